@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+
+from xmodelkd_ros.core.errors import LabelError
+from xmodelkd_ros.core.labels import IGNORE, LabelClass, LabelMap, LabelTranslation
+from xmodelkd_ros.resources import label_map, translation
+
+DRIVE13 = {
+    0: "car", 1: "truck", 2: "two_wheeler", 3: "person", 4: "road", 5: "road_marking", 6: "sidewalk", 7: "terrain",
+    8: "vegetation", 9: "building", 10: "other_static", 11: "hazard", 12: "traffic_sign",
+}  # fmt: skip
+
+# Written by hand from the datasets' own class lists; None is ignored.
+TABLES = {
+    ("pandaset42", "drive13"): {
+        1: None, 2: None, 3: None, 4: None, 5: 8, 6: 7, 7: 4, 8: 5, 9: 5, 10: 5, 11: 6, 12: 6, 13: 0, 14: 1, 15: 1,
+        16: 1, 17: 1, 18: 2, 19: 1, 20: 1, 21: 2, 22: 1, 23: 1, 24: 2, 25: 2, 26: 2, 27: 1, 28: 1, 29: 1, 30: 3,
+        31: 3, 32: None, 33: None, 34: 11, 35: 10, 36: 12, 37: 11, 38: 12, 39: 10, 40: 10, 41: 9, 42: 10,
+    },
+    ("semantickitti19", "drive13"): {
+        0: 0, 1: 2, 2: 2, 3: 1, 4: 1, 5: 3, 6: 2, 7: 2, 8: 4, 9: 4, 10: 6, 11: None, 12: 9, 13: 10, 14: 8, 15: 8,
+        16: 7, 17: 10, 18: 12,
+    },
+    ("nuscenes16", "drive13"): {
+        1: 10, 2: 2, 3: 1, 4: 0, 5: 1, 6: 2, 7: 3, 8: 11, 9: 1, 10: 1, 11: 4, 12: None, 13: 6, 14: 7, 15: 9, 16: 8,
+    },
+    ("drive13", "autoware"): {0: 0, 1: 1, 2: 4, 3: 5, 4: 8, 5: 8, 6: 8, 7: 8, 8: 10, 9: 9, 10: 9, 11: 7, 12: 9},
+    ("drive13", "pandaset9"): {
+        0: 0, 1: 1, 2: None, 3: 2, 4: 3, 5: 4, 6: 5, 7: None, 8: 6, 9: 7, 10: 8, 11: 8, 12: 8,
+    },
+}  # fmt: skip
+
+
+def test_drive13_is_the_design_s_table():
+    assert {c.id: c.name for c in label_map("drive13").classes} == DRIVE13
+
+
+def test_autoware_numbers_are_autoware_s():
+    names = [
+        "CAR",
+        "TRUCK",
+        "BUS",
+        "MOTORCYCLE",
+        "BICYCLE",
+        "PEDESTRIAN",
+        "ANIMAL",
+        "HAZARD",
+        "FLAT_SURFACE",
+        "STRUCTURE",
+        "VEGETATION",
+        "NOISE",
+    ]
+    assert [(c.id, c.name) for c in label_map("autoware").classes] == list(enumerate(names.split()))
+
+
+@pytest.mark.parametrize(("source", "target"), TABLES)
+def test_every_row_of_every_directed_table(source, target):
+    table = translation(label_map(source), label_map(target))
+    expected = np.full(256, IGNORE, np.uint8)
+    for source_id, target_id in TABLES[source, target].items():
+        expected[source_id] = IGNORE if target_id is None else target_id
+    np.testing.assert_array_equal(table.lookup, expected)
+    assert {c.id for c in label_map(source).classes} == set(TABLES[source, target])
+
+
+def test_translation_to_itself_changes_nothing():
+    drive13 = label_map("drive13")
+    ids = np.array([0, 5, 12, IGNORE])
+    np.testing.assert_array_equal(translation(drive13, drive13).apply(ids), ids)
+
+
+def test_merging_sums_probabilities_before_the_maximum():
+    table = translation(label_map("drive13"), label_map("autoware"))
+    probabilities = np.zeros((13, 1), np.float32)
+    probabilities[[0, 4, 5, 6]] = [[0.4], [0.2], [0.2], [0.2]]  # car leads, but road + marking + sidewalk is more
+    merged = table.merge(probabilities)
+    assert merged.shape == (12, 1)
+    assert merged[8, 0] == pytest.approx(0.6)
+    assert merged.argmax() == 8
+
+
+def test_names_match_by_alias_and_case():
+    drive13 = label_map("drive13")
+    assert drive13.id_of("Pedestrian") == 3
+    other = LabelMap("other", (LabelClass(7, "Bus", (0, 0, 0)), LabelClass(9, "unicorn", (0, 0, 0))))
+    assert translation(other, drive13).apply(np.array([7, 9])).tolist() == [1, IGNORE]
+
+
+def test_palette_has_the_class_colours_and_grey_for_ignore():
+    palette = label_map("drive13").palette
+    assert palette.shape == (256, 3)
+    assert tuple(palette[3]) == (255, 30, 30)
+    assert tuple(palette[IGNORE]) == (64, 64, 64)
+
+
+def test_contradictions_name_the_offender():
+    twice = (LabelClass(0, "car", (0, 0, 0)), LabelClass(0, "bus", (0, 0, 0)))
+    with pytest.raises(LabelError, match="id 0"):
+        LabelMap("broken", twice)
+    with pytest.raises(LabelError, match="cart"):
+        label_map("drive13").id_of("cart")
+    drive13 = label_map("drive13")
+    with pytest.raises(LabelError, match="car"):
+        LabelTranslation(drive13, drive13, {})
+    strangers = LabelMap("strangers", (LabelClass(0, "unicorn", (0, 0, 0)),))
+    with pytest.raises(LabelError, match="share no class"):
+        translation(strangers, drive13)
+    with pytest.raises(LabelError, match="no label set"):
+        label_map("nowhere")
+
+
+def test_a_set_survives_json(tmp_path):
+    drive13 = label_map("drive13")
+    assert LabelMap.from_dict(drive13.to_dict()) == drive13
+    (tmp_path / "bad.json").write_text('{"name": "x"}')
+    with pytest.raises(LabelError, match="classes"):
+        LabelMap.read(tmp_path / "bad.json")

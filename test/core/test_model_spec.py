@@ -1,0 +1,121 @@
+import copy
+import json
+from dataclasses import replace
+
+import pytest
+
+from xmodelkd_ros.core.errors import ModelError
+from xmodelkd_ros.core.model_spec import DataSource, ModelSpec, NetworkFile, TensorSpec, sha256
+from xmodelkd_ros.core.normalization import ChannelSpec
+from xmodelkd_ros.core.projection import ProjectionSpec
+from xmodelkd_ros.resources import label_map
+
+
+def make_spec(digest="0" * 64):
+    return ModelSpec(
+        name="tiny",
+        role="student",
+        files={"fp32": NetworkFile("model.onnx", digest)},
+        inputs=(
+            TensorSpec("image", (1, 3, 2, 8), "float32"),
+            TensorSpec("points", (16, 2), "float32"),
+            TensorSpec("pixel", (16,), "int32"),
+        ),
+        outputs=(TensorSpec("logits", (13, 16), "float32"),),
+        projection=ProjectionSpec((2.0, -2.0), 8),
+        channels=(ChannelSpec("z", 0.0, 1.0), ChannelSpec("range", 10.0, 5.0)),
+        intensity_range=(0.0, 255.0),
+        labels=label_map("drive13"),
+        temperature=1.5,
+        training_data=(DataSource("none", "CC0", "nobody"),),
+        metrics={"parity": {"labels_equal": 1.0}},
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"network")
+    make_spec(sha256(tmp_path / "model.onnx")).write(tmp_path)
+    return tmp_path
+
+
+def test_a_spec_survives_its_file(folder):
+    spec = ModelSpec.read(folder)
+    assert spec == make_spec(sha256(folder / "model.onnx"))
+    assert spec.max_points == 16
+    assert spec.network_path(folder, "fp32") == folder / "model.onnx"
+
+
+def change(folder, path, value):
+    data = json.loads((folder / "model.json").read_text())
+    at = data
+    for key in path[:-1]:
+        at = at[key]
+    if value is None:
+        del at[path[-1]]
+    else:
+        at[path[-1]] = value
+    (folder / "model.json").write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "field"),
+    [
+        (["schema"], 99, "schema"),
+        (["role"], "oracle", "role"),
+        (["temperature"], None, "temperature is missing"),
+        (["temperature"], -1, "temperature"),
+        (["temperature"], "warm", "temperature"),
+        (["files"], {}, "files"),
+        (["channels"], [{"name": "z", "mean": 0}], "channels"),
+        (["channels", 0, "name"], "smell", "smell"),
+        (["projection", "width"], 9, "inputs.*image"),
+        (["projection", "azimuth_range_deg"], [0, 360], "azimuth_range_deg"),
+        (["projection", "beam_elevations_deg"], [1, 2], "beam_elevations_deg"),
+        (["inputs", 1, "dtype"], "float16", "points"),
+        (["outputs", 0, "shape"], [12, 16], "logits"),
+        (["labels", "classes", 0, "id"], 12, "id 12"),
+        (["intensity_range"], [5], "intensity_range"),
+        (["training_data"], [], "training_data"),
+    ],
+)
+def test_every_mismatch_names_its_field(folder, path, value, field):
+    change(folder, path, value)
+    with pytest.raises(ModelError, match=field):
+        ModelSpec.read(folder)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '"model"'])
+def test_rubbish_is_refused(folder, text):
+    (folder / "model.json").write_text(text)
+    with pytest.raises(ModelError, match=r"model\.json"):
+        ModelSpec.read(folder)
+
+
+def test_network_files_are_checked(folder):
+    spec = ModelSpec.read(folder)
+    with pytest.raises(ModelError, match="no int8 network"):
+        spec.network_path(folder, "int8")
+    (folder / "model.onnx").write_bytes(b"another network")
+    with pytest.raises(ModelError, match="sha256"):
+        spec.network_path(folder, "fp32")
+    (folder / "model.onnx").unlink()
+    with pytest.raises(ModelError, match="export the model again"):
+        spec.network_path(folder, "fp32")
+
+
+def test_a_path_that_leaves_the_folder_is_refused(folder):
+    change(folder, ["files", "fp32", "file"], "../model.onnx")
+    with pytest.raises(ModelError, match="leaves the model folder"):
+        ModelSpec.read(folder).network_path(folder, "fp32")
+
+
+def test_the_network_itself_is_compared():
+    spec = make_spec()
+    spec.check_network(spec.inputs, spec.outputs)
+    narrow = replace(spec.inputs[0], shape=(1, 3, 2, 4))
+    with pytest.raises(ModelError, match="image"):
+        spec.check_network((narrow, *spec.inputs[1:]), spec.outputs)
+    with pytest.raises(ModelError, match="extra"):
+        spec.check_network((*spec.inputs, TensorSpec("extra", (1,), "float32")), spec.outputs)
+    assert copy.deepcopy(spec) == spec

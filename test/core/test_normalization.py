@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+
+from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.errors import CloudError, ModelError
+from xmodelkd_ros.core.normalization import ChannelSpec, Normalizer
+from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjector
+
+CLOUD = PointCloud(np.array([[4, 0, 3], [8, 0, 6], [0, 5, 0]], np.float32), np.array([10, 20, 30], np.float32))
+CHANNELS = (ChannelSpec("z", 1.0, 2.0), ChannelSpec("range", 5.0, 10.0), ChannelSpec("intensity", 10.0, 10.0))
+
+
+def test_channels_by_hand():
+    distance = np.array([5, 10, 5], np.float32)
+    points = Normalizer(CHANNELS, (0, 255)).points(CLOUD, distance)
+    np.testing.assert_allclose(points, [[1, 0, 0], [2.5, 0.5, 1], [-0.5, 0, 2], [0, 0, 0]], atol=1e-6)
+
+
+def test_the_image_holds_the_nearest_point_and_the_mask():
+    spec = ProjectionSpec((37.0, 0.0), width=4)
+    projection = RangeProjector(spec).project(CLOUD)
+    normalizer = Normalizer(CHANNELS, (0, 255))
+    image = normalizer.image(normalizer.points(CLOUD, projection.range), projection, 2, 4)
+    assert image.shape == (4, 2, 4)
+    assert image[3].sum() == 2  # points 0 and 1 share a pixel
+    np.testing.assert_allclose(image[:, 0, 2], [1, 0, 0, 1], atol=1e-6)
+    assert (image[:, image[3] == 0] == 0).all()
+
+
+def test_another_sensor_s_intensity_is_brought_to_the_model_s_scale():
+    distance = np.array([5, 10, 5], np.float32)
+    own = Normalizer(CHANNELS, (0, 255)).points(CLOUD, distance)
+    scaled = PointCloud(CLOUD.xyz, 100 + CLOUD.intensity * 4)
+    other = Normalizer(CHANNELS, (0, 255), (100, 100 + 255 * 4)).points(scaled, distance)
+    np.testing.assert_allclose(other, own, atol=1e-5)
+
+
+def test_missing_intensity_and_unknown_channels_are_said():
+    with pytest.raises(CloudError, match="missing_intensity"):
+        Normalizer(CHANNELS, (0, 255)).points(PointCloud(CLOUD.xyz), np.ones(3, np.float32))
+    with pytest.raises(ModelError, match="colour"):
+        ChannelSpec("colour", 0, 1)
+    with pytest.raises(ModelError, match="std of 'z'"):
+        ChannelSpec("z", 0, 0)

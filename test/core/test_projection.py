@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.errors import CloudError, ModelError
+from xmodelkd_ros.core.projection import NO_PIXEL, NO_POINT, ProjectionSpec, RangeProjector
+from xmodelkd_ros.core.sensor import SensorSpec
+
+UNEVEN = ProjectionSpec((10.0, 2.0, 0.0, -1.0, -15.0), width=8)
+
+
+def polar(azimuth_deg, elevation_deg, distance):
+    azimuth, elevation = np.radians(azimuth_deg), np.radians(elevation_deg)
+    flat = np.cos(elevation) * distance
+    return np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation) * distance], -1).astype("f4")
+
+
+def test_golden_pixels():
+    # azimuth 179 is the left edge (behind, left), 0 the middle, -179 the right edge
+    xyz = polar([179, 46, 1, -1, -179, 0.1], [10, 2, 0, -1, -15, 5.9], [10, 10, 10, 10, 10, 10.0])
+    projection = RangeProjector(UNEVEN).project(PointCloud(xyz))
+    assert projection.pixel.tolist() == [0 * 8 + 0, 1 * 8 + 2, 2 * 8 + 3, 3 * 8 + 4, 4 * 8 + 7, 1 * 8 + 3]
+    expected = np.full(40, NO_POINT)
+    expected[projection.pixel] = np.arange(6)
+    np.testing.assert_array_equal(projection.point, expected)
+    np.testing.assert_allclose(projection.range, 10, rtol=1e-6)
+
+
+def test_the_cut_behind_the_sensor_is_one_column():
+    xyz = np.array([[-10, 0, 0], [-10, -0.0, 0], [-10, 1e-7, 0], [-10, -1e-7, 0]], np.float32)
+    columns = RangeProjector(UNEVEN).project(PointCloud(xyz)).pixel % 8
+    assert set(columns.tolist()) <= {0, 7}
+
+
+def test_the_nearest_point_wins_whatever_the_order():
+    near, far = polar(0, 0, 5.0), polar(0, 0, 50.0)
+    for xyz, winner in ((np.stack([near, far]), 0), (np.stack([far, near]), 1)):
+        projection = RangeProjector(UNEVEN).project(PointCloud(xyz))
+        pixel = projection.pixel[0]
+        assert projection.pixel[1] == pixel
+        assert projection.point[pixel] == winner
+
+
+def test_unusable_points_get_no_pixel():
+    xyz = np.array([[0, 0, 0], [np.nan, 1, 1], [np.inf, 0, 0], [3e38, 3e38, 3e38], [0.1, 0.1, 0], [5, 0, 0]], "f4")
+    projection = RangeProjector(UNEVEN).project(PointCloud(xyz))
+    assert projection.pixel[:5].tolist() == [NO_PIXEL] * 5
+    assert projection.point[projection.pixel[5]] == 5
+    assert (projection.point >= 0).sum() == 1
+
+
+def test_empty_cloud():
+    projection = RangeProjector(UNEVEN).project(PointCloud(np.zeros((0, 3), np.float32)))
+    assert projection.pixel.shape == (0,)
+    assert (projection.point == NO_POINT).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(hnp.arrays(np.float32, st.tuples(st.integers(0, 60), st.just(3)), elements=st.floats(width=32)))
+def test_against_a_loop_over_points(xyz):
+    spec = UNEVEN
+    projection = RangeProjector(spec).project(PointCloud(xyz))
+    nearest = {}
+    with np.errstate(over="ignore", invalid="ignore"):
+        distance = np.sqrt((xyz.astype("f4") ** 2).sum(1))
+    for i, pixel in enumerate(projection.pixel):
+        usable = spec.min_range_m <= distance[i] < np.inf
+        if not usable:
+            assert pixel == NO_PIXEL
+            continue
+        assert 0 <= pixel < spec.height * spec.width
+        elevation = np.degrees(np.arcsin(np.clip(xyz[i, 2] / distance[i], -1, 1)))
+        gap = np.abs(np.array(spec.beam_elevations_deg) - elevation)
+        assert gap[pixel // spec.width] <= gap.min() + 0.2  # the table's steps are coarse near the zenith only
+        nearest[pixel] = min(nearest.get(pixel, np.inf), min(distance[i], 255.99))
+    assert set(np.flatnonzero(projection.point >= 0)) == set(nearest)
+    for pixel, expected in nearest.items():
+        assert min(distance[projection.point[pixel]], 255.99) <= expected + 1 / 256 + 1e-3
+
+
+def test_every_beam_of_a_fine_table_finds_its_own_row():
+    rows = tuple(np.linspace(15, -25, 128))
+    xyz = polar(np.linspace(-170, 170, 128), np.array(rows), 30.0)
+    projection = RangeProjector(ProjectionSpec(rows, 256)).project(PointCloud(xyz))
+    np.testing.assert_array_equal(projection.pixel // 256, np.arange(128))
+
+
+def test_a_sensor_with_fewer_beams_leaves_rows_empty():
+    sensor = SensorSpec("two beams", (2.1, -14.0))
+    xyz = polar(np.linspace(-170, 170, 20), np.tile([2.3, -13.0], 10), 20.0)
+    rows = RangeProjector(UNEVEN, sensor).project(PointCloud(xyz)).pixel // 8
+    assert set(rows.tolist()) == {1, 4}
+
+
+def test_ring_numbers_go_through_the_sensor_s_table():
+    sensor = SensorSpec("rings from below", (10.0, 0.0, -15.0), ring_elevations_deg=(-15.0, 0.0, 10.0))
+    xyz = polar(0, 0, np.array([10.0, 11.0, 12.0]))  # the elevations say row 2; the rings know better
+    cloud = PointCloud(xyz, ring=np.array([0, 1, 2], np.uint16))
+    assert (RangeProjector(UNEVEN, sensor).project(cloud).pixel // 8).tolist() == [4, 2, 0]
+    outside = PointCloud(xyz, ring=np.array([0, 1, 3], np.uint16))
+    with pytest.raises(CloudError, match=r"ring 0\.\.3"):
+        RangeProjector(UNEVEN, sensor).project(outside)
+
+
+@pytest.mark.parametrize("rows", [(), (0.0, 1.0), (1.0, 1.0), (100.0,), (float("nan"),)])
+def test_a_bad_beam_table_is_refused(rows):
+    with pytest.raises(ModelError, match="beam_elevations_deg"):
+        ProjectionSpec(rows, 8)

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+
+from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.errors import CloudError
+from xmodelkd_ros.core.labels import IGNORE
+from xmodelkd_ros.core.sensor import SensorSpec
+from xmodelkd_ros.pipeline import SegmentationPipeline, decide
+from xmodelkd_ros.resources import label_map, translation
+
+ROAD, BUILDING = 4, 9
+
+
+def sweep(count, seed=0):
+    rng = np.random.default_rng(seed)
+    xyz = rng.uniform([-30, -30, -2], [30, 30, 3], (count, 3)).astype(np.float32)
+    return PointCloud(xyz, rng.uniform(0, 255, count).astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def pipeline(height_model):
+    return SegmentationPipeline.load(height_model)
+
+
+@pytest.mark.parametrize("count", [0, 1, 1999, 2000, 2001, 6500])
+def test_every_point_gets_its_own_label_whatever_the_size(pipeline, count):
+    cloud = sweep(count)
+    result = pipeline.segment(cloud)
+    assert len(result.segmentation) == count
+    np.testing.assert_array_equal(result.segmentation.label, np.where(cloud.xyz[:, 2] > 0, BUILDING, ROAD))
+    assert result.invalid == 0
+
+
+def test_points_without_a_position_are_255_and_harm_nobody(pipeline):
+    cloud = sweep(50)
+    xyz = cloud.xyz.copy()
+    xyz[[3, 7, 20]] = [[np.nan, 0, 0], [0, 0, 0], [np.inf, -np.inf, 1]]
+    result = pipeline.segment(PointCloud(xyz, cloud.intensity))
+    segmentation = result.segmentation
+    bad = np.isin(np.arange(50), [3, 7, 20])
+    assert result.invalid == 3
+    assert (segmentation.label[bad] == IGNORE).all()
+    assert (segmentation.probability[bad] == 0).all()
+    assert np.isnan(segmentation.entropy[bad]).all()
+    np.testing.assert_array_equal(segmentation.label[~bad], np.where(xyz[~bad, 2] > 0, BUILDING, ROAD))
+    assert np.isfinite(segmentation.entropy[~bad]).all()
+
+
+def test_probability_and_entropy_by_definition():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (13, 200)).astype(np.float32)
+    labels = label_map("drive13")
+    segmentation = decide(logits, np.ones(200, bool), 1.7, labels)
+    p = np.exp(logits.astype(np.float64) / 1.7)
+    p /= p.sum(0)
+    np.testing.assert_array_equal(segmentation.label, logits.argmax(0))
+    np.testing.assert_allclose(segmentation.probability, p.max(0), rtol=1e-5)
+    np.testing.assert_allclose(segmentation.entropy, -(p * np.log(p)).sum(0) / np.log(13), rtol=1e-4, atol=1e-6)
+
+
+def test_merged_classes_decide_together():
+    labels = label_map("drive13")
+    logits = np.log(np.full((13, 1), 1e-9, np.float32))
+    logits[[0, 4, 5, 6], 0] = np.log([0.4, 0.2, 0.2, 0.2])
+    into = translation(labels, label_map("autoware"))
+    segmentation = decide(logits, np.ones(1, bool), 1.0, labels, into)
+    assert segmentation.label[0] == 8  # FLAT_SURFACE, though car is the likeliest single class
+    assert segmentation.probability[0] == pytest.approx(0.6, rel=1e-4)
+    assert segmentation.entropy[0] == pytest.approx(-(0.6 * np.log(0.6) + 0.4 * np.log(0.4)) / np.log(12), rel=1e-3)
+
+
+def test_missing_intensity_is_said(pipeline):
+    assert pipeline.needs_intensity
+    with pytest.raises(CloudError, match="missing_intensity"):
+        pipeline.segment(PointCloud(sweep(5).xyz))
+
+
+def test_another_sensor_fits_in(height_model):
+    sensor = SensorSpec("fewer beams", (10.0, 0.0, -10.0), intensity_range=(0.0, 1.0))
+    cloud = sweep(300)
+    result = SegmentationPipeline.load(height_model, sensor=sensor).segment(cloud)
+    np.testing.assert_array_equal(result.segmentation.label, np.where(cloud.xyz[:, 2] > 0, BUILDING, ROAD))
+
+
+def test_stages_are_timed(pipeline):
+    stages = pipeline.segment(sweep(100)).stages_ms
+    assert list(stages) == ["project", "normalize", "infer", "decide"]
+    assert all(ms > 0 for ms in stages.values())

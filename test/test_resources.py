@@ -1,0 +1,35 @@
+from pathlib import Path
+
+import pytest
+
+from xmodelkd_ros import resources
+from xmodelkd_ros.core.errors import ConfigError, ModelError
+
+CLONE = Path(__file__).parents[1]
+
+
+def test_a_model_is_found_by_path(height_model):
+    assert resources.find_model(str(height_model)) == height_model
+
+
+def test_an_installed_package_comes_before_the_clone(tmp_path, monkeypatch, height_model):
+    share = tmp_path / "share" / "xmodelkd_ros" / "models"
+    share.mkdir(parents=True)
+    (share / "height").symlink_to(height_model)
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
+    assert resources.find_model("height") == share / "height"
+
+
+def test_the_clone_is_the_last_resort(monkeypatch):
+    monkeypatch.delenv("AMENT_PREFIX_PATH", raising=False)
+    monkeypatch.setattr(resources.sys, "prefix", "/nowhere")
+    assert resources.find_config("labels/drive13.json") == CLONE / "config" / "labels" / "drive13.json"
+
+
+def test_what_is_not_there_is_said_with_what_to_do(tmp_path):
+    with pytest.raises(ModelError, match=r"no model 'nothing'.*training\.export"):
+        resources.find_model("nothing")
+    with pytest.raises(ModelError, match="no model"):
+        resources.find_model(str(tmp_path))
+    with pytest.raises(ConfigError, match=r"config/labels/none\.json"):
+        resources.find_config("labels/none.json")

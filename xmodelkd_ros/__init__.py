@@ -1,0 +1,1 @@
+"""Camera-taught, LiDAR-only semantic segmentation for ROS 2."""

@@ -1,0 +1,201 @@
+"""Label sets and the directed tables between them.
+
+A label set is one table: id, name, colour and aliases of each class. A translation is one
+table from the names of one set to the names of another; it has a direction, because classes
+merge on the way. Both are JSON files in ``config/labels/``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmodelkd_ros.core.errors import LabelError
+
+IGNORE = 255
+"""Id of a point that has no label: not annotated, or not usable."""
+
+
+@dataclass(frozen=True)
+class LabelClass:
+    """One row of a label set: id, name, sRGB colour, other names it goes by."""
+
+    id: int
+    name: str
+    color: tuple[int, int, int]
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """A label set: its name and its rows. Ids are 0 to 254 and need not be consecutive."""
+
+    name: str
+    classes: tuple[LabelClass, ...]
+
+    def __post_init__(self) -> None:
+        ids = [str(c.id) for c in self.classes]
+        names = [name.lower() for c in self.classes for name in (c.name, *c.aliases)]
+        for what, values in (("id", ids), ("name", names)):
+            twice = sorted({v for v in values if values.count(v) > 1})
+            if twice:
+                raise LabelError(f"label set '{self.name}': {what} {', '.join(twice)} stands there twice")
+        outside = [c.id for c in self.classes if not 0 <= c.id < IGNORE]
+        if outside:
+            raise LabelError(f"label set '{self.name}': id {outside[0]} is not in 0..254")
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Class names in the order of the rows."""
+        return tuple(c.name for c in self.classes)
+
+    @cached_property
+    def _id_by_name(self) -> dict[str, int]:
+        return {name.lower(): c.id for c in self.classes for name in (c.name, *c.aliases)}
+
+    def id_of(self, name: str) -> int:
+        """Id of the class with this name or alias (upper and lower case alike)."""
+        try:
+            return self._id_by_name[name.lower()]
+        except KeyError:
+            raise LabelError(f"label set '{self.name}' has no class '{name}'; it has {', '.join(self.names)}") from None
+
+    def knows(self, name: str) -> bool:
+        """Whether a class goes by this name or alias."""
+        return name.lower() in self._id_by_name
+
+    @cached_property
+    def palette(self) -> NDArray[np.uint8]:
+        """(256, 3) sRGB colour of each id; ids without a class are dark grey."""
+        palette = np.full((256, 3), 64, np.uint8)
+        for c in self.classes:
+            palette[c.id] = c.color
+        return palette
+
+    def to_dict(self) -> dict[str, Any]:
+        """The set as it stands in a JSON file and in ``label_info_json``."""
+        rows = [{"id": c.id, "name": c.name, "color": list(c.color), "aliases": list(c.aliases)} for c in self.classes]
+        return {"name": self.name, "ignore": IGNORE, "classes": rows}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> LabelMap:
+        """Inverse of :meth:`to_dict`.
+
+        Raises:
+            LabelError: a key is missing, has the wrong type, or rows contradict each other.
+        """
+        try:
+            rows = tuple(_label_class(row) for row in data["classes"])
+            return cls(str(data["name"]), rows)
+        except (KeyError, TypeError, ValueError) as error:
+            raise LabelError(f"not a label set: {error!r}; needs name and classes of id, name, color") from error
+
+    @classmethod
+    def read(cls, path: Path) -> LabelMap:
+        """Read a label set from a JSON file."""
+        return cls.from_dict(_read_json(path))
+
+
+def _label_class(row: Mapping[str, Any]) -> LabelClass:
+    red, green, blue = (int(v) for v in row["color"])
+    return LabelClass(int(row["id"]), str(row["name"]), (red, green, blue), tuple(row.get("aliases", ())))
+
+
+@dataclass(frozen=True, eq=False)
+class LabelTranslation:
+    """A directed table: every class of ``source`` becomes a class of ``target`` or is ignored."""
+
+    source: LabelMap
+    target: LabelMap
+    table: Mapping[str, str | None]
+
+    def __post_init__(self) -> None:
+        missing = set(self.source.names) - set(self.table)
+        unknown = set(self.table) - set(self.source.names)
+        if missing or unknown:
+            raise LabelError(
+                f"{self.source.name} -> {self.target.name}: "
+                f"rows missing for {sorted(missing)}, rows of no class {sorted(unknown)}"
+            )
+        for name in self.table.values():
+            if name is not None:
+                self.target.id_of(name)
+
+    @cached_property
+    def lookup(self) -> NDArray[np.uint8]:
+        """(256,) target id of each source id; 255 where there is none."""
+        lookup = np.full(256, IGNORE, np.uint8)
+        for source_name, target_name in self.table.items():
+            if target_name is not None:
+                lookup[self.source.id_of(source_name)] = self.target.id_of(target_name)
+        return lookup
+
+    def apply(self, labels: NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Translate an array of source ids (uint8 range) to target ids."""
+        translated: NDArray[np.uint8] = self.lookup[labels]
+        return translated
+
+    def merge(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Sum the probabilities of source classes that become one target class.
+
+        Args:
+            probabilities: (C, N), row i belongs to the source set's i-th class.
+
+        Returns:
+            (D, N), row j belongs to the target set's j-th class. Ignored classes add to none.
+        """
+        row_of = {c.id: j for j, c in enumerate(self.target.classes)}
+        merged = np.zeros((len(self.target), probabilities.shape[1]), np.float32)
+        for i, c in enumerate(self.source.classes):
+            target_id = int(self.lookup[c.id])
+            if target_id != IGNORE:
+                merged[row_of[target_id]] += probabilities[i]
+        return merged
+
+    @classmethod
+    def by_name(cls, source: LabelMap, target: LabelMap) -> LabelTranslation:
+        """Match classes by name or alias; classes the target does not know are ignored.
+
+        Raises:
+            LabelError: no class matches, so the two sets have nothing in common.
+        """
+        table = {c.name: next((n for n in (c.name, *c.aliases) if target.knows(n)), None) for c in source.classes}
+        if not any(table.values()):
+            raise LabelError(
+                f"label sets '{source.name}' and '{target.name}' share no class name; "
+                f"add config/labels/{source.name}_to_{target.name}.json"
+            )
+        return cls(source, target, table)
+
+    @classmethod
+    def read(cls, path: Path, source: LabelMap, target: LabelMap) -> LabelTranslation:
+        """Read ``{"source": ..., "target": ..., "table": {source name: target name or null}}``."""
+        data = _read_json(path)
+        if (data.get("source"), data.get("target")) != (source.name, target.name):
+            raise LabelError(f"{path} is not a table from '{source.name}' to '{target.name}'")
+        return cls(source, target, data.get("table", {}))
+
+
+def ids_of(label_map: LabelMap, names: Iterable[str]) -> tuple[int, ...]:
+    """Ids of several classes by name."""
+    return tuple(label_map.id_of(name) for name in names)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LabelError(f"cannot read label table {path}: {error}") from error
+    if not isinstance(data, dict):
+        raise LabelError(f"label table {path} is not a JSON object")
+    return data

@@ -1,0 +1,76 @@
+"""How good labels are: confusion, IoU, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmodelkd_ros.core.labels import IGNORE, LabelMap
+
+
+class ConfusionMatrix:
+    """Counts points by true and predicted class over any number of sweeps.
+
+    ``counts`` is (C, C + 1): row = truth, column = prediction, the last column counts labelled
+    points that were given no label, or one outside the set. Points without truth do not count.
+    """
+
+    def __init__(self, label_map: LabelMap) -> None:
+        self.label_map = label_map
+        self._row_of_id = np.full(256, len(label_map), np.int64)
+        for row, c in enumerate(label_map.classes):
+            self._row_of_id[c.id] = row
+        self.counts = np.zeros((len(label_map), len(label_map) + 1), np.int64)
+
+    def update(self, truth: NDArray[np.integer], predicted: NDArray[np.integer]) -> None:
+        """Add (N,) true and predicted ids."""
+        rows, columns = self._row_of_id[truth], self._row_of_id[predicted]
+        size = len(self.label_map)
+        known = rows < size
+        pairs = rows[known] * (size + 1) + columns[known]
+        self.counts += np.bincount(pairs, minlength=size * (size + 1)).reshape(self.counts.shape)
+
+    @property
+    def points(self) -> dict[str, int]:
+        """Number of true points of each class."""
+        return dict(zip(self.label_map.names, self.counts.sum(axis=1).tolist(), strict=True))
+
+    def iou(self) -> dict[str, float | None]:
+        """IoU of each class, TP / (TP + FP + FN); None for a class that does not occur in the truth."""
+        hits = np.diagonal(self.counts)
+        truth = self.counts.sum(axis=1)
+        union = truth + self.counts[:, :-1].sum(axis=0) - hits
+        return {name: float(hits[i] / union[i]) if truth[i] else None for i, name in enumerate(self.label_map.names)}
+
+    def miou(self, without: Sequence[str] = ()) -> float | None:
+        """Mean IoU over the classes that occur in the truth, less those named; None if none occurs."""
+        values = [v for name, v in self.iou().items() if v is not None and name not in without]
+        return float(np.mean(values)) if values else None
+
+
+class CalibrationError:
+    """Expected calibration error with bins of equal width, over any number of sweeps (Guo et al. 2017)."""
+
+    def __init__(self, bins: int = 10) -> None:
+        self._count = np.zeros(bins, np.int64)
+        self._confidence = np.zeros(bins, np.float64)
+        self._correct = np.zeros(bins, np.int64)
+
+    def update(
+        self, truth: NDArray[np.integer], predicted: NDArray[np.integer], probability: NDArray[np.floating]
+    ) -> None:
+        """Add (N,) true ids, predicted ids and their probabilities; points without truth or label do not count."""
+        counted = (truth != IGNORE) & (predicted != IGNORE)
+        bins = len(self._count)
+        index = np.minimum((probability[counted] * bins).astype(np.int64), bins - 1)
+        self._count += np.bincount(index, minlength=bins)
+        self._confidence += np.bincount(index, probability[counted], bins)
+        self._correct += np.bincount(index[truth[counted] == predicted[counted]], minlength=bins)
+
+    def value(self) -> float | None:
+        """Mean gap between confidence and accuracy, weighted by points; None before any point."""
+        if not self._count.any():
+            return None
+        return float(np.abs(self._confidence - self._correct).sum() / self._count.sum())

@@ -1,0 +1,234 @@
+"""``model.json``: the contract that travels with the weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from xmodelkd_ros.core.errors import LabelError, ModelError
+from xmodelkd_ros.core.labels import LabelMap
+from xmodelkd_ros.core.normalization import ChannelSpec
+from xmodelkd_ros.core.projection import ProjectionSpec
+
+SCHEMA = 1
+_FILE_NAME = "model.json"
+_AZIMUTH_RANGE_DEG = [180.0, -180.0]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, shape and numpy dtype name of a network input or output."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class NetworkFile:
+    """A network file beside ``model.json`` and the SHA-256 of its bytes."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """A dataset the weights were trained on, and what its licence asks to be said."""
+
+    name: str
+    license: str
+    attribution: str
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything the runtime must know about a model.
+
+    Attributes:
+        name: for people and reports.
+        role: ``student``.
+        files: network file of each precision; ``fp32`` is always there.
+        inputs: ``image`` (1, K + 1, H, W) float32, ``points`` (P, K) float32, ``pixel`` (P,) int32.
+        outputs: ``logits`` (C, P) float32.
+        projection: the range image.
+        channels: the K channels of a point; the image has a mask (1 = occupied) after them.
+        intensity_range: dark and bright in the intensity scale of the training data.
+        labels: the classes, in the order of the logits.
+        temperature: logits are divided by it before the softmax (Guo et al. 2017).
+        training_data: what the weights were trained on.
+        metrics: measured scores, with the commands that made them.
+    """
+
+    name: str
+    role: str
+    files: Mapping[str, NetworkFile]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    projection: ProjectionSpec
+    channels: tuple[ChannelSpec, ...]
+    intensity_range: tuple[float, float]
+    labels: LabelMap
+    temperature: float
+    training_data: tuple[DataSource, ...]
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require("role", self.role, self.role == "student", "'student'")
+        _require("files", sorted(self.files), "fp32" in self.files, "a file for fp32")
+        _require("temperature", self.temperature, self.temperature > 0, "a positive number")
+        low, high = self.intensity_range
+        _require("intensity_range", self.intensity_range, low < high, "two rising numbers")
+        _require("training_data", (), bool(self.training_data), "at least one dataset with licence and attribution")
+        ids = [c.id for c in self.labels.classes]
+        _require("labels", ids, ids == list(range(len(ids))), "ids 0, 1, 2, ... in the order of the logits")
+        _check_tensors("inputs", self.inputs, self._expected_inputs())
+        _check_tensors("outputs", self.outputs, self._expected_outputs())
+
+    @property
+    def max_points(self) -> int:
+        """P: points that one run of the network labels; larger clouds take several runs."""
+        points = next((t for t in self.inputs if t.name == "points"), None)
+        return points.shape[0] if points is not None and points.shape else 0
+
+    def _expected_inputs(self) -> tuple[TensorSpec, ...]:
+        count, size = len(self.channels), self.max_points
+        image = (1, count + 1, self.projection.height, self.projection.width)
+        return (
+            TensorSpec("image", image, "float32"),
+            TensorSpec("points", (size, count), "float32"),
+            TensorSpec("pixel", (size,), "int32"),
+        )
+
+    def _expected_outputs(self) -> tuple[TensorSpec, ...]:
+        return (TensorSpec("logits", (len(self.labels), self.max_points), "float32"),)
+
+    def check_network(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+        """Compare with what the network file itself says.
+
+        Raises:
+            ModelError: names the first input or output that differs.
+        """
+        _check_tensors("inputs", inputs, self.inputs)
+        _check_tensors("outputs", outputs, self.outputs)
+
+    def network_path(self, folder: Path, precision: str) -> Path:
+        """Path of a network file whose bytes are the ones ``model.json`` was written for.
+
+        Raises:
+            ModelError: no such precision, file missing, or its SHA-256 differs.
+        """
+        if precision not in self.files:
+            raise ModelError(f"model {folder} has no {precision} network; it has {', '.join(self.files)}")
+        entry = self.files[precision]
+        path = folder / entry.file
+        if path.resolve().parent != folder.resolve():
+            raise ModelError(f"{folder}: files.{precision} '{entry.file}' leaves the model folder")
+        try:
+            actual = sha256(path)
+        except OSError as error:
+            raise ModelError(f"cannot read network file {path}: {error.strerror}; export the model again") from error
+        if actual != entry.sha256:
+            raise ModelError(
+                f"{path} is not the file that model.json describes: files.{precision}.sha256 is "
+                f"{entry.sha256[:12]}..., the file's is {actual[:12]}...; export the model again"
+            )
+        return path
+
+    def write(self, folder: Path) -> None:
+        """Write ``model.json`` into the folder (only ``training.export`` does)."""
+        data = {"schema": SCHEMA, **asdict(self)}
+        data["labels"] = self.labels.to_dict()
+        data["projection"]["azimuth_range_deg"] = _AZIMUTH_RANGE_DEG
+        (folder / _FILE_NAME).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> ModelSpec:
+        """Read and check ``model.json``.
+
+        Raises:
+            ModelError: names the field that is missing or wrong.
+        """
+        path = folder / _FILE_NAME
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ModelError(f"cannot read {path}: {error}; export the model again") from error
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            raise ModelError(f"{path}: schema is not {SCHEMA}; export the model again with this version")
+        try:
+            return _from_dict(data)
+        except (ModelError, LabelError) as error:
+            raise ModelError(f"{path}: {error}") from error
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _from_dict(data: Mapping[str, Any]) -> ModelSpec:
+    azimuths = _field(data, "projection", lambda p: p["azimuth_range_deg"])
+    _require("projection.azimuth_range_deg", azimuths, azimuths == _AZIMUTH_RANGE_DEG, str(_AZIMUTH_RANGE_DEG))
+    return ModelSpec(
+        name=_field(data, "name", str),
+        role=_field(data, "role", str),
+        files=_field(data, "files", _files),
+        inputs=_field(data, "inputs", _tensors),
+        outputs=_field(data, "outputs", _tensors),
+        projection=_field(data, "projection", _projection),
+        channels=_field(
+            data, "channels", lambda v: tuple(ChannelSpec(c["name"], float(c["mean"]), float(c["std"])) for c in v)
+        ),
+        intensity_range=_field(data, "intensity_range", lambda v: (float(v[0]), float(v[1]))),
+        labels=_field(data, "labels", LabelMap.from_dict),
+        temperature=_field(data, "temperature", float),
+        training_data=_field(
+            data,
+            "training_data",
+            lambda v: tuple(DataSource(str(d["name"]), str(d["license"]), str(d["attribution"])) for d in v),
+        ),
+        metrics=_field(data, "metrics", dict),
+    )
+
+
+def _field(data: Mapping[str, Any], name: str, read: Callable[[Any], _T]) -> _T:
+    if name not in data:
+        raise ModelError(f"{name} is missing")
+    try:
+        return read(data[name])
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise ModelError(f"{name} cannot be used: {error!r}") from error
+
+
+def _tensors(rows: Any) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(str(r["name"]), tuple(int(n) for n in r["shape"]), str(r["dtype"])) for r in rows)
+
+
+def _files(rows: Mapping[str, Any]) -> dict[str, NetworkFile]:
+    return {str(precision): NetworkFile(str(f["file"]), str(f["sha256"])) for precision, f in rows.items()}
+
+
+def _projection(data: Mapping[str, Any]) -> ProjectionSpec:
+    rows = tuple(float(v) for v in data["beam_elevations_deg"])
+    return ProjectionSpec(rows, int(data["width"]), float(data["min_range_m"]))
+
+
+def _require(name: str, value: object, holds: bool, wanted: str) -> None:
+    if not holds:
+        raise ModelError(f"{name} is {value!r}, but must be {wanted}")
+
+
+def _check_tensors(what: str, found: Sequence[TensorSpec], expected: Sequence[TensorSpec]) -> None:
+    by_name = {t.name: t for t in found}
+    for tensor in expected:
+        if by_name.get(tensor.name) != tensor:
+            raise ModelError(f"{what}: expected {tensor}, found {by_name.get(tensor.name, sorted(by_name))}")
+    extra = set(by_name) - {t.name for t in expected}
+    if extra:
+        raise ModelError(f"{what}: {sorted(extra)} is not expected")

@@ -1,0 +1,1 @@
+"""Running network files. Nothing here knows of points, labels or messages."""

@@ -1,0 +1,70 @@
+"""Where models and configuration lie: a path as given, the package's share folder, or the clone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from xmodelkd_ros.core.errors import ConfigError, LabelError, ModelError
+from xmodelkd_ros.core.labels import LabelMap, LabelTranslation
+
+_PACKAGE = "xmodelkd_ros"
+
+
+def _roots() -> Iterator[Path]:
+    prefixes = [p for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
+    for prefix in (*prefixes, sys.prefix):
+        yield Path(prefix) / "share" / _PACKAGE
+    yield Path(__file__).resolve().parents[1]
+
+
+def _find(relative: Path) -> Path | None:
+    return next((root / relative for root in _roots() if (root / relative).exists()), None)
+
+
+def find_model(name_or_path: str) -> Path:
+    """Folder of a model: a path to one, or the name of one that the package ships.
+
+    Raises:
+        ModelError: there is none.
+    """
+    path = Path(name_or_path).expanduser()
+    if (path / "model.json").is_file():
+        return path
+    found = _find(Path("models") / name_or_path)
+    if found is not None and (found / "model.json").is_file():
+        return found
+    raise ModelError(
+        f"no model '{name_or_path}': neither a folder with a model.json nor a model this package ships; "
+        "export one with 'python -m training.export RUN OUT_DIR'"
+    )
+
+
+def find_config(relative: str) -> Path:
+    """A file below ``config/``.
+
+    Raises:
+        ConfigError: the package lacks it.
+    """
+    found = _find(Path("config") / relative)
+    if found is None:
+        raise ConfigError(f"the package lacks config/{relative}; install it again")
+    return found
+
+
+def label_map(name: str) -> LabelMap:
+    """A label set by name, from ``config/labels/``."""
+    found = _find(Path("config") / "labels" / f"{name}.json")
+    if found is None:
+        raise LabelError(f"no label set '{name}' in config/labels")
+    return LabelMap.read(found)
+
+
+def translation(source: LabelMap, target: LabelMap) -> LabelTranslation:
+    """The directed table between two sets: identity, a file in ``config/labels/``, or by equal names."""
+    found = _find(Path("config") / "labels" / f"{source.name}_to_{target.name}.json")
+    if source.name != target.name and found is not None:
+        return LabelTranslation.read(found, source, target)
+    return LabelTranslation.by_name(source, target)
