@@ -16,7 +16,8 @@ ALLOWED = {
     "xmodelkd_ros/resources.py": ({"core"}, set()),
     "xmodelkd_ros/point_layout.py": ({"core"}, set()),
     "xmodelkd_ros/messages.py": ({"core", "point_layout"}, set()),
-    "xmodelkd_ros/bag.py": ({"core", "messages"}, set()),
+    "xmodelkd_ros/tolerant_reader.py": (set(), set()),
+    "xmodelkd_ros/bag.py": ({"core", "point_layout", "tolerant_reader"}, set()),
     "xmodelkd_ros/pipeline.py": ({"core", "inference"}, set()),
     "xmodelkd_ros/node": (
         {"core", "inference", "messages", "bag", "pipeline", "resources", "node"},

@@ -147,13 +147,11 @@ def decide(
 
 
 def _best(probabilities: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Row and value of each column's maximum (numpy's argmax over the first axis is ten times slower)."""
+    """Row and value of each column's maximum; numpy's argmax along the first axis takes ten times as long."""
+    value = probabilities.max(axis=0)
     best = np.zeros(probabilities.shape[1], np.uint8)
-    value = probabilities[0].copy()
     for row in range(1, len(probabilities)):
-        higher = probabilities[row] > value
-        best[higher] = row
-        np.maximum(value, probabilities[row], out=value)
+        np.maximum(best, (probabilities[row] == value).view(np.uint8) * np.uint8(row), out=best)
     return best, value
 
 

@@ -36,21 +36,8 @@ def test_drive13_is_the_design_s_table():
 
 
 def test_autoware_numbers_are_autoware_s():
-    names = [
-        "CAR",
-        "TRUCK",
-        "BUS",
-        "MOTORCYCLE",
-        "BICYCLE",
-        "PEDESTRIAN",
-        "ANIMAL",
-        "HAZARD",
-        "FLAT_SURFACE",
-        "STRUCTURE",
-        "VEGETATION",
-        "NOISE",
-    ]
-    assert [(c.id, c.name) for c in label_map("autoware").classes] == list(enumerate(names.split()))
+    words = "CAR TRUCK BUS MOTORCYCLE BICYCLE PEDESTRIAN ANIMAL HAZARD FLAT_SURFACE STRUCTURE VEGETATION NOISE"
+    assert [(c.id, c.name) for c in label_map("autoware").classes] == list(enumerate(words.split()))
 
 
 @pytest.mark.parametrize(("source", "target"), TABLES)

@@ -9,6 +9,10 @@ class CloudError(XModelKDError):
     """A point cloud cannot be read: a field is missing, or the layout contradicts itself."""
 
 
+class ImageError(XModelKDError):
+    """A camera image cannot be decoded, or the library that decodes it is missing."""
+
+
 class LabelError(XModelKDError):
     """A label table is inconsistent, or no translation between two label sets is known."""
 

@@ -1,0 +1,409 @@
+"""Bags written and read back, bags recorded elsewhere, and bags that are broken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rosbags.interfaces import MessageDefinitionFormat
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
+
+from xmodelkd_ros.bag import ROSBAGS_TYPES, BagReader, BagWriter, Topic, message_class
+from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.errors import BagError
+from xmodelkd_ros.messages import stamp_from_ns, stamp_ns, to_cloud, truth_to_msg
+
+CLOUD_TYPE, TEXT_TYPE = "sensor_msgs/msg/PointCloud2", "std_msgs/msg/String"
+START_NS = 1_557_540_000_123_456_789
+STORAGES = pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+SUFFIX = {"mcap": ".mcap", "sqlite3": ".db3"}
+
+
+def sweep(index: int, points: int = 200) -> Any:
+    rng = np.random.default_rng(index)
+    cloud = PointCloud(rng.normal(size=(points, 3)).astype(np.float32), rng.random(points, np.float32))
+    stamp = stamp_from_ns(START_NS + index, message_class("builtin_interfaces/msg/Time"))
+    header = message_class("std_msgs/msg/Header")(stamp=stamp, frame_id="lidar")
+    return truth_to_msg(cloud, rng.integers(0, 13, points).astype(np.uint8), header, ROSBAGS_TYPES)
+
+
+def text(words: str) -> Any:
+    return message_class(TEXT_TYPE)(data=words)
+
+
+def write_bag(path: Path, storage: str = "mcap", sweeps: int = 3, points: int = 200, topic: str = "/points") -> Path:
+    with BagWriter(path, storage) as bag:
+        bag.add_topic(topic, CLOUD_TYPE)
+        bag.add_topic("/label_info_json", TEXT_TYPE, latched=True)
+        bag.write("/label_info_json", START_NS, text("{}"))
+        for i in range(sweeps):
+            bag.write(topic, START_NS + i, sweep(i, points))
+    return path
+
+
+def storage_file(bag: Path) -> Path:
+    return next(p for p in bag.iterdir() if p.suffix in SUFFIX.values())
+
+
+@STORAGES
+@pytest.mark.parametrize("alone", [False, True], ids=["folder", "single file"])
+def test_what_is_written_reads_back(tmp_path: Path, storage: str, alone: bool):
+    path = write_bag(tmp_path / "bag", storage)
+    assert [p.name for p in tmp_path.iterdir()] == ["bag"]
+    with BagReader(storage_file(path) if alone else path) as bag:
+        assert bag.topics == {
+            "/points": Topic("/points", CLOUD_TYPE, 3, False),
+            "/label_info_json": Topic("/label_info_json", TEXT_TYPE, 1, True),
+        }
+        assert (bag.start_ns, bag.end_ns, bag.notes) == (START_NS, START_NS + 2, [])
+        read = list(bag.messages(["/points"]))
+        assert [m.log_time_ns for m in read] == [START_NS, START_NS + 1, START_NS + 2]
+        for i, message in enumerate(read):
+            assert bytes(message.message.data) == bytes(sweep(i).data)
+            np.testing.assert_array_equal(to_cloud(message.message).xyz, to_cloud(sweep(i)).xyz)
+            assert stamp_ns(message.message.header.stamp) == START_NS + i
+        assert [m.message.data for m in bag.messages(["/label_info_json"])] == ["{}"]
+        assert sorted({m.topic for m in bag.messages()}) == ["/label_info_json", "/points"]
+
+
+@STORAGES
+def test_raw_messages_copy_from_bag_to_bag(tmp_path: Path, storage: str):
+    with BagReader(write_bag(tmp_path / "a")) as source, BagWriter(tmp_path / "b", storage) as target:
+        target.add_topic("/copy", CLOUD_TYPE)
+        originals = list(source.raw(["/points"]))
+        for message in originals:
+            target.write_raw("/copy", message.log_time_ns, message.data)
+    with BagReader(tmp_path / "b") as bag:
+        assert [(m.log_time_ns, m.data) for m in bag.raw()] == [(m.log_time_ns, m.data) for m in originals]
+
+
+def test_a_stretch_of_time_can_be_read(tmp_path: Path):
+    with BagReader(write_bag(tmp_path / "bag", sweeps=5)) as bag:
+        read = bag.raw(["/points"], start_ns=START_NS + 1, stop_ns=START_NS + 3)
+        assert [m.log_time_ns - START_NS for m in read] == [1, 2]
+
+
+@STORAGES
+def test_messages_come_in_order_of_time_whatever_order_they_were_written_in(tmp_path: Path, storage: str):
+    with BagWriter(tmp_path / "bag", storage) as bag:
+        bag.add_topic("/text", TEXT_TYPE)
+        for t in (5, 1, 3):
+            bag.write("/text", t, text(str(t)))
+    with BagReader(tmp_path / "bag") as bag:
+        assert [m.message.data for m in bag.messages()] == ["1", "3", "5"]
+
+
+def test_the_points_topic_is_found_or_the_candidates_are_listed(tmp_path: Path):
+    with BagReader(write_bag(tmp_path / "one", topic="/roof/points")) as bag:
+        assert bag.points_topic() == bag.points_topic("/roof/points") == "/roof/points"
+        for wrong in ("/points", "/label_info_json"):
+            with pytest.raises(
+                BagError, match=rf"no PointCloud2 messages on '{wrong}'; it has /roof/points \(3 sweeps"
+            ):
+                bag.points_topic(wrong)
+    with BagWriter(tmp_path / "two") as writer:
+        for topic in ("/front", "/rear", "/silent"):
+            writer.add_topic(topic, CLOUD_TYPE)
+        for topic in ("/front", "/rear"):
+            writer.write(topic, 1, sweep(0))
+    with BagReader(tmp_path / "two") as bag:
+        assert bag.points_topic("/rear") == "/rear"
+        with pytest.raises(BagError, match=r"several PointCloud2 topics, name one: /front \(1 sweeps\), /rear \(1 sw"):
+            bag.points_topic()
+    with BagWriter(tmp_path / "none") as writer:
+        writer.add_topic("/text", TEXT_TYPE)
+        writer.write("/text", 1, text("hello"))
+    with BagReader(tmp_path / "none") as bag, pytest.raises(BagError, match=r"no PointCloud2 .* it has /text \(std_m"):
+        bag.points_topic()
+
+
+def test_a_topic_that_is_not_there_is_named(tmp_path: Path):
+    with (
+        BagReader(write_bag(tmp_path / "bag")) as bag,
+        pytest.raises(BagError, match="no readable topic '/tf'; it has"),
+    ):
+        list(bag.raw(["/points", "/tf"]))
+
+
+# --- bags recorded elsewhere ------------------------------------------------------------------------------------------
+
+WHEEL = get_types_from_msg("std_msgs/Header header\nfloat32[4] speed\n", "acme_msgs/msg/Wheel")
+
+
+def write_foreign(path: Path, storage: str) -> Path:
+    """A bag with a message type of its own and a sweep, as another program with the same library would write it."""
+    types = get_typestore(Stores.ROS2_HUMBLE)
+    types.register(WHEEL)
+    with Writer(path, version=9, storage_plugin=StoragePlugin[storage.upper()]) as writer:
+        wheel = writer.add_connection("/wheel", "acme_msgs/msg/Wheel", typestore=types)
+        cloud = writer.add_connection("/points", CLOUD_TYPE, typestore=types)
+        message = types.types["acme_msgs/msg/Wheel"](header=sweep(0).header, speed=np.arange(4, dtype=np.float32))
+        writer.write(wheel, 1, types.serialize_cdr(message, "acme_msgs/msg/Wheel"))
+        writer.write(cloud, 2, types.serialize_cdr(sweep(0), CLOUD_TYPE))
+    return path
+
+
+def replace_bytes(bag: Path, old: bytes, new: bytes) -> None:
+    """Change the storage file in place; the lengths are equal, so that every index stays right."""
+    assert len(old) == len(new)
+    data = storage_file(bag).read_bytes()
+    assert old in data
+    storage_file(bag).write_bytes(data.replace(old, new))
+
+
+@STORAGES
+def test_message_types_that_the_bag_defines_are_read(tmp_path: Path, storage: str):
+    with BagReader(write_foreign(tmp_path / "bag", storage)) as bag:
+        wheel = next(m.message for m in bag.messages(["/wheel"]))
+        np.testing.assert_array_equal(wheel.speed, [0, 1, 2, 3])
+        assert wheel.header.frame_id == "lidar"
+        assert bag.notes == []
+
+
+@STORAGES
+@pytest.mark.parametrize("alone", [False, True], ids=["folder", "single file"])
+def test_types_recorded_without_a_definition_are_skipped_with_a_note(tmp_path: Path, storage: str, alone: bool):
+    path = write_foreign(tmp_path / "bag", storage)
+    # What rosbag2 writes where it does not find a type's definition; the standard type needs none.
+    replace_bytes(path, b"ros2msg", b"unknown")
+    with BagReader(storage_file(path) if alone else path) as bag:
+        assert bag.notes == [
+            "/wheel skipped: message type acme_msgs/msg/Wheel is unknown, and the bag does not define it"
+        ]
+        assert list(bag.topics) == ["/points"]
+        (message,) = bag.messages()
+        assert bytes(message.message.data) == bytes(sweep(0).data)
+
+
+@STORAGES
+def test_broken_definitions_are_noted(tmp_path: Path, storage: str):
+    path = write_foreign(tmp_path / "bag", storage)
+    replace_bytes(path, b"float32[4] speed", b"float32[4] spe=d")
+    replace_bytes(path, b"uint32 point_step", b"uint32 point_st=p")
+    with BagReader(path) as bag:
+        assert [m.topic for m in bag.messages()] == ["/points"]
+        assert bag.notes[0] == "/wheel skipped: the bag's definition of acme_msgs/msg/Wheel is not usable"
+        assert bag.notes[1] == f"/points read with the standard one: the bag's definition of {CLOUD_TYPE} is not usable"
+
+
+def test_a_topic_in_another_serialization_is_skipped_with_a_note(tmp_path: Path):
+    types = get_typestore(Stores.ROS2_KILTED)
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        json = writer.add_connection("/json", TEXT_TYPE, typestore=types, serialization_format="json")
+        cdr = writer.add_connection("/cdr", TEXT_TYPE, typestore=types)
+        writer.write(json, 1, b'{"data": "hello"}')
+        writer.write(cdr, 2, types.serialize_cdr(text("hello"), TEXT_TYPE))
+    with BagReader(storage_file(tmp_path / "bag")) as bag:
+        assert bag.notes == ["/json skipped: its serialization is 'json', not cdr"]
+        assert [m.message.data for m in bag.messages()] == ["hello"]
+
+
+@STORAGES
+def test_a_folder_whose_metadata_tells_another_quality_of_service_is_read(tmp_path: Path, storage: str):
+    path = write_bag(tmp_path / "bag", storage)
+    metadata = (path / "metadata.yaml").read_text()
+    assert "reliability: 1" in metadata
+    (path / "metadata.yaml").write_text(metadata.replace("reliability: 1", "reliability: 2"))
+    with BagReader(path) as bag:
+        assert len(list(bag.messages(["/points"]))) == bag.topics["/points"].count == 3
+
+
+IDL = """module acme_msgs {
+  module msg {
+    struct Gear {
+      int32 number;
+    };
+  };
+};
+"""
+
+
+@STORAGES
+def test_types_defined_in_idl_are_read(tmp_path: Path, storage: str):
+    types = get_typestore(Stores.EMPTY)
+    types.register(get_types_from_idl(IDL))
+    definition = f"{'=' * 80}\nIDL: acme_msgs/msg/Gear\n{IDL}"
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin[storage.upper()]) as writer:
+        gear = writer.add_connection(
+            "/gear", "acme_msgs/msg/Gear", msgdef=definition, rihs01=types.hash_rihs01("acme_msgs/msg/Gear")
+        )
+        writer.write(gear, 1, types.serialize_cdr(types.types["acme_msgs/msg/Gear"](number=3), "acme_msgs/msg/Gear"))
+    with BagReader(tmp_path / "bag") as bag:
+        assert [m.message.number for m in bag.messages()] == [3]
+
+
+@STORAGES
+@pytest.mark.parametrize("mode", [CompressionMode.MESSAGE, CompressionMode.FILE])
+def test_compressed_bags_are_read(tmp_path: Path, storage: str, mode: CompressionMode):
+    types = get_typestore(Stores.ROS2_KILTED)
+    writer = Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin[storage.upper()])
+    writer.set_compression(mode, CompressionFormat.ZSTD)
+    with writer:
+        cloud = writer.add_connection("/points", CLOUD_TYPE, typestore=types)
+        writer.write(cloud, 2, types.serialize_cdr(sweep(0), CLOUD_TYPE))
+    with BagReader(tmp_path / "bag") as bag:
+        assert bytes(next(bag.messages()).message.data) == bytes(sweep(0).data)
+
+
+# --- bags that are broken ---------------------------------------------------------------------------------------------
+
+
+def read_all(path: Path) -> int:
+    with BagReader(path) as bag:
+        return sum(1 for _ in bag.messages())
+
+
+def assert_one_line(error: pytest.ExceptionInfo[BagError], path: Path) -> None:
+    assert "\n" not in str(error.value) and str(path) in str(error.value)
+
+
+def test_a_path_that_is_no_bag_is_rejected(tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "folder").mkdir()
+    for name, complaint in (
+        ("missing", "does not exist"),
+        ("missing.mcap", "does not exist"),
+        ("notes.txt", "is not a bag; give a rosbag2 folder, an .mcap or a .db3 file"),
+        ("folder", "no metadata.yaml; name the .mcap or .db3 file itself, or run 'ros2 bag reindex'"),
+    ):
+        with pytest.raises(BagError, match=complaint) as error:
+            read_all(tmp_path / name)
+        assert_one_line(error, tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello, this is not a bag at all, but long enough for a footer"])
+@pytest.mark.parametrize("suffix", [".mcap", ".db3"])
+def test_a_file_of_something_else_is_rejected(tmp_path: Path, suffix: str, content: bytes):
+    path = tmp_path / f"bag{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(BagError, match=r"cannot read bag .*; if the file was cut short, copy it again") as error:
+        read_all(path)
+    assert_one_line(error, path)
+
+
+@STORAGES
+@pytest.mark.parametrize("alone", [False, True], ids=["folder", "single file"])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.7, 0.9, 0.999])
+def test_a_bag_that_was_cut_short_is_rejected(tmp_path: Path, storage: str, alone: bool, share: float):
+    bag = write_bag(tmp_path / "bag", storage, sweeps=3, points=4000)
+    file = storage_file(bag)
+    file.write_bytes(file.read_bytes()[: int(file.stat().st_size * share)])
+    path = file if alone else bag
+    with pytest.raises(BagError, match="cannot read bag") as error:
+        read_all(path)
+    assert_one_line(error, path)
+
+
+@pytest.mark.parametrize("content", ["", "not: a bag", "a: [", "rosbag2_bagfile_information: {version: 99}"])
+def test_broken_metadata_is_rejected(tmp_path: Path, content: str):
+    bag = write_bag(tmp_path / "bag")
+    (bag / "metadata.yaml").write_text(content)
+    with pytest.raises(BagError, match="cannot read bag") as error:
+        read_all(bag)
+    assert_one_line(error, bag)
+
+
+def test_a_storage_file_that_is_missing_is_named(tmp_path: Path):
+    bag = write_bag(tmp_path / "bag")
+    storage_file(bag).unlink()
+    with pytest.raises(BagError, match=r"missing.*bag.mcap"):
+        read_all(bag)
+
+
+@STORAGES
+def test_an_empty_bag_is_rejected(tmp_path: Path, storage: str):
+    with BagWriter(tmp_path / "bag", storage) as bag:
+        bag.add_topic("/points", CLOUD_TYPE)
+    for path in (tmp_path / "bag", storage_file(tmp_path / "bag")):
+        with pytest.raises(BagError, match="is empty: it holds no messages") as error:
+            read_all(path)
+        assert_one_line(error, path)
+
+
+def test_a_message_that_does_not_decode_is_named(tmp_path: Path):
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.add_topic("/points", CLOUD_TYPE)
+        bag.write_raw("/points", 7, b"\x00\x01\x00\x00\xff\xff")
+    with pytest.raises(BagError, match="message on /points at 7 ns"):
+        read_all(tmp_path / "bag")
+
+
+def test_errors_of_the_reader_of_messages_pass_unchanged(tmp_path: Path):
+    with BagReader(write_bag(tmp_path / "bag")) as bag, pytest.raises(ZeroDivisionError):
+        for _ in bag.messages():
+            _ = 1 / 0
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+@STORAGES
+def test_an_unfinished_bag_is_taken_away(tmp_path: Path, storage: str):
+    with pytest.raises(KeyboardInterrupt), BagWriter(tmp_path / "bag", storage) as bag:
+        bag.add_topic("/points", CLOUD_TYPE)
+        bag.write("/points", 1, sweep(0))
+        assert not (tmp_path / "bag").exists()
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+@STORAGES
+def test_a_path_with_the_suffix_of_the_storage_becomes_one_file(tmp_path: Path, storage: str):
+    path = write_bag(tmp_path / f"drive{SUFFIX[storage]}", storage)
+    assert path.is_file() and list(tmp_path.iterdir()) == [path]
+    assert read_all(path) == 4
+
+
+def test_a_folder_may_have_a_dot_in_its_name(tmp_path: Path):
+    path = write_bag(tmp_path / "drive.2019-05-10")
+    assert path.is_dir() and read_all(path) == 4
+
+
+def test_nothing_is_overwritten(tmp_path: Path):
+    write_bag(tmp_path / "bag")
+    with pytest.raises(BagError, match="exists already; remove it or choose another folder"):
+        write_bag(tmp_path / "bag")
+    assert read_all(tmp_path / "bag") == 4
+
+
+def test_a_folder_that_cannot_be_made_is_one_error(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BagError, match=r"cannot write bag .*: (Not a directory|File exists)"):
+        write_bag(tmp_path / "file" / "bag")
+
+
+@STORAGES
+def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path: Path, storage: str):
+    resource = pytest.importorskip("resource", reason="file size limits are of Unix")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, limits[1]))
+    try:
+        with pytest.raises(BagError, match="cannot write bag") as error:
+            write_bag(tmp_path / "bag", storage, points=50_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert_one_line(error, tmp_path / "bag")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_topics_are_announced_once_with_a_known_type(tmp_path: Path):
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.add_topic("/points", CLOUD_TYPE)
+        with pytest.raises(BagError, match="topic '/points' was announced before"):
+            bag.add_topic("/points", CLOUD_TYPE)
+        with pytest.raises(BagError, match="cannot write topic '/wheel': message type acme_msgs/msg/Wheel is unknown"):
+            bag.add_topic("/wheel", "acme_msgs/msg/Wheel")
+
+
+@STORAGES
+def test_the_bag_carries_definitions_and_quality_of_service(tmp_path: Path, storage: str):
+    with Reader(write_bag(tmp_path / "bag", storage)) as reader:
+        for connection in reader.connections:
+            assert connection.msgdef.format is MessageDefinitionFormat.MSG
+            assert connection.digest.startswith("RIHS01_")
+            (qos,) = connection.ext.offered_qos_profiles
+            assert qos.reliability.name == "RELIABLE"
+            assert (qos.durability.name == "TRANSIENT_LOCAL") == (connection.topic == "/label_info_json")

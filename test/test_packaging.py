@@ -1,0 +1,180 @@
+"""What is shipped: metadata, data files, entry points, and that an installed package finds its own files."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from importlib.util import find_spec
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+NAME = "xmodelkd_ros"
+PRINT_METADATA = """
+import json, sys, setuptools
+setuptools.setup = lambda **metadata: json.dump(metadata, sys.stdout)
+exec(compile(open("setup.py").read(), "setup.py", "exec"))
+"""
+FIND_FILES = """
+from xmodelkd_ros import resources
+print(resources.__file__)
+print(resources.find_config("segment.param.yaml"))
+print(resources.label_map("drive13").name)
+"""
+
+
+@pytest.fixture(scope="module")
+def metadata():
+    """The keywords that setup.py hands to setuptools."""
+    command = [sys.executable, "-c", PRINT_METADATA]
+    return json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.fixture(scope="module")
+def manifest():
+    return ElementTree.parse(ROOT / "package.xml").getroot()
+
+
+@pytest.fixture(scope="module")
+def prefix(tmp_path_factory):
+    """A prefix with the package in it, laid out as a colcon or pip installation is, away from the clone."""
+    scratch = tmp_path_factory.mktemp("install")
+    # A build leaves files beside its sources; the clone stays as it is.
+    not_shipped = shutil.ignore_patterns(".*", "build", "install", "log", "runs", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, scratch / "source", ignore=not_shipped)
+    options = ["--no-deps", "--no-build-isolation", "--no-compile", "--disable-pip-version-check", "--quiet"]
+    target = ["--ignore-installed", "--prefix", str(scratch / "prefix")]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, *target, str(scratch / "source")], check=True)
+    return scratch / "prefix"
+
+
+def shipped(*patterns):
+    return {p.relative_to(ROOT).as_posix() for pattern in patterns for p in ROOT.glob(pattern) if p.is_file()}
+
+
+def data_files(metadata):
+    return set(chain.from_iterable(files for _, files in metadata["data_files"]))
+
+
+def test_one_version_everywhere(metadata, manifest):
+    newest = re.search(r"^## (\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert newest is not None
+    assert metadata["version"] == manifest.findtext("version") == newest[1]
+
+
+def test_both_manifests_say_the_same(metadata, manifest):
+    maintainer = manifest.find("maintainer")
+    assert metadata["name"] == manifest.findtext("name") == NAME
+    assert (metadata["maintainer"], metadata["maintainer_email"]) == (maintainer.text, maintainer.get("email"))
+    assert metadata["license"] == manifest.findtext("license") == "Apache-2.0"
+    assert manifest.findtext("export/build_type") == "ament_python"
+
+
+def test_catkin_accepts_package_xml():
+    catkin_pkg = pytest.importorskip("catkin_pkg.package", reason="needs catkin_pkg (comes with ROS or colcon)")
+    package, warnings = None, []
+    package = catkin_pkg.parse_package(str(ROOT), warnings=warnings)
+    package.validate(warnings=warnings)
+    assert warnings == []
+
+
+def test_every_shipped_file_is_installed(metadata):
+    assert data_files(metadata) >= shipped("launch/*", "config/**/*", "models/**/*") | {"package.xml"}
+
+
+def test_data_files_are_files_in_the_folder_of_their_name(metadata):
+    for folder, files in metadata["data_files"]:
+        for file in files:
+            assert (ROOT / file).is_file(), file
+            assert folder.startswith("share/ament_index/") or folder == f"share/{NAME}/{Path(file).parent}".rstrip("/.")
+
+
+def test_no_training_code_is_installed(metadata):
+    assert NAME in metadata["packages"]
+    assert {package.split(".")[0] for package in metadata["packages"]} == {NAME}
+
+
+def test_every_package_has_an_init_file(metadata):
+    folders = {p.parent.relative_to(ROOT).as_posix().replace("/", ".") for p in (ROOT / NAME).rglob("*.py")}
+    assert set(metadata["packages"]) == folders
+
+
+def test_the_vehicle_needs_neither_torch_nor_tensorrt(metadata, manifest):
+    without_training = [*metadata["install_requires"]]
+    for extra, requirements in metadata["extras_require"].items():
+        without_training += [] if extra == "training" else requirements
+    depends = [element.text for element in manifest if element.tag.endswith("depend")]
+    assert not [name for name in (*without_training, *depends) if "torch" in name or "tensorrt" in name]
+
+
+def test_torch_is_pinned(metadata):
+    """Another version from the registry may bring gigabytes of CUDA along."""
+    [torch] = [r for r in metadata["extras_require"]["training"] if r.startswith("torch=")]
+    assert re.fullmatch(r"torch==\d+\.\d+\.\d+", torch)
+
+
+def test_entry_points_exist(metadata):
+    for entry in metadata["entry_points"]["console_scripts"]:
+        _, module, function = re.fullmatch(r"(\S+) = (\S+):(\S+)", entry).groups()
+        spec = find_spec(module)
+        assert spec is not None, f"{entry}: no such module"
+        assert f"def {function}(" in Path(spec.origin).read_text(encoding="utf-8"), f"{entry}: no such function"
+
+
+def test_an_installed_package_finds_its_own_files(prefix):
+    [package] = prefix.rglob(f"site-packages/{NAME}")
+    environment = {**os.environ, "PYTHONPATH": str(package.parent), "AMENT_PREFIX_PATH": str(prefix)}
+    command = [sys.executable, "-P" if sys.version_info >= (3, 11) else "-s", "-c", FIND_FILES]
+    result = subprocess.run(command, cwd=prefix, env=environment, check=True, capture_output=True, text=True)
+    module, config, labels = result.stdout.split()
+    assert Path(module).parent == package, "the clone's code was imported"
+    assert Path(config) == prefix / "share" / NAME / "config" / "segment.param.yaml"
+    assert labels == "drive13"
+
+
+def test_an_installation_holds_every_shipped_file(prefix):
+    share = prefix / "share" / NAME
+    wanted = shipped("launch/*.launch.py", "config/**/*", "models/**/*")
+    assert [name for name in sorted(wanted) if not (share / name).is_file()] == []
+    assert (prefix / "share" / "ament_index" / "resource_index" / "packages" / NAME).is_file()
+
+
+def test_an_installation_has_the_commands(prefix):
+    assert {p.name for p in (prefix / "bin").iterdir()} >= {"segment_node", "xmodelkd"}
+
+
+def test_rviz_layout_subscribes_as_the_node_publishes():
+    layout = yaml.safe_load((ROOT / "config" / "segment.rviz").read_text(encoding="utf-8"))
+    displays = {d["Name"]: d for d in layout["Visualization Manager"]["Displays"]}
+    for name, topic in (("Coloured by class", "/segmenter/colored"), ("Labels", "/segmenter/labels")):
+        assert displays[name]["Topic"]["Value"] == topic
+        assert displays[name]["Topic"]["Reliability Policy"] == "Reliable"
+    assert displays["Input"]["Topic"]["Reliability Policy"] == "Best Effort"
+
+
+def test_rviz_layout_spans_the_default_label_set():
+    labels = json.loads((ROOT / "config" / "labels" / "drive13.json").read_text(encoding="utf-8"))
+    ids = [c["id"] for c in labels["classes"]]
+    layout = yaml.safe_load((ROOT / "config" / "segment.rviz").read_text(encoding="utf-8"))
+    [display] = [d for d in layout["Visualization Manager"]["Displays"] if d["Name"] == "Labels"]
+    assert (display["Channel Name"], display["Min Intensity"], display["Max Intensity"]) == ("label", min(ids), max(ids))
+
+
+def test_dds_profile_keeps_both_built_in_transports_with_room_for_a_sweep():
+    root = ElementTree.parse(ROOT / "config" / "fastdds_large_clouds.xml").getroot()
+    space = {"": "http://www.eprosima.com"}
+    transports = {
+        t.findtext("type", namespaces=space): t for t in root.iterfind(".//transport_descriptor", namespaces=space)
+    }
+    assert set(transports) == {"UDPv4", "SHM"}
+    largest = int(transports["SHM"].findtext("maxMessageSize", namespaces=space))
+    assert largest >= 6_000_000, "six bytes short of a 128-beam sweep with 48-byte points"
+    assert int(transports["SHM"].findtext("segment_size", namespaces=space)) >= 2 * largest
+    used = [t.text for t in root.iterfind(".//userTransports/transport_id", namespaces=space)]
+    assert used == [t.findtext("transport_id", namespaces=space) for t in transports.values()]

@@ -1,0 +1,142 @@
+"""Real frames turned into a bag and read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pandas", reason="reading PandaSet needs pandas")
+
+from training import to_bag
+from training.data.pandaset import PandaSetSequence
+from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.core.transforms import inverse
+from xmodelkd_ros.messages import (
+    image_to_array,
+    label_map_from_json,
+    read_field,
+    stamp_ns,
+    static_transforms,
+    to_camera,
+    to_cloud,
+)
+
+FRAMES = range(40, 42)
+CAMERAS = 6
+
+
+@pytest.fixture(scope="module")
+def sequence(pandaset: Path) -> PandaSetSequence:
+    return PandaSetSequence(pandaset)
+
+
+@pytest.fixture(scope="module")
+def bag_path(pandaset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bags") / "drive.mcap"
+    assert (
+        to_bag.main(["pandaset", str(pandaset), str(path), "--frames", "40:42", "--points-topic", "/roof/points"]) == 0
+    )
+    return path
+
+
+@pytest.fixture
+def bag(bag_path: Path):
+    with BagReader(bag_path) as reader:
+        yield reader
+
+
+def messages(bag: BagReader, topic: str) -> list:
+    return [m.message for m in bag.messages([topic])]
+
+
+def test_points_and_truth_are_those_of_the_data(bag: BagReader, sequence: PandaSetSequence):
+    clouds = messages(bag, bag.points_topic())
+    assert bag.points_topic() == "/roof/points" and len(clouds) == len(FRAMES)
+    for index, msg in zip(FRAMES, clouds, strict=True):
+        original, decoded = sequence.cloud(index), to_cloud(msg)
+        assert decoded.xyz.tobytes() == original.xyz.tobytes()
+        assert decoded.intensity.tobytes() == original.intensity.tobytes()
+        np.testing.assert_array_equal(read_field(msg, "label"), sequence.labels(index))
+        assert (stamp_ns(msg.header.stamp), msg.header.frame_id) == (sequence.stamp_ns(index), "lidar")
+        assert decoded.ring is None and [f.name for f in msg.fields] == ["x", "y", "z", "intensity", "label"]
+
+
+def test_the_label_set_is_latched(bag: BagReader, sequence: PandaSetSequence):
+    (text,) = messages(bag, "/label_info_json")
+    assert bag.topics["/label_info_json"].latched
+    assert label_map_from_json(text.data) == sequence.label_map
+
+
+def test_images_are_the_untouched_files(bag: BagReader, sequence: PandaSetSequence):
+    for index in FRAMES:
+        for image in sequence.images(index):
+            read = messages(bag, to_bag.image_topic(image.camera))[index - FRAMES[0]]
+            assert bytes(read.data) == image.path.read_bytes()
+            assert (read.format, stamp_ns(read.header.stamp)) == ("jpeg", image.stamp_ns)
+    assert image_to_array(read).shape == (1080, 1920, 3)
+
+
+def test_cameras_are_calibrated_and_stand_where_they_should(bag: BagReader, sequence: PandaSetSequence):
+    (tf,) = messages(bag, "/tf_static")
+    assert bag.topics["/tf_static"].latched
+    poses = static_transforms(tf)
+    assert len(poses) == 1 + CAMERAS == 1 + len(sequence.cameras)
+    xyz = sequence.cloud(FRAMES[0]).xyz[::50]
+    for camera in sequence.cameras:
+        info = messages(bag, to_bag.info_topic(camera))[0]
+        assert info.header.frame_id == to_bag.optical_frame(camera)
+        extrinsic = inverse(poses["base_link", info.header.frame_id]) @ poses["base_link", "lidar"]
+        read = to_camera(info, camera.name, extrinsic)
+        pixels, inside = camera.project(xyz)
+        pixels_read, inside_read = read.project(xyz)
+        assert inside.sum() > 20
+        np.testing.assert_array_equal(inside_read, inside)
+        np.testing.assert_allclose(pixels_read[inside], pixels[inside], atol=1e-6)
+        np.testing.assert_allclose(info.p.reshape(3, 4)[:, :3], camera.intrinsic)
+
+
+def test_base_link_is_level_looks_forward_and_is_near_the_road(bag: BagReader, sequence: PandaSetSequence):
+    poses = static_transforms(messages(bag, "/tf_static")[0])
+    lidar = poses["base_link", "lidar"]
+    # On the middle of a car's roof, looking ahead within a few degrees.
+    assert 1.5 < lidar[2, 3] < 2.2 and abs(lidar[1, 3]) < 0.1
+    np.testing.assert_allclose(lidar[:3, :3], np.eye(3), atol=0.05)
+    is_road = sequence.labels(FRAMES[0]) == sequence.label_map.id_of("road")
+    road = sequence.cloud(FRAMES[0]).xyz[is_road] @ lidar[:3, :3].T + lidar[:3, 3]
+    near = road[np.linalg.norm(road[:, :2], axis=1) < 15]
+    slope_x, slope_y, height = np.linalg.lstsq(np.c_[near[:, :2], np.ones(len(near))], near[:, 2], rcond=None)[0]
+    assert abs(slope_x) < 0.05 and abs(slope_y) < 0.05 and -0.45 < height < -0.15
+    # Optical axes: the front camera's z points ahead, its y down.
+    front = poses["base_link", "front_camera_optical_frame"]
+    assert front[0, 2] > 0.98 and front[2, 1] < -0.98
+    assert poses["base_link", "left_camera_optical_frame"][1, 2] > 0.9
+
+
+def test_messages_stand_in_order_of_their_stamps(bag: BagReader):
+    times = [m.log_time_ns for m in bag.raw()]
+    assert times == sorted(times)
+    for message in bag.messages([t.name for t in bag.topics.values() if not t.latched]):
+        assert message.log_time_ns == stamp_ns(message.message.header.stamp)
+    assert bag.start_ns == next(bag.raw(["/tf_static"])).log_time_ns
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["/nowhere", "out"], "error: not a PandaSet sequence: /nowhere"),
+        (["{pandaset}", "out", "--frames", "40"], "error: --frames is '40', but must be A:B"),
+        (["{pandaset}", "out", "--frames", "66:68"], "has no frame 67; it has 0 to 66"),
+        (["{pandaset}", "there", "--frames", "0:1"], "exists already; remove it or choose another"),
+    ],
+)
+def test_mistakes_are_one_line(
+    pandaset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
+):
+    (tmp_path / "there").mkdir()
+    path, out, *options = (a.format(pandaset=pandaset) for a in arguments)
+    assert to_bag.main(["pandaset", path, str(tmp_path / out), *options]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and complaint in lines[0]
+    assert [p.name for p in tmp_path.iterdir()] == ["there"]

@@ -1,0 +1,184 @@
+"""Turn frames of a dataset into a bag: sweeps with their truth, camera images, calibration, /tf_static.
+
+``python -m training.to_bag pandaset PATH OUT [--frames A:B]``. Truth is the field ``label`` of the
+clouds, and the latched topic ``/label_info_json`` says what its numbers mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from training.config import frame_range
+from training.data.pandaset import CameraImage, PandaSetSequence
+from xmodelkd_ros.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, Storage, message_class
+from xmodelkd_ros.core.camera import CameraModel
+from xmodelkd_ros.core.errors import XModelKDError
+from xmodelkd_ros.core.transforms import inverse, quaternion
+from xmodelkd_ros.messages import label_info_json, stamp_from_ns, truth_to_msg
+
+BASE_FRAME = "base_link"
+LIDAR_FRAME = "lidar"
+LABEL_INFO_TOPIC = "/label_info_json"
+TF_TOPIC = "/tf_static"
+
+_BASE_FROM_EGO = np.array([[0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], np.float64)
+"""PandaSet's ego frame is x right, y forward; base_link is x forward, y left (REP-103). Their common origin is 0.3 m
+above the road, as the axles are."""
+
+_IMAGE_TYPE = "sensor_msgs/msg/CompressedImage"
+_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Returns:
+        The exit code: 0 on success only.
+    """
+    parser = argparse.ArgumentParser("python -m training.to_bag", description="Turn frames of a dataset into a bag.")
+    parser.add_argument("dataset", choices=["pandaset"], help="what PATH holds")
+    parser.add_argument("path", type=Path, metavar="PATH", help="folder of the sequence; its pickles must be trusted")
+    parser.add_argument("out", type=Path, metavar="OUT", help="rosbag2 folder to create, or one .mcap file")
+    parser.add_argument("--frames", metavar="A:B", default="", help="frames A to B - 1 (default: all)")
+    parser.add_argument(
+        "--points-topic", metavar="TOPIC", default="/points", help="topic of the sweeps (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--storage", choices=["mcap", "sqlite3"], default="mcap", help="how a bag is stored (default: %(default)s)"
+    )
+    args = parser.parse_args(argv)
+    try:
+        sequence = PandaSetSequence(args.path)
+        frames = frame_range(args.frames, "--frames") if args.frames else range(len(sequence))
+        write_bag(sequence, frames, args.out, args.points_topic, args.storage)
+    except XModelKDError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def write_bag(
+    sequence: PandaSetSequence, frames: range, out: Path, points_topic: str = "/points", storage: Storage = "mcap"
+) -> None:
+    """Write frames of a sequence into a bag.
+
+    Args:
+        sequence: the data.
+        frames: numbers of the frames, ascending.
+        out: the bag to create.
+        points_topic: topic of the sweeps.
+        storage: how the bag is stored.
+
+    Raises:
+        BagError: ``out`` exists already, or cannot be created.
+        ConfigError: the sequence has not all these frames, or a file of it cannot be read.
+    """
+    with BagWriter(out, storage) as bag:
+        _announce(bag, sequence, points_topic)
+        _write_latched(bag, sequence, frames[0])
+        for index in tqdm(frames, "to_bag", unit=" frames", file=sys.stderr, disable=None, leave=False):
+            _write_frame(bag, sequence, index, points_topic)
+
+
+def image_topic(camera: CameraModel) -> str:
+    """Topic of a camera's compressed images."""
+    return f"/{camera.name}/image/compressed"
+
+
+def info_topic(camera: CameraModel) -> str:
+    """Topic of a camera's calibration."""
+    return f"/{camera.name}/camera_info"
+
+
+def optical_frame(camera: CameraModel) -> str:
+    """Frame of a camera's optical centre (REP-103: x right, y down, z forward)."""
+    return f"{camera.name}_optical_frame"
+
+
+def _announce(bag: BagWriter, sequence: PandaSetSequence, points_topic: str) -> None:
+    bag.add_topic(points_topic, POINT_CLOUD_TYPE)
+    bag.add_topic(LABEL_INFO_TOPIC, "std_msgs/msg/String", latched=True)
+    bag.add_topic(TF_TOPIC, "tf2_msgs/msg/TFMessage", latched=True)
+    for camera in sequence.cameras:
+        bag.add_topic(image_topic(camera), _IMAGE_TYPE)
+        bag.add_topic(info_topic(camera), _INFO_TYPE)
+
+
+def _write_latched(bag: BagWriter, sequence: PandaSetSequence, first: int) -> None:
+    """What is said once, at the time of the first message."""
+    start_ns = min(sequence.stamp_ns(first), *(image.stamp_ns for image in sequence.images(first)))
+    text = label_info_json(sequence.label_map)
+    bag.write(LABEL_INFO_TOPIC, start_ns, message_class("std_msgs/msg/String")(data=text))
+    base_from_lidar = _BASE_FROM_EGO @ sequence._ego_from_lidar
+    poses = {LIDAR_FRAME: base_from_lidar}
+    poses.update({optical_frame(c): base_from_lidar @ inverse(c.from_lidar) for c in sequence.cameras})
+    transforms = [_transform(frame, pose, start_ns) for frame, pose in poses.items()]
+    bag.write(TF_TOPIC, start_ns, message_class("tf2_msgs/msg/TFMessage")(transforms=transforms))
+
+
+def _write_frame(bag: BagWriter, sequence: PandaSetSequence, index: int, points_topic: str) -> None:
+    images = sequence.images(index)
+    for image in sorted(images, key=lambda i: i.stamp_ns):
+        header = _header(image.stamp_ns, optical_frame(image.camera))
+        bag.write(info_topic(image.camera), image.stamp_ns, _camera_info(image.camera, header))
+        bag.write(image_topic(image.camera), image.stamp_ns, _compressed_image(image, header))
+    stamp_ns = sequence.stamp_ns(index)
+    header = _header(stamp_ns, LIDAR_FRAME)
+    cloud = truth_to_msg(sequence.cloud(index), sequence.labels(index), header, ROSBAGS_TYPES)
+    bag.write(points_topic, stamp_ns, cloud)
+
+
+def _header(stamp_ns: int, frame_id: str) -> Any:
+    stamp = stamp_from_ns(stamp_ns, message_class("builtin_interfaces/msg/Time"))
+    return message_class("std_msgs/msg/Header")(stamp=stamp, frame_id=frame_id)
+
+
+def _compressed_image(image: CameraImage, header: Any) -> Any:
+    """The JPEG file's bytes, untouched."""
+    data = np.frombuffer(image.path.read_bytes(), np.uint8)
+    return message_class(_IMAGE_TYPE)(header=header, format="jpeg", data=data)
+
+
+def _camera_info(camera: CameraModel, header: Any) -> Any:
+    """Calibration of images without distortion: R is the identity, P is K without an offset."""
+    return message_class(_INFO_TYPE)(
+        header=header,
+        height=camera.height,
+        width=camera.width,
+        distortion_model="plumb_bob",
+        d=np.zeros(5),
+        k=camera.intrinsic.ravel(),
+        r=np.eye(3).ravel(),
+        p=np.hstack([camera.intrinsic, np.zeros((3, 1))]).ravel(),
+        binning_x=0,
+        binning_y=0,
+        roi=message_class("sensor_msgs/msg/RegionOfInterest")(
+            x_offset=0, y_offset=0, height=0, width=0, do_rectify=False
+        ),
+    )
+
+
+def _transform(child: str, pose: NDArray[np.float64], stamp_ns: int) -> Any:
+    """The pose of a frame in base_link."""
+    x, y, z = (float(v) for v in pose[:3, 3])
+    qx, qy, qz, qw = quaternion(pose[:3, :3])
+    return message_class("geometry_msgs/msg/TransformStamped")(
+        header=_header(stamp_ns, BASE_FRAME),
+        child_frame_id=child,
+        transform=message_class("geometry_msgs/msg/Transform")(
+            translation=message_class("geometry_msgs/msg/Vector3")(x=x, y=y, z=z),
+            rotation=message_class("geometry_msgs/msg/Quaternion")(x=qx, y=qy, z=qz, w=qw),
+        ),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,308 @@
+"""All message layout: point clouds, images and camera calibration to core types and back.
+
+Takes rclpy's messages and those of the rosbags library alike: both name their attributes as the
+ROS definitions do. Neither library is imported; the caller hands in the classes to construct.
+"""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmodelkd_ros.core.camera import CameraModel
+from xmodelkd_ros.core.cloud import PointCloud, Segmentation
+from xmodelkd_ros.core.errors import CloudError, ConfigError, ImageError, LabelError
+from xmodelkd_ros.core.labels import IGNORE, LabelMap
+from xmodelkd_ros.core.transforms import transform
+from xmodelkd_ros.point_layout import Column, PointLayout, allocate_data, to_float32, write_points
+from xmodelkd_ros.point_layout import MessageTypes as MessageTypes
+
+INTENSITY_FIELDS = ("intensity", "i", "reflectivity")
+"""Names of the intensity, first found wins. Velodyne, Hesai, Livox, RoboSense and Ouster drivers and Autoware
+write ``intensity``; ``i`` stands in clouds converted from data sets; ``reflectivity`` is what Ouster's native
+point types have instead."""
+
+RING_FIELDS = ("ring", "channel")
+"""Names of the beam number, first found wins: ``ring`` of most drivers, ``channel`` of Autoware's point types."""
+
+MissingIntensity = Literal["reject", "fill"]
+
+
+# --- point clouds ----------------------------------------------------------------------------------------------------
+
+
+def to_cloud(msg: Any, missing_intensity: MissingIntensity = "reject") -> PointCloud:
+    """Decode a PointCloud2 of any layout.
+
+    Every point is kept, NaN, infinite and zero positions too. Of a field with several elements the
+    first is taken. Little-endian float32 values are views into the message where rows are contiguous.
+
+    Args:
+        msg: sensor_msgs/PointCloud2, ``data`` as bytes, array.array, numpy array or memoryview.
+        missing_intensity: ``reject`` a cloud without an intensity field, or ``fill`` with zeros.
+
+    Returns:
+        Positions in the message's frame, intensity, and ring if there is a field for it.
+
+    Raises:
+        CloudError: x, y, z or intensity is missing, or the declared layout contradicts itself or the data.
+    """
+    layout = PointLayout.of(msg)
+    if len(layout) == 0:
+        # Without points a driver need not know its fields.
+        none = np.zeros((0, 3), np.float32)
+        return PointCloud(none, none[:, 0], None, layout.height, layout.width)
+    return PointCloud(layout.xyz(), _intensity(layout, missing_intensity), _ring(layout), layout.height, layout.width)
+
+
+def _intensity(layout: PointLayout, missing: MissingIntensity) -> NDArray[np.float32]:
+    field = layout.find(INTENSITY_FIELDS)
+    if field is not None:
+        return to_float32(layout.values(field))
+    if missing == "fill":
+        return np.zeros(len(layout), np.float32)
+    raise CloudError(
+        f"the cloud has no field {' or '.join(INTENSITY_FIELDS)}; it has {layout.field_names}. "
+        "Set missing_intensity to 'fill' to take zeros"
+    )
+
+
+def _ring(layout: PointLayout) -> NDArray[np.integer] | None:
+    field = layout.find(RING_FIELDS)
+    if field is None:
+        return None
+    values = layout.values(field)
+    if values.dtype.kind == "f":
+        # Converted bags store everything as float; -1 is no beam.
+        return np.where(np.isfinite(values), values, -1).clip(-1, 65535).astype(np.int32)
+    return values
+
+
+def has_field(msg: Any, name: str) -> bool:
+    """Whether a PointCloud2 declares a field of this name."""
+    return any(f.name == name for f in msg.fields)
+
+
+def read_field(msg: Any, name: str) -> NDArray[Any]:
+    """(N,) values of one field of a PointCloud2, such as the truth ``label``, in its own type, native byte order.
+
+    Raises:
+        CloudError: there is no such field, or the declared layout contradicts itself or the data.
+    """
+    layout = PointLayout.of(msg)
+    return layout.values(layout.require(name))
+
+
+def _xyz_columns(xyz: NDArray[np.float32]) -> list[Column]:
+    return [Column(name, 4 * axis, "f4", xyz[:, axis]) for axis, name in enumerate("xyz")]
+
+
+def labels_to_msg(
+    cloud: PointCloud, segmentation: Segmentation, header: Any, types: MessageTypes, label_field: str = "label"
+) -> Any:
+    """Encode the labelled cloud.
+
+    x, y, z FLOAT32 at 0, 4, 8, label UINT8 at 12, probability FLOAT32 at 16, entropy FLOAT32 at 20, point_step
+    24: with ``class_id`` as the name of the label field this is Autoware's PointXYZCPE.
+
+    Args:
+        cloud: the sweep that was segmented; the message has its points, order and organisation.
+        segmentation: one label per point; ``is_dense`` is false if any is 255.
+        header: the input's header, taken as it is.
+        types: the classes to construct.
+        label_field: ``label``, or ``class_id`` for Autoware.
+
+    Raises:
+        CloudError: cloud and segmentation differ in length.
+    """
+    if len(segmentation) != len(cloud):
+        raise CloudError(f"{len(segmentation)} labels for {len(cloud)} points")
+    columns = [
+        *_xyz_columns(cloud.xyz),
+        Column(label_field, 12, "u1", segmentation.label),
+        Column("probability", 16, "f4", segmentation.probability),
+        Column("entropy", 20, "f4", segmentation.entropy),
+    ]
+    is_dense = not bool((segmentation.label == IGNORE).any())
+    return write_points(header, (cloud.height, cloud.width), columns, 24, is_dense, types)
+
+
+def colored_to_msg(
+    cloud: PointCloud, label: NDArray[np.uint8], label_map: LabelMap, header: Any, types: MessageTypes
+) -> Any:
+    """Encode x, y, z and ``rgb`` for RViz: a FLOAT32 field whose bits are 0x00RRGGBB, the class's colour."""
+    red, green, blue = label_map.palette.astype(np.uint32).T
+    rgb = (red << 16 | green << 8 | blue).view(np.float32)[label]
+    columns = [*_xyz_columns(cloud.xyz), Column("rgb", 12, "f4", rgb)]
+    return write_points(header, (cloud.height, cloud.width), columns, 16, _is_finite(cloud.xyz), types)
+
+
+def truth_to_msg(cloud: PointCloud, label: NDArray[np.uint8], header: Any, types: MessageTypes) -> Any:
+    """Encode a recorded sweep with its truth: x, y, z, intensity FLOAT32 and ``label`` UINT8, point_step 20.
+
+    Raises:
+        CloudError: the cloud has no intensity.
+    """
+    if cloud.intensity is None:
+        raise CloudError("a sweep with truth needs an intensity")
+    columns = [
+        *_xyz_columns(cloud.xyz),
+        Column("intensity", 12, "f4", cloud.intensity),
+        Column("label", 16, "u1", label),
+    ]
+    return write_points(header, (cloud.height, cloud.width), columns, 20, _is_finite(cloud.xyz), types)
+
+
+def _is_finite(xyz: NDArray[np.float32]) -> bool:
+    return bool(np.isfinite(xyz).all())
+
+
+def filter_msg(msg: Any, keep: NDArray[np.bool_]) -> Any:
+    """A PointCloud2 of the input's class and layout with only some of its points, in one row.
+
+    Args:
+        msg: the cloud to thin out; every field it has is kept, byte for byte.
+        keep: (N,) mask of the points that stay.
+
+    Raises:
+        CloudError: the mask has another length, or the declared layout contradicts itself or the data.
+    """
+    layout = PointLayout.of(msg)
+    if keep.shape != (len(layout),):
+        raise CloudError(f"mask of shape {keep.shape} for {len(layout)} points")
+    width = int(np.count_nonzero(keep))
+    result = type(msg)(
+        header=msg.header,
+        height=1,
+        width=width,
+        fields=msg.fields,
+        is_bigendian=msg.is_bigendian,
+        point_step=msg.point_step,
+        row_step=width * msg.point_step,
+        data=b"",
+        is_dense=msg.is_dense,
+    )
+    data = allocate_data(result, width * layout.point_step)
+    if width:
+        np.compress(keep, layout.records(), out=data.view((np.void, layout.point_step)))
+    return result
+
+
+# --- labels, stamps, transforms --------------------------------------------------------------------------------------
+
+
+def label_info_json(label_map: LabelMap) -> str:
+    """The text of the latched topic ``label_info_json``: what the numbers in a labelled cloud mean."""
+    return json.dumps(label_map.to_dict())
+
+
+def label_map_from_json(text: str) -> LabelMap:
+    """Inverse of :func:`label_info_json`.
+
+    Raises:
+        LabelError: the text is not JSON, or not a label set.
+    """
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise LabelError(f"label_info_json is not JSON: {error}") from error
+    return LabelMap.from_dict(data)
+
+
+def stamp_ns(stamp: Any) -> int:
+    """Nanoseconds of a builtin_interfaces/Time."""
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def stamp_from_ns(nanoseconds: int, time_type: Any) -> Any:
+    """A builtin_interfaces/Time of the class given, from nanoseconds."""
+    sec, nanosec = divmod(int(nanoseconds), 1_000_000_000)
+    return time_type(sec=sec, nanosec=nanosec)
+
+
+def static_transforms(msg: Any) -> dict[tuple[str, str], NDArray[np.float64]]:
+    """The transforms of a tf2_msgs/TFMessage: (parent, child) to the (4, 4) matrix with p_parent = M @ p_child."""
+    found = {}
+    for stamped in msg.transforms:
+        t, q = stamped.transform.translation, stamped.transform.rotation
+        frames = (stamped.header.frame_id.lstrip("/"), stamped.child_frame_id.lstrip("/"))
+        found[frames] = transform((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
+    return found
+
+
+# --- cameras ---------------------------------------------------------------------------------------------------------
+
+
+def image_to_array(msg: Any) -> NDArray[np.uint8]:
+    """Decode an Image or a CompressedImage.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        ImageError: the data does not decode, the encoding is not a colour or grey image, or the
+            library ``rosbags-image`` is not installed.
+    """
+    library = _image_library()
+    # Broken data surfaces as OpenCV's, numpy's or the library's own errors, one of them an AssertionError.
+    try:
+        if hasattr(msg, "format"):
+            return _to_rgb(library.compressed_image_to_cvimage(msg))
+        return np.ascontiguousarray(library.image_to_cvimage(_without_padding(msg), "rgb8"))
+    except Exception as error:
+        kind = msg.format if hasattr(msg, "format") else f"{msg.encoding} {msg.width}x{msg.height}"
+        raise ImageError(f"cannot decode image '{kind}' of {len(msg.data)} bytes: {error!r}") from error
+
+
+def _image_library() -> Any:
+    try:
+        import rosbags.image
+    except ImportError as error:
+        raise ImageError(
+            f"images need rosbags-image and OpenCV ({error}); pip install rosbags-image[opencv]"
+        ) from error
+    return rosbags.image
+
+
+def _to_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB from OpenCV's BGR or grey."""
+    if image.ndim == 2:
+        return np.repeat(image[:, :, None], 3, axis=2)
+    return np.ascontiguousarray(image[:, :, ::-1])
+
+
+def _without_padding(msg: Any) -> Any:
+    """The image with its rows packed, as the library that decodes it takes for granted."""
+    from rosbags.image.image import to_cvtype
+
+    _, _, dtype, channels = to_cvtype(msg.encoding)
+    row_size = msg.width * channels * np.dtype(dtype).itemsize
+    if msg.step <= row_size:
+        return msg
+    rows = np.frombuffer(msg.data, np.uint8, msg.height * msg.step).reshape(msg.height, msg.step)
+    packed = np.ascontiguousarray(rows[:, :row_size])
+    return SimpleNamespace(
+        encoding=msg.encoding, width=msg.width, height=msg.height, is_bigendian=msg.is_bigendian, data=packed
+    )
+
+
+def to_camera(info: Any, name: str, from_lidar: NDArray[np.float64]) -> CameraModel:
+    """The camera that took rectified images.
+
+    Args:
+        info: sensor_msgs/CameraInfo.
+        name: the camera's name.
+        from_lidar: (4, 4) extrinsic, LiDAR frame to the camera's optical frame.
+
+    Raises:
+        ConfigError: the camera is not calibrated, or its images have lens distortion.
+    """
+    if np.any(np.asarray(info.d)):
+        distortion = [float(v) for v in info.d]
+        raise ConfigError(f"camera '{name}' has {info.distortion_model} distortion {distortion}; give rectified images")
+    intrinsic = np.asarray(info.k, np.float64).reshape(3, 3)
+    return CameraModel(name, int(info.width), int(info.height), intrinsic, from_lidar)

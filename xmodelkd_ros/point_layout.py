@@ -1,0 +1,231 @@
+"""How a PointCloud2 lays out its points: checked views to read them, one structured array to write them.
+
+Clouds are decoded here because the readers that exist ignore row padding, swap big-endian data
+in place and scramble organised clouds.
+"""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmodelkd_ros.core.errors import CloudError
+
+_DTYPE_CODES = ("", "i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8")
+"""numpy's code of each PointField.datatype, INT8 = 1 to FLOAT64 = 8."""
+
+
+@dataclass(frozen=True)
+class MessageTypes:
+    """The message classes to construct: rclpy's or rosbags'.
+
+    Attributes:
+        PointCloud2: sensor_msgs/msg/PointCloud2.
+        PointField: sensor_msgs/msg/PointField.
+    """
+
+    PointCloud2: Any
+    PointField: Any
+
+
+@dataclass(frozen=True)
+class PointLayout:
+    """Where the bytes of each of N points lie: the declared sizes, checked against the data.
+
+    Attributes:
+        data: the message's data, any contiguous buffer of bytes.
+        fields: the message's PointFields.
+        byte_order: numpy's ``<`` or ``>``.
+        height: rows.
+        width: points in a row.
+        point_step: bytes from point to point, 0 if there are no points.
+        row_step: bytes from row to row, 0 if there are no points.
+    """
+
+    data: Any
+    fields: Sequence[Any]
+    byte_order: str
+    height: int
+    width: int
+    point_step: int
+    row_step: int
+
+    @classmethod
+    def of(cls, msg: Any) -> PointLayout:
+        """Check the sizes that a message declares; those of a cloud without points do not matter.
+
+        Raises:
+            CloudError: they contradict each other, or the data is shorter.
+        """
+        byte_order = ">" if msg.is_bigendian else "<"
+        height, width, point_step, row_step = int(msg.height), int(msg.width), int(msg.point_step), int(msg.row_step)
+        if height * width == 0:
+            return cls(msg.data, msg.fields, byte_order, height, width, 0, 0)
+        if row_step == 0 and height == 1:
+            # Some drivers leave it out: with one row it says nothing.
+            row_step = width * point_step
+        _check_sizes(height, width, point_step, row_step, memoryview(msg.data).nbytes)
+        return cls(msg.data, msg.fields, byte_order, height, width, point_step, row_step)
+
+    def __len__(self) -> int:
+        return self.height * self.width
+
+    @property
+    def field_names(self) -> str:
+        """The names of all fields, for error messages."""
+        return ", ".join(f.name for f in self.fields) or "none"
+
+    def find(self, names: Sequence[str]) -> Any | None:
+        """The field that goes by the first of the names that occurs, or None."""
+        for name in names:
+            fields = [f for f in self.fields if f.name == name]
+            if len(fields) > 1:
+                raise CloudError(f"the cloud has {len(fields)} fields named '{name}'; names must be unique")
+            if fields:
+                return fields[0]
+        return None
+
+    def require(self, name: str) -> Any:
+        """The field of this name.
+
+        Raises:
+            CloudError: there is none.
+        """
+        field = self.find((name,))
+        if field is None:
+            raise CloudError(f"the cloud has no field '{name}'; it has {self.field_names}")
+        return field
+
+    def values(self, field: Any) -> NDArray[Any]:
+        """(N,) values of a field in native byte order: a view of the data if it has that order and no row padding."""
+        values = self._view(field.offset, self._dtype(field)).reshape(-1)
+        return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+    def xyz(self) -> NDArray[np.float32]:
+        """(N, 3) positions: a view of the data if x, y, z are adjacent native float32 and rows are not padded."""
+        fields = [self.require(name) for name in "xyz"]
+        dtypes = [self._dtype(f) for f in fields]
+        steps = {b.offset - a.offset for a, b in pairwise(fields)}
+        if len(set(dtypes)) == 1 and steps == {dtypes[0].itemsize}:
+            return to_float32(self._view(fields[0].offset, dtypes[0], 3).reshape(-1, 3))
+        xyz = np.empty((len(self), 3), np.float32)
+        for axis, field in enumerate(fields):
+            xyz[:, axis] = to_float32(self.values(field))
+        return xyz
+
+    def records(self) -> NDArray[np.void]:
+        """(N,) points as opaque bytes: a view of the data if rows are not padded."""
+        return self._view(0, np.dtype((np.void, self.point_step))).reshape(-1)
+
+    def _view(self, offset: int, dtype: np.dtype[Any], elements: int = 1) -> NDArray[Any]:
+        """(height, width, elements) read-only view of the data."""
+        shape = (self.height, self.width, elements)
+        if len(self) == 0:
+            return np.empty(shape, dtype)
+        strides = (self.row_step, self.point_step, dtype.itemsize)
+        view: NDArray[Any] = np.ndarray(shape, dtype, memoryview(self.data), offset, strides)
+        view.flags.writeable = False
+        return view
+
+    def _dtype(self, field: Any) -> np.dtype[Any]:
+        """Type of a field's elements, once the field is known to lie within the point."""
+        if not 1 <= field.datatype < len(_DTYPE_CODES):
+            raise CloudError(f"field '{field.name}' has datatype {field.datatype}; PointField knows 1 to 8")
+        dtype = np.dtype(self.byte_order + _DTYPE_CODES[field.datatype])
+        # A count of 0 means one element, as in PCL: some drivers leave it out.
+        end = field.offset + dtype.itemsize * max(field.count, 1)
+        if end > self.point_step and len(self) > 0:
+            raise CloudError(f"field '{field.name}' ends at byte {end}, but point_step is {self.point_step}")
+        return dtype
+
+
+def _check_sizes(height: int, width: int, point_step: int, row_step: int, size: int) -> None:
+    if point_step == 0:
+        raise CloudError(f"point_step is 0 in a cloud of {height} x {width} points")
+    if row_step < width * point_step:
+        raise CloudError(f"row_step is {row_step}, but {width} points of {point_step} bytes take {width * point_step}")
+    if size < height * row_step:
+        raise CloudError(
+            f"data holds {size} bytes, but height {height} x row_step {row_step} declares {height * row_step}; "
+            "the message was cut short"
+        )
+
+
+def to_float32(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Convert to native float32, without a copy where it is that already. Too large values become infinite."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32, copy=False)
+
+
+class Column(NamedTuple):
+    """One field of a cloud to write.
+
+    Attributes:
+        name: the field's name.
+        offset: its first byte in the point.
+        code: numpy's code of the type it is declared as, such as ``f4``.
+        values: (N,) values.
+    """
+
+    name: str
+    offset: int
+    code: str
+    values: NDArray[Any]
+
+    def field(self, types: MessageTypes) -> Any:
+        """The PointField that declares this column."""
+        return types.PointField(name=self.name, offset=self.offset, datatype=_DTYPE_CODES.index(self.code), count=1)
+
+
+def write_points(
+    header: Any,
+    shape: tuple[int, int],
+    columns: Sequence[Column],
+    point_step: int,
+    is_dense: bool,
+    types: MessageTypes,
+) -> Any:
+    """A little-endian PointCloud2 without padding between rows.
+
+    Args:
+        header: taken as it is.
+        shape: height and width.
+        columns: the fields with their values.
+        point_step: bytes of a point; those that no column covers are zero.
+        is_dense: whether every value is finite.
+        types: the classes to construct.
+    """
+    height, width = shape
+    row_step = width * point_step if height else 0
+    fields = [c.field(types) for c in columns]
+    msg = types.PointCloud2(
+        header=header, height=height, width=width, fields=fields, is_bigendian=False,
+        point_step=point_step, row_step=row_step, data=b"", is_dense=is_dense,
+    )  # fmt: skip
+    names, offsets, codes, _ = zip(*columns, strict=True)
+    formats = ["<" + code for code in codes]
+    dtype = np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": point_step})
+    points = allocate_data(msg, height * row_step).view(dtype)
+    for column in columns:
+        points[column.name] = column.values
+    return msg
+
+
+def allocate_data(msg: Any, size: int) -> NDArray[np.uint8]:
+    """Give a message zeroed data of its own kind, and return a view to write it through.
+
+    rclpy's setter checks a numpy array element by element (100 times slower than array.array, which
+    it takes as it is); the rosbags library wants numpy.
+    """
+    if isinstance(msg.data, array.array):
+        msg.data = array.array("B", bytes(size))
+        return np.frombuffer(msg.data, np.uint8) if size else np.empty(0, np.uint8)
+    data = np.zeros(size, np.uint8)
+    msg.data = data
+    return data
