@@ -1,0 +1,175 @@
+"""Bags for the tools: a small one made here, and a piece of the real drive where it is at hand."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xmodelkd_ros.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, message_class
+from xmodelkd_ros.core.labels import IGNORE
+from xmodelkd_ros.core.projection import ProjectionSpec
+from xmodelkd_ros.messages import label_info_json, stamp_from_ns, truth_to_msg
+from xmodelkd_ros.resources import label_map
+from xmodelkd_ros.tools.benchmark import synthetic_sweep
+from xmodelkd_ros.tools.cli import main
+
+ROAD, BUILDING, CAR = 4, 9, 0
+SWEEPS, POINTS = 5, 3000
+PERIOD_NS = 100_000_000
+START_NS = 1_700_000_000_000_000_000
+BEAMS = ProjectionSpec(tuple(np.linspace(14, -24, 32).tolist()), 512)
+
+
+def make_header(stamp_ns, frame="lidar"):
+    stamp = stamp_from_ns(stamp_ns, message_class("builtin_interfaces/msg/Time"))
+    return message_class("std_msgs/msg/Header")(stamp, frame)
+
+
+@dataclass
+class Drive:
+    """A bag of SWEEPS sweeps in which the height model is wrong on every tenth point."""
+
+    path: Path
+    clouds: list
+    truths: list
+
+
+def sweep_and_truth(index):
+    """Points above the sensor are building, the others road, as the height model says, but every tenth is a car."""
+    cloud = synthetic_sweep(BEAMS, POINTS + index)
+    truth = np.where(cloud.xyz[:, 2] > 0, BUILDING, ROAD).astype(np.uint8)
+    truth[::10] = CAR
+    cloud.xyz[7] = np.nan
+    truth[7] = IGNORE
+    return cloud, truth
+
+
+def write_drive(
+    path, sweeps, label_set="drive13", camera=True, topics=("/points",), with_truth=True, rename=None, empty=False
+):
+    """Write a bag.
+
+    Args:
+        path: the bag.
+        sweeps: clouds and truths.
+        label_set: what label_info_json says; none without.
+        camera: whether there is a camera.
+        topics: every one gets every sweep.
+        with_truth: whether the clouds have the field ``label``.
+        rename: other names of fields.
+        empty: clouds without points.
+    """
+    with BagWriter(path) as bag:
+        for topic in topics:
+            bag.add_topic(topic, POINT_CLOUD_TYPE)
+        if label_set:
+            bag.add_topic("/label_info_json", "std_msgs/msg/String", latched=True)
+            text = label_info_json(label_map(label_set))
+            bag.write("/label_info_json", START_NS, message_class("std_msgs/msg/String")(text))
+        if camera:
+            announce_camera(bag)
+        for index, (cloud, truth) in enumerate(sweeps):
+            stamp_ns = START_NS + index * PERIOD_NS
+            if camera:
+                write_image(bag, stamp_ns - 20_000_000, index)
+            msg = truth_to_msg(cloud, truth, make_header(stamp_ns), ROSBAGS_TYPES)
+            if not with_truth:
+                msg.fields = msg.fields[:-1]
+            for field in msg.fields:
+                field.name = (rename or {}).get(field.name, field.name)
+            if empty:
+                msg.width = msg.row_step = 0
+                msg.data = msg.data[:0]
+            for topic in topics:
+                bag.write(topic, stamp_ns, msg)
+    return path
+
+
+def announce_camera(bag):
+    """A camera 320 x 160 that looks forward, mounted on base_link 0.5 m in front of the LiDAR."""
+    bag.add_topic("/camera/front/image_raw", "sensor_msgs/msg/Image")
+    bag.add_topic("/camera/front/camera_info", "sensor_msgs/msg/CameraInfo")
+    bag.add_topic("/tf_static", "tf2_msgs/msg/TFMessage", latched=True)
+    optical = (-0.5, 0.5, -0.5, 0.5)  # x right, y down, z forward from x forward, y left, z up
+    transforms = [transform("lidar", (0, 0, 2), (0, 0, 0, 1)), transform("front_optical", (0.5, 0, 2), optical)]
+    bag.write("/tf_static", START_NS, message_class("tf2_msgs/msg/TFMessage")(transforms))
+    info = message_class("sensor_msgs/msg/CameraInfo")(
+        make_header(START_NS, "front_optical"), 160, 320, "plumb_bob", np.zeros(5),
+        np.array([200.0, 0, 160, 0, 200, 80, 0, 0, 1]), np.eye(3).ravel(), np.zeros(12), 0, 0,
+        message_class("sensor_msgs/msg/RegionOfInterest")(0, 0, 0, 0, False),
+    )  # fmt: skip
+    bag.write("/camera/front/camera_info", START_NS, info)
+
+
+def transform(child, translation, quaternion):
+    geometry = "geometry_msgs/msg/"
+    return message_class(geometry + "TransformStamped")(
+        make_header(START_NS, "base_link"),
+        child,
+        message_class(geometry + "Transform")(
+            message_class(geometry + "Vector3")(*map(float, translation)),
+            message_class(geometry + "Quaternion")(*quaternion),
+        ),
+    )
+
+
+def write_image(bag, stamp_ns, shade):
+    pixels = np.full(160 * 320 * 3, 10 * shade, np.uint8)
+    image = message_class("sensor_msgs/msg/Image")(
+        make_header(stamp_ns, "front_optical"), 160, 320, "rgb8", 0, 960, pixels
+    )
+    bag.write("/camera/front/image_raw", stamp_ns, image)
+
+
+@pytest.fixture(scope="session")
+def drive(tmp_path_factory):
+    sweeps = [sweep_and_truth(i) for i in range(SWEEPS)]
+    path = write_drive(tmp_path_factory.mktemp("bags") / "drive", sweeps)
+    return Drive(path, [cloud for cloud, _ in sweeps], [truth for _, truth in sweeps])
+
+
+@pytest.fixture(name="header")
+def header_function():
+    """Makes a header from a stamp in nanoseconds."""
+    return make_header
+
+
+@pytest.fixture
+def make_drive(tmp_path):
+    """Writes a bag of two sweeps that differs from ``drive`` as asked (see write_drive)."""
+
+    def make(name="other", **options):
+        return write_drive(tmp_path / name, [sweep_and_truth(i) for i in range(2)], **options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def real_drive(pandaset, tmp_path_factory):
+    """Three real sweeps with truth and six cameras."""
+    pytest.importorskip("pandas")
+    from training.data.pandaset import PandaSetSequence
+    from training.to_bag import write_bag
+
+    path = tmp_path_factory.mktemp("bags") / "real.mcap"
+    write_bag(PandaSetSequence(pandaset), range(45, 48), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def real_evaluation(real_drive, height_model, tmp_path_factory):
+    """Folder of the report of evaluating the height model on the real sweeps."""
+    out = tmp_path_factory.mktemp("reports") / "real"
+    assert (
+        main(["evaluate", str(real_drive), "--model", str(height_model), "--label-set", "pandaset9", "--out", str(out)])
+        == 0
+    )
+    return out
+
+
+@pytest.fixture
+def own_domain(monkeypatch):
+    """A DDS domain that other test processes are unlikely to have."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(1 + (os.getpid() * 7) % 100))

@@ -1,0 +1,149 @@
+"""What a user does wrong: one line that says what to do, exit code not 0, no traceback."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from xmodelkd_ros.tools.cli import main
+
+
+@pytest.fixture
+def broken_model(height_model, tmp_path):
+    """Returns a copy of the model whose model.json was changed."""
+
+    def make(change):
+        folder = tmp_path / "model"
+        shutil.copytree(height_model, folder)
+        data = json.loads((folder / "model.json").read_text())
+        change(data)
+        (folder / "model.json").write_text(json.dumps(data))
+        return folder
+
+    return make
+
+
+def fails(capsys, command, *arguments):
+    """Run a command that must fail; returns its one line."""
+    assert main([command, *map(str, arguments)]) == 1
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+@pytest.fixture(params=["evaluate", "replay"])
+def on_bag(request, capsys, tmp_path):
+    """Returns a function that runs both commands on a bag and a model, and gives the error."""
+
+    def run(bag, model, *options):
+        return fails(capsys, request.param, bag, "--model", model, "--out", tmp_path / "out", *options)
+
+    return run
+
+
+def test_wrong_path(on_bag, height_model, tmp_path):
+    assert "does not exist" in on_bag(tmp_path / "nowhere.mcap", height_model)
+    (tmp_path / "text.mcap").write_text("not a bag")
+    assert "cannot read bag" in on_bag(tmp_path / "text.mcap", height_model)
+    (tmp_path / "folder").mkdir()
+    assert "metadata.yaml" in on_bag(tmp_path / "folder", height_model)
+
+
+def test_wrong_model(on_bag, drive, tmp_path):
+    assert "training.export" in on_bag(drive.path, "no_such_model")
+    assert "training.export" in on_bag(drive.path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda d: d["files"]["fp32"].update(sha256="0" * 64), "sha256"),
+        (lambda d: d["projection"].update(width=64), "inputs"),
+        (lambda d: d.update(schema=99), "schema"),
+        (lambda d: d.pop("temperature"), "temperature"),
+        (lambda d: d["labels"]["classes"].pop(), "outputs"),
+    ],
+)
+def test_model_json_that_does_not_match(on_bag, drive, broken_model, change, named):
+    assert named in on_bag(drive.path, broken_model(change))
+
+
+def test_truncated_bag(on_bag, drive, height_model, tmp_path):
+    file = next(drive.path.glob("*.mcap"))
+    (tmp_path / "cut.mcap").write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert "cut.mcap" in on_bag(tmp_path / "cut.mcap", height_model)
+
+
+def test_bag_without_clouds(on_bag, make_drive, height_model):
+    assert "has no PointCloud2 topic" in on_bag(make_drive(topics=()), height_model)
+
+
+def test_two_clouds_without_a_choice(on_bag, make_drive, height_model):
+    bag = make_drive(topics=("/front", "/rear"))
+    assert "/front (2 sweeps), /rear (2 sweeps)" in on_bag(bag, height_model)
+    assert "'/top'" in on_bag(bag, height_model, "--points-topic", "/top")
+
+
+def test_wrong_label_set(on_bag, drive, height_model):
+    assert "no label set 'pandas'" in on_bag(drive.path, height_model, "--label-set", "pandas")
+
+
+def test_wrong_backend(on_bag, drive, height_model):
+    assert "backend 'cuda' is unknown" in on_bag(drive.path, height_model, "--backend", "cuda")
+
+
+def test_wrong_field(on_bag, make_drive, height_model):
+    assert "has no field 'x'; it has a, y, z" in on_bag(make_drive(rename={"x": "a"}), height_model)
+    assert "no field intensity" in on_bag(make_drive("dark", rename={"intensity": "brightness"}), height_model)
+
+
+def test_out_that_cannot_be_a_folder(drive, height_model, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for command in ("evaluate", "replay"):
+        line = fails(capsys, command, drive.path, "--model", height_model, "--out", tmp_path / "file")
+        assert str(tmp_path / "file") in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["replay", "bag", "--model", "m", "--out", "o", "--rate", "0"], "0 is not a positive number"),
+        (["replay", "bag", "--model", "m", "--out", "o", "--rate", "fast"], "invalid"),
+        (["benchmark", "--model", "m", "--out", "o", "--points", "-1"], "-1 is not a positive number"),
+        (["evaluate", "bag", "--out", "o"], "--model"),
+        ([], "COMMAND"),
+    ],
+)
+def test_wrong_options(capsys, arguments, said):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_help_is_quick_and_names_every_command():
+    code = (
+        "import sys; from xmodelkd_ros.tools import cli\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit: print(sorted({'numpy', 'matplotlib', 'rosbags', 'onnxruntime'} & set(sys.modules)))"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    for command in ("evaluate", "replay", "benchmark", "fit-sensor", "doctor"):
+        assert command in output
+    assert output.splitlines()[-1] == "[]", "nothing heavy is imported for help"
+
+
+def test_the_module_runs_as_a_program(tmp_path):
+    command = [sys.executable, "-m", "xmodelkd_ros.tools.cli", "fit-sensor", str(tmp_path / "nowhere")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: bag ")
+    assert "Traceback" not in result.stderr
+
+
+def test_a_sensor_without_points(make_drive, capsys, tmp_path):
+    bag = make_drive(empty=True)
+    assert "no usable point" in fails(capsys, "fit-sensor", bag, "--out", tmp_path / "s.json")

@@ -1,0 +1,46 @@
+import pytest
+
+from xmodelkd_ros.tools import doctor
+from xmodelkd_ros.tools.cli import main
+from xmodelkd_ros.tools.processes import PROFILE_VARIABLES, ProcessError
+
+
+@pytest.mark.usefixtures("own_domain")
+def test_a_sound_installation(height_model, capsys):
+    pytest.importorskip("rclpy")
+    assert main(["doctor", "--model", str(height_model)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    states = {line[:16].strip(): line[16:25].strip() for line in lines[:-1]}
+    assert states["round trip"] in ("ok", "advice")
+    assert states["python"] == states["rclpy"] == states["onnxruntime"] == "ok"
+    assert lines[-1] == "the node can run"
+
+
+def test_a_missing_model_and_a_missing_ros(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    assert main(["doctor", "--model", "nothing"]) == 1
+    captured = capsys.readouterr()
+    assert "pip install xmodelkd_ros[ros-pip]" in captured.out
+    assert "training.export" in captured.out
+    assert captured.out.splitlines()[-1] == "the node cannot run: rclpy, model"
+    assert captured.err == ""
+
+
+def test_advice_on_the_dds_profile(monkeypatch, tmp_path):
+    for variable in PROFILE_VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    assert doctor._profile().state == "advice"
+    assert "fastdds_large_clouds.xml" in doctor._profile().text
+    monkeypatch.setenv(PROFILE_VARIABLES[1], str(tmp_path / "gone.xml"))
+    assert "does not exist" in doctor._profile().text
+    (tmp_path / "gone.xml").touch()
+    assert doctor._profile().state == "ok"
+
+
+def test_a_round_trip_that_fails_means_the_node_cannot_run(monkeypatch, height_model, capsys):
+    def broken(folder):
+        raise ProcessError("recorder ended with exit code 1: no RMW")
+
+    monkeypatch.setattr(doctor, "_send_clouds", broken)
+    assert main(["doctor", "--model", str(height_model)]) == 1
+    assert "no RMW" in capsys.readouterr().out

@@ -1,0 +1,82 @@
+import json
+
+import numpy as np
+import pytest
+
+from xmodelkd_ros.pipeline import SegmentationPipeline
+from xmodelkd_ros.tools.cli import main
+
+
+def run(*arguments):
+    return main(["evaluate", *map(str, arguments)])
+
+
+def metrics_of(out):
+    return json.loads((out / "metrics.json").read_text())
+
+
+def expected_iou(drive):
+    """IoU of road and building when every tenth point is a car that the model takes for what it would be."""
+    iou = {}
+    height, truth = (np.concatenate(parts) for parts in ([c.xyz[:, 2] for c in drive.clouds], drive.truths))
+    for name, class_id, predicted in (("road", 4, height <= 0), ("building", 9, height > 0)):
+        true = truth == class_id
+        iou[name] = (true & predicted).sum() / ((true | predicted) & (truth != 255)).sum()
+    return iou
+
+
+def test_scores_by_hand_and_by_the_tool_are_equal(drive, height_model, tmp_path, capsys):
+    assert run(drive.path, "--model", height_model, "--out", tmp_path) == 0
+    metrics = metrics_of(tmp_path)
+    expected = expected_iou(drive)
+    assert metrics["iou"]["road"] == pytest.approx(expected["road"])
+    assert metrics["iou"]["building"] == pytest.approx(expected["building"])
+    assert metrics["miou"] == pytest.approx((expected["road"] + expected["building"] + 0) / 3)
+    assert metrics["sweeps"] == {"input": len(drive.clouds), "output": len(drive.clouds)}
+    assert list(metrics["stages_ms"]) == ["decode", "project", "normalize", "infer", "decide"]
+    assert metrics["backend"], metrics["precision"] == ("onnxruntime", "fp32")
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert f"mIoU {metrics['miou']:.3f} (drive13)" in last
+    assert last.endswith(str(tmp_path / "report.html"))
+    assert (tmp_path / "cameras.png").is_file()
+
+
+def test_another_label_set_and_another_model(drive, height_model, tmp_path):
+    options = ["--label-set", "pandaset9", "--against", height_model]
+    assert run(drive.path, "--model", height_model, "--out", tmp_path, *options) == 0
+    metrics = metrics_of(tmp_path)
+    assert metrics["label_set"] == "pandaset9"
+    assert len(metrics["iou"]) == 9
+    assert metrics["agreement"]["equal"] == 1.0
+
+
+def test_a_bag_without_truth_still_gives_a_report(make_drive, height_model, tmp_path):
+    bag = make_drive(label_set="", with_truth=False, camera=False)
+    assert run(bag, "--model", height_model, "--out", tmp_path / "out") == 0
+    metrics = metrics_of(tmp_path / "out")
+    assert metrics["miou"] is None
+    assert metrics["ece"] is None
+    assert metrics["sweeps"] == {"input": 2, "output": 2}
+    assert not (tmp_path / "out" / "confusion.png").exists()
+
+
+def test_one_of_two_clouds(make_drive, height_model, tmp_path):
+    bag = make_drive(topics=("/front", "/rear"))
+    assert run(bag, "--model", height_model, "--out", tmp_path / "out", "--points-topic", "/rear") == 0
+    assert metrics_of(tmp_path / "out")["sweeps"]["input"] == 2
+
+
+def test_a_real_drive(real_evaluation):
+    metrics = metrics_of(real_evaluation)
+    assert metrics["sweeps"] == {"input": 3, "output": 3}
+    assert sum(metrics["points"].values()) > 300_000 * 0.9
+    assert 0.05 < metrics["iou"]["road"] < metrics["iou"]["building"] < 0.6, "as good as height alone can be"
+    assert (real_evaluation / "cameras.png").stat().st_size > 500_000, "six real images"
+
+
+def test_the_network_is_warm_before_the_first_sweep_is_timed(drive, height_model, tmp_path, monkeypatch):
+    calls = []
+    segment = SegmentationPipeline.segment
+    monkeypatch.setattr(SegmentationPipeline, "segment", lambda self, *a: calls.append(len(a[0])) or segment(self, *a))
+    run(drive.path, "--model", height_model, "--out", tmp_path)
+    assert len(calls) == len(drive.clouds) + 1

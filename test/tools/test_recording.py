@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+
+from xmodelkd_ros.bag import ROSBAGS_TYPES, BagReader, BagWriter, message_class
+from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.errors import BagError, CloudError
+from xmodelkd_ros.core.labels import IGNORE
+from xmodelkd_ros.core.transforms import inverse, transform
+from xmodelkd_ros.messages import label_info_json, truth_to_msg
+from xmodelkd_ros.resources import label_map
+from xmodelkd_ros.tools.recording import Recording, lookup
+
+DRIVE13 = label_map("drive13")
+
+
+def test_sweeps_come_with_stamp_cloud_and_truth(drive):
+    with BagReader(drive.path) as reader:
+        recording = Recording(reader, labels=DRIVE13)
+        sweeps = list(recording.sweeps())
+    assert recording.points_topic == "/points"
+    assert recording.count == len(sweeps) == len(drive.clouds)
+    assert recording.truth_map == DRIVE13
+    for sweep, cloud, truth in zip(sweeps, drive.clouds, drive.truths, strict=True):
+        np.testing.assert_array_equal(sweep.cloud.xyz, cloud.xyz)
+        np.testing.assert_array_equal(sweep.truth, truth)
+    assert np.diff([s.stamp_ns for s in sweeps]).tolist() == [100_000_000] * (len(sweeps) - 1)
+
+
+def test_truth_is_translated_into_the_models_labels(drive):
+    with BagReader(drive.path) as reader:
+        sweep = next(Recording(reader, labels=label_map("pandaset9")).sweeps())
+    names = {name: label_map("pandaset9").id_of(name) for name in ("car", "road", "building")}
+    assert set(np.unique(sweep.truth)) == {*names.values(), IGNORE}
+
+
+def test_no_truth_without_its_field(make_drive):
+    with BagReader(make_drive(with_truth=False)) as reader:
+        recording = Recording(reader, labels=DRIVE13)
+        assert next(recording.sweeps()).truth is None
+    assert recording.notes == []
+
+
+def test_no_truth_without_the_meaning_of_its_numbers(make_drive):
+    with BagReader(make_drive(label_set="")) as reader:
+        recording = Recording(reader, labels=DRIVE13)
+        assert [sweep.truth for sweep in recording.sweeps()] == [None, None]
+    assert recording.notes == ["field 'label' is not taken for truth: no label_info_json says what its numbers mean"]
+
+
+def test_the_label_set_of_a_recorded_segmenter_is_not_the_truths(tmp_path, header):
+    cloud = PointCloud(np.ones((3, 3), np.float32), np.ones(3, np.float32))
+    with BagWriter(tmp_path / "bag") as bag:
+        for name, label_set in (("/segmenter/label_info_json", "autoware"), ("/lidar/label_info_json", "pandaset42")):
+            bag.add_topic(name, "std_msgs/msg/String")
+            bag.write(name, 0, message_class("std_msgs/msg/String")(label_info_json(label_map(label_set))))
+        bag.add_topic("/lidar/points", "sensor_msgs/msg/PointCloud2")
+        truth = np.array([13, 13, 7], np.uint8)
+        bag.write("/lidar/points", 1, truth_to_msg(cloud, truth, header(1), ROSBAGS_TYPES))
+    with BagReader(tmp_path / "bag") as reader:
+        recording = Recording(reader, labels=DRIVE13)
+        assert recording.truth_map == label_map("pandaset42")
+        np.testing.assert_array_equal(next(recording.sweeps()).truth, [0, 0, 4])
+
+
+def test_two_clouds_ask_for_a_choice(make_drive):
+    with BagReader(make_drive(topics=("/front", "/rear"))) as reader:
+        with pytest.raises(BagError, match=r"/front .*/rear"):
+            Recording(reader)
+        assert Recording(reader, "/rear").count == 2
+
+
+def test_the_image_nearest_to_the_sweep_with_its_camera(drive):
+    with BagReader(drive.path) as reader:
+        recording = Recording(reader, labels=DRIVE13)
+        sweep = list(recording.sweeps())[2]
+        (view,) = recording.cameras(sweep)
+    assert view.camera.name == "front"
+    assert (view.image == 20).all(), "the image taken for sweep 2"
+    pixels, inside = view.camera.project(np.array([[10.5, 0, 0], [-10, 0, 0]], np.float32))
+    np.testing.assert_allclose(pixels[0], [160, 80], atol=1e-9)
+    assert inside.tolist() == [True, False]
+
+
+def test_a_camera_without_extrinsic_is_left_out_with_a_note(drive):
+    with BagReader(drive.path) as reader:
+        recording = Recording(reader, labels=DRIVE13)
+        sweep = next(recording.sweeps())
+        sweep.header.frame_id = "roof"
+        assert recording.cameras(sweep) == ()
+    assert "/camera/front/image_raw not drawn: /tf_static does not join" in recording.notes[0]
+
+
+def test_a_bag_without_cameras_has_none(make_drive):
+    with BagReader(make_drive(camera=False)) as reader:
+        recording = Recording(reader, labels=DRIVE13)
+        assert recording.cameras(next(recording.sweeps())) == ()
+        assert recording.notes == []
+
+
+def test_frames_are_joined_along_the_tree():
+    base_lidar = transform((0, 0, 2), (0, 0, 0.6, 0.8))
+    base_mount = transform((1, 0, 1), (0.1, 0, 0, 1))
+    mount_camera = transform((0, 0.2, 0), (0.5, -0.5, 0.5, -0.5))
+    tree = {("base", "lidar"): base_lidar, ("base", "mount"): base_mount, ("mount", "camera"): mount_camera}
+    expected = inverse(base_mount @ mount_camera) @ base_lidar
+    np.testing.assert_allclose(lookup(tree, "camera", "/lidar"), expected, atol=1e-12)
+    np.testing.assert_array_equal(lookup(tree, "lidar", "lidar"), np.eye(4))
+    assert lookup(tree, "camera", "roof") is None
+
+
+def test_truth_of_another_type_is_said(make_drive, monkeypatch):
+    monkeypatch.setattr("xmodelkd_ros.tools.recording.TRUTH_FIELD", "intensity")
+    with (
+        BagReader(make_drive()) as reader,
+        pytest.raises(CloudError, match=r"sweep at 17\d+ ns: .* is float32; .*UINT8"),
+    ):
+        next(Recording(reader, labels=DRIVE13).sweeps())

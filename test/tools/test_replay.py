@@ -1,0 +1,177 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from xmodelkd_ros.bag import ROSBAGS_TYPES, BagReader, BagWriter, message_class
+from xmodelkd_ros.core.cloud import Segmentation
+from xmodelkd_ros.messages import labels_to_msg
+from xmodelkd_ros.tools.cli import main
+from xmodelkd_ros.tools.processes import PROFILE_VARIABLES, ProcessError, Program, dds_environment, wait_for
+from xmodelkd_ros.tools.replay import _read_status, _score, _Traffic
+from xmodelkd_ros.tools.session import Options, Session
+from xmodelkd_ros.tools.traffic_log import TrafficLog
+
+pytest.importorskip("rclpy")
+pytestmark = pytest.mark.usefixtures("own_domain")
+
+
+def metrics_of(out):
+    return json.loads((out / "metrics.json").read_text())
+
+
+def children(pid):
+    """Processes whose parent or session is a process."""
+    listing = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in listing.splitlines()]
+    return [row for row in rows if int(row[1]) == pid and "xmodelkd_ros.node" in row[2]]
+
+
+def replay(bag, model, out):
+    """Replay slowly, so that nothing is dropped on a busy machine; returns metrics.json."""
+    options = ["--model", str(model), "--label-set", "pandaset9", "--rate", "0.25", "--out", str(out)]
+    assert main(["replay", str(bag), *options]) == 0
+    return metrics_of(out)
+
+
+def test_a_replay_leaves_a_summary_a_report_and_no_process(drive, height_model, tmp_path, capsys):
+    metrics = replay(drive.path, height_model, tmp_path)
+    assert metrics["sweeps"] == {"input": len(drive.clouds), "output": len(drive.clouds)}
+    assert metrics["iou"]["road"] == pytest.approx(0.9, abs=0.01), "every tenth point is a car"
+    assert metrics["modes"] == {"student": len(drive.clouds), "teacher": 0}
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert f"mIoU {metrics['miou']:.3f} (pandaset9) | sweeps in 5, out 5 | latency p50" in last
+    assert last.endswith(str(tmp_path / "report.html"))
+    assert {p.name for p in tmp_path.iterdir()} >= {"report.html", "metrics.json", "sweep.png", "logs"}
+    assert not list(tmp_path.glob(".replay.*"))
+    assert children(os.getpid()) == []
+
+
+def test_a_replay_of_a_real_drive_scores_what_evaluate_scores(real_drive, real_evaluation, height_model, tmp_path):
+    offline, node = metrics_of(real_evaluation), replay(real_drive, height_model, tmp_path)
+    assert set(node) == set(offline)
+    assert node["sweeps"] == {"input": offline["sweeps"]["input"], "output": offline["sweeps"]["input"]}
+    assert node["miou"] == pytest.approx(offline["miou"], abs=0.001)
+    assert node["points"] == offline["points"]
+    assert node["latency_ms"]["p50"] > sum(node["stages_ms"][s]["p50"] for s in ("project", "infer"))
+    assert {"decode", "project", "normalize", "infer", "decide"} <= set(node["stages_ms"])
+
+
+def test_a_node_that_dies_is_reported_with_its_last_words(drive, height_model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("xmodelkd_ros.tools.replay._node_arguments", lambda *_: ["--ros-args", "-p", "model:=/nowhere"])
+    start = time.monotonic()
+    assert main(["replay", str(drive.path), "--model", str(height_model), "--out", str(tmp_path)]) == 1
+    assert time.monotonic() - start < 30
+    error = capsys.readouterr().err
+    assert error.startswith("error: segment_node ended with exit code 1: ")
+    assert "/nowhere" in error
+    assert len(error.splitlines()) == 1
+    assert children(os.getpid()) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_ends_every_process(drive, height_model, tmp_path, number, code):
+    command = ["replay", str(drive.path), "--model", str(height_model), "--rate", "0.01", "--out", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "xmodelkd_ros.tools.cli", *command], env=dds_environment(), stderr=subprocess.PIPE
+    )
+    try:
+        wait_until(lambda: len(children(process.pid)) == 3, 40)
+        started = {int(row[0]) for row in children(process.pid)}
+        process.send_signal(number)
+        assert process.wait(30) == code
+        assert b"Traceback" not in process.stderr.read()
+    finally:
+        # Gently, so that a failure leaves no process behind.
+        process.terminate()
+        process.communicate(timeout=30)
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in started)
+
+
+def wait_until(condition, timeout_s):
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_what_the_user_has_set_stays():
+    of_fastdds_3, of_fastdds_2 = PROFILE_VARIABLES
+    env = dds_environment({"ROS_DOMAIN_ID": "7", of_fastdds_2: "/mine.xml", "AMENT_PREFIX_PATH": "/opt/ros"})
+    assert env["ROS_DOMAIN_ID"] == "7"
+    assert env["AMENT_PREFIX_PATH"] == "/opt/ros"
+    assert env[of_fastdds_2] == "/mine.xml"
+    assert of_fastdds_3 not in env
+    env = dds_environment({})
+    assert env[of_fastdds_3].endswith("config/fastdds_large_clouds.xml")
+    assert of_fastdds_2 not in env
+    assert of_fastdds_3 not in dds_environment({"ROS_DISTRO": "humble"})
+    assert 1 <= int(env["ROS_DOMAIN_ID"]) <= 100
+    assert env["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
+
+
+def test_a_program_that_never_answers_is_said_and_ended(tmp_path):
+    recorder = Program("recorder", ["--topics", "/nobody"], dds_environment(), tmp_path / "recorder.log")
+    with recorder, pytest.raises(ProcessError, match="an answer did not happen within 2 s; recorder: it wrote nothing"):
+        wait_for(lambda: False, [recorder], 2, "an answer")
+    assert recorder.returncode == 0
+
+
+def status(stamp_ns, header, message, **values):
+    """A DiagnosticArray as the node publishes it for each sweep."""
+    kinds = {
+        name: message_class(f"diagnostic_msgs/msg/{name}")
+        for name in ("DiagnosticArray", "DiagnosticStatus", "KeyValue")
+    }
+    pairs = [kinds["KeyValue"](key, str(value)) for key, value in values.items()]
+    one = kinds["DiagnosticStatus"](0, "segmenter: sweep", message, "lidar", pairs)
+    return kinds["DiagnosticArray"](header(stamp_ns), [one])
+
+
+def test_what_went_in_and_came_out_is_joined_by_stamp_and_number_of_points(drive, height_model, tmp_path, header):
+    """Of five sweeps four were played, three labelled, and the labels were recorded out of order."""
+    stamps = [1_700_000_000_000_000_000 + i * 100_000_000 for i in range(4)]
+    keys = [(stamp, len(cloud)) for stamp, cloud in zip(stamps, drive.clouds, strict=False)]
+    with BagWriter(tmp_path / "recorded") as bag:
+        bag.add_topic("/segmenter/labels", "sensor_msgs/msg/PointCloud2")
+        bag.add_topic("/segmenter/status", "diagnostic_msgs/msg/DiagnosticArray")
+        for order, i in enumerate((1, 0, 3)):
+            cloud, truth = drive.clouds[i], drive.truths[i]
+            segmentation = Segmentation(truth, np.ones(len(truth), np.float32), np.zeros(len(truth), np.float32))
+            bag.write("/segmenter/labels", order, labels_to_msg(cloud, segmentation, header(stamps[i]), ROSBAGS_TYPES))
+            values = {"mode": "student", "points": 3, "latency_ms": 9.5, "infer_ms": 4.5, "decide_ms": 1.25}
+            bag.write("/segmenter/status", order, status(stamps[i], header, "labelled", **values))
+        bag.write("/segmenter/status", 3, status(stamps[2], header, "dropped: overload", mode="student"))
+    traffic = _Traffic(
+        dict.fromkeys(keys, 1_000_000), {keys[i]: (8 + i) * 1_000_000 for i in (0, 1, 3)}, tmp_path / "recorded"
+    )
+    _read_status(traffic)
+    session = Session(Options(drive.path, str(height_model), tmp_path / "out"))
+    with BagReader(drive.path) as reader:
+        view = _score(session, session.open(reader), traffic)
+    metrics = session.scores.metrics(session.pipeline.spec, "onnxruntime", "fp32")
+    assert metrics["sweeps"] == {"input": 4, "output": 3}
+    assert [s.latency_ms for s in session.scores.sweeps] == [7, 8, None, 10]
+    assert metrics["stages_ms"] == {"infer": {"p50": 4.5, "p99": 4.5}, "decide": {"p50": 1.25, "p99": 1.25}}
+    counted = sum(np.count_nonzero(truth != 255) for truth in drive.truths[:4])
+    missed = np.count_nonzero(drive.truths[2] != 255)
+    assert session.scores.confusion.counts[:, -1].sum() == missed, "perfect labels, and one sweep without any"
+    assert sum(metrics["points"].values()) == counted
+    assert traffic.notes() == ["the node dropped 1 sweeps: overload"]
+    assert len(view.cloud) == len(drive.clouds[3])
+
+
+def test_log_lines_are_taken_in_as_they_come(tmp_path):
+    log = TrafficLog(tmp_path / "log.jsonl")
+    assert not log.has_event("ready")
+    line = '{"topic": "/t", "stamp_ns": 5, "points": 7, "monotonic_ns": 9}\n'
+    log.path.write_text('{"event": "ready"}\n' + line[:20])
+    assert log.has_event("ready")
+    assert log.clouds("/t") == {}
+    log.path.write_text('{"event": "ready"}\n' + line + line.replace("7", "null") + line.replace("5", "6"))
+    assert log.clouds("/t") == {(5, 7): 9, (6, 7): 9}

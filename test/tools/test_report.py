@@ -1,0 +1,141 @@
+import re
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from xmodelkd_ros.core.camera import CameraModel
+from xmodelkd_ros.core.cloud import PointCloud, Segmentation
+from xmodelkd_ros.core.model_spec import ModelSpec
+from xmodelkd_ros.core.projection import ProjectionSpec
+from xmodelkd_ros.resources import label_map
+from xmodelkd_ros.tools import pictures
+from xmodelkd_ros.tools.benchmark import synthetic_sweep
+from xmodelkd_ros.tools.pictures import CameraView, SweepView
+from xmodelkd_ros.tools.report import Run, summary, table, write_report
+from xmodelkd_ros.tools.score import Scores
+
+DRIVE13 = label_map("drive13")
+RUN = Run("drive <1>", "xmodelkd evaluate drive --out here", "the time of the pipeline")
+LOOKS = {
+    "front": (1, 0),
+    "left": (0, 1),
+    "right": (0, -1),
+    "back": (-1, 0),
+    "front_left": (1, 1),
+    "front_right": (1, -1),
+}
+
+
+def camera(name):
+    """A camera at the sensor that looks along a direction in the x-y plane."""
+    forward = np.array([*LOOKS[name], 0.0]) / np.hypot(*LOOKS[name])
+    down = np.array([0, 0, -1.0])
+    from_lidar = np.eye(4)
+    from_lidar[:3, :3] = [np.cross(down, forward), down, forward]
+    intrinsic = np.array([[30.0, 0, 32], [0, 30, 18], [0, 0, 1]])
+    return CameraView(CameraModel(name, 64, 36, intrinsic, from_lidar), np.full((36, 64, 3), 90, np.uint8))
+
+
+def view(cameras=("front",), truth=True):
+    cloud = synthetic_sweep(ProjectionSpec(tuple(np.linspace(10, -20, 16).tolist()), 128), 2000)
+    cloud.xyz[0] = np.nan
+    label = np.where(cloud.xyz[:, 2] > 0, 9, 4).astype(np.uint8)
+    true = label.copy()
+    true[:200] = 0
+    return SweepView(cloud, label, DRIVE13, true if truth else None, tuple(camera(name) for name in cameras))
+
+
+def scores_of(drawn):
+    scores = Scores(DRIVE13)
+    ones = np.ones(len(drawn.label), np.float32)
+    scores.add(drawn.cloud, Segmentation(drawn.label, ones, ones), drawn.truth, stages_ms={"infer": 2.0})
+    return scores
+
+
+@pytest.fixture(scope="module")
+def spec(height_model):
+    return ModelSpec.read(height_model)
+
+
+@pytest.mark.parametrize("truth", [True, False])
+@pytest.mark.parametrize("cameras", [(), ("front", "back")])
+def test_a_page_and_every_picture_it_shows(tmp_path, spec, cameras, truth):
+    drawn = view(cameras, truth)
+    scores = scores_of(drawn)
+    path = write_report(tmp_path / "out", RUN, scores.metrics(spec, "onnxruntime", "fp32"), scores, spec, drawn)
+    page = path.read_text(encoding="utf-8")
+    shown = set(re.findall(r'img src="([^"]+)"', page))
+    assert shown == {p.name for p in path.parent.glob("*.png")}
+    expected = {"sweep.png", "birds_eye.png", "range_image.png", "latency.png"}
+    assert shown == expected | ({"cameras.png"} if cameras else set()) | ({"confusion.png"} if truth else set())
+    assert "drive &lt;1&gt;" in page
+    assert "made by a test" in page, "attribution of the training data"
+    assert ("mIoU, drive13" in page) is truth
+    assert (path.parent / "metrics.json").is_file()
+
+
+def test_no_sweep_no_pictures_of_it(tmp_path, spec):
+    scores = Scores(DRIVE13)
+    page = write_report(tmp_path, RUN, scores.metrics(spec, "onnxruntime", "fp32"), scores, spec)
+    assert page.is_file()
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_the_range_image_shows_truth_prediction_and_errors_in_their_colours(tmp_path):
+    drawn = view()
+    pictures.draw_range_image(drawn, ProjectionSpec(tuple(np.linspace(10, -20, 16).tolist()), 128), tmp_path / "r.png")
+    pixels = (imread(tmp_path / "r.png")[:, :, :3] * 255).round().astype(int).reshape(-1, 3)
+    seen = {tuple(c) for c in np.unique(pixels, axis=0)}
+    for name in ("road", "building", "car"):
+        assert tuple(DRIVE13.palette[DRIVE13.id_of(name)]) in seen
+    assert pictures._WRONG in seen
+
+
+def test_errors_are_red_and_points_without_truth_dark():
+    label, truth = np.array([1, 2, 3], np.uint8), np.array([1, 1, 255], np.uint8)
+    colors = pictures._error_colors(label, truth)
+    assert [tuple(c) for c in colors] == [pictures._RIGHT, pictures._WRONG, pictures._NO_TRUTH]
+    assert pictures._share_wrong(label, truth) == 0.5
+
+
+def test_cameras_stand_as_one_looks_around():
+    views = [camera(name) for name in LOOKS]
+    assert [v.camera.name for v in pictures._left_to_right(views)] == [
+        "front_left", "front", "front_right", "left", "back", "right",
+    ]  # fmt: skip
+
+
+def test_nearest_points_are_drawn_last():
+    xyz = np.array([[5, 0, 0], [20, 0, 0], [np.nan, 0, 0], [-3, 0, 0], [10, 0, 0]], np.float32)
+    order, pixels, depth = pictures._far_to_near(camera("front").camera, xyz)
+    assert order.tolist() == [1, 4, 0]
+    np.testing.assert_allclose(depth, [20, 10, 5])
+    np.testing.assert_allclose(pixels, np.tile([32, 18], (3, 1)), atol=1e-9)
+
+
+def test_the_virtual_camera_looks_at_its_target_upright():
+    virtual = pictures._virtual_camera((-20, 3, 15), (9, 0, -3), 800, 600)
+    pixels, inside = virtual.project(np.array([[9, 0, -3], [9, 0, 0]], np.float32))
+    assert inside.all()
+    np.testing.assert_allclose(pixels[0], [400, 300], atol=1e-4)
+    assert pixels[1, 1] < 300, "up is up"
+
+
+def test_summary_and_table_for_a_terminal(spec):
+    metrics = scores_of(view()).metrics(spec, "onnxruntime", "fp32")
+    assert re.fullmatch(
+        r"mIoU 0\.\d{3} \(drive13\) \| sweeps in 1, out 1 \| latency p50 2\.0 ms, p99 2\.0 ms", summary(metrics)
+    )
+    rows = [line.split()[0] for line in table(metrics).splitlines()]
+    assert rows == ["class", "car", "road", "building", "mIoU"]
+    metrics["miou"] = None
+    assert summary(metrics).startswith("no truth")
+
+
+def test_a_cloud_without_points_can_be_drawn(tmp_path, spec):
+    empty = PointCloud(np.zeros((0, 3), np.float32))
+    drawn = SweepView(empty, np.zeros(0, np.uint8), DRIVE13, None, (camera("front"),))
+    scores = scores_of(drawn)
+    write_report(tmp_path, RUN, scores.metrics(spec, "onnxruntime", "fp32"), scores, spec, drawn)
+    assert (tmp_path / "sweep.png").is_file()

@@ -1,0 +1,126 @@
+import json
+
+import numpy as np
+import pytest
+
+from xmodelkd_ros.core.cloud import PointCloud, Segmentation
+from xmodelkd_ros.core.errors import CloudError
+from xmodelkd_ros.core.labels import IGNORE
+from xmodelkd_ros.core.model_spec import ModelSpec
+from xmodelkd_ros.resources import label_map
+from xmodelkd_ros.tools.score import Scores, is_labelled, percentiles, write_metrics
+
+DRIVE13, PANDASET9 = label_map("drive13"), label_map("pandaset9")
+CAR, TRUCK, TWO_WHEELER, ROAD, OTHER_STATIC, HAZARD, SIGN = 0, 1, 2, 4, 10, 11, 12
+
+
+def cloud_of(count):
+    return PointCloud(np.ones((count, 3), np.float32))
+
+
+def labels(*values, probability=0.9):
+    label = np.array(values, np.uint8)
+    return Segmentation(label, np.full(len(label), probability, np.float32), np.zeros(len(label), np.float32))
+
+
+def add(scores, truth, predicted, **options):
+    scores.add(cloud_of(len(truth)), labels(*predicted), np.array(truth, np.uint8), **options)
+
+
+def test_one_matrix_over_all_sweeps_and_no_label_is_a_miss():
+    scores = Scores(DRIVE13)
+    add(scores, [CAR, CAR, ROAD, IGNORE], [CAR, IGNORE, ROAD, CAR])
+    add(scores, [ROAD, ROAD], [ROAD, CAR])
+    iou = scores.confusion.iou()
+    assert iou["car"] == pytest.approx(1 / 3)
+    assert iou["road"] == pytest.approx(2 / 3)
+    assert scores.confusion.miou() == pytest.approx(0.5)
+
+
+def test_classes_that_merge_in_the_scored_set_are_not_confused():
+    scores = Scores(DRIVE13, PANDASET9)
+    add(scores, [OTHER_STATIC, HAZARD, SIGN, CAR], [SIGN, OTHER_STATIC, HAZARD, TWO_WHEELER])
+    assert scores.confusion.iou()["other_static"] == 1.0
+    assert scores.confusion.iou()["car"] == 0.0, "two_wheeler does not exist there: a miss"
+
+
+def test_points_whose_true_class_the_scored_set_lacks_do_not_count():
+    scores = Scores(DRIVE13, PANDASET9)
+    add(scores, [TWO_WHEELER, CAR], [CAR, CAR])
+    assert scores.confusion.iou()["car"] == 1.0
+    assert sum(scores.confusion.points.values()) == 1
+
+
+def test_a_sweep_without_labels_is_all_misses():
+    scores = Scores(DRIVE13)
+    add(scores, [CAR, CAR], [CAR, CAR], latency_ms=5.0)
+    scores.add_missing(np.array([CAR, CAR], np.uint8))
+    assert scores.confusion.miou() == 0.5
+    assert [s.latency_ms for s in scores.sweeps] == [5.0, None]
+    assert scores.latencies_ms == [5.0]
+
+
+def test_metrics_have_the_keys_of_the_contract(height_model, tmp_path):
+    spec = ModelSpec.read(height_model)
+    scores = Scores(spec.labels)
+    add(scores, [CAR, ROAD], [CAR, ROAD], stages_ms={"infer": 3.0, "decide": 1.0})
+    metrics = scores.metrics(spec, "onnxruntime", "fp32")
+    assert set(metrics) == {
+        "miou", "iou", "points", "sweeps", "latency_ms", "stages_ms", "ece", "modes", "model", "backend", "precision",
+        "label_set",
+    }  # fmt: skip
+    assert metrics["points"]["car"] == 1
+    assert metrics["iou"]["truck"] is None
+    assert metrics["sweeps"] == {"input": 1, "output": 1}
+    assert metrics["latency_ms"] == {"p50": 4.0, "p99": 4.0}
+    assert metrics["stages_ms"]["infer"] == {"p50": 3.0, "p99": 3.0}
+    assert metrics["modes"] == {"student": 1, "teacher": 0}
+    assert metrics["model"] == {"name": "height", "sha256": spec.files["fp32"].sha256}
+    assert metrics["ece"] == pytest.approx(0.1, abs=1e-6), "always right at probability 0.9"
+    assert json.loads(write_metrics(tmp_path / "new", metrics).read_text()) == metrics
+
+
+def test_without_truth_there_is_no_score(height_model):
+    spec = ModelSpec.read(height_model)
+    scores = Scores(spec.labels)
+    scores.add(cloud_of(2), labels(CAR, CAR))
+    metrics = scores.metrics(spec, "onnxruntime", "fp32")
+    assert metrics["miou"] is None
+    assert metrics["ece"] is None
+    assert metrics["sweeps"] == {"input": 1, "output": 1}
+    assert metrics["latency_ms"] == {"p50": None, "p99": None}
+
+
+@pytest.mark.parametrize(("unlabelled", "output"), [(0, True), (2, True), (3, False)])
+def test_a_sweep_is_output_if_99_percent_of_its_finite_points_are_labelled(unlabelled, output):
+    xyz = np.ones((250, 3), np.float32)
+    xyz[200:] = np.nan  # these need no label
+    label = np.full(250, CAR, np.uint8)
+    label[:unlabelled] = IGNORE
+    label[200:] = IGNORE
+    assert is_labelled(PointCloud(xyz), label) is output
+
+
+def test_an_empty_sweep_is_output():
+    assert is_labelled(cloud_of(0), np.zeros(0, np.uint8))
+
+
+def test_agreement_with_another_model_in_the_scored_set(height_model):
+    scores = Scores(DRIVE13, PANDASET9)
+    one, other = (np.array(v, np.uint8) for v in ([CAR, CAR, SIGN, ROAD], [CAR, TRUCK, HAZARD, ROAD]))
+    scores.add_other(one, other)
+    agreement = scores.metrics(ModelSpec.read(height_model), "onnxruntime", "fp32")["agreement"]
+    assert agreement["equal"] == 0.75
+    assert agreement["classes"]["car"] == 0.5
+    assert agreement["classes"]["other_static"] == 1.0
+    assert agreement["classes"]["person"] is None
+
+
+def test_lengths_that_differ_are_said():
+    with pytest.raises(CloudError, match="3 points, 2 labels"):
+        Scores(DRIVE13).add(cloud_of(3), labels(CAR, CAR))
+
+
+def test_percentiles_of_a_known_series():
+    assert percentiles(range(101)) == {"p50": 50.0, "p99": 99.0}
+    assert percentiles([]) == {"p50": None, "p99": None}

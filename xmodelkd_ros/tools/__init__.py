@@ -1,0 +1,1 @@
+"""The ``xmodelkd`` command: measure models on bags, fit sensors, check an installation."""

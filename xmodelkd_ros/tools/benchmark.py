@@ -1,0 +1,167 @@
+"""``xmodelkd benchmark``: how long each stage takes on this machine, on a synthetic sweep."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+from collections.abc import Mapping
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from xmodelkd_ros.bag import ROSBAGS_TYPES, message_class
+from xmodelkd_ros.core.cloud import PointCloud, Segmentation
+from xmodelkd_ros.core.labels import IGNORE
+from xmodelkd_ros.core.projection import ProjectionSpec
+from xmodelkd_ros.messages import labels_to_msg, to_cloud, truth_to_msg
+from xmodelkd_ros.pipeline import SegmentationPipeline
+from xmodelkd_ros.resources import find_model
+from xmodelkd_ros.tools.network_cost import gflop
+from xmodelkd_ros.tools.report import Run, summary, write_report
+from xmodelkd_ros.tools.score import Scores
+from xmodelkd_ros.tools.session import make_folder, progress
+
+_WARM_UP = 5
+_GEMM_SIZE = 2048
+_SENSOR_HEIGHT_M = 2.0
+_STREET_HALF_WIDTH_M = 12.0
+_MAX_RANGE_M = 120.0
+
+
+def benchmark(
+    model: str, out: Path, backend: str = "auto", precision: str = "auto", points: int = 131072, repeats: int = 100
+) -> dict[str, Any]:
+    """Time the whole way of a sweep through the node, but for DDS, and write the report.
+
+    Args:
+        model: name or path of the model.
+        out: folder of the report.
+        backend: library that runs the network.
+        precision: precision to run it in.
+        points: size of the synthetic sweep.
+        repeats: number of sweeps to time, after some to warm up.
+
+    Returns:
+        The content of ``metrics.json``.
+
+    Raises:
+        XModelKDError: the model cannot be used.
+    """
+    make_folder(out)
+    folder = find_model(model)
+    pipeline = SegmentationPipeline.load(folder, backend, precision)
+    message = _message(synthetic_sweep(pipeline.spec.projection, points))
+    scores = Scores(pipeline.labels)
+    for repeat in progress(range(-_WARM_UP, repeats), _WARM_UP + repeats, "benchmark"):
+        cloud, segmentation, stages = _one_sweep(pipeline, message)
+        if repeat >= 0:
+            scores.add(cloud, segmentation, stages_ms=stages)
+    metrics = scores.metrics(pipeline.spec, pipeline.backend.name, pipeline.backend.precision)
+    metrics["benchmark"] = _machine(pipeline, folder, points, metrics["stages_ms"]["infer"]["p50"])
+    facts = _facts(metrics["benchmark"])
+    command = f"xmodelkd benchmark --model {model} --points {points} --out {out}"
+    run = Run(f"{points:,} points, timed", command, "the time of all stages, without DDS", facts)
+    report = write_report(out, run, metrics, scores, pipeline.spec)
+    _print(metrics, facts, report)
+    return metrics
+
+
+def synthetic_sweep(spec: ProjectionSpec, points: int) -> PointCloud:
+    """A sweep of a sensor with the model's own beams in a street: road below, a wall on either side.
+
+    Args:
+        spec: the beam table.
+        points: number of points; beams fire one after the other, azimuth by azimuth, as drivers send them.
+    """
+    rng = np.random.default_rng(0)
+    beams = np.radians(spec.beam_elevations_deg)
+    index = np.arange(points)
+    elevation = beams[index % len(beams)] + np.radians(0.004) * rng.standard_normal(points)
+    azimuth = np.pi - 2 * np.pi * (index // len(beams)) * len(beams) / points
+    direction = np.stack(
+        [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)], axis=1
+    )
+    with np.errstate(divide="ignore"):
+        road = np.where(direction[:, 2] < 0, -_SENSOR_HEIGHT_M / direction[:, 2], np.inf)
+        wall = _STREET_HALF_WIDTH_M / np.abs(direction[:, 1])
+    distance = np.minimum(np.minimum(road, wall), _MAX_RANGE_M) + 0.02 * rng.standard_normal(points)
+    xyz = (direction * distance[:, None]).astype(np.float32)
+    return PointCloud(xyz, rng.uniform(0, 100, points).astype(np.float32))
+
+
+def gemm_peak_gflops(size: int = _GEMM_SIZE, repeats: int = 5) -> float:
+    """Float32 operations per second (10^9) of numpy's matrix product, the best of a few."""
+    a, b = np.random.default_rng(0).standard_normal((2, size, size), np.float32)
+    seconds = []
+    for _ in range(repeats + 1):
+        start = perf_counter()
+        a @ b
+        seconds.append(perf_counter() - start)
+    return 2 * size**3 / min(seconds) / 1e9
+
+
+def _message(cloud: PointCloud) -> Any:
+    header = message_class("std_msgs/msg/Header")(message_class("builtin_interfaces/msg/Time")(0, 0), "lidar")
+    return truth_to_msg(cloud, np.full(len(cloud), IGNORE, np.uint8), header, ROSBAGS_TYPES)
+
+
+def _one_sweep(pipeline: SegmentationPipeline, message: Any) -> tuple[PointCloud, Segmentation, dict[str, float]]:
+    start = perf_counter()
+    cloud = to_cloud(message)
+    decoded = perf_counter()
+    result = pipeline.segment(cloud)
+    segmented = perf_counter()
+    labels_to_msg(cloud, result.segmentation, message.header, ROSBAGS_TYPES)
+    end = perf_counter()
+    stages = {"decode": (decoded - start) * 1e3, **result.stages_ms, "encode": (end - segmented) * 1e3}
+    return cloud, result.segmentation, stages
+
+
+def _machine(pipeline: SegmentationPipeline, folder: Path, points: int, infer_ms: float) -> dict[str, Any]:
+    """What the times stand against: work of the network, peak of the machine, memory."""
+    spec = pipeline.spec
+    work = gflop(spec.network_path(folder, pipeline.backend.precision))
+    runs = -(-points // spec.max_points)
+    peak = gemm_peak_gflops()
+    return {
+        "points": points,
+        "network_runs": runs,
+        "network_gflop": work,
+        "gemm_peak_gflops": round(peak, 1),
+        "gemm_peak_share": None if work is None else round(work * runs / (infer_ms / 1e3) / peak, 3),
+        "memory_peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "cores": len(os.sched_getaffinity(0)),
+        "cpu": _cpu_name(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _facts(machine: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    work, share = machine["network_gflop"], machine["gemm_peak_share"]
+    unknown = "not counted: install onnx"
+    return (
+        ("machine", f"{machine['cpu']}, {machine['cores']} cores"),
+        ("network", unknown if work is None else f"{work:.2f} GFLOP, {machine['network_runs']} run(s) a sweep"),
+        ("matrix product of this machine", f"{machine['gemm_peak_gflops']:.0f} GFLOP/s (numpy, float32)"),
+        ("the network reaches", unknown if share is None else f"{share:.0%} of that"),
+        ("peak memory of this process", f"{machine['memory_peak_mb']:.0f} MB"),
+    )
+
+
+def _print(metrics: Mapping[str, Any], facts: tuple[tuple[str, str], ...], report: Path) -> None:
+    print(f"{'stage':<12}{'p50, ms':>9}{'p99, ms':>9}")
+    for stage, times in metrics["stages_ms"].items():
+        print(f"{stage:<12}{times['p50']:>9.2f}{times['p99']:>9.2f}")
+    for what, value in facts:
+        print(f"{what}: {value}")
+    print(f"{summary(metrics)} | report {report}")

@@ -1,0 +1,116 @@
+"""Charts of a run: confusion between classes, latency over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from xmodelkd_ros.core.metrics import ConfusionMatrix
+from xmodelkd_ros.tools.pictures import MUTED, TEXT
+
+_DPI = 130
+_LINE = "#2f6fde"
+_MARK = "#d9480f"
+
+
+def draw_confusion(confusion: ConfusionMatrix, path: Path) -> None:
+    """Share of each true class (row) that was given each label (column), for the classes that occur."""
+    present = np.flatnonzero(confusion.counts.sum(axis=1))
+    used = np.flatnonzero(confusion.counts.sum(axis=0))
+    names = [name.replace("_", " ") for name in (*confusion.label_map.names, "no label")]
+    columns = sorted({*present.tolist(), *used.tolist()})
+    counts = confusion.counts[np.ix_(present, columns)]
+    share = 100 * counts / counts.sum(axis=1, keepdims=True)
+    # Room for the names at either side.
+    figure = _figure(2.6 + 0.62 * len(columns), 2.0 + 0.5 * len(present))
+    axes = figure.add_subplot()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+    axes.set_xticks(range(len(columns)), [names[i] for i in columns], rotation=38, ha="right")
+    axes.set_yticks(range(len(present)), [names[i] for i in present])
+    axes.set_xlabel("predicted", color=MUTED)
+    axes.set_ylabel("true", color=MUTED)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    for (row, column), value in np.ndenumerate(share):
+        if value >= 0.5:
+            color = "white" if value > 55 else TEXT
+            axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=color, fontsize=9)
+    figure.savefig(path, dpi=_DPI)
+
+
+def draw_latency(latency_ms: Sequence[float | None], miou: Sequence[float | None], path: Path) -> None:
+    """Latency of each sweep over the run and its distribution; below it each sweep's own mIoU where truth is known.
+
+    Args:
+        latency_ms: per sweep, None where there are no labels.
+        miou: per sweep, None where there is no truth.
+        path: the picture.
+    """
+    series = np.array([np.nan if v is None else v for v in latency_ms], np.float64)
+    scores = np.array([np.nan if v is None else v for v in miou], np.float64)
+    scored = bool(np.isfinite(scores).any())
+    figure = _figure(11, 4.6 if scored else 2.8)
+    grid = figure.add_gridspec(1 + scored, 2, width_ratios=(3.2, 1))
+    over_time = figure.add_subplot(grid[0, 0])
+    _latency_series(over_time, series)
+    _latency_histogram(figure.add_subplot(grid[0, 1], sharey=over_time), series)
+    if scored:
+        _miou_series(figure.add_subplot(grid[1, 0], sharex=over_time), scores)
+    else:
+        over_time.set_xlabel("sweep")
+    figure.savefig(path, dpi=_DPI)
+
+
+def _figure(width: float, height: float) -> Figure:
+    return Figure(figsize=(width, height), dpi=_DPI, facecolor="white", layout="constrained")
+
+
+def _latency_series(axes: Axes, series: np.ndarray) -> None:
+    _plain(axes)
+    axes.plot(series, color=_LINE, linewidth=1.2, marker="o", markersize=3)
+    known = series[np.isfinite(series)]
+    for position in np.flatnonzero(~np.isfinite(series)):
+        axes.axvspan(position - 0.5, position + 0.5, color=_MARK, alpha=0.25, linewidth=0)
+    if known.size:
+        for share, style in ((50, "-"), (99, "--")):
+            value = np.percentile(known, share)
+            axes.axhline(value, color=MUTED, linewidth=0.8, linestyle=style)
+            axes.text(
+                0.995, value, f"p{share} {value:.1f}", color=MUTED, fontsize=8, va="bottom", ha="right",
+                transform=axes.get_yaxis_transform(),
+            )  # fmt: skip
+        axes.set_ylim(0, 1.25 * known.max())
+    axes.set_xlim(-0.5, len(series) - 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylabel("latency, ms")
+
+
+def _latency_histogram(axes: Axes, series: np.ndarray) -> None:
+    _plain(axes)
+    known = series[np.isfinite(series)]
+    if known.size:
+        axes.hist(known, bins=min(30, max(5, known.size // 2)), orientation="horizontal", color=_LINE, alpha=0.8)
+    axes.tick_params(labelleft=False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+    axes.set_xlabel("sweeps")
+
+
+def _miou_series(axes: Axes, scores: np.ndarray) -> None:
+    _plain(axes)
+    axes.plot(scores, color=_LINE, linewidth=1.2, marker="o", markersize=3)
+    axes.set_ylim(0, 1)
+    axes.set_ylabel("mIoU of the sweep")
+    axes.set_xlabel("sweep")
+
+
+def _plain(axes: Axes) -> None:
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.grid(axis="y", color="#e5e7eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=TEXT, labelsize=9)

@@ -1,0 +1,188 @@
+"""The command ``xmodelkd``. Errors are one line on stderr; what a subcommand needs is imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from xmodelkd_ros.core.errors import XModelKDError
+
+if TYPE_CHECKING:
+    from xmodelkd_ros.tools.session import Options
+
+_INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+_TERMINATED = 143
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand.
+
+    Returns:
+        The exit code: 0 on success only.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    args = _parser().parse_args(arguments)
+    args.command = shlex.join(["xmodelkd", *arguments])
+    if threading.current_thread() is threading.main_thread():
+        # As an exception, so that programs that were started and temporary files are cleared away.
+        signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code: int = args.run(args)
+        return code
+    except XModelKDError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(_TERMINATED)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "xmodelkd", description="Measure segmentation models on bags, fit sensors, check an installation."
+    )
+    commands = parser.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
+    _add_evaluate(commands)
+    _add_replay(commands)
+    _add_benchmark(commands)
+    _add_fit_sensor(commands)
+    doctor = commands.add_parser("doctor", help="check whether the node and the tools can run here")
+    doctor.add_argument("--model", default="student", help="model to look for (default: %(default)s)")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("evaluate", help="segment a bag without ROS and score it")
+    _add_bag(parser)
+    _add_model(parser)
+    _add_scoring(parser)
+    parser.add_argument(
+        "--against", default="", metavar="MODEL", help="also report how often this model gives the same labels"
+    )
+    parser.set_defaults(run=_evaluate)
+
+
+def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("replay", help="play a bag to the real node over DDS and score what it publishes")
+    _add_bag(parser)
+    _add_model(parser)
+    _add_scoring(parser)
+    parser.add_argument("--rate", type=_positive, default=1.0, help="speed of play (default: %(default)s)")
+    parser.set_defaults(run=_replay)
+
+
+def _add_benchmark(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("benchmark", help="time every stage on a synthetic sweep; needs no data")
+    _add_model(parser)
+    parser.add_argument("--points", type=_count, default=131072, help="points of the sweep (default: %(default)s)")
+    parser.add_argument("--repeats", type=_count, default=100, help="sweeps to time (default: %(default)s)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of metrics.json")
+    parser.set_defaults(run=_benchmark)
+
+
+def _add_fit_sensor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "fit-sensor", help="find the beam table, field of view and intensity range of a LiDAR from its sweeps"
+    )
+    _add_bag(parser)
+    parser.add_argument("--beams", type=_count, default=None, help="number of beams, where it is known")
+    parser.add_argument(
+        "--sweeps", type=_count, default=20, help="sweeps to read from the start (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=None, metavar="FILE", help="sensor file (default: the bag's name.sensor.json)"
+    )
+    parser.set_defaults(run=_fit_sensor)
+
+
+def _add_bag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bag", type=Path, metavar="BAG", help="rosbag2 folder, .mcap or .db3 file")
+    parser.add_argument(
+        "--points-topic", default="", metavar="TOPIC", help="topic of the sweeps, where the bag has several clouds"
+    )
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    # Names only: the choices stand in inference.backend, which says what it knows.
+    parser.add_argument("--model", required=True, metavar="DIR", help="model folder, or name of a shipped model")
+    parser.add_argument("--backend", default="auto", help="library that runs the network (default: %(default)s)")
+    parser.add_argument("--precision", default="auto", help="auto or fp32 (default: %(default)s)")
+
+
+def _add_scoring(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--label-set", default="", metavar="SET", help="set to score in, such as pandaset9 (default: the model's own)"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of metrics.json and report.html")
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from xmodelkd_ros.tools.evaluate import evaluate
+
+    evaluate(_options(args), args.against)
+    return 0
+
+
+def _replay(args: argparse.Namespace) -> int:
+    from xmodelkd_ros.tools.replay import replay
+
+    replay(_options(args), args.rate)
+    return 0
+
+
+def _options(args: argparse.Namespace) -> Options:
+    from xmodelkd_ros.tools.session import Options
+
+    return Options(
+        args.bag, args.model, args.out, args.backend, args.precision, args.label_set, args.points_topic, args.command
+    )
+
+
+def _benchmark(args: argparse.Namespace) -> int:
+    from xmodelkd_ros.tools.benchmark import benchmark
+
+    benchmark(args.model, args.out, args.backend, args.precision, args.points, args.repeats)
+    return 0
+
+
+def _fit_sensor(args: argparse.Namespace) -> int:
+    from xmodelkd_ros.tools.fit_sensor import fit_sensor
+
+    fit_sensor(args.bag, args.out, args.points_topic, args.beams, args.sweeps)
+    return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from xmodelkd_ros.tools.doctor import doctor
+
+    return doctor(args.model)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

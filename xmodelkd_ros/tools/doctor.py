@@ -1,0 +1,202 @@
+"""``xmodelkd doctor``: can the node and the tools run here, and what would make them run better?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from xmodelkd_ros.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, message_class
+from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.errors import XModelKDError
+from xmodelkd_ros.core.model_spec import ModelSpec
+from xmodelkd_ros.inference.backend import load_backend
+from xmodelkd_ros.messages import stamp_from_ns, truth_to_msg
+from xmodelkd_ros.resources import find_config, find_model
+from xmodelkd_ros.tools.processes import PROFILE_VARIABLES, Program, dds_environment, profile_variable, wait_for
+from xmodelkd_ros.tools.traffic_log import TrafficLog
+
+State = Literal["ok", "missing", "advice"]
+
+_TOPIC = "/xmodelkd_doctor/points"
+_CLOUDS, _RATE_HZ, _POINTS = 10, 10, 100_000
+_POINT_BYTES = 20
+_MIN_PYTHON = (3, 10)
+_SLOW_MS = 20.0
+_ROUND_TRIP_S = 40.0
+_MIN_SHM_MB = 256
+"""Every participant with the shipped profile maps 32 MB there; Docker gives 64 MB in all by default."""
+_OPTIONAL = (
+    ("rosbags_image", "rosbags-image", "camera images in reports"),
+    ("matplotlib", "matplotlib", "reports"),
+    ("onnx", "onnx", "GFLOP in benchmark"),
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the table.
+
+    Attributes:
+        name: what was looked at.
+        state: ``missing`` if the node cannot run without; ``advice`` if it would run better with.
+        text: what was found, and what to do.
+    """
+
+    name: str
+    state: State
+    text: str
+
+
+def doctor(model: str = "student") -> int:
+    """Check the installation and print a table.
+
+    Returns:
+        The exit code: 0 if the node can run.
+    """
+    checks = []
+    for examine in (_python, _numpy, _onnxruntime, _rclpy, _profile, _shared_memory, _cores, lambda: _model(model)):
+        checks.append(examine())
+        _print(checks[-1])
+    checks += [_optional(*row) for row in _OPTIONAL]
+    for check in checks[-len(_OPTIONAL) :]:
+        _print(check)
+    if not any(c.name == "rclpy" and c.state == "missing" for c in checks):
+        checks.append(_round_trip())
+        _print(checks[-1])
+    missing = [c.name for c in checks if c.state == "missing"]
+    print(f"the node cannot run: {', '.join(missing)}" if missing else "the node can run")
+    return 1 if missing else 0
+
+
+def _print(check: Check) -> None:
+    print(f"{check.name:<16}{check.state:<9}{check.text}", flush=True)
+
+
+def _python() -> Check:
+    version = ".".join(str(n) for n in sys.version_info[:3])
+    if sys.version_info[:2] < _MIN_PYTHON:
+        return Check("python", "missing", f"{version}; needs {_MIN_PYTHON[0]}.{_MIN_PYTHON[1]} or later")
+    return Check("python", "ok", version)
+
+
+def _numpy() -> Check:
+    return Check("numpy", "ok", np.__version__)
+
+
+def _onnxruntime() -> Check:
+    version = _version("onnxruntime")
+    if version is None:
+        return Check("onnxruntime", "missing", "run 'pip install onnxruntime'")
+    return Check("onnxruntime", "ok", version)
+
+
+def _rclpy() -> Check:
+    if find_spec("rclpy") is None:
+        return Check("rclpy", "missing", "source a ROS 2 installation, or run 'pip install xmodelkd_ros[ros-pip]'")
+    rmw = os.environ.get("RMW_IMPLEMENTATION", "the default RMW")
+    return Check("rclpy", "ok", f"{_version('rclpy') or 'of the ROS installation'}, {rmw}")
+
+
+def _profile() -> Check:
+    name = next((v for v in PROFILE_VARIABLES if os.environ.get(v)), None)
+    if name is None:
+        setting = f"{profile_variable(os.environ)}={find_config('fastdds_large_clouds.xml')}"
+        return Check("dds profile", "advice", f"not set; large clouds arrive ten times faster with export {setting}")
+    if not Path(os.environ[name]).is_file():
+        return Check("dds profile", "advice", f"{name} names {os.environ[name]}, which does not exist")
+    return Check("dds profile", "ok", f"{name}={os.environ[name]}")
+
+
+def _shared_memory() -> Check:
+    shm = Path("/dev/shm")
+    if not shm.is_dir():
+        return Check("shared memory", "advice", "no /dev/shm: clouds go through UDP, which is slower")
+    free = shutil.disk_usage(shm).free // 2**20
+    if free < _MIN_SHM_MB:
+        return Check(
+            "shared memory", "advice", f"{free} MB free in /dev/shm; in Docker use --shm-size=512m or --ipc=host"
+        )
+    return Check("shared memory", "ok", f"{free} MB free")
+
+
+def _cores() -> Check:
+    cores = len(os.sched_getaffinity(0))
+    if cores < 2:
+        return Check("cores", "advice", f"{cores}; 10 Hz needs 2")
+    return Check("cores", "ok", str(cores))
+
+
+def _model(name: str) -> Check:
+    try:
+        folder = find_model(name)
+        spec = ModelSpec.read(folder)
+        backend = load_backend(spec, folder)
+    except XModelKDError as error:
+        return Check("model", "missing", str(error))
+    return Check("model", "ok", f"{folder}: verified, {backend.name} {backend.precision}")
+
+
+def _optional(module: str, distribution: str, purpose: str) -> Check:
+    version = _version(distribution)
+    if version is None and find_spec(module) is None:
+        return Check(distribution, "advice", f"not installed; for {purpose}: pip install {distribution}")
+    return Check(distribution, "ok", version or "installed")
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _round_trip() -> Check:
+    """Send clouds of 2 MB from one process to another."""
+    size = f"{_CLOUDS} clouds of {_POINTS * _POINT_BYTES / 1e6:.0f} MB"
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            times_ms = _send_clouds(Path(folder))
+    except XModelKDError as error:
+        return Check("round trip", "missing", str(error))
+    median = statistics.median(times_ms)
+    if median > _SLOW_MS:
+        return Check("round trip", "advice", f"{size}, {median:.1f} ms each; another DDS profile or RMW is faster")
+    return Check("round trip", "ok", f"{size}, {median:.1f} ms each")
+
+
+def _send_clouds(folder: Path) -> list[float]:
+    """Milliseconds from publish to receipt of each cloud."""
+    env = dds_environment()
+    sent, received = TrafficLog(folder / "sent.jsonl"), TrafficLog(folder / "received.jsonl")
+    _write_bag(folder / "clouds.mcap")
+    play = [str(folder / "clouds.mcap"), "--wait-for-subscribers", f"{_TOPIC}:1", "--log", str(sent.path)]
+    record = ["--topics", _TOPIC, "--log", str(received.path)]
+    with (
+        Program("recorder", record, env, folder / "recorder.log") as recorder,
+        Program("player", play, env, folder / "player.log") as player,
+    ):
+        wait_for(lambda: len(received.clouds(_TOPIC)) >= _CLOUDS, [player, recorder], _ROUND_TRIP_S, "the round trip")
+    at_start = sent.clouds(_TOPIC)
+    return [(end - at_start[key]) / 1e6 for key, end in received.clouds(_TOPIC).items()]
+
+
+def _write_bag(path: Path) -> None:
+    cloud = PointCloud(np.zeros((_POINTS, 3), np.float32), np.zeros(_POINTS, np.float32))
+    label = np.zeros(_POINTS, np.uint8)
+    time_type, header_type = message_class("builtin_interfaces/msg/Time"), message_class("std_msgs/msg/Header")
+    with BagWriter(path) as writer:
+        writer.add_topic(_TOPIC, POINT_CLOUD_TYPE)
+        for i in range(_CLOUDS):
+            stamp_ns = (i + 1) * 1_000_000_000 // _RATE_HZ
+            header = header_type(stamp_from_ns(stamp_ns, time_type), "lidar")
+            writer.write(_TOPIC, stamp_ns, truth_to_msg(cloud, label, header, ROSBAGS_TYPES))

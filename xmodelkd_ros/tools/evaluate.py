@@ -1,0 +1,76 @@
+"""``xmodelkd evaluate``: segment the sweeps of a bag without ROS and score them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.labels import LabelTranslation
+from xmodelkd_ros.pipeline import SegmentationPipeline
+from xmodelkd_ros.resources import find_model, translation
+from xmodelkd_ros.tools.pictures import SweepView
+from xmodelkd_ros.tools.recording import Recording
+from xmodelkd_ros.tools.session import Options, Session, print_notes, progress
+
+_LATENCY = "the time of decoding and the pipeline, without transport"
+
+
+def evaluate(options: Options, against: str = "") -> dict[str, Any]:
+    """Segment every sweep of a bag, score it where the bag holds truth, and write the report.
+
+    Args:
+        options: what to score.
+        against: name or path of another model to compare labels with; empty for none.
+
+    Returns:
+        The content of ``metrics.json``.
+
+    Raises:
+        XModelKDError: the bag, a cloud in it, or a model cannot be used.
+    """
+    session = Session(options)
+    other = _Other.load(against, options, session.pipeline) if against else None
+    with BagReader(options.bag) as reader:
+        recording = session.open(reader)
+        view = _segment_all(session, recording, other)
+        print_notes(reader.notes + recording.notes)
+    return session.report("evaluated offline", _LATENCY, view)
+
+
+@dataclass(frozen=True, eq=False)
+class _Other:
+    """The model to compare with, and the way from its labels to the first one's."""
+
+    pipeline: SegmentationPipeline
+    to_first: LabelTranslation
+
+    @classmethod
+    def load(cls, model: str, options: Options, first: SegmentationPipeline) -> _Other:
+        pipeline = SegmentationPipeline.load(find_model(model), options.backend, options.precision)
+        return cls(pipeline, translation(pipeline.labels, first.labels))
+
+
+def _segment_all(session: Session, recording: Recording, other: _Other | None) -> SweepView | None:
+    """Add every sweep to the scores; returns the middle one to draw."""
+    pipeline, scores = session.pipeline, session.scores
+    _warm_up(pipeline)
+    view = None
+    for index, sweep in enumerate(progress(recording.sweeps(), recording.count, "evaluate")):
+        result = pipeline.segment(sweep.cloud)
+        stages = {"decode": sweep.decode_ms, **result.stages_ms}
+        scores.add(sweep.cloud, result.segmentation, sweep.truth, stages_ms=stages, mode=result.mode)
+        if other is not None:
+            theirs = other.pipeline.segment(sweep.cloud).segmentation.label
+            scores.add_other(result.segmentation.label, other.to_first.apply(theirs))
+        if index == recording.count // 2:
+            view = session.view(recording, sweep, result.segmentation.label)
+    return view
+
+
+def _warm_up(pipeline: SegmentationPipeline) -> None:
+    """Segment one point, so that what the libraries set up on first use is not counted for the first sweep."""
+    pipeline.segment(PointCloud(np.array([[10, 0, 0]], np.float32), np.zeros(1, np.float32)))

@@ -1,0 +1,321 @@
+"""Pictures of one labelled sweep: from above, in perspective, over the cameras' images, as a range image.
+
+Drawn on matplotlib's ``Figure`` without pyplot, so that no global state and no display is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from xmodelkd_ros.core.camera import CameraModel
+from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.labels import IGNORE, LabelMap
+from xmodelkd_ros.core.projection import NO_POINT, ProjectionSpec, RangeProjector
+from xmodelkd_ros.core.transforms import inverse
+
+TEXT = "#22262e"
+MUTED = "#6b7280"
+_NIGHT = "#14171c"
+"""Background of point pictures: light classes (road marking) and dark ones (truck) both stand out from it."""
+_RIGHT = (96, 108, 124)
+_WRONG = (255, 70, 60)
+_NO_TRUTH = (44, 48, 56)
+_UNLABELLED = (64, 68, 76)
+_DPI = 130
+_MAX_IMAGE_WIDTH = 960
+"""Images are drawn smaller than this; full size would only take time."""
+_VIEW_M = 45.0
+"""Half the side of the bird's-eye square: beyond it a spinning LiDAR leaves too few points to see."""
+
+
+@dataclass(frozen=True, eq=False)
+class CameraView:
+    """A camera and its (H, W, 3) uint8 RGB image nearest to the sweep's stamp."""
+
+    camera: CameraModel
+    image: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class SweepView:
+    """A labelled sweep to draw.
+
+    Attributes:
+        cloud: the sweep.
+        label: (N,) uint8 predicted ids in ``label_map``.
+        label_map: the set that is drawn.
+        truth: (N,) uint8 true ids in ``label_map``, if known.
+        cameras: images of the same moment; may be empty.
+    """
+
+    cloud: PointCloud
+    label: NDArray[np.uint8]
+    label_map: LabelMap
+    truth: NDArray[np.uint8] | None = None
+    cameras: tuple[CameraView, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """One way to colour a sweep: a title and (N, 3) uint8 colours."""
+
+    title: str
+    colors: NDArray[np.uint8]
+
+
+def draw_sweep(view: SweepView, path: Path, attribution: str = "") -> None:
+    """The sweep in perspective with up to three images beside it: the picture to show first."""
+    cameras = _front_first(view.cameras)[:3]
+    figure = _figure(16, 8.6 if cameras else 9)
+    colors = _prediction(view).colors
+    width = 0.655 if cameras else 1.0
+    scene = figure.add_axes((0, 0.062, width, 0.938))
+    _perspective(scene, view.cloud.xyz, colors)
+    for row, camera in enumerate(_left_to_right(cameras)):
+        height = 0.938 / len(cameras)
+        axes = figure.add_axes(
+            (width + 0.004, 1 - (row + 1) * height + 0.006 * (row < len(cameras) - 1), 0.341, height - 0.006)
+        )
+        _overlay(axes, camera, view.cloud.xyz, colors, "")
+    _legend(figure, view, 0.031)
+    if attribution:
+        figure.text(0.995, 0.006, attribution, ha="right", va="bottom", fontsize=7, color=MUTED)
+    _save(figure, path)
+
+
+def draw_birds_eye(view: SweepView, path: Path) -> None:
+    """The sweep from above, x (forward) up: truth, prediction and errors side by side, as far as truth is known."""
+    layers = _layers(view)
+    figure = _figure(5.2 * len(layers), 6.1)
+    for axes, layer in zip(_row_of_axes(figure, len(layers), 0.1), layers, strict=True):
+        _from_above(axes, view.cloud.xyz, layer)
+    _legend(figure, view, 0.05)
+    _save(figure, path)
+
+
+def draw_cameras(view: SweepView, path: Path) -> None:
+    """Every camera's image with the points over it, coloured by prediction."""
+    cameras = _left_to_right(view.cameras)
+    columns = min(3, len(cameras))
+    rows = -(-len(cameras) // columns)
+    figure = _figure(5.4 * columns, 3.1 * rows + 0.6)
+    bottom = 0.6 / figure.get_figheight()
+    colors = _prediction(view).colors
+    for i, camera in enumerate(cameras):
+        row, column = divmod(i, columns)
+        height = (1 - bottom) / rows
+        box = (column / columns + 0.003, 1 - (row + 1) * height, 1 / columns - 0.006, height - 0.008)
+        _overlay(figure.add_axes(box), camera, view.cloud.xyz, colors, camera.camera.name.replace("_", " "))
+    _legend(figure, view, bottom / 2)
+    _save(figure, path)
+
+
+def draw_range_image(view: SweepView, spec: ProjectionSpec, path: Path) -> None:
+    """What the network sees: range, then labels, as range images of the nearest points."""
+    projection = RangeProjector(spec).project(view.cloud)
+    occupied = projection.point != NO_POINT
+    layers = [_Layer("range", _range_colors(projection.range)), *_layers(view)]
+    figure = _figure(15, 1.35 * len(layers) + 0.1)
+    for row, layer in enumerate(layers):
+        image = np.full((spec.height * spec.width, 3), 10, np.uint8)
+        image[occupied] = layer.colors[projection.point[occupied]]
+        axes = figure.add_axes((0.085, 1 - (row + 0.97) / len(layers), 0.91, 0.9 / len(layers)))
+        axes.imshow(image.reshape(spec.height, spec.width, 3), aspect="auto", interpolation="nearest")
+        axes.set_axis_off()
+        figure.text(0.08, 1 - (row + 0.52) / len(layers), layer.title, ha="right", va="center", color=TEXT, fontsize=10)
+    _save(figure, path)
+
+
+def _figure(width: float, height: float) -> Figure:
+    return Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, dpi=_DPI)
+
+
+def _row_of_axes(figure: Figure, count: int, bottom: float) -> list[Axes]:
+    gap = 0.006
+    return [figure.add_axes((i / count + gap / 2, bottom, 1 / count - gap, 0.94 - bottom)) for i in range(count)]
+
+
+# --- colours ---------------------------------------------------------------------------------------------------------
+
+
+def _prediction(view: SweepView) -> _Layer:
+    return _Layer("prediction", _label_colors(view, view.label))
+
+
+def _layers(view: SweepView) -> list[_Layer]:
+    """Truth, prediction and errors; the prediction alone where truth is not known."""
+    if view.truth is None:
+        return [_prediction(view)]
+    errors = _Layer(f"errors ({_share_wrong(view.label, view.truth):.1%})", _error_colors(view.label, view.truth))
+    return [_Layer("truth", _label_colors(view, view.truth)), _prediction(view), errors]
+
+
+def _label_colors(view: SweepView, label: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    palette = view.label_map.palette.copy()
+    palette[IGNORE] = _UNLABELLED
+    colors: NDArray[np.uint8] = palette[label]
+    return colors
+
+
+def _error_colors(label: NDArray[np.uint8], truth: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    colors = np.empty((len(label), 3), np.uint8)
+    colors[:] = _RIGHT
+    colors[label != truth] = _WRONG
+    colors[truth == IGNORE] = _NO_TRUTH
+    return colors
+
+
+def _share_wrong(label: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
+    known = truth != IGNORE
+    return float((label[known] != truth[known]).mean()) if known.any() else 0.0
+
+
+def _range_colors(distance: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Near is bright, far is dark, on a logarithmic scale from 2 to 100 m."""
+    from matplotlib import colormaps
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.nan_to_num(np.log(distance / 2) / np.log(50), nan=1.0, posinf=1.0, neginf=0.0).clip(0, 1)
+    colors: NDArray[np.uint8] = colormaps["magma"](1 - 0.9 * share, bytes=True)[:, :3]
+    return colors
+
+
+def _legend(figure: Figure, view: SweepView, height: float) -> None:
+    """One line of colour patches for the classes that can be seen, centred at a height of the figure."""
+    seen = set(np.unique(view.label)) | (set() if view.truth is None else set(np.unique(view.truth)))
+    patches = [
+        Patch(facecolor=np.array(c.color) / 255, edgecolor="#9aa1ab", linewidth=0.6, label=c.name.replace("_", " "))
+        for c in view.label_map.classes
+        if c.id in seen
+    ]
+    figure.legend(
+        handles=patches, loc="center", bbox_to_anchor=(0.5, height), ncol=max(len(patches), 1), frameon=False,
+        fontsize=10, labelcolor=TEXT, handlelength=1.1, handleheight=1.1, columnspacing=1.5, handletextpad=0.5,
+    )  # fmt: skip
+
+
+# --- points ----------------------------------------------------------------------------------------------------------
+
+
+def _night(axes: Axes, width: float, height: float) -> None:
+    """A dark canvas in pixels, y down, with no ticks."""
+    axes.set_facecolor(_NIGHT)
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _scatter(
+    axes: Axes,
+    pixels: NDArray[np.floating],
+    size: NDArray[np.floating] | float,
+    colors: NDArray[np.uint8],
+    alpha: float,
+) -> None:
+    axes.scatter(pixels[:, 0], pixels[:, 1], s=size, c=colors / 255.0, alpha=alpha, linewidths=0, marker="o")
+
+
+def _from_above(axes: Axes, xyz: NDArray[np.float32], layer: _Layer) -> None:
+    _night(axes, 2 * _VIEW_M, 2 * _VIEW_M)
+    axes.set_aspect("equal")
+    inside = (np.abs(xyz[:, :2]) < _VIEW_M).all(axis=1)
+    points, colors = xyz[inside], layer.colors[inside]
+    upwards = np.argsort(points[:, 2])
+    pixels = _VIEW_M - points[upwards][:, 1::-1]
+    _scatter(axes, pixels, 0.9, colors[upwards], 1.0)
+    axes.set_title(layer.title, color=TEXT, fontsize=12)
+    _vehicle_and_scale(axes)
+
+
+def _vehicle_and_scale(axes: Axes) -> None:
+    """An arrow at the sensor, forward up, and a bar of 10 m."""
+    axes.plot([_VIEW_M], [_VIEW_M], color="white", marker="^", markersize=7, markeredgecolor=_NIGHT)
+    left, y = 3.0, 2 * _VIEW_M - 3.0
+    axes.plot([left, left + 10], [y, y], color="white", linewidth=1.5)
+    axes.text(left + 5, y - 1, "10 m", color="white", ha="center", va="bottom", fontsize=8)
+
+
+def _perspective(axes: Axes, xyz: NDArray[np.float32], colors: NDArray[np.uint8]) -> None:
+    """Seen from behind and above the vehicle, as in RViz."""
+    box = axes.get_window_extent()
+    width, height = 1000.0, 1000.0 * box.height / box.width
+    camera = _virtual_camera((-18.0, 4.0, 14.5), (10.0, 0.0, -3.0), round(width), round(height))
+    _night(axes, width, height)
+    order, pixels, depth = _far_to_near(camera, xyz)
+    _scatter(axes, pixels, np.clip(95.0 / depth, 0.9, 7.0), colors[order], 1.0)
+
+
+def _overlay(axes: Axes, view: CameraView, xyz: NDArray[np.float32], colors: NDArray[np.uint8], title: str) -> None:
+    """Points over an image that is dimmed so that they stand out."""
+    camera = view.camera
+    step = max(1, camera.width // _MAX_IMAGE_WIDTH)
+    image = view.image[::step, ::step].astype(np.float32)
+    dimmed = (0.36 * (image + image.mean(axis=2, keepdims=True))).astype(np.uint8)
+    axes.imshow(dimmed, extent=(-0.5, camera.width - 0.5, camera.height - 0.5, -0.5), aspect="auto")
+    _night(axes, camera.width, camera.height)
+    order, pixels, depth = _far_to_near(camera, xyz)
+    _scatter(axes, pixels, np.clip(40.0 / depth, 0.8, 5.0), colors[order], 0.85)
+    if title:
+        axes.text(0.015, 0.965, title, transform=axes.transAxes, color="white", va="top", fontsize=10)
+
+
+def _far_to_near(
+    camera: CameraModel, xyz: NDArray[np.float32]
+) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
+    """Indices, pixels and depths (metres) of the points in the image, the nearest last so that it is drawn on top."""
+    finite = np.flatnonzero(np.isfinite(xyz).all(axis=1))
+    pixels, inside = camera.project(xyz[finite])
+    index = finite[inside]
+    depth = xyz[index] @ camera.from_lidar[2, :3] + camera.from_lidar[2, 3]
+    order = np.argsort(-depth)
+    return index[order], pixels[inside][order], depth[order]
+
+
+def _virtual_camera(
+    eye: tuple[float, float, float], target: tuple[float, float, float], width: int, height: int
+) -> CameraModel:
+    """A camera in the LiDAR frame that looks from one point to another, with an upright image 65 degrees wide."""
+    forward = np.subtract(target, eye)
+    forward = forward / np.linalg.norm(forward)
+    right = np.cross(forward, (0.0, 0.0, 1.0))
+    right = right / np.linalg.norm(right)
+    pose = np.eye(4)
+    pose[:3, :3] = np.stack([right, np.cross(forward, right), forward], axis=1)
+    pose[:3, 3] = eye
+    focal = width / 2 / np.tan(np.radians(65.0 / 2))
+    intrinsic = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    return CameraModel("view", width, height, intrinsic, inverse(pose))
+
+
+# --- order of cameras ------------------------------------------------------------------------------------------------
+
+
+def _azimuth(view: CameraView) -> float:
+    """Direction in which a camera looks, radians, 0 = forward, to the left positive."""
+    x, y, _ = view.camera.from_lidar[2, :3]
+    return float(np.arctan2(y, x))
+
+
+def _front_first(cameras: Sequence[CameraView]) -> list[CameraView]:
+    return sorted(cameras, key=lambda view: abs(_azimuth(view)))
+
+
+def _left_to_right(cameras: Sequence[CameraView]) -> list[CameraView]:
+    """The three that look most forward, from left to right, then the others: left, back, right."""
+    front, rest = _front_first(cameras)[:3], _front_first(cameras)[3:]
+    return sorted(front, key=lambda v: -_azimuth(v)) + sorted(rest, key=lambda v: _azimuth(v) % (2 * np.pi))

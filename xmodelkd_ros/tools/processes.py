@@ -1,0 +1,139 @@
+"""Starting the package's ROS programs: their environment, their logs, and a clean end whatever happens."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from xmodelkd_ros.core.errors import XModelKDError
+from xmodelkd_ros.resources import find_config
+
+PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+"""Where Fast DDS finds its profile: version 3 (Kilted and later, which warn about the other name) and version 2."""
+_WITH_FASTDDS_2 = ("humble", "iron", "jazzy")
+
+_DOMAINS = 100
+"""Above 101 the ports of a DDS domain run into those that Linux gives to clients."""
+_STOP_S = 8.0
+_POLL_S = 0.05
+_SHOWN_LINES = 5
+
+
+class ProcessError(XModelKDError):
+    """A program of this package that was started ended before its time, or did not answer in time."""
+
+
+def dds_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment for programs that talk to each other on this machine only.
+
+    What the user has set stays: ``ROS_DOMAIN_ID``, a Fast DDS profile, ``AMENT_PREFIX_PATH``.
+    """
+    env = dict(os.environ if environment is None else environment)
+    env.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % _DOMAINS))
+    env["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    env.setdefault("AMENT_PREFIX_PATH", sys.prefix)
+    if not any(env.get(variable) for variable in PROFILE_VARIABLES):
+        env[profile_variable(env)] = str(find_config("fastdds_large_clouds.xml"))
+    # From a clone that is not installed the programs must find the package as well.
+    clone = str(Path(__file__).resolve().parents[2])
+    env["PYTHONPATH"] = os.pathsep.join(p for p in (clone, env.get("PYTHONPATH", "")) if p)
+    env["PYTHONUNBUFFERED"] = "1"
+    return env
+
+
+def profile_variable(environment: Mapping[str, str]) -> str:
+    """The variable that the Fast DDS of this ROS distribution reads."""
+    return PROFILE_VARIABLES[environment.get("ROS_DISTRO") in _WITH_FASTDDS_2]
+
+
+class Program:
+    """A program of ``xmodelkd_ros.node`` in a process of its own.
+
+    Use it as a context manager: leaving it ends the process, gently first.
+
+    Args:
+        name: module in ``xmodelkd_ros.node``.
+        arguments: its command line.
+        env: its environment.
+        log: file that takes its output.
+
+    Raises:
+        ProcessError: on entering, if it cannot be started.
+    """
+
+    def __init__(self, name: str, arguments: Sequence[str], env: Mapping[str, str], log: Path) -> None:
+        self.name = name
+        self._command = [sys.executable, "-m", f"xmodelkd_ros.node.{name}", *arguments]
+        self._env = dict(env)
+        self._log = log
+
+    def __enter__(self) -> Program:
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with self._log.open("wb") as output:
+                # A session of its own: Ctrl-C reaches this process, which then ends the others in order.
+                self._process = subprocess.Popen(
+                    self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                    env=self._env, start_new_session=True,
+                )  # fmt: skip
+        except OSError as error:
+            raise ProcessError(f"cannot start {self.name}: {error}") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code; None while it runs."""
+        return self._process.poll()
+
+    def stop(self) -> None:
+        """Ask the process to end, and kill it if it does not."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    def check(self) -> None:
+        """Make sure that it still runs, or ended well.
+
+        Raises:
+            ProcessError: it failed; the message has the last lines it wrote.
+        """
+        if self.returncode not in (None, 0):
+            raise ProcessError(f"{self.name} ended with exit code {self.returncode}: {self.last_words()}")
+
+    def last_words(self) -> str:
+        """The last lines of its output as one line, from its last error on where it reports one."""
+        lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+        errors = [i for i, line in enumerate(lines) if line.startswith("error:") or "[ERROR]" in line]
+        shown = lines[errors[-1] :] if errors else lines
+        return " | ".join(shown[-_SHOWN_LINES:]) or "it wrote nothing"
+
+
+def wait_for(condition: Callable[[], bool], programs: Sequence[Program], timeout_s: float, what: str) -> None:
+    """Wait until a condition holds, while programs run.
+
+    Raises:
+        ProcessError: a program failed, or the time is over.
+    """
+    end = time.monotonic() + timeout_s
+    while not condition():
+        for program in programs:
+            program.check()
+        if time.monotonic() > end:
+            said = " | ".join(f"{program.name}: {program.last_words()}" for program in programs)
+            raise ProcessError(f"{what} did not happen within {timeout_s:.0f} s; {said}")
+        time.sleep(_POLL_S)

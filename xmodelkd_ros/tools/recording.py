@@ -1,0 +1,233 @@
+"""What the tools read from a bag: sweeps with their truth, and the cameras' images of a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmodelkd_ros.bag import BagReader, Message
+from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.errors import CloudError, XModelKDError
+from xmodelkd_ros.core.labels import LabelMap
+from xmodelkd_ros.core.transforms import inverse
+from xmodelkd_ros.messages import (
+    MissingIntensity,
+    has_field,
+    image_to_array,
+    label_map_from_json,
+    read_field,
+    stamp_ns,
+    static_transforms,
+    to_camera,
+    to_cloud,
+)
+from xmodelkd_ros.resources import translation
+from xmodelkd_ros.tools.pictures import CameraView
+
+TRUTH_FIELD = "label"
+_LABEL_INFO = "label_info_json"
+_IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+_SEARCH_NS = 1_000_000_000
+"""Images are looked for this far around a sweep's time of recording."""
+_MAX_GAP_NS = 100_000_000
+"""An image farther from the sweep than this, one sweep period, shows another scene."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """A sweep as recorded.
+
+    Attributes:
+        header: the message's header.
+        stamp_ns: its stamp.
+        log_time_ns: when it was recorded.
+        cloud: its points.
+        truth: (N,) uint8 true ids in the set asked for, 255 where there is none; None without truth.
+        decode_ms: time it took to turn the message into arrays.
+    """
+
+    header: Any
+    stamp_ns: int
+    log_time_ns: int
+    cloud: PointCloud
+    truth: NDArray[np.uint8] | None
+    decode_ms: float
+
+
+class Recording:
+    """The part of a bag that the tools use.
+
+    Args:
+        reader: the open bag.
+        points_topic: topic of the sweeps; may be empty if the bag has only one of PointCloud2.
+        labels: the set that truth is translated into; None if truth does not matter.
+        missing_intensity: what to do with clouds without intensity.
+
+    Attributes:
+        points_topic: the topic of the sweeps.
+        count: number of sweeps.
+        duration_s: length of the bag in seconds.
+        truth_map: the set that the bag's truth is in; None if the bag names none.
+        notes: what the user should know, one line each.
+
+    Raises:
+        BagError: the choice of the topic is not clear.
+        LabelError: the bag's label set is broken, or has nothing in common with ``labels``.
+    """
+
+    def __init__(
+        self,
+        reader: BagReader,
+        points_topic: str = "",
+        labels: LabelMap | None = None,
+        missing_intensity: MissingIntensity = "reject",
+    ) -> None:
+        self._reader = reader
+        self._labels = labels
+        self._missing_intensity = missing_intensity
+        self.points_topic = reader.points_topic(points_topic)
+        self.count = reader.topics[self.points_topic].count
+        self.duration_s = (reader.end_ns - reader.start_ns) / 1e9
+        self.notes: list[str] = []
+        self.truth_map = _truth_map(reader, self.points_topic)
+        self._to_labels = None
+        if self.truth_map is not None and labels is not None:
+            self._to_labels = translation(self.truth_map, labels)
+
+    def sweeps(self) -> Iterator[Sweep]:
+        """Every sweep, in the order of recording.
+
+        Raises:
+            BagError: the bag is damaged.
+            CloudError: a cloud cannot be read; the message names its stamp.
+        """
+        for message in self._reader.messages([self.points_topic]):
+            stamp = stamp_ns(message.message.header.stamp)
+            try:
+                yield self._sweep(message, stamp)
+            except CloudError as error:
+                raise CloudError(f"{self.points_topic}, sweep at {stamp} ns: {error}") from error
+
+    def _sweep(self, message: Message, stamp: int) -> Sweep:
+        start = perf_counter()
+        cloud = to_cloud(message.message, self._missing_intensity)
+        decode_ms = (perf_counter() - start) * 1e3
+        truth = self._truth(message.message)
+        return Sweep(message.message.header, stamp, message.log_time_ns, cloud, truth, decode_ms)
+
+    def _truth(self, msg: Any) -> NDArray[np.uint8] | None:
+        if self._labels is None or not has_field(msg, TRUTH_FIELD):
+            return None
+        if self._to_labels is None:
+            self._note(f"field '{TRUTH_FIELD}' is not taken for truth: no {_LABEL_INFO} says what its numbers mean")
+            return None
+        truth = read_field(msg, TRUTH_FIELD)
+        if truth.dtype != np.uint8:
+            raise CloudError(f"field '{TRUTH_FIELD}' is {truth.dtype}; truth must be UINT8")
+        return self._to_labels.apply(truth)
+
+    def cameras(self, sweep: Sweep) -> tuple[CameraView, ...]:
+        """The image of each camera nearest to a sweep, for cameras with calibration and extrinsic in the bag."""
+        infos = self._calibrations()
+        if not infos:
+            return ()
+        frames = self._transforms()
+        images = self._nearest_images(list(infos), sweep)
+        views = []
+        for topic, image in images.items():
+            info = infos[topic]
+            from_lidar = lookup(frames, info.header.frame_id, sweep.header.frame_id)
+            if from_lidar is None:
+                self._note(f"{topic} not drawn: /tf_static does not join its frame to the LiDAR's")
+                continue
+            try:
+                camera = to_camera(info, _camera_name(topic), from_lidar)
+                views.append(CameraView(camera, image_to_array(image)))
+            except XModelKDError as error:
+                self._note(f"{topic} not drawn: {error}")
+        return tuple(views)
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def _calibrations(self) -> dict[str, Any]:
+        """The CameraInfo of each image topic: the one that stands nearest above it in the tree of names."""
+        topics = self._reader.topics.values()
+        info_topics = [t.name for t in topics if t.type == "sensor_msgs/msg/CameraInfo" and t.count]
+        calibrations = {}
+        for topic in (t.name for t in topics if t.type in _IMAGE_TYPES and t.count):
+            nearest = _nearest_above(topic, info_topics)
+            if nearest is not None:
+                calibrations[topic] = next(self._reader.messages([nearest])).message
+        return calibrations
+
+    def _nearest_images(self, topics: list[str], sweep: Sweep) -> dict[str, Any]:
+        """Undecoded image of each topic whose stamp is nearest to the sweep's."""
+        nearest: dict[str, tuple[int, Any]] = {}
+        around = (sweep.log_time_ns - _SEARCH_NS, sweep.log_time_ns + _SEARCH_NS)
+        for topic, _, image in self._reader.messages(topics, *around):
+            gap = abs(stamp_ns(image.header.stamp) - sweep.stamp_ns)
+            if gap <= _MAX_GAP_NS and (topic not in nearest or gap < nearest[topic][0]):
+                nearest[topic] = (gap, image)
+        return {topic: image for topic, (_, image) in nearest.items()}
+
+    def _transforms(self) -> dict[tuple[str, str], NDArray[np.float64]]:
+        found: dict[tuple[str, str], NDArray[np.float64]] = {}
+        if "/tf_static" in self._reader.topics:
+            for message in self._reader.messages(["/tf_static"]):
+                found.update(static_transforms(message.message))
+        return found
+
+
+def lookup(
+    transforms: Mapping[tuple[str, str], NDArray[np.float64]], target: str, source: str
+) -> NDArray[np.float64] | None:
+    """(4, 4) transform with p_target = T @ p_source along the tree of frames; None if nothing joins the two.
+
+    Args:
+        transforms: (parent, child) to the matrix with p_parent = M @ p_child.
+        target: frame of the result.
+        source: frame of the points.
+    """
+    steps = [(child, parent, matrix) for (parent, child), matrix in transforms.items()]
+    steps += [(parent, child, inverse(matrix)) for (parent, child), matrix in transforms.items()]
+    known = {source.lstrip("/"): np.eye(4)}
+    frontier = list(known)
+    while frontier:
+        here = frontier.pop()
+        for start, end, matrix in steps:
+            if start == here and end not in known:
+                known[end] = matrix @ known[here]
+                frontier.append(end)
+    return known.get(target.lstrip("/"))
+
+
+def _truth_map(reader: BagReader, points_topic: str) -> LabelMap | None:
+    topics = [t.name for t in reader.topics.values() if t.name.endswith(_LABEL_INFO) and t.count]
+    # A segmenter's own label set may have been recorded as well, beside its labels.
+    nearest = topics[0] if len(topics) == 1 else _nearest_above(points_topic, topics)
+    return None if nearest is None else label_map_from_json(next(reader.messages([nearest])).message.data)
+
+
+def _nearest_above(topic: str, candidates: list[str]) -> str | None:
+    """The candidate with the longest namespace that the topic is in too."""
+    above = [name for name in candidates if topic.startswith(_namespace(name))]
+    return max(above, key=lambda name: len(_namespace(name)), default=None)
+
+
+def _namespace(topic: str) -> str:
+    return topic.rsplit("/", 1)[0] + "/"
+
+
+def _camera_name(topic: str) -> str:
+    """The part of an image topic that tells cameras apart: ``/camera/front/image_raw/compressed`` is ``front``."""
+    parts = [
+        p for p in topic.split("/") if p and p not in ("image", "image_raw", "image_rect", "image_color", "compressed")
+    ]
+    return parts[-1] if parts else topic

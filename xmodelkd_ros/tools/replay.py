@@ -1,0 +1,225 @@
+"""``xmodelkd replay``: play a bag to the real node over real DDS and score what it publishes.
+
+Three processes, as on a vehicle: the node, a player in place of the drivers, a recorder in place of
+a consumer. Player and recorder note each message with the machine's monotonic clock, so latency
+includes both ways through DDS.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.core.cloud import Segmentation
+from xmodelkd_ros.messages import read_field, stamp_ns
+from xmodelkd_ros.resources import find_model
+from xmodelkd_ros.tools.pictures import SweepView
+from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for
+from xmodelkd_ros.tools.recording import Recording, Sweep
+from xmodelkd_ros.tools.score import Scores
+from xmodelkd_ros.tools.session import Options, Session, print_notes, progress
+from xmodelkd_ros.tools.traffic_log import Key, TrafficLog
+
+_LABELS = "/segmenter/labels"
+_STATUS = "/segmenter/status"
+_READY_S = 60.0
+_LATE_S = 5.0
+"""How long to wait for labels after the last one came."""
+_LATENCY = "from just before the sweep is published to the receipt of its labels in another process"
+
+
+def replay(options: Options, rate: float = 1.0) -> dict[str, Any]:
+    """Play a bag to the node, score its labels, and write the report.
+
+    Args:
+        options: what to score.
+        rate: speed of play.
+
+    Returns:
+        The content of ``metrics.json``.
+
+    Raises:
+        XModelKDError: the bag or the model cannot be used, a process failed, or no sweep was labelled.
+    """
+    # The session loads the model, and the first sweep is read, before any process starts: errors are plain then.
+    session = Session(options)
+    with BagReader(options.bag) as reader, tempfile.TemporaryDirectory(prefix=".replay.", dir=options.out) as folder:
+        recording = session.open(reader)
+        next(recording.sweeps())
+        traffic = _play(options, rate, recording, Path(folder))
+        view = _score(session, recording, traffic)
+        print_notes(reader.notes + recording.notes + traffic.notes())
+    return session.report(f"replayed through the node at rate {rate:g}", _LATENCY, view)
+
+
+# --- playing ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class _Traffic:
+    """What went into the node and what came out.
+
+    Attributes:
+        sent: monotonic nanoseconds at which each sweep was published.
+        received: monotonic nanoseconds at which its labels came.
+        recorded: the bag with the node's topics.
+        status: mode and stage milliseconds of each sweep, by its stamp.
+        dropped: sweeps that the node dropped, by reason.
+    """
+
+    sent: dict[Key, int]
+    received: dict[Key, int]
+    recorded: Path
+    status: dict[int, tuple[str, dict[str, float]]] = field(default_factory=dict)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    def notes(self) -> list[str]:
+        """What the node dropped."""
+        return [f"the node dropped {count} sweeps: {reason}" for reason, count in self.dropped.items()]
+
+
+def _play(options: Options, rate: float, recording: Recording, folder: Path) -> _Traffic:
+    """Run the three processes from the first discovery to the last label."""
+    logs, env = options.out / "logs", dds_environment()
+    sent, received = TrafficLog(folder / "sent.jsonl"), TrafficLog(folder / "received.jsonl")
+    recorded = folder / "recorded.mcap"
+    node = Program("segment_node", _node_arguments(options, recording.points_topic), env, logs / "node.log")
+    recorder_arguments = ["--topics", _LABELS, _STATUS, "--out", str(recorded), "--log", str(received.path)]
+    recorder = Program("recorder", recorder_arguments, env, logs / "recorder.log")
+    player = Program(
+        "player", _player_arguments(options.bag, rate, recording.points_topic, sent.path), env, logs / "player.log"
+    )
+    with ExitStack() as stack:
+        running = [stack.enter_context(node), stack.enter_context(recorder)]
+        wait_for(lambda: received.has_event("ready"), running, _READY_S, "the start of the node")
+        running.append(stack.enter_context(player))
+        _follow(recording, rate, player, running, sent, received)
+    for program in (player, recorder, node):
+        program.check()
+    traffic = _Traffic(sent.clouds(recording.points_topic), received.clouds(_LABELS), recorded)
+    if not traffic.received:
+        raise ProcessError(f"the node labelled none of {len(traffic.sent)} sweeps: {node.last_words()}")
+    _read_status(traffic)
+    return traffic
+
+
+def _node_arguments(options: Options, points_topic: str) -> list[str]:
+    parameters = {
+        "model": find_model(options.model).resolve(),
+        "backend": options.backend,
+        "precision": options.precision,
+        "use_sim_time": "true",
+    }
+    pairs = [text for name, value in parameters.items() for text in ("-p", f"{name}:={value}")]
+    return ["--ros-args", *pairs, "-r", f"points:={points_topic}"]
+
+
+def _player_arguments(bag: Path, rate: float, topic: str, log: Path) -> list[str]:
+    return [
+        str(bag), "--rate", str(rate), "--topics", topic, "--clock",
+        "--wait-for-subscribers", f"{topic}:1", "--timeout", "30", "--log", str(log),
+    ]  # fmt: skip
+
+
+def _follow(
+    recording: Recording,
+    rate: float,
+    player: Program,
+    running: Sequence[Program],
+    sent: TrafficLog,
+    received: TrafficLog,
+) -> None:
+    """Wait for the end of the player, then for the labels that are still on their way."""
+    bar = progress(None, recording.count, "replay")
+
+    def ended() -> bool:
+        bar.update(len(received.clouds(_LABELS)) - bar.n)
+        return player.returncode is not None
+
+    with bar:
+        wait_for(ended, running, 60 + 3 * recording.duration_s / rate, "the end of the bag")
+        player.check()
+        newest, since = -1, time.monotonic()
+        while newest < len(sent.clouds(recording.points_topic)) and time.monotonic() - since < _LATE_S:
+            count = len(received.clouds(_LABELS))
+            if count != newest:
+                newest, since = count, time.monotonic()
+            time.sleep(0.1)
+
+
+# --- scoring ---------------------------------------------------------------------------------------------------------
+
+
+def _score(session: Session, recording: Recording, traffic: _Traffic) -> SweepView | None:
+    """Join what went in and what came out by stamp and number of points; returns the middle labelled sweep."""
+    view, scores = None, session.scores
+    with BagReader(traffic.recorded) as reader:
+        labelled = _Labelled(reader)
+        for sweep in recording.sweeps():
+            key = (sweep.stamp_ns, len(sweep.cloud))
+            if key not in traffic.sent:
+                continue
+            if key not in traffic.received:
+                scores.add_missing(sweep.truth)
+                continue
+            segmentation = labelled.take(key)
+            _add(scores, sweep, segmentation, traffic, key)
+            if view is None and 2 * len(scores.sweeps) > len(traffic.sent):
+                view = session.view(recording, sweep, segmentation.label)
+    return view
+
+
+def _add(scores: Scores, sweep: Sweep, segmentation: Segmentation, traffic: _Traffic, key: Key) -> None:
+    latency_ms = (traffic.received[key] - traffic.sent[key]) / 1e6
+    mode, stages = traffic.status.get(sweep.stamp_ns, ("student", {}))
+    scores.add(sweep.cloud, segmentation, sweep.truth, stages_ms=stages, latency_ms=latency_ms, mode=mode)
+
+
+class _Labelled:
+    """The labelled clouds of a recording, found by key and kept only until they are asked for."""
+
+    def __init__(self, reader: BagReader) -> None:
+        self._messages = self._decoded(reader)
+        self._waiting: dict[Key, Segmentation] = {}
+
+    def take(self, key: Key) -> Segmentation:
+        """The labels of a sweep that is known to be there."""
+        while key not in self._waiting:
+            found, segmentation = next(self._messages)
+            self._waiting[found] = segmentation
+        return self._waiting.pop(key)
+
+    @staticmethod
+    def _decoded(reader: BagReader) -> Iterator[tuple[Key, Segmentation]]:
+        for _, _, msg in reader.messages([_LABELS]):
+            segmentation = Segmentation(*(read_field(msg, name) for name in ("label", "probability", "entropy")))
+            yield (stamp_ns(msg.header.stamp), len(segmentation)), segmentation
+
+
+def _read_status(traffic: _Traffic) -> None:
+    """Fill in mode, stages and drops from the node's status topic."""
+    with BagReader(traffic.recorded) as reader:
+        for _, _, msg in reader.messages([_STATUS]):
+            for status in msg.status:
+                values = {pair.key: pair.value for pair in status.values}
+                if status.message.startswith("dropped: "):
+                    traffic.dropped[status.message.removeprefix("dropped: ")] += 1
+                else:
+                    stamp = stamp_ns(msg.header.stamp)
+                    traffic.status[stamp] = (values.get("mode", "student"), _stages(values))
+
+
+def _stages(values: Mapping[str, str]) -> dict[str, float]:
+    """Stage milliseconds of a status: every ``<stage>_ms`` but the sum."""
+    return {
+        name.removesuffix("_ms"): float(value)
+        for name, value in values.items()
+        if name.endswith("_ms") and name != "latency_ms"
+    }

@@ -1,0 +1,210 @@
+"""What is counted over the sweeps of a run. Offline evaluation, replay and training score with this one class."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmodelkd_ros.core.cloud import PointCloud, Segmentation
+from xmodelkd_ros.core.errors import CloudError
+from xmodelkd_ros.core.labels import IGNORE, LabelMap, LabelTranslation
+from xmodelkd_ros.core.metrics import CalibrationError, ConfusionMatrix
+from xmodelkd_ros.core.model_spec import ModelSpec
+from xmodelkd_ros.resources import translation
+
+_LABELLED_SHARE = 0.99
+"""A sweep counts as output if at least this share of its finite points has a label."""
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """What became of one sweep, for the time series.
+
+    Attributes:
+        latency_ms: time from the sweep to its labels; None if it got none.
+        miou: over the classes that occur in this sweep's truth; None without truth.
+    """
+
+    latency_ms: float | None
+    miou: float | None
+
+
+class Scores:
+    """Counts over all sweeps of a run: confusion, calibration, latency, stages, agreement with another model.
+
+    Truth and prediction come in the model's own label set. Both are translated into the set that is
+    scored before they are counted, so classes that merge there cannot be confused.
+
+    Args:
+        predicted: the model's label set.
+        scored: the set to score in; the model's own if None.
+
+    Attributes:
+        label_map: the set that is scored.
+        confusion: counts in that set.
+        sweeps: one record per sweep, in the order added.
+    """
+
+    def __init__(self, predicted: LabelMap, scored: LabelMap | None = None) -> None:
+        self.label_map = scored or predicted
+        self.confusion = ConfusionMatrix(self.label_map)
+        self.sweeps: list[SweepRecord] = []
+        self._translation: LabelTranslation = translation(predicted, self.label_map)
+        self._calibration = CalibrationError()
+        self._stages: dict[str, list[float]] = {}
+        self._modes: Counter[str] = Counter()
+        self._output = 0
+        self._agreement: Agreement | None = None
+
+    def add(
+        self,
+        cloud: PointCloud,
+        segmentation: Segmentation,
+        truth: NDArray[np.uint8] | None = None,
+        *,
+        stages_ms: Mapping[str, float] | None = None,
+        latency_ms: float | None = None,
+        mode: str = "student",
+    ) -> None:
+        """Add a sweep that was segmented.
+
+        Args:
+            cloud: the sweep.
+            segmentation: its labels, in the model's set.
+            truth: (N,) true ids in the model's set; 255 where a point has no truth.
+            stages_ms: milliseconds of each stage.
+            latency_ms: time from the sweep to its labels; the sum of the stages if None.
+            mode: which kind of model labelled it.
+
+        Raises:
+            CloudError: cloud, segmentation and truth differ in length.
+        """
+        _check_lengths(cloud, segmentation, truth)
+        stages_ms = stages_ms or {}
+        for stage, milliseconds in stages_ms.items():
+            self._stages.setdefault(stage, []).append(milliseconds)
+        if latency_ms is None and stages_ms:
+            latency_ms = sum(stages_ms.values())
+        if truth is not None:
+            self._calibration.update(truth, segmentation.label, segmentation.probability)
+        self.sweeps.append(SweepRecord(latency_ms, self._count(truth, segmentation.label)))
+        self._modes[mode] += 1
+        self._output += is_labelled(cloud, segmentation.label)
+
+    def add_missing(self, truth: NDArray[np.uint8] | None = None) -> None:
+        """Add a sweep that got no labels at all: every point that has a truth is a miss."""
+        nothing = None if truth is None else np.full(truth.shape, IGNORE, np.uint8)
+        self.sweeps.append(SweepRecord(None, self._count(truth, nothing)))
+
+    def add_other(self, label: NDArray[np.uint8], other: NDArray[np.uint8]) -> None:
+        """Add (N,) labels of this model and of another one, both in this model's set, for :attr:`agreement`."""
+        if self._agreement is None:
+            self._agreement = Agreement(self.label_map)
+        self._agreement.update(self.to_scored(label), self.to_scored(other))
+
+    def to_scored(self, label: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Ids of the model's set as ids of the scored set; 255 where that has no such class."""
+        return self._translation.apply(label)
+
+    def _count(self, truth: NDArray[np.uint8] | None, label: NDArray[np.uint8] | None) -> float | None:
+        """Add one sweep to the confusion matrix; returns its own mIoU."""
+        if truth is None or label is None:
+            return None
+        sweep = ConfusionMatrix(self.label_map)
+        sweep.update(self.to_scored(truth), self.to_scored(label))
+        self.confusion.counts += sweep.counts
+        return sweep.miou()
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether any point had a truth."""
+        return bool(self.confusion.counts.any())
+
+    @property
+    def latencies_ms(self) -> list[float]:
+        """Latency of each sweep that got labels."""
+        return [s.latency_ms for s in self.sweeps if s.latency_ms is not None]
+
+    def metrics(self, spec: ModelSpec, backend: str, precision: str) -> dict[str, Any]:
+        """The content of ``metrics.json``.
+
+        Args:
+            spec: the model that was scored.
+            backend: the library that ran it.
+            precision: the precision it ran in.
+
+        Returns:
+            Scores between 0 and 1, times in milliseconds, ``points`` with a truth of each class.
+            ``miou`` and ``ece`` are None without truth. ``ece`` refers to the model's own classes.
+        """
+        metrics = {
+            "miou": self.confusion.miou(),
+            "iou": self.confusion.iou(),
+            "points": self.confusion.points,
+            "sweeps": {"input": len(self.sweeps), "output": self._output},
+            "latency_ms": percentiles(self.latencies_ms),
+            "stages_ms": {stage: percentiles(values) for stage, values in self._stages.items()},
+            "ece": self._calibration.value(),
+            "modes": {"student": self._modes["student"], "teacher": self._modes["teacher"]},
+            "model": {"name": spec.name, "sha256": spec.files[precision].sha256},
+            "backend": backend,
+            "precision": precision,
+            "label_set": self.label_map.name,
+        }
+        if self._agreement is not None:
+            metrics["agreement"] = self._agreement.to_dict()
+        return metrics
+
+
+class Agreement:
+    """How often two models give a point the same label."""
+
+    def __init__(self, label_map: LabelMap) -> None:
+        self._both = ConfusionMatrix(label_map)
+
+    def update(self, label: NDArray[np.uint8], other: NDArray[np.uint8]) -> None:
+        """Add (N,) labels of the two models; points that neither labels do not count."""
+        self._both.update(other, label)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Share of equal labels, and per class: points with that label from both over points with it from either."""
+        total = int(self._both.counts.sum())
+        equal = int(np.trace(self._both.counts[:, :-1]))
+        return {"equal": equal / total if total else None, "classes": self._both.iou()}
+
+
+def is_labelled(cloud: PointCloud, label: NDArray[np.uint8]) -> bool:
+    """Whether at least 99 % of the finite points have a label (an empty sweep is labelled)."""
+    finite = np.isfinite(cloud.xyz).all(axis=1)
+    labelled = np.count_nonzero(finite & (label != IGNORE))
+    return bool(labelled >= _LABELLED_SHARE * np.count_nonzero(finite))
+
+
+def percentiles(values: Iterable[float]) -> dict[str, float | None]:
+    """Median and 99th percentile; None where there are no values."""
+    array = np.fromiter(values, np.float64)
+    if array.size == 0:
+        return {"p50": None, "p99": None}
+    p50, p99 = np.percentile(array, (50, 99))
+    return {"p50": round(float(p50), 3), "p99": round(float(p99), 3)}
+
+
+def write_metrics(out: Path, metrics: Mapping[str, Any]) -> Path:
+    """Write ``metrics.json`` into a folder, which is made if it is not there."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "metrics.json"
+    path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def _check_lengths(cloud: PointCloud, segmentation: Segmentation, truth: NDArray[np.uint8] | None) -> None:
+    if len(segmentation) != len(cloud) or (truth is not None and truth.shape != (len(cloud),)):
+        true_points = "no truth" if truth is None else f"a truth of {truth.shape}"
+        raise CloudError(f"{len(cloud)} points, {len(segmentation)} labels and {true_points} do not belong together")

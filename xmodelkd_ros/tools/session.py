@@ -1,0 +1,123 @@
+"""What evaluation and replay do alike: take a model and a bag, score, and report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.messages import MissingIntensity
+from xmodelkd_ros.pipeline import SegmentationPipeline
+from xmodelkd_ros.resources import find_model, label_map
+from xmodelkd_ros.tools.pictures import SweepView
+from xmodelkd_ros.tools.recording import Recording, Sweep
+from xmodelkd_ros.tools.report import Run, table, write_report
+from xmodelkd_ros.tools.score import Scores
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to score.
+
+    Attributes:
+        bag: the bag.
+        model: name or path of the model.
+        out: folder of the report.
+        backend: library that runs the network.
+        precision: precision to run it in.
+        label_set: set to score in; empty for the model's own.
+        points_topic: topic of the sweeps; may be empty if the bag has only one of PointCloud2.
+        command: the command line, for the report.
+    """
+
+    bag: Path
+    model: str
+    out: Path
+    backend: str = "auto"
+    precision: str = "auto"
+    label_set: str = ""
+    points_topic: str = ""
+    command: str = "xmodelkd"
+
+
+class Session:
+    """A model that is being scored on a bag.
+
+    Args:
+        options: what to score.
+
+    Attributes:
+        options: as given.
+        pipeline: the model.
+        scores: what is counted.
+
+    Raises:
+        XModelKDError: the model or the label set cannot be used, or the folder cannot be made.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.pipeline = SegmentationPipeline.load(find_model(options.model), options.backend, options.precision)
+        scored = label_map(options.label_set) if options.label_set else None
+        self.scores = Scores(self.pipeline.labels, scored)
+        make_folder(options.out)
+
+    def open(self, reader: BagReader) -> Recording:
+        """The bag's sweeps as the model needs them, truth in the model's labels."""
+        missing_intensity: MissingIntensity = "reject" if self.pipeline.needs_intensity else "fill"
+        return Recording(reader, self.options.points_topic, self.pipeline.labels, missing_intensity)
+
+    def view(self, recording: Recording, sweep: Sweep, label: NDArray[np.uint8]) -> SweepView:
+        """What the report draws of a sweep, in the scored label set."""
+        scores = self.scores
+        truth = None if sweep.truth is None else scores.to_scored(sweep.truth)
+        return SweepView(sweep.cloud, scores.to_scored(label), scores.label_map, truth, recording.cameras(sweep))
+
+    def report(self, what: str, latency: str, view: SweepView | None) -> dict[str, Any]:
+        """Write the report and print the scores.
+
+        Args:
+            what: what was done with the bag.
+            latency: what the latency is the time of.
+            view: the sweep to draw.
+
+        Returns:
+            The content of ``metrics.json``.
+        """
+        backend, spec = self.pipeline.backend, self.pipeline.spec
+        metrics = self.scores.metrics(spec, backend.name, backend.precision)
+        run = Run(f"{self.options.bag.name}, {what}", self.options.command, latency)
+        path = write_report(self.options.out, run, metrics, self.scores, spec, view)
+        print(f"{table(metrics)} | report {path}")
+        return metrics
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder of a report; before the work, so that nobody waits for nothing.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make folder {path}: {error.strerror}; choose another --out") from error
+
+
+def progress(steps: Any, total: int, what: str) -> Any:
+    """A progress bar on stderr; none where that is not a terminal."""
+    return tqdm(steps, what, total, unit=" sweeps", file=sys.stderr, disable=None, leave=False)
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Notes for the user on stderr, each once."""
+    for note in dict.fromkeys(notes):
+        print(f"note: {note}", file=sys.stderr)

@@ -1,0 +1,48 @@
+"""What the player and the recorder note while they run, as JSON lines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+Key = tuple[int, int]
+"""A sweep on both sides of DDS: stamp in nanoseconds, number of points."""
+
+
+class TrafficLog:
+    """The notes of one program, read as they come.
+
+    Args:
+        path: the file; it need not be there yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._position = 0
+        self._events: set[str] = set()
+        self._clouds: dict[str, dict[Key, int]] = {}
+
+    def has_event(self, name: str) -> bool:
+        """Whether an event was logged."""
+        self._read_on()
+        return name in self._events
+
+    def clouds(self, topic: str) -> dict[Key, int]:
+        """Monotonic time of each cloud on a topic, by stamp and number of points."""
+        self._read_on()
+        return self._clouds.get(topic, {})
+
+    def _read_on(self) -> None:
+        """Take in the lines that are complete and new."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            file.seek(self._position)
+            text = file.read()
+        complete = text[: text.rfind(b"\n") + 1]
+        self._position += len(complete)
+        for entry in map(json.loads, complete.splitlines()):
+            if "event" in entry:
+                self._events.add(entry["event"])
+            elif entry["points"] is not None:
+                self._clouds.setdefault(entry["topic"], {})[entry["stamp_ns"], entry["points"]] = entry["monotonic_ns"]
