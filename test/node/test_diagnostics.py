@@ -1,0 +1,108 @@
+import pytest
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticStatus
+
+from xmodelkd_ros.node.diagnostics import ERROR, OK, WARN, Report, SweepStatistics, Throttle, to_array
+
+
+def at_10_hz(statistics, count=20, start=100.0):
+    for i in range(count):
+        statistics.received(start + i / 10)
+        statistics.published(20.0 + i, {"infer": 10.0})
+    return start + (count - 1) / 10
+
+
+def test_before_the_first_sweep():
+    report = SweepStatistics().report(5.0)
+    assert (report.level, report.message) == (WARN, "no sweep has arrived yet")
+    assert report.values["received"] == "0"
+
+
+def test_rate_age_and_quantiles():
+    statistics = SweepStatistics()
+    report = statistics.report(at_10_hz(statistics) + 0.03)
+    assert report.level == OK
+    assert report.values["input_rate_hz"] == "10.00"
+    assert report.values["input_age_s"] == "0.030"
+    assert report.values["received"] == report.values["published"] == "20"
+    assert report.values["latency_ms.p50"] == "29.50"
+    assert 38 < float(report.values["latency_ms.p99"]) <= 39
+    assert report.values["infer_ms.p50"] == "10.00"
+
+
+def test_only_the_last_sweeps_count():
+    statistics = SweepStatistics()
+    at_10_hz(statistics, start=0.0)
+    for i in range(200):
+        statistics.received(50 + i / 20)
+        statistics.published(5.0, {"infer": 2.0})
+    report = statistics.report(60.0)
+    assert report.values["input_rate_hz"] == "20.00"
+    assert report.values["latency_ms.p99"] == "5.00"
+    assert report.values["received"] == "220"
+
+
+def test_a_stopped_input_is_an_error():
+    statistics = SweepStatistics()
+    last = at_10_hz(statistics)
+    assert statistics.report(last + 0.45).level == OK
+    report = statistics.report(last + 0.6)
+    assert (report.level, report.message) == (ERROR, "stale: no sweep for 0.6 s")
+    assert report.values["input_rate_hz"] == "0.00"
+
+
+def test_the_input_of_a_slow_replay_is_not_stale():
+    statistics = SweepStatistics()
+    for i in range(5):
+        statistics.received(i * 1.0)
+    assert statistics.report(7.0).level == OK
+    assert statistics.report(9.5).level == ERROR
+
+
+def test_a_single_sweep_goes_stale():
+    statistics = SweepStatistics()
+    statistics.received(0.0)
+    assert statistics.report(0.9).level == OK
+    assert statistics.report(1.1).level == ERROR
+
+
+def test_drops_warn_once_and_are_counted_for_ever():
+    statistics = SweepStatistics()
+    last = at_10_hz(statistics)
+    statistics.dropped("overload")
+    statistics.dropped("overload")
+    statistics.dropped("bad_cloud", "no field x")
+    report = statistics.report(last)
+    assert (report.level, report.message) == (WARN, "sweeps dropped: 1 bad_cloud, 2 overload")
+    report = statistics.report(last)
+    assert report.level == OK
+    assert (report.values["dropped.overload"], report.values["dropped.bad_cloud"]) == ("2", "1")
+    assert report.values["last_problem"] == "no field x"
+
+
+def test_no_label_at_all_is_an_error():
+    statistics = SweepStatistics()
+    statistics.received(1.0)
+    statistics.dropped("bad_cloud", "no field x")
+    report = statistics.report(1.1)
+    assert (report.level, report.message) == (ERROR, "no sweep is labelled: 1 bad_cloud: no field x")
+
+
+def test_throttle_lets_one_of_a_kind_through():
+    throttle = Throttle(interval_s=5.0)
+    assert throttle.due("a", 0.0) == 0
+    assert throttle.due("b", 0.1) == 0
+    assert [throttle.due("a", t) for t in (1.0, 4.9)] == [None, None]
+    assert throttle.due("a", 5.0) == 2
+    assert throttle.due("a", 10.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("level", "number"), [(OK, DiagnosticStatus.OK), (WARN, DiagnosticStatus.WARN), (ERROR, DiagnosticStatus.ERROR)]
+)
+def test_message(level, number):
+    array = to_array(Report(level, "text", {"key": "value"}), Time(sec=3), "node: part", "lidar")
+    assert array.header.stamp.sec == 3
+    (status,) = array.status
+    assert (status.level, status.name, status.message, status.hardware_id) == (number, "node: part", "text", "lidar")
+    assert [(pair.key, pair.value) for pair in status.values] == [("key", "value")]

@@ -1,0 +1,265 @@
+"""The node, the player and the recorder as processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import String
+
+from xmodelkd_ros.bag import POINT_CLOUD_TYPE, BagReader, BagWriter
+from xmodelkd_ros.messages import read_field, stamp_ns, to_cloud
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 30
+S = 1_000_000_000
+START_S = 1000
+
+
+class Program:
+    """One of the programs, running."""
+
+    def __init__(self, name, *arguments):
+        # Another domain than the tests within this process.
+        domain = str(1 + (int(os.environ["ROS_DOMAIN_ID"]) + 100) % 200)
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", f"xmodelkd_ros.node.{name}", *map(str, arguments)],
+            env={**os.environ, "ROS_DOMAIN_ID": domain, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.seen = ""
+
+    def wait_for(self, text):
+        """Read stderr until a line holds the text."""
+        for line in self.process.stderr:
+            self.seen += line
+            if text in line:
+                return
+        pytest.fail(f"'{text}' did not come: {self.seen}")
+
+    def end(self, number=None):
+        """Exit code and what was written, after a signal if one is given."""
+        if number is not None:
+            self.process.send_signal(number)
+        stdout, stderr = self.process.communicate(timeout=DEADLINE_S)
+        assert stdout == ""
+        return self.process.returncode, self.seen + stderr
+
+
+@pytest.fixture
+def run():
+    """Start a program by name and arguments; what still runs at the end of the test is killed."""
+    programs = []
+
+    def start(*arguments):
+        programs.append(Program(*arguments))
+        return programs[-1]
+
+    yield start
+    for program in programs:
+        if program.process.poll() is None:
+            program.process.kill()
+        program.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory, sweep):
+    """Twelve sweeps of different sizes at 5 Hz (slow, for machines with other things to do), and a latched text."""
+    path = tmp_path_factory.mktemp("bags") / "drive"
+    with BagWriter(path) as writer:
+        writer.add_topic("/top/points", POINT_CLOUD_TYPE)
+        writer.add_topic("/note", "std_msgs/msg/String", latched=True)
+        writer.write_raw("/note", START_S * S, serialize_message(String(data="hello")))
+        for i in range(12):
+            stamp = START_S + 0.1 + i / 5
+            msg = sweep(300 + 100 * i, stamp=stamp)
+            writer.write_raw("/top/points", round(stamp * S) + 5_000_000, serialize_message(msg))
+    return path
+
+
+def node_arguments(model, *more):
+    return ("--ros-args", "-p", f"model:={model}", "-r", "points:=/top/points", *more)
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def assert_clean(outcome):
+    code, stderr = outcome
+    assert code == 0, stderr
+    assert "Traceback" not in stderr
+
+
+# --- a whole drive ----------------------------------------------------------------------------------------------------
+
+
+def test_every_sweep_of_a_bag_comes_back_labelled(run, bag, height_model, tmp_path):
+    received, sent, out = tmp_path / "received.jsonl", tmp_path / "sent.jsonl", tmp_path / "out.mcap"
+    topics = ("/segmenter/labels", "/segmenter/status", "/diagnostics")
+    recorder = run("recorder", "--topics", *topics, "--out", out, "--log", received)
+    node = run("segment_node", *node_arguments(height_model, "-p", "use_sim_time:=true"))
+    wait_until(lambda: {"event": "ready"} in lines(received))
+    player = run("player", bag, "--clock", "--wait-for-subscribers", "/top/points:1", "--log", sent)
+    assert_clean(player.end())
+    wait_until(lambda: sum(row.get("topic") == "/segmenter/labels" for row in lines(received)) >= 12)
+    wait_until(lambda: any(row.get("topic") == "/diagnostics" for row in lines(received)))
+    assert_clean(node.end(signal.SIGINT))
+    assert_clean(recorder.end(signal.SIGINT))
+
+    published = lines(sent)
+    labels = [row for row in lines(received) if row.get("topic") == "/segmenter/labels"]
+    key = ("stamp_ns", "points")
+    assert [[row[k] for k in key] for row in published] == [
+        [round((START_S + 0.1 + i / 5) * S), 300 + 100 * i] for i in range(12)
+    ]
+    assert [[row[k] for k in key] for row in labels] == [[row[k] for k in key] for row in published]
+    latencies = [b["monotonic_ns"] - a["monotonic_ns"] for a, b in zip(published, labels, strict=True)]
+    assert min(latencies) > 0 and np.median(latencies) < S
+    span = published[-1]["monotonic_ns"] - published[0]["monotonic_ns"]
+    assert span == pytest.approx(11 / 5 * S, rel=0.2)
+
+    with BagReader(out) as recorded, BagReader(bag) as played:
+        points = [deserialize_message(m.data, PointCloud2) for m in played.raw(["/top/points"])]
+        labelled = [m.message for m in recorded.messages(["/segmenter/labels"])]
+        status = [deserialize_message(m.data, DiagnosticArray) for m in recorded.raw(["/segmenter/status"])]
+    for before, after in zip(points, labelled, strict=True):
+        np.testing.assert_array_equal(read_field(after, "label"), np.where(to_cloud(before).xyz[:, 2] > 0, 9, 4))
+    assert [stamp_ns(s.header.stamp) for s in status] == [row["stamp_ns"] for row in published]
+
+
+def test_latched_topics_stay_latched(run, bag, tmp_path):
+    log = tmp_path / "log.jsonl"
+    player = run("player", bag, "--topics", "/note", "/top/points", "--loop", "--rate", "10")
+    recorder = run("recorder", "--topics", "/note", "--out", tmp_path / "out", "--log", log)
+    wait_until(lambda: len(lines(log)) > 1)
+    assert lines(log)[1] == {
+        "topic": "/note",
+        "stamp_ns": None,
+        "points": None,
+        "monotonic_ns": lines(log)[1]["monotonic_ns"],
+    }
+    assert_clean(player.end(signal.SIGTERM))
+    assert_clean(recorder.end(signal.SIGTERM))
+    with BagReader(tmp_path / "out") as recorded:
+        assert recorded.topics["/note"].latched
+
+
+def test_the_clock_runs_with_the_bag(run, bag, tmp_path):
+    out = tmp_path / "clock.mcap"
+    recorder = run("recorder", "--topics", "/clock", "--out", out)
+    player = run("player", bag, "--clock", "--rate", "2", "--wait-for-subscribers", "/clock:1")
+    assert_clean(player.end())
+    assert_clean(recorder.end(signal.SIGINT))
+    with BagReader(out) as recorded:
+        messages = [(m.log_time_ns, stamp_ns(m.message.clock)) for m in recorded.messages()]
+    arrival, clock = np.array(messages).T
+    assert clock[0] == START_S * S  # the first message's time of recording
+    assert clock[-1] == round((START_S + 0.1 + 11 / 5) * S) + 5_000_000  # the last one's
+    steps = np.diff(clock)
+    assert steps.min() >= 0
+    assert np.median(np.diff(arrival)) <= S / 40
+    assert (clock[-1] - clock[0]) / (arrival[-1] - arrival[0]) == pytest.approx(2, rel=0.1)
+
+
+# --- ending -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_node_while_sweeps_are_at_work(run, bag, height_model, tmp_path, number):
+    log = tmp_path / "log.jsonl"
+    node = run("segment_node", *node_arguments(height_model))
+    recorder = run("recorder", "--topics", "/segmenter/labels", "--log", log)
+    run("player", bag, "--loop", "--rate", "20")
+    wait_until(lambda: len(lines(log)) > 10)
+    node.process.send_signal(number)  # a terminal and ros2 launch both send it
+    assert_clean(node.end(number))
+    assert_clean(recorder.end(number))
+
+
+def test_programs_end_while_they_wait(run, bag, height_model, tmp_path):
+    node = run("segment_node", *node_arguments(height_model, "-p", "autostart:=false"))
+    recorder = run("recorder", "--topics", "/never", "--log", tmp_path / "recorder")
+    player = run("player", bag, "--wait-for-subscribers", "/never:1", "--log", tmp_path / "player")
+    node.wait_for("waiting to be configured")
+    wait_until(lambda: (tmp_path / "recorder").exists() and (tmp_path / "player").exists())
+    for program in (node, recorder, player):
+        assert_clean(program.end(signal.SIGINT))
+
+
+# --- one line that says what to do ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        (["model:=/nowhere"], "no model '/nowhere': neither a folder with a model.json nor"),
+        (["model:=3"], "Trying to set parameter 'model' to '3' of type 'INTEGER', expecting type 'STRING'"),
+        (["mode:=teacher"], "mode is 'teacher'; it must be one of student (this model has no teacher)"),
+        (["sensor:=/nowhere.json"], "cannot read sensor file /nowhere.json"),
+        (["missing_intensity:=maybe"], "missing_intensity is 'maybe'; it must be one of reject, fill"),
+        (["filter.drop_classes:=[tree]"], "label set 'drive13' has no class 'tree'; it has car, "),
+        (["projection_extrinsic:=[1.0, 2.0]"], "projection_extrinsic is [1.0, 2.0]; give x y z qx qy qz qw"),
+        (["qos_overrides./top/points.subscription.reliability:=maybe"], "Unexpected QoS override"),
+    ],
+)
+def test_the_node_says_in_one_line_what_it_cannot_use(run, height_model, parameters, message):
+    overrides = [argument for p in parameters for argument in ("-p", p)]
+    code, stderr = run("segment_node", *node_arguments(height_model), *overrides).end()
+    assert code == 1
+    (line,) = [line for line in stderr.splitlines() if "[INFO]" not in line]
+    assert message in line
+
+
+def test_a_model_that_does_not_match_its_json_is_refused(run, height_model, tmp_path):
+    (tmp_path / "model.json").write_bytes((height_model / "model.json").read_bytes())
+    (tmp_path / "model.onnx").write_bytes((height_model / "model.onnx").read_bytes() + b" ")
+    code, stderr = run("segment_node", *node_arguments(tmp_path)).end()
+    assert code == 1
+    (line,) = stderr.splitlines()
+    assert "is not the file that model.json describes: files.fp32.sha256 is" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["player", "nowhere"], "error: bag nowhere does not exist"),
+        (["player", "BAG", "--topics", "/other"], "has no topic '/other'; it has /top/points, /note"),
+        (
+            ["player", "BAG", "--wait-for-subscribers", "/top/points:1", "--timeout", "0.1"],
+            "error: subscribers did not come within 0.1 s: /top/points has 0 of 1",
+        ),
+        (["player", "BAG", "--log", "/nowhere/log"], "error: cannot write log /nowhere/log: No such file or directory"),
+        (["recorder", "--topics", "/a", "--out", "BAG"], "exists already; remove it or choose another"),
+    ],
+)
+def test_player_and_recorder_say_in_one_line_what_is_wrong(run, bag, arguments, message):
+    code, stderr = run(*(str(bag) if a == "BAG" else a for a in arguments)).end()
+    assert code == 1
+    (line,) = stderr.splitlines()
+    assert message in line
+
+
+@pytest.mark.parametrize("option", [["--rate", "0"], ["--rate", "fast"], ["--wait-for-subscribers", "/points"]])
+def test_options_of_the_player(run, option):
+    code, stderr = run("player", "bag", *option).end()
+    assert code == 2
+    assert stderr.splitlines()[-1].startswith(f"player: error: argument {option[0]}: ")

@@ -1,0 +1,411 @@
+import json
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import PointCloud2, PointField
+from std_msgs.msg import Header, String
+
+from xmodelkd_ros.core.transforms import transform
+from xmodelkd_ros.messages import MessageTypes, read_field, stamp_ns, to_cloud, truth_to_msg
+from xmodelkd_ros.node import outputs, segmenter
+from xmodelkd_ros.node.extrinsics import ExtrinsicError
+from xmodelkd_ros.node.outputs import latched
+from xmodelkd_ros.node.segmenter import Segmenter
+from xmodelkd_ros.resources import label_map
+
+# The test's model calls points above the sensor building, those below road.
+ROAD, BUILDING = 4, 9
+S = 1_000_000_000
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+def expected_labels(msg):
+    return np.where(to_cloud(msg, "fill").xyz[:, 2] > 0, BUILDING, ROAD)
+
+
+def layout(msg):
+    return [(f.name, f.offset, f.datatype, f.count) for f in msg.fields]
+
+
+# --- every point ----------------------------------------------------------------------------------------------------
+
+
+def test_every_point_gets_its_label_in_the_order_of_the_input(bench, sweep):
+    msg = sweep(5000, stamp=7.25, frame_id="top_lidar")  # more than the network takes at once
+    labelled = bench.segment(msg)
+    assert labelled.header == msg.header
+    assert (labelled.height, labelled.width) == (1, 5000)
+    assert layout(labelled) == [
+        ("x", 0, 7, 1),
+        ("y", 4, 7, 1),
+        ("z", 8, 7, 1),
+        ("label", 12, 2, 1),
+        ("probability", 16, 7, 1),
+        ("entropy", 20, 7, 1),
+    ]
+    assert (labelled.point_step, labelled.row_step, len(labelled.data)) == (24, 24 * 5000, 24 * 5000)
+    assert (labelled.is_bigendian, labelled.is_dense) == (False, True)
+    np.testing.assert_array_equal(to_cloud(labelled, "fill").xyz, to_cloud(msg).xyz)
+    np.testing.assert_array_equal(read_field(labelled, "label"), expected_labels(msg))
+    assert (read_field(labelled, "probability") > 1 / 13).all()
+
+
+def test_points_without_a_position_are_labelled_255(bench, sweep):
+    msg = sweep([[10, 0, 1], [np.nan, 0, 1], [10, 0, -1], [0, 0, 0], [np.inf, 0, 0], [9, 9, 1]])
+    labelled = bench.segment(msg)
+    assert read_field(labelled, "label").tolist() == [BUILDING, 255, ROAD, 255, 255, BUILDING]
+    assert not labelled.is_dense
+    assert np.isnan(read_field(labelled, "entropy")).tolist() == [False, True, False, True, True, False]
+    bench.wait(lambda: bench.status)
+    assert bench.status[0].values["points_invalid"] == "3"
+
+
+def test_an_organised_cloud_keeps_its_rows(bench, sweep):
+    msg = sweep(1200, height=3)
+    labelled = bench.segment(msg)
+    assert (labelled.height, labelled.width, labelled.row_step) == (3, 400, 400 * 24)
+    np.testing.assert_array_equal(read_field(labelled, "label"), expected_labels(msg))
+
+
+@pytest.mark.parametrize("msg", [PointCloud2(), PointCloud2(height=1), PointCloud2(height=64, point_step=16)])
+def test_an_empty_cloud_gives_an_empty_output(bench, msg):
+    msg.header.stamp.sec, msg.header.frame_id = 3, "lidar"
+    labelled = bench.segment(msg)
+    assert labelled.header == msg.header
+    assert (labelled.height, labelled.width, len(labelled.data)) == (msg.height, 0, 0)
+    assert len(labelled.fields) == 6
+
+
+def test_the_layout_may_change_from_message_to_message(make_bench, sweep):
+    bench = make_bench(missing_intensity="fill").start()
+    for i, msg in enumerate((sweep(100), sweep(300, intensity=False), sweep(60, height=2), sweep(200))):
+        msg.header.stamp.sec = i
+        np.testing.assert_array_equal(read_field(bench.segment(msg), "label"), expected_labels(msg))
+
+
+def test_a_real_sweep(bench, pandaset):
+    pytest.importorskip("pandas")
+    from training.data.pandaset import PandaSetSequence
+
+    cloud = PandaSetSequence(pandaset).cloud(40)
+    header = Header(frame_id="pandar")
+    msg = truth_to_msg(cloud, np.zeros(len(cloud), np.uint8), header, MessageTypes(PointCloud2, PointField))
+    labelled = bench.segment(msg)
+    assert len(labelled.data) == 24 * len(cloud) > 2_000_000
+    np.testing.assert_array_equal(to_cloud(labelled, "fill").xyz, cloud.xyz)
+    np.testing.assert_array_equal(read_field(labelled, "label"), expected_labels(msg))
+
+
+def test_per_sweep_status(bench, sweep):
+    status = bench.outcome(sweep(1000, stamp=2.5))
+    assert (status.level, status.message, status.stamp_ns) == (DiagnosticStatus.OK, "labelled", 2_500_000_000)
+    assert (status.values["mode"], status.values["cameras"], status.values["points"]) == ("student", "", "1000")
+    stages = [k for k in status.values if k.endswith("_ms")]
+    assert stages == [f"{s}_ms" for s in ("latency", "decode", "project", "normalize", "infer", "decide", "publish")]
+    total = sum(float(status.values[k]) for k in stages[1:])
+    assert 0 < total < float(status.values["latency_ms"]) + 1
+
+
+# --- bad input costs its own sweep only -------------------------------------------------------------------------------
+
+
+def test_a_cloud_without_intensity_is_refused(bench, sweep):
+    status = bench.outcome(sweep(10, intensity=False))
+    assert (status.level, status.message) == (DiagnosticStatus.WARN, "dropped: bad_cloud")
+    assert "missing_intensity to 'fill'" in status.values["detail"]
+    bench.segment(sweep(10, stamp=2.0))
+    bench.wait(lambda: any(d.values.get("dropped.bad_cloud") == "1" for d in bench.diagnostics))
+    assert any("missing_intensity" in d.values.get("last_problem", "") for d in bench.diagnostics)
+
+
+def test_a_cloud_without_x_or_with_too_little_data_is_refused(bench, sweep):
+    renamed, cut = sweep(10, stamp=1.0), sweep(10, stamp=2.0)
+    renamed.fields[0].name = "u"
+    cut.data = cut.data[:50]
+    assert "no field 'x'" in bench.outcome(renamed).values["detail"]
+    assert "data holds 50 bytes" in bench.outcome(cut).values["detail"]
+    assert bench.outcome(sweep(10, stamp=3.0)).message == "labelled"
+
+
+def test_an_unexpected_error_costs_one_sweep(bench, sweep, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Segmenter, "segment", lambda *_: 1 / 0)
+        status = bench.outcome(sweep(10))
+    assert (status.message, status.values["detail"]) == ("dropped: failed", "ZeroDivisionError('division by zero')")
+    assert bench.outcome(sweep(10, stamp=2.0)).message == "labelled"
+
+
+# --- too fast, too late -----------------------------------------------------------------------------------------------
+
+
+def test_under_overload_the_newest_wins_and_drops_are_counted(bench, sweep, monkeypatch):
+    begun, gate = threading.Event(), threading.Event()
+    segment = Segmenter.segment
+
+    def slow(*args):
+        begun.set()
+        assert gate.wait(timeout=20)
+        return segment(*args)
+
+    monkeypatch.setattr(Segmenter, "segment", slow)
+    bench.points.publish(sweep(10, stamp=1.0))
+    bench.wait(begun.is_set)
+    for stamp in (2.0, 3.0, 4.0, 5.0):
+        bench.points.publish(sweep(10, stamp=stamp))
+    bench.wait(lambda: len(bench.status) == 3)
+    gate.set()
+    bench.wait(lambda: len(bench.labels) == 2 and len(bench.status) == 5)
+    assert [stamp_ns(m.header.stamp) // S for m in bench.labels] == [1, 5]
+    dropped = {s.stamp_ns // S for s in bench.status if s.message == "dropped: overload"}
+    assert dropped == {2, 3, 4}
+    bench.wait(lambda: any(d.values.get("dropped.overload") == "3" for d in bench.diagnostics))
+
+
+def test_what_the_middleware_lost_is_counted(bench):
+    (subscription,) = [s for s in bench.node.subscriptions if s.topic_name == "/points"]
+    handlers = {handler.event_type.name: handler for handler in subscription.event_handlers}
+    handlers["RCL_SUBSCRIPTION_MESSAGE_LOST"].callback(SimpleNamespace(total_count_change=3))
+    bench.wait(lambda: any(d.values.get("dropped.lost_in_transport") == "3" for d in bench.diagnostics))
+
+
+def test_output_is_in_stamp_order_until_the_clock_jumps_back(bench, sweep):
+    stamps = (5.0, 5.1, 5.05, 5.1, 5.2, 2.0, 2.1)
+    outcomes = [bench.outcome(sweep(10, stamp=stamp)).message for stamp in stamps]
+    assert [s for s, o in zip(stamps, outcomes, strict=True) if o == "dropped: out_of_order"] == [5.05]
+    bench.wait(lambda: len(bench.labels) == 6)
+    assert [stamp_ns(m.header.stamp) / S for m in bench.labels] == [5.0, 5.1, 5.1, 5.2, 2.0, 2.1]
+
+
+def test_a_stopped_input_is_reported(bench, sweep):
+    for i in range(5):
+        bench.outcome(sweep(10, stamp=1 + i / 10))
+    bench.wait(lambda: any(d.level == DiagnosticStatus.ERROR for d in bench.diagnostics), "an error")
+    stale = next(d for d in bench.diagnostics if d.level == DiagnosticStatus.ERROR)
+    assert stale.message.startswith("stale: no sweep for ")
+    assert (stale.values["published"], stale.values["model"], stale.values["backend"]) == ("5", "height", "onnxruntime")
+    assert len(stale.values["model_sha256"]) == 12
+
+
+# --- other outputs ----------------------------------------------------------------------------------------------------
+
+
+def test_colored_and_filtered_are_built_for_subscribers_only(make_bench, sweep, monkeypatch):
+    bench = make_bench(**{"filter.drop_classes": ["road"]}).start()
+    with monkeypatch.context() as patch:
+        for function in ("colored_to_msg", "filter_msg"):
+            patch.setattr(outputs, function, lambda *_: pytest.fail("was built"))
+        assert bench.outcome(sweep(100)).message == "labelled"
+    colored, filtered = (bench.listen(PointCloud2, f"segmenter/{name}") for name in ("colored", "filtered"))
+    bench.wait(bench.connected)
+    msg = sweep(100, stamp=2.0)
+    bench.points.publish(msg)
+    bench.wait(lambda: colored and filtered)
+
+    colors = read_field(colored[0], "rgb").view(np.uint32)
+    palette = {c.id: (c.color[0] << 16) + (c.color[1] << 8) + c.color[2] for c in label_map("drive13").classes}
+    assert colors.tolist() == [palette[label] for label in expected_labels(msg)]
+    assert colored[0].header == filtered[0].header == msg.header
+
+    assert layout(filtered[0]) == layout(msg)
+    xyz = to_cloud(msg).xyz
+    np.testing.assert_array_equal(to_cloud(filtered[0]).xyz, xyz[xyz[:, 2] > 0])
+
+
+def test_label_info_reaches_late_subscribers_and_follows_the_label_set(bench):
+    infos = bench.listen(String, "segmenter/label_info_json", lambda m: json.loads(m.data)["name"], latched())
+    bench.wait(lambda: infos == ["drive13"])
+    (result,) = bench.node.set_parameters([Parameter("output.label_set", value="autoware")])
+    assert result.successful
+    bench.wait(lambda: infos == ["drive13", "autoware"])
+
+
+def test_vision_label_info():
+    class LabelInfo:
+        def __init__(self, class_map):
+            self.class_map = class_map
+
+    types = type("types", (), {"LabelInfo": LabelInfo, "VisionClass": dict})
+    info = outputs.label_info(label_map("drive13"), types)
+    assert len(info.class_map) == 13
+    assert info.class_map[4] == {"class_id": 4, "class_name": "road"}
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+
+def test_autoware_labels_from_the_next_sweep_on(bench, sweep):
+    assert layout(bench.segment(sweep(10)))[3][0] == "label"
+    (result,) = bench.node.set_parameters([Parameter("output.label_set", value="autoware")])
+    assert result.successful
+    msg = sweep(100, stamp=2.0)
+    labelled = bench.segment(msg)
+    assert layout(labelled)[3] == ("class_id", 12, 2, 1)
+    structure, flat_surface = 9, 8
+    expected = np.where(to_cloud(msg).xyz[:, 2] > 0, structure, flat_surface)
+    np.testing.assert_array_equal(read_field(labelled, "class_id"), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("model", "other", "read-only"),
+        ("backend", "onnxruntime", "read-only"),
+        ("projection_extrinsic", [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0], "read-only"),
+        ("output.label_set", "kitti", "output.label_set is 'kitti'; it must be one of native, autoware"),
+        ("output.label_set", 3, "Wrong parameter type"),
+        ("filter.drop_classes", ["tree"], "label set 'drive13' has no class 'tree'; it has car, "),
+        ("mode", "teacher", "this model has no teacher"),
+    ],
+)
+def test_refused_at_run_time(bench, sweep, name, value, reason):
+    (result,) = bench.node.set_parameters([Parameter(name, value=value)])
+    assert not result.successful
+    assert reason in result.reason
+    assert bench.outcome(sweep(10)).message == "labelled"
+
+
+def test_changes_are_checked_together(bench):
+    (result,) = bench.node.set_parameters([Parameter("filter.drop_classes", value=["vegetation", "person"])])
+    assert result.successful
+    (result,) = bench.node.set_parameters([Parameter("output.label_set", value="autoware")])
+    assert "label set 'autoware' has no class 'person'" in result.reason
+    result = bench.node.set_parameters_atomically(
+        [Parameter("output.label_set", value="autoware"), Parameter("filter.drop_classes", value=["PEDESTRIAN"])]
+    )
+    assert result.successful
+
+
+def test_every_parameter_is_described(bench):
+    of_rclpy = ("qos_overrides.", "use_sim_time", "start_type_description_service")
+    ours = [name for name in bench.node.list_parameters([], 0).names if not name.startswith(of_rclpy)]
+    assert {"model", "filter.drop_classes", "autostart"} <= set(ours)
+    for descriptor in bench.node.describe_parameters(ours):
+        assert descriptor.description, descriptor.name
+    changeable = {d.name for d in bench.node.describe_parameters(ours) if not d.read_only}
+    assert changeable == {"mode", "output.label_set", "filter.drop_classes"}
+
+
+def test_points_are_seen_from_the_lidar_and_published_where_they_came(make_bench, sweep):
+    # base_link is 1.8 m below the LiDAR: what lies 1 m above base_link is below the LiDAR.
+    bench = make_bench(projection_frame="lidar", projection_extrinsic=[0.0, 0.0, -1.8, 0.0, 0.0, 0.0, 1.0]).start()
+    xyz = [[10, 0, 1], [10, 5, 3]]
+    labelled = bench.segment(sweep(xyz, stamp=1.0, frame_id="base_link"))
+    assert read_field(labelled, "label").tolist() == [ROAD, BUILDING]
+    np.testing.assert_array_equal(to_cloud(labelled, "fill").xyz, xyz)
+    labelled = bench.segment(sweep(xyz, stamp=2.0, frame_id="lidar"))
+    assert read_field(labelled, "label").tolist() == [BUILDING, BUILDING]
+
+
+def test_a_sweep_whose_frame_is_not_known_yet_is_dropped(make_bench, sweep, monkeypatch):
+    known = {}
+
+    def extrinsic(frame_id):
+        if frame_id not in known:
+            raise ExtrinsicError(f"no transform from '{frame_id}'")
+        return known[frame_id]
+
+    monkeypatch.setattr(segmenter, "choose_extrinsic", lambda *_: extrinsic)
+    bench = make_bench(projection_frame="lidar").start()
+    status = bench.outcome(sweep([[10, 0, 1]], stamp=1.0, frame_id="base_link"))
+    assert (status.message, status.values["detail"]) == ("dropped: no_transform", "no transform from 'base_link'")
+    known["base_link"] = transform((0, 0, -1.8), (0, 0, 0, 1))
+    assert bench.outcome(sweep([[10, 0, 1]], stamp=2.0, frame_id="base_link")).message == "labelled"
+    assert read_field(bench.labels[-1], "label").tolist() == [ROAD]
+
+
+def test_simulated_time(make_bench, sweep):
+    bench = make_bench(use_sim_time=True).start()
+    clock = bench.probe.create_publisher(Clock, "/clock", 1)
+    message = Clock()
+    message.clock.sec = 1234
+    bench.wait(clock.get_subscription_count)
+    before = len(bench.diagnostics)
+    clock.publish(message)  # and then the clock stands still
+    bench.segment(sweep(10, stamp=1233.0))
+    bench.wait(lambda: len(bench.diagnostics) > before + 1)
+    assert bench.diagnostics[-1].stamp_ns == 1234 * S
+
+
+# --- life cycle -------------------------------------------------------------------------------------------------------
+
+
+def test_manual_transitions(make_bench, sweep):
+    bench = make_bench(autostart=False)
+    assert bench.node.start()  # does nothing
+    assert bench.points.get_subscription_count() == 0
+    assert bench.node.trigger_configure() == SUCCESS
+    for stamp in (1.0, 1.1):
+        assert bench.node.trigger_activate() == SUCCESS
+        bench.wait(bench.connected)
+        bench.segment(sweep(10, stamp=stamp))
+        assert bench.node.trigger_deactivate() == SUCCESS
+        bench.wait(lambda: bench.points.get_subscription_count() == 0)
+    assert bench.node.trigger_cleanup() == SUCCESS
+    assert bench.node.trigger_configure() == SUCCESS
+    assert bench.node.trigger_activate() == SUCCESS
+    bench.wait(bench.connected)
+    bench.segment(sweep(10, stamp=0.5))  # a new life, a new order
+    assert bench.node.trigger_shutdown() == SUCCESS
+
+
+def test_transitions_over_the_service(make_bench, sweep):
+    bench = make_bench(autostart=False)
+    client = bench.probe.create_client(ChangeState, "segmenter/change_state")
+    bench.wait(client.service_is_ready)
+
+    def change(transition):
+        future = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
+        bench.wait(future.done)
+        return future.result().success
+
+    assert change(Transition.TRANSITION_CONFIGURE)
+    assert change(Transition.TRANSITION_ACTIVATE)
+    bench.wait(bench.connected)
+    bench.segment(sweep(10))
+    assert not change(Transition.TRANSITION_CONFIGURE)
+    assert change(Transition.TRANSITION_DEACTIVATE)
+    assert change(Transition.TRANSITION_CLEANUP)
+
+
+@pytest.mark.parametrize("reliability", ["best_effort", "reliable"])
+def test_the_input_is_best_effort_unless_overridden(make_bench, reliability):
+    override = {"qos_overrides./points.subscription.reliability": reliability} if reliability == "reliable" else {}
+    bench = make_bench(**override).start()
+    (info,) = bench.probe.get_subscriptions_info_by_topic("/points")
+    assert info.qos_profile.reliability.name.lower() == reliability
+
+
+def test_a_failed_transition_leaves_no_publisher_behind(make_bench):
+    override = {"qos_overrides./segmenter/filtered.publisher.reliability": "maybe"}
+    bench = make_bench(autostart=False, **override)
+    assert bench.node.trigger_configure() == FAILURE
+    assert not [p for p in bench.node.publishers if p.topic_name.startswith("/segmenter/")]
+
+
+def test_a_parameter_that_cannot_be_used_can_be_corrected(make_bench):
+    bench = make_bench(autostart=False, **{"filter.drop_classes": ["tree"]})
+    assert bench.node.trigger_configure() == FAILURE
+    assert not [p for p in bench.node.publishers if p.topic_name.startswith("/segmenter/labels")]
+    (result,) = bench.node.set_parameters([Parameter("filter.drop_classes", value=["vegetation"])])
+    assert result.successful
+    assert bench.node.trigger_configure() == SUCCESS
+    assert bench.node.trigger_activate() == SUCCESS
+
+
+def test_deactivating_waits_for_the_sweeps_at_hand(bench, sweep, monkeypatch):
+    begun, gate = threading.Event(), threading.Event()
+    segment = Segmenter.segment
+    monkeypatch.setattr(Segmenter, "segment", lambda *args: begun.set() or (gate.wait(timeout=20) and segment(*args)))
+    bench.points.publish(sweep(10))
+    bench.wait(begun.is_set)
+    threading.Timer(0.2, gate.set).start()
+    assert bench.node.trigger_deactivate() == SUCCESS
+    bench.wait(lambda: len(bench.labels) == 1)

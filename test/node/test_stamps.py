@@ -1,0 +1,21 @@
+import pytest
+
+from xmodelkd_ros.node.stamps import StampOrder
+
+S = 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("stamps", "accepted"),
+    [
+        ([0, 0, 0], [0, 0, 0]),  # drivers that leave the stamp at zero
+        ([5 * S, 6 * S, 6 * S], [5 * S, 6 * S, 6 * S]),
+        ([5 * S, 5 * S - 1, 5 * S + 1], [5 * S, 5 * S + 1]),  # late
+        ([5 * S, 4 * S, 5 * S + 1], [5 * S, 5 * S + 1]),  # late by just a second
+        ([5 * S, 4 * S - 1, 4 * S], [5 * S, 4 * S - 1, 4 * S]),  # the clock jumped back
+        ([5 * S, 3 * S, 4 * S, 5 * S], [5 * S, 3 * S, 4 * S, 5 * S]),  # a bag that loops
+    ],
+)
+def test_late_sweeps_are_refused_and_jumps_of_the_clock_accepted(stamps, accepted):
+    order = StampOrder()
+    assert [stamp for stamp in stamps if order.accept(stamp)] == accepted

@@ -1,0 +1,159 @@
+"""What the node says about itself: statistics over the last sweeps, and the messages that carry them.
+
+Time comes in as arguments (seconds of a monotonic clock), so tests drive it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+_WINDOW = 200
+"""Sweeps that the rates and quantiles are taken over: 20 s at 10 Hz."""
+
+_STALE_PERIODS = 5
+_MIN_STALE_S = 0.5
+_UNKNOWN_PERIOD_S = 0.2
+"""Taken for the sweep period until two sweeps have come: the slowest LiDARs turn at 5 Hz."""
+
+OK, WARN, ERROR = "OK", "WARN", "ERROR"
+_LEVELS: dict[str, Any] = {OK: DiagnosticStatus.OK, WARN: DiagnosticStatus.WARN, ERROR: DiagnosticStatus.ERROR}
+
+
+@dataclass(frozen=True)
+class Report:
+    """One diagnostic status.
+
+    Attributes:
+        level: ``OK``, ``WARN`` or ``ERROR``.
+        message: one line for people.
+        values: the numbers behind it, as text.
+    """
+
+    level: str
+    message: str
+    values: Mapping[str, str]
+
+
+class SweepStatistics:
+    """Counts and rolling statistics of the sweeps that came in, went out or were dropped. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._arrivals: deque[float] = deque(maxlen=_WINDOW)
+        self._milliseconds: deque[Mapping[str, float]] = deque(maxlen=_WINDOW)
+        self._received = 0
+        self._published = 0
+        self._drops: Counter[str] = Counter()
+        self._drops_reported: Counter[str] = Counter()
+        self._published_reported = 0
+        self._last_problem = ""
+
+    def received(self, now_s: float) -> None:
+        """A sweep arrived."""
+        with self._lock:
+            self._received += 1
+            self._arrivals.append(now_s)
+
+    def dropped(self, reason: str, detail: str = "", count: int = 1) -> None:
+        """Sweeps will not be published; ``reason`` is one word, ``detail`` says more about the latest."""
+        with self._lock:
+            self._drops[reason] += count
+            self._last_problem = detail or reason
+
+    def published(self, latency_ms: float, stages_ms: Mapping[str, float]) -> None:
+        """A sweep went out, this long after it arrived."""
+        with self._lock:
+            self._published += 1
+            self._milliseconds.append({"latency": latency_ms, **stages_ms})
+
+    def report(self, now_s: float) -> Report:
+        """The state now. Drops make a warning in the first report after them."""
+        with self._lock:
+            age = now_s - self._arrivals[-1] if self._arrivals else None
+            stale = age is not None and age > max(_MIN_STALE_S, _STALE_PERIODS * self._period())
+            level, message = self._judge(age, stale)
+            self._drops_reported, self._published_reported = self._drops.copy(), self._published
+            return Report(level, message, self._values(age, stale))
+
+    def _judge(self, age: float | None, stale: bool) -> tuple[str, str]:
+        if age is None:
+            return WARN, "no sweep has arrived yet"
+        if stale:
+            return ERROR, f"stale: no sweep for {age:.1f} s"
+        fresh = self._drops - self._drops_reported
+        if not fresh:
+            return OK, "labelling sweeps"
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(fresh.items()))
+        if self._published == self._published_reported:
+            return ERROR, f"no sweep is labelled: {reasons}: {self._last_problem}"
+        return WARN, f"sweeps dropped: {reasons}"
+
+    def _period(self) -> float:
+        if len(self._arrivals) < 2:
+            return _UNKNOWN_PERIOD_S
+        # The median: a pause in the input is not its period.
+        return float(np.median(np.diff(self._arrivals)))
+
+    def _values(self, age: float | None, stale: bool) -> dict[str, str]:
+        flows = len(self._arrivals) > 1 and not stale
+        values = {
+            "input_rate_hz": f"{1 / max(self._period(), 1e-6):.2f}" if flows else "0.00",
+            "input_age_s": f"{age:.3f}" if age is not None else "",
+            "received": str(self._received),
+            "published": str(self._published),
+            **{f"dropped.{reason}": str(count) for reason, count in sorted(self._drops.items())},
+        }
+        for stage in dict.fromkeys(name for sample in self._milliseconds for name in sample):
+            samples = [sample[stage] for sample in self._milliseconds if stage in sample]
+            p50, p99 = np.percentile(samples, (50, 99))
+            values[f"{stage}_ms.p50"], values[f"{stage}_ms.p99"] = f"{p50:.2f}", f"{p99:.2f}"
+        if self._last_problem:
+            values["last_problem"] = self._last_problem
+        return values
+
+
+class Throttle:
+    """Lets one line of each kind through per interval, so that a fault at sensor rate does not flood the log."""
+
+    def __init__(self, interval_s: float = 5.0) -> None:
+        self._interval_s = interval_s
+        self._lock = threading.Lock()
+        self._last: dict[str, float] = {}
+        self._held_back: Counter[str] = Counter()
+
+    def due(self, kind: str, now_s: float) -> int | None:
+        """None to keep quiet; otherwise how many lines of this kind were held back since the last one."""
+        with self._lock:
+            if kind in self._last and now_s - self._last[kind] < self._interval_s:
+                self._held_back[kind] += 1
+                return None
+            self._last[kind] = now_s
+            return self._held_back.pop(kind, 0)
+
+
+def to_array(report: Report, stamp: Any, name: str, hardware_id: str) -> DiagnosticArray:
+    """The report as a message.
+
+    Args:
+        report: what to say.
+        stamp: builtin_interfaces/Time of the array.
+        name: name of the status.
+        hardware_id: the sensor it is about.
+    """
+    status = DiagnosticStatus(
+        level=_LEVELS[report.level],
+        name=name,
+        message=report.message,
+        hardware_id=hardware_id,
+        values=[KeyValue(key=key, value=value) for key, value in report.values.items()],
+    )
+    array = DiagnosticArray(status=[status])
+    array.header.stamp = stamp
+    return array

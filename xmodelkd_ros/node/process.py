@@ -1,0 +1,106 @@
+"""What every ROS program here does alike: start, spin, and end cleanly on SIGINT and SIGTERM."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
+
+from xmodelkd_ros.core.errors import ConfigError, XModelKDError
+from xmodelkd_ros.node.diagnostics import Throttle
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_PAUSE_AFTER_ERROR_S = 0.01
+"""So that a fault that comes back at once does not take a whole core."""
+
+
+def run_program(program: Callable[[Future], int]) -> int:
+    """Run a program's body; an error this package raises on purpose becomes one line on stderr.
+
+    Args:
+        program: takes the future that a stop signal completes, returns the exit code.
+
+    Returns:
+        The exit code: 1 after an error.
+    """
+    stop: Future = Future()
+    _complete_on_signal(stop)
+    try:
+        return program(stop)
+    except XModelKDError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _complete_on_signal(stop: Future) -> None:
+    """Complete the future when the process is told to stop, and never raise KeyboardInterrupt, however often it is.
+
+    A terminal and ros2 launch both send the signal. Python runs handlers in the main thread, which
+    sits in the executor's wait, so a thread waits for the byte that the signal writes.
+    """
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    for number in _STOP_SIGNALS:
+        signal.signal(number, lambda *_: None)
+
+    def wait() -> None:
+        os.read(readable, 1)
+        stop.set_result(None)
+
+    threading.Thread(target=wait, name="stop signal", daemon=True).start()
+
+
+@contextmanager
+def ros(args: Sequence[str]) -> Iterator[None]:
+    """rclpy, initialised without signal handlers of its own.
+
+    Raises:
+        ConfigError: the ROS arguments cannot be parsed.
+    """
+    try:
+        rclpy.init(args=list(args), signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:  # rclpy's errors for a wrong argument, a missing or a broken parameter file differ
+        raise ConfigError(f"ROS arguments: {first_line(error)}") from error
+    try:
+        yield
+    finally:
+        rclpy.try_shutdown()
+
+
+def spin(node: Node, stop: Future) -> None:
+    """Run a node's callbacks until ``stop`` is done.
+
+    What a callback raises is logged and ends nothing. This is the one place for it; it covers the
+    executor's own errors too.
+    """
+    throttle = Throttle()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    while not stop.done():
+        try:
+            executor.spin_until_future_complete(stop)
+        except ExternalShutdownException:
+            break
+        except Exception as error:
+            held_back = throttle.due(type(error).__name__, time.monotonic())
+            if held_back is not None:
+                node.get_logger().error(f"a callback failed: {error!r} ({held_back} more like it)")
+            time.sleep(_PAUSE_AFTER_ERROR_S)
+    executor.shutdown()
+
+
+def first_line(error: Any) -> str:
+    """The first line of an error's text, which may be long where it comes from ROS's C libraries."""
+    return str(error).strip().split("\n", 1)[0]

@@ -1,0 +1,137 @@
+"""Records topics into a bag, and logs when each message arrived.
+
+    python -m xmodelkd_ros.node.recorder --topics /segmenter/labels /segmenter/status /diagnostics
+        [--out FILE.mcap] [--log FILE] [--ros-args ...]
+
+Waits until each topic has a publisher and subscribes with the type and QoS that it offers.
+``--out`` takes every message, as the bytes it came in, at the system time of its arrival.
+``--log`` writes a line ``{"event": "ready"}`` once all topics are subscribed (whoever is to be measured
+may start then), and one JSON line for each message, with ``time.monotonic_ns()`` on arrival; ``points`` is
+null if it is no cloud, ``stamp_ns`` if it has no header:
+
+    {"topic": "/segmenter/labels", "stamp_ns": 123, "points": 107000, "monotonic_ns": 456}
+
+The program ends with 0 on SIGINT or SIGTERM; the bag appears then, complete. An error is one line on
+stderr and exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
+from rclpy.task import Future
+from rclpy.topic_endpoint_info import TopicEndpointInfo
+from rclpy.utilities import remove_ros_args
+
+from xmodelkd_ros.bag import BagWriter
+from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.node.outputs import reliable
+from xmodelkd_ros.node.process import ros, run_program, spin
+from xmodelkd_ros.node.sweep_log import SweepLog, message_class
+
+_POLL_S = 0.02
+_DEPTH = 100
+"""Messages that may wait while a large one is being written."""
+
+
+class Recorder:
+    """Subscribes to topics and writes down what they carry.
+
+    Args:
+        node: subscribes.
+        bag: takes the messages; None to keep only the log.
+        log: notes their arrival.
+    """
+
+    def __init__(self, node: Node, bag: BagWriter | None, log: SweepLog) -> None:
+        self._node = node
+        self._bag = bag
+        self._log = log
+
+    def connect(self, topics: Sequence[str], stop: Future) -> None:
+        """Subscribe to every topic as soon as it has a publisher; note in the log that all are there.
+
+        Raises:
+            ConfigError: the package of a topic's type is not installed.
+            BagError: the bag cannot hold a topic's type.
+        """
+        missing = list(topics)
+        while missing and not stop.done():
+            for topic in tuple(missing):
+                publishers = self._node.get_publishers_info_by_topic(topic)
+                if publishers:
+                    self._subscribe(topic, publishers)
+                    missing.remove(topic)
+            time.sleep(_POLL_S)
+        if not missing:
+            self._log.event("ready")
+
+    def _subscribe(self, topic: str, publishers: Sequence[TopicEndpointInfo]) -> None:
+        type_name = publishers[0].topic_type
+        type_ = message_class(type_name)
+        if type_ is None:
+            raise ConfigError(f"cannot record '{topic}': the package of {type_name} is not installed")
+        qos = _matching([p.qos_profile for p in publishers])
+        if self._bag is not None:
+            self._bag.add_topic(topic, type_name, qos.durability == DurabilityPolicy.TRANSIENT_LOCAL)
+
+        def on_message(data: bytes) -> None:
+            self._record(topic, type_, data, time.monotonic_ns())
+
+        self._node.create_subscription(type_, topic, on_message, qos, raw=True)
+
+    def _record(self, topic: str, type_: Any, data: bytes, monotonic_ns: int) -> None:
+        if self._bag is not None:
+            self._bag.write_raw(topic, time.time_ns(), data)
+        if self._log.enabled:
+            self._log.message(topic, deserialize_message(data, type_), monotonic_ns)
+
+
+def _matching(offered: Sequence[QoSProfile]) -> QoSProfile:
+    """The strictest QoS that gets messages from all of several publishers."""
+    qos = reliable(_DEPTH)
+    if any(q.reliability == ReliabilityPolicy.BEST_EFFORT for q in offered):
+        qos.reliability = ReliabilityPolicy.BEST_EFFORT
+    if all(q.durability == DurabilityPolicy.TRANSIENT_LOCAL for q in offered):
+        qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
+    return qos
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Record until a signal comes; the exit code."""
+    arguments = sys.argv if args is None else list(args)
+    options = _parser().parse_args(remove_ros_args(arguments)[1:])
+    return run_program(lambda stop: _run(options, arguments, stop))
+
+
+def _run(options: argparse.Namespace, arguments: Sequence[str], stop: Future) -> int:
+    with ExitStack() as stack:
+        bag = stack.enter_context(BagWriter(options.out)) if options.out is not None else None
+        log = stack.enter_context(SweepLog(options.log))
+        stack.enter_context(ros(arguments))
+        node = Node("recorder")
+        Recorder(node, bag, log).connect(options.topics, stop)
+        spin(node, stop)
+        node.destroy_node()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("recorder", description="Record topics into a bag and log arrival times.")
+    parser.add_argument("--topics", nargs="+", required=True, metavar="T", help="topics to record")
+    parser.add_argument("--out", type=Path, help="bag to write (.mcap file or folder)")
+    parser.add_argument("--log", type=Path, help="JSON lines file")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""JSON lines about messages: which sweep was sent or received when, by the clock that all processes share."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.messages import stamp_ns
+
+
+class SweepLog:
+    """Writes one JSON object per line, each at once, so that other processes can follow. Use it as a context manager.
+
+    Args:
+        path: the file, overwritten; None to write nothing.
+
+    Raises:
+        ConfigError: on entering, if the file cannot be written.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._file: Any = None
+
+    def __enter__(self) -> SweepLog:
+        if self._path is not None:
+            try:
+                self._file = self._path.open("w", encoding="utf-8", buffering=1)
+            except OSError as error:
+                raise ConfigError(f"cannot write log {self._path}: {error.strerror}") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether there is a file to write to."""
+        return self._path is not None
+
+    def event(self, name: str) -> None:
+        """Write ``{"event": name}``."""
+        self._write({"event": name})
+
+    def message(self, topic: str, msg: Any, monotonic_ns: int) -> None:
+        """Write topic, header stamp, number of points and time of a message; null for what its type does not have."""
+        header = getattr(msg, "header", None)
+        self._write(
+            {
+                "topic": topic,
+                "stamp_ns": stamp_ns(header.stamp) if header is not None else None,
+                "points": msg.height * msg.width if hasattr(msg, "point_step") else None,
+                "monotonic_ns": monotonic_ns,
+            }
+        )
+
+    def _write(self, row: dict[str, Any]) -> None:
+        if self._file is not None:
+            self._file.write(json.dumps(row) + "\n")
+
+
+def message_class(msgtype: str) -> Any:
+    """The class in rclpy of a message type such as ``sensor_msgs/msg/PointCloud2``, or None if not installed."""
+    package, kind, name = msgtype.split("/")
+    try:
+        return getattr(importlib.import_module(f"{package}.{kind}"), name, None)
+    except ImportError:
+        return None

@@ -1,0 +1,65 @@
+"""A thread that works on the newest item only."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class NewestWinsWorker(Generic[T]):
+    """One thread and one waiting place: work that is too slow for its input falls behind by one item at most.
+
+    Args:
+        work: called in the thread with one item after the other, in the order they were submitted.
+        replaced: called in the submitting thread with an item that a newer one pushed out.
+        failed: called in the thread with an item and what ``work`` raised on it; the thread lives on.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[T], None],
+        replaced: Callable[[T], None],
+        failed: Callable[[T, Exception], None],
+    ) -> None:
+        self._work = work
+        self._replaced = replaced
+        self._failed = failed
+        self._waiting: list[T] = []  # none or one
+        self._stopping = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="sweep worker", daemon=True)
+        self._thread.start()
+
+    def submit(self, item: T) -> None:
+        """Hand an item over; returns at once. Must not be called after :meth:`stop`."""
+        with self._changed:
+            older, self._waiting = self._waiting, [item]
+            self._changed.notify()
+        for replaced in older:
+            self._replaced(replaced)
+
+    def stop(self) -> None:
+        """End the thread once the item at work and the one that waits are done."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (item := self._next()) is not None:
+            try:
+                self._work(item[0])
+            except Exception as error:
+                self._failed(item[0], error)
+            # Let go of the item: a sweep is megabytes, and the next may be long in coming.
+            del item
+
+    def _next(self) -> list[T] | None:
+        """The waiting item in a list, or None when it is time to end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._stopping)
+            item, self._waiting = self._waiting, []
+            return item or None
