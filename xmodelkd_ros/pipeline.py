@@ -72,6 +72,14 @@ class SegmentationPipeline:
         """Whether a cloud without intensity cannot be segmented as it is."""
         return any("intensity" in channel.name for channel in self.spec.channels)
 
+    def warm_up(self) -> None:
+        """Have the slow first two runs, which allocate, before the first sweep comes."""
+        points = self.spec.max_points
+        xyz = np.full((points, 3), 10, np.float32)
+        xyz[:, 1] = np.linspace(-20, 20, points)
+        for _ in range(2):
+            self.segment(PointCloud(xyz, np.zeros(points, np.float32)))
+
     def segment(self, cloud: PointCloud, into: LabelTranslation | None = None) -> Result:
         """Label every point of a sweep.
 

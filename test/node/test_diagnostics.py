@@ -69,11 +69,11 @@ def test_a_single_sweep_goes_stale():
 def test_drops_warn_once_and_are_counted_for_ever():
     statistics = SweepStatistics()
     last = at_10_hz(statistics)
-    statistics.dropped("overload")
-    statistics.dropped("overload")
-    statistics.dropped("bad_cloud", "no field x")
+    statistics.problem("dropped", "overload")
+    statistics.problem("dropped", "overload")
+    statistics.problem("dropped", "bad_cloud", "no field x")
     report = statistics.report(last)
-    assert (report.level, report.message) == (WARN, "sweeps dropped: 1 bad_cloud, 2 overload")
+    assert (report.level, report.message) == (WARN, "sweeps without labels: 1 dropped.bad_cloud, 2 dropped.overload")
     report = statistics.report(last)
     assert report.level == OK
     assert (report.values["dropped.overload"], report.values["dropped.bad_cloud"]) == ("2", "1")
@@ -83,9 +83,9 @@ def test_drops_warn_once_and_are_counted_for_ever():
 def test_no_label_at_all_is_an_error():
     statistics = SweepStatistics()
     statistics.received(1.0)
-    statistics.dropped("bad_cloud", "no field x")
+    statistics.problem("dropped", "bad_cloud", "no field x")
     report = statistics.report(1.1)
-    assert (report.level, report.message) == (ERROR, "no sweep is labelled: 1 bad_cloud: no field x")
+    assert (report.level, report.message) == (ERROR, "no sweep is labelled: 1 dropped.bad_cloud: no field x")
 
 
 def test_throttle_lets_one_of_a_kind_through():

@@ -13,6 +13,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header, String
 
+from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.transforms import transform
 from xmodelkd_ros.messages import MessageTypes, read_field, stamp_ns, to_cloud, truth_to_msg
 from xmodelkd_ros.node import outputs, segmenter
@@ -139,7 +140,7 @@ def test_an_unexpected_error_costs_one_sweep(bench, sweep, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Segmenter, "segment", lambda *_: 1 / 0)
         status = bench.outcome(sweep(10))
-    assert (status.message, status.values["detail"]) == ("dropped: failed", "ZeroDivisionError('division by zero')")
+    assert (status.message, status.values["detail"]) == ("unlabelled: failed", "ZeroDivisionError('division by zero')")
     assert bench.outcome(sweep(10, stamp=2.0)).message == "labelled"
 
 
@@ -304,7 +305,7 @@ def test_points_are_seen_from_the_lidar_and_published_where_they_came(make_bench
     assert read_field(labelled, "label").tolist() == [BUILDING, BUILDING]
 
 
-def test_a_sweep_whose_frame_is_not_known_yet_is_dropped(make_bench, sweep, monkeypatch):
+def test_a_sweep_whose_frame_is_not_known_yet_goes_out_unlabelled(make_bench, sweep, monkeypatch):
     known = {}
 
     def extrinsic(frame_id):
@@ -315,7 +316,9 @@ def test_a_sweep_whose_frame_is_not_known_yet_is_dropped(make_bench, sweep, monk
     monkeypatch.setattr(segmenter, "choose_extrinsic", lambda *_: extrinsic)
     bench = make_bench(projection_frame="lidar").start()
     status = bench.outcome(sweep([[10, 0, 1]], stamp=1.0, frame_id="base_link"))
-    assert (status.message, status.values["detail"]) == ("dropped: no_transform", "no transform from 'base_link'")
+    assert (status.message, status.values["detail"]) == ("unlabelled: no_transform", "no transform from 'base_link'")
+    bench.wait(lambda: bench.labels)
+    assert read_field(bench.labels[-1], "label").tolist() == [IGNORE]
     known["base_link"] = transform((0, 0, -1.8), (0, 0, 0, 1))
     assert bench.outcome(sweep([[10, 0, 1]], stamp=2.0, frame_id="base_link")).message == "labelled"
     assert read_field(bench.labels[-1], "label").tolist() == [ROAD]

@@ -79,4 +79,4 @@ def test_the_network_is_warm_before_the_first_sweep_is_timed(drive, height_model
     segment = SegmentationPipeline.segment
     monkeypatch.setattr(SegmentationPipeline, "segment", lambda self, *a: calls.append(len(a[0])) or segment(self, *a))
     run(drive.path, "--model", height_model, "--out", tmp_path)
-    assert len(calls) == len(drive.clouds) + 1
+    assert len(calls) == len(drive.clouds) + 2

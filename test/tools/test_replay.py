@@ -162,7 +162,7 @@ def test_what_went_in_and_came_out_is_joined_by_stamp_and_number_of_points(drive
     missed = np.count_nonzero(drive.truths[2] != 255)
     assert session.scores.confusion.counts[:, -1].sum() == missed, "perfect labels, and one sweep without any"
     assert sum(metrics["points"].values()) == counted
-    assert traffic.notes() == ["the node dropped 1 sweeps: overload"]
+    assert traffic.notes() == ["the node says of 1 sweeps: dropped: overload"]
     assert len(view.cloud) == len(drive.clouds[3])
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.core.errors import CloudError
+from xmodelkd_ros.core.labels import IGNORE
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,3 +69,8 @@ class Segmentation:
 
     def __len__(self) -> int:
         return len(self.label)
+
+    @classmethod
+    def unlabelled(cls, count: int) -> Segmentation:
+        """What N points get where nothing could be said about them."""
+        return cls(np.full(count, IGNORE, np.uint8), np.zeros(count, np.float32), np.full(count, np.nan, np.float32))

@@ -50,8 +50,8 @@ class SweepStatistics:
         self._milliseconds: deque[Mapping[str, float]] = deque(maxlen=_WINDOW)
         self._received = 0
         self._published = 0
-        self._drops: Counter[str] = Counter()
-        self._drops_reported: Counter[str] = Counter()
+        self._problems: Counter[str] = Counter()
+        self._problems_reported: Counter[str] = Counter()
         self._published_reported = 0
         self._last_problem = ""
 
@@ -61,10 +61,17 @@ class SweepStatistics:
             self._received += 1
             self._arrivals.append(now_s)
 
-    def dropped(self, reason: str, detail: str = "", count: int = 1) -> None:
-        """Sweeps will not be published; ``reason`` is one word, ``detail`` says more about the latest."""
+    def problem(self, outcome: str, reason: str, detail: str = "", count: int = 1) -> None:
+        """Sweeps got no labels.
+
+        Args:
+            outcome: ``dropped``, or ``unlabelled`` if they went out without.
+            reason: one word.
+            detail: more about the latest one.
+            count: number of sweeps.
+        """
         with self._lock:
-            self._drops[reason] += count
+            self._problems[f"{outcome}.{reason}"] += count
             self._last_problem = detail or reason
 
     def published(self, latency_ms: float, stages_ms: Mapping[str, float]) -> None:
@@ -74,12 +81,12 @@ class SweepStatistics:
             self._milliseconds.append({"latency": latency_ms, **stages_ms})
 
     def report(self, now_s: float) -> Report:
-        """The state now. Drops make a warning in the first report after them."""
+        """The state now. Sweeps without labels make a warning in the first report after them."""
         with self._lock:
             age = now_s - self._arrivals[-1] if self._arrivals else None
             stale = age is not None and age > max(_MIN_STALE_S, _STALE_PERIODS * self._period())
             level, message = self._judge(age, stale)
-            self._drops_reported, self._published_reported = self._drops.copy(), self._published
+            self._problems_reported, self._published_reported = self._problems.copy(), self._published
             return Report(level, message, self._values(age, stale))
 
     def _judge(self, age: float | None, stale: bool) -> tuple[str, str]:
@@ -87,13 +94,13 @@ class SweepStatistics:
             return WARN, "no sweep has arrived yet"
         if stale:
             return ERROR, f"stale: no sweep for {age:.1f} s"
-        fresh = self._drops - self._drops_reported
+        fresh = self._problems - self._problems_reported
         if not fresh:
             return OK, "labelling sweeps"
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(fresh.items()))
+        reasons = ", ".join(f"{count} {name}" for name, count in sorted(fresh.items()))
         if self._published == self._published_reported:
             return ERROR, f"no sweep is labelled: {reasons}: {self._last_problem}"
-        return WARN, f"sweeps dropped: {reasons}"
+        return WARN, f"sweeps without labels: {reasons}"
 
     def _period(self) -> float:
         if len(self._arrivals) < 2:
@@ -108,7 +115,7 @@ class SweepStatistics:
             "input_age_s": f"{age:.3f}" if age is not None else "",
             "received": str(self._received),
             "published": str(self._published),
-            **{f"dropped.{reason}": str(count) for reason, count in sorted(self._drops.items())},
+            **{name: str(count) for name, count in sorted(self._problems.items())},
         }
         for stage in dict.fromkeys(name for sample in self._milliseconds for name in sample):
             samples = [sample[stage] for sample in self._milliseconds if stage in sample]

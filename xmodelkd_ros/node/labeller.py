@@ -10,6 +10,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 
+from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import CloudError, XModelKDError
 from xmodelkd_ros.messages import stamp_ns
 from xmodelkd_ros.node.diagnostics import OK, WARN, Report, SweepStatistics, Throttle, to_array
@@ -22,7 +23,7 @@ from xmodelkd_ros.node.worker import NewestWinsWorker
 from xmodelkd_ros.pipeline import Result
 
 _REASONS: dict[type[Exception], str] = {CloudError: "bad_cloud", ExtrinsicError: "no_transform"}
-"""Why a sweep was dropped, by what its processing raised; anything else is ``failed``."""
+"""Why a sweep got no labels, by what its processing raised; anything else is ``failed``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,12 +68,13 @@ class SweepLabeller:
         if self._order.accept(stamp_ns(msg.header.stamp)):
             self._worker.submit(sweep)
         else:
-            self._drop(msg, "out_of_order", "its stamp is older than that of the sweep before")
+            self._report(msg, "dropped", "out_of_order", "its stamp is older than that of the sweep before")
 
     def on_lost(self, event: Any) -> None:
         """Count what the middleware lost before it got here (the subscription's event)."""
         count = event.total_count_change
-        self._statistics.dropped("lost_in_transport", f"{count} clouds were lost between publisher and node", count)
+        detail = f"{count} clouds were lost between publisher and node"
+        self._statistics.problem("dropped", "lost_in_transport", detail, count)
 
     def stop(self) -> None:
         """End once the sweeps at hand are out. :meth:`on_points` must not be called any more."""
@@ -88,31 +90,44 @@ class SweepLabeller:
 
     def _label(self, sweep: _Sweep) -> None:
         options = self.options
-        cloud, result, decode_ms = self._segmenter.segment(sweep.msg, options)
         start = time.perf_counter()
+        cloud = self._segmenter.decode(sweep.msg)
+        decoded = time.perf_counter()
+        try:
+            result = self._segmenter.segment(cloud, sweep.msg.header.frame_id, options)
+        except Exception as error:
+            # The cloud is good: it goes out all the same, for those who wait for it.
+            self._outputs.publish(sweep.msg, cloud, Segmentation.unlabelled(len(cloud)), options)
+            self._report_failure(sweep.msg, "unlabelled", error)
+            return
+        segmented = time.perf_counter()
         self._outputs.publish(sweep.msg, cloud, result.segmentation, options)
-        publish_ms = (time.perf_counter() - start) * 1e3
-        stages = {"decode": decode_ms, **result.stages_ms, "publish": publish_ms}
+        publish_ms = (time.perf_counter() - segmented) * 1e3
+        stages = {"decode": (decoded - start) * 1e3, **result.stages_ms, "publish": publish_ms}
         latency_ms = (time.monotonic() - sweep.arrival_s) * 1e3
         self._statistics.published(latency_ms, stages)
         self._outputs.status(self._status(sweep.msg, _labelled(result, len(cloud), latency_ms, stages)))
 
     def _replaced(self, sweep: _Sweep) -> None:
-        self._drop(sweep.msg, "overload", "a newer sweep came before the model was free")
+        self._report(sweep.msg, "dropped", "overload", "a newer sweep came before the model was free")
 
     def _failed(self, sweep: _Sweep, error: Exception) -> None:
+        self._report_failure(sweep.msg, "dropped", error)
+
+    def _report_failure(self, msg: Any, outcome: str, error: Exception) -> None:
         expected = isinstance(error, XModelKDError)
         if not expected:
             self._node.get_logger().debug("".join(traceback.format_exception(type(error), error, error.__traceback__)))
-        self._drop(sweep.msg, _REASONS.get(type(error), "failed"), str(error) if expected else repr(error))
+        self._report(msg, outcome, _REASONS.get(type(error), "failed"), str(error) if expected else repr(error))
 
-    def _drop(self, msg: Any, reason: str, detail: str) -> None:
-        self._statistics.dropped(reason, detail)
+    def _report(self, msg: Any, outcome: str, reason: str, detail: str) -> None:
+        """Say that a sweep was dropped, or went out unlabelled, and why."""
+        self._statistics.problem(outcome, reason, detail)
         held_back = self._throttle.due(reason, time.monotonic())
         if held_back is not None:
             more = f" ({held_back} more like it)" if held_back else ""
-            self._node.get_logger().warning(f"sweep dropped, {reason}: {detail}{more}")
-        self._outputs.status(self._status(msg, Report(WARN, f"dropped: {reason}", {"detail": detail})))
+            self._node.get_logger().warning(f"sweep {outcome}, {reason}: {detail}{more}")
+        self._outputs.status(self._status(msg, Report(WARN, f"{outcome}: {reason}", {"detail": detail})))
 
     def _status(self, msg: Any, report: Report) -> DiagnosticArray:
         return to_array(report, msg.header.stamp, f"{self._name}: sweep", msg.header.frame_id)

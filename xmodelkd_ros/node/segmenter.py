@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
-import numpy as np
 from rclpy.node import Node
 
 from xmodelkd_ros.core.cloud import PointCloud
@@ -41,7 +39,7 @@ class Segmenter:
         self._missing_intensity: MissingIntensity = (
             parameters.missing_intensity if self._pipeline.needs_intensity else "fill"
         )
-        self._warm_up()
+        self._pipeline.warm_up()
 
     @property
     def labels(self) -> LabelMap:
@@ -60,36 +58,27 @@ class Segmenter:
             "precision": backend.precision,
         }
 
-    def segment(self, msg: Any, options: OutputOptions) -> tuple[PointCloud, Result, float]:
-        """Label the points of a sweep.
-
-        Args:
-            msg: sensor_msgs/PointCloud2 of any layout.
-            options: of the output.
-
-        Returns:
-            The cloud in the frame it came in, its labels, and the milliseconds that decoding took.
+    def decode(self, msg: Any) -> PointCloud:
+        """The points of a sensor_msgs/PointCloud2 of any layout, in the frame it came in.
 
         Raises:
             CloudError: the message's layout cannot be used.
+        """
+        return to_cloud(msg, self._missing_intensity)
+
+    def segment(self, cloud: PointCloud, frame_id: str, options: OutputOptions) -> Result:
+        """Label the points of a sweep.
+
+        Args:
+            cloud: the sweep, in the frame it came in.
+            frame_id: name of that frame.
+            options: of the output.
+
+        Raises:
             ExtrinsicError: the cloud's frame is not known yet.
+            CloudError: the cloud's rings do not fit the sensor file.
             BackendError: the network failed.
         """
-        start = perf_counter()
-        cloud = to_cloud(msg, self._missing_intensity)
-        seen = self._as_the_lidar_sees(cloud, msg.header.frame_id)
-        decode_ms = (perf_counter() - start) * 1e3
-        return cloud, self._pipeline.segment(seen, options.into), decode_ms
-
-    def _warm_up(self) -> None:
-        """Have the slow first two runs, which allocate, before the first sweep comes."""
-        points = self._pipeline.spec.max_points
-        xyz = np.full((points, 3), 10, np.float32)
-        xyz[:, 1] = np.linspace(-20, 20, points)
-        for _ in range(2):
-            self._pipeline.segment(PointCloud(xyz, np.zeros(points, np.float32)))
-
-    def _as_the_lidar_sees(self, cloud: PointCloud, frame_id: str) -> PointCloud:
-        if self._extrinsic is None or frame_id == self._frame:
-            return cloud
-        return moved(cloud, self._extrinsic(frame_id))
+        if self._extrinsic is not None and frame_id != self._frame:
+            cloud = moved(cloud, self._extrinsic(frame_id))
+        return self._pipeline.segment(cloud, options.into)

@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from xmodelkd_ros.bag import BagReader
-from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.labels import LabelTranslation
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_model, translation
@@ -57,7 +54,8 @@ class _Other:
 def _segment_all(session: Session, recording: Recording, other: _Other | None) -> SweepView | None:
     """Add every sweep to the scores; returns the middle one to draw."""
     pipeline, scores = session.pipeline, session.scores
-    _warm_up(pipeline)
+    # What the libraries set up on first use must not count for the first sweep.
+    pipeline.warm_up()
     view = None
     for index, sweep in enumerate(progress(recording.sweeps(), recording.count, "evaluate")):
         result = pipeline.segment(sweep.cloud)
@@ -69,8 +67,3 @@ def _segment_all(session: Session, recording: Recording, other: _Other | None) -
         if index == recording.count // 2:
             view = session.view(recording, sweep, result.segmentation.label)
     return view
-
-
-def _warm_up(pipeline: SegmentationPipeline) -> None:
-    """Segment one point, so that what the libraries set up on first use is not counted for the first sweep."""
-    pipeline.segment(PointCloud(np.array([[10, 0, 0]], np.float32), np.zeros(1, np.float32)))

@@ -71,18 +71,18 @@ class _Traffic:
         received: monotonic nanoseconds at which its labels came.
         recorded: the bag with the node's topics.
         status: mode and stage milliseconds of each sweep, by its stamp.
-        dropped: sweeps that the node dropped, by reason.
+        problems: sweeps that got no labels, by what the node said of them.
     """
 
     sent: dict[Key, int]
     received: dict[Key, int]
     recorded: Path
     status: dict[int, tuple[str, dict[str, float]]] = field(default_factory=dict)
-    dropped: Counter[str] = field(default_factory=Counter)
+    problems: Counter[str] = field(default_factory=Counter)
 
     def notes(self) -> list[str]:
-        """What the node dropped."""
-        return [f"the node dropped {count} sweeps: {reason}" for reason, count in self.dropped.items()]
+        """What the node did not label."""
+        return [f"the node says of {count} sweeps: {problem}" for problem, count in self.problems.items()]
 
 
 def _play(options: Options, rate: float, recording: Recording, folder: Path) -> _Traffic:
@@ -209,8 +209,8 @@ def _read_status(traffic: _Traffic) -> None:
         for _, _, msg in reader.messages([_STATUS]):
             for status in msg.status:
                 values = {pair.key: pair.value for pair in status.values}
-                if status.message.startswith("dropped: "):
-                    traffic.dropped[status.message.removeprefix("dropped: ")] += 1
+                if status.message != "labelled":
+                    traffic.problems[status.message] += 1
                 else:
                     stamp = stamp_ns(msg.header.stamp)
                     traffic.status[stamp] = (values.get("mode", "student"), _stages(values))
