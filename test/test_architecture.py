@@ -14,16 +14,20 @@ ALLOWED = {
     "xmodelkd_ros/core": ({"core"}, set()),
     "xmodelkd_ros/inference": ({"core", "inference"}, {"onnxruntime"}),
     "xmodelkd_ros/resources.py": ({"core"}, set()),
+    "xmodelkd_ros/dds_profile.py": ({"resources"}, set()),
     "xmodelkd_ros/point_layout.py": ({"core"}, set()),
     "xmodelkd_ros/messages.py": ({"core", "point_layout"}, set()),
     "xmodelkd_ros/tolerant_reader.py": (set(), set()),
-    "xmodelkd_ros/bag.py": ({"core", "point_layout", "tolerant_reader"}, set()),
+    "xmodelkd_ros/bag.py": ({"core", "messages", "point_layout", "tolerant_reader"}, set()),
     "xmodelkd_ros/pipeline.py": ({"core", "inference"}, set()),
     "xmodelkd_ros/node": (
         {"core", "inference", "messages", "bag", "pipeline", "resources", "node"},
         {"rclpy", "tf2_ros"},
     ),
-    "xmodelkd_ros/tools": ({"core", "inference", "messages", "bag", "pipeline", "resources", "tools"}, {"onnxruntime"}),
+    "xmodelkd_ros/tools": (
+        {"core", "inference", "messages", "bag", "pipeline", "resources", "dds_profile", "tools"},
+        {"onnxruntime"},
+    ),
 }
 
 

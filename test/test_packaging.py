@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from contextlib import ExitStack
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
@@ -16,6 +17,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "xmodelkd_ros"
+PARAMETER_FILE = ROOT / "config" / "segment.param.yaml"
+OF_EVERY_NODE = ("use_sim_time", "start_type_description_service")
 PRINT_METADATA = """
 import json, sys, setuptools
 setuptools.setup = lambda **metadata: json.dump(metadata, sys.stdout)
@@ -54,8 +57,38 @@ def prefix(tmp_path_factory):
     return scratch / "prefix"
 
 
+@pytest.fixture
+def declared(monkeypatch):
+    """Makes nodes with the segmenter's parameters declared, from ROS arguments."""
+    pytest.importorskip("rclpy", reason="needs rclpy")
+    monkeypatch.setenv("AMENT_PREFIX_PATH", os.environ.get("AMENT_PREFIX_PATH", sys.prefix))
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    import rclpy
+    from rclpy.node import Node
+
+    from xmodelkd_ros.node import parameters
+
+    with ExitStack() as stack:
+
+        def make(*arguments):
+            context = rclpy.Context()
+            rclpy.init(args=list(arguments), context=context, domain_id=1 + os.getpid() % 100)
+            stack.callback(context.try_shutdown)
+            node = Node("segmenter", context=context, enable_rosout=False)
+            stack.callback(node.destroy_node)
+            parameters.declare(node)
+            return node
+
+        yield make
+
+
 def shipped(*patterns):
     return {p.relative_to(ROOT).as_posix() for pattern in patterns for p in ROOT.glob(pattern) if p.is_file()}
+
+
+def flat(values, prefix=""):
+    for name, value in values.items():
+        yield from flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [prefix + name]
 
 
 def data_files(metadata):
@@ -149,6 +182,22 @@ def test_an_installation_has_the_commands(prefix):
     assert {p.name for p in (prefix / "bin").iterdir()} >= {"segment_node", "xmodelkd"}
 
 
+def test_parameter_file_holds_the_defaults(declared):
+    from xmodelkd_ros.node import parameters
+
+    node = declared("--ros-args", "--params-file", str(PARAMETER_FILE))
+    assert parameters.read(node) == parameters.read(declared())
+
+
+def test_parameter_file_names_every_parameter_and_no_other(declared):
+    ours = {name for name in declared().list_parameters([], 0).names if name not in OF_EVERY_NODE}
+    values = yaml.safe_load(PARAMETER_FILE.read_text(encoding="utf-8"))["/**"]["ros__parameters"]
+    assert set(flat(values)) <= ours
+    # Lists without a value cannot be written down: they stand there as comments.
+    written = re.findall(r"^ +(?:# *)?(\w+):", PARAMETER_FILE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {name.rsplit(".", 1)[-1] for name in ours} <= set(written)
+
+
 def test_rviz_layout_subscribes_as_the_node_publishes():
     layout = yaml.safe_load((ROOT / "config" / "segment.rviz").read_text(encoding="utf-8"))
     displays = {d["Name"]: d for d in layout["Visualization Manager"]["Displays"]}
@@ -163,7 +212,11 @@ def test_rviz_layout_spans_the_default_label_set():
     ids = [c["id"] for c in labels["classes"]]
     layout = yaml.safe_load((ROOT / "config" / "segment.rviz").read_text(encoding="utf-8"))
     [display] = [d for d in layout["Visualization Manager"]["Displays"] if d["Name"] == "Labels"]
-    assert (display["Channel Name"], display["Min Intensity"], display["Max Intensity"]) == ("label", min(ids), max(ids))
+    assert (display["Channel Name"], display["Min Intensity"], display["Max Intensity"]) == (
+        "label",
+        min(ids),
+        max(ids),
+    )
 
 
 def test_dds_profile_keeps_both_built_in_transports_with_room_for_a_sweep():
@@ -174,7 +227,7 @@ def test_dds_profile_keeps_both_built_in_transports_with_room_for_a_sweep():
     }
     assert set(transports) == {"UDPv4", "SHM"}
     largest = int(transports["SHM"].findtext("maxMessageSize", namespaces=space))
-    assert largest >= 6_000_000, "six bytes short of a 128-beam sweep with 48-byte points"
+    assert largest >= 6_000_000, "a sweep of 128 beams with 24 bytes a point is 6 MB"
     assert int(transports["SHM"].findtext("segment_size", namespaces=space)) >= 2 * largest
     used = [t.text for t in root.iterfind(".//userTransports/transport_id", namespaces=space)]
     assert used == [t.findtext("transport_id", namespaces=space) for t in transports.values()]

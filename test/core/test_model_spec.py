@@ -104,6 +104,13 @@ def test_network_files_are_checked(folder):
         spec.network_path(folder, "fp32")
 
 
+def test_a_linked_network_file_is_taken(folder, tmp_path):
+    """As in the share folder of ``colcon build --symlink-install``."""
+    network = (folder / "model.onnx").rename(tmp_path / "somewhere.onnx")
+    (folder / "model.onnx").symlink_to(network)
+    assert ModelSpec.read(folder).network_path(folder, "fp32") == folder / "model.onnx"
+
+
 def test_a_path_that_leaves_the_folder_is_refused(folder):
     change(folder, ["files", "fp32", "file"], "../model.onnx")
     with pytest.raises(ModelError, match="leaves the model folder"):

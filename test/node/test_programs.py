@@ -29,7 +29,7 @@ class Program:
 
     def __init__(self, name, *arguments):
         # Another domain than the tests within this process.
-        domain = str(1 + (int(os.environ["ROS_DOMAIN_ID"]) + 100) % 200)
+        domain = str(1 + (int(os.environ["ROS_DOMAIN_ID"]) + 50) % 100)
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         self.process = subprocess.Popen(
             [sys.executable, "-m", f"xmodelkd_ros.node.{name}", *map(str, arguments)],
@@ -218,7 +218,11 @@ def test_programs_end_while_they_wait(run, bag, height_model, tmp_path):
         (["missing_intensity:=maybe"], "missing_intensity is 'maybe'; it must be one of reject, fill"),
         (["filter.drop_classes:=[tree]"], "label set 'drive13' has no class 'tree'; it has car, "),
         (["projection_extrinsic:=[1.0, 2.0]"], "projection_extrinsic is [1.0, 2.0]; give x y z qx qy qz qw"),
-        (["qos_overrides./top/points.subscription.reliability:=maybe"], "Unexpected QoS override"),
+        (["qos_overrides./top/points.subscription.history:=maybe"], "Unexpected QoS override"),
+        (
+            ["points_reliability:=perhaps"],
+            "points_reliability is 'perhaps'; it must be one of auto, best_effort, reliable",
+        ),
     ],
 )
 def test_the_node_says_in_one_line_what_it_cannot_use(run, height_model, parameters, message):

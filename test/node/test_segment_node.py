@@ -9,6 +9,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.qos import ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header, String
@@ -18,7 +19,7 @@ from xmodelkd_ros.core.transforms import transform
 from xmodelkd_ros.messages import MessageTypes, read_field, stamp_ns, to_cloud, truth_to_msg
 from xmodelkd_ros.node import outputs, segmenter
 from xmodelkd_ros.node.extrinsics import ExtrinsicError
-from xmodelkd_ros.node.outputs import latched
+from xmodelkd_ros.node.outputs import latched, reliable
 from xmodelkd_ros.node.segmenter import Segmenter
 from xmodelkd_ros.resources import label_map
 
@@ -378,12 +379,31 @@ def test_transitions_over_the_service(make_bench, sweep):
     assert change(Transition.TRANSITION_CLEANUP)
 
 
+def reliability_of_the_input(bench):
+    infos = bench.probe.get_subscriptions_info_by_topic("/points")
+    return [info.qos_profile.reliability.name.lower() for info in infos]
+
+
 @pytest.mark.parametrize("reliability", ["best_effort", "reliable"])
-def test_the_input_is_best_effort_unless_overridden(make_bench, reliability):
-    override = {"qos_overrides./points.subscription.reliability": reliability} if reliability == "reliable" else {}
-    bench = make_bench(**override).start()
-    (info,) = bench.probe.get_subscriptions_info_by_topic("/points")
-    assert info.qos_profile.reliability.name.lower() == reliability
+def test_the_input_is_as_reliable_as_it_is_told(make_bench, reliability):
+    bench = make_bench(points_reliability=reliability).start()
+    assert reliability_of_the_input(bench) == [reliability]
+
+
+def test_the_input_is_as_reliable_as_its_publishers_offer(make_bench, sweep):
+    bench = make_bench(points_reliability="auto").start()
+    bench.wait(lambda: reliability_of_the_input(bench) == ["reliable"])
+    best_effort = reliable(5)
+    best_effort.reliability = ReliabilityPolicy.BEST_EFFORT
+    driver = bench.probe.create_publisher(PointCloud2, "points", best_effort)
+    bench.wait(lambda: reliability_of_the_input(bench) == ["best_effort"])
+    bench.wait(driver.get_subscription_count)
+    driver.publish(sweep(10, stamp=3.0))
+    bench.wait(lambda: bench.labels)
+    bench.probe.destroy_publisher(driver)
+    bench.wait(lambda: reliability_of_the_input(bench) == ["reliable"])
+    bench.wait(bench.points.get_subscription_count)
+    assert bench.outcome(sweep(10, stamp=4.0)).message == "labelled"
 
 
 def test_a_failed_transition_leaves_no_publisher_behind(make_bench):

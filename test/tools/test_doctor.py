@@ -1,8 +1,9 @@
 import pytest
 
+from xmodelkd_ros.dds_profile import PROFILE_VARIABLES
 from xmodelkd_ros.tools import doctor
 from xmodelkd_ros.tools.cli import main
-from xmodelkd_ros.tools.processes import PROFILE_VARIABLES, ProcessError
+from xmodelkd_ros.tools.processes import ProcessError
 
 
 @pytest.mark.usefixtures("own_domain")

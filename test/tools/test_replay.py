@@ -10,9 +10,10 @@ import pytest
 
 from xmodelkd_ros.bag import ROSBAGS_TYPES, BagReader, BagWriter, message_class
 from xmodelkd_ros.core.cloud import Segmentation
+from xmodelkd_ros.dds_profile import PROFILE_VARIABLES
 from xmodelkd_ros.messages import labels_to_msg
 from xmodelkd_ros.tools.cli import main
-from xmodelkd_ros.tools.processes import PROFILE_VARIABLES, ProcessError, Program, dds_environment, wait_for
+from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for
 from xmodelkd_ros.tools.replay import _read_status, _score, _Traffic
 from xmodelkd_ros.tools.session import Options, Session
 from xmodelkd_ros.tools.traffic_log import TrafficLog

@@ -20,6 +20,7 @@ from xmodelkd_ros.resources import label_map, translation
 _MODES = ("student",)
 _MISSING_INTENSITY = ("reject", "fill")
 _LABEL_SETS = ("native", "autoware")
+_RELIABILITIES = ("auto", "best_effort", "reliable")
 
 _Type = Parameter.Type
 
@@ -55,6 +56,14 @@ _TABLE = (
         _Type.DOUBLE_ARRAY,
         True,
         "x y z qx qy qz qw of the cloud's frame in projection_frame (p_projection = T p_cloud). Empty: from TF.",
+    ),
+    _Row(
+        "points_reliability",
+        "auto",
+        _Type.STRING,
+        True,
+        "Delivery of the input: reliable where all its publishers offer that and best effort otherwise, or always one.",
+        _RELIABILITIES,
     ),
     _Row(
         "missing_intensity",
@@ -101,6 +110,7 @@ class Parameters:
     sensor: str
     projection_frame: str
     projection_extrinsic: tuple[float, ...]
+    points_reliability: Literal["auto", "best_effort", "reliable"]
     missing_intensity: MissingIntensity
     label_set: Literal["native", "autoware"]
     drop_classes: tuple[str, ...]

@@ -20,12 +20,8 @@ from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.subscription import Subscription
 from rclpy.task import Future
 from rclpy.timer import Timer
-from sensor_msgs.msg import PointCloud2
 
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError
 from xmodelkd_ros.node import parameters
@@ -34,11 +30,7 @@ from xmodelkd_ros.node.outputs import Outputs
 from xmodelkd_ros.node.parameters import OutputOptions
 from xmodelkd_ros.node.process import first_line, ros, run_program, spin
 from xmodelkd_ros.node.segmenter import Segmenter
-
-try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
-except ImportError:  # Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks
+from xmodelkd_ros.node.sweep_input import SweepInput
 
 _DIAGNOSTICS_PERIOD_S = 1.0
 
@@ -53,7 +45,7 @@ class SegmentNode(LifecycleNode):  # type: ignore[misc]
         self._segmenter: Segmenter | None = None
         self._outputs: Outputs | None = None
         self._labeller: SweepLabeller | None = None
-        self._subscription: Subscription | None = None
+        self._input: SweepInput | None = None
         self._timer: Timer | None = None
 
     def start(self) -> bool:
@@ -118,25 +110,20 @@ class SegmentNode(LifecycleNode):  # type: ignore[misc]
 
     def _activate(self) -> None:
         assert self._segmenter is not None and self._outputs is not None
-        options = OutputOptions.of(parameters.read(self), self._segmenter.labels)
+        values = parameters.read(self)
+        options = OutputOptions.of(values, self._segmenter.labels)
         self._labeller = SweepLabeller(self, self._segmenter, self._outputs, options)
         # Steady time: a stopped /clock must not silence the report that nothing comes in.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = self.create_timer(_DIAGNOSTICS_PERIOD_S, self._labeller.report, clock=steady)
-        self._subscription = self.create_subscription(
-            PointCloud2,
-            "points",
-            self._labeller.on_points,
-            QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.BEST_EFFORT),
-            event_callbacks=SubscriptionEventCallbacks(message_lost=self._labeller.on_lost),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
-        self.get_logger().info(f"active: labelling {self._subscription.topic_name}")
+        self._input = SweepInput(self, values.points_reliability, self._labeller.on_points, self._labeller.on_lost)
+        self.get_logger().info(f"active: labelling {self._input.topic}")
 
     def _deactivate(self) -> None:
-        self.destroy_subscription(self._subscription)
+        if self._input is not None:
+            self._input.destroy()
         self.destroy_timer(self._timer)
-        self._subscription = self._timer = None
+        self._input = self._timer = None
         if self._labeller is not None:
             self._labeller.stop()
             self._labeller = None

@@ -19,10 +19,11 @@ from xmodelkd_ros.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, message
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import XModelKDError
 from xmodelkd_ros.core.model_spec import ModelSpec
+from xmodelkd_ros.dds_profile import profile_variable, shipped_profile, user_profile
 from xmodelkd_ros.inference.backend import load_backend
 from xmodelkd_ros.messages import stamp_from_ns, truth_to_msg
-from xmodelkd_ros.resources import find_config, find_model
-from xmodelkd_ros.tools.processes import PROFILE_VARIABLES, Program, dds_environment, profile_variable, wait_for
+from xmodelkd_ros.resources import find_model
+from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for
 from xmodelkd_ros.tools.traffic_log import TrafficLog
 
 State = Literal["ok", "missing", "advice"]
@@ -108,13 +109,13 @@ def _rclpy() -> Check:
 
 
 def _profile() -> Check:
-    name = next((v for v in PROFILE_VARIABLES if os.environ.get(v)), None)
-    if name is None:
-        setting = f"{profile_variable(os.environ)}={find_config('fastdds_large_clouds.xml')}"
+    profile = user_profile(os.environ)
+    if profile is None:
+        setting = f"{profile_variable(os.environ)}={shipped_profile()}"
         return Check("dds profile", "advice", f"not set; large clouds arrive ten times faster with export {setting}")
-    if not Path(os.environ[name]).is_file():
-        return Check("dds profile", "advice", f"{name} names {os.environ[name]}, which does not exist")
-    return Check("dds profile", "ok", f"{name}={os.environ[name]}")
+    if not Path(profile).is_file():
+        return Check("dds profile", "advice", f"{profile_variable(os.environ)} names {profile}, which does not exist")
+    return Check("dds profile", "ok", profile)
 
 
 def _shared_memory() -> Check:

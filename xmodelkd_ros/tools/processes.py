@@ -12,11 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from xmodelkd_ros.core.errors import XModelKDError
-from xmodelkd_ros.resources import find_config
-
-PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-"""Where Fast DDS finds its profile: version 3 (Kilted and later, which warn about the other name) and version 2."""
-_WITH_FASTDDS_2 = ("humble", "iron", "jazzy")
+from xmodelkd_ros.dds_profile import profile_variable, shipped_profile, user_profile
 
 _DOMAINS = 100
 """Above 101 the ports of a DDS domain run into those that Linux gives to clients."""
@@ -38,18 +34,13 @@ def dds_environment(environment: Mapping[str, str] | None = None) -> dict[str, s
     env.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % _DOMAINS))
     env["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     env.setdefault("AMENT_PREFIX_PATH", sys.prefix)
-    if not any(env.get(variable) for variable in PROFILE_VARIABLES):
-        env[profile_variable(env)] = str(find_config("fastdds_large_clouds.xml"))
+    if user_profile(env) is None:
+        env[profile_variable(env)] = shipped_profile()
     # From a clone that is not installed the programs must find the package as well.
     clone = str(Path(__file__).resolve().parents[2])
     env["PYTHONPATH"] = os.pathsep.join(p for p in (clone, env.get("PYTHONPATH", "")) if p)
     env["PYTHONUNBUFFERED"] = "1"
     return env
-
-
-def profile_variable(environment: Mapping[str, str]) -> str:
-    """The variable that the Fast DDS of this ROS distribution reads."""
-    return PROFILE_VARIABLES[environment.get("ROS_DISTRO") in _WITH_FASTDDS_2]
 
 
 class Program:

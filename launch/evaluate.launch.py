@@ -1,0 +1,53 @@
+"""Play a bag to the segmenter over DDS, score what it publishes, and write the report: ``xmodelkd replay``."""
+
+from __future__ import annotations
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction, RegisterEventHandler
+from launch.event_handlers import OnProcessExit
+from launch.events.process import ProcessExited
+from launch.launch_description_entity import LaunchDescriptionEntity
+from launch_ros.substitutions import ExecutableInPackage
+
+ARGUMENTS = (
+    DeclareLaunchArgument("bag", description="Bag (rosbag2 folder or .mcap) to play."),
+    DeclareLaunchArgument("out", description="Folder for metrics.json and report.html."),
+    DeclareLaunchArgument("model", default_value="student", description="Name or folder of the model."),
+    DeclareLaunchArgument(
+        "backend", default_value="auto", choices=["auto", "onnxruntime"], description="Library that runs the network."
+    ),
+    DeclareLaunchArgument(
+        "points_topic",
+        default_value="",
+        description="Topic of the sweeps. Default: the only one of the bag.",
+    ),
+    DeclareLaunchArgument(
+        "label_set", default_value="", description="Label set to score in, such as pandaset9. Default: the model's own."
+    ),
+    DeclareLaunchArgument("rate", default_value="1.0", description="Speed of play."),
+)
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Arguments, then the program."""
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=start)])
+
+
+def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Build the program from the arguments' values."""
+    replay = ExecuteProcess(name="replay", cmd=command(context.launch_configurations), output="screen")
+    return [replay, RegisterEventHandler(OnProcessExit(target_action=replay, on_exit=fail_with))]
+
+
+def command(arguments: dict[str, str]) -> list[str | ExecutableInPackage]:
+    """Build the command line; what is empty is left to the program."""
+    program = ExecutableInPackage(package="xmodelkd_ros", executable="xmodelkd")
+    names = ("model", "backend", "points_topic", "label_set", "rate", "out")
+    options = [(f"--{name.replace('_', '-')}", arguments[name]) for name in names if arguments[name]]
+    return [program, "replay", arguments["bag"], *(part for option in options for part in option)]
+
+
+def fail_with(event: ProcessExited, _context: LaunchContext) -> None:
+    """End the launch with an error where the program did, so that scripts notice."""
+    if event.returncode != 0:
+        raise RuntimeError(f"xmodelkd replay ended with exit code {event.returncode}")

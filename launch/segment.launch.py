@@ -1,0 +1,170 @@
+"""Start the segmenter, and if wanted RViz and a bag to play.
+
+A launch argument that is given goes before the parameter file; one that is not leaves the parameter as the file has it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchContext, LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+    TimerAction,
+)
+from launch.event_handlers import OnProcessExit
+from launch.events.process import ProcessExited
+from launch.launch_description_entity import LaunchDescriptionEntity
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+from xmodelkd_ros.dds_profile import profile_variable, shipped_profile, user_profile
+
+PACKAGE = "xmodelkd_ros"
+SHARE = get_package_share_directory(PACKAGE)
+
+RESTART_DELAY_S = 2.0
+
+AS_FILE = "Default: as in params_file."
+ARGUMENTS = (
+    DeclareLaunchArgument("model", default_value="", description=f"Name or folder of the model. {AS_FILE}"),
+    DeclareLaunchArgument(
+        "mode", default_value="", choices=["", "student"], description=f"student: LiDAR only. {AS_FILE}"
+    ),
+    DeclareLaunchArgument(
+        "backend",
+        default_value="",
+        choices=["", "auto", "onnxruntime"],
+        description=f"Library that runs the network. {AS_FILE}",
+    ),
+    DeclareLaunchArgument("points_topic", default_value="points", description="Topic of the LiDAR's PointCloud2."),
+    DeclareLaunchArgument(
+        "params_file",
+        default_value=os.path.join(SHARE, "config", "segment.param.yaml"),
+        description="Parameter file of the node.",
+    ),
+    DeclareLaunchArgument(
+        "sensor",
+        default_value="",
+        description=f"Sensor file of another LiDAR than the model's (from 'xmodelkd fit-sensor'). {AS_FILE}",
+    ),
+    DeclareLaunchArgument(
+        "rviz",
+        default_value="false",
+        choices=["true", "false"],
+        description="Show the clouds in RViz; its Fixed Frame must be that of your clouds.",
+    ),
+    DeclareLaunchArgument("bag", default_value="", description="Bag (rosbag2 folder or .mcap) to play, with /clock."),
+    DeclareLaunchArgument(
+        "use_sim_time",
+        default_value="",
+        choices=["", "true", "false"],
+        description="Take the time from /clock. Default: if a bag is played.",
+    ),
+    DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node and its topics."),
+    DeclareLaunchArgument(
+        "autostart",
+        default_value="",
+        choices=["", "true", "false"],
+        description=f"false: the node waits for lifecycle transitions from outside. {AS_FILE}",
+    ),
+    DeclareLaunchArgument(
+        "dds_profile",
+        default_value=user_profile(os.environ) or shipped_profile(),
+        description="Fast DDS profile for large clouds; a profile set in the environment is kept; or none.",
+    ),
+)
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Arguments, then what they ask for."""
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=start)])
+
+
+def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Build the processes from the arguments' values."""
+    arguments = dict(context.launch_configurations)
+    actions = segmenter(arguments)
+    if arguments["rviz"] == "true":
+        actions.append(rviz(arguments))
+    if arguments["bag"]:
+        actions.append(player(arguments))
+    return actions
+
+
+def segmenter(arguments: dict[str, str]) -> list[LaunchDescriptionEntity]:
+    """Build the node, which configures and activates itself, and what starts it again if it crashes."""
+    node = Node(
+        package=PACKAGE,
+        executable="segment_node",
+        name="segmenter",
+        namespace=arguments["namespace"],
+        parameters=[arguments["params_file"], overrides(arguments)],
+        remappings=[("points", arguments["points_topic"])],
+        additional_env=environment(arguments),
+        output="screen",
+    )
+    again = OnProcessExit(target_action=node, on_exit=lambda event, context: restart(event, context, arguments))
+    return [node, RegisterEventHandler(again)]
+
+
+def restart(event: ProcessExited, context: LaunchContext, arguments: dict[str, str]) -> list[LaunchDescriptionEntity]:
+    """Start the node again if a signal ended it; an error it reported itself would only come again."""
+    if context.is_shutdown or event.returncode >= 0:
+        return []
+    log = LogInfo(msg=f"{event.process_name} ended by signal {-event.returncode}; starts again in {RESTART_DELAY_S} s")
+    return [log, TimerAction(period=RESTART_DELAY_S, actions=segmenter(arguments))]
+
+
+def overrides(arguments: dict[str, str]) -> dict[str, ParameterValue | bool]:
+    """Parameters that were given as launch arguments."""
+    texts = [name for name in ("model", "mode", "backend", "sensor") if arguments[name]]
+    parameters = {name: ParameterValue(arguments[name], value_type=str) for name in texts}
+    if arguments["autostart"]:
+        parameters["autostart"] = arguments["autostart"] == "true"
+    return {**parameters, "use_sim_time": sim_time(arguments)}
+
+
+def sim_time(arguments: dict[str, str]) -> bool:
+    """Whether time comes from /clock."""
+    return arguments["use_sim_time"] == "true" or (not arguments["use_sim_time"] and bool(arguments["bag"]))
+
+
+def environment(arguments: dict[str, str]) -> dict[str, str]:
+    """Variable that makes Fast DDS read the profile."""
+    profile = arguments["dds_profile"]
+    return {} if profile == "none" else {profile_variable(os.environ): profile}
+
+
+def rviz(arguments: dict[str, str]) -> Node:
+    """Build RViz with the shipped layout, its topics moved to where this launch puts them."""
+    topics = ("segmenter/colored", "segmenter/labels")
+    return Node(
+        package="rviz2",
+        executable="rviz2",
+        namespace=arguments["namespace"],
+        arguments=["-d", os.path.join(SHARE, "config", "segment.rviz")],
+        parameters=[{"use_sim_time": sim_time(arguments)}],
+        remappings=[*((f"/{topic}", topic) for topic in topics), ("/points", arguments["points_topic"])],
+        additional_env=environment(arguments),
+    )
+
+
+def player(arguments: dict[str, str]) -> ExecuteProcess:
+    """Build the package's own bag player, which needs no rosbag2; it starts when the node listens."""
+    points = arguments["points_topic"]
+    if not points.startswith("/"):
+        points = "/".join(["", *filter(None, [arguments["namespace"].strip("/")]), points])
+    program = [sys.executable, "-m", f"{PACKAGE}.node.player", arguments["bag"]]
+    return ExecuteProcess(
+        name="player",
+        cmd=[*program, "--clock", "--wait-for-subscribers", f"{points}:1"],
+        additional_env=environment(arguments),
+        output="screen",
+    )

@@ -1,0 +1,84 @@
+"""The package's metadata; tool settings stand in pyproject.toml."""
+
+from itertools import groupby
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NAME = "xmodelkd_ros"
+
+
+def share(*patterns):
+    """List the files that match, one by one (colcon takes no folders), under the share folder they go to."""
+    files = (path for pattern in patterns for path in Path().glob(pattern) if path.is_file())
+    by_folder = groupby(sorted(files, key=lambda path: (path.parent, path)), key=lambda path: path.parent)
+    return [(f"share/{NAME}/{folder.as_posix()}", [p.as_posix() for p in paths]) for folder, paths in by_folder]
+
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    description="Camera-taught, LiDAR-only semantic segmentation for ROS 2",
+    maintainer="xmodelkd_ros maintainers",
+    maintainer_email="maintainers@users.noreply.github.com",
+    license="Apache-2.0",
+    keywords=["ROS 2", "LiDAR", "semantic segmentation", "knowledge distillation"],
+    packages=find_packages(include=[NAME, f"{NAME}.*"]),
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+        *share("launch/*.launch.py", "config/**/*", "models/**/*"),
+    ],
+    zip_safe=False,
+    python_requires=">=3.10",
+    # Kept small: under colcon these come from apt (package.xml).
+    install_requires=["numpy>=1.21", "PyYAML>=5.3"],
+    extras_require={
+        # ROS 2 without a ROS installation: the real rclpy over the real Fast DDS.
+        "ros-pip": [
+            "ros-kilted-rclpy",
+            "ros-kilted-rmw-fastrtps-cpp",
+            "ros-kilted-diagnostic-msgs",
+            "ros-kilted-lifecycle-msgs",
+            "ros-kilted-rosgraph-msgs",
+            "ros-kilted-sensor-msgs",
+            "ros-kilted-std-msgs",
+        ],
+        "onnxruntime": ["onnxruntime>=1.16"],
+        # What the command xmodelkd needs beside a back end: bags, pictures, progress bars.
+        "tools": [
+            "rosbags>=0.11",
+            "apsw",
+            "rosbags-image>=0.10",
+            "opencv-python-headless>=4.7",
+            "matplotlib>=3.5",
+            "tqdm>=4.60",
+        ],
+        # The loaders in training.data and training.to_bag; no torch.
+        "datasets": ["pandas>=2.0"],
+        # Exactly this torch: other versions from the registry bring gigabytes of CUDA along.
+        "training": [
+            "torch==2.13.0",
+            "pytorch-lightning>=2.6,<2.7",
+            "tensorboard>=2.20",
+            "onnx>=1.18",
+            "onnxscript>=0.5",
+        ],
+        # onnx: the tests make small networks. setuptools and catkin-pkg: they install the package and read package.xml.
+        "test": [
+            "pytest>=8",
+            "hypothesis>=6.100",
+            "onnx>=1.16",
+            "setuptools>=70.1",
+            "catkin-pkg>=1.0",
+            "ruff==0.17.6",
+            "mypy==2.4.1",
+        ],
+    },
+    entry_points={
+        "console_scripts": [
+            f"segment_node = {NAME}.node.segment_node:main",
+            f"xmodelkd = {NAME}.tools.cli:main",
+        ],
+    },
+)

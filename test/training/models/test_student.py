@@ -1,0 +1,81 @@
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from training.models.student import STRIDE, WRAP, Student  # noqa: E402
+
+H, W, K, C = 16, 256, 3, 13
+
+
+@pytest.fixture(scope="module")
+def student():
+    torch.manual_seed(0)
+    model = Student(K, C, (8, 8, 16, 16, 16), (0, 1, 1, 1), 8)
+    for module in model.modules():  # statistics that make batch normalisation do something
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.2, 0.2)
+            module.running_var.uniform_(0.5, 1.5)
+    return model.eval()
+
+
+@pytest.fixture
+def sweep():
+    generator = torch.Generator().manual_seed(1)
+    image = torch.randn(1, K + 1, H, W, generator=generator)
+    pixel = torch.randint(0, H * W, (1, 500), generator=generator, dtype=torch.int32)
+    points = torch.randn(1, 500, K, generator=generator)
+    return image, points, pixel
+
+
+def test_shapes(student, sweep):
+    assert student(*sweep).shape == (1, C, 500)
+    assert (W + 2 * WRAP) % STRIDE == 0
+
+
+def test_a_nearest_point_gets_what_its_pixel_says(student, sweep):
+    """Its difference is zero, so the logits are the head's without the difference."""
+    image, _, pixel = sweep
+    nearest = image[:, :K].flatten(2)[..., pixel[0].long()].transpose(1, 2)
+    with torch.no_grad():
+        found = student(image, nearest, pixel)
+        features = student.dense(torch.cat([image[..., -WRAP:], image, image[..., :WRAP]], -1))[..., WRAP:-WRAP]
+        table = student.table(features.flatten(2).transpose(1, 2))[0, pixel[0].long()]
+        expected = student.classify(torch.relu(table)).T
+    torch.testing.assert_close(found[0], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_points_of_one_pixel_may_differ(student, sweep):
+    image, points, pixel = sweep
+    logits = student(image, points, torch.zeros_like(pixel))
+    assert logits.std(dim=2).min() > 0
+
+
+def test_azimuth_has_no_seam(student, sweep):
+    """A turned sweep gets the same logits, up to what the margins' outer ends let in."""
+    image, points, pixel = sweep
+    shift = 64
+    column = (pixel % W + shift) % W
+    turned = pixel // W * W + column
+    with torch.no_grad():
+        found = student(image.roll(shift, dims=-1), points, turned.int())
+        expected = student(image, points, pixel)
+    assert (found - expected).abs().max() < 0.05 * expected.std()
+    assert (found.argmax(1) == expected.argmax(1)).float().mean() > 0.99
+
+
+def test_a_crop_with_margins_gets_the_logits_of_the_sweep(student, sweep):
+    image, points, pixel = sweep
+    columns, start = 128, 64
+    inside = (pixel[0] % W >= start) & (pixel[0] % W < start + columns)
+    cropped = (pixel[0, inside] // W * columns + pixel[0, inside] % W - start).int()
+    with torch.no_grad():
+        margins = image[..., start - WRAP : start + columns + WRAP]
+        found = student.forward_with_margins(margins, points[:, inside], cropped[None])
+        expected = student(image, points, pixel)[..., inside]
+    assert (found.argmax(1) == expected.argmax(1)).float().mean() > 0.97
+
+
+def test_gradients_reach_every_parameter(student, sweep):
+    student.zero_grad()
+    student(*sweep).square().mean().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in student.parameters())

@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from training.config import TrainingConfig, frame_range
+from xmodelkd_ros.core.errors import ConfigError
+
+SHIPPED = sorted((Path(__file__).parents[2] / "config" / "training").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.name)
+def test_shipped_configs_load_and_survive_a_round_trip(path, tmp_path):
+    config = TrainingConfig.read(path)
+    (tmp_path / "copy.yaml").write_text(yaml.safe_dump(config.to_dict()))
+    assert TrainingConfig.read(tmp_path / "copy.yaml") == config
+    assert SHIPPED
+
+
+def test_overrides_reach_into_sections():
+    config = TrainingConfig.read(
+        SHIPPED[0], ["seed=7", "optimizer.learning_rate=1e-3", "data.held_out_sectors=[0, 5]", "augment.scale=0"]
+    )
+    assert (config.seed, config.optimizer.learning_rate, config.augment.scale) == (7, 1e-3, 0.0)
+    assert config.data.held_out_sectors == (0, 5)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("augment.sclae=0.1", "augment.sclae is not a setting; known are .*scale"),
+        ("sped=1", "sped is not a setting"),
+        ("seed=one", "seed is 'one', but must be of type int"),
+        ("seed=true", "seed is True, but must be of type int"),
+        ("augment=3", "augment is 3, but must be a table"),
+        ("model.channels=z", "model.channels is 'z', but must be a list"),
+        ("model.widths=[16, 32]", "model.widths is .* five positive numbers"),
+        ("model.width=1000", "model.width is 1000, but must be a positive multiple of 64"),
+        ("optimizer.crop_columns=2048", "optimizer.crop_columns is 2048, but must be a divisor of model.width"),
+        ("optimizer.ema_decay=1.5", "optimizer.ema_decay is 1.5, but must be in 0..1"),
+        ("augment.mix=2", "augment.mix is 2.0, but must be a probability"),
+        ("augment.drop_rows=1.0", "augment.drop_rows is 1.0, but must be below 1"),
+        ("data.train_frames=[40, 0]", r"data.train_frames is \(40, 0\), but must be two rising numbers"),
+        ("optimizer.learning_rate=fast", "optimizer.learning_rate is 'fast', but must be a number"),
+        ("data.held_out_sectors=[6]", "data.held_out_sectors is"),
+        ("devices=-1", "devices is -1, but must be >= 0"),
+        ("precision=fp8", "precision is 'fp8'"),
+        ("seed", "'seed' is not an override; write section.key=value"),
+    ],
+)
+def test_errors_name_the_setting_and_what_it_must_be(override, message):
+    with pytest.raises(ConfigError, match=message):
+        TrainingConfig.read(SHIPPED[0], [override])
+
+
+def test_missing_settings_and_files(tmp_path):
+    data = TrainingConfig.read(SHIPPED[0]).to_dict()
+    del data["optimizer"]["steps"]
+    (tmp_path / "short.yaml").write_text(yaml.safe_dump(data))
+    with pytest.raises(ConfigError, match=r"optimizer\.steps is missing"):
+        TrainingConfig.read(tmp_path / "short.yaml")
+    with pytest.raises(ConfigError, match=r"cannot read .*nothing\.yaml"):
+        TrainingConfig.read(tmp_path / "nothing.yaml")
+
+
+def test_frames_are_a_half_open_range():
+    assert list(frame_range("2:5")) == [2, 3, 4]
+    for text in ("5", "5:5", "a:b", "-1:3", ""):
+        with pytest.raises(ConfigError, match="must be A:B"):
+            frame_range(text)

@@ -1,0 +1,82 @@
+import itertools
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from training.losses import class_weights, lovasz_softmax, segmentation_loss  # noqa: E402
+
+
+def jaccard_loss(target, predicted, c):
+    """1 - IoU of a class, from its definition."""
+    union = ((target == c) | (predicted == c)).sum()
+    return 1 - ((target == c) & (predicted == c)).sum() / union if union else 0.0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_lovasz_of_certain_predictions_is_the_jaccard_loss(seed):
+    """The extension equals the set function on the corners of the cube (Berman et al. 2018, prop. 1)."""
+    rng = np.random.default_rng(seed)
+    target, predicted = rng.integers(0, 4, 40), rng.integers(0, 4, 40)
+    loss = lovasz_softmax(torch.eye(4)[predicted], torch.from_numpy(target))
+    expected = np.mean([jaccard_loss(target, predicted, c) for c in np.unique(target)])
+    assert loss.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_lovasz_between_the_corners_is_the_definition():
+    """Sum over sorted errors of error times the step of the set function, for one class of two."""
+    target = torch.tensor([0, 1, 0, 1, 1])
+    probability = torch.tensor([0.9, 0.3, 0.4, 0.8, 0.1])  # of class 0
+    losses = []
+    for c, p in ((0, probability), (1, 1 - probability)):
+        truth = (target == c).numpy()
+        errors = np.where(truth, 1 - p.numpy(), p.numpy())
+        order = np.argsort(-errors)
+        steps, wrong, before = [], np.zeros(5, bool), 0.0
+        for i in order:
+            wrong[i] = True
+            delta = wrong.sum() / (truth | wrong).sum()
+            steps.append(delta - before)
+            before = delta
+        losses.append((errors[order] * steps).sum())
+    found = lovasz_softmax(torch.stack([probability, 1 - probability], dim=1), target)
+    assert found.item() == pytest.approx(np.mean(losses), abs=1e-6)
+
+
+def test_lovasz_falls_as_predictions_improve():
+    target = torch.tensor([0, 1, 2, 1])
+    sure = torch.eye(3)[target]
+    values = [lovasz_softmax(a * sure + (1 - a) / 3, target).item() for a in (0.0, 0.5, 1.0)]
+    assert values[0] > values[1] > values[2] == pytest.approx(0, abs=1e-6)
+
+
+def test_class_weights_rise_with_rarity_up_to_eight():
+    weights = class_weights(torch.tensor([400.0, 100.0, 1.0, 0.0]))
+    assert weights.tolist() == [1.0, 2.0, 8.0, 0.0]
+
+
+def test_points_without_a_label_do_not_count():
+    logits, labels = torch.randn(2, 3, 8), torch.randint(0, 3, (2, 8), dtype=torch.uint8)
+    expected = segmentation_loss(logits, labels, torch.ones(3))
+    hidden = torch.cat([labels, torch.full((2, 4), 255, dtype=torch.uint8)], dim=1)
+    found = segmentation_loss(torch.cat([logits, torch.randn(2, 3, 4)], dim=2), hidden, torch.ones(3))
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_crop_without_any_label_gives_no_gradient():
+    logits = torch.randn(1, 3, 8, requires_grad=True)
+    loss = segmentation_loss(logits, torch.full((1, 8), 255, dtype=torch.uint8), torch.ones(3))
+    loss.backward()
+    assert loss.item() == 0
+    assert not logits.grad.any()
+
+
+def test_cross_entropy_weighs_classes_and_does_not_depend_on_the_order_of_points():
+    logits, labels = torch.randn(1, 3, 30), torch.randint(0, 3, (1, 30), dtype=torch.uint8)
+    losses = set()
+    for order in itertools.islice(itertools.permutations(range(30)), 3):
+        losses.add(round(segmentation_loss(logits[..., order], labels[:, order], torch.ones(3)).item(), 4))
+    assert len(losses) == 1
+    heavy = segmentation_loss(logits, labels, torch.tensor([8.0, 1.0, 1.0]))
+    assert heavy.item() != pytest.approx(losses.pop(), abs=1e-3)

@@ -1,0 +1,231 @@
+"""A run of two short epochs on real sweeps, interrupted and resumed, exported and evaluated."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+
+from training import evaluate, export, train  # noqa: E402
+from training.config import TrainingConfig  # noqa: E402
+from training.data.pandaset import PandaSetSequence  # noqa: E402
+from training.data.sweeps import WholeSweeps, load_sweeps  # noqa: E402
+from xmodelkd_ros.core.errors import ConfigError, ModelError  # noqa: E402
+from xmodelkd_ros.core.metrics import ConfusionMatrix  # noqa: E402
+from xmodelkd_ros.core.model_spec import ModelSpec, sha256  # noqa: E402
+from xmodelkd_ros.core.projection import RangeProjector  # noqa: E402
+from xmodelkd_ros.inference.backend import load_backend  # noqa: E402
+from xmodelkd_ros.pipeline import SegmentationPipeline  # noqa: E402
+from xmodelkd_ros.resources import label_map, translation  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "config" / "training" / "pandaset_student.yaml"
+TINY = [
+    "data.train_frames=[0, 2]",
+    "data.choose_frames=[58, 59]",
+    "model.widths=[8, 8, 16, 16, 16]",
+    "model.blocks=[0, 0, 0, 0]",
+    "model.table=8",
+    "model.width=512",
+    "optimizer.crop_columns=256",
+    "optimizer.points=2000",
+    "optimizer.steps=2",
+    "optimizer.epochs=2",
+]
+
+
+def tiny_config(pandaset, run, *overrides):
+    return TrainingConfig.read(SHIPPED, [*TINY, f"data.sequence={pandaset}", f"run={run}", *overrides])
+
+
+def checkpoint(run):
+    return torch.load(run / train.CHECKPOINT, weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def run(pandaset, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return train.train(tiny_config(pandaset, folder))
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    export.export(run, run.parent / "model")
+    return run.parent / "model"
+
+
+def test_training_leaves_a_checkpoint_its_config_and_tensorboard_logs(run, pandaset):
+    saved = checkpoint(run)
+    assert saved["global_step"] == 4
+    assert TrainingConfig.read(run / "config.yaml") == tiny_config(pandaset, run)
+    assert list((run / "tensorboard").glob("events.out.tfevents.*"))
+    assert all(torch.isfinite(v).all() for v in saved["state_dict"].values())
+
+
+class InterruptionError(Exception):
+    pass
+
+
+def test_an_interrupted_run_resumes_to_the_same_weights(run, pandaset, tmp_path, monkeypatch):
+    config = tiny_config(pandaset, tmp_path / "resumed")
+    step = train.StudentTraining.training_step
+
+    def interrupt(self, batch, batch_index):
+        if self.trainer.global_step == 3:
+            raise InterruptionError
+        return step(self, batch, batch_index)
+
+    monkeypatch.setattr(train.StudentTraining, "training_step", interrupt)
+    with pytest.raises(InterruptionError):
+        train.train(config)
+    monkeypatch.setattr(train.StudentTraining, "training_step", step)
+    assert checkpoint(tmp_path / "resumed")["global_step"] == 2
+    resumed = checkpoint(train.train(config))
+    whole = checkpoint(run)
+    assert resumed["global_step"] == 4
+    for name, value in whole["state_dict"].items():
+        torch.testing.assert_close(resumed["state_dict"][name], value, atol=1e-5, rtol=1e-3, msg=name)
+
+
+def test_a_run_folder_is_not_shared_by_two_runs(run, pandaset, capsys):
+    with pytest.raises(ConfigError, match="holds a run with other settings; choose another folder with run="):
+        train.train(tiny_config(pandaset, run, "seed=1"))
+    assert train.main([str(SHIPPED), "seed=x"]) == 1
+    assert capsys.readouterr().err == "error: seed is 'x', but must be of type int\n"
+
+
+def test_exported_labels_are_those_of_training(model, pandaset):
+    spec = ModelSpec.read(model)
+    check = spec.metrics["parity"]
+    assert check["equal_labels"] >= 0.999
+    assert check["largest_logit_difference"] < 1e-3
+    assert spec.labels == label_map("drive13")
+    assert spec.training_data[0].license == "CC BY 4.0" and "Hesai" in spec.training_data[0].attribution
+    assert spec.temperature > 0
+    assert spec.metrics["choose"]["miou"] is not None
+
+
+def test_the_network_holds_only_what_every_back_end_takes(model):
+    network = onnx.load(model / "model.onnx")
+    check_network(network)
+    assert not any(p.key for node in network.graph.node for p in node.metadata_props)
+    assert str(ROOT).encode() not in (model / "model.onnx").read_bytes()
+
+
+def check_network(network):
+    operators = {node.op_type for node in network.graph.node}
+    assert not operators & {"NonZero", "ScatterND", "ScatterElements", "GatherND", "Unique", "Loop", "If"}
+    gathers = [node for node in network.graph.node if node.op_type == "Gather"]
+    types = {v.name: v.type.tensor_type.elem_type for v in onnx.shape_inference.infer_shapes(network).graph.value_info}
+    types |= {v.name: v.type.tensor_type.elem_type for v in network.graph.input}
+    assert len(gathers) == 1
+    assert all(types[node.input[1]] == onnx.TensorProto.INT32 for node in gathers)
+    assert all(d.dim_value > 0 for v in network.graph.input for d in v.type.tensor_type.shape.dim)
+    assert max(o.version for o in network.opset_import if not o.domain) >= 17
+
+
+def test_an_export_that_differs_from_training_is_refused(run, pandaset):
+    config, inputs, student = export.load_run(run)
+    sweeps = WholeSweeps(load_sweeps(PandaSetSequence(pandaset), [58]), inputs)
+    logits = export.torch_logits(student, sweeps)
+
+    class Wrong:
+        def infer(self, feeds):
+            return {"logits": -np.pad(logits[0], ((0, 0), (0, len(feeds["pixel"]) - logits[0].shape[1])))}
+
+    with pytest.raises(ModelError, match="labels only"):
+        export.parity(Wrong(), config.model.max_points, sweeps, logits)
+
+
+def test_a_failed_export_leaves_the_old_model_alone(run, model, monkeypatch):
+    before = sha256(model / "model.json")
+
+    def fail(*_):
+        raise ModelError("no")
+
+    monkeypatch.setattr(export, "parity", fail)
+    with pytest.raises(ModelError):
+        export.export(run, model)
+    assert sha256(model / "model.json") == before
+    assert sorted(p.name for p in model.parent.iterdir()) == ["model", "whole"]
+
+
+def test_export_of_nothing_says_what_to_do(tmp_path, capsys):
+    assert export.main([str(tmp_path), str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "train with" in error and error.count("\n") == 1
+
+
+def test_temperature_brings_probabilities_to_the_frequency_of_hits():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(4, 20000)).astype(np.float32)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=0)
+    labels = np.array([rng.choice(4, p=p / p.sum()) for p in probabilities.T.astype(np.float64)], np.uint8)
+    assert export.fit_temperature([logits * 3], [labels]) == pytest.approx(3, rel=0.05)
+    labels[:100] = 255
+    assert export.fit_temperature([logits * 3], [labels]) == pytest.approx(3, rel=0.05)
+
+
+def test_evaluation_writes_metrics_and_report(model, pandaset, tmp_path, capsys):
+    words = ["pandaset", str(pandaset), "--frames", "58:59", "--model", str(model), "--label-set", "pandaset9"]
+    assert evaluate.main([*words, "--out", str(tmp_path)]) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["miou"] == pytest.approx(ModelSpec.read(model).metrics["choose"]["miou"], abs=1e-9)
+    assert metrics["sweeps"] == {"input": 1, "output": 1}
+    assert metrics["model"]["sha256"] == sha256(model / "model.onnx")
+    eight = [v for name, v in metrics["iou"].items() if v is not None and name != "vegetation"]
+    assert metrics["miou_without_vegetation"] == pytest.approx(np.mean(eight))
+    assert (tmp_path / "report.html").is_file()
+    assert "mIoU" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"--frames": "58"}, "--frames is '58', but must be A:B"),
+        ({"--frames": "66:68"}, "no frame 67; it has 0 to 66"),
+        ({"--model": "nowhere"}, "no model 'nowhere'"),
+        ({"--label-set": "unknown"}, "no label set 'unknown'"),
+    ],
+)
+def test_evaluation_errors_are_one_line(model, pandaset, tmp_path, capsys, changes, message):
+    options = {"--frames": "58:59", "--model": str(model), "--out": str(tmp_path), **changes}
+    assert evaluate.main(["pandaset", str(pandaset), *(w for pair in options.items() for w in pair)]) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.startswith("error: ") and error.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    folder = ROOT / "models" / "student"
+    if not (folder / "model.json").is_file():
+        pytest.skip(f"no model in {folder}")
+    return folder
+
+
+def test_the_shipped_network_holds_only_what_every_back_end_takes(shipped):
+    check_network(onnx.load(shipped / "model.onnx"))
+    assert (shipped / "model.onnx").stat().st_size < 5_000_000
+    spec = ModelSpec.read(shipped)
+    load_backend(spec, shipped)
+    assert spec.metrics["parity"]["equal_labels"] >= 0.999
+
+
+def test_the_point_head_beats_copying_the_label_of_the_pixel(shipped, pandaset):
+    """mIoU over the points that share a pixel with a nearer one, on near frames."""
+    pipeline, sequence = SegmentationPipeline.load(shipped), PandaSetSequence(pandaset)
+    projector = RangeProjector(pipeline.spec.projection)
+    to_nine = translation(pipeline.labels, label_map("pandaset9"))
+    head, copy = ConfusionMatrix(to_nine.target), ConfusionMatrix(to_nine.target)
+    for frame in (41, 44, 47):
+        cloud = sequence.cloud(frame)
+        truth, label = to_nine.apply(sequence.labels(frame)), pipeline.segment(cloud).segmentation.label
+        projection = projector.project(cloud)
+        nearest = projection.point[projection.pixel]
+        hidden = nearest != np.arange(len(cloud))
+        head.update(truth[hidden], to_nine.apply(label[hidden]))
+        copy.update(truth[hidden], to_nine.apply(label[nearest[hidden]]))
+    assert head.miou() > copy.miou() + 0.003
