@@ -153,10 +153,14 @@ def test_a_failed_export_leaves_the_old_model_alone(run, model, monkeypatch):
     assert sorted(p.name for p in model.parent.iterdir()) == ["model", "whole"]
 
 
-def test_export_of_nothing_says_what_to_do(tmp_path, capsys):
+def test_export_of_nothing_and_of_a_damaged_run_says_what_to_do(tmp_path, capsys):
     assert export.main([str(tmp_path), str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and "train with" in error and error.count("\n") == 1
+    (tmp_path / train.CHECKPOINT).write_bytes(b"PK\x03\x04 torn off")
+    assert export.main([str(tmp_path), str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: cannot read checkpoint") and error.count("\n") == 1
 
 
 def test_temperature_brings_probabilities_to_the_frequency_of_hits():

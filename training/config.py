@@ -1,0 +1,265 @@
+"""What a training run is made of: frozen, checked when it is built, read from YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+import yaml
+
+from xmodelkd_ros.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which sweeps serve for what.
+
+    Attributes:
+        sequence: folder of the PandaSet sequence, relative to where training is started.
+        train_frames: A, B: the frames A to B - 1 have labels to train on.
+        choose_frames: A, B: the frames A to B - 1 serve for validation and for the calibration temperature.
+        held_out_sectors: world-frame azimuth sectors (0 to 5, 60 degrees each) whose labels are kept from
+            training, for cross-validation.
+    """
+
+    sequence: str
+    train_frames: tuple[int, ...]
+    choose_frames: tuple[int, ...]
+    held_out_sectors: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("train_frames", "choose_frames"):
+            value = getattr(self, name)
+            _require(f"data.{name}", value, len(value) == 2 and 0 <= value[0] < value[1], "two rising numbers")
+        _require("data.held_out_sectors", self.held_out_sectors, set(self.held_out_sectors) <= set(range(6)), "in 0..5")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The student's inputs and size (see :class:`training.models.student.Student`).
+
+    Attributes:
+        channels: what describes a point; names known to ``core/normalization.py``.
+        width: columns of the range image.
+        max_points: P, points the exported network takes at once.
+        widths: channels of the five levels.
+        blocks: residual blocks of the levels 1 to 4.
+        table: features per pixel that the point head gathers.
+    """
+
+    channels: tuple[str, ...]
+    width: int
+    max_points: int
+    widths: tuple[int, ...]
+    blocks: tuple[int, ...]
+    table: int
+
+    def __post_init__(self) -> None:
+        _require("model.channels", self.channels, bool(self.channels), "at least one channel")
+        _require("model.width", self.width, self.width > 0 and self.width % 64 == 0, "a positive multiple of 64")
+        _require("model.max_points", self.max_points, self.max_points > 0, "positive")
+        _require("model.widths", self.widths, len(self.widths) == 5 and min(self.widths) > 0, "five positive numbers")
+        _require("model.blocks", self.blocks, len(self.blocks) == 4 and min(self.blocks) >= 0, "four numbers >= 0")
+        _require("model.table", self.table, self.table > 0, "positive")
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How strongly sweeps are changed (see ``training/augment.py``); 0 switches a change off.
+
+    Attributes:
+        scale: the world is scaled by 1 ± this.
+        translate_m: standard deviation of the sensor's displacement along the ground.
+        height_m: standard deviation of the sensor's displacement in height.
+        tilt_deg: standard deviation of roll and pitch.
+        jitter_m: standard deviation of noise along the ray.
+        intensity_gain: standard deviation of the natural logarithm of a gain per sweep.
+        intensity_gamma: standard deviation of the natural logarithm of an exponent per sweep.
+        drop_points: largest share of points dropped.
+        drop_rows: largest share of beams dropped.
+        mix: probability that sectors of another sweep replace those of this one (PolarMix).
+        paste: probability that objects of rare classes of another sweep are set into this one.
+    """
+
+    scale: float = 0.0
+    translate_m: float = 0.0
+    height_m: float = 0.0
+    tilt_deg: float = 0.0
+    jitter_m: float = 0.0
+    intensity_gain: float = 0.0
+    intensity_gamma: float = 0.0
+    drop_points: float = 0.0
+    drop_rows: float = 0.0
+    mix: float = 0.0
+    paste: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            _require(f"augment.{name}", value, value >= 0, ">= 0")
+        for name in ("scale", "drop_points", "drop_rows"):
+            _require(f"augment.{name}", getattr(self, name), getattr(self, name) < 1, "below 1")
+        for name in ("mix", "paste"):
+            _require(f"augment.{name}", getattr(self, name), getattr(self, name) <= 1, "a probability")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The length of training and its steps.
+
+    Attributes:
+        epochs: how many times ``steps`` steps are taken; validation and a checkpoint follow each.
+        steps: optimizer steps per epoch.
+        batch: sweeps per step.
+        crop_columns: sweeps are cut into crops of this width.
+        points: points per crop that the loss sees.
+        learning_rate: the peak of the one-cycle schedule.
+        weight_decay: of AdamW.
+        ema_decay: of the moving average of the weights, which is what is validated and exported.
+        workers: processes that prepare crops; 0 prepares them between steps.
+    """
+
+    epochs: int
+    steps: int
+    batch: int
+    crop_columns: int
+    points: int
+    learning_rate: float
+    weight_decay: float
+    ema_decay: float
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "steps", "batch", "points", "learning_rate"):
+            _require(f"optimizer.{name}", getattr(self, name), getattr(self, name) > 0, "positive")
+        good_crop = self.crop_columns > 0 and self.crop_columns % 64 == 0
+        _require("optimizer.crop_columns", self.crop_columns, good_crop, "a positive multiple of 64")
+        _require("optimizer.ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "in 0..1")
+        _require("optimizer.workers", self.workers, self.workers >= 0, ">= 0")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A training run.
+
+    Attributes:
+        name: of the model.
+        run: folder of checkpoints and logs; a run that was interrupted resumes there.
+        seed: of weights, crops and augmentation.
+        precision: of PyTorch Lightning's trainer.
+        devices: GPUs, or processes where there is no GPU; 0 takes all GPUs, or one process.
+        data: which sweeps.
+        model: the network.
+        augment: how strongly sweeps are changed.
+        optimizer: length and steps.
+    """
+
+    name: str
+    run: str
+    seed: int
+    data: DataConfig
+    model: ModelConfig
+    augment: AugmentConfig
+    optimizer: OptimizerConfig
+    precision: str = "bf16-mixed"
+    devices: int = 0
+
+    def __post_init__(self) -> None:
+        _require("precision", self.precision, self.precision in ("32-true", "bf16-mixed"), "32-true or bf16-mixed")
+        _require("devices", self.devices, self.devices >= 0, ">= 0")
+        fits = self.model.width % self.optimizer.crop_columns == 0
+        _require("optimizer.crop_columns", self.optimizer.crop_columns, fits, "a divisor of model.width")
+
+    @classmethod
+    def read(cls, path: Path, overrides: Sequence[str] = ()) -> TrainingConfig:
+        """Read a YAML file and apply ``section.key=value`` overrides.
+
+        Raises:
+            ConfigError: the file cannot be read, or names the key that is unknown, missing or wrong.
+        """
+        try:
+            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError(f"cannot read {path}: {error}") from error
+        if not isinstance(data, dict):
+            raise ConfigError(f"{path} is not a table of settings")
+        for override in overrides:
+            _override(data, override)
+        return from_dict(data)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in YAML and in checkpoints."""
+        return asdict(self)
+
+
+def from_dict(data: Mapping[str, Any]) -> TrainingConfig:
+    """Inverse of :meth:`TrainingConfig.to_dict`; errors as in :meth:`TrainingConfig.read`."""
+    config = _build(TrainingConfig, data, "")
+    assert isinstance(config, TrainingConfig)
+    return config
+
+
+def frame_range(text: str, name: str = "frames") -> range:
+    """``A:B`` as the frames A to B - 1.
+
+    Raises:
+        ConfigError: it is something else, or empty.
+    """
+    first, _, end = text.partition(":")
+    if not (first.isdigit() and end.isdigit() and int(first) < int(end)):
+        raise ConfigError(f"{name} is '{text}', but must be A:B, frames A to B - 1")
+    return range(int(first), int(end))
+
+
+def _build(kind: type, data: Any, prefix: str) -> Any:
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{prefix.rstrip('.')} is {data!r}, but must be a table of settings")
+    hints = get_type_hints(kind)
+    unknown = set(data) - set(hints)
+    if unknown:
+        raise ConfigError(f"{prefix}{sorted(unknown)[0]} is not a setting; known are {', '.join(sorted(hints))}")
+    required = {f.name for f in fields(kind) if f.default is f.default_factory}  # both MISSING
+    absent = required - set(data)
+    if absent:
+        raise ConfigError(f"{prefix}{sorted(absent)[0]} is missing")
+    return kind(**{name: _value(hints[name], value, prefix + name) for name, value in data.items()})
+
+
+def _value(kind: Any, value: Any, name: str) -> Any:
+    if is_dataclass(kind):
+        assert isinstance(kind, type)
+        return _build(kind, value, f"{name}.")
+    if get_origin(kind) is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{name} is {value!r}, but must be a list")
+        return tuple(_value(get_args(kind)[0], v, name) for v in value)
+    if kind is float and not isinstance(value, bool):
+        return _number(value, name)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ConfigError(f"{name} is {value!r}, but must be of type {kind.__name__}")
+    return value
+
+
+def _number(value: Any, name: str) -> float:
+    try:
+        return float(value)  # YAML 1.1 takes 1e-3 for a text
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name} is {value!r}, but must be a number") from None
+
+
+def _override(data: dict[str, Any], text: str) -> None:
+    path, separator, value = text.partition("=")
+    if not separator:
+        raise ConfigError(f"'{text}' is not an override; write section.key=value")
+    *sections, key = path.split(".")
+    for section in sections:
+        data = data.setdefault(section, {})
+        if not isinstance(data, dict):
+            raise ConfigError(f"'{text}': {section} is not a table of settings")
+    data[key] = yaml.safe_load(value)
+
+
+def _require(name: str, value: object, holds: bool, wanted: str) -> None:
+    if not holds:
+        raise ConfigError(f"{name} is {value!r}, but must be {wanted}")

@@ -1,0 +1,99 @@
+"""The crops of augmented range images that training takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.augment import augment
+from training.config import AugmentConfig
+from training.data.sweeps import InputSpec, Sweep
+from xmodelkd_ros.core.labels import IGNORE
+from xmodelkd_ros.core.normalization import Normalizer
+from xmodelkd_ros.core.projection import NO_PIXEL, NO_POINT, RangeProjector
+
+
+class CropDataset:
+    """Augmented sweeps, cut into crops side by side: sample i is the same for the same seed, whoever asks for it.
+
+    Crops keep the network from knowing a place by what is all around it.
+
+    Args:
+        sweeps: the training sweeps.
+        spec: the network's inputs.
+        augmentation: how strongly sweeps are changed.
+        columns: width of a crop.
+        margin: columns beside the crop, left and right, that the network sees without loss.
+        points: points per crop that the loss sees.
+        length: number of samples, each a sweep.
+        seed: of everything random.
+    """
+
+    def __init__(
+        self,
+        sweeps: Sequence[Sweep],
+        spec: InputSpec,
+        augmentation: AugmentConfig,
+        *,
+        columns: int,
+        margin: int,
+        points: int,
+        length: int,
+        seed: int,
+    ) -> None:
+        self._sweeps, self._augmentation, self._seed = sweeps, augmentation, seed
+        self._columns, self._margin, self._points, self._length = columns, margin, points, length
+        self._projector = RangeProjector(spec.projection)
+        self._normalizer = Normalizer(spec.channels, spec.intensity_range)
+        self._size = (spec.projection.height, spec.projection.width)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> dict[str, NDArray[Any]]:
+        """The n crops of an augmented sweep.
+
+        Returns:
+            ``image`` (n, K + 1, H, columns + 2 margin), ``points`` (n, P, K), ``pixel`` (n, P) int32 and ``labels``
+            (n, P) uint8, 255 where a crop has fewer labelled points than P.
+        """
+        rng = np.random.default_rng((self._seed, index))
+        first, second = rng.integers(len(self._sweeps), size=2)
+        sweep = augment(self._sweeps[first], self._sweeps[second], self._projector, self._augmentation, rng)
+        projection = self._projector.project(sweep.cloud)
+        features = self._normalizer.points(sweep.cloud, projection.range)
+        image = self._normalizer.image(features, projection, *self._size)
+        start = int(rng.integers(self._size[1]))
+        kept, pixel = self._sample(projection.pixel, sweep.labels, start, rng)
+        return {
+            "image": self._windows(image, start),
+            "points": features[kept],
+            "pixel": pixel,
+            "labels": np.where(kept == NO_POINT, IGNORE, sweep.labels[kept]).astype(np.uint8),
+        }
+
+    def _windows(self, image: NDArray[np.float32], start: int) -> NDArray[np.float32]:
+        """(n, K + 1, H, columns + 2 margin) windows of a (K + 1, H, W) image, the first one begins at ``start``."""
+        width = self._size[1]
+        firsts = start + np.arange(width // self._columns) * self._columns
+        columns = firsts[:, None] + np.arange(-self._margin, self._columns + self._margin)
+        return np.ascontiguousarray(np.moveaxis(image[:, :, columns % width], 2, 0))
+
+    def _sample(
+        self, pixel: NDArray[np.int32], labels: NDArray[np.uint8], start: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """(n, P) indices of the points that the loss sees (-1 for none), and their pixels in their crops."""
+        count = self._size[1] // self._columns
+        candidates = rng.permutation(np.flatnonzero((pixel != NO_PIXEL) & (labels != IGNORE)))
+        row, column = np.divmod(pixel[candidates], self._size[1])
+        crop, column = np.divmod((column - start) % self._size[1], self._columns)
+        kept = np.full((count, self._points), NO_POINT, np.int64)
+        cropped = np.zeros((count, self._points), np.int32)
+        for k in range(count):
+            members = np.flatnonzero(crop == k)[: self._points]
+            kept[k, : len(members)] = candidates[members]
+            cropped[k, : len(members)] = row[members] * self._columns + column[members]
+        return kept, cropped

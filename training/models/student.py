@@ -1,0 +1,151 @@
+"""The student: a dense range-view U-Net, and a head that labels every point from its pixel.
+
+The head only gathers: a point takes the features of its pixel and the difference between its own
+channels and those of the pixel's nearest point. The first layer is linear in that difference,
+
+    h = relu(table[pixel] + W (point - nearest)) = relu((table - W nearest)[pixel] + W point),
+
+so the nearest point's part is folded into the dense table, and one gather of a few contiguous
+numbers per point is left. A point that is itself the nearest has no difference and gets what the
+pixel says.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+WRAP = 32
+"""Columns taken over from the other end of the sweep on each side, so that azimuth has no seam.
+
+They are added once, before the first convolution, and not before each, which would cost more
+copying than computing. 32 columns are 11 degrees at W = 1024; what reaches farther fades out in
+the zero padding."""
+
+STRIDE = 16
+"""Width of the image, with its margins, must be a multiple of this."""
+
+
+class Student(nn.Module):
+    """Range image and points in, logits of every point out.
+
+    Args:
+        channels: K, the channels of a point; the image has a mask after them.
+        classes: C.
+        widths: channels of the five levels, from full resolution down.
+        blocks: residual blocks of the levels 1 to 4.
+        table: F, features per pixel that the head gathers.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        widths: tuple[int, ...] = (24, 32, 64, 96, 112),
+        blocks: tuple[int, ...] = (1, 2, 2, 1),
+        table: int = 24,
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        self.stem = _convolution(channels + 1, widths[0])
+        # Rows are few and beams coarse: the first level halves azimuth only.
+        strides = ((1, 2), (2, 2), (2, 2), (2, 2))
+        self.encoder = nn.ModuleList(
+            nn.Sequential(_convolution(a, b, stride), *(_Residual(b) for _ in range(count)))
+            for a, b, stride, count in zip(widths[:-1], widths[1:], strides, blocks, strict=True)
+        )
+        self.decoder = nn.ModuleList(
+            # At full resolution another convolution costs a millisecond and brought nothing.
+            _Up(widths[level + 1], widths[level], strides[level], mix=level > 0)
+            for level in (3, 2, 1, 0)
+        )
+        self.table = nn.Linear(widths[0], table)
+        self.difference = nn.Linear(channels, table, bias=False)
+        self.classify = nn.Linear(table, classes)
+
+    def forward(self, image: Tensor, points: Tensor, pixel: Tensor) -> Tensor:
+        """Logits of every point of whole sweeps.
+
+        Args:
+            image: (B, K + 1, H, W) range images.
+            points: (B, P, K) channels of the points.
+            pixel: (B, P) int32, row * W + column.
+
+        Returns:
+            (B, C, P)
+        """
+        return self.forward_with_margins(wrap(image), points, pixel)
+
+    def forward_with_margins(self, image: Tensor, points: Tensor, pixel: Tensor) -> Tensor:
+        """Like :meth:`forward`, for images (B, K + 1, H, W + 2 WRAP) that bring their margins along.
+
+        Training on crops takes it: the margins of a crop are what lies beside it.
+        """
+        tables = self.tables(image)
+        return torch.stack([self.label(*sweep) for sweep in zip(tables, points, pixel, strict=True)])
+
+    def tables(self, image: Tensor) -> Tensor:
+        """(B, H * W, F) what the head gathers, from images (B, K + 1, H, W + 2 WRAP) with margins."""
+        inner = slice(WRAP, -WRAP)
+        features = self.dense(image)[..., inner]
+        nearest = image[:, : self.channels, :, inner]
+        return self.table(_rows(features)) - self.difference(_rows(nearest))
+
+    def dense(self, image: Tensor) -> Tensor:
+        """(B, widths[0], H, V) features of images (B, K + 1, H, V)."""
+        skips = [self.stem(image)]
+        for level in self.encoder:
+            skips.append(level(skips[-1]))
+        features = skips.pop()
+        for level in self.decoder:
+            features = level(features, skips.pop())
+        return features
+
+    def label(self, table: Tensor, points: Tensor, pixel: Tensor) -> Tensor:
+        """Logits (C, P) of one sweep's points, from its table (H * W, F), points (P, K) and pixel (P,)."""
+        # index_select becomes ONNX's Gather, which takes int32; indexing becomes GatherND, which does not.
+        hidden = F.relu(table.index_select(0, pixel) + self.difference(points))
+        return torch.addmm(self.classify.bias[:, None], self.classify.weight, hidden.t())
+
+
+def wrap(image: Tensor) -> Tensor:
+    """Take WRAP columns over from the other end of the sweep, on both sides."""
+    return torch.cat([image[..., -WRAP:], image, image[..., :WRAP]], dim=-1)
+
+
+class _Residual(nn.Module):
+    """Two convolutions around which the input is added (He et al. 2016)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = _convolution(width, width)
+        self.second = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.second(self.first(x)))
+
+
+class _Up(nn.Module):
+    """Brings deep features to the resolution of a skip connection, adds them to it, and mixes both if asked to."""
+
+    def __init__(self, deep: int, shallow: int, scale: tuple[int, int], mix: bool) -> None:
+        super().__init__()
+        self.reduce = nn.Sequential(nn.Conv2d(deep, shallow, 1, bias=False), nn.BatchNorm2d(shallow))
+        self.scale = tuple(float(s) for s in scale)
+        self.mix = _convolution(shallow, shallow) if mix else nn.Identity()
+
+    def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
+        up = F.interpolate(self.reduce(deep), scale_factor=self.scale, mode="nearest")
+        return self.mix(F.relu(up + skip))
+
+
+def _convolution(inputs: int, outputs: int, stride: tuple[int, int] = (1, 1)) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )
+
+
+def _rows(x: Tensor) -> Tensor:
+    """(B, F, H, W) to (B, H * W, F): the features of a pixel side by side, as gathering wants them."""
+    return x.flatten(2).transpose(1, 2)
