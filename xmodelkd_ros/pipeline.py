@@ -19,6 +19,9 @@ from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.inference.backend import Backend, load_backend
 
+_BLOCK = 16384
+"""Points that are decided at a time: what is computed on the way then stays in the cache."""
+
 
 @dataclass(frozen=True, eq=False)
 class Result:
@@ -38,7 +41,7 @@ class Result:
 
 
 class SegmentationPipeline:
-    """Segments sweeps with one model.
+    """Segments sweeps with one model, one at a time: it is not thread-safe.
 
     Args:
         spec: the model's contract.
@@ -49,6 +52,8 @@ class SegmentationPipeline:
     def __init__(self, spec: ModelSpec, backend: Backend, sensor: SensorSpec | None = None) -> None:
         self.spec = spec
         self.backend = backend
+        self._points = np.zeros((spec.max_points, len(spec.channels)), np.float32)
+        self._pixel = np.zeros(spec.max_points, np.int32)
         self._projector = RangeProjector(spec.projection, sensor)
         self._normalizer = Normalizer(
             spec.channels, spec.intensity_range, sensor.intensity_range if sensor is not None else None
@@ -109,11 +114,10 @@ class SegmentationPipeline:
         pieces = []
         for start in range(0, len(points), size):
             count = min(size, len(points) - start)
-            padded = np.zeros((size, points.shape[1]), np.float32)
-            padded[:count] = points[start : start + count]
-            index = np.zeros(size, np.int32)
-            np.maximum(pixel[start : start + count], 0, out=index[:count])
-            outputs = self.backend.infer({"image": image[None], "points": padded, "pixel": index})
+            # What an earlier sweep left in the rest does no harm: no point depends on another.
+            self._points[:count] = points[start : start + count]
+            np.maximum(pixel[start : start + count], 0, out=self._pixel[:count])
+            outputs = self.backend.infer({"image": image[None], "points": self._points, "pixel": self._pixel})
             pieces.append(outputs["logits"][:, :count])
         if not pieces:
             return np.zeros((len(self.labels), 0), np.float32)
@@ -136,6 +140,22 @@ def decide(
         labels: the classes of the logits, in order.
         into: where given, the result is in its target set.
     """
+    result = Segmentation.unlabelled(logits.shape[1])
+    for start in range(0, len(result), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        best, probability, entropy = _decide_block(logits[:, block], temperature, into)
+        result.label[block], result.probability[block], result.entropy[block] = best, probability, entropy
+    ids = np.array([c.id for c in (labels if into is None else into.target).classes], np.uint8)
+    np.take(ids, result.label, out=result.label, mode="clip")
+    if not valid.all():
+        result.label[~valid], result.probability[~valid], result.entropy[~valid] = IGNORE, 0, np.nan
+    return result
+
+
+def _decide_block(
+    logits: NDArray[np.float32], temperature: float, into: LabelTranslation | None
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
+    """Row, probability and normalised entropy of the best class of each column."""
     scaled = (logits - logits.max(axis=0)) * np.float32(1 / temperature)
     weights = np.exp(scaled)
     total = weights.sum(axis=0)
@@ -144,14 +164,10 @@ def decide(
         # H = ln(sum of weights) - mean of the scaled logits
         entropy = np.log(total) - np.einsum("cn,cn->n", probabilities, scaled)
     else:
-        probabilities, labels = into.merge(probabilities), into.target
+        probabilities = into.merge(probabilities)
         entropy = -np.einsum("cn,cn->n", probabilities, np.log(np.maximum(probabilities, np.float32(1e-12))))
-    entropy *= np.float32(1 / np.log(len(labels)))
     best, probability = _best(probabilities)
-    label = np.array([c.id for c in labels.classes], np.uint8)[best]
-    if not valid.all():
-        label[~valid], probability[~valid], entropy[~valid] = IGNORE, 0, np.nan
-    return Segmentation(label, probability, np.clip(entropy, 0, 1, out=entropy))
+    return best, probability, np.clip(entropy * np.float32(1 / np.log(len(probabilities))), 0, 1)
 
 
 def _best(probabilities: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
