@@ -117,7 +117,7 @@ def _write_latched(bag: BagWriter, sequence: PandaSetSequence, first: int) -> No
     start_ns = min(sequence.stamp_ns(first), *(image.stamp_ns for image in sequence.images(first)))
     text = label_info_json(sequence.label_map)
     bag.write(LABEL_INFO_TOPIC, start_ns, message_class("std_msgs/msg/String")(data=text))
-    base_from_lidar = _BASE_FROM_EGO @ sequence._ego_from_lidar
+    base_from_lidar = _BASE_FROM_EGO @ sequence.ego_from_lidar
     poses = {LIDAR_FRAME: base_from_lidar}
     poses.update({optical_frame(c): base_from_lidar @ inverse(c.from_lidar) for c in sequence.cameras})
     transforms = [_transform(frame, pose, start_ns) for frame, pose in poses.items()]

@@ -72,6 +72,7 @@ class PandaSetSequence:
     Attributes:
         label_map: the label set of :meth:`labels`, drive13.
         cameras: geometry of the cameras, sorted by name.
+        ego_from_lidar: (4, 4) pose of the sensor in PandaSet's ego frame (x right, y forward).
 
     Raises:
         ConfigError: the folder is not such a sequence, or a file in it cannot be read.
@@ -84,7 +85,7 @@ class PandaSetSequence:
         self._stamps_s = np.asarray(self._json("lidar/timestamps.json"), np.float64)
         self._positions, self._headings = _pose_track(self._json("lidar/poses.json"))
         extrinsics = _extrinsics(self.path / "static_extrinsic_calibration.yaml")
-        self._ego_from_lidar = self._find_ego_from_lidar(extrinsics)
+        self.ego_from_lidar = self._find_ego_from_lidar(extrinsics)
         names = sorted(folder.name for folder in (self.path / "camera").iterdir() if folder.is_dir())
         self.cameras = tuple(self._camera(name, extrinsics[name]) for name in names)
         self._image_stamps_s = {name: self._json(f"camera/{name}/timestamps.json") for name in names}
@@ -139,7 +140,7 @@ class PandaSetSequence:
         """World from LiDAR; positions and (renormalised) quaternions are linear between the poses, 0.1 s apart."""
         position = [np.interp(seconds, self._stamps_s, column) for column in self._positions.T]
         heading = [np.interp(seconds, self._stamps_s, column) for column in self._headings.T]
-        return transform(position, heading) @ self._ego_from_lidar
+        return transform(position, heading) @ self.ego_from_lidar
 
     def _find_ego_from_lidar(self, extrinsics: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
         """Ego's frame is x right, y forward, origin at the ground; the way to the sensor leads over a camera.
