@@ -22,9 +22,9 @@ setup: .venv/.complete
 	touch $@
 
 demo: .venv/.runtime
-	rm -rf $(OUT)
-	$(BIN)/python -m training.to_bag pandaset $(DATA) $(OUT)/drive.mcap --frames $(FRAMES)
-	$(BIN)/xmodelkd replay $(OUT)/drive.mcap --model student --label-set pandaset9 --out $(OUT)
+	rm -f "$(OUT)/drive.mcap"
+	$(BIN)/python -m training.to_bag pandaset "$(DATA)" "$(OUT)/drive.mcap" --frames $(FRAMES)
+	$(BIN)/xmodelkd replay "$(OUT)/drive.mcap" --model student --label-set pandaset9 --out "$(OUT)"
 
 test: .venv/.complete
 	$(BIN)/python -m pytest

@@ -47,7 +47,7 @@ setup(
         "onnxruntime": ["onnxruntime>=1.16"],
         # What the command xmodelkd needs beside a back end: bags, pictures, progress bars.
         "tools": [
-            "rosbags>=0.11",
+            "rosbags>=0.11,<0.12",
             "apsw",
             "rosbags-image>=0.10",
             "opencv-python-headless>=4.7",

@@ -464,7 +464,7 @@ def test_a_full_sweep_is_encoded_and_decoded_in_milliseconds(family: Family):
     message = messages.truth_to_msg(cloud, segmentation.label, family.header(), family.types)
     decode = min(_seconds(lambda: messages.to_cloud(message)) for _ in range(5))
     # A numpy array handed to rclpy would take 166 ms, a loop over points seconds.
-    assert encode < 0.02 and decode < 0.005
+    assert encode < 0.08 and decode < 0.03
 
 
 def _seconds(work: Any) -> float:

@@ -6,7 +6,7 @@ from xmodelkd_ros.core.errors import CloudError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.pipeline import SegmentationPipeline, decide
-from xmodelkd_ros.resources import label_map, translation
+from xmodelkd_ros.resources import find_model, label_map, translation
 
 ROAD, BUILDING = 4, 9
 
@@ -86,3 +86,16 @@ def test_stages_are_timed(pipeline):
     stages = pipeline.segment(sweep(100)).stages_ms
     assert list(stages) == ["project", "normalize", "infer", "decide"]
     assert all(ms > 0 for ms in stages.values())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+def test_one_wrong_intensity_does_not_spread_through_the_network(value):
+    """With the shipped student, whose convolutions would carry it on."""
+    shipped = SegmentationPipeline.load(find_model("student"))
+    cloud = sweep(20_000)
+    changed = cloud.intensity.copy()
+    changed[100] = value
+    before = shipped.segment(cloud).segmentation
+    after = shipped.segment(PointCloud(cloud.xyz, changed)).segmentation
+    assert np.isfinite(after.probability).all()
+    assert np.count_nonzero(before.label != after.label) < 100

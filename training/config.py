@@ -257,7 +257,10 @@ def _override(data: dict[str, Any], text: str) -> None:
         data = data.setdefault(section, {})
         if not isinstance(data, dict):
             raise ConfigError(f"'{text}': {section} is not a table of settings")
-    data[key] = yaml.safe_load(value)
+    try:
+        data[key] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"'{text}': the value is not YAML") from error
 
 
 def _require(name: str, value: object, holds: bool, wanted: str) -> None:

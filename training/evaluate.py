@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from training.command import run_command
 from training.config import frame_range
 from training.data.pandaset import PandaSetSequence
-from xmodelkd_ros.core.errors import XModelKDError
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_model, label_map, translation
@@ -78,23 +78,25 @@ def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code, 0 on success only."""
-    parser = argparse.ArgumentParser("python -m training.evaluate", description="Score a model on frames of a dataset.")
+    parser = argparse.ArgumentParser(
+        "python -m training.evaluate", allow_abbrev=False, description="Score a model on frames of a dataset."
+    )
     parser.add_argument("dataset", choices=["pandaset"], help="what PATH holds")
     parser.add_argument("path", type=Path, metavar="PATH", help="folder of the sequence; its pickles must be trusted")
     parser.add_argument("--frames", metavar="A:B", required=True, help="frames A to B - 1")
     parser.add_argument("--model", metavar="DIR", required=True, help="name or folder of the model")
+    parser.add_argument("--mode", choices=["student"], default="student", help="student: LiDAR only")
     parser.add_argument("--backend", default="auto", help="library that runs the network (default: %(default)s)")
     parser.add_argument("--label-set", default="", metavar="S", help="set to score in (default: the model's own)")
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of metrics.json and report")
     words = list(sys.argv[1:] if argv is None else argv)
     options = parser.parse_args(words)
-    try:
+
+    def work() -> str:
         metrics = run(options, " ".join(["python -m training.evaluate", *words]))
-    except XModelKDError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"{table(metrics)} | report {options.out / 'report.html'}")
-    return 0
+        return f"{table(metrics)} | report {options.out / 'report.html'}"
+
+    return run_command(work)
 
 
 if __name__ == "__main__":

@@ -20,23 +20,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from training.command import run_command
 from training.config import TrainingConfig, from_dict
 from training.data.pandaset import SOURCE, PandaSetSequence
 from training.data.sweeps import InputSpec, WholeSweeps, load_sweeps
 from training.evaluate import evaluate
 from training.models.student import Student, wrap
 from training.train import CHECKPOINT, SCORED_LABELS, StudentTraining
-from xmodelkd_ros.core.errors import ConfigError, ModelError, XModelKDError
+from xmodelkd_ros.core.errors import ConfigError, ModelError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import ModelSpec, NetworkFile, TensorSpec, sha256
 from xmodelkd_ros.inference.backend import Backend, load_backend
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import label_map
+from xmodelkd_ros.tools.session import make_folder
 
 NETWORK = "model.onnx"
 OPSET = 18
 MIN_EQUAL_LABELS = 0.999
 """Share of points that must get the same label from the exported network as from the trained one."""
+
+_TEMPERATURES = (0.1, 10.0)
+"""Outside of this a network says nothing: one of a few steps would be best with all classes equally likely."""
 
 
 class DeployedStudent(nn.Module):
@@ -64,10 +69,14 @@ def load_run(run: Path) -> tuple[TrainingConfig, InputSpec, Student]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ConfigError(f"cannot read checkpoint {path}; train again with 'run={run}'") from error
-    config = checkpoint["hyper_parameters"]["config"]
-    module = StudentTraining(config)
-    module.load_state_dict(checkpoint["state_dict"])
-    return from_dict(config), InputSpec.from_dict(checkpoint["inputs"]), module.student.float().eval()
+    try:
+        config = checkpoint["hyper_parameters"]["config"]
+        module = StudentTraining(config)
+        module.load_state_dict(checkpoint["state_dict"])
+        inputs = InputSpec.from_dict(checkpoint["inputs"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ConfigError(f"{path} is not a checkpoint of this version; train again with 'run={run}'") from error
+    return from_dict(config), inputs, module.student.float().eval()
 
 
 def write_onnx(student: Student, inputs: InputSpec, max_points: int, path: Path) -> None:
@@ -176,7 +185,7 @@ def fit_temperature(logits: Sequence[NDArray[np.float32]], labels: Sequence[NDAr
         return loss
 
     optimizer.step(negative_log_likelihood)
-    return round(log_temperature.exp().item(), 4)
+    return round(float(np.clip(log_temperature.exp().item(), *_TEMPERATURES)), 4)
 
 
 def export(run: Path, out: Path) -> ModelSpec:
@@ -190,7 +199,7 @@ def export(run: Path, out: Path) -> ModelSpec:
     sequence = PandaSetSequence(Path(config.data.sequence))
     frames = range(*config.data.choose_frames)
     sweeps = WholeSweeps(load_sweeps(sequence, frames), inputs)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
         folder = Path(temporary) / out.name
         folder.mkdir()
@@ -201,7 +210,7 @@ def export(run: Path, out: Path) -> ModelSpec:
         backend = load_backend(spec, folder)
         metrics = {"parity": parity(backend, spec.max_points, sweeps, logits)}
         metrics["choose"] = _score(sequence, frames, SegmentationPipeline(spec, backend))
-        spec = replace(spec, metrics={"command": "python -m training.export RUN OUT_DIR", **metrics})
+        spec = replace(spec, metrics={"command": f"python -m training.export {run} {out}", **metrics})
         spec.write(folder)
         _replace(folder, out)
     return spec
@@ -249,18 +258,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of the training run")
     parser.add_argument("out", type=Path, metavar="OUT_DIR", help="model folder to write or replace")
     options = parser.parse_args(argv)
-    try:
+
+    def work() -> str:
         spec = export(options.run, options.out)
-    except XModelKDError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    check, choose = spec.metrics["parity"], spec.metrics["choose"]
-    print(
-        f"{options.out}: equal labels {100 * check['equal_labels']:.3f} %, "
-        f"largest logit difference {check['largest_logit_difference']:.2e}, temperature {spec.temperature}, "
-        f"mIoU {choose['miou']:.3f} ({choose['label_set']}, {choose['data']})"
-    )
-    return 0
+        check, choose = spec.metrics["parity"], spec.metrics["choose"]
+        return (
+            f"{options.out}: equal labels {100 * check['equal_labels']:.3f} %, "
+            f"largest logit difference {check['largest_logit_difference']:.2e}, temperature {spec.temperature}, "
+            f"mIoU {choose['miou']:.3f} ({choose['label_set']}, {choose['data']})"
+        )
+
+    return run_command(work)
 
 
 if __name__ == "__main__":

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from training.command import run_command
 from training.config import frame_range
 from training.data.pandaset import CameraImage, PandaSetSequence
 from xmodelkd_ros.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, Storage, message_class
 from xmodelkd_ros.core.camera import CameraModel
-from xmodelkd_ros.core.errors import XModelKDError
+from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.transforms import inverse, quaternion
 from xmodelkd_ros.messages import label_info_json, stamp_from_ns, truth_to_msg
 
@@ -55,14 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--storage", choices=["mcap", "sqlite3"], default="mcap", help="how a bag is stored (default: %(default)s)"
     )
     args = parser.parse_args(argv)
-    try:
+
+    def work() -> str:
         sequence = PandaSetSequence(args.path)
         frames = frame_range(args.frames, "--frames") if args.frames else range(len(sequence))
         write_bag(sequence, frames, args.out, args.points_topic, args.storage)
-    except XModelKDError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+        return f"{args.out}: {len(frames)} sweeps"
+
+    return run_command(work)
 
 
 def write_bag(
@@ -143,7 +144,10 @@ def _header(stamp_ns: int, frame_id: str) -> Any:
 
 def _compressed_image(image: CameraImage, header: Any) -> Any:
     """The JPEG file's bytes, untouched."""
-    data = np.frombuffer(image.path.read_bytes(), np.uint8)
+    try:
+        data = np.frombuffer(image.path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise ConfigError(f"cannot read image {image.path}: {error.strerror}; fetch the sequence again") from error
     return message_class(_IMAGE_TYPE)(header=header, format="jpeg", data=data)
 
 

@@ -18,16 +18,18 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from training.command import run_command
 from training.config import TrainingConfig, from_dict
 from training.data.crops import CropDataset
 from training.data.pandaset import INTENSITY_RANGE, PandaSetSequence
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, load_sweeps, sectors
 from training.losses import class_weights, segmentation_loss
 from training.models.student import WRAP, Student
-from xmodelkd_ros.core.errors import ConfigError, XModelKDError
+from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.metrics import ConfusionMatrix
 from xmodelkd_ros.resources import label_map, translation
+from xmodelkd_ros.tools.session import make_folder
 
 SCORED_LABELS = "pandaset9"
 CHECKPOINT = "last.ckpt"
@@ -160,7 +162,7 @@ def train(config: TrainingConfig) -> Path:
     """
     run = Path(config.run)
     resume = _checkpoint_of(run, config)
-    run.mkdir(parents=True, exist_ok=True)
+    make_folder(run)
     (run / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False), encoding="utf-8")
     pl.seed_everything(config.seed, workers=True, verbose=False)
     trainer = pl.Trainer(
@@ -180,7 +182,11 @@ def train(config: TrainingConfig) -> Path:
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,
     )
-    trainer.fit(StudentTraining(config.to_dict()), SweepData(config), ckpt_path=resume)
+    try:
+        trainer.fit(StudentTraining(config.to_dict()), SweepData(config), ckpt_path=resume)
+    except SystemExit as stop:  # Lightning's way to end on Ctrl-C
+        print(f"{run}: the same command goes on from the last epoch", file=sys.stderr)
+        raise KeyboardInterrupt from stop
     return run
 
 
@@ -200,13 +206,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     options = parser.parse_args(arguments)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    try:
+
+    def work() -> str:
         run = train(TrainingConfig.read(options.config, options.overrides))
-    except XModelKDError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"trained: {run}; export it with 'python -m training.export {run} OUT_DIR'")
-    return 0
+        return f"trained: {run}; export it with 'python -m training.export {run} OUT_DIR'"
+
+    return run_command(work)
 
 
 if __name__ == "__main__":

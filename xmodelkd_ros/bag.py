@@ -265,7 +265,7 @@ def _parse(msgdef: MessageDefinition, msgtype: str) -> Any:
 
 def _check_path(path: Path) -> None:
     if not path.exists():
-        raise BagError(f"bag {path} does not exist")
+        raise BagError(f"bag {path} does not exist; give the path of a rosbag2 folder or an .mcap file")
     if path.is_dir() and not (path / "metadata.yaml").exists():
         raise BagError(
             f"{path} is not a rosbag2 folder: it has no metadata.yaml; name the .mcap or .db3 file itself, "

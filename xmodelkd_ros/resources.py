@@ -58,7 +58,8 @@ def label_map(name: str) -> LabelMap:
     """A label set by name, from ``config/labels/``."""
     found = _find(Path("config") / "labels" / f"{name}.json")
     if found is None:
-        raise LabelError(f"no label set '{name}' in config/labels")
+        known = sorted(p.stem for p in find_config("labels").glob("*.json") if "_to_" not in p.stem)
+        raise LabelError(f"no label set '{name}'; known are {', '.join(known)}")
     return LabelMap.read(found)
 
 

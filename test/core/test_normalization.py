@@ -42,3 +42,9 @@ def test_missing_intensity_and_unknown_channels_are_said():
         ChannelSpec("colour", 0, 1)
     with pytest.raises(ModelError, match="std of 'z'"):
         ChannelSpec("z", 0, 0)
+
+
+def test_a_wrong_intensity_counts_as_dark_or_bright():
+    intensity = np.array([np.nan, np.inf, -1e30], np.float32)
+    points = Normalizer(CHANNELS, (0, 255)).points(PointCloud(CLOUD.xyz, intensity), np.ones(3, np.float32))
+    np.testing.assert_allclose(points[:3, 2], [-1, 24.5, -1])

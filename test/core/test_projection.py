@@ -100,8 +100,11 @@ def test_ring_numbers_go_through_the_sensor_s_table():
     xyz = polar(0, 0, np.array([10.0, 11.0, 12.0]))  # the elevations say row 2; the rings know better
     cloud = PointCloud(xyz, ring=np.array([0, 1, 2], np.uint16))
     assert (RangeProjector(UNEVEN, sensor).project(cloud).pixel // 8).tolist() == [4, 2, 0]
-    outside = PointCloud(xyz, ring=np.array([0, 1, 3], np.uint16))
-    with pytest.raises(CloudError, match=r"ring 0\.\.3"):
+    for odd in (3, -1):
+        one_odd = PointCloud(xyz, ring=np.array([0, 1, odd], np.int32))
+        assert (RangeProjector(UNEVEN, sensor).project(one_odd).pixel // 8).tolist() == [4, 2, 2]
+    outside = PointCloud(xyz, ring=np.array([3, 4, 9], np.uint16))
+    with pytest.raises(CloudError, match=r"ring 3\.\.9"):
         RangeProjector(UNEVEN, sensor).project(outside)
 
 

@@ -135,7 +135,7 @@ def test_every_sweep_of_a_bag_comes_back_labelled(run, bag, height_model, tmp_pa
     latencies = [b["monotonic_ns"] - a["monotonic_ns"] for a, b in zip(published, labels, strict=True)]
     assert min(latencies) > 0 and np.median(latencies) < S
     span = published[-1]["monotonic_ns"] - published[0]["monotonic_ns"]
-    assert span == pytest.approx(11 / 5 * S, rel=0.2)
+    assert span == pytest.approx(11 / 5 * S, rel=0.5)
 
     with BagReader(out) as recorded, BagReader(bag) as played:
         points = [deserialize_message(m.data, PointCloud2) for m in played.raw(["/top/points"])]

@@ -53,13 +53,25 @@ def test_a_failure_costs_its_own_item_only(work):
     assert [(item, str(error)) for item, error in work.failed] == [("bad", "bad item")]
 
 
+def test_the_thread_outlives_a_report_that_fails(work, capsys):
+    failing = NewestWinsWorker(work.work, work.replaced.append, lambda *_: 1 / 0)
+    work.open_gate()
+    failing.submit("bad")
+    assert work.begun.acquire(timeout=10)
+    failing.submit("good")
+    failing.stop()
+    assert work.done == ["good"]
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
 def test_stop_waits_for_the_item_at_work_and_the_one_that_waits(work):
     work.worker.submit(0)
     assert work.begun.acquire(timeout=10)
     work.worker.submit(1)
     stopping = threading.Thread(target=work.worker.stop)
     stopping.start()
-    assert work.done == []
+    stopping.join(timeout=0.2)
+    assert stopping.is_alive(), "it waits"
     work.open_gate()
     stopping.join(timeout=10)
     assert not stopping.is_alive()
@@ -75,7 +87,8 @@ def test_items_are_let_go_of_when_done(work):
     import weakref
 
     weakref.finalize(item, gone.set)
-    work.worker = NewestWinsWorker(lambda item: None, work.replaced.append, lambda *_: None)
-    work.worker.submit(item)
+    worker = NewestWinsWorker(lambda item: None, work.replaced.append, lambda *_: None)
+    worker.submit(item)
     del item
     assert gone.wait(timeout=10)
+    worker.stop()

@@ -147,3 +147,13 @@ def test_the_module_runs_as_a_program(tmp_path):
 def test_a_sensor_without_points(make_drive, capsys, tmp_path):
     bag = make_drive(empty=True)
     assert "no usable point" in fails(capsys, "fit-sensor", bag, "--out", tmp_path / "s.json")
+
+
+def test_mode_is_not_taken_for_an_abbreviation_of_model(drive, height_model, tmp_path, capsys):
+    out = ["--model", str(height_model), "--out", str(tmp_path / "out")]
+    assert main(["evaluate", str(drive.path), *out, "--mode", "student"]) == 0
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["model"]["name"] == "height"
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", str(drive.path), *out, "--mode", "teacher"])
+    assert end.value.code == 2
+    assert "--mode" in capsys.readouterr().err

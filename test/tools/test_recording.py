@@ -37,7 +37,7 @@ def test_no_truth_without_its_field(make_drive):
     with BagReader(make_drive(with_truth=False)) as reader:
         recording = Recording(reader, labels=DRIVE13)
         assert next(recording.sweeps()).truth is None
-    assert recording.notes == []
+    assert recording.notes == ["no score: the clouds have no field 'label' with the truth"]
 
 
 def test_no_truth_without_the_meaning_of_its_numbers(make_drive):

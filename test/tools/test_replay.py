@@ -10,6 +10,7 @@ import pytest
 
 from xmodelkd_ros.bag import ROSBAGS_TYPES, BagReader, BagWriter, message_class
 from xmodelkd_ros.core.cloud import Segmentation
+from xmodelkd_ros.core.errors import BagError
 from xmodelkd_ros.dds_profile import PROFILE_VARIABLES
 from xmodelkd_ros.messages import labels_to_msg
 from xmodelkd_ros.tools.cli import main
@@ -67,7 +68,7 @@ def test_a_node_that_dies_is_reported_with_its_last_words(drive, height_model, t
     monkeypatch.setattr("xmodelkd_ros.tools.replay._node_arguments", lambda *_: ["--ros-args", "-p", "model:=/nowhere"])
     start = time.monotonic()
     assert main(["replay", str(drive.path), "--model", str(height_model), "--out", str(tmp_path)]) == 1
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 55, "not only when the start times out"
     error = capsys.readouterr().err
     assert error.startswith("error: segment_node ended with exit code 1: ")
     assert "/nowhere" in error
@@ -104,7 +105,6 @@ def wait_until(condition, timeout_s):
 def test_what_the_user_has_set_stays():
     of_fastdds_3, of_fastdds_2 = PROFILE_VARIABLES
     env = dds_environment({"ROS_DOMAIN_ID": "7", of_fastdds_2: "/mine.xml", "AMENT_PREFIX_PATH": "/opt/ros"})
-    assert env["ROS_DOMAIN_ID"] == "7"
     assert env["AMENT_PREFIX_PATH"] == "/opt/ros"
     assert env[of_fastdds_2] == "/mine.xml"
     assert of_fastdds_3 not in env
@@ -112,7 +112,9 @@ def test_what_the_user_has_set_stays():
     assert env[of_fastdds_3].endswith("config/fastdds_large_clouds.xml")
     assert of_fastdds_2 not in env
     assert of_fastdds_3 not in dds_environment({"ROS_DISTRO": "humble"})
-    assert 1 <= int(env["ROS_DOMAIN_ID"]) <= 100
+    for users in range(1, 101):
+        domain = dds_environment({"ROS_DOMAIN_ID": str(users)})["ROS_DOMAIN_ID"]
+        assert 1 <= int(domain) <= 100 and int(domain) != users, "a bag must not reach a running vehicle"
     assert env["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
 
 
@@ -165,6 +167,17 @@ def test_what_went_in_and_came_out_is_joined_by_stamp_and_number_of_points(drive
     assert sum(metrics["points"].values()) == counted
     assert traffic.notes() == ["the node says of 1 sweeps: dropped: overload"]
     assert len(view.cloud) == len(drive.clouds[3])
+
+
+def test_sweeps_that_cannot_be_told_apart_are_refused(drive, height_model, tmp_path):
+    session = Session(Options(drive.path, str(height_model), tmp_path / "out"))
+    with BagReader(drive.path) as reader:
+        recording = session.open(reader)
+        sweep = next(recording.sweeps())
+        recording.sweeps = lambda: iter([sweep, sweep])
+        traffic = _Traffic({(sweep.stamp_ns, len(sweep.cloud)): 1}, {}, drive.path)
+        with pytest.raises(BagError, match="share stamp and size"):
+            _score(session, recording, traffic)
 
 
 def test_log_lines_are_taken_in_as_they_come(tmp_path):

@@ -125,7 +125,7 @@ def test_messages_stand_in_order_of_their_stamps(bag: BagReader):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["/nowhere", "out"], "error: not a PandaSet sequence: /nowhere"),
+        (["/nowhere", "out"], "error: /nowhere is not a PandaSet sequence"),
         (["{pandaset}", "out", "--frames", "40"], "error: --frames is '40', but must be A:B"),
         (["{pandaset}", "out", "--frames", "66:68"], "has no frame 67; it has 0 to 66"),
         (["{pandaset}", "there", "--frames", "0:1"], "exists already; remove it or choose another"),

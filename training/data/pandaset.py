@@ -10,6 +10,8 @@ turned to REP-103 (x forward, y left, z up).
 from __future__ import annotations
 
 import json
+import pickle
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,14 +170,25 @@ class PandaSetSequence:
         try:
             return json.loads((self.path / relative).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise ConfigError(f"not a PandaSet sequence: {self.path / relative}: {error}") from error
+            raise ConfigError(
+                f"{self.path} is not a PandaSet sequence ({relative}: {getattr(error, 'strerror', None) or error}); "
+                "give a folder such as pandaset/002 that holds lidar/, camera/ and annotations/"
+            ) from error
 
     def _pickle(self, relative: str) -> Any:
         import pandas
 
         try:
             return pandas.read_pickle(self.path / relative)
-        except (OSError, EOFError) as error:
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            AttributeError,
+            ImportError,
+            zlib.error,
+            pickle.UnpicklingError,
+        ) as error:
             raise ConfigError(f"cannot read {self.path / relative}: {error}; fetch the sequence again") from error
 
 
@@ -204,7 +217,7 @@ def _extrinsics(path: Path) -> dict[str, NDArray[np.float64]]:
             name: transform([t["translation"][k] for k in "xyz"], [t["rotation"][k] for k in "xyzw"])
             for name, t in entries.items()
         }
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"cannot read calibration {path}: {error!r}") from error
 
 

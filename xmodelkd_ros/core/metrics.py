@@ -62,7 +62,7 @@ class CalibrationError:
         self, truth: NDArray[np.integer], predicted: NDArray[np.integer], probability: NDArray[np.floating]
     ) -> None:
         """Add (N,) true ids, predicted ids and their probabilities; points without truth or label do not count."""
-        counted = (truth != IGNORE) & (predicted != IGNORE)
+        counted = (truth != IGNORE) & (predicted != IGNORE) & (probability >= 0)
         bins = len(self._count)
         index = np.minimum((probability[counted] * bins).astype(np.int64), bins - 1)
         self._count += np.bincount(index, minlength=bins)

@@ -69,11 +69,12 @@ class Normalizer:
         self._gain = np.float32((high - low) / (sensor_high - sensor_low))
         self._offset = np.float32(low - sensor_low * self._gain)
         self._rescale = (low, high) != (sensor_low, sensor_high)
+        self._dark, self._bright = np.float32(low), np.float32(high)
 
     def points(self, cloud: PointCloud, distance: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N + 1, K) normalised channels of each point; the last row is zero and stands for "no point"."""
-        if self._rescale and cloud.intensity is not None:
-            scaled = cloud.intensity * self._gain + self._offset
+        if cloud.intensity is not None:
+            scaled = self._in_range(cloud.intensity)
             cloud = PointCloud(cloud.xyz, scaled, cloud.ring, cloud.height, cloud.width)
         features = np.zeros((len(cloud) + 1, len(self.channels)), np.float32)
         with np.errstate(invalid="ignore", over="ignore"):
@@ -83,6 +84,13 @@ class Normalizer:
                 np.multiply(values, scale, out=features[:-1, k])
                 features[:-1, k] -= np.float32(channel.mean) * scale
         return features
+
+    def _in_range(self, intensity: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Intensity in the model's scale; NaN counts as dark, for one bad value would spread over its neighbours."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            scaled = intensity * self._gain + self._offset if self._rescale else intensity
+        clipped: NDArray[np.float32] = np.fmin(np.fmax(scaled, self._dark), self._bright)
+        return clipped
 
     @staticmethod
     def image(

@@ -129,16 +129,29 @@ class RangeProjector:
     ) -> NDArray[np.int32]:
         """Row times width of each point."""
         if ring is not None and self._row_of_ring is not None:
-            if ring.size and not 0 <= int(ring.min()) <= int(ring.max()) < len(self._row_of_ring):
-                raise CloudError(
-                    f"ring {int(ring.min())}..{int(ring.max())} is outside the sensor file's "
-                    f"0..{len(self._row_of_ring) - 1}; fit the sensor file again with 'xmodelkd fit-sensor'"
-                )
-            rows: NDArray[np.int32] = self._row_of_ring[ring]
-            return rows
+            return self._rows_of_rings(z, distance, ring, self._row_of_ring)
         half = np.float32(_ELEVATION_BINS / 2)
         sine = (z / distance * half + half).astype(np.int32)
-        rows = np.take(self._row_of_sine, sine, mode="clip")
+        rows: NDArray[np.int32] = np.take(self._row_of_sine, sine, mode="clip")
+        return rows
+
+    def _rows_of_rings(
+        self,
+        z: NDArray[np.float32],
+        distance: NDArray[np.float32],
+        ring: NDArray[np.integer],
+        row_of_ring: NDArray[np.int32],
+    ) -> NDArray[np.int32]:
+        """By ring; by its own elevation where a point's ring is no beam of the sensor."""
+        known = (ring >= 0) & (ring < len(row_of_ring))
+        if ring.size and not known.any():
+            raise CloudError(
+                f"ring {int(ring.min())}..{int(ring.max())} is outside the sensor file's "
+                f"0..{len(row_of_ring) - 1}; fit the sensor file again with 'xmodelkd fit-sensor'"
+            )
+        rows: NDArray[np.int32] = row_of_ring[np.where(known, ring, 0)]
+        if not known.all():
+            rows = np.where(known, rows, self._rows(z, distance, None)).astype(np.int32)
         return rows
 
     def _nearest_points(self, pixel: NDArray[np.int32], distance: NDArray[np.float32]) -> NDArray[np.int32]:

@@ -22,6 +22,9 @@ _MIN_STALE_S = 0.5
 _UNKNOWN_PERIOD_S = 0.2
 """Taken for the sweep period until two sweeps have come: the slowest LiDARs turn at 5 Hz."""
 
+_PATIENCE_S = 5.0
+"""How long the first sweep may be in coming."""
+
 OK, WARN, ERROR = "OK", "WARN", "ERROR"
 _LEVELS: dict[str, Any] = {OK: DiagnosticStatus.OK, WARN: DiagnosticStatus.WARN, ERROR: DiagnosticStatus.ERROR}
 
@@ -54,6 +57,7 @@ class SweepStatistics:
         self._problems_reported: Counter[str] = Counter()
         self._published_reported = 0
         self._last_problem = ""
+        self._first_report_s: float | None = None
 
     def received(self, now_s: float) -> None:
         """A sweep arrived."""
@@ -83,15 +87,16 @@ class SweepStatistics:
     def report(self, now_s: float) -> Report:
         """The state now. Sweeps without labels make a warning in the first report after them."""
         with self._lock:
+            self._first_report_s = now_s if self._first_report_s is None else self._first_report_s
             age = now_s - self._arrivals[-1] if self._arrivals else None
             stale = age is not None and age > max(_MIN_STALE_S, _STALE_PERIODS * self._period())
-            level, message = self._judge(age, stale)
+            level, message = self._judge(age, stale, now_s - self._first_report_s)
             self._problems_reported, self._published_reported = self._problems.copy(), self._published
             return Report(level, message, self._values(age, stale))
 
-    def _judge(self, age: float | None, stale: bool) -> tuple[str, str]:
+    def _judge(self, age: float | None, stale: bool, waiting_s: float) -> tuple[str, str]:
         if age is None:
-            return WARN, "no sweep has arrived yet"
+            return ERROR if waiting_s > _PATIENCE_S else WARN, "no sweep has arrived yet"
         if stale:
             return ERROR, f"stale: no sweep for {age:.1f} s"
         fresh = self._problems - self._problems_reported

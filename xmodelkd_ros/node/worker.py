@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -53,9 +54,16 @@ class NewestWinsWorker(Generic[T]):
             try:
                 self._work(item[0])
             except Exception as error:
-                self._failed(item[0], error)
+                self._report(item[0], error)
             # Let go of the item: a sweep is megabytes, and the next may be long in coming.
             del item
+
+    def _report(self, item: T, error: Exception) -> None:
+        try:
+            self._failed(item, error)
+        except Exception:
+            # Not even the report came through, as when ROS shuts down: the thread outlives that too.
+            traceback.print_exc()
 
     def _next(self) -> list[T] | None:
         """The waiting item in a list, or None when it is time to end."""

@@ -50,21 +50,23 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "xmodelkd", description="Measure segmentation models on bags, fit sensors, check an installation."
+        "xmodelkd",
+        allow_abbrev=False,
+        description="Measure segmentation models on bags, fit sensors, check an installation.",
     )
     commands = parser.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
     _add_evaluate(commands)
     _add_replay(commands)
     _add_benchmark(commands)
     _add_fit_sensor(commands)
-    doctor = commands.add_parser("doctor", help="check whether the node and the tools can run here")
+    doctor = commands.add_parser("doctor", allow_abbrev=False, help="check whether the node and the tools can run here")
     doctor.add_argument("--model", default="student", help="model to look for (default: %(default)s)")
     doctor.set_defaults(run=_doctor)
     return parser
 
 
 def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("evaluate", help="segment a bag without ROS and score it")
+    parser = commands.add_parser("evaluate", allow_abbrev=False, help="segment a bag without ROS and score it")
     _add_bag(parser)
     _add_model(parser)
     _add_scoring(parser)
@@ -75,7 +77,9 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 
 def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("replay", help="play a bag to the real node over DDS and score what it publishes")
+    parser = commands.add_parser(
+        "replay", allow_abbrev=False, help="play a bag to the real node over DDS and score what it publishes"
+    )
     _add_bag(parser)
     _add_model(parser)
     _add_scoring(parser)
@@ -84,7 +88,9 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _add_benchmark(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("benchmark", help="time every stage on a synthetic sweep; needs no data")
+    parser = commands.add_parser(
+        "benchmark", allow_abbrev=False, help="time every stage on a synthetic sweep; needs no data"
+    )
     _add_model(parser)
     parser.add_argument("--points", type=_count, default=131072, help="points of the sweep (default: %(default)s)")
     parser.add_argument("--repeats", type=_count, default=100, help="sweeps to time (default: %(default)s)")
@@ -94,7 +100,9 @@ def _add_benchmark(commands: argparse._SubParsersAction[argparse.ArgumentParser]
 
 def _add_fit_sensor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
-        "fit-sensor", help="find the beam table, field of view and intensity range of a LiDAR from its sweeps"
+        "fit-sensor",
+        allow_abbrev=False,
+        help="find the beam table, field of view and intensity range of a LiDAR from its sweeps",
     )
     _add_bag(parser)
     parser.add_argument("--beams", type=_count, default=None, help="number of beams, where it is known")
@@ -122,6 +130,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_scoring(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--mode", choices=["student"], default="student", help="student: LiDAR only")
     parser.add_argument(
         "--label-set", default="", metavar="SET", help="set to score in, such as pandaset9 (default: the model's own)"
     )

@@ -37,7 +37,7 @@ _ROUND_TRIP_S = 40.0
 _MIN_SHM_MB = 256
 """Every participant with the shipped profile maps 32 MB there; Docker gives 64 MB in all by default."""
 _OPTIONAL = (
-    ("rosbags_image", "rosbags-image", "camera images in reports"),
+    ("rosbags.image", "rosbags-image[opencv]", "camera images in reports"),
     ("matplotlib", "matplotlib", "reports"),
     ("onnx", "onnx", "GFLOP in benchmark"),
 )

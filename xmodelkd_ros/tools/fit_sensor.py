@@ -125,6 +125,8 @@ def _usable(cloud: PointCloud) -> PointCloud:
     with np.errstate(over="ignore"):
         distance = np.linalg.norm(cloud.xyz, axis=1)
     keep = np.isfinite(distance) & (distance >= _MIN_RANGE_M)
+    if cloud.ring is not None:
+        keep &= cloud.ring >= 0
     intensity = None if cloud.intensity is None else cloud.intensity[keep]
     return PointCloud(cloud.xyz[keep], intensity, None if cloud.ring is None else cloud.ring[keep])
 

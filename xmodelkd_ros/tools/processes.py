@@ -28,11 +28,14 @@ class ProcessError(XModelKDError):
 def dds_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment for programs that talk to each other on this machine only.
 
-    What the user has set stays: ``ROS_DOMAIN_ID``, a Fast DDS profile, ``AMENT_PREFIX_PATH``.
+    They get a domain of their own: a bag and its ``/clock`` must not reach a running vehicle. A Fast DDS
+    profile and ``AMENT_PREFIX_PATH`` stay as the user has set them.
     """
     env = dict(os.environ if environment is None else environment)
-    env.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % _DOMAINS))
+    env["ROS_DOMAIN_ID"] = _own_domain(env.get("ROS_DOMAIN_ID", "0"))
     env["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    if env.get("ROS_DISTRO") == "humble":
+        env["ROS_LOCALHOST_ONLY"] = "1"
     env.setdefault("AMENT_PREFIX_PATH", sys.prefix)
     if user_profile(env) is None:
         env[profile_variable(env)] = shipped_profile()
@@ -41,6 +44,11 @@ def dds_environment(environment: Mapping[str, str] | None = None) -> dict[str, s
     env["PYTHONPATH"] = os.pathsep.join(p for p in (clone, env.get("PYTHONPATH", "")) if p)
     env["PYTHONUNBUFFERED"] = "1"
     return env
+
+
+def _own_domain(taken: str) -> str:
+    own, other = (str(1 + (os.getpid() + i) % _DOMAINS) for i in range(2))
+    return other if own == taken else own
 
 
 class Program:

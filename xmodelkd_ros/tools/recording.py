@@ -121,7 +121,10 @@ class Recording:
         return Sweep(message.message.header, stamp, message.log_time_ns, cloud, truth, decode_ms)
 
     def _truth(self, msg: Any) -> NDArray[np.uint8] | None:
-        if self._labels is None or not has_field(msg, TRUTH_FIELD):
+        if self._labels is None:
+            return None
+        if not has_field(msg, TRUTH_FIELD):
+            self._note(f"no score: the clouds have no field '{TRUTH_FIELD}' with the truth")
             return None
         if self._to_labels is None:
             self._note(f"field '{TRUTH_FIELD}' is not taken for truth: no {_LABEL_INFO} says what its numbers mean")

@@ -18,6 +18,7 @@ from typing import Any
 
 from xmodelkd_ros.bag import BagReader
 from xmodelkd_ros.core.cloud import Segmentation
+from xmodelkd_ros.core.errors import BagError
 from xmodelkd_ros.messages import read_field, stamp_ns
 from xmodelkd_ros.resources import find_model
 from xmodelkd_ros.tools.pictures import SweepView
@@ -160,12 +161,16 @@ def _follow(
 def _score(session: Session, recording: Recording, traffic: _Traffic) -> SweepView | None:
     """Join what went in and what came out by stamp and number of points; returns the middle labelled sweep."""
     view, scores = None, session.scores
+    scored: set[Key] = set()
     with BagReader(traffic.recorded) as reader:
         labelled = _Labelled(reader)
         for sweep in recording.sweeps():
             key = (sweep.stamp_ns, len(sweep.cloud))
+            if key in scored:
+                raise BagError(f"two sweeps of {session.options.bag} share stamp and size; score it with evaluate")
             if key not in traffic.sent:
                 continue
+            scored.add(key)
             if key not in traffic.received:
                 scores.add_missing(sweep.truth)
                 continue

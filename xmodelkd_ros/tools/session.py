@@ -109,7 +109,7 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot make folder {path}: {error.strerror}; choose another --out") from error
+        raise ConfigError(f"cannot make folder {path}: {error.strerror}; choose another") from error
 
 
 def progress(steps: Any, total: int, what: str) -> Any:
