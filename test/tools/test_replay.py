@@ -80,7 +80,11 @@ def test_a_node_that_dies_is_reported_with_its_last_words(drive, height_model, t
 def test_an_interrupt_ends_every_process(drive, height_model, tmp_path, number, code):
     command = ["replay", str(drive.path), "--model", str(height_model), "--rate", "0.01", "--out", str(tmp_path)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "xmodelkd_ros.tools.cli", *command], env=dds_environment(), stderr=subprocess.PIPE
+        [sys.executable, "-m", "xmodelkd_ros.tools.cli", *command],
+        env=dds_environment(),
+        stderr=subprocess.PIPE,
+        # A shell starts background jobs with SIGINT ignored, which processes inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         wait_until(lambda: len(children(process.pid)) == 3, 40)
