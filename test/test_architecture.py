@@ -26,7 +26,7 @@ ALLOWED = {
     ),
     "xmodelkd_ros/tools": (
         {"core", "inference", "messages", "bag", "pipeline", "resources", "dds_profile", "tools"},
-        {"onnxruntime"},
+        set(),
     ),
 }
 

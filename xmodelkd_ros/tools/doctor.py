@@ -112,7 +112,7 @@ def _profile() -> Check:
     profile = user_profile(os.environ)
     if profile is None:
         setting = f"{profile_variable(os.environ)}={shipped_profile()}"
-        return Check("dds profile", "advice", f"not set; large clouds arrive ten times faster with export {setting}")
+        return Check("dds profile", "advice", f"not set; large clouds arrive much faster with export {setting}")
     if not Path(profile).is_file():
         return Check("dds profile", "advice", f"{profile_variable(os.environ)} names {profile}, which does not exist")
     return Check("dds profile", "ok", profile)
