@@ -1,0 +1,40 @@
+"""Generate drives: ``python -m training.world --seed S --sweeps N [--cameras 6] --out DIR [--bag FILE]``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from training.command import run_command
+from training.world.generate import Request, run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code, 0 on success only."""
+    parser = argparse.ArgumentParser(
+        "python -m training.world",
+        allow_abbrev=False,
+        description="Generate drives with exact labels. Seeds that end in 9 are for testing, in 8 for choosing.",
+    )
+    parser.add_argument("--seed", type=int, nargs="+", required=True, metavar="S", help="one drive of each seed")
+    parser.add_argument("--sweeps", type=int, default=40, metavar="N", help="10 a second (default: %(default)s)")
+    parser.add_argument("--cameras", type=int, choices=(0, 1, 6), default=6, help="default: %(default)s")
+    parser.add_argument(
+        "--columns", type=int, default=0, metavar="C", help="pulses of a beam in a turn (default: as the sensor has)"
+    )
+    parser.add_argument(
+        "--every", type=int, default=1, metavar="K", help="turns of the LiDAR from one sweep to the next"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the drive, or of the drives")
+    parser.add_argument("--bag", type=Path, metavar="FILE", help="bag to write (one drive only)")
+    options = parser.parse_args(argv)
+    if not (options.out or options.bag) or (options.bag and len(options.seed) > 1):
+        parser.error("say where to write with --out or --bag; a bag takes one seed")
+    request = Request(options.sweeps, options.cameras, options.columns, options.every)
+    return run_command(lambda: run(options.seed, request, options.out, options.bag))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""Twelve different drives on one sheet: ``python -m training.world.contact_sheet --out FILE.jpg [--seeds S ...]``.
+
+Each drive is shown by its front camera, the classes of that picture's pixels, and its range image,
+coloured by class and then by range and intensity. One sheet shows what no number does: things that
+float, stand in one another, or look the wrong way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from training.command import run_command
+from training.world.drive import Drive, split_of
+from training.world.lidar import RANGE_STEP_M, Scan
+from training.world.pool import each_drive
+from training.world.sensors import LidarModel
+from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.labels import IGNORE
+from xmodelkd_ros.resources import label_map
+
+SEEDS = (0, 1, 2, 3, 4, 5, 8, 18, 28, 9, 19, 29)
+"""Six drives for training, three for choosing, three for testing."""
+
+_FRAME = 20
+_COLUMNS = 1024
+_SMALL = 0.6
+"""Pictures on a sheet of many drives are this much smaller; a single drive is shown in full size."""
+_ROWS_PX = 128
+"""Height of a range image, whatever the number of beams."""
+_CAPTION_PX = 26
+_GAP_PX = 8
+_SKY = (150, 175, 200)
+_EMPTY = (10, 10, 14)
+_PAPER = (255, 255, 255)
+_INK = (34, 38, 46)
+_NEAR_M, _FAR_M = 2.0, 100.0
+
+Pixels = NDArray[np.uint8]
+
+
+def panel(seed: int, frame: int = _FRAME, scale: float = 1.0) -> Pixels:
+    """The panel of one drive, (H, W, 3) RGB.
+
+    Args:
+        seed: of the drive.
+        frame: which of its frames is shown.
+        scale: size of the camera's picture relative to its own.
+
+    Raises:
+        ConfigError: there is no such seed or frame.
+    """
+    drive = Drive(seed, frame + 1, cameras=1, columns=_COLUMNS)
+    picture, scan = drive.picture(frame, 0), drive.scan(frame)
+    size = round(picture.rgb.shape[1] * scale), round(picture.rgb.shape[0] * scale)
+    views = [
+        _resized(picture.rgb, size, Image.Resampling.LANCZOS),
+        _resized(_class_colors(picture.label, _SKY), size, Image.Resampling.NEAREST),
+    ]
+    width = 2 * size[0]
+    lidar = drive.rig.lidar
+    strips = [_strip(colors, lidar, width) for colors in (_class_colors(scan.label, _EMPTY), _range_colors(scan))]
+    caption = f"seed {seed} | {split_of(seed)} | {lidar.name} | {drive._light.kind.replace('_', ' ')}"
+    return np.concatenate([_caption(caption, width), np.hstack(views), *strips])
+
+
+def sheet(panels: Sequence[Pixels]) -> Pixels:
+    """Panels of equal size in rows, about as wide as high."""
+    across = min(len(panels), 1 if len(panels) == 1 else 3 if len(panels) > 4 else 2)
+    blank = np.full_like(panels[0], _PAPER[0])
+    filled = [*panels, *[blank] * (-len(panels) % across)]
+    padded = [np.pad(p, ((0, _GAP_PX), (0, _GAP_PX), (0, 0)), constant_values=_PAPER[0]) for p in filled]
+    rows = [np.hstack(padded[k : k + across]) for k in range(0, len(padded), across)]
+    return np.concatenate(rows)
+
+
+def run(seeds: Sequence[int], frame: int, out: Path) -> str:
+    """Draw the drives of some seeds and write the sheet; returns what to tell the user.
+
+    Raises:
+        ConfigError: there is no such seed or frame, or the file cannot be written.
+    """
+    if out.suffix.lower() not in (".jpg", ".jpeg", ".png"):
+        raise ConfigError(f"--out is {out}; its name must end in .jpg or .png")
+    scale = _SMALL if len(seeds) > 1 else 1.0
+    picture = sheet(list(each_drive(partial(panel, frame=frame, scale=scale), seeds)))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(out)
+    except OSError as error:
+        raise ConfigError(f"cannot write {out}: {error.strerror or error}; choose another place") from error
+    return f"{out}: {len(seeds)} drives, {picture.shape[1]} x {picture.shape[0]} pixels"
+
+
+def _class_colors(label: Pixels, nothing: tuple[int, int, int]) -> Pixels:
+    palette = label_map("drive13").palette.copy()
+    palette[IGNORE] = nothing
+    return np.asarray(palette[label], np.uint8)
+
+
+def _range_colors(scan: Scan) -> Pixels:
+    """Hue by range (near is yellow, far is violet, on a logarithmic scale), light by intensity."""
+    distance = np.maximum(scan.range_steps * RANGE_STEP_M, _NEAR_M)
+    share = np.log(distance / _NEAR_M) / np.log(_FAR_M / _NEAR_M)
+    hue = colormaps["plasma"](1 - 0.85 * share.clip(0, 1))[..., :3]
+    light = 0.35 + 0.65 * np.sqrt(scan.intensity / 255.0)
+    colors = (255 * hue * light[..., None]).astype(np.uint8)
+    colors[~scan.mask] = _EMPTY
+    return colors
+
+
+def _strip(columns: Pixels, lidar: LidarModel, width: int) -> Pixels:
+    """A range image of (C, B) columns of beams, the top beam on top, every beam where it looks."""
+    shifts = np.rint(np.asarray(lidar.azimuth_offsets_deg or np.zeros(lidar.beams)) * lidar.columns / 360).astype(int)
+    rows = np.stack([np.roll(beam, -shift, axis=0) for beam, shift in zip(columns.swapaxes(0, 1), shifts, strict=True)])
+    return _resized(rows, (width, _ROWS_PX), Image.Resampling.NEAREST)
+
+
+def _resized(pixels: Pixels, size: tuple[int, int], how: Image.Resampling) -> Pixels:
+    return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, how))
+
+
+def _caption(text: str, width: int) -> Pixels:
+    image = Image.new("RGB", (width, _CAPTION_PX), _PAPER)
+    font = ImageFont.load_default(round(_CAPTION_PX * 0.7))
+    ImageDraw.Draw(image).text((4, _CAPTION_PX / 2), text, fill=_INK, font=font, anchor="lm")
+    return np.asarray(image)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code, 0 on success only."""
+    parser = argparse.ArgumentParser(
+        "python -m training.world.contact_sheet", allow_abbrev=False, description="Draw drives on one sheet."
+    )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=SEEDS, metavar="S", help="drives to show (default: %(default)s)"
+    )
+    parser.add_argument("--frame", type=int, default=_FRAME, metavar="K", help="frame to show (default: %(default)s)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="picture to write, .jpg or .png")
+    options = parser.parse_args(argv)
+    return run_command(lambda: run(options.seeds, options.frame, options.out))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

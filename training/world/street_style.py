@@ -1,0 +1,161 @@
+"""What kind of quarter a drive goes through: everything that is drawn once per drive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+KINDS = ("urban", "residential", "suburban", "industrial")
+_SHARES = (0.42, 0.3, 0.16, 0.12)
+
+
+@dataclass(frozen=True)
+class Habit:
+    """Ranges and probabilities of one kind of quarter."""
+
+    lane_width: tuple[float, float]
+    two_lanes: float
+    parking: float
+    verge: float
+    verge_width: tuple[float, float]
+    pavement_width: tuple[float, float]
+    no_pavement: float
+    crossing: float
+    lights: float
+    setback: tuple[float, float]
+    gap: tuple[float, float]
+    front: tuple[float, float]
+    depth: tuple[float, float]
+    driveway: float
+    speed: tuple[float, float]
+
+
+HABITS = {
+    "urban": Habit((3.0, 3.5), 0.5, 0.6, 0.2, (0.8, 1.8), (2.4, 5.0), 0.0, 0.9, 0.75, (0, 0.8), (0, 0.4),
+                   (9, 26), (11, 18), 0.08, (7, 14)),
+    "residential": Habit((2.8, 3.6), 0.0, 0.75, 0.45, (0.8, 2.2), (1.5, 2.6), 0.1, 0.55, 0.1, (1.5, 6), (1.5, 5),
+                         (8, 16), (9, 13), 0.5, (6, 11)),
+    "suburban": Habit((3.0, 3.6), 0.05, 0.15, 0.6, (1.5, 4.0), (1.5, 2.2), 0.45, 0.3, 0.05, (4.5, 10), (4, 10),
+                      (10, 18), (9, 13), 0.85, (9, 16)),
+    "industrial": Habit((3.3, 3.9), 0.15, 0.4, 0.3, (1.0, 3.0), (1.5, 2.4), 0.3, 0.35, 0.2, (4, 10), (4, 14),
+                        (18, 40), (16, 30), 0.8, (8, 14)),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Style:
+    """One drive's habits.
+
+    Attributes:
+        kind: one of :data:`KINDS`.
+        habit: ranges of that kind.
+        lane_width: metres.
+        kerb: height of raised kerbs, metres; 0: everything flush.
+        kerbstones: whether kerbs show a row of stones from above.
+        ramp: length over which a lowered kerb rises, metres.
+        corner: radius of kerbs at corners, metres.
+        bay_lines: whether parking places are painted.
+        build_outs: whether parking ends before junctions, and pavement fills its place.
+        centre: how the centre line looks: "none", "dashed", "solid", "double".
+        centre_material: material of the centre line.
+        edge_lines: whether the carriageway's edges are painted.
+        crossing: how crossings look: "zebra", "lines", "bricks", "plain".
+        worn: how much of the paint is gone, 0 to 1.
+        cycle_lane: width of a lane for bicycles on the carriageway, metres; 0: none.
+        cycle_painted: whether its whole surface is painted.
+        bus_lane: whether the kerb lane of roads with two lanes is painted.
+        patches: repairs per 100 m of road.
+        tar: tar lines per 100 m of road.
+        letters: whether words and arrows are painted on lanes.
+        road: material of roads.
+        side_road: material of side roads.
+        pavement: material of pavements.
+        verge: material of verges.
+        ground: material of open ground.
+        driveway: material of driveways.
+        forecourt: width of paved ground behind the pavement, metres; 0: none.
+    """
+
+    kind: str
+    habit: Habit
+    lane_width: float
+    kerb: float
+    kerbstones: bool
+    ramp: float
+    corner: float
+    bay_lines: bool
+    build_outs: bool
+    centre: str
+    centre_material: str
+    edge_lines: bool
+    crossing: str
+    worn: float
+    cycle_lane: float
+    cycle_painted: bool
+    bus_lane: bool
+    patches: float
+    tar: float
+    letters: bool
+    road: str
+    side_road: str
+    pavement: str
+    verge: str
+    ground: str
+    driveway: str
+    forecourt: float
+
+    @classmethod
+    def sample(cls, rng: np.random.Generator) -> Style:
+        """Draw one drive's habits."""
+        kind = str(rng.choice(KINDS, p=_SHARES))
+        habit, urban = HABITS[kind], kind == "urban"
+        road = pick(rng, asphalt=0.64, asphalt_new=0.18, concrete_road=0.12, cobbles=0.0 if urban else 0.08)
+        return cls(
+            kind=kind,
+            habit=habit,
+            lane_width=rng.uniform(*habit.lane_width),
+            kerb=_kerb_height(rng),
+            kerbstones=rng.random() < 0.7,
+            ramp=rng.uniform(0.8, 1.5),
+            corner=rng.uniform(4.0, 9.0),
+            bay_lines=rng.random() < (0.6 if urban else 0.35),
+            build_outs=rng.random() < 0.4,
+            centre=_centre(rng, kind, road),
+            centre_material=pick(rng, marking_white=0.55, marking_yellow=0.45),
+            edge_lines=rng.random() < (0.6 if kind in ("suburban", "industrial") else 0.15),
+            crossing=pick(rng, zebra=0.5, lines=0.3, bricks=0.08, plain=0.12),
+            worn=rng.uniform(0.1, 0.7) if rng.random() < 0.5 else 0.0,
+            cycle_lane=rng.uniform(1.3, 1.9) if rng.random() < (0.25 if urban else 0.1) else 0.0,
+            cycle_painted=rng.random() < 0.6,
+            bus_lane=rng.random() < 0.2,
+            patches=rng.uniform(0, 5),
+            tar=rng.uniform(0, 8) if rng.random() < 0.5 else 0.0,
+            letters=rng.random() < 0.45,
+            road=road,
+            side_road=road if rng.random() < 0.75 else pick(rng, asphalt=0.5, asphalt_new=0.3, concrete_road=0.2),
+            pavement=pick(rng, paving_slabs=0.35, paving_concrete=0.3, paving_asphalt=0.2, paving_bricks=0.15),
+            verge=pick(rng, grass=0.6, dry_grass=0.2, soil=0.1, gravel=0.1),
+            ground=pick(rng, grass=0.5, dry_grass=0.25, soil=0.15, gravel=0.1),
+            driveway=pick(rng, paving_concrete=0.4, asphalt=0.3, paving_bricks=0.3),
+            forecourt=rng.uniform(3, 9) if rng.random() < {"urban": 0.85, "industrial": 0.3}.get(kind, 0.0) else 0.0,
+        )
+
+
+def pick(rng: np.random.Generator, **shares: float) -> str:
+    """One of the names, with probabilities in proportion to the shares."""
+    weights = np.array(list(shares.values()))
+    return str(rng.choice(list(shares), p=weights / weights.sum()))
+
+
+def _kerb_height(rng: np.random.Generator) -> float:
+    way = pick(rng, flush=0.12, low=0.1, raised=0.78)
+    return {"flush": 0.0, "low": rng.uniform(0.025, 0.06), "raised": rng.uniform(0.08, 0.18)}[way]
+
+
+def _centre(rng: np.random.Generator, kind: str, road: str) -> str:
+    if road == "cobbles":
+        return "none"
+    if kind == "residential":
+        return pick(rng, none=0.5, dashed=0.3, double=0.1, solid=0.1)
+    return pick(rng, none=0.05, dashed=0.4, solid=0.2, double=0.35)
