@@ -1,6 +1,9 @@
 # Every target sets up what it needs in .venv. The README names two: demo and test.
 PYTHON ?= python3
-DATA ?= ../shared/pandaset/002
+# The demo's drive: generated from a seed that is kept for testing, or frames of a PandaSet sequence (DATA=folder).
+SEED ?= 9
+SWEEPS ?= 40
+DATA ?=
 FRAMES ?= 40:61
 OUT ?= build/demo
 
@@ -23,8 +26,13 @@ setup: .venv/.complete
 
 demo: .venv/.runtime
 	rm -f "$(OUT)/drive.mcap"
+ifeq ($(DATA),)
+	$(BIN)/python -m training.world --seed $(SEED) --sweeps $(SWEEPS) --bag "$(OUT)/drive.mcap"
+	$(BIN)/xmodelkd replay "$(OUT)/drive.mcap" --model student --out "$(OUT)"
+else
 	$(BIN)/python -m training.to_bag pandaset "$(DATA)" "$(OUT)/drive.mcap" --frames $(FRAMES)
 	$(BIN)/xmodelkd replay "$(OUT)/drive.mcap" --model student --label-set pandaset9 --out "$(OUT)"
+endif
 
 test: .venv/.complete
 	$(BIN)/python -m pytest

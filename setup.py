@@ -54,8 +54,16 @@ setup(
             "matplotlib>=3.5",
             "tqdm>=4.60",
         ],
-        # The loaders in training.data and training.to_bag; no torch.
-        "datasets": ["pandas>=2.0"],
+        # The loaders in training.data, training.to_bag and the generated world; no torch.
+        "datasets": [
+            "pandas>=2.0",
+            "embreex>=4.4,<5",
+            "numba>=0.61",
+            "scipy>=1.10",
+            "shapely>=2.1",
+            "pillow>=9.0",
+            "tqdm>=4.60",
+        ],
         # Exactly this torch: other versions from the registry bring gigabytes of CUDA along.
         "training": [
             "torch==2.13.0",

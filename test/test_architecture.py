@@ -2,11 +2,13 @@
 
 import ast
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+WORLD_COMMANDS = {"__main__", "generate", "census", "measure", "contact_sheet"}
 LIBRARIES = {"torch", "pytorch_lightning", "rclpy", "onnxruntime", "pandas", "tf2_ros"}
 
 # What a place may import of the project, and which heavy libraries.
@@ -67,8 +69,46 @@ def test_the_core_needs_numpy_and_the_standard_library_only():
         assert tops <= set(sys.stdlib_module_names), f"{path}: {tops - set(sys.stdlib_module_names)}"
 
 
-@pytest.mark.parametrize("name", ["data", "to_bag.py"])
-def test_loaders_need_no_torch(name):
+@pytest.mark.parametrize("name", ["data", "world", "to_bag.py", "command.py", "config.py"])
+def test_loaders_and_the_world_need_neither_torch_nor_ros(name):
     place = ROOT / "training" / name
-    for path in [place] if place.is_file() else place.rglob("*.py"):
-        assert not {"torch", "pytorch_lightning"} & {name.split(".")[0] for name in imports(path)}, path
+    files = [place] if place.is_file() else list(place.rglob("*.py"))
+    assert files
+    for path in files:
+        assert not {"torch", "pytorch_lightning", "rclpy"} & {name.split(".")[0] for name in imports(path)}, path
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "training" / "world").glob("*.py")), ids=lambda p: p.name)
+def test_the_world_stands_on_itself(path):
+    """Of training it needs itself and poses over time; only its commands know folders, bags and what is counted."""
+    if path.stem in WORLD_COMMANDS:
+        return
+    for name in imports(path):
+        if name.split(".")[0] == "training":
+            assert name.startswith(("training.world", "training.data.sequence.")), f"{path.name} imports {name}"
+
+
+def test_modules_do_not_import_each_other_in_circles():
+    """Also not by imports inside of functions."""
+    graph = {module: set(project_imports(path)) for module, path in MODULES.items()}
+    assert len(graph) > 80
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
+
+
+def module_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for top in ("xmodelkd_ros", "training") for path in sorted((ROOT / top).rglob("*.py"))}
+
+
+def project_imports(path):
+    """The modules of this project that a file imports: of ``from a.b import c``, a.b.c if that is one, else a.b."""
+    for name in imports(path):
+        found = next((m for m in (name, name.rpartition(".")[0]) if m in MODULES), None)
+        if found:
+            yield found

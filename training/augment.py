@@ -118,7 +118,9 @@ def _in_sector(xyz: NDArray[np.float32], start: float, width: float) -> NDArray[
 
 
 def change_intensity(sweep: Sweep, config: AugmentConfig, rng: np.random.Generator) -> Sweep:
-    """Another exposure: one gain and one exponent for the whole sweep."""
+    """Another exposure: one gain and one exponent for the whole sweep; or no intensities at all."""
+    if rng.random() < config.drop_intensity:
+        return Sweep(PointCloud(sweep.cloud.xyz, np.zeros_like(_intensity(sweep))), sweep.labels)
     gain = np.exp(rng.normal(0, config.intensity_gain))
     gamma = np.exp(rng.normal(0, config.intensity_gamma))
     relative = np.maximum(_intensity(sweep), 0) / np.float32(_LARGEST_INTENSITY)

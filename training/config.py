@@ -13,27 +13,82 @@ from xmodelkd_ros.core.errors import ConfigError
 
 
 @dataclass(frozen=True)
+class SourceConfig:
+    """Sweeps of one kind: from folders, or generated when training starts.
+
+    Attributes:
+        dataset: ``pandaset`` or ``world``.
+        path: folder of the drive, or of many (``world``), relative to where training is started; empty for a world
+            that is generated and kept in memory.
+        frames: A, B: the frames A to B - 1 of each drive; empty for all.
+        seeds: A, B: generate the drives of the seeds A to B - 1 that are meant for this use (``world`` without path).
+        sweeps: sweeps of each generated drive, spread over ten seconds.
+        share: of the training sweeps that come from here, relative to the other sources' shares.
+    """
+
+    dataset: str
+    path: str = ""
+    frames: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = ()
+    sweeps: int = 5
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require("dataset", self.dataset, self.dataset in ("pandaset", "world"), "pandaset or world")
+        for name in ("frames", "seeds"):
+            value = getattr(self, name)
+            rising = not value or (len(value) == 2 and 0 <= value[0] < value[1])
+            _require(name, value, rising, "two rising numbers")
+        found = bool(self.path) or (self.dataset == "world" and bool(self.seeds))
+        _require("path", self.path, found, "given, or else seeds of the world")
+        _require("seeds", self.seeds, not (self.path and self.seeds), "left out beside a path")
+        _require("frames", self.frames, not (self.seeds and self.frames), "left out beside seeds")
+        _require("sweeps", self.sweeps, 0 < self.sweeps <= 100, "in 1..100")
+        _require("share", self.share, self.share > 0, "positive")
+
+    def __str__(self) -> str:
+        part = f"frames {self.frames[0]}:{self.frames[1]}" if self.frames else "all frames"
+        if self.path:
+            return f"{self.dataset} {Path(self.path).name}, {part}"
+        return f"{self.dataset} seeds {self.seeds[0]}:{self.seeds[1]}, {self.sweeps} sweeps each"
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """Which sweeps serve for what.
 
     Attributes:
-        sequence: folder of the PandaSet sequence, relative to where training is started.
-        train_frames: A, B: the frames A to B - 1 have labels to train on.
-        choose_frames: A, B: the frames A to B - 1 serve for validation and for the calibration temperature.
+        train: where sweeps with labels to train on come from.
+        choose: where sweeps for validation and for the calibration temperature come from; each is scored by itself,
+            and the network's rows and normalisation follow from the first source of ``train``.
         held_out_sectors: world-frame azimuth sectors (0 to 5, 60 degrees each) whose labels are kept from
-            training, for cross-validation.
+            training, for cross-validation (PandaSet only).
+        target: sweeps of the LiDAR that the network is for; their labels are not read.
+        match_intensity: give generated sweeps the target's distribution of intensities (``training/realism.py``).
+        match_ray_drop: take from generated sweeps what the target's LiDAR would lose.
+        match_statistics: take the exported network's normalisation statistics from the target
+            (Li et al. 2016, Adaptive Batch Normalization).
     """
 
-    sequence: str
-    train_frames: tuple[int, ...]
-    choose_frames: tuple[int, ...]
+    train: tuple[SourceConfig, ...]
+    choose: tuple[SourceConfig, ...]
     held_out_sectors: tuple[int, ...] = ()
+    target: tuple[SourceConfig, ...] = ()
+    match_intensity: bool = False
+    match_ray_drop: bool = False
+    match_statistics: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("train_frames", "choose_frames"):
-            value = getattr(self, name)
-            _require(f"data.{name}", value, len(value) == 2 and 0 <= value[0] < value[1], "two rising numbers")
-        _require("data.held_out_sectors", self.held_out_sectors, set(self.held_out_sectors) <= set(range(6)), "in 0..5")
+        for name in ("train", "choose"):
+            _require(name, getattr(self, name), bool(getattr(self, name)), "at least one source")
+        for name in ("match_intensity", "match_ray_drop", "match_statistics"):
+            _require(
+                name,
+                getattr(self, name),
+                bool(self.target) or not getattr(self, name),
+                "false without data.target",
+            )
+        _require("held_out_sectors", self.held_out_sectors, set(self.held_out_sectors) <= set(range(6)), "in 0..5")
 
 
 @dataclass(frozen=True)
@@ -42,6 +97,7 @@ class ModelConfig:
 
     Attributes:
         channels: what describes a point; names known to ``core/normalization.py``.
+        beams: the rows: name of a LiDAR in ``training/world/sensors.py``; empty: found in the first source's sweeps.
         width: columns of the range image.
         max_points: P, points the exported network takes at once.
         widths: channels of the five levels.
@@ -55,14 +111,15 @@ class ModelConfig:
     widths: tuple[int, ...]
     blocks: tuple[int, ...]
     table: int
+    beams: str = ""
 
     def __post_init__(self) -> None:
-        _require("model.channels", self.channels, bool(self.channels), "at least one channel")
-        _require("model.width", self.width, self.width > 0 and self.width % 64 == 0, "a positive multiple of 64")
-        _require("model.max_points", self.max_points, self.max_points > 0, "positive")
-        _require("model.widths", self.widths, len(self.widths) == 5 and min(self.widths) > 0, "five positive numbers")
-        _require("model.blocks", self.blocks, len(self.blocks) == 4 and min(self.blocks) >= 0, "four numbers >= 0")
-        _require("model.table", self.table, self.table > 0, "positive")
+        _require("channels", self.channels, bool(self.channels), "at least one channel")
+        _require("width", self.width, self.width > 0 and self.width % 64 == 0, "a positive multiple of 64")
+        _require("max_points", self.max_points, self.max_points > 0, "positive")
+        _require("widths", self.widths, len(self.widths) == 5 and min(self.widths) > 0, "five positive numbers")
+        _require("blocks", self.blocks, len(self.blocks) == 4 and min(self.blocks) >= 0, "four numbers >= 0")
+        _require("table", self.table, self.table > 0, "positive")
 
 
 @dataclass(frozen=True)
@@ -77,6 +134,7 @@ class AugmentConfig:
         jitter_m: standard deviation of noise along the ray.
         intensity_gain: standard deviation of the natural logarithm of a gain per sweep.
         intensity_gamma: standard deviation of the natural logarithm of an exponent per sweep.
+        drop_intensity: probability that a sweep loses its intensities.
         drop_points: largest share of points dropped.
         drop_rows: largest share of beams dropped.
         mix: probability that sectors of another sweep replace those of this one (PolarMix).
@@ -90,6 +148,7 @@ class AugmentConfig:
     jitter_m: float = 0.0
     intensity_gain: float = 0.0
     intensity_gamma: float = 0.0
+    drop_intensity: float = 0.0
     drop_points: float = 0.0
     drop_rows: float = 0.0
     mix: float = 0.0
@@ -97,11 +156,11 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            _require(f"augment.{name}", value, value >= 0, ">= 0")
+            _require(name, value, value >= 0, ">= 0")
         for name in ("scale", "drop_points", "drop_rows"):
-            _require(f"augment.{name}", getattr(self, name), getattr(self, name) < 1, "below 1")
-        for name in ("mix", "paste"):
-            _require(f"augment.{name}", getattr(self, name), getattr(self, name) <= 1, "a probability")
+            _require(name, getattr(self, name), getattr(self, name) < 1, "below 1")
+        for name in ("mix", "paste", "drop_intensity"):
+            _require(name, getattr(self, name), getattr(self, name) <= 1, "a probability")
 
 
 @dataclass(frozen=True)
@@ -132,11 +191,11 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "steps", "batch", "points", "learning_rate"):
-            _require(f"optimizer.{name}", getattr(self, name), getattr(self, name) > 0, "positive")
+            _require(name, getattr(self, name), getattr(self, name) > 0, "positive")
         good_crop = self.crop_columns > 0 and self.crop_columns % 64 == 0
-        _require("optimizer.crop_columns", self.crop_columns, good_crop, "a positive multiple of 64")
-        _require("optimizer.ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "in 0..1")
-        _require("optimizer.workers", self.workers, self.workers >= 0, ">= 0")
+        _require("crop_columns", self.crop_columns, good_crop, "a positive multiple of 64")
+        _require("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "in 0..1")
+        _require("workers", self.workers, self.workers >= 0, ">= 0")
 
 
 @dataclass(frozen=True)
@@ -223,7 +282,11 @@ def _build(kind: type, data: Any, prefix: str) -> Any:
     absent = required - set(data)
     if absent:
         raise ConfigError(f"{prefix}{sorted(absent)[0]} is missing")
-    return kind(**{name: _value(hints[name], value, prefix + name) for name, value in data.items()})
+    values = {name: _value(hints[name], value, prefix + name) for name, value in data.items()}
+    try:
+        return kind(**values)
+    except ConfigError as error:  # it names the setting, but does not know in which section it stands
+        raise ConfigError(f"{prefix}{error}") from error
 
 
 def _value(kind: Any, value: Any, name: str) -> Any:
@@ -233,7 +296,7 @@ def _value(kind: Any, value: Any, name: str) -> Any:
     if get_origin(kind) is tuple:
         if not isinstance(value, (list, tuple)):
             raise ConfigError(f"{name} is {value!r}, but must be a list")
-        return tuple(_value(get_args(kind)[0], v, name) for v in value)
+        return tuple(_value(get_args(kind)[0], v, f"{name}[{k}]") for k, v in enumerate(value))
     if kind is float and not isinstance(value, bool):
         return _number(value, name)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):

@@ -1,4 +1,4 @@
-"""Score an exported model on frames of a dataset: ``python -m training.evaluate pandaset PATH --frames A:B ...``."""
+"""Score an exported model on drives: ``python -m training.evaluate pandaset|world PATH [--frames A:B] ...``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from training.command import run_command
 from training.config import frame_range
-from training.data.pandaset import PandaSetSequence
+from training.data.datasets import DATASETS, open_drives
+from training.data.sequence import DriveSequence
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_model, label_map, translation
@@ -24,16 +23,12 @@ from xmodelkd_ros.tools.score import Scores
 
 
 def evaluate(
-    sequence: PandaSetSequence,
-    frames: Sequence[int],
-    pipeline: SegmentationPipeline,
-    scored: LabelMap | None = None,
+    frames: Sequence[tuple[DriveSequence, int]], pipeline: SegmentationPipeline, scored: LabelMap | None = None
 ) -> tuple[Scores, SweepView]:
     """Segment frames and score them over all points.
 
     Args:
-        sequence: where the frames come from.
-        frames: their numbers.
+        frames: drives, and the number of a frame in each.
         pipeline: the model.
         scored: the label set to score in; the model's own if None.
 
@@ -41,21 +36,20 @@ def evaluate(
         The scores, and the middle frame to look at.
     """
     scores = Scores(pipeline.labels, scored)
-    to_model = translation(sequence.label_map, pipeline.labels)
     view = None
-    for frame in tqdm(frames, "evaluate", unit=" sweeps", file=sys.stderr, disable=None, leave=False):
-        cloud, truth = sequence.cloud(frame), to_model.apply(sequence.labels(frame))
+    for k, (drive, index) in enumerate(
+        tqdm(frames, "evaluate", unit=" sweeps", file=sys.stderr, disable=None, leave=False)
+    ):
+        truth = translation(drive.label_map, pipeline.labels).apply(drive.labels(index))
+        cloud = drive.cloud(index)
         result = pipeline.segment(cloud)
         scores.add(cloud, result.segmentation, truth, stages_ms=result.stages_ms, mode=result.mode)
-        if frame == frames[len(frames) // 2]:
+        if k == len(frames) // 2:
             label = scores.to_scored(result.segmentation.label)
-            view = SweepView(cloud, label, scores.label_map, scores.to_scored(truth), _pictures(sequence, frame))
+            pictures = tuple(CameraView(image.camera, image.pixels()) for image in drive.images(index))
+            view = SweepView(cloud, label, scores.label_map, scores.to_scored(truth), pictures)
     assert view is not None
     return scores, view
-
-
-def _pictures(sequence: PandaSetSequence, frame: int) -> tuple[CameraView, ...]:
-    return tuple(CameraView(image.camera, np.asarray(Image.open(image.path))) for image in sequence.images(frame))
 
 
 def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
@@ -66,12 +60,14 @@ def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
     """
     pipeline = SegmentationPipeline.load(find_model(options.model), options.backend)
     scored = label_map(options.label_set) if options.label_set else None
-    frames = frame_range(options.frames, "--frames")
-    scores, view = evaluate(PandaSetSequence(options.path), frames, pipeline, scored)
+    drives = open_drives(options.dataset, options.path)
+    wanted = frame_range(options.frames, "--frames") if options.frames else None
+    frames = [(drive, index) for drive in drives for index in wanted or range(len(drive))]
+    scores, view = evaluate(frames, pipeline, scored)
     metrics = scores.metrics(pipeline.spec, pipeline.backend.name, pipeline.backend.precision)
     if scores.label_map.knows("vegetation"):
         metrics["miou_without_vegetation"] = scores.confusion.miou(without=("vegetation",))
-    title = f"{options.dataset} frames {options.frames}"
+    title = f"{options.dataset} {options.path.name}, frames {options.frames or 'all'}"
     write_report(options.out, Run(title, command, "the time of the pipeline"), metrics, scores, pipeline.spec, view)
     return metrics
 
@@ -81,9 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "python -m training.evaluate", allow_abbrev=False, description="Score a model on frames of a dataset."
     )
-    parser.add_argument("dataset", choices=["pandaset"], help="what PATH holds")
-    parser.add_argument("path", type=Path, metavar="PATH", help="folder of the sequence; its pickles must be trusted")
-    parser.add_argument("--frames", metavar="A:B", required=True, help="frames A to B - 1")
+    parser.add_argument("dataset", choices=DATASETS, help="what PATH holds")
+    parser.add_argument(
+        "path", type=Path, metavar="PATH", help="folder of a drive (world: or of many); pickles in it must be trusted"
+    )
+    parser.add_argument("--frames", metavar="A:B", default="", help="frames A to B - 1 of each drive (default: all)")
     parser.add_argument("--model", metavar="DIR", required=True, help="name or folder of the model")
     parser.add_argument("--mode", choices=["student"], default="student", help="student: LiDAR only")
     parser.add_argument("--backend", default="auto", help="library that runs the network (default: %(default)s)")

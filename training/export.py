@@ -10,7 +10,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,17 @@ from torch import Tensor, nn
 
 from training.command import run_command
 from training.config import TrainingConfig, from_dict
-from training.data.pandaset import SOURCE, PandaSetSequence
-from training.data.sweeps import InputSpec, WholeSweeps, load_sweeps
-from training.evaluate import evaluate
+from training.data.sources import Source, load_source
+from training.data.sweeps import InputSpec, WholeSweeps
 from training.models.student import Student, wrap
-from training.train import CHECKPOINT, SCORED_LABELS, StudentTraining
+from training.train import CHECKPOINT, LABELS, SCORED_LABELS, StudentTraining
 from xmodelkd_ros.core.errors import ConfigError, ModelError
 from xmodelkd_ros.core.labels import IGNORE
-from xmodelkd_ros.core.model_spec import ModelSpec, NetworkFile, TensorSpec, sha256
+from xmodelkd_ros.core.model_spec import DataSource, ModelSpec, NetworkFile, TensorSpec, sha256
 from xmodelkd_ros.inference.backend import Backend, load_backend
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import label_map
+from xmodelkd_ros.tools.score import Scores
 from xmodelkd_ros.tools.session import make_folder
 
 NETWORK = "model.onnx"
@@ -56,8 +56,25 @@ class DeployedStudent(nn.Module):
         return self.student.label(self.student.tables(wrap(image)).squeeze(0), points, pixel)
 
 
-def load_run(run: Path) -> tuple[TrainingConfig, InputSpec, Student]:
-    """The last checkpoint of a run: its settings, inputs and averaged weights, ready for inference in fp32.
+@dataclass(frozen=True, eq=False)
+class TrainedRun:
+    """The last checkpoint of a run.
+
+    Attributes:
+        config: its settings.
+        inputs: the network's inputs.
+        student: the network with averaged weights, ready for inference in fp32.
+        origins: where its training data come from.
+    """
+
+    config: TrainingConfig
+    inputs: InputSpec
+    student: Student
+    origins: tuple[DataSource, ...]
+
+
+def load_run(run: Path) -> TrainedRun:
+    """Read the last checkpoint of a run.
 
     Raises:
         ConfigError: the folder holds no checkpoint, or a damaged one.
@@ -74,9 +91,23 @@ def load_run(run: Path) -> tuple[TrainingConfig, InputSpec, Student]:
         module = StudentTraining(config)
         module.load_state_dict(checkpoint["state_dict"])
         inputs = InputSpec.from_dict(checkpoint["inputs"])
+        origins = tuple(DataSource(**origin) for origin in checkpoint["origins"])
     except (KeyError, TypeError, RuntimeError) as error:
         raise ConfigError(f"{path} is not a checkpoint of this version; train again with 'run={run}'") from error
-    return from_dict(config), inputs, module.student.float().eval()
+    return TrainedRun(from_dict(config), inputs, module.student.float().eval(), origins)
+
+
+def adapt_statistics(student: Student, sweeps: WholeSweeps) -> None:
+    """Take the batch normalisation's means and variances from sweeps, weights untouched (Li et al. 2016)."""
+    norms = [module for module in student.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all that follows
+    student.train()
+    with torch.no_grad():
+        for index in range(len(sweeps)):
+            student.tables(wrap(torch.from_numpy(sweeps[index]["image"])))
+    student.eval()
 
 
 def write_onnx(student: Student, inputs: InputSpec, max_points: int, path: Path) -> None:
@@ -195,10 +226,13 @@ def export(run: Path, out: Path) -> ModelSpec:
         ConfigError: the run holds no checkpoint.
         ModelError: the exported network does not do what the trained one does.
     """
-    config, inputs, student = load_run(run)
-    sequence = PandaSetSequence(Path(config.data.sequence))
-    frames = range(*config.data.choose_frames)
-    sweeps = WholeSweeps(load_sweeps(sequence, frames), inputs)
+    trained = load_run(run)
+    config, inputs, student = trained.config, trained.inputs, trained.student
+    sources = [load_source(source, "choose") for source in config.data.choose]
+    sweeps = WholeSweeps([sweep for source in sources for sweep in source.sweeps], inputs)
+    if config.data.match_statistics:
+        target = [sweep for source in config.data.target for sweep in load_source(source, "train").sweeps]
+        adapt_statistics(student, WholeSweeps(target, inputs))
     make_folder(out.parent)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
         folder = Path(temporary) / out.name
@@ -206,18 +240,20 @@ def export(run: Path, out: Path) -> ModelSpec:
         write_onnx(student, inputs, config.model.max_points, folder / NETWORK)
         logits = torch_logits(student, sweeps)
         temperature = fit_temperature(logits, [sweeps[i]["labels"][0] for i in range(len(sweeps))])
-        spec = _spec(config, inputs, temperature, folder / NETWORK)
+        spec = _spec(trained, temperature, folder / NETWORK)
         backend = load_backend(spec, folder)
         metrics = {"parity": parity(backend, spec.max_points, sweeps, logits)}
-        metrics["choose"] = _score(sequence, frames, SegmentationPipeline(spec, backend))
+        pipeline = SegmentationPipeline(spec, backend)
+        metrics["choose"] = [_score(source, pipeline) for source in sources]
         spec = replace(spec, metrics={"command": f"python -m training.export {run} {out}", **metrics})
         spec.write(folder)
         _replace(folder, out)
     return spec
 
 
-def _spec(config: TrainingConfig, inputs: InputSpec, temperature: float, network: Path) -> ModelSpec:
-    labels, channels, points = label_map("drive13"), len(inputs.channels), config.model.max_points
+def _spec(trained: TrainedRun, temperature: float, network: Path) -> ModelSpec:
+    config, inputs = trained.config, trained.inputs
+    labels, channels, points = label_map(LABELS), len(inputs.channels), config.model.max_points
     image = (1, channels + 1, inputs.projection.height, inputs.projection.width)
     return ModelSpec(
         name=config.name,
@@ -234,15 +270,18 @@ def _spec(config: TrainingConfig, inputs: InputSpec, temperature: float, network
         intensity_range=inputs.intensity_range,
         labels=labels,
         temperature=temperature,
-        training_data=(SOURCE,),
+        training_data=trained.origins,
     )
 
 
-def _score(sequence: PandaSetSequence, frames: Sequence[int], pipeline: SegmentationPipeline) -> dict[str, Any]:
-    scores, _ = evaluate(sequence, frames, pipeline, label_map(SCORED_LABELS))
+def _score(source: Source, pipeline: SegmentationPipeline) -> dict[str, Any]:
+    scores = Scores(pipeline.labels, label_map(SCORED_LABELS))
+    for sweep in source.sweeps:
+        result = pipeline.segment(sweep.cloud)
+        scores.add(sweep.cloud, result.segmentation, sweep.labels, stages_ms=result.stages_ms, mode=result.mode)
     metrics = scores.metrics(pipeline.spec, pipeline.backend.name, pipeline.backend.precision)
     kept = {name: metrics[name] for name in ("label_set", "miou", "iou", "points", "ece")}
-    return {"data": f"PandaSet sequence {sequence.path.name}, frames {frames[0]}:{frames[-1] + 1}", **kept}
+    return {"data": str(source.config), **kept}
 
 
 def _replace(folder: Path, out: Path) -> None:
@@ -261,11 +300,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> str:
         spec = export(options.run, options.out)
-        check, choose = spec.metrics["parity"], spec.metrics["choose"]
+        check = spec.metrics["parity"]
+        scores = ", ".join(f"{s['miou']:.3f} on {s['data']}" for s in spec.metrics["choose"])
         return (
             f"{options.out}: equal labels {100 * check['equal_labels']:.3f} %, "
             f"largest logit difference {check['largest_logit_difference']:.2e}, temperature {spec.temperature}, "
-            f"mIoU {choose['miou']:.3f} ({choose['label_set']}, {choose['data']})"
+            f"mIoU ({SCORED_LABELS}) {scores}"
         )
 
     return run_command(work)

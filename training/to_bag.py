@@ -1,7 +1,8 @@
 """Turn frames of a dataset into a bag: sweeps with their truth, camera images, calibration, /tf_static.
 
-``python -m training.to_bag pandaset PATH OUT [--frames A:B]``. Truth is the field ``label`` of the
-clouds, and the latched topic ``/label_info_json`` says what its numbers mean.
+``python -m training.to_bag pandaset|world PATH OUT [--frames A:B]``. Truth is the field ``label`` of the
+clouds, and the latched topic ``/label_info_json`` says what its numbers mean. ``/tf`` has the vehicle's pose at
+each sweep's stamp.
 """
 
 from __future__ import annotations
@@ -18,24 +19,23 @@ from tqdm import tqdm
 
 from training.command import run_command
 from training.config import frame_range
-from training.data.pandaset import CameraImage, PandaSetSequence
+from training.data.datasets import DATASETS, open_drives
+from training.data.sequence import CameraImage, DriveSequence
 from xmodelkd_ros.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, Storage, message_class
 from xmodelkd_ros.core.camera import CameraModel
-from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.transforms import inverse, quaternion
 from xmodelkd_ros.messages import label_info_json, stamp_from_ns, truth_to_msg
 
 BASE_FRAME = "base_link"
 LIDAR_FRAME = "lidar"
+MAP_FRAME = "map"
 LABEL_INFO_TOPIC = "/label_info_json"
-TF_TOPIC = "/tf_static"
-
-_BASE_FROM_EGO = np.array([[0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], np.float64)
-"""PandaSet's ego frame is x right, y forward; base_link is x forward, y left (REP-103). Their common origin is 0.3 m
-above the road, as the axles are."""
+STATIC_TF_TOPIC = "/tf_static"
+TF_TOPIC = "/tf"
 
 _IMAGE_TYPE = "sensor_msgs/msg/CompressedImage"
 _INFO_TYPE = "sensor_msgs/msg/CameraInfo"
+_TF_TYPE = "tf2_msgs/msg/TFMessage"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 on success only.
     """
     parser = argparse.ArgumentParser("python -m training.to_bag", description="Turn frames of a dataset into a bag.")
-    parser.add_argument("dataset", choices=["pandaset"], help="what PATH holds")
-    parser.add_argument("path", type=Path, metavar="PATH", help="folder of the sequence; its pickles must be trusted")
+    parser.add_argument("dataset", choices=DATASETS, help="what PATH holds")
+    parser.add_argument("path", type=Path, metavar="PATH", help="folder of the drive; pickles in it must be trusted")
     parser.add_argument("out", type=Path, metavar="OUT", help="rosbag2 folder to create, or one .mcap file")
     parser.add_argument("--frames", metavar="A:B", default="", help="frames A to B - 1 (default: all)")
     parser.add_argument(
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     def work() -> str:
-        sequence = PandaSetSequence(args.path)
+        (sequence,) = open_drives(args.dataset, args.path, most=1)
         frames = frame_range(args.frames, "--frames") if args.frames else range(len(sequence))
         write_bag(sequence, frames, args.out, args.points_topic, args.storage)
         return f"{args.out}: {len(frames)} sweeps"
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def write_bag(
-    sequence: PandaSetSequence, frames: range, out: Path, points_topic: str = "/points", storage: Storage = "mcap"
+    sequence: DriveSequence, frames: range, out: Path, points_topic: str = "/points", storage: Storage = "mcap"
 ) -> None:
     """Write frames of a sequence into a bag.
 
@@ -104,34 +104,38 @@ def optical_frame(camera: CameraModel) -> str:
     return f"{camera.name}_optical_frame"
 
 
-def _announce(bag: BagWriter, sequence: PandaSetSequence, points_topic: str) -> None:
+def _announce(bag: BagWriter, sequence: DriveSequence, points_topic: str) -> None:
     bag.add_topic(points_topic, POINT_CLOUD_TYPE)
     bag.add_topic(LABEL_INFO_TOPIC, "std_msgs/msg/String", latched=True)
-    bag.add_topic(TF_TOPIC, "tf2_msgs/msg/TFMessage", latched=True)
+    bag.add_topic(STATIC_TF_TOPIC, _TF_TYPE, latched=True)
+    bag.add_topic(TF_TOPIC, _TF_TYPE)
     for camera in sequence.cameras:
         bag.add_topic(image_topic(camera), _IMAGE_TYPE)
         bag.add_topic(info_topic(camera), _INFO_TYPE)
 
 
-def _write_latched(bag: BagWriter, sequence: PandaSetSequence, first: int) -> None:
+def _write_latched(bag: BagWriter, sequence: DriveSequence, first: int) -> None:
     """What is said once, at the time of the first message."""
-    start_ns = min(sequence.stamp_ns(first), *(image.stamp_ns for image in sequence.images(first)))
+    start_ns = min([sequence.stamp_ns(first), *(image.stamp_ns for image in sequence.images(first))])
     text = label_info_json(sequence.label_map)
     bag.write(LABEL_INFO_TOPIC, start_ns, message_class("std_msgs/msg/String")(data=text))
-    base_from_lidar = _BASE_FROM_EGO @ sequence.ego_from_lidar
+    base_from_lidar = sequence.base_from_lidar
     poses = {LIDAR_FRAME: base_from_lidar}
     poses.update({optical_frame(c): base_from_lidar @ inverse(c.from_lidar) for c in sequence.cameras})
-    transforms = [_transform(frame, pose, start_ns) for frame, pose in poses.items()]
-    bag.write(TF_TOPIC, start_ns, message_class("tf2_msgs/msg/TFMessage")(transforms=transforms))
+    transforms = [_transform(BASE_FRAME, frame, pose, start_ns) for frame, pose in poses.items()]
+    bag.write(STATIC_TF_TOPIC, start_ns, message_class(_TF_TYPE)(transforms=transforms))
 
 
-def _write_frame(bag: BagWriter, sequence: PandaSetSequence, index: int, points_topic: str) -> None:
+def _write_frame(bag: BagWriter, sequence: DriveSequence, index: int, points_topic: str) -> None:
     images = sequence.images(index)
     for image in sorted(images, key=lambda i: i.stamp_ns):
         header = _header(image.stamp_ns, optical_frame(image.camera))
         bag.write(info_topic(image.camera), image.stamp_ns, _camera_info(image.camera, header))
         bag.write(image_topic(image.camera), image.stamp_ns, _compressed_image(image, header))
     stamp_ns = sequence.stamp_ns(index)
+    map_from_base = sequence.world_from_lidar(index) @ inverse(sequence.base_from_lidar)
+    vehicle = _transform(MAP_FRAME, BASE_FRAME, map_from_base, stamp_ns)
+    bag.write(TF_TOPIC, stamp_ns, message_class(_TF_TYPE)(transforms=[vehicle]))
     header = _header(stamp_ns, LIDAR_FRAME)
     cloud = truth_to_msg(sequence.cloud(index), sequence.labels(index), header, ROSBAGS_TYPES)
     bag.write(points_topic, stamp_ns, cloud)
@@ -143,12 +147,7 @@ def _header(stamp_ns: int, frame_id: str) -> Any:
 
 
 def _compressed_image(image: CameraImage, header: Any) -> Any:
-    """The JPEG file's bytes, untouched."""
-    try:
-        data = np.frombuffer(image.path.read_bytes(), np.uint8)
-    except OSError as error:
-        raise ConfigError(f"cannot read image {image.path}: {error.strerror}; fetch the sequence again") from error
-    return message_class(_IMAGE_TYPE)(header=header, format="jpeg", data=data)
+    return message_class(_IMAGE_TYPE)(header=header, format="jpeg", data=np.frombuffer(image.jpeg(), np.uint8))
 
 
 def _camera_info(camera: CameraModel, header: Any) -> Any:
@@ -170,12 +169,12 @@ def _camera_info(camera: CameraModel, header: Any) -> Any:
     )
 
 
-def _transform(child: str, pose: NDArray[np.float64], stamp_ns: int) -> Any:
-    """The pose of a frame in base_link."""
+def _transform(parent: str, child: str, pose: NDArray[np.float64], stamp_ns: int) -> Any:
+    """The pose of a frame in another one."""
     x, y, z = (float(v) for v in pose[:3, 3])
     qx, qy, qz, qw = quaternion(pose[:3, :3])
     return message_class("geometry_msgs/msg/TransformStamped")(
-        header=_header(stamp_ns, BASE_FRAME),
+        header=_header(stamp_ns, parent),
         child_frame_id=child,
         transform=message_class("geometry_msgs/msg/Transform")(
             translation=message_class("geometry_msgs/msg/Vector3")(x=x, y=y, z=z),

@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,53 +22,76 @@ from torch.utils.data import DataLoader
 from training.command import run_command
 from training.config import TrainingConfig, from_dict
 from training.data.crops import CropDataset
-from training.data.pandaset import INTENSITY_RANGE, PandaSetSequence
-from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, load_sweeps, sectors
+from training.data.sources import Source, load_source
+from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, sectors
 from training.losses import class_weights, segmentation_loss
 from training.models.student import WRAP, Student
+from training.realism import Realism
+from training.world.sensors import LIDARS, LidarModel
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.metrics import ConfusionMatrix
+from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.resources import label_map, translation
 from xmodelkd_ros.tools.session import make_folder
 
+LABELS = "drive13"
 SCORED_LABELS = "pandaset9"
+INTENSITY_RANGE = (0.0, 255.0)
+"""Dark and bright in the scale of all sources."""
 CHECKPOINT = "last.ckpt"
 
 
 class SweepData(pl.LightningDataModule):
-    """Training crops and whole validation sweeps of one sequence.
+    """Training crops, and whole validation sweeps of each source.
 
     Attributes:
-        spec: the network's inputs, fitted on the training sweeps by :meth:`setup`.
-        class_counts: (C,) labelled training points of each class, after :meth:`setup`.
+        spec: the network's inputs, fitted on the first training source by :meth:`setup`.
+        origins: where the training sweeps come from, after :meth:`setup`.
+        class_counts: (C,) labelled training points of each class as they are drawn, after :meth:`setup`.
     """
 
     spec: InputSpec
+    origins: list[DataSource]
     class_counts: Tensor
 
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__()
         self._config = config
-        self._sequence = PandaSetSequence(Path(config.data.sequence))
-        self.labels: LabelMap = self._sequence.label_map
         self._sweeps: list[Sweep] = []
+        self._weights: list[float] = []
+        self._choose: list[list[Sweep]] = []
 
     def setup(self, stage: str) -> None:
         """Read the sweeps, once."""
         if self._sweeps:
             return
-        data, model = self._config.data, self._config.model
-        frames = range(*data.train_frames)
-        self._sweeps = load_sweeps(self._sequence, frames)
-        self.spec = InputSpec.fit(self._sweeps, model.width, model.channels, INTENSITY_RANGE)
-        if data.held_out_sectors:
-            self._sweeps = [
-                hide_sectors(sweep, sectors(self._sequence, i, sweep.cloud), data.held_out_sectors)
-                for i, sweep in zip(frames, self._sweeps, strict=True)
-            ]
-        counts = sum(np.bincount(sweep.labels, minlength=256) for sweep in self._sweeps)
-        self.class_counts = torch.tensor(np.asarray(counts)[: len(self.labels)], dtype=torch.float32)
+        data = self._config.data
+        sources = [load_source(source, "train") for source in data.train]
+        self.spec = fit_inputs(self._config, sources[0])
+        self.origins = list(dict.fromkeys(source.origin for source in sources))
+        counts = np.zeros(256)
+        for source in sources:
+            sweeps = self._realistic(source) if source.config.dataset == "world" else source.sweeps
+            if data.held_out_sectors:
+                sweeps = with_hidden_sectors(source, data.held_out_sectors)
+            weight = source.config.share / len(sweeps)
+            self._sweeps += sweeps
+            self._weights += [weight] * len(sweeps)
+            counts += weight * sum(np.bincount(sweep.labels, minlength=256) for sweep in sweeps)
+        self._choose = [load_source(source, "choose").sweeps for source in data.choose]
+        self.class_counts = torch.tensor(counts[: len(label_map(LABELS))], dtype=torch.float32)
+
+    def _realistic(self, source: Source) -> list[Sweep]:
+        """Generated sweeps, made to look like the target's as far as the configuration asks for it."""
+        data = self._config.data
+        if not (data.match_intensity or data.match_ray_drop):
+            return source.sweeps
+        target = [sweep for part in data.target for sweep in load_source(part, "train").sweeps]
+        realism = Realism(target, self.spec.projection).fit_generated(
+            source.sweeps[:: max(1, len(source.sweeps) // 200)]
+        )
+        rng = np.random.default_rng(self._config.seed)
+        return [realism.changed(sweep, data.match_intensity, data.match_ray_drop, rng) for sweep in source.sweeps]
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Crops of one epoch; the trainer asks for a new loader in each, so that a resumed run goes on alike."""
@@ -75,6 +99,7 @@ class SweepData(pl.LightningDataModule):
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
         crops = CropDataset(
             self._sweeps,
+            self._weights,
             self.spec,
             self._config.augment,
             columns=o.crop_columns,
@@ -85,10 +110,37 @@ class SweepData(pl.LightningDataModule):
         )
         return DataLoader(crops, batch_size=o.batch, num_workers=o.workers)
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Whole sweeps of the choosing frames, one at a time."""
-        sweeps = load_sweeps(self._sequence, range(*self._config.data.choose_frames))
-        return DataLoader(WholeSweeps(sweeps, self.spec), batch_size=None)
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        """Whole sweeps of each choosing source, one at a time."""
+        return [DataLoader(WholeSweeps(sweeps, self.spec), batch_size=None) for sweeps in self._choose]
+
+
+def fit_inputs(config: TrainingConfig, source: Source) -> InputSpec:
+    """The network's inputs, from a source's sweeps; its rows may be those of a known LiDAR instead."""
+    model = config.model
+    beams = _lidar(model.beams).elevations_deg if model.beams else ()
+    return InputSpec.fit(source.sweeps, model.width, model.channels, INTENSITY_RANGE, beams)
+
+
+def _lidar(name: str) -> LidarModel:
+    known = {lidar.name: lidar for lidar in LIDARS}
+    if name not in known:
+        raise ConfigError(f"model.beams is '{name}', but must be one of {', '.join(known)}")
+    return known[name]
+
+
+def with_hidden_sectors(source: Source, hidden: Sequence[int]) -> list[Sweep]:
+    """The sweeps of a source without the labels of some sectors.
+
+    Raises:
+        ConfigError: they are not PandaSet's.
+    """
+    if source.config.dataset != "pandaset":
+        raise ConfigError("data.held_out_sectors is for PandaSet: a generated world has drives to keep from training")
+    return [
+        hide_sectors(sweep, sectors(drive, index, sweep.cloud), hidden)
+        for sweep, (drive, index) in zip(source.sweeps, source.frames, strict=True)
+    ]
 
 
 class StudentTraining(pl.LightningModule):
@@ -102,21 +154,22 @@ class StudentTraining(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters()
         self.config = from_dict(config)
-        self.labels = label_map("drive13")
+        self.labels = label_map(LABELS)
         model = self.config.model
         self.student = Student(len(model.channels), len(self.labels), model.widths, model.blocks, model.table)
         self.student.to(memory_format=torch.channels_last)
         self.register_buffer("class_weights", torch.ones(len(self.labels)))
         self._translate = translation(self.labels, label_map(SCORED_LABELS))
-        self._confusion = ConfusionMatrix(self._translate.target)
+        self._confusions = self._fresh_confusions()
 
     def on_fit_start(self) -> None:
         """Take the class weights from the data, also when a run is resumed."""
         self.class_weights.copy_(class_weights(self.trainer.datamodule.class_counts))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the network's inputs beside its weights."""
+        """Keep the network's inputs, and where its training data come from, beside its weights."""
         checkpoint["inputs"] = self.trainer.datamodule.spec.to_dict()
+        checkpoint["origins"] = [asdict(origin) for origin in self.trainer.datamodule.origins]
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Loss of a batch of crops."""
@@ -127,22 +180,28 @@ class StudentTraining(pl.LightningModule):
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
-    def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
+    def validation_step(self, batch: dict[str, Tensor], batch_index: int, dataloader_idx: int = 0) -> None:
         """Count the confusion of one sweep."""
         logits = self.student(batch["image"], batch["points"], batch["pixel"])[0]
         predicted = self._translate.apply(logits.argmax(dim=0).cpu().numpy())
-        self._confusion.update(self._translate.apply(batch["labels"][0].cpu().numpy()), predicted)
+        truth = self._translate.apply(batch["labels"][0].cpu().numpy())
+        self._confusions[dataloader_idx].update(truth, predicted)
 
     def on_validation_epoch_end(self) -> None:
-        """Log mIoU and the IoU of each class over the choosing frames."""
-        mine = torch.from_numpy(self._confusion.counts).to(self.device)
-        # With several devices, each has seen a part of the sweeps.
-        everyone = self.all_gather(mine).reshape(-1, *mine.shape).sum(dim=0)
-        self._confusion.counts = everyone.cpu().numpy()
-        self.log("choose/miou", self._confusion.miou() or 0.0, prog_bar=True, sync_dist=True)
-        ious = {f"choose/{name}": v for name, v in self._confusion.iou().items() if v is not None}
-        self.log_dict(ious, sync_dist=True)
-        self._confusion = ConfusionMatrix(self._translate.target)
+        """Log mIoU and the IoU of each class over each choosing source."""
+        for number, (source, confusion) in enumerate(zip(self.config.data.choose, self._confusions, strict=True)):
+            mine = torch.from_numpy(confusion.counts).to(self.device)
+            # With several devices, each has seen a part of the sweeps.
+            everyone = self.all_gather(mine).reshape(-1, *mine.shape).sum(dim=0)
+            confusion.counts = everyone.cpu().numpy()
+            prefix = f"choose{number}_{source.dataset}"  # two sources may be of one dataset
+            self.log(f"{prefix}/miou", confusion.miou() or 0.0, prog_bar=True, sync_dist=True)
+            ious = {f"{prefix}/{name}": v for name, v in confusion.iou().items() if v is not None}
+            self.log_dict(ious, sync_dist=True)
+        self._confusions = self._fresh_confusions()
+
+    def _fresh_confusions(self) -> list[ConfusionMatrix]:
+        return [ConfusionMatrix(self._translate.target) for _ in self.config.data.choose]
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with a one-cycle schedule over the whole run."""

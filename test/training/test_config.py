@@ -40,7 +40,10 @@ def test_overrides_reach_into_sections():
         ("optimizer.ema_decay=1.5", "optimizer.ema_decay is 1.5, but must be in 0..1"),
         ("augment.mix=2", "augment.mix is 2.0, but must be a probability"),
         ("augment.drop_rows=1.0", "augment.drop_rows is 1.0, but must be below 1"),
-        ("data.train_frames=[40, 0]", r"data.train_frames is \(40, 0\), but must be two rising numbers"),
+        ("data.choose=[]", "data.choose is .* at least one source"),
+        ("data.train=[5]", r"data\.train\[0\] is 5, but must be a table"),
+        ("data.train=[{}]", r"data\.train\[0\]\.dataset is missing"),
+        ("model.widths=[8, 8, x, 8, 8]", r"model\.widths\[2\] is 'x', but must be of type int"),
         ("optimizer.learning_rate=fast", "optimizer.learning_rate is 'fast', but must be a number"),
         ("data.held_out_sectors=[6]", "data.held_out_sectors is"),
         ("devices=-1", "devices is -1, but must be >= 0"),
@@ -51,6 +54,40 @@ def test_overrides_reach_into_sections():
 def test_errors_name_the_setting_and_what_it_must_be(override, message):
     with pytest.raises(ConfigError, match=message):
         TrainingConfig.read(SHIPPED[0], [override])
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("{dataset: kitti, path: p}", "dataset is 'kitti', but must be pandaset or world"),
+        ("{dataset: pandaset, path: p, frames: [40, 0]}", r"frames is \(40, 0\), but must be two rising numbers"),
+        ("{dataset: pandaset, path: p, frames: [40]}", r"frames is \(40,\), but must be two rising numbers"),
+        ("{dataset: world, seeds: [-1, 4]}", r"seeds is \(-1, 4\), but must be two rising numbers"),
+        ("{dataset: world}", "path is '', but must be given, or else seeds of the world"),
+        ("{dataset: pandaset, seeds: [0, 4]}", "path is '', but must be given, or else seeds"),
+        ("{dataset: world, path: p, seeds: [0, 4]}", r"seeds is \(0, 4\), but must be left out beside a path"),
+        ("{dataset: world, seeds: [0, 4], frames: [0, 2]}", r"frames is \(0, 2\), but must be left out beside seeds"),
+        ("{dataset: world, seeds: [0, 4], sweeps: 0}", "sweeps is 0, but must be in 1..100"),
+        ("{dataset: world, seeds: [0, 4], sweeps: 101}", "sweeps is 101, but must be in 1..100"),
+        ("{dataset: world, seeds: [0, 4], share: 0}", "share is 0.0, but must be positive"),
+        ("{dataset: world, seed: 4}", "seed is not a setting; known are dataset, frames, path, seeds"),
+        ("{dataset: world, seeds: 4}", "seeds is 4, but must be a list"),
+    ],
+)
+def test_errors_of_a_source_say_which_one(source, message):
+    with pytest.raises(ConfigError, match=rf"^data\.train\[1\]\.{message}"):
+        TrainingConfig.read(SHIPPED[0], [f"data.train=[{{dataset: pandaset, path: p}}, {source}]"])
+
+
+def test_sources_of_several_kinds_survive_a_round_trip(tmp_path):
+    train = "[{dataset: pandaset, path: p, frames: [0, 40]}, {dataset: world, seeds: [0, 500], sweeps: 3, share: 2}]"
+    config = TrainingConfig.read(SHIPPED[0], [f"data.train={train}", "data.choose=[{dataset: world, path: drives}]"])
+    real, generated = config.data.train
+    assert (real.path, real.frames, real.seeds, real.share) == ("p", (0, 40), (), 1.0)
+    assert (generated.path, generated.frames, generated.seeds, generated.sweeps) == ("", (), (0, 500), 3)
+    assert generated.share == 2.0 and config.data.choose[0].frames == ()
+    (tmp_path / "copy.yaml").write_text(yaml.safe_dump(config.to_dict()))
+    assert TrainingConfig.read(tmp_path / "copy.yaml") == config
 
 
 def test_missing_settings_and_files(tmp_path):

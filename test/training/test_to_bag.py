@@ -1,4 +1,4 @@
-"""Real frames turned into a bag and read back."""
+"""Real and generated frames turned into a bag and read back."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ pytest.importorskip("pandas", reason="reading PandaSet needs pandas")
 
 from training import to_bag
 from training.data.pandaset import PandaSetSequence
+from training.data.world import stored_drives
 from xmodelkd_ros.bag import BagReader
 from xmodelkd_ros.core.transforms import inverse
 from xmodelkd_ros.messages import (
@@ -118,8 +119,45 @@ def test_messages_stand_in_order_of_their_stamps(bag: BagReader):
     times = [m.log_time_ns for m in bag.raw()]
     assert times == sorted(times)
     for message in bag.messages([t.name for t in bag.topics.values() if not t.latched]):
-        assert message.log_time_ns == stamp_ns(message.message.header.stamp)
+        stamped = message.message.transforms[0] if message.topic == "/tf" else message.message
+        assert message.log_time_ns == stamp_ns(stamped.header.stamp)
     assert bag.start_ns == next(bag.raw(["/tf_static"])).log_time_ns
+
+
+def test_the_vehicle_has_a_pose_at_each_sweeps_stamp(bag: BagReader, sequence: PandaSetSequence):
+    for index, tf in zip(FRAMES, messages(bag, "/tf"), strict=True):
+        (stamped,) = tf.transforms
+        assert stamp_ns(stamped.header.stamp) == sequence.stamp_ns(index)
+        map_from_lidar = static_transforms(tf)["map", "base_link"] @ sequence.base_from_lidar
+        np.testing.assert_allclose(map_from_lidar, sequence.world_from_lidar(index), atol=1e-6)
+
+
+def test_some_frames_of_a_generated_drive(generated, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "drive.mcap"
+    assert to_bag.main(["world", str(generated.folder), str(out), "--frames", "1:2"]) == 0
+    assert capsys.readouterr().out == f"{out}: 1 sweeps\n"
+    (drive,) = stored_drives(generated.folder)
+    with BagReader(out) as bag:
+        (sweep,) = messages(bag, "/points")
+        assert to_cloud(sweep).xyz.tobytes() == drive.cloud(1).xyz.tobytes()
+        assert stamp_ns(sweep.header.stamp) == drive.stamp_ns(1)
+        assert len([name for name in bag.topics if name.endswith("/image/compressed")]) == CAMERAS
+        (tf,) = messages(bag, "/tf")
+        assert set(static_transforms(tf)) == {("map", "base_link")}
+
+
+def test_a_drive_without_cameras(drives, tmp_path: Path):
+    out = tmp_path / "drive"
+    assert to_bag.main(["world", str(drives.folder / "drive_000001"), str(out), "--storage", "sqlite3"]) == 0
+    with BagReader(out) as bag:
+        assert set(bag.topics) == {"/points", "/tf_static", "/tf", "/label_info_json"}
+        assert len(messages(bag, "/points")) == 2
+
+
+def test_a_folder_of_drives_is_not_one_bag(drives, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert to_bag.main(["world", str(drives.folder), str(tmp_path / "out")]) == 1
+    complaint = f"error: {drives.folder} holds 2 drives; give the folder of one of them\n"
+    assert capsys.readouterr().err == complaint
 
 
 @pytest.mark.parametrize(

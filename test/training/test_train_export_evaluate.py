@@ -1,4 +1,4 @@
-"""A run of two short epochs on real sweeps, interrupted and resumed, exported and evaluated."""
+"""A run of two short epochs on real and generated sweeps, interrupted and resumed, exported and evaluated."""
 
 import json
 from pathlib import Path
@@ -9,10 +9,16 @@ import pytest
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
+
 from training import evaluate, export, train  # noqa: E402
-from training.config import TrainingConfig  # noqa: E402
+from training.config import SourceConfig, TrainingConfig  # noqa: E402
 from training.data.pandaset import PandaSetSequence  # noqa: E402
-from training.data.sweeps import WholeSweeps, load_sweeps  # noqa: E402
+from training.data.sources import load_source  # noqa: E402
+from training.data.sweeps import Sweep, WholeSweeps  # noqa: E402
+from training.data.world import WORLD_SOURCE, stored_drives  # noqa: E402
+from training.world import WORLD_VERSION  # noqa: E402
+from training.world.sensors import VLP32C  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError, ModelError  # noqa: E402
 from xmodelkd_ros.core.metrics import ConfusionMatrix  # noqa: E402
 from xmodelkd_ros.core.model_spec import ModelSpec, sha256  # noqa: E402
@@ -24,8 +30,6 @@ from xmodelkd_ros.resources import label_map, translation  # noqa: E402
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "config" / "training" / "pandaset_student.yaml"
 TINY = [
-    "data.train_frames=[0, 2]",
-    "data.choose_frames=[58, 59]",
     "model.widths=[8, 8, 16, 16, 16]",
     "model.blocks=[0, 0, 0, 0]",
     "model.table=8",
@@ -37,8 +41,18 @@ TINY = [
 ]
 
 
-def tiny_config(pandaset, run, *overrides):
-    return TrainingConfig.read(SHIPPED, [*TINY, f"data.sequence={pandaset}", f"run={run}", *overrides])
+@pytest.fixture(scope="module")
+def tiny_config(pandaset, drives, generated):
+    """Makes a configuration of a small run that takes twice as many generated sweeps as real ones."""
+    real, world = f"dataset: pandaset, path: '{pandaset}'", f"dataset: world, path: '{drives.folder}'"
+    train = f"[{{{real}, frames: [0, 2]}}, {{{world}, frames: [0, 1], share: 2}}]"
+    choose = f"[{{{real}, frames: [58, 59]}}, {{dataset: world, path: '{generated.folder}'}}]"
+
+    def make(run, *overrides):
+        words = [*TINY, f"data.train={train}", f"data.choose={choose}", f"run={run}", *overrides]
+        return TrainingConfig.read(SHIPPED, words)
+
+    return make
 
 
 def checkpoint(run):
@@ -46,9 +60,17 @@ def checkpoint(run):
 
 
 @pytest.fixture(scope="module")
-def run(pandaset, tmp_path_factory):
+def reads():
+    """What each source was read for during the run."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def run(tiny_config, tmp_path_factory, reads):
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    return train.train(tiny_config(pandaset, folder))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "load_source", lambda source, use: reads.append(use) or load_source(source, use))
+        return train.train(tiny_config(folder))
 
 
 @pytest.fixture(scope="module")
@@ -57,20 +79,31 @@ def model(run):
     return run.parent / "model"
 
 
-def test_training_leaves_a_checkpoint_its_config_and_tensorboard_logs(run, pandaset):
+def test_training_leaves_a_checkpoint_its_config_and_tensorboard_logs(run, tiny_config):
     saved = checkpoint(run)
     assert saved["global_step"] == 4
-    assert TrainingConfig.read(run / "config.yaml") == tiny_config(pandaset, run)
-    assert list((run / "tensorboard").glob("events.out.tfevents.*"))
+    assert TrainingConfig.read(run / "config.yaml") == tiny_config(run)
     assert all(torch.isfinite(v).all() for v in saved["state_dict"].values())
+
+
+def test_each_choosing_source_is_scored_by_itself(run):
+    (log,) = (run / "tensorboard").glob("events.out.tfevents.*")
+    events = EventAccumulator(str(log)).Reload()
+    scored = [tag for tag in events.Tags()["scalars"] if tag.endswith("/miou")]
+    assert sorted(scored) == ["choose0_pandaset/miou", "choose1_world/miou"]
+    assert all(len(events.Scalars(tag)) == 2 for tag in scored), "after each epoch"
+
+
+def test_sweeps_are_read_once_not_in_each_epoch(run, reads):
+    assert sorted(reads) == ["choose"] * 2 + ["train"] * 2
 
 
 class InterruptionError(Exception):
     pass
 
 
-def test_an_interrupted_run_resumes_to_the_same_weights(run, pandaset, tmp_path, monkeypatch):
-    config = tiny_config(pandaset, tmp_path / "resumed")
+def test_an_interrupted_run_resumes_to_the_same_weights(run, tiny_config, tmp_path, monkeypatch):
+    config = tiny_config(tmp_path / "resumed")
     step = train.StudentTraining.training_step
 
     def interrupt(self, batch, batch_index):
@@ -90,22 +123,74 @@ def test_an_interrupted_run_resumes_to_the_same_weights(run, pandaset, tmp_path,
         torch.testing.assert_close(resumed["state_dict"][name], value, atol=1e-5, rtol=1e-3, msg=name)
 
 
-def test_a_run_folder_is_not_shared_by_two_runs(run, pandaset, capsys):
+def test_a_run_folder_is_not_shared_by_two_runs(run, tiny_config, capsys):
     with pytest.raises(ConfigError, match="holds a run with other settings; choose another folder with run="):
-        train.train(tiny_config(pandaset, run, "seed=1"))
+        train.train(tiny_config(run, "seed=1"))
     assert train.main([str(SHIPPED), "seed=x"]) == 1
     assert capsys.readouterr().err == "error: seed is 'x', but must be of type int\n"
 
 
-def test_exported_labels_are_those_of_training(model, pandaset):
+def class_counts(config):
+    data = train.SweepData(config)
+    data.setup("fit")
+    return data.class_counts.numpy()
+
+
+def test_classes_are_counted_as_their_sweeps_are_drawn(drives, generated, tmp_path):
+    """Rare classes of a source that is drawn often are not rare."""
+
+    def source(path, share):
+        return f"{{dataset: world, path: '{path}', share: {share}}}"
+
+    def counts(*sources):
+        words = [*TINY, f"data.train=[{', '.join(sources)}]", f"data.choose=[{sources[0]}]", f"run={tmp_path}"]
+        return class_counts(TrainingConfig.read(SHIPPED, words))
+
+    many, few = load_source(SourceConfig("world", str(drives.folder)), "train"), stored_drives(generated.folder)[0]
+    of_many = np.mean([np.bincount(sweep.labels, minlength=13) for sweep in many.sweeps], axis=0)
+    of_few = np.mean([np.bincount(few.labels(k), minlength=13) for k in (0, 1)], axis=0)
+    np.testing.assert_allclose(counts(source(drives.folder, 1)), of_many, rtol=1e-6)
+    mixed = counts(source(drives.folder, 1), source(generated.folder, 3))
+    np.testing.assert_allclose(mixed, of_many + 3 * of_few, rtol=1e-6)
+
+
+def test_rows_are_those_of_a_known_lidar_where_one_is_named(drives, generated, tmp_path):
+    source = load_source(SourceConfig("world", str(generated.folder)), "choose")
+
+    def config(beams):
+        data = f"data.train=[{{dataset: world, path: '{generated.folder}'}}]"
+        return TrainingConfig.read(SHIPPED, [*TINY, data, f"run={tmp_path}", f"model.beams={beams}"])
+
+    fitted = train.fit_inputs(config("''"), source).projection.beam_elevations_deg
+    own = stored_drives(generated.folder)[0].rig.lidar.elevations_deg
+    np.testing.assert_allclose(fitted, own, atol=0.05)
+    assert train.fit_inputs(config("VLP-32C"), source).projection.beam_elevations_deg == VLP32C.elevations_deg
+    with pytest.raises(ConfigError, match=r"model.beams is 'VLP', but must be one of Pandar64, "):
+        train.fit_inputs(config("VLP"), source)
+
+
+def test_sectors_are_hidden_in_pandaset_only(tiny_config, tmp_path):
+    with pytest.raises(ConfigError, match=r"data.held_out_sectors is for PandaSet"):
+        class_counts(tiny_config(tmp_path, "data.held_out_sectors=[0]"))
+
+
+def test_exported_labels_are_those_of_training(model):
     spec = ModelSpec.read(model)
     check = spec.metrics["parity"]
     assert check["equal_labels"] >= 0.999
     assert check["largest_logit_difference"] < 1e-3
     assert spec.labels == label_map("drive13")
-    assert spec.training_data[0].license == "CC BY 4.0" and "Hesai" in spec.training_data[0].attribution
     assert spec.temperature > 0
-    assert spec.metrics["choose"]["miou"] is not None
+
+
+def test_an_exported_model_says_what_it_was_trained_on_and_how_it_does_on_each_source(model, pandaset):
+    data = json.loads((model / "model.json").read_text())
+    assert ModelSpec.read(model).training_data == (PandaSetSequence.source, WORLD_SOURCE)
+    assert [source["name"] for source in data["training_data"]] == ["PandaSet", f"xmodelkd_ros world {WORLD_VERSION}"]
+    real, world = data["metrics"]["choose"]
+    assert (real["data"], world["data"]) == (f"pandaset {pandaset.name}, frames 58:59", "world drive, all frames")
+    assert 0 <= real["miou"] <= 1 and 0 <= world["miou"] <= 1
+    assert real["points"]["road"] != world["points"]["road"]
 
 
 def test_the_network_holds_only_what_every_back_end_takes(model):
@@ -128,16 +213,16 @@ def check_network(network):
 
 
 def test_an_export_that_differs_from_training_is_refused(run, pandaset):
-    config, inputs, student = export.load_run(run)
-    sweeps = WholeSweeps(load_sweeps(PandaSetSequence(pandaset), [58]), inputs)
-    logits = export.torch_logits(student, sweeps)
+    trained, sequence = export.load_run(run), PandaSetSequence(pandaset)
+    sweeps = WholeSweeps([Sweep(sequence.cloud(58), sequence.labels(58))], trained.inputs)
+    logits = export.torch_logits(trained.student, sweeps)
 
     class Wrong:
         def infer(self, feeds):
             return {"logits": -np.pad(logits[0], ((0, 0), (0, len(feeds["pixel"]) - logits[0].shape[1])))}
 
     with pytest.raises(ModelError, match="labels only"):
-        export.parity(Wrong(), config.model.max_points, sweeps, logits)
+        export.parity(Wrong(), trained.config.model.max_points, sweeps, logits)
 
 
 def test_a_failed_export_leaves_the_old_model_alone(run, model, monkeypatch):
@@ -177,13 +262,31 @@ def test_evaluation_writes_metrics_and_report(model, pandaset, tmp_path, capsys)
     words = ["pandaset", str(pandaset), "--frames", "58:59", "--model", str(model), "--label-set", "pandaset9"]
     assert evaluate.main([*words, "--out", str(tmp_path)]) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert metrics["miou"] == pytest.approx(ModelSpec.read(model).metrics["choose"]["miou"], abs=1e-9)
+    assert metrics["miou"] == pytest.approx(ModelSpec.read(model).metrics["choose"][0]["miou"], abs=1e-9)
     assert metrics["sweeps"] == {"input": 1, "output": 1}
     assert metrics["model"]["sha256"] == sha256(model / "model.onnx")
     eight = [v for name, v in metrics["iou"].items() if v is not None and name != "vegetation"]
     assert metrics["miou_without_vegetation"] == pytest.approx(np.mean(eight))
     assert (tmp_path / "report.html").is_file()
     assert "mIoU" in capsys.readouterr().out
+
+
+def test_the_shipped_student_is_scored_on_generated_drives(shipped, generated, tmp_path, capsys):
+    words = ["world", str(generated.folder), "--model", "student", "--out", str(tmp_path)]
+    assert evaluate.main(words) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["sweeps"] == {"input": 2, "output": 2}
+    truth = [np.count_nonzero(drive.labels(k) != 255) for drive in stored_drives(generated.folder) for k in (0, 1)]
+    assert sum(metrics["points"].values()) == sum(truth)
+    assert (tmp_path / "cameras.png").is_file() and "world drive, frames all" in (tmp_path / "report.html").read_text()
+    assert "mIoU" in capsys.readouterr().out
+
+
+def test_a_folder_of_drives_is_scored_as_one(shipped, drives, tmp_path):
+    words = ["world", str(drives.folder), "--frames", "1:2", "--model", "student", "--out", str(tmp_path)]
+    assert evaluate.main(words) == 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["sweeps"] == {"input": 2, "output": 2}
+    assert not (tmp_path / "cameras.png").exists()
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ class CropDataset:
 
     Args:
         sweeps: the training sweeps.
+        weights: how often each is drawn, relative to the others.
         spec: the network's inputs.
         augmentation: how strongly sweeps are changed.
         columns: width of a crop.
@@ -35,6 +36,7 @@ class CropDataset:
     def __init__(
         self,
         sweeps: Sequence[Sweep],
+        weights: Sequence[float],
         spec: InputSpec,
         augmentation: AugmentConfig,
         *,
@@ -46,6 +48,7 @@ class CropDataset:
     ) -> None:
         self._sweeps, self._augmentation, self._seed = sweeps, augmentation, seed
         self._columns, self._margin, self._points, self._length = columns, margin, points, length
+        self._cumulative = np.cumsum(weights) / np.sum(weights)
         self._projector = RangeProjector(spec.projection)
         self._normalizer = Normalizer(spec.channels, spec.intensity_range)
         self._size = (spec.projection.height, spec.projection.width)
@@ -61,7 +64,7 @@ class CropDataset:
             (n, P) uint8, 255 where a crop has fewer labelled points than P.
         """
         rng = np.random.default_rng((self._seed, index))
-        first, second = rng.integers(len(self._sweeps), size=2)
+        first, second = np.searchsorted(self._cumulative, rng.random(2), side="right")
         sweep = augment(self._sweeps[first], self._sweeps[second], self._projector, self._augmentation, rng)
         projection = self._projector.project(sweep.cloud)
         features = self._normalizer.points(sweep.cloud, projection.range)

@@ -12,8 +12,6 @@ from __future__ import annotations
 import json
 import pickle
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from training.data.sequence import JpegFile, PoseTrack
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError
@@ -29,9 +28,9 @@ from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.core.transforms import inverse, transform
 from xmodelkd_ros.resources import label_map, translation
 
-SOURCE = DataSource("PandaSet", "CC BY 4.0", "PandaSet by Scale AI and Hesai, https://pandaset.org, CC BY 4.0")
-INTENSITY_RANGE = (0.0, 255.0)
-"""Dark and bright in the Pandar64's intensity scale."""
+_BASE_FROM_EGO = np.array([[0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], np.float64)
+"""PandaSet's ego frame is x right, y forward; base_link is x forward, y left (REP-103). Their common origin is 0.3 m
+above the road, as the axles are."""
 
 _IMAGE_SIZE = (1920, 1080)
 _REFERENCE_CAMERA = "front_camera"
@@ -50,23 +49,8 @@ Found by minimising the entropy of the elevations' histogram (0.01 degree bins) 
 stand apart."""
 
 
-@dataclass(frozen=True, eq=False)
-class CameraImage:
-    """One picture of a frame.
-
-    Attributes:
-        camera: its geometry; the extrinsic is static.
-        path: the JPEG file.
-        stamp_ns: when it was taken.
-    """
-
-    camera: CameraModel
-    path: Path
-    stamp_ns: int
-
-
 class PandaSetSequence:
-    """One PandaSet sequence in the folder layout of its devkit.
+    """One PandaSet sequence in the folder layout of its devkit; a :class:`training.data.sequence.DriveSequence`.
 
     Args:
         path: the sequence's folder, for instance ``pandaset/002``.
@@ -74,20 +58,25 @@ class PandaSetSequence:
     Attributes:
         label_map: the label set of :meth:`labels`, drive13.
         cameras: geometry of the cameras, sorted by name.
-        ego_from_lidar: (4, 4) pose of the sensor in PandaSet's ego frame (x right, y forward).
+        base_from_lidar: (4, 4) pose of the sensor in base_link.
 
     Raises:
         ConfigError: the folder is not such a sequence, or a file in it cannot be read.
     """
 
+    source = DataSource("PandaSet", "CC BY 4.0", "PandaSet by Scale AI and Hesai, https://pandaset.org, CC BY 4.0")
+    intensity_range = (0.0, 255.0)
+
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        self.name = f"PandaSet sequence {self.path.name}"
         self.label_map: LabelMap = label_map("drive13")
         self._label_lookup = translation(label_map("pandaset42"), self.label_map).lookup
         self._stamps_s = np.asarray(self._json("lidar/timestamps.json"), np.float64)
-        self._positions, self._headings = _pose_track(self._json("lidar/poses.json"))
+        self._world_from_ego = _pose_track(self._json("lidar/poses.json"), self._stamps_s)
         extrinsics = _extrinsics(self.path / "static_extrinsic_calibration.yaml")
-        self.ego_from_lidar = self._find_ego_from_lidar(extrinsics)
+        self._ego_from_lidar = self._find_ego_from_lidar(extrinsics)
+        self.base_from_lidar = _BASE_FROM_EGO @ self._ego_from_lidar
         names = sorted(folder.name for folder in (self.path / "camera").iterdir() if folder.is_dir())
         self.cameras = tuple(self._camera(name, extrinsics[name]) for name in names)
         self._image_stamps_s = {name: self._json(f"camera/{name}/timestamps.json") for name in names}
@@ -115,14 +104,14 @@ class PandaSetSequence:
         """(4, 4) pose of the sensor at the sweep's stamp."""
         return self._pose_at(float(self._stamps_s[self._checked(index)]))
 
-    def images(self, index: int) -> tuple[CameraImage, ...]:
+    def images(self, index: int) -> tuple[JpegFile, ...]:
         """The picture of each camera that belongs to a sweep."""
         self._checked(index)
         return tuple(
-            CameraImage(
+            JpegFile(
                 camera,
-                self.path / "camera" / camera.name / f"{index:02d}.jpg",
                 _nanoseconds(self._image_stamps_s[camera.name][index]),
+                self.path / "camera" / camera.name / f"{index:02d}.jpg",
             )
             for camera in self.cameras
         )
@@ -139,10 +128,8 @@ class PandaSetSequence:
         return xyz
 
     def _pose_at(self, seconds: float) -> NDArray[np.float64]:
-        """World from LiDAR; positions and (renormalised) quaternions are linear between the poses, 0.1 s apart."""
-        position = [np.interp(seconds, self._stamps_s, column) for column in self._positions.T]
-        heading = [np.interp(seconds, self._stamps_s, column) for column in self._headings.T]
-        return transform(position, heading) @ self.ego_from_lidar
+        """World from LiDAR."""
+        return np.asarray(self._world_from_ego.poses(seconds)[0] @ self._ego_from_lidar)
 
     def _find_ego_from_lidar(self, extrinsics: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
         """Ego's frame is x right, y forward, origin at the ground; the way to the sensor leads over a camera.
@@ -150,9 +137,9 @@ class PandaSetSequence:
         The poses of the first frame serve, in which the car stands still and stamps do not matter.
         """
         poses = self._json(f"camera/{_REFERENCE_CAMERA}/poses.json")
-        positions, headings = _pose_track(poses[:1])
-        world_from_camera = transform(positions[0], headings[0])
-        world_from_ego = transform(self._positions[0], self._headings[0])
+        start = self._stamps_s[:1]
+        world_from_camera = _pose_track(poses[:1], start).poses(start)[0]
+        world_from_ego = self._world_from_ego.poses(start)[0]
         return inverse(world_from_ego) @ world_from_camera @ extrinsics[_REFERENCE_CAMERA] @ _raw_from_lidar()
 
     def _camera(self, name: str, camera_from_raw: NDArray[np.float64]) -> CameraModel:
@@ -199,13 +186,9 @@ def _raw_from_lidar() -> NDArray[np.float64]:
     return inverse(_REP103_FROM_RAW) @ calibrated_from_lidar
 
 
-def _pose_track(poses: Sequence[dict[str, dict[str, float]]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(F, 3) positions and (F, 4) quaternions x, y, z, w without jumps of sign."""
-    positions = np.array([[p["position"][k] for k in "xyz"] for p in poses])
-    headings = np.array([[p["heading"][k] for k in "xyzw"] for p in poses])
-    flips = np.cumprod(np.where((headings[1:] * headings[:-1]).sum(axis=1) < 0, -1.0, 1.0))
-    headings[1:] *= flips[:, None]
-    return positions, headings
+def _pose_track(poses: list[dict[str, dict[str, float]]], stamps_s: NDArray[np.float64]) -> PoseTrack:
+    positions = [[p["position"][k] for k in "xyz"] for p in poses]
+    return PoseTrack(stamps_s, positions, [[p["heading"][k] for k in "xyzw"] for p in poses])
 
 
 def _extrinsics(path: Path) -> dict[str, NDArray[np.float64]]:

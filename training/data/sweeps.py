@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.pandaset import PandaSetSequence
+from training.data.sequence import DriveSequence
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.normalization import ChannelSpec, Normalizer
@@ -38,11 +38,16 @@ class InputSpec:
 
     @classmethod
     def fit(
-        cls, sweeps: Sequence[Sweep], width: int, channels: Sequence[str], intensity_range: tuple[float, float]
+        cls,
+        sweeps: Sequence[Sweep],
+        width: int,
+        channels: Sequence[str],
+        intensity_range: tuple[float, float],
+        beams: tuple[float, ...] = (),
     ) -> InputSpec:
-        """Find the beam table, and the mean and standard deviation of each channel over the points."""
+        """Find the mean and standard deviation of each channel over the points, and the beam table if none is given."""
         xyz = np.concatenate([s.cloud.xyz for s in sweeps])
-        projection = ProjectionSpec(fit_beams(elevations_deg(xyz)), width)
+        projection = ProjectionSpec(beams or fit_beams(elevations_deg(xyz)), width)
         cloud = PointCloud(xyz, np.concatenate([s.cloud.intensity for s in sweeps]))
         raw = Normalizer(tuple(ChannelSpec(name, 0.0, 1.0) for name in channels), intensity_range)
         values = raw.points(cloud, np.linalg.norm(xyz, axis=1))[:-1].astype(np.float64)
@@ -91,12 +96,7 @@ class WholeSweeps:
         }
 
 
-def load_sweeps(sequence: PandaSetSequence, frames: Iterable[int]) -> list[Sweep]:
-    """Read frames into memory, 2.3 MB each."""
-    return [Sweep(sequence.cloud(i), sequence.labels(i)) for i in frames]
-
-
-def sectors(sequence: PandaSetSequence, frame: int, cloud: PointCloud) -> NDArray[np.float64]:
+def sectors(sequence: DriveSequence, frame: int, cloud: PointCloud) -> NDArray[np.float64]:
     """(N,) world-frame azimuth of each point in units of a sector (60 degrees), 0 to 6."""
     rotation = sequence.world_from_lidar(frame)[:2, :3]
     east, north = rotation @ cloud.xyz.T

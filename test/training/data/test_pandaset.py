@@ -89,13 +89,13 @@ def test_static_extrinsics_agree_with_the_camera_poses(sequence):
     import json
 
     from training.data.pandaset import _pose_track
-    from xmodelkd_ros.core.transforms import inverse, transform
+    from xmodelkd_ros.core.transforms import inverse
 
     xyz = sequence.cloud(0).xyz
     for camera in sequence.cameras:
         poses = json.loads((sequence.path / "camera" / camera.name / "poses.json").read_text())
-        position, heading = _pose_track(poses[:1])
-        by_pose = inverse(transform(position[0], heading[0])) @ sequence.world_from_lidar(0)
+        world_from_camera = _pose_track(poses[:1], np.zeros(1)).poses(0.0)[0]
+        by_pose = inverse(world_from_camera) @ sequence.world_from_lidar(0)
         pixels, inside = camera.project(xyz)
         far = inside & (np.linalg.norm(xyz, axis=1) > 5)
         points = xyz[far] @ by_pose[:3, :3].T + by_pose[:3, 3]

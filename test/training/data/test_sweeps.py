@@ -55,7 +55,7 @@ def test_hidden_sectors_and_their_guard_lose_their_labels(sweep):
 
 def make_crops(sweep, spec, augmentation=None, **changes):
     settings = {"columns": 64, "margin": 32, "points": 300, "length": 10, "seed": 0, **changes}
-    return CropDataset([sweep, sweep], spec, augmentation or AugmentConfig(), **settings)
+    return CropDataset([sweep, sweep], [1, 1], spec, augmentation or AugmentConfig(), **settings)
 
 
 def test_crops_are_windows_of_the_range_image_side_by_side(sweep, spec):
@@ -82,11 +82,21 @@ def test_crops_differ_and_come_back_with_the_seed(sweep, spec):
     assert not np.array_equal(one[4]["image"], make_crops(sweep, spec, seed=1)[4]["image"])
 
 
+def test_sweeps_are_drawn_as_their_weights_say(sweep, spec):
+    one, two, three = (Sweep(sweep.cloud, np.full(len(sweep.labels), label, np.uint8)) for label in (1, 2, 3))
+    settings = {"columns": 256, "margin": 0, "points": 1, "length": 600, "seed": 0}
+    crops = CropDataset([one, two, three], [6.0, 0.0, 2.0], spec, AugmentConfig(), **settings)
+    drawn = np.array([crops[i]["labels"].item() for i in range(len(crops))])
+    # Four standard deviations of 600 draws.
+    assert np.mean(drawn == 1) == pytest.approx(0.75, abs=4 * np.sqrt(0.75 * 0.25 / 600))
+    assert not (drawn == 2).any() and np.mean(drawn == 3) > 0.1
+
+
 def test_few_labels_fill_up_with_none(sweep, spec):
     labels = np.full(len(sweep.labels), 255, np.uint8)
     labels[::400] = 2
     few = Sweep(sweep.cloud, labels)
-    crops = CropDataset([few], spec, AugmentConfig(), columns=64, margin=32, points=300, length=2, seed=0)[0]
+    crops = CropDataset([few], [1], spec, AugmentConfig(), columns=64, margin=32, points=300, length=2, seed=0)[0]
     assert np.count_nonzero(crops["labels"] == 2) == np.count_nonzero(labels == 2)
     assert set(np.unique(crops["labels"])) == {2, 255}
 

@@ -1,0 +1,159 @@
+"""Poses over time, pictures, and what every source of drives must keep to."""
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from training.data.pandaset import PandaSetSequence
+from training.data.sequence import JpegFile, PoseTrack
+from training.data.world import RenderedImage, stored_drives
+from xmodelkd_ros.core.camera import CameraModel
+from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.transforms import transform
+
+SIZE = (48, 64)
+CAMERA = CameraModel("front_camera", SIZE[1], SIZE[0], np.diag([40.0, 40.0, 1.0]), np.eye(4))
+HALF = np.sqrt(0.5)
+
+positions = arrays(np.float64, (4, 3), elements=st.floats(-1e3, 1e3))
+quaternions = arrays(np.float64, (4, 4), elements=st.floats(-1, 1)).filter(
+    lambda q: np.linalg.norm(q, axis=1).min() > 0.1
+)
+
+
+@given(positions, quaternions)
+def test_at_the_given_times_the_poses_are_those_given(position, quaternion):
+    times = [0.0, 0.1, 0.25, 1.0]
+    found = PoseTrack(times, position, quaternion).poses(times)
+    expected = [transform(p, q) for p, q in zip(position, quaternion, strict=True)]
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+@given(positions, quaternions, arrays(np.bool_, 4), st.floats(-1, 5))
+def test_the_signs_of_quaternions_do_not_matter(position, quaternion, flipped, time):
+    # Between two poses half a turn apart there is no shorter way.
+    assume((np.abs((quaternion[1:] * quaternion[:-1]).sum(axis=1)) > 1e-6).all())
+    signs = np.where(flipped, -1.0, 1.0)[:, None]
+    plain = PoseTrack(range(4), position, quaternion).poses(time)
+    np.testing.assert_allclose(PoseTrack(range(4), position, quaternion * signs).poses(time), plain, atol=1e-9)
+
+
+def test_between_two_poses_it_is_half_way_and_the_short_way_round():
+    quarter_turn = [(0, 0, 0, 1), (0, 0, -HALF, -HALF)]  # the same as (0, 0, HALF, HALF): +90 degrees about z
+    track = PoseTrack([0.0, 2.0], [(0, 0, 0), (4, 2, -2)], quarter_turn)
+    expected = transform((2, 1, -1), (0, 0, np.sin(np.pi / 8), np.cos(np.pi / 8)))
+    np.testing.assert_allclose(track.poses(1.0), expected[None], atol=1e-12)
+    rotations = track.poses(np.linspace(0, 2, 21))[:, :3, :3]
+    np.testing.assert_allclose(rotations @ rotations.swapaxes(1, 2), np.broadcast_to(np.eye(3), (21, 3, 3)), atol=1e-12)
+
+
+def test_before_the_first_and_after_the_last_pose_nothing_moves():
+    track = PoseTrack([1.0, 2.0], [(0, 0, 0), (1, 0, 0)], [(0, 0, 0, 1), (HALF, 0, 0, HALF)])
+    np.testing.assert_array_equal(track.poses([0.0, 5.0]), track.poses([1.0, 2.0]))
+
+
+def test_a_track_of_matrices_gives_them_back():
+    rng = np.random.default_rng(0)
+    poses = np.array([transform(rng.normal(size=3), rng.normal(size=4)) for _ in range(20)])
+    np.testing.assert_allclose(PoseTrack.of_matrices(np.arange(20), poses).poses(np.arange(20)), poses, atol=1e-12)
+
+
+def test_a_track_does_not_change_what_it_is_made_of():
+    quaternion = np.array([[0, 0, 0, 1.0], [0, 0, 0, -1.0]])
+    PoseTrack([0, 1], np.zeros((2, 3)), quaternion)
+    assert quaternion[1, 3] == -1
+
+
+@pytest.fixture(scope="module")
+def picture():
+    """Red on the left, blue on the right, and a texture."""
+    rgb = np.zeros((*SIZE, 3), np.uint8)
+    rgb[:, :32, 0], rgb[:, 32:, 2] = 220, 220
+    rgb[::2, :, 1] = 40
+    return rgb
+
+
+@pytest.fixture
+def jpeg_file(picture, tmp_path):
+    path = tmp_path / "000.jpg"
+    path.write_bytes(RenderedImage(CAMERA, 0, lambda: picture).jpeg())
+    return JpegFile(CAMERA, 7, path)
+
+
+def test_a_picture_from_disk_is_untouched_and_red_comes_first(jpeg_file):
+    assert jpeg_file.jpeg() == jpeg_file.path.read_bytes()
+    pixels = jpeg_file.pixels()
+    assert pixels.shape == (*SIZE, 3) and pixels.dtype == np.uint8
+    assert pixels[:, :28, 0].mean() > 200 and pixels[:, 36:, 0].mean() < 20
+    assert pixels[:, 36:, 2].mean() > 200 and pixels[:, :28, 2].mean() < 20
+
+
+def test_a_rendered_picture_is_what_a_folder_would_hold(picture, jpeg_file):
+    image = RenderedImage(CAMERA, 7, lambda: picture)
+    assert (image.camera, image.stamp_ns) == (jpeg_file.camera, jpeg_file.stamp_ns)
+    assert image.jpeg() == jpeg_file.jpeg()
+    np.testing.assert_array_equal(image.pixels(), jpeg_file.pixels())
+    assert not np.array_equal(image.pixels(), picture), "with the loss of JPEG"
+    assert Image.open(io.BytesIO(image.jpeg())).format == "JPEG"
+
+
+def test_a_rendered_picture_is_made_when_it_is_asked_for(picture):
+    rendered = []
+    image = RenderedImage(CAMERA, 0, lambda: rendered.append(1) or picture)
+    assert not rendered
+    image.jpeg()
+    assert rendered
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no picture", "half"])
+def test_a_picture_that_cannot_be_read(jpeg_file, content):
+    if content is None:
+        jpeg_file.path.unlink()
+    else:
+        whole = jpeg_file.path.read_bytes()
+        jpeg_file.path.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
+    with pytest.raises(ConfigError, match=r"cannot read image .*000\.jpg: .*; fetch or write it again"):
+        jpeg_file.pixels()
+
+
+@pytest.fixture(params=["pandaset", "world"])
+def sequence(request):
+    if request.param == "pandaset":
+        return PandaSetSequence(request.getfixturevalue("pandaset"))
+    return stored_drives(request.getfixturevalue("generated").folder)[0]
+
+
+def test_every_source_keeps_to_the_contract(sequence):
+    cloud, labels = sequence.cloud(1), sequence.labels(1)
+    assert cloud.xyz.dtype == np.float32 and np.isfinite(cloud.xyz).all() and len(cloud) > 5000
+    assert labels.shape == (len(cloud),) and labels.dtype == np.uint8
+    assert set(np.unique(labels)) <= {*range(len(sequence.label_map)), 255}
+    low, high = sequence.intensity_range
+    assert low <= cloud.intensity.min() and cloud.intensity.max() <= high
+    assert 0.05e9 < sequence.stamp_ns(1) - sequence.stamp_ns(0) < 0.2e9
+    assert sequence.name and sequence.source.license
+    for matrix in (sequence.world_from_lidar(1), sequence.base_from_lidar):
+        assert matrix.shape == (4, 4)
+        np.testing.assert_allclose(matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3), atol=1e-6)
+    assert 1.0 < sequence.base_from_lidar[2, 3] < 3.0, "the sensor is on a roof"
+
+
+def test_every_source_has_a_picture_of_each_camera(sequence):
+    images = sequence.images(1)
+    assert [image.camera.name for image in images] == [camera.name for camera in sequence.cameras]
+    assert len(images) == 6
+    for image in images:
+        assert image.pixels().shape == (image.camera.height, image.camera.width, 3)
+        assert abs(image.stamp_ns - sequence.stamp_ns(1)) < 0.15e9
+
+
+@pytest.mark.parametrize("method", ["cloud", "labels", "stamp_ns", "world_from_lidar", "images"])
+def test_no_source_has_frames_beyond_its_end(sequence, method):
+    for index in (-1, len(sequence)):
+        with pytest.raises(ConfigError, match=f"has no frame {index}; it has 0 to {len(sequence) - 1}"):
+            getattr(sequence, method)(index)

@@ -1,0 +1,79 @@
+"""Sweeps from folders and from seeds, as a training configuration names them."""
+
+from pathlib import Path
+
+import pytest
+
+from training.config import SourceConfig
+from training.data import sources
+from training.data.pandaset import PandaSetSequence
+from training.data.sources import load_source
+from training.data.world import WORLD_SOURCE, stored_drives
+from xmodelkd_ros.core.errors import ConfigError
+
+
+def same(sweep, drive, index):
+    cloud = drive.cloud(index)
+    return (
+        sweep.cloud.xyz.tobytes() == cloud.xyz.tobytes()
+        and sweep.cloud.intensity.tobytes() == cloud.intensity.tobytes()
+        and sweep.labels.tobytes() == drive.labels(index).tobytes()
+    )
+
+
+def test_frames_of_pandaset(pandaset):
+    source = load_source(SourceConfig("pandaset", str(pandaset), frames=(3, 5)), "train")
+    sequence = PandaSetSequence(pandaset)
+    assert [same(sweep, sequence, index) for sweep, index in zip(source.sweeps, (3, 4), strict=True)] == [True] * 2
+    assert [index for _, index in source.frames] == [3, 4]
+    assert source.origin == sequence.source
+
+
+def test_frames_of_a_folder_of_drives(drives):
+    source = load_source(SourceConfig("world", str(drives.folder)), "train")
+    frames = [(drive, index) for drive in stored_drives(drives.folder) for index in range(2)]
+    assert [same(s, *frame) for s, frame in zip(source.sweeps, frames, strict=True)] == [True] * 4
+    assert [(drive.name, index) for drive, index in source.frames] == [(drive.name, index) for drive, index in frames]
+    assert source.origin == WORLD_SOURCE
+    some = load_source(SourceConfig("world", str(drives.folder), frames=(1, 2)), "train")
+    assert [index for _, index in some.frames] == [1, 1]
+
+
+def test_drives_generated_from_seeds_are_those_that_the_command_writes(drives):
+    source = load_source(SourceConfig("world", seeds=(0, 2), sweeps=2), "train")
+    assert source.frames == [] and source.origin == WORLD_SOURCE
+    frames = [(drive, index) for drive in stored_drives(drives.folder) for index in range(2)]
+    assert [same(s, *frame) for s, frame in zip(source.sweeps, frames, strict=True)] == [True] * 4
+    first, second = (frames[0][0].stamp_ns(index) for index in (0, 1))
+    assert second - first == 5_000_000_000, "spread over ten seconds"
+
+
+@pytest.mark.parametrize(("use", "seeds"), [("train", [6, 7, 10]), ("choose", [8])])
+def test_seeds_serve_what_they_are_meant_for(monkeypatch, use, seeds):
+    taken = []
+    monkeypatch.setattr(sources, "each_drive", lambda work, seeds: taken.append(seeds) or [])
+    load_source(SourceConfig("world", seeds=(6, 11)), use)
+    assert taken == [seeds], "test seeds end in 9"
+
+
+@pytest.mark.parametrize(
+    ("config", "use", "message"),
+    [
+        ({"dataset": "world", "seeds": (9, 10)}, "train", "seeds 9 to 9 hold none to train with; give more"),
+        ({"dataset": "world", "seeds": (0, 8)}, "choose", "seeds 0 to 7 hold none to choose with"),
+        ({"dataset": "world", "path": "{empty}"}, "train", "holds no generated drive"),
+        ({"dataset": "pandaset", "path": "{empty}"}, "train", "is not a PandaSet sequence"),
+        ({"dataset": "world", "path": "{drive}", "frames": (1, 3)}, "train", "seed 8 has no frame 2; it has 0 to 1"),
+    ],
+)
+def test_what_cannot_be_loaded(generated, tmp_path, config, use, message):
+    places = {"{empty}": str(tmp_path), "{drive}": str(generated.folder)}
+    config = {name: places.get(value, value) if name == "path" else value for name, value in config.items()}
+    with pytest.raises(ConfigError, match=message):
+        load_source(SourceConfig(**config), use)
+
+
+def test_a_source_says_what_it_is():
+    assert str(SourceConfig("pandaset", "../data/002", frames=(0, 40))) == "pandaset 002, frames 0:40"
+    assert str(SourceConfig("world", str(Path("drives") / "choose"))) == "world choose, all frames"
+    assert str(SourceConfig("world", seeds=(0, 500), sweeps=4)) == "world seeds 0:500, 4 sweeps each"

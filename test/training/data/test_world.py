@@ -1,0 +1,215 @@
+"""Generated drives: live and stored are the same, and a folder that is damaged says so."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from training.data.datasets import open_drives
+from training.data.world import StoredDrive, live_drive, store, stored_drives
+from training.world import WORLD_VERSION
+from training.world.drive import Drive, Frame
+from xmodelkd_ros.core.camera import CameraModel
+from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.resources import label_map
+
+
+@pytest.fixture(scope="module")
+def drive(generated):
+    """Another drive of the same arguments as the stored one."""
+    return Drive(**generated.drive)
+
+
+@pytest.fixture(scope="module")
+def live(drive):
+    return live_drive(drive)
+
+
+@pytest.fixture(scope="module")
+def stored(generated):
+    return stored_drives(generated.folder)[0]
+
+
+@pytest.fixture
+def copy(generated, tmp_path):
+    """The stored drive, to be damaged."""
+    return shutil.copytree(generated.folder, tmp_path / "drive")
+
+
+def test_drives_are_alike_but_for_where_they_are(live, stored):
+    assert (live.name, live.source, live.intensity_range) == (stored.name, stored.source, stored.intensity_range)
+    assert live.name == f"world {WORLD_VERSION} seed 8"
+    assert live.label_map == stored.label_map == label_map("drive13")
+    assert len(live) == len(stored) == 2
+    assert live.rig.lidar == stored.rig.lidar
+    assert live.rig.shutter_s == stored.rig.shutter_s
+    assert live.base_from_lidar.tobytes() == stored.base_from_lidar.tobytes()
+    for one, other in zip(live.cameras, stored.cameras, strict=True):
+        assert (one.name, one.width, one.height) == (other.name, other.width, other.height)
+        assert one.intrinsic.tobytes() == other.intrinsic.tobytes()
+        assert one.from_lidar.tobytes() == other.from_lidar.tobytes()
+
+
+@pytest.mark.parametrize("index", range(2))
+def test_a_stored_sweep_is_the_live_one_byte_for_byte(live, stored, index):
+    one, other = live.cloud(index), stored.cloud(index)
+    assert len(one) > 5000
+    assert one.xyz.tobytes() == other.xyz.tobytes() and one.xyz.dtype == other.xyz.dtype
+    assert one.intensity.tobytes() == other.intensity.tobytes()
+    np.testing.assert_array_equal(one.ring, other.ring)
+    assert live.labels(index).tobytes() == stored.labels(index).tobytes()
+    assert live.compensated(index).tobytes() == stored.compensated(index).tobytes()
+    assert live.stamp_ns(index) == stored.stamp_ns(index)
+    assert live.world_from_lidar(index).tobytes() == stored.world_from_lidar(index).tobytes()
+    assert live.lidar_in_camera(index, 2).tobytes() == stored.lidar_in_camera(index, 2).tobytes()
+
+
+def test_a_stored_picture_is_the_live_one_byte_for_byte(drive, live, stored, generated):
+    folder = StoredDrive(generated.folder)
+    for camera, (one, other) in enumerate(zip(live.images(1), stored.images(1), strict=True)):
+        assert one.jpeg() == other.jpeg()
+        assert (one.stamp_ns, one.camera.name) == (other.stamp_ns, other.camera.name)
+        if camera < 2:
+            np.testing.assert_array_equal(folder.pixel_labels(1, camera), drive.picture(1, camera).label)
+
+
+def test_points_lie_on_pixels_of_their_class(stored, generated):
+    """Geometry, ego motion and shutter times together: what the LiDAR saw is where the camera saw it.
+
+    Pixels whose neighbourhood holds another class are borders, and left out.
+    """
+    folder, agree, counted = StoredDrive(generated.folder), 0, 0
+    xyz, labels = stored.compensated(1), stored.labels(1)
+    for number, camera in enumerate(stored.cameras):
+        moved = CameraModel(
+            camera.name, camera.width, camera.height, camera.intrinsic, stored.lidar_in_camera(1, number)
+        )
+        pixels, inside = moved.project(xyz)
+        u, v = np.rint(pixels[inside]).astype(int).T
+        seen = np.pad(folder.pixel_labels(1, number), 3, mode="edge")
+        around = np.lib.stride_tricks.sliding_window_view(seen, (7, 7))[v, u]
+        even = (around == around[:, :1, :1]).all(axis=(1, 2))
+        agree += np.count_nonzero(around[even, 3, 3] == labels[inside][even])
+        counted += np.count_nonzero(even)
+    assert counted > 1000
+    assert agree / counted > 0.97, "0.99; without ego motion 0.95"
+
+
+def test_a_sweep_is_ordered_by_beams_and_time(stored):
+    cloud, lidar = stored.cloud(0), stored.rig.lidar
+    elevation = np.degrees(np.arcsin(cloud.xyz[:, 2] / np.linalg.norm(cloud.xyz, axis=1)))
+    np.testing.assert_allclose(elevation, np.asarray(lidar.elevations_deg)[cloud.ring], atol=0.01)
+    assert cloud.intensity.max() <= 255 and np.ptp(cloud.intensity) > 50
+
+
+def test_a_folder_of_drives_gives_all_of_them_in_order(copy):
+    for number, seed in ((2, 18), (1, 28)):
+        other = shutil.copytree(copy, copy.parent / f"drive_{number}")
+        change(other, seed=seed)
+    (copy.parent / "something else").mkdir()
+    names = [f"world {WORLD_VERSION} seed {seed}" for seed in (8, 28, 18)]
+    assert [drive.name for drive in stored_drives(copy.parent)] == names
+    assert [drive.name for drive in open_drives("world", copy.parent)] == names
+    with pytest.raises(ConfigError, match="holds 3 drives; give the folder of one of them"):
+        open_drives("world", copy.parent, most=1)
+
+
+def change(folder, **entries):
+    path = folder / "drive.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+
+def test_a_folder_without_drives(tmp_path):
+    for path in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ConfigError, match="holds no generated drive; write one with"):
+            stored_drives(path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "nonsense", '{"version": %d, "seed": 1}'])
+def test_a_folder_that_is_not_a_drive(copy, text):
+    (copy / "drive.json").write_text(text.replace("%d", str(WORLD_VERSION)))
+    with pytest.raises(ConfigError, match=r"is not a generated drive \(drive.json: .*write one with") as said:
+        stored_drives(copy)
+    assert str(said.value).count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"lidar": []},
+        {"lidar": {"name": "x"}},
+        {"cameras": [{}]},
+        {"track": {"times_s": [0], "positions": [], "quaternions": [0]}},
+        {"period_s": "fast"},
+    ],
+)
+def test_a_drive_file_with_wrong_entries(copy, entries):
+    change(copy, **entries)
+    with pytest.raises(ConfigError, match="is not a generated drive"):
+        stored_drives(copy)
+
+
+def test_a_drive_of_another_version(copy):
+    (copy / "drive.json").write_text('{"version": 0}')
+    with pytest.raises(ConfigError, match=f"is of world version 0, this is {WORLD_VERSION}; write it again"):
+        stored_drives(copy)
+
+
+@pytest.mark.parametrize("kept", [None, 0, 0.01, 0.5, 0.99])
+def test_a_sweep_that_is_torn_off_or_missing(copy, kept):
+    path = copy / "lidar" / "001.npz"
+    data = path.read_bytes()
+    path.unlink()
+    if kept is not None:
+        path.write_bytes(data[: int(kept * len(data))])
+    (drive,) = stored_drives(copy)
+    assert len(drive.cloud(0)) > 0
+    for read in (drive.cloud, drive.labels, drive.compensated):
+        with pytest.raises(ConfigError, match=r"cannot read sweep .*001\.npz: .*; write the drive again"):
+            read(1)
+
+
+def test_a_sweep_whose_bytes_are_damaged(copy):
+    path = copy / "lidar" / "001.npz"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3 : len(data) // 3 + 40] = b"\xff" * 40
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match="cannot read sweep"):
+        stored_drives(copy)[0].cloud(1)
+
+
+@pytest.mark.parametrize("kept", [None, 0, 0.5])
+def test_pictures_that_are_torn_off_or_missing(copy, kept):
+    for path in (copy / "camera" / "front_camera" / "000.jpg", copy / "labels" / "front_camera" / "000.png"):
+        data = path.read_bytes()
+        path.unlink()
+        if kept is not None:
+            path.write_bytes(data[: int(kept * len(data))])
+    with pytest.raises(ConfigError, match=r"cannot read .*front_camera/000\.jpg"):
+        stored_drives(copy)[0].images(0)[0].pixels()
+    with pytest.raises(ConfigError, match=r"cannot read .*front_camera/000\.png"):
+        StoredDrive(copy).pixel_labels(0, 0)
+
+
+def test_writing_that_was_interrupted_leaves_no_drive(drive, tmp_path):
+    class StopError(Exception):
+        pass
+
+    def torn():
+        yield Frame(0, drive.scan(0), tuple(drive.picture(0, 0) for _ in drive.rig.cameras))
+        raise StopError
+
+    with pytest.raises(StopError):
+        store(drive, tmp_path / "drive", torn())
+    assert list((tmp_path / "drive").rglob("*.npz"))
+    with pytest.raises(ConfigError, match="holds no generated drive"):
+        stored_drives(tmp_path / "drive")
+    with pytest.raises(ConfigError, match="exists already; remove it or choose another folder"):
+        store(drive, tmp_path / "drive", [])
+
+
+def test_places_that_cannot_be_written(drive, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"cannot write .*file/drive"):
+        store(drive, tmp_path / "file" / "drive", [])
