@@ -232,7 +232,7 @@ class TrainingConfig:
 
     @classmethod
     def read(cls, path: Path, overrides: Sequence[str] = ()) -> TrainingConfig:
-        """Read a YAML file and apply ``section.key=value`` overrides.
+        """Read a YAML file and apply ``section.key=value`` overrides; a number goes into a list: ``data.train.0.path``.
 
         Raises:
             ConfigError: the file cannot be read, or names the key that is unknown, missing or wrong.
@@ -316,14 +316,25 @@ def _override(data: dict[str, Any], text: str) -> None:
     if not separator:
         raise ConfigError(f"'{text}' is not an override; write section.key=value")
     *sections, key = path.split(".")
+    place: Any = data
     for section in sections:
-        data = data.setdefault(section, {})
-        if not isinstance(data, dict):
-            raise ConfigError(f"'{text}': {section} is not a table of settings")
+        place = _enter(place, section, text)
     try:
-        data[key] = yaml.safe_load(value)
+        given = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ConfigError(f"'{text}': the value is not YAML") from error
+    if not isinstance(place, dict):
+        raise ConfigError(f"'{text}': {'.'.join(sections)} is not a table")
+    place[key] = given
+
+
+def _enter(place: Any, section: str, text: str) -> Any:
+    """A section of a table, or an entry of a list by its number."""
+    if isinstance(place, dict):
+        return place.setdefault(section, {})
+    if isinstance(place, list) and section.isdigit() and int(section) < len(place):
+        return place[int(section)]
+    raise ConfigError(f"'{text}': there is no {section} to go into")
 
 
 def _require(name: str, value: object, holds: bool, wanted: str) -> None:

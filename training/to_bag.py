@@ -137,7 +137,8 @@ def _write_frame(bag: BagWriter, sequence: DriveSequence, index: int, points_top
     vehicle = _transform(MAP_FRAME, BASE_FRAME, map_from_base, stamp_ns)
     bag.write(TF_TOPIC, stamp_ns, message_class(_TF_TYPE)(transforms=[vehicle]))
     header = _header(stamp_ns, LIDAR_FRAME)
-    cloud = truth_to_msg(sequence.cloud(index), sequence.labels(index), header, ROSBAGS_TYPES)
+    points = sequence.cloud(index), sequence.labels(index)
+    cloud = truth_to_msg(*points, header, ROSBAGS_TYPES, sequence.time_s(index))
     bag.write(points_topic, stamp_ns, cloud)
 
 

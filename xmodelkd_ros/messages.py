@@ -141,8 +141,17 @@ def colored_to_msg(
     return write_points(header, (cloud.height, cloud.width), columns, 16, _is_finite(cloud.xyz), types)
 
 
-def truth_to_msg(cloud: PointCloud, label: NDArray[np.uint8], header: Any, types: MessageTypes) -> Any:
-    """Encode a recorded sweep with its truth: x, y, z, intensity FLOAT32 and ``label`` UINT8, point_step 20.
+def truth_to_msg(
+    cloud: PointCloud,
+    label: NDArray[np.uint8],
+    header: Any,
+    types: MessageTypes,
+    time_s: NDArray[np.float32] | None = None,
+) -> Any:
+    """Encode a recorded sweep with its truth, point_step 20, or 24 with times.
+
+    The fields: x, y, z, ``intensity`` FLOAT32, ``label`` UINT8 @16, ``ring`` UINT16 @18 where the cloud has it, and
+    ``time`` FLOAT32 @20 where times are given (seconds from the header's stamp to the firing of each point).
 
     Raises:
         CloudError: the cloud has no intensity.
@@ -153,8 +162,11 @@ def truth_to_msg(cloud: PointCloud, label: NDArray[np.uint8], header: Any, types
         *_xyz_columns(cloud.xyz),
         Column("intensity", 12, "f4", cloud.intensity),
         Column("label", 16, "u1", label),
+        *([] if cloud.ring is None else [Column("ring", 18, "u2", cloud.ring)]),
+        *([] if time_s is None else [Column("time", 20, "f4", time_s)]),
     ]
-    return write_points(header, (cloud.height, cloud.width), columns, 20, _is_finite(cloud.xyz), types)
+    step = 20 if time_s is None else 24
+    return write_points(header, (cloud.height, cloud.width), columns, step, _is_finite(cloud.xyz), types)
 
 
 def _is_finite(xyz: NDArray[np.float32]) -> bool:

@@ -25,10 +25,19 @@ def test_overrides_reach_into_sections():
     assert config.data.held_out_sectors == (0, 5)
 
 
+def test_overrides_reach_into_lists():
+    pandaset = next(path for path in SHIPPED if path.name == "pandaset_student.yaml")
+    config = TrainingConfig.read(pandaset, ["data.train.0.path=here", "data.choose.0.frames=[1, 2]"])
+    assert config.data.train[0].path == "here" and config.data.train[0].frames == (0, 40)
+    assert config.data.choose[0].frames == (1, 2)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
         ("augment.sclae=0.1", "augment.sclae is not a setting; known are .*scale"),
+        ("data.train.7.path=p", "'data.train.7.path=p': there is no 7 to go into"),
+        ("data.train.first.path=p", "there is no first to go into"),
         ("sped=1", "sped is not a setting"),
         ("seed=one", "seed is 'one', but must be of type int"),
         ("seed=true", "seed is True, but must be of type int"),

@@ -60,8 +60,10 @@ def test_points_and_truth_are_those_of_the_data(bag: BagReader, sequence: PandaS
         assert decoded.xyz.tobytes() == original.xyz.tobytes()
         assert decoded.intensity.tobytes() == original.intensity.tobytes()
         np.testing.assert_array_equal(read_field(msg, "label"), sequence.labels(index))
+        np.testing.assert_array_equal(read_field(msg, "time"), sequence.time_s(index))
+        assert -0.11 < sequence.time_s(index).min() < -0.09 and abs(sequence.time_s(index).max()) < 0.01
         assert (stamp_ns(msg.header.stamp), msg.header.frame_id) == (sequence.stamp_ns(index), "lidar")
-        assert decoded.ring is None and [f.name for f in msg.fields] == ["x", "y", "z", "intensity", "label"]
+        assert decoded.ring is None and [f.name for f in msg.fields] == ["x", "y", "z", "intensity", "label", "time"]
 
 
 def test_the_label_set_is_latched(bag: BagReader, sequence: PandaSetSequence):

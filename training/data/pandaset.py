@@ -100,6 +100,11 @@ class PandaSetSequence:
         table = self._pickle(f"annotations/semseg/{self._checked(index):02d}.pkl.gz")
         return self._label_lookup[table["class"].to_numpy(np.uint8)]
 
+    def time_s(self, index: int) -> NDArray[np.float32]:
+        """(N,) when each point of :meth:`cloud` was fired, seconds relative to the sweep's stamp."""
+        table = self._pickle(f"lidar/{self._checked(index):02d}.pkl.gz")
+        return (table["t"].to_numpy(np.float64) - self._stamps_s[index]).astype(np.float32)
+
     def world_from_lidar(self, index: int) -> NDArray[np.float64]:
         """(4, 4) pose of the sensor at the sweep's stamp."""
         return self._pose_at(float(self._stamps_s[self._checked(index)]))

@@ -98,6 +98,9 @@ class DriveSequence(Protocol):
     def labels(self, index: int) -> NDArray[np.uint8]:
         """(N,) class ids of the points of :meth:`cloud`, 255 where there is none."""
 
+    def time_s(self, index: int) -> NDArray[np.float32]:
+        """(N,) when each point of :meth:`cloud` was fired, seconds relative to the sweep's stamp."""
+
     def world_from_lidar(self, index: int) -> NDArray[np.float64]:
         """(4, 4) pose of the sensor at the sweep's stamp."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from training.config import SourceConfig
 from training.data.datasets import open_drives
 from training.data.sequence import DriveSequence
 from training.data.sweeps import Sweep
-from training.data.world import WORLD_SOURCE, live_drive
+from training.data.world import WORLD_SOURCE, WorldSequence, live_drive
 from training.world.drive import MAX_SWEEPS, Drive, split_of
 from training.world.pool import each_drive
 from xmodelkd_ros.core.errors import ConfigError
@@ -42,12 +43,15 @@ def load_source(config: SourceConfig, use: str) -> Source:
         use: ``train`` or ``choose``; of the seeds given, those that are meant for it are taken.
 
     Raises:
-        ConfigError: a folder cannot be read, or no seed is meant for this use.
+        ConfigError: a folder cannot be read or holds a drive that is meant for another use, or no seed is meant for
+            this one.
     """
     if config.path:
+        drives = open_drives(config.dataset, Path(config.path))
+        _check_split(drives, use)
         frames = [
             (drive, index)
-            for drive in open_drives(config.dataset, Path(config.path))
+            for drive in drives
             for index in (range(*config.frames) if config.frames else range(len(drive)))
         ]
         sweeps = [Sweep(drive.cloud(index), drive.labels(index)) for drive, index in frames]
@@ -55,8 +59,18 @@ def load_source(config: SourceConfig, use: str) -> Source:
     seeds = [seed for seed in range(*config.seeds) if split_of(seed) == use]
     if not seeds:
         raise ConfigError(f"seeds {config.seeds[0]} to {config.seeds[1] - 1} hold none to {use} with; give more")
-    drives = each_drive(partial(_drive_sweeps, sweeps=config.sweeps), seeds)
-    return Source(config, [sweep for drive in drives for sweep in drive], [], WORLD_SOURCE)
+    generated = each_drive(partial(_drive_sweeps, sweeps=config.sweeps), seeds)
+    return Source(config, [sweep for drive in generated for sweep in drive], [], WORLD_SOURCE)
+
+
+def _check_split(drives: Sequence[DriveSequence], use: str) -> None:
+    """Nothing is learnt from drives that others are compared on."""
+    for drive in drives:
+        if isinstance(drive, WorldSequence) and split_of(drive.seed) != use:
+            raise ConfigError(
+                f"{drive.name} is a drive to {split_of(drive.seed)} with, not to {use}; seeds that end in 8 are for "
+                "choosing, in 9 for testing, all others for training"
+            )
 
 
 def _drive_sweeps(seed: int, sweeps: int) -> list[Sweep]:

@@ -78,6 +78,7 @@ class WorldSequence:
         image: gives the picture that a camera (number) of the rig took for a frame (number).
 
     Attributes:
+        seed: of the drive.
         rig: the sensors.
     """
 
@@ -86,7 +87,8 @@ class WorldSequence:
 
     def __init__(self, recording: Recording, image: Callable[[int, int], CameraImage]) -> None:
         self._recording, self._image = recording, image
-        self.name = f"world {WORLD_VERSION} seed {recording.seed}"
+        self.seed = recording.seed
+        self.name = f"world {WORLD_VERSION} seed {self.seed}"
         self.label_map: LabelMap = label_map("drive13")
         self.rig = recording.rig
         self.cameras: tuple[CameraModel, ...] = recording.rig.cameras
@@ -110,6 +112,10 @@ class WorldSequence:
         """(N,) drive13 class ids of the points of :meth:`cloud`."""
         taken = self.scan(self._checked(index))
         return taken.label[taken.mask]
+
+    def time_s(self, index: int) -> NDArray[np.float32]:
+        """(N,) when each point of :meth:`cloud` was fired, seconds relative to the sweep's stamp."""
+        return self.scan(self._checked(index)).time_s(self.rig.lidar)
 
     def compensated(self, index: int) -> NDArray[np.float32]:
         """(N, 3) the points of :meth:`cloud` in the sensor's frame at the sweep's stamp: ego motion is taken out."""

@@ -45,7 +45,7 @@ class Habits:
             lamp_spacing=rng.uniform(22.0, 40.0),
             clutter_spacing=rng.uniform(5.0, 18.0),
             garden=rng.uniform(0.3, 0.95),
-            roadworks=int(rng.integers(1, 4)),
+            roadworks=int(rng.integers(2, 6)),
             foreign=0.35 if unseen else 0.0,
         )
 
@@ -63,7 +63,7 @@ _CLUTTER: dict[str, tuple[Maker, float]] = {
     "news_box": (furniture.news_box, 0.7),
     "street_name": (posts.street_name_sign, 0.7),
     "billboard": (posts.billboard, 0.3),
-    "pylon": (barriers.pylon, 0.6),
+    "pylon": (barriers.pylon, 1.0),
     "advert_column": (furniture.advert_column, 0.5),
     "poster_stand": (furniture.poster_stand, 1.3),
     "phone_box": (furniture.phone_box, 0.4),
@@ -76,7 +76,7 @@ _CLUTTER: dict[str, tuple[Maker, float]] = {
     "pole": (posts.pole, 0.8),
     "bush": (greenery.bush, 0.8),
     "standing": (people.standing, 2.2),
-    "cone": (barriers.cone, 0.6),
+    "cone": (barriers.cone, 1.2),
 }
 _SIGNS = ("sign", "street_name")
 """What those who drive by look at."""

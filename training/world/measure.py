@@ -147,6 +147,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError(f"--drives is {options.drives}; give 1 or more")
     make_folder(options.out)
     real = pandaset_shares(options.pandaset, frame_range(options.frames, "--frames")) if options.pandaset else None
+    load = os.getloadavg()[0]
     costs = cost(options.split)
     seeds = seeds_of(options.split, options.drives)
     censuses = list(each_drive(partial(take_census, sweeps=_SWEEPS), seeds))
@@ -155,7 +156,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "world_version": WORLD_VERSION,
         "split": options.split,
         "seeds": seeds,
-        "load_average": round(os.getloadavg()[0], 2),
+        "load_average": round(load, 2),
         "cost": costs,
         "composition": composition(censuses),
         "returns": round(float(np.mean([census.returns for census in censuses])), 4),
@@ -194,7 +195,7 @@ def _cost_table(metrics: dict[str, Any]) -> str:
             ", ".join(f"{cost_of[f'stored_{part}'] / 1e3:.0f} KB" for part in parts),
         ),
     ]
-    return _table(("", f"load average {metrics['load_average']}"), rows)
+    return _table(("", f"load average {metrics['load_average']} before"), rows)
 
 
 def _class_table(metrics: dict[str, Any]) -> str:

@@ -36,6 +36,7 @@ class Placement:
     Attributes:
         numbers: numbers for objects, each given once.
         meshes: what has been placed.
+        discs: (N, 3) x, y and radius of what stands in the way of others, metres.
     """
 
     def __init__(self, streets: Streets, path: NDArray[np.float64], reach: float) -> None:
@@ -45,16 +46,11 @@ class Placement:
         shapely.prepare(self._area)
         self.numbers: Iterator[int] = count(1)
         self.meshes: list[Mesh] = []
-        self._discs, self._solid = np.zeros((0, 3)), np.zeros(0, bool)
+        self.discs = np.zeros((0, 3))
         buildings = [plot.area() for plot in (*streets.plots, *streets.back_plots)]
         self._buildings, self._roads = shapely.union_all(buildings), streets.road
         shapely.prepare(self._buildings)
         shapely.prepare(self._roads)
-
-    @property
-    def discs(self) -> NDArray[np.float64]:
-        """(N, 3) x, y and radius of what stands in the way of traffic, metres."""
-        return self._discs[self._solid]
 
     def near(self, x: float, y: float) -> bool:
         """Whether a place is near enough to the path to matter."""
@@ -94,7 +90,7 @@ class Placement:
             back: how far x, y lies behind the edge of the road that it faces, metres; what is too deep for that is
                 moved further back.
             on_road: it may stand on a carriageway; otherwise it may not.
-            slack: by how much it may overlap others, metres; traffic takes no heed of things with slack.
+            slack: by how much it may overlap others, metres.
             slope: rise of the ground along the thing's y, per metre; long things find it themselves.
 
         Returns:
@@ -109,7 +105,7 @@ class Placement:
         discs = _cover(low, high, x, y, yaw)
         if not self._free(discs, slack) or not (on_road or self._off_road(discs)):
             return False
-        self._block(discs, solid=slack == 0)
+        self.discs = np.concatenate([self.discs, discs])
         length = float(high[1] - low[1])
         if slope is None:
             slope = self._slope(x, y, yaw + np.pi / 2, length) if length > _LONG_M else 0.0
@@ -123,7 +119,7 @@ class Placement:
         discs = _cover(low, high, x, y, yaw)
         if not self._free(discs, 0.0):
             return False
-        self._block(discs)
+        self.discs = np.concatenate([self.discs, discs])
         slope = self._slope(x, y, yaw, 0.6 * float(high[0] - low[0]))
         self._put(mesh, pose(x, y, float(self.streets.height(x, y)), yaw, -float(np.arctan(slope))))
         return True
@@ -133,8 +129,8 @@ class Placement:
 
     def _free(self, discs: NDArray[np.float64], slack: float) -> bool:
         """Whether (K, 3) discs touch neither others nor a building."""
-        apart = np.hypot(*(discs[:, None, :2] - self._discs[None, :, :2]).transpose(2, 0, 1))
-        if (apart + slack < discs[:, None, 2] + self._discs[None, :, 2]).any():
+        apart = np.hypot(*(discs[:, None, :2] - self.discs[None, :, :2]).transpose(2, 0, 1))
+        if (apart + slack < discs[:, None, 2] + self.discs[None, :, 2]).any():
             return False
         reach = np.maximum(discs[:, 2] - _ROUND_THE_CORNER_M - slack, 0.0)
         return not shapely.dwithin(self._buildings, shapely.points(discs[:, :2]), reach).any()
@@ -142,10 +138,6 @@ class Placement:
     def _off_road(self, discs: NDArray[np.float64]) -> bool:
         reach = np.maximum(discs[:, 2] - _ROUND_THE_CORNER_M, 0.0)
         return not shapely.dwithin(self._roads, shapely.points(discs[:, :2]), reach).any()
-
-    def _block(self, discs: NDArray[np.float64], solid: bool = True) -> None:
-        self._discs = np.concatenate([self._discs, discs])
-        self._solid = np.append(self._solid, np.full(len(discs), solid))
 
     def _slope(self, x: float, y: float, direction: float, length: float) -> float:
         """Rise of the ground per metre over a length about a place."""

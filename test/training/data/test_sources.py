@@ -77,3 +77,8 @@ def test_a_source_says_what_it_is():
     assert str(SourceConfig("pandaset", "../data/002", frames=(0, 40))) == "pandaset 002, frames 0:40"
     assert str(SourceConfig("world", str(Path("drives") / "choose"))) == "world choose, all frames"
     assert str(SourceConfig("world", seeds=(0, 500), sweeps=4)) == "world seeds 0:500, 4 sweeps each"
+
+
+def test_drives_that_are_for_another_use_are_refused(generated):
+    with pytest.raises(ConfigError, match="seed 8 is a drive to choose with, not to train"):
+        load_source(SourceConfig("world", str(generated.folder)), "train")

@@ -73,6 +73,8 @@ def test_sweeps_carry_their_truth(bag, drive):
         assert decoded.xyz.tobytes() == cloud.xyz.tobytes()
         assert decoded.intensity.tobytes() == cloud.intensity.tobytes()
         np.testing.assert_array_equal(read_field(message, "label"), drive.labels(index))
+        np.testing.assert_array_equal(read_field(message, "ring"), cloud.ring)
+        np.testing.assert_array_equal(read_field(message, "time"), drive.time_s(index))
         assert (stamp_ns(message.header.stamp), message.header.frame_id) == (drive.stamp_ns(index), "lidar")
 
 
