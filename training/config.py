@@ -97,7 +97,8 @@ class ModelConfig:
 
     Attributes:
         channels: what describes a point; names known to ``core/normalization.py``.
-        beams: the rows: name of a LiDAR in ``training/world/sensors.py``; empty: found in the first source's sweeps.
+        beams: the rows: name of a LiDAR in ``training/world/sensing/sensors.py``; empty: found in the first source's
+            sweeps.
         width: columns of the range image.
         max_points: P, points the exported network takes at once.
         widths: channels of the five levels.

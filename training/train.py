@@ -27,7 +27,7 @@ from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, se
 from training.losses import class_weights, segmentation_loss
 from training.models.student import WRAP, Student
 from training.realism import Realism
-from training.world.sensors import LIDARS, LidarModel
+from training.world.sensing.sensors import LIDARS, LidarModel
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.metrics import ConfusionMatrix
 from xmodelkd_ros.core.model_spec import DataSource

@@ -4,7 +4,7 @@ Both give the same bytes. A stored sweep has no positions: they follow from rang
 A drive's folder::
 
     drive.json                    seed, version of the world, sensors, poses, stamps
-    lidar/000.npz                 the arrays of training.world.lidar.Scan
+    lidar/000.npz                 the arrays of training.world.sensing.lidar.Scan
     camera/front_camera/000.jpg   pictures
     labels/front_camera/000.png   class ids of the pixels, 255 for the sky
 """
@@ -28,8 +28,8 @@ from PIL import Image
 from training.data.sequence import CameraImage, JpegFile, PoseTrack
 from training.world import WORLD_VERSION
 from training.world.drive import Drive, Frame
-from training.world.lidar import Scan
-from training.world.sensors import LidarModel, Rig
+from training.world.sensing.lidar import Scan
+from training.world.sensing.sensors import LidarModel, Rig
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError

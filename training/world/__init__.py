@@ -2,17 +2,21 @@
 
 How a frame comes about, and where to read on:
 
-======================  =====================================================================
-``mesh``                triangles, each with a material, a class and an instance
-``materials``           what surfaces are made of; ``surfaces`` says what colour and reflectance that gives at a point
-``streets``             roads, junctions, pavements and lanes as polygons and lines; ``ground`` makes meshes of them
-``buildings`` ...       things that stand there: ``buildings``, ``greenery``, ``furniture``, ``vehicles``, ``people``
-``traffic``             what moves, and how
-``scene``               all of it put together
-``tracing``             rays against the scene
-``sensors``             LiDARs, cameras, and how they are mounted; ``lidar`` scans, ``camera`` renders
-``drive``               a seed in, frames out
-======================  =====================================================================
+==============================  ==============================================================================
+``drive``                       a seed in, frames out; ``generate`` writes them, ``pool`` makes many drives at once
+``scene``                       a street with everything in it, put together by ``dressing``, ``enclosures``
+                                and ``placement``
+``street/``                     roads, junctions, pavements, plots and lanes as polygons and lines (``streets``);
+                                ``ground`` makes meshes of them
+``things/``                     what stands or moves there: buildings, plants, furniture, vehicles, people
+``motion/``                     what moves, and how; the ego vehicle too
+``mesh``, ``materials``         triangles, each with a material, a class and an instance
+``tracing``                     rays against the scene
+``sensing/``                    LiDARs, cameras and how they are mounted (``sensors``); ``lidar`` scans, ``camera``
+                                renders, ``surfaces`` says what colour and reflectance there is at a point
+``census``, ``measure``,        what came out: counted, timed and drawn
+``contact_sheet``
+==============================  ==============================================================================
 
 World frame: x east, y north, z up, metres. Objects are built in their own frame (x forward, y left,
 z up, origin on the ground) and then placed.

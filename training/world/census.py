@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from training.data.sequence import DriveSequence
 from training.data.world import WorldSequence, live_drive
-from training.world.camera import SKY, Picture
 from training.world.drive import MAX_SWEEPS, Drive
 from training.world.mesh import LABELS
+from training.world.sensing.camera import SKY, Picture
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.labels import IGNORE
 
@@ -149,7 +149,7 @@ def take_census(seed: int, sweeps: int, cameras: int = 6) -> Census:
     return Census(
         seed,
         drive.rig.lidar.name,
-        drive._light.kind,
+        drive.light.kind,
         _per_class(labels),
         tally.pixels,
         _things(labels, np.concatenate(tally.keys)),

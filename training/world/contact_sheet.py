@@ -20,9 +20,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from training.command import run_command
 from training.world.drive import Drive, split_of
-from training.world.lidar import RANGE_STEP_M, Scan
 from training.world.pool import each_drive
-from training.world.sensors import LidarModel
+from training.world.sensing.lidar import RANGE_STEP_M, Scan
+from training.world.sensing.sensors import LidarModel
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.resources import label_map
@@ -68,7 +68,7 @@ def panel(seed: int, frame: int = _FRAME, scale: float = 1.0) -> Pixels:
     width = 2 * size[0]
     lidar = drive.rig.lidar
     strips = [_strip(colors, lidar, width) for colors in (_class_colors(scan.label, _EMPTY), _range_colors(scan))]
-    caption = f"seed {seed} | {split_of(seed)} | {lidar.name} | {drive._light.kind.replace('_', ' ')}"
+    caption = f"seed {seed} | {split_of(seed)} | {lidar.name} | {drive.light.kind.replace('_', ' ')}"
     return np.concatenate([_caption(caption, width), np.hstack(views), *strips])
 
 

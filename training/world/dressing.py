@@ -8,10 +8,10 @@ from functools import partial
 import numpy as np
 import shapely
 
-from training.world import barriers, buildings, furniture, greenery, people, posts, vehicles
 from training.world.enclosures import enclose
 from training.world.placement import Maker, Placement
-from training.world.streets import Bay, Place, Plot
+from training.world.street.streets import Bay, Place, Plot
+from training.world.things import barriers, buildings, furniture, greenery, people, posts, vehicles
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.sequence import PoseTrack
-from training.world.camera import Light, Picture, render
-from training.world.lidar import Scan, scan
 from training.world.scene import Scene
-from training.world.sensors import Rig
-from training.world.surfaces import Appearance
+from training.world.sensing.camera import Light, Picture, render
+from training.world.sensing.lidar import Scan, scan
+from training.world.sensing.sensors import Rig
+from training.world.sensing.surfaces import Appearance
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.transforms import inverse
 
@@ -68,6 +68,7 @@ class Drive:
         scene: the street and what moves in it.
         rig: the sensors.
         track: world from base_link over time.
+        light: what the cameras see by.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -91,7 +92,7 @@ class Drive:
         times = np.arange(0.0, _LEAD_S + (sweeps + 1) * self.period_s, _TRACK_STEP_S)
         self.track = PoseTrack.of_matrices(times, self.scene.ego.world_from_base(times))
         self._appearance = Appearance.sample(self._rng("appearance"))
-        self._light = Light.sample(self._rng("light"))
+        self.light = Light.sample(self._rng("light"))
 
     def end_s(self, index: int) -> float:
         """When a sweep is complete, seconds since the drive began."""
@@ -118,7 +119,7 @@ class Drive:
         time = self.end_s(index) + self.rig.shutter_s[camera]
         pose = self.world_from_lidar(np.array([time]))[0] @ inverse(model.from_lidar)
         rng = self._rng("camera", index, camera)
-        return render(self.scene.tracer, self._appearance, self._light, model, pose, time, rng)
+        return render(self.scene.tracer, self._appearance, self.light, model, pose, time, rng)
 
     def frames(self, indices: Iterable[int], threads: int = 2) -> Iterator[Frame]:
         """Frames in order, made by several threads a little ahead of who takes them."""

@@ -9,9 +9,9 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from training.world import buildings, greenery, posts
 from training.world.placement import Placement
-from training.world.streets import Place
+from training.world.street.streets import Place
+from training.world.things import buildings, greenery, posts
 
 _OPEN = ("lot", "ground")
 _WALKED = ("pavement", "plaza", "path")

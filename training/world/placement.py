@@ -10,8 +10,8 @@ import shapely
 from numpy.typing import NDArray
 
 from training.world.mesh import LABELS, Mesh, pose
-from training.world.plots import Plot
-from training.world.streets import Streets
+from training.world.street.plots import Plot
+from training.world.street.streets import Streets
 
 Maker = Callable[[np.random.Generator], Mesh]
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from training.world.dressing import dress
-from training.world.ground import ground_meshes
 from training.world.mesh import merge
+from training.world.motion.traffic import EgoMotion, generate_traffic
 from training.world.placement import Placement
-from training.world.streets import Streets
+from training.world.street.ground import ground_meshes
+from training.world.street.streets import Streets
 from training.world.tracing import Tracer
-from training.world.traffic import EgoMotion, generate_traffic
 
 _REACH_M = 95.0
 """Things farther than this from the ego vehicle's path are left out: a beam of 0.2 degrees sees a car there in six

@@ -4,9 +4,9 @@ from PIL import Image
 
 from training.world import contact_sheet
 from training.world.drive import CHOOSE, TEST, TRAIN, split_of
-from training.world.lidar import RANGE_STEP_M, Scan
 from training.world.mesh import LABELS
-from training.world.sensors import LidarModel
+from training.world.sensing.lidar import RANGE_STEP_M, Scan
+from training.world.sensing.sensors import LidarModel
 
 
 @pytest.fixture(scope="module")

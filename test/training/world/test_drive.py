@@ -14,8 +14,8 @@ from training.world import drive as drive_module
 from training.world.drive import CHOOSE, MAX_SWEEPS, TEST, TRAIN, Drive, split_of
 from training.world.mesh import LABELS
 from training.world.scene import Scene
-from training.world.sensors import LIDARS, UNSEEN_LIDARS, Rig
-from training.world.streets import Streets
+from training.world.sensing.sensors import LIDARS, UNSEEN_LIDARS, Rig
+from training.world.street.streets import Streets
 from xmodelkd_ros.core.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import shapely
 
-from training.world import barriers, furniture, posts, vehicles
 from training.world.mesh import box, merge
 from training.world.placement import Placement
-from training.world.streets import Streets
+from training.world.street.streets import Streets
+from training.world.things import barriers, furniture, posts, vehicles
 
 
 @pytest.fixture(scope="module")

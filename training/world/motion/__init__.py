@@ -1,0 +1,1 @@
+"""How vehicles, people and the ego vehicle move."""
