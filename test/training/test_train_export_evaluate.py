@@ -143,15 +143,20 @@ def test_classes_are_counted_as_their_sweeps_are_drawn(drives, generated, tmp_pa
         return f"{{dataset: world, path: '{path}', share: {share}}}"
 
     def counts(*sources):
-        words = [*TINY, f"data.train=[{', '.join(sources)}]", f"data.choose=[{sources[0]}]", f"run={tmp_path}"]
-        return class_counts(TrainingConfig.read(SHIPPED, words))
+        choose = f"data.choose=[{{dataset: world, path: '{generated.folder}'}}]"
+        return class_counts(
+            TrainingConfig.read(SHIPPED, [*TINY, f"data.train=[{', '.join(sources)}]", choose, f"run={tmp_path}"])
+        )
 
-    many, few = load_source(SourceConfig("world", str(drives.folder)), "train"), stored_drives(generated.folder)[0]
-    of_many = np.mean([np.bincount(sweep.labels, minlength=13) for sweep in many.sweeps], axis=0)
-    of_few = np.mean([np.bincount(few.labels(k), minlength=13) for k in (0, 1)], axis=0)
-    np.testing.assert_allclose(counts(source(drives.folder, 1)), of_many, rtol=1e-6)
-    mixed = counts(source(drives.folder, 1), source(generated.folder, 3))
-    np.testing.assert_allclose(mixed, of_many + 3 * of_few, rtol=1e-6)
+    def mean_counts(path):
+        sweeps = load_source(SourceConfig("world", str(path)), "train").sweeps
+        return np.mean([np.bincount(sweep.labels, minlength=13) for sweep in sweeps], axis=0)
+
+    one, other = (drives.folder / f"drive_{seed:06d}" for seed in (0, 1))
+    np.testing.assert_allclose(counts(source(one, 1)), mean_counts(one), rtol=1e-6)
+    np.testing.assert_allclose(
+        counts(source(one, 1), source(other, 3)), mean_counts(one) + 3 * mean_counts(other), rtol=1e-6
+    )
 
 
 def test_rows_are_those_of_a_known_lidar_where_one_is_named(drives, generated, tmp_path):

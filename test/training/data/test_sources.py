@@ -63,7 +63,7 @@ def test_seeds_serve_what_they_are_meant_for(monkeypatch, use, seeds):
         ({"dataset": "world", "seeds": (0, 8)}, "choose", "seeds 0 to 7 hold none to choose with"),
         ({"dataset": "world", "path": "{empty}"}, "train", "holds no generated drive"),
         ({"dataset": "pandaset", "path": "{empty}"}, "train", "is not a PandaSet sequence"),
-        ({"dataset": "world", "path": "{drive}", "frames": (1, 3)}, "train", "seed 8 has no frame 2; it has 0 to 1"),
+        ({"dataset": "world", "path": "{drive}", "frames": (1, 3)}, "choose", "seed 8 has no frame 2; it has 0 to 1"),
     ],
 )
 def test_what_cannot_be_loaded(generated, tmp_path, config, use, message):
