@@ -19,8 +19,9 @@ from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjection, RangeP
 _QUANTILES = np.linspace(0.0, 1.0, 1001)
 _RANGE_EDGES_M = np.geomspace(3.0, 100.0, 11)
 _INTENSITY_EDGES = np.array([1.0, 3.0, 6.0, 12.0, 25.0, 60.0])
+_WINDOW = (3, 5)
 _NEIGHBOURS = 0.6
-"""A pixel has a surroundings to judge by if this share of the 3 x 5 pixels around it came back."""
+"""A pixel has surroundings to judge by if this share of the pixels around it came back."""
 _FEW = 200
 """A cell of the table with fewer pixels says nothing."""
 
@@ -61,15 +62,15 @@ class Realism:
         return Sweep(PointCloud(sweep.cloud.xyz, matched), sweep.labels)
 
     def cells(self, sweep: Sweep) -> tuple[NDArray[np.int64], RangeProjection]:
-        """(H, W) cell of the table of each pixel, by range and intensity around it; -1 where it has no surroundings."""
+        """(H, W) cell of the table of each pixel, by range and intensity around it; -1 where it has none around it."""
         projection = self._projector.project(sweep.cloud)
         size = (self._projector.spec.height, self._projector.spec.width)
         hit = (projection.point >= 0).reshape(size)
         point = np.maximum(projection.point, 0)
-        around = _smoothed(hit.astype(np.float64))
+        around = _around(hit.astype(np.float64))
         with np.errstate(invalid="ignore", divide="ignore"):
-            distance = _smoothed(np.where(hit, projection.range[point].reshape(size), 0.0)) / around
-            intensity = _smoothed(np.where(hit, _intensity(sweep)[point].reshape(size), 0.0)) / around
+            distance = _around(np.where(hit, projection.range[point].reshape(size), 0.0)) / around
+            intensity = _around(np.where(hit, _intensity(sweep)[point].reshape(size), 0.0)) / around
         cell = np.digitize(distance, _RANGE_EDGES_M) * (len(_INTENSITY_EDGES) + 1)
         cell += np.digitize(intensity, _INTENSITY_EDGES)
         return np.where(around >= _NEIGHBOURS, cell, -1), projection
@@ -107,9 +108,10 @@ class GeneratedSweeps:
         return Sweep(cloud, result.labels[kept])
 
 
-def _smoothed(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of the 3 x 5 pixels around each; azimuth goes round."""
-    return np.asarray(uniform_filter(image, (3, 5), mode=("nearest", "wrap")))
+def _around(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of the 14 pixels around each in a window of 3 x 5, itself left out; azimuth goes round."""
+    count = np.prod(_WINDOW)
+    return np.asarray((uniform_filter(image, _WINDOW, mode=("nearest", "wrap")) * count - image) / (count - 1))
 
 
 def _intensity(sweep: Sweep) -> NDArray[np.float32]:

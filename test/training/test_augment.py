@@ -127,9 +127,20 @@ def test_objects_pasted_behind_a_surface_do_not_show(rng, projector):
 
 
 def test_the_same_seed_gives_the_same_sweep(projector):
-    config = AugmentConfig(0.1, 1.0, 0.1, 1.0, 0.02, 0.2, 0.2, 0.2, 0.2, 1.0, 1.0)
+    strengths = {"scale": 0.1, "translate_m": 1.0, "height_m": 0.1, "tilt_deg": 1.0, "jitter_m": 0.02}
+    config = AugmentConfig(**strengths, intensity_gain=0.2, drop_points=0.2, drop_rows=0.2, mix=1.0, paste=1.0)
     results = [
         augment(make_sweep(), make_sweep(12, PERSON), projector, config, np.random.default_rng(5)) for _ in range(2)
     ]
     assert np.array_equal(results[0].cloud.xyz, results[1].cloud.xyz)
     assert np.array_equal(results[0].labels, results[1].labels)
+
+
+def test_intensities_are_lost_as_often_as_asked_for():
+    lost = [
+        not change_intensity(
+            make_sweep(), AugmentConfig(drop_intensity=0.3), np.random.default_rng(seed)
+        ).cloud.intensity.any()
+        for seed in range(200)
+    ]
+    assert 0.2 < np.mean(lost) < 0.4
