@@ -80,12 +80,12 @@ def test_loaders_and_the_world_need_neither_torch_nor_ros(name):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "training" / "world").rglob("*.py")), ids=lambda p: p.name)
 def test_the_world_stands_on_itself(path):
-    """Of training it needs itself and poses over time; only its commands know folders, bags and what is counted."""
+    """Of training it needs nothing else; only its commands know folders, bags and what is counted."""
     if path.stem in WORLD_COMMANDS:
         return
     for name in imports(path):
         if name.split(".")[0] == "training":
-            assert name.startswith(("training.world", "training.data.sequence.")), f"{path.name} imports {name}"
+            assert name.startswith("training.world"), f"{path.name} imports {name}"
 
 
 def test_modules_do_not_import_each_other_in_circles():

@@ -19,13 +19,13 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from training.data.sequence import JpegFile, PoseTrack
+from training.data.sequence import JpegFile
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import DataSource
-from xmodelkd_ros.core.transforms import inverse, transform
+from xmodelkd_ros.core.transforms import PoseTrack, inverse, transform
 from xmodelkd_ros.resources import label_map, translation
 
 _BASE_FROM_EGO = np.array([[0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], np.float64)

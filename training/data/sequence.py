@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from PIL import Image
 
 from xmodelkd_ros.core.camera import CameraModel
@@ -17,7 +17,6 @@ from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import DataSource
-from xmodelkd_ros.core.transforms import quaternion
 
 
 class CameraImage(Protocol):
@@ -106,45 +105,3 @@ class DriveSequence(Protocol):
 
     def images(self, index: int) -> Sequence[CameraImage]:
         """The picture of each camera that belongs to a sweep."""
-
-
-class PoseTrack:
-    """Poses over time: positions and (renormalised) quaternions are linear between the given ones.
-
-    Args:
-        times_s: (F,) ascending, seconds.
-        positions: (F, 3) metres.
-        quaternions: (F, 4) x, y, z, w; signs may jump.
-    """
-
-    def __init__(self, times_s: ArrayLike, positions: ArrayLike, quaternions: ArrayLike) -> None:
-        self.times_s = np.asarray(times_s, np.float64)
-        self.positions = np.asarray(positions, np.float64)
-        signed = np.array(quaternions, np.float64)
-        flips = np.cumprod(np.where((signed[1:] * signed[:-1]).sum(axis=1) < 0, -1.0, 1.0))
-        signed[1:] *= flips[:, None]
-        self.quaternions = signed
-
-    @classmethod
-    def of_matrices(cls, times_s: ArrayLike, poses: NDArray[np.float64]) -> PoseTrack:
-        """A track from (F, 4, 4) poses."""
-        return cls(times_s, poses[:, :3, 3], [quaternion(rotation) for rotation in poses[:, :3, :3]])
-
-    def poses(self, times_s: ArrayLike) -> NDArray[np.float64]:
-        """(M, 4, 4) poses at (M,) times; before the first and after the last time these two."""
-        times = np.atleast_1d(np.asarray(times_s, np.float64))
-        position = np.column_stack([np.interp(times, self.times_s, column) for column in self.positions.T])
-        heading = np.column_stack([np.interp(times, self.times_s, column) for column in self.quaternions.T])
-        return _matrices(position, heading)
-
-
-def _matrices(positions: NDArray[np.float64], quaternions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(M, 4, 4) transforms; :func:`xmodelkd_ros.core.transforms.transform` for many."""
-    x, y, z, w = (quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)).T
-    matrices = np.zeros((len(x), 4, 4))
-    matrices[:, 0, :3] = np.column_stack([1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)])
-    matrices[:, 1, :3] = np.column_stack([2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)])
-    matrices[:, 2, :3] = np.column_stack([2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)])
-    matrices[:, :3, 3] = positions
-    matrices[:, 3, 3] = 1.0
-    return matrices

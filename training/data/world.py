@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.data.sequence import CameraImage, JpegFile, PoseTrack
+from training.data.sequence import CameraImage, JpegFile
 from training.world import WORLD_VERSION
 from training.world.drive import Drive, Frame
 from training.world.sensing.lidar import Scan
@@ -35,7 +35,7 @@ from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import DataSource
-from xmodelkd_ros.core.transforms import inverse
+from xmodelkd_ros.core.transforms import PoseTrack, inverse
 from xmodelkd_ros.resources import label_map
 
 WORLD_SOURCE = DataSource(

@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.sequence import PoseTrack
 from training.world.scene import Scene
 from training.world.sensing.camera import Light, Picture, render
 from training.world.sensing.lidar import Scan, scan
 from training.world.sensing.sensors import Rig
 from training.world.sensing.surfaces import Appearance
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.core.transforms import inverse
+from xmodelkd_ros.core.transforms import PoseTrack, inverse
 
 PERIOD_S = 0.1
 _LEAD_S = 0.3

@@ -1,24 +1,30 @@
-"""Rigid transforms between frames."""
+"""Rigid transforms between frames, and poses over time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 
 def transform(translation: Sequence[float], quaternion_xyzw: Sequence[float]) -> NDArray[np.float64]:
     """(4, 4) homogeneous transform from a translation (metres) and a quaternion x, y, z, w (normalised here)."""
-    x, y, z, w = np.asarray(quaternion_xyzw, np.float64) / np.linalg.norm(quaternion_xyzw)
-    matrix = np.eye(4)
-    matrix[:3, :3] = (
-        (1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)),
-        (2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)),
-        (2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)),
-    )
-    matrix[:3, 3] = translation
-    return matrix
+    one: NDArray[np.float64] = transforms([translation], [quaternion_xyzw])[0]
+    return one
+
+
+def transforms(translations: ArrayLike, quaternions_xyzw: ArrayLike) -> NDArray[np.float64]:
+    """(M, 4, 4) homogeneous transforms from (M, 3) translations (metres) and (M, 4) quaternions (normalised here)."""
+    given = np.asarray(quaternions_xyzw, np.float64)
+    x, y, z, w = (given / np.linalg.norm(given, axis=1, keepdims=True)).T
+    matrices = np.zeros((len(given), 4, 4))
+    matrices[:, 0, :3] = np.column_stack([1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)])
+    matrices[:, 1, :3] = np.column_stack([2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)])
+    matrices[:, 2, :3] = np.column_stack([2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)])
+    matrices[:, :3, 3] = translations
+    matrices[:, 3, 3] = 1.0
+    return matrices
 
 
 def inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -43,3 +49,33 @@ def quaternion(rotation: NDArray[np.float64]) -> tuple[float, float, float, floa
     x, y, z, w = np.linalg.eigh(symmetric)[1][:, -1]
     sign = 1.0 if w >= 0 else -1.0
     return float(sign * x), float(sign * y), float(sign * z), float(sign * w)
+
+
+class PoseTrack:
+    """Poses over time: positions and (renormalised) quaternions are linear between the given ones.
+
+    Args:
+        times_s: (F,) ascending, seconds.
+        positions: (F, 3) metres.
+        quaternions: (F, 4) x, y, z, w; signs may jump.
+    """
+
+    def __init__(self, times_s: ArrayLike, positions: ArrayLike, quaternions: ArrayLike) -> None:
+        self.times_s = np.asarray(times_s, np.float64)
+        self.positions = np.asarray(positions, np.float64)
+        signed = np.array(quaternions, np.float64)
+        flips = np.cumprod(np.where((signed[1:] * signed[:-1]).sum(axis=1) < 0, -1.0, 1.0))
+        signed[1:] *= flips[:, None]
+        self.quaternions = signed
+
+    @classmethod
+    def of_matrices(cls, times_s: ArrayLike, poses: NDArray[np.float64]) -> PoseTrack:
+        """A track from (F, 4, 4) poses."""
+        return cls(times_s, poses[:, :3, 3], [quaternion(rotation) for rotation in poses[:, :3, :3]])
+
+    def poses(self, times_s: ArrayLike) -> NDArray[np.float64]:
+        """(M, 4, 4) poses at (M,) times; before the first and after the last time these two."""
+        times = np.atleast_1d(np.asarray(times_s, np.float64))
+        position = np.column_stack([np.interp(times, self.times_s, column) for column in self.positions.T])
+        heading = np.column_stack([np.interp(times, self.times_s, column) for column in self.quaternions.T])
+        return transforms(position, heading)

@@ -1,72 +1,19 @@
-"""Poses over time, pictures, and what every source of drives must keep to."""
+"""Pictures, and what every source of drives must keep to."""
 
 import io
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from training.data.pandaset import PandaSetSequence
-from training.data.sequence import JpegFile, PoseTrack
+from training.data.sequence import JpegFile
 from training.data.world import RenderedImage, stored_drives
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.core.transforms import transform
 
 SIZE = (48, 64)
 CAMERA = CameraModel("front_camera", SIZE[1], SIZE[0], np.diag([40.0, 40.0, 1.0]), np.eye(4))
-HALF = np.sqrt(0.5)
-
-positions = arrays(np.float64, (4, 3), elements=st.floats(-1e3, 1e3))
-quaternions = arrays(np.float64, (4, 4), elements=st.floats(-1, 1)).filter(
-    lambda q: np.linalg.norm(q, axis=1).min() > 0.1
-)
-
-
-@given(positions, quaternions)
-def test_at_the_given_times_the_poses_are_those_given(position, quaternion):
-    times = [0.0, 0.1, 0.25, 1.0]
-    found = PoseTrack(times, position, quaternion).poses(times)
-    expected = [transform(p, q) for p, q in zip(position, quaternion, strict=True)]
-    np.testing.assert_allclose(found, expected, atol=1e-9)
-
-
-@given(positions, quaternions, arrays(np.bool_, 4), st.floats(-1, 5))
-def test_the_signs_of_quaternions_do_not_matter(position, quaternion, flipped, time):
-    # Between two poses half a turn apart there is no shorter way.
-    assume((np.abs((quaternion[1:] * quaternion[:-1]).sum(axis=1)) > 1e-6).all())
-    signs = np.where(flipped, -1.0, 1.0)[:, None]
-    plain = PoseTrack(range(4), position, quaternion).poses(time)
-    np.testing.assert_allclose(PoseTrack(range(4), position, quaternion * signs).poses(time), plain, atol=1e-9)
-
-
-def test_between_two_poses_it_is_half_way_and_the_short_way_round():
-    quarter_turn = [(0, 0, 0, 1), (0, 0, -HALF, -HALF)]  # the same as (0, 0, HALF, HALF): +90 degrees about z
-    track = PoseTrack([0.0, 2.0], [(0, 0, 0), (4, 2, -2)], quarter_turn)
-    expected = transform((2, 1, -1), (0, 0, np.sin(np.pi / 8), np.cos(np.pi / 8)))
-    np.testing.assert_allclose(track.poses(1.0), expected[None], atol=1e-12)
-    rotations = track.poses(np.linspace(0, 2, 21))[:, :3, :3]
-    np.testing.assert_allclose(rotations @ rotations.swapaxes(1, 2), np.broadcast_to(np.eye(3), (21, 3, 3)), atol=1e-12)
-
-
-def test_before_the_first_and_after_the_last_pose_nothing_moves():
-    track = PoseTrack([1.0, 2.0], [(0, 0, 0), (1, 0, 0)], [(0, 0, 0, 1), (HALF, 0, 0, HALF)])
-    np.testing.assert_array_equal(track.poses([0.0, 5.0]), track.poses([1.0, 2.0]))
-
-
-def test_a_track_of_matrices_gives_them_back():
-    rng = np.random.default_rng(0)
-    poses = np.array([transform(rng.normal(size=3), rng.normal(size=4)) for _ in range(20)])
-    np.testing.assert_allclose(PoseTrack.of_matrices(np.arange(20), poses).poses(np.arange(20)), poses, atol=1e-12)
-
-
-def test_a_track_does_not_change_what_it_is_made_of():
-    quaternion = np.array([[0, 0, 0, 1.0], [0, 0, 0, -1.0]])
-    PoseTrack([0, 1], np.zeros((2, 3)), quaternion)
-    assert quaternion[1, 3] == -1
 
 
 @pytest.fixture(scope="module")
