@@ -44,3 +44,4 @@ check: .venv/.complete
 
 clean:
 	rm -rf build install log .pytest_cache .mypy_cache .ruff_cache
+	find training -name '*.nbi' -delete -o -name '*.nbc' -delete
