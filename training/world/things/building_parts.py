@@ -219,11 +219,6 @@ def pillars(places: Rectangles, low: float, high: float, half: float, material: 
     return boxes(np.column_stack([x - half, x + half, y - half, y + half, zero + low, zero + high]), material, LABEL)
 
 
-def ledge(width: float, z: float, out: float, tall: float, material: str) -> Mesh:
-    """A strip along the front."""
-    return boxes((0.0, out, -width / 2, width / 2, z, z + tall), material, LABEL)
-
-
 def closed_panel(width: float, low: float, high: float, x: float, material: str) -> Mesh:
     """A plain wall facing the street."""
     return panels([(-width / 2, width / 2, low, high)], x, material, LABEL)
