@@ -24,14 +24,14 @@ class Generated:
     folder: Path
     said: str
     bag: Path | None = None
-    drive: dict[str, int] | None = None
+    drive: dict[str, int | str] | None = None
 
 
 @pytest.fixture(scope="session")
 def generated(tmp_path_factory):
     """A drive to choose with, two coarse sweeps and six cameras: folder and bag. Change nothing in it."""
     place = tmp_path_factory.mktemp("world")
-    drive = {"seed": 8, "sweeps": 2, "cameras": 6, "columns": 300}
+    drive = {"seed": 18, "sweeps": 2, "cameras": 6, "columns": 300, "lidar": "VLP-32C"}
     folder, bag = place / "drive", place / "drive.mcap"
     options = [word for name, value in drive.items() for word in (f"--{name}", value)]
     return Generated(folder, _generate(*options, "--bag", bag, out=folder), bag, drive)

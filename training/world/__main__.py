@@ -9,6 +9,7 @@ from pathlib import Path
 
 from training.command import run_command
 from training.world.generate import Request, run
+from training.world.sensing.sensors import LIDARS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,12 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--every", type=int, default=1, metavar="K", help="turns of the LiDAR from one sweep to the next"
     )
+    names = [lidar.name for lidar in LIDARS]
+    parser.add_argument("--lidar", choices=names, default="", help="of all drives (default: the seed decides)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the drive, or of the drives")
     parser.add_argument("--bag", type=Path, metavar="FILE", help="bag to write (one drive only)")
     options = parser.parse_args(argv)
     if not (options.out or options.bag) or (options.bag and len(options.seed) > 1):
         parser.error("say where to write with --out or --bag; a bag takes one seed")
-    request = Request(options.sweeps, options.cameras, options.columns, options.every)
+    request = Request(options.sweeps, options.cameras, options.columns, options.every, options.lidar)
     return run_command(lambda: run(options.seed, request, options.out, options.bag))
 
 

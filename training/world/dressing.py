@@ -40,7 +40,7 @@ class Habits:
     def sample(cls, rng: np.random.Generator, unseen: bool) -> Habits:
         """Draw the habits of a drive; ``unseen``: with what only test drives have."""
         return cls(
-            parked=rng.uniform(0.25, 0.95),
+            parked=1.0 - 0.75 * rng.random() ** 2,  # half of the drives: over four fifths
             tree_spacing=rng.choice((9.0, 14.0, 22.0, 60.0)),
             lamp_spacing=rng.uniform(22.0, 40.0),
             clutter_spacing=rng.uniform(5.0, 18.0),
@@ -92,8 +92,8 @@ _RARE: tuple[tuple[float, float, Maker, float], ...] = (
 _PARKED: tuple[tuple[Maker, float, float], ...] = (
     # what, how often, half its length
     (vehicles.car, 7.0, 2.3),
-    (vehicles.van, 1.3, 2.5),
-    (vehicles.pickup, 1.6, 2.9),
+    (vehicles.van, 1.8, 2.5),
+    (vehicles.pickup, 2.4, 2.9),
     (vehicles.truck, 0.5, 4.5),
 )
 _EGO_ROOM_M = 2.2

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from training.world.scene import Scene
 from training.world.sensing.camera import Light, Picture, render
 from training.world.sensing.lidar import Scan, scan
-from training.world.sensing.sensors import Rig
+from training.world.sensing.sensors import LIDARS, UNSEEN_LIDARS, LidarModel, Rig, lidar_named
 from training.world.sensing.surfaces import Appearance
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.transforms import PoseTrack, inverse
@@ -61,6 +61,7 @@ class Drive:
         cameras: 0, 1 (front) or 6.
         columns: pulses of each beam in a turn; 0 leaves the sensor's own number.
         every: turns of the LiDAR (10 a second) from one sweep to the next.
+        lidar: name of the LiDAR; empty: the seed decides.
 
     Attributes:
         period_s: from one sweep to the next.
@@ -73,7 +74,9 @@ class Drive:
         ConfigError: an argument is out of range.
     """
 
-    def __init__(self, seed: int, sweeps: int, cameras: int = 6, columns: int = 0, every: int = 1) -> None:
+    def __init__(
+        self, seed: int, sweeps: int, cameras: int = 6, columns: int = 0, every: int = 1, lidar: str = ""
+    ) -> None:
         if sweeps < 1 or every < 1 or sweeps * every > MAX_SWEEPS:
             raise ConfigError(
                 f"a drive of {sweeps} sweeps, one every {every} turns: it can have 1 to {MAX_SWEEPS} turns in all; "
@@ -84,9 +87,10 @@ class Drive:
         if seed < 0 or columns < 0:
             raise ConfigError(f"seed is {seed} and columns {columns}; both must be 0 or more")
         self.seed, self.sweeps, self.period_s = seed, sweeps, every * PERIOD_S
+        choice = (lidar_named(lidar),) if lidar else self._lidars()
         unseen = split_of(seed) == TEST
         self.scene = Scene.generate(self._rng("scene"), _LEAD_S + MAX_SWEEPS * PERIOD_S, unseen)
-        rig = Rig.sample(self._rng("rig"), cameras, unseen and bool(self._rng("unseen lidar").random() < 0.3))
+        rig = Rig.sample(self._rng("rig"), cameras, choice)
         self.rig = replace(rig, lidar=replace(rig.lidar, columns=columns)) if columns else rig
         times = np.arange(0.0, _LEAD_S + (sweeps + 1) * self.period_s, _TRACK_STEP_S)
         self.track = PoseTrack.of_matrices(times, self.scene.ego.world_from_base(times))
@@ -132,6 +136,11 @@ class Drive:
                     yield _finished(*pending.pop(0))
             for frame in pending:
                 yield _finished(*frame)
+
+    def _lidars(self) -> tuple[LidarModel, ...]:
+        """The LiDARs of which this drive may carry one: three in ten test drives have one that others never have."""
+        unseen = split_of(self.seed) == TEST and self._rng("unseen lidar").random() < 0.3
+        return UNSEEN_LIDARS if unseen else LIDARS
 
     def _rng(self, purpose: str, *numbers: int) -> np.random.Generator:
         """A generator of its own for each purpose, so that a new draw in one place changes nothing elsewhere."""

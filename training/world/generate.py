@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -27,6 +27,7 @@ class Request:
     cameras: int
     columns: int
     every: int
+    lidar: str
 
 
 def generate(seed: int, request: Request, folder: Path, threads: int = 2) -> str:
@@ -36,7 +37,7 @@ def generate(seed: int, request: Request, folder: Path, threads: int = 2) -> str
         ConfigError: an argument is out of range, or the folder exists or cannot be written.
     """
     start = perf_counter()
-    drive = Drive(seed, request.sweeps, request.cameras, request.columns, request.every)
+    drive = Drive(seed, **asdict(request))
     built = perf_counter()
     frames = drive.frames(range(drive.sweeps), threads)
     quiet = True if threads == 1 else None  # None: no bar where nobody looks

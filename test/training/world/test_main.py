@@ -10,6 +10,7 @@ import pytest
 
 from training import to_bag
 from training.data.world import WorldSequence, stored_drives
+from training.world import WORLD_VERSION
 from training.world import __main__ as world
 from xmodelkd_ros.bag import BagReader
 from xmodelkd_ros.core.transforms import inverse
@@ -44,7 +45,7 @@ def messages(bag, topic):
 
 def test_it_says_what_it_wrote(generated):
     (line,) = generated.said.splitlines()
-    assert line.startswith(f"{generated.folder}: seed 8 (choose), ")
+    assert line.startswith(f"{generated.folder}: seed 18 (choose), ")
     assert re.search(r"2 frames: scene [\d.]+ s, then [\d.]+ s and \d+ KB a frame$", line)
 
 
@@ -115,7 +116,7 @@ def test_messages_stand_in_order_of_their_stamps(bag):
 def test_several_seeds_make_a_folder_of_drives(drives):
     assert sorted(path.name for path in drives.folder.iterdir()) == ["drive_000000", "drive_000001"]
     first, second = stored_drives(drives.folder)
-    assert (first.name, second.name) == ("world 1 seed 0", "world 1 seed 1")
+    assert (first.name, second.name) == (f"world {WORLD_VERSION} seed 0", f"world {WORLD_VERSION} seed 1")
     assert first.cameras == () and list(first.images(0)) == []
     assert not np.array_equal(first.cloud(0).xyz, second.cloud(0).xyz)
     *said, last = drives.said.splitlines()

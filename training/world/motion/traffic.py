@@ -43,6 +43,8 @@ _VEHICLES: tuple[tuple[Callable[[np.random.Generator], Mesh], float], ...] = (
 _RIDDEN = (vehicles.bicycle, vehicles.scooter)
 _TRIES = 12
 """Draws for each thing that is wanted; streets may be full."""
+_QUIET, _CROWDED = (4, 13), (13, 29)
+"""How many vehicles drive or queue where the ego vehicle comes past."""
 _NEAR_M = 40.0
 _ELBOW_M = 0.3
 """Radius of the disc that a person needs."""
@@ -154,9 +156,29 @@ class _Crowd:
         self.actors.append(Follower.on_ground(shapes, plan, self._height, stride))
 
     def _touches(self, discs: NDArray[np.float64], radius: float) -> bool:
-        moving = np.linalg.norm(discs[:, :, None] - self._discs[:, None], axis=-1) - self._radii
-        fixed = np.linalg.norm(discs[:, :, None] - self._fixed, axis=-1) - self._fixed_radii
-        return bool((moving < radius).any() or (fixed < radius).any())
+        low, high = discs.min(axis=(0, 1)) - radius, discs.max(axis=(0, 1)) + radius
+        still = _overlapping(self._fixed, self._fixed, self._fixed_radii, low, high)
+        moving = _overlapping(self._discs.min(axis=0), self._discs.max(axis=0), self._radii, low, high)
+        return _meet(discs, radius, self._fixed[None, still], self._fixed_radii[still]) or _meet(
+            discs, radius, self._discs[:, moving], self._radii[moving]
+        )
+
+
+def _overlapping(
+    lows: NDArray[np.float64],
+    highs: NDArray[np.float64],
+    radii: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """(M,) which discs, at places from (M, 2) ``lows`` to ``highs``, come into a box at all."""
+    return np.asarray(((lows - radii[:, None] < high) & (highs + radii[:, None] > low)).all(axis=1))
+
+
+def _meet(discs: NDArray[np.float64], radius: float, others: NDArray[np.float64], radii: NDArray[np.float64]) -> bool:
+    """Whether any of (T, K, 2) discs touches any of (T or 1, M, 2) others at the same moment."""
+    apart = discs[:, :, None] - others[:, None]
+    return bool((np.einsum("tkmd,tkmd->tkm", apart, apart) < (radius + radii) ** 2).any())
 
 
 def _disc_radius(width: float) -> float:
@@ -204,7 +226,7 @@ def _drive(crowd: _Crowd, lanes: Sequence[Lane]) -> None:
     if not routes:
         return
     distances = [_lane_travel(crowd, lane, way) for lane, way in zip(lanes, routes, strict=True)]
-    choice, wanted = _Choice.of(routes, crowd.ego), int(rng.integers(4, 13))
+    choice, wanted = _Choice.of(routes, crowd.ego), int(rng.integers(*_CROWDED if rng.random() < 0.5 else _QUIET))
     odds = np.array([share for _, share in _VEHICLES])
     for _ in range(_TRIES * wanted):
         number, station = choice.draw(rng)

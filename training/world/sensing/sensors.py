@@ -6,6 +6,7 @@ own way, so that a network learns streets and not one rig.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -214,6 +215,19 @@ LIDARS = (PANDAR64, HDL64E, VLP32C, OS1_128)
 UNSEEN_LIDARS = (HDL32E,)
 """For test drives only."""
 
+
+def lidar_named(name: str) -> LidarModel:
+    """A LiDAR that drives to train with may have.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    known = {lidar.name: lidar for lidar in LIDARS}
+    if name not in known:
+        raise ConfigError(f"lidar is '{name}', but must be one of {', '.join(known)}")
+    return known[name]
+
+
 _HEIGHTS_M = {PANDAR64.name: (2.0, 2.4)}
 """Where the Pandar64 is mounted: PandaSet has it 2.27 m above the road. All others: anywhere a car or a van has it."""
 
@@ -251,20 +265,19 @@ class Rig:
     shutter_s: tuple[float, ...]
 
     @classmethod
-    def sample(cls, rng: np.random.Generator, cameras: int, unseen: bool) -> Rig:
+    def sample(cls, rng: np.random.Generator, cameras: int, choice: Sequence[LidarModel] = LIDARS) -> Rig:
         """Draw a rig.
 
         Args:
             rng: source of randomness.
             cameras: 0, 1 (front) or 6.
-            unseen: with a LiDAR that training never sees.
+            choice: LiDARs, of which it carries a slightly different copy of one.
 
         Raises:
             ConfigError: there is no rig with so many cameras.
         """
         if cameras not in (0, 1, len(_CAMERAS)):
             raise ConfigError(f"a rig with {cameras} cameras: it can have 0, 1 or {len(_CAMERAS)}")
-        choice = UNSEEN_LIDARS if unseen else LIDARS
         product = choice[int(rng.integers(len(choice)))]
         lidar = product.varied(rng)
         base_from_lidar = _lidar_mount(rng, product.name)

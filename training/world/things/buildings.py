@@ -33,6 +33,7 @@ from training.world.things.unseen_buildings import UNSEEN_STYLES, Style
 
 _ROW_WALLS = ("planks_painted", "plaster_painted", "plaster_painted", "plaster", "planks", "brick")
 _SHED_WALLS = ("cladding", "cladding", "concrete", "plaster", "plaster_painted", "brick", "planks_painted")
+_BARS = ("iron", "iron", "metal_painted")
 _OFFICE_WALLS = ("concrete", "stone", "brick", "plaster_painted", "metal", "plaster")
 
 
@@ -261,8 +262,8 @@ def hut(rng: np.random.Generator) -> Mesh:
 
 
 def wall(rng: np.random.Generator, length: float) -> Mesh:
-    """A free-standing wall along y (other_static), 0.4 to 2.8 m high, with a coping and sometimes piers."""
-    height, half = rng.choice([rng.uniform(0.4, 1.0), rng.uniform(1.4, 2.8)]), rng.uniform(0.08, 0.2)
+    """A free-standing wall along y (other_static), 0.4 to 3.5 m high, with a coping and sometimes piers."""
+    height, half = rng.choice([rng.uniform(0.4, 1.0), rng.uniform(1.4, 3.5)]), rng.uniform(0.08, 0.2)
     material = pick(rng, ("brick", "plaster", "plaster_painted", "concrete", "stone", "stone"))
     body = [(-half, half, -length / 2, length / 2, 0.0, height)]
     coping = [(-half - 0.04, half + 0.04, -length / 2, length / 2, height, height + 0.07)]
@@ -275,8 +276,8 @@ def wall(rng: np.random.Generator, length: float) -> Mesh:
 
 
 def fence(rng: np.random.Generator, length: float) -> Mesh:
-    """A fence along y (other_static): boards, wire, pickets, iron railings or sheets, 0.7 to 2.6 m high."""
-    make = pick(rng, (_board_fence, _wire_fence, _picket_fence, _iron_fence, _sheet_fence))
+    """A fence along y (other_static): boards, wire, pickets, iron bars, palisades or sheets, 0.7 to 3.2 m high."""
+    make = pick(rng, (_board_fence, _wire_fence, _picket_fence, _iron_fence, _iron_fence, _palisade, _sheet_fence))
     return make(rng, length)
 
 
@@ -288,7 +289,7 @@ def _posts(length: float, spacing: float, half: float, height: float, material: 
 
 
 def _board_fence(rng: np.random.Generator, length: float) -> Mesh:
-    height, material = rng.uniform(1.2, 2.2), pick(rng, ("planks", "planks_painted"))
+    height, material = rng.uniform(1.2, 2.6), pick(rng, ("planks", "planks_painted"))
     boards = boxes((-0.02, 0.02, -length / 2, length / 2, 0.05, height), material, "other_static")
     return merge([boards, _posts(length, rng.uniform(1.8, 2.6), 0.06, height + 0.1, material)])
 
@@ -319,15 +320,29 @@ def _iron_fence(rng: np.random.Generator, length: float) -> Mesh:
     height, radius = rng.uniform(0.9, 2.4), rng.uniform(0.008, 0.014)
     y = evenly(length, max(0.11, length / 120))
     foot, head = np.column_stack([y * 0, y, y * 0 + 0.05]), np.column_stack([y * 0, y, y * 0 + height + 0.08])
-    bars = limbs(foot, head, radius, radius, "metal_painted", "other_static", sides=3)
+    material = pick(rng, _BARS)
+    bars = limbs(foot, head, radius, radius, material, "other_static", sides=3)
     rails = [(-0.02, 0.02, -length / 2, length / 2, z, z + 0.04) for z in (0.15, height - 0.1)]
-    parts = [bars, boxes(rails, "metal_painted", "other_static")]
-    return merge([*parts, _posts(length, rng.uniform(2.0, 3.0), 0.035, height + 0.12, "metal_painted")])
+    parts = [bars, boxes(rails, material, "other_static")]
+    return merge([*parts, _posts(length, rng.uniform(2.0, 3.0), 0.035, height + 0.12, material)])
+
+
+def _palisade(rng: np.random.Generator, length: float) -> Mesh:
+    """Flat steel bars so close that from aside they look like a wall, as around yards; often dark."""
+    height, half = rng.uniform(1.7, 3.2), rng.uniform(0.015, 0.035)
+    y = evenly(length - 2 * half, max(half * rng.uniform(2.6, 4.5), length / 110))
+    zero = np.zeros_like(y)
+    bars = np.column_stack([zero - 0.012, zero + 0.012, y - half, y + half, zero + 0.06, zero + height])
+    rails = [(-0.03, 0.03, -length / 2, length / 2, z, z + 0.05) for z in (0.25, height - 0.3)]
+    material = pick(rng, _BARS)
+    steel = boxes(np.concatenate([bars, rails]), material, "other_static")
+    return merge([steel, _posts(length, rng.uniform(2.2, 3.0), 0.04, height + 0.05, material)])
 
 
 def _sheet_fence(rng: np.random.Generator, length: float) -> Mesh:
-    """Corrugated sheet, as around building sites."""
-    height, material = rng.uniform(1.8, 2.5), pick(rng, ("cladding", "truck_steel", "planks_painted", "print"))
+    """Corrugated sheet or tarpaulin, as around building sites and yards."""
+    height = rng.uniform(1.8, 3.2)
+    material = pick(rng, ("cladding", "truck_steel", "planks_painted", "print", "tarpaulin", "iron"))
     sheet = panels([(-length / 2, length / 2, 0.05, height)], 0.0, material, "other_static")
     return merge([sheet, _posts(length, rng.uniform(2.0, 3.0), 0.04, height, "metal")])
 

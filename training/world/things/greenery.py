@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from training.world.mesh import Mesh, box, cylinder, ellipsoid, merge, quads, surface
-from training.world.things.parts import boxes, corners, limbs, pick
+from training.world.things.parts import boxes, limbs, pick
 
 LABEL = "vegetation"
-GRASS_IS_VEGETATION_FROM_M = 0.3
 _MOST_SPRAYS = 740
 _Points = NDArray[np.float64]
 
@@ -83,28 +82,6 @@ def planter(rng: np.random.Generator) -> Mesh:
     return merge([tub, *greens])
 
 
-def tall_grass(rng: np.random.Generator, length: float = 2.0) -> Mesh:
-    """Tufts along y, 0.15 to 0.9 m high; vegetation from 0.3 m on, lower grass is terrain."""
-    height, count = rng.uniform(0.15, 0.9), int(np.clip(length * 45, 30, 260))
-    label = LABEL if height >= GRASS_IS_VEGETATION_FROM_M else "terrain"
-    foot = np.column_stack([rng.normal(scale=0.25, size=count), rng.uniform(-0.5, 0.5, count) * length])
-    lean = rng.normal(scale=0.22 * height, size=(count, 2))
-    tall, half, turn = (
-        height * rng.uniform(0.5, 1.0, count),
-        rng.uniform(0.02, 0.07, count),
-        rng.uniform(0, np.pi, count),
-    )
-    side = half[:, None] * np.column_stack([np.cos(turn), np.sin(turn)])
-    tip = foot + lean
-    blade = [
-        (*_columns(foot - side), 0 * tall),
-        (*_columns(foot + side), 0 * tall),
-        (*_columns(tip + side * 0.3), tall),
-        (*_columns(tip - side * 0.3), tall),
-    ]
-    return quads(corners(*zip(*blade, strict=True)), pick(rng, ("grass", "dry_grass")), label)
-
-
 def flower_bed(rng: np.random.Generator, length: float) -> Mesh:
     """Soil in a low kerb along y (terrain and other_static) with flowers and greens (vegetation)."""
     wide = rng.uniform(0.6, 1.6)
@@ -145,7 +122,7 @@ def _broad(rng: np.random.Generator) -> Mesh:
 
 def _clipped(rng: np.random.Generator) -> Mesh:
     """A dense ball or box-like crown on a clear stem, as in pavements."""
-    clear, tall = rng.uniform(1.9, 2.8), rng.uniform(1.6, 4.2)
+    clear, tall = rng.uniform(1.3, 2.6), rng.uniform(1.6, 4.2)
     radii = np.array([[rng.uniform(0.45, 0.7) * tall, rng.uniform(0.45, 0.7) * tall, tall / 2]])
     middle, leaf = np.array([(0.0, 0.0, clear + tall / 2)]), _leaf(rng)
     points, away = _in_clumps(rng, middle, radii, _MOST_SPRAYS - 60, 0.3)

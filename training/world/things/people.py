@@ -1,4 +1,4 @@
-"""People: one figure of joints and limbs, dressed, in the poses of walking, standing, sitting and riding.
+"""People: one figure of joints and limbs, dressed, in the poses of walking, standing and riding.
 
 They look along +x with their feet on z = 0.
 """
@@ -116,17 +116,6 @@ def standing(rng: np.random.Generator) -> Mesh:
     wide = draw(rng, (0.05, 0.09))
     feet = np.array(((draw(rng, (-0.03, 0.05)), wide, 0.0), (0.0, -wide, 0.0)))
     return figure(who, Pose(np.array((0.0, 0.0, 0.515)), draw(rng, (-0.03, 0.06)), _holding(who, hands), feet))
-
-
-def sitting(rng: np.random.Generator, seat: float = 0.45) -> Mesh:
-    """A person on a bench of the given height (metres), the seat above the origin."""
-    who = Person.sample(rng)
-    who = replace(who, height=max(who.height, 1.5))
-    hip = seat / who.height + 0.05
-    feet = np.array(((0.28, 0.06, 0.0), (0.25, -0.06, 0.0))) + draw(rng, (-0.04, 0.05)) * np.array((1, 0, 0))
-    hands = np.array(((0.18, 0.05, hip + 0.06), (0.18, -0.05, hip + 0.06)))
-    plain = replace(who, skirt=0.0, extras=tuple(e for e in who.extras if e == "hat"))
-    return figure(plain, Pose(np.array((0.0, 0.0, hip)), draw(rng, (-0.15, 0.25)), hands, feet))
 
 
 def rider(rng: np.random.Generator, pose_m: Pose, label: str) -> Mesh:

@@ -1,4 +1,4 @@
-"""Trucks, buses, trailers and construction vehicles: class truck."""
+"""Trucks, buses and construction vehicles: class truck."""
 
 from __future__ import annotations
 
@@ -101,15 +101,6 @@ def bus(rng: np.random.Generator) -> Mesh:
     short = rng.random() < 0.2
     length = draw(rng, (7.0, 8.0) if short else (10.0, 12.2))
     return _built(_bus(rng, length, 2.3 if short else 2.55, draw(rng, (2.7, 2.9) if short else (2.95, 3.3))))
-
-
-def trailer(rng: np.random.Generator) -> Mesh:
-    """A trailer standing alone: of a car, or of a truck on its legs."""
-    if rng.random() < 0.35:
-        length = draw(rng, (9.0, 13.5))
-        legs = [box((0.15, 0.15, 1.0), "metal", _LABEL, (length / 2 - 2.2, y, 0)) for y in (-0.6, 0.6)]
-        return _built([*_semi_trailer(rng, (-length / 2, length / 2), draw(rng, (3.4, 4.0))), *legs])
-    return _built(_car_trailer(rng))
 
 
 def _built(parts: Sequence[Mesh]) -> Mesh:
@@ -273,22 +264,6 @@ def _semi_trailer(rng: np.random.Generator, x: tuple[float, float], top: float) 
     cargo = kinds[int(rng.choice(4, p=(0.6, 0.2, 0.1, 0.1)))](rng, space)
     rear_face = [panel, lights.placed(-0.01, 0, 0), number_plate(rear - 0.02, 0.95, _LABEL, True)]
     return [wheels(places, 0.5, 0.56, _LABEL, 9), rails, bar, *cargo, *rear_face]
-
-
-def _car_trailer(rng: np.random.Generator) -> list[Mesh]:
-    """A small trailer with a drawbar, open or with a box."""
-    length, width = draw(rng, (2.2, 4.2)), draw(rng, (1.4, 2.0))
-    top = draw(rng, (1.6, 2.2)) if rng.random() < 0.6 else draw(rng, (0.85, 1.1))
-    x0 = -length / 2 - 0.5
-    material = str(rng.choice(("metal", "truck_box", "tarpaulin", "metal_painted", "planks_painted")))
-    body = box((length, width, top - 0.5), material, _LABEL, (-0.5, 0, 0.5))
-    bar = tube([(length / 2 - 0.6, 0, 0.45), (length / 2 + 0.6, 0, 0.45)], 0.06, "metal", _LABEL, 4)
-    jockey = box((0.08, 0.08, 0.45), "metal", _LABEL, (length / 2 + 0.45, 0, 0))
-    lights = panels_across(
-        (x0, 0.5), (x0, 0.75), pair(width / 2 - 0.3, width / 2 - 0.05, 0.1, 0.6, "taillight"), _LABEL
-    )
-    places = [(-0.7, s * (width / 2 + 0.1)) for s in (1, -1)]
-    return [body, bar, jockey, lights, wheels(places, 0.3, 0.18, _LABEL), number_plate(x0 - 0.005, 0.62, _LABEL, True)]
 
 
 def _bus(rng: np.random.Generator, length: float, width: float, height: float) -> list[Mesh]:

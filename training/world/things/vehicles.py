@@ -14,10 +14,10 @@ from training.world.mesh import Mesh, box, merge, prism
 from training.world.things.bodywork import tapered
 from training.world.things.car_body import CarBody
 from training.world.things.skins import without_slivers
-from training.world.things.trucks import bus, trailer, truck
+from training.world.things.trucks import bus, truck
 from training.world.things.two_wheelers import bicycle, motorcycle, scooter
 
-__all__ = ["bicycle", "bus", "car", "motorcycle", "pickup", "scooter", "trailer", "truck", "van"]
+__all__ = ["bicycle", "bus", "car", "motorcycle", "pickup", "scooter", "truck", "van"]
 
 _Ranges = Mapping[str, tuple[float, float]]
 
@@ -68,6 +68,10 @@ _PICKUP = _style(
     (5.3, 5.9), (1.88, 2.05), (1.76, 1.96), (0.28, 0.36), (0.37, 0.42), (0.9, 1.0), (1.1, 1.3), (0.98, 1.12),
     (1.16, 1.26), (-0.03, 0.0), (1.35, 1.6), (0.5, 0.65), (0.1, 0.2), (1.6, 2.0), (0.78, 0.84), (0.0, 0.03),
 )  # fmt: skip
+_SMALL_PICKUP = _style(
+    (4.8, 5.4), (1.72, 1.98), (1.6, 1.82), (0.22, 0.3), (0.34, 0.38), (0.85, 0.98), (1.0, 1.25), (0.9, 1.05),
+    (1.05, 1.18), (-0.03, 0.08), (1.1, 1.45), (0.55, 0.75), (0.1, 0.35), (1.3, 1.7), (0.76, 0.83), (0.0, 0.03),
+)  # fmt: skip
 
 _SIZED = ("length", "width", "height", "radius", "bonnet", "screen")
 """What grows together: a long car is wide and high as well."""
@@ -93,8 +97,9 @@ def van(rng: np.random.Generator) -> Mesh:
 
 
 def pickup(rng: np.random.Generator) -> Mesh:
-    """A pick-up (class truck) whose bed is empty, loaded or covered."""
-    body = _body(rng, _PICKUP, "truck", open_bed=True, panes=int(rng.integers(1, 3)))
+    """A large or small pick-up (class truck) whose bed is empty, loaded or covered."""
+    style = _PICKUP if rng.random() < 0.6 else _SMALL_PICKUP
+    body = _body(rng, style, "truck", open_bed=True, panes=int(rng.integers(1, 3)))
     kind = rng.random()
     cargo = [_hard_top(body)] if kind < 0.2 else _load(rng, body) if kind < 0.5 else []
     return _built([*body.parts(), body.bed(), *cargo])
@@ -121,7 +126,7 @@ def _hard_top(body: CarBody) -> Mesh:
 def _load(rng: np.random.Generator, body: CarBody) -> list[Mesh]:
     """One to three boxes on a pick-up's bed."""
     middle, length, half = body.bed_floor
-    count = int(rng.integers(1, 4))
+    count = int(rng.integers(1, min(4, int(length / 0.5) + 1)))
     places = middle + length * (np.arange(count) - (count - 1) / 2) / count
     material = str(rng.choice(("metal", "wood", "plastic", "tarpaulin")))
     size = rng.uniform((0.4, 0.5, 0.3), (0.8 * length / count, 1.8 * half, 0.9), (count, 3))

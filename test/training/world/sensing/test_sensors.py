@@ -119,7 +119,7 @@ def test_impossible_sensors_are_refused(change, words):
 
 
 def test_the_same_seed_gives_the_same_rig():
-    first, second = (Rig.sample(np.random.default_rng(5), 6, False) for _ in range(2))
+    first, second = (Rig.sample(np.random.default_rng(5), 6) for _ in range(2))
     assert first.lidar == second.lidar and first.shutter_s == second.shutter_s
     np.testing.assert_array_equal(first.base_from_lidar, second.base_from_lidar)
     np.testing.assert_array_equal(first.cameras[3].from_lidar, second.cameras[3].from_lidar)
@@ -128,7 +128,7 @@ def test_the_same_seed_gives_the_same_rig():
 def test_rigs_carry_every_sensor_at_a_height_that_vehicles_have():
     names = set()
     for seed in range(40):
-        rig = Rig.sample(np.random.default_rng(seed), 0, False)
+        rig = Rig.sample(np.random.default_rng(seed), 0)
         names.add(rig.lidar.name)
         low, high = (2.0, 2.4) if rig.lidar.name == PANDAR64.name else (1.5, 2.5)
         assert low <= rig.base_from_lidar[2, 3] <= high
@@ -138,12 +138,12 @@ def test_rigs_carry_every_sensor_at_a_height_that_vehicles_have():
 
 
 def test_unseen_rigs_carry_the_unseen_sensor():
-    assert Rig.sample(np.random.default_rng(0), 1, True).lidar.name == HDL32E.name
+    assert Rig.sample(np.random.default_rng(0), 1, UNSEEN_LIDARS).lidar.name == HDL32E.name
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_six_cameras_look_all_around(seed):
-    rig = Rig.sample(np.random.default_rng(seed), 6, False)
+    rig = Rig.sample(np.random.default_rng(seed), 6)
     ahead = {"front": 0, "front_left": 57, "front_right": -57, "left": 100, "right": -100, "back": 180}
     for name, yaw in ahead.items():
         camera = next(c for c in rig.cameras if c.name == f"{name}_camera")
@@ -152,7 +152,7 @@ def test_six_cameras_look_all_around(seed):
         assert 53 < view < 87
         base_from_camera = rig.base_from_lidar @ inverse(camera.from_lidar)
         np.testing.assert_allclose(base_from_camera[:3, :3] @ base_from_camera[:3, :3].T, np.eye(3), atol=1e-12)
-        assert 1.0 <= base_from_camera[2, 3] < 2.6
+        assert 1.0 - 1e-9 <= base_from_camera[2, 3] < 2.6
         # A thing at the height of eyes, 15 m away to the camera's side.
         base = np.array([15 * np.cos(np.radians(yaw)), 15 * np.sin(np.radians(yaw)), 1.5, 1])
         point = (inverse(rig.base_from_lidar) @ base)[:3]
@@ -161,12 +161,12 @@ def test_six_cameras_look_all_around(seed):
 
 
 def test_one_camera_looks_ahead():
-    assert [c.name for c in Rig.sample(np.random.default_rng(1), 1, False).cameras] == ["front_camera"]
+    assert [c.name for c in Rig.sample(np.random.default_rng(1), 1).cameras] == ["front_camera"]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_shutters_open_when_the_beams_sweep_past(seed):
-    rig = Rig.sample(np.random.default_rng(seed), 6, False)
+    rig = Rig.sample(np.random.default_rng(seed), 6)
     when = dict(zip([c.name for c in rig.cameras], rig.shutter_s, strict=True))
     order = ["left_camera", "front_left_camera", "front_camera", "front_right_camera", "right_camera"]
     assert sorted(order, key=when.__getitem__) == order
@@ -176,4 +176,4 @@ def test_shutters_open_when_the_beams_sweep_past(seed):
 
 def test_rigs_of_other_sizes_are_refused():
     with pytest.raises(ConfigError, match="3 cameras"):
-        Rig.sample(np.random.default_rng(0), 3, False)
+        Rig.sample(np.random.default_rng(0), 3)

@@ -13,7 +13,6 @@ MAKERS = {
     "street_tree": greenery.street_tree,
     "bush": greenery.bush,
     "planter": greenery.planter,
-    "tall_grass": greenery.tall_grass,
     "hedge": lambda rng: greenery.hedge(rng, 7.0),
     "ivy_wall": lambda rng: greenery.ivy_wall(rng, 7.0),
     "flower_bed": lambda rng: greenery.flower_bed(rng, 3.0),
@@ -22,7 +21,6 @@ OTHERS = {
     "tree": {"other_static"},  # stakes
     "street_tree": {"other_static"},
     "planter": {"other_static"},
-    "tall_grass": {"terrain"},
     "flower_bed": {"terrain", "other_static"},
 }
 
@@ -49,15 +47,6 @@ def test_the_same_seed_gives_the_same_bytes(name):
         first, second = (MAKERS[name](np.random.default_rng(seed)) for _ in range(2))
         assert first.vertices.tobytes() == second.vertices.tobytes()
         assert first.material.tobytes() == second.material.tobytes()
-
-
-def test_grass_is_terrain_where_it_is_low():
-    for seed in range(30):
-        mesh = greenery.tall_grass(np.random.default_rng(seed))
-        height = mesh.vertices[:, 2].max()
-        if abs(height - greenery.GRASS_IS_VEGETATION_FROM_M) > 0.06:
-            expected = "vegetation" if height > greenery.GRASS_IS_VEGETATION_FROM_M else "terrain"
-            assert set(mesh.label.tolist()) == {LABELS.id_of(expected)}
 
 
 def _stopped(mesh, low, high, half, seed):
@@ -94,7 +83,7 @@ def test_a_hedge_is_as_flat_as_a_wall_and_closed():
 
 def test_a_tree_takes_less_than_15_ms():
     rngs = [np.random.default_rng(seed) for seed in range(40)]
-    start = time.perf_counter()
+    start = time.process_time()
     for rng in rngs:
         greenery.tree(rng)
-    assert (time.perf_counter() - start) / len(rngs) < 0.015
+    assert (time.process_time() - start) / len(rngs) < 0.015

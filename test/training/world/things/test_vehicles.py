@@ -12,10 +12,9 @@ SEEDS = range(12)
 LIMITS = {
     vehicles.car: ((3.5, 5.1), (1.8, 2.3), (1.35, 2.05), 400),
     vehicles.van: ((4.1, 7.1), (1.85, 2.45), (1.6, 2.9), 400),
-    vehicles.pickup: ((5.2, 6.0), (2.0, 2.45), (1.7, 2.1), 700),
+    vehicles.pickup: ((4.7, 6.0), (1.8, 2.45), (1.55, 2.1), 700),
     vehicles.truck: ((4.5, 17.5), (1.9, 3.1), (2.2, 4.1), 700),
     vehicles.bus: ((6.9, 12.6), (2.5, 3.1), (2.65, 3.6), 700),
-    vehicles.trailer: ((3.0, 14.0), (1.4, 2.6), (0.8, 4.1), 700),
 }
 TWO_WHEELERS = (vehicles.bicycle, vehicles.motorcycle, vehicles.scooter)
 
@@ -57,7 +56,6 @@ def test_two_wheelers_with_and_without_riders(make, rider):
         (vehicles.pickup, {"truck"}),
         (vehicles.truck, {"truck"}),
         (vehicles.bus, {"truck"}),
-        (vehicles.trailer, {"truck"}),
     ],
 )
 def test_one_class_for_a_whole_vehicle(make, labels):
