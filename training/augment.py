@@ -36,22 +36,28 @@ _MOST_PASTED = 5
 
 
 def augment(
-    sweep: Sweep, other: Sweep, projector: RangeProjector, config: AugmentConfig, rng: np.random.Generator
+    sweep: Sweep,
+    sector_of: Sweep,
+    objects_of: Sweep,
+    projector: RangeProjector,
+    config: AugmentConfig,
+    rng: np.random.Generator,
 ) -> Sweep:
     """One random variant of a sweep.
 
     Args:
         sweep: the sweep.
-        other: the sweep that gives sectors to it.
+        sector_of: the sweep that may give a sector to it.
+        objects_of: the sweep that may give objects to it.
         projector: tells the beam of each point.
         config: how strongly to change.
         rng: the source of all randomness here.
     """
     result = move(sweep, config, rng)
     if rng.random() < config.mix:
-        result = mix_sectors(result, move(other, config, rng), rng)
+        result = mix_sectors(result, move(sector_of, config, rng), rng)
     if rng.random() < config.paste:
-        result = paste_objects(result, move(other, config, rng), projector, rng)
+        result = paste_objects(result, move(objects_of, config, rng), projector, rng)
     result = change_intensity(result, config, rng)
     return drop(result, projector, config, rng)
 
@@ -118,9 +124,7 @@ def _in_sector(xyz: NDArray[np.float32], start: float, width: float) -> NDArray[
 
 
 def change_intensity(sweep: Sweep, config: AugmentConfig, rng: np.random.Generator) -> Sweep:
-    """Another exposure: one gain and one exponent for the whole sweep; or no intensities at all."""
-    if rng.random() < config.drop_intensity:
-        return Sweep(PointCloud(sweep.cloud.xyz, np.zeros_like(_intensity(sweep))), sweep.labels)
+    """Another exposure: one gain and one exponent for the whole sweep."""
     gain = np.exp(rng.normal(0, config.intensity_gain))
     gamma = np.exp(rng.normal(0, config.intensity_gamma))
     relative = np.maximum(_intensity(sweep), 0) / np.float32(_LARGEST_INTENSITY)

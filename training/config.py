@@ -9,7 +9,10 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
+from training.world.sensing.sensors import LIDARS
 from xmodelkd_ros.core.errors import ConfigError
+
+_LIDARS = tuple(lidar.name for lidar in LIDARS)
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class SourceConfig:
         frames: A, B: the frames A to B - 1 of each drive; empty for all.
         seeds: A, B: generate the drives of the seeds A to B - 1 that are meant for this use (``world`` without path).
         sweeps: sweeps of each generated drive, spread over ten seconds.
+        lidar: the LiDAR of all generated drives, one of ``training/world/sensing/sensors.py``; empty: each has its own.
         share: of the training sweeps that come from here, relative to the other sources' shares.
     """
 
@@ -31,6 +35,7 @@ class SourceConfig:
     frames: tuple[int, ...] = ()
     seeds: tuple[int, ...] = ()
     sweeps: int = 5
+    lidar: str = ""
     share: float = 1.0
 
     def __post_init__(self) -> None:
@@ -43,6 +48,8 @@ class SourceConfig:
         _require("path", self.path, found, "given, or else seeds of the world")
         _require("seeds", self.seeds, not (self.path and self.seeds), "left out beside a path")
         _require("frames", self.frames, not (self.seeds and self.frames), "left out beside seeds")
+        _require("lidar", self.lidar, self.lidar in ("", *_LIDARS), f"one of {', '.join(_LIDARS)}")
+        _require("lidar", self.lidar, bool(self.seeds) or not self.lidar, "left out without seeds")
         _require("sweeps", self.sweeps, 0 < self.sweeps <= 100, "in 1..100")
         _require("share", self.share, self.share > 0, "positive")
 
@@ -50,7 +57,8 @@ class SourceConfig:
         part = f"frames {self.frames[0]}:{self.frames[1]}" if self.frames else "all frames"
         if self.path:
             return f"{self.dataset} {Path(self.path).name}, {part}"
-        return f"{self.dataset} seeds {self.seeds[0]}:{self.seeds[1]}, {self.sweeps} sweeps each"
+        lidar = self.lidar and f", {self.lidar}"
+        return f"{self.dataset} seeds {self.seeds[0]}:{self.seeds[1]}, {self.sweeps} sweeps each{lidar}"
 
 
 @dataclass(frozen=True)
@@ -59,15 +67,13 @@ class DataConfig:
 
     Attributes:
         train: where sweeps with labels to train on come from.
-        choose: where sweeps for validation and for the calibration temperature come from; each is scored by itself,
-            and the network's rows and normalisation follow from the first source of ``train``.
+        choose: where sweeps for validation come from; each is scored by itself. The first gives the calibration
+            temperature.
         held_out_sectors: world-frame azimuth sectors (0 to 5, 60 degrees each) whose labels are kept from
             training, for cross-validation (PandaSet only).
-        target: sweeps of the LiDAR that the network is for; their labels are not read.
+        target: sweeps of the LiDAR that the network is for; their labels are not used.
         match_intensity: give generated sweeps the target's distribution of intensities (``training/realism.py``).
         match_ray_drop: take from generated sweeps what the target's LiDAR would lose.
-        match_statistics: take the exported network's normalisation statistics from the target
-            (Li et al. 2016, Adaptive Batch Normalization).
     """
 
     train: tuple[SourceConfig, ...]
@@ -76,12 +82,11 @@ class DataConfig:
     target: tuple[SourceConfig, ...] = ()
     match_intensity: bool = False
     match_ray_drop: bool = False
-    match_statistics: bool = False
 
     def __post_init__(self) -> None:
         for name in ("train", "choose"):
             _require(name, getattr(self, name), bool(getattr(self, name)), "at least one source")
-        for name in ("match_intensity", "match_ray_drop", "match_statistics"):
+        for name in ("match_intensity", "match_ray_drop"):
             _require(
                 name,
                 getattr(self, name),
@@ -89,6 +94,8 @@ class DataConfig:
                 "false without data.target",
             )
         _require("held_out_sectors", self.held_out_sectors, set(self.held_out_sectors) <= set(range(6)), "in 0..5")
+        drives = self.held_out_sectors and any(source.dataset == "world" for source in self.train)
+        _require("held_out_sectors", self.held_out_sectors, not drives, "empty where train has drives of the world")
 
 
 @dataclass(frozen=True)
@@ -97,8 +104,8 @@ class ModelConfig:
 
     Attributes:
         channels: what describes a point; names known to ``core/normalization.py``.
-        beams: the rows: name of a LiDAR in ``training/world/sensing/sensors.py``; empty: found in the first source's
-            sweeps.
+        beams: the rows: name of a LiDAR in ``training/world/sensing/sensors.py``; empty: found in the sweeps of the
+            first source of ``train``.
         width: columns of the range image.
         max_points: P, points the exported network takes at once.
         widths: channels of the five levels.
@@ -121,6 +128,7 @@ class ModelConfig:
         _require("widths", self.widths, len(self.widths) == 5 and min(self.widths) > 0, "five positive numbers")
         _require("blocks", self.blocks, len(self.blocks) == 4 and min(self.blocks) >= 0, "four numbers >= 0")
         _require("table", self.table, self.table > 0, "positive")
+        _require("beams", self.beams, self.beams in ("", *_LIDARS), f"one of {', '.join(_LIDARS)}")
 
 
 @dataclass(frozen=True)
@@ -135,10 +143,10 @@ class AugmentConfig:
         jitter_m: standard deviation of noise along the ray.
         intensity_gain: standard deviation of the natural logarithm of a gain per sweep.
         intensity_gamma: standard deviation of the natural logarithm of an exponent per sweep.
-        drop_intensity: probability that a sweep loses its intensities.
         drop_points: largest share of points dropped.
         drop_rows: largest share of beams dropped.
-        mix: probability that sectors of another sweep replace those of this one (PolarMix).
+        mix: probability that a sector of another sweep, of another dataset where there are several, replaces that
+            of this one (PolarMix).
         paste: probability that objects of rare classes of another sweep are set into this one.
     """
 
@@ -149,7 +157,6 @@ class AugmentConfig:
     jitter_m: float = 0.0
     intensity_gain: float = 0.0
     intensity_gamma: float = 0.0
-    drop_intensity: float = 0.0
     drop_points: float = 0.0
     drop_rows: float = 0.0
     mix: float = 0.0
@@ -160,7 +167,7 @@ class AugmentConfig:
             _require(name, value, value >= 0, ">= 0")
         for name in ("scale", "drop_points", "drop_rows"):
             _require(name, getattr(self, name), getattr(self, name) < 1, "below 1")
-        for name in ("mix", "paste", "drop_intensity"):
+        for name in ("mix", "paste"):
             _require(name, getattr(self, name), getattr(self, name) <= 1, "a probability")
 
 
@@ -207,7 +214,10 @@ class TrainingConfig:
         name: of the model.
         run: folder of checkpoints and logs; a run that was interrupted resumes there.
         seed: of weights, crops and augmentation.
-        precision: of PyTorch Lightning's trainer.
+        precision: of PyTorch Lightning's trainer: ``32-true``, ``bf16-mixed``, or ``auto``, which takes bf16 where the
+            processor computes in it.
+        start: folder of a finished run with the same network, whose weights and inputs this one begins with; empty:
+            from nothing.
         devices: GPUs, or processes where there is no GPU; 0 takes all GPUs, or one process.
         data: which sweeps.
         model: the network.
@@ -222,11 +232,13 @@ class TrainingConfig:
     model: ModelConfig
     augment: AugmentConfig
     optimizer: OptimizerConfig
-    precision: str = "bf16-mixed"
+    precision: str = "auto"
+    start: str = ""
     devices: int = 0
 
     def __post_init__(self) -> None:
-        _require("precision", self.precision, self.precision in ("32-true", "bf16-mixed"), "32-true or bf16-mixed")
+        known = ("auto", "32-true", "bf16-mixed")
+        _require("precision", self.precision, self.precision in known, "auto, 32-true or bf16-mixed")
         _require("devices", self.devices, self.devices >= 0, ">= 0")
         fits = self.model.width % self.optimizer.crop_columns == 0
         _require("optimizer.crop_columns", self.optimizer.crop_columns, fits, "a divisor of model.width")

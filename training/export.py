@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import pickle
 import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from training.checkpoint import Checkpoint, read_checkpoint
 from training.command import run_command
-from training.config import TrainingConfig, from_dict
 from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, WholeSweeps
 from training.models.student import Student, wrap
-from training.train import CHECKPOINT, LABELS, SCORED_LABELS, StudentTraining
-from xmodelkd_ros.core.errors import ConfigError, ModelError
+from training.train import LABELS, SCORED_LABELS, StudentTraining
+from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.labels import IGNORE
-from xmodelkd_ros.core.model_spec import DataSource, ModelSpec, NetworkFile, TensorSpec, sha256
+from xmodelkd_ros.core.model_spec import ModelSpec, NetworkFile, TensorSpec, sha256
 from xmodelkd_ros.inference.backend import Backend, load_backend
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import label_map
@@ -56,58 +55,11 @@ class DeployedStudent(nn.Module):
         return self.student.label(self.student.tables(wrap(image)).squeeze(0), points, pixel)
 
 
-@dataclass(frozen=True, eq=False)
-class TrainedRun:
-    """The last checkpoint of a run.
-
-    Attributes:
-        config: its settings.
-        inputs: the network's inputs.
-        student: the network with averaged weights, ready for inference in fp32.
-        origins: where its training data come from.
-    """
-
-    config: TrainingConfig
-    inputs: InputSpec
-    student: Student
-    origins: tuple[DataSource, ...]
-
-
-def load_run(run: Path) -> TrainedRun:
-    """Read the last checkpoint of a run.
-
-    Raises:
-        ConfigError: the folder holds no checkpoint, or a damaged one.
-    """
-    path = run / CHECKPOINT
-    if not path.is_file():
-        raise ConfigError(f"{run} holds no {CHECKPOINT}; train with 'python -m training.train CONFIG.yaml run={run}'")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ConfigError(f"cannot read checkpoint {path}; train again with 'run={run}'") from error
-    try:
-        config = checkpoint["hyper_parameters"]["config"]
-        module = StudentTraining(config)
-        module.load_state_dict(checkpoint["state_dict"])
-        inputs = InputSpec.from_dict(checkpoint["inputs"])
-        origins = tuple(DataSource(**origin) for origin in checkpoint["origins"])
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise ConfigError(f"{path} is not a checkpoint of this version; train again with 'run={run}'") from error
-    return TrainedRun(from_dict(config), inputs, module.student.float().eval(), origins)
-
-
-def adapt_statistics(student: Student, sweeps: WholeSweeps) -> None:
-    """Take the batch normalisation's means and variances from sweeps, weights untouched (Li et al. 2016)."""
-    norms = [module for module in student.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the mean over all that follows
-    student.train()
-    with torch.no_grad():
-        for index in range(len(sweeps)):
-            student.tables(wrap(torch.from_numpy(sweeps[index]["image"])))
-    student.eval()
+def student_of(checkpoint: Checkpoint) -> Student:
+    """The network with averaged weights, ready for inference in fp32; errors as in :meth:`Checkpoint.load_into`."""
+    module = StudentTraining(checkpoint.config.to_dict())
+    checkpoint.load_into(module)
+    return module.student.float().eval()
 
 
 def write_onnx(student: Student, inputs: InputSpec, max_points: int, path: Path) -> None:
@@ -226,20 +178,18 @@ def export(run: Path, out: Path) -> ModelSpec:
         ConfigError: the run holds no checkpoint.
         ModelError: the exported network does not do what the trained one does.
     """
-    trained = load_run(run)
-    config, inputs, student = trained.config, trained.inputs, trained.student
+    trained = read_checkpoint(run)
+    config, inputs, student = trained.config, trained.inputs, student_of(trained)
     sources = [load_source(source, "choose") for source in config.data.choose]
     sweeps = WholeSweeps([sweep for source in sources for sweep in source.sweeps], inputs)
-    if config.data.match_statistics:
-        target = [sweep for source in config.data.target for sweep in load_source(source, "train").sweeps]
-        adapt_statistics(student, WholeSweeps(target, inputs))
     make_folder(out.parent)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
         folder = Path(temporary) / out.name
         folder.mkdir()
         write_onnx(student, inputs, config.model.max_points, folder / NETWORK)
         logits = torch_logits(student, sweeps)
-        temperature = fit_temperature(logits, [sweeps[i]["labels"][0] for i in range(len(sweeps))])
+        first = range(len(sources[0].sweeps))
+        temperature = fit_temperature(logits[: len(first)], [sweeps[i]["labels"][0] for i in first])
         spec = _spec(trained, temperature, folder / NETWORK)
         backend = load_backend(spec, folder)
         metrics = {"parity": parity(backend, spec.max_points, sweeps, logits)}
@@ -251,7 +201,7 @@ def export(run: Path, out: Path) -> ModelSpec:
     return spec
 
 
-def _spec(trained: TrainedRun, temperature: float, network: Path) -> ModelSpec:
+def _spec(trained: Checkpoint, temperature: float, network: Path) -> ModelSpec:
     config, inputs = trained.config, trained.inputs
     labels, channels, points = label_map(LABELS), len(inputs.channels), config.model.max_points
     image = (1, channels + 1, inputs.projection.height, inputs.projection.width)

@@ -6,7 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from training.checkpoint import CHECKPOINT, NAME, Checkpoint, extras, read_checkpoint
 from training.command import run_command
 from training.config import TrainingConfig, from_dict
 from training.data.crops import CropDataset
@@ -27,7 +28,7 @@ from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, se
 from training.losses import class_weights, segmentation_loss
 from training.models.student import WRAP, Student
 from training.realism import Realism
-from training.world.sensing.sensors import LIDARS, LidarModel
+from training.world.sensing.sensors import lidar_named
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.metrics import ConfusionMatrix
 from xmodelkd_ros.core.model_spec import DataSource
@@ -38,48 +39,59 @@ LABELS = "drive13"
 SCORED_LABELS = "pandaset9"
 INTENSITY_RANGE = (0.0, 255.0)
 """Dark and bright in the scale of all sources."""
-CHECKPOINT = "last.ckpt"
 
 
 class SweepData(pl.LightningDataModule):
     """Training crops, and whole validation sweeps of each source.
 
+    Args:
+        config: the run.
+        before: where the run goes on from: its own last checkpoint, or that of the run it starts with.
+
     Attributes:
-        spec: the network's inputs, fitted on the first training source by :meth:`setup`.
-        origins: where the training sweeps come from, after :meth:`setup`.
-        class_counts: (C,) labelled training points of each class as they are drawn, after :meth:`setup`.
+        spec: the network's inputs, after :meth:`setup`: those of ``before``, or fitted on the first training source.
+        origins: where the training sweeps come from, those of ``before`` too, after :meth:`setup`.
+        class_counts: (C,) labelled training points of each class as their sweeps are drawn, after :meth:`setup`.
     """
 
     spec: InputSpec
     origins: list[DataSource]
     class_counts: Tensor
 
-    def __init__(self, config: TrainingConfig) -> None:
+    def __init__(self, config: TrainingConfig, before: Checkpoint | None = None) -> None:
         super().__init__()
-        self._config = config
-        self._sweeps: list[Sweep] = []
-        self._weights: list[float] = []
+        self._config, self._before = config, before
+        self._sources: list[list[Sweep]] = []
         self._choose: list[list[Sweep]] = []
 
     def setup(self, stage: str) -> None:
         """Read the sweeps, once."""
-        if self._sweeps:
+        if self._sources:
             return
         data = self._config.data
-        sources = [load_source(source, "train") for source in data.train]
-        self.spec = fit_inputs(self._config, sources[0])
-        self.origins = list(dict.fromkeys(source.origin for source in sources))
+        sources, choose = self._loaded()
+        self.spec = self._before.inputs if self._before else fit_inputs(self._config, sources[0])
+        earlier = self._before.origins if self._before else ()
+        self.origins = list(dict.fromkeys([*earlier, *(source.origin for source in sources)]))
         counts = np.zeros(256)
         for source in sources:
             sweeps = self._realistic(source) if source.config.dataset == "world" else source.sweeps
             if data.held_out_sectors:
                 sweeps = with_hidden_sectors(source, data.held_out_sectors)
+            self._sources.append(sweeps)
             weight = source.config.share / len(sweeps)
-            self._sweeps += sweeps
-            self._weights += [weight] * len(sweeps)
             counts += weight * sum(np.bincount(sweep.labels, minlength=256) for sweep in sweeps)
-        self._choose = [load_source(source, "choose").sweeps for source in data.choose]
+        self._choose = [source.sweeps for source in choose]
         self.class_counts = torch.tensor(counts[: len(label_map(LABELS))], dtype=torch.float32)
+
+    def _loaded(self) -> tuple[list[Source], list[Source]]:
+        """All sources, to train and to choose with; folders are read before drives are generated, which takes long."""
+        data = self._config.data
+        wanted = [*((config, "train") for config in data.train), *((config, "choose") for config in data.choose)]
+        order = sorted(range(len(wanted)), key=lambda number: bool(wanted[number][0].seeds))
+        found = {number: load_source(*wanted[number]) for number in order}
+        sources = [found[number] for number in range(len(wanted))]
+        return sources[: len(data.train)], sources[len(data.train) :]
 
     def _realistic(self, source: Source) -> list[Sweep]:
         """Generated sweeps, made to look like the target's as far as the configuration asks for it."""
@@ -98,8 +110,9 @@ class SweepData(pl.LightningDataModule):
         o = self._config.optimizer
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
         crops = CropDataset(
-            self._sweeps,
-            self._weights,
+            self._sources,
+            [source.dataset for source in self._config.data.train],
+            [source.share for source in self._config.data.train],
             self.spec,
             self._config.augment,
             columns=o.crop_columns,
@@ -118,25 +131,12 @@ class SweepData(pl.LightningDataModule):
 def fit_inputs(config: TrainingConfig, source: Source) -> InputSpec:
     """The network's inputs, from a source's sweeps; its rows may be those of a known LiDAR instead."""
     model = config.model
-    beams = _lidar(model.beams).elevations_deg if model.beams else ()
+    beams = lidar_named(model.beams).elevations_deg if model.beams else ()
     return InputSpec.fit(source.sweeps, model.width, model.channels, INTENSITY_RANGE, beams)
 
 
-def _lidar(name: str) -> LidarModel:
-    known = {lidar.name: lidar for lidar in LIDARS}
-    if name not in known:
-        raise ConfigError(f"model.beams is '{name}', but must be one of {', '.join(known)}")
-    return known[name]
-
-
 def with_hidden_sectors(source: Source, hidden: Sequence[int]) -> list[Sweep]:
-    """The sweeps of a source without the labels of some sectors.
-
-    Raises:
-        ConfigError: they are not PandaSet's.
-    """
-    if source.config.dataset != "pandaset":
-        raise ConfigError("data.held_out_sectors is for PandaSet: a generated world has drives to keep from training")
+    """The sweeps of a source, read from folders, without the labels of some sectors."""
     return [
         hide_sectors(sweep, sectors(drive, index, sweep.cloud), hidden)
         for sweep, (drive, index) in zip(source.sweeps, source.frames, strict=True)
@@ -157,7 +157,10 @@ class StudentTraining(pl.LightningModule):
         self.labels = label_map(LABELS)
         model = self.config.model
         self.student = Student(len(model.channels), len(self.labels), model.widths, model.blocks, model.table)
-        self.student.to(memory_format=torch.channels_last)
+        # Channels last is faster in bf16, and slower in fp32.
+        in_bf16 = self.config.precision == "bf16-mixed"
+        self._memory_format = torch.channels_last if in_bf16 else torch.contiguous_format
+        self.student.to(memory_format=self._memory_format)
         self.register_buffer("class_weights", torch.ones(len(self.labels)))
         self._translate = translation(self.labels, label_map(SCORED_LABELS))
         self._confusions = self._fresh_confusions()
@@ -168,13 +171,12 @@ class StudentTraining(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the network's inputs, and where its training data come from, beside its weights."""
-        checkpoint["inputs"] = self.trainer.datamodule.spec.to_dict()
-        checkpoint["origins"] = [asdict(origin) for origin in self.trainer.datamodule.origins]
+        checkpoint.update(extras(self.trainer.datamodule.spec, self.trainer.datamodule.origins))
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Loss of a batch of crops."""
         crops = {name: value.flatten(0, 1) for name, value in batch.items()}
-        image = crops["image"].to(memory_format=torch.channels_last)
+        image = crops["image"].to(memory_format=self._memory_format)
         logits = self.student.forward_with_margins(image, crops["points"], crops["pixel"])
         loss = segmentation_loss(logits, crops["labels"], self.class_weights)
         self.log("train/loss", loss, prog_bar=True)
@@ -217,10 +219,12 @@ def train(config: TrainingConfig) -> Path:
     """Train, or go on where the run folder's last checkpoint stands; the run folder is returned.
 
     Raises:
-        ConfigError: the run folder holds another run.
+        ConfigError: the run folder holds another run, or the run to start from is not finished or has another network.
     """
     run = Path(config.run)
-    resume = _checkpoint_of(run, config)
+    config = replace(config, precision=precision_for(config.precision, run))
+    own = _own_checkpoint(run, config)
+    before = own or _start_of(config)
     make_folder(run)
     (run / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False), encoding="utf-8")
     pl.seed_everything(config.seed, workers=True, verbose=False)
@@ -234,28 +238,65 @@ def train(config: TrainingConfig) -> Path:
         logger=TensorBoardLogger(str(run), name="", version="tensorboard"),
         callbacks=[
             EMAWeightAveraging(decay=config.optimizer.ema_decay),
-            ModelCheckpoint(run, filename="last", save_top_k=1, every_n_epochs=1, enable_version_counter=False),
+            ModelCheckpoint(run, filename=NAME, save_top_k=1, every_n_epochs=1, enable_version_counter=False),
             LearningRateMonitor(),
             *([TQDMProgressBar()] if sys.stderr.isatty() else []),
         ],
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,
     )
+    module = StudentTraining(config.to_dict())
+    if before:
+        before.load_into(module)
     try:
-        trainer.fit(StudentTraining(config.to_dict()), SweepData(config), ckpt_path=resume)
+        trainer.fit(module, SweepData(config, before), ckpt_path=own.path if own else None)
     except SystemExit as stop:  # Lightning's way to end on Ctrl-C
-        print(f"{run}: the same command goes on from the last epoch", file=sys.stderr)
+        if (run / CHECKPOINT).exists():
+            print(f"{run}: the same command goes on from the last epoch", file=sys.stderr)
         raise KeyboardInterrupt from stop
     return run
 
 
-def _checkpoint_of(run: Path, config: TrainingConfig) -> Path | None:
-    checkpoint, settings = run / CHECKPOINT, run / "config.yaml"
-    if not checkpoint.exists():
+def precision_for(wanted: str, run: Path) -> str:
+    """The trainer's precision; ``auto`` becomes what the run had before, or what this machine is fast at.
+
+    A processor without instructions for bf16 emulates them: a step then takes seven times as long as in fp32.
+    """
+    if wanted != "auto":
+        return wanted
+    if (run / CHECKPOINT).exists() and (run / "config.yaml").exists():
+        return TrainingConfig.read(run / "config.yaml").precision
+    if torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        capabilities = torch.cpu.get_capabilities()
+        fast = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return "bf16-mixed" if fast else "32-true"
+
+
+def _own_checkpoint(run: Path, config: TrainingConfig) -> Checkpoint | None:
+    """Where the run was interrupted."""
+    settings = run / "config.yaml"
+    if not (run / CHECKPOINT).exists():
         return None
     if not settings.exists() or TrainingConfig.read(settings) != config:
         raise ConfigError(f"{run} holds a run with other settings; choose another folder with run=FOLDER")
-    return checkpoint
+    return read_checkpoint(run)
+
+
+def _start_of(config: TrainingConfig) -> Checkpoint | None:
+    if not config.start:
+        return None
+    if not (Path(config.start) / CHECKPOINT).exists():
+        raise ConfigError(f"start is {config.start}, which holds no run; train that one first, or give start=''")
+    start = read_checkpoint(Path(config.start))
+    if not start.finished:
+        raise ConfigError(f"start is {config.start}, a run that is not finished; its own command goes on with it")
+    ours, theirs = asdict(config.model), asdict(start.config.model)
+    different = [f"model.{name}" for name in ours if ours[name] != theirs[name]]
+    if different:
+        raise ConfigError(f"start is {config.start}, a run with another {different[0]}; give this one the same")
+    return start
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -57,6 +57,7 @@ def test_overrides_reach_into_lists():
         ("data.held_out_sectors=[6]", "data.held_out_sectors is"),
         ("devices=-1", "devices is -1, but must be >= 0"),
         ("precision=fp8", "precision is 'fp8'"),
+        ("model.beams=VLP", "model.beams is 'VLP', but must be one of Pandar64, "),
         ("seed", "'seed' is not an override; write section.key=value"),
     ],
 )
@@ -79,7 +80,9 @@ def test_errors_name_the_setting_and_what_it_must_be(override, message):
         ("{dataset: world, seeds: [0, 4], sweeps: 0}", "sweeps is 0, but must be in 1..100"),
         ("{dataset: world, seeds: [0, 4], sweeps: 101}", "sweeps is 101, but must be in 1..100"),
         ("{dataset: world, seeds: [0, 4], share: 0}", "share is 0.0, but must be positive"),
-        ("{dataset: world, seed: 4}", "seed is not a setting; known are dataset, frames, path, seeds"),
+        ("{dataset: world, seeds: [0, 4], lidar: OS9}", "lidar is 'OS9', but must be one of Pandar64, HDL-64E"),
+        ("{dataset: world, path: p, lidar: OS1-128}", "lidar is 'OS1-128', but must be left out without seeds"),
+        ("{dataset: world, seed: 4}", "seed is not a setting; known are dataset, frames, lidar, path, seeds"),
         ("{dataset: world, seeds: 4}", "seeds is 4, but must be a list"),
     ],
 )
@@ -97,6 +100,12 @@ def test_sources_of_several_kinds_survive_a_round_trip(tmp_path):
     assert generated.share == 2.0 and config.data.choose[0].frames == ()
     (tmp_path / "copy.yaml").write_text(yaml.safe_dump(config.to_dict()))
     assert TrainingConfig.read(tmp_path / "copy.yaml") == config
+
+
+def test_sectors_are_hidden_in_pandaset_only():
+    world = "data.train=[{dataset: world, seeds: [0, 4]}]"
+    with pytest.raises(ConfigError, match=r"held_out_sectors is \(0,\), but must be empty where train has drives"):
+        TrainingConfig.read(SHIPPED[0], [world, "data.held_out_sectors=[0]"])
 
 
 def test_missing_settings_and_files(tmp_path):

@@ -1,6 +1,7 @@
 """A run of two short epochs on real and generated sweeps, interrupted and resumed, exported and evaluated."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ onnx = pytest.importorskip("onnx")
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
 
 from training import evaluate, export, train  # noqa: E402
+from training.checkpoint import CHECKPOINT, read_checkpoint  # noqa: E402
 from training.config import SourceConfig, TrainingConfig  # noqa: E402
 from training.data.pandaset import PandaSetSequence  # noqa: E402
 from training.data.sources import load_source  # noqa: E402
@@ -38,6 +40,7 @@ TINY = [
     "optimizer.points=2000",
     "optimizer.steps=2",
     "optimizer.epochs=2",
+    "precision=32-true",
 ]
 
 
@@ -56,7 +59,7 @@ def tiny_config(pandaset, drives, generated):
 
 
 def checkpoint(run):
-    return torch.load(run / train.CHECKPOINT, weights_only=True)
+    return torch.load(run / CHECKPOINT, weights_only=True)
 
 
 @pytest.fixture(scope="module")
@@ -98,12 +101,35 @@ def test_sweeps_are_read_once_not_in_each_epoch(run, reads):
     assert sorted(reads) == ["choose"] * 2 + ["train"] * 2
 
 
+@pytest.mark.parametrize(
+    ("gpu", "capabilities", "precision"),
+    [
+        (None, {"avx512_bf16": True}, "bf16-mixed"),
+        (None, {"bf16": True}, "bf16-mixed"),
+        (None, {"avx2": True}, "32-true"),
+        (True, {}, "bf16-mixed"),
+        (False, {"avx512_bf16": True}, "32-true"),
+    ],
+)
+def test_precision_is_what_the_machine_is_fast_at(monkeypatch, tmp_path, gpu, capabilities, precision):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu is not None)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: gpu)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert train.precision_for("auto", tmp_path) == precision
+    assert train.precision_for("bf16-mixed", tmp_path) == "bf16-mixed", "what is asked for is taken"
+
+
+def test_a_run_keeps_its_precision(run, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    assert train.precision_for("auto", run) == "32-true"
+
+
 class InterruptionError(Exception):
     pass
 
 
 def test_an_interrupted_run_resumes_to_the_same_weights(run, tiny_config, tmp_path, monkeypatch):
-    config = tiny_config(tmp_path / "resumed")
+    config = tiny_config(tmp_path / "resumed", "optimizer.workers=1")  # crops are the same, whoever makes them
     step = train.StudentTraining.training_step
 
     def interrupt(self, batch, batch_index):
@@ -128,6 +154,58 @@ def test_a_run_folder_is_not_shared_by_two_runs(run, tiny_config, capsys):
         train.train(tiny_config(run, "seed=1"))
     assert train.main([str(SHIPPED), "seed=x"]) == 1
     assert capsys.readouterr().err == "error: seed is 'x', but must be of type int\n"
+
+
+@pytest.fixture
+def going_on(run, tiny_config, drives, tmp_path):
+    """A run on generated sweeps that starts from a copy of the run, and moves its weights hardly at all."""
+    shutil.copytree(run, tmp_path / "first")
+    world = f"data.train=[{{dataset: world, path: '{drives.folder}'}}]"
+    still = ["optimizer.learning_rate=1e-12", "optimizer.ema_decay=0"]
+    return tiny_config(tmp_path / "second", f"start={tmp_path / 'first'}", world, *still)
+
+
+def test_a_run_can_start_from_another(run, going_on):
+    """It begins with the other's weights and inputs, and says what those were trained on."""
+    first, second = checkpoint(run), checkpoint(train.train(going_on))
+    assert second["inputs"] == first["inputs"]
+    assert [origin["name"] for origin in second["origins"]] == ["PandaSet", f"xmodelkd_ros world {WORLD_VERSION}"]
+    for name, _ in train.StudentTraining(going_on.to_dict()).named_parameters():
+        torch.testing.assert_close(second["state_dict"][name], first["state_dict"][name], msg=name)
+
+
+def test_an_interrupted_run_does_not_need_what_it_started_from(run, going_on, monkeypatch):
+    step = train.StudentTraining.training_step
+
+    def interrupt(self, batch, batch_index):
+        if self.trainer.global_step == 3:
+            raise InterruptionError
+        return step(self, batch, batch_index)
+
+    monkeypatch.setattr(train.StudentTraining, "training_step", interrupt)
+    with pytest.raises(InterruptionError):
+        train.train(going_on)
+    monkeypatch.setattr(train.StudentTraining, "training_step", step)
+    shutil.rmtree(going_on.start)
+    resumed = checkpoint(train.train(going_on))
+    assert resumed["global_step"] == 4
+    assert resumed["inputs"] == checkpoint(run)["inputs"]
+
+
+def test_a_start_that_does_not_fit_is_refused(run, tiny_config, tmp_path):
+    def start(*overrides):
+        train.train(tiny_config(tmp_path / "run", *overrides))
+
+    with pytest.raises(ConfigError, match=r"a run with another model\.table; give this one the same"):
+        start(f"start={run}", "model.table=4")
+    with pytest.raises(ConfigError, match="which holds no run; train that one first"):
+        start(f"start={tmp_path}")
+    half = tmp_path / "half"
+    half.mkdir()
+    torch.save({**checkpoint(run), "global_step": 2}, half / CHECKPOINT)
+    with pytest.raises(ConfigError, match="a run that is not finished; its own command goes on with it"):
+        start(f"start={half}")
+    assert not (tmp_path / "run").exists()
 
 
 def class_counts(config):
@@ -170,13 +248,6 @@ def test_rows_are_those_of_a_known_lidar_where_one_is_named(drives, generated, t
     own = stored_drives(generated.folder)[0].rig.lidar.elevations_deg
     np.testing.assert_allclose(fitted, own, atol=0.05)
     assert train.fit_inputs(config("VLP-32C"), source).projection.beam_elevations_deg == VLP32C.elevations_deg
-    with pytest.raises(ConfigError, match=r"model.beams is 'VLP', but must be one of Pandar64, "):
-        train.fit_inputs(config("VLP"), source)
-
-
-def test_sectors_are_hidden_in_pandaset_only(tiny_config, tmp_path):
-    with pytest.raises(ConfigError, match=r"data.held_out_sectors is for PandaSet"):
-        class_counts(tiny_config(tmp_path, "data.held_out_sectors=[0]"))
 
 
 def test_exported_labels_are_those_of_training(model):
@@ -218,9 +289,9 @@ def check_network(network):
 
 
 def test_an_export_that_differs_from_training_is_refused(run, pandaset):
-    trained, sequence = export.load_run(run), PandaSetSequence(pandaset)
+    trained, sequence = read_checkpoint(run), PandaSetSequence(pandaset)
     sweeps = WholeSweeps([Sweep(sequence.cloud(58), sequence.labels(58))], trained.inputs)
-    logits = export.torch_logits(trained.student, sweeps)
+    logits = export.torch_logits(export.student_of(trained), sweeps)
 
     class Wrong:
         def infer(self, feeds):
@@ -247,10 +318,19 @@ def test_export_of_nothing_and_of_a_damaged_run_says_what_to_do(tmp_path, capsys
     assert export.main([str(tmp_path), str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and "train with" in error and error.count("\n") == 1
-    (tmp_path / train.CHECKPOINT).write_bytes(b"PK\x03\x04 torn off")
+    (tmp_path / CHECKPOINT).write_bytes(b"PK\x03\x04 torn off")
     assert export.main([str(tmp_path), str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: cannot read checkpoint") and error.count("\n") == 1
+
+
+def test_the_first_choosing_source_gives_the_temperature(run, tmp_path, monkeypatch):
+    fitted = []
+    monkeypatch.setattr(export, "fit_temperature", lambda logits, labels: fitted.append((logits, labels)) or 2.0)
+    assert export.export(run, tmp_path / "model").temperature == 2.0
+    ((logits, labels),) = fitted
+    assert len(logits) == len(labels) == 1, "one real frame, and not the generated ones"
+    assert logits[0].shape[1] == len(labels[0]) > 50_000
 
 
 def test_temperature_brings_probabilities_to_the_frequency_of_hits():

@@ -19,11 +19,14 @@ from xmodelkd_ros.core.projection import NO_PIXEL, NO_POINT, RangeProjector
 class CropDataset:
     """Augmented sweeps, cut into crops side by side: sample i is the same for the same seed, whoever asks for it.
 
-    Crops keep the network from knowing a place by what is all around it.
+    Crops keep the network from knowing a place by what is all around it. Where there are several datasets, the sector
+    that is mixed into a sweep comes from another dataset: batch normalisation sees them together, and not one by one
+    with statistics that no sweep has in the end. Objects come from any source.
 
     Args:
-        sweeps: the training sweeps.
-        weights: how often each is drawn, relative to the others.
+        sources: the training sweeps of each source.
+        datasets: the dataset that each source is of.
+        shares: how often a sweep of each source is drawn, relative to the others.
         spec: the network's inputs.
         augmentation: how strongly sweeps are changed.
         columns: width of a crop.
@@ -35,8 +38,9 @@ class CropDataset:
 
     def __init__(
         self,
-        sweeps: Sequence[Sweep],
-        weights: Sequence[float],
+        sources: Sequence[Sequence[Sweep]],
+        datasets: Sequence[str],
+        shares: Sequence[float],
         spec: InputSpec,
         augmentation: AugmentConfig,
         *,
@@ -46,9 +50,9 @@ class CropDataset:
         length: int,
         seed: int,
     ) -> None:
-        self._sweeps, self._augmentation, self._seed = sweeps, augmentation, seed
+        self._sources, self._augmentation, self._seed = sources, augmentation, seed
         self._columns, self._margin, self._points, self._length = columns, margin, points, length
-        self._cumulative = np.cumsum(weights) / np.sum(weights)
+        self._datasets, self._shares = np.asarray(datasets), np.asarray(shares) / np.sum(shares)
         self._projector = RangeProjector(spec.projection)
         self._normalizer = Normalizer(spec.channels, spec.intensity_range)
         self._size = (spec.projection.height, spec.projection.width)
@@ -64,8 +68,7 @@ class CropDataset:
             (n, P) uint8, 255 where a crop has fewer labelled points than P.
         """
         rng = np.random.default_rng((self._seed, index))
-        first, second = np.searchsorted(self._cumulative, rng.random(2), side="right")
-        sweep = augment(self._sweeps[first], self._sweeps[second], self._projector, self._augmentation, rng)
+        sweep = augment(*self._drawn(rng), self._projector, self._augmentation, rng)
         projection = self._projector.project(sweep.cloud)
         features = self._normalizer.points(sweep.cloud, projection.range)
         image = self._normalizer.image(features, projection, *self._size)
@@ -77,6 +80,17 @@ class CropDataset:
             "pixel": pixel,
             "labels": np.where(kept == NO_POINT, IGNORE, sweep.labels[kept]).astype(np.uint8),
         }
+
+    def _drawn(self, rng: np.random.Generator) -> tuple[Sweep, Sweep, Sweep]:
+        """A sweep, the one that may give a sector to it, and the one that may give objects."""
+        first, third = (int(k) for k in rng.choice(len(self._sources), 2, p=self._shares))
+        partners = self._shares * (self._datasets != self._datasets[first])
+        partners = partners if partners.any() else self._shares
+        second = int(rng.choice(len(self._sources), p=partners / partners.sum()))
+        sweep, sector_of, objects_of = (
+            self._sources[k][int(rng.integers(len(self._sources[k])))] for k in (first, second, third)
+        )
+        return sweep, sector_of, objects_of
 
     def _windows(self, image: NDArray[np.float32], start: int) -> NDArray[np.float32]:
         """(n, K + 1, H, columns + 2 margin) windows of a (K + 1, H, W) image, the first one begins at ``start``."""

@@ -59,7 +59,7 @@ def load_source(config: SourceConfig, use: str) -> Source:
     seeds = [seed for seed in range(*config.seeds) if split_of(seed) == use]
     if not seeds:
         raise ConfigError(f"seeds {config.seeds[0]} to {config.seeds[1] - 1} hold none to {use} with; give more")
-    generated = each_drive(partial(_drive_sweeps, sweeps=config.sweeps), seeds)
+    generated = each_drive(partial(_drive_sweeps, sweeps=config.sweeps, lidar=config.lidar), seeds)
     return Source(config, [sweep for drive in generated for sweep in drive], [], WORLD_SOURCE)
 
 
@@ -73,6 +73,6 @@ def _check_split(drives: Sequence[DriveSequence], use: str) -> None:
             )
 
 
-def _drive_sweeps(seed: int, sweeps: int) -> list[Sweep]:
-    drive = live_drive(Drive(seed, sweeps, cameras=0, every=MAX_SWEEPS // sweeps))
+def _drive_sweeps(seed: int, sweeps: int, lidar: str) -> list[Sweep]:
+    drive = live_drive(Drive(seed, sweeps, cameras=0, every=MAX_SWEEPS // sweeps, lidar=lidar))
     return [Sweep(drive.cloud(k), drive.labels(k)) for k in range(sweeps)]

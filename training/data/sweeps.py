@@ -18,6 +18,7 @@ from xmodelkd_ros.core.sensor import elevations_deg, fit_beams
 
 SECTORS = 6
 GUARD_DEG = 10.0
+_FITTED_SWEEPS = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,11 @@ class InputSpec:
         intensity_range: tuple[float, float],
         beams: tuple[float, ...] = (),
     ) -> InputSpec:
-        """Find the mean and standard deviation of each channel over the points, and the beam table if none is given."""
+        """Find the mean and standard deviation of each channel over the points, and the beam table if none is given.
+
+        A few hundred sweeps evenly spread over all serve: more would cost memory and change nothing.
+        """
+        sweeps = sweeps[:: 1 + len(sweeps) // _FITTED_SWEEPS]
         xyz = np.concatenate([s.cloud.xyz for s in sweeps])
         projection = ProjectionSpec(beams or fit_beams(elevations_deg(xyz)), width)
         cloud = PointCloud(xyz, np.concatenate([s.cloud.intensity for s in sweeps]))

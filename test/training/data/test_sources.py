@@ -10,6 +10,7 @@ from training.data.pandaset import PandaSetSequence
 from training.data.sources import load_source
 from training.data.world import WORLD_SOURCE, stored_drives
 from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.sensor import elevations_deg, fit_beams
 
 
 def same(sweep, drive, index):
@@ -56,6 +57,12 @@ def test_seeds_serve_what_they_are_meant_for(monkeypatch, use, seeds):
     assert taken == [seeds], "test seeds end in 9"
 
 
+def test_drives_are_generated_with_the_lidar_asked_for(monkeypatch):
+    monkeypatch.setattr(sources, "each_drive", lambda work, seeds: map(work, seeds))
+    (sweep,) = load_source(SourceConfig("world", seeds=(0, 1), sweeps=1, lidar="VLP-32C"), "train").sweeps
+    assert len(fit_beams(elevations_deg(sweep.cloud.xyz))) == 32
+
+
 @pytest.mark.parametrize(
     ("config", "use", "message"),
     [
@@ -63,7 +70,7 @@ def test_seeds_serve_what_they_are_meant_for(monkeypatch, use, seeds):
         ({"dataset": "world", "seeds": (0, 8)}, "choose", "seeds 0 to 7 hold none to choose with"),
         ({"dataset": "world", "path": "{empty}"}, "train", "holds no generated drive"),
         ({"dataset": "pandaset", "path": "{empty}"}, "train", "is not a PandaSet sequence"),
-        ({"dataset": "world", "path": "{drive}", "frames": (1, 3)}, "choose", "seed 8 has no frame 2; it has 0 to 1"),
+        ({"dataset": "world", "path": "{drive}", "frames": (1, 3)}, "choose", "seed 18 has no frame 2; it has 0 to 1"),
     ],
 )
 def test_what_cannot_be_loaded(generated, tmp_path, config, use, message):
@@ -77,8 +84,9 @@ def test_a_source_says_what_it_is():
     assert str(SourceConfig("pandaset", "../data/002", frames=(0, 40))) == "pandaset 002, frames 0:40"
     assert str(SourceConfig("world", str(Path("drives") / "choose"))) == "world choose, all frames"
     assert str(SourceConfig("world", seeds=(0, 500), sweeps=4)) == "world seeds 0:500, 4 sweeps each"
+    assert str(SourceConfig("world", seeds=(0, 9), lidar="VLP-32C")) == "world seeds 0:9, 5 sweeps each, VLP-32C"
 
 
 def test_drives_that_are_for_another_use_are_refused(generated):
-    with pytest.raises(ConfigError, match="seed 8 is a drive to choose with, not to train"):
+    with pytest.raises(ConfigError, match="seed 18 is a drive to choose with, not to train"):
         load_source(SourceConfig("world", str(generated.folder)), "train")

@@ -55,7 +55,7 @@ def test_hidden_sectors_and_their_guard_lose_their_labels(sweep):
 
 def make_crops(sweep, spec, augmentation=None, **changes):
     settings = {"columns": 64, "margin": 32, "points": 300, "length": 10, "seed": 0, **changes}
-    return CropDataset([sweep, sweep], [1, 1], spec, augmentation or AugmentConfig(), **settings)
+    return CropDataset([[sweep, sweep]], ["world"], [1], spec, augmentation or AugmentConfig(), **settings)
 
 
 def test_crops_are_windows_of_the_range_image_side_by_side(sweep, spec):
@@ -82,21 +82,37 @@ def test_crops_differ_and_come_back_with_the_seed(sweep, spec):
     assert not np.array_equal(one[4]["image"], make_crops(sweep, spec, seed=1)[4]["image"])
 
 
-def test_sweeps_are_drawn_as_their_weights_say(sweep, spec):
-    one, two, three = (Sweep(sweep.cloud, np.full(len(sweep.labels), label, np.uint8)) for label in (1, 2, 3))
+def of_class(sweep, label):
+    return Sweep(sweep.cloud, np.full(len(sweep.labels), label, np.uint8))
+
+
+def test_sources_are_drawn_as_their_shares_say_and_their_sweeps_alike(sweep, spec):
     settings = {"columns": 256, "margin": 0, "points": 1, "length": 600, "seed": 0}
-    crops = CropDataset([one, two, three], [6.0, 0.0, 2.0], spec, AugmentConfig(), **settings)
+    sources = [[of_class(sweep, 1)], [of_class(sweep, 2), of_class(sweep, 3)]]
+    crops = CropDataset(sources, ["pandaset", "world"], [6.0, 2.0], spec, AugmentConfig(), **settings)
     drawn = np.array([crops[i]["labels"].item() for i in range(len(crops))])
     # Four standard deviations of 600 draws.
     assert np.mean(drawn == 1) == pytest.approx(0.75, abs=4 * np.sqrt(0.75 * 0.25 / 600))
-    assert not (drawn == 2).any() and np.mean(drawn == 3) > 0.1
+    assert np.mean(drawn == 2) == pytest.approx(0.125, abs=4 * np.sqrt(0.125 * 0.875 / 600))
+
+
+@pytest.mark.parametrize("datasets", [("pandaset", "world", "world"), ("world", "world", "world")])
+def test_what_is_mixed_in_comes_from_another_dataset_where_there_is_one(sweep, spec, datasets):
+    settings = {"columns": 256, "margin": 0, "points": 2000, "length": 60, "seed": 0}
+    sources = [[of_class(sweep, label)] for label in (1, 2, 3)]
+    crops = CropDataset(sources, datasets, [2, 1, 1], spec, AugmentConfig(mix=1.0), **settings)
+    pairs = {frozenset(np.unique(crops[index]["labels"]).tolist()) - {255} for index in range(len(crops))}
+    real = {frozenset({1, 2}), frozenset({1, 3})}
+    assert pairs == real if "pandaset" in datasets else pairs > real
 
 
 def test_few_labels_fill_up_with_none(sweep, spec):
     labels = np.full(len(sweep.labels), 255, np.uint8)
     labels[::400] = 2
     few = Sweep(sweep.cloud, labels)
-    crops = CropDataset([few], [1], spec, AugmentConfig(), columns=64, margin=32, points=300, length=2, seed=0)[0]
+    crops = CropDataset(
+        [[few]], ["world"], [1], spec, AugmentConfig(), columns=64, margin=32, points=300, length=2, seed=0
+    )[0]
     assert np.count_nonzero(crops["labels"] == 2) == np.count_nonzero(labels == 2)
     assert set(np.unique(crops["labels"])) == {2, 255}
 

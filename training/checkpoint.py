@@ -1,0 +1,92 @@
+"""What a training run leaves for those that go on from it: weights, the network's inputs, origins of its data."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from training.config import TrainingConfig, from_dict
+from training.data.sweeps import InputSpec
+from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.model_spec import DataSource
+
+NAME = "last"
+CHECKPOINT = f"{NAME}.ckpt"
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """The last checkpoint of a run.
+
+    Attributes:
+        path: its file.
+        config: the run's settings.
+        steps: optimizer steps taken.
+        weights: the averaged weights of the training module.
+        inputs: the network's inputs.
+        origins: where its training data come from.
+    """
+
+    path: Path
+    config: TrainingConfig
+    steps: int
+    weights: dict[str, Tensor]
+    inputs: InputSpec
+    origins: tuple[DataSource, ...]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run took all its steps."""
+        return self.steps >= self.config.optimizer.epochs * self.config.optimizer.steps
+
+    def load_into(self, module: nn.Module) -> None:
+        """Give a training module these weights.
+
+        Raises:
+            ConfigError: it has other weights.
+        """
+        try:
+            module.load_state_dict(self.weights)
+        except RuntimeError as error:
+            raise _unusable(self.path) from error
+
+
+def extras(inputs: InputSpec, origins: Sequence[DataSource]) -> dict[str, Any]:
+    """What a checkpoint holds beside what PyTorch Lightning puts into it."""
+    return {"inputs": inputs.to_dict(), "origins": [asdict(origin) for origin in origins]}
+
+
+def read_checkpoint(run: Path) -> Checkpoint:
+    """Read the last checkpoint of a run.
+
+    Raises:
+        ConfigError: the folder holds no checkpoint, or a damaged one.
+    """
+    path = run / CHECKPOINT
+    if not path.is_file():
+        raise ConfigError(f"{run} holds no {CHECKPOINT}; train with 'python -m training.train CONFIG.yaml run={run}'")
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ConfigError(f"cannot read checkpoint {path}; remove {run} and train again") from error
+    try:
+        return Checkpoint(
+            path=path,
+            config=from_dict(data["hyper_parameters"]["config"]),
+            steps=data["global_step"],
+            weights=data["state_dict"],
+            inputs=InputSpec.from_dict(data["inputs"]),
+            origins=tuple(DataSource(**origin) for origin in data["origins"]),
+        )
+    except (KeyError, TypeError, ConfigError) as error:
+        raise _unusable(path) from error
+
+
+def _unusable(path: Path) -> ConfigError:
+    return ConfigError(f"{path} is not a checkpoint of this version; remove {path.parent} and train again")
