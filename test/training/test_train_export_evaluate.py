@@ -128,19 +128,23 @@ class InterruptionError(Exception):
     pass
 
 
-def test_an_interrupted_run_resumes_to_the_same_weights(run, tiny_config, tmp_path, monkeypatch):
-    config = tiny_config(tmp_path / "resumed", "optimizer.workers=1")  # crops are the same, whoever makes them
+def interrupt(config):
+    """Train for an epoch of two steps, and for one step more."""
     step = train.StudentTraining.training_step
 
-    def interrupt(self, batch, batch_index):
+    def stop(self, batch, batch_index):
         if self.trainer.global_step == 3:
             raise InterruptionError
         return step(self, batch, batch_index)
 
-    monkeypatch.setattr(train.StudentTraining, "training_step", interrupt)
-    with pytest.raises(InterruptionError):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptionError):
+        patch.setattr(train.StudentTraining, "training_step", stop)
         train.train(config)
-    monkeypatch.setattr(train.StudentTraining, "training_step", step)
+
+
+def test_an_interrupted_run_resumes_to_the_same_weights(run, tiny_config, tmp_path):
+    config = tiny_config(tmp_path / "resumed", "optimizer.workers=1")  # crops are the same, whoever makes them
+    interrupt(config)
     assert checkpoint(tmp_path / "resumed")["global_step"] == 2
     resumed = checkpoint(train.train(config))
     whole = checkpoint(run)
@@ -174,18 +178,8 @@ def test_a_run_can_start_from_another(run, going_on):
         torch.testing.assert_close(second["state_dict"][name], first["state_dict"][name], msg=name)
 
 
-def test_an_interrupted_run_does_not_need_what_it_started_from(run, going_on, monkeypatch):
-    step = train.StudentTraining.training_step
-
-    def interrupt(self, batch, batch_index):
-        if self.trainer.global_step == 3:
-            raise InterruptionError
-        return step(self, batch, batch_index)
-
-    monkeypatch.setattr(train.StudentTraining, "training_step", interrupt)
-    with pytest.raises(InterruptionError):
-        train.train(going_on)
-    monkeypatch.setattr(train.StudentTraining, "training_step", step)
+def test_an_interrupted_run_does_not_need_what_it_started_from(run, going_on):
+    interrupt(going_on)
     shutil.rmtree(going_on.start)
     resumed = checkpoint(train.train(going_on))
     assert resumed["global_step"] == 4
