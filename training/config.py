@@ -71,28 +71,15 @@ class DataConfig:
             temperature.
         held_out_sectors: world-frame azimuth sectors (0 to 5, 60 degrees each) whose labels are kept from
             training, for cross-validation (PandaSet only).
-        target: sweeps of the LiDAR that the network is for; their labels are not used.
-        match_intensity: give generated sweeps the target's distribution of intensities (``training/realism.py``).
-        match_ray_drop: take from generated sweeps what the target's LiDAR would lose.
     """
 
     train: tuple[SourceConfig, ...]
     choose: tuple[SourceConfig, ...]
     held_out_sectors: tuple[int, ...] = ()
-    target: tuple[SourceConfig, ...] = ()
-    match_intensity: bool = False
-    match_ray_drop: bool = False
 
     def __post_init__(self) -> None:
         for name in ("train", "choose"):
             _require(name, getattr(self, name), bool(getattr(self, name)), "at least one source")
-        for name in ("match_intensity", "match_ray_drop"):
-            _require(
-                name,
-                getattr(self, name),
-                bool(self.target) or not getattr(self, name),
-                "false without data.target",
-            )
         _require("held_out_sectors", self.held_out_sectors, set(self.held_out_sectors) <= set(range(6)), "in 0..5")
         drives = self.held_out_sectors and any(source.dataset == "world" for source in self.train)
         _require("held_out_sectors", self.held_out_sectors, not drives, "empty where train has drives of the world")

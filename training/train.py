@@ -27,7 +27,6 @@ from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, sectors
 from training.losses import class_weights, segmentation_loss
 from training.models.student import WRAP, Student
-from training.realism import Realism
 from training.world.sensing.sensors import lidar_named
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.metrics import ConfusionMatrix
@@ -75,9 +74,7 @@ class SweepData(pl.LightningDataModule):
         self.origins = list(dict.fromkeys([*earlier, *(source.origin for source in sources)]))
         counts = np.zeros(256)
         for source in sources:
-            sweeps = self._realistic(source) if source.config.dataset == "world" else source.sweeps
-            if data.held_out_sectors:
-                sweeps = with_hidden_sectors(source, data.held_out_sectors)
+            sweeps = with_hidden_sectors(source, data.held_out_sectors) if data.held_out_sectors else source.sweeps
             self._sources.append(sweeps)
             weight = source.config.share / len(sweeps)
             counts += weight * sum(np.bincount(sweep.labels, minlength=256) for sweep in sweeps)
@@ -92,18 +89,6 @@ class SweepData(pl.LightningDataModule):
         found = {number: load_source(*wanted[number]) for number in order}
         sources = [found[number] for number in range(len(wanted))]
         return sources[: len(data.train)], sources[len(data.train) :]
-
-    def _realistic(self, source: Source) -> list[Sweep]:
-        """Generated sweeps, made to look like the target's as far as the configuration asks for it."""
-        data = self._config.data
-        if not (data.match_intensity or data.match_ray_drop):
-            return source.sweeps
-        target = [sweep for part in data.target for sweep in load_source(part, "train").sweeps]
-        realism = Realism(target, self.spec.projection).fit_generated(
-            source.sweeps[:: max(1, len(source.sweeps) // 200)]
-        )
-        rng = np.random.default_rng(self._config.seed)
-        return [realism.changed(sweep, data.match_intensity, data.match_ray_drop, rng) for sweep in source.sweeps]
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Crops of one epoch; the trainer asks for a new loader in each, so that a resumed run goes on alike."""

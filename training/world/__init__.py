@@ -22,5 +22,5 @@ World frame: x east, y north, z up, metres. Objects are built in their own frame
 z up, origin on the ground) and then placed.
 """
 
-WORLD_VERSION = 2
+WORLD_VERSION = 3
 """Stands in every result. Any change that changes a drive's bytes counts it up."""

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import shapely
 
-from training.world.enclosures import enclose
+from training.world.enclosures import add_pieces, enclose
 from training.world.placement import Maker, Placement
 from training.world.street.streets import Bay, Place, Plot
 from training.world.things import barriers, buildings, furniture, greenery, people, posts, vehicles
@@ -93,7 +93,7 @@ _PARKED: tuple[tuple[Maker, float, float], ...] = (
     # what, how often, half its length
     (vehicles.car, 7.0, 2.3),
     (vehicles.van, 1.8, 2.5),
-    (vehicles.pickup, 2.4, 2.9),
+    (vehicles.pickup, 3.0, 2.9),
     (vehicles.truck, 0.5, 4.5),
 )
 _EGO_ROOM_M = 2.2
@@ -131,14 +131,15 @@ def _plot(placement: Placement, rng: np.random.Generator, plot: Plot, habits: Ha
 def _front_garden(placement: Placement, rng: np.random.Generator, plot: Plot) -> None:
     """Something along the pavement with an opening, and bushes behind it."""
     makers = (greenery.hedge, buildings.fence, buildings.wall, greenery.ivy_wall, greenery.flower_bed)
-    maker = makers[int(rng.choice(len(makers), p=(0.3, 0.3, 0.25, 0.05, 0.1)))]
+    maker, seed = makers[int(rng.choice(len(makers), p=(0.3, 0.3, 0.25, 0.05, 0.1)))], int(rng.integers(1 << 32))
     opening = rng.uniform(1.2, 3.5)
     half = (plot.width + min(plot.gap, 1.0) - opening) / 2
     if half > 1.5:
         for side in (-1, 1):
-            x, y = plot.points([(plot.setback - 0.4, side * (opening + half) / 2)])[0]
-            if not _paved(placement, x, y):
-                placement.add(partial(maker, length=half), rng, x, y, plot.yaw, slack=0.5)
+            ends = sorted((side * opening / 2, side * (opening / 2 + half)))
+            start, end = plot.points([(plot.setback - 0.4, y) for y in ends])
+            if not _paved(placement, *(start + end) / 2):
+                add_pieces(placement, maker, seed, start, end)
     for _ in range(int(rng.integers(0, 4))):
         local = (rng.uniform(0.7, plot.setback - 0.6), rng.uniform(-0.5, 0.5) * plot.width)
         x, y = plot.points([local])[0]

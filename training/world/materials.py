@@ -191,7 +191,6 @@ MATERIALS: dict[str, Material] = {
     # ground: reflectances of road, pavement and grass overlap, and every scene draws its own
     "asphalt": Material("grey", _P.GRAIN, "", 0.9, 0.35, 0.16, 0.45),
     "asphalt_new": Material("dark", _P.GRAIN, "", 0.9, 0.25, 0.11, 0.45),
-    "asphalt_painted": Material("bright", _P.WORN, "grey", 0.7, 0.35, 0.2, 0.45),
     "lane_paint": Material("lane", _P.WORN, "grey", 0.7, 0.35, 0.2, 0.45),
     "concrete_road": Material("grey", _P.SLABS, "dark", 4.5, 0.3, 0.24, 0.45),
     "cobbles": Material("grey", _P.SLABS, "dark", 0.14, 0.5, 0.2, 0.45),

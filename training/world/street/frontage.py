@@ -14,10 +14,10 @@ from training.world.street.road_network import Network
 from training.world.street.street_style import Style, pick
 
 _USES = {
-    "urban": {"building": 0.82, "lot": 0.09, "plaza": 0.05, "park": 0.02, "open": 0.02},
+    "urban": {"building": 0.77, "lot": 0.14, "plaza": 0.05, "park": 0.02, "open": 0.02},
     "residential": {"building": 0.9, "lot": 0.02, "plaza": 0.0, "park": 0.04, "open": 0.04},
     "suburban": {"building": 0.72, "lot": 0.04, "plaza": 0.0, "park": 0.06, "open": 0.18},
-    "industrial": {"building": 0.62, "lot": 0.24, "plaza": 0.0, "park": 0.0, "open": 0.14},
+    "industrial": {"building": 0.58, "lot": 0.28, "plaza": 0.0, "park": 0.0, "open": 0.14},
 }
 _AISLE_M, _BAY_DEPTH_M, _BAY_WIDTH_M = 6.2, 5.0, 2.55
 

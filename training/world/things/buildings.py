@@ -276,9 +276,16 @@ def wall(rng: np.random.Generator, length: float) -> Mesh:
 
 
 def fence(rng: np.random.Generator, length: float) -> Mesh:
-    """A fence along y (other_static): boards, wire, pickets, iron bars, palisades or sheets, 0.7 to 3.2 m high."""
-    make = pick(rng, (_board_fence, _wire_fence, _picket_fence, _iron_fence, _iron_fence, _palisade, _sheet_fence))
-    return make(rng, length)
+    """A fence along y (other_static): boards, wire, pickets, iron bars or palisades, 0.7 to 3.2 m high."""
+    return pick(rng, (_board_fence, _wire_fence, _picket_fence, _iron_fence, _iron_fence, _palisade))(rng, length)
+
+
+def yard_fence(rng: np.random.Generator, length: float) -> Mesh:
+    """A fence along y (other_static) as around yards, 1.7 to 3.2 m high: palisades, sheets, or wire, bare or screened.
+
+    Behind parked cars it shows as a flat dark wall, as a truck does; only its length tells them apart.
+    """
+    return pick(rng, (_palisade, _palisade, _sheet_fence, _sheet_fence, _tall_wire, _screened_fence))(rng, length)
 
 
 def _posts(length: float, spacing: float, half: float, height: float, material: str) -> Mesh:
@@ -295,8 +302,25 @@ def _board_fence(rng: np.random.Generator, length: float) -> Mesh:
 
 
 def _wire_fence(rng: np.random.Generator, length: float) -> Mesh:
+    return _wire(rng, length, rng.uniform(1.2, 2.6))
+
+
+def _tall_wire(rng: np.random.Generator, length: float) -> Mesh:
+    return _wire(rng, length, rng.uniform(1.8, 3.0))
+
+
+def _screened_fence(rng: np.random.Generator, length: float) -> Mesh:
+    """Wire with cloth or boards behind most of its height."""
+    height = rng.uniform(1.8, 3.0)
+    top, low = height * rng.uniform(0.7, 1.0), rng.uniform(0.0, 0.3)
+    material = pick(rng, ("tarpaulin", "tarpaulin", "print", "planks"))
+    screen = panels([(-length / 2, length / 2, low, top)], -0.02, material, "other_static")
+    return merge([_wire(rng, length, height), screen])
+
+
+def _wire(rng: np.random.Generator, length: float, height: float) -> Mesh:
     """Wire as single thin strips: beams and pixels hit some and pass between others."""
-    height, mesh = rng.uniform(1.2, 2.6), rng.uniform(0.1, 0.2)
+    mesh = rng.uniform(0.1, 0.2)
     y, z = evenly(length, mesh), np.arange(0.1, height, mesh * rng.uniform(1.0, 1.5))
     upright = np.column_stack([y - 0.005, y + 0.005, np.full_like(y, 0.05), np.full_like(y, height)])
     across = np.column_stack([np.full_like(z, -length / 2), np.full_like(z, length / 2), z - 0.005, z + 0.005])

@@ -101,7 +101,7 @@ def pickup(rng: np.random.Generator) -> Mesh:
     style = _PICKUP if rng.random() < 0.6 else _SMALL_PICKUP
     body = _body(rng, style, "truck", open_bed=True, panes=int(rng.integers(1, 3)))
     kind = rng.random()
-    cargo = [_hard_top(body)] if kind < 0.2 else _load(rng, body) if kind < 0.5 else []
+    cargo = [_hard_top(body)] if kind < 0.2 else [_lid(body)] if kind < 0.35 else _load(rng, body) if kind < 0.6 else []
     return _built([*body.parts(), body.bed(), *cargo])
 
 
@@ -121,6 +121,12 @@ def _hard_top(body: CarBody) -> Mesh:
     outline = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * (length / 2, half)
     cover = prism(outline, top - base, "car_paint", body.label, (middle, 0, base))
     return tapered(cover, base, top, 0.92 * body.roof * body.width / 2 / half)
+
+
+def _lid(body: CarBody) -> Mesh:
+    """A flat lid on a pick-up's bed."""
+    middle, length, half = body.bed_floor
+    return box((length, 2 * half + 0.06, 0.04), "trim", body.label, (middle, 0, body.belt + body.tail - 0.03))
 
 
 def _load(rng: np.random.Generator, body: CarBody) -> list[Mesh]:

@@ -94,7 +94,7 @@ def test_a_wall_without_openings_is_one_rectangle():
     assert np.ptp(mesh.vertices, axis=0).tolist() == [0.0, 5.0, 3.0]
 
 
-@pytest.mark.parametrize("make", [buildings.wall, buildings.fence])
+@pytest.mark.parametrize("make", [buildings.wall, buildings.fence, buildings.yard_fence])
 @pytest.mark.parametrize("length", [1.6, 6.0, 25.0])
 def test_walls_and_fences_run_along_y_on_the_ground(make, length):
     for seed in range(20):
