@@ -81,14 +81,14 @@ def move(sweep: Sweep, config: AugmentConfig, rng: np.random.Generator) -> Sweep
         matrix = transform((0, 0, 0), (np.sin(roll), np.sin(pitch), 0, 1))[:3, :3] @ matrix
         shift = rng.normal(0, (config.translate_m, config.translate_m, config.height_m))
     moved = _transformed(xyz, matrix) + shift.astype(np.float32)
-    return Sweep(PointCloud(moved, sweep.cloud.intensity), sweep.labels)
+    return sweep.with_cloud(moved, sweep.cloud.intensity)
 
 
 def mix_sectors(sweep: Sweep, other: Sweep, rng: np.random.Generator) -> Sweep:
     """Replace one azimuth sector of 45 to 180 degrees by the other sweep's (PolarMix, Xiao et al. 2022)."""
     start, width = rng.uniform(-np.pi, np.pi), rng.uniform(np.pi / 4, np.pi)
-    given = _selected(other, _in_sector(other.cloud.xyz, start, width))
-    return _joined([_selected(sweep, ~_in_sector(sweep.cloud.xyz, start, width)), given])
+    given = other.selected(_in_sector(other.cloud.xyz, start, width))
+    return joined([sweep.selected(~_in_sector(sweep.cloud.xyz, start, width)), given])
 
 
 def paste_objects(sweep: Sweep, other: Sweep, projector: RangeProjector, rng: np.random.Generator) -> Sweep:
@@ -100,11 +100,11 @@ def paste_objects(sweep: Sweep, other: Sweep, projector: RangeProjector, rng: np
     names = rng.permutation(list(_PASTED))[: int(rng.integers(1, _MOST_PASTED + 1))]
     parts = [sweep, *(_objects(other, str(name), rng) for name in names)]
     source = np.repeat(np.arange(len(parts)), [len(part.labels) for part in parts])
-    everything = _joined(parts)
+    everything = joined(parts)
     projection = projector.project(everything.cloud)
     nearest = projection.point[projection.pixel]
     seen = (source == source[nearest]) | (projection.range < projection.range[nearest] + _OBJECT_DEPTH_M)
-    return _selected(everything, seen)
+    return everything.selected(seen)
 
 
 def _objects(sweep: Sweep, name: str, rng: np.random.Generator) -> Sweep:
@@ -114,8 +114,8 @@ def _objects(sweep: Sweep, name: str, rng: np.random.Generator) -> Sweep:
         chosen &= _in_sector(sweep.cloud.xyz, rng.uniform(-np.pi, np.pi), rng.uniform(np.pi / 12, np.pi / 3))
     yaw = rng.uniform(0, np.pi)
     matrix = transform((0, 0, 0), (0, 0, np.sin(yaw), np.cos(yaw)))[:3, :3] * rng.uniform(*_PASTED[name])
-    objects = _selected(sweep, chosen)
-    return Sweep(PointCloud(_transformed(objects.cloud.xyz, matrix), objects.cloud.intensity), objects.labels)
+    objects = sweep.selected(chosen)
+    return objects.with_cloud(_transformed(objects.cloud.xyz, matrix), objects.cloud.intensity)
 
 
 def _in_sector(xyz: NDArray[np.float32], start: float, width: float) -> NDArray[np.bool_]:
@@ -129,7 +129,7 @@ def change_intensity(sweep: Sweep, config: AugmentConfig, rng: np.random.Generat
     gamma = np.exp(rng.normal(0, config.intensity_gamma))
     relative = np.maximum(_intensity(sweep), 0) / np.float32(_LARGEST_INTENSITY)
     changed = np.float32(_LARGEST_INTENSITY) * np.minimum(np.float32(gain) * relative ** np.float32(gamma), 1)
-    return Sweep(PointCloud(sweep.cloud.xyz, changed), sweep.labels)
+    return sweep.with_cloud(sweep.cloud.xyz, changed)
 
 
 def drop(sweep: Sweep, projector: RangeProjector, config: AugmentConfig, rng: np.random.Generator) -> Sweep:
@@ -139,17 +139,17 @@ def drop(sweep: Sweep, projector: RangeProjector, config: AugmentConfig, rng: np
         rows = projector.project(sweep.cloud).pixel // projector.spec.width
         blind = rng.random(projector.spec.height) < rng.uniform(0, config.drop_rows)
         kept &= ~blind[rows]
-    return _selected(sweep, kept)
+    return sweep.selected(kept)
 
 
-def _selected(sweep: Sweep, mask: NDArray[np.bool_]) -> Sweep:
-    return Sweep(PointCloud(sweep.cloud.xyz[mask], _intensity(sweep)[mask]), sweep.labels[mask])
-
-
-def _joined(sweeps: Sequence[Sweep]) -> Sweep:
+def joined(sweeps: Sequence[Sweep]) -> Sweep:
+    """The points of several sweeps."""
     xyz = np.concatenate([s.cloud.xyz for s in sweeps])
     intensity = np.concatenate([_intensity(s) for s in sweeps])
-    return Sweep(PointCloud(xyz, intensity), np.concatenate([s.labels for s in sweeps]))
+    rows = None
+    if any(s.rows is not None for s in sweeps):
+        rows = np.concatenate([np.zeros(len(s.labels), np.int32) if s.rows is None else s.rows for s in sweeps])
+    return Sweep(PointCloud(xyz, intensity), np.concatenate([s.labels for s in sweeps]), rows)
 
 
 def _transformed(xyz: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.config import TrainingConfig, from_dict
+from training.config import TrainingConfig
 from training.data.sweeps import InputSpec
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.model_spec import DataSource
@@ -27,6 +27,7 @@ class Checkpoint:
     Attributes:
         path: its file.
         config: the run's settings.
+        arguments: of the training module.
         steps: optimizer steps taken.
         weights: the averaged weights of the training module.
         inputs: the network's inputs.
@@ -35,6 +36,7 @@ class Checkpoint:
 
     path: Path
     config: TrainingConfig
+    arguments: dict[str, Any]
     steps: int
     weights: dict[str, Tensor]
     inputs: InputSpec
@@ -45,14 +47,16 @@ class Checkpoint:
         """Whether the run took all its steps."""
         return self.steps >= self.config.optimizer.epochs * self.config.optimizer.steps
 
-    def load_into(self, module: nn.Module) -> None:
-        """Give a training module these weights.
+    def load_into(self, module: nn.Module, part: str = "") -> None:
+        """Give a training module these weights, or one of its parts, by its name.
 
         Raises:
             ConfigError: it has other weights.
         """
+        start = f"{part}." if part else ""
+        weights = {name[len(start) :]: value for name, value in self.weights.items() if name.startswith(start)}
         try:
-            module.load_state_dict(self.weights)
+            (module.get_submodule(part) if part else module).load_state_dict(weights)
         except RuntimeError as error:
             raise _unusable(self.path) from error
 
@@ -68,17 +72,12 @@ def read_checkpoint(run: Path) -> Checkpoint:
     Raises:
         ConfigError: the folder holds no checkpoint, or a damaged one.
     """
-    path = run / CHECKPOINT
-    if not path.is_file():
-        raise ConfigError(f"{run} holds no {CHECKPOINT}; train with 'python -m training.train CONFIG.yaml run={run}'")
-    try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ConfigError(f"cannot read checkpoint {path}; remove {run} and train again") from error
+    path, data = run / CHECKPOINT, _loaded(run)
     try:
         return Checkpoint(
             path=path,
-            config=from_dict(data["hyper_parameters"]["config"]),
+            config=TrainingConfig.from_dict(data["hyper_parameters"]["config"]),
+            arguments=data["hyper_parameters"],
             steps=data["global_step"],
             weights=data["state_dict"],
             inputs=InputSpec.from_dict(data["inputs"]),
@@ -86,6 +85,29 @@ def read_checkpoint(run: Path) -> Checkpoint:
         )
     except (KeyError, TypeError, ConfigError) as error:
         raise _unusable(path) from error
+
+
+def read_weights(run: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The settings and the averaged weights of a run's last checkpoint, of whatever network.
+
+    Raises:
+        ConfigError: the folder holds no checkpoint, or a damaged one.
+    """
+    data = _loaded(run)
+    try:
+        return data["hyper_parameters"]["config"], data["state_dict"]
+    except (KeyError, TypeError) as error:
+        raise _unusable(run / CHECKPOINT) from error
+
+
+def _loaded(run: Path) -> Any:
+    path = run / CHECKPOINT
+    if not path.is_file():
+        raise ConfigError(f"{run} holds no {CHECKPOINT}; train with 'python -m training.train CONFIG.yaml run={run}'")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ConfigError(f"cannot read checkpoint {path}; remove {run} and train again") from error
 
 
 def _unusable(path: Path) -> ConfigError:

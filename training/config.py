@@ -5,14 +5,51 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 import yaml
 
 from training.world.sensing.sensors import LIDARS
 from xmodelkd_ros.core.errors import ConfigError
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_PRECISIONS = ("auto", "32-true", "bf16-mixed")
 _LIDARS = tuple(lidar.name for lidar in LIDARS)
+
+
+class Readable:
+    """A configuration that is read from YAML and stored in checkpoints."""
+
+    @classmethod
+    def read(cls, path: Path, overrides: Sequence[str] = ()) -> Self:
+        """Read a YAML file and apply ``section.key=value`` overrides; a number goes into a list: ``data.train.0.path``.
+
+        Raises:
+            ConfigError: the file cannot be read, or names the key that is unknown, missing or wrong.
+        """
+        try:
+            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError(f"cannot read {path}: {error}") from error
+        if not isinstance(data, dict):
+            raise ConfigError(f"{path} is not a table of settings")
+        for override in overrides:
+            _override(data, override)
+        return cls.from_dict(data)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Inverse of :meth:`to_dict`; errors as in :meth:`read`."""
+        config = _build(cls, data, "")
+        assert isinstance(config, cls)
+        return config
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in YAML and in checkpoints."""
+        return asdict(self)  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True)
@@ -27,6 +64,8 @@ class SourceConfig:
         seeds: A, B: generate the drives of the seeds A to B - 1 that are meant for this use (``world`` without path).
         sweeps: sweeps of each generated drive, spread over ten seconds.
         lidar: the LiDAR of all generated drives, one of ``training/world/sensing/sensors.py``; empty: each has its own.
+        cameras: of generated drives: 0, 1 (in front) or 6.
+        labels: whether the labels may be used; false for sweeps that only a teacher labels.
         share: of the training sweeps that come from here, relative to the other sources' shares.
     """
 
@@ -36,6 +75,8 @@ class SourceConfig:
     seeds: tuple[int, ...] = ()
     sweeps: int = 5
     lidar: str = ""
+    cameras: int = 0
+    labels: bool = True
     share: float = 1.0
 
     def __post_init__(self) -> None:
@@ -51,6 +92,8 @@ class SourceConfig:
         _require("lidar", self.lidar, self.lidar in ("", *_LIDARS), f"one of {', '.join(_LIDARS)}")
         _require("lidar", self.lidar, bool(self.seeds) or not self.lidar, "left out without seeds")
         _require("sweeps", self.sweeps, 0 < self.sweeps <= 100, "in 1..100")
+        _require("cameras", self.cameras, self.cameras in (0, 1, 6), "0, 1 or 6")
+        _require("cameras", self.cameras, bool(self.seeds) or not self.cameras, "left out without seeds")
         _require("share", self.share, self.share > 0, "positive")
 
     def __str__(self) -> str:
@@ -194,7 +237,66 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class TeacherConfig:
+    """What makes the network a teacher (see ``training/models/teacher.py``).
+
+    Attributes:
+        image_branch: folder of the image branch's run.
+        width: channels of the fusion.
+        lidar_weight: of the loss of the LiDAR branch's own labels.
+        contrast_weight: of the contrastive loss between features of the LiDAR branch and of images.
+        temperature: of that loss.
+        dark_cameras: probability that a camera gives nothing in a training sample; half of that, that none does.
+    """
+
+    image_branch: str
+    width: int = 32
+    lidar_weight: float = 0.5
+    contrast_weight: float = 0.1
+    temperature: float = 0.07
+    dark_cameras: float = 0.2
+
+    def __post_init__(self) -> None:
+        _require("image_branch", self.image_branch, bool(self.image_branch), "a run's folder")
+        _require("width", self.width, self.width > 0, "positive")
+        for name in ("lidar_weight", "contrast_weight"):
+            _require(name, getattr(self, name), getattr(self, name) >= 0, ">= 0")
+        _require("temperature", self.temperature, self.temperature > 0, "positive")
+        _require("dark_cameras", self.dark_cameras, 0 <= self.dark_cameras < 1, "in 0..1")
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """What a student learns from a teacher (see ``training/distill.py``), on all training sweeps.
+
+    Attributes:
+        teacher: folder of the teacher's run; a teacher without cameras may be a student's.
+        logits_weight: of the divergence between the teacher's classes and the student's.
+        lovasz_weight: of the Lovász-softmax on the teacher's classes, at points without a label.
+        features_weight: of the distance between the teacher's features and the student's.
+        contrast_weight: of the contrastive loss between the student's features and images'.
+        temperature: of that loss.
+        ramp: share of the training over which these weights rise from 0.
+    """
+
+    teacher: str
+    logits_weight: float = 2.0
+    lovasz_weight: float = 1.0
+    features_weight: float = 0.0
+    contrast_weight: float = 0.0
+    temperature: float = 0.07
+    ramp: float = 0.1
+
+    def __post_init__(self) -> None:
+        _require("teacher", self.teacher, bool(self.teacher), "a run's folder")
+        for name in ("logits_weight", "lovasz_weight", "features_weight", "contrast_weight"):
+            _require(name, getattr(self, name), getattr(self, name) >= 0, ">= 0")
+        _require("temperature", self.temperature, self.temperature > 0, "positive")
+        _require("ramp", self.ramp, 0 < self.ramp <= 1, "above 0 and at most 1")
+
+
+@dataclass(frozen=True)
+class TrainingConfig(Readable):
     """A training run.
 
     Attributes:
@@ -210,6 +312,8 @@ class TrainingConfig:
         model: the network.
         augment: how strongly sweeps are changed.
         optimizer: length and steps.
+        teacher: for a teacher, what it has beside the student's parts.
+        distill: for a student, what it learns from a teacher.
     """
 
     name: str
@@ -222,41 +326,80 @@ class TrainingConfig:
     precision: str = "auto"
     start: str = ""
     devices: int = 0
+    teacher: TeacherConfig | None = None
+    distill: DistillConfig | None = None
 
     def __post_init__(self) -> None:
-        known = ("auto", "32-true", "bf16-mixed")
-        _require("precision", self.precision, self.precision in known, "auto, 32-true or bf16-mixed")
+        _require("precision", self.precision, self.precision in _PRECISIONS, ", ".join(_PRECISIONS))
         _require("devices", self.devices, self.devices >= 0, ">= 0")
+        _require("distill", self.distill, not (self.teacher and self.distill), "left out beside teacher")
+        unlabelled = not self.distill and not all(source.labels for source in self.data.train)
+        _require("data.train labels", False, not unlabelled, "true without distill")
         fits = self.model.width % self.optimizer.crop_columns == 0
         _require("optimizer.crop_columns", self.optimizer.crop_columns, fits, "a divisor of model.width")
 
-    @classmethod
-    def read(cls, path: Path, overrides: Sequence[str] = ()) -> TrainingConfig:
-        """Read a YAML file and apply ``section.key=value`` overrides; a number goes into a list: ``data.train.0.path``.
 
-        Raises:
-            ConfigError: the file cannot be read, or names the key that is unknown, missing or wrong.
-        """
-        try:
-            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"cannot read {path}: {error}") from error
-        if not isinstance(data, dict):
-            raise ConfigError(f"{path} is not a table of settings")
-        for override in overrides:
-            _override(data, override)
-        return from_dict(data)
+@dataclass(frozen=True)
+class PictureConfig:
+    """The length and steps of the image branch's training.
 
-    def to_dict(self) -> dict[str, Any]:
-        """As it stands in YAML and in checkpoints."""
-        return asdict(self)
+    Attributes:
+        epochs: how many times ``steps`` steps are taken; validation and a checkpoint follow each.
+        steps: optimizer steps per epoch.
+        batch: pictures per step.
+        places: labelled places per picture that the loss sees.
+        learning_rate: the peak of the one-cycle schedule.
+        encoder_rate: the encoder's learning rate relative to that.
+        weight_decay: of AdamW.
+        ema_decay: of the moving average of the weights, which is what is validated and used.
+        workers: processes that prepare pictures; 0 prepares them between steps.
+    """
+
+    epochs: int
+    steps: int
+    batch: int
+    places: int
+    learning_rate: float
+    encoder_rate: float
+    weight_decay: float
+    ema_decay: float
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "steps", "batch", "places", "learning_rate", "encoder_rate"):
+            _require(name, getattr(self, name), getattr(self, name) > 0, "positive")
+        _require("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "in 0..1")
+        _require("workers", self.workers, self.workers >= 0, ">= 0")
 
 
-def from_dict(data: Mapping[str, Any]) -> TrainingConfig:
-    """Inverse of :meth:`TrainingConfig.to_dict`; errors as in :meth:`TrainingConfig.read`."""
-    config = _build(TrainingConfig, data, "")
-    assert isinstance(config, TrainingConfig)
-    return config
+@dataclass(frozen=True)
+class ImageTrainingConfig(Readable):
+    """A training run of the image branch.
+
+    Attributes:
+        name: of the network.
+        run: folder of checkpoints and logs; a run that was interrupted resumes there.
+        seed: of weights, pictures and their changes.
+        features: number of features of a place.
+        data: which pictures.
+        optimizer: length and steps.
+        precision: as in :class:`TrainingConfig`.
+        devices: as in :class:`TrainingConfig`.
+    """
+
+    name: str
+    run: str
+    seed: int
+    features: int
+    data: DataConfig
+    optimizer: PictureConfig
+    precision: str = "auto"
+    devices: int = 0
+
+    def __post_init__(self) -> None:
+        _require("features", self.features, self.features > 0, "positive")
+        _require("precision", self.precision, self.precision in _PRECISIONS, ", ".join(_PRECISIONS))
+        _require("devices", self.devices, self.devices >= 0, ">= 0")
 
 
 def frame_range(text: str, name: str = "frames") -> range:
@@ -290,6 +433,9 @@ def _build(kind: type, data: Any, prefix: str) -> Any:
 
 
 def _value(kind: Any, value: Any, name: str) -> Any:
+    options = [option for option in get_args(kind) if option is not NoneType]
+    if NoneType in get_args(kind):
+        return None if value is None else _value(options[0], value, name)
     if is_dataclass(kind):
         assert isinstance(kind, type)
         return _build(kind, value, f"{name}.")

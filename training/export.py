@@ -24,7 +24,8 @@ from training.command import run_command
 from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, WholeSweeps
 from training.models.student import Student, wrap
-from training.train import LABELS, SCORED_LABELS, StudentTraining
+from training.modules import SCORED_LABELS, StudentTraining
+from training.sweep_data import LABELS
 from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import ModelSpec, NetworkFile, TensorSpec, sha256
@@ -52,7 +53,9 @@ class DeployedStudent(nn.Module):
 
     def forward(self, image: Tensor, points: Tensor, pixel: Tensor) -> Tensor:
         """``logits`` (C, P) of ``image`` (1, K + 1, H, W), ``points`` (P, K) and ``pixel`` (P,)."""
-        return self.student.label(self.student.tables(wrap(image)).squeeze(0), points, pixel)
+        wrapped = wrap(image)
+        table = self.student.head.tables(self.student.dense(wrapped), wrapped).squeeze(0)
+        return self.student.head.label(table, points, pixel)
 
 
 def student_of(checkpoint: Checkpoint) -> Student:

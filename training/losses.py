@@ -52,6 +52,36 @@ def lovasz_softmax(probabilities: Tensor, target: Tensor) -> Tensor:
     return torch.stack(losses).mean()
 
 
+def divergence(student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the student's classes from the teacher's (Hinton et al. 2015, temperature 1).
+
+    Summed over the classes; averaged over the points, weighted by the class that the teacher says.
+
+    Args:
+        student: (M, C) logits.
+        teacher: (M, C) logits.
+        weights: (C,).
+    """
+    each = F.kl_div(student.log_softmax(dim=1), teacher.log_softmax(dim=1), reduction="none", log_target=True).sum(
+        dim=1
+    )
+    weight = weights[teacher.argmax(dim=1)]
+    return (weight * each).sum() / weight.sum().clamp(min=1e-6)
+
+
+def contrastive(one: Tensor, other: Tensor, temperature: float) -> Tensor:
+    """InfoNCE between two sets of features of the same M points, in both directions (van den Oord et al. 2018).
+
+    Args:
+        one: (M, D) features of unit length.
+        other: (M, D) features of unit length; row i shows the same point as row i of ``one``.
+        temperature: the smaller, the more the hardest pairs count.
+    """
+    similarity = one @ other.T / temperature
+    same = torch.arange(len(one), device=one.device)
+    return (F.cross_entropy(similarity, same) + F.cross_entropy(similarity.T, same)) / 2
+
+
 def _lovasz_gradient(foreground: Tensor) -> Tensor:
     """Steps of the Jaccard loss as points are given up in order (Berman et al. 2018, algorithm 1)."""
     total = foreground.sum()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from training.augment import augment
 from training.config import AugmentConfig
+from training.data.knowledge import MOST_CAMERAS, Knowledge
 from training.data.sweeps import InputSpec, Sweep
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.normalization import Normalizer
@@ -34,6 +35,8 @@ class CropDataset:
         points: points per crop that the loss sees.
         length: number of samples, each a sweep.
         seed: of everything random.
+        knowledge: what is known of the points beside their labels.
+        dark_cameras: probability that a camera gives nothing; half of that, that none does.
     """
 
     def __init__(
@@ -49,6 +52,8 @@ class CropDataset:
         points: int,
         length: int,
         seed: int,
+        knowledge: Knowledge | None = None,
+        dark_cameras: float = 0.0,
     ) -> None:
         self._sources, self._augmentation, self._seed = sources, augmentation, seed
         self._columns, self._margin, self._points, self._length = columns, margin, points, length
@@ -56,6 +61,7 @@ class CropDataset:
         self._projector = RangeProjector(spec.projection)
         self._normalizer = Normalizer(spec.channels, spec.intensity_range)
         self._size = (spec.projection.height, spec.projection.width)
+        self._knowledge, self._dark = knowledge or Knowledge(), dark_cameras
 
     def __len__(self) -> int:
         return self._length
@@ -65,7 +71,10 @@ class CropDataset:
 
         Returns:
             ``image`` (n, K + 1, H, columns + 2 margin), ``points`` (n, P, K), ``pixel`` (n, P) int32 and ``labels``
-            (n, P) uint8, 255 where a crop has fewer labelled points than P.
+            (n, P) uint8, 255 where a crop has fewer points than P or a point has no label. With cameras also ``seen``
+            (n, F + 1, H, columns + 2 margin), the image features of the pixels' nearest points and a mask, and
+            ``views`` (n, P, F + 1), those of the points. With a teacher ``taught`` (n, P, C), its logits, all zero
+            where it says nothing, and ``deep`` (n, P, D), its features.
         """
         rng = np.random.default_rng((self._seed, index))
         sweep = augment(*self._drawn(rng), self._projector, self._augmentation, rng)
@@ -73,13 +82,32 @@ class CropDataset:
         features = self._normalizer.points(sweep.cloud, projection.range)
         image = self._normalizer.image(features, projection, *self._size)
         start = int(rng.integers(self._size[1]))
-        kept, pixel = self._sample(projection.pixel, sweep.labels, start, rng)
-        return {
+        kept, pixel = self._sample(projection.pixel, self._useful(sweep), start, rng)
+        batch = {
             "image": self._windows(image, start),
             "points": features[kept],
             "pixel": pixel,
             "labels": np.where(kept == NO_POINT, IGNORE, sweep.labels[kept]).astype(np.uint8),
         }
+        rows = np.zeros(len(sweep.labels) + 1, np.int32)  # the last one stands for "no point"
+        if sweep.rows is not None:
+            rows[:-1] = sweep.rows
+        if self._knowledge.seen is not None:
+            dark = rng.random(MOST_CAMERAS) < (1.0 if rng.random() < self._dark / 2 else self._dark)
+            batch["seen"] = self._windows(self._knowledge.image(sweep.rows, projection, self._size, dark), start)
+            batch["views"] = self._knowledge.views(rows[kept.ravel()], dark).reshape(*kept.shape, -1)
+        if self._knowledge.taught is not None:
+            batch["taught"] = self._knowledge.taught[rows[kept]]
+        if self._knowledge.deep is not None:
+            batch["deep"] = self._knowledge.deep[rows[kept]]
+        return batch
+
+    def _useful(self, sweep: Sweep) -> NDArray[np.bool_]:
+        """(N,) which points have something to learn from: a label, or a teacher's word."""
+        labelled = sweep.labels != IGNORE
+        if self._knowledge.taught is None or sweep.rows is None:
+            return labelled
+        return labelled | self._knowledge.taught[sweep.rows].any(axis=1)
 
     def _drawn(self, rng: np.random.Generator) -> tuple[Sweep, Sweep, Sweep]:
         """A sweep, the one that may give a sector to it, and the one that may give objects."""
@@ -100,11 +128,11 @@ class CropDataset:
         return np.ascontiguousarray(np.moveaxis(image[:, :, columns % width], 2, 0))
 
     def _sample(
-        self, pixel: NDArray[np.int32], labels: NDArray[np.uint8], start: int, rng: np.random.Generator
+        self, pixel: NDArray[np.int32], useful: NDArray[np.bool_], start: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """(n, P) indices of the points that the loss sees (-1 for none), and their pixels in their crops."""
         count = self._size[1] // self._columns
-        candidates = rng.permutation(np.flatnonzero((pixel != NO_PIXEL) & (labels != IGNORE)))
+        candidates = rng.permutation(np.flatnonzero((pixel != NO_PIXEL) & useful))
         row, column = np.divmod(pixel[candidates], self._size[1])
         crop, column = np.divmod((column - start) % self._size[1], self._columns)
         kept = np.full((count, self._points), NO_POINT, np.int64)

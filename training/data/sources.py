@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from training.config import SourceConfig
 from training.data.datasets import open_drives
+from training.data.pictures import Picture, pictures_of
 from training.data.sequence import DriveSequence
 from training.data.sweeps import Sweep
+from training.data.views import Look
 from training.data.world import WORLD_SOURCE, WorldSequence, live_drive
 from training.world.drive import MAX_SWEEPS, Drive, split_of
 from training.world.pool import each_drive
@@ -27,40 +31,64 @@ class Source:
         sweeps: the sweeps.
         frames: (drive, frame number) of each sweep; empty for generated ones.
         origin: for ``model.json``.
+        looks: what the cameras took of each sweep, if that was asked for.
     """
 
     config: SourceConfig
     sweeps: list[Sweep]
     frames: list[tuple[DriveSequence, int]]
     origin: DataSource
+    looks: list[Look] = field(default_factory=list)
 
 
-def load_source(config: SourceConfig, use: str) -> Source:
+def load_source(config: SourceConfig, use: str, images: bool = False) -> Source:
     """Read or generate the sweeps of a source.
 
     Args:
         config: where they come from.
         use: ``train`` or ``choose``; of the seeds given, those that are meant for it are taken.
+        images: whether the images that belong to the sweeps are wanted too.
 
     Raises:
         ConfigError: a folder cannot be read or holds a drive that is meant for another use, or no seed is meant for
             this one.
     """
     if config.path:
-        drives = open_drives(config.dataset, Path(config.path))
-        _check_split(drives, use)
-        frames = [
-            (drive, index)
-            for drive in drives
-            for index in (range(*config.frames) if config.frames else range(len(drive)))
-        ]
+        frames = stored_frames(config, use)
         sweeps = [Sweep(drive.cloud(index), drive.labels(index)) for drive, index in frames]
-        return Source(config, sweeps, frames, frames[0][0].source)
+        looks = [Look.at(drive, index) for drive, index in frames] if images else []
+        return Source(config, sweeps, frames, frames[0][0].source, looks)
+    generated = each_drive(partial(_drive_sweeps, config=config, images=images), _seeds(config, use))
+    pairs = [pair for drive in generated for pair in drive]
+    looks = [look for _, look in pairs if look is not None]
+    return Source(config, [sweep for sweep, _ in pairs], [], WORLD_SOURCE, looks)
+
+
+def load_pictures(config: SourceConfig, use: str) -> list[Picture]:
+    """Read or generate the labelled pictures of a source; arguments and errors as in :func:`load_source`."""
+    if config.path:
+        rng = np.random.default_rng(0)
+        return [picture for drive, index in stored_frames(config, use) for picture in pictures_of(drive, index, rng)]
+    if not config.cameras:
+        raise ConfigError(f"{config}: cameras is 0, but pictures are wanted; give cameras: 1 or 6")
+    generated = each_drive(partial(_drive_pictures, config=config), _seeds(config, use))
+    return [picture for drive in generated for picture in drive]
+
+
+def stored_frames(config: SourceConfig, use: str) -> list[tuple[DriveSequence, int]]:
+    """The (drive, frame number) of a source that lies in a folder; arguments and errors as in :func:`load_source`."""
+    drives = open_drives(config.dataset, Path(config.path))
+    _check_split(drives, use)
+    return [
+        (drive, index) for drive in drives for index in (range(*config.frames) if config.frames else range(len(drive)))
+    ]
+
+
+def _seeds(config: SourceConfig, use: str) -> list[int]:
     seeds = [seed for seed in range(*config.seeds) if split_of(seed) == use]
     if not seeds:
         raise ConfigError(f"seeds {config.seeds[0]} to {config.seeds[1] - 1} hold none to {use} with; give more")
-    generated = each_drive(partial(_drive_sweeps, sweeps=config.sweeps, lidar=config.lidar), seeds)
-    return Source(config, [sweep for drive in generated for sweep in drive], [], WORLD_SOURCE)
+    return seeds
 
 
 def _check_split(drives: Sequence[DriveSequence], use: str) -> None:
@@ -73,6 +101,18 @@ def _check_split(drives: Sequence[DriveSequence], use: str) -> None:
             )
 
 
-def _drive_sweeps(seed: int, sweeps: int, lidar: str) -> list[Sweep]:
-    drive = live_drive(Drive(seed, sweeps, cameras=0, every=MAX_SWEEPS // sweeps, lidar=lidar))
-    return [Sweep(drive.cloud(k), drive.labels(k)) for k in range(sweeps)]
+def _live(seed: int, config: SourceConfig) -> WorldSequence:
+    every = MAX_SWEEPS // config.sweeps
+    return live_drive(Drive(seed, config.sweeps, cameras=config.cameras, every=every, lidar=config.lidar))
+
+
+def _drive_sweeps(seed: int, config: SourceConfig, images: bool) -> list[tuple[Sweep, Look | None]]:
+    drive = _live(seed, config)
+    return [
+        (Sweep(drive.cloud(k), drive.labels(k)), Look.at(drive, k) if images else None) for k in range(config.sweeps)
+    ]
+
+
+def _drive_pictures(seed: int, config: SourceConfig) -> list[Picture]:
+    drive, rng = _live(seed, config), np.random.default_rng(seed)
+    return [picture for k in range(config.sweeps) for picture in pictures_of(drive, k, rng)]

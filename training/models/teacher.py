@@ -1,0 +1,79 @@
+"""The teacher: the student's kind of LiDAR branch, and image features that are let in through a gate.
+
+Image features come as a second range image: each pixel has what the cameras show at its nearest point
+(:mod:`training.models.image_branch`, sampled at the point's projection), and a mask. Each branch can also
+label by itself; that both agree is a sign that one may believe them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.models.student import PointHead, Residual, Student, convolution
+
+
+@dataclass(frozen=True)
+class TeacherOutput:
+    """What the teacher says of points.
+
+    Attributes:
+        fused: (B, C, P) logits from LiDAR and cameras.
+        lidar: (B, C, P) logits from LiDAR alone.
+        shape: (B, D, H, V) features of the LiDAR branch.
+        joint: (B, width, H, V) features of both.
+    """
+
+    fused: Tensor
+    lidar: Tensor
+    shape: Tensor
+    joint: Tensor
+
+
+class Teacher(nn.Module):
+    """Range image, image features and points in, logits of every point out.
+
+    Args:
+        student: the LiDAR branch, which has its own head.
+        features: F, image features of a pixel.
+        width: channels of the fusion.
+    """
+
+    def __init__(self, student: Student, features: int, width: int = 32) -> None:
+        super().__init__()
+        self.lidar = student
+        deep = student.width
+        self.look = nn.Sequential(
+            nn.Conv2d(features + 1, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        )
+        self.gate = nn.Conv2d(deep + width, width, 3, padding=1)
+        self.join = nn.Sequential(
+            nn.Conv2d(deep + width, 2 * width, 3, (1, 2), padding=1, bias=False),
+            nn.BatchNorm2d(2 * width),
+            nn.ReLU(inplace=True),
+            Residual(2 * width),
+            Residual(2 * width),
+        )
+        self.up = nn.Sequential(nn.Conv2d(2 * width, width, 1, bias=False), nn.BatchNorm2d(width))
+        self.skip = convolution(deep + width, width)
+        self.head = PointHead(width, student.channels, student.head.table.out_features, student.classes)
+
+    def forward(self, image: Tensor, seen: Tensor, points: Tensor, pixel: Tensor) -> TeacherOutput:
+        """Logits of points of images that bring their margins along.
+
+        Args:
+            image: (B, K + 1, H, W + 2 WRAP) range images.
+            seen: (B, F + 1, H, W + 2 WRAP) image features of their pixels, and a mask.
+            points: (B, P, K) channels of the points.
+            pixel: (B, P) int32, row * W + column.
+        """
+        shape = self.lidar.dense(image)
+        colour = self.look(seen) * seen[:, -1:]
+        both = torch.cat([shape, torch.sigmoid(self.gate(torch.cat([shape, colour], dim=1))) * colour], dim=1)
+        wide = F.interpolate(self.up(self.join(both)), scale_factor=(1.0, 2.0), mode="nearest")
+        joint = F.relu(self.skip(both) + wide)
+        fused, lidar = self.head(joint, image, points, pixel), self.lidar.head(shape, image, points, pixel)
+        return TeacherOutput(fused, lidar, shape, joint)

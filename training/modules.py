@@ -1,0 +1,228 @@
+"""Networks with their losses, optimizers and validation, as PyTorch Lightning trains them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.checkpoint import extras
+from training.config import TrainingConfig
+from training.distill import Distillation
+from training.losses import class_weights, contrastive, segmentation_loss
+from training.models.student import WRAP, Student, wrap
+from training.models.teacher import Teacher
+from training.run import one_cycle
+from training.sweep_data import LABELS
+from xmodelkd_ros.core.metrics import ConfusionMatrix
+from xmodelkd_ros.resources import label_map, translation
+
+SCORED_LABELS = "pandaset9"
+
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a network says of whole sweeps.
+
+    Attributes:
+        logits: (B, C, N).
+        features: (B, D, H, W) of the pixels.
+        pixel: (B, N) pixels of the points.
+    """
+
+    logits: Tensor
+    features: Tensor
+    pixel: Tensor
+
+    def at_points(self) -> Tensor:
+        """(B, N, D) features of the points' pixels."""
+        return at_pixels(self.features, self.pixel)
+
+
+def at_pixels(features: Tensor, pixel: Tensor) -> Tensor:
+    """(B, P, D) features (B, D, H, W) at pixels (B, P), row * W + column."""
+    flat = features.flatten(2).transpose(1, 2)
+    return flat.gather(1, pixel.long()[..., None].expand(-1, -1, flat.shape[2]))
+
+
+class PointTraining(pl.LightningModule):
+    """A network that labels points, with its class weights, optimizer and validation.
+
+    Args:
+        config: the run, as :meth:`TrainingConfig.to_dict` gives it (it is stored in checkpoints).
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.config = TrainingConfig.from_dict(config)
+        self.labels = label_map(LABELS)
+        # Channels last is faster in bf16, and slower in fp32.
+        in_bf16 = self.config.precision == "bf16-mixed"
+        self._memory_format = torch.channels_last if in_bf16 else torch.contiguous_format
+        self.register_buffer("class_weights", torch.ones(len(self.labels)))
+        self._translate = translation(self.labels, label_map(SCORED_LABELS))
+        self._confusions = self._fresh_confusions()
+
+    def loss(self, crops: Batch) -> Tensor:
+        """Loss of a batch of crops, as :class:`training.data.crops.CropDataset` makes them."""
+        raise NotImplementedError
+
+    def say(self, sweep: Batch) -> Said:
+        """Label a whole sweep, as :class:`training.data.sweeps.WholeSweeps` gives it."""
+        raise NotImplementedError
+
+    def on_fit_start(self) -> None:
+        """Take the class weights from the data, also when a run is resumed."""
+        self.class_weights.copy_(class_weights(self.trainer.datamodule.class_counts))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the network's inputs, and where its training data come from, beside its weights."""
+        checkpoint.update(extras(self.trainer.datamodule.spec, self.trainer.datamodule.origins))
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Loss of a batch of sweeps, each in crops."""
+        crops = {name: value.flatten(0, 1) for name, value in batch.items()}
+        crops["image"] = crops["image"].to(memory_format=self._memory_format)
+        loss = self.loss(crops)
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
+        """Count the confusion of one sweep."""
+        predicted = self._translate.apply(self.say(batch).logits[0].argmax(dim=0).cpu().numpy())
+        truth = self._translate.apply(batch["labels"][0].cpu().numpy())
+        self._confusions[dataloader_idx].update(truth, predicted)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log mIoU and the IoU of each class over each choosing source."""
+        for number, (source, confusion) in enumerate(zip(self.config.data.choose, self._confusions, strict=True)):
+            mine = torch.from_numpy(confusion.counts).to(self.device)
+            # With several devices, each has seen a part of the sweeps.
+            everyone = self.all_gather(mine).reshape(-1, *mine.shape).sum(dim=0)
+            confusion.counts = everyone.cpu().numpy()
+            prefix = f"choose{number}_{source.dataset}"  # two sources may be of one dataset
+            self.log(f"{prefix}/miou", confusion.miou() or 0.0, prog_bar=True, sync_dist=True)
+            ious = {f"{prefix}/{name}": v for name, v in confusion.iou().items() if v is not None}
+            self.log_dict(ious, sync_dist=True)
+        self._confusions = self._fresh_confusions()
+
+    def _fresh_confusions(self) -> list[ConfusionMatrix]:
+        return [ConfusionMatrix(self._translate.target) for _ in self.config.data.choose]
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with a one-cycle schedule over the whole run."""
+        o = self.config.optimizer
+        optimizer = torch.optim.AdamW(self.parameters(), o.learning_rate, weight_decay=o.weight_decay)
+        return one_cycle(optimizer, o, [o.learning_rate])
+
+
+class StudentTraining(PointTraining):
+    """The student, with or without a teacher.
+
+    Args:
+        config: as for :class:`PointTraining`.
+        deep: features of the teacher.
+        features: image features of a point.
+    """
+
+    def __init__(self, config: dict[str, Any], deep: int = 0, features: int = 0) -> None:
+        super().__init__(config)
+        self.student = _lidar_network(self.config, len(self.labels)).to(memory_format=self._memory_format)
+        settings, width = self.config.distill, self.student.width
+        self.distillation = Distillation(settings, width, deep) if settings else None
+        with_images = settings is not None and settings.contrast_weight > 0
+        self.contrast = Contrast(width, features, settings.temperature) if settings and with_images else None
+
+    def loss(self, crops: Batch) -> Tensor:
+        """Cross-entropy and Lovász-softmax on the labels, and what is learnt from the teacher."""
+        features = self.student.dense(crops["image"])
+        logits = self.student.head(features, crops["image"], crops["points"], crops["pixel"])
+        labelled = segmentation_loss(logits, crops["labels"], self.class_weights)
+        if self.distillation is None:
+            return labelled
+        at_points = at_pixels(features[..., WRAP:-WRAP], crops["pixel"])
+        taught = self.distillation(logits, at_points, crops, self.class_weights)
+        if self.contrast is not None:
+            weight = self.distillation.config.contrast_weight
+            taught["contrast"] = weight * self.contrast(at_points, crops["views"])
+        self.log_dict({f"train/{name}": value for name, value in taught.items()})
+        steps = self.config.optimizer.epochs * self.config.optimizer.steps
+        risen = min(1.0, self.global_step / (self.distillation.config.ramp * steps))
+        return labelled + risen * sum(taught.values(), torch.zeros(()))
+
+    def say(self, sweep: Batch) -> Said:
+        """Label a whole sweep."""
+        image = wrap(sweep["image"])
+        features = self.student.dense(image)
+        logits = self.student.head(features, image, sweep["points"], sweep["pixel"])
+        return Said(logits, features[..., WRAP:-WRAP], sweep["pixel"])
+
+
+class TeacherTraining(PointTraining):
+    """The teacher, which sees the image branch's features; arguments as for :class:`PointTraining`."""
+
+    def __init__(self, config: dict[str, Any], features: int) -> None:
+        super().__init__(config)
+        assert self.config.teacher is not None
+        settings, lidar = self.config.teacher, _lidar_network(self.config, len(self.labels))
+        self.teacher = Teacher(lidar, features, settings.width).to(memory_format=self._memory_format)
+        self.contrast = Contrast(lidar.width, features, settings.temperature)
+
+    def loss(self, crops: Batch) -> Tensor:
+        """The student's loss on fused labels and on those of the LiDAR branch, and the contrast with the images."""
+        settings = self.config.teacher
+        assert settings is not None
+        found = self.teacher(crops["image"], crops["seen"], crops["points"], crops["pixel"])
+        fused, lidar = (segmentation_loss(x, crops["labels"], self.class_weights) for x in (found.fused, found.lidar))
+        contrast = self.contrast(at_pixels(found.shape[..., WRAP:-WRAP], crops["pixel"]), crops["views"])
+        self.log_dict({"train/fused": fused, "train/lidar": lidar, "train/contrast": contrast})
+        return fused + settings.lidar_weight * lidar + settings.contrast_weight * contrast
+
+    def say(self, sweep: Batch) -> Said:
+        """Label a whole sweep from LiDAR and cameras."""
+        found = self.teacher(wrap(sweep["image"]), wrap(sweep["seen"]), sweep["points"], sweep["pixel"])
+        return Said(found.fused, found.joint[..., WRAP:-WRAP], sweep["pixel"])
+
+
+class Contrast(nn.Module):
+    """InfoNCE between what the LiDAR branch and the image branch say of the same points.
+
+    Both are brought to one space; the pairs are points that a camera sees, the others of the batch are the negatives.
+
+    Args:
+        width: features of a pixel of the LiDAR branch.
+        features: image features of a point.
+        temperature: of the loss.
+        space: dimensions of the common space.
+    """
+
+    most_pairs = 1024
+
+    def __init__(self, width: int, features: int, temperature: float, space: int = 32) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.from_lidar, self.from_image = nn.Linear(width, space), nn.Linear(features, space)
+
+    def forward(self, at_points: Tensor, views: Tensor) -> Tensor:
+        """Loss of features (B, P, width) of points against image features (B, P, F + 1) with a mask."""
+        pairs = views.flatten(0, 1)
+        seen = torch.nonzero(pairs[:, -1] > 0)[:, 0]
+        if len(seen) < 2:
+            return at_points.sum() * 0.0
+        seen = seen[torch.randperm(len(seen), device=seen.device)[: self.most_pairs]]
+        lidar = F.normalize(self.from_lidar(at_points.flatten(0, 1)[seen]), dim=1)
+        image = F.normalize(self.from_image(pairs[seen, :-1]), dim=1)
+        return contrastive(lidar, image, self.temperature)
+
+
+def _lidar_network(config: TrainingConfig, classes: int) -> Student:
+    model = config.model
+    return Student(len(model.channels), classes, model.widths, model.blocks, model.table)

@@ -1,0 +1,159 @@
+"""A training run: its folder, its trainer, and how it goes on after an interruption."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import pytorch_lightning as pl
+import torch
+import yaml
+from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from training.checkpoint import CHECKPOINT, NAME
+from training.command import run_command
+from training.config import ImageTrainingConfig, Readable, TrainingConfig
+from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.tools.session import make_folder
+
+RunConfig = TrainingConfig | ImageTrainingConfig
+_Config = TypeVar("_Config", bound=Readable)
+
+_SETTINGS = "config.yaml"
+
+
+class Steps(Protocol):
+    """The part of a configuration that a schedule needs."""
+
+    @property
+    def epochs(self) -> int: ...  # noqa: D102
+
+    @property
+    def steps(self) -> int: ...  # noqa: D102
+
+    @property
+    def learning_rate(self) -> float: ...  # noqa: D102
+
+
+def fit(config: RunConfig, module: pl.LightningModule, data: pl.LightningDataModule, resume: Path | None) -> Path:
+    """Train, and leave checkpoints, logs and settings in the run's folder, which is returned.
+
+    Args:
+        config: the run.
+        module: the network with its loss.
+        data: what it sees.
+        resume: the checkpoint to go on from, as :func:`interrupted` found it.
+    """
+    run = Path(config.run)
+    make_folder(run)
+    (run / _SETTINGS).write_text(yaml.safe_dump(config.to_dict(), sort_keys=False), encoding="utf-8")
+    try:
+        _trainer(config, run).fit(module, data, ckpt_path=resume)
+    except SystemExit as stop:  # Lightning's way to end on Ctrl-C
+        if (run / CHECKPOINT).exists():
+            print(f"{run}: the same command goes on from the last epoch", file=sys.stderr)
+        raise KeyboardInterrupt from stop
+    return run
+
+
+def _trainer(config: RunConfig, run: Path) -> pl.Trainer:
+    return pl.Trainer(
+        devices=config.devices or "auto",
+        precision=config.precision,  # type: ignore[arg-type]
+        max_epochs=config.optimizer.epochs,
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        log_every_n_steps=min(10, config.optimizer.steps),
+        logger=TensorBoardLogger(str(run), name="", version="tensorboard"),
+        callbacks=[
+            EMAWeightAveraging(decay=config.optimizer.ema_decay),
+            ModelCheckpoint(run, filename=NAME, save_top_k=1, every_n_epochs=1, enable_version_counter=False),
+            LearningRateMonitor(),
+            *([TQDMProgressBar()] if sys.stderr.isatty() else []),
+        ],
+        enable_progress_bar=sys.stderr.isatty(),
+        enable_model_summary=False,
+    )
+
+
+def interrupted(config: RunConfig) -> Path | None:
+    """The checkpoint where the run was interrupted; None for a new one.
+
+    Raises:
+        ConfigError: the run's folder holds another run.
+    """
+    run = Path(config.run)
+    if not (run / CHECKPOINT).exists():
+        return None
+    settings = run / _SETTINGS
+    if not settings.exists() or type(config).read(settings) != config:
+        raise ConfigError(f"{run} holds a run with other settings; choose another folder with run=FOLDER")
+    return run / CHECKPOINT
+
+
+def one_cycle(optimizer: torch.optim.Optimizer, steps: Steps, rates: Sequence[float]) -> dict[str, Any]:
+    """A one-cycle schedule over the whole run, as Lightning takes it.
+
+    Args:
+        optimizer: the optimizer.
+        steps: the run's length.
+        rates: the peak of each group of parameters.
+    """
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, list(rates), total_steps=steps.epochs * steps.steps, pct_start=0.1
+    )
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def precision_for(config: RunConfig) -> str:
+    """The trainer's precision; ``auto`` becomes what the run had before, or what this machine is fast at.
+
+    A processor without instructions for bf16 emulates them: a step then takes seven times as long as in fp32.
+    """
+    run = Path(config.run)
+    if config.precision != "auto":
+        return config.precision
+    if (run / CHECKPOINT).exists() and (run / _SETTINGS).exists():
+        return type(config).read(run / _SETTINGS).precision
+    if torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        capabilities = torch.cpu.get_capabilities()
+        fast = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return "bf16-mixed" if fast else "32-true"
+
+
+def training_command(
+    arguments: Sequence[str] | None,
+    name: str,
+    what: str,
+    kind: type[_Config],
+    train: Callable[[_Config], Path],
+    following: str,
+) -> int:
+    """The command line of a training program: a configuration file, and overrides.
+
+    Args:
+        arguments: of the command line.
+        name: of the module.
+        what: what it trains, for its help.
+        kind: of configuration.
+        train: trains, and returns the run's folder.
+        following: what to do with the run, ``{run}`` standing for its folder.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=f"Train {what}.")
+    parser.add_argument("config", type=Path, metavar="CONFIG.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value")
+    options = parser.parse_args(arguments)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+
+    def work() -> str:
+        run = train(kind.read(options.config, options.overrides))
+        return f"trained: {run}; {following.format(run=run)}"
+
+    return run_command(work)

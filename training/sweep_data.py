@@ -1,0 +1,139 @@
+"""The sweeps of a training run: loaded once, cut into crops for training, whole for validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from training.checkpoint import Checkpoint
+from training.config import TrainingConfig
+from training.data.crops import CropDataset
+from training.data.knowledge import Knowledge, join_seen
+from training.data.sources import Source, load_source
+from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, sectors, with_rows
+from training.image_features import see
+from training.models.image_branch import ImageBranch
+from training.models.student import WRAP
+from training.world.sensing.sensors import lidar_named
+from xmodelkd_ros.core.model_spec import DataSource
+from xmodelkd_ros.resources import label_map
+
+LABELS = "drive13"
+INTENSITY_RANGE = (0.0, 255.0)
+"""Dark and bright in the scale of all sources."""
+
+
+class SweepData(pl.LightningDataModule):
+    """Training crops, and whole validation sweeps of each source.
+
+    Args:
+        config: the run.
+        before: where the run goes on from: its own last checkpoint, or that of the run it starts with.
+        branch: for a teacher, what looks at the images that belong to the sweeps.
+
+    Attributes:
+        spec: the network's inputs, after :meth:`setup`: those of ``before``, or fitted on the first training source.
+        origins: where the training sweeps come from, those of ``before`` too, after :meth:`setup`.
+        class_counts: (C,) labelled training points of each class as their sweeps are drawn, after :meth:`setup`.
+    """
+
+    spec: InputSpec
+    origins: list[DataSource]
+    class_counts: Tensor
+
+    def __init__(
+        self, config: TrainingConfig, before: Checkpoint | None = None, branch: ImageBranch | None = None
+    ) -> None:
+        super().__init__()
+        self._config, self._before, self._branch = config, before, branch
+        self._knowledge = self._choose_knowledge = Knowledge()
+        self._sources: list[list[Sweep]] = []
+        self._choose: list[list[Sweep]] = []
+
+    def setup(self, stage: str) -> None:
+        """Read the sweeps, once."""
+        if self._sources:
+            return
+        data = self._config.data
+        sources, choose = self._loaded()
+        self.spec = self._before.inputs if self._before else fit_inputs(self._config, sources[0])
+        earlier = self._before.origins if self._before else ()
+        self.origins = list(dict.fromkeys([*earlier, *(source.origin for source in sources)]))
+        counts = np.zeros(256)
+        for source in sources:
+            sweeps = with_hidden_sectors(source, data.held_out_sectors) if data.held_out_sectors else source.sweeps
+            self._sources.append(sweeps)
+            weight = source.config.share / len(sweeps)
+            counts += weight * sum(np.bincount(sweep.labels, minlength=256) for sweep in sweeps)
+        self._choose = [source.sweeps for source in choose]
+        if self._branch is not None:
+            self._sources, self._knowledge = self._looked_at(self._sources, sources, self._branch)
+            self._choose, self._choose_knowledge = self._looked_at(self._choose, choose, self._branch)
+        self.class_counts = torch.tensor(counts[: len(label_map(LABELS))], dtype=torch.float32)
+
+    @staticmethod
+    def _looked_at(
+        sweeps: list[list[Sweep]], sources: Sequence[Source], branch: ImageBranch
+    ) -> tuple[list[list[Sweep]], Knowledge]:
+        """Find out what cameras see at the points of all sources."""
+        looks = [look for source in sources for look in source.looks]
+        return with_rows(sweeps, [bool(s.looks) for s in sources]), Knowledge(
+            join_seen(see(branch, looks, "images"), branch.features)
+        )
+
+    def _loaded(self) -> tuple[list[Source], list[Source]]:
+        """All sources, to train and to choose with; folders are read before drives are generated, which takes long."""
+        data = self._config.data
+        wanted = [*((config, "train") for config in data.train), *((config, "choose") for config in data.choose)]
+        order = sorted(range(len(wanted)), key=lambda number: bool(wanted[number][0].seeds))
+        found = {number: load_source(*wanted[number], images=self._branch is not None) for number in order}
+        sources = [found[number] for number in range(len(wanted))]
+        return sources[: len(data.train)], sources[len(data.train) :]
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Crops of one epoch; the trainer asks for a new loader in each, so that a resumed run goes on alike."""
+        o = self._config.optimizer
+        epoch = self.trainer.current_epoch if self.trainer is not None else 0
+        crops = CropDataset(
+            self._sources,
+            [source.dataset for source in self._config.data.train],
+            [source.share for source in self._config.data.train],
+            self.spec,
+            self._config.augment,
+            columns=o.crop_columns,
+            margin=WRAP,
+            points=o.points,
+            length=o.steps * o.batch * (self.trainer.world_size if self.trainer is not None else 1),
+            seed=self._config.seed * 100_003 + epoch,
+            knowledge=self._knowledge,
+            dark_cameras=self._config.teacher.dark_cameras if self._config.teacher else 0.0,
+        )
+        return DataLoader(crops, batch_size=o.batch, num_workers=o.workers)
+
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        """Whole sweeps of each choosing source, one at a time."""
+        return [
+            DataLoader(WholeSweeps(sweeps, self.spec, self._choose_knowledge), batch_size=None)
+            for sweeps in self._choose
+        ]
+
+
+def fit_inputs(config: TrainingConfig, source: Source) -> InputSpec:
+    """The network's inputs, from a source's sweeps; its rows may be those of a known LiDAR instead."""
+    model = config.model
+    beams = lidar_named(model.beams).elevations_deg if model.beams else ()
+    return InputSpec.fit(source.sweeps, model.width, model.channels, INTENSITY_RANGE, beams)
+
+
+def with_hidden_sectors(source: Source, hidden: Sequence[int]) -> list[Sweep]:
+    """The sweeps of a source, read from folders, without the labels of some sectors."""
+    return [
+        hide_sectors(sweep, sectors(drive, index, sweep.cloud), hidden)
+        for sweep, (drive, index) in zip(source.sweeps, source.frames, strict=True)
+    ]

@@ -1,0 +1,173 @@
+"""Training of the teacher's image branch: ``python -m training.train_images CONFIG.yaml [section.key=value ...]``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from training.checkpoint import read_weights
+from training.config import ImageTrainingConfig
+from training.data.pictures import Picture, PictureDataset
+from training.data.sources import load_pictures
+from training.losses import class_weights, segmentation_loss
+from training.models.image_branch import IMAGE_SIZE, ImageBranch, sample, to_tensor
+from training.run import fit, interrupted, one_cycle, precision_for, training_command
+from xmodelkd_ros.core.labels import IGNORE
+from xmodelkd_ros.core.metrics import ConfusionMatrix
+from xmodelkd_ros.resources import label_map, translation
+
+LABELS = "drive13"
+SCORED_LABELS = "pandaset9"
+
+
+class PictureData(pl.LightningDataModule):
+    """Changed pictures to train on, and unchanged ones of each choosing source.
+
+    Args:
+        config: the run.
+
+    Attributes:
+        class_counts: (C,) labelled places of each class as their pictures are drawn, after :meth:`setup`.
+    """
+
+    class_counts: Tensor
+
+    def __init__(self, config: ImageTrainingConfig) -> None:
+        super().__init__()
+        self._config = config
+        self._train: list[list[Picture]] = []
+        self._choose: list[list[Picture]] = []
+
+    def setup(self, stage: str) -> None:
+        """Read or generate the pictures, once."""
+        if self._train:
+            return
+        data = self._config.data
+        self._train = [load_pictures(source, "train") for source in data.train]
+        self._choose = [load_pictures(source, "choose") for source in data.choose]
+        counts = np.zeros(IGNORE + 1)
+        for source, pictures in zip(data.train, self._train, strict=True):
+            places = sum(np.bincount(picture.labels, minlength=IGNORE + 1) for picture in pictures)
+            counts += source.share / len(pictures) * places
+        self.class_counts = torch.tensor(counts[: len(label_map(LABELS))], dtype=torch.float32)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Pictures of one epoch; the trainer asks for a new loader in each, so that a resumed run goes on alike."""
+        o = self._config.optimizer
+        epoch = self.trainer.current_epoch if self.trainer is not None else 0
+        shares = [source.share for source in self._config.data.train]
+        seed = self._config.seed * 100_003 + epoch
+        pictures = PictureDataset(self._train, shares, IMAGE_SIZE, o.places, o.steps * o.batch, seed)
+        return DataLoader(pictures, batch_size=o.batch, num_workers=o.workers)
+
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        """The pictures of each choosing source, one at a time."""
+        return [
+            DataLoader(
+                PictureDataset([pictures], [1.0], IMAGE_SIZE, self._config.optimizer.places, len(pictures), None)
+            )
+            for pictures in self._choose
+        ]
+
+
+class ImageTraining(pl.LightningModule):
+    """The image branch with its loss, optimizer and validation.
+
+    Args:
+        config: the run, as :meth:`ImageTrainingConfig.to_dict` gives it (it is stored in checkpoints).
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.config = ImageTrainingConfig.from_dict(config)
+        self.labels = label_map(LABELS)
+        self.branch = ImageBranch(self.config.features, len(self.labels))
+        self.register_buffer("class_weights", torch.ones(len(self.labels)))
+        self._translate = translation(self.labels, label_map(SCORED_LABELS))
+        self._confusions = self._fresh_confusions()
+
+    def on_fit_start(self) -> None:
+        """Take the class weights from the data, also when a run is resumed."""
+        self.class_weights.copy_(class_weights(self.trainer.datamodule.class_counts))
+
+    def _logits(self, batch: dict[str, Tensor]) -> Tensor:
+        """(B, C, P)."""
+        features = sample(self.branch(to_tensor(batch["image"])), batch["uv"])
+        return self.branch.classify(features.transpose(1, 2)).transpose(1, 2)
+
+    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
+        """Loss of a batch of pictures."""
+        loss = segmentation_loss(self._logits(batch), batch["labels"], self.class_weights)
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_index: int, dataloader_idx: int = 0) -> None:
+        """Count the confusion of one picture."""
+        predicted = self._translate.apply(self._logits(batch)[0].argmax(dim=0).cpu().numpy())
+        self._confusions[dataloader_idx].update(self._translate.apply(batch["labels"][0].cpu().numpy()), predicted)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log mIoU and the IoU of each class over each choosing source."""
+        for number, (source, confusion) in enumerate(zip(self.config.data.choose, self._confusions, strict=True)):
+            prefix = f"choose{number}_{source.dataset}"
+            self.log(f"{prefix}/miou", confusion.miou() or 0.0, prog_bar=True)
+            self.log_dict({f"{prefix}/{name}": v for name, v in confusion.iou().items() if v is not None})
+        self._confusions = self._fresh_confusions()
+
+    def _fresh_confusions(self) -> list[ConfusionMatrix]:
+        return [ConfusionMatrix(self._translate.target) for _ in self.config.data.choose]
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with a one-cycle schedule; the encoder, which knows images already, learns more slowly."""
+        o = self.config.optimizer
+        encoder = list(self.branch.encoder.parameters())
+        known = {id(parameter) for parameter in encoder}
+        others = [parameter for parameter in self.branch.parameters() if id(parameter) not in known]
+        optimizer = torch.optim.AdamW([{"params": encoder}, {"params": others}], weight_decay=o.weight_decay)
+        return one_cycle(optimizer, o, [o.encoder_rate * o.learning_rate, o.learning_rate])
+
+
+def train_images(config: ImageTrainingConfig) -> Path:
+    """Train, or go on where the run folder's last checkpoint stands; the run folder is returned.
+
+    Raises:
+        ConfigError: the run folder holds another run.
+    """
+    config = replace(config, precision=precision_for(config))
+    own = interrupted(config)
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    return fit(config, ImageTraining(config.to_dict()), PictureData(config), own)
+
+
+def trained_branch(run: Path) -> ImageBranch:
+    """The image branch of a run, ready to look.
+
+    Raises:
+        ConfigError: the run's folder holds no checkpoint of an image branch.
+    """
+    config, weights = read_weights(run)
+    module = ImageTraining(config)
+    module.load_state_dict(weights)
+    return module.branch.eval()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    following = "a teacher takes it with model.image_branch={run}"
+    return training_command(
+        arguments, "training.train_images", "the image branch", ImageTrainingConfig, train_images, following
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
