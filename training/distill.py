@@ -26,7 +26,9 @@ class Distillation(nn.Module):
         self.config = config
         self.translate = nn.Linear(width, deep)
 
-    def forward(self, logits: Tensor, at_points: Tensor, crops: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, logits: Tensor, at_points: Tensor, crops: Mapping[str, Tensor], weights: Tensor
+    ) -> dict[str, Tensor]:
         """Each loss by its name, weighted.
 
         Args:

@@ -23,9 +23,9 @@ from training.checkpoint import Checkpoint, read_checkpoint
 from training.command import run_command
 from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, WholeSweeps
+from training.label_sets import LABELS, SCORED_LABELS
 from training.models.student import Student, wrap
-from training.modules import SCORED_LABELS, StudentTraining
-from training.sweep_data import LABELS
+from training.modules import StudentTraining
 from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import ModelSpec, NetworkFile, TensorSpec, sha256
@@ -60,7 +60,7 @@ class DeployedStudent(nn.Module):
 
 def student_of(checkpoint: Checkpoint) -> Student:
     """The network with averaged weights, ready for inference in fp32; errors as in :meth:`Checkpoint.load_into`."""
-    module = StudentTraining(checkpoint.config.to_dict())
+    module = StudentTraining(**checkpoint.arguments)
     checkpoint.load_into(module)
     return module.student.float().eval()
 

@@ -13,16 +13,13 @@ from torch import Tensor, nn
 from training.checkpoint import extras
 from training.config import TrainingConfig
 from training.distill import Distillation
+from training.label_sets import LABELS, SCORED_LABELS
 from training.losses import class_weights, contrastive, segmentation_loss
 from training.models.student import WRAP, Student, wrap
 from training.models.teacher import Teacher
 from training.run import one_cycle
-from training.sweep_data import LABELS
 from xmodelkd_ros.core.metrics import ConfusionMatrix
 from xmodelkd_ros.resources import label_map, translation
-
-SCORED_LABELS = "pandaset9"
-
 
 Batch = dict[str, Tensor]
 
@@ -70,6 +67,11 @@ class PointTraining(pl.LightningModule):
         self.register_buffer("class_weights", torch.ones(len(self.labels)))
         self._translate = translation(self.labels, label_map(SCORED_LABELS))
         self._confusions = self._fresh_confusions()
+
+    @property
+    def width(self) -> int:
+        """Number of the features that :meth:`say` gives."""
+        raise NotImplementedError
 
     def loss(self, crops: Batch) -> Tensor:
         """Loss of a batch of crops, as :class:`training.data.crops.CropDataset` makes them."""
@@ -141,6 +143,11 @@ class StudentTraining(PointTraining):
         with_images = settings is not None and settings.contrast_weight > 0
         self.contrast = Contrast(width, features, settings.temperature) if settings and with_images else None
 
+    @property
+    def width(self) -> int:
+        """Number of features of a pixel."""
+        return self.student.width
+
     def loss(self, crops: Batch) -> Tensor:
         """Cross-entropy and Lovász-softmax on the labels, and what is learnt from the teacher."""
         features = self.student.dense(crops["image"])
@@ -175,6 +182,11 @@ class TeacherTraining(PointTraining):
         settings, lidar = self.config.teacher, _lidar_network(self.config, len(self.labels))
         self.teacher = Teacher(lidar, features, settings.width).to(memory_format=self._memory_format)
         self.contrast = Contrast(lidar.width, features, settings.temperature)
+
+    @property
+    def width(self) -> int:
+        """Number of features of a pixel, LiDAR's and images' together."""
+        return self.teacher.width
 
     def loss(self, crops: Batch) -> Tensor:
         """The student's loss on fused labels and on those of the LiDAR branch, and the contrast with the images."""

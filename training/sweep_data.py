@@ -7,24 +7,21 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from training.checkpoint import Checkpoint
 from training.config import TrainingConfig
 from training.data.crops import CropDataset
-from training.data.knowledge import Knowledge, join_seen
+from training.data.knowledge import Knowledge
 from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, sectors, with_rows
-from training.image_features import see
-from training.models.image_branch import ImageBranch
+from training.lessons import Guides
 from training.models.student import WRAP
 from training.world.sensing.sensors import lidar_named
+from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
-from xmodelkd_ros.resources import label_map
 
-LABELS = "drive13"
 INTENSITY_RANGE = (0.0, 255.0)
 """Dark and bright in the scale of all sources."""
 
@@ -35,7 +32,7 @@ class SweepData(pl.LightningDataModule):
     Args:
         config: the run.
         before: where the run goes on from: its own last checkpoint, or that of the run it starts with.
-        branch: for a teacher, what looks at the images that belong to the sweeps.
+        guides: the finished networks that the run builds on.
 
     Attributes:
         spec: the network's inputs, after :meth:`setup`: those of ``before``, or fitted on the first training source.
@@ -47,11 +44,9 @@ class SweepData(pl.LightningDataModule):
     origins: list[DataSource]
     class_counts: Tensor
 
-    def __init__(
-        self, config: TrainingConfig, before: Checkpoint | None = None, branch: ImageBranch | None = None
-    ) -> None:
+    def __init__(self, config: TrainingConfig, before: Checkpoint | None = None, guides: Guides | None = None) -> None:
         super().__init__()
-        self._config, self._before, self._branch = config, before, branch
+        self._config, self._before, self._guides = config, before, guides or Guides()
         self._knowledge = self._choose_knowledge = Knowledge()
         self._sources: list[list[Sweep]] = []
         self._choose: list[list[Sweep]] = []
@@ -69,30 +64,32 @@ class SweepData(pl.LightningDataModule):
         for source in sources:
             sweeps = with_hidden_sectors(source, data.held_out_sectors) if data.held_out_sectors else source.sweeps
             self._sources.append(sweeps)
-            weight = source.config.share / len(sweeps)
+            weight = source.config.share / len(sweeps) if source.config.labels else 0.0
             counts += weight * sum(np.bincount(sweep.labels, minlength=256) for sweep in sweeps)
         self._choose = [source.sweeps for source in choose]
-        if self._branch is not None:
-            self._sources, self._knowledge = self._looked_at(self._sources, sources, self._branch)
-            self._choose, self._choose_knowledge = self._looked_at(self._choose, choose, self._branch)
-        self.class_counts = torch.tensor(counts[: len(label_map(LABELS))], dtype=torch.float32)
+        guided = self._guides.branch is not None or self._guides.teacher is not None
+        if guided:
+            self._sources, self._knowledge = self._known(self._sources, sources)
+        if self._config.teacher:
+            self._choose, self._choose_knowledge = self._known(self._choose, choose)
+        self._sources = [
+            part if source.config.labels else [sweep.with_labels(np.full_like(sweep.labels, IGNORE)) for sweep in part]
+            for part, source in zip(self._sources, sources, strict=True)
+        ]
 
-    @staticmethod
-    def _looked_at(
-        sweeps: list[list[Sweep]], sources: Sequence[Source], branch: ImageBranch
-    ) -> tuple[list[list[Sweep]], Knowledge]:
-        """Find out what cameras see at the points of all sources."""
+    def _known(self, sweeps: list[list[Sweep]], sources: Sequence[Source]) -> tuple[list[list[Sweep]], Knowledge]:
+        """Let the guides look at all sweeps that they can see: those with images, or all if they need none."""
+        blind = self._guides.branch is None
+        numbered = with_rows(sweeps, [blind or bool(source.looks) for source in sources])
         looks = [look for source in sources for look in source.looks]
-        return with_rows(sweeps, [bool(s.looks) for s in sources]), Knowledge(
-            join_seen(see(branch, looks, "images"), branch.features)
-        )
+        return numbered, self._guides.knowledge(numbered, looks, self._config)
 
     def _loaded(self) -> tuple[list[Source], list[Source]]:
         """All sources, to train and to choose with; folders are read before drives are generated, which takes long."""
         data = self._config.data
         wanted = [*((config, "train") for config in data.train), *((config, "choose") for config in data.choose)]
         order = sorted(range(len(wanted)), key=lambda number: bool(wanted[number][0].seeds))
-        found = {number: load_source(*wanted[number], images=self._branch is not None) for number in order}
+        found = {number: load_source(*wanted[number], images=self._guides.branch is not None) for number in order}
         sources = [found[number] for number in range(len(wanted))]
         return sources[: len(data.train)], sources[len(data.train) :]
 

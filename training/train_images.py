@@ -18,15 +18,13 @@ from training.checkpoint import read_weights
 from training.config import ImageTrainingConfig
 from training.data.pictures import Picture, PictureDataset
 from training.data.sources import load_pictures
+from training.label_sets import LABELS, SCORED_LABELS
 from training.losses import class_weights, segmentation_loss
 from training.models.image_branch import IMAGE_SIZE, ImageBranch, sample, to_tensor
 from training.run import fit, interrupted, one_cycle, precision_for, training_command
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.metrics import ConfusionMatrix
 from xmodelkd_ros.resources import label_map, translation
-
-LABELS = "drive13"
-SCORED_LABELS = "pandaset9"
 
 
 class PictureData(pl.LightningDataModule):

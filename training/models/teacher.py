@@ -45,7 +45,7 @@ class Teacher(nn.Module):
     def __init__(self, student: Student, features: int, width: int = 32) -> None:
         super().__init__()
         self.lidar = student
-        deep = student.width
+        deep, self.width = student.width, width
         self.look = nn.Sequential(
             nn.Conv2d(features + 1, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
         )
