@@ -12,13 +12,14 @@ onnx = pytest.importorskip("onnx")
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
 
-from training import evaluate, export, train  # noqa: E402
+from training import evaluate, export, modules, sweep_data, train  # noqa: E402
 from training.checkpoint import CHECKPOINT, read_checkpoint  # noqa: E402
 from training.config import SourceConfig, TrainingConfig  # noqa: E402
 from training.data.pandaset import PandaSetSequence  # noqa: E402
 from training.data.sources import load_source  # noqa: E402
 from training.data.sweeps import Sweep, WholeSweeps  # noqa: E402
 from training.data.world import WORLD_SOURCE, stored_drives  # noqa: E402
+from training.run import precision_for  # noqa: E402
 from training.world import WORLD_VERSION  # noqa: E402
 from training.world.sensing.sensors import VLP32C  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError, ModelError  # noqa: E402
@@ -72,7 +73,9 @@ def reads():
 def run(tiny_config, tmp_path_factory, reads):
     folder = tmp_path_factory.mktemp("runs") / "whole"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "load_source", lambda source, use: reads.append(use) or load_source(source, use))
+        patch.setattr(
+            sweep_data, "load_source", lambda source, use, images: reads.append(use) or load_source(source, use)
+        )
         return train.train(tiny_config(folder))
 
 
@@ -111,17 +114,17 @@ def test_sweeps_are_read_once_not_in_each_epoch(run, reads):
         (False, {"avx512_bf16": True}, "32-true"),
     ],
 )
-def test_precision_is_what_the_machine_is_fast_at(monkeypatch, tmp_path, gpu, capabilities, precision):
+def test_precision_is_what_the_machine_is_fast_at(monkeypatch, tiny_config, tmp_path, gpu, capabilities, precision):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu is not None)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: gpu)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert train.precision_for("auto", tmp_path) == precision
-    assert train.precision_for("bf16-mixed", tmp_path) == "bf16-mixed", "what is asked for is taken"
+    assert precision_for(tiny_config(tmp_path, "precision=auto")) == precision
+    assert precision_for(tiny_config(tmp_path, "precision=bf16-mixed")) == "bf16-mixed", "what is asked for is taken"
 
 
-def test_a_run_keeps_its_precision(run, monkeypatch):
+def test_a_run_keeps_its_precision(run, tiny_config, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    assert train.precision_for("auto", run) == "32-true"
+    assert precision_for(tiny_config(run, "precision=auto")) == "32-true"
 
 
 class InterruptionError(Exception):
@@ -130,7 +133,7 @@ class InterruptionError(Exception):
 
 def interrupt(config):
     """Train for an epoch of two steps, and for one step more."""
-    step = train.StudentTraining.training_step
+    step = modules.StudentTraining.training_step
 
     def stop(self, batch, batch_index):
         if self.trainer.global_step == 3:
@@ -138,7 +141,7 @@ def interrupt(config):
         return step(self, batch, batch_index)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptionError):
-        patch.setattr(train.StudentTraining, "training_step", stop)
+        patch.setattr(modules.StudentTraining, "training_step", stop)
         train.train(config)
 
 
@@ -174,7 +177,7 @@ def test_a_run_can_start_from_another(run, going_on):
     first, second = checkpoint(run), checkpoint(train.train(going_on))
     assert second["inputs"] == first["inputs"]
     assert [origin["name"] for origin in second["origins"]] == ["PandaSet", f"xmodelkd_ros world {WORLD_VERSION}"]
-    for name, _ in train.StudentTraining(going_on.to_dict()).named_parameters():
+    for name, _ in modules.StudentTraining(going_on.to_dict()).named_parameters():
         torch.testing.assert_close(second["state_dict"][name], first["state_dict"][name], msg=name)
 
 
@@ -203,7 +206,7 @@ def test_a_start_that_does_not_fit_is_refused(run, tiny_config, tmp_path):
 
 
 def class_counts(config):
-    data = train.SweepData(config)
+    data = sweep_data.SweepData(config)
     data.setup("fit")
     return data.class_counts.numpy()
 
@@ -238,10 +241,10 @@ def test_rows_are_those_of_a_known_lidar_where_one_is_named(drives, generated, t
         data = f"data.train=[{{dataset: world, path: '{generated.folder}'}}]"
         return TrainingConfig.read(SHIPPED, [*TINY, data, f"run={tmp_path}", f"model.beams={beams}"])
 
-    fitted = train.fit_inputs(config("''"), source).projection.beam_elevations_deg
+    fitted = sweep_data.fit_inputs(config("''"), source).projection.beam_elevations_deg
     own = stored_drives(generated.folder)[0].rig.lidar.elevations_deg
     np.testing.assert_allclose(fitted, own, atol=0.05)
-    assert train.fit_inputs(config("VLP-32C"), source).projection.beam_elevations_deg == VLP32C.elevations_deg
+    assert sweep_data.fit_inputs(config("VLP-32C"), source).projection.beam_elevations_deg == VLP32C.elevations_deg
 
 
 def test_exported_labels_are_those_of_training(model):
