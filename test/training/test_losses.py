@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from training.losses import class_weights, lovasz_softmax, segmentation_loss  # noqa: E402
+from training.losses import class_weights, contrastive, divergence, lovasz_softmax, segmentation_loss  # noqa: E402
 
 
 def jaccard_loss(target, predicted, c):
@@ -80,3 +80,22 @@ def test_cross_entropy_weighs_classes_and_does_not_depend_on_the_order_of_points
     assert len(losses) == 1
     heavy = segmentation_loss(logits, labels, torch.tensor([8.0, 1.0, 1.0]))
     assert heavy.item() != pytest.approx(losses.pop(), abs=1e-3)
+
+
+def test_contrast_is_small_for_pairs_that_agree_and_large_for_shuffled_ones():
+    torch.manual_seed(0)
+    features = torch.nn.functional.normalize(torch.randn(64, 16), dim=1)
+    assert contrastive(features, features, 0.07) < 0.1
+    assert contrastive(features, features.roll(1, dims=0), 0.07) > 5
+    apart = torch.nn.functional.normalize(torch.randn(64, 16), dim=1)
+    assert contrastive(features, apart, 1e6) == pytest.approx(np.log(64), rel=1e-3), "nothing tells the pairs apart"
+
+
+def test_divergence_is_the_sum_over_classes_averaged_over_weighted_points():
+    torch.manual_seed(0)
+    student, teacher, weights = torch.randn(7, 4), torch.randn(7, 4), torch.tensor([1.0, 2.0, 3.0, 4.0])
+    p, q = teacher.softmax(dim=1), student.softmax(dim=1)
+    each = (p * (p.log() - q.log())).sum(dim=1)
+    weight = weights[teacher.argmax(dim=1)]
+    torch.testing.assert_close(divergence(student, teacher, weights), (weight * each).sum() / weight.sum())
+    torch.testing.assert_close(divergence(teacher + 3, teacher, weights), torch.tensor(0.0), atol=1e-6, rtol=0)

@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+from training.augment import joined
+from training.data.knowledge import ALL_LIT, Knowledge, Seen, join_seen
+from training.data.sweeps import Sweep, with_rows
+from training.data.views import NO_CAMERA
+from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjector
+
+
+def sweep(count, label=0):
+    xyz = np.column_stack([np.arange(1.0, count + 1), np.zeros(count), np.zeros(count)]).astype(np.float32)
+    return Sweep(PointCloud(xyz, np.zeros(count, np.float32)), np.full(count, label, np.uint8))
+
+
+@pytest.fixture
+def knowledge():
+    """Three points: seen by the cameras 0 and 1, by camera 2, and by none."""
+    features = np.array([[[2.0], [4.0]], [[6.0], [0.0]], [[0.0], [0.0]]], np.float16)
+    camera = np.array([[0, 1], [2, NO_CAMERA], [NO_CAMERA, NO_CAMERA]], np.int8)
+    return Knowledge(join_seen([Seen(features, camera)], 1))
+
+
+def test_views_are_the_mean_over_the_cameras_that_see_a_point(knowledge):
+    rows = np.array([0, 1, 2, 3], np.int32)
+    np.testing.assert_array_equal(knowledge.views(rows, ALL_LIT), [(0, 0), (3, 1), (6, 1), (0, 0)])
+
+
+def test_a_dark_camera_gives_nothing(knowledge):
+    dark = np.array([True, False, True, False, False, False])
+    np.testing.assert_array_equal(knowledge.views(np.array([1, 2], np.int32), dark), [(4, 1), (0, 0)])
+
+
+def test_the_image_shows_nearest_points_and_nothing_where_there_is_none(knowledge):
+    xyz = np.array([[9.0, 0, 0], [5.0, 0, 0], [0, 7.0, 0]], np.float32)  # the second hides the first
+    projection = RangeProjector(ProjectionSpec((0.0,), 4)).project(PointCloud(xyz))
+    image = knowledge.image(np.array([2, 1, 3], np.int32), projection, (1, 4))
+    assert image.shape == (2, 1, 4)
+    np.testing.assert_array_equal(image[:, 0, projection.pixel[0]], (3, 1))
+    assert image[1].sum() == 1
+    assert not knowledge.image(None, projection, (1, 4)).any()
+
+
+def test_rows_go_where_their_points_go():
+    (first, second), (other,) = with_rows([[sweep(3), sweep(2)], [sweep(4)]], [True, False])
+    assert first.rows.tolist() == [1, 2, 3] and second.rows.tolist() == [4, 5] and other.rows is None
+    both = joined([first.selected(np.array([True, False, True])), other, second])
+    assert both.rows.tolist() == [1, 3, 0, 0, 0, 0, 4, 5]
+    assert joined([other, other]).rows is None
+    assert first.with_labels(first.labels).rows is first.rows
+    assert first.with_cloud(first.cloud.xyz, first.cloud.intensity).rows is first.rows
