@@ -20,7 +20,7 @@ from rosbags.typesys import Stores, get_typestore
 from xmodelkd_ros import messages
 from xmodelkd_ros.bag import ROSBAGS_TYPES, message_class
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
-from xmodelkd_ros.core.errors import CloudError, LabelError
+from xmodelkd_ros.core.errors import CloudError
 from xmodelkd_ros.core.labels import LabelClass, LabelMap
 
 os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
@@ -503,28 +503,3 @@ class TestAgainstSensorMsgsPy:
         xyz = segmented(7)[0].xyz
         message = point_cloud2.create_cloud_xyz32(FAMILIES[1].header(), xyz)
         np.testing.assert_array_equal(messages.to_cloud(message, "fill").xyz, xyz)
-
-
-def test_a_label_set_travels_as_json():
-    assert messages.label_map_from_json(messages.label_info_json(LABELS)) == LABELS
-    for text in ("{", "[]", '{"name": "x"}', '{"name": "x", "classes": [{"id": 0}]}'):
-        with pytest.raises(LabelError):
-            messages.label_map_from_json(text)
-
-
-@given(st.integers(-(2**31) * 10**9, (2**31 - 1) * 10**9))
-def test_stamps_are_whole_nanoseconds(nanoseconds: int):
-    stamp = messages.stamp_from_ns(nanoseconds, message_class("builtin_interfaces/msg/Time"))
-    assert 0 <= stamp.nanosec < 10**9
-    assert messages.stamp_ns(stamp) == nanoseconds
-
-
-def test_static_transforms_are_matrices_by_frames():
-    m = message_class
-    pose = m("geometry_msgs/msg/Transform")(
-        translation=m("geometry_msgs/msg/Vector3")(x=1.0, y=2.0, z=3.0),
-        rotation=m("geometry_msgs/msg/Quaternion")(x=0.0, y=0.0, z=1.0, w=0.0),
-    )
-    stamped = m("geometry_msgs/msg/TransformStamped")(ROSBAGS.header("/base_link"), "lidar", pose)
-    found = messages.static_transforms(m("tf2_msgs/msg/TFMessage")([stamped]))
-    np.testing.assert_allclose(found["base_link", "lidar"] @ [1, 0, 0, 1], [0, 2, 3, 1], atol=1e-12)

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,13 +7,13 @@ from matplotlib.image import imread
 
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
-from xmodelkd_ros.core.model_spec import ModelSpec
+from xmodelkd_ros.core.model_spec import DataSource, ModelSpec
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.resources import label_map
 from xmodelkd_ros.tools import pictures
 from xmodelkd_ros.tools.benchmark import synthetic_sweep
 from xmodelkd_ros.tools.pictures import CameraView, SweepView
-from xmodelkd_ros.tools.report import Run, summary, table, write_report
+from xmodelkd_ros.tools.report import Run, _footer, attribution, summary, table, write_report
 from xmodelkd_ros.tools.score import Scores
 
 DRIVE13 = label_map("drive13")
@@ -73,6 +74,14 @@ def test_a_page_and_every_picture_it_shows(tmp_path, spec, cameras, truth):
     assert "made by a test" in page, "attribution of the training data"
     assert ("mIoU, drive13" in page) is truth
     assert (path.parent / "metrics.json").is_file()
+
+
+def test_only_sources_that_ask_for_it_are_named_in_pictures(spec):
+    asking, silent = DataSource("streets", "CC BY 4.0", "Streets by Us"), DataSource("own world", "Apache-2.0", "")
+    both = replace(spec, training_data=(silent, asking))
+    assert attribution(both) == "Streets by Us"
+    footer = _footer(RUN, both)
+    assert "own world (Apache-2.0). Streets by Us (CC BY 4.0)" in footer
 
 
 def test_no_sweep_no_pictures_of_it(tmp_path, spec):

@@ -39,7 +39,7 @@ class NetworkFile:
 
 @dataclass(frozen=True)
 class DataSource:
-    """A dataset the weights were trained on, and what its licence asks to be said."""
+    """A dataset the weights were trained on, and what its licence asks to be said (empty where it asks nothing)."""
 
     name: str
     license: str

@@ -100,7 +100,7 @@ def write_report(
 
 def attribution(spec: ModelSpec) -> str:
     """What the licences of the model's training data ask to be said."""
-    return "; ".join(source.attribution for source in spec.training_data)
+    return "; ".join(source.attribution for source in spec.training_data if source.attribution)
 
 
 def table(metrics: Mapping[str, Any]) -> str:
@@ -213,7 +213,7 @@ def _timing_sections(out: Path, run: Run, metrics: Mapping[str, Any], scores: Sc
 
 def _footer(run: Run, spec: ModelSpec) -> str:
     sources = ". ".join(
-        escape(f"{s.attribution} ({s.license})" if s.license not in s.attribution else s.attribution)
+        escape(s.attribution if s.license in s.attribution else f"{s.attribution or s.name} ({s.license})")
         for s in spec.training_data
     )
     return f"<footer><p>Made with <code>{escape(run.command)}</code></p><p>Trained on: {sources}</p></footer>"
