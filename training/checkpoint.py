@@ -100,6 +100,15 @@ def read_weights(run: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise _unusable(run / CHECKPOINT) from error
 
 
+def read_steps(run: Path) -> int:
+    """Optimizer steps that a run has taken, of whatever network; errors as in :func:`read_weights`."""
+    data = _loaded(run)
+    try:
+        return int(data["global_step"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unusable(run / CHECKPOINT) from error
+
+
 def _loaded(run: Path) -> Any:
     path = run / CHECKPOINT
     if not path.is_file():

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _PRECISIONS = ("auto", "32-true", "bf16-mixed")
+_LABELS = ("own", "none", "carried")
+SELF = "self"
+"""The teacher of a student that teaches itself."""
 _LIDARS = tuple(lidar.name for lidar in LIDARS)
 
 
@@ -65,7 +68,8 @@ class SourceConfig:
         sweeps: sweeps of each generated drive, spread over ten seconds.
         lidar: the LiDAR of all generated drives, one of ``training/world/sensing/sensors.py``; empty: each has its own.
         cameras: of generated drives: 0, 1 (in front) or 6.
-        labels: whether the labels may be used; false for sweeps that only a teacher labels.
+        labels: ``own``; ``none`` for sweeps that only a teacher labels; ``carried``: those that the labelled sweeps of
+            the same drive have given to the same places (``training/data/voxels.py``).
         share: of the training sweeps that come from here, relative to the other sources' shares.
     """
 
@@ -76,25 +80,28 @@ class SourceConfig:
     sweeps: int = 5
     lidar: str = ""
     cameras: int = 0
-    labels: bool = True
+    labels: str = "own"
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        _require("dataset", self.dataset, self.dataset in ("pandaset", "world"), "pandaset or world")
+        require("dataset", self.dataset, self.dataset in ("pandaset", "world"), "pandaset or world")
         for name in ("frames", "seeds"):
             value = getattr(self, name)
             rising = not value or (len(value) == 2 and 0 <= value[0] < value[1])
-            _require(name, value, rising, "two rising numbers")
+            require(name, value, rising, "two rising numbers")
         found = bool(self.path) or (self.dataset == "world" and bool(self.seeds))
-        _require("path", self.path, found, "given, or else seeds of the world")
-        _require("seeds", self.seeds, not (self.path and self.seeds), "left out beside a path")
-        _require("frames", self.frames, not (self.seeds and self.frames), "left out beside seeds")
-        _require("lidar", self.lidar, self.lidar in ("", *_LIDARS), f"one of {', '.join(_LIDARS)}")
-        _require("lidar", self.lidar, bool(self.seeds) or not self.lidar, "left out without seeds")
-        _require("sweeps", self.sweeps, 0 < self.sweeps <= 100, "in 1..100")
-        _require("cameras", self.cameras, self.cameras in (0, 1, 6), "0, 1 or 6")
-        _require("cameras", self.cameras, bool(self.seeds) or not self.cameras, "left out without seeds")
-        _require("share", self.share, self.share > 0, "positive")
+        require("path", self.path, found, "given, or else seeds of the world")
+        require("seeds", self.seeds, not (self.path and self.seeds), "left out beside a path")
+        require("frames", self.frames, not (self.seeds and self.frames), "left out beside seeds")
+        require("lidar", self.lidar, self.lidar in ("", *_LIDARS), f"one of {', '.join(_LIDARS)}")
+        require("lidar", self.lidar, bool(self.seeds) or not self.lidar, "left out without seeds")
+        require("sweeps", self.sweeps, 0 < self.sweeps <= 100, "in 1..100")
+        require("cameras", self.cameras, self.cameras in (0, 1, 6), "0, 1 or 6")
+        require("cameras", self.cameras, bool(self.seeds) or not self.cameras, "left out without seeds")
+        require("labels", self.labels, self.labels in _LABELS, f"one of {', '.join(_LABELS)}")
+        carried = self.labels == "carried" and not self.path
+        require("labels", self.labels, not carried, "own or none without a path: generated drives have labels")
+        require("share", self.share, self.share > 0, "positive")
 
     def __str__(self) -> str:
         part = f"frames {self.frames[0]}:{self.frames[1]}" if self.frames else "all frames"
@@ -122,10 +129,10 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         for name in ("train", "choose"):
-            _require(name, getattr(self, name), bool(getattr(self, name)), "at least one source")
-        _require("held_out_sectors", self.held_out_sectors, set(self.held_out_sectors) <= set(range(6)), "in 0..5")
+            require(name, getattr(self, name), bool(getattr(self, name)), "at least one source")
+        require("held_out_sectors", self.held_out_sectors, set(self.held_out_sectors) <= set(range(6)), "in 0..5")
         drives = self.held_out_sectors and any(source.dataset == "world" for source in self.train)
-        _require("held_out_sectors", self.held_out_sectors, not drives, "empty where train has drives of the world")
+        require("held_out_sectors", self.held_out_sectors, not drives, "empty where train has drives of the world")
 
 
 @dataclass(frozen=True)
@@ -152,13 +159,13 @@ class ModelConfig:
     beams: str = ""
 
     def __post_init__(self) -> None:
-        _require("channels", self.channels, bool(self.channels), "at least one channel")
-        _require("width", self.width, self.width > 0 and self.width % 64 == 0, "a positive multiple of 64")
-        _require("max_points", self.max_points, self.max_points > 0, "positive")
-        _require("widths", self.widths, len(self.widths) == 5 and min(self.widths) > 0, "five positive numbers")
-        _require("blocks", self.blocks, len(self.blocks) == 4 and min(self.blocks) >= 0, "four numbers >= 0")
-        _require("table", self.table, self.table > 0, "positive")
-        _require("beams", self.beams, self.beams in ("", *_LIDARS), f"one of {', '.join(_LIDARS)}")
+        require("channels", self.channels, bool(self.channels), "at least one channel")
+        require("width", self.width, self.width > 0 and self.width % 64 == 0, "a positive multiple of 64")
+        require("max_points", self.max_points, self.max_points > 0, "positive")
+        require("widths", self.widths, len(self.widths) == 5 and min(self.widths) > 0, "five positive numbers")
+        require("blocks", self.blocks, len(self.blocks) == 4 and min(self.blocks) >= 0, "four numbers >= 0")
+        require("table", self.table, self.table > 0, "positive")
+        require("beams", self.beams, self.beams in ("", *_LIDARS), f"one of {', '.join(_LIDARS)}")
 
 
 @dataclass(frozen=True)
@@ -194,11 +201,11 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            _require(name, value, value >= 0, ">= 0")
+            require(name, value, value >= 0, ">= 0")
         for name in ("scale", "drop_points", "drop_rows"):
-            _require(name, getattr(self, name), getattr(self, name) < 1, "below 1")
+            require(name, getattr(self, name), getattr(self, name) < 1, "below 1")
         for name in ("mix", "paste"):
-            _require(name, getattr(self, name), getattr(self, name) <= 1, "a probability")
+            require(name, getattr(self, name), getattr(self, name) <= 1, "a probability")
 
 
 @dataclass(frozen=True)
@@ -229,11 +236,11 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "steps", "batch", "points", "learning_rate"):
-            _require(name, getattr(self, name), getattr(self, name) > 0, "positive")
+            require(name, getattr(self, name), getattr(self, name) > 0, "positive")
         good_crop = self.crop_columns > 0 and self.crop_columns % 64 == 0
-        _require("crop_columns", self.crop_columns, good_crop, "a positive multiple of 64")
-        _require("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "in 0..1")
-        _require("workers", self.workers, self.workers >= 0, ">= 0")
+        require("crop_columns", self.crop_columns, good_crop, "a positive multiple of 64")
+        require("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "in 0..1")
+        require("workers", self.workers, self.workers >= 0, ">= 0")
 
 
 @dataclass(frozen=True)
@@ -241,7 +248,8 @@ class TeacherConfig:
     """What makes the network a teacher (see ``training/models/teacher.py``).
 
     Attributes:
-        image_branch: folder of the image branch's run.
+        image_branch: folder of the image branch's run; empty for a teacher without cameras, as a control.
+        shuffled: give each sweep the images of another one, and each camera another's, as a control.
         width: channels of the fusion.
         lidar_weight: of the loss of the LiDAR branch's own labels.
         contrast_weight: of the contrastive loss between features of the LiDAR branch and of images.
@@ -250,6 +258,7 @@ class TeacherConfig:
     """
 
     image_branch: str
+    shuffled: bool = False
     width: int = 32
     lidar_weight: float = 0.5
     contrast_weight: float = 0.1
@@ -257,12 +266,12 @@ class TeacherConfig:
     dark_cameras: float = 0.2
 
     def __post_init__(self) -> None:
-        _require("image_branch", self.image_branch, bool(self.image_branch), "a run's folder")
-        _require("width", self.width, self.width > 0, "positive")
+        require("shuffled", self.shuffled, bool(self.image_branch) or not self.shuffled, "false without image_branch")
+        require("width", self.width, self.width > 0, "positive")
         for name in ("lidar_weight", "contrast_weight"):
-            _require(name, getattr(self, name), getattr(self, name) >= 0, ">= 0")
-        _require("temperature", self.temperature, self.temperature > 0, "positive")
-        _require("dark_cameras", self.dark_cameras, 0 <= self.dark_cameras < 1, "in 0..1")
+            require(name, getattr(self, name), getattr(self, name) >= 0, ">= 0")
+        require("temperature", self.temperature, self.temperature > 0, "positive")
+        require("dark_cameras", self.dark_cameras, 0 <= self.dark_cameras < 1, "in 0..1")
 
 
 @dataclass(frozen=True)
@@ -270,13 +279,16 @@ class DistillConfig:
     """What a student learns from a teacher (see ``training/distill.py``), on all training sweeps.
 
     Attributes:
-        teacher: folder of the teacher's run; a teacher without cameras may be a student's.
+        teacher: folder of the teacher's run, which may be a student's; ``self``: the averaged weights of the run
+            itself, after each epoch, for sweeps without labels.
         logits_weight: of the divergence between the teacher's classes and the student's.
         lovasz_weight: of the Lovász-softmax on the teacher's classes, at points without a label.
         features_weight: of the distance between the teacher's features and the student's.
         contrast_weight: of the contrastive loss between the student's features and images'.
         temperature: of that loss.
         ramp: share of the training over which these weights rise from 0.
+        fuse_m: side of the voxels of the world in which what the teacher says of still things is averaged over all
+            sweeps of a drive (folders only); 0: each sweep by itself.
     """
 
     teacher: str
@@ -286,13 +298,17 @@ class DistillConfig:
     contrast_weight: float = 0.0
     temperature: float = 0.07
     ramp: float = 0.1
+    fuse_m: float = 0.0
 
     def __post_init__(self) -> None:
-        _require("teacher", self.teacher, bool(self.teacher), "a run's folder")
+        require("teacher", self.teacher, bool(self.teacher), "a run's folder, or self")
         for name in ("logits_weight", "lovasz_weight", "features_weight", "contrast_weight"):
-            _require(name, getattr(self, name), getattr(self, name) >= 0, ">= 0")
-        _require("temperature", self.temperature, self.temperature > 0, "positive")
-        _require("ramp", self.ramp, 0 < self.ramp <= 1, "above 0 and at most 1")
+            require(name, getattr(self, name), getattr(self, name) >= 0, ">= 0")
+        require("temperature", self.temperature, self.temperature > 0, "positive")
+        require("ramp", self.ramp, 0 < self.ramp <= 1, "above 0 and at most 1")
+        require("fuse_m", self.fuse_m, self.fuse_m >= 0, ">= 0")
+        needs_more = self.teacher == SELF and (self.features_weight or self.contrast_weight)
+        require("teacher", self.teacher, not needs_more, "a run's folder where features or contrast have a weight")
 
 
 @dataclass(frozen=True)
@@ -330,13 +346,13 @@ class TrainingConfig(Readable):
     distill: DistillConfig | None = None
 
     def __post_init__(self) -> None:
-        _require("precision", self.precision, self.precision in _PRECISIONS, ", ".join(_PRECISIONS))
-        _require("devices", self.devices, self.devices >= 0, ">= 0")
-        _require("distill", self.distill, not (self.teacher and self.distill), "left out beside teacher")
-        unlabelled = not self.distill and not all(source.labels for source in self.data.train)
-        _require("data.train labels", False, not unlabelled, "true without distill")
+        require("precision", self.precision, self.precision in _PRECISIONS, ", ".join(_PRECISIONS))
+        require("devices", self.devices, self.devices >= 0, ">= 0")
+        require("distill", self.distill, not (self.teacher and self.distill), "left out beside teacher")
+        unlabelled = not self.distill and any(source.labels == "none" for source in self.data.train)
+        require("data.train labels", "none", not unlabelled, "own or carried without distill")
         fits = self.model.width % self.optimizer.crop_columns == 0
-        _require("optimizer.crop_columns", self.optimizer.crop_columns, fits, "a divisor of model.width")
+        require("optimizer.crop_columns", self.optimizer.crop_columns, fits, "a divisor of model.width")
 
 
 @dataclass(frozen=True)
@@ -367,9 +383,9 @@ class PictureConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "steps", "batch", "places", "learning_rate", "encoder_rate"):
-            _require(name, getattr(self, name), getattr(self, name) > 0, "positive")
-        _require("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "in 0..1")
-        _require("workers", self.workers, self.workers >= 0, ">= 0")
+            require(name, getattr(self, name), getattr(self, name) > 0, "positive")
+        require("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "in 0..1")
+        require("workers", self.workers, self.workers >= 0, ">= 0")
 
 
 @dataclass(frozen=True)
@@ -397,9 +413,9 @@ class ImageTrainingConfig(Readable):
     devices: int = 0
 
     def __post_init__(self) -> None:
-        _require("features", self.features, self.features > 0, "positive")
-        _require("precision", self.precision, self.precision in _PRECISIONS, ", ".join(_PRECISIONS))
-        _require("devices", self.devices, self.devices >= 0, ">= 0")
+        require("features", self.features, self.features > 0, "positive")
+        require("precision", self.precision, self.precision in _PRECISIONS, ", ".join(_PRECISIONS))
+        require("devices", self.devices, self.devices >= 0, ">= 0")
 
 
 def frame_range(text: str, name: str = "frames") -> range:
@@ -483,6 +499,7 @@ def _enter(place: Any, section: str, text: str) -> Any:
     raise ConfigError(f"'{text}': there is no {section} to go into")
 
 
-def _require(name: str, value: object, holds: bool, wanted: str) -> None:
+def require(name: str, value: object, holds: bool, wanted: str) -> None:
+    """Raise a ConfigError that names a setting and what it must be, unless that holds."""
     if not holds:
         raise ConfigError(f"{name} is {value!r}, but must be {wanted}")

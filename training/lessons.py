@@ -7,7 +7,7 @@ the teacher says is kept for each point, so that it stays true however the sweep
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.checkpoint import read_checkpoint
-from training.config import TrainingConfig
-from training.data.knowledge import Knowledge, join_seen
+from training.config import SELF, DistillConfig, TeacherConfig, TrainingConfig
+from training.data.knowledge import Knowledge, Seen, join_seen, unseen
+from training.data.sequence import DriveSequence
+from training.data.sources import Source
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps
 from training.data.views import Look
+from training.data.voxels import VoxelVotes, drive_votes, in_world, movable_ids
 from training.image_features import see
 from training.models.image_branch import ImageBranch
 from training.modules import Batch, PointTraining, Said, StudentTraining, TeacherTraining
@@ -28,6 +31,9 @@ from training.train_images import trained_branch
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
 from xmodelkd_ros.tools.session import progress
+
+_LEAST_SHARE = 1e-4
+"""What no sweep said has still this probability, so that its logarithm is finite."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +44,19 @@ class TrainedTeacher:
         module: its network.
         inputs: its inputs.
         branch: what looks at images for it; None if it sees none.
+        shuffled: whether it is shown other images than those that belong to a sweep.
     """
 
     module: PointTraining
     inputs: InputSpec
     branch: ImageBranch | None
+    shuffled: bool = False
+
+    def knowledge(self, sweeps: Sequence[Sweep], looks: Sequence[Look]) -> Knowledge:
+        """What it must know beside sweeps to label them; arguments as of :func:`seen_by`."""
+        if not isinstance(self.module, TeacherTraining):
+            return Knowledge()
+        return Knowledge(seen_by(self.branch, sweeps, looks, self.shuffled))
 
 
 def trained_teacher(run: Path) -> TrainedTeacher:
@@ -53,10 +67,10 @@ def trained_teacher(run: Path) -> TrainedTeacher:
     """
     checkpoint = read_checkpoint(run)
     settings = checkpoint.config.teacher
-    branch = trained_branch(Path(settings.image_branch)) if settings else None
-    module = (TeacherTraining if settings else StudentTraining)(**checkpoint.arguments)
+    module: PointTraining = (TeacherTraining if settings else StudentTraining)(**checkpoint.arguments)
     checkpoint.load_into(module)
-    return TrainedTeacher(module.eval(), checkpoint.inputs, branch)
+    branch, shuffled = (_branch_of(settings), settings.shuffled) if settings else (None, False)
+    return TrainedTeacher(module.eval(), checkpoint.inputs, branch, shuffled)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +92,7 @@ class Guides:
 
     Attributes:
         branch: what looks at the images that belong to the sweeps; None where none are needed.
-        teacher: what labels the sweeps for a student; None for a student that learns from labels alone.
+        teacher: what labels the sweeps for a student; None for one that learns from labels alone, or teaches itself.
     """
 
     branch: ImageBranch | None = None
@@ -92,8 +106,8 @@ class Guides:
             ConfigError: one of them is not there, or the teacher sees no images but the contrast needs them.
         """
         if config.teacher:
-            return cls(branch=trained_branch(Path(config.teacher.image_branch)))
-        if not config.distill:
+            return cls(branch=_branch_of(config.teacher))
+        if not config.distill or config.distill.teacher == SELF:
             return cls()
         teacher = trained_teacher(Path(config.distill.teacher))
         if config.distill.contrast_weight and teacher.branch is None:
@@ -110,28 +124,111 @@ class Guides:
             return TeacherTraining(settings, features)
         return StudentTraining(settings, self.teacher.module.width if self.teacher else 0, features)
 
-    def knowledge(
-        self, sweeps: Sequence[Sequence[Sweep]], looks: Sequence[Look], settings: TrainingConfig
-    ) -> Knowledge:
-        """What is known of the points of sweeps that are numbered (:func:`training.data.sweeps.with_rows`).
 
-        Args:
-            sweeps: of each source, those without images too.
-            looks: the images of the sweeps that have some, in the same order.
-            settings: the run's.
-        """
-        seen = join_seen(see(self.branch, looks, "images"), self.branch.features) if self.branch else None
-        if self.teacher is None or settings.distill is None:
-            return Knowledge(seen)
-        learnt = lessons(
-            self.teacher, [s for part in sweeps for s in part if s.rows is not None], Knowledge(seen), "teacher"
+def seen_by(branch: ImageBranch | None, sweeps: Sequence[Sweep], looks: Sequence[Look], shuffled: bool = False) -> Seen:
+    """The image features of numbered sweeps (:func:`training.data.sweeps.with_rows`).
+
+    Args:
+        branch: what looks at the images; None for a teacher that sees none.
+        sweeps: the numbered sweeps.
+        looks: the images of each.
+        shuffled: take other images than those that belong there.
+    """
+    if branch is None:
+        return join_seen([unseen(len(sweep.labels)) for sweep in sweeps], 0)
+    return join_seen(see(branch, shuffled_looks(looks) if shuffled else looks, "images"), branch.features)
+
+
+def shuffled_looks(looks: Sequence[Look]) -> list[Look]:
+    """Each sweep with the images of another one, and each camera with the next one's."""
+    rng = np.random.default_rng(0)
+    others = (np.arange(len(looks)) + rng.integers(1, max(len(looks), 2))) % len(looks)
+    jpegs = [looks[other].jpegs[1:] + looks[other].jpegs[:1] for other in others]
+    return [replace(look, jpegs=given) for look, given in zip(looks, jpegs, strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class Pupils:
+    """The sweeps that a teacher labels, numbered (:func:`training.data.sweeps.with_rows`).
+
+    Attributes:
+        sweeps: the sweeps.
+        frames: the drive and the number of each; None for generated ones.
+        looks: the images of the sweeps; empty where there are none.
+    """
+
+    sweeps: list[Sweep]
+    frames: list[tuple[DriveSequence, int] | None]
+    looks: list[Look]
+
+    @classmethod
+    def of(cls, numbered: Sequence[Sequence[Sweep]], sources: Sequence[Source]) -> Pupils:
+        """The sweeps that have numbers."""
+        taught = [n for n, part in enumerate(numbered) if part[0].rows is not None]
+        return cls(
+            [sweep for n in taught for sweep in numbered[n]],
+            [frame for n in taught for frame in sources[n].frames or [None] * len(numbered[n])],
+            [look for n in taught for look in sources[n].looks],
         )
-        distill = settings.distill
+
+    def taught_by(self, teacher: TrainedTeacher, settings: DistillConfig) -> Knowledge:
+        """What a teacher says of these sweeps, as far as ``settings`` need it."""
+        known = teacher.knowledge(self.sweeps, self.looks)
+        learnt = lessons(teacher, self.sweeps, known, "teacher")
+        if settings.fuse_m:
+            learnt = fused(learnt, self.frames, settings.fuse_m)
         return Knowledge(
-            seen if distill.contrast_weight else None,
+            known.seen if settings.contrast_weight else None,
             _stacked([lesson.logits for lesson in learnt]),
-            _stacked([lesson.features for lesson in learnt]) if distill.features_weight else None,
+            _stacked([lesson.features for lesson in learnt]) if settings.features_weight else None,
         )
+
+    def untaught(self, classes: int) -> Knowledge:
+        """What is known as long as there is no teacher."""
+        return Knowledge(taught=np.zeros((1 + sum(len(s.labels) for s in self.sweeps), classes), np.float16))
+
+
+def fused(learnt: Sequence[Lesson], frames: Sequence[tuple[DriveSequence, int] | None], side_m: float) -> list[Lesson]:
+    """Lessons in which each still thing has the mean of what was said of it in all sweeps of its drive.
+
+    Args:
+        learnt: the lessons.
+        frames: the drive and the number of their sweeps; None for those that stay as they are.
+        side_m: of the voxels that are averaged over.
+    """
+    places = [in_world(*frame) if frame else None for frame in frames]
+    votes: dict[str, VoxelVotes] = {}
+    for lesson, frame, xyz in zip(learnt, frames, places, strict=True):
+        if frame and xyz is not None:
+            drive = votes.setdefault(frame[0].name, drive_votes(side_m))
+            drive.add(xyz, _probabilities(lesson.logits), frame[0].stamp_ns(frame[1]) * 1e-9)
+    result = []
+    for lesson, frame, xyz in zip(learnt, frames, places, strict=True):
+        if frame and xyz is not None:
+            result.append(replace(lesson, logits=_averaged(lesson.logits, votes[frame[0].name].at(xyz))))
+        else:
+            result.append(lesson)
+    return result
+
+
+def _averaged(logits: NDArray[np.float16], votes: NDArray[np.float32]) -> NDArray[np.float16]:
+    """The votes' share as logits for points that have votes and are not of a movable class by themselves."""
+    movable = np.isin(logits.argmax(axis=1), movable_ids())
+    known = votes.any(axis=1) & logits.any(axis=1) & ~movable
+    share = votes[known] / votes[known].sum(axis=1, keepdims=True)
+    result = logits.copy()
+    result[known] = np.log(np.maximum(share, _LEAST_SHARE))
+    return result
+
+
+def _probabilities(logits: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Softmax of (N, C) logits; zeros where nothing was said."""
+    said = logits.any(axis=1, keepdims=True)
+    return np.asarray(torch.from_numpy(logits).float().softmax(dim=1).numpy() * said)
+
+
+def _branch_of(settings: TeacherConfig) -> ImageBranch | None:
+    return trained_branch(Path(settings.image_branch)) if settings.image_branch else None
 
 
 def _stacked(tables: Sequence[NDArray[np.float16]]) -> NDArray[np.float16]:

@@ -181,7 +181,7 @@ class TeacherTraining(PointTraining):
         assert self.config.teacher is not None
         settings, lidar = self.config.teacher, _lidar_network(self.config, len(self.labels))
         self.teacher = Teacher(lidar, features, settings.width).to(memory_format=self._memory_format)
-        self.contrast = Contrast(lidar.width, features, settings.temperature)
+        self.contrast = Contrast(lidar.width, features, settings.temperature) if features else None
 
     @property
     def width(self) -> int:
@@ -194,9 +194,13 @@ class TeacherTraining(PointTraining):
         assert settings is not None
         found = self.teacher(crops["image"], crops["seen"], crops["points"], crops["pixel"])
         fused, lidar = (segmentation_loss(x, crops["labels"], self.class_weights) for x in (found.fused, found.lidar))
+        self.log_dict({"train/fused": fused, "train/lidar": lidar})
+        loss = fused + settings.lidar_weight * lidar
+        if self.contrast is None:
+            return loss
         contrast = self.contrast(at_pixels(found.shape[..., WRAP:-WRAP], crops["pixel"]), crops["views"])
-        self.log_dict({"train/fused": fused, "train/lidar": lidar, "train/contrast": contrast})
-        return fused + settings.lidar_weight * lidar + settings.contrast_weight * contrast
+        self.log("train/contrast", contrast)
+        return loss + settings.contrast_weight * contrast
 
     def say(self, sweep: Batch) -> Said:
         """Label a whole sweep from LiDAR and cameras."""

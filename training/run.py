@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -15,7 +16,7 @@ import yaml
 from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from training.checkpoint import CHECKPOINT, NAME
+from training.checkpoint import CHECKPOINT, NAME, read_steps
 from training.command import run_command
 from training.config import ImageTrainingConfig, Readable, TrainingConfig
 from xmodelkd_ros.core.errors import ConfigError
@@ -94,6 +95,14 @@ def interrupted(config: RunConfig) -> Path | None:
     if not settings.exists() or type(config).read(settings) != config:
         raise ConfigError(f"{run} holds a run with other settings; choose another folder with run=FOLDER")
     return run / CHECKPOINT
+
+
+def finished(config: RunConfig) -> bool:
+    """Whether the run took all its steps; errors as in :func:`interrupted`."""
+    checkpoint = interrupted(replace(config, precision=precision_for(config)))
+    if checkpoint is None:
+        return False
+    return read_steps(checkpoint.parent) >= config.optimizer.epochs * config.optimizer.steps
 
 
 def one_cycle(optimizer: torch.optim.Optimizer, steps: Steps, rates: Sequence[float]) -> dict[str, Any]:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from training.checkpoint import Checkpoint
+from training.checkpoint import CHECKPOINT, Checkpoint
 from training.config import TrainingConfig
 from training.data.crops import CropDataset
 from training.data.knowledge import Knowledge
 from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, sectors, with_rows
-from training.lessons import Guides
+from training.data.voxels import carried_labels
+from training.label_sets import LABELS
+from training.lessons import Guides, Pupils, seen_by, trained_teacher
 from training.models.student import WRAP
 from training.world.sensing.sensors import lidar_named
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
+from xmodelkd_ros.resources import label_map
 
 INTENSITY_RANGE = (0.0, 255.0)
 """Dark and bright in the scale of all sources."""
@@ -48,41 +53,69 @@ class SweepData(pl.LightningDataModule):
         super().__init__()
         self._config, self._before, self._guides = config, before, guides or Guides()
         self._knowledge = self._choose_knowledge = Knowledge()
+        self._pupils = Pupils([], [], [])
         self._sources: list[list[Sweep]] = []
         self._choose: list[list[Sweep]] = []
 
     def setup(self, stage: str) -> None:
-        """Read the sweeps, once."""
+        """Read the sweeps, once, and let the guides look at them."""
         if self._sources:
             return
-        data = self._config.data
         sources, choose = self._loaded()
         self.spec = self._before.inputs if self._before else fit_inputs(self._config, sources[0])
         earlier = self._before.origins if self._before else ()
         self.origins = list(dict.fromkeys([*earlier, *(source.origin for source in sources)]))
-        counts = np.zeros(256)
-        for source in sources:
-            sweeps = with_hidden_sectors(source, data.held_out_sectors) if data.held_out_sectors else source.sweeps
-            self._sources.append(sweeps)
-            weight = source.config.share / len(sweeps) if source.config.labels else 0.0
-            counts += weight * sum(np.bincount(sweep.labels, minlength=256) for sweep in sweeps)
+        self._sources = [self._labelled(source, sources) for source in sources]
         self._choose = [source.sweeps for source in choose]
-        guided = self._guides.branch is not None or self._guides.teacher is not None
-        if guided:
-            self._sources, self._knowledge = self._known(self._sources, sources)
+        self.class_counts = self._counted()
         if self._config.teacher:
-            self._choose, self._choose_knowledge = self._known(self._choose, choose)
-        self._sources = [
-            part if source.config.labels else [sweep.with_labels(np.full_like(sweep.labels, IGNORE)) for sweep in part]
-            for part, source in zip(self._sources, sources, strict=True)
-        ]
+            self._sources, self._knowledge = self._with_images(self._sources, sources)
+            self._choose, self._choose_knowledge = self._with_images(self._choose, choose)
+        if self._config.distill:
+            self._sources = with_rows(self._sources, [self._is_taught(source) for source in sources])
+            self._pupils = Pupils.of(self._sources, sources)
+            self._knowledge = self._lessons()
 
-    def _known(self, sweeps: list[list[Sweep]], sources: Sequence[Source]) -> tuple[list[list[Sweep]], Knowledge]:
-        """Let the guides look at all sweeps that they can see: those with images, or all if they need none."""
-        blind = self._guides.branch is None
-        numbered = with_rows(sweeps, [blind or bool(source.looks) for source in sources])
-        looks = [look for source in sources for look in source.looks]
-        return numbered, self._guides.knowledge(numbered, looks, self._config)
+    def _labelled(self, source: Source, sources: Sequence[Source]) -> list[Sweep]:
+        """The sweeps of a source with the labels that the run may use."""
+        hidden = self._config.data.held_out_sectors
+        if source.config.labels == "none":
+            return [sweep.with_labels(np.full_like(sweep.labels, IGNORE)) for sweep in source.sweeps]
+        if source.config.labels == "carried":
+            givers = [frame for other in sources if other.config.labels == "own" for frame in other.frames]
+            carried = carried_labels(source.frames, givers)
+            return [sweep.with_labels(labels) for sweep, labels in zip(source.sweeps, carried, strict=True)]
+        return with_hidden_sectors(source, hidden) if hidden else source.sweeps
+
+    def _counted(self) -> Tensor:
+        counts = np.zeros(256)
+        for source, sweeps in zip(self._config.data.train, self._sources, strict=True):
+            counts += source.share / len(sweeps) * sum(np.bincount(sweep.labels, minlength=256) for sweep in sweeps)
+        return torch.tensor(counts[: len(label_map(LABELS))], dtype=torch.float32)
+
+    def _with_images(self, sweeps: list[list[Sweep]], sources: Sequence[Source]) -> tuple[list[list[Sweep]], Knowledge]:
+        """The sweeps, numbered where they have images, and what the image branch sees of these."""
+        assert self._config.teacher is not None
+        numbered = with_rows(sweeps, [bool(source.looks) for source in sources])
+        seen = Pupils.of(numbered, sources)
+        known = seen_by(self._guides.branch, seen.sweeps, seen.looks, self._config.teacher.shuffled)
+        return numbered, Knowledge(known)
+
+    def _is_taught(self, source: Source) -> bool:
+        """Whether a source's sweeps can be labelled by the teacher; one that sees images needs them."""
+        if self._guides.teacher is None:
+            return source.config.labels == "none"
+        return self._guides.branch is None or bool(source.looks)
+
+    def _lessons(self) -> Knowledge:
+        """What the teacher says of the sweeps; a student that teaches itself asks its last checkpoint, if any."""
+        distill, run = self._config.distill, Path(self._config.run)
+        assert distill is not None
+        if self._guides.teacher is not None:
+            return self._pupils.taught_by(self._guides.teacher, distill)
+        if not (run / CHECKPOINT).exists():
+            return self._pupils.untaught(len(label_map(LABELS)))
+        return self._pupils.taught_by(trained_teacher(run), distill)
 
     def _loaded(self) -> tuple[list[Source], list[Source]]:
         """All sources, to train and to choose with; folders are read before drives are generated, which takes long."""
@@ -97,6 +130,8 @@ class SweepData(pl.LightningDataModule):
         """Crops of one epoch; the trainer asks for a new loader in each, so that a resumed run goes on alike."""
         o = self._config.optimizer
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
+        if self._config.distill and self._guides.teacher is None and epoch > 0:
+            self._knowledge = self._lessons()
         crops = CropDataset(
             self._sources,
             [source.dataset for source in self._config.data.train],

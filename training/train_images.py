@@ -161,7 +161,7 @@ def trained_branch(run: Path) -> ImageBranch:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point."""
-    following = "a teacher takes it with model.image_branch={run}"
+    following = "a teacher takes it with teacher.image_branch={run}"
     return training_command(
         arguments, "training.train_images", "the image branch", ImageTrainingConfig, train_images, following
     )

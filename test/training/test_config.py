@@ -88,7 +88,7 @@ def test_errors_name_the_setting_and_what_it_must_be(override, message):
         ("{dataset: world, seeds: [0, 4], share: 0}", "share is 0.0, but must be positive"),
         ("{dataset: world, seeds: [0, 4], lidar: OS9}", "lidar is 'OS9', but must be one of Pandar64, HDL-64E"),
         ("{dataset: world, path: p, lidar: OS1-128}", "lidar is 'OS1-128', but must be left out without seeds"),
-        ("{dataset: world, seed: 4}", "seed is not a setting; known are dataset, frames, lidar, path, seeds"),
+        ("{dataset: world, seed: 4}", "seed is not a setting; known are cameras, dataset, frames, labels, lidar, path, seeds"),
         ("{dataset: world, seeds: 4}", "seeds is 4, but must be a list"),
     ],
 )

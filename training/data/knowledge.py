@@ -84,8 +84,12 @@ class Knowledge:
         return (camera != NO_CAMERA) & ~dark[camera]
 
 
+def unseen(points: int, features: int = 0) -> Seen:
+    """Points that no camera sees."""
+    return Seen(np.zeros((points, MOST_VIEWS, features), np.float16), np.full((points, MOST_VIEWS), NO_CAMERA, np.int8))
+
+
 def join_seen(parts: Sequence[Seen], features: int) -> Seen:
     """One table from those of many sweeps, with row 0 before them."""
-    none = Seen(np.zeros((1, MOST_VIEWS, features), np.float16), np.full((1, MOST_VIEWS), NO_CAMERA, np.int8))
-    everything = [none, *parts]
+    everything = [unseen(1, features), *parts]
     return Seen(np.concatenate([p.features for p in everything]), np.concatenate([p.camera for p in everything]))

@@ -39,14 +39,14 @@ class Picture:
 
 def pictures_of(sequence: DriveSequence, frame: int, rng: np.random.Generator) -> list[Picture]:
     """The pictures that belong to a sweep, labelled by their own pixels or by the points that each camera sees."""
-    found = []
+    found, points, point_labels = [], sequence.cloud(frame).xyz, sequence.labels(frame)
+    time_s, stamp = sequence.time_s(frame), sequence.stamp_ns(frame)
     for image in sequence.images(frame):
         known = image.labels()
         if known is None:
-            shutter_s = (image.stamp_ns - sequence.stamp_ns(frame)) * 1e-9
-            xyz = at_instant(sequence, frame, sequence.cloud(frame).xyz, sequence.time_s(frame), shutter_s)
-            place, seen = visible(image.camera, xyz)
-            uv, labels = place[seen], sequence.labels(frame)[seen]
+            shutter_s = (image.stamp_ns - stamp) * 1e-9
+            place, seen = visible(image.camera, at_instant(sequence, frame, points, time_s, shutter_s))
+            uv, labels = place[seen], point_labels[seen]
         else:
             row, column = np.divmod(rng.integers(known.size, size=PLACES), known.shape[1])
             uv = (np.column_stack([column, row]) + 0.5) / known.shape[::-1] * 2 - 1

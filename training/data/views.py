@@ -89,12 +89,22 @@ def at_instant(
         time_s: (N,) these times, seconds from the sweep's stamp.
         instant_s: the instant, seconds from the sweep's stamp.
     """
+    return moved(sequence, frame, xyz, time_s, inverse(sequence.poses(frame, np.array([instant_s]))[0]))
+
+
+def moved(
+    sequence: DriveSequence,
+    frame: int,
+    xyz: NDArray[np.float32],
+    time_s: NDArray[np.float32],
+    target_from_world: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """(N, 3) points as fired in another frame, given as (4, 4); other arguments as in :func:`at_instant`."""
     if len(xyz) == 0:
         return np.zeros((0, 3))
     edges = np.linspace(time_s.min(), time_s.max(), _TIME_SLICES + 1)
     slices = np.clip(np.searchsorted(edges, time_s, "right") - 1, 0, _TIME_SLICES - 1)
-    poses = sequence.poses(frame, (edges[1:] + edges[:-1]) / 2)
-    motion = inverse(sequence.poses(frame, np.array([instant_s]))[0]) @ poses
+    motion = target_from_world @ sequence.poses(frame, (edges[1:] + edges[:-1]) / 2)
     return np.asarray(np.einsum("nij,nj->ni", motion[slices, :3, :3], xyz) + motion[slices, :3, 3])
 
 

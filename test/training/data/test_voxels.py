@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+
+from training.data.views import at_instant
+from training.data.voxels import VoxelVotes, carried_labels, in_world, movable_ids
+from training.data.world import live_drive
+from training.world.drive import Drive
+from xmodelkd_ros.core.labels import IGNORE
+from xmodelkd_ros.resources import label_map
+
+CAR, ROAD, WALL = 0, 1, 2
+HERE, BESIDE, FAR = [0.05, 0.05, 0.05], [0.05, 0.05, 0.25], [-30.0, 4.0, 1.0]
+
+
+def one_hot(*labels):
+    return np.eye(3, dtype=np.float32)[list(labels)]
+
+
+@pytest.fixture
+def votes():
+    return VoxelVotes(0.2, 3, [CAR])
+
+
+def test_votes_of_a_voxel_are_summed_and_others_are_not_touched(votes):
+    votes.add(np.array([HERE, HERE, FAR]), one_hot(ROAD, WALL, WALL), 0.0)
+    votes.add(np.array([HERE]), one_hot(ROAD), 0.1)
+    found = votes.at(np.array([HERE, BESIDE, FAR]))
+    np.testing.assert_array_equal(found, [(0, 2, 1), (0, 0, 0), (0, 0, 1)])
+
+
+def test_labels_need_votes_that_agree(votes):
+    votes.add(np.array([HERE, HERE, FAR]), one_hot(ROAD, ROAD, WALL), 0.0)
+    assert votes.labels(np.array([HERE, FAR, BESIDE])).tolist() == [ROAD, IGNORE, IGNORE], "one vote is not enough"
+    votes.add(np.array([HERE]), one_hot(WALL), 0.0)
+    assert votes.labels(np.array([HERE])).tolist() == [IGNORE], "two of three do not agree"
+
+
+def test_what_can_move_counts_only_where_it_stood(votes):
+    votes.add(np.array([HERE, FAR]), one_hot(CAR, CAR), 0.0)
+    votes.add(np.array([HERE, FAR]), one_hot(CAR, CAR), 0.5)
+    assert not votes.at(np.array([HERE, FAR])).any(), "it may be passing"
+    votes.add(np.array([HERE]), one_hot(CAR), 3.0)
+    assert votes.labels(np.array([HERE, FAR])).tolist() == [CAR, IGNORE]
+
+
+def test_who_says_nothing_does_not_vote(votes):
+    votes.add(np.array([HERE, HERE]), np.zeros((2, 3), np.float32), 0.0)
+    assert not votes.at(np.array([HERE])).any()
+    assert votes.at(np.zeros((0, 3))).shape == (0, 3)
+
+
+@pytest.fixture(scope="module")
+def drive():
+    return live_drive(Drive(5, 3, every=2))
+
+
+def test_points_stand_where_the_pose_at_their_own_time_puts_them(drive):
+    at_stamp = at_instant(drive, 1, drive.cloud(1).xyz, drive.time_s(1), 0.0)
+    pose = drive.world_from_lidar(1)
+    np.testing.assert_allclose(in_world(drive, 1), at_stamp @ pose[:3, :3].T + pose[:3, 3], atol=1e-5)
+
+
+def test_labels_carried_to_the_next_sweep_are_its_own(drive):
+    (carried,) = carried_labels([(drive, 2)], [(drive, 0), (drive, 1)])
+    truth, known = drive.labels(2), carried != IGNORE
+    assert known.mean() > 0.3
+    assert (carried[known] == truth[known]).mean() > 0.97
+    assert not np.isin(carried[known], movable_ids()).any(), "0.6 s tell nothing of what can move"
+
+
+def test_labels_are_not_carried_to_another_drive(drive):
+    other = live_drive(Drive(6, 1))
+    (carried,) = carried_labels([(other, 0)], [(drive, 0)])
+    assert (carried == IGNORE).all()
+    assert len(label_map("drive13")) > max(movable_ids())

@@ -1,0 +1,104 @@
+"""What is compared: runs that build on each other, for several seeds, and the drives that score them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+from training.config import ImageTrainingConfig, Readable, SourceConfig, TrainingConfig, require
+from xmodelkd_ros.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """A run of every seed.
+
+    Attributes:
+        name: of the run.
+        config: file of its settings.
+        overrides: changes of them, ``section.key=value``; ``$name`` stands for the folder of another run of the
+            same seed, or of that run's only seed.
+        images: whether it trains an image branch (``training.train_images``).
+        scored: whether it is a row of the table.
+        seeds: other seeds than the comparison's.
+    """
+
+    name: str
+    config: str
+    overrides: tuple[str, ...] = ()
+    images: bool = False
+    scored: bool = True
+    seeds: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        require("name", self.name, self.name.isidentifier(), "letters, digits and underscores")
+
+
+@dataclass(frozen=True)
+class ScoreEntry:
+    """Sweeps to score with.
+
+    Attributes:
+        name: a column of the table.
+        source: the sweeps, of drives to choose with, or to test with if held back.
+        held_back: whether they are only opened with ``--open``.
+    """
+
+    name: str
+    source: SourceConfig
+    held_back: bool = False
+
+
+@dataclass(frozen=True)
+class Comparison(Readable):
+    """A comparison.
+
+    Attributes:
+        run: folder of all runs and of the results.
+        seeds: of every run.
+        baseline: name of the run that the others are compared with.
+        runs: in an order in which each finds those that it builds on.
+        score: what scores them.
+    """
+
+    run: str
+    seeds: tuple[int, ...]
+    baseline: str
+    runs: tuple[RunEntry, ...]
+    score: tuple[ScoreEntry, ...]
+
+    def __post_init__(self) -> None:
+        names = [entry.name for entry in self.runs]
+        require("runs", names, len(set(names)) == len(names), "runs with different names")
+        rows = [entry.name for entry in self.runs if entry.scored and not entry.images]
+        require("baseline", self.baseline, self.baseline in rows, f"one of {', '.join(rows)}")
+        require("seeds", self.seeds, bool(self.seeds), "at least one")
+
+    def seeds_of(self, entry: RunEntry) -> tuple[int, ...]:
+        """The seeds of a run."""
+        return entry.seeds or self.seeds
+
+    def folder(self, entry: RunEntry, seed: int) -> Path:
+        """Where a run of a seed lies; a run of one seed serves all."""
+        seeds = self.seeds_of(entry)
+        return Path(self.run) / f"{entry.name}_{seeds[0] if len(seeds) == 1 else seed}"
+
+    def settings(self, entry: RunEntry, seed: int) -> TrainingConfig | ImageTrainingConfig:
+        """The settings of a run of a seed.
+
+        Raises:
+            ConfigError: as :meth:`Readable.read`, or an override names a run that does not come before this one.
+        """
+        known = {}
+        for other in self.runs[: self.runs.index(entry)]:
+            if seed in self.seeds_of(other) or len(self.seeds_of(other)) == 1:
+                known[other.name] = str(self.folder(other, seed))
+        try:
+            words = [Template(word).substitute(known) for word in entry.overrides]
+        except KeyError as error:
+            raise ConfigError(
+                f"{entry.name} builds on {error}, but no such run of seed {seed} comes before it"
+            ) from None
+        kind = ImageTrainingConfig if entry.images else TrainingConfig
+        return kind.read(Path(entry.config), [*words, f"run={self.folder(entry, seed)}", f"seed={seed}"])

@@ -1,0 +1,147 @@
+"""The results of a comparison: means, intervals of paired differences, a table, curves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy import stats
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from training.comparison import Comparison
+from training.label_sets import SCORED_LABELS
+from training.world import WORLD_VERSION
+from xmodelkd_ros.core.metrics import ConfusionMatrix
+from xmodelkd_ros.resources import label_map
+
+MEASURES = ("miou", "miou_without_vegetation", "miou_seen")
+"""Over all points; without the class that profits most; over the points that a camera sees."""
+
+_CONFIDENCE = 0.95
+
+Found = Mapping[str, Mapping[int, Mapping[str, Mapping[str, list[list[int]]]]]]
+"""Counts by row, seed, sweeps that score, and points: ``all`` or ``seen``."""
+
+
+def summary(values: Sequence[float]) -> dict[str, Any]:
+    """Mean, standard deviation and, for two values or more, the half width of the 95 % interval (Student's t)."""
+    count = len(values)
+    sd = float(np.std(values, ddof=1)) if count > 1 else None
+    half = None if sd is None else float(stats.t.ppf((1 + _CONFIDENCE) / 2, count - 1) * sd / np.sqrt(count))
+    return {"mean": float(np.mean(values)), "sd": sd, "interval": half, "values": [float(value) for value in values]}
+
+
+def results(found: Found, scores: Sequence[str], baseline: str) -> dict[str, Any]:
+    """For each of the sweeps that score and each row: measures, IoU of each class, and paired gains on the baseline."""
+    everything: dict[str, Any] = {}
+    for score in scores:
+        measured = {
+            row: {seed: _measures(counts[score]) for seed, counts in seeds.items()} for row, seeds in found.items()
+        }
+        everything[score] = {row: _row(seeds, measured[baseline]) for row, seeds in measured.items()}
+    return everything
+
+
+def _measures(counts: Mapping[str, list[list[int]]]) -> dict[str, float]:
+    confusion = {name: ConfusionMatrix(label_map(SCORED_LABELS)) for name in counts}
+    for name, values in counts.items():
+        confusion[name].counts = np.asarray(values, np.int64)
+    measures = {
+        "miou": confusion["all"].miou(),
+        "miou_without_vegetation": confusion["all"].miou(without=("vegetation",)),
+        "miou_seen": confusion["seen"].miou(),
+        **confusion["all"].iou(),
+    }
+    return {name: value for name, value in measures.items() if value is not None}
+
+
+def _row(seeds: Mapping[int, Mapping[str, float]], baseline: Mapping[int, Mapping[str, float]]) -> dict[str, Any]:
+    """Measures over the seeds, and gains over the seeds that both have."""
+    shared = sorted(set(seeds) & set(baseline))
+    names = next(iter(seeds.values()))
+    return {
+        "measures": {name: summary([seeds[seed][name] for seed in seeds]) for name in names},
+        "gains": {name: summary([seeds[seed][name] - baseline[seed][name] for seed in shared]) for name in names}
+        if shared
+        else {},
+    }
+
+
+def tables(outcome: Mapping[str, Any]) -> str:
+    """All results as Markdown, in percent."""
+    parts = []
+    for score, rows in outcome.items():
+        classes = [n for n in label_map(SCORED_LABELS).names if n in next(iter(rows.values()))["measures"]]
+        head = ["", "seeds", "mIoU9", "gain", "without vegetation", "gain", "seen by a camera", "gain", *classes]
+        lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+        for name, row in rows.items():
+            cells = [name, str(len(row["measures"]["miou"]["values"]))]
+            for measure in MEASURES:
+                cells += [_mean(row["measures"].get(measure)), _gain(row["gains"].get(measure))]
+            lines.append(cells + [_percent(row["measures"][c]["mean"]) for c in classes])
+        parts.append(f"**{score}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def _mean(value: Mapping[str, Any] | None) -> str:
+    if value is None:
+        return ""
+    return _percent(value["mean"]) + ("" if value["sd"] is None else f" ± {_percent(value['sd'])}")
+
+
+def _gain(value: Mapping[str, Any] | None) -> str:
+    if value is None:
+        return ""
+    half = value["interval"]
+    interval = "" if half is None else f" ({_signed(value['mean'] - half)} to {_signed(value['mean'] + half)})"
+    return _signed(value["mean"]) + interval
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _signed(share: float) -> str:
+    return f"{100 * share:+.1f}"
+
+
+def write_comparison(comparison: Comparison, scores: Sequence[str], found: Found) -> Path:
+    """Write ``metrics.json``, ``table.md`` and ``curves.png`` into the comparison's folder, which is returned."""
+    folder = Path(comparison.run)
+    outcome = results(found, scores, comparison.baseline)
+    metrics = {"world": WORLD_VERSION, "baseline": comparison.baseline, "label_set": SCORED_LABELS, "results": outcome}
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
+    (folder / "table.md").write_text(tables(outcome), encoding="utf-8")
+    _draw_curves(comparison, folder / "curves.png")
+    return folder
+
+
+def _draw_curves(comparison: Comparison, path: Path) -> None:
+    """MIoU of the choosing sweeps over the steps, mean and range of the seeds."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for entry in comparison.runs:
+        if not entry.scored or entry.images:
+            continue
+        curves = [_curve(comparison.folder(entry, seed)) for seed in comparison.seeds_of(entry)]
+        steps, values = curves[0][0], np.stack([curve[1] for curve in curves])
+        axes.plot(steps, values.mean(axis=0), label=entry.name)
+        axes.fill_between(steps, values.min(axis=0), values.max(axis=0), alpha=0.15)
+    axes.set(xlabel="steps", ylabel="mIoU9 of the choosing sweeps / %")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+
+
+def _curve(run: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Steps, and the mIoU of the first choosing source in percent."""
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    tag = next(t for t in events.Tags()["scalars"] if t.startswith("choose0_") and t.endswith("/miou"))
+    points = events.Scalars(tag)
+    return np.array([point.step + 1 for point in points]), 100 * np.array([point.value for point in points])

@@ -1,0 +1,125 @@
+"""What was said of the same places at other times: votes in voxels of the world, by the vehicle's poses.
+
+Only what stands still can be carried from one sweep to another. Of classes that can move a voxel keeps votes only
+if they came over a longer time than any passing thing stays in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.sequence import DriveSequence
+from training.data.views import moved
+from training.label_sets import LABELS
+from xmodelkd_ros.core.labels import IGNORE
+from xmodelkd_ros.resources import label_map
+
+MOVABLE = ("car", "truck", "two_wheeler", "person")
+
+_PARKED_S = 2.0
+"""A voxel of a movable class counts if it was seen over this time; a lorry that creeps at 20 km/h passes in less."""
+_FEWEST_VOTES = 2.0
+_AGREEMENT = 0.8
+"""Share of a voxel's votes that its class must have."""
+CARRYING_M = 0.2
+"""Side of the voxels in which labels are carried from sweep to sweep."""
+_REACH = 1 << 20
+"""Voxels to each side of the origin along an axis: three of these numbers fit into 63 bits."""
+
+
+class VoxelVotes:
+    """Votes for classes in the voxels of the world.
+
+    Args:
+        side_m: of a voxel.
+        classes: C.
+        movable: ids of the classes that can move.
+    """
+
+    def __init__(self, side_m: float, classes: int, movable: Sequence[int]) -> None:
+        self._side_m, self._movable = side_m, np.isin(np.arange(classes), movable)
+        self._keys = np.zeros(0, np.int64)
+        self._votes = np.zeros((0, classes), np.float32)
+        self._times = np.zeros((0, 2))
+        self._parts: list[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float64]]] = []
+
+    def add(self, xyz: NDArray[np.floating], votes: NDArray[np.float32], time_s: float) -> None:
+        """Add (N, C) votes at (N, 3) places, metres in the world, at one time; rows of zeros do not vote."""
+        used = votes.any(axis=1)
+        keys, voxel = np.unique(self._key(xyz[used]), return_inverse=True)
+        sums = np.column_stack([np.bincount(voxel, column, len(keys)) for column in votes[used].T])
+        self._parts.append((keys, sums.astype(np.float32), np.full((len(keys), 2), time_s)))
+
+    def at(self, xyz: NDArray[np.floating]) -> NDArray[np.float32]:
+        """(N, C) votes at (N, 3) places, all zero where there are none that can be carried there."""
+        self._settle()
+        if len(self._keys) == 0:
+            return np.zeros((len(xyz), self._votes.shape[1]), np.float32)
+        keys = self._key(xyz)
+        place = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        votes = self._votes[place] * (self._keys[place] == keys)[:, None]
+        parked = np.diff(self._times[place], axis=1) >= _PARKED_S
+        return np.asarray(votes * (parked | ~self._movable))
+
+    def labels(self, xyz: NDArray[np.floating]) -> NDArray[np.uint8]:
+        """(N,) classes at places where most votes agree; 255 elsewhere."""
+        votes = self.at(xyz)
+        total, best = votes.sum(axis=1), votes.max(axis=1)
+        sure = (total >= _FEWEST_VOTES) & (best >= _AGREEMENT * total)
+        return np.where(sure, votes.argmax(axis=1), IGNORE).astype(np.uint8)
+
+    def _key(self, xyz: NDArray[np.floating]) -> NDArray[np.int64]:
+        x, y, z = np.clip(np.floor(xyz / self._side_m).astype(np.int64) + _REACH, 0, 2 * _REACH - 1).T
+        return np.asarray((x * 2 * _REACH + y) * 2 * _REACH + z)
+
+    def _settle(self) -> None:
+        """Sum up what was added since the last time."""
+        if not self._parts:
+            return
+        keys = np.concatenate([self._keys, *(part[0] for part in self._parts)])
+        order = np.argsort(keys, kind="stable")
+        self._keys, first = np.unique(keys[order], return_index=True)
+        votes = np.concatenate([self._votes, *(part[1] for part in self._parts)])[order]
+        times = np.concatenate([self._times.reshape(-1, 2), *(part[2] for part in self._parts)])[order]
+        self._votes = np.add.reduceat(votes, first)
+        self._times = np.column_stack(
+            [np.minimum.reduceat(times[:, 0], first), np.maximum.reduceat(times[:, 1], first)]
+        )
+        self._parts = []
+
+
+def drive_votes(side_m: float) -> VoxelVotes:
+    """Empty voxels for votes on the classes that training learns."""
+    return VoxelVotes(side_m, len(label_map(LABELS)), movable_ids())
+
+
+def movable_ids() -> list[int]:
+    """Ids of the classes that can move."""
+    return [label_map(LABELS).id_of(name) for name in MOVABLE]
+
+
+def carried_labels(
+    frames: Sequence[tuple[DriveSequence, int]], givers: Sequence[tuple[DriveSequence, int]]
+) -> list[NDArray[np.uint8]]:
+    """The labels that some sweeps of drives have given to the places of others, as in :meth:`VoxelVotes.labels`.
+
+    Args:
+        frames: the drives and numbers of the sweeps that get labels.
+        givers: of the sweeps whose own labels they get, if they are of the same drive.
+    """
+    votes: dict[str, VoxelVotes] = {}
+    ids = np.arange(len(label_map(LABELS)))
+    for drive, index in givers:
+        labels = drive.labels(index)[:, None] == ids
+        known = votes.setdefault(drive.name, drive_votes(CARRYING_M))
+        known.add(in_world(drive, index), labels.astype(np.float32), drive.stamp_ns(index) * 1e-9)
+    nothing = drive_votes(CARRYING_M)
+    return [votes.get(drive.name, nothing).labels(in_world(drive, index)) for drive, index in frames]
+
+
+def in_world(sequence: DriveSequence, frame: int) -> NDArray[np.float64]:
+    """(N, 3) the points of a sweep in the world, each by the sensor's pose at its own time."""
+    return moved(sequence, frame, sequence.cloud(frame).xyz, sequence.time_s(frame), np.eye(4))
