@@ -116,6 +116,12 @@ def test_missing_settings_and_files(tmp_path):
         TrainingConfig.read(tmp_path / "short.yaml")
     with pytest.raises(ConfigError, match=r"cannot read .*nothing\.yaml"):
         TrainingConfig.read(tmp_path / "nothing.yaml")
+    (tmp_path / "torn.yaml").write_text("data: [1, 2\nname: x\n")
+    with pytest.raises(ConfigError, match=r"^cannot read .*torn\.yaml: .*line 2, column"):
+        TrainingConfig.read(tmp_path / "torn.yaml")
+    with pytest.raises(ConfigError) as torn:
+        TrainingConfig.read(tmp_path / "torn.yaml")
+    assert "\n" not in str(torn.value)
 
 
 def test_frames_are_a_half_open_range():

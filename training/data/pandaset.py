@@ -109,6 +109,12 @@ class PandaSetSequence:
         """(4, 4) pose of the sensor at the sweep's stamp."""
         return self._pose_at(float(self._stamps_s[self._checked(index)]))
 
+    def poses(self, index: int, times_s: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(M, 4, 4) poses of the sensor at (M,) times, seconds relative to the sweep's stamp."""
+        return np.asarray(
+            self._world_from_ego.poses(self._stamps_s[self._checked(index)] + times_s) @ self._ego_from_lidar
+        )
+
     def images(self, index: int) -> tuple[JpegFile, ...]:
         """The picture of each camera that belongs to a sweep."""
         self._checked(index)

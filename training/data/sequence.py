@@ -39,14 +39,23 @@ class CameraImage(Protocol):
     def pixels(self) -> NDArray[np.uint8]:
         """(H, W, 3) RGB."""
 
+    def labels(self) -> NDArray[np.uint8] | None:
+        """(H, W) drive13 ids of the pixels, 255 for the sky; None where only points have labels."""
+
 
 @dataclass(frozen=True, eq=False)
 class JpegFile:
-    """A picture that lies on disk; attributes as in :class:`CameraImage`."""
+    """A picture that lies on disk; attributes as in :class:`CameraImage`, and the files.
+
+    Attributes:
+        path: the picture.
+        labels_path: a PNG file with the ids of its pixels, if there is one.
+    """
 
     camera: CameraModel
     stamp_ns: int
     path: Path
+    labels_path: Path | None = None
 
     def jpeg(self) -> bytes:
         """The file's bytes, untouched.
@@ -65,6 +74,15 @@ class JpegFile:
             return np.asarray(Image.open(io.BytesIO(self.jpeg())).convert("RGB"))
         except OSError as error:
             raise ConfigError(f"cannot read image {self.path}: {error}; fetch or write it again") from error
+
+    def labels(self) -> NDArray[np.uint8] | None:
+        """(H, W) ids of the pixels, where there is a file of them; errors as in :meth:`jpeg`."""
+        if self.labels_path is None:
+            return None
+        try:
+            return np.asarray(Image.open(self.labels_path))
+        except (OSError, SyntaxError) as error:  # SyntaxError is Pillow's for a damaged PNG
+            raise ConfigError(f"cannot read {self.labels_path}: {error}; write the drive again") from error
 
 
 class DriveSequence(Protocol):
@@ -102,6 +120,9 @@ class DriveSequence(Protocol):
 
     def world_from_lidar(self, index: int) -> NDArray[np.float64]:
         """(4, 4) pose of the sensor at the sweep's stamp."""
+
+    def poses(self, index: int, times_s: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(M, 4, 4) poses of the sensor at (M,) times, seconds relative to the sweep's stamp."""
 
     def images(self, index: int) -> Sequence[CameraImage]:
         """The picture of each camera that belongs to a sweep."""

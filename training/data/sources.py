@@ -48,7 +48,7 @@ def load_source(config: SourceConfig, use: str) -> Source:
     """
     if config.path:
         drives = open_drives(config.dataset, Path(config.path))
-        _check_split(drives, use)
+        check_split(drives, use)
         frames = [
             (drive, index)
             for drive in drives
@@ -63,8 +63,8 @@ def load_source(config: SourceConfig, use: str) -> Source:
     return Source(config, [sweep for drive in generated for sweep in drive], [], WORLD_SOURCE)
 
 
-def _check_split(drives: Sequence[DriveSequence], use: str) -> None:
-    """Nothing is learnt from drives that others are compared on."""
+def check_split(drives: Sequence[DriveSequence], use: str) -> None:
+    """Raise a ConfigError for generated drives that are meant for another use: nothing is learnt from test drives."""
     for drive in drives:
         if isinstance(drive, WorldSequence) and split_of(drive.seed) != use:
             raise ConfigError(

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 from zipfile import BadZipFile
@@ -28,6 +29,7 @@ from PIL import Image
 from training.data.sequence import CameraImage, JpegFile
 from training.world import WORLD_VERSION
 from training.world.drive import Drive, Frame
+from training.world.sensing.camera import Picture
 from training.world.sensing.lidar import Scan
 from training.world.sensing.sensors import LidarModel, Rig
 from xmodelkd_ros.core.camera import CameraModel
@@ -124,6 +126,10 @@ class WorldSequence:
         """(4, 4) pose of the sensor at the sweep's stamp."""
         return np.asarray(self._poses(np.array([self._recording.end_s(self._checked(index))]))[0])
 
+    def poses(self, index: int, times_s: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(M, 4, 4) poses of the sensor at (M,) times, seconds relative to the sweep's stamp."""
+        return self._poses(self._recording.end_s(self._checked(index)) + np.asarray(times_s, np.float64))
+
     def images(self, index: int) -> Sequence[CameraImage]:
         """The picture of each camera that belongs to a sweep."""
         return tuple(self._image(self._checked(index), camera) for camera in range(len(self.cameras)))
@@ -145,23 +151,32 @@ class WorldSequence:
 
 @dataclass(frozen=True, eq=False)
 class RenderedImage:
-    """A picture that is made when it is asked for; attributes as in :class:`training.data.sequence.CameraImage`.
+    """A picture that is made when it is first asked for; attributes as in :class:`training.data.sequence.CameraImage`.
 
     Attributes:
-        render: makes it, (H, W, 3) RGB.
+        render: makes it.
     """
 
     camera: CameraModel
     stamp_ns: int
-    render: Callable[[], NDArray[np.uint8]]
+    render: Callable[[], Picture]
+
+    @cached_property
+    def picture(self) -> Picture:
+        """The picture as rendered, with the classes and distances of its pixels."""
+        return self.render()
 
     def jpeg(self) -> bytes:
         """The picture as a JPEG file's bytes."""
-        return _jpeg(self.render())
+        return _jpeg(self.picture.rgb)
 
     def pixels(self) -> NDArray[np.uint8]:
         """(H, W, 3) RGB, after the loss of JPEG, as it would be read from a folder."""
         return np.asarray(Image.open(io.BytesIO(self.jpeg())).convert("RGB"))
+
+    def labels(self) -> NDArray[np.uint8] | None:
+        """(H, W) drive13 ids of the pixels, 255 for the sky."""
+        return self.picture.label
 
 
 def live_drive(drive: Drive) -> WorldSequence:
@@ -169,13 +184,20 @@ def live_drive(drive: Drive) -> WorldSequence:
 
     def image(index: int, camera: int) -> CameraImage:
         stamp = stamp_ns(drive.end_s(index) + drive.rig.shutter_s[camera])
-        return RenderedImage(drive.rig.cameras[camera], stamp, lambda: drive.picture(index, camera).rgb)
+        return RenderedImage(drive.rig.cameras[camera], stamp, lambda: drive.picture(index, camera))
 
     return WorldSequence(drive, image)
 
 
 class StoredDrive:
     """A drive in a folder, as :func:`store` writes it.
+
+    Attributes:
+        seed: of the drive.
+        sweeps: number of sweeps.
+        period_s: from one sweep to the next.
+        rig: the sensors.
+        track: world from base_link over time.
 
     Raises:
         ConfigError: the folder is not such a drive, is of another version of the world, or a file cannot be read.
@@ -190,7 +212,7 @@ class StoredDrive:
                     f"{folder} is of world version {data['version']}, this is {WORLD_VERSION}; write it again"
                 )
             self.seed, self.sweeps = int(data["seed"]), int(data["sweeps"])
-            self._first_end, self._period = float(data["first_end_s"]), float(data["period_s"])
+            self._first_end, self.period_s = float(data["first_end_s"]), float(data["period_s"])
             self.rig = _rig_from(data)
             self.track = PoseTrack(data["track"]["times_s"], data["track"]["positions"], data["track"]["quaternions"])
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -201,7 +223,7 @@ class StoredDrive:
 
     def end_s(self, index: int) -> float:
         """When a sweep is complete, seconds since the drive began."""
-        return self._first_end + index * self._period
+        return self._first_end + index * self.period_s
 
     def scan(self, index: int) -> Scan:
         """The sweep of a frame."""
@@ -216,15 +238,8 @@ class StoredDrive:
         """The picture of one camera of a frame."""
         model = self.rig.cameras[camera]
         stamp = stamp_ns(self.end_s(index) + self.rig.shutter_s[camera])
-        return JpegFile(model, stamp, self.folder / "camera" / model.name / f"{index:03d}.jpg")
-
-    def pixel_labels(self, index: int, camera: int) -> NDArray[np.uint8]:
-        """(H, W) class ids of the pixels of :meth:`image`, 255 for the sky."""
-        path = self.folder / "labels" / self.rig.cameras[camera].name / f"{index:03d}.png"
-        try:
-            return np.asarray(Image.open(path))
-        except (OSError, SyntaxError) as error:  # SyntaxError is Pillow's for a damaged PNG
-            raise ConfigError(f"cannot read {path}: {error}; write the drive again") from error
+        picture = self.folder / "camera" / model.name / f"{index:03d}.jpg"
+        return JpegFile(model, stamp, picture, self.folder / "labels" / model.name / f"{index:03d}.png")
 
 
 def stored_drives(path: Path) -> list[WorldSequence]:
@@ -241,20 +256,27 @@ def stored_drives(path: Path) -> list[WorldSequence]:
 
 
 def store(drive: Drive, folder: Path, frames: Sequence[Frame] | Any) -> int:
-    """Write frames of a drive into a new folder; the number of bytes written is returned.
+    """Write frames of a drive into a new folder, which is there only when it is complete.
+
+    Returns:
+        The number of bytes written.
 
     Raises:
         ConfigError: the folder exists, or cannot be written.
     """
+    if folder.exists():
+        raise ConfigError(f"{folder} exists already; remove it or choose another folder")
     try:
-        folder.mkdir(parents=True)
-        written = sum(_store_frame(drive.rig, folder, frame) for frame in frames)
-        text = json.dumps(_describe(drive), indent=1)
-        (folder / _DRIVE_FILE).write_text(text, encoding="utf-8")  # last: it makes the folder a drive
-    except FileExistsError as error:
-        raise ConfigError(f"{folder} exists already; remove it or choose another folder") from error
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+            unfinished = Path(temporary) / folder.name
+            unfinished.mkdir()
+            written = sum(_store_frame(drive.rig, unfinished, frame) for frame in frames)
+            text = json.dumps(_describe(drive), indent=1)
+            (unfinished / _DRIVE_FILE).write_text(text, encoding="utf-8")
+            unfinished.rename(folder)
     except OSError as error:
-        raise ConfigError(f"cannot write {error.filename or folder}: {error.strerror}") from error
+        raise ConfigError(f"cannot write {folder}: {error.strerror}; choose another folder") from error
     return written + len(text)
 
 

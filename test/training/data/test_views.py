@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+from training.data.views import MOST_VIEWS, NO_CAMERA, at_instant, find_views, visible
+from training.data.world import live_drive
+from training.world.drive import Drive
+from xmodelkd_ros.core.camera import CameraModel
+
+CAMERA = CameraModel("front", 640, 384, np.array([[400.0, 0, 320], [0, 400.0, 192], [0, 0, 1]]), np.eye(4))
+
+
+def test_places_run_from_edge_to_edge():
+    corners = np.array([[-0.5, -0.5, 1.0], [639.4999, 383.4999, 1.0], [319.5, 191.5, 1.0]])
+    xyz = corners @ np.linalg.inv(CAMERA.intrinsic).T * 5
+    uv, seen = visible(CAMERA, xyz)
+    assert seen.all()
+    np.testing.assert_allclose(uv, [(-1, -1), (1, 1), (0, 0)], atol=1e-3)
+
+
+def test_a_point_behind_another_one_is_hidden_and_one_beside_it_is_not():
+    xyz = np.array([[0.0, 0, 5], [0.0, 0, 9], [0.0, 0, 5.2], [2.0, 0, 9], [0, 0, -5]])
+    assert visible(CAMERA, xyz)[1].tolist() == [True, False, True, True, False]
+
+
+@pytest.fixture(scope="module")
+def drive():
+    return live_drive(Drive(5, 2, cameras=6, every=50))
+
+
+def test_points_brought_to_the_stamp_are_the_worlds_own_compensation(drive):
+    xyz = at_instant(drive, 1, drive.cloud(1).xyz, drive.time_s(1), 0.0)
+    assert np.abs(xyz - drive.compensated(1)).max() < 0.03
+    moved = np.linalg.norm(drive.cloud(1).xyz - drive.compensated(1), axis=1).max()
+    assert moved > 0.3, "the vehicle drives"
+
+
+def test_what_a_point_is_stands_where_the_camera_sees_it(drive):
+    views, labels = find_views(drive, 1), drive.labels(1)
+    images = drive.images(1)
+    assert views.camera.shape == (len(labels), MOST_VIEWS)
+    equal = []
+    for number, image in enumerate(images):
+        pixels = image.labels()
+        points, slots = np.nonzero(views.camera == number)
+        column, row = ((views.uv[points, slots] + 1) / 2 * pixels.shape[::-1] - 0.5).T
+        equal.append(pixels[np.rint(row).astype(int), np.rint(column).astype(int)] == labels[points])
+    assert np.concatenate(equal).mean() > 0.95
+    assert (views.camera[:, 0] != NO_CAMERA).mean() > 0.5
+
+
+def test_the_first_view_is_the_one_nearest_the_middle(drive):
+    views = find_views(drive, 1)
+    both = views.camera[:, 1] != NO_CAMERA
+    assert both.any() and (views.camera[both, 0] != views.camera[both, 1]).all()
+    off = np.abs(views.uv[both]).max(axis=2)
+    assert (off[:, 0] <= off[:, 1]).all()
+    assert (views.uv[views.camera == NO_CAMERA] == 0).all()
+
+
+def test_without_cameras_nothing_is_seen():
+    views = find_views(live_drive(Drive(5, 1, cameras=0)), 0)
+    assert views.camera.shape[1] == MOST_VIEWS and (views.camera == NO_CAMERA).all()
