@@ -72,8 +72,8 @@ def move(sweep: Sweep, config: AugmentConfig, rng: np.random.Generator) -> Sweep
         noise = rng.standard_normal(len(xyz), np.float32) * np.float32(config.jitter_m)
         distance = np.sqrt(np.einsum("ij,ij->i", xyz, xyz))
         xyz = xyz * (1 + noise / np.maximum(distance, 1.0))[:, None]
-    yaw = rng.uniform(0, np.pi)
-    matrix = transform((0, 0, 0), (0, 0, np.sin(yaw), np.cos(yaw)))[:3, :3]
+    half_yaw = rng.uniform(0, np.pi)
+    matrix = transform((0, 0, 0), (0, 0, np.sin(half_yaw), np.cos(half_yaw)))[:3, :3]
     matrix = matrix * rng.uniform(1 - config.scale, 1 + config.scale) * (1, rng.choice((-1.0, 1.0)), 1)
     shift = np.zeros(3)
     if rng.random() < _MOVED_SHARE:
@@ -112,8 +112,8 @@ def _objects(sweep: Sweep, name: str, rng: np.random.Generator) -> Sweep:
     chosen = sweep.labels == _LABELS.id_of(name)
     if name in _FREQUENT:
         chosen &= _in_sector(sweep.cloud.xyz, rng.uniform(-np.pi, np.pi), rng.uniform(np.pi / 12, np.pi / 3))
-    yaw = rng.uniform(0, np.pi)
-    matrix = transform((0, 0, 0), (0, 0, np.sin(yaw), np.cos(yaw)))[:3, :3] * rng.uniform(*_PASTED[name])
+    half_yaw = rng.uniform(0, np.pi)
+    matrix = transform((0, 0, 0), (0, 0, np.sin(half_yaw), np.cos(half_yaw)))[:3, :3] * rng.uniform(*_PASTED[name])
     objects = sweep.selected(chosen)
     return objects.with_cloud(_transformed(objects.cloud.xyz, matrix), objects.cloud.intensity)
 

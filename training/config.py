@@ -36,7 +36,7 @@ class Readable:
         try:
             data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"cannot read {path}: {error}") from error
+            raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from error
         if not isinstance(data, dict):
             raise ConfigError(f"{path} is not a table of settings")
         for override in overrides:

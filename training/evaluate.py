@@ -20,6 +20,7 @@ from xmodelkd_ros.resources import find_model, label_map, translation
 from xmodelkd_ros.tools.pictures import CameraView, SweepView
 from xmodelkd_ros.tools.report import Run, table, write_report
 from xmodelkd_ros.tools.score import Scores
+from xmodelkd_ros.tools.session import make_folder
 
 
 def evaluate(
@@ -58,6 +59,7 @@ def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
     Returns:
         The content of ``metrics.json``, with the mean IoU without vegetation where that is a class.
     """
+    make_folder(options.out)
     pipeline = SegmentationPipeline.load(find_model(options.model), options.backend)
     scored = label_map(options.label_set) if options.label_set else None
     drives = open_drives(options.dataset, options.path)

@@ -8,7 +8,8 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from training.data.sweeps import InputSpec, WholeSweeps
 from training.label_sets import LABELS, SCORED_LABELS
 from training.models.student import Student, wrap
 from training.modules import StudentTraining
-from xmodelkd_ros.core.errors import ModelError
+from xmodelkd_ros.core.errors import ConfigError, ModelError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import ModelSpec, NetworkFile, TensorSpec, sha256
 from xmodelkd_ros.inference.backend import Backend, load_backend
@@ -178,17 +179,14 @@ def export(run: Path, out: Path) -> ModelSpec:
     """Write a model folder; an older one in its place is replaced only when the new one is complete.
 
     Raises:
-        ConfigError: the run holds no checkpoint.
+        ConfigError: the run holds no checkpoint, or nothing can be written there.
         ModelError: the exported network does not do what the trained one does.
     """
     trained = read_checkpoint(run)
     config, inputs, student = trained.config, trained.inputs, student_of(trained)
-    sources = [load_source(source, "choose") for source in config.data.choose]
-    sweeps = WholeSweeps([sweep for source in sources for sweep in source.sweeps], inputs)
-    make_folder(out.parent)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
-        folder = Path(temporary) / out.name
-        folder.mkdir()
+    with _in_place_of(out) as folder:
+        sources = [load_source(source, "choose") for source in config.data.choose]
+        sweeps = WholeSweeps([sweep for source in sources for sweep in source.sweeps], inputs)
         write_onnx(student, inputs, config.model.max_points, folder / NETWORK)
         logits = torch_logits(student, sweeps)
         first = range(len(sources[0].sweeps))
@@ -200,7 +198,6 @@ def export(run: Path, out: Path) -> ModelSpec:
         metrics["choose"] = [_score(source, pipeline) for source in sources]
         spec = replace(spec, metrics={"command": f"python -m training.export {run} {out}", **metrics})
         spec.write(folder)
-        _replace(folder, out)
     return spec
 
 
@@ -237,11 +234,25 @@ def _score(source: Source, pipeline: SegmentationPipeline) -> dict[str, Any]:
     return {"data": str(source.config), **kept}
 
 
-def _replace(folder: Path, out: Path) -> None:
-    """Put a finished folder in the place of another one of the same file system."""
-    if out.exists():
-        os.replace(out, folder.with_name("old"))  # goes with the temporary folder
-    os.replace(folder, out)
+@contextmanager
+def _in_place_of(out: Path) -> Iterator[Path]:
+    """A folder to write to, which takes the place of ``out`` when all is done.
+
+    Raises:
+        ConfigError: nothing can be written there.
+    """
+    make_folder(out.parent)
+    try:
+        temporary = tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-")
+    except OSError as error:
+        raise ConfigError(f"cannot write {out}: {error.strerror}; choose another place") from error
+    with temporary as name:
+        folder = Path(name) / out.name
+        folder.mkdir()
+        yield folder
+        if out.exists():
+            os.replace(out, folder.with_name("old"))  # goes with the temporary folder
+        os.replace(folder, out)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

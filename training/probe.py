@@ -31,9 +31,12 @@ from training.command import run_command
 from training.config import frame_range
 from training.data.datasets import open_drives
 from training.data.sequence import DriveSequence
+from training.data.sources import check_split
 from training.data.sweeps import SECTORS, Sweep, hide_sectors, sectors
+from training.data.views import NO_CAMERA, find_views
 from training.models.image_encoder import ImageEncoder
 from training.point_features import ground_height, mean_colour, neighbourhood_features
+from training.world.drive import TRAIN
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
@@ -159,8 +162,9 @@ def _sample(
     cloud = sequence.cloud(frame)
     labels = translation(sequence.label_map, label_map(SCORED_LABELS)).apply(sequence.labels(frame))
     finite = np.isfinite(cloud.xyz).all(axis=1)
-    view, pixel = _views(sequence, cloud)
-    kept = _choose(np.where((view >= 0) & finite, labels, IGNORE), count, balanced, rng)
+    views = find_views(sequence, frame)
+    view, uv = views.camera[:, 0], views.uv[:, 0]  # the camera that has a point nearest its middle
+    kept = _choose(np.where((view != NO_CAMERA) & finite, labels, IGNORE), count, balanced, rng)
     rotation, origin = sequence.base_from_lidar[:3, :3], sequence.base_from_lidar[:3, 3]
     level = cloud.xyz @ rotation.T + origin
     intensity = _root_intensity(sequence, cloud)
@@ -168,7 +172,7 @@ def _sample(
     height = level[kept, 2] - ground_height(level[finite], level[kept])
     distance = np.linalg.norm(cloud.xyz[kept], axis=1)
     own = [height, np.log(distance), (level[kept, 2] - origin[2]) / distance]
-    colour, image = _image_features(sequence, frame, view[kept], pixel[kept], encoder)
+    colour, image = _image_features(sequence, frame, view[kept], uv[kept], encoder)
     features = {
         "geometry": np.column_stack([*own, local]).astype(np.float32),
         "intensity": np.column_stack([intensity[kept], local_intensity]).astype(np.float32),
@@ -196,39 +200,26 @@ def _root_intensity(sequence: DriveSequence, cloud: PointCloud) -> NDArray[np.fl
     return np.sqrt(np.clip((cloud.intensity.astype(np.float64) - low) / (high - low), 0, 1))
 
 
-def _views(sequence: DriveSequence, cloud: PointCloud) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(N,) number of the camera that has a point nearest its middle, -1 for none, and the (N, 2) pixel there."""
-    view, pixel = np.full(len(cloud), -1), np.zeros((len(cloud), 2))
-    best = np.full(len(cloud), np.inf)
-    for number, camera in enumerate(sequence.cameras):
-        uv, seen = camera.project(cloud.xyz)
-        with np.errstate(invalid="ignore"):
-            off = np.abs(uv / (camera.width, camera.height) - 0.5).max(axis=1)
-            better = seen & (off < best)
-        view[better], pixel[better], best[better] = number, uv[better], off[better]
-    return view, pixel
-
-
 def _image_features(
-    sequence: DriveSequence, frame: int, view: NDArray[np.int64], pixel: NDArray[np.float64], encoder: ImageEncoder
+    sequence: DriveSequence, frame: int, view: NDArray[np.int8], uv: NDArray[np.float32], encoder: ImageEncoder
 ) -> tuple[Array, Array]:
-    """(N, 6) mean colour and (N, 176) image features at (N, 2) pixels of (N,) cameras."""
+    """(N, 6) mean colour and (N, 176) image features at (N, 2) places, -1 to 1, of (N,) cameras' images."""
     colour, image = np.zeros((len(view), 6), np.float32), np.zeros((len(view), encoder.channels), np.float32)
     numbers = {camera.name: number for number, camera in enumerate(sequence.cameras)}
     for picture in sequence.images(frame):
         members = view == numbers[picture.camera.name]
         if members.any():
-            pixels, uv = _reduced(picture.pixels(), pixel[members])
-            colour[members], image[members] = mean_colour(pixels, uv), encoder.sample(pixels, uv)
+            pixels = _reduced(picture.pixels())
+            there = (uv[members] + 1) / 2 * pixels.shape[1::-1] - 0.5
+            colour[members], image[members] = mean_colour(pixels, there), encoder.sample(pixels, there)
     return colour, image
 
 
-def _reduced(pixels: NDArray[np.uint8], uv: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """An image at most 640 wide, and where the pixels ``uv`` lie in it."""
+def _reduced(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An image at most 640 wide."""
     scale = min(_IMAGE_WIDTH / pixels.shape[1], 1.0)
     size = (round(pixels.shape[1] * scale), round(pixels.shape[0] * scale))
-    reduced = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(reduced, np.uint8), (uv + 0.5) * scale - 0.5
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def classify(fold: Fold, kinds: Sequence[str], seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -359,6 +350,7 @@ def run(options: argparse.Namespace, command: str) -> str:
         test, comparisons = train, probe_pandaset(train[0], *frames)
     else:
         test = [drive for path in options.test for drive in open_drives(options.dataset, path)]
+        check_split(train, TRAIN)
         sides = ([(d, range(0, len(d), options.every)) for d in drives] for drives in (train, test))
         comparisons = probe_drives(*sides)
     metrics = {

@@ -88,7 +88,10 @@ def test_errors_name_the_setting_and_what_it_must_be(override, message):
         ("{dataset: world, seeds: [0, 4], share: 0}", "share is 0.0, but must be positive"),
         ("{dataset: world, seeds: [0, 4], lidar: OS9}", "lidar is 'OS9', but must be one of Pandar64, HDL-64E"),
         ("{dataset: world, path: p, lidar: OS1-128}", "lidar is 'OS1-128', but must be left out without seeds"),
-        ("{dataset: world, seed: 4}", "seed is not a setting; known are cameras, dataset, frames, labels, lidar, path, seeds"),
+        (
+            "{dataset: world, seed: 4}",
+            "seed is not a setting; known are cameras, dataset, frames, labels, lidar, path, seeds",
+        ),
         ("{dataset: world, seeds: 4}", "seeds is 4, but must be a list"),
     ],
 )
@@ -122,6 +125,12 @@ def test_missing_settings_and_files(tmp_path):
         TrainingConfig.read(tmp_path / "short.yaml")
     with pytest.raises(ConfigError, match=r"cannot read .*nothing\.yaml"):
         TrainingConfig.read(tmp_path / "nothing.yaml")
+    (tmp_path / "torn.yaml").write_text("data: [1, 2\nname: x\n")
+    with pytest.raises(ConfigError, match=r"^cannot read .*torn\.yaml: .*line 2, column"):
+        TrainingConfig.read(tmp_path / "torn.yaml")
+    with pytest.raises(ConfigError) as torn:
+        TrainingConfig.read(tmp_path / "torn.yaml")
+    assert "\n" not in str(torn.value)
 
 
 def test_frames_are_a_half_open_range():

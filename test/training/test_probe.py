@@ -76,6 +76,15 @@ class Lawn:
         names = np.where(self.is_green(x, y), "vegetation", "road")
         return np.array([self.label_map.id_of(n) for n in ("road", "vegetation")], np.uint8)[(names != "road") * 1]
 
+    def stamp_ns(self, index):
+        return 0
+
+    def time_s(self, index):
+        return np.zeros(len(self.cloud(index).xyz), np.float32)
+
+    def poses(self, index, times_s):
+        return np.tile(np.eye(4), (len(times_s), 1, 1))
+
     def world_from_lidar(self, index):
         return np.eye(4)
 
@@ -305,10 +314,11 @@ def test_pandaset_from_the_command_line(pandaset, encoder, tmp_path, capsys, qui
         (["pandaset", "{pandaset}", "--train", "4", "--test", "5:6"], "--train is '4', but must be A:B"),
         (["pandaset", "{pandaset}", "--train", "0:4", "--test", "66:99"], "has no frame 98; it has 0 to 66"),
         (["world", "/nowhere", "--test", "/nowhere"], "/nowhere holds no generated drive"),
+        (["world", "{choose}", "--test", "{choose}"], "is a drive to choose with, not to train"),
     ],
 )
-def test_mistakes_are_one_line(pandaset, encoder, tmp_path, capsys, words, complaint):
-    words = [w.format(pandaset=pandaset) for w in words]
+def test_mistakes_are_one_line(pandaset, generated, encoder, tmp_path, capsys, words, complaint):
+    words = [w.format(pandaset=pandaset, choose=generated.folder) for w in words]
     assert probe.main([*words, "--out", str(tmp_path)]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ") and complaint in lines[0]

@@ -311,6 +311,26 @@ def test_a_failed_export_leaves_the_old_model_alone(run, model, monkeypatch):
     assert sorted(p.name for p in model.parent.iterdir()) == ["model", "whole"]
 
 
+def test_places_that_cannot_be_written_are_said_before_the_work(run, model, pandaset, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(export, "load_source", lambda *_: pytest.fail("it went to work"))
+    monkeypatch.setattr(evaluate, "evaluate", lambda *_: pytest.fail("it went to work"))
+    (tmp_path / "file").touch()
+    assert export.main([str(run), str(tmp_path / "file" / "model")]) == 1
+    words = [
+        "pandaset",
+        str(pandaset),
+        "--frames",
+        "58:59",
+        "--model",
+        str(model),
+        "--out",
+        str(tmp_path / "file" / "x"),
+    ]
+    assert evaluate.main(words) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("error: cannot ") and second.startswith("error: cannot ")
+
+
 def test_export_of_nothing_and_of_a_damaged_run_says_what_to_do(tmp_path, capsys):
     assert export.main([str(tmp_path), str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err

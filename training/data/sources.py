@@ -78,7 +78,7 @@ def load_pictures(config: SourceConfig, use: str) -> list[Picture]:
 def stored_frames(config: SourceConfig, use: str) -> list[tuple[DriveSequence, int]]:
     """The (drive, frame number) of a source that lies in a folder; arguments and errors as in :func:`load_source`."""
     drives = open_drives(config.dataset, Path(config.path))
-    _check_split(drives, use)
+    check_split(drives, use)
     return [
         (drive, index) for drive in drives for index in (range(*config.frames) if config.frames else range(len(drive)))
     ]
@@ -91,8 +91,8 @@ def _seeds(config: SourceConfig, use: str) -> list[int]:
     return seeds
 
 
-def _check_split(drives: Sequence[DriveSequence], use: str) -> None:
-    """Nothing is learnt from drives that others are compared on."""
+def check_split(drives: Sequence[DriveSequence], use: str) -> None:
+    """Raise a ConfigError for generated drives that are meant for another use: nothing is learnt from test drives."""
     for drive in drives:
         if isinstance(drive, WorldSequence) and split_of(drive.seed) != use:
             raise ConfigError(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -191,6 +192,13 @@ def live_drive(drive: Drive) -> WorldSequence:
 class StoredDrive:
     """A drive in a folder, as :func:`store` writes it.
 
+    Attributes:
+        seed: of the drive.
+        sweeps: number of sweeps.
+        period_s: from one sweep to the next.
+        rig: the sensors.
+        track: world from base_link over time.
+
     Raises:
         ConfigError: the folder is not such a drive, is of another version of the world, or a file cannot be read.
     """
@@ -204,7 +212,7 @@ class StoredDrive:
                     f"{folder} is of world version {data['version']}, this is {WORLD_VERSION}; write it again"
                 )
             self.seed, self.sweeps = int(data["seed"]), int(data["sweeps"])
-            self._first_end, self._period = float(data["first_end_s"]), float(data["period_s"])
+            self._first_end, self.period_s = float(data["first_end_s"]), float(data["period_s"])
             self.rig = _rig_from(data)
             self.track = PoseTrack(data["track"]["times_s"], data["track"]["positions"], data["track"]["quaternions"])
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -215,7 +223,7 @@ class StoredDrive:
 
     def end_s(self, index: int) -> float:
         """When a sweep is complete, seconds since the drive began."""
-        return self._first_end + index * self._period
+        return self._first_end + index * self.period_s
 
     def scan(self, index: int) -> Scan:
         """The sweep of a frame."""
@@ -248,20 +256,27 @@ def stored_drives(path: Path) -> list[WorldSequence]:
 
 
 def store(drive: Drive, folder: Path, frames: Sequence[Frame] | Any) -> int:
-    """Write frames of a drive into a new folder; the number of bytes written is returned.
+    """Write frames of a drive into a new folder, which is there only when it is complete.
+
+    Returns:
+        The number of bytes written.
 
     Raises:
         ConfigError: the folder exists, or cannot be written.
     """
+    if folder.exists():
+        raise ConfigError(f"{folder} exists already; remove it or choose another folder")
     try:
-        folder.mkdir(parents=True)
-        written = sum(_store_frame(drive.rig, folder, frame) for frame in frames)
-        text = json.dumps(_describe(drive), indent=1)
-        (folder / _DRIVE_FILE).write_text(text, encoding="utf-8")  # last: it makes the folder a drive
-    except FileExistsError as error:
-        raise ConfigError(f"{folder} exists already; remove it or choose another folder") from error
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+            unfinished = Path(temporary) / folder.name
+            unfinished.mkdir()
+            written = sum(_store_frame(drive.rig, unfinished, frame) for frame in frames)
+            text = json.dumps(_describe(drive), indent=1)
+            (unfinished / _DRIVE_FILE).write_text(text, encoding="utf-8")
+            unfinished.rename(folder)
     except OSError as error:
-        raise ConfigError(f"cannot write {error.filename or folder}: {error.strerror}") from error
+        raise ConfigError(f"cannot write {folder}: {error.strerror}; choose another folder") from error
     return written + len(text)
 
 

@@ -245,7 +245,7 @@ def _roadworks(placement: Placement, rng: np.random.Generator, habits: Habits) -
 def _open_ground(placement: Placement, rng: np.random.Generator) -> None:
     """Trees and bushes on greens and open ground, some things on squares."""
     streets = placement.streets
-    x0, y0, x1, y1 = shapely.bounds(shapely.union_all([shapely.box(*shapely.bounds(streets.road))]))
+    x0, y0, x1, y1 = shapely.bounds(streets.road)
     for _ in range(160):
         x, y = rng.uniform(x0, x1), rng.uniform(y0, y1)
         maker = (greenery.tree, greenery.bush)[int(rng.random() < 0.5)]

@@ -18,7 +18,7 @@ from training.world.things import buildings, greenery, posts
 Fence = Callable[[np.random.Generator, float], Mesh]
 """Makes a fence, wall or hedge of a length in metres, along y."""
 
-_AROUND_YARDS = (buildings.yard_fence, buildings.yard_fence, buildings.yard_fence, buildings.wall)
+_AROUND_LOTS = (buildings.yard_fence, buildings.yard_fence, buildings.yard_fence, buildings.wall)
 _AROUND_GROUND = (buildings.fence, buildings.yard_fence, buildings.wall, greenery.hedge)
 _WALKED = ("pavement", "plaza", "path")
 _OPENING_M = 3.0
@@ -29,9 +29,9 @@ _SPAN_M = (20.0, 50.0)
 
 
 def enclose(placement: Placement, rng: np.random.Generator) -> None:
-    """Put fences, walls and hedges around what people should not walk on, and wires over the pavement."""
+    """Put fences, walls and hedges around car parks and open ground and across gaps, and wires over the pavement."""
     share = rng.uniform(0.35, 0.95)
-    for kind, makers in (("lot", _AROUND_YARDS), ("ground", _AROUND_GROUND)):
+    for kind, makers in (("lot", _AROUND_LOTS), ("ground", _AROUND_GROUND)):
         for line in _borders(placement, kind):
             if rng.random() < share:
                 _along(placement, rng, line, makers)
@@ -40,7 +40,7 @@ def enclose(placement: Placement, rng: np.random.Generator) -> None:
             for side in (-1, 1):
                 middle = side * (plot.width + plot.gap) / 2
                 ends = plot.points([(-0.6, middle - plot.gap / 2), (-0.6, middle + plot.gap / 2)])
-                _along(placement, rng, ends, _AROUND_YARDS if rng.random() < 0.5 else _AROUND_GROUND)
+                _along(placement, rng, ends, _AROUND_LOTS if rng.random() < 0.5 else _AROUND_GROUND)
     if rng.random() < 0.5:
         _wires(placement, rng)
 

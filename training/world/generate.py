@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -10,13 +11,15 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 
+import numpy as np
 from tqdm import tqdm
 
-from training.data.world import store, stored_drives
+from training.data.world import StoredDrive, store, stored_drives
 from training.to_bag import write_bag
-from training.world.drive import Drive, split_of
+from training.world.drive import PERIOD_S, Drive, split_of
 from training.world.pool import each_drive
 from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.tools.session import make_folder
 
 
 @dataclass(frozen=True)
@@ -52,16 +55,25 @@ def generate(seed: int, request: Request, folder: Path, threads: int = 2) -> str
 def run(seeds: Sequence[int], request: Request, out: Path | None, bag: Path | None) -> str:
     """Do what the command line asks for; returns what to tell the user.
 
+    Of many drives, those that are there already are kept, so that an interrupted command can be given again.
+
     Raises:
-        XModelKDError: an argument is out of range, or a place exists or cannot be written.
+        XModelKDError: an argument is out of range, or a place exists, holds other drives or cannot be written.
     """
     for place in (out if len(seeds) == 1 else None, bag):
-        if place and place.exists():  # said before the work, not after it
-            raise ConfigError(f"{place} exists already; remove it or choose another place")
+        if place:
+            _check_free(place)  # said before the work, not after it
     if len(seeds) > 1:
         assert out is not None
-        lines = each_drive(partial(_generate_one_of_many, request=request, parent=out), seeds)
-        return "\n".join([*lines, f"{out}: {len(seeds)} drives"])
+        wanted = _missing(seeds, request, out)
+        try:
+            lines = list(each_drive(partial(_generate_one_of_many, request=request, parent=out), wanted))
+        finally:
+            for seed in wanted:  # what processes that were ended have left
+                for unfinished in out.glob(f".{_folder(out, seed).name}-*"):
+                    shutil.rmtree(unfinished, ignore_errors=True)
+        kept = f", {len(set(seeds)) - len(wanted)} of them were there" if len(wanted) < len(set(seeds)) else ""
+        return "\n".join([*lines, f"{out}: {len(set(seeds))} drives{kept}"])
     with tempfile.TemporaryDirectory() as temporary:
         folder = out or Path(temporary) / "drive"
         told = generate(seeds[0], request, folder)
@@ -70,5 +82,44 @@ def run(seeds: Sequence[int], request: Request, out: Path | None, bag: Path | No
     return f"{out or bag}: {told}"
 
 
+def _check_free(place: Path) -> None:
+    if place.exists():
+        raise ConfigError(f"{place} exists already; remove it or choose another place")
+    make_folder(place.parent)
+
+
+def _missing(seeds: Sequence[int], request: Request, parent: Path) -> list[int]:
+    """The seeds, each once, whose drives are not there.
+
+    Raises:
+        ConfigError: one is there, but was made otherwise, or the folder cannot be written.
+    """
+    make_folder(parent)
+    wanted = list(dict.fromkeys(seeds))
+    there = [seed for seed in wanted if _folder(parent, seed).exists()]
+    for seed in there:
+        if not _as_requested(StoredDrive(_folder(parent, seed)), request):
+            raise ConfigError(
+                f"{_folder(parent, seed)} exists already and was made with other options; remove it or choose "
+                "another place"
+            )
+    return [seed for seed in wanted if seed not in there]
+
+
+def _as_requested(drive: StoredDrive, request: Request) -> bool:
+    lidar = drive.rig.lidar
+    return (
+        drive.sweeps == request.sweeps
+        and len(drive.rig.cameras) == request.cameras
+        and np.isclose(drive.period_s, request.every * PERIOD_S).item()
+        and request.lidar in ("", lidar.name)
+        and request.columns in (0, lidar.columns)
+    )
+
+
+def _folder(parent: Path, seed: int) -> Path:
+    return parent / f"drive_{seed:06d}"
+
+
 def _generate_one_of_many(seed: int, request: Request, parent: Path) -> str:
-    return generate(seed, request, parent / f"drive_{seed:06d}", threads=1)
+    return generate(seed, request, _folder(parent, seed), threads=1)

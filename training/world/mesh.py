@@ -208,19 +208,6 @@ def ellipsoid(
     return quads(walls.reshape(-1, 4, 3), material, label)
 
 
-def cards(centers: ArrayLike, size: ArrayLike, material: str, label: str, rng: np.random.Generator) -> Mesh:
-    """Small squares in random directions at (N, 3) places, ``size`` wide (metres, one number or one each): foliage."""
-    middle = np.asarray(centers, np.float64)
-    side = rng.normal(size=middle.shape)
-    side /= np.linalg.norm(side, axis=1, keepdims=True)
-    up = np.cross(side, rng.normal(size=middle.shape))
-    up /= np.linalg.norm(up, axis=1, keepdims=True)
-    half = np.broadcast_to(np.asarray(size, np.float64) / 2, len(middle))[:, None]
-    side, up = side * half, up * half
-    corners = np.stack([middle - side - up, middle + side - up, middle + side + up, middle - side + up], axis=1)
-    return quads(corners, material, label)
-
-
 def plate(width: float, height: float, material: str, label: str, center: Sequence[float] = (0.0, 0.0, 0.0)) -> Mesh:
     """An upright rectangle facing +x: signs, posters, windows. Its texture has y and z from its centre."""
     y, z = width / 2, height / 2

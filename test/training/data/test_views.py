@@ -55,3 +55,8 @@ def test_the_first_view_is_the_one_nearest_the_middle(drive):
     off = np.abs(views.uv[both]).max(axis=2)
     assert (off[:, 0] <= off[:, 1]).all()
     assert (views.uv[views.camera == NO_CAMERA] == 0).all()
+
+
+def test_without_cameras_nothing_is_seen():
+    views = find_views(live_drive(Drive(5, 1, cameras=0)), 0)
+    assert views.camera.shape[1] == MOST_VIEWS and (views.camera == NO_CAMERA).all()

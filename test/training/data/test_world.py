@@ -197,9 +197,8 @@ def test_writing_that_was_interrupted_leaves_no_drive(drive, tmp_path):
 
     with pytest.raises(StopError):
         store(drive, tmp_path / "drive", torn())
-    assert list((tmp_path / "drive").rglob("*.npz"))
-    with pytest.raises(ConfigError, match="holds no generated drive"):
-        stored_drives(tmp_path / "drive")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "drive").mkdir()
     with pytest.raises(ConfigError, match="exists already; remove it or choose another folder"):
         store(drive, tmp_path / "drive", [])
 

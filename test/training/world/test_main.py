@@ -124,6 +124,18 @@ def test_several_seeds_make_a_folder_of_drives(drives):
     assert last == f"{drives.folder}: 2 drives"
 
 
+def test_many_drives_go_on_where_they_were_interrupted(drives, monkeypatch, capsys):
+    """Drives that are there are kept if they are what is asked for."""
+    made = []
+    monkeypatch.setattr("training.world.generate.each_drive", lambda work, seeds: made.extend(seeds) or [])
+    words = ["--sweeps", "2", "--every", "50", "--cameras", "0", "--out", str(drives.folder)]
+    assert world.main(["--seed", "0", "2", "1", "2", *words]) == 0
+    assert made == [2] and capsys.readouterr().out == f"{drives.folder}: 3 drives, 2 of them were there\n"
+    assert world.main(["--seed", "0", "1", *words, "--every", "7"]) == 1
+    complaint = "drive_000000 exists already and was made with other options; remove it or choose another place\n"
+    assert capsys.readouterr().err.endswith(complaint) and made == [2]
+
+
 @pytest.mark.parametrize("option", ["--out", "--bag"])
 def test_a_place_that_exists_is_refused_before_anything_is_made(option, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("training.world.generate.Drive", lambda *_: pytest.fail("it went to work"))

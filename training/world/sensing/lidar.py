@@ -2,8 +2,8 @@
 
 The story of a pulse: its central ray is traced at its own time from where the sensor was then. Some go
 through glass to what is behind. Where neighbouring pulses do not lie on one surface four more rays of its cone are
-traced, and the strongest of what they meet wins, or two near surfaces blend. Whether a return is detected,
-how its range scatters, and which intensity is reported follow from its strength.
+traced (of a tenth of the pulses at most), and the strongest of what they meet wins, or two near surfaces blend.
+Whether a return is detected, how its range scatters, and which intensity is reported follow from its strength.
 """
 
 from __future__ import annotations

@@ -293,7 +293,3 @@ def _bark(rng: np.random.Generator) -> str:
 
 def _leaf(rng: np.random.Generator) -> str:
     return "leaves" if rng.random() < 0.82 else "leaves_autumn"
-
-
-def _columns(points: _Points) -> tuple[_Points, _Points]:
-    return points[:, 0], points[:, 1]

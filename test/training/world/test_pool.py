@@ -1,0 +1,55 @@
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from training.world.pool import each_drive
+from xmodelkd_ros.core.errors import XModelKDError
+
+
+def test_results_come_in_order():
+    assert list(each_drive(math.factorial, [3, 1, 4])) == [6, 1, 24]
+
+
+def test_a_process_that_is_killed_is_said_in_one_line():
+    with pytest.raises(XModelKDError, match="ended from outside, perhaps for want of memory; close other programs"):
+        list(each_drive(signal.raise_signal, [signal.SIGKILL]))
+
+
+def test_an_error_does_not_wait_for_the_others():
+    start = time.monotonic()
+    with pytest.raises(ValueError, match="must be non-negative"):
+        list(each_drive(time.sleep, [-1, 60, 60, 60]))
+    assert time.monotonic() - start < 30
+
+
+@pytest.mark.parametrize("after_s", [0.5, 8.0])
+def test_ctrl_c_ends_all_processes_in_one_line(after_s, tmp_path):
+    """While processes start, and while they work; a terminal sends the signal to all of them."""
+    words = ["--seed", "0", "1", "2", "3", "4", "5", "--sweeps", "100", "--out", str(tmp_path / "drives")]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "training.world", *words], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    waited = time.monotonic() + 60
+    while not (tmp_path / "drives").exists() and time.monotonic() < waited:
+        time.sleep(0.05)
+    time.sleep(after_s)
+    os.killpg(child.pid, signal.SIGINT)
+    _, error = child.communicate(timeout=20)
+    assert (child.returncode, error) == (130, "interrupted\n")
+    assert not list((tmp_path / "drives").iterdir())
+    assert all_end(child.pid)
+
+
+def all_end(group):
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
