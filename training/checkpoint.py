@@ -47,8 +47,13 @@ class Checkpoint:
         """Whether the run took all its steps."""
         return self.steps >= self.config.optimizer.epochs * self.config.optimizer.steps
 
-    def load_into(self, module: nn.Module, part: str = "") -> None:
-        """Give a training module these weights, or one of its parts, by its name.
+    def load_into(self, module: nn.Module, part: str = "", target: str = "") -> None:
+        """Give a training module these weights.
+
+        Args:
+            module: the training module.
+            part: name of the part of this run's module whose weights are wanted; empty for all.
+            target: name of the part that gets them, if it has another one.
 
         Raises:
             ConfigError: it has other weights.
@@ -56,7 +61,7 @@ class Checkpoint:
         start = f"{part}." if part else ""
         weights = {name[len(start) :]: value for name, value in self.weights.items() if name.startswith(start)}
         try:
-            (module.get_submodule(part) if part else module).load_state_dict(weights)
+            module.get_submodule(target or part).load_state_dict(weights)
         except RuntimeError as error:
             raise _unusable(self.path) from error
 

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 from training.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint
 from training.config import TrainingConfig
 from training.lessons import Guides
-from training.modules import PointTraining
+from training.modules import PointTraining, StudentTraining
 from training.run import fit, interrupted, precision_for, training_command
 from training.sweep_data import SweepData
 from xmodelkd_ros.core.errors import ConfigError
@@ -31,7 +31,7 @@ def train(config: TrainingConfig) -> Path:
     guides = Guides.of(config)
     module: PointTraining = guides.module(config.to_dict())
     if start:
-        start.load_into(module, "teacher" if config.teacher else "student")
+        _go_on(module, start)
     before = read_checkpoint(own.parent) if own else start
     return fit(config, module, SweepData(config, before, guides), own)
 
@@ -49,6 +49,16 @@ def _start_of(config: TrainingConfig) -> Checkpoint | None:
     if different:
         raise ConfigError(f"start is {config.start}, a run with another {different[0]}; give this one the same")
     return start
+
+
+def _go_on(module: PointTraining, start: Checkpoint) -> None:
+    """Begin with the network of another run; a teacher may begin with a student as its LiDAR branch."""
+    if isinstance(module, StudentTraining):
+        start.load_into(module, "student")
+    elif start.config.teacher:
+        start.load_into(module, "teacher")
+    else:
+        start.load_into(module, "student", "teacher.lidar")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

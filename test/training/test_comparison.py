@@ -1,0 +1,134 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+torch = pytest.importorskip("torch")
+
+from training import compare  # noqa: E402
+from training.comparison import Comparison  # noqa: E402
+from training.comparison_report import results, summary, tables  # noqa: E402
+from training.config import ImageTrainingConfig  # noqa: E402
+from xmodelkd_ros.core.errors import ConfigError  # noqa: E402
+
+CONFIG = Path(__file__).parents[2] / "config" / "comparison" / "pandaset.yaml"
+STUDENT = Path(__file__).parents[2] / "config" / "training" / "pandaset_student.yaml"
+
+
+def test_intervals_are_students():
+    """Three values 1, 2, 3: sd 1, and t(0.975, 2) = 4.3027 times 1 / sqrt(3)."""
+    found = summary([1.0, 2.0, 3.0])
+    assert (found["mean"], found["sd"]) == (2.0, 1.0)
+    assert found["interval"] == pytest.approx(2.4841, abs=1e-4)
+    assert summary([0.5]) == {"mean": 0.5, "sd": None, "interval": None, "values": [0.5]}
+
+
+def counts(right, wrong):
+    """Of road and vegetation alone: points that are right, and points that are taken for the other."""
+    matrix = np.zeros((9, 10), int)
+    matrix[3, 3], matrix[3, 6], matrix[6, 6], matrix[6, 3] = right, wrong, right, wrong
+    return matrix.tolist()
+
+
+@pytest.fixture
+def found():
+    """Two rows; the second has a seed more, which the paired gain leaves out."""
+
+    def of(right, wrong):
+        return {"far": {"all": counts(right, wrong), "seen": counts(right, 0)}}
+
+    return {"plain": {0: of(50, 50), 1: of(60, 40)}, "taught": {0: of(80, 20), 1: of(70, 30), 2: of(1, 99)}}
+
+
+def test_gains_are_paired_by_seed(found):
+    rows = results(found, ["far"], "plain")["far"]
+    plain, taught = rows["plain"], rows["taught"]
+    # right / (right + 2 wrong) for both classes
+    np.testing.assert_allclose(plain["measures"]["miou"]["values"], [50 / 150, 60 / 140])
+    np.testing.assert_allclose(taught["gains"]["miou"]["values"], [80 / 120 - 50 / 150, 70 / 130 - 60 / 140])
+    assert len(taught["measures"]["miou"]["values"]) == 3
+    assert plain["gains"]["miou"]["mean"] == 0
+    assert taught["measures"]["miou_seen"]["mean"] == 1
+    assert set(taught["measures"]) == {"miou", "miou_without_vegetation", "miou_seen", "road", "vegetation"}
+
+
+def test_the_table_has_a_row_for_each(found):
+    text = tables(results(found, ["far"], "plain"))
+    assert text.startswith("**far**")
+    head, _, plain, taught = (line for line in text.splitlines() if line.startswith("|"))
+    assert head.endswith("| road | vegetation |")
+    assert plain.startswith("| plain | 2 | 38.1 ± 6.7 | +0.0 (+0.0 to +0.0) |")
+    assert taught.startswith("| taught | 3 | ")
+
+
+def test_runs_find_those_of_their_seed_that_they_build_on():
+    comparison = Comparison.read(CONFIG, ["run=there"])
+    by_name = {entry.name: entry for entry in comparison.runs}
+    images = comparison.settings(by_name["images"], 2)
+    assert isinstance(images, ImageTrainingConfig) and images.run == "there/images_0", "one serves all seeds"
+    teacher = comparison.settings(by_name["teacher"], 2)
+    assert (teacher.run, teacher.seed, teacher.teacher.image_branch) == ("there/teacher_2", 2, "there/images_0")
+    student = comparison.settings(by_name["logits"], 2)
+    assert student.distill.teacher == "there/teacher_2"
+    plain = comparison.settings(by_name["undistilled"], 2)
+    assert (plain.optimizer, plain.augment, plain.model) == (student.optimizer, student.augment, student.model)
+    assert [score.held_back for score in comparison.score] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"baseline": "nobody"}, "baseline is 'nobody', but must be one of"),
+        ({"seeds": []}, r"seeds is \(\), but must be at least one"),
+        ({"runs": [{"name": "a b", "config": "x"}]}, "name is 'a b', but must be letters, digits"),
+    ],
+)
+def test_mistakes_are_said(change, complaint, tmp_path):
+    data = {**yaml.safe_load(CONFIG.read_text()), **change}
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(data))
+    with pytest.raises(ConfigError, match=complaint):
+        Comparison.read(tmp_path / "bad.yaml")
+
+
+def test_a_run_that_builds_on_a_later_one_is_said():
+    data = yaml.safe_load(CONFIG.read_text())
+    data["runs"].reverse()
+    comparison = Comparison.from_dict(data)
+    logits = next(entry for entry in comparison.runs if entry.name == "logits")
+    with pytest.raises(ConfigError, match="logits builds on 'teacher', but no such run of seed 1 is before it"):
+        comparison.settings(logits, 1)
+
+
+@pytest.fixture
+def small(tmp_path, drives, generated):
+    """Two students of one generated drive, one of them with twice the rate."""
+    tiny = ["model.widths=[8, 8, 8, 8, 8]", "model.blocks=[0, 0, 0, 0]", "model.table=8", "model.width=256"]
+    tiny += ["optimizer.crop_columns=256", "optimizer.points=500", "optimizer.steps=1", "optimizer.epochs=1"]
+    source = {"dataset": "world", "path": str(generated.folder), "frames": [0, 1]}
+    tiny += [f"data.train=[{{dataset: world, path: '{drives.folder}', frames: [0, 1]}}]", "precision=32-true"]
+    tiny += [f"data.choose=[{{dataset: world, path: '{generated.folder}', frames: [0, 1]}}]"]
+    runs = [
+        {"name": name, "config": str(STUDENT), "overrides": [*tiny, f"optimizer.learning_rate={rate}"]}
+        for name, rate in (("plain", 0.004), ("fast", 0.008))
+    ]
+    data = {"run": str(tmp_path / "out"), "seeds": [0, 1], "baseline": "plain", "runs": runs}
+    data["score"] = [{"name": "choose", "source": source}, {"name": "test", "source": source, "held_back": True}]
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(data))
+    return tmp_path / "small.yaml"
+
+
+def test_a_comparison_from_beginning_to_end_and_again(small, capsys, monkeypatch):
+    assert compare.main([str(small)]) == 0
+    out = small.parent / "out"
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert set(metrics["results"]) == {"choose"}, "held-back sweeps stay closed"
+    rows = metrics["results"]["choose"]
+    assert set(rows) == {"plain", "fast"}
+    assert len(rows["fast"]["gains"]["miou"]["values"]) == 2
+    assert "| fast | 2 |" in capsys.readouterr().out
+    assert (out / "curves.png").stat().st_size > 5000
+    monkeypatch.setattr(compare, "train", lambda *_: pytest.fail("it is trained already"))
+    monkeypatch.setattr(compare, "count", lambda *_: pytest.fail("it is scored already"))
+    assert compare.main([str(small)]) == 0

@@ -1,0 +1,208 @@
+"""Short runs of everything that teaches: image branch, teacher, and students that learn from it."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("efficientnet_lite_pytorch")
+
+from training import export, modules, sweep_data, train, train_images  # noqa: E402
+from training.checkpoint import CHECKPOINT, read_checkpoint  # noqa: E402
+from training.config import ImageTrainingConfig, SourceConfig, TrainingConfig  # noqa: E402
+from training.data.sources import load_source  # noqa: E402
+from training.data.sweeps import with_rows  # noqa: E402
+from training.lessons import Guides, Lesson, fused, lessons, shuffled_looks, trained_teacher  # noqa: E402
+from xmodelkd_ros.core.errors import ConfigError  # noqa: E402
+from xmodelkd_ros.core.labels import IGNORE  # noqa: E402
+from xmodelkd_ros.core.model_spec import ModelSpec  # noqa: E402
+
+CONFIGS = Path(__file__).parents[2] / "config" / "training"
+TINY = [
+    "model.widths=[8, 8, 16, 16, 16]",
+    "model.blocks=[0, 0, 0, 0]",
+    "model.table=8",
+    "model.width=512",
+    "optimizer.crop_columns=256",
+    "optimizer.points=2000",
+    "optimizer.steps=2",
+    "optimizer.epochs=2",
+    "precision=32-true",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def images(folder, pandaset):
+    source = f"[{{dataset: pandaset, path: '{pandaset}', frames: [0, 1]}}]"
+    words = [f"data.train={source}", f"data.choose={source}", "optimizer.steps=1", "optimizer.epochs=2", "features=8"]
+    words += ["optimizer.places=500", "optimizer.workers=0", "precision=32-true", f"run={folder / 'images'}"]
+    return train_images.train_images(ImageTrainingConfig.read(CONFIGS / "pandaset_images.yaml", words))
+
+
+@pytest.fixture(scope="module")
+def config(folder, pandaset):
+    """Makes the settings of a short run: one frame with labels, and for students another one without."""
+    real = f"dataset: pandaset, path: '{pandaset}'"
+
+    def make(name, kind, *overrides):
+        without = "" if kind == "teacher" else f", {{{real}, frames: [41, 42], labels: none}}"
+        words = [*TINY, f"data.train=[{{{real}, frames: [0, 1]}}{without}]"]
+        words += [f"data.choose=[{{{real}, frames: [58, 59]}}]", f"run={folder / name}", *overrides]
+        return TrainingConfig.read(CONFIGS / f"pandaset_{kind}.yaml", words)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def teacher(images, config):
+    return train.train(config("teacher", "teacher", f"teacher.image_branch={images}"))
+
+
+@pytest.fixture(scope="module")
+def taught(teacher, config):
+    """All that a teacher can give."""
+    more = ["distill.features_weight=1", "distill.contrast_weight=0.1", "distill.fuse_m=0.2"]
+    return config("taught", "distilled", f"distill.teacher={teacher}", *more)
+
+
+@pytest.fixture(scope="module")
+def student(taught):
+    return train.train(taught)
+
+
+def test_the_teacher_uses_what_it_sees(teacher, pandaset):
+    """Its labels change with the images, and not where no camera sees anything."""
+    network = trained_teacher(teacher)
+    source = load_source(SourceConfig("pandaset", str(pandaset), frames=(0, 1)), "train", images=True)
+    (sweeps,) = with_rows([source.sweeps], [True])
+    knowledge = network.knowledge(sweeps, source.looks)
+    others = network.knowledge(sweeps, shuffled_looks(source.looks))
+    (own,), (other,) = (lessons(network, sweeps, known, "") for known in (knowledge, others))
+    seen = (source.looks[0].views.camera >= 0).any(axis=1)
+    changed = (own.logits != other.logits).any(axis=1)
+    assert changed[seen].mean() > 0.9
+    assert changed[seen].mean() > changed[~seen].mean(), "only those near to seen ones can change"
+
+
+def test_a_teacher_without_cameras_needs_no_images(config, pandaset, folder):
+    run = train.train(config("blind", "teacher", "teacher.image_branch=''"))
+    network = trained_teacher(run)
+    assert network.branch is None
+    source = load_source(SourceConfig("pandaset", str(pandaset), frames=(0, 1)), "train")
+    (sweeps,) = with_rows([source.sweeps], [True])
+    (lesson,) = lessons(network, sweeps, network.knowledge(sweeps, []), "")
+    assert lesson.logits.any(axis=1).mean() > 0.99
+
+
+def test_a_student_learns_from_sweeps_without_labels(student, taught):
+    weights = read_checkpoint(student).weights
+    assert all(torch.isfinite(value).all() for value in weights.values())
+    data = sweep_data.SweepData(taught, guides=Guides.of(taught))
+    data.setup("fit")
+    crops = next(iter(data.train_dataloader()))
+    assert crops["taught"].any(), "the teacher has spoken"
+    assert crops["deep"].any() and crops["views"].any()
+    unlabelled = data._sources[1][0]
+    assert (unlabelled.labels == IGNORE).all()
+
+
+def test_the_exported_student_takes_no_image(student, folder):
+    export.export(student, folder / "model")
+    assert {tensor.name for tensor in ModelSpec.read(folder / "model").inputs} == {"image", "points", "pixel"}
+    spec = ModelSpec.read(folder / "model")
+    assert spec.inputs[0].shape[1] == len(spec.channels) + 1, "a range image, of LiDAR channels and a mask"
+
+
+class InterruptionError(Exception):
+    pass
+
+
+def test_an_interrupted_student_resumes_to_the_same_weights(student, taught, config, tmp_path):
+    changed = TrainingConfig.from_dict({**taught.to_dict(), "run": str(tmp_path / "resumed")})
+    step = modules.StudentTraining.training_step
+
+    def stop(self, batch, batch_index):
+        if self.trainer.global_step == 3:
+            raise InterruptionError
+        return step(self, batch, batch_index)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptionError):
+        patch.setattr(modules.StudentTraining, "training_step", stop)
+        train.train(changed)
+    resumed, whole = read_checkpoint(train.train(changed)).weights, read_checkpoint(student).weights
+    for name, value in whole.items():
+        torch.testing.assert_close(resumed[name], value, atol=1e-4, rtol=1e-2, msg=name)
+
+
+def test_a_student_that_teaches_itself_listens_to_its_last_checkpoint(config, monkeypatch):
+    asked = []
+    monkeypatch.setattr(sweep_data, "trained_teacher", lambda run: asked.append(run) or trained_teacher(run))
+    run = train.train(config("self_taught", "distilled", "distill.teacher=self"))
+    assert asked == [run], "in its second epoch, not in the first"
+
+
+def test_a_teacher_can_begin_with_a_student(student, images, config):
+    words = [f"start={student}", f"teacher.image_branch={images}", "optimizer.learning_rate=1e-12"]
+    run = train.train(config("begun", "teacher", *words, "optimizer.ema_decay=0"))
+    ours, theirs = read_checkpoint(run).weights, read_checkpoint(student).weights
+    name = "head.classify.weight"
+    torch.testing.assert_close(ours[f"teacher.lidar.{name}"], theirs[f"student.{name}"])
+
+
+def test_labels_are_carried_to_sweeps_without(config, teacher):
+    words = ["distill=null", "data.train.1.labels=carried"]
+    data = sweep_data.SweepData(config("carried", "distilled", *words))
+    data.setup("fit")
+    labels = data._sources[1][0].labels
+    assert 0.1 < (labels != IGNORE).mean() < 1
+    truth = load_source(data._config.data.train[1], "train").sweeps[0].labels
+    known = labels != IGNORE
+    assert (labels[known] == truth[known]).mean() > 0.9
+
+
+def test_what_is_said_of_still_things_is_averaged_over_a_drive(pandaset):
+    """Two frames from one spot: what one says of the road, the other takes over by half; cars keep their own."""
+    source = load_source(SourceConfig("pandaset", str(pandaset), frames=(0, 2)), "train")
+    road, car = (np.full(13, -9.0, np.float16) for _ in range(2))
+    names = source.frames[0][0].label_map
+    road[names.id_of("road")], car[names.id_of("car")] = 9, 9
+    terrain = np.full(13, -9.0, np.float16)
+    terrain[names.id_of("terrain")] = 9
+    first, second = (len(sweep.labels) for sweep in source.sweeps)
+    said = [Lesson(np.tile(road, (first, 1)), np.zeros((first, 1), np.float16))]
+    said.append(Lesson(np.tile(terrain, (second, 1)), np.zeros((second, 1), np.float16)))
+    said[1].logits[: second // 2] = car
+    mixed = fused(said, source.frames, 0.5)
+    np.testing.assert_array_equal(mixed[1].logits[: second // 2], said[1].logits[: second // 2])
+    share = np.exp(mixed[0].logits[:, names.id_of("terrain")].astype(np.float32))
+    assert (share > 0.2).mean() > 0.2 and (share < 0.8).mean() > 0.8
+    alone = fused(said, [None, None], 0.5)
+    assert all(new is old for new, old in zip(alone, said, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        (["distill.teacher=/nowhere"], r"/nowhere holds no last\.ckpt; train"),
+        (["distill.teacher={blind}", "distill.contrast_weight=1"], "sees no images; give 0, or a teacher with cameras"),
+    ],
+)
+def test_a_teacher_that_cannot_teach_is_said_before_the_work(overrides, complaint, student, config):
+    words = [word.format(blind=student) for word in overrides]
+    with pytest.raises(ConfigError, match=complaint):
+        train.train(config("never", "distilled", *words))
+    assert not Path(config("never", "distilled", *words).run).exists()
+
+
+def test_an_image_branch_that_is_damaged_is_said(images, config, tmp_path):
+    shutil.copytree(images, tmp_path / "images")
+    (tmp_path / "images" / CHECKPOINT).write_bytes(b"PK torn off")
+    with pytest.raises(ConfigError, match="cannot read checkpoint"):
+        train.train(config("never", "teacher", f"teacher.image_branch={tmp_path / 'images'}"))
