@@ -25,7 +25,8 @@ _CELL = 1 / 80
 """Side of a cell of the depth buffer, relative to the image's width: about the distance of two beams."""
 _SLACK_M, _SLACK = 0.5, 0.1
 """A point is hidden if it lies farther behind the nearest one of its cell: metres, and a share of the depth, as a
-cell of flat ground far away is deep. In the world this finds 96 % of what cameras see, and four in five hidden points."""
+cell of flat ground far away is deep. In the world this finds 96 % of what cameras see, and four in five of what is
+hidden."""
 
 
 @dataclass(frozen=True, eq=False)
