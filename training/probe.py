@@ -14,7 +14,7 @@ import argparse
 import itertools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -334,10 +334,14 @@ def probe_drives(train: Sequence[Drive], test: Sequence[Drive], unseen: str) -> 
         What :func:`compare` does, by name.
     """
     balanced, same = (collect(train, kind, "training points") for kind in (True, False))
-    natural = collect(test, False, "test points")
-    folds = [sector_fold(balanced, same, (k, k + 1)) for k in range(0, SECTORS, 2)]
+    others, folds = shared_classes(balanced, collect(test, False, "test points")), []
+    for first in range(0, SECTORS, 2):
+        with suppress(ConfigError):  # sectors that no camera looks into
+            folds.append(sector_fold(balanced, same, (first, first + 1)))
+    if not folds:
+        raise ConfigError("no two sectors share classes with the others; take more frames, drives or cameras")
     return {
-        unseen: compare([shared_classes(balanced, natural)], unseen),
+        unseen: compare([others], unseen),
         "unseen sectors": compare(folds, "unseen sectors"),
     }
 
