@@ -116,8 +116,10 @@ def encoder():
 
 
 def test_only_cameras_tell_grass_from_road_on_a_flat_lawn(quick, encoder):
-    comparisons = probe.probe_drives([(Lawn(0), [0]), (Lawn(1), [0, 1])], [(Lawn(2), range(1))])
-    assert list(comparisons) == ["unseen drives"]
+    comparisons = probe.probe_drives([(Lawn(0), [0]), (Lawn(1), [0, 1])], [(Lawn(2), range(1))], "unseen drives")
+    assert list(comparisons) == ["unseen drives", "unseen sectors"]
+    sectors = comparisons["unseen sectors"]["features"]
+    assert sectors["mean colour alone"]["miou"]["mean"] > 0.95 > 0.5 > sectors["geometry"]["miou"]["mean"]
     result = comparisons["unseen drives"]
     miou = {name: entry["miou"]["mean"] for name, entry in result["features"].items()}
     for with_camera in ("geometry + intensity + mean colour", "mean colour alone"):
@@ -151,7 +153,7 @@ def test_without_cameras_the_probe_says_so(encoder):
     blind = Lawn(0)
     blind.cameras = ()
     with pytest.raises(ConfigError, match="share 0 classes of 200 points that a camera sees"):
-        probe.probe_drives([(blind, [0])], [(blind, [1])])
+        probe.probe_drives([(blind, [0])], [(blind, [1])], "unseen drives")
 
 
 def test_without_intensity_the_probe_says_so(encoder, monkeypatch):
