@@ -101,6 +101,8 @@ def count(network: TrainedTeacher, score: ScoreEntry, what: str) -> Counts:
 
 
 def _seen(source: Source, number: int) -> NDArray[np.bool_]:
+    if not source.looks:
+        return np.zeros(len(source.sweeps[number].labels), np.bool_)
     return np.asarray((source.looks[number].views.camera != NO_CAMERA).any(axis=1))
 
 

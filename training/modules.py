@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,13 +12,11 @@ from torch import Tensor, nn
 from training.checkpoint import extras
 from training.config import TrainingConfig
 from training.distill import Distillation
-from training.label_sets import LABELS, SCORED_LABELS
-from training.losses import class_weights, contrastive, segmentation_loss
+from training.label_training import LabelTraining
+from training.losses import contrastive, segmentation_loss
 from training.models.student import WRAP, Student, wrap
 from training.models.teacher import Teacher
 from training.run import one_cycle
-from xmodelkd_ros.core.metrics import ConfusionMatrix
-from xmodelkd_ros.resources import label_map, translation
 
 Batch = dict[str, Tensor]
 
@@ -49,24 +46,20 @@ def at_pixels(features: Tensor, pixel: Tensor) -> Tensor:
     return flat.gather(1, pixel.long()[..., None].expand(-1, -1, flat.shape[2]))
 
 
-class PointTraining(pl.LightningModule):
-    """A network that labels points, with its class weights, optimizer and validation.
+class PointTraining(LabelTraining):
+    """A network that labels points, with its optimizer.
 
     Args:
         config: the run, as :meth:`TrainingConfig.to_dict` gives it (it is stored in checkpoints).
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__()
-        self.save_hyperparameters()
         self.config = TrainingConfig.from_dict(config)
-        self.labels = label_map(LABELS)
+        super().__init__(self.config.data.choose)
+        self.save_hyperparameters()
         # Channels last is faster in bf16, and slower in fp32.
         in_bf16 = self.config.precision == "bf16-mixed"
         self._memory_format = torch.channels_last if in_bf16 else torch.contiguous_format
-        self.register_buffer("class_weights", torch.ones(len(self.labels)))
-        self._translate = translation(self.labels, label_map(SCORED_LABELS))
-        self._confusions = self._fresh_confusions()
 
     @property
     def width(self) -> int:
@@ -81,10 +74,6 @@ class PointTraining(pl.LightningModule):
         """Label a whole sweep, as :class:`training.data.sweeps.WholeSweeps` gives it."""
         raise NotImplementedError
 
-    def on_fit_start(self) -> None:
-        """Take the class weights from the data, also when a run is resumed."""
-        self.class_weights.copy_(class_weights(self.trainer.datamodule.class_counts))
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the network's inputs, and where its training data come from, beside its weights."""
         checkpoint.update(extras(self.trainer.datamodule.spec, self.trainer.datamodule.origins))
@@ -94,30 +83,12 @@ class PointTraining(pl.LightningModule):
         crops = {name: value.flatten(0, 1) for name, value in batch.items()}
         crops["image"] = crops["image"].to(memory_format=self._memory_format)
         loss = self.loss(crops)
-        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
         """Count the confusion of one sweep."""
-        predicted = self._translate.apply(self.say(batch).logits[0].argmax(dim=0).cpu().numpy())
-        truth = self._translate.apply(batch["labels"][0].cpu().numpy())
-        self._confusions[dataloader_idx].update(truth, predicted)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log mIoU and the IoU of each class over each choosing source."""
-        for number, (source, confusion) in enumerate(zip(self.config.data.choose, self._confusions, strict=True)):
-            mine = torch.from_numpy(confusion.counts).to(self.device)
-            # With several devices, each has seen a part of the sweeps.
-            everyone = self.all_gather(mine).reshape(-1, *mine.shape).sum(dim=0)
-            confusion.counts = everyone.cpu().numpy()
-            prefix = f"choose{number}_{source.dataset}"  # two sources may be of one dataset
-            self.log(f"{prefix}/miou", confusion.miou() or 0.0, prog_bar=True, sync_dist=True)
-            ious = {f"{prefix}/{name}": v for name, v in confusion.iou().items() if v is not None}
-            self.log_dict(ious, sync_dist=True)
-        self._confusions = self._fresh_confusions()
-
-    def _fresh_confusions(self) -> list[ConfusionMatrix]:
-        return [ConfusionMatrix(self._translate.target) for _ in self.config.data.choose]
+        self.count(self.say(batch).logits[0], batch["labels"][0], dataloader_idx)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with a one-cycle schedule over the whole run."""

@@ -15,6 +15,7 @@ import torch
 import yaml
 from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
+from torch.utils.data import Subset
 
 from training.checkpoint import CHECKPOINT, NAME, read_steps
 from training.command import run_command
@@ -65,6 +66,9 @@ def fit(config: RunConfig, module: pl.LightningModule, data: pl.LightningDataMod
 def _trainer(config: RunConfig, run: Path) -> pl.Trainer:
     return pl.Trainer(
         devices=config.devices or "auto",
+        # A student that has no lesson yet leaves the layers unused that compare it with its teacher.
+        strategy="ddp_find_unused_parameters_true" if processes(config) > 1 else "auto",
+        use_distributed_sampler=False,  # it repeats sweeps where they do not divide evenly; see own_part
         precision=config.precision,  # type: ignore[arg-type]
         max_epochs=config.optimizer.epochs,
         reload_dataloaders_every_n_epochs=1,
@@ -80,6 +84,23 @@ def _trainer(config: RunConfig, run: Path) -> pl.Trainer:
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,
     )
+
+
+def processes(config: RunConfig) -> int:
+    """How many processes train: one for each device."""
+    return config.devices or max(torch.cuda.device_count(), 1)
+
+
+def own_part(dataset: Any, trainer: pl.Trainer | None) -> Any:
+    """Every n-th sample of a dataset, where n processes train: together they see each sample once.
+
+    Args:
+        dataset: of all processes.
+        trainer: knows which process this is; None for a single one.
+    """
+    if trainer is None or trainer.world_size == 1:
+        return dataset
+    return Subset(dataset, range(trainer.global_rank, len(dataset), trainer.world_size))
 
 
 def interrupted(config: RunConfig) -> Path | None:

@@ -22,6 +22,7 @@ from training.data.voxels import carried_labels
 from training.label_sets import LABELS
 from training.lessons import Guides, Pupils, seen_by, trained_teacher
 from training.models.student import WRAP
+from training.run import own_part
 from training.world.sensing.sensors import lidar_named
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
@@ -146,14 +147,12 @@ class SweepData(pl.LightningDataModule):
             knowledge=self._knowledge,
             dark_cameras=self._config.teacher.dark_cameras if self._config.teacher else 0.0,
         )
-        return DataLoader(crops, batch_size=o.batch, num_workers=o.workers)
+        return DataLoader(own_part(crops, self.trainer), batch_size=o.batch, num_workers=o.workers)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """Whole sweeps of each choosing source, one at a time."""
-        return [
-            DataLoader(WholeSweeps(sweeps, self.spec, self._choose_knowledge), batch_size=None)
-            for sweeps in self._choose
-        ]
+        whole = [WholeSweeps(sweeps, self.spec, self._choose_knowledge) for sweeps in self._choose]
+        return [DataLoader(own_part(sweeps, self.trainer), batch_size=None) for sweeps in whole]
 
 
 def fit_inputs(config: TrainingConfig, source: Source) -> InputSpec:

@@ -18,13 +18,13 @@ from training.checkpoint import read_weights
 from training.config import ImageTrainingConfig
 from training.data.pictures import Picture, PictureDataset
 from training.data.sources import load_pictures
-from training.label_sets import LABELS, SCORED_LABELS
-from training.losses import class_weights, segmentation_loss
+from training.label_sets import LABELS
+from training.label_training import LabelTraining
+from training.losses import segmentation_loss
 from training.models.image_branch import IMAGE_SIZE, ImageBranch, sample, to_tensor
-from training.run import fit, interrupted, one_cycle, precision_for, training_command
+from training.run import fit, interrupted, one_cycle, own_part, precision_for, training_command
 from xmodelkd_ros.core.labels import IGNORE
-from xmodelkd_ros.core.metrics import ConfusionMatrix
-from xmodelkd_ros.resources import label_map, translation
+from xmodelkd_ros.resources import label_map
 
 
 class PictureData(pl.LightningDataModule):
@@ -64,39 +64,29 @@ class PictureData(pl.LightningDataModule):
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
         shares = [source.share for source in self._config.data.train]
         seed = self._config.seed * 100_003 + epoch
-        pictures = PictureDataset(self._train, shares, IMAGE_SIZE, o.places, o.steps * o.batch, seed)
-        return DataLoader(pictures, batch_size=o.batch, num_workers=o.workers)
+        processes = self.trainer.world_size if self.trainer is not None else 1
+        pictures = PictureDataset(self._train, shares, IMAGE_SIZE, o.places, o.steps * o.batch * processes, seed)
+        return DataLoader(own_part(pictures, self.trainer), batch_size=o.batch, num_workers=o.workers)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """The pictures of each choosing source, one at a time."""
-        return [
-            DataLoader(
-                PictureDataset([pictures], [1.0], IMAGE_SIZE, self._config.optimizer.places, len(pictures), None)
-            )
-            for pictures in self._choose
-        ]
+        places = self._config.optimizer.places
+        whole = [PictureDataset([p], [1.0], IMAGE_SIZE, places, len(p), None) for p in self._choose]
+        return [DataLoader(own_part(pictures, self.trainer)) for pictures in whole]
 
 
-class ImageTraining(pl.LightningModule):
-    """The image branch with its loss, optimizer and validation.
+class ImageTraining(LabelTraining):
+    """The image branch with its loss and optimizer.
 
     Args:
         config: the run, as :meth:`ImageTrainingConfig.to_dict` gives it (it is stored in checkpoints).
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__()
-        self.save_hyperparameters()
         self.config = ImageTrainingConfig.from_dict(config)
-        self.labels = label_map(LABELS)
+        super().__init__(self.config.data.choose)
+        self.save_hyperparameters()
         self.branch = ImageBranch(self.config.features, len(self.labels))
-        self.register_buffer("class_weights", torch.ones(len(self.labels)))
-        self._translate = translation(self.labels, label_map(SCORED_LABELS))
-        self._confusions = self._fresh_confusions()
-
-    def on_fit_start(self) -> None:
-        """Take the class weights from the data, also when a run is resumed."""
-        self.class_weights.copy_(class_weights(self.trainer.datamodule.class_counts))
 
     def _logits(self, batch: dict[str, Tensor]) -> Tensor:
         """(B, C, P)."""
@@ -106,24 +96,12 @@ class ImageTraining(pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Loss of a batch of pictures."""
         loss = segmentation_loss(self._logits(batch), batch["labels"], self.class_weights)
-        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int, dataloader_idx: int = 0) -> None:
         """Count the confusion of one picture."""
-        predicted = self._translate.apply(self._logits(batch)[0].argmax(dim=0).cpu().numpy())
-        self._confusions[dataloader_idx].update(self._translate.apply(batch["labels"][0].cpu().numpy()), predicted)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log mIoU and the IoU of each class over each choosing source."""
-        for number, (source, confusion) in enumerate(zip(self.config.data.choose, self._confusions, strict=True)):
-            prefix = f"choose{number}_{source.dataset}"
-            self.log(f"{prefix}/miou", confusion.miou() or 0.0, prog_bar=True)
-            self.log_dict({f"{prefix}/{name}": v for name, v in confusion.iou().items() if v is not None})
-        self._confusions = self._fresh_confusions()
-
-    def _fresh_confusions(self) -> list[ConfusionMatrix]:
-        return [ConfusionMatrix(self._translate.target) for _ in self.config.data.choose]
+        self.count(self._logits(batch)[0], batch["labels"][0], dataloader_idx)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with a one-cycle schedule; the encoder, which knows images already, learns more slowly."""

@@ -31,7 +31,7 @@ class Source:
         sweeps: the sweeps.
         frames: (drive, frame number) of each sweep; empty for generated ones.
         origin: for ``model.json``.
-        looks: what the cameras took of each sweep, if that was asked for.
+        looks: what the cameras took of each sweep, if that was asked for and there are any.
     """
 
     config: SourceConfig
@@ -56,9 +56,11 @@ def load_source(config: SourceConfig, use: str, images: bool = False) -> Source:
     if config.path:
         frames = stored_frames(config, use)
         sweeps = [Sweep(drive.cloud(index), drive.labels(index)) for drive, index in frames]
-        looks = [Look.at(drive, index) for drive, index in frames] if images else []
+        with_images = images and all(drive.cameras for drive, _ in frames)
+        looks = [Look.at(drive, index) for drive, index in frames] if with_images else []
         return Source(config, sweeps, frames, frames[0][0].source, looks)
-    generated = each_drive(partial(_drive_sweeps, config=config, images=images), _seeds(config, use))
+    work = partial(_drive_sweeps, config=config, images=images and config.cameras > 0)
+    generated = each_drive(work, _seeds(config, use))
     pairs = [pair for drive in generated for pair in drive]
     looks = [look for _, look in pairs if look is not None]
     return Source(config, [sweep for sweep, _ in pairs], [], WORLD_SOURCE, looks)

@@ -1,0 +1,56 @@
+"""Training in two processes, as on two devices."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "config" / "training" / "pandaset_student.yaml"
+
+
+def losses(run):
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    return [event.value for event in events.Scalars("train/loss")]
+
+
+def scores(run):
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    return {tag: events.Scalars(tag)[-1].value for tag in events.Tags()["scalars"] if tag.startswith("choose0")}
+
+
+@pytest.fixture
+def train(drives, generated, tmp_path):
+    """Trains for four steps of two sweeps in a program of its own, as Lightning starts that again for each device."""
+    words = ["model.widths=[8, 8, 8, 8, 8]", "model.blocks=[0, 0, 0, 0]", "model.table=8", "model.width=256"]
+    words += ["optimizer.crop_columns=256", "optimizer.points=2000", "optimizer.steps=1", "optimizer.epochs=4"]
+    words += [f"data.train=[{{dataset: world, path: '{drives.folder}'}}]", "precision=32-true"]
+    words += [f"data.choose=[{{dataset: world, path: '{generated.folder}'}}]"]
+
+    def run(name, *more):
+        command = [sys.executable, "-m", "training.train", str(CONFIG), *words, *more, f"run={tmp_path / name}"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return tmp_path / name
+
+    return run
+
+
+def test_two_processes_learn_what_one_does_from_the_same_sweeps(train):
+    one, two = train("one", "optimizer.batch=2"), train("two", "optimizer.batch=1", "devices=2")
+    assert len(losses(one)) == len(losses(two)) == 4
+    # Each process normalises its own batch, and averages over its own points.
+    assert losses(two) == pytest.approx(losses(one), rel=0.1)
+    assert losses(two)[-1] < losses(two)[0]
+
+
+def test_two_processes_score_each_sweep_once(train):
+    """Weights that do not move give the same scores, counted by one process or by two."""
+    still = ("optimizer.learning_rate=1e-12", "optimizer.ema_decay=0")
+    one, two = train("one", "optimizer.batch=2", *still), train("two", "optimizer.batch=1", "devices=2", *still)
+    assert scores(two) == pytest.approx(scores(one), abs=0.02)
