@@ -15,7 +15,7 @@ import io
 import json
 import tempfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -255,7 +255,7 @@ def stored_drives(path: Path) -> list[WorldSequence]:
     return [WorldSequence(drive, drive.image) for drive in stored]
 
 
-def store(drive: Drive, folder: Path, frames: Sequence[Frame] | Any) -> int:
+def store(drive: Drive, folder: Path, frames: Iterable[Frame]) -> int:
     """Write frames of a drive into a new folder, which is there only when it is complete.
 
     Returns:

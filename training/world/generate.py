@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from training.data.world import StoredDrive, store, stored_drives
 from training.to_bag import write_bag
-from training.world.drive import PERIOD_S, Drive, split_of
+from training.world.drive import PERIOD_S, Drive, Frame, split_of
 from training.world.pool import each_drive
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.tools.session import make_folder
@@ -33,8 +33,8 @@ class Request:
     lidar: str
 
 
-def generate(seed: int, request: Request, folder: Path, threads: int = 2) -> str:
-    """Write a drive into a new folder, with a progress bar; returns what to tell the user.
+def generate(seed: int, request: Request, folder: Path, threads: int = 2, bar: bool = True) -> str:
+    """Write a drive into a new folder, perhaps with a progress bar; returns what to tell the user.
 
     Raises:
         ConfigError: an argument is out of range, or the folder exists or cannot be written.
@@ -42,10 +42,10 @@ def generate(seed: int, request: Request, folder: Path, threads: int = 2) -> str
     start = perf_counter()
     drive = Drive(seed, **asdict(request))
     built = perf_counter()
-    frames = drive.frames(range(drive.sweeps), threads)
-    quiet = True if threads == 1 else None  # None: no bar where nobody looks
-    progress = tqdm(frames, "frames", drive.sweeps, unit=" frames", file=sys.stderr, disable=quiet, leave=False)
-    written = store(drive, folder, progress)
+    frames: Iterable[Frame] = drive.frames(range(drive.sweeps), threads)
+    if bar:
+        frames = tqdm(frames, "frames", drive.sweeps, unit=" frames", file=sys.stderr, disable=None, leave=False)
+    written = store(drive, folder, frames)
     return (
         f"seed {seed} ({split_of(seed)}), {drive.rig.lidar.name}, {drive.sweeps} frames: scene {built - start:.1f} s, "
         f"then {(perf_counter() - built) / drive.sweeps:.2f} s and {written / drive.sweeps / 1e3:.0f} KB a frame"
@@ -122,4 +122,5 @@ def _folder(parent: Path, seed: int) -> Path:
 
 
 def _generate_one_of_many(seed: int, request: Request, parent: Path) -> str:
-    return generate(seed, request, _folder(parent, seed), threads=1)
+    # No bar: tqdm's lock would be left behind by a process that is ended.
+    return generate(seed, request, _folder(parent, seed), threads=1, bar=False)

@@ -9,6 +9,7 @@ from PIL import Image
 from training.data.pandaset import PandaSetSequence
 from training.data.sequence import JpegFile
 from training.data.world import RenderedImage, stored_drives
+from training.world.sensing.camera import Picture
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.errors import ConfigError
 
@@ -17,12 +18,17 @@ CAMERA = CameraModel("front_camera", SIZE[1], SIZE[0], np.diag([40.0, 40.0, 1.0]
 
 
 @pytest.fixture(scope="module")
-def picture():
+def rgb():
     """Red on the left, blue on the right, and a texture."""
     rgb = np.zeros((*SIZE, 3), np.uint8)
     rgb[:, :32, 0], rgb[:, 32:, 2] = 220, 220
     rgb[::2, :, 1] = 40
     return rgb
+
+
+@pytest.fixture(scope="module")
+def picture(rgb):
+    return Picture(rgb, np.full(SIZE, 4, np.uint8), np.ones(SIZE, np.float32))
 
 
 @pytest.fixture
@@ -40,12 +46,12 @@ def test_a_picture_from_disk_is_untouched_and_red_comes_first(jpeg_file):
     assert pixels[:, 36:, 2].mean() > 200 and pixels[:, :28, 2].mean() < 20
 
 
-def test_a_rendered_picture_is_what_a_folder_would_hold(picture, jpeg_file):
+def test_a_rendered_picture_is_what_a_folder_would_hold(rgb, picture, jpeg_file):
     image = RenderedImage(CAMERA, 7, lambda: picture)
     assert (image.camera, image.stamp_ns) == (jpeg_file.camera, jpeg_file.stamp_ns)
     assert image.jpeg() == jpeg_file.jpeg()
     np.testing.assert_array_equal(image.pixels(), jpeg_file.pixels())
-    assert not np.array_equal(image.pixels(), picture), "with the loss of JPEG"
+    assert not np.array_equal(image.pixels(), rgb), "with the loss of JPEG"
     assert Image.open(io.BytesIO(image.jpeg())).format == "JPEG"
 
 
@@ -54,7 +60,7 @@ def test_a_rendered_picture_is_made_when_it_is_asked_for(picture):
     image = RenderedImage(CAMERA, 0, lambda: rendered.append(1) or picture)
     assert not rendered
     image.jpeg()
-    assert rendered
+    assert image.labels() is picture.label and rendered == [1], "once for all that is asked"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no picture", "half"])
