@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import yaml
 
 from training.world.sensing.sensors import LIDARS
-from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.errors import ConfigError, one_line
 
 _LIDARS = tuple(lidar.name for lidar in LIDARS)
 
@@ -240,7 +240,7 @@ class TrainingConfig:
         try:
             data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+            raise ConfigError(f"cannot read {path}: {one_line(error)}") from error
         if not isinstance(data, dict):
             raise ConfigError(f"{path} is not a table of settings")
         for override in overrides:

@@ -25,8 +25,7 @@ _CELL = 1 / 80
 """Side of a cell of the depth buffer, relative to the image's width: about the distance of two beams."""
 _SLACK_M, _SLACK = 0.5, 0.1
 """A point is hidden if it lies farther behind the nearest one of its cell: metres, and a share of the depth, as a
-cell of flat ground far away is deep. In the world this finds 96 % of what cameras see, and four in five of what is
-hidden."""
+cell of flat ground far away is deep."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,25 +39,6 @@ class Views:
 
     camera: NDArray[np.int8]
     uv: NDArray[np.float32]
-
-
-@dataclass(frozen=True, eq=False)
-class Look:
-    """The images that belong to a sweep, and which of their places show its points.
-
-    Attributes:
-        jpegs: bytes of the image of each camera; empty where there is none.
-        views: of the sweep's points.
-    """
-
-    jpegs: tuple[bytes, ...]
-    views: Views
-
-    @classmethod
-    def at(cls, sequence: DriveSequence, frame: int) -> Look:
-        """The images of a frame."""
-        taken = {image.camera.name: image.jpeg() for image in sequence.images(frame)}
-        return cls(tuple(taken.get(camera.name, b"") for camera in sequence.cameras), find_views(sequence, frame))
 
 
 def find_views(sequence: DriveSequence, frame: int) -> Views:
@@ -91,22 +71,12 @@ def at_instant(
         time_s: (N,) these times, seconds from the sweep's stamp.
         instant_s: the instant, seconds from the sweep's stamp.
     """
-    return moved(sequence, frame, xyz, time_s, inverse(sequence.poses(frame, np.array([instant_s]))[0]))
-
-
-def moved(
-    sequence: DriveSequence,
-    frame: int,
-    xyz: NDArray[np.float32],
-    time_s: NDArray[np.float32],
-    target_from_world: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """(N, 3) points as fired in another frame, given as (4, 4); other arguments as in :func:`at_instant`."""
     if len(xyz) == 0:
         return np.zeros((0, 3))
     edges = np.linspace(time_s.min(), time_s.max(), _TIME_SLICES + 1)
     slices = np.clip(np.searchsorted(edges, time_s, "right") - 1, 0, _TIME_SLICES - 1)
-    motion = target_from_world @ sequence.poses(frame, (edges[1:] + edges[:-1]) / 2)
+    poses = sequence.poses(frame, (edges[1:] + edges[:-1]) / 2)
+    motion = inverse(sequence.poses(frame, np.array([instant_s]))[0]) @ poses
     return np.asarray(np.einsum("nij,nj->ni", motion[slices, :3, :3], xyz) + motion[slices, :3, 3])
 
 
