@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 import yaml
 
 from training.world.sensing.sensors import LIDARS
-from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.errors import ConfigError, one_line
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -36,7 +36,7 @@ class Readable:
         try:
             data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+            raise ConfigError(f"cannot read {path}: {one_line(error)}") from error
         if not isinstance(data, dict):
             raise ConfigError(f"{path} is not a table of settings")
         for override in overrides:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
-import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,14 +24,14 @@ from training.data.sweeps import InputSpec, WholeSweeps
 from training.label_sets import LABELS, SCORED_LABELS
 from training.models.student import Student, wrap
 from training.modules import StudentTraining
-from xmodelkd_ros.core.errors import ConfigError, ModelError
+from training.whole_folder import whole_folder
+from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import ModelSpec, NetworkFile, TensorSpec, sha256
 from xmodelkd_ros.inference.backend import Backend, load_backend
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import label_map
 from xmodelkd_ros.tools.score import Scores
-from xmodelkd_ros.tools.session import make_folder
 
 NETWORK = "model.onnx"
 OPSET = 18
@@ -184,7 +181,7 @@ def export(run: Path, out: Path) -> ModelSpec:
     """
     trained = read_checkpoint(run)
     config, inputs, student = trained.config, trained.inputs, student_of(trained)
-    with _in_place_of(out) as folder:
+    with whole_folder(out) as folder:
         sources = [load_source(source, "choose") for source in config.data.choose]
         sweeps = WholeSweeps([sweep for source in sources for sweep in source.sweeps], inputs)
         write_onnx(student, inputs, config.model.max_points, folder / NETWORK)
@@ -232,27 +229,6 @@ def _score(source: Source, pipeline: SegmentationPipeline) -> dict[str, Any]:
     metrics = scores.metrics(pipeline.spec, pipeline.backend.name, pipeline.backend.precision)
     kept = {name: metrics[name] for name in ("label_set", "miou", "iou", "points", "ece")}
     return {"data": str(source.config), **kept}
-
-
-@contextmanager
-def _in_place_of(out: Path) -> Iterator[Path]:
-    """A folder to write to, which takes the place of ``out`` when all is done.
-
-    Raises:
-        ConfigError: nothing can be written there.
-    """
-    make_folder(out.parent)
-    try:
-        temporary = tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-")
-    except OSError as error:
-        raise ConfigError(f"cannot write {out}: {error.strerror}; choose another place") from error
-    with temporary as name:
-        folder = Path(name) / out.name
-        folder.mkdir()
-        yield folder
-        if out.exists():
-            os.replace(out, folder.with_name("old"))  # goes with the temporary folder
-        os.replace(folder, out)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

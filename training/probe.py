@@ -357,6 +357,11 @@ def run(options: argparse.Namespace, command: str) -> str:
     else:
         test = [drive for path in options.test for drive in open_drives(options.dataset, path)]
         check_split(train, TRAIN)
+        both = {drive.name for drive in train} & {drive.name for drive in test}
+        if both:
+            raise ConfigError(
+                f"{sorted(both)[0]} is among the drives to train on and among those of --test; take it out of one"
+            )
         sides = ([(d, range(0, len(d), options.every)) for d in drives] for drives in (train, test))
         comparisons = probe_drives(*sides, "unseen drives")
     metrics = {

@@ -33,7 +33,7 @@ from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from xmodelkd_ros.core.errors import BagError
+from xmodelkd_ros.core.errors import BagError, one_line
 from xmodelkd_ros.messages import MessageTypes
 from xmodelkd_ros.tolerant_reader import TolerantReader
 
@@ -210,7 +210,7 @@ class BagReader:
                 message = typestore.deserialize_cdr(data, connection.msgtype)
             except SerdeError as error:
                 where = f"bag {self.path}: message on {connection.topic} at {log_time_ns} ns"
-                raise BagError(f"{where} does not decode: {_one_line(error)}") from error
+                raise BagError(f"{where} does not decode: {one_line(error)}") from error
             yield Message(connection.topic, log_time_ns, message)
 
     def _read(
@@ -282,13 +282,9 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except Exception as error:
         raise BagError(
-            f"cannot read bag {path}: {_one_line(error)}; if the file was cut short, copy it again or repair it "
+            f"cannot read bag {path}: {one_line(error)}; if the file was cut short, copy it again or repair it "
             "('mcap recover', 'ros2 bag reindex')"
         ) from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".") or repr(error)
 
 
 class BagWriter:

@@ -317,10 +317,11 @@ def test_pandaset_from_the_command_line(pandaset, encoder, tmp_path, capsys, qui
         (["pandaset", "{pandaset}", "--train", "0:4", "--test", "66:99"], "has no frame 98; it has 0 to 66"),
         (["world", "/nowhere", "--test", "/nowhere"], "/nowhere holds no generated drive"),
         (["world", "{choose}", "--test", "{choose}"], "is a drive to choose with, not to train"),
+        (["world", "{train}", "--test", "{choose}", "{train}"], "is among the drives to train on and among those"),
     ],
 )
-def test_mistakes_are_one_line(pandaset, generated, encoder, tmp_path, capsys, words, complaint):
-    words = [w.format(pandaset=pandaset, choose=generated.folder) for w in words]
+def test_mistakes_are_one_line(pandaset, generated, drives, encoder, tmp_path, capsys, words, complaint):
+    words = [w.format(pandaset=pandaset, choose=generated.folder, train=drives.folder) for w in words]
     assert probe.main([*words, "--out", str(tmp_path)]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ") and complaint in lines[0]

@@ -316,17 +316,8 @@ def test_places_that_cannot_be_written_are_said_before_the_work(run, model, pand
     monkeypatch.setattr(evaluate, "evaluate", lambda *_: pytest.fail("it went to work"))
     (tmp_path / "file").touch()
     assert export.main([str(run), str(tmp_path / "file" / "model")]) == 1
-    words = [
-        "pandaset",
-        str(pandaset),
-        "--frames",
-        "58:59",
-        "--model",
-        str(model),
-        "--out",
-        str(tmp_path / "file" / "x"),
-    ]
-    assert evaluate.main(words) == 1
+    words = ["pandaset", str(pandaset), "--frames", "58:59", "--model", str(model)]
+    assert evaluate.main([*words, "--out", str(tmp_path / "file" / "report")]) == 1
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("error: cannot ") and second.startswith("error: cannot ")
 

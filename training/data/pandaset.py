@@ -107,7 +107,7 @@ class PandaSetSequence:
 
     def world_from_lidar(self, index: int) -> NDArray[np.float64]:
         """(4, 4) pose of the sensor at the sweep's stamp."""
-        return self._pose_at(float(self._stamps_s[self._checked(index)]))
+        return self.poses(index, np.zeros(1))[0]
 
     def poses(self, index: int, times_s: NDArray[np.floating]) -> NDArray[np.float64]:
         """(M, 4, 4) poses of the sensor at (M,) times, seconds relative to the sweep's stamp."""

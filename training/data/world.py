@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import io
 import json
-import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from training.data.sequence import CameraImage, JpegFile
+from training.whole_folder import whole_folder
 from training.world import WORLD_VERSION
 from training.world.drive import Drive, Frame
 from training.world.sensing.camera import Picture
@@ -124,7 +124,7 @@ class WorldSequence:
 
     def world_from_lidar(self, index: int) -> NDArray[np.float64]:
         """(4, 4) pose of the sensor at the sweep's stamp."""
-        return np.asarray(self._poses(np.array([self._recording.end_s(self._checked(index))]))[0])
+        return self.poses(index, np.zeros(1))[0]
 
     def poses(self, index: int, times_s: NDArray[np.floating]) -> NDArray[np.float64]:
         """(M, 4, 4) poses of the sensor at (M,) times, seconds relative to the sweep's stamp."""
@@ -266,15 +266,11 @@ def store(drive: Drive, folder: Path, frames: Iterable[Frame]) -> int:
     """
     if folder.exists():
         raise ConfigError(f"{folder} exists already; remove it or choose another folder")
+    text = json.dumps(_describe(drive), indent=1)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-            unfinished = Path(temporary) / folder.name
-            unfinished.mkdir()
+        with whole_folder(folder) as unfinished:
             written = sum(_store_frame(drive.rig, unfinished, frame) for frame in frames)
-            text = json.dumps(_describe(drive), indent=1)
             (unfinished / _DRIVE_FILE).write_text(text, encoding="utf-8")
-            unfinished.rename(folder)
     except OSError as error:
         raise ConfigError(f"cannot write {folder}: {error.strerror}; choose another folder") from error
     return written + len(text)

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from training.data.world import StoredDrive, store, stored_drives
 from training.to_bag import write_bag
+from training.whole_folder import hidden_name
 from training.world.drive import PERIOD_S, Drive, Frame, split_of
 from training.world.pool import each_drive
 from xmodelkd_ros.core.errors import ConfigError
@@ -65,21 +66,25 @@ def run(seeds: Sequence[int], request: Request, out: Path | None, bag: Path | No
             _check_free(place)  # said before the work, not after it
     if len(seeds) > 1:
         assert out is not None
-        wanted = _missing(seeds, request, out)
-        try:
-            lines = list(each_drive(partial(_generate_one_of_many, request=request, parent=out), wanted))
-        finally:
-            for seed in wanted:  # what processes that were ended have left
-                for unfinished in out.glob(f".{_folder(out, seed).name}-*"):
-                    shutil.rmtree(unfinished, ignore_errors=True)
-        kept = f", {len(set(seeds)) - len(wanted)} of them were there" if len(wanted) < len(set(seeds)) else ""
-        return "\n".join([*lines, f"{out}: {len(set(seeds))} drives{kept}"])
+        return _run_many(list(dict.fromkeys(seeds)), request, out)
     with tempfile.TemporaryDirectory() as temporary:
         folder = out or Path(temporary) / "drive"
         told = generate(seeds[0], request, folder)
         if bag:
             write_bag(stored_drives(folder)[0], range(request.sweeps), bag)
     return f"{out or bag}: {told}"
+
+
+def _run_many(seeds: Sequence[int], request: Request, out: Path) -> str:
+    wanted = _missing(seeds, request, out)
+    try:
+        lines = list(each_drive(partial(_generate_one_of_many, request=request, parent=out), wanted))
+    finally:
+        for seed in wanted:  # what processes that were ended have left
+            for unfinished in out.glob(f"{hidden_name(_folder(out, seed))}*"):
+                shutil.rmtree(unfinished, ignore_errors=True)
+    kept = f", {len(seeds) - len(wanted)} of them were there" if len(wanted) < len(seeds) else ""
+    return "\n".join([*lines, f"{out}: {len(seeds)} drives{kept}"])
 
 
 def _check_free(place: Path) -> None:
@@ -89,21 +94,22 @@ def _check_free(place: Path) -> None:
 
 
 def _missing(seeds: Sequence[int], request: Request, parent: Path) -> list[int]:
-    """The seeds, each once, whose drives are not there.
+    """The seeds whose drives are not there.
 
     Raises:
         ConfigError: one is there, but was made otherwise, or the folder cannot be written.
     """
     make_folder(parent)
-    wanted = list(dict.fromkeys(seeds))
-    there = [seed for seed in wanted if _folder(parent, seed).exists()]
-    for seed in there:
-        if not _as_requested(StoredDrive(_folder(parent, seed)), request):
+    missing = []
+    for seed in seeds:
+        folder = _folder(parent, seed)
+        if not folder.exists():
+            missing.append(seed)
+        elif not _as_requested(StoredDrive(folder), request):
             raise ConfigError(
-                f"{_folder(parent, seed)} exists already and was made with other options; remove it or choose "
-                "another place"
+                f"{folder} exists already and was made with other options; remove it or choose another place"
             )
-    return [seed for seed in wanted if seed not in there]
+    return missing
 
 
 def _as_requested(drive: StoredDrive, request: Request) -> bool:

@@ -35,3 +35,8 @@ class BagError(XModelKDError):
 
 class ConfigError(XModelKDError):
     """A parameter or option has a value that cannot be used."""
+
+
+def one_line(error: Exception) -> str:
+    """What another library says is wrong, without its line breaks."""
+    return " ".join(str(error).split()).rstrip(".") or repr(error)

@@ -48,6 +48,23 @@ def test_what_a_point_is_stands_where_the_camera_sees_it(drive):
     assert (views.camera[:, 0] != NO_CAMERA).mean() > 0.5
 
 
+def test_most_visible_points_are_kept_and_most_hidden_ones_are_not(drive):
+    """Judged by the distances of the picture's own pixels, which the points do not know."""
+    kept, truly = [], []
+    for image in drive.images(1):
+        shutter_s = (image.stamp_ns - drive.stamp_ns(1)) * 1e-9
+        xyz = at_instant(drive, 1, drive.cloud(1).xyz, drive.time_s(1), shutter_s)
+        pixels, inside = image.camera.project(xyz)
+        column, row = np.rint(pixels[inside]).astype(int).clip(0, (image.camera.width - 1, image.camera.height - 1)).T
+        eye = image.camera.from_lidar
+        distance = np.linalg.norm(xyz[inside] @ eye[:3, :3].T + eye[:3, 3], axis=1)
+        truly.append(distance < 1.02 * image.picture.distance[row, column] + 0.3)
+        kept.append(visible(image.camera, xyz)[1][inside])
+    kept, truly = np.concatenate(kept), np.concatenate(truly)
+    assert kept[truly].mean() > 0.93
+    assert (~truly).mean() > 0.03 and kept[~truly].mean() < 0.35
+
+
 def test_the_first_view_is_the_one_nearest_the_middle(drive):
     views = find_views(drive, 1)
     both = views.camera[:, 1] != NO_CAMERA

@@ -205,5 +205,5 @@ def test_writing_that_was_interrupted_leaves_no_drive(drive, tmp_path):
 
 def test_places_that_cannot_be_written(drive, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"cannot write .*file/drive"):
+    with pytest.raises(ConfigError, match=r"cannot make folder .*file: .*; choose another"):
         store(drive, tmp_path / "file" / "drive", [])
