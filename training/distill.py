@@ -24,7 +24,7 @@ class Distillation(nn.Module):
     def __init__(self, config: DistillConfig, width: int, deep: int) -> None:
         super().__init__()
         self.config = config
-        self.translate = nn.Linear(width, deep)
+        self.translate = nn.Linear(width, deep) if config.features_weight else None
 
     def forward(
         self, logits: Tensor, at_points: Tensor, crops: Mapping[str, Tensor], weights: Tensor
@@ -47,7 +47,7 @@ class Distillation(nn.Module):
         if self.config.lovasz_weight and unlabelled.any():
             target = said[unlabelled].argmax(dim=1)
             losses["lovasz"] = self.config.lovasz_weight * lovasz_softmax(mine[unlabelled].softmax(dim=1), target)
-        if self.config.features_weight and "deep" in crops:
+        if self.translate is not None and "deep" in crops:
             deep = crops["deep"].flatten(0, 1)[known].float()
             similarity = F.cosine_similarity(self.translate(at_points.flatten(0, 1)[known]), deep, dim=1)
             losses["features"] = self.config.features_weight * (1 - similarity).mean()

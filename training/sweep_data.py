@@ -21,9 +21,10 @@ from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, se
 from training.data.voxels import carried_labels
 from training.label_sets import LABELS
 from training.lessons import Guides, Pupils, seen_by, trained_teacher
-from training.models.student import WRAP
+from training.models.student import ROW_STRIDE, WRAP
 from training.run import own_part
 from training.world.sensing.sensors import lidar_named
+from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.resources import label_map
@@ -156,10 +157,21 @@ class SweepData(pl.LightningDataModule):
 
 
 def fit_inputs(config: TrainingConfig, source: Source) -> InputSpec:
-    """The network's inputs, from a source's sweeps; its rows may be those of a known LiDAR instead."""
+    """The network's inputs, from a source's sweeps; its rows may be those of a known LiDAR instead.
+
+    Raises:
+        ConfigError: the rows that the sweeps show are none that the network can take.
+    """
     model = config.model
     beams = lidar_named(model.beams).elevations_deg if model.beams else ()
-    return InputSpec.fit(source.sweeps, model.width, model.channels, INTENSITY_RANGE, beams)
+    inputs = InputSpec.fit(source.sweeps, model.width, model.channels, INTENSITY_RANGE, beams)
+    rows = len(inputs.projection.beam_elevations_deg)
+    if rows % ROW_STRIDE:
+        raise ConfigError(
+            f"the first training source seems to have {rows} beams, but the network needs a multiple of {ROW_STRIDE}; "
+            "give more sweeps, or model.beams"
+        )
+    return inputs
 
 
 def with_hidden_sectors(source: Source, hidden: Sequence[int]) -> list[Sweep]:

@@ -97,14 +97,20 @@ def test_a_run_that_builds_on_a_later_one_is_said():
     data["runs"].reverse()
     comparison = Comparison.from_dict(data)
     logits = next(entry for entry in comparison.runs if entry.name == "logits")
-    with pytest.raises(ConfigError, match="logits builds on 'teacher', but no such run of seed 1 is before it"):
+    with pytest.raises(ConfigError, match="logits builds on 'teacher', but no such run of seed 1 comes before it"):
         comparison.settings(logits, 1)
 
 
 @pytest.fixture
 def small(tmp_path, drives, generated):
     """Two students of one generated drive, one of them with twice the rate."""
-    tiny = ["model.widths=[8, 8, 8, 8, 8]", "model.blocks=[0, 0, 0, 0]", "model.table=8", "model.width=256"]
+    tiny = [
+        "model.widths=[8, 8, 8, 8, 8]",
+        "model.blocks=[0, 0, 0, 0]",
+        "model.table=8",
+        "model.width=256",
+        "model.beams=Pandar64",
+    ]
     tiny += ["optimizer.crop_columns=256", "optimizer.points=500", "optimizer.steps=1", "optimizer.epochs=1"]
     source = {"dataset": "world", "path": str(generated.folder), "frames": [0, 1]}
     tiny += [f"data.train=[{{dataset: world, path: '{drives.folder}', frames: [0, 1]}}]", "precision=32-true"]

@@ -12,7 +12,7 @@ STUDENT = FOLDER / "pandaset_student.yaml"
 
 
 def kind_of(path):
-    return ImageTrainingConfig if path.name == "image_branch.yaml" else TrainingConfig
+    return ImageTrainingConfig if "image" in path.name else TrainingConfig
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.name)

@@ -27,7 +27,13 @@ def scores(run):
 @pytest.fixture
 def train(drives, generated, tmp_path):
     """Trains for four steps of two sweeps in a program of its own, as Lightning starts that again for each device."""
-    words = ["model.widths=[8, 8, 8, 8, 8]", "model.blocks=[0, 0, 0, 0]", "model.table=8", "model.width=256"]
+    words = [
+        "model.widths=[8, 8, 8, 8, 8]",
+        "model.blocks=[0, 0, 0, 0]",
+        "model.table=8",
+        "model.width=256",
+        "model.beams=Pandar64",
+    ]
     words += ["optimizer.crop_columns=256", "optimizer.points=2000", "optimizer.steps=1", "optimizer.epochs=4"]
     words += [f"data.train=[{{dataset: world, path: '{drives.folder}'}}]", "precision=32-true"]
     words += [f"data.choose=[{{dataset: world, path: '{generated.folder}'}}]"]

@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def images(folder, pandaset):
-    source = f"[{{dataset: pandaset, path: '{pandaset}', frames: [0, 1]}}]"
+    source = f"[{{dataset: pandaset, path: '{pandaset}', frames: [0, 2]}}]"
     words = [f"data.train={source}", f"data.choose={source}", "optimizer.steps=1", "optimizer.epochs=2", "features=8"]
     words += ["optimizer.places=500", "optimizer.workers=0", "precision=32-true", f"run={folder / 'images'}"]
     return train_images.train_images(ImageTrainingConfig.read(CONFIGS / "pandaset_images.yaml", words))
@@ -53,7 +53,7 @@ def config(folder, pandaset):
 
     def make(name, kind, *overrides):
         without = "" if kind == "teacher" else f", {{{real}, frames: [41, 42], labels: none}}"
-        words = [*TINY, f"data.train=[{{{real}, frames: [0, 1]}}{without}]"]
+        words = [*TINY, f"data.train=[{{{real}, frames: [0, 2]}}{without}]"]
         words += [f"data.choose=[{{{real}, frames: [58, 59]}}]", f"run={folder / name}", *overrides]
         return TrainingConfig.read(CONFIGS / f"pandaset_{kind}.yaml", words)
 

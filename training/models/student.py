@@ -23,8 +23,8 @@ They are added once, before the first convolution, and not before each, which wo
 copying than computing. 32 columns are 11 degrees at W = 1024; what reaches farther fades out in
 the zero padding."""
 
-STRIDE = 16
-"""Width of the image, with its margins, must be a multiple of this."""
+ROW_STRIDE = 8
+"""Height of the image must be a multiple of this."""
 
 
 class Student(nn.Module):
