@@ -22,7 +22,18 @@ TABLES = {
         16: 7, 17: 10, 18: 12,
     },
     ("nuscenes16", "drive13"): {
-        1: 10, 2: 2, 3: 1, 4: 0, 5: 1, 6: 2, 7: 3, 8: 11, 9: 1, 10: 1, 11: 4, 12: None, 13: 6, 14: 7, 15: 9, 16: 8,
+        0: 10, 1: 2, 2: 1, 3: 0, 4: 1, 5: 2, 6: 3, 7: 11, 8: 1, 9: 1, 10: 4, 11: None, 12: 6, 13: 7, 14: 9, 15: 8,
+    },
+    ("nuscenes32", "nuscenes16"): {
+        0: None, 1: None, 2: 6, 3: 6, 4: 6, 5: None, 6: 6, 7: None, 8: None, 9: 0, 10: None, 11: None, 12: 7, 13: None,
+        14: 1, 15: 2, 16: 2, 17: 3, 18: 4, 19: None, 20: None, 21: 5, 22: 8, 23: 9, 24: 10, 25: 11, 26: 12, 27: 13,
+        28: 14, 29: None, 30: 15, 31: None,
+    },
+    ("drive13", "semantickitti19"): {
+        0: 0, 1: 3, 2: 2, 3: 5, 4: 8, 5: 8, 6: 10, 7: 16, 8: 14, 9: 12, 10: 13, 11: None, 12: 18,
+    },
+    ("drive13", "nuscenes16"): {
+        0: 3, 1: 9, 2: 5, 3: 6, 4: 10, 5: 10, 6: 12, 7: 13, 8: 15, 9: 14, 10: 14, 11: 7, 12: 14,
     },
     ("drive13", "autoware"): {0: 0, 1: 1, 2: 4, 3: 5, 4: 8, 5: 8, 6: 8, 7: 8, 8: 10, 9: 9, 10: 9, 11: 7, 12: 9},
     ("drive13", "pandaset9"): {
@@ -97,8 +108,10 @@ def test_contradictions_name_the_offender():
 
 
 def test_a_set_survives_json(tmp_path):
-    drive13 = label_map("drive13")
-    assert LabelMap.from_dict(drive13.to_dict()) == drive13
+    for name in ("drive13", "semantickitti19"):
+        label_set = label_map(name)
+        assert LabelMap.from_dict(label_set.to_dict()) == label_set
+        assert label_set.mean_over_all == (name == "semantickitti19")
     (tmp_path / "bad.json").write_text('{"name": "x"}')
     with pytest.raises(LabelError, match="classes"):
         LabelMap.read(tmp_path / "bad.json")

@@ -20,6 +20,15 @@ def test_iou_by_hand():
     assert matrix.points == {"a": 3, "b": 2, "c": 0}
 
 
+def test_a_set_may_count_classes_that_do_not_occur_as_zero():
+    matrix = ConfusionMatrix(LabelMap("abc", ABC.classes, mean_over_all=True))
+    assert matrix.miou() is None
+    matrix.update(np.array([2, 2, 5, 5]), np.array([2, 2, 5, 2]))
+    assert matrix.iou() == {"a": pytest.approx(2 / 3), "b": 0.5, "c": None}
+    assert matrix.miou() == pytest.approx((2 / 3 + 0.5) / 3)
+    assert matrix.miou(without=["c"]) == matrix.miou(occurring=True) == pytest.approx((2 / 3 + 0.5) / 2)
+
+
 def test_nothing_counted_is_none():
     matrix = ConfusionMatrix(ABC)
     matrix.update(np.array([IGNORE]), np.array([2]))

@@ -51,6 +51,20 @@ def test_points_whose_true_class_the_scored_set_lacks_do_not_count():
     assert sum(scores.confusion.points.values()) == 1
 
 
+def test_a_truth_that_says_more_than_the_model_s_classes_is_scored_as_it_is():
+    kitti = label_map("semantickitti19")
+    scores = Scores(DRIVE13, kitti)
+    bicyclist, motorcycle = kitti.id_of("bicyclist"), kitti.id_of("motorcycle")
+    add(
+        scores, [TWO_WHEELER, CAR], [TWO_WHEELER, CAR], scored_truth=np.array([bicyclist, kitti.id_of("car")], np.uint8)
+    )
+    add(scores, [TWO_WHEELER], [TWO_WHEELER], scored_truth=np.array([motorcycle], np.uint8))
+    iou = scores.confusion.iou()
+    assert (iou["car"], iou["bicyclist"], iou["motorcycle"]) == (1.0, 0.0, 0.5)
+    assert scores.confusion.miou() == pytest.approx(1.5 / 19)
+    assert [s.miou for s in scores.sweeps] == [0.5, 1.0], "of a sweep, over the classes that occur in it"
+
+
 def test_a_sweep_without_labels_is_all_misses():
     scores = Scores(DRIVE13)
     add(scores, [CAR, CAR], [CAR, CAR], latency_ms=5.0)

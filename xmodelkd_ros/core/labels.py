@@ -35,10 +35,17 @@ class LabelClass:
 
 @dataclass(frozen=True)
 class LabelMap:
-    """A label set: its name and its rows. Ids are 0 to 254 and need not be consecutive."""
+    """A label set: its name and its rows. Ids are 0 to 254 and need not be consecutive.
+
+    Attributes:
+        name: of the set.
+        classes: its rows.
+        mean_over_all: whether a class that does not occur counts as 0 in the mean IoU, as in SemanticKITTI's benchmark.
+    """
 
     name: str
     classes: tuple[LabelClass, ...]
+    mean_over_all: bool = False
 
     def __post_init__(self) -> None:
         ids = [str(c.id) for c in self.classes]
@@ -85,7 +92,8 @@ class LabelMap:
     def to_dict(self) -> dict[str, Any]:
         """The set as it stands in a JSON file and in ``label_info_json``."""
         rows = [{"id": c.id, "name": c.name, "color": list(c.color), "aliases": list(c.aliases)} for c in self.classes]
-        return {"name": self.name, "ignore": IGNORE, "classes": rows}
+        mean = {"mean_over_all": True} if self.mean_over_all else {}
+        return {"name": self.name, "ignore": IGNORE, **mean, "classes": rows}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LabelMap:
@@ -96,7 +104,7 @@ class LabelMap:
         """
         try:
             rows = tuple(_label_class(row) for row in data["classes"])
-            return cls(str(data["name"]), rows)
+            return cls(str(data["name"]), rows, bool(data.get("mean_over_all", False)))
         except (KeyError, TypeError, ValueError) as error:
             raise LabelError(f"not a label set: {error!r}; needs name and classes of id, name, color") from error
 
@@ -179,7 +187,10 @@ class LabelTranslation:
 
     @classmethod
     def read(cls, path: Path, source: LabelMap, target: LabelMap) -> LabelTranslation:
-        """Read ``{"source": ..., "target": ..., "table": {source name: target name or null}}``."""
+        """Read ``{"source": ..., "target": ..., "table": {source name: target name or null}}``.
+
+        What a table loses, and why, may stand beside it as ``"comment"``.
+        """
         data = _read_json(path)
         if (data.get("source"), data.get("target")) != (source.name, target.name):
             raise LabelError(f"{path} is not a table from '{source.name}' to '{target.name}'")

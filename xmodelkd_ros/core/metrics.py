@@ -44,10 +44,19 @@ class ConfusionMatrix:
         union = truth + self.counts[:, :-1].sum(axis=0) - hits
         return {name: float(hits[i] / union[i]) if truth[i] else None for i, name in enumerate(self.label_map.names)}
 
-    def miou(self, without: Sequence[str] = ()) -> float | None:
-        """Mean IoU over the classes that occur in the truth, less those named; None if none occurs."""
-        values = [v for name, v in self.iou().items() if v is not None and name not in without]
-        return float(np.mean(values)) if values else None
+    def miou(self, without: Sequence[str] = (), *, occurring: bool = False) -> float | None:
+        """Mean IoU over the classes that occur in the truth; None if none occurs.
+
+        In a set with ``mean_over_all`` those that do not occur count as 0.
+
+        Args:
+            without: names of classes that are left out.
+            occurring: take the mean over the classes that occur in every set.
+        """
+        ious = {name: v for name, v in self.iou().items() if name not in without}
+        values = [v for v in ious.values() if v is not None]
+        count = len(ious) if self.label_map.mean_over_all and not occurring else len(values)
+        return float(np.sum(values) / count) if values else None
 
 
 class CalibrationError:

@@ -69,6 +69,7 @@ class Scores:
         segmentation: Segmentation,
         truth: NDArray[np.uint8] | None = None,
         *,
+        scored_truth: NDArray[np.uint8] | None = None,
         stages_ms: Mapping[str, float] | None = None,
         latency_ms: float | None = None,
         mode: str = "student",
@@ -79,6 +80,7 @@ class Scores:
             cloud: the sweep.
             segmentation: its labels, in the model's set.
             truth: (N,) true ids in the model's set; 255 where a point has no truth.
+            scored_truth: (N,) true ids in the set that is scored; ``truth`` translated into it if None.
             stages_ms: milliseconds of each stage.
             latency_ms: time from the sweep to its labels; the sum of the stages if None.
             mode: which kind of model labelled it.
@@ -94,7 +96,7 @@ class Scores:
             latency_ms = sum(stages_ms.values())
         if truth is not None:
             self._calibration.update(truth, segmentation.label, segmentation.probability)
-        self.sweeps.append(SweepRecord(latency_ms, self._count(truth, segmentation.label)))
+        self.sweeps.append(SweepRecord(latency_ms, self._count(truth, segmentation.label, scored_truth)))
         self._modes[mode] += 1
         self._output += is_labelled(cloud, segmentation.label)
 
@@ -113,14 +115,19 @@ class Scores:
         """Ids of the model's set as ids of the scored set; 255 where that has no such class."""
         return self._translation.apply(label)
 
-    def _count(self, truth: NDArray[np.uint8] | None, label: NDArray[np.uint8] | None) -> float | None:
+    def _count(
+        self,
+        truth: NDArray[np.uint8] | None,
+        label: NDArray[np.uint8] | None,
+        scored_truth: NDArray[np.uint8] | None = None,
+    ) -> float | None:
         """Add one sweep to the confusion matrix; returns its own mIoU."""
         if truth is None or label is None:
             return None
         sweep = ConfusionMatrix(self.label_map)
-        sweep.update(self.to_scored(truth), self.to_scored(label))
+        sweep.update(self.to_scored(truth) if scored_truth is None else scored_truth, self.to_scored(label))
         self.confusion.counts += sweep.counts
-        return sweep.miou()
+        return sweep.miou(occurring=True)
 
     @property
     def has_truth(self) -> bool:
