@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 import yaml
 
-from training.world.sensing.sensors import LIDARS
+from training.data.datasets import DATASETS
+from training.label_sets import LABEL_SETS, LABELS
+from training.world.sensing.sensors import BEAM_TABLES, LIDARS
 from xmodelkd_ros.core.errors import ConfigError, one_line
 
 if TYPE_CHECKING:
@@ -60,10 +62,12 @@ class SourceConfig:
     """Sweeps of one kind: from folders, or generated when training starts.
 
     Attributes:
-        dataset: ``pandaset`` or ``world``.
-        path: folder of the drive, or of many (``world``), relative to where training is started; empty for a world
-            that is generated and kept in memory.
+        dataset: ``pandaset``, ``semantickitti``, ``nuscenes`` or ``world``.
+        path: folder of the drive, or of many, relative to where training is started; of a whole SemanticKITTI or
+            nuScenes the official split is taken, ``train`` or ``val``. Empty for a world that is generated and kept in
+            memory.
         frames: A, B: the frames A to B - 1 of each drive; empty for all.
+        every: take every Nth of these.
         seeds: A, B: generate the drives of the seeds A to B - 1 that are meant for this use (``world`` without path).
         sweeps: sweeps of each generated drive, spread over ten seconds.
         lidar: the LiDAR of all generated drives, one of ``training/world/sensing/sensors.py``; empty: each has its own.
@@ -76,6 +80,7 @@ class SourceConfig:
     dataset: str
     path: str = ""
     frames: tuple[int, ...] = ()
+    every: int = 1
     seeds: tuple[int, ...] = ()
     sweeps: int = 5
     lidar: str = ""
@@ -84,7 +89,7 @@ class SourceConfig:
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        require("dataset", self.dataset, self.dataset in ("pandaset", "world"), "pandaset or world")
+        require("dataset", self.dataset, self.dataset in DATASETS, f"one of {', '.join(DATASETS)}")
         for name in ("frames", "seeds"):
             value = getattr(self, name)
             rising = not value or (len(value) == 2 and 0 <= value[0] < value[1])
@@ -93,6 +98,8 @@ class SourceConfig:
         require("path", self.path, found, "given, or else seeds of the world")
         require("seeds", self.seeds, not (self.path and self.seeds), "left out beside a path")
         require("frames", self.frames, not (self.seeds and self.frames), "left out beside seeds")
+        require("every", self.every, self.every > 0, "positive")
+        require("every", self.every, not self.seeds or self.every == 1, "left out beside seeds")
         require("lidar", self.lidar, self.lidar in ("", *_LIDARS), f"one of {', '.join(_LIDARS)}")
         require("lidar", self.lidar, bool(self.seeds) or not self.lidar, "left out without seeds")
         require("sweeps", self.sweeps, 0 < self.sweeps <= 100, "in 1..100")
@@ -105,6 +112,7 @@ class SourceConfig:
 
     def __str__(self) -> str:
         part = f"frames {self.frames[0]}:{self.frames[1]}" if self.frames else "all frames"
+        part += f", one in {self.every}" if self.every > 1 else ""
         if self.path:
             return f"{self.dataset} {Path(self.path).name}, {part}"
         lidar = self.lidar and f", {self.lidar}"
@@ -165,7 +173,7 @@ class ModelConfig:
         require("widths", self.widths, len(self.widths) == 5 and min(self.widths) > 0, "five positive numbers")
         require("blocks", self.blocks, len(self.blocks) == 4 and min(self.blocks) >= 0, "four numbers >= 0")
         require("table", self.table, self.table > 0, "positive")
-        require("beams", self.beams, self.beams in ("", *_LIDARS), f"one of {', '.join(_LIDARS)}")
+        require("beams", self.beams, self.beams in ("", *BEAM_TABLES), f"one of {', '.join(BEAM_TABLES)}")
 
 
 @dataclass(frozen=True)
@@ -324,6 +332,7 @@ class TrainingConfig(Readable):
         start: folder of a finished run with the same network, whose weights and inputs this one begins with; empty:
             from nothing.
         devices: GPUs, or processes where there is no GPU; 0 takes all GPUs, or one process.
+        label_set: the classes to learn: ``drive13``, or a benchmark's own, ``semantickitti19`` or ``nuscenes16``.
         data: which sweeps.
         model: the network.
         augment: how strongly sweeps are changed.
@@ -342,6 +351,7 @@ class TrainingConfig(Readable):
     precision: str = "auto"
     start: str = ""
     devices: int = 0
+    label_set: str = LABELS
     teacher: TeacherConfig | None = None
     distill: DistillConfig | None = None
 
@@ -351,6 +361,12 @@ class TrainingConfig(Readable):
         require("distill", self.distill, not (self.teacher and self.distill), "left out beside teacher")
         unlabelled = not self.distill and any(source.labels == "none" for source in self.data.train)
         require("data.train labels", "none", not unlabelled, "own or carried without distill")
+        require("label_set", self.label_set, self.label_set in LABEL_SETS, f"one of {', '.join(LABEL_SETS)}")
+        # Teachers, carried labels and pasted objects know the classes of drive13 by name.
+        carried = any(source.labels == "carried" for source in self.data.train)
+        by_name = bool(self.teacher or self.distill or self.augment.paste or carried)
+        plain = self.label_set == LABELS or not by_name
+        require("label_set", self.label_set, plain, f"{LABELS} with teacher, distill, augment.paste or carried labels")
         fits = self.model.width % self.optimizer.crop_columns == 0
         require("optimizer.crop_columns", self.optimizer.crop_columns, fits, "a divisor of model.width")
 

@@ -1,4 +1,4 @@
-"""Score an exported model on drives: ``python -m training.evaluate pandaset|world PATH [--frames A:B] ...``."""
+"""Score an exported model on drives: ``python -m training.evaluate DATASET PATH [--frames A:B] ...``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from training.command import run_command
 from training.config import frame_range
-from training.data.datasets import DATASETS, open_drives
+from training.data.datasets import DATASETS, SPLITS, open_drives
 from training.data.sequence import DriveSequence
-from xmodelkd_ros.core.labels import LabelMap
+from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_model, label_map, translation
 from xmodelkd_ros.tools.pictures import CameraView, SweepView
@@ -35,20 +36,36 @@ def evaluate(
 
     Returns:
         The scores, and the middle frame to look at.
+
+    Raises:
+        ConfigError: a frame cannot be read, or the first one has no labels, as those of a benchmark's test.
     """
+    first, number = frames[0]
+    if not (first.labels(number) != IGNORE).any():
+        raise ConfigError(f"{first.name} has no labels to score against; give drives whose labels are there")
     scores = Scores(pipeline.labels, scored)
     view = None
     for k, (drive, index) in enumerate(
         tqdm(frames, "evaluate", unit=" sweeps", file=sys.stderr, disable=None, leave=False)
     ):
-        truth = translation(drive.label_map, pipeline.labels).apply(drive.labels(index))
+        labels = drive.labels(index)
+        truth = translation(drive.label_map, pipeline.labels).apply(labels)
+        # Scored in the drive's own classes, the truth stays what it is, however few of them the model knows.
+        scored_truth = labels if scores.label_map == drive.label_map else scores.to_scored(truth)
         cloud = drive.cloud(index)
         result = pipeline.segment(cloud)
-        scores.add(cloud, result.segmentation, truth, stages_ms=result.stages_ms, mode=result.mode)
+        scores.add(
+            cloud,
+            result.segmentation,
+            truth,
+            scored_truth=scored_truth,
+            stages_ms=result.stages_ms,
+            mode=result.mode,
+        )
         if k == len(frames) // 2:
             label = scores.to_scored(result.segmentation.label)
             pictures = tuple(CameraView(image.camera, image.pixels()) for image in drive.images(index))
-            view = SweepView(cloud, label, scores.label_map, scores.to_scored(truth), pictures)
+            view = SweepView(cloud, label, scores.label_map, scored_truth, pictures)
     assert view is not None
     return scores, view
 
@@ -62,9 +79,9 @@ def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
     make_folder(options.out)
     pipeline = SegmentationPipeline.load(find_model(options.model), options.backend)
     scored = label_map(options.label_set) if options.label_set else None
-    drives = open_drives(options.dataset, options.path)
+    drives = open_drives(options.dataset, options.path, split=options.split.replace("all", ""))
     wanted = frame_range(options.frames, "--frames") if options.frames else None
-    frames = [(drive, index) for drive in drives for index in wanted or range(len(drive))]
+    frames = [(drive, index) for drive in drives for index in (wanted or range(len(drive)))[:: options.every]]
     scores, view = evaluate(frames, pipeline, scored)
     metrics = scores.metrics(pipeline.spec, pipeline.backend.name, pipeline.backend.precision)
     if scores.label_map.knows("vegetation"):
@@ -81,9 +98,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("dataset", choices=DATASETS, help="what PATH holds")
     parser.add_argument(
-        "path", type=Path, metavar="PATH", help="folder of a drive (world: or of many); pickles in it must be trusted"
+        "path",
+        type=Path,
+        metavar="PATH",
+        help="folder of a drive, or of many; for nuscenes a version's folder, or VERSION/scene-NNNN; pickles of "
+        "PandaSet must be trusted",
+    )
+    parser.add_argument(
+        "--split",
+        choices=[*SPLITS, "all"],
+        default="val",
+        help="official part of a whole SemanticKITTI or nuScenes (default: %(default)s)",
     )
     parser.add_argument("--frames", metavar="A:B", default="", help="frames A to B - 1 of each drive (default: all)")
+    parser.add_argument("--every", type=int, choices=range(1, 101), metavar="N", default=1, help="every Nth of these")
     parser.add_argument("--model", metavar="DIR", required=True, help="name or folder of the model")
     parser.add_argument("--mode", choices=["student"], default="student", help="student: LiDAR only")
     parser.add_argument("--backend", default="auto", help="library that runs the network (default: %(default)s)")

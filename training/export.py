@@ -21,7 +21,7 @@ from training.checkpoint import Checkpoint, read_checkpoint
 from training.command import run_command
 from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, WholeSweeps
-from training.label_sets import LABELS, SCORED_LABELS
+from training.label_sets import scored_labels
 from training.models.student import Student, wrap
 from training.modules import StudentTraining
 from training.whole_folder import whole_folder
@@ -182,7 +182,7 @@ def export(run: Path, out: Path) -> ModelSpec:
     trained = read_checkpoint(run)
     config, inputs, student = trained.config, trained.inputs, student_of(trained)
     with whole_folder(out) as folder:
-        sources = [load_source(source, "choose") for source in config.data.choose]
+        sources = [load_source(source, "choose", labels=config.label_set) for source in config.data.choose]
         sweeps = WholeSweeps([sweep for source in sources for sweep in source.sweeps], inputs)
         write_onnx(student, inputs, config.model.max_points, folder / NETWORK)
         logits = torch_logits(student, sweeps)
@@ -200,7 +200,7 @@ def export(run: Path, out: Path) -> ModelSpec:
 
 def _spec(trained: Checkpoint, temperature: float, network: Path) -> ModelSpec:
     config, inputs = trained.config, trained.inputs
-    labels, channels, points = label_map(LABELS), len(inputs.channels), config.model.max_points
+    labels, channels, points = label_map(config.label_set), len(inputs.channels), config.model.max_points
     image = (1, channels + 1, inputs.projection.height, inputs.projection.width)
     return ModelSpec(
         name=config.name,
@@ -222,7 +222,7 @@ def _spec(trained: Checkpoint, temperature: float, network: Path) -> ModelSpec:
 
 
 def _score(source: Source, pipeline: SegmentationPipeline) -> dict[str, Any]:
-    scores = Scores(pipeline.labels, label_map(SCORED_LABELS))
+    scores = Scores(pipeline.labels, label_map(scored_labels(pipeline.labels.name)))
     for sweep in source.sweeps:
         result = pipeline.segment(sweep.cloud)
         scores.add(sweep.cloud, result.segmentation, sweep.labels, stages_ms=result.stages_ms, mode=result.mode)
@@ -245,7 +245,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return (
             f"{options.out}: equal labels {100 * check['equal_labels']:.3f} %, "
             f"largest logit difference {check['largest_logit_difference']:.2e}, temperature {spec.temperature}, "
-            f"mIoU ({SCORED_LABELS}) {scores}"
+            f"mIoU ({scored_labels(spec.labels.name)}) {scores}"
         )
 
     return run_command(work)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from training.config import SourceConfig
-from training.label_sets import LABELS, SCORED_LABELS
+from training.label_sets import LABELS, scored_labels
 from training.losses import class_weights
 from xmodelkd_ros.core.metrics import ConfusionMatrix
 from xmodelkd_ros.resources import label_map, translation
@@ -20,15 +20,16 @@ class LabelTraining(pl.LightningModule):
 
     Args:
         choose: the sources of the validation's sweeps, each of which is scored by itself.
+        labels: the label set that is learnt.
     """
 
     class_weights: Tensor
 
-    def __init__(self, choose: Sequence[SourceConfig]) -> None:
+    def __init__(self, choose: Sequence[SourceConfig], labels: str = LABELS) -> None:
         super().__init__()
-        self.labels = label_map(LABELS)
+        self.labels = label_map(labels)
         self.register_buffer("class_weights", torch.ones(len(self.labels)))
-        self._translate = translation(self.labels, label_map(SCORED_LABELS))
+        self._translate = translation(self.labels, label_map(scored_labels(labels)))
         self._choose = tuple(choose)
         self._confusions = self._fresh_confusions()
 

@@ -55,7 +55,7 @@ class PointTraining(LabelTraining):
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = TrainingConfig.from_dict(config)
-        super().__init__(self.config.data.choose)
+        super().__init__(self.config.data.choose, self.config.label_set)
         self.save_hyperparameters()
         # Channels last is faster in bf16, and slower in fp32.
         in_bf16 = self.config.precision == "bf16-mixed"

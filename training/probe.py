@@ -1,7 +1,7 @@
 """What the cameras carry that geometry lacks: one small classifier of single points, with more and more to look at.
 
 ``python -m training.probe pandaset PATH --train A:B --test A:B --out DIR`` and
-``python -m training.probe world PATH [PATH ...] --test PATH [PATH ...] --out DIR``.
+``python -m training.probe world|semantickitti|nuscenes PATH [PATH ...] --test PATH [PATH ...] --out DIR``.
 
 The same points, network and steps serve every set of features, so a difference between two scores is
 what a feature carries, for a classifier that knows nothing of places and shapes beyond its neighbourhood.
@@ -34,6 +34,7 @@ from training.data.sequence import DriveSequence
 from training.data.sources import check_split
 from training.data.sweeps import SECTORS, Sweep, hide_sectors, sectors
 from training.data.views import NO_CAMERA, find_views
+from training.label_sets import LABELS, SCORED_LABELS, labels_of
 from training.models.image_encoder import ImageEncoder
 from training.point_features import ground_height, mean_colour, neighbourhood_features
 from training.world.drive import TRAIN
@@ -45,7 +46,6 @@ from xmodelkd_ros.resources import label_map, translation
 from xmodelkd_ros.tools.score import write_metrics
 from xmodelkd_ros.tools.session import make_folder, progress
 
-SCORED_LABELS = "pandaset9"
 BASELINE = "geometry + intensity"
 """What the cameras' gain is measured against: all that the LiDAR gives."""
 
@@ -57,6 +57,12 @@ FEATURE_SETS = {
     "mean colour alone": ("colour",),
     "image features alone": ("image",),
 }
+_DRIVES = {
+    "world": "generated drives",
+    "semantickitti": "SemanticKITTI sequences with camera images",
+    "nuscenes": "nuScenes scenes",
+}
+"""Datasets of many drives, and what they are."""
 SEEDS = (0, 1, 2)
 
 _POINTS_PER_SWEEP = 20_000
@@ -160,7 +166,7 @@ def _sample(
     sequence: DriveSequence, frame: int, encoder: ImageEncoder, count: int, balanced: bool, rng: np.random.Generator
 ) -> Points:
     cloud = sequence.cloud(frame)
-    labels = translation(sequence.label_map, label_map(SCORED_LABELS)).apply(sequence.labels(frame))
+    labels = translation(label_map(LABELS), label_map(SCORED_LABELS)).apply(labels_of(sequence, frame))
     finite = np.isfinite(cloud.xyz).all(axis=1)
     views = find_views(sequence, frame)
     view, uv = views.camera[:, 0], views.uv[:, 0]  # the camera that has a point nearest its middle
@@ -349,13 +355,13 @@ def probe_drives(train: Sequence[Drive], test: Sequence[Drive], unseen: str) -> 
 def run(options: argparse.Namespace, command: str) -> str:
     """Probe as the command line says, write ``metrics.json`` and ``probe.md``; the tables are returned."""
     make_folder(options.out)
-    train = [drive for path in options.paths for drive in open_drives(options.dataset, path)]
+    train = [drive for path in options.paths for drive in open_drives(options.dataset, path, split="train")]
     if options.dataset == "pandaset":
         frames = frame_range(options.train, "--train")[:: options.every], frame_range(options.test, "--test")
         train[0].stamp_ns(max(map(max, frames)))  # a frame that is not there is said now, not after a minute
         test, comparisons = train, probe_drives(*([(train[0], part)] for part in frames), "unseen frames")
     else:
-        test = [drive for path in options.test for drive in open_drives(options.dataset, path)]
+        test = [drive for path in options.test for drive in open_drives(options.dataset, path, split="val")]
         check_split(train, TRAIN)
         both = {drive.name for drive in train} & {drive.name for drive in test}
         if both:
@@ -387,10 +393,13 @@ def _parser() -> argparse.ArgumentParser:
     pandaset.add_argument("paths", type=Path, metavar="PATH", nargs=1, help="the sequence; its pickles must be trusted")
     pandaset.add_argument("--train", metavar="A:B", required=True, help="train on frames A to B - 1")
     pandaset.add_argument("--test", metavar="A:B", required=True, help="score on frames A to B - 1")
-    world = datasets.add_parser("world", help="generated drives")
-    world.add_argument("paths", type=Path, metavar="PATH", nargs="+", help="drives to train on, or folders of drives")
-    world.add_argument("--test", type=Path, metavar="PATH", nargs="+", required=True, help="drives to score on")
-    for dataset, which in ((pandaset, "training"), (world, "every drive")):
+    several = [datasets.add_parser(name, help=what) for name, what in _DRIVES.items()]
+    for dataset in several:
+        dataset.add_argument(
+            "paths", type=Path, metavar="PATH", nargs="+", help="drives to train on, or folders of drives"
+        )
+        dataset.add_argument("--test", type=Path, metavar="PATH", nargs="+", required=True, help="drives to score on")
+    for dataset, which in ((pandaset, "training"), *((dataset, "every drive") for dataset in several)):
         dataset.add_argument(
             "--every",
             type=int,

@@ -19,11 +19,10 @@ from training.data.knowledge import Knowledge
 from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, sectors, with_rows
 from training.data.voxels import carried_labels
-from training.label_sets import LABELS
 from training.lessons import Guides, Pupils, seen_by, trained_teacher
 from training.models.student import ROW_STRIDE, WRAP
 from training.run import own_part
-from training.world.sensing.sensors import lidar_named
+from training.world.sensing.sensors import BEAM_TABLES
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
@@ -93,7 +92,7 @@ class SweepData(pl.LightningDataModule):
         counts = np.zeros(256)
         for source, sweeps in zip(self._config.data.train, self._sources, strict=True):
             counts += source.share / len(sweeps) * sum(np.bincount(sweep.labels, minlength=256) for sweep in sweeps)
-        return torch.tensor(counts[: len(label_map(LABELS))], dtype=torch.float32)
+        return torch.tensor(counts[: len(label_map(self._config.label_set))], dtype=torch.float32)
 
     def _with_images(self, sweeps: list[list[Sweep]], sources: Sequence[Source]) -> tuple[list[list[Sweep]], Knowledge]:
         """The sweeps, numbered where they have images, and what the image branch sees of these."""
@@ -116,7 +115,7 @@ class SweepData(pl.LightningDataModule):
         if self._guides.teacher is not None:
             return self._pupils.taught_by(self._guides.teacher, distill)
         if not (run / CHECKPOINT).exists():
-            return self._pupils.untaught(len(label_map(LABELS)))
+            return self._pupils.untaught(len(label_map(self._config.label_set)))
         return self._pupils.taught_by(trained_teacher(run), distill)
 
     def _loaded(self) -> tuple[list[Source], list[Source]]:
@@ -124,7 +123,8 @@ class SweepData(pl.LightningDataModule):
         data = self._config.data
         wanted = [*((config, "train") for config in data.train), *((config, "choose") for config in data.choose)]
         order = sorted(range(len(wanted)), key=lambda number: bool(wanted[number][0].seeds))
-        found = {number: load_source(*wanted[number], images=self._guides.branch is not None) for number in order}
+        images, labels = self._guides.branch is not None, self._config.label_set
+        found = {number: load_source(*wanted[number], images=images, labels=labels) for number in order}
         sources = [found[number] for number in range(len(wanted))]
         return sources[: len(data.train)], sources[len(data.train) :]
 
@@ -163,7 +163,7 @@ def fit_inputs(config: TrainingConfig, source: Source) -> InputSpec:
         ConfigError: the rows that the sweeps show are none that the network can take.
     """
     model = config.model
-    beams = lidar_named(model.beams).elevations_deg if model.beams else ()
+    beams = BEAM_TABLES[model.beams] if model.beams else ()
     inputs = InputSpec.fit(source.sweeps, model.width, model.channels, INTENSITY_RANGE, beams)
     rows = len(inputs.projection.beam_elevations_deg)
     if rows % ROW_STRIDE:

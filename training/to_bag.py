@@ -1,6 +1,6 @@
 """Turn frames of a dataset into a bag: sweeps with their truth, camera images, calibration, /tf_static.
 
-``python -m training.to_bag pandaset|world PATH OUT [--frames A:B]``. Truth is the field ``label`` of the
+``python -m training.to_bag DATASET PATH OUT [--frames A:B]``. Truth is the field ``label`` of the
 clouds, and the latched topic ``/label_info_json`` says what its numbers mean. ``/tf`` has the vehicle's pose at
 each sweep's stamp.
 """
@@ -46,7 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser("python -m training.to_bag", description="Turn frames of a dataset into a bag.")
     parser.add_argument("dataset", choices=DATASETS, help="what PATH holds")
-    parser.add_argument("path", type=Path, metavar="PATH", help="folder of the drive; pickles in it must be trusted")
+    parser.add_argument(
+        "path",
+        type=Path,
+        metavar="PATH",
+        help="folder of the drive; for nuscenes VERSION/scene-NNNN; PandaSet's pickles must be trusted",
+    )
     parser.add_argument("out", type=Path, metavar="OUT", help="rosbag2 folder to create, or one .mcap file")
     parser.add_argument("--frames", metavar="A:B", default="", help="frames A to B - 1 (default: all)")
     parser.add_argument(

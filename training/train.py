@@ -46,6 +46,7 @@ def _start_of(config: TrainingConfig) -> Checkpoint | None:
         raise ConfigError(f"start is {config.start}, a run that is not finished; its own command goes on with it")
     ours, theirs = asdict(config.model), asdict(start.config.model)
     different = [f"model.{name}" for name in ours if ours[name] != theirs[name]]
+    different += ["label_set"] if config.label_set != start.config.label_set else []
     if different:
         raise ConfigError(f"start is {config.start}, a run with another {different[0]}; give this one the same")
     return start

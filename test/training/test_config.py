@@ -57,6 +57,9 @@ def test_overrides_reach_into_lists():
         ("augment.drop_rows=1.0", "augment.drop_rows is 1.0, but must be below 1"),
         ("data.choose=[]", "data.choose is .* at least one source"),
         ("data.train=[5]", r"data\.train\[0\] is 5, but must be a table"),
+        ("label_set=autoware", "label_set is 'autoware', but must be one of drive13, semantickitti19, nuscenes16"),
+        ("data.train.0.every=0", r"every is 0, but must be positive"),
+        ("model.beams=HDL-16", "model.beams is 'HDL-16', but must be one of Pandar64, HDL-64E, .*HDL-32E"),
         ("data.train=[{}]", r"data\.train\[0\]\.dataset is missing"),
         ("model.widths=[8, 8, x, 8, 8]", r"model\.widths\[2\] is 'x', but must be of type int"),
         ("optimizer.learning_rate=fast", "optimizer.learning_rate is 'fast', but must be a number"),
@@ -75,7 +78,10 @@ def test_errors_name_the_setting_and_what_it_must_be(override, message):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("{dataset: kitti, path: p}", "dataset is 'kitti', but must be pandaset or world"),
+        (
+            "{dataset: kitti, path: p}",
+            "dataset is 'kitti', but must be one of pandaset, semantickitti, nuscenes, world",
+        ),
         ("{dataset: pandaset, path: p, frames: [40, 0]}", r"frames is \(40, 0\), but must be two rising numbers"),
         ("{dataset: pandaset, path: p, frames: [40]}", r"frames is \(40,\), but must be two rising numbers"),
         ("{dataset: world, seeds: [-1, 4]}", r"seeds is \(-1, 4\), but must be two rising numbers"),
@@ -90,7 +96,7 @@ def test_errors_name_the_setting_and_what_it_must_be(override, message):
         ("{dataset: world, path: p, lidar: OS1-128}", "lidar is 'OS1-128', but must be left out without seeds"),
         (
             "{dataset: world, seed: 4}",
-            "seed is not a setting; known are cameras, dataset, frames, labels, lidar, path, seeds",
+            "seed is not a setting; known are cameras, dataset, every, frames, labels, lidar, path, seeds",
         ),
         ("{dataset: world, seeds: 4}", "seeds is 4, but must be a list"),
     ],

@@ -73,9 +73,7 @@ def reads():
 def run(tiny_config, tmp_path_factory, reads):
     folder = tmp_path_factory.mktemp("runs") / "whole"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            sweep_data, "load_source", lambda source, use, images: reads.append(use) or load_source(source, use)
-        )
+        patch.setattr(sweep_data, "load_source", lambda source, use, **_: reads.append(use) or load_source(source, use))
         return train.train(tiny_config(folder))
 
 
@@ -312,7 +310,7 @@ def test_a_failed_export_leaves_the_old_model_alone(run, model, monkeypatch):
 
 
 def test_places_that_cannot_be_written_are_said_before_the_work(run, model, pandaset, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(export, "load_source", lambda *_: pytest.fail("it went to work"))
+    monkeypatch.setattr(export, "load_source", lambda *_, **__: pytest.fail("it went to work"))
     monkeypatch.setattr(evaluate, "evaluate", lambda *_: pytest.fail("it went to work"))
     (tmp_path / "file").touch()
     assert export.main([str(run), str(tmp_path / "file" / "model")]) == 1

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+from training.data.nuscenes import nuscenes_drives
 from training.data.pandaset import PandaSetSequence
+from training.data.semantickitti import semantickitti_drives
 from training.data.sequence import DriveSequence
 from training.data.world import stored_drives
 from xmodelkd_ros.core.errors import ConfigError
 
-DATASETS = ("pandaset", "world")
+_OPENED_BY: dict[str, Callable[[Path, str], list[DriveSequence]]] = {
+    "pandaset": lambda path, split: [PandaSetSequence(path)],
+    "semantickitti": lambda path, split: [*semantickitti_drives(path, split)],
+    "nuscenes": lambda path, split: [*nuscenes_drives(path, split)],
+    "world": lambda path, split: [*stored_drives(path)],
+}
+DATASETS = tuple(_OPENED_BY)
+SPLITS = ("train", "val")
+"""Parts of whole data sets that have an official split: SemanticKITTI and nuScenes."""
 
 
-def open_drives(dataset: str, path: Path, most: int = 0) -> list[DriveSequence]:
+def open_drives(dataset: str, path: Path, most: int = 0, split: str = "") -> list[DriveSequence]:
     """The drives in a folder.
 
     Args:
         dataset: one of :data:`DATASETS`.
-        path: a PandaSet sequence; a drive written by ``python -m training.world``, or a folder of such drives.
+        path: a PandaSet sequence; a SemanticKITTI sequence, or the folder of all; a scene of nuScenes, or a version of
+            it; a drive written by ``python -m training.world``, or a folder of such drives.
         most: how many drives are wanted at most; 0 for all.
+        split: one of :data:`SPLITS`, of a whole SemanticKITTI or nuScenes; empty for all of it.
 
     Raises:
         ConfigError: the folder is not what it should be, or holds more drives than wanted.
     """
-    drives: list[DriveSequence] = [PandaSetSequence(path)] if dataset == "pandaset" else [*stored_drives(path)]
+    drives = _OPENED_BY[dataset](path, split)
     if most and len(drives) > most:
         raise ConfigError(f"{path} holds {len(drives)} drives; give the folder of one of them")
     return drives

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from training.data.sequence import DriveSequence
 from training.data.views import at_instant, visible
+from training.label_sets import labels_of
 from xmodelkd_ros.core.labels import IGNORE
 
 PLACES = 20_000
@@ -39,7 +40,7 @@ class Picture:
 
 def pictures_of(sequence: DriveSequence, frame: int, rng: np.random.Generator) -> list[Picture]:
     """The pictures that belong to a sweep, labelled by their own pixels or by the points that each camera sees."""
-    found, points, point_labels = [], sequence.cloud(frame).xyz, sequence.labels(frame)
+    found, points, point_labels = [], sequence.cloud(frame).xyz, labels_of(sequence, frame)
     time_s, stamp = sequence.time_s(frame), sequence.stamp_ns(frame)
     for image in sequence.images(frame):
         known = image.labels()

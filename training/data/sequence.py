@@ -18,6 +18,8 @@ from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import DataSource
 
+_JPEG_QUALITY = 95
+
 
 class CameraImage(Protocol):
     """One picture of a frame.
@@ -40,7 +42,7 @@ class CameraImage(Protocol):
         """(H, W, 3) RGB."""
 
     def labels(self) -> NDArray[np.uint8] | None:
-        """(H, W) drive13 ids of the pixels, 255 for the sky; None where only points have labels."""
+        """(H, W) ids of the pixels in the drive's label set, 255 for the sky; None where only points have labels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,16 +65,13 @@ class JpegFile:
         Raises:
             ConfigError: the file cannot be read.
         """
-        try:
-            return self.path.read_bytes()
-        except OSError as error:
-            raise ConfigError(f"cannot read image {self.path}: {error.strerror}; fetch or write it again") from error
+        return self._bytes()
 
     def pixels(self) -> NDArray[np.uint8]:
         """(H, W, 3) RGB; errors as in :meth:`jpeg`."""
         try:
-            return np.asarray(Image.open(io.BytesIO(self.jpeg())).convert("RGB"))
-        except OSError as error:
+            return np.asarray(Image.open(io.BytesIO(self._bytes())).convert("RGB"))
+        except (OSError, SyntaxError) as error:  # SyntaxError is Pillow's for a damaged PNG
             raise ConfigError(f"cannot read image {self.path}: {error}; fetch or write it again") from error
 
     def labels(self) -> NDArray[np.uint8] | None:
@@ -81,8 +80,27 @@ class JpegFile:
             return None
         try:
             return np.asarray(Image.open(self.labels_path))
-        except (OSError, SyntaxError) as error:  # SyntaxError is Pillow's for a damaged PNG
+        except (OSError, SyntaxError) as error:
             raise ConfigError(f"cannot read {self.labels_path}: {error}; write the drive again") from error
+
+    def _bytes(self) -> bytes:
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"cannot read image {self.path}: {error.strerror}; fetch or write it again") from error
+
+
+class PngFile(JpegFile):
+    """A picture that lies on disk as PNG."""
+
+    def jpeg(self) -> bytes:
+        """The picture as JPEG, the same bytes in every call; errors as in :class:`JpegFile`.
+
+        Bags say JPEG of their images, and training keeps encoded images in memory, where PNG is several times as large.
+        """
+        buffer = io.BytesIO()
+        Image.fromarray(self.pixels()).save(buffer, "jpeg", quality=_JPEG_QUALITY, subsampling=0)
+        return buffer.getvalue()
 
 
 class DriveSequence(Protocol):
@@ -107,10 +125,13 @@ class DriveSequence(Protocol):
     def __len__(self) -> int: ...
 
     def stamp_ns(self, index: int) -> int:
-        """Stamp of a sweep, nanoseconds since 1970: the instant it was complete."""
+        """Stamp of a sweep, nanoseconds since 1970: the instant it was complete, or that its points are brought to."""
 
     def cloud(self, index: int) -> PointCloud:
-        """The points of a sweep as fired: each in the frame of the sensor at its own instant."""
+        """The points of a sweep as fired: each in the frame of the sensor at its own instant.
+
+        A data set whose points are compensated for motion, without a way back, has them all at the sweep's stamp.
+        """
 
     def labels(self, index: int) -> NDArray[np.uint8]:
         """(N,) class ids of the points of :meth:`cloud`, 255 where there is none."""

@@ -16,9 +16,11 @@ from training.data.sequence import DriveSequence
 from training.data.sweeps import Sweep
 from training.data.views import Look
 from training.data.world import WORLD_SOURCE, WorldSequence, live_drive
-from training.world.drive import MAX_SWEEPS, Drive, split_of
+from training.label_sets import LABELS, labels_of
+from training.world.drive import MAX_SWEEPS, TRAIN, Drive, split_of
 from training.world.pool import each_drive
 from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
 
 
@@ -41,21 +43,24 @@ class Source:
     looks: list[Look] = field(default_factory=list)
 
 
-def load_source(config: SourceConfig, use: str, images: bool = False) -> Source:
+def load_source(config: SourceConfig, use: str, images: bool = False, labels: str = LABELS) -> Source:
     """Read or generate the sweeps of a source.
 
     Args:
         config: where they come from.
         use: ``train`` or ``choose``; of the seeds given, those that are meant for it are taken.
         images: whether the images that belong to the sweeps are wanted too.
+        labels: the label set that the sweeps' labels are wanted in.
 
     Raises:
-        ConfigError: a folder cannot be read or holds a drive that is meant for another use, or no seed is meant for
-            this one.
+        ConfigError: a folder cannot be read, holds a drive that is meant for another use, or has no labels though
+            they are wanted; or no seed is meant for this use.
     """
     if config.path:
         frames = stored_frames(config, use)
-        sweeps = [Sweep(drive.cloud(index), drive.labels(index)) for drive, index in frames]
+        sweeps = [Sweep(drive.cloud(index), labels_of(drive, index, labels)) for drive, index in frames]
+        if config.labels == "own" and not any((sweep.labels != IGNORE).any() for sweep in sweeps):
+            raise ConfigError(f"{config} has no labels to {use} with; fetch them, or give other drives")
         with_images = images and all(drive.cameras for drive, _ in frames)
         looks = [Look.at(drive, index) for drive, index in frames] if with_images else []
         return Source(config, sweeps, frames, frames[0][0].source, looks)
@@ -79,10 +84,12 @@ def load_pictures(config: SourceConfig, use: str) -> list[Picture]:
 
 def stored_frames(config: SourceConfig, use: str) -> list[tuple[DriveSequence, int]]:
     """The (drive, frame number) of a source that lies in a folder; arguments and errors as in :func:`load_source`."""
-    drives = open_drives(config.dataset, Path(config.path))
+    drives = open_drives(config.dataset, Path(config.path), split="train" if use == TRAIN else "val")
     check_split(drives, use)
     return [
-        (drive, index) for drive in drives for index in (range(*config.frames) if config.frames else range(len(drive)))
+        (drive, index)
+        for drive in drives
+        for index in (range(*config.frames) if config.frames else range(len(drive)))[:: config.every]
     ]
 
 

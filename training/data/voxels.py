@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from training.data.sequence import DriveSequence
 from training.data.views import moved
-from training.label_sets import LABELS
+from training.label_sets import LABELS, labels_of
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.resources import label_map
 
@@ -113,7 +113,7 @@ def carried_labels(
     votes: dict[str, VoxelVotes] = {}
     ids = np.arange(len(label_map(LABELS)))
     for drive, index in givers:
-        labels = drive.labels(index)[:, None] == ids
+        labels = labels_of(drive, index)[:, None] == ids
         known = votes.setdefault(drive.name, drive_votes(CARRYING_M))
         known.add(in_world(drive, index), labels.astype(np.float32), drive.stamp_ns(index) * 1e-9)
     nothing = drive_votes(CARRYING_M)

@@ -214,6 +214,8 @@ HDL32E = LidarModel(
 LIDARS = (PANDAR64, HDL64E, VLP32C, OS1_128)
 UNSEEN_LIDARS = (HDL32E,)
 """For test drives only."""
+BEAM_TABLES = {lidar.name: lidar.elevations_deg for lidar in (*LIDARS, *UNSEEN_LIDARS)}
+"""Elevations of the beams of each LiDAR, degrees, that a network's rows may stand for."""
 
 
 def lidar_named(name: str) -> LidarModel:
