@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 import yaml
 
 from training.data.datasets import DATASETS
-from training.label_sets import LABEL_SETS, LABELS
+from training.label_sets import BENCHMARK_LABELS, LABEL_SETS, LABELS
 from training.world.sensing.sensors import BEAM_TABLES, LIDARS
 from xmodelkd_ros.core.errors import ConfigError, one_line
 
@@ -332,7 +332,8 @@ class TrainingConfig(Readable):
         start: folder of a finished run with the same network, whose weights and inputs this one begins with; empty:
             from nothing.
         devices: GPUs, or processes where there is no GPU; 0 takes all GPUs, or one process.
-        label_set: the classes to learn: ``drive13``, or a benchmark's own, ``semantickitti19`` or ``nuscenes16``.
+        label_set: the classes to learn: ``drive13``, or a benchmark's own from its own data, ``semantickitti19`` or
+            ``nuscenes16``.
         data: which sweeps.
         model: the network.
         augment: how strongly sweeps are changed.
@@ -367,6 +368,10 @@ class TrainingConfig(Readable):
         by_name = bool(self.teacher or self.distill or self.augment.paste or carried)
         plain = self.label_set == LABELS or not by_name
         require("label_set", self.label_set, plain, f"{LABELS} with teacher, distill, augment.paste or carried labels")
+        others = {source.dataset for source in (*self.data.train, *self.data.choose)}
+        others -= {BENCHMARK_LABELS.get(self.label_set)}
+        own = self.label_set == LABELS or not others
+        require("label_set", self.label_set, own, f"{LABELS} with sources of {', '.join(sorted(others))}")
         fits = self.model.width % self.optimizer.crop_columns == 0
         require("optimizer.crop_columns", self.optimizer.crop_columns, fits, "a divisor of model.width")
 

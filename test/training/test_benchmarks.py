@@ -161,6 +161,13 @@ def test_what_knows_classes_by_name_needs_the_project_s(override, tmp_path):
     assert settings("nuscenes", tmp_path, tmp_path, override, "label_set=drive13").label_set == "drive13"
 
 
+def test_a_benchmark_s_classes_are_learnt_from_its_own_data():
+    path, world = CONFIGS / "nuscenes_student.yaml", "data.choose=[{dataset: world, seeds: [0, 10]}]"
+    with pytest.raises(ConfigError, match="label_set is 'nuscenes16', but must be drive13 with sources of world"):
+        TrainingConfig.read(path, [world])
+    assert TrainingConfig.read(path, [world, "label_set=drive13"]).label_set == "drive13"
+
+
 def test_tables_there_and_back_keep_the_classes_that_both_have():
     for name in ("semantickitti19", "nuscenes16"):
         there = translation(label_map(name), label_map("drive13"))
