@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,11 @@ from torch import Tensor, nn
 
 from training.config import TrainingConfig
 from training.data.sweeps import InputSpec
+from training.label_sets import LABELS
+from training.models.image_branch import ImageBranch
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.model_spec import DataSource
+from xmodelkd_ros.resources import label_map
 
 NAME = "last"
 CHECKPOINT = f"{NAME}.ckpt"
@@ -32,6 +35,7 @@ class Checkpoint:
         weights: the averaged weights of the training module.
         inputs: the network's inputs.
         origins: where its training data come from.
+        branch: through which a teacher looks at images; None for others.
     """
 
     path: Path
@@ -41,6 +45,7 @@ class Checkpoint:
     weights: dict[str, Tensor]
     inputs: InputSpec
     origins: tuple[DataSource, ...]
+    branch: ImageBranch | None
 
     @property
     def finished(self) -> bool:
@@ -66,9 +71,10 @@ class Checkpoint:
             raise _unusable(self.path) from error
 
 
-def extras(inputs: InputSpec, origins: Sequence[DataSource]) -> dict[str, Any]:
-    """What a checkpoint holds beside what PyTorch Lightning puts into it."""
-    return {"inputs": inputs.to_dict(), "origins": [asdict(origin) for origin in origins]}
+def extras(inputs: InputSpec, origins: Sequence[DataSource], branch: ImageBranch | None) -> dict[str, Any]:
+    """What a checkpoint holds beside what PyTorch Lightning puts into it; arguments as in :class:`Checkpoint`."""
+    sight = {"features": branch.features, "weights": branch.state_dict()} if branch else None
+    return {"inputs": inputs.to_dict(), "origins": [asdict(origin) for origin in origins], "branch": sight}
 
 
 def read_checkpoint(run: Path) -> Checkpoint:
@@ -87,8 +93,9 @@ def read_checkpoint(run: Path) -> Checkpoint:
             weights=data["state_dict"],
             inputs=InputSpec.from_dict(data["inputs"]),
             origins=tuple(DataSource(**origin) for origin in data["origins"]),
+            branch=_branch(data["branch"]),
         )
-    except (KeyError, TypeError, ConfigError) as error:
+    except (KeyError, TypeError, RuntimeError, ConfigError) as error:
         raise _unusable(path) from error
 
 
@@ -112,6 +119,14 @@ def read_steps(run: Path) -> int:
         return int(data["global_step"])
     except (KeyError, TypeError, ValueError) as error:
         raise _unusable(run / CHECKPOINT) from error
+
+
+def _branch(sight: Mapping[str, Any] | None) -> ImageBranch | None:
+    if sight is None:
+        return None
+    branch = ImageBranch(sight["features"], len(label_map(LABELS)))
+    branch.load_state_dict(sight["weights"])
+    return branch.eval()
 
 
 def _loaded(run: Path) -> Any:

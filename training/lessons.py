@@ -63,14 +63,14 @@ def trained_teacher(run: Path) -> TrainedTeacher:
     """The teacher of a run; a student's run gives one that sees no images.
 
     Raises:
-        ConfigError: the folder holds no checkpoint, or its image branch is not there.
+        ConfigError: the folder holds no checkpoint.
     """
     checkpoint = read_checkpoint(run)
     settings = checkpoint.config.teacher
     module: PointTraining = (TeacherTraining if settings else StudentTraining)(**checkpoint.arguments)
     checkpoint.load_into(module)
-    branch, shuffled = (_branch_of(settings), settings.shuffled) if settings else (None, False)
-    return TrainedTeacher(module.eval(), checkpoint.inputs, branch, shuffled)
+    shuffled = settings is not None and settings.shuffled
+    return TrainedTeacher(module.eval(), checkpoint.inputs, checkpoint.branch, shuffled)
 
 
 @dataclass(frozen=True, eq=False)
