@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 import yaml
 
+from training.data.datasets import DATASETS
 from training.world.sensing.sensors import LIDARS
 from xmodelkd_ros.core.errors import ConfigError, one_line
 
@@ -60,10 +61,12 @@ class SourceConfig:
     """Sweeps of one kind: from folders, or generated when training starts.
 
     Attributes:
-        dataset: ``pandaset`` or ``world``.
-        path: folder of the drive, or of many (``world``), relative to where training is started; empty for a world
+        dataset: one of :data:`training.data.datasets.DATASETS`.
+        path: the drive, or a folder of many (``world``), relative to where training is started; empty for a world
             that is generated and kept in memory.
+        topic: of a bag's sweeps; may be empty if the bag has one PointCloud2 topic only.
         frames: A, B: the frames A to B - 1 of each drive; empty for all.
+        every: of these frames, take every n-th.
         seeds: A, B: generate the drives of the seeds A to B - 1 that are meant for this use (``world`` without path).
         sweeps: sweeps of each generated drive, spread over ten seconds.
         lidar: the LiDAR of all generated drives, one of ``training/world/sensing/sensors.py``; empty: each has its own.
@@ -75,7 +78,9 @@ class SourceConfig:
 
     dataset: str
     path: str = ""
+    topic: str = ""
     frames: tuple[int, ...] = ()
+    every: int = 1
     seeds: tuple[int, ...] = ()
     sweeps: int = 5
     lidar: str = ""
@@ -84,7 +89,7 @@ class SourceConfig:
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        require("dataset", self.dataset, self.dataset in ("pandaset", "world"), "pandaset or world")
+        require("dataset", self.dataset, self.dataset in DATASETS, f"one of {', '.join(DATASETS)}")
         for name in ("frames", "seeds"):
             value = getattr(self, name)
             rising = not value or (len(value) == 2 and 0 <= value[0] < value[1])
@@ -93,6 +98,8 @@ class SourceConfig:
         require("path", self.path, found, "given, or else seeds of the world")
         require("seeds", self.seeds, not (self.path and self.seeds), "left out beside a path")
         require("frames", self.frames, not (self.seeds and self.frames), "left out beside seeds")
+        require("every", self.every, self.every == 1 or (self.every > 1 and not self.seeds), "positive; 1 beside seeds")
+        require("topic", self.topic, self.dataset == "bag" or not self.topic, "empty where there is no bag")
         require("lidar", self.lidar, self.lidar in ("", *_LIDARS), f"one of {', '.join(_LIDARS)}")
         require("lidar", self.lidar, bool(self.seeds) or not self.lidar, "left out without seeds")
         require("sweeps", self.sweeps, 0 < self.sweeps <= 100, "in 1..100")

@@ -79,11 +79,9 @@ def load_pictures(config: SourceConfig, use: str) -> list[Picture]:
 
 def stored_frames(config: SourceConfig, use: str) -> list[tuple[DriveSequence, int]]:
     """The (drive, frame number) of a source that lies in a folder; arguments and errors as in :func:`load_source`."""
-    drives = open_drives(config.dataset, Path(config.path))
+    drives = open_drives(config.dataset, Path(config.path), topic=config.topic)
     check_split(drives, use)
-    return [
-        (drive, index) for drive in drives for index in (range(*config.frames) if config.frames else range(len(drive)))
-    ]
+    return [(drive, index) for drive in drives for index in range(*(config.frames or (0, len(drive))), config.every)]
 
 
 def _seeds(config: SourceConfig, use: str) -> list[int]:
