@@ -52,6 +52,20 @@ class Checkpoint:
         """Whether the run took all its steps."""
         return self.steps >= self.config.optimizer.epochs * self.config.optimizer.steps
 
+    def write(self, folder: Path) -> None:
+        """Write what it takes to go on from here, without the optimizer; weights of layers in 16 bits."""
+        sight = _sight(self.branch)
+        if sight:
+            sight["weights"] = _halved(sight["weights"])
+        data = {
+            "hyper_parameters": self.arguments,
+            "global_step": self.steps,
+            "state_dict": _halved(self.weights),
+            **extras(self.inputs, self.origins, None),
+            "branch": sight,
+        }
+        torch.save(data, folder / CHECKPOINT)
+
     def load_into(self, module: nn.Module, part: str = "", target: str = "") -> None:
         """Give a training module these weights.
 
@@ -73,8 +87,7 @@ class Checkpoint:
 
 def extras(inputs: InputSpec, origins: Sequence[DataSource], branch: ImageBranch | None) -> dict[str, Any]:
     """What a checkpoint holds beside what PyTorch Lightning puts into it; arguments as in :class:`Checkpoint`."""
-    sight = {"features": branch.features, "weights": branch.state_dict()} if branch else None
-    return {"inputs": inputs.to_dict(), "origins": [asdict(origin) for origin in origins], "branch": sight}
+    return {"inputs": inputs.to_dict(), "origins": [asdict(origin) for origin in origins], "branch": _sight(branch)}
 
 
 def read_checkpoint(run: Path) -> Checkpoint:
@@ -90,7 +103,7 @@ def read_checkpoint(run: Path) -> Checkpoint:
             config=TrainingConfig.from_dict(data["hyper_parameters"]["config"]),
             arguments=data["hyper_parameters"],
             steps=data["global_step"],
-            weights=data["state_dict"],
+            weights={name: value.float() if value.ndim > 1 else value for name, value in data["state_dict"].items()},
             inputs=InputSpec.from_dict(data["inputs"]),
             origins=tuple(DataSource(**origin) for origin in data["origins"]),
             branch=_branch(data["branch"]),
@@ -119,6 +132,15 @@ def read_steps(run: Path) -> int:
         return int(data["global_step"])
     except (KeyError, TypeError, ValueError) as error:
         raise _unusable(run / CHECKPOINT) from error
+
+
+def _sight(branch: ImageBranch | None) -> dict[str, Any] | None:
+    return {"features": branch.features, "weights": branch.state_dict()} if branch else None
+
+
+def _halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Statistics and biases are few, and may leave the range of 16 bits."""
+    return {name: value.half() if value.ndim > 1 else value for name, value in weights.items()}
 
 
 def _branch(sight: Mapping[str, Any] | None) -> ImageBranch | None:

@@ -14,6 +14,7 @@ from training.command import run_command
 from training.config import frame_range
 from training.data.datasets import DATASETS, open_drives
 from training.data.sequence import DriveSequence
+from training.data.views import Look
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_model, label_map, translation
@@ -43,12 +44,13 @@ def evaluate(
     ):
         truth = translation(drive.label_map, pipeline.labels).apply(drive.labels(index))
         cloud = drive.cloud(index)
-        result = pipeline.segment(cloud)
+        pictures = Look.at(drive, index).pictures() if pipeline.spec.role == "teacher" else None
+        result = pipeline.segment(cloud, pictures=pictures)
         scores.add(cloud, result.segmentation, truth, stages_ms=result.stages_ms, mode=result.mode)
         if k == len(frames) // 2:
             label = scores.to_scored(result.segmentation.label)
-            pictures = tuple(CameraView(image.camera, image.pixels()) for image in drive.images(index))
-            view = SweepView(cloud, label, scores.label_map, scores.to_scored(truth), pictures)
+            views = tuple(CameraView(image.camera, image.pixels()) for image in drive.images(index))
+            view = SweepView(cloud, label, scores.label_map, scores.to_scored(truth), views)
     assert view is not None
     return scores, view
 
@@ -85,7 +87,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--frames", metavar="A:B", default="", help="frames A to B - 1 of each drive (default: all)")
     parser.add_argument("--model", metavar="DIR", required=True, help="name or folder of the model")
-    parser.add_argument("--mode", choices=["student"], default="student", help="student: LiDAR only")
     parser.add_argument("--backend", default="auto", help="library that runs the network (default: %(default)s)")
     parser.add_argument("--label-set", default="", metavar="S", help="set to score in (default: the model's own)")
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of metrics.json and report")

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training.config import SourceConfig
 from training.data.datasets import open_drives
@@ -20,6 +21,7 @@ from training.world.drive import MAX_SWEEPS, Drive, split_of
 from training.world.pool import each_drive
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.model_spec import DataSource
+from xmodelkd_ros.core.views import NO_CAMERA, Pictures
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,16 @@ class Source:
     frames: list[tuple[DriveSequence, int]]
     origin: DataSource
     looks: list[Look] = field(default_factory=list)
+
+    def pictures(self, number: int) -> Pictures | None:
+        """What cameras took of a sweep, if that was asked for and there is anything."""
+        return self.looks[number].pictures() if self.looks else None
+
+    def seen(self, number: int) -> NDArray[np.bool_]:
+        """(N,) which points of a sweep a camera sees."""
+        if not self.looks:
+            return np.zeros(len(self.sweeps[number].labels), np.bool_)
+        return np.asarray((self.looks[number].views.camera != NO_CAMERA).any(axis=1))
 
 
 def load_source(config: SourceConfig, use: str, images: bool = False) -> Source:

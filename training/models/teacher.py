@@ -65,13 +65,17 @@ class Teacher(nn.Module):
             points: (B, P, K) channels of the points.
             pixel: (B, P) int32, row * W + column.
         """
+        shape, joint = self.features(image, seen)
+        fused, lidar = self.head(joint, image, points, pixel), self.lidar.head(shape, image, points, pixel)
+        return TeacherOutput(fused, lidar, shape, joint)
+
+    def features(self, image: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, D, H, V) features of the LiDAR branch, and (B, width, H, V) of both; arguments as of :meth:`forward`."""
         shape = self.lidar.dense(image)
         colour = self.look(seen) * seen[:, -1:]
         both = torch.cat([shape, torch.sigmoid(self.gate(torch.cat([shape, colour], dim=1))) * colour], dim=1)
         wide = F.interpolate(self.up(self.join(both)), scale_factor=2.0, mode="nearest")
-        joint = F.relu(self.skip(both) + wide)
-        fused, lidar = self.head(joint, image, points, pixel), self.lidar.head(shape, image, points, pixel)
-        return TeacherOutput(fused, lidar, shape, joint)
+        return shape, F.relu(self.skip(both) + wide)
 
 
 def _mix(inputs: int, outputs: int) -> nn.Sequential:
