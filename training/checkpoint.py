@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,11 @@ from torch import Tensor, nn
 
 from training.config import TrainingConfig
 from training.data.sweeps import InputSpec
+from training.label_sets import LABELS
+from training.models.image_branch import ImageBranch
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.model_spec import DataSource
+from xmodelkd_ros.resources import label_map
 
 NAME = "last"
 CHECKPOINT = f"{NAME}.ckpt"
@@ -32,6 +35,7 @@ class Checkpoint:
         weights: the averaged weights of the training module.
         inputs: the network's inputs.
         origins: where its training data come from.
+        branch: through which a teacher looks at images; None for others.
     """
 
     path: Path
@@ -41,11 +45,26 @@ class Checkpoint:
     weights: dict[str, Tensor]
     inputs: InputSpec
     origins: tuple[DataSource, ...]
+    branch: ImageBranch | None
 
     @property
     def finished(self) -> bool:
         """Whether the run took all its steps."""
         return self.steps >= self.config.optimizer.epochs * self.config.optimizer.steps
+
+    def write(self, folder: Path) -> None:
+        """Write what it takes to go on from here, without the optimizer; weights of layers in 16 bits."""
+        sight = _sight(self.branch)
+        if sight:
+            sight["weights"] = _halved(sight["weights"])
+        data = {
+            "hyper_parameters": self.arguments,
+            "global_step": self.steps,
+            "state_dict": _halved(self.weights),
+            **extras(self.inputs, self.origins, None),
+            "branch": sight,
+        }
+        torch.save(data, folder / CHECKPOINT)
 
     def load_into(self, module: nn.Module, part: str = "", target: str = "") -> None:
         """Give a training module these weights.
@@ -66,9 +85,9 @@ class Checkpoint:
             raise _unusable(self.path) from error
 
 
-def extras(inputs: InputSpec, origins: Sequence[DataSource]) -> dict[str, Any]:
-    """What a checkpoint holds beside what PyTorch Lightning puts into it."""
-    return {"inputs": inputs.to_dict(), "origins": [asdict(origin) for origin in origins]}
+def extras(inputs: InputSpec, origins: Sequence[DataSource], branch: ImageBranch | None) -> dict[str, Any]:
+    """What a checkpoint holds beside what PyTorch Lightning puts into it; arguments as in :class:`Checkpoint`."""
+    return {"inputs": inputs.to_dict(), "origins": [asdict(origin) for origin in origins], "branch": _sight(branch)}
 
 
 def read_checkpoint(run: Path) -> Checkpoint:
@@ -84,11 +103,12 @@ def read_checkpoint(run: Path) -> Checkpoint:
             config=TrainingConfig.from_dict(data["hyper_parameters"]["config"]),
             arguments=data["hyper_parameters"],
             steps=data["global_step"],
-            weights=data["state_dict"],
+            weights={name: value.float() if value.ndim > 1 else value for name, value in data["state_dict"].items()},
             inputs=InputSpec.from_dict(data["inputs"]),
             origins=tuple(DataSource(**origin) for origin in data["origins"]),
+            branch=_branch(data["branch"]),
         )
-    except (KeyError, TypeError, ConfigError) as error:
+    except (KeyError, TypeError, RuntimeError, ConfigError) as error:
         raise _unusable(path) from error
 
 
@@ -112,6 +132,23 @@ def read_steps(run: Path) -> int:
         return int(data["global_step"])
     except (KeyError, TypeError, ValueError) as error:
         raise _unusable(run / CHECKPOINT) from error
+
+
+def _sight(branch: ImageBranch | None) -> dict[str, Any] | None:
+    return {"features": branch.features, "weights": branch.state_dict()} if branch else None
+
+
+def _halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Statistics and biases are few, and may leave the range of 16 bits."""
+    return {name: value.half() if value.ndim > 1 else value for name, value in weights.items()}
+
+
+def _branch(sight: Mapping[str, Any] | None) -> ImageBranch | None:
+    if sight is None:
+        return None
+    branch = ImageBranch(sight["features"], len(label_map(LABELS)))
+    branch.load_state_dict(sight["weights"])
+    return branch.eval()
 
 
 def _loaded(run: Path) -> Any:

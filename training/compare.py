@@ -13,29 +13,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
 from training.checkpoint import CHECKPOINT
 from training.command import run_command
 from training.comparison import Comparison, RunEntry, ScoreEntry
 from training.comparison_report import write_comparison
 from training.config import ImageTrainingConfig
-from training.data.sources import Source, load_source
-from training.data.sweeps import WholeSweeps, with_rows
-from training.data.views import NO_CAMERA
+from training.data.sources import load_source
 from training.label_sets import LABELS, SCORED_LABELS
-from training.lessons import TrainedTeacher, trained_teacher
+from training.lessons import TrainedTeacher, labelled, trained_teacher
 from training.run import finished
 from training.train import train
 from training.train_images import train_images
 from training.world.drive import CHOOSE, TEST
+from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.metrics import ConfusionMatrix
 from xmodelkd_ros.core.model_spec import sha256
-from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
 from xmodelkd_ros.resources import label_map, translation
-from xmodelkd_ros.tools.session import progress
 
 _SCORES = "scores.json"
 Counts = dict[str, list[list[int]]]
@@ -83,27 +76,13 @@ def _scores(comparison: Comparison, entry: RunEntry, seed: int, wanted: Sequence
 def count(network: TrainedTeacher, score: ScoreEntry, what: str) -> Counts:
     """Count the confusion of a network over all points of some sweeps, and over those that a camera sees."""
     source = load_source(score.source, TEST if score.held_back else CHOOSE, images=True)
-    (sweeps,) = with_rows([source.sweeps], [True])
-    whole = WholeSweeps(sweeps, network.inputs, network.knowledge(sweeps, source.looks))
-    projector = RangeProjector(network.inputs.projection)
     to_scored = translation(label_map(LABELS), label_map(SCORED_LABELS))
     confusions = {name: ConfusionMatrix(label_map(SCORED_LABELS)) for name in ("all", "seen")}
-    for number, sweep in enumerate(progress(sweeps, len(sweeps), what)):
-        batch = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in whole[number].items()}
-        with torch.inference_mode():
-            predicted = to_scored.apply(network.module.say(batch).logits[0].argmax(dim=0).numpy())
-        valid = projector.project(sweep.cloud).pixel != NO_PIXEL
-        truth = to_scored.apply(sweep.labels)[valid]
-        confusions["all"].update(truth, predicted)
-        seen = _seen(source, number)[valid]
-        confusions["seen"].update(truth[seen], predicted[seen])
+    for number, label in enumerate(labelled(network, source.sweeps, source.looks, what)):
+        truth, predicted, valid = to_scored.apply(source.sweeps[number].labels), to_scored.apply(label), label != IGNORE
+        for name, points in (("all", valid), ("seen", valid & source.seen(number))):
+            confusions[name].update(truth[points], predicted[points])
     return {name: confusion.counts.tolist() for name, confusion in confusions.items()}
-
-
-def _seen(source: Source, number: int) -> NDArray[np.bool_]:
-    if not source.looks:
-        return np.zeros(len(source.sweeps[number].labels), np.bool_)
-    return np.asarray((source.looks[number].views.camera != NO_CAMERA).any(axis=1))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -62,12 +62,13 @@ class SourceConfig:
     """Sweeps of one kind: from folders, or generated when training starts.
 
     Attributes:
-        dataset: ``pandaset``, ``semantickitti``, ``nuscenes`` or ``world``.
-        path: folder of the drive, or of many, relative to where training is started; of a whole SemanticKITTI or
+        dataset: one of :data:`training.data.datasets.DATASETS`.
+        path: the drive, or a folder of many, relative to where training is started; of a whole SemanticKITTI or
             nuScenes the official split is taken, ``train`` or ``val``. Empty for a world that is generated and kept in
             memory.
+        topic: of a bag's sweeps; may be empty if the bag has one PointCloud2 topic only.
         frames: A, B: the frames A to B - 1 of each drive; empty for all.
-        every: take every Nth of these.
+        every: of these frames, take every n-th.
         seeds: A, B: generate the drives of the seeds A to B - 1 that are meant for this use (``world`` without path).
         sweeps: sweeps of each generated drive, spread over ten seconds.
         lidar: the LiDAR of all generated drives, one of ``training/world/sensing/sensors.py``; empty: each has its own.
@@ -79,6 +80,7 @@ class SourceConfig:
 
     dataset: str
     path: str = ""
+    topic: str = ""
     frames: tuple[int, ...] = ()
     every: int = 1
     seeds: tuple[int, ...] = ()
@@ -100,6 +102,7 @@ class SourceConfig:
         require("frames", self.frames, not (self.seeds and self.frames), "left out beside seeds")
         require("every", self.every, self.every > 0, "positive")
         require("every", self.every, not self.seeds or self.every == 1, "left out beside seeds")
+        require("topic", self.topic, self.dataset == "bag" or not self.topic, "empty where there is no bag")
         require("lidar", self.lidar, self.lidar in ("", *_LIDARS), f"one of {', '.join(_LIDARS)}")
         require("lidar", self.lidar, bool(self.seeds) or not self.lidar, "left out without seeds")
         require("sweeps", self.sweeps, 0 < self.sweeps <= 100, "in 1..100")

@@ -14,6 +14,7 @@ from training.command import run_command
 from training.config import frame_range
 from training.data.datasets import DATASETS, SPLITS, open_drives
 from training.data.sequence import DriveSequence
+from training.data.views import Look
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.pipeline import SegmentationPipeline
@@ -53,7 +54,8 @@ def evaluate(
         # Scored in the drive's own classes, the truth stays what it is, however few of them the model knows.
         scored_truth = labels if scores.label_map == drive.label_map else scores.to_scored(truth)
         cloud = drive.cloud(index)
-        result = pipeline.segment(cloud)
+        pictures = Look.at(drive, index).pictures() if pipeline.spec.role == "teacher" else None
+        result = pipeline.segment(cloud, pictures=pictures)
         scores.add(
             cloud,
             result.segmentation,
@@ -64,8 +66,8 @@ def evaluate(
         )
         if k == len(frames) // 2:
             label = scores.to_scored(result.segmentation.label)
-            pictures = tuple(CameraView(image.camera, image.pixels()) for image in drive.images(index))
-            view = SweepView(cloud, label, scores.label_map, scored_truth, pictures)
+            views = tuple(CameraView(image.camera, image.pixels()) for image in drive.images(index))
+            view = SweepView(cloud, label, scores.label_map, scored_truth, views)
     assert view is not None
     return scores, view
 
@@ -113,7 +115,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--frames", metavar="A:B", default="", help="frames A to B - 1 of each drive (default: all)")
     parser.add_argument("--every", type=int, choices=range(1, 101), metavar="N", default=1, help="every Nth of these")
     parser.add_argument("--model", metavar="DIR", required=True, help="name or folder of the model")
-    parser.add_argument("--mode", choices=["student"], default="student", help="student: LiDAR only")
     parser.add_argument("--backend", default="auto", help="library that runs the network (default: %(default)s)")
     parser.add_argument("--label-set", default="", metavar="S", help="set to score in (default: the model's own)")
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of metrics.json and report")

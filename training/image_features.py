@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from training.data.knowledge import Seen
-from training.data.pictures import decoded, resized
-from training.data.views import Look
+from training.data.views import Look, decoded
 from training.models.image_branch import IMAGE_SIZE, ImageBranch, sample, to_tensor
+from xmodelkd_ros.sight import resized
 from xmodelkd_ros.tools.session import progress
 
 

@@ -6,7 +6,7 @@ the teacher says is kept for each point, so that it stays true however the sweep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from training.config import SELF, DistillConfig, TeacherConfig, TrainingConfig
 from training.data.knowledge import Knowledge, Seen, join_seen, unseen
 from training.data.sequence import DriveSequence
 from training.data.sources import Source
-from training.data.sweeps import InputSpec, Sweep, WholeSweeps
+from training.data.sweeps import InputSpec, Sweep, WholeSweeps, with_rows
 from training.data.views import Look
 from training.data.voxels import VoxelVotes, drive_votes, in_world, movable_ids
 from training.image_features import see
@@ -29,6 +29,7 @@ from training.models.image_branch import ImageBranch
 from training.modules import Batch, PointTraining, Said, StudentTraining, TeacherTraining
 from training.train_images import trained_branch
 from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
 from xmodelkd_ros.tools.session import progress
 
@@ -63,14 +64,14 @@ def trained_teacher(run: Path) -> TrainedTeacher:
     """The teacher of a run; a student's run gives one that sees no images.
 
     Raises:
-        ConfigError: the folder holds no checkpoint, or its image branch is not there.
+        ConfigError: the folder holds no checkpoint.
     """
     checkpoint = read_checkpoint(run)
     settings = checkpoint.config.teacher
     module: PointTraining = (TeacherTraining if settings else StudentTraining)(**checkpoint.arguments)
     checkpoint.load_into(module)
-    branch, shuffled = (_branch_of(settings), settings.shuffled) if settings else (None, False)
-    return TrainedTeacher(module.eval(), checkpoint.inputs, branch, shuffled)
+    shuffled = settings is not None and settings.shuffled
+    return TrainedTeacher(module.eval(), checkpoint.inputs, checkpoint.branch, shuffled)
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,14 +249,44 @@ def lessons(teacher: TrainedTeacher, sweeps: Sequence[Sweep], knowledge: Knowled
     whole, projector = WholeSweeps(sweeps, teacher.inputs, knowledge), RangeProjector(teacher.inputs.projection)
     found = []
     for number, sweep in enumerate(progress(sweeps, len(sweeps), what)):
-        batch = {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in whole[number].items()}
-        logits, features = _said_twice(teacher.module, batch)
+        logits, features = _said_twice(teacher.module, tensors(whole[number]))
         valid = projector.project(sweep.cloud).pixel != NO_PIXEL
         all_logits = np.zeros((len(valid), logits.shape[1]), np.float16)
         all_features = np.zeros((len(valid), features.shape[1]), np.float16)
         all_logits[valid], all_features[valid] = logits.numpy(), features.numpy()
         found.append(Lesson(all_logits, all_features))
     return found
+
+
+def labelled(
+    network: TrainedTeacher, sweeps: Sequence[Sweep], looks: Sequence[Look], what: str
+) -> Iterator[NDArray[np.uint8]]:
+    """(N,) class ids that a network gives to the points of each sweep, 255 where one has no usable position.
+
+    Args:
+        network: student or teacher, asked once for each sweep.
+        sweeps: the sweeps.
+        looks: their images; may be empty.
+        what: title of the progress bar.
+    """
+    (numbered,) = with_rows([sweeps], [True])
+    whole = WholeSweeps(numbered, network.inputs, network.knowledge(numbered, looks))
+    projector = RangeProjector(network.inputs.projection)
+    for number, sweep in enumerate(progress(numbered, len(numbered), what)):
+        label = np.full(len(sweep.labels), IGNORE, np.uint8)
+        valid = projector.project(sweep.cloud).pixel != NO_PIXEL
+        label[valid] = _best(network.module, tensors(whole[number]))
+        yield label
+
+
+@torch.inference_mode()
+def _best(network: PointTraining, batch: Batch) -> NDArray[np.uint8]:
+    return np.asarray(network.say(batch).logits[0].argmax(dim=0).numpy().astype(np.uint8))
+
+
+def tensors(sweep: Mapping[str, NDArray[Any]]) -> Batch:
+    """What :class:`training.data.sweeps.WholeSweeps` gives, as networks take it."""
+    return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in sweep.items()}
 
 
 @torch.inference_mode()

@@ -75,8 +75,9 @@ class PointTraining(LabelTraining):
         raise NotImplementedError
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the network's inputs, and where its training data come from, beside its weights."""
-        checkpoint.update(extras(self.trainer.datamodule.spec, self.trainer.datamodule.origins))
+        """Keep beside the weights what else it takes to use them."""
+        data = self.trainer.datamodule
+        checkpoint.update(extras(data.spec, data.origins, data.branch))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Loss of a batch of sweeps, each in crops."""

@@ -33,7 +33,7 @@ from training.data.datasets import open_drives
 from training.data.sequence import DriveSequence
 from training.data.sources import check_split
 from training.data.sweeps import SECTORS, Sweep, hide_sectors, sectors
-from training.data.views import NO_CAMERA, find_views
+from training.data.views import find_views
 from training.label_sets import LABELS, SCORED_LABELS, labels_of
 from training.models.image_encoder import ImageEncoder
 from training.point_features import ground_height, mean_colour, neighbourhood_features
@@ -42,6 +42,7 @@ from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.metrics import ConfusionMatrix
+from xmodelkd_ros.core.views import NO_CAMERA
 from xmodelkd_ros.resources import label_map, translation
 from xmodelkd_ros.tools.score import write_metrics
 from xmodelkd_ros.tools.session import make_folder, progress

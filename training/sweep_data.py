@@ -44,6 +44,7 @@ class SweepData(pl.LightningDataModule):
         spec: the network's inputs, after :meth:`setup`: those of ``before``, or fitted on the first training source.
         origins: where the training sweeps come from, those of ``before`` too, after :meth:`setup`.
         class_counts: (C,) labelled training points of each class as their sweeps are drawn, after :meth:`setup`.
+        branch: through which the network that is trained looks at images; None if it sees none.
     """
 
     spec: InputSpec
@@ -53,6 +54,7 @@ class SweepData(pl.LightningDataModule):
     def __init__(self, config: TrainingConfig, before: Checkpoint | None = None, guides: Guides | None = None) -> None:
         super().__init__()
         self._config, self._before, self._guides = config, before, guides or Guides()
+        self.branch = self._guides.branch if config.teacher else None
         self._knowledge = self._choose_knowledge = Knowledge()
         self._pupils = Pupils([], [], [])
         self._sources: list[list[Sweep]] = []

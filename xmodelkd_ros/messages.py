@@ -238,12 +238,14 @@ def stamp_from_ns(nanoseconds: int, time_type: Any) -> Any:
 
 def static_transforms(msg: Any) -> dict[tuple[str, str], NDArray[np.float64]]:
     """The transforms of a tf2_msgs/TFMessage: (parent, child) to the (4, 4) matrix with p_parent = M @ p_child."""
-    found = {}
-    for stamped in msg.transforms:
-        t, q = stamped.transform.translation, stamped.transform.rotation
-        frames = (stamped.header.frame_id.lstrip("/"), stamped.child_frame_id.lstrip("/"))
-        found[frames] = transform((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
-    return found
+    return dict(frames_and_pose(stamped) for stamped in msg.transforms)
+
+
+def frames_and_pose(stamped: Any) -> tuple[tuple[str, str], NDArray[np.float64]]:
+    """(parent, child) of a geometry_msgs/TransformStamped, and the (4, 4) matrix with p_parent = M @ p_child."""
+    t, q = stamped.transform.translation, stamped.transform.rotation
+    frames = (stamped.header.frame_id.lstrip("/"), stamped.child_frame_id.lstrip("/"))
+    return frames, transform((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
 
 
 # --- cameras ---------------------------------------------------------------------------------------------------------

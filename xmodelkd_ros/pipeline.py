@@ -17,7 +17,9 @@ from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.normalization import Normalizer
 from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec
-from xmodelkd_ros.inference.backend import Backend, load_backend
+from xmodelkd_ros.core.views import Pictures
+from xmodelkd_ros.inference.backend import Backend, load_backend, load_image_branch
+from xmodelkd_ros.sight import Sight
 
 _BLOCK = 16384
 """Points that are decided at a time: what is computed on the way then stays in the cache."""
@@ -29,7 +31,7 @@ class Result:
 
     Attributes:
         segmentation: one label per point.
-        mode: ``student``.
+        mode: ``student`` or ``teacher``, as the model's role.
         stages_ms: milliseconds spent in each stage, in order.
         invalid: points without a usable position.
     """
@@ -47,11 +49,19 @@ class SegmentationPipeline:
         spec: the model's contract.
         backend: its loaded network.
         sensor: the LiDAR at hand, where it is not the one the model was trained on.
+        image_branch: the loaded network that looks at images; a teacher's only.
     """
 
-    def __init__(self, spec: ModelSpec, backend: Backend, sensor: SensorSpec | None = None) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        backend: Backend,
+        sensor: SensorSpec | None = None,
+        image_branch: Backend | None = None,
+    ) -> None:
         self.spec = spec
         self.backend = backend
+        self._sight = Sight(spec.image_branch, image_branch) if spec.image_branch and image_branch else None
         self._points = np.zeros((spec.max_points, len(spec.channels)), np.float32)
         self._pixel = np.zeros(spec.max_points, np.int32)
         self._projector = RangeProjector(spec.projection, sensor)
@@ -65,7 +75,8 @@ class SegmentationPipeline:
     ) -> SegmentationPipeline:
         """Load a model folder; see :func:`~xmodelkd_ros.inference.backend.load_backend` for errors."""
         spec = ModelSpec.read(folder)
-        return cls(spec, load_backend(spec, folder, backend, precision), sensor)
+        image_branch = load_image_branch(spec, folder, backend, precision)
+        return cls(spec, load_backend(spec, folder, backend, precision), sensor, image_branch)
 
     @property
     def labels(self) -> LabelMap:
@@ -85,29 +96,53 @@ class SegmentationPipeline:
         for _ in range(2):
             self.segment(PointCloud(xyz, np.zeros(points, np.float32)))
 
-    def segment(self, cloud: PointCloud, into: LabelTranslation | None = None) -> Result:
+    def segment(
+        self, cloud: PointCloud, into: LabelTranslation | None = None, pictures: Pictures | None = None
+    ) -> Result:
         """Label every point of a sweep.
 
         Args:
             cloud: the sweep, in the sensor's frame.
             into: where given, classes that merge sum their probabilities before the best is taken.
+            pictures: what cameras took of it; a student does not look at them.
+
+        Raises:
+            ImageError: there are more cameras than a teacher takes.
         """
         clock = _Stages()
+        logits, valid = self._logits(cloud, pictures, clock)
+        with clock("decide"):
+            segmentation = decide(logits, valid, self.spec.temperature, self.labels, into)
+        return Result(segmentation, self.spec.role, clock.milliseconds, len(cloud) - int(np.count_nonzero(valid)))
+
+    def logits(
+        self, cloud: PointCloud, pictures: Pictures | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """(C, N) logits of the points of a sweep, not calibrated, and (N,) whether they have a usable position.
+
+        Arguments and errors are those of :meth:`segment`.
+        """
+        return self._logits(cloud, pictures, _Stages())
+
+    def _logits(
+        self, cloud: PointCloud, pictures: Pictures | None, clock: _Stages
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        size = (self.spec.projection.height, self.spec.projection.width)
         with clock("project"):
             projection = self._projector.project(cloud)
         with clock("normalize"):
             points = self._normalizer.points(cloud, projection.range)
-            image = self._normalizer.image(points, projection, self.spec.projection.height, self.spec.projection.width)
+            dense = {"image": self._normalizer.image(points, projection, *size)[None]}
             valid = projection.pixel != NO_PIXEL
             points[:-1][~valid] = 0
+        if self._sight is not None:
+            with clock("images"):
+                dense |= self._sight.inputs(projection, size, pictures)
         with clock("infer"):
-            logits = self._infer(image, points[:-1], projection.pixel)
-        with clock("decide"):
-            segmentation = decide(logits, valid, self.spec.temperature, self.labels, into)
-        return Result(segmentation, "student", clock.milliseconds, len(cloud) - int(np.count_nonzero(valid)))
+            return self._infer(dense, points[:-1], projection.pixel), valid
 
     def _infer(
-        self, image: NDArray[np.float32], points: NDArray[np.float32], pixel: NDArray[np.int32]
+        self, dense: Mapping[str, NDArray[np.float32]], points: NDArray[np.float32], pixel: NDArray[np.int32]
     ) -> NDArray[np.float32]:
         """(C, N) logits. The network takes a fixed number of points: fewer are padded, more go in pieces."""
         size = self.spec.max_points
@@ -117,7 +152,7 @@ class SegmentationPipeline:
             # What an earlier sweep left in the rest does no harm: no point depends on another.
             self._points[:count] = points[start : start + count]
             np.maximum(pixel[start : start + count], 0, out=self._pixel[:count])
-            outputs = self.backend.infer({"image": image[None], "points": self._points, "pixel": self._pixel})
+            outputs = self.backend.infer({**dense, "points": self._points, "pixel": self._pixel})
             pieces.append(outputs["logits"][:, :count])
         if not pieces:
             return np.zeros((len(self.labels), 0), np.float32)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from xmodelkd_ros.core.errors import ModelError
-from xmodelkd_ros.core.model_spec import DataSource, ModelSpec, NetworkFile, TensorSpec, sha256
+from xmodelkd_ros.core.model_spec import DataSource, ImageBranchSpec, ModelSpec, NetworkFile, TensorSpec, sha256
 from xmodelkd_ros.core.normalization import ChannelSpec
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.resources import label_map
@@ -44,6 +44,43 @@ def test_a_spec_survives_its_file(folder):
     assert spec == make_spec(sha256(folder / "model.onnx"))
     assert spec.max_points == 16
     assert spec.network_path(folder, "fp32") == folder / "model.onnx"
+
+
+def make_teacher(digest="0" * 64):
+    branch = ImageBranchSpec(
+        {"fp32": NetworkFile("image_branch.onnx", digest)},
+        TensorSpec("picture", (1, 3, 32, 64), "float32"),
+        TensorSpec("features", (1, 5, 8, 16), "float32"),
+        cameras=3,
+    )
+    more = (
+        TensorSpec("maps", (1, 5, 24, 16), "float32"),
+        TensorSpec("places", (2, 2, 8, 2), "float32"),
+        TensorSpec("seen", (2, 2, 8), "float32"),
+    )
+    student = make_spec()
+    return replace(student, role="teacher", inputs=(*student.inputs, *more), image_branch=branch)
+
+
+def test_a_teachers_spec_survives_its_file(tmp_path):
+    (tmp_path / "image_branch.onnx").write_bytes(b"images")
+    teacher = make_teacher(sha256(tmp_path / "image_branch.onnx"))
+    teacher.write(tmp_path)
+    assert ModelSpec.read(tmp_path) == teacher
+    path = teacher.network_path(tmp_path, "fp32", image_branch=True)
+    assert path == tmp_path / "image_branch.onnx"
+    path.write_bytes(b"others")
+    with pytest.raises(ModelError, match=r"image_branch\.files\.fp32\.sha256"):
+        teacher.network_path(tmp_path, "fp32", image_branch=True)
+
+
+def test_role_and_image_branch_belong_together():
+    with pytest.raises(ModelError, match=r"image_branch is .* there for a teacher, and for it only"):
+        replace(make_spec(), role="teacher")
+    with pytest.raises(ModelError, match=r"image_branch is .* there for a teacher, and for it only"):
+        replace(make_teacher(), role="student")
+    with pytest.raises(ModelError, match=r"inputs: expected .*maps"):
+        replace(make_teacher(), inputs=make_spec().inputs)
 
 
 def change(folder, path, value):

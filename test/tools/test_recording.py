@@ -85,9 +85,9 @@ def test_a_camera_without_extrinsic_is_left_out_with_a_note(drive):
     with BagReader(drive.path) as reader:
         recording = Recording(reader, labels=DRIVE13)
         sweep = next(recording.sweeps())
-        sweep.header.frame_id = "roof"
+        sweep.message.header.frame_id = "roof"
         assert recording.cameras(sweep) == ()
-    assert "/camera/front/image_raw not drawn: /tf_static does not join" in recording.notes[0]
+    assert "/camera/front/image_raw not used: /tf_static does not join" in recording.notes[0]
 
 
 def test_a_bag_without_cameras_has_none(make_drive):

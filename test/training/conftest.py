@@ -13,6 +13,20 @@ from PIL import Image
 from training.world.sensing.sensors import BEAM_TABLES
 from xmodelkd_ros.resources import label_map
 
+CONFIGS = Path(__file__).parents[2] / "config" / "training"
+TINY = [
+    "model.widths=[8, 8, 16, 16, 16]",
+    "model.blocks=[0, 0, 0, 0]",
+    "model.table=8",
+    "model.width=512",
+    "optimizer.crop_columns=256",
+    "optimizer.points=2000",
+    "optimizer.steps=2",
+    "optimizer.epochs=2",
+    "precision=32-true",
+]
+"""Makes a run of seconds from a configuration that is shipped."""
+
 pytest.importorskip("embreex", reason="generating drives needs the extra datasets")
 
 
@@ -193,3 +207,59 @@ def _nuscenes_tables(scenes, version, samples):
             file = f"lidarseg/{version}/{lidar}_lidarseg.bin"
             tables["lidarseg"].append({"token": lidar, "sample_data_token": lidar, "filename": file})
     return tables
+
+
+# --- short runs of everything that teaches, on two frames with labels and one without ---------------------------------
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory, pandaset):
+    """The run of an image branch."""
+    pytest.importorskip("efficientnet_lite_pytorch")
+    from training.config import ImageTrainingConfig
+    from training.train_images import train_images
+
+    source = f"[{{dataset: pandaset, path: '{pandaset}', frames: [0, 2]}}]"
+    words = [f"data.train={source}", f"data.choose={source}", "optimizer.steps=1", "optimizer.epochs=2", "features=8"]
+    words += ["optimizer.places=500", "optimizer.workers=0", "precision=32-true"]
+    words += [f"run={tmp_path_factory.mktemp('runs') / 'images'}"]
+    return train_images(ImageTrainingConfig.read(CONFIGS / "pandaset_images.yaml", words))
+
+
+@pytest.fixture(scope="session")
+def config(tmp_path_factory, pandaset):
+    """Makes the settings of a run, ``teacher`` or ``distilled``; only the latter has the frame without labels."""
+    from training.config import TrainingConfig
+
+    folder, real = tmp_path_factory.mktemp("runs"), f"dataset: pandaset, path: '{pandaset}'"
+
+    def make(name, kind, *overrides):
+        without = "" if kind == "teacher" else f", {{{real}, frames: [41, 42], labels: none}}"
+        words = [*TINY, f"data.train=[{{{real}, frames: [0, 2]}}{without}]"]
+        words += [f"data.choose=[{{{real}, frames: [58, 59]}}]", f"run={folder / name}", *overrides]
+        return TrainingConfig.read(CONFIGS / f"pandaset_{kind}.yaml", words)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def teacher(images, config):
+    """The run of a teacher."""
+    from training.train import train
+
+    return train(config("teacher", "teacher", f"teacher.image_branch={images}"))
+
+
+@pytest.fixture(scope="session")
+def taught(teacher, config):
+    """The settings of a student that takes all that a teacher can give."""
+    more = ["distill.features_weight=1", "distill.contrast_weight=0.1", "distill.fuse_m=0.2"]
+    return config("taught", "distilled", f"distill.teacher={teacher}", *more)
+
+
+@pytest.fixture(scope="session")
+def student(taught):
+    """The run of that student."""
+    from training.train import train
+
+    return train(taught)

@@ -80,7 +80,7 @@ def test_errors_name_the_setting_and_what_it_must_be(override, message):
     [
         (
             "{dataset: kitti, path: p}",
-            "dataset is 'kitti', but must be one of pandaset, semantickitti, nuscenes, world",
+            "dataset is 'kitti', but must be one of pandaset, semantickitti, nuscenes, world, bag",
         ),
         ("{dataset: pandaset, path: p, frames: [40, 0]}", r"frames is \(40, 0\), but must be two rising numbers"),
         ("{dataset: pandaset, path: p, frames: [40]}", r"frames is \(40,\), but must be two rising numbers"),
@@ -98,6 +98,8 @@ def test_errors_name_the_setting_and_what_it_must_be(override, message):
             "{dataset: world, seed: 4}",
             "seed is not a setting; known are cameras, dataset, every, frames, labels, lidar, path, seeds",
         ),
+        ("{dataset: world, seeds: [0, 4], every: 2}", "every is 2, but must be left out beside seeds"),
+        ("{dataset: pandaset, path: p, topic: /points}", "topic is '/points', but must be empty where there is no bag"),
         ("{dataset: world, seeds: 4}", "seeds is 4, but must be a list"),
     ],
 )

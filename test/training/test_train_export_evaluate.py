@@ -13,12 +13,12 @@ onnx = pytest.importorskip("onnx")
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
 
 from training import evaluate, export, modules, sweep_data, train  # noqa: E402
-from training.checkpoint import CHECKPOINT, read_checkpoint  # noqa: E402
+from training.checkpoint import CHECKPOINT  # noqa: E402
 from training.config import SourceConfig, TrainingConfig  # noqa: E402
 from training.data.pandaset import PandaSetSequence  # noqa: E402
 from training.data.sources import load_source  # noqa: E402
-from training.data.sweeps import Sweep, WholeSweeps  # noqa: E402
 from training.data.world import WORLD_SOURCE, stored_drives  # noqa: E402
+from training.lessons import trained_teacher  # noqa: E402
 from training.run import precision_for  # noqa: E402
 from training.world import WORLD_VERSION  # noqa: E402
 from training.world.sensing.sensors import VLP32C  # noqa: E402
@@ -218,7 +218,10 @@ def test_classes_are_counted_as_their_sweeps_are_drawn(drives, generated, tmp_pa
     def counts(*sources):
         choose = f"data.choose=[{{dataset: world, path: '{generated.folder}'}}]"
         return class_counts(
-            TrainingConfig.read(SHIPPED, [*TINY, f"data.train=[{', '.join(sources)}]", choose, f"run={tmp_path}"])
+            TrainingConfig.read(
+                SHIPPED,
+                [*TINY, "model.beams=Pandar64", f"data.train=[{', '.join(sources)}]", choose, f"run={tmp_path}"],
+            )
         )
 
     def mean_counts(path):
@@ -283,17 +286,18 @@ def check_network(network):
     assert max(o.version for o in network.opset_import if not o.domain) >= 17
 
 
-def test_an_export_that_differs_from_training_is_refused(run, pandaset):
-    trained, sequence = read_checkpoint(run), PandaSetSequence(pandaset)
-    sweeps = WholeSweeps([Sweep(sequence.cloud(58), sequence.labels(58))], trained.inputs)
-    logits = export.torch_logits(export.student_of(trained), sweeps)
+def test_an_export_that_differs_from_training_is_refused(run, model, pandaset):
+    source = load_source(SourceConfig("pandaset", str(pandaset), frames=(58, 59)), "choose")
+    logits = export.torch_logits(trained_teacher(run), source)
+    right = SegmentationPipeline.load(model)
 
     class Wrong:
         def infer(self, feeds):
-            return {"logits": -np.pad(logits[0], ((0, 0), (0, len(feeds["pixel"]) - logits[0].shape[1])))}
+            return {"logits": -right.backend.infer(feeds)["logits"]}
 
+    assert export.parity(right, [source], [logits])["equal_labels"] > 0.9999
     with pytest.raises(ModelError, match="labels only"):
-        export.parity(Wrong(), trained.config.model.max_points, sweeps, logits)
+        export.parity(SegmentationPipeline(right.spec, Wrong()), [source], [logits])
 
 
 def test_a_failed_export_leaves_the_old_model_alone(run, model, monkeypatch):

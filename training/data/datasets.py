@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from training.data.bag import BagSequence
 from training.data.nuscenes import nuscenes_drives
 from training.data.pandaset import PandaSetSequence
 from training.data.semantickitti import semantickitti_drives
@@ -12,31 +13,34 @@ from training.data.sequence import DriveSequence
 from training.data.world import stored_drives
 from xmodelkd_ros.core.errors import ConfigError
 
-_OPENED_BY: dict[str, Callable[[Path, str], list[DriveSequence]]] = {
-    "pandaset": lambda path, split: [PandaSetSequence(path)],
-    "semantickitti": lambda path, split: [*semantickitti_drives(path, split)],
-    "nuscenes": lambda path, split: [*nuscenes_drives(path, split)],
-    "world": lambda path, split: [*stored_drives(path)],
+_OPENED_BY: dict[str, Callable[[Path, str, str], list[DriveSequence]]] = {
+    "pandaset": lambda path, split, topic: [PandaSetSequence(path)],
+    "semantickitti": lambda path, split, topic: [*semantickitti_drives(path, split)],
+    "nuscenes": lambda path, split, topic: [*nuscenes_drives(path, split)],
+    "world": lambda path, split, topic: [*stored_drives(path)],
+    "bag": lambda path, split, topic: [BagSequence(path, topic)],
 }
 DATASETS = tuple(_OPENED_BY)
 SPLITS = ("train", "val")
 """Parts of whole data sets that have an official split: SemanticKITTI and nuScenes."""
 
 
-def open_drives(dataset: str, path: Path, most: int = 0, split: str = "") -> list[DriveSequence]:
+def open_drives(dataset: str, path: Path, most: int = 0, split: str = "", topic: str = "") -> list[DriveSequence]:
     """The drives in a folder.
 
     Args:
         dataset: one of :data:`DATASETS`.
         path: a PandaSet sequence; a SemanticKITTI sequence, or the folder of all; a scene of nuScenes, or a version of
-            it; a drive written by ``python -m training.world``, or a folder of such drives.
+            it; a drive written by ``python -m training.world``, or a folder of such drives; a bag.
         most: how many drives are wanted at most; 0 for all.
         split: one of :data:`SPLITS`, of a whole SemanticKITTI or nuScenes; empty for all of it.
+        topic: of a bag's sweeps, where it has several PointCloud2 topics.
 
     Raises:
         ConfigError: the folder is not what it should be, or holds more drives than wanted.
+        BagError: the bag cannot be read, or has several such topics and none is named.
     """
-    drives = _OPENED_BY[dataset](path, split)
+    drives = _OPENED_BY[dataset](path, split, topic)
     if most and len(drives) > most:
         raise ConfigError(f"{path} holds {len(drives)} drives; give the folder of one of them")
     return drives

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.views import MOST_VIEWS, NO_CAMERA
 from xmodelkd_ros.core.projection import RangeProjection
+from xmodelkd_ros.core.views import MOST_VIEWS, NO_CAMERA
 
 MOST_CAMERAS = 6
 ALL_LIT = np.zeros(MOST_CAMERAS, np.bool_)

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.sequence import DriveSequence
-from training.data.views import at_instant, visible
+from training.data.views import at_instant, decoded
 from training.label_sets import labels_of
 from xmodelkd_ros.core.labels import IGNORE
+from xmodelkd_ros.core.views import visible
+from xmodelkd_ros.sight import resized
 
 PLACES = 20_000
 """Labelled places that are kept of a picture, at most."""
@@ -97,16 +99,6 @@ class PictureDataset:
         places, classes = np.zeros((self._places, 2), np.float32), np.full(self._places, IGNORE, np.uint8)
         places[:count], classes[:count] = uv[:count], labels[:count]
         return {"image": pixels, "uv": places, "labels": classes}
-
-
-def decoded(jpeg: bytes) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB."""
-    return np.asarray(cv2.cvtColor(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
-
-
-def resized(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """An image of another size, edge to edge."""
-    return np.asarray(cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA))
 
 
 def changed(

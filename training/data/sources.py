@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training.config import SourceConfig
 from training.data.datasets import open_drives
@@ -22,6 +23,7 @@ from training.world.pool import each_drive
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
+from xmodelkd_ros.core.views import NO_CAMERA, Pictures
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,16 @@ class Source:
     frames: list[tuple[DriveSequence, int]]
     origin: DataSource
     looks: list[Look] = field(default_factory=list)
+
+    def pictures(self, number: int) -> Pictures | None:
+        """What cameras took of a sweep, if that was asked for and there is anything."""
+        return self.looks[number].pictures() if self.looks else None
+
+    def seen(self, number: int) -> NDArray[np.bool_]:
+        """(N,) which points of a sweep a camera sees."""
+        if not self.looks:
+            return np.zeros(len(self.sweeps[number].labels), np.bool_)
+        return np.asarray((self.looks[number].views.camera != NO_CAMERA).any(axis=1))
 
 
 def load_source(config: SourceConfig, use: str, images: bool = False, labels: str = LABELS) -> Source:
@@ -84,13 +96,10 @@ def load_pictures(config: SourceConfig, use: str) -> list[Picture]:
 
 def stored_frames(config: SourceConfig, use: str) -> list[tuple[DriveSequence, int]]:
     """The (drive, frame number) of a source that lies in a folder; arguments and errors as in :func:`load_source`."""
-    drives = open_drives(config.dataset, Path(config.path), split="train" if use == TRAIN else "val")
+    split = "train" if use == TRAIN else "val"
+    drives = open_drives(config.dataset, Path(config.path), split=split, topic=config.topic)
     check_split(drives, use)
-    return [
-        (drive, index)
-        for drive in drives
-        for index in (range(*config.frames) if config.frames else range(len(drive)))[:: config.every]
-    ]
+    return [(drive, index) for drive in drives for index in range(*(config.frames or (0, len(drive))), config.every)]
 
 
 def _seeds(config: SourceConfig, use: str) -> list[int]:

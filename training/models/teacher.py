@@ -46,19 +46,14 @@ class Teacher(nn.Module):
         super().__init__()
         self.lidar = student
         deep, self.width = student.width, width
-        self.look = nn.Sequential(
-            nn.Conv2d(features + 1, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
-        )
-        self.gate = nn.Conv2d(deep + width, width, 3, padding=1)
+        # Image features are coarser than pixels of the range image: only `join` looks beside the pixel.
+        self.look = _mix(features + 1, width)
+        self.gate = nn.Conv2d(deep + width, width, 1)
         self.join = nn.Sequential(
-            nn.Conv2d(deep + width, 2 * width, 3, (1, 2), padding=1, bias=False),
-            nn.BatchNorm2d(2 * width),
-            nn.ReLU(inplace=True),
-            Residual(2 * width),
-            Residual(2 * width),
+            convolution(deep + width, 2 * width, (2, 2)), *(Residual(2 * width) for _ in range(2))
         )
         self.up = nn.Sequential(nn.Conv2d(2 * width, width, 1, bias=False), nn.BatchNorm2d(width))
-        self.skip = convolution(deep + width, width)
+        self.skip = _mix(deep + width, width)
         self.head = PointHead(width, student.channels, student.head.table.out_features, student.classes)
 
     def forward(self, image: Tensor, seen: Tensor, points: Tensor, pixel: Tensor) -> TeacherOutput:
@@ -70,10 +65,19 @@ class Teacher(nn.Module):
             points: (B, P, K) channels of the points.
             pixel: (B, P) int32, row * W + column.
         """
+        shape, joint = self.features(image, seen)
+        fused, lidar = self.head(joint, image, points, pixel), self.lidar.head(shape, image, points, pixel)
+        return TeacherOutput(fused, lidar, shape, joint)
+
+    def features(self, image: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, D, H, V) features of the LiDAR branch, and (B, width, H, V) of both; arguments as of :meth:`forward`."""
         shape = self.lidar.dense(image)
         colour = self.look(seen) * seen[:, -1:]
         both = torch.cat([shape, torch.sigmoid(self.gate(torch.cat([shape, colour], dim=1))) * colour], dim=1)
-        wide = F.interpolate(self.up(self.join(both)), scale_factor=(1.0, 2.0), mode="nearest")
-        joint = F.relu(self.skip(both) + wide)
-        fused, lidar = self.head(joint, image, points, pixel), self.lidar.head(shape, image, points, pixel)
-        return TeacherOutput(fused, lidar, shape, joint)
+        wide = F.interpolate(self.up(self.join(both)), scale_factor=2.0, mode="nearest")
+        return shape, F.relu(self.skip(both) + wide)
+
+
+def _mix(inputs: int, outputs: int) -> nn.Sequential:
+    """A 1 x 1 convolution with batch normalisation and ReLU."""
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))

@@ -13,6 +13,7 @@ from xmodelkd_ros.core.errors import LabelError, ModelError
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.normalization import ChannelSpec
 from xmodelkd_ros.core.projection import ProjectionSpec
+from xmodelkd_ros.core.views import MOST_VIEWS
 
 SCHEMA = 1
 _FILE_NAME = "model.json"
@@ -38,6 +39,35 @@ class NetworkFile:
 
 
 @dataclass(frozen=True)
+class ImageBranchSpec:
+    """The network that looks at each image for a teacher.
+
+    Attributes:
+        files: network file of each precision; ``fp32`` is always there.
+        picture: its input, (1, 3, height, width) float32: RGB, 0 to 255, the whole image in this size.
+        features: its output, (1, F, h, w) float32.
+        cameras: images that the teacher takes at most.
+    """
+
+    files: Mapping[str, NetworkFile]
+    picture: TensorSpec
+    features: TensorSpec
+    cameras: int
+
+    def __post_init__(self) -> None:
+        _require("image_branch.files", sorted(self.files), "fp32" in self.files, "a file for fp32")
+        _require("image_branch.cameras", self.cameras, self.cameras > 0, "positive")
+        for tensor in (self.picture, self.features):
+            good = len(tensor.shape) == 4 and tensor.dtype == "float32" and tensor.shape[0] == 1
+            _require(f"image_branch.{tensor.name}", tensor, good, "one float32 image")
+
+    def check_network(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+        """Compare with what the network file itself says; errors as in :meth:`ModelSpec.check_network`."""
+        _check_tensors("image_branch.inputs", inputs, (self.picture,))
+        _check_tensors("image_branch.outputs", outputs, (self.features,))
+
+
+@dataclass(frozen=True)
 class DataSource:
     """A dataset the weights were trained on, and what its licence asks to be said (empty where it asks nothing)."""
 
@@ -52,9 +82,11 @@ class ModelSpec:
 
     Attributes:
         name: for people and reports.
-        role: ``student``.
+        role: ``student``, or ``teacher``, which takes images too.
         files: network file of each precision; ``fp32`` is always there.
-        inputs: ``image`` (1, K + 1, H, W) float32, ``points`` (P, K) float32, ``pixel`` (P,) int32.
+        inputs: ``image`` (1, K + 1, H, W) float32, ``points`` (P, K) float32, ``pixel`` (P,) int32. A teacher's also
+            ``maps`` (1, F, cameras * h, w) float32, the features of the images one above the other, ``places``
+            (2, H, W, 2) float32, where they show the nearest point of each pixel, and ``seen`` (2, H, W) float32.
         outputs: ``logits`` (C, P) float32.
         projection: the range image.
         channels: the K channels of a point; the image has a mask (1 = occupied) after them.
@@ -62,6 +94,7 @@ class ModelSpec:
         labels: the classes, in the order of the logits.
         temperature: logits are divided by it before the softmax (Guo et al. 2017).
         training_data: what the weights were trained on.
+        image_branch: what looks at images; a teacher's only.
         metrics: measured scores, with the commands that made them.
     """
 
@@ -76,10 +109,13 @@ class ModelSpec:
     labels: LabelMap
     temperature: float
     training_data: tuple[DataSource, ...]
+    image_branch: ImageBranchSpec | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _require("role", self.role, self.role == "student", "'student'")
+        _require("role", self.role, self.role in ("student", "teacher"), "'student' or 'teacher'")
+        fits = (self.image_branch is not None) == (self.role == "teacher")
+        _require("image_branch", self.image_branch, fits, "there for a teacher, and for it only")
         _require("files", sorted(self.files), "fp32" in self.files, "a file for fp32")
         _require("temperature", self.temperature, self.temperature > 0, "a positive number")
         low, high = self.intensity_range
@@ -98,11 +134,20 @@ class ModelSpec:
 
     def _expected_inputs(self) -> tuple[TensorSpec, ...]:
         count, size = len(self.channels), self.max_points
-        image = (1, count + 1, self.projection.height, self.projection.width)
-        return (
-            TensorSpec("image", image, "float32"),
+        pixels = (self.projection.height, self.projection.width)
+        student = (
+            TensorSpec("image", (1, count + 1, *pixels), "float32"),
             TensorSpec("points", (size, count), "float32"),
             TensorSpec("pixel", (size,), "int32"),
+        )
+        if self.image_branch is None:
+            return student
+        _, features, height, width = self.image_branch.features.shape
+        return (
+            *student,
+            TensorSpec("maps", (1, features, self.image_branch.cameras * height, width), "float32"),
+            TensorSpec("places", (MOST_VIEWS, *pixels, 2), "float32"),
+            TensorSpec("seen", (MOST_VIEWS, *pixels), "float32"),
         )
 
     def _expected_outputs(self) -> tuple[TensorSpec, ...]:
@@ -117,29 +162,24 @@ class ModelSpec:
         _check_tensors("inputs", inputs, self.inputs)
         _check_tensors("outputs", outputs, self.outputs)
 
-    def network_path(self, folder: Path, precision: str) -> Path:
+    def network_path(self, folder: Path, precision: str, image_branch: bool = False) -> Path:
         """Path of a network file whose bytes are the ones ``model.json`` was written for.
+
+        Args:
+            folder: of the model.
+            precision: one of ``files``.
+            image_branch: whether that of the image branch is meant.
 
         Raises:
             ModelError: no such precision, file missing, or its SHA-256 differs.
         """
-        if precision not in self.files:
-            raise ModelError(f"model {folder} has no {precision} network; it has {', '.join(self.files)}")
-        entry = self.files[precision]
-        path = folder / entry.file
-        # By its name, not by where it points: colcon's --symlink-install links every file on its own.
-        if Path(entry.file).name != entry.file:
-            raise ModelError(f"{folder}: files.{precision} '{entry.file}' leaves the model folder")
-        try:
-            actual = sha256(path)
-        except OSError as error:
-            raise ModelError(f"cannot read network file {path}: {error.strerror}; export the model again") from error
-        if actual != entry.sha256:
-            raise ModelError(
-                f"{path} is not the file that model.json describes: files.{precision}.sha256 is "
-                f"{entry.sha256[:12]}..., the file's is {actual[:12]}...; export the model again"
-            )
-        return path
+        where, files = "files", self.files
+        if image_branch:
+            assert self.image_branch is not None
+            where, files = "image_branch.files", self.image_branch.files
+        if precision not in files:
+            raise ModelError(f"model {folder} has no {precision} network; it has {', '.join(files)}")
+        return _checked_path(folder, files[precision], f"{where}.{precision}")
 
     def write(self, folder: Path) -> None:
         """Write ``model.json`` into the folder (only ``training.export`` does)."""
@@ -168,6 +208,23 @@ class ModelSpec:
             raise ModelError(f"{path}: {error}") from error
 
 
+def _checked_path(folder: Path, entry: NetworkFile, where: str) -> Path:
+    path = folder / entry.file
+    # By its name, not by where it points: colcon's --symlink-install links every file on its own.
+    if Path(entry.file).name != entry.file:
+        raise ModelError(f"{folder}: {where} '{entry.file}' leaves the model folder")
+    try:
+        actual = sha256(path)
+    except OSError as error:
+        raise ModelError(f"cannot read network file {path}: {error.strerror}; export the model again") from error
+    if actual != entry.sha256:
+        raise ModelError(
+            f"{path} is not the file that model.json describes: {where}.sha256 is "
+            f"{entry.sha256[:12]}..., the file's is {actual[:12]}...; export the model again"
+        )
+    return path
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, as hexadecimal digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -194,6 +251,7 @@ def _from_dict(data: Mapping[str, Any]) -> ModelSpec:
             "training_data",
             lambda v: tuple(DataSource(str(d["name"]), str(d["license"]), str(d["attribution"])) for d in v),
         ),
+        image_branch=_field(data, "image_branch", _image_branch) if data.get("image_branch") else None,
         metrics=_field(data, "metrics", dict),
     )
 
@@ -213,6 +271,11 @@ def _tensors(rows: Any) -> tuple[TensorSpec, ...]:
 
 def _files(rows: Mapping[str, Any]) -> dict[str, NetworkFile]:
     return {str(precision): NetworkFile(str(f["file"]), str(f["sha256"])) for precision, f in rows.items()}
+
+
+def _image_branch(data: Mapping[str, Any]) -> ImageBranchSpec:
+    picture, features = _tensors([data["picture"], data["features"]])
+    return ImageBranchSpec(_files(data["files"]), picture, features, int(data["cameras"]))
 
 
 def _projection(data: Mapping[str, Any]) -> ProjectionSpec:

@@ -52,6 +52,21 @@ def load_backend(spec: ModelSpec, folder: Path, backend: str = "auto", precision
         BackendError: the choice is unknown, or the library is not installed.
         ModelError: the network file is not the one that ``model.json`` describes.
     """
+    loaded = _load(spec, folder, backend, precision, image_branch=False)
+    spec.check_network(loaded.inputs, loaded.outputs)
+    return loaded
+
+
+def load_image_branch(spec: ModelSpec, folder: Path, backend: str = "auto", precision: str = "auto") -> Backend | None:
+    """Load what looks at images for a teacher; None for a student. Arguments and errors as of :func:`load_backend`."""
+    if spec.image_branch is None:
+        return None
+    loaded = _load(spec, folder, backend, precision, image_branch=True)
+    spec.image_branch.check_network(loaded.inputs, loaded.outputs)
+    return loaded
+
+
+def _load(spec: ModelSpec, folder: Path, backend: str, precision: str, image_branch: bool) -> Backend:
     if backend not in BACKENDS:
         raise BackendError(f"backend '{backend}' is unknown; choose one of {', '.join(BACKENDS)}")
     if precision not in PRECISIONS:
@@ -60,6 +75,4 @@ def load_backend(spec: ModelSpec, folder: Path, backend: str = "auto", precision
     # Imported late: a vehicle has only the libraries it uses.
     from xmodelkd_ros.inference.onnxruntime import OnnxRuntimeBackend
 
-    loaded = OnnxRuntimeBackend(spec.network_path(folder, precision), precision)
-    spec.check_network(loaded.inputs, loaded.outputs)
-    return loaded
+    return OnnxRuntimeBackend(spec.network_path(folder, precision, image_branch), precision)

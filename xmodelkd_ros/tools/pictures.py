@@ -93,7 +93,27 @@ def draw_sweep(view: SweepView, path: Path, attribution: str = "") -> None:
 
 def draw_birds_eye(view: SweepView, path: Path) -> None:
     """The sweep from above, x (forward) up: truth, prediction and errors side by side, as far as truth is known."""
-    layers = _layers(view)
+    _draw_from_above(view, _layers(view), path)
+
+
+def draw_change(view: SweepView, before: NDArray[np.uint8], teacher: NDArray[np.uint8] | None, path: Path) -> None:
+    """The sweep from above: how it was labelled before, how it is now, what a teacher says, and what changed.
+
+    Args:
+        view: the sweep, as it is labelled now.
+        before: (N,) ids that its points had before.
+        teacher: (N,) ids that a teacher gives, if there is one.
+        path: the picture.
+    """
+    changed = (view.label != before).mean() if len(before) else 0.0
+    layers = [_Layer("before", _label_colors(view, before)), _Layer("now", _label_colors(view, view.label))]
+    if teacher is not None:
+        layers.append(_Layer("teacher", _label_colors(view, teacher)))
+    layers.append(_Layer(f"changed ({changed:.1%})", _error_colors(view.label, before)))
+    _draw_from_above(view, layers, path)
+
+
+def _draw_from_above(view: SweepView, layers: Sequence[_Layer], path: Path) -> None:
     figure = _figure(5.2 * len(layers), 6.1)
     for axes, layer in zip(_row_of_axes(figure, len(layers), 0.1), layers, strict=True):
         _from_above(axes, view.cloud.xyz, layer)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.bag import BagReader, Message
+from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import CloudError, XModelKDError
 from xmodelkd_ros.core.labels import LabelMap
@@ -43,7 +44,7 @@ class Sweep:
     """A sweep as recorded.
 
     Attributes:
-        header: the message's header.
+        message: as it was recorded.
         stamp_ns: its stamp.
         log_time_ns: when it was recorded.
         cloud: its points.
@@ -51,12 +52,27 @@ class Sweep:
         decode_ms: time it took to turn the message into arrays.
     """
 
-    header: Any
+    message: Any
     stamp_ns: int
     log_time_ns: int
     cloud: PointCloud
     truth: NDArray[np.uint8] | None
     decode_ms: float
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedImage:
+    """An image as recorded.
+
+    Attributes:
+        camera: that took it.
+        stamp_ns: its stamp.
+        message: Image or CompressedImage, not decoded.
+    """
+
+    camera: CameraModel
+    stamp_ns: int
+    message: Any
 
 
 class Recording:
@@ -95,6 +111,7 @@ class Recording:
         self.duration_s = (reader.end_ns - reader.start_ns) / 1e9
         self.notes: list[str] = []
         self.truth_map = _truth_map(reader, self.points_topic)
+        self._rigs: dict[str, dict[str, CameraModel]] = {}
         self._to_labels = None
         if self.truth_map is not None and labels is not None:
             self._to_labels = translation(self.truth_map, labels)
@@ -107,18 +124,29 @@ class Recording:
             CloudError: a cloud cannot be read; the message names its stamp.
         """
         for message in self._reader.messages([self.points_topic]):
-            stamp = stamp_ns(message.message.header.stamp)
-            try:
-                yield self._sweep(message, stamp)
-            except CloudError as error:
-                raise CloudError(f"{self.points_topic}, sweep at {stamp} ns: {error}") from error
+            yield self._read(message)
+
+    def log_times_ns(self) -> list[int]:
+        """When each sweep was recorded."""
+        return [message.log_time_ns for message in self._reader.raw([self.points_topic])]
+
+    def sweep_at(self, log_time_ns: int) -> Sweep:
+        """The sweep recorded at one of :meth:`log_times_ns`; errors as in :meth:`sweeps`."""
+        return self._read(next(self._reader.messages([self.points_topic], log_time_ns, log_time_ns + 1)))
+
+    def _read(self, message: Message) -> Sweep:
+        stamp = stamp_ns(message.message.header.stamp)
+        try:
+            return self._sweep(message, stamp)
+        except CloudError as error:
+            raise CloudError(f"{self.points_topic}, sweep at {stamp} ns: {error}") from error
 
     def _sweep(self, message: Message, stamp: int) -> Sweep:
         start = perf_counter()
         cloud = to_cloud(message.message, self._missing_intensity)
         decode_ms = (perf_counter() - start) * 1e3
         truth = self._truth(message.message)
-        return Sweep(message.message.header, stamp, message.log_time_ns, cloud, truth, decode_ms)
+        return Sweep(message.message, stamp, message.log_time_ns, cloud, truth, decode_ms)
 
     def _truth(self, msg: Any) -> NDArray[np.uint8] | None:
         if self._labels is None:
@@ -136,24 +164,48 @@ class Recording:
 
     def cameras(self, sweep: Sweep) -> tuple[CameraView, ...]:
         """The image of each camera nearest to a sweep, for cameras with calibration and extrinsic in the bag."""
-        infos = self._calibrations()
-        if not infos:
-            return ()
-        frames = self._transforms()
-        images = self._nearest_images(list(infos), sweep)
         views = []
-        for topic, image in images.items():
-            info = infos[topic]
-            from_lidar = lookup(frames, info.header.frame_id, sweep.header.frame_id)
+        for image in self.images(sweep):
+            try:
+                views.append(CameraView(image.camera, image_to_array(image.message)))
+            except XModelKDError as error:
+                self._note(f"camera {image.camera.name} not used: {error}")
+        return tuple(views)
+
+    def images(self, sweep: Sweep) -> list[RecordedImage]:
+        """What :meth:`cameras` gives, not decoded."""
+        rig = self.rig(sweep.message.header.frame_id)
+        if not rig:
+            return []
+        nearest: dict[str, RecordedImage] = {}
+        around = (sweep.log_time_ns - _SEARCH_NS, sweep.log_time_ns + _SEARCH_NS)
+        for topic, _, message in self._reader.messages(list(rig), *around):
+            image = RecordedImage(rig[topic], stamp_ns(message.header.stamp), message)
+            gap = abs(image.stamp_ns - sweep.stamp_ns)
+            if gap <= _MAX_GAP_NS and (topic not in nearest or gap < abs(nearest[topic].stamp_ns - sweep.stamp_ns)):
+                nearest[topic] = image
+        return list(nearest.values())
+
+    def rig(self, lidar_frame: str) -> dict[str, CameraModel]:
+        """The camera of each image topic that has a calibration, and an extrinsic to the LiDAR's frame, in the bag."""
+        if lidar_frame not in self._rigs:
+            self._rigs[lidar_frame] = self._found_rig(lidar_frame)
+        return self._rigs[lidar_frame]
+
+    def _found_rig(self, lidar_frame: str) -> dict[str, CameraModel]:
+        rig: dict[str, CameraModel] = {}
+        calibrations = self._calibrations()
+        frames = self.static_transforms() if calibrations else {}
+        for topic, info in calibrations.items():
+            from_lidar = lookup(frames, info.header.frame_id, lidar_frame)
             if from_lidar is None:
-                self._note(f"{topic} not drawn: /tf_static does not join its frame to the LiDAR's")
+                self._note(f"{topic} not used: /tf_static does not join its frame to the LiDAR's")
                 continue
             try:
-                camera = to_camera(info, _camera_name(topic), from_lidar)
-                views.append(CameraView(camera, image_to_array(image)))
+                rig[topic] = to_camera(info, _camera_name(topic), from_lidar)
             except XModelKDError as error:
-                self._note(f"{topic} not drawn: {error}")
-        return tuple(views)
+                self._note(f"{topic} not used: {error}")
+        return rig
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
@@ -170,17 +222,8 @@ class Recording:
                 calibrations[topic] = next(self._reader.messages([nearest])).message
         return calibrations
 
-    def _nearest_images(self, topics: list[str], sweep: Sweep) -> dict[str, Any]:
-        """Undecoded image of each topic whose stamp is nearest to the sweep's."""
-        nearest: dict[str, tuple[int, Any]] = {}
-        around = (sweep.log_time_ns - _SEARCH_NS, sweep.log_time_ns + _SEARCH_NS)
-        for topic, _, image in self._reader.messages(topics, *around):
-            gap = abs(stamp_ns(image.header.stamp) - sweep.stamp_ns)
-            if gap <= _MAX_GAP_NS and (topic not in nearest or gap < nearest[topic][0]):
-                nearest[topic] = (gap, image)
-        return {topic: image for topic, (_, image) in nearest.items()}
-
-    def _transforms(self) -> dict[tuple[str, str], NDArray[np.float64]]:
+    def static_transforms(self) -> dict[tuple[str, str], NDArray[np.float64]]:
+        """(parent, child) to the (4, 4) matrix with p_parent = M @ p_child, as ``/tf_static`` has them."""
         found: dict[tuple[str, str], NDArray[np.float64]] = {}
         if "/tf_static" in self._reader.topics:
             for message in self._reader.messages(["/tf_static"]):

@@ -4,9 +4,9 @@ import pytest
 from training.augment import joined
 from training.data.knowledge import ALL_LIT, Knowledge, Seen, join_seen
 from training.data.sweeps import Sweep, with_rows
-from training.data.views import NO_CAMERA
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjector
+from xmodelkd_ros.core.views import NO_CAMERA
 
 
 def sweep(count, label=0):

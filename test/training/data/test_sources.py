@@ -7,7 +7,7 @@ import pytest
 from training.config import SourceConfig
 from training.data import sources
 from training.data.pandaset import PandaSetSequence
-from training.data.sources import load_source
+from training.data.sources import load_source, stored_frames
 from training.data.world import WORLD_SOURCE, stored_drives
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.sensor import elevations_deg, fit_beams
@@ -28,6 +28,15 @@ def test_frames_of_pandaset(pandaset):
     assert [same(sweep, sequence, index) for sweep, index in zip(source.sweeps, (3, 4), strict=True)] == [True] * 2
     assert [index for _, index in source.frames] == [3, 4]
     assert source.origin == sequence.source
+    every = stored_frames(SourceConfig("pandaset", str(pandaset), frames=(3, 8), every=2), "train")
+    assert [index for _, index in every] == [3, 5, 7]
+
+
+def test_sweeps_of_a_bag(generated):
+    source = load_source(SourceConfig("bag", str(generated.bag), topic="/points"), "train", images=True)
+    (drive,) = stored_drives(generated.folder)
+    assert [same(sweep, drive, index) for index, sweep in enumerate(source.sweeps)] == [True] * 2
+    assert [len(look.jpegs) for look in source.looks] == [6, 6]
 
 
 def test_frames_of_a_folder_of_drives(drives):

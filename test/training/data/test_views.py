@@ -1,25 +1,13 @@
 import numpy as np
 import pytest
 
-from training.data.views import MOST_VIEWS, NO_CAMERA, at_instant, find_views, visible
+from training.data.views import at_instant, find_views
 from training.data.world import live_drive
 from training.world.drive import Drive
 from xmodelkd_ros.core.camera import CameraModel
+from xmodelkd_ros.core.views import MOST_VIEWS, NO_CAMERA, visible
 
 CAMERA = CameraModel("front", 640, 384, np.array([[400.0, 0, 320], [0, 400.0, 192], [0, 0, 1]]), np.eye(4))
-
-
-def test_places_run_from_edge_to_edge():
-    corners = np.array([[-0.5, -0.5, 1.0], [639.4999, 383.4999, 1.0], [319.5, 191.5, 1.0]])
-    xyz = corners @ np.linalg.inv(CAMERA.intrinsic).T * 5
-    uv, seen = visible(CAMERA, xyz)
-    assert seen.all()
-    np.testing.assert_allclose(uv, [(-1, -1), (1, 1), (0, 0)], atol=1e-3)
-
-
-def test_a_point_behind_another_one_is_hidden_and_one_beside_it_is_not():
-    xyz = np.array([[0.0, 0, 5], [0.0, 0, 9], [0.0, 0, 5.2], [2.0, 0, 9], [0, 0, -5]])
-    assert visible(CAMERA, xyz)[1].tolist() == [True, False, True, True, False]
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from training.models.student import STRIDE, WRAP, Student  # noqa: E402
+from training.models.student import ROW_STRIDE, WRAP, Student  # noqa: E402
 
 H, W, K, C = 16, 256, 3, 13
 
@@ -29,7 +29,7 @@ def sweep():
 
 def test_shapes(student, sweep):
     assert student(*sweep).shape == (1, C, 500)
-    assert (W + 2 * WRAP) % STRIDE == 0
+    assert H % ROW_STRIDE == 0
 
 
 def test_a_nearest_point_gets_what_its_pixel_says(student, sweep):
@@ -39,8 +39,8 @@ def test_a_nearest_point_gets_what_its_pixel_says(student, sweep):
     with torch.no_grad():
         found = student(image, nearest, pixel)
         features = student.dense(torch.cat([image[..., -WRAP:], image, image[..., :WRAP]], -1))[..., WRAP:-WRAP]
-        table = student.table(features.flatten(2).transpose(1, 2))[0, pixel[0].long()]
-        expected = student.classify(torch.relu(table)).T
+        table = student.head.table(features.flatten(2).transpose(1, 2))[0, pixel[0].long()]
+        expected = student.head.classify(torch.relu(table)).T
     torch.testing.assert_close(found[0], expected, atol=1e-4, rtol=1e-4)
 
 

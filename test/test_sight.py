@@ -1,0 +1,77 @@
+"""What a teacher gets to see, with a network that gives the brightness of a picture."""
+
+import numpy as np
+import pytest
+
+from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.errors import ImageError, ModelError
+from xmodelkd_ros.core.model_spec import ImageBranchSpec, NetworkFile, TensorSpec
+from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjector
+from xmodelkd_ros.core.views import NO_CAMERA, Pictures, Views
+from xmodelkd_ros.sight import Sight, resized
+
+SPEC = ImageBranchSpec(
+    {"fp32": NetworkFile("image_branch.onnx", "0" * 64)},
+    TensorSpec("picture", (1, 3, 8, 16), "float32"),
+    TensorSpec("features", (1, 1, 4, 8), "float32"),
+    3,
+)
+PROJECTION = ProjectionSpec((0.0, -10.0), 8)
+SIZE = (2, 8)
+
+
+class Brightness:
+    def infer(self, inputs):
+        picture = inputs["picture"]
+        assert picture.shape == (1, 3, 8, 16) and picture.dtype == np.float32
+        return {"features": picture[:, :1, ::2, ::2]}
+
+
+@pytest.fixture
+def sight():
+    return Sight(SPEC, Brightness())
+
+
+def taken(camera, uv, pixels):
+    """A point ahead and one behind; the first camera that sees each."""
+    cloud = PointCloud(np.array([[10, 0, 0], [-10, 0.1, 0]], np.float32), np.ones(2, np.float32))
+    cameras = np.array([[camera, NO_CAMERA], [NO_CAMERA, NO_CAMERA]], np.int8)
+    views = Views(cameras, np.array([[uv, (0, 0)], [(0, 0), (0, 0)]], np.float32))
+    return RangeProjector(PROJECTION).project(cloud), Pictures(pixels, views)
+
+
+def test_a_place_lies_in_the_map_of_its_camera(sight):
+    dark, bright = np.zeros((16, 32, 3), np.uint8), np.full((16, 32, 3), 200, np.uint8)
+    projection, pictures = taken(1, (0.5, 1.0), (dark, bright, None))
+    inputs = sight.inputs(projection, SIZE, pictures)
+    assert inputs["maps"].shape == (1, 1, 12, 8)
+    assert (inputs["maps"][0, 0, 4:8] == 200).all() and (inputs["maps"][0, 0, :4] == 0).all()
+    row, column = np.argwhere(inputs["seen"][0])[0]
+    assert inputs["seen"].sum() == 1 and (row, column) == divmod(int(projection.pixel[0]), 8)
+    u, v = inputs["places"][0, row, column]
+    assert u == pytest.approx(0.5)
+    assert (v + 1) / 2 * 12 == pytest.approx(7.5), "at the middle of the last row of the second map, not between maps"
+
+
+def test_without_pictures_nothing_is_seen(sight):
+    projection, _ = taken(0, (0, 0), ())
+    inputs = sight.inputs(projection, SIZE, None)
+    assert inputs["seen"].shape == (2, *SIZE) and not inputs["seen"].any()
+    assert inputs["places"].shape == (2, *SIZE, 2)
+
+
+def test_too_many_cameras_are_said(sight):
+    projection, pictures = taken(0, (0, 0), (None,) * 4)
+    with pytest.raises(ImageError, match="4 cameras, but the model takes 3 at most; name fewer"):
+        sight.inputs(projection, SIZE, pictures)
+
+
+def test_an_image_takes_another_size_edge_to_edge():
+    pixels = np.repeat(np.repeat(np.arange(6, dtype=np.uint8).reshape(2, 3, 1), 4, axis=0), 4, axis=1).repeat(3, axis=2)
+    np.testing.assert_array_equal(resized(pixels, (2, 3))[..., 0], [[0, 1, 2], [3, 4, 5]])
+
+
+@pytest.mark.parametrize(("cameras", "shape"), [(0, (1, 1, 4, 8)), (3, (2, 1, 4, 8))])
+def test_a_contract_that_cannot_be_is_said(cameras, shape):
+    with pytest.raises(ModelError, match=r"image_branch\."):
+        ImageBranchSpec(SPEC.files, SPEC.picture, TensorSpec("features", shape, "float32"), cameras)

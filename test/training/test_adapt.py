@@ -1,0 +1,106 @@
+"""Students that learn from a drive without labels."""
+
+import json
+
+import pytest
+import yaml
+
+torch = pytest.importorskip("torch")
+
+from training import adapt  # noqa: E402
+from training.adaptation import AdaptConfig  # noqa: E402
+from training.checkpoint import CHECKPOINT  # noqa: E402
+from training.data.pandaset import PandaSetSequence  # noqa: E402
+from training.to_bag import write_bag  # noqa: E402
+from xmodelkd_ros.core.model_spec import ModelSpec  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def settings(generated, drives, tmp_path_factory):
+    """The shipped settings, with drives that are there, and so few steps that it takes seconds."""
+    data = yaml.safe_load(adapt.DEFAULTS.read_text())
+    data["remember"] = [{"dataset": "world", "path": str(drives.folder)}]
+    data["check"] = [{"dataset": "world", "path": str(generated.folder)}]
+    data["optimizer"] |= {"epochs": 1, "steps": 2, "crop_columns": 256, "points": 500}
+    path = tmp_path_factory.mktemp("settings") / "adapt.yaml"
+    path.write_text(yaml.safe_dump(data))
+    return path
+
+
+@pytest.fixture(scope="module")
+def bag(pandaset, tmp_path_factory):
+    path = tmp_path_factory.mktemp("bags") / "drive.mcap"
+    write_bag(PandaSetSequence(pandaset), range(40, 50), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def command(student, bag, teacher, settings):
+    def words(out, *more):
+        fixed = [str(student), str(bag), "--teacher", str(teacher), "--config", str(settings), "--out", str(out)]
+        return [*fixed, "most_sweeps=4", *more]
+
+    return words
+
+
+@pytest.fixture(scope="module")
+def adapted(command, tmp_path_factory):
+    out = tmp_path_factory.mktemp("adapted")
+    assert adapt.main(command(out)) == 0
+    return out
+
+
+def test_it_says_what_changed(adapted):
+    metrics = json.loads((adapted / adapt.METRICS).read_text())
+    assert metrics["drive"]["learnt"] == "bag drive.mcap, frames 0:8, one in 2"
+    assert metrics["drive"]["held_out"] == "bag drive.mcap, frames 8:10, one in 2"
+    assert metrics["drive"]["sweeps"] == 1, "every second one, as is learnt from"
+    for who in ("before", "after"):
+        assert 0 <= metrics["agreement"][who]["seen"]["equal"] <= 1
+        assert metrics["agreement"][who]["seen"]["points"] < metrics["agreement"][who]["all"]["points"]
+    assert set(metrics["truth"]) == {"before", "after", "teacher"}
+    assert [set(old) for old in metrics["old"]] == [{"data", "before", "after"}]
+    report = (adapted / adapt.REPORT).read_text()
+    assert 'src="change_0.png"' in report and (adapted / "change_0.png").stat().st_size > 10_000
+
+
+def test_the_adapted_model_can_be_used_and_adapted_again(adapted, command, tmp_path):
+    spec = ModelSpec.read(adapted / adapt.MODEL)
+    assert spec.name == "pandaset_distilled_adapted"
+    assert {source.name for source in spec.training_data} == {"PandaSet", "generated drives", "bag drive.mcap"}
+    again = command(tmp_path)
+    again[0] = str(adapted / adapt.MODEL)
+    assert adapt.main(again) == 0
+    assert (adapted / adapt.MODEL / CHECKPOINT).stat().st_size < (adapted / "run" / CHECKPOINT).stat().st_size / 4
+
+
+def test_a_student_can_teach_where_there_are_no_images(student, command, tmp_path, capsys):
+    words = command(tmp_path, "drive.frames=[0, 10]")
+    words[words.index("--teacher") + 1] = str(student)
+    assert adapt.main(words) == 0
+    assert "agreement with the teacher" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        (["drive.frames=[0, 6]"], "has 6 sweeps; record at least 10"),
+        (["drive.frames=[0, 60]"], "drive.frames is (0, 60), but must be within the drive's 0 to 10"),
+        (["drive.topic=/other"], "has no PointCloud2 messages on '/other'; it has /points"),
+        (["held_out=1.0"], "held_out is 1.0, but must be above 0 and below 1"),
+        (["drive.path=/nowhere.mcap"], "bag /nowhere.mcap does not exist"),
+        (["model=/nowhere"], "/nowhere holds no last.ckpt"),
+        (["distill.teacher=/nowhere"], "/nowhere holds no last.ckpt"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_before_the_work(changes, complaint, command, tmp_path, capsys):
+    assert adapt.main(command(tmp_path, *changes)) == 1
+    error = capsys.readouterr().err.strip()
+    assert complaint in error and error.count("\n") == 0
+
+
+def test_parts_of_a_drive(pandaset, settings):
+    words = [f"drive.path={pandaset}", "drive.dataset=pandaset", "drive.frames=[10, 60]", "most_sweeps=10"]
+    learnt, held_out = AdaptConfig.read(settings, words).parts()
+    assert (learnt.frames, learnt.every) == ((10, 50), 4)
+    assert (held_out.frames, held_out.every) == ((50, 60), 4)

@@ -1,0 +1,212 @@
+"""Learn from a drive without labels: ``python -m training.adapt MODEL BAG --out DIR [--teacher MODEL] ...``.
+
+A teacher labels the drive through its cameras, and the student learns from it. The end of the drive is held out, and
+shows what changed. An interrupted run goes on where it stopped when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from training.adaptation import AdaptConfig, Opinions
+from training.checkpoint import read_checkpoint
+from training.command import run_command
+from training.config import SourceConfig, frame_range
+from training.data.datasets import DATASETS
+from training.data.sources import load_source
+from training.export import export
+from training.label_sets import LABELS
+from training.lessons import TrainedTeacher, trained_teacher
+from training.train import train
+from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.resources import find_model, label_map
+from xmodelkd_ros.tools.html import number, picture, swatch, table_of, write_page
+from xmodelkd_ros.tools.pictures import SweepView, draw_change
+from xmodelkd_ros.tools.session import make_folder
+
+DEFAULTS = Path("config/adapt.yaml")
+MODEL, METRICS, REPORT = "model", "metrics.json", "report.html"
+_PICTURES = 3
+
+
+def adapt(config: AdaptConfig, scored: str, command: str) -> dict[str, Any]:
+    """Adapt a student, say what came of it, and export it.
+
+    Args:
+        config: how.
+        scored: label set that truth is compared in.
+        command: that makes it again.
+
+    Returns:
+        The content of ``metrics.json``.
+
+    Raises:
+        ConfigError: model, teacher or drive cannot be used.
+    """
+    folder = Path(config.run)
+    make_folder(folder)
+    student = read_checkpoint(Path(config.model))
+    settings = config.training(student)
+    teacher = trained_teacher(Path(config.distill.teacher))
+    _, held_out = config.parts()
+    # Its labels, if it has any, are for comparison only: a drive without them will do.
+    source = load_source(replace(held_out, labels="none"), "train", images=teacher.branch is not None)
+    if teacher.branch is not None and not source.looks:
+        raise ConfigError(
+            f"{config.drive} has no images with calibration and extrinsic, but {config.distill.teacher} needs them; "
+            "record CameraInfo and /tf_static too, or name a teacher that sees no images"
+        )
+    before = trained_teacher(Path(config.model))
+    after = trained_teacher(train(settings))
+    opinions = Opinions.of(source, {"before": before, "after": after, "teacher": teacher})
+    metrics = {
+        "drive": {"learnt": str(settings.data.train[-1]), "held_out": str(held_out), "sweeps": len(source.sweeps)},
+        "agreement": opinions.agreement(),
+        "label_set": scored,
+        "truth": opinions.truth(label_map(scored)),
+        "old": [_remembered(check, before, after, scored) for check in config.check],
+        "command": command,
+    }
+    (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    _write_report(folder, metrics, opinions)
+    export(folder / "run", folder / MODEL)
+    return metrics
+
+
+def _remembered(config: SourceConfig, before: TrainedTeacher, after: TrainedTeacher, scored: str) -> dict[str, Any]:
+    """What the student knew of old drives, and what it knows now."""
+    opinions = Opinions.of(load_source(config, "choose"), {"before": before, "after": after})
+    truth = opinions.truth(label_map(scored))
+    if truth is None:
+        raise ConfigError(f"check: {config} has no labels, so that it cannot show what is forgotten; name another")
+    return {"data": str(config), **truth}
+
+
+def _write_report(folder: Path, metrics: Mapping[str, Any], opinions: Opinions) -> None:
+    title = f"What {metrics['drive']['learnt']} taught"
+    sections = [
+        f"<h1>{escape(title)}</h1>",
+        f"<p>Everything below is of {escape(metrics['drive']['held_out'])}, {metrics['drive']['sweeps']} sweeps that "
+        "were held out, and of old drives.</p>",
+        "<h2>Points labelled alike</h2>",
+        table_of(("", "mIoU, all points", "equal, all points", "equal, points that a camera sees"), _rows(metrics)),
+        "<h2>Classes</h2>",
+        table_of(("class", "IoU with the teacher before", "now", *_truth_heads(metrics)), _class_rows(metrics)),
+        *_pictures(folder, opinions),
+        f"<footer><p>Made with <code>{escape(metrics['command'])}</code></p></footer>",
+    ]
+    write_page(folder / REPORT, title, sections)
+
+
+def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    compared = [("with the teacher, before", metrics["agreement"]["before"])]
+    compared += [("with the teacher, now", metrics["agreement"]["after"])]
+    for who in ("before", "after", "teacher"):
+        if metrics["truth"]:
+            compared.append((f"with the truth ({metrics['label_set']}), {who}", metrics["truth"][who]))
+    for old in metrics["old"]:
+        compared += [(f"with the truth of {old['data']}, {who}", old[who]) for who in ("before", "after")]
+    return [
+        (escape(name), number(m["all"]["miou"]), number(m["all"]["equal"]), number(m["seen"]["equal"]))
+        for name, m in compared
+    ]
+
+
+def _truth_heads(metrics: Mapping[str, Any]) -> tuple[str, ...]:
+    same_set = metrics["truth"] and metrics["label_set"] == LABELS
+    return ("IoU with the truth before", "now", "of the teacher") if same_set else ()
+
+
+def _class_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    labels, agreement = label_map(LABELS), metrics["agreement"]
+    tables = [agreement["before"], agreement["after"]]
+    if _truth_heads(metrics):
+        tables += [metrics["truth"][who] for who in ("before", "after", "teacher")]
+    return [
+        (swatch(labels, name), *(number(t["all"]["iou"][name]) for t in tables))
+        for name in labels.names
+        if any(t["all"]["iou"][name] is not None for t in tables)
+    ]
+
+
+def _pictures(folder: Path, opinions: Opinions) -> Iterator[str]:
+    count = len(opinions.source.sweeps)
+    for number_ in sorted({k * (count - 1) // (_PICTURES - 1) for k in range(_PICTURES)}):
+        before, after, teacher = (opinions.labels[who][number_] for who in ("before", "after", "teacher"))
+        cloud = opinions.source.sweeps[number_].cloud
+        file = f"change_{number_}.png"
+        draw_change(SweepView(cloud, after, label_map(LABELS)), before, teacher, folder / file)
+        yield picture(f"Sweep {number_ + 1} of {count}", file, "From above. Red points have another label than before.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code, 0 on success only."""
+    parser = argparse.ArgumentParser(
+        "python -m training.adapt", allow_abbrev=False, description="Let a student learn from a drive without labels."
+    )
+    parser.add_argument("model", metavar="MODEL", help="name, folder or run of the student to begin with")
+    parser.add_argument("drive", metavar="BAG", help="the drive")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of the settings")
+    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of model, report and run")
+    parser.add_argument("--teacher", metavar="MODEL", default="teacher", help="name, folder or run of the teacher")
+    parser.add_argument("--dataset", choices=DATASETS, default="bag", help="what BAG is (default: %(default)s)")
+    parser.add_argument("--frames", metavar="A:B", default="", help="frames A to B - 1 (default: all)")
+    parser.add_argument("--points-topic", metavar="TOPIC", default="", help="of the sweeps of a bag")
+    parser.add_argument("--label-set", metavar="S", default=LABELS, help="set to score in (default: %(default)s)")
+    parser.add_argument("--config", type=Path, default=DEFAULTS, help="settings (default: %(default)s)")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_intermixed_args(words)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+
+    def work() -> str:
+        config = AdaptConfig.read(options.config, [*_overrides(options), *options.overrides])
+        return _said(adapt(config, options.label_set, " ".join(["python -m training.adapt", *words])), options.out)
+
+    return run_command(work)
+
+
+def _overrides(options: argparse.Namespace) -> list[str]:
+    frames = frame_range(options.frames, "--frames") if options.frames else None
+    return [
+        f"model={_place(options.model)}",
+        f"distill.teacher={_place(options.teacher)}",
+        f"run={options.out}",
+        f"drive.dataset={options.dataset}",
+        f"drive.path={options.drive}",
+        f"drive.topic='{options.points_topic}'",
+        *([f"drive.frames=[{frames.start}, {frames.stop}]"] if frames else []),
+    ]
+
+
+def _place(model: str) -> Path:
+    """A run's folder as it is; else the folder of a model, which may be given by its name."""
+    return Path(model) if Path(model).is_dir() else find_model(model)
+
+
+def _said(metrics: Mapping[str, Any], out: Path) -> str:
+    agreement = metrics["agreement"]
+    lines = [
+        f"agreement with the teacher {number(agreement['before']['all']['equal'])} before, "
+        f"{number(agreement['after']['all']['equal'])} now (points that a camera sees: "
+        f"{number(agreement['before']['seen']['equal'])}, {number(agreement['after']['seen']['equal'])})"
+    ]
+    if metrics["truth"]:
+        before, after, teacher = (metrics["truth"][who]["all"]["miou"] for who in ("before", "after", "teacher"))
+        known = metrics["label_set"]
+        lines.append(f"mIoU ({known}) {number(before)} before, {number(after)} now, teacher {number(teacher)}")
+    for old in metrics["old"]:
+        before, after = (old[who]["all"]["miou"] for who in ("before", "after"))
+        lines.append(f"{old['data']}: mIoU {number(before)} before, {number(after)} now")
+    return "\n".join([*lines, f"model {out / MODEL} | report {out / REPORT}"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

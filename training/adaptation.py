@@ -1,0 +1,161 @@
+"""A student learns from a recorded drive without labels: what it is made of, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.checkpoint import Checkpoint
+from training.config import (
+    AugmentConfig,
+    DataConfig,
+    DistillConfig,
+    OptimizerConfig,
+    Readable,
+    SourceConfig,
+    TrainingConfig,
+    require,
+)
+from training.data.datasets import open_drives
+from training.data.sources import Source
+from training.label_sets import LABELS
+from training.lessons import TrainedTeacher, labelled
+from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.labels import IGNORE, LabelMap
+from xmodelkd_ros.core.metrics import ConfusionMatrix
+from xmodelkd_ros.resources import label_map, translation
+
+_LEAST_SWEEPS = 10
+PARTS = ("all", "seen")
+"""All points, and those that a camera sees."""
+
+
+@dataclass(frozen=True)
+class AdaptConfig(Readable):
+    """How a student learns from a drive.
+
+    Attributes:
+        model: run, or model folder, of the student to begin with.
+        run: folder of everything that comes of it.
+        seed: of crops and augmentation.
+        drive: the drive; its labels, if it has any, only serve to score.
+        held_out: share of the drive, at its end, that is not learnt from.
+        most_sweeps: so many sweeps are learnt from at most, evenly spread.
+        share: of the training sweeps that come from the drive.
+        remember: drives with labels that the student sees too, so that it forgets nothing.
+        check: drives that show whether it forgot something.
+        distill: what it learns from which teacher.
+        augment: how strongly sweeps are changed.
+        optimizer: length and steps.
+    """
+
+    model: str
+    run: str
+    seed: int
+    drive: SourceConfig
+    held_out: float
+    most_sweeps: int
+    share: float
+    remember: tuple[SourceConfig, ...]
+    check: tuple[SourceConfig, ...]
+    distill: DistillConfig
+    augment: AugmentConfig
+    optimizer: OptimizerConfig
+
+    def __post_init__(self) -> None:
+        require("drive.path", self.drive.path, bool(self.drive.path), "given")
+        for name in ("held_out", "share"):
+            require(name, getattr(self, name), 0 < getattr(self, name) < 1, "above 0 and below 1")
+        require("most_sweeps", self.most_sweeps, self.most_sweeps > 0, "positive")
+        for name in ("remember", "check"):
+            require(name, getattr(self, name), bool(getattr(self, name)), "at least one source")
+
+    def parts(self) -> tuple[SourceConfig, SourceConfig]:
+        """The stretch of the drive that is learnt from, and the one behind it that is held out.
+
+        Raises:
+            ConfigError: the drive cannot be read, or is too short.
+        """
+        (drive,) = open_drives(self.drive.dataset, Path(self.drive.path), most=1, topic=self.drive.topic)
+        start, end = self.drive.frames or (0, len(drive))
+        require("drive.frames", (start, end), end <= len(drive), f"within the drive's 0 to {len(drive)}")
+        if end - start < _LEAST_SWEEPS:
+            raise ConfigError(f"{self.drive} has {end - start} sweeps; record at least {_LEAST_SWEEPS}")
+        cut = end - max(1, round(self.held_out * (end - start)))
+        every = -(-(cut - start) // self.most_sweeps)
+        first, last = ((start, cut), (cut, end))
+        return replace(self.drive, frames=first, every=every), replace(self.drive, frames=last, every=every)
+
+    def training(self, student: Checkpoint) -> TrainingConfig:
+        """The run that adapts a student; errors as in :meth:`parts`."""
+        total = sum(source.share for source in self.remember)
+        others = tuple(replace(s, share=(1 - self.share) * s.share / total) for s in self.remember)
+        learnt = replace(self.parts()[0], labels="none", share=self.share)
+        return TrainingConfig(
+            name=f"{student.config.name}_adapted",
+            run=str(Path(self.run) / "run"),
+            seed=self.seed,
+            data=DataConfig(train=(*others, learnt), choose=self.check),
+            model=student.config.model,
+            augment=self.augment,
+            optimizer=self.optimizer,
+            start=self.model,
+            distill=self.distill,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Opinions:
+    """What three networks say of the sweeps of a source.
+
+    Attributes:
+        source: the sweeps.
+        labels: for each of ``before``, ``after`` and ``teacher``, the (N,) class ids of each sweep.
+    """
+
+    source: Source
+    labels: dict[str, list[NDArray[np.uint8]]]
+
+    @classmethod
+    def of(cls, source: Source, networks: dict[str, TrainedTeacher]) -> Opinions:
+        """Ask networks."""
+        return cls(source, {n: list(labelled(t, source.sweeps, source.looks, n)) for n, t in networks.items()})
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether any point has a label of its own."""
+        return any((sweep.labels != IGNORE).any() for sweep in self.source.sweeps)
+
+    def agreement(self) -> dict[str, Any]:
+        """How well the student agrees with the teacher, before and after: share of the points, and IoU by class."""
+        labels = label_map(LABELS)
+        return {who: self._compared(self.labels[who], self.labels["teacher"], labels) for who in ("before", "after")}
+
+    def truth(self, scored: LabelMap) -> dict[str, Any] | None:
+        """How well each agrees with the labels of the points in a label set; None without any."""
+        if not self.has_truth:
+            return None
+        truth = [sweep.labels for sweep in self.source.sweeps]
+        return {who: self._compared(labels, truth, scored) for who, labels in self.labels.items()}
+
+    def _compared(
+        self, labels: Sequence[NDArray[np.uint8]], others: Sequence[NDArray[np.uint8]], scored: LabelMap
+    ) -> dict[str, Any]:
+        lookup = translation(label_map(LABELS), scored)
+        confusions = {part: ConfusionMatrix(scored) for part in PARTS}
+        for number, (own, other) in enumerate(zip(labels, others, strict=True)):
+            known = own != IGNORE
+            for part, points in (("all", known), ("seen", known & self.source.seen(number))):
+                confusions[part].update(lookup.apply(other[points]), lookup.apply(own[points]))
+        return {part: _measures(confusion) for part, confusion in confusions.items()}
+
+
+def _measures(confusion: ConfusionMatrix) -> dict[str, Any]:
+    total = int(confusion.counts.sum())
+    equal = float(np.trace(confusion.counts) / total) if total else None
+    return {"equal": equal, "miou": confusion.miou(), "iou": confusion.iou(), "points": total}

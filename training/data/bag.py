@@ -1,0 +1,233 @@
+"""Recorded drives: bags with sweeps, and with images, calibrations and transforms beside them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from training.label_sets import LABELS
+from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.core.camera import CameraModel
+from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.labels import IGNORE
+from xmodelkd_ros.core.model_spec import DataSource
+from xmodelkd_ros.core.transforms import PoseTrack
+from xmodelkd_ros.messages import frames_and_pose, has_field, image_to_array, read_field, stamp_ns
+from xmodelkd_ros.resources import label_map
+from xmodelkd_ros.tools.recording import RecordedImage, Recording, Sweep
+
+_BASE_FRAME = "base_link"
+_SMOOTH_FRAME = "odom"
+"""Poses are taken in it, as they do not jump there (REP-105), and else in the frame that all others hang on."""
+
+_TIME_FIELDS = ("time", "t", "timestamp", "offset_time")
+_LONGEST_SWEEP_S = 1.0
+_JPEG_QUALITY = 95
+
+_Edge = NDArray[np.float64] | PoseTrack
+"""Pose of a frame in its parent: one, or one that changes."""
+
+
+@dataclass(frozen=True, eq=False)
+class BagImage:
+    """An image of a bag; attributes as in :class:`training.data.sequence.CameraImage`."""
+
+    recorded: RecordedImage
+
+    @property
+    def camera(self) -> CameraModel:  # noqa: D102
+        return self.recorded.camera
+
+    @property
+    def stamp_ns(self) -> int:  # noqa: D102
+        return self.recorded.stamp_ns
+
+    def jpeg(self) -> bytes:
+        """The picture as recorded if that is a JPEG, else encoded.
+
+        Raises:
+            ImageError: it does not decode.
+        """
+        message = self.recorded.message
+        data = bytes(message.data[:3])
+        if hasattr(message, "format") and data == b"\xff\xd8\xff":
+            return bytes(message.data)
+        encoded = io.BytesIO()
+        Image.fromarray(self.pixels()).save(encoded, "JPEG", quality=_JPEG_QUALITY)
+        return encoded.getvalue()
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB; errors as in :meth:`jpeg`."""
+        return image_to_array(self.recorded.message)
+
+    def labels(self) -> None:
+        """Nothing: bags hold no labels of pixels."""
+        return None
+
+
+class BagSequence:
+    """A recorded drive; a :class:`training.data.sequence.DriveSequence`. The bag stays open.
+
+    Clouds are taken as fired, at the times of their field ``time`` (seconds), ``t`` or ``offset_time``
+    (nanoseconds) from the stamp, or ``timestamp`` (seconds since 1970); without one, all at the stamp. Where ``/tf``
+    does not say how the vehicle moves, it stands still.
+
+    Args:
+        path: rosbag2 folder, ``.mcap`` or ``.db3`` file.
+        topic: of the sweeps; may be empty if the bag has one PointCloud2 topic only.
+
+    Attributes:
+        label_map: the label set of :meth:`labels`, drive13.
+        cameras: those with calibration and extrinsic in the bag.
+        base_from_lidar: (4, 4) pose of the sensor in base_link; the identity if the bag does not say it.
+        has_truth: whether points have labels.
+        notes: what the user should know, one line each.
+
+    Raises:
+        BagError: the bag cannot be read, or the choice of the topic is not clear.
+        CloudError: a cloud cannot be read, or has no intensity.
+    """
+
+    intensity_range = (0.0, 255.0)
+
+    def __init__(self, path: Path, topic: str = "") -> None:
+        self.path, self.name = Path(path), f"bag {Path(path).name}"
+        self.source = DataSource(self.name, "as its owner says", "")
+        self.label_map = label_map(LABELS)
+        self._reader = BagReader(self.path).__enter__()
+        self._recording = Recording(self._reader, topic, self.label_map)
+        self._log_times_ns = self._recording.log_times_ns()
+        self._sweep = self._recording.sweep_at(self._log_times_ns[0])
+        self._log_time_ns, self._start_ns = self._log_times_ns[0], self._sweep.stamp_ns
+        self.has_truth = self._sweep.truth is not None
+        frame = self._sweep.message.header.frame_id
+        self.cameras = tuple({camera.name: camera for camera in self._recording.rig(frame).values()}.values())
+        self._chain = self._chain_above(frame)
+        names = [name for name, _ in self._chain]
+        mounted = names.index(_BASE_FRAME) + 1 if _BASE_FRAME in names else 0
+        self.base_from_lidar = _poses(self._chain[:mounted], np.zeros(1))[0]
+        self.notes = [*self._reader.notes, *self._recording.notes]
+        if not any(isinstance(edge, PoseTrack) for _, edge in self._chain):
+            self.notes.append(f"{self.name}: no /tf says how {frame} moves; images are matched as if it stood still")
+
+    def __len__(self) -> int:
+        return len(self._log_times_ns)
+
+    def stamp_ns(self, index: int) -> int:
+        """Stamp of a sweep, nanoseconds since 1970."""
+        return self._at(index).stamp_ns
+
+    def cloud(self, index: int) -> PointCloud:
+        """The points of a sweep that have a position.
+
+        Raises:
+            CloudError: the cloud cannot be read; the message names its stamp.
+        """
+        cloud, usable = self._at(index).cloud, _usable(self._at(index))
+        assert cloud.intensity is not None, "recordings without are rejected"
+        return PointCloud(cloud.xyz[usable], cloud.intensity[usable])
+
+    def labels(self, index: int) -> NDArray[np.uint8]:
+        """(N,) class ids of the points of :meth:`cloud`, 255 where there is none; errors as there."""
+        sweep = self._at(index)
+        truth = np.full(len(sweep.cloud.xyz), IGNORE, np.uint8) if sweep.truth is None else sweep.truth
+        return np.asarray(truth[_usable(sweep)])
+
+    def time_s(self, index: int) -> NDArray[np.float32]:
+        """(N,) when each point of :meth:`cloud` was fired, seconds relative to the sweep's stamp.
+
+        Raises:
+            ConfigError: the times are not such ones.
+        """
+        sweep = self._at(index)
+        times = _time_s(sweep)[_usable(sweep)]
+        if len(times) and np.abs(times).max() > _LONGEST_SWEEP_S:
+            raise ConfigError(
+                f"{self.name}, sweep at {sweep.stamp_ns} ns: its points have times up to {np.abs(times).max():.3g} s "
+                "from its stamp; record clouds with 'time' in seconds, or without"
+            )
+        return times
+
+    def world_from_lidar(self, index: int) -> NDArray[np.float64]:
+        """(4, 4) pose of the sensor at the sweep's stamp."""
+        return self.poses(index, np.zeros(1))[0]
+
+    def poses(self, index: int, times_s: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(M, 4, 4) poses of the sensor at (M,) times, seconds relative to the sweep's stamp."""
+        return _poses(self._chain, (self.stamp_ns(index) - self._start_ns) * 1e-9 + np.asarray(times_s, np.float64))
+
+    def images(self, index: int) -> tuple[BagImage, ...]:
+        """The picture of each camera that is nearest to a sweep, at most a tenth of a second away."""
+        nearest = {image.camera.name: BagImage(image) for image in self._recording.images(self._at(index))}
+        return tuple(nearest.values())
+
+    def _at(self, index: int) -> Sweep:
+        """A sweep; the last one is kept, as several things are asked of each."""
+        if not 0 <= index < len(self):
+            raise ConfigError(f"{self.path} has no sweep {index}; it has 0 to {len(self) - 1}")
+        if self._log_times_ns[index] != self._log_time_ns:
+            self._log_time_ns = self._log_times_ns[index]
+            self._sweep = self._recording.sweep_at(self._log_time_ns)
+        return self._sweep
+
+    def _chain_above(self, frame: str) -> list[tuple[str, _Edge]]:
+        """The frames above the LiDAR's, and the pose of the one before in each."""
+        parents = self._parents()
+        chain: list[tuple[str, _Edge]] = []
+        here = frame.lstrip("/")
+        while here in parents and here != _SMOOTH_FRAME:
+            here, edge = parents.pop(here)
+            chain.append((here, edge))
+        return chain
+
+    def _parents(self) -> dict[str, tuple[str, _Edge]]:
+        """The parent of each frame, and its pose there."""
+        found: dict[str, tuple[str, _Edge]] = {
+            child: (parent, pose) for (parent, child), pose in self._recording.static_transforms().items()
+        }
+        moving: dict[str, tuple[str, dict[int, NDArray[np.float64]]]] = {}
+        if "/tf" in self._reader.topics:
+            for message in self._reader.messages(["/tf"]):
+                for stamped in message.message.transforms:
+                    (parent, child), pose = frames_and_pose(stamped)
+                    moving.setdefault(child, (parent, {}))[1][stamp_ns(stamped.header.stamp)] = pose
+        return found | {child: (parent, self._track(poses)) for child, (parent, poses) in moving.items()}
+
+    def _track(self, poses: Mapping[int, NDArray[np.float64]]) -> PoseTrack:
+        stamps = sorted(poses)
+        # From the first sweep on: a double cannot hold nanoseconds since 1970.
+        times_s = [(stamp - self._start_ns) * 1e-9 for stamp in stamps]
+        return PoseTrack.of_matrices(times_s, np.stack([poses[stamp] for stamp in stamps]))
+
+
+def _poses(chain: Sequence[tuple[str, _Edge]], times_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(M, 4, 4) poses of the LiDAR in the last frame of a chain, at (M,) times from the first sweep's stamp."""
+    poses = np.tile(np.eye(4), (len(times_s), 1, 1))
+    for _, edge in chain:
+        poses = (edge.poses(times_s) if isinstance(edge, PoseTrack) else edge) @ poses
+    return poses
+
+
+def _usable(sweep: Sweep) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(sweep.cloud.xyz).all(axis=1))
+
+
+def _time_s(sweep: Sweep) -> NDArray[np.float32]:
+    """(N,) seconds from the stamp, as drivers write them."""
+    name = next((field for field in _TIME_FIELDS if has_field(sweep.message, field)), None)
+    if name is None:
+        return np.zeros(len(sweep.cloud.xyz), np.float32)
+    values: NDArray[Any] = read_field(sweep.message, name)
+    if values.dtype.kind in "iu":
+        return (values * 1e-9).astype(np.float32)
+    if name == "timestamp":
+        return (values.astype(np.float64) - sweep.stamp_ns * 1e-9).astype(np.float32)
+    return values.astype(np.float32)
