@@ -298,6 +298,9 @@ class DistillConfig:
         contrast_weight: of the contrastive loss between the student's features and images'.
         temperature: of that loss.
         ramp: share of the training over which these weights rise from 0.
+        pseudo_share: in sweeps without labels, points take the teacher's class as their label: this share of each
+            class, those of which it is most certain; 0: none. One bound for all would leave no rare classes, of which
+            it is never as certain.
         fuse_m: side of the voxels of the world in which what the teacher says of still things is averaged over all
             sweeps of a drive (folders only); 0: each sweep by itself.
     """
@@ -309,6 +312,7 @@ class DistillConfig:
     contrast_weight: float = 0.0
     temperature: float = 0.07
     ramp: float = 0.1
+    pseudo_share: float = 0.0
     fuse_m: float = 0.0
 
     def __post_init__(self) -> None:
@@ -317,6 +321,7 @@ class DistillConfig:
             require(name, getattr(self, name), getattr(self, name) >= 0, ">= 0")
         require("temperature", self.temperature, self.temperature > 0, "positive")
         require("ramp", self.ramp, 0 < self.ramp <= 1, "above 0 and at most 1")
+        require("pseudo_share", self.pseudo_share, 0 <= self.pseudo_share <= 1, "in 0..1")
         require("fuse_m", self.fuse_m, self.fuse_m >= 0, ">= 0")
         needs_more = self.teacher == SELF and (self.features_weight or self.contrast_weight)
         require("teacher", self.teacher, not needs_more, "a run's folder where features or contrast have a weight")

@@ -189,6 +189,43 @@ class Pupils:
         return Knowledge(taught=np.zeros((1 + sum(len(s.labels) for s in self.sweeps), classes), np.float16))
 
 
+def pseudo_labelled(sources: Sequence[Sequence[Sweep]], taught: NDArray[np.float16], share: float) -> list[list[Sweep]]:
+    """The sweeps, those that have no labels with the classes of which a teacher is most certain.
+
+    Args:
+        sources: the numbered sweeps of each source.
+        taught: (M, C) the teacher's logits of their points, all zero where it says nothing.
+        share: of the points of each class that get it as their label.
+    """
+    certain = {
+        id(sweep): _most_certain(taught[sweep.rows])
+        for source in sources
+        for sweep in source
+        if sweep.rows is not None and (sweep.labels == IGNORE).all()
+    }
+    if not certain:
+        return [list(source) for source in sources]
+    every = [np.concatenate(column) for column in zip(*certain.values(), strict=True)]
+    least = np.full(IGNORE + 1, np.inf, np.float32)
+    for class_id in np.unique(every[0][every[0] != IGNORE]):
+        least[class_id] = np.quantile(every[1][every[0] == class_id], 1 - share)
+
+    def labelled_as(sweep: Sweep) -> Sweep:
+        if id(sweep) not in certain:
+            return sweep
+        label, probability = certain[id(sweep)]
+        return replace(sweep, labels=np.where(probability >= least[label], label, IGNORE).astype(np.uint8))
+
+    return [[labelled_as(sweep) for sweep in source] for source in sources]
+
+
+def _most_certain(logits: NDArray[np.float16]) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+    """The most probable class of each point, 255 where nothing was said, and its probability."""
+    probability = _probabilities(logits)
+    label = np.where(logits.any(axis=1), probability.argmax(axis=1), IGNORE)
+    return label.astype(np.uint8), probability.max(axis=1).astype(np.float16)
+
+
 def fused(learnt: Sequence[Lesson], frames: Sequence[tuple[DriveSequence, int] | None], side_m: float) -> list[Lesson]:
     """Lessons in which each still thing has the mean of what was said of it in all sweeps of its drive.
 

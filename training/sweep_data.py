@@ -19,7 +19,7 @@ from training.data.knowledge import Knowledge
 from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, sectors, with_rows
 from training.data.voxels import carried_labels
-from training.lessons import Guides, Pupils, seen_by, trained_teacher
+from training.lessons import Guides, Pupils, pseudo_labelled, seen_by, trained_teacher
 from training.models.student import ROW_STRIDE, WRAP
 from training.run import own_part
 from training.world.sensing.sensors import BEAM_TABLES
@@ -58,6 +58,7 @@ class SweepData(pl.LightningDataModule):
         self._knowledge = self._choose_knowledge = Knowledge()
         self._pupils = Pupils([], [], [])
         self._sources: list[list[Sweep]] = []
+        self._own: list[list[Sweep]] = []
         self._choose: list[list[Sweep]] = []
 
     def setup(self, stage: str) -> None:
@@ -77,7 +78,8 @@ class SweepData(pl.LightningDataModule):
         if self._config.distill:
             self._sources = with_rows(self._sources, [self._is_taught(source) for source in sources])
             self._pupils = Pupils.of(self._sources, sources)
-            self._knowledge = self._lessons()
+            self._own = self._sources
+            self._learn()
 
     def _labelled(self, source: Source, sources: Sequence[Source]) -> list[Sweep]:
         """The sweeps of a source with the labels that the run may use."""
@@ -110,6 +112,13 @@ class SweepData(pl.LightningDataModule):
             return source.config.labels == "none"
         return self._guides.branch is None or bool(source.looks)
 
+    def _learn(self) -> None:
+        """Ask the teacher."""
+        self._knowledge = self._lessons()
+        distill, taught = self._config.distill, self._knowledge.taught
+        if distill and distill.pseudo_share and taught is not None:
+            self._sources = pseudo_labelled(self._own, taught, distill.pseudo_share)
+
     def _lessons(self) -> Knowledge:
         """What the teacher says of the sweeps; a student that teaches itself asks its last checkpoint, if any."""
         distill, run = self._config.distill, Path(self._config.run)
@@ -135,7 +144,7 @@ class SweepData(pl.LightningDataModule):
         o = self._config.optimizer
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
         if self._config.distill and self._guides.teacher is None and epoch > 0:
-            self._knowledge = self._lessons()
+            self._learn()
         crops = CropDataset(
             self._sources,
             [source.dataset for source in self._config.data.train],

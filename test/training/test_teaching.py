@@ -15,8 +15,9 @@ from training import lessons as lessons_module  # noqa: E402
 from training.checkpoint import CHECKPOINT, read_checkpoint  # noqa: E402
 from training.config import SourceConfig, TrainingConfig  # noqa: E402
 from training.data.sources import load_source  # noqa: E402
-from training.data.sweeps import with_rows  # noqa: E402
-from training.lessons import Guides, Lesson, fused, labelled, lessons, shuffled_looks, trained_teacher  # noqa: E402
+from training.data.sweeps import Sweep, with_rows  # noqa: E402
+from training.lessons import Guides, Lesson, fused, labelled, lessons, pseudo_labelled, shuffled_looks, trained_teacher  # noqa: E402
+from xmodelkd_ros.core.cloud import PointCloud  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError, ModelError  # noqa: E402
 from xmodelkd_ros.core.labels import IGNORE  # noqa: E402
 from xmodelkd_ros.core.model_spec import ModelSpec  # noqa: E402
@@ -165,6 +166,27 @@ def test_what_is_said_of_still_things_is_averaged_over_a_drive(pandaset):
     assert (share > 0.2).mean() > 0.2 and (share < 0.8).mean() > 0.8
     alone = fused(said, [None, None], 0.5)
     assert all(new is old for new, old in zip(alone, said, strict=True))
+
+
+def test_pseudo_labels_are_the_most_certain_of_each_class():
+    """Six points: of three roads the two surest, of two cars one; the last is unknown. A labelled sweep stays."""
+    logits = np.zeros((7, 13), np.float16)
+    for row, (class_id, height) in enumerate([(4, 9), (4, 8), (4, 1), (0, 2), (0, 1)], start=1):
+        logits[row, class_id] = height
+    cloud = PointCloud(np.ones((6, 3), np.float32), np.ones(6, np.float32))
+    sweep = Sweep(cloud, np.full(6, IGNORE, np.uint8), np.arange(1, 7, dtype=np.int32))
+    own = Sweep(PointCloud(np.ones((1, 3), np.float32), np.ones(1, np.float32)), np.array([7], np.uint8), None)
+    ((labelled_sweep,), (kept,)) = pseudo_labelled([[sweep], [own]], logits, 0.5)
+    assert labelled_sweep.labels.tolist() == [4, 4, IGNORE, 0, IGNORE, IGNORE]
+    assert kept is own and (sweep.labels == IGNORE).all()
+
+
+def test_a_student_takes_pseudo_labels(teacher, config):
+    settings = config("pseudo", "distilled", f"distill.teacher={teacher}", "distill.pseudo_share=0.5")
+    data = sweep_data.SweepData(settings, guides=Guides.of(settings))
+    data.setup("fit")
+    labels = data._sources[1][0].labels
+    assert (labels != IGNORE).mean() == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.parametrize(
