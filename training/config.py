@@ -430,6 +430,7 @@ class ImageTrainingConfig(Readable):
         optimizer: length and steps.
         precision: as in :class:`TrainingConfig`.
         devices: as in :class:`TrainingConfig`.
+        start: folder of another run of the image branch, whose weights this one begins with; empty: those of ImageNet.
     """
 
     name: str
@@ -440,6 +441,7 @@ class ImageTrainingConfig(Readable):
     optimizer: PictureConfig
     precision: str = "auto"
     devices: int = 0
+    start: str = ""
 
     def __post_init__(self) -> None:
         require("features", self.features, self.features > 0, "positive")

@@ -23,6 +23,7 @@ from training.label_training import LabelTraining
 from training.losses import segmentation_loss
 from training.models.image_branch import IMAGE_SIZE, ImageBranch, sample, to_tensor
 from training.run import fit, interrupted, one_cycle, own_part, precision_for, training_command
+from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.resources import label_map
 
@@ -131,10 +132,16 @@ def trained_branch(run: Path) -> ImageBranch:
     Raises:
         ConfigError: the run's folder holds no checkpoint of an image branch.
     """
-    config, weights = read_weights(run)
-    module = ImageTraining(config)
-    module.load_state_dict(weights)
+    module = ImageTraining(read_weights(run)[0])
+    _load(module, run)
     return module.branch.eval()
+
+
+def _load(module: ImageTraining, run: Path) -> None:
+    try:
+        module.load_state_dict(read_weights(run)[1])
+    except RuntimeError as error:
+        raise ConfigError(f"{run} holds a network other than the image branch, or one with other features") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 """Short runs of everything that teaches: image branch, teacher, and students that learn from it."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ pytest.importorskip("efficientnet_lite_pytorch")
 from training import export, modules, sweep_data, train, train_images  # noqa: E402
 from training import lessons as lessons_module  # noqa: E402
 from training.checkpoint import CHECKPOINT, read_checkpoint  # noqa: E402
-from training.config import SourceConfig, TrainingConfig  # noqa: E402
+from training.config import ImageTrainingConfig, SourceConfig, TrainingConfig  # noqa: E402
 from training.data.sources import load_source  # noqa: E402
 from training.data.sweeps import Sweep, with_rows  # noqa: E402
 from training.lessons import Guides, Lesson, fused, labelled, lessons, pseudo_labelled, shuffled_looks, trained_teacher  # noqa: E402
@@ -22,6 +23,8 @@ from xmodelkd_ros.core.errors import ConfigError, ModelError  # noqa: E402
 from xmodelkd_ros.core.labels import IGNORE  # noqa: E402
 from xmodelkd_ros.core.model_spec import ModelSpec  # noqa: E402
 from xmodelkd_ros.pipeline import SegmentationPipeline  # noqa: E402
+
+CONFIGS = Path(__file__).parents[2] / "config" / "training"
 
 
 def test_the_teacher_uses_what_it_sees(teacher, pandaset):
@@ -201,6 +204,18 @@ def test_a_teacher_that_cannot_teach_is_said_before_the_work(overrides, complain
     with pytest.raises(ConfigError, match=complaint):
         train.train(config("never", "distilled", *words))
     assert not Path(config("never", "distilled", *words).run).exists()
+
+
+def test_an_image_branch_can_go_on_from_another(images, pandaset, tmp_path, student):
+    source = f"[{{dataset: pandaset, path: '{pandaset}', frames: [0, 1]}}]"
+    words = [f"data.train={source}", f"data.choose={source}", "optimizer.steps=1", "optimizer.epochs=1", "features=8"]
+    words += ["optimizer.learning_rate=1e-12", "optimizer.ema_decay=0", "optimizer.workers=0", "precision=32-true"]
+    words += [f"start={images}", f"run={tmp_path / 'images'}"]
+    config = ImageTrainingConfig.read(CONFIGS / "pandaset_images.yaml", words)
+    begun, first = (train_images.trained_branch(run) for run in (train_images.train_images(config), images))
+    torch.testing.assert_close(begun.classify.weight, first.classify.weight)
+    with pytest.raises(ConfigError, match="holds a network other than the image branch"):
+        train_images.train_images(replace(config, start=str(student), run=str(tmp_path / "other")))
 
 
 def test_an_image_branch_that_is_damaged_is_said(images, config, tmp_path):
