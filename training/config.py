@@ -298,7 +298,7 @@ class DistillConfig:
         contrast_weight: of the contrastive loss between the student's features and images'.
         temperature: of that loss.
         ramp: share of the training over which these weights rise from 0.
-        pseudo_share: in sweeps without labels, points take the teacher's class as their label: this share of each
+        pseudo_share: in sources without own labels, points without one take the teacher's class: this share of each
             class, those of which it is most certain; 0: none. One bound for all would leave no rare classes, of which
             it is never as certain.
         fuse_m: side of the voxels of the world in which what the teacher says of still things is averaged over all
@@ -447,6 +447,8 @@ class ImageTrainingConfig(Readable):
         require("features", self.features, self.features > 0, "positive")
         require("precision", self.precision, self.precision in _PRECISIONS, ", ".join(_PRECISIONS))
         require("devices", self.devices, self.devices >= 0, ">= 0")
+        with_labels = all(source.labels != "none" for source in self.data.train)
+        require("data.train labels", "none", with_labels, "own or carried")
 
 
 def frame_range(text: str, name: str = "frames") -> range:

@@ -189,40 +189,51 @@ class Pupils:
         return Knowledge(taught=np.zeros((1 + sum(len(s.labels) for s in self.sweeps), classes), np.float16))
 
 
-def pseudo_labelled(sources: Sequence[Sequence[Sweep]], taught: NDArray[np.float16], share: float) -> list[list[Sweep]]:
-    """The sweeps, those that have no labels with the classes of which a teacher is most certain.
+def pseudo_labelled(
+    sources: Sequence[Sequence[Sweep]], wanted: Sequence[bool], taught: NDArray[np.float16], share: float
+) -> list[list[Sweep]]:
+    """The sweeps, with the classes of which a teacher is most certain at points that have no label.
 
     Args:
         sources: the numbered sweeps of each source.
+        wanted: whether points of a source may get such labels; in others, what has no label has none for a reason.
         taught: (M, C) the teacher's logits of their points, all zero where it says nothing.
         share: of the points of each class that get it as their label.
     """
-    certain = {
-        id(sweep): _most_certain(taught[sweep.rows])
-        for source in sources
-        for sweep in source
-        if sweep.rows is not None and (sweep.labels == IGNORE).all()
-    }
-    if not certain:
+    said = [
+        [_most_certain(sweep, taught) if wants and sweep.rows is not None else None for sweep in source]
+        for source, wants in zip(sources, wanted, strict=True)
+    ]
+    every = [opinion for source in said for opinion in source if opinion is not None]
+    if not every:
         return [list(source) for source in sources]
-    every = [np.concatenate(column) for column in zip(*certain.values(), strict=True)]
+    label, probability = (np.concatenate(column) for column in zip(*every, strict=True))
     least = np.full(IGNORE + 1, np.inf, np.float32)
-    for class_id in np.unique(every[0][every[0] != IGNORE]):
-        least[class_id] = np.quantile(every[1][every[0] == class_id], 1 - share)
-
-    def labelled_as(sweep: Sweep) -> Sweep:
-        if id(sweep) not in certain:
-            return sweep
-        label, probability = certain[id(sweep)]
-        return replace(sweep, labels=np.where(probability >= least[label], label, IGNORE).astype(np.uint8))
-
-    return [[labelled_as(sweep) for sweep in source] for source in sources]
+    for class_id in np.unique(label[label != IGNORE]):
+        least[class_id] = np.quantile(probability[label == class_id], 1 - share)
+    return [
+        [_with_certain(sweep, opinion, least) for sweep, opinion in zip(source, opinions, strict=True)]
+        for source, opinions in zip(sources, said, strict=True)
+    ]
 
 
-def _most_certain(logits: NDArray[np.float16]) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
-    """The most probable class of each point, 255 where nothing was said, and its probability."""
+_Opinion = tuple[NDArray[np.uint8], NDArray[np.float16]]
+"""The most probable class of each point without a label, 255 for others, and its probability."""
+
+
+def _with_certain(sweep: Sweep, opinion: _Opinion | None, least: NDArray[np.float32]) -> Sweep:
+    if opinion is None:
+        return sweep
+    label, probability = opinion
+    certain = (label != IGNORE) & (probability >= least[label])
+    return replace(sweep, labels=np.where(certain, label, sweep.labels).astype(np.uint8))
+
+
+def _most_certain(sweep: Sweep, taught: NDArray[np.float16]) -> _Opinion:
+    logits = taught[sweep.rows]
     probability = _probabilities(logits)
-    label = np.where(logits.any(axis=1), probability.argmax(axis=1), IGNORE)
+    open_to_it = logits.any(axis=1) & (sweep.labels == IGNORE)
+    label = np.where(open_to_it, probability.argmax(axis=1), IGNORE)
     return label.astype(np.uint8), probability.max(axis=1).astype(np.float16)
 
 

@@ -109,7 +109,7 @@ class SweepData(pl.LightningDataModule):
     def _is_taught(self, source: Source) -> bool:
         """Whether a source's sweeps can be labelled by the teacher; one that sees images needs them."""
         if self._guides.teacher is None:
-            return source.config.labels == "none"
+            return source.config.labels != "own"
         return self._guides.branch is None or bool(source.looks)
 
     def _learn(self) -> None:
@@ -117,7 +117,8 @@ class SweepData(pl.LightningDataModule):
         self._knowledge = self._lessons()
         distill, taught = self._config.distill, self._knowledge.taught
         if distill and distill.pseudo_share and taught is not None:
-            self._sources = pseudo_labelled(self._own, taught, distill.pseudo_share)
+            wanted = [source.labels != "own" for source in self._config.data.train]
+            self._sources = pseudo_labelled(self._own, wanted, taught, distill.pseudo_share)
 
     def _lessons(self) -> Knowledge:
         """What the teacher says of the sweeps; a student that teaches itself asks its last checkpoint, if any."""

@@ -51,7 +51,7 @@ class PictureData(pl.LightningDataModule):
         if self._train:
             return
         data = self._config.data
-        self._train = [load_pictures(source, "train") for source in data.train]
+        self._train = [load_pictures(source, "train", data.train) for source in data.train]
         self._choose = [load_pictures(source, "choose") for source in data.choose]
         counts = np.zeros(IGNORE + 1)
         for source, pictures in zip(data.train, self._train, strict=True):

@@ -15,7 +15,7 @@ from training import export, modules, sweep_data, train, train_images  # noqa: E
 from training import lessons as lessons_module  # noqa: E402
 from training.checkpoint import CHECKPOINT, read_checkpoint  # noqa: E402
 from training.config import ImageTrainingConfig, SourceConfig, TrainingConfig  # noqa: E402
-from training.data.sources import load_source  # noqa: E402
+from training.data.sources import load_pictures, load_source  # noqa: E402
 from training.data.sweeps import Sweep, with_rows  # noqa: E402
 from training.lessons import Guides, Lesson, fused, labelled, lessons, pseudo_labelled, shuffled_looks, trained_teacher  # noqa: E402
 from xmodelkd_ros.core.cloud import PointCloud  # noqa: E402
@@ -172,16 +172,20 @@ def test_what_is_said_of_still_things_is_averaged_over_a_drive(pandaset):
 
 
 def test_pseudo_labels_are_the_most_certain_of_each_class():
-    """Six points: of three roads the two surest, of two cars one; the last is unknown. A labelled sweep stays."""
-    logits = np.zeros((7, 13), np.float16)
-    for row, (class_id, height) in enumerate([(4, 9), (4, 8), (4, 1), (0, 2), (0, 1)], start=1):
+    """Six points: of three roads the two surest, of two cars one; the last has a label already."""
+    logits = np.zeros((8, 13), np.float16)
+    for row, (class_id, height) in enumerate([(4, 9), (4, 8), (4, 1), (0, 2), (0, 1), (4, 9)], start=1):
         logits[row, class_id] = height
-    cloud = PointCloud(np.ones((6, 3), np.float32), np.ones(6, np.float32))
-    sweep = Sweep(cloud, np.full(6, IGNORE, np.uint8), np.arange(1, 7, dtype=np.int32))
-    own = Sweep(PointCloud(np.ones((1, 3), np.float32), np.ones(1, np.float32)), np.array([7], np.uint8), None)
-    ((labelled_sweep,), (kept,)) = pseudo_labelled([[sweep], [own]], logits, 0.5)
-    assert labelled_sweep.labels.tolist() == [4, 4, IGNORE, 0, IGNORE, IGNORE]
-    assert kept is own and (sweep.labels == IGNORE).all()
+    labels = np.array([IGNORE] * 5 + [7], np.uint8)
+    sweep = Sweep(points(6), labels, np.arange(1, 7, dtype=np.int32))
+    own = Sweep(points(1), np.array([IGNORE], np.uint8), np.array([1], np.int32))
+    ((labelled_sweep,), (kept,)) = pseudo_labelled([[sweep], [own]], [True, False], logits, 0.5)
+    assert labelled_sweep.labels.tolist() == [4, 4, IGNORE, 0, IGNORE, 7]
+    assert kept is own and sweep.labels is labels
+
+
+def points(count):
+    return PointCloud(np.ones((count, 3), np.float32), np.ones(count, np.float32))
 
 
 def test_a_student_takes_pseudo_labels(teacher, config):
@@ -223,3 +227,16 @@ def test_an_image_branch_that_is_damaged_is_said(images, config, tmp_path):
     (tmp_path / "images" / CHECKPOINT).write_bytes(b"PK torn off")
     with pytest.raises(ConfigError, match="cannot read checkpoint"):
         train.train(config("never", "teacher", f"teacher.image_branch={tmp_path / 'images'}"))
+
+
+def test_pictures_take_carried_labels(pandaset):
+    """Those that frames before have given to the places, and no others."""
+    given = SourceConfig("pandaset", str(pandaset), frames=(0, 2))
+    wanted = SourceConfig("pandaset", str(pandaset), frames=(41, 42), labels="carried")
+    carried, own = (
+        load_pictures(wanted, "train", [given, wanted]),
+        load_pictures(replace(wanted, labels="own"), "train"),
+    )
+    counts = [sum(len(picture.labels) for picture in pictures) for pictures in (carried, own)]
+    assert 0 < counts[0] < counts[1]
+    assert not any(len(picture.labels) for picture in load_pictures(wanted, "train", [wanted])), "nobody gives any"

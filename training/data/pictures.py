@@ -40,12 +40,22 @@ class Picture:
     labels: NDArray[np.uint8]
 
 
-def pictures_of(sequence: DriveSequence, frame: int, rng: np.random.Generator) -> list[Picture]:
-    """The pictures that belong to a sweep, labelled by their own pixels or by the points that each camera sees."""
-    found, points, point_labels = [], sequence.cloud(frame).xyz, labels_of(sequence, frame)
+def pictures_of(
+    sequence: DriveSequence, frame: int, rng: np.random.Generator, carried: NDArray[np.uint8] | None = None
+) -> list[Picture]:
+    """The pictures that belong to a sweep, labelled by their own pixels or by the points that each camera sees.
+
+    Args:
+        sequence: the drive.
+        frame: of the sweep.
+        rng: chooses the places that are kept.
+        carried: (N,) labels of the points, where they are not the drive's own; pixels' own labels are left out then.
+    """
+    points, own = sequence.cloud(frame).xyz, carried is None
+    point_labels, found = labels_of(sequence, frame) if carried is None else carried, []
     time_s, stamp = sequence.time_s(frame), sequence.stamp_ns(frame)
     for image in sequence.images(frame):
-        known = image.labels()
+        known = image.labels() if own else None
         if known is None:
             shutter_s = (image.stamp_ns - stamp) * 1e-9
             place, seen = visible(image.camera, at_instant(sequence, frame, points, time_s, shutter_s))

@@ -16,6 +16,7 @@ from training.data.pictures import Picture, pictures_of
 from training.data.sequence import DriveSequence
 from training.data.sweeps import Sweep
 from training.data.views import Look
+from training.data.voxels import carried_labels
 from training.data.world import WORLD_SOURCE, WorldSequence, live_drive
 from training.label_sets import LABELS, labels_of
 from training.world.drive import MAX_SWEEPS, TRAIN, Drive, split_of
@@ -83,11 +84,24 @@ def load_source(config: SourceConfig, use: str, images: bool = False, labels: st
     return Source(config, [sweep for sweep, _ in pairs], [], WORLD_SOURCE, looks)
 
 
-def load_pictures(config: SourceConfig, use: str) -> list[Picture]:
-    """Read or generate the labelled pictures of a source; arguments and errors as in :func:`load_source`."""
+def load_pictures(config: SourceConfig, use: str, others: Sequence[SourceConfig] = ()) -> list[Picture]:
+    """Read or generate the labelled pictures of a source.
+
+    Args:
+        config: where they come from.
+        use: as in :func:`load_source`.
+        others: all sources, whose own labels may be carried to this one.
+
+    Raises:
+        ConfigError: as :func:`load_source`, or there are no cameras.
+    """
     if config.path:
-        rng = np.random.default_rng(0)
-        return [picture for drive, index in stored_frames(config, use) for picture in pictures_of(drive, index, rng)]
+        rng, frames = np.random.default_rng(0), stored_frames(config, use)
+        labels: list[NDArray[np.uint8] | None] = [None] * len(frames)
+        if config.labels == "carried":
+            labelled = (stored_frames(other, use) for other in others if other.path and other.labels == "own")
+            labels = [*carried_labels(frames, [frame for source in labelled for frame in source])]
+        return [picture for frame, own in zip(frames, labels, strict=True) for picture in pictures_of(*frame, rng, own)]
     if not config.cameras:
         raise ConfigError(f"{config}: cameras is 0, but pictures are wanted; give cameras: 1 or 6")
     generated = each_drive(partial(_drive_pictures, config=config), _seeds(config, use))
