@@ -118,12 +118,15 @@ def train_images(config: ImageTrainingConfig) -> Path:
     """Train, or go on where the run folder's last checkpoint stands; the run folder is returned.
 
     Raises:
-        ConfigError: the run folder holds another run.
+        ConfigError: the run folder holds another run, or the one to start with cannot be used.
     """
     config = replace(config, precision=precision_for(config))
     own = interrupted(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    return fit(config, ImageTraining(config.to_dict()), PictureData(config), own)
+    module = ImageTraining(config.to_dict())
+    if config.start and not own:
+        _load(module, Path(config.start))
+    return fit(config, module, PictureData(config), own)
 
 
 def trained_branch(run: Path) -> ImageBranch:
