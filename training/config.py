@@ -262,7 +262,8 @@ class TeacherConfig:
         image_branch: folder of the image branch's run; empty for a teacher without cameras, as a control.
         shuffled: give each sweep the images of another one, and each camera another's, as a control.
         width: channels of the fusion.
-        lidar_weight: of the loss of the LiDAR branch's own labels.
+        lidar_weight: of the loss of the labels from the LiDAR branch alone.
+        image_weight: of the loss of the labels from the image features alone.
         contrast_weight: of the contrastive loss between features of the LiDAR branch and of images.
         temperature: of that loss.
         dark_cameras: probability that a camera gives nothing in a training sample; half of that, that none does.
@@ -272,6 +273,7 @@ class TeacherConfig:
     shuffled: bool = False
     width: int = 32
     lidar_weight: float = 0.5
+    image_weight: float = 0.2
     contrast_weight: float = 0.1
     temperature: float = 0.07
     dark_cameras: float = 0.2
@@ -279,7 +281,7 @@ class TeacherConfig:
     def __post_init__(self) -> None:
         require("shuffled", self.shuffled, bool(self.image_branch) or not self.shuffled, "false without image_branch")
         require("width", self.width, self.width > 0, "positive")
-        for name in ("lidar_weight", "contrast_weight"):
+        for name in ("lidar_weight", "image_weight", "contrast_weight"):
             require(name, getattr(self, name), getattr(self, name) >= 0, ">= 0")
         require("temperature", self.temperature, self.temperature > 0, "positive")
         require("dark_cameras", self.dark_cameras, 0 <= self.dark_cameras < 1, "in 0..1")

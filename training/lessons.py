@@ -26,7 +26,7 @@ from training.data.views import Look
 from training.data.voxels import VoxelVotes, drive_votes, in_world, movable_ids
 from training.image_features import see
 from training.models.image_branch import ImageBranch
-from training.modules import Batch, PointTraining, Said, StudentTraining, TeacherTraining
+from training.modules import Batch, PointTraining, StudentTraining, TeacherTraining
 from training.train_images import trained_branch
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
@@ -80,10 +80,12 @@ class Lesson:
 
     Attributes:
         logits: (N, C) float16.
+        certainty: (N,) float16, probability of the most probable class in all heads' mean.
         features: (N, D) float16.
     """
 
     logits: NDArray[np.float16]
+    certainty: NDArray[np.float16]
     features: NDArray[np.float16]
 
 
@@ -182,35 +184,37 @@ class Pupils:
             known.seen if settings.contrast_weight else None,
             _stacked([lesson.logits for lesson in learnt]),
             _stacked([lesson.features for lesson in learnt]) if settings.features_weight else None,
+            _stacked([lesson.certainty for lesson in learnt]) if settings.pseudo_share else None,
         )
 
     def untaught(self, classes: int) -> Knowledge:
         """What is known as long as there is no teacher."""
-        return Knowledge(taught=np.zeros((1 + sum(len(s.labels) for s in self.sweeps), classes), np.float16))
+        rows = 1 + sum(len(sweep.labels) for sweep in self.sweeps)
+        return Knowledge(taught=np.zeros((rows, classes), np.float16), certainty=np.zeros(rows, np.float16))
 
 
 def pseudo_labelled(
-    sources: Sequence[Sequence[Sweep]], wanted: Sequence[bool], taught: NDArray[np.float16], share: float
+    sources: Sequence[Sequence[Sweep]], wanted: Sequence[bool], knowledge: Knowledge, share: float
 ) -> list[list[Sweep]]:
     """The sweeps, with the classes of which a teacher is most certain at points that have no label.
 
     Args:
         sources: the numbered sweeps of each source.
         wanted: whether points of a source may get such labels; in others, what has no label has none for a reason.
-        taught: (M, C) the teacher's logits of their points, all zero where it says nothing.
+        knowledge: what the teacher says of their points, and how certain it is.
         share: of the points of each class that get it as their label.
     """
     said = [
-        [_most_certain(sweep, taught) if wants and sweep.rows is not None else None for sweep in source]
+        [_most_certain(sweep, knowledge) if wants and sweep.rows is not None else None for sweep in source]
         for source, wants in zip(sources, wanted, strict=True)
     ]
     every = [opinion for source in said for opinion in source if opinion is not None]
     if not every:
         return [list(source) for source in sources]
-    label, probability = (np.concatenate(column) for column in zip(*every, strict=True))
+    label, certainty = (np.concatenate(column) for column in zip(*every, strict=True))
     least = np.full(IGNORE + 1, np.inf, np.float32)
     for class_id in np.unique(label[label != IGNORE]):
-        least[class_id] = np.quantile(probability[label == class_id], 1 - share)
+        least[class_id] = np.quantile(certainty[label == class_id], 1 - share)
     return [
         [_with_certain(sweep, opinion, least) for sweep, opinion in zip(source, opinions, strict=True)]
         for source, opinions in zip(sources, said, strict=True)
@@ -218,23 +222,23 @@ def pseudo_labelled(
 
 
 _Opinion = tuple[NDArray[np.uint8], NDArray[np.float16]]
-"""The most probable class of each point without a label, 255 for others, and its probability."""
+"""The most probable class of each point without a label, 255 for others, and how certain that is."""
 
 
 def _with_certain(sweep: Sweep, opinion: _Opinion | None, least: NDArray[np.float32]) -> Sweep:
     if opinion is None:
         return sweep
-    label, probability = opinion
-    certain = (label != IGNORE) & (probability >= least[label])
+    label, certainty = opinion
+    certain = (label != IGNORE) & (certainty >= least[label])
     return replace(sweep, labels=np.where(certain, label, sweep.labels).astype(np.uint8))
 
 
-def _most_certain(sweep: Sweep, taught: NDArray[np.float16]) -> _Opinion:
-    logits = taught[sweep.rows]
-    probability = _probabilities(logits)
+def _most_certain(sweep: Sweep, knowledge: Knowledge) -> _Opinion:
+    assert knowledge.taught is not None and knowledge.certainty is not None
+    logits = knowledge.taught[sweep.rows]
     open_to_it = logits.any(axis=1) & (sweep.labels == IGNORE)
-    label = np.where(open_to_it, probability.argmax(axis=1), IGNORE)
-    return label.astype(np.uint8), probability.max(axis=1).astype(np.float16)
+    label = np.where(open_to_it, logits.argmax(axis=1), IGNORE).astype(np.uint8)
+    return label, knowledge.certainty[sweep.rows]
 
 
 def fused(learnt: Sequence[Lesson], frames: Sequence[tuple[DriveSequence, int] | None], side_m: float) -> list[Lesson]:
@@ -297,13 +301,17 @@ def lessons(teacher: TrainedTeacher, sweeps: Sequence[Sweep], knowledge: Knowled
     whole, projector = WholeSweeps(sweeps, teacher.inputs, knowledge), RangeProjector(teacher.inputs.projection)
     found = []
     for number, sweep in enumerate(progress(sweeps, len(sweeps), what)):
-        logits, features = _said_twice(teacher.module, tensors(whole[number]))
         valid = projector.project(sweep.cloud).pixel != NO_PIXEL
-        all_logits = np.zeros((len(valid), logits.shape[1]), np.float16)
-        all_features = np.zeros((len(valid), features.shape[1]), np.float16)
-        all_logits[valid], all_features[valid] = logits.numpy(), features.numpy()
-        found.append(Lesson(all_logits, all_features))
+        said = _said_twice(teacher.module, tensors(whole[number]))
+        found.append(Lesson(*(_spread(values, valid) for values in said)))
     return found
+
+
+def _spread(values: Tensor, valid: NDArray[np.bool_]) -> NDArray[np.float16]:
+    """What was said of the valid points, with zeros for all others between."""
+    every = np.zeros((len(valid), *values.shape[1:]), np.float16)
+    every[valid] = values.numpy()
+    return every
 
 
 def labelled(
@@ -338,13 +346,17 @@ def tensors(sweep: Mapping[str, NDArray[Any]]) -> Batch:
 
 
 @torch.inference_mode()
-def _said_twice(teacher: PointTraining, batch: Batch) -> tuple[Tensor, Tensor]:
-    """(N, C) logits and (N, D) features, averaged over the sweep and its mirror image."""
+def _said_twice(teacher: PointTraining, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """(N, C) logits, (N,) certainty and (N, D) features, averaged over the sweep and its mirror image."""
     width = batch["image"].shape[-1]
     row, column = batch["pixel"] // width, batch["pixel"] % width
     mirrored = {**batch, "pixel": row * width + width - 1 - column}
     for name in ("image", "seen"):
         if name in batch:
             mirrored[name] = batch[name].flip(-1)
-    both: list[Said] = [teacher.say(view) for view in (batch, mirrored)]
-    return sum(s.logits[0].T for s in both) / 2, sum(s.at_points()[0] for s in both) / 2  # type: ignore[return-value]
+    one, other = (teacher.say(view) for view in (batch, mirrored))
+    return (
+        (one.logits[0].T + other.logits[0].T) / 2,
+        (one.certainty[0] + other.certainty[0]) / 2,
+        (one.at_points()[0] + other.at_points()[0]) / 2,
+    )

@@ -14,9 +14,10 @@ from training.config import TrainingConfig
 from training.distill import Distillation
 from training.label_training import LabelTraining
 from training.losses import contrastive, segmentation_loss
-from training.models.student import WRAP, Student, wrap
+from training.models.student import WRAP, Student, at_pixels, wrap
 from training.models.teacher import Teacher
 from training.run import one_cycle
+from xmodelkd_ros.core.labels import IGNORE
 
 Batch = dict[str, Tensor]
 
@@ -27,23 +28,20 @@ class Said:
 
     Attributes:
         logits: (B, C, N).
+        certainty: (B, N) probability of the most probable class; of a network with several heads, in their mean, so
+            that it is high only where they agree.
         features: (B, D, H, W) of the pixels.
         pixel: (B, N) pixels of the points.
     """
 
     logits: Tensor
+    certainty: Tensor
     features: Tensor
     pixel: Tensor
 
     def at_points(self) -> Tensor:
         """(B, N, D) features of the points' pixels."""
         return at_pixels(self.features, self.pixel)
-
-
-def at_pixels(features: Tensor, pixel: Tensor) -> Tensor:
-    """(B, P, D) features (B, D, H, W) at pixels (B, P), row * W + column."""
-    flat = features.flatten(2).transpose(1, 2)
-    return flat.gather(1, pixel.long()[..., None].expand(-1, -1, flat.shape[2]))
 
 
 class PointTraining(LabelTraining):
@@ -142,7 +140,7 @@ class StudentTraining(PointTraining):
         image = wrap(sweep["image"])
         features = self.student.dense(image)
         logits = self.student.head(features, image, sweep["points"], sweep["pixel"])
-        return Said(logits, features[..., WRAP:-WRAP], sweep["pixel"])
+        return Said(logits, logits.softmax(dim=1).amax(dim=1), features[..., WRAP:-WRAP], sweep["pixel"])
 
 
 class TeacherTraining(PointTraining):
@@ -161,7 +159,7 @@ class TeacherTraining(PointTraining):
         return self.teacher.width
 
     def loss(self, crops: Batch) -> Tensor:
-        """The student's loss on fused labels and on those of the LiDAR branch, and the contrast with the images."""
+        """The student's loss on the labels of all three heads, and the contrast of LiDAR and images."""
         settings = self.config.teacher
         assert settings is not None
         found = self.teacher(crops["image"], crops["seen"], crops["points"], crops["pixel"])
@@ -170,6 +168,10 @@ class TeacherTraining(PointTraining):
         loss = fused + settings.lidar_weight * lidar
         if self.contrast is None:
             return loss
+        unseen = at_pixels(crops["seen"][:, -1:, :, WRAP:-WRAP], crops["pixel"])[..., 0] == 0
+        image = segmentation_loss(found.image, crops["labels"].masked_fill(unseen, IGNORE), self.class_weights)
+        self.log("train/image", image)
+        loss = loss + settings.image_weight * image
         contrast = self.contrast(at_pixels(found.shape[..., WRAP:-WRAP], crops["pixel"]), crops["views"])
         self.log("train/contrast", contrast)
         return loss + settings.contrast_weight * contrast
@@ -177,7 +179,10 @@ class TeacherTraining(PointTraining):
     def say(self, sweep: Batch) -> Said:
         """Label a whole sweep from LiDAR and cameras."""
         found = self.teacher(wrap(sweep["image"]), wrap(sweep["seen"]), sweep["points"], sweep["pixel"])
-        return Said(found.fused, found.joint[..., WRAP:-WRAP], sweep["pixel"])
+        seen = at_pixels(sweep["seen"][:, -1:], sweep["pixel"]).transpose(1, 2)
+        heads = found.fused.softmax(dim=1) + found.lidar.softmax(dim=1) + seen * found.image.softmax(dim=1)
+        certainty = heads.gather(1, found.fused.argmax(dim=1, keepdim=True)) / (2 + seen)
+        return Said(found.fused, certainty[:, 0], found.joint[..., WRAP:-WRAP], sweep["pixel"])
 
 
 class Contrast(nn.Module):

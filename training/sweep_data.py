@@ -115,10 +115,10 @@ class SweepData(pl.LightningDataModule):
     def _learn(self) -> None:
         """Ask the teacher."""
         self._knowledge = self._lessons()
-        distill, taught = self._config.distill, self._knowledge.taught
-        if distill and distill.pseudo_share and taught is not None:
+        distill = self._config.distill
+        if distill and distill.pseudo_share:
             wanted = [source.labels != "own" for source in self._config.data.train]
-            self._sources = pseudo_labelled(self._own, wanted, taught, distill.pseudo_share)
+            self._sources = pseudo_labelled(self._own, wanted, self._knowledge, distill.pseudo_share)
 
     def _lessons(self) -> Knowledge:
         """What the teacher says of the sweeps; a student that teaches itself asks its last checkpoint, if any."""

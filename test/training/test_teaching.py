@@ -15,6 +15,7 @@ from training import export, modules, sweep_data, train, train_images  # noqa: E
 from training import lessons as lessons_module  # noqa: E402
 from training.checkpoint import CHECKPOINT, read_checkpoint  # noqa: E402
 from training.config import ImageTrainingConfig, SourceConfig, TrainingConfig  # noqa: E402
+from training.data.knowledge import Knowledge  # noqa: E402
 from training.data.sources import load_pictures, load_source  # noqa: E402
 from training.data.sweeps import Sweep, with_rows  # noqa: E402
 from training.lessons import Guides, Lesson, fused, labelled, lessons, pseudo_labelled, shuffled_looks, trained_teacher  # noqa: E402
@@ -160,8 +161,8 @@ def test_what_is_said_of_still_things_is_averaged_over_a_drive(pandaset):
     terrain = np.full(13, -9.0, np.float16)
     terrain[names.id_of("terrain")] = 9
     first, second = (len(sweep.labels) for sweep in source.sweeps)
-    said = [Lesson(np.tile(road, (first, 1)), np.zeros((first, 1), np.float16))]
-    said.append(Lesson(np.tile(terrain, (second, 1)), np.zeros((second, 1), np.float16)))
+    said = [Lesson(np.tile(road, (first, 1)), *(np.zeros((first, 1), np.float16) for _ in range(2)))]
+    said.append(Lesson(np.tile(terrain, (second, 1)), *(np.zeros((second, 1), np.float16) for _ in range(2))))
     said[1].logits[: second // 2] = car
     mixed = fused(said, source.frames, 0.5)
     np.testing.assert_array_equal(mixed[1].logits[: second // 2], said[1].logits[: second // 2])
@@ -179,7 +180,8 @@ def test_pseudo_labels_are_the_most_certain_of_each_class():
     labels = np.array([IGNORE] * 5 + [7], np.uint8)
     sweep = Sweep(points(6), labels, np.arange(1, 7, dtype=np.int32))
     own = Sweep(points(1), np.array([IGNORE], np.uint8), np.array([1], np.int32))
-    ((labelled_sweep,), (kept,)) = pseudo_labelled([[sweep], [own]], [True, False], logits, 0.5)
+    knowledge = Knowledge(taught=logits, certainty=logits.max(axis=1) / 10)
+    ((labelled_sweep,), (kept,)) = pseudo_labelled([[sweep], [own]], [True, False], knowledge, 0.5)
     assert labelled_sweep.labels.tolist() == [4, 4, IGNORE, 0, IGNORE, 7]
     assert kept is own and sweep.labels is labels
 

@@ -135,6 +135,12 @@ def wrap(image: Tensor) -> Tensor:
     return torch.cat([image[..., -WRAP:], image, image[..., :WRAP]], dim=-1)
 
 
+def at_pixels(features: Tensor, pixel: Tensor) -> Tensor:
+    """(B, P, D) features (B, D, H, W) at pixels (B, P), row * W + column."""
+    flat = features.flatten(2).transpose(1, 2)
+    return flat.gather(1, pixel.long()[..., None].expand(-1, -1, flat.shape[2]))
+
+
 class Residual(nn.Module):
     """Two convolutions around which the input is added (He et al. 2016)."""
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.models.student import PointHead, Residual, Student, convolution
+from training.models.student import WRAP, PointHead, Residual, Student, at_pixels, convolution
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,15 @@ class TeacherOutput:
     Attributes:
         fused: (B, C, P) logits from LiDAR and cameras.
         lidar: (B, C, P) logits from LiDAR alone.
+        image: (B, C, P) logits from the image features of the points' pixels alone; without meaning where there are
+            none.
         shape: (B, D, H, V) features of the LiDAR branch.
         joint: (B, width, H, V) features of both.
     """
 
     fused: Tensor
     lidar: Tensor
+    image: Tensor
     shape: Tensor
     joint: Tensor
 
@@ -54,6 +57,7 @@ class Teacher(nn.Module):
         )
         self.up = nn.Sequential(nn.Conv2d(2 * width, width, 1, bias=False), nn.BatchNorm2d(width))
         self.skip = _mix(deep + width, width)
+        self.by_sight = nn.Linear(features, student.classes) if features else None
         self.head = PointHead(width, student.channels, student.head.table.out_features, student.classes)
 
     def forward(self, image: Tensor, seen: Tensor, points: Tensor, pixel: Tensor) -> TeacherOutput:
@@ -67,7 +71,13 @@ class Teacher(nn.Module):
         """
         shape, joint = self.features(image, seen)
         fused, lidar = self.head(joint, image, points, pixel), self.lidar.head(shape, image, points, pixel)
-        return TeacherOutput(fused, lidar, shape, joint)
+        return TeacherOutput(fused, lidar, self._by_sight(seen, pixel, fused), shape, joint)
+
+    def _by_sight(self, seen: Tensor, pixel: Tensor, like: Tensor) -> Tensor:
+        if self.by_sight is None:
+            return torch.zeros_like(like)
+        found: Tensor = self.by_sight(at_pixels(seen[:, :-1, :, WRAP:-WRAP], pixel))
+        return found.transpose(1, 2)
 
     def features(self, image: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """(B, D, H, V) features of the LiDAR branch, and (B, width, H, V) of both; arguments as of :meth:`forward`."""

@@ -33,10 +33,14 @@ def inputs(seed=0, seen=True):
     return image, colour, points, torch.from_numpy(rng.integers(0, 16 * 64, (1, 50)).astype(np.int32))
 
 
-def test_every_point_gets_logits_from_both_and_from_lidar_alone(teacher):
-    said = teacher(*inputs())
-    assert said.fused.shape == said.lidar.shape == (1, CLASSES, 50)
+def test_every_point_gets_logits_from_each_head(teacher):
+    image, colour, points, pixel = inputs()
+    said = teacher(image, colour, points, pixel)
+    assert said.fused.shape == said.lidar.shape == said.image.shape == (1, CLASSES, 50)
     assert not torch.allclose(said.fused, said.lidar)
+    other = teacher(image + 1, colour, points, pixel)
+    torch.testing.assert_close(other.image, said.image, msg="the image head sees no range image")
+    assert not torch.allclose(other.lidar, said.lidar)
 
 
 def test_without_cameras_image_features_change_nothing(teacher):
