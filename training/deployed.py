@@ -62,9 +62,10 @@ class DeployedTeacher(nn.Module):
         total = seen.sum(dim=0, keepdim=True)
         mean = (found * (seen / total.clamp(min=1))).sum(dim=2)
         wrapped = wrap(image)
-        _, joint = self.teacher.features(wrapped, wrap(torch.cat([mean, total.clamp(max=1)[None]], dim=1)))
-        table = self.teacher.head.tables(joint, wrapped).squeeze(0)
-        return self.teacher.head.label(table, points, pixel)
+        shape, joint = self.teacher.features(wrapped, wrap(torch.cat([mean, total.clamp(max=1)[None]], dim=1)))
+        heads = ((self.teacher.lidar.head, shape), (self.teacher.head, joint))
+        lidar, more = (h.label(h.tables(x, wrapped).squeeze(0), points, pixel) for h, x in heads)
+        return lidar + more
 
 
 def write_onnx(network: nn.Module, inputs: Mapping[str, Tensor], output: str, path: Path) -> None:
@@ -120,14 +121,16 @@ def camera_inputs(maps: tuple[int, int, int], cameras: int, size: tuple[int, int
 def _gather_by_int32(model: onnx.ModelProto) -> None:
     """Let Gather take ``pixel`` as it is: the exporter casts to int64, which TensorRT may not take."""
     nodes = model.graph.node
+    made_by = {name: node for node in nodes for name in node.output}
     for gather in [node for node in nodes if node.op_type == "Gather"]:
         source = gather.input[1]
         while source != "pixel":
-            node = next(n for n in nodes if source in n.output)
+            node = made_by[source]
             if node.op_type not in ("Cast", "Reshape"):
                 raise ModelError(f"the exported network gathers by {source}, a {node.op_type} of pixel, not by pixel")
             source = node.input[0]
-            nodes.remove(node)
+            if node in nodes:  # several may gather by one
+                nodes.remove(node)
         gather.input[1] = "pixel"
     used = {name for node in nodes for name in node.input}
     for initializer in [i for i in model.graph.initializer if i.name not in used]:

@@ -59,6 +59,9 @@ class Teacher(nn.Module):
         self.skip = _mix(deep + width, width)
         self.by_sight = nn.Linear(features, student.classes) if features else None
         self.head = PointHead(width, student.channels, student.head.table.out_features, student.classes)
+        # What it adds to the LiDAR branch's logits is nothing at first: a teacher begins as the student it begins with.
+        nn.init.zeros_(self.head.classify.weight)
+        nn.init.zeros_(self.head.classify.bias)
 
     def forward(self, image: Tensor, seen: Tensor, points: Tensor, pixel: Tensor) -> TeacherOutput:
         """Logits of points of images that bring their margins along.
@@ -70,7 +73,8 @@ class Teacher(nn.Module):
             pixel: (B, P) int32, row * W + column.
         """
         shape, joint = self.features(image, seen)
-        fused, lidar = self.head(joint, image, points, pixel), self.lidar.head(shape, image, points, pixel)
+        lidar = self.lidar.head(shape, image, points, pixel)
+        fused = lidar + self.head(joint, image, points, pixel)
         return TeacherOutput(fused, lidar, self._by_sight(seen, pixel, fused), shape, joint)
 
     def _by_sight(self, seen: Tensor, pixel: Tensor, like: Tensor) -> Tensor:
