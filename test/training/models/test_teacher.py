@@ -23,6 +23,13 @@ def teacher():
     return Teacher(student, FEATURES, 8).eval()
 
 
+@pytest.fixture
+def taught(teacher):
+    """One that has learnt something from images."""
+    torch.nn.init.normal_(teacher.head.classify.weight)
+    return teacher
+
+
 def inputs(seed=0, seen=True):
     rng = np.random.default_rng(seed)
     width = 64 + 2 * WRAP
@@ -33,28 +40,34 @@ def inputs(seed=0, seen=True):
     return image, colour, points, torch.from_numpy(rng.integers(0, 16 * 64, (1, 50)).astype(np.int32))
 
 
-def test_every_point_gets_logits_from_each_head(teacher):
+def test_a_teacher_begins_as_its_student(teacher):
+    said = teacher(*inputs())
+    torch.testing.assert_close(said.fused, said.lidar)
+
+
+def test_every_point_gets_logits_from_each_head(taught):
     image, colour, points, pixel = inputs()
-    said = teacher(image, colour, points, pixel)
+    said = taught(image, colour, points, pixel)
     assert said.fused.shape == said.lidar.shape == said.image.shape == (1, CLASSES, 50)
     assert not torch.allclose(said.fused, said.lidar)
-    other = teacher(image + 1, colour, points, pixel)
+    other = taught(image + 1, colour, points, pixel)
+    assert not torch.allclose(said.fused, said.lidar)
     torch.testing.assert_close(other.image, said.image, msg="the image head sees no range image")
     assert not torch.allclose(other.lidar, said.lidar)
 
 
-def test_without_cameras_image_features_change_nothing(teacher):
+def test_without_cameras_image_features_change_nothing(taught):
     image, colour, points, pixel = inputs(seen=False)
     other = colour.clone()
     other[:, :-1] += 3
-    torch.testing.assert_close(teacher(image, colour, points, pixel).fused, teacher(image, other, points, pixel).fused)
+    torch.testing.assert_close(taught(image, colour, points, pixel).fused, taught(image, other, points, pixel).fused)
 
 
-def test_images_change_what_is_said_but_not_what_the_lidar_branch_says(teacher):
+def test_images_change_what_is_said_but_not_what_the_lidar_branch_says(taught):
     image, colour, points, pixel = inputs()
     other = colour.clone()
     other[:, :-1] += 3
-    one, two = teacher(image, colour, points, pixel), teacher(image, other, points, pixel)
+    one, two = taught(image, colour, points, pixel), taught(image, other, points, pixel)
     assert not torch.allclose(one.fused, two.fused)
     torch.testing.assert_close(one.lidar, two.lidar)
 
