@@ -24,6 +24,7 @@ TINY = [
     "optimizer.steps=2",
     "optimizer.epochs=2",
     "precision=32-true",
+    "start=''",
 ]
 """Makes a run of seconds from a configuration that is shipped."""
 
