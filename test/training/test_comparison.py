@@ -97,7 +97,7 @@ def test_a_run_that_builds_on_a_later_one_is_said():
     data["runs"].reverse()
     comparison = Comparison.from_dict(data)
     logits = next(entry for entry in comparison.runs if entry.name == "logits")
-    with pytest.raises(ConfigError, match="logits builds on 'teacher', but no such run of seed 1 comes before it"):
+    with pytest.raises(ConfigError, match="logits builds on 'base', but no such run of seed 1 comes before it"):
         comparison.settings(logits, 1)
 
 
