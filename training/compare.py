@@ -21,6 +21,7 @@ from training.config import ImageTrainingConfig
 from training.data.sources import load_source
 from training.label_sets import LABELS, SCORED_LABELS
 from training.lessons import TrainedTeacher, labelled, trained_teacher
+from training.memory import kept_in_memory
 from training.run import finished
 from training.train import train
 from training.train_images import train_images
@@ -97,7 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 
     def work() -> str:
-        folder = compare(Comparison.read(options.config, options.overrides), options.open)
+        with kept_in_memory():
+            folder = compare(Comparison.read(options.config, options.overrides), options.open)
         return (folder / "table.md").read_text(encoding="utf-8") + f"\nwritten: {folder}"
 
     return run_command(work)

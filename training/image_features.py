@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from training.data.knowledge import Seen
 from training.data.views import Look, decoded
+from training.memory import remember
 from training.models.image_branch import IMAGE_SIZE, ImageBranch, sample, to_tensor
 from xmodelkd_ros.sight import resized
 from xmodelkd_ros.tools.session import progress
@@ -22,7 +24,12 @@ def see(branch: ImageBranch, looks: Sequence[Look], what: str) -> list[Seen]:
         looks: the images of the sweeps.
         what: title of the progress bar.
     """
-    return [_seen(branch, look) for look in progress(looks, len(looks), what)]
+    weights = hashlib.sha256(b"".join(v.numpy().tobytes() for v in branch.state_dict().values())).digest()
+    # The look is kept beside what is seen in it, so that no other one can get its id.
+    return [
+        remember((weights, id(look)), lambda look=look: (look, _seen(branch, look)))[1]
+        for look in progress(looks, len(looks), what)
+    ]
 
 
 @torch.inference_mode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from training.data.views import Look
 from training.data.voxels import carried_labels
 from training.data.world import WORLD_SOURCE, WorldSequence, live_drive
 from training.label_sets import LABELS, labels_of
+from training.memory import remember
 from training.world.drive import MAX_SWEEPS, TRAIN, Drive, split_of
 from training.world.pool import each_drive
 from xmodelkd_ros.core.errors import ConfigError
@@ -69,16 +70,23 @@ def load_source(config: SourceConfig, use: str, images: bool = False, labels: st
         ConfigError: a folder cannot be read, holds a drive that is meant for another use, or has no labels though
             they are wanted; or no seed is meant for this use.
     """
+    # Share, and what the labels may be used for, do not change what is read.
+    read = replace(config, share=1.0, labels="own")
+    images = images and bool(config.path or config.cameras)
+    source = remember(("source", read, use, images, labels), lambda: _loaded(read, use, images, labels))
+    if config.labels == "own" and not any((sweep.labels != IGNORE).any() for sweep in source.sweeps):
+        raise ConfigError(f"{config} has no labels to {use} with; fetch them, or give other drives")
+    return replace(source, config=config)
+
+
+def _loaded(config: SourceConfig, use: str, images: bool, labels: str) -> Source:
     if config.path:
         frames = stored_frames(config, use)
         sweeps = [Sweep(drive.cloud(index), labels_of(drive, index, labels)) for drive, index in frames]
-        if config.labels == "own" and not any((sweep.labels != IGNORE).any() for sweep in sweeps):
-            raise ConfigError(f"{config} has no labels to {use} with; fetch them, or give other drives")
         with_images = images and all(drive.cameras for drive, _ in frames)
         looks = [Look.at(drive, index) for drive, index in frames] if with_images else []
         return Source(config, sweeps, frames, frames[0][0].source, looks)
-    work = partial(_drive_sweeps, config=config, images=images and config.cameras > 0)
-    generated = each_drive(work, _seeds(config, use))
+    generated = each_drive(partial(_drive_sweeps, config=config, images=images), _seeds(config, use))
     pairs = [pair for drive in generated for pair in drive]
     looks = [look for _, look in pairs if look is not None]
     return Source(config, [sweep for sweep, _ in pairs], [], WORLD_SOURCE, looks)

@@ -1,5 +1,6 @@
 """Sweeps from folders and from seeds, as a training configuration names them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from training.data import sources
 from training.data.pandaset import PandaSetSequence
 from training.data.sources import load_source, stored_frames
 from training.data.world import WORLD_SOURCE, stored_drives
+from training.memory import kept_in_memory
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.sensor import elevations_deg, fit_beams
 
@@ -99,3 +101,20 @@ def test_a_source_says_what_it_is():
 def test_drives_that_are_for_another_use_are_refused(generated):
     with pytest.raises(ConfigError, match="seed 18 is a drive to choose with, not to train"):
         load_source(SourceConfig("world", str(generated.folder)), "train")
+
+
+def test_within_memory_a_source_is_read_once(drives, monkeypatch):
+    """Whatever its share is and its labels are for; outside, it is read anew."""
+    reads = []
+    frames = sources.stored_frames
+    monkeypatch.setattr(sources, "stored_frames", lambda *words: reads.append(words) or frames(*words))
+    config = SourceConfig("world", str(drives.folder))
+    with kept_in_memory():
+        first = load_source(config, "train")
+        again = load_source(replace(config, share=3.0, labels="none"), "train")
+        assert len(reads) == 1 and again.sweeps is first.sweeps
+        assert (again.config.share, again.config.labels) == (3.0, "none")
+        load_source(replace(config, frames=(0, 1)), "train")
+        assert len(reads) == 2
+    load_source(config, "train")
+    assert len(reads) == 3

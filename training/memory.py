@@ -1,0 +1,31 @@
+"""What a process that trains many runs keeps between them: sweeps, and what cameras see of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+_kept: dict[Hashable, Any] | None = None
+
+
+@contextmanager
+def kept_in_memory() -> Iterator[None]:
+    """Within it, :func:`remember` makes everything once."""
+    global _kept
+    before, _kept = _kept, {}
+    try:
+        yield
+    finally:
+        _kept = before
+
+
+def remember(key: Hashable, make: Callable[[], _T]) -> _T:
+    """What ``make`` makes; the same again for the same key within :func:`kept_in_memory`, and anew outside of it."""
+    if _kept is None:
+        return make()
+    if key not in _kept:
+        _kept[key] = make()
+    kept: _T = _kept[key]
+    return kept
