@@ -74,7 +74,7 @@ def load_source(config: SourceConfig, use: str, images: bool = False, labels: st
     read = replace(config, share=1.0, labels="own")
     images = images and bool(config.path or config.cameras)
     source = remember(("source", read, use, images, labels), lambda: _loaded(read, use, images, labels))
-    if config.labels == "own" and not any((sweep.labels != IGNORE).any() for sweep in source.sweeps):
+    if config.path and config.labels == "own" and not any((sweep.labels != IGNORE).any() for sweep in source.sweeps):
         raise ConfigError(f"{config} has no labels to {use} with; fetch them, or give other drives")
     return replace(source, config=config)
 
