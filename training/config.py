@@ -289,7 +289,7 @@ class TeacherConfig:
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """What a student learns from a teacher (see ``training/distill.py``), on all training sweeps.
+    """What a student learns from a teacher (see ``training/distill.py``), on sweeps that have no labels of their own.
 
     Attributes:
         teacher: folder of the teacher's run, which may be a student's; ``self``: the averaged weights of the run
@@ -303,6 +303,7 @@ class DistillConfig:
         pseudo_share: in sources without own labels, points without one take the teacher's class: this share of each
             class, those of which it is most certain; 0: none. One bound for all would leave no rare classes, of which
             it is never as certain.
+        on_labelled: whether it learns from the teacher on sweeps with own labels too.
         fuse_m: side of the voxels of the world in which what the teacher says of still things is averaged over all
             sweeps of a drive (folders only); 0: each sweep by itself.
     """
@@ -315,6 +316,7 @@ class DistillConfig:
     temperature: float = 0.07
     ramp: float = 0.1
     pseudo_share: float = 0.0
+    on_labelled: bool = False
     fuse_m: float = 0.0
 
     def __post_init__(self) -> None:

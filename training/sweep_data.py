@@ -107,9 +107,10 @@ class SweepData(pl.LightningDataModule):
         return numbered, Knowledge(known)
 
     def _is_taught(self, source: Source) -> bool:
-        """Whether a source's sweeps can be labelled by the teacher; one that sees images needs them."""
-        if self._guides.teacher is None:
-            return source.config.labels != "own"
+        """Whether the teacher is asked about a source's sweeps; one that sees images needs them."""
+        assert self._config.distill is not None
+        if source.config.labels == "own" and not self._config.distill.on_labelled:
+            return False
         return self._guides.branch is None or bool(source.looks)
 
     def _learn(self) -> None:
