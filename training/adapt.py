@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -27,6 +28,7 @@ from training.label_sets import LABELS
 from training.lessons import TrainedTeacher, trained_teacher
 from training.train import train
 from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.resources import find_model, label_map
 from xmodelkd_ros.tools.html import number, picture, swatch, table_of, write_page
 from xmodelkd_ros.tools.pictures import SweepView, draw_change
@@ -51,7 +53,7 @@ def adapt(config: AdaptConfig, scored: str, command: str) -> dict[str, Any]:
     Raises:
         ConfigError: model, teacher or drive cannot be used.
     """
-    folder = Path(config.run)
+    folder, scored_in = Path(config.run), label_map(scored)
     make_folder(folder)
     student = read_checkpoint(Path(config.model))
     settings = config.training(student)
@@ -59,10 +61,10 @@ def adapt(config: AdaptConfig, scored: str, command: str) -> dict[str, Any]:
     _, held_out = config.parts()
     # Its labels, if it has any, are for comparison only: a drive without them will do.
     source = load_source(replace(held_out, labels="none"), "train", images=teacher.branch is not None)
-    if teacher.branch is not None and not source.looks:
+    if teacher.branch is not None and not any(source.seen(number).any() for number in range(len(source.sweeps))):
         raise ConfigError(
-            f"{config.drive} has no images with calibration and extrinsic, but {config.distill.teacher} needs them; "
-            "record CameraInfo and /tf_static too, or name a teacher that sees no images"
+            f"{config.drive} has no images that show its sweeps, but {config.distill.teacher} needs them; record "
+            "CameraInfo and /tf_static too, with clocks that agree, or name a teacher that sees no images"
         )
     before = trained_teacher(Path(config.model))
     after = trained_teacher(train(settings))
@@ -71,8 +73,8 @@ def adapt(config: AdaptConfig, scored: str, command: str) -> dict[str, Any]:
         "drive": {"learnt": str(settings.data.train[-1]), "held_out": str(held_out), "sweeps": len(source.sweeps)},
         "agreement": opinions.agreement(),
         "label_set": scored,
-        "truth": opinions.truth(label_map(scored)),
-        "old": [_remembered(check, before, after, scored) for check in config.check],
+        "truth": opinions.truth(scored_in),
+        "old": [_remembered(check, before, after, scored_in) for check in config.check],
         "command": command,
     }
     (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
@@ -81,13 +83,12 @@ def adapt(config: AdaptConfig, scored: str, command: str) -> dict[str, Any]:
     return metrics
 
 
-def _remembered(config: SourceConfig, before: TrainedTeacher, after: TrainedTeacher, scored: str) -> dict[str, Any]:
+def _remembered(
+    config: SourceConfig, before: TrainedTeacher, after: TrainedTeacher, scored: LabelMap
+) -> dict[str, Any]:
     """What the student knew of old drives, and what it knows now."""
     opinions = Opinions.of(load_source(config, "choose"), {"before": before, "after": after})
-    truth = opinions.truth(label_map(scored))
-    if truth is None:
-        raise ConfigError(f"check: {config} has no labels, so that it cannot show what is forgotten; name another")
-    return {"data": str(config), **truth}
+    return {"data": str(config), **(opinions.truth(scored) or {})}
 
 
 def _write_report(folder: Path, metrics: Mapping[str, Any], opinions: Opinions) -> None:
@@ -168,7 +169,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> str:
         config = AdaptConfig.read(options.config, [*_overrides(options), *options.overrides])
-        return _said(adapt(config, options.label_set, " ".join(["python -m training.adapt", *words])), options.out)
+        return _said(
+            adapt(config, options.label_set, shlex.join(["python", "-m", "training.adapt", *words])), config.run
+        )
 
     return run_command(work)
 
@@ -176,14 +179,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _overrides(options: argparse.Namespace) -> list[str]:
     frames = frame_range(options.frames, "--frames") if options.frames else None
     return [
-        f"model={_place(options.model)}",
-        f"distill.teacher={_place(options.teacher)}",
-        f"run={options.out}",
-        f"drive.dataset={options.dataset}",
-        f"drive.path={options.drive}",
-        f"drive.topic='{options.points_topic}'",
+        _text("model", _place(options.model)),
+        _text("distill.teacher", _place(options.teacher)),
+        _text("run", options.out),
+        _text("drive.dataset", options.dataset),
+        _text("drive.path", options.drive),
+        _text("drive.topic", options.points_topic),
         *([f"drive.frames=[{frames.start}, {frames.stop}]"] if frames else []),
     ]
+
+
+def _text(key: str, value: object) -> str:
+    """An override whose value stays text, though it may look like a date or a number."""
+    return f"{key}={json.dumps(str(value))}"
 
 
 def _place(model: str) -> Path:
@@ -191,7 +199,7 @@ def _place(model: str) -> Path:
     return Path(model) if Path(model).is_dir() else find_model(model)
 
 
-def _said(metrics: Mapping[str, Any], out: Path) -> str:
+def _said(metrics: Mapping[str, Any], out: str) -> str:
     agreement = metrics["agreement"]
     lines = [
         f"agreement with the teacher {number(agreement['before']['all']['equal'])} before, "
@@ -205,7 +213,7 @@ def _said(metrics: Mapping[str, Any], out: Path) -> str:
     for old in metrics["old"]:
         before, after = (old[who]["all"]["miou"] for who in ("before", "after"))
         lines.append(f"{old['data']}: mIoU {number(before)} before, {number(after)} now")
-    return "\n".join([*lines, f"model {out / MODEL} | report {out / REPORT}"])
+    return "\n".join([*lines, f"model {Path(out) / MODEL} | report {Path(out) / REPORT}"])
 
 
 if __name__ == "__main__":

@@ -149,9 +149,9 @@ class Opinions:
         lookup = translation(label_map(LABELS), scored)
         confusions = {part: ConfusionMatrix(scored) for part in PARTS}
         for number, (own, other) in enumerate(zip(labels, others, strict=True)):
-            known = own != IGNORE
-            for part, points in (("all", known), ("seen", known & self.source.seen(number))):
-                confusions[part].update(lookup.apply(other[points]), lookup.apply(own[points]))
+            seen = self.source.seen(number)
+            confusions["all"].update(lookup.apply(other), lookup.apply(own))
+            confusions["seen"].update(lookup.apply(other[seen]), lookup.apply(own[seen]))
         return {part: _measures(confusion) for part, confusion in confusions.items()}
 
 

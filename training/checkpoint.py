@@ -125,6 +125,15 @@ def read_weights(run: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise _unusable(run / CHECKPOINT) from error
 
 
+def read_origins(run: Path) -> tuple[DataSource, ...]:
+    """Where the training data of a run come from, of whatever network; errors as in :func:`read_weights`."""
+    data = _loaded(run)
+    try:
+        return tuple(DataSource(**origin) for origin in data["origins"])
+    except (KeyError, TypeError) as error:
+        raise _unusable(run / CHECKPOINT) from error
+
+
 def read_steps(run: Path) -> int:
     """Optimizer steps that a run has taken, of whatever network; errors as in :func:`read_weights`."""
     data = _loaded(run)
@@ -154,7 +163,7 @@ def _branch(sight: Mapping[str, Any] | None) -> ImageBranch | None:
 def _loaded(run: Path) -> Any:
     path = run / CHECKPOINT
     if not path.is_file():
-        raise ConfigError(f"{run} holds no {CHECKPOINT}; train with 'python -m training.train CONFIG.yaml run={run}'")
+        raise ConfigError(f"{run} holds no {CHECKPOINT}: name a run, or train one with 'python -m training.train'")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
@@ -162,4 +171,4 @@ def _loaded(run: Path) -> Any:
 
 
 def _unusable(path: Path) -> ConfigError:
-    return ConfigError(f"{path} is not a checkpoint of this version; remove {path.parent} and train again")
+    return ConfigError(f"{path} holds another network, or one of another version; name the run that is meant")

@@ -10,6 +10,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ from training.run import finished
 from training.train import train
 from training.train_images import train_images
 from training.world.drive import CHOOSE, TEST
-from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.metrics import ConfusionMatrix
 from xmodelkd_ros.core.model_spec import sha256
 from xmodelkd_ros.resources import label_map, translation
@@ -46,12 +46,13 @@ def compare(comparison: Comparison, opened: bool) -> Path:
     Raises:
         ConfigError: as the runs and their data raise it.
     """
-    for entry in comparison.runs:
-        for seed in comparison.seeds_of(entry):
-            settings = comparison.settings(entry, seed)
-            if not finished(settings):
-                print(f"{entry.name}, seed {seed}: {settings.run}", file=sys.stderr)
-                train_images(settings) if isinstance(settings, ImageTrainingConfig) else train(settings)
+    planned = [(entry, seed) for entry in comparison.runs for seed in comparison.seeds_of(entry)]
+    # All settings first: mistakes show before the work.
+    every = [(entry, seed, comparison.settings(entry, seed)) for entry, seed in planned]
+    for entry, seed, settings in every:
+        if not finished(settings):
+            print(f"{entry.name}, seed {seed}: {settings.run}", file=sys.stderr)
+            train_images(settings) if isinstance(settings, ImageTrainingConfig) else train(settings)
     wanted = [score for score in comparison.score if opened or not score.held_back]
     found: dict[str, dict[int, dict[str, Counts]]] = {}
     for entry in comparison.runs:
@@ -68,10 +69,17 @@ def _scores(comparison: Comparison, entry: RunEntry, seed: int, wanted: Sequence
     if known.get("sha256") != network:
         known = {"sha256": network, "counts": {}}
     for score in wanted:
-        if score.name not in known["counts"]:
-            known["counts"][score.name] = count(trained_teacher(run), score, f"{run.name} {score.name}")
-            kept.write_text(json.dumps(known), encoding="utf-8")
-    return {score.name: known["counts"][score.name] for score in wanted}
+        if _scored_with(score) not in known["counts"]:
+            known["counts"][_scored_with(score)] = count(trained_teacher(run), score, f"{run.name} {score.name}")
+            # Renamed when it is whole: what interrupts this does not leave a torn file.
+            kept.with_suffix(".new").write_text(json.dumps(known), encoding="utf-8")
+            kept.with_suffix(".new").rename(kept)
+    return {score.name: known["counts"][_scored_with(score)] for score in wanted}
+
+
+def _scored_with(score: ScoreEntry) -> str:
+    """What counts are of, however it is called."""
+    return json.dumps([asdict(score.source), score.held_back, SCORED_LABELS])
 
 
 def count(network: TrainedTeacher, score: ScoreEntry, what: str) -> Counts:
@@ -80,9 +88,13 @@ def count(network: TrainedTeacher, score: ScoreEntry, what: str) -> Counts:
     to_scored = translation(label_map(LABELS), label_map(SCORED_LABELS))
     confusions = {name: ConfusionMatrix(label_map(SCORED_LABELS)) for name in ("all", "seen")}
     for number, label in enumerate(labelled(network, source.sweeps, source.looks, what)):
-        truth, predicted, valid = to_scored.apply(source.sweeps[number].labels), to_scored.apply(label), label != IGNORE
-        for name, points in (("all", valid), ("seen", valid & source.seen(number))):
-            confusions[name].update(truth[points], predicted[points])
+        truth, predicted, seen = (
+            to_scored.apply(source.sweeps[number].labels),
+            to_scored.apply(label),
+            source.seen(number),
+        )
+        confusions["all"].update(truth, predicted)
+        confusions["seen"].update(truth[seen], predicted[seen])
     return {name: confusion.counts.tolist() for name, confusion in confusions.items()}
 
 

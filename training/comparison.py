@@ -100,5 +100,7 @@ class Comparison(Readable):
             raise ConfigError(
                 f"{entry.name} builds on {error}, but no such run of seed {seed} comes before it"
             ) from None
+        except ValueError as error:
+            raise ConfigError(f"{entry.name}: {error}; '$name' stands for a run, '$$' for a dollar sign") from None
         kind = ImageTrainingConfig if entry.images else TrainingConfig
         return kind.read(Path(entry.config), [*words, f"run={self.folder(entry, seed)}", f"seed={seed}"])

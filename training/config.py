@@ -142,6 +142,10 @@ class DataConfig:
         for name in ("train", "choose"):
             require(name, getattr(self, name), bool(getattr(self, name)), "at least one source")
         require("held_out_sectors", self.held_out_sectors, set(self.held_out_sectors) <= set(range(6)), "in 0..5")
+        own = all(source.labels == "own" for source in self.choose)
+        require("choose labels", "none or carried", own, "own: nothing else says what is right")
+        carried = self.held_out_sectors and any(source.labels == "carried" for source in self.train)
+        require("held_out_sectors", self.held_out_sectors, not carried, "empty beside carried labels, which know them")
         drives = self.held_out_sectors and any(source.dataset == "world" for source in self.train)
         require("held_out_sectors", self.held_out_sectors, not drives, "empty where train has drives of the world")
 
@@ -372,6 +376,10 @@ class TrainingConfig(Readable):
         require("precision", self.precision, self.precision in _PRECISIONS, ", ".join(_PRECISIONS))
         require("devices", self.devices, self.devices >= 0, ">= 0")
         require("distill", self.distill, not (self.teacher and self.distill), "left out beside teacher")
+        hidden, knows = self.data.held_out_sectors, self.teacher or self.distill
+        require(
+            "data.held_out_sectors", hidden, not (hidden and knows), "empty beside teacher and distill, who know them"
+        )
         unlabelled = not self.distill and any(source.labels == "none" for source in self.data.train)
         require("data.train labels", "none", not unlabelled, "own or carried without distill")
         require("label_set", self.label_set, self.label_set in LABEL_SETS, f"one of {', '.join(LABEL_SETS)}")
@@ -451,6 +459,8 @@ class ImageTrainingConfig(Readable):
         require("features", self.features, self.features > 0, "positive")
         require("precision", self.precision, self.precision in _PRECISIONS, ", ".join(_PRECISIONS))
         require("devices", self.devices, self.devices >= 0, ">= 0")
+        hidden = self.data.held_out_sectors
+        require("data.held_out_sectors", hidden, not hidden, "empty: pictures are not cut into sectors")
         with_labels = all(source.labels != "none" for source in self.data.train)
         require("data.train labels", "none", with_labels, "own or carried")
 

@@ -12,6 +12,7 @@ from training.data.knowledge import Seen
 from training.data.views import Look, decoded
 from training.memory import remember
 from training.models.image_branch import IMAGE_SIZE, ImageBranch, sample, to_tensor
+from xmodelkd_ros.core.views import NO_CAMERA
 from xmodelkd_ros.sight import resized
 from xmodelkd_ros.tools.session import progress
 
@@ -34,11 +35,13 @@ def see(branch: ImageBranch, looks: Sequence[Look], what: str) -> list[Seen]:
 
 @torch.inference_mode()
 def _seen(branch: ImageBranch, look: Look) -> Seen:
-    camera, uv = look.views.camera, torch.from_numpy(look.views.uv)
+    camera, uv = look.views.camera.copy(), torch.from_numpy(look.views.uv)
     features = np.zeros((*camera.shape, branch.features), np.float16)
     for number, jpeg in enumerate(look.jpegs):
         points, slots = np.nonzero(camera == number)
-        if len(points):
+        if not jpeg:
+            camera[points, slots] = NO_CAMERA
+        elif len(points):
             pixels = torch.from_numpy(resized(decoded(jpeg), IMAGE_SIZE))[None]
             found = sample(branch(to_tensor(pixels)), uv[points, slots][None])[0].T
             features[points, slots] = found.numpy().astype(np.float16)

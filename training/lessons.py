@@ -16,20 +16,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.checkpoint import read_checkpoint
+from training.checkpoint import read_checkpoint, read_origins
 from training.config import SELF, DistillConfig, TeacherConfig, TrainingConfig
 from training.data.knowledge import Knowledge, Seen, join_seen, unseen
 from training.data.sequence import DriveSequence
 from training.data.sources import Source
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, with_rows
 from training.data.views import Look
-from training.data.voxels import VoxelVotes, drive_votes, in_world, movable_ids
+from training.data.voxels import VoxelVotes, drive_votes, in_world, movable_ids, place_of
 from training.image_features import see
 from training.models.image_branch import ImageBranch
 from training.modules import Batch, PointTraining, StudentTraining, TeacherTraining
 from training.train_images import trained_branch
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
+from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
 from xmodelkd_ros.tools.session import progress
 
@@ -46,12 +47,14 @@ class TrainedTeacher:
         inputs: its inputs.
         branch: what looks at images for it; None if it sees none.
         shuffled: whether it is shown other images than those that belong to a sweep.
+        origins: where what it learnt from comes from.
     """
 
     module: PointTraining
     inputs: InputSpec
     branch: ImageBranch | None
     shuffled: bool = False
+    origins: tuple[DataSource, ...] = ()
 
     def knowledge(self, sweeps: Sequence[Sweep], looks: Sequence[Look]) -> Knowledge:
         """What it must know beside sweeps to label them; arguments as of :func:`seen_by`."""
@@ -64,14 +67,14 @@ def trained_teacher(run: Path) -> TrainedTeacher:
     """The teacher of a run; a student's run gives one that sees no images.
 
     Raises:
-        ConfigError: the folder holds no checkpoint.
+        ConfigError: the folder holds no checkpoint, or one of something else.
     """
     checkpoint = read_checkpoint(run)
     settings = checkpoint.config.teacher
     module: PointTraining = (TeacherTraining if settings else StudentTraining)(**checkpoint.arguments)
     checkpoint.load_into(module)
     shuffled = settings is not None and settings.shuffled
-    return TrainedTeacher(module.eval(), checkpoint.inputs, checkpoint.branch, shuffled)
+    return TrainedTeacher(module.eval(), checkpoint.inputs, checkpoint.branch, shuffled, checkpoint.origins)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,12 +83,12 @@ class Lesson:
 
     Attributes:
         logits: (N, C) float16.
-        certainty: (N,) float16, probability of the most probable class in all heads' mean.
+        doubt: (N,) float16, 1 less the probability of the most probable class in the mean of the teacher's heads.
         features: (N, D) float16.
     """
 
     logits: NDArray[np.float16]
-    certainty: NDArray[np.float16]
+    doubt: NDArray[np.float16]
     features: NDArray[np.float16]
 
 
@@ -96,10 +99,12 @@ class Guides:
     Attributes:
         branch: what looks at the images that belong to the sweeps; None where none are needed.
         teacher: what labels the sweeps for a student; None for one that learns from labels alone, or teaches itself.
+        origins: where what they learnt from comes from: its licences bind what learns from them.
     """
 
     branch: ImageBranch | None = None
     teacher: TrainedTeacher | None = None
+    origins: tuple[DataSource, ...] = ()
 
     @classmethod
     def of(cls, config: TrainingConfig) -> Guides:
@@ -109,16 +114,22 @@ class Guides:
             ConfigError: one of them is not there, or the teacher sees no images but the contrast needs them.
         """
         if config.teacher:
-            return cls(branch=_branch_of(config.teacher))
+            images = config.teacher.image_branch
+            return cls(_branch_of(config.teacher), origins=read_origins(Path(images)) if images else ())
         if not config.distill or config.distill.teacher == SELF:
             return cls()
-        teacher = trained_teacher(Path(config.distill.teacher))
+        place = Path(config.distill.teacher)
+        if not read_checkpoint(place).finished:
+            raise ConfigError(
+                f"distill.teacher is {place}, a run that is not finished; its own command goes on with it"
+            )
+        teacher = trained_teacher(place)
         if config.distill.contrast_weight and teacher.branch is None:
             raise ConfigError(
                 f"distill.contrast_weight is {config.distill.contrast_weight}, but {config.distill.teacher} sees no "
                 "images; give 0, or a teacher with cameras"
             )
-        return cls(teacher.branch, teacher)
+        return cls(teacher.branch, teacher, teacher.origins)
 
     def module(self, settings: dict[str, Any]) -> PointTraining:
         """The network to train, from what :meth:`TrainingConfig.to_dict` gives."""
@@ -137,8 +148,9 @@ def seen_by(branch: ImageBranch | None, sweeps: Sequence[Sweep], looks: Sequence
         looks: the images of each.
         shuffled: take other images than those that belong there.
     """
-    if branch is None:
-        return join_seen([unseen(len(sweep.labels)) for sweep in sweeps], 0)
+    if branch is None or not looks:
+        features = branch.features if branch else 0
+        return join_seen([unseen(len(sweep.labels), features) for sweep in sweeps], features)
     return join_seen(see(branch, shuffled_looks(looks) if shuffled else looks, "images"), branch.features)
 
 
@@ -184,61 +196,61 @@ class Pupils:
             known.seen if settings.contrast_weight else None,
             _stacked([lesson.logits for lesson in learnt]),
             _stacked([lesson.features for lesson in learnt]) if settings.features_weight else None,
-            _stacked([lesson.certainty for lesson in learnt]) if settings.pseudo_share else None,
+            _stacked([lesson.doubt for lesson in learnt]) if settings.pseudo_share else None,
         )
 
     def untaught(self, classes: int) -> Knowledge:
         """What is known as long as there is no teacher."""
         rows = 1 + sum(len(sweep.labels) for sweep in self.sweeps)
-        return Knowledge(taught=np.zeros((rows, classes), np.float16), certainty=np.zeros(rows, np.float16))
+        return Knowledge(taught=np.zeros((rows, classes), np.float16), doubt=np.zeros(rows, np.float16))
 
 
 def pseudo_labelled(
     sources: Sequence[Sequence[Sweep]], wanted: Sequence[bool], knowledge: Knowledge, share: float
 ) -> list[list[Sweep]]:
-    """The sweeps, with the classes of which a teacher is most certain at points that have no label.
+    """The sweeps, with the classes of which a teacher has the least doubt at points that have no label.
 
     Args:
         sources: the numbered sweeps of each source.
         wanted: whether points of a source may get such labels; in others, what has no label has none for a reason.
-        knowledge: what the teacher says of their points, and how certain it is.
+        knowledge: what the teacher says of their points, and how much it doubts that.
         share: of the points of each class that get it as their label.
     """
     said = [
-        [_most_certain(sweep, knowledge) if wants and sweep.rows is not None else None for sweep in source]
+        [_opinion(sweep, knowledge) if wants and sweep.rows is not None else None for sweep in source]
         for source, wants in zip(sources, wanted, strict=True)
     ]
     every = [opinion for source in said for opinion in source if opinion is not None]
     if not every:
         return [list(source) for source in sources]
-    label, certainty = (np.concatenate(column) for column in zip(*every, strict=True))
-    least = np.full(IGNORE + 1, np.inf, np.float32)
+    label, doubt = (np.concatenate(column) for column in zip(*every, strict=True))
+    most = np.zeros(IGNORE + 1, np.float32)
     for class_id in np.unique(label[label != IGNORE]):
-        least[class_id] = np.quantile(certainty[label == class_id], 1 - share)
+        most[class_id] = np.quantile(doubt[label == class_id], share)
     return [
-        [_with_certain(sweep, opinion, least) for sweep, opinion in zip(source, opinions, strict=True)]
+        [_with_certain(sweep, opinion, most) for sweep, opinion in zip(source, opinions, strict=True)]
         for source, opinions in zip(sources, said, strict=True)
     ]
 
 
 _Opinion = tuple[NDArray[np.uint8], NDArray[np.float16]]
-"""The most probable class of each point without a label, 255 for others, and how certain that is."""
+"""The most probable class of each point without a label, 255 for others, and the doubt about it."""
 
 
-def _with_certain(sweep: Sweep, opinion: _Opinion | None, least: NDArray[np.float32]) -> Sweep:
-    if opinion is None:
-        return sweep
-    label, certainty = opinion
-    certain = (label != IGNORE) & (certainty >= least[label])
-    return replace(sweep, labels=np.where(certain, label, sweep.labels).astype(np.uint8))
-
-
-def _most_certain(sweep: Sweep, knowledge: Knowledge) -> _Opinion:
-    assert knowledge.taught is not None and knowledge.certainty is not None
+def _opinion(sweep: Sweep, knowledge: Knowledge) -> _Opinion:
+    assert knowledge.taught is not None and knowledge.doubt is not None
     logits = knowledge.taught[sweep.rows]
     open_to_it = logits.any(axis=1) & (sweep.labels == IGNORE)
     label = np.where(open_to_it, logits.argmax(axis=1), IGNORE).astype(np.uint8)
-    return label, knowledge.certainty[sweep.rows]
+    return label, knowledge.doubt[sweep.rows]
+
+
+def _with_certain(sweep: Sweep, opinion: _Opinion | None, most: NDArray[np.float32]) -> Sweep:
+    if opinion is None:
+        return sweep
+    label, doubt = opinion
+    certain = (label != IGNORE) & (doubt <= most[label])
+    return replace(sweep, labels=np.where(certain, label, sweep.labels).astype(np.uint8))
 
 
 def fused(learnt: Sequence[Lesson], frames: Sequence[tuple[DriveSequence, int] | None], side_m: float) -> list[Lesson]:
@@ -253,25 +265,25 @@ def fused(learnt: Sequence[Lesson], frames: Sequence[tuple[DriveSequence, int] |
     votes: dict[str, VoxelVotes] = {}
     for lesson, frame, xyz in zip(learnt, frames, places, strict=True):
         if frame and xyz is not None:
-            drive = votes.setdefault(frame[0].name, drive_votes(side_m))
+            drive = votes.setdefault(place_of(frame[0]), drive_votes(side_m))
             drive.add(xyz, _probabilities(lesson.logits), frame[0].stamp_ns(frame[1]) * 1e-9)
     result = []
     for lesson, frame, xyz in zip(learnt, frames, places, strict=True):
         if frame and xyz is not None:
-            result.append(replace(lesson, logits=_averaged(lesson.logits, votes[frame[0].name].at(xyz))))
+            result.append(_averaged(lesson, votes[place_of(frame[0])].at(xyz)))
         else:
             result.append(lesson)
     return result
 
 
-def _averaged(logits: NDArray[np.float16], votes: NDArray[np.float32]) -> NDArray[np.float16]:
+def _averaged(lesson: Lesson, votes: NDArray[np.float32]) -> Lesson:
     """The votes' share as logits for points that have votes and are not of a movable class by themselves."""
-    movable = np.isin(logits.argmax(axis=1), movable_ids())
-    known = votes.any(axis=1) & logits.any(axis=1) & ~movable
+    movable = np.isin(lesson.logits.argmax(axis=1), movable_ids())
+    known = votes.any(axis=1) & lesson.logits.any(axis=1) & ~movable
     share = votes[known] / votes[known].sum(axis=1, keepdims=True)
-    result = logits.copy()
-    result[known] = np.log(np.maximum(share, _LEAST_SHARE))
-    return result
+    logits, doubt = lesson.logits.copy(), lesson.doubt.copy()
+    logits[known], doubt[known] = np.log(np.maximum(share, _LEAST_SHARE)), 1 - share.max(axis=1)
+    return replace(lesson, logits=logits, doubt=doubt)
 
 
 def _probabilities(logits: NDArray[np.float16]) -> NDArray[np.float32]:
@@ -347,7 +359,7 @@ def tensors(sweep: Mapping[str, NDArray[Any]]) -> Batch:
 
 @torch.inference_mode()
 def _said_twice(teacher: PointTraining, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """(N, C) logits, (N,) certainty and (N, D) features, averaged over the sweep and its mirror image."""
+    """(N, C) logits, (N,) doubt and (N, D) features, averaged over the sweep and its mirror image."""
     width = batch["image"].shape[-1]
     row, column = batch["pixel"] // width, batch["pixel"] % width
     mirrored = {**batch, "pixel": row * width + width - 1 - column}
@@ -355,8 +367,6 @@ def _said_twice(teacher: PointTraining, batch: Batch) -> tuple[Tensor, Tensor, T
         if name in batch:
             mirrored[name] = batch[name].flip(-1)
     one, other = (teacher.say(view) for view in (batch, mirrored))
-    return (
-        (one.logits[0].T + other.logits[0].T) / 2,
-        (one.certainty[0] + other.certainty[0]) / 2,
-        (one.at_points()[0] + other.at_points()[0]) / 2,
-    )
+    logits, beliefs = (one.logits[0] + other.logits[0]) / 2, (one.beliefs[0] + other.beliefs[0]) / 2
+    doubt = 1 - beliefs.gather(0, logits.argmax(dim=0, keepdim=True))[0]
+    return logits.T, doubt, (one.at_points()[0] + other.at_points()[0]) / 2

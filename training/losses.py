@@ -65,7 +65,8 @@ def divergence(student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
     each = F.kl_div(student.log_softmax(dim=1), teacher.log_softmax(dim=1), reduction="none", log_target=True).sum(
         dim=1
     )
-    weight = weights[teacher.argmax(dim=1)]
+    # A class that no label has, but a teacher knows, is rare.
+    weight = torch.where(weights > 0, weights, MAX_CLASS_WEIGHT)[teacher.argmax(dim=1)]
     return (weight * each).sum() / weight.sum().clamp(min=1e-6)
 
 

@@ -28,14 +28,14 @@ class Said:
 
     Attributes:
         logits: (B, C, N).
-        certainty: (B, N) probability of the most probable class; of a network with several heads, in their mean, so
-            that it is high only where they agree.
+        beliefs: (B, C, N) probabilities; of a network with several heads their mean, so that they are high only where
+            the heads agree.
         features: (B, D, H, W) of the pixels.
         pixel: (B, N) pixels of the points.
     """
 
     logits: Tensor
-    certainty: Tensor
+    beliefs: Tensor
     features: Tensor
     pixel: Tensor
 
@@ -140,7 +140,7 @@ class StudentTraining(PointTraining):
         image = wrap(sweep["image"])
         features = self.student.dense(image)
         logits = self.student.head(features, image, sweep["points"], sweep["pixel"])
-        return Said(logits, logits.softmax(dim=1).amax(dim=1), features[..., WRAP:-WRAP], sweep["pixel"])
+        return Said(logits, logits.softmax(dim=1), features[..., WRAP:-WRAP], sweep["pixel"])
 
 
 class TeacherTraining(PointTraining):
@@ -181,8 +181,7 @@ class TeacherTraining(PointTraining):
         found = self.teacher(wrap(sweep["image"]), wrap(sweep["seen"]), sweep["points"], sweep["pixel"])
         seen = at_pixels(sweep["seen"][:, -1:], sweep["pixel"]).transpose(1, 2)
         heads = found.fused.softmax(dim=1) + found.lidar.softmax(dim=1) + seen * found.image.softmax(dim=1)
-        certainty = heads.gather(1, found.fused.argmax(dim=1, keepdim=True)) / (2 + seen)
-        return Said(found.fused, certainty[:, 0], found.joint[..., WRAP:-WRAP], sweep["pixel"])
+        return Said(found.fused, heads / (2 + seen), found.joint[..., WRAP:-WRAP], sweep["pixel"])
 
 
 class Contrast(nn.Module):
@@ -210,7 +209,8 @@ class Contrast(nn.Module):
         seen = torch.nonzero(pairs[:, -1] > 0)[:, 0]
         if len(seen) < 2:
             return at_points.sum() * 0.0
-        seen = seen[torch.randperm(len(seen), device=seen.device)[: self.most_pairs]]
+        # Evenly, as the points come in random order: a run that is resumed takes the same.
+        seen = seen[:: -(-len(seen) // self.most_pairs)]
         lidar = F.normalize(self.from_lidar(at_points.flatten(0, 1)[seen]), dim=1)
         image = F.normalize(self.from_image(pairs[seen, :-1]), dim=1)
         return contrastive(lidar, image, self.temperature)

@@ -68,7 +68,8 @@ class SweepData(pl.LightningDataModule):
         sources, choose = self._loaded()
         self.spec = self._before.inputs if self._before else fit_inputs(self._config, sources[0])
         earlier = self._before.origins if self._before else ()
-        self.origins = list(dict.fromkeys([*earlier, *(source.origin for source in sources)]))
+        known = (*earlier, *self._guides.origins, *(source.origin for source in sources))
+        self.origins = list(dict.fromkeys(known))
         self._sources = [self._labelled(source, sources) for source in sources]
         self._choose = [source.sweeps for source in choose]
         self.class_counts = self._counted()
@@ -76,7 +77,13 @@ class SweepData(pl.LightningDataModule):
             self._sources, self._knowledge = self._with_images(self._sources, sources)
             self._choose, self._choose_knowledge = self._with_images(self._choose, choose)
         if self._config.distill:
-            self._sources = with_rows(self._sources, [self._is_taught(source) for source in sources])
+            taught = [self._is_taught(source) for source in sources]
+            if not any(taught):
+                raise ConfigError(
+                    "distill: no training source can be taught; give one with labels: none or carried, and with images "
+                    "if the teacher needs them"
+                )
+            self._sources = with_rows(self._sources, taught)
             self._pupils = Pupils.of(self._sources, sources)
             self._own = self._sources
             self._learn()
@@ -122,14 +129,15 @@ class SweepData(pl.LightningDataModule):
             self._sources = pseudo_labelled(self._own, wanted, self._knowledge, distill.pseudo_share)
 
     def _lessons(self) -> Knowledge:
-        """What the teacher says of the sweeps; a student that teaches itself asks its last checkpoint, if any."""
-        distill, run = self._config.distill, Path(self._config.run)
+        """What the teacher says of the sweeps; one that teaches itself asks its last checkpoint, or its start's."""
+        distill = self._config.distill
         assert distill is not None
         if self._guides.teacher is not None:
             return self._pupils.taught_by(self._guides.teacher, distill)
-        if not (run / CHECKPOINT).exists():
-            return self._pupils.untaught(len(label_map(self._config.label_set)))
-        return self._pupils.taught_by(trained_teacher(run), distill)
+        for run in (self._config.run, self._config.start):
+            if run and (Path(run) / CHECKPOINT).exists():
+                return self._pupils.taught_by(trained_teacher(Path(run)), distill)
+        return self._pupils.untaught(len(label_map(self._config.label_set)))
 
     def _loaded(self) -> tuple[list[Source], list[Source]]:
         """All sources, to train and to choose with; folders are read before drives are generated, which takes long."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from training.checkpoint import read_weights
+from training.checkpoint import read_origins, read_weights
 from training.config import ImageTrainingConfig
 from training.data.pictures import Picture, PictureDataset
-from training.data.sources import load_pictures
+from training.data.sources import load_pictures, origin_of
 from training.label_sets import LABELS
 from training.label_training import LabelTraining
 from training.losses import segmentation_loss
@@ -25,6 +25,7 @@ from training.models.image_branch import IMAGE_SIZE, ImageBranch, sample, to_ten
 from training.run import fit, interrupted, one_cycle, own_part, precision_for, training_command
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
+from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.resources import label_map
 
 
@@ -36,9 +37,11 @@ class PictureData(pl.LightningDataModule):
 
     Attributes:
         class_counts: (C,) labelled places of each class as their pictures are drawn, after :meth:`setup`.
+        origins: where the training pictures come from, those of the run that this one starts with too, likewise.
     """
 
     class_counts: Tensor
+    origins: list[DataSource]
 
     def __init__(self, config: ImageTrainingConfig) -> None:
         super().__init__()
@@ -53,6 +56,11 @@ class PictureData(pl.LightningDataModule):
         data = self._config.data
         self._train = [load_pictures(source, "train", data.train) for source in data.train]
         self._choose = [load_pictures(source, "choose") for source in data.choose]
+        for source, pictures in zip(data.train, self._train, strict=True):
+            if not any(len(picture.labels) for picture in pictures):
+                raise ConfigError(f"{source} has no pictures with labels; give drives with cameras and labels")
+        earlier = read_origins(Path(self._config.start)) if self._config.start else ()
+        self.origins = list(dict.fromkeys([*earlier, *(origin_of(source, "train") for source in data.train)]))
         counts = np.zeros(IGNORE + 1)
         for source, pictures in zip(data.train, self._train, strict=True):
             places = sum(np.bincount(picture.labels, minlength=IGNORE + 1) for picture in pictures)
@@ -88,6 +96,10 @@ class ImageTraining(LabelTraining):
         super().__init__(self.config.data.choose)
         self.save_hyperparameters()
         self.branch = ImageBranch(self.config.features, len(self.labels))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep where the training data come from: their licences bind what learns from this."""
+        checkpoint["origins"] = [asdict(origin) for origin in self.trainer.datamodule.origins]
 
     def _logits(self, batch: dict[str, Tensor]) -> Tensor:
         """(B, C, P)."""

@@ -31,7 +31,7 @@ class Result:
 
     Attributes:
         segmentation: one label per point.
-        mode: ``student`` or ``teacher``, as the model's role.
+        mode: ``teacher`` if a teacher saw images of the sweep, else ``student``.
         stages_ms: milliseconds spent in each stage, in order.
         invalid: points without a usable position.
     """
@@ -113,7 +113,9 @@ class SegmentationPipeline:
         logits, valid = self._logits(cloud, pictures, clock)
         with clock("decide"):
             segmentation = decide(logits, valid, self.spec.temperature, self.labels, into)
-        return Result(segmentation, self.spec.role, clock.milliseconds, len(cloud) - int(np.count_nonzero(valid)))
+        looked = self._sight is not None and pictures is not None and any(p is not None for p in pictures.pixels)
+        mode = "teacher" if looked else "student"
+        return Result(segmentation, mode, clock.milliseconds, len(cloud) - int(np.count_nonzero(valid)))
 
     def logits(
         self, cloud: PointCloud, pictures: Pictures | None = None

@@ -84,4 +84,6 @@ def resized(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint
         import cv2
     except ImportError as error:
         raise ImageError(f"images need OpenCV ({error}); pip install opencv-python-headless") from error
-    return np.asarray(cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA))
+    shrinks = size[0] < pixels.shape[0]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(pixels, size[::-1], interpolation=how))

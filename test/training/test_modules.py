@@ -31,4 +31,5 @@ def test_a_teacher_is_certain_where_its_heads_agree(teacher, monkeypatch):
     seen[0, -1, 0, :2] = 1
     sweep = {"image": torch.zeros(1, 4, 8, 64), "seen": seen, "points": torch.zeros(1, 3, 3)}
     said = teacher.say({**sweep, "pixel": torch.arange(3, dtype=torch.int32)[None]})
-    assert said.certainty[0].tolist() == pytest.approx([1.0, 2 / 3, 1.0], abs=0.01)
+    assert said.beliefs[0, 0].tolist() == pytest.approx([1.0, 2 / 3, 1.0], abs=0.01)
+    torch.testing.assert_close(said.beliefs.sum(dim=1), torch.ones(1, 3))

@@ -180,7 +180,7 @@ def test_pseudo_labels_are_the_most_certain_of_each_class():
     labels = np.array([IGNORE] * 5 + [7], np.uint8)
     sweep = Sweep(points(6), labels, np.arange(1, 7, dtype=np.int32))
     own = Sweep(points(1), np.array([IGNORE], np.uint8), np.array([1], np.int32))
-    knowledge = Knowledge(taught=logits, certainty=logits.max(axis=1) / 10)
+    knowledge = Knowledge(taught=logits, doubt=1 - logits.max(axis=1) / 10)
     ((labelled_sweep,), (kept,)) = pseudo_labelled([[sweep], [own]], [True, False], knowledge, 0.5)
     assert labelled_sweep.labels.tolist() == [4, 4, IGNORE, 0, IGNORE, 7]
     assert kept is own and sweep.labels is labels
@@ -201,7 +201,7 @@ def test_a_student_takes_pseudo_labels(teacher, config):
 @pytest.mark.parametrize(
     ("overrides", "complaint"),
     [
-        (["distill.teacher=/nowhere"], r"/nowhere holds no last\.ckpt; train"),
+        (["distill.teacher=/nowhere"], r"/nowhere holds no last\.ckpt: name a run"),
         (["distill.teacher={blind}", "distill.contrast_weight=1"], "sees no images; give 0, or a teacher with cameras"),
     ],
 )

@@ -327,7 +327,7 @@ def test_places_that_cannot_be_written_are_said_before_the_work(run, model, pand
 def test_export_of_nothing_and_of_a_damaged_run_says_what_to_do(tmp_path, capsys):
     assert export.main([str(tmp_path), str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and "train with" in error and error.count("\n") == 1
+    assert error.startswith("error: ") and "name a run, or train one" in error and error.count("\n") == 1
     (tmp_path / CHECKPOINT).write_bytes(b"PK\x03\x04 torn off")
     assert export.main([str(tmp_path), str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err

@@ -12,6 +12,7 @@ from training.data.semantickitti import semantickitti_drives
 from training.data.sequence import DriveSequence
 from training.data.world import stored_drives
 from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.tools.session import print_notes
 
 _OPENED_BY: dict[str, Callable[[Path, str, str], list[DriveSequence]]] = {
     "pandaset": lambda path, split, topic: [PandaSetSequence(path)],
@@ -41,6 +42,7 @@ def open_drives(dataset: str, path: Path, most: int = 0, split: str = "", topic:
         BagError: the bag cannot be read, or has several such topics and none is named.
     """
     drives = _OPENED_BY[dataset](path, split, topic)
+    print_notes(note for drive in drives if isinstance(drive, BagSequence) for note in drive.notes)
     if most and len(drives) > most:
         raise ConfigError(f"{path} holds {len(drives)} drives; give the folder of one of them")
     return drives

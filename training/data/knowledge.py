@@ -40,13 +40,13 @@ class Knowledge:
         seen: image features; None where no cameras serve.
         taught: (M, C) float16 logits of a teacher, all zero where it says nothing; None without a teacher.
         deep: (M, D) float16 features of that teacher, all zero likewise; None where they do not serve.
-        certainty: (M,) float16, how certain the teacher is of its most probable class; None where it does not matter.
+        doubt: (M,) float16, how much the teacher doubts its most probable class; None where it does not matter.
     """
 
     seen: Seen | None = None
     taught: NDArray[np.float16] | None = None
     deep: NDArray[np.float16] | None = None
-    certainty: NDArray[np.float16] | None = None
+    doubt: NDArray[np.float16] | None = None
 
     def views(self, rows: NDArray[np.int32], dark: NDArray[np.bool_]) -> NDArray[np.float32]:
         """(N, F + 1) mean image features of points, and 1 where a camera sees them.

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -115,20 +114,18 @@ def changed(
     picture: Picture, size: tuple[int, int], rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]:
     """A part of a picture, perhaps mirrored, in another light, with its labelled places in random order."""
+    pixels = decoded(picture.jpeg)
+    extent = np.array(pixels.shape[1::-1])
     zoom = np.exp(rng.uniform(0, np.log(_MOST_ZOOM)))
     middle = rng.uniform(-1, 1, 2) * (1 - 1 / zoom)
-    mirrored = np.array([rng.choice((-1.0, 1.0)), 1.0])
-    pixels = decoded(picture.jpeg)
-    corners = np.array([(-1.0, -1.0), (1.0, -1.0), (-1.0, 1.0)])
-    target = _pixel(corners, size)
-    origin = _pixel(corners * mirrored / zoom + middle, pixels.shape[:2])
-    matrix = cv2.getAffineTransform(target.astype(np.float32), origin.astype(np.float32))
-    shown = cv2.warpAffine(
-        pixels, matrix, size[::-1], flags=cv2.INTER_AREA | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
-    )
-    uv = (picture.uv - middle) * zoom * mirrored
+    # Cut to whole pixels, and shrunk as pictures are shrunk when they are used: a warp would not average over pixels.
+    low, high = (np.rint((middle + side / zoom + 1) / 2 * extent).astype(int) for side in (-1, 1))
+    shown = resized(pixels[low[1] : high[1], low[0] : high[0]], size)
+    uv = ((picture.uv + 1) / 2 * extent - low) / (high - low) * 2 - 1
+    if rng.random() < 0.5:
+        shown, uv = shown[:, ::-1], uv * (-1, 1)
     inside = rng.permutation(np.flatnonzero((np.abs(uv) < 1).all(axis=1)))
-    return in_another_light(np.asarray(shown), rng), uv[inside].astype(np.float32), picture.labels[inside]
+    return in_another_light(np.ascontiguousarray(shown), rng), uv[inside].astype(np.float32), picture.labels[inside]
 
 
 def in_another_light(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -140,8 +137,3 @@ def in_another_light(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDA
     values = np.stack([table[pixels[..., k], k] for k in range(3)], axis=-1)
     grey = values.mean(axis=-1, keepdims=True)
     return np.clip(grey + (values - grey) * saturation, 0, 255).astype(np.uint8)
-
-
-def _pixel(uv: NDArray[np.float64], size: tuple[int, ...]) -> NDArray[np.float64]:
-    """Pixel coordinates of places in an image of a height and width."""
-    return (uv + 1) / 2 * size[1::-1] - 0.5

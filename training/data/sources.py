@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from training.config import SourceConfig
 from training.data.datasets import open_drives
+from training.data.knowledge import MOST_CAMERAS
 from training.data.pictures import Picture, pictures_of
 from training.data.sequence import DriveSequence
 from training.data.sweeps import Sweep
@@ -84,6 +85,9 @@ def _loaded(config: SourceConfig, use: str, images: bool, labels: str) -> Source
         frames = stored_frames(config, use)
         sweeps = [Sweep(drive.cloud(index), labels_of(drive, index, labels)) for drive, index in frames]
         with_images = images and all(drive.cameras for drive, _ in frames)
+        most = max((len(drive.cameras) for drive, _ in frames), default=0) if with_images else 0
+        if most > MOST_CAMERAS:
+            raise ConfigError(f"{config} has {most} cameras, but {MOST_CAMERAS} can be used; record fewer image topics")
         looks = [Look.at(drive, index) for drive, index in frames] if with_images else []
         return Source(config, sweeps, frames, frames[0][0].source, looks)
     generated = each_drive(partial(_drive_sweeps, config=config, images=images), _seeds(config, use))
@@ -114,6 +118,11 @@ def load_pictures(config: SourceConfig, use: str, others: Sequence[SourceConfig]
         raise ConfigError(f"{config}: cameras is 0, but pictures are wanted; give cameras: 1 or 6")
     generated = each_drive(partial(_drive_pictures, config=config), _seeds(config, use))
     return [picture for drive in generated for picture in drive]
+
+
+def origin_of(config: SourceConfig, use: str) -> DataSource:
+    """Where a source comes from; errors as in :func:`load_source`."""
+    return stored_frames(config, use)[0][0].source if config.path else WORLD_SOURCE
 
 
 def stored_frames(config: SourceConfig, use: str) -> list[tuple[DriveSequence, int]]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from training.data.sequence import CameraImage, DriveSequence
 from xmodelkd_ros.core.camera import CameraModel
+from xmodelkd_ros.core.errors import ImageError
 from xmodelkd_ros.core.transforms import inverse
 from xmodelkd_ros.core.views import Pictures, Views
 
@@ -44,8 +45,15 @@ class Look:
 
 
 def decoded(jpeg: bytes) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB."""
-    return np.asarray(cv2.cvtColor(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
+    """(H, W, 3) RGB of a JPEG file's bytes.
+
+    Raises:
+        ImageError: it is damaged.
+    """
+    pixels = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
+    if pixels is None:
+        raise ImageError(f"cannot decode a JPEG image of {len(jpeg)} bytes; take it out, or record the drive again")
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
 
 
 def find_views(sequence: DriveSequence, frame: int) -> Views:

@@ -1,7 +1,7 @@
 """What was said of the same places at other times: votes in voxels of the world, by the vehicle's poses.
 
-Only what stands still can be carried from one sweep to another. Of classes that can move a voxel keeps votes only
-if they came over a longer time than any passing thing stays in it.
+Only what stands still can be carried from one sweep to another. A voxel in which most votes are for a class that
+can move counts only if these came over a longer time than any passing thing stays in it.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class VoxelVotes:
 
     def __init__(self, side_m: float, classes: int, movable: Sequence[int]) -> None:
         self._side_m, self._movable = side_m, np.isin(np.arange(classes), movable)
+        self._origin: NDArray[np.int64] | None = None
         self._keys = np.zeros(0, np.int64)
         self._votes = np.zeros((0, classes), np.float32)
         self._times = np.zeros((0, 2))
@@ -49,20 +50,26 @@ class VoxelVotes:
     def add(self, xyz: NDArray[np.floating], votes: NDArray[np.float32], time_s: float) -> None:
         """Add (N, C) votes at (N, 3) places, metres in the world, at one time; rows of zeros do not vote."""
         used = votes.any(axis=1)
+        if self._origin is None and used.any():
+            # Where coordinates are large, as in UTM, voxels are counted from here.
+            self._origin = self._cells(xyz[used]).min(axis=0)
         keys, voxel = np.unique(self._key(xyz[used]), return_inverse=True)
         sums = np.column_stack([np.bincount(voxel, column, len(keys)) for column in votes[used].T])
-        self._parts.append((keys, sums.astype(np.float32), np.full((len(keys), 2), time_s)))
+        moves = self._movable[sums.argmax(axis=1)] if len(keys) else np.zeros(0, np.bool_)
+        times = np.where(moves[:, None], (time_s, time_s), (np.inf, -np.inf))
+        self._parts.append((keys, sums.astype(np.float32), times))
 
     def at(self, xyz: NDArray[np.floating]) -> NDArray[np.float32]:
-        """(N, C) votes at (N, 3) places, all zero where there are none that can be carried there."""
+        """(N, C) votes at (N, 3) places, all zero where there are none, or most are for a thing that passed."""
         self._settle()
         if len(self._keys) == 0:
             return np.zeros((len(xyz), self._votes.shape[1]), np.float32)
         keys = self._key(xyz)
         place = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         votes = self._votes[place] * (self._keys[place] == keys)[:, None]
-        parked = np.diff(self._times[place], axis=1) >= _PARKED_S
-        return np.asarray(votes * (parked | ~self._movable))
+        first, last = self._times[place].T
+        passing = self._movable[votes.argmax(axis=1)] & ~(last - first >= _PARKED_S)
+        return np.asarray(votes * ~passing[:, None])
 
     def labels(self, xyz: NDArray[np.floating]) -> NDArray[np.uint8]:
         """(N,) classes at places where most votes agree; 255 elsewhere."""
@@ -72,8 +79,12 @@ class VoxelVotes:
         return np.where(sure, votes.argmax(axis=1), IGNORE).astype(np.uint8)
 
     def _key(self, xyz: NDArray[np.floating]) -> NDArray[np.int64]:
-        x, y, z = np.clip(np.floor(xyz / self._side_m).astype(np.int64) + _REACH, 0, 2 * _REACH - 1).T
+        origin = 0 if self._origin is None else self._origin
+        x, y, z = np.clip(self._cells(xyz) - origin + _REACH, 0, 2 * _REACH - 1).T
         return np.asarray((x * 2 * _REACH + y) * 2 * _REACH + z)
+
+    def _cells(self, xyz: NDArray[np.floating]) -> NDArray[np.int64]:
+        return np.asarray(np.floor(xyz / self._side_m).astype(np.int64))
 
     def _settle(self) -> None:
         """Sum up what was added since the last time."""
@@ -114,10 +125,15 @@ def carried_labels(
     ids = np.arange(len(label_map(LABELS)))
     for drive, index in givers:
         labels = labels_of(drive, index)[:, None] == ids
-        known = votes.setdefault(drive.name, drive_votes(CARRYING_M))
+        known = votes.setdefault(place_of(drive), drive_votes(CARRYING_M))
         known.add(in_world(drive, index), labels.astype(np.float32), drive.stamp_ns(index) * 1e-9)
     nothing = drive_votes(CARRYING_M)
-    return [votes.get(drive.name, nothing).labels(in_world(drive, index)) for drive, index in frames]
+    return [votes.get(place_of(drive), nothing).labels(in_world(drive, index)) for drive, index in frames]
+
+
+def place_of(drive: DriveSequence) -> str:
+    """What drives in the same world have in common; names may be alike by chance."""
+    return f"{type(drive).__name__} {getattr(drive, 'path', drive.name)}"
 
 
 def in_world(sequence: DriveSequence, frame: int) -> NDArray[np.float64]:

@@ -195,6 +195,7 @@ class Recording:
     def _found_rig(self, lidar_frame: str) -> dict[str, CameraModel]:
         rig: dict[str, CameraModel] = {}
         calibrations = self._calibrations()
+        names = _camera_names(list(calibrations))
         frames = self.static_transforms() if calibrations else {}
         for topic, info in calibrations.items():
             from_lidar = lookup(frames, info.header.frame_id, lidar_frame)
@@ -202,7 +203,7 @@ class Recording:
                 self._note(f"{topic} not used: /tf_static does not join its frame to the LiDAR's")
                 continue
             try:
-                rig[topic] = to_camera(info, _camera_name(topic), from_lidar)
+                rig[topic] = to_camera(info, names[topic], from_lidar)
             except XModelKDError as error:
                 self._note(f"{topic} not used: {error}")
         return rig
@@ -269,6 +270,17 @@ def _nearest_above(topic: str, candidates: list[str]) -> str | None:
 
 def _namespace(topic: str) -> str:
     return topic.rsplit("/", 1)[0] + "/"
+
+
+def _camera_names(topics: list[str]) -> dict[str, str]:
+    """A name for each image topic: short, unless two would get the same and are not of one camera."""
+    short = {topic: _camera_name(topic) for topic in topics}
+    cameras: dict[str, set[str]] = {}
+    for topic, name in short.items():
+        cameras.setdefault(name, set()).add(topic.removesuffix("/compressed"))
+    alike = {name for name, found in cameras.items() if len(found) > 1}
+    whole = {topic: topic.removesuffix("/compressed").strip("/").replace("/", "_") for topic in topics}
+    return {topic: whole[topic] if short[topic] in alike else short[topic] for topic in topics}
 
 
 def _camera_name(topic: str) -> str:
