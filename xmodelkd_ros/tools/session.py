@@ -70,9 +70,7 @@ class Session:
         self.scores = Scores(self.pipeline.labels, scored)
         make_folder(options.out)
         if self.pipeline.spec.role == "teacher":
-            print_notes(
-                [f"{options.model} is a teacher, and gets no images here: its labels come from the LiDAR alone"]
-            )
+            print_notes([f"{options.model} is a teacher, but gets no images here: it labels by the LiDAR alone"])
 
     def open(self, reader: BagReader) -> Recording:
         """The bag's sweeps as the model needs them, truth in the model's labels."""
