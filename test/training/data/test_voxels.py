@@ -43,6 +43,18 @@ def test_what_can_move_counts_only_where_it_stood(votes):
     assert votes.labels(np.array([HERE, FAR])).tolist() == [CAR, IGNORE]
 
 
+def test_a_thing_that_passed_leaves_no_label_though_the_road_below_was_seen(votes):
+    votes.add(np.array([HERE] * 22), one_hot(*[CAR] * 20, ROAD, ROAD), 0.0)
+    votes.add(np.array([HERE]), one_hot(ROAD), 5.0)
+    assert votes.labels(np.array([HERE])).tolist() == [IGNORE]
+
+
+def test_places_far_from_the_origin_are_told_apart(votes):
+    utm = np.array([500_000.0, 5_400_000.0, 300.0])
+    votes.add(utm + [HERE, HERE, FAR, FAR], one_hot(ROAD, ROAD, WALL, WALL), 0.0)
+    assert votes.labels(utm + [HERE, FAR, [80.0, 0, 0]]).tolist() == [ROAD, WALL, IGNORE]
+
+
 def test_who_says_nothing_does_not_vote(votes):
     votes.add(np.array([HERE, HERE]), np.zeros((2, 3), np.float32), 0.0)
     assert not votes.at(np.array([HERE])).any()
