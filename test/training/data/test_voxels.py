@@ -51,8 +51,8 @@ def test_a_thing_that_passed_leaves_no_label_though_the_road_below_was_seen(vote
 
 def test_places_far_from_the_origin_are_told_apart(votes):
     utm = np.array([500_000.0, 5_400_000.0, 300.0])
-    votes.add(utm + [HERE, HERE, FAR, FAR], one_hot(ROAD, ROAD, WALL, WALL), 0.0)
-    assert votes.labels(utm + [HERE, FAR, [80.0, 0, 0]]).tolist() == [ROAD, WALL, IGNORE]
+    votes.add(np.add(utm, [HERE, HERE, FAR, FAR]), one_hot(ROAD, ROAD, WALL, WALL), 0.0)
+    assert votes.labels(np.add(utm, [HERE, FAR, (80.0, 0, 0)])).tolist() == [ROAD, WALL, IGNORE]
 
 
 def test_who_says_nothing_does_not_vote(votes):
