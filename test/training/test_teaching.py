@@ -161,8 +161,8 @@ def test_what_is_said_of_still_things_is_averaged_over_a_drive(pandaset):
     terrain = np.full(13, -9.0, np.float16)
     terrain[names.id_of("terrain")] = 9
     first, second = (len(sweep.labels) for sweep in source.sweeps)
-    said = [Lesson(np.tile(road, (first, 1)), *(np.zeros((first, 1), np.float16) for _ in range(2)))]
-    said.append(Lesson(np.tile(terrain, (second, 1)), *(np.zeros((second, 1), np.float16) for _ in range(2))))
+    said = [Lesson(np.tile(road, (first, 1)), np.zeros(first, np.float16), np.zeros((first, 1), np.float16))]
+    said.append(Lesson(np.tile(terrain, (second, 1)), np.zeros(second, np.float16), np.zeros((second, 1), np.float16)))
     said[1].logits[: second // 2] = car
     mixed = fused(said, source.frames, 0.5)
     np.testing.assert_array_equal(mixed[1].logits[: second // 2], said[1].logits[: second // 2])
