@@ -1,3 +1,4 @@
+import contextlib
 import math
 import os
 import signal
@@ -32,17 +33,26 @@ def test_ctrl_c_ends_all_processes_in_one_line(after_s, tmp_path):
     """While processes start, and while they work; a terminal sends the signal to all of them."""
     words = ["--seed", "0", "1", "2", "3", "4", "5", "--sweeps", "100", "--out", str(tmp_path / "drives")]
     child = subprocess.Popen(
-        [sys.executable, "-m", "training.world", *words], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-m", "training.world", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Who starts the tests in the background has SIGINT ignored, and so would their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    waited = time.monotonic() + 60
-    while not (tmp_path / "drives").exists() and time.monotonic() < waited:
-        time.sleep(0.05)
-    time.sleep(after_s)
-    os.killpg(child.pid, signal.SIGINT)
-    _, error = child.communicate(timeout=20)
-    assert (child.returncode, error) == (130, "interrupted\n")
-    assert not list((tmp_path / "drives").iterdir())
-    assert all_end(child.pid)
+    try:
+        waited = time.monotonic() + 60
+        while not (tmp_path / "drives").exists() and time.monotonic() < waited:
+            time.sleep(0.05)
+        time.sleep(after_s)
+        os.killpg(child.pid, signal.SIGINT)
+        _, error = child.communicate(timeout=20)
+        assert (child.returncode, error) == (130, "interrupted\n")
+        assert not list((tmp_path / "drives").iterdir())
+        assert all_end(child.pid)
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # a test that fails leaves nobody at work
+            os.killpg(child.pid, signal.SIGKILL)
 
 
 def all_end(group):
