@@ -53,6 +53,14 @@ def test_a_place_lies_in_the_map_of_its_camera(sight):
     assert (v + 1) / 2 * 12 == pytest.approx(7.5), "at the middle of the last row of the second map, not between maps"
 
 
+def test_where_an_image_is_missing_an_earlier_one_is_not_taken(sight):
+    bright = np.full((16, 32, 3), 200, np.uint8)
+    projection, pictures = taken(0, (0, 0), (bright, None, None))
+    assert sight.inputs(projection, SIZE, pictures)["seen"].sum() == 1
+    _, missing = taken(0, (0, 0), (None, None, None))
+    assert not sight.inputs(projection, SIZE, missing)["seen"].any()
+
+
 def test_without_pictures_nothing_is_seen(sight):
     projection, _ = taken(0, (0, 0), ())
     inputs = sight.inputs(projection, SIZE, None)

@@ -25,7 +25,7 @@ from training.data.datasets import DATASETS
 from training.data.sources import load_source
 from training.export import export
 from training.label_sets import LABELS
-from training.lessons import TrainedTeacher, trained_teacher
+from training.lessons import TrainedNetwork, trained_network
 from training.train import train
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import LabelMap
@@ -57,7 +57,7 @@ def adapt(config: AdaptConfig, scored: str, command: str) -> dict[str, Any]:
     make_folder(folder)
     student = read_checkpoint(Path(config.model))
     settings = config.training(student)
-    teacher = trained_teacher(Path(config.distill.teacher))
+    teacher = trained_network(Path(config.distill.teacher))
     _, held_out = config.parts()
     # Its labels, if it has any, are for comparison only: a drive without them will do.
     source = load_source(replace(held_out, labels="none"), "train", images=teacher.branch is not None)
@@ -66,8 +66,8 @@ def adapt(config: AdaptConfig, scored: str, command: str) -> dict[str, Any]:
             f"{config.drive} has no images that show its sweeps, but {config.distill.teacher} needs them; record "
             "CameraInfo and /tf_static too, with clocks that agree, or name a teacher that sees no images"
         )
-    before = trained_teacher(Path(config.model))
-    after = trained_teacher(train(settings))
+    before = trained_network(Path(config.model))
+    after = trained_network(train(settings))
     opinions = Opinions.of(source, {"before": before, "after": after, "teacher": teacher})
     metrics = {
         "drive": {"learnt": str(settings.data.train[-1]), "held_out": str(held_out), "sweeps": len(source.sweeps)},
@@ -84,7 +84,7 @@ def adapt(config: AdaptConfig, scored: str, command: str) -> dict[str, Any]:
 
 
 def _remembered(
-    config: SourceConfig, before: TrainedTeacher, after: TrainedTeacher, scored: LabelMap
+    config: SourceConfig, before: TrainedNetwork, after: TrainedNetwork, scored: LabelMap
 ) -> dict[str, Any]:
     """What the student knew of old drives, and what it knows now."""
     opinions = Opinions.of(load_source(config, "choose"), {"before": before, "after": after})

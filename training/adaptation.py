@@ -16,23 +16,21 @@ from training.config import (
     DataConfig,
     DistillConfig,
     OptimizerConfig,
-    Readable,
     SourceConfig,
     TrainingConfig,
-    require,
 )
 from training.data.datasets import open_drives
 from training.data.sources import Source
 from training.label_sets import LABELS
-from training.lessons import TrainedTeacher, labelled
+from training.lessons import TrainedNetwork, labelled
+from training.readable import Readable, require
+from training.scoring import confusions
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.core.metrics import ConfusionMatrix
-from xmodelkd_ros.resources import label_map, translation
+from xmodelkd_ros.resources import label_map
 
 _LEAST_SWEEPS = 10
-PARTS = ("all", "seen")
-"""All points, and those that a camera sees."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,7 @@ class Opinions:
     labels: dict[str, list[NDArray[np.uint8]]]
 
     @classmethod
-    def of(cls, source: Source, networks: dict[str, TrainedTeacher]) -> Opinions:
+    def of(cls, source: Source, networks: dict[str, TrainedNetwork]) -> Opinions:
         """Ask networks."""
         return cls(source, {n: list(labelled(t, source.sweeps, source.looks, n)) for n, t in networks.items()})
 
@@ -146,13 +144,8 @@ class Opinions:
     def _compared(
         self, labels: Sequence[NDArray[np.uint8]], others: Sequence[NDArray[np.uint8]], scored: LabelMap
     ) -> dict[str, Any]:
-        lookup = translation(label_map(LABELS), scored)
-        confusions = {part: ConfusionMatrix(scored) for part in PARTS}
-        for number, (own, other) in enumerate(zip(labels, others, strict=True)):
-            seen = self.source.seen(number)
-            confusions["all"].update(lookup.apply(other), lookup.apply(own))
-            confusions["seen"].update(lookup.apply(other[seen]), lookup.apply(own[seen]))
-        return {part: _measures(confusion) for part, confusion in confusions.items()}
+        found = confusions(self.source, labels, others, scored)
+        return {part: _measures(confusion) for part, confusion in found.items()}
 
 
 def _measures(confusion: ConfusionMatrix) -> dict[str, Any]:

@@ -54,16 +54,10 @@ class Checkpoint:
 
     def write(self, folder: Path) -> None:
         """Write what it takes to go on from here, without the optimizer; weights of layers in 16 bits."""
-        sight = _sight(self.branch)
-        if sight:
-            sight["weights"] = _halved(sight["weights"])
-        data = {
-            "hyper_parameters": self.arguments,
-            "global_step": self.steps,
-            "state_dict": _halved(self.weights),
-            **extras(self.inputs, self.origins, None),
-            "branch": sight,
-        }
+        data = {"hyper_parameters": self.arguments, "global_step": self.steps, "state_dict": _halved(self.weights)}
+        data |= extras(self.inputs, self.origins, self.branch)
+        if self.branch:
+            data["branch"]["weights"] = _halved(data["branch"]["weights"])
         torch.save(data, folder / CHECKPOINT)
 
     def load_into(self, module: nn.Module, part: str = "", target: str = "") -> None:

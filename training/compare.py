@@ -20,16 +20,16 @@ from training.comparison import Comparison, RunEntry, ScoreEntry
 from training.comparison_report import write_comparison
 from training.config import ImageTrainingConfig
 from training.data.sources import load_source
-from training.label_sets import LABELS, SCORED_LABELS
-from training.lessons import TrainedTeacher, labelled, trained_teacher
+from training.label_sets import SCORED_LABELS
+from training.lessons import TrainedNetwork, labelled, trained_network
 from training.memory import kept_in_memory
 from training.run import finished
+from training.scoring import confusions
 from training.train import train
 from training.train_images import train_images
 from training.world.drive import CHOOSE, TEST
-from xmodelkd_ros.core.metrics import ConfusionMatrix
 from xmodelkd_ros.core.model_spec import sha256
-from xmodelkd_ros.resources import label_map, translation
+from xmodelkd_ros.resources import label_map
 
 _SCORES = "scores.json"
 Counts = dict[str, list[list[int]]]
@@ -70,7 +70,7 @@ def _scores(comparison: Comparison, entry: RunEntry, seed: int, wanted: Sequence
         known = {"sha256": network, "counts": {}}
     for score in wanted:
         if _scored_with(score) not in known["counts"]:
-            known["counts"][_scored_with(score)] = count(trained_teacher(run), score, f"{run.name} {score.name}")
+            known["counts"][_scored_with(score)] = count(trained_network(run), score, f"{run.name} {score.name}")
             # Renamed when it is whole: what interrupts this does not leave a torn file.
             kept.with_suffix(".new").write_text(json.dumps(known), encoding="utf-8")
             kept.with_suffix(".new").rename(kept)
@@ -82,20 +82,12 @@ def _scored_with(score: ScoreEntry) -> str:
     return json.dumps([asdict(score.source), score.held_back, SCORED_LABELS])
 
 
-def count(network: TrainedTeacher, score: ScoreEntry, what: str) -> Counts:
+def count(network: TrainedNetwork, score: ScoreEntry, what: str) -> Counts:
     """Count the confusion of a network over all points of some sweeps, and over those that a camera sees."""
     source = load_source(score.source, TEST if score.held_back else CHOOSE, images=True)
-    to_scored = translation(label_map(LABELS), label_map(SCORED_LABELS))
-    confusions = {name: ConfusionMatrix(label_map(SCORED_LABELS)) for name in ("all", "seen")}
-    for number, label in enumerate(labelled(network, source.sweeps, source.looks, what)):
-        truth, predicted, seen = (
-            to_scored.apply(source.sweeps[number].labels),
-            to_scored.apply(label),
-            source.seen(number),
-        )
-        confusions["all"].update(truth, predicted)
-        confusions["seen"].update(truth[seen], predicted[seen])
-    return {name: confusion.counts.tolist() for name, confusion in confusions.items()}
+    labels = labelled(network, source.sweeps, source.looks, what)
+    found = confusions(source, labels, [sweep.labels for sweep in source.sweeps], label_map(SCORED_LABELS))
+    return {part: confusion.counts.tolist() for part, confusion in found.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from training.config import ImageTrainingConfig, Readable, SourceConfig, TrainingConfig, require
+from training.config import ImageTrainingConfig, SourceConfig, TrainingConfig
+from training.readable import Readable, require
 from xmodelkd_ros.core.errors import ConfigError
 
 

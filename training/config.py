@@ -2,59 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import NoneType
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
-
-import yaml
+from typing import TYPE_CHECKING
 
 from training.data.datasets import DATASETS
 from training.label_sets import BENCHMARK_LABELS, LABEL_SETS, LABELS
+from training.readable import Readable, require
 from training.world.sensing.sensors import BEAM_TABLES, LIDARS
-from xmodelkd_ros.core.errors import ConfigError, one_line
+from xmodelkd_ros.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    pass
 
 _PRECISIONS = ("auto", "32-true", "bf16-mixed")
 _LABELS = ("own", "none", "carried")
 SELF = "self"
 """The teacher of a student that teaches itself."""
 _LIDARS = tuple(lidar.name for lidar in LIDARS)
-
-
-class Readable:
-    """A configuration that is read from YAML and stored in checkpoints."""
-
-    @classmethod
-    def read(cls, path: Path, overrides: Sequence[str] = ()) -> Self:
-        """Read a YAML file and apply ``section.key=value`` overrides; a number goes into a list: ``data.train.0.path``.
-
-        Raises:
-            ConfigError: the file cannot be read, or names the key that is unknown, missing or wrong.
-        """
-        try:
-            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"cannot read {path}: {one_line(error)}") from error
-        if not isinstance(data, dict):
-            raise ConfigError(f"{path} is not a table of settings")
-        for override in overrides:
-            _override(data, override)
-        return cls.from_dict(data)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Inverse of :meth:`to_dict`; errors as in :meth:`read`."""
-        config = _build(cls, data, "")
-        assert isinstance(config, cls)
-        return config
-
-    def to_dict(self) -> dict[str, Any]:
-        """As it stands in YAML and in checkpoints."""
-        return asdict(self)  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True)
@@ -475,78 +440,3 @@ def frame_range(text: str, name: str = "frames") -> range:
     if not (first.isdigit() and end.isdigit() and int(first) < int(end)):
         raise ConfigError(f"{name} is '{text}', but must be A:B, frames A to B - 1")
     return range(int(first), int(end))
-
-
-def _build(kind: type, data: Any, prefix: str) -> Any:
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"{prefix.rstrip('.')} is {data!r}, but must be a table of settings")
-    hints = get_type_hints(kind)
-    unknown = set(data) - set(hints)
-    if unknown:
-        raise ConfigError(f"{prefix}{sorted(unknown)[0]} is not a setting; known are {', '.join(sorted(hints))}")
-    required = {f.name for f in fields(kind) if f.default is f.default_factory}  # both MISSING
-    absent = required - set(data)
-    if absent:
-        raise ConfigError(f"{prefix}{sorted(absent)[0]} is missing")
-    values = {name: _value(hints[name], value, prefix + name) for name, value in data.items()}
-    try:
-        return kind(**values)
-    except ConfigError as error:  # it names the setting, but does not know in which section it stands
-        raise ConfigError(f"{prefix}{error}") from error
-
-
-def _value(kind: Any, value: Any, name: str) -> Any:
-    options = [option for option in get_args(kind) if option is not NoneType]
-    if NoneType in get_args(kind):
-        return None if value is None else _value(options[0], value, name)
-    if is_dataclass(kind):
-        assert isinstance(kind, type)
-        return _build(kind, value, f"{name}.")
-    if get_origin(kind) is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{name} is {value!r}, but must be a list")
-        return tuple(_value(get_args(kind)[0], v, f"{name}[{k}]") for k, v in enumerate(value))
-    if kind is float and not isinstance(value, bool):
-        return _number(value, name)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ConfigError(f"{name} is {value!r}, but must be of type {kind.__name__}")
-    return value
-
-
-def _number(value: Any, name: str) -> float:
-    try:
-        return float(value)  # YAML 1.1 takes 1e-3 for a text
-    except (TypeError, ValueError):
-        raise ConfigError(f"{name} is {value!r}, but must be a number") from None
-
-
-def _override(data: dict[str, Any], text: str) -> None:
-    path, separator, value = text.partition("=")
-    if not separator:
-        raise ConfigError(f"'{text}' is not an override; write section.key=value")
-    *sections, key = path.split(".")
-    place: Any = data
-    for section in sections:
-        place = _enter(place, section, text)
-    try:
-        given = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"'{text}': the value is not YAML") from error
-    if not isinstance(place, dict):
-        raise ConfigError(f"'{text}': {'.'.join(sections)} is not a table")
-    place[key] = given
-
-
-def _enter(place: Any, section: str, text: str) -> Any:
-    """A section of a table, or an entry of a list by its number."""
-    if isinstance(place, dict):
-        return place.setdefault(section, {})
-    if isinstance(place, list) and section.isdigit() and int(section) < len(place):
-        return place[int(section)]
-    raise ConfigError(f"'{text}': there is no {section} to go into")
-
-
-def require(name: str, value: object, holds: bool, wanted: str) -> None:
-    """Raise a ConfigError that names a setting and what it must be, unless that holds."""
-    if not holds:
-        raise ConfigError(f"{name} is {value!r}, but must be {wanted}")

@@ -21,7 +21,7 @@ from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, WholeSweeps, with_rows
 from training.deployed import DeployedStudent, DeployedTeacher, camera_inputs, student_inputs, write_onnx
 from training.label_sets import scored_labels
-from training.lessons import TrainedTeacher, tensors, trained_teacher
+from training.lessons import TrainedNetwork, network_of, tensors
 from training.models.image_branch import IMAGE_SIZE, ImageBranch
 from training.modules import StudentTraining, TeacherTraining
 from training.whole_folder import whole_folder
@@ -42,7 +42,7 @@ _TEMPERATURES = (0.1, 10.0)
 """Outside of this a network says nothing: one of a few steps would be best with all classes equally likely."""
 
 
-def torch_logits(network: TrainedTeacher, source: Source) -> list[NDArray[np.float32]]:
+def torch_logits(network: TrainedNetwork, source: Source) -> list[NDArray[np.float32]]:
     """(C, N) logits of the points with a usable position of each sweep, from PyTorch in fp32."""
     (sweeps,) = with_rows([source.sweeps], [True])
     whole = WholeSweeps(sweeps, network.inputs, network.knowledge(sweeps, source.looks))
@@ -102,7 +102,8 @@ def export(run: Path, out: Path) -> ModelSpec:
         ConfigError: the run holds no checkpoint, or nothing can be written there.
         ModelError: the exported network does not do what the trained one does.
     """
-    trained, network = read_checkpoint(run), trained_teacher(run)
+    trained = read_checkpoint(run)
+    network = network_of(trained)
     with whole_folder(out) as folder:
         images, labels = network.branch is not None, trained.config.label_set
         sources = [load_source(source, "choose", images, labels) for source in trained.config.data.choose]
@@ -119,7 +120,7 @@ def export(run: Path, out: Path) -> ModelSpec:
     return spec
 
 
-def _written(trained: Checkpoint, network: TrainedTeacher, folder: Path) -> ModelSpec:
+def _written(trained: Checkpoint, network: TrainedNetwork, folder: Path) -> ModelSpec:
     """Write the networks, and say what they are."""
     inputs, points = trained.inputs, trained.config.model.max_points
     size = (inputs.projection.height, inputs.projection.width)
@@ -146,7 +147,7 @@ def _written(trained: Checkpoint, network: TrainedTeacher, folder: Path) -> Mode
     )
 
 
-def _deployed(network: TrainedTeacher) -> nn.Module:
+def _deployed(network: TrainedNetwork) -> nn.Module:
     """Raises a ModelError for a teacher that takes no images: it serves comparisons only."""
     if isinstance(network.module, StudentTraining):
         return DeployedStudent(network.module.student.float())

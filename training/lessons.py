@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.checkpoint import read_checkpoint, read_origins
+from training.checkpoint import Checkpoint, read_checkpoint, read_origins
 from training.config import SELF, DistillConfig, TeacherConfig, TrainingConfig
 from training.data.knowledge import Knowledge, Seen, join_seen, unseen
 from training.data.sequence import DriveSequence
@@ -39,8 +39,8 @@ _LEAST_SHARE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class TrainedTeacher:
-    """A teacher that is ready to label.
+class TrainedNetwork:
+    """A network, of a student or a teacher, that is ready to label.
 
     Attributes:
         module: its network.
@@ -63,18 +63,22 @@ class TrainedTeacher:
         return Knowledge(seen_by(self.branch, sweeps, looks, self.shuffled))
 
 
-def trained_teacher(run: Path) -> TrainedTeacher:
-    """The teacher of a run; a student's run gives one that sees no images.
+def trained_network(run: Path) -> TrainedNetwork:
+    """The network of a run; a student's sees no images.
 
     Raises:
         ConfigError: the folder holds no checkpoint, or one of something else.
     """
-    checkpoint = read_checkpoint(run)
+    return network_of(read_checkpoint(run))
+
+
+def network_of(checkpoint: Checkpoint) -> TrainedNetwork:
+    """The network of a checkpoint; errors as in :meth:`Checkpoint.load_into`."""
     settings = checkpoint.config.teacher
     module: PointTraining = (TeacherTraining if settings else StudentTraining)(**checkpoint.arguments)
     checkpoint.load_into(module)
     shuffled = settings is not None and settings.shuffled
-    return TrainedTeacher(module.eval(), checkpoint.inputs, checkpoint.branch, shuffled, checkpoint.origins)
+    return TrainedNetwork(module.eval(), checkpoint.inputs, checkpoint.branch, shuffled, checkpoint.origins)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +107,7 @@ class Guides:
     """
 
     branch: ImageBranch | None = None
-    teacher: TrainedTeacher | None = None
+    teacher: TrainedNetwork | None = None
     origins: tuple[DataSource, ...] = ()
 
     @classmethod
@@ -119,11 +123,12 @@ class Guides:
         if not config.distill or config.distill.teacher == SELF:
             return cls()
         place = Path(config.distill.teacher)
-        if not read_checkpoint(place).finished:
+        checkpoint = read_checkpoint(place)
+        if not checkpoint.finished:
             raise ConfigError(
                 f"distill.teacher is {place}, a run that is not finished; its own command goes on with it"
             )
-        teacher = trained_teacher(place)
+        teacher = network_of(checkpoint)
         if config.distill.contrast_weight and teacher.branch is None:
             raise ConfigError(
                 f"distill.contrast_weight is {config.distill.contrast_weight}, but {config.distill.teacher} sees no "
@@ -186,7 +191,7 @@ class Pupils:
             [look for n in taught for look in sources[n].looks],
         )
 
-    def taught_by(self, teacher: TrainedTeacher, settings: DistillConfig) -> Knowledge:
+    def taught_by(self, teacher: TrainedNetwork, settings: DistillConfig) -> Knowledge:
         """What a teacher says of these sweeps, as far as ``settings`` need it."""
         known = teacher.knowledge(self.sweeps, self.looks)
         learnt = lessons(teacher, self.sweeps, known, "teacher")
@@ -301,7 +306,7 @@ def _stacked(tables: Sequence[NDArray[np.float16]]) -> NDArray[np.float16]:
     return np.concatenate([np.zeros_like(tables[0][:1]), *tables])
 
 
-def lessons(teacher: TrainedTeacher, sweeps: Sequence[Sweep], knowledge: Knowledge, what: str) -> list[Lesson]:
+def lessons(teacher: TrainedNetwork, sweeps: Sequence[Sweep], knowledge: Knowledge, what: str) -> list[Lesson]:
     """Let a teacher label sweeps.
 
     Args:
@@ -327,7 +332,7 @@ def _spread(values: Tensor, valid: NDArray[np.bool_]) -> NDArray[np.float16]:
 
 
 def labelled(
-    network: TrainedTeacher, sweeps: Sequence[Sweep], looks: Sequence[Look], what: str
+    network: TrainedNetwork, sweeps: Sequence[Sweep], looks: Sequence[Look], what: str
 ) -> Iterator[NDArray[np.uint8]]:
     """(N,) class ids that a network gives to the points of each sweep, 255 where one has no usable position.
 

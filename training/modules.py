@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +45,7 @@ class Said:
         return at_pixels(self.features, self.pixel)
 
 
-class PointTraining(LabelTraining):
+class PointTraining(LabelTraining, ABC):
     """A network that labels points, with its optimizer.
 
     Args:
@@ -60,17 +61,17 @@ class PointTraining(LabelTraining):
         self._memory_format = torch.channels_last if in_bf16 else torch.contiguous_format
 
     @property
+    @abstractmethod
     def width(self) -> int:
         """Number of the features that :meth:`say` gives."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, crops: Batch) -> Tensor:
         """Loss of a batch of crops, as :class:`training.data.crops.CropDataset` makes them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def say(self, sweep: Batch) -> Said:
         """Label a whole sweep, as :class:`training.data.sweeps.WholeSweeps` gives it."""
-        raise NotImplementedError
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep beside the weights what else it takes to use them."""

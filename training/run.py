@@ -19,7 +19,8 @@ from torch.utils.data import Subset
 
 from training.checkpoint import CHECKPOINT, NAME, read_steps
 from training.command import run_command
-from training.config import ImageTrainingConfig, Readable, TrainingConfig
+from training.config import ImageTrainingConfig, TrainingConfig
+from training.readable import Readable
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.tools.session import make_folder
 

@@ -19,7 +19,7 @@ from training.data.knowledge import Knowledge
 from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, sectors, with_rows
 from training.data.voxels import carried_labels
-from training.lessons import Guides, Pupils, pseudo_labelled, seen_by, trained_teacher
+from training.lessons import Guides, Pupils, pseudo_labelled, seen_by, trained_network
 from training.models.student import ROW_STRIDE, WRAP
 from training.run import own_part
 from training.world.sensing.sensors import BEAM_TABLES
@@ -136,7 +136,7 @@ class SweepData(pl.LightningDataModule):
             return self._pupils.taught_by(self._guides.teacher, distill)
         for run in (self._config.run, self._config.start):
             if run and (Path(run) / CHECKPOINT).exists():
-                return self._pupils.taught_by(trained_teacher(Path(run)), distill)
+                return self._pupils.taught_by(trained_network(Path(run)), distill)
         return self._pupils.untaught(len(label_map(self._config.label_set)))
 
     def _loaded(self) -> tuple[list[Source], list[Source]]:

@@ -47,7 +47,8 @@ class Sight:
         for number, pixels in enumerate(pictures.pixels):
             if pixels is not None:
                 self._maps[:, :, number * self._height : (number + 1) * self._height] = self._features(pixels)
-        return {"maps": self._maps, **self._places(pictures.views, projection, size)}
+        there = np.array([*(pixels is not None for pixels in pictures.pixels), False])  # the last one: no camera
+        return {"maps": self._maps, **self._places(pictures.views, there, projection, size)}
 
     def _features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         height, width = self._spec.picture.shape[2:]
@@ -56,7 +57,7 @@ class Sight:
         return found[self._spec.features.name]
 
     def _places(
-        self, views: Views, projection: RangeProjection, size: tuple[int, int]
+        self, views: Views, there: NDArray[np.bool_], projection: RangeProjection, size: tuple[int, int]
     ) -> dict[str, NDArray[np.float32]]:
         occupied = projection.point != NO_POINT
         nearest = projection.point[occupied]
@@ -67,7 +68,7 @@ class Sight:
         margin = 0.5 / self._height
         down = np.clip((uv[..., 1] + 1) / 2, margin, 1 - margin)
         uv[..., 1] = (np.maximum(camera, 0) + down) / self._spec.cameras * 2 - 1
-        seen = (camera != NO_CAMERA).astype(np.float32)
+        seen = there[camera].astype(np.float32)  # where an image is missing, its map shows an earlier one
         return {
             "places": np.ascontiguousarray(np.moveaxis(uv.reshape(*size, -1, 2), 2, 0)),
             "seen": np.ascontiguousarray(np.moveaxis(seen.reshape(*size, -1), 2, 0)),

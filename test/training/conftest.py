@@ -28,6 +28,13 @@ TINY = [
 ]
 """Makes a run of seconds from a configuration that is shipped."""
 
+
+@pytest.fixture(scope="session")
+def tiny():
+    """These settings, for tests that make their own configuration of them."""
+    return TINY
+
+
 pytest.importorskip("embreex", reason="generating drives needs the extra datasets")
 
 

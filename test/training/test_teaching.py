@@ -18,7 +18,7 @@ from training.config import ImageTrainingConfig, SourceConfig, TrainingConfig  #
 from training.data.knowledge import Knowledge  # noqa: E402
 from training.data.sources import load_pictures, load_source  # noqa: E402
 from training.data.sweeps import Sweep, with_rows  # noqa: E402
-from training.lessons import Guides, Lesson, fused, labelled, lessons, pseudo_labelled, shuffled_looks, trained_teacher  # noqa: E402
+from training.lessons import Guides, Lesson, fused, labelled, lessons, pseudo_labelled, shuffled_looks, trained_network  # noqa: E402
 from xmodelkd_ros.core.cloud import PointCloud  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError, ModelError  # noqa: E402
 from xmodelkd_ros.core.labels import IGNORE  # noqa: E402
@@ -30,7 +30,7 @@ CONFIGS = Path(__file__).parents[2] / "config" / "training"
 
 def test_the_teacher_uses_what_it_sees(teacher, pandaset):
     """Its labels change with the images, above all where a camera sees something."""
-    network = trained_teacher(teacher)
+    network = trained_network(teacher)
     source = load_source(SourceConfig("pandaset", str(pandaset), frames=(0, 1)), "train", images=True)
     (sweeps,) = with_rows([source.sweeps], [True])
     knowledge = network.knowledge(sweeps, source.looks)
@@ -44,13 +44,13 @@ def test_the_teacher_uses_what_it_sees(teacher, pandaset):
 
 def test_the_teacher_takes_its_image_branch_along(teacher, images, monkeypatch):
     monkeypatch.setattr(lessons_module, "trained_branch", lambda _: pytest.fail("the run of the images may be gone"))
-    own, first = trained_teacher(teacher).branch.state_dict(), train_images.trained_branch(images).state_dict()
+    own, first = trained_network(teacher).branch.state_dict(), train_images.trained_branch(images).state_dict()
     assert all(torch.equal(own[name], value) for name, value in first.items())
 
 
 def test_a_teacher_without_cameras_needs_no_images(config, pandaset):
     run = train.train(config("blind", "teacher", "teacher.image_branch=''"))
-    network = trained_teacher(run)
+    network = trained_network(run)
     assert network.branch is None
     source = load_source(SourceConfig("pandaset", str(pandaset), frames=(0, 1)), "train")
     (sweeps,) = with_rows([source.sweeps], [True])
@@ -86,7 +86,7 @@ def test_the_exported_teacher_labels_as_the_trained_one(teacher, pandaset, tmp_p
     assert not operators & {"NonZero", "ScatterND", "ScatterElements", "GatherND", "Unique", "Loop", "If"}
     pipeline = SegmentationPipeline.load(tmp_path / "model")
     source = load_source(SourceConfig("pandaset", str(pandaset), frames=(58, 59)), "choose", images=True)
-    (expected,) = labelled(trained_teacher(teacher), source.sweeps, source.looks, "")
+    (expected,) = labelled(trained_network(teacher), source.sweeps, source.looks, "")
     result = pipeline.segment(source.sweeps[0].cloud, pictures=source.pictures(0))
     assert result.mode == "teacher"
     assert (result.segmentation.label == expected).mean() > 0.999
@@ -128,7 +128,7 @@ def test_an_interrupted_student_resumes_to_the_same_weights(student, taught, con
 
 def test_a_student_that_teaches_itself_listens_to_its_last_checkpoint(config, monkeypatch):
     asked = []
-    monkeypatch.setattr(sweep_data, "trained_teacher", lambda run: asked.append(run) or trained_teacher(run))
+    monkeypatch.setattr(sweep_data, "trained_network", lambda run: asked.append(run) or trained_network(run))
     run = train.train(config("self_taught", "distilled", "distill.teacher=self"))
     assert asked == [run], "in its second epoch, not in the first"
 
@@ -196,6 +196,14 @@ def test_a_student_takes_pseudo_labels(teacher, config):
     data.setup("fit")
     labels = data._sources[1][0].labels
     assert (labels != IGNORE).mean() == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("on_labelled", [False, True])
+def test_a_teacher_is_asked_about_labelled_sweeps_only_if_that_is_wanted(teacher, config, on_labelled):
+    settings = config("asked", "distilled", f"distill.teacher={teacher}", f"distill.on_labelled={on_labelled}")
+    data = sweep_data.SweepData(settings, guides=Guides.of(settings))
+    data.setup("fit")
+    assert [source[0].rows is not None for source in data._sources] == [on_labelled, True]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from training.config import SourceConfig, TrainingConfig  # noqa: E402
 from training.data.pandaset import PandaSetSequence  # noqa: E402
 from training.data.sources import load_source  # noqa: E402
 from training.data.world import WORLD_SOURCE, stored_drives  # noqa: E402
-from training.lessons import trained_teacher  # noqa: E402
+from training.lessons import trained_network  # noqa: E402
 from training.run import precision_for  # noqa: E402
 from training.world import WORLD_VERSION  # noqa: E402
 from training.world.sensing.sensors import VLP32C  # noqa: E402
@@ -32,28 +32,17 @@ from xmodelkd_ros.resources import label_map, translation  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "config" / "training" / "pandaset_student.yaml"
-TINY = [
-    "model.widths=[8, 8, 16, 16, 16]",
-    "model.blocks=[0, 0, 0, 0]",
-    "model.table=8",
-    "model.width=512",
-    "optimizer.crop_columns=256",
-    "optimizer.points=2000",
-    "optimizer.steps=2",
-    "optimizer.epochs=2",
-    "precision=32-true",
-]
 
 
 @pytest.fixture(scope="module")
-def tiny_config(pandaset, drives, generated):
+def tiny_config(pandaset, drives, generated, tiny):
     """Makes a configuration of a small run that takes twice as many generated sweeps as real ones."""
     real, world = f"dataset: pandaset, path: '{pandaset}'", f"dataset: world, path: '{drives.folder}'"
     train = f"[{{{real}, frames: [0, 2]}}, {{{world}, frames: [0, 1], share: 2}}]"
     choose = f"[{{{real}, frames: [58, 59]}}, {{dataset: world, path: '{generated.folder}'}}]"
 
     def make(run, *overrides):
-        words = [*TINY, f"data.train={train}", f"data.choose={choose}", f"run={run}", *overrides]
+        words = [*tiny, f"data.train={train}", f"data.choose={choose}", f"run={run}", *overrides]
         return TrainingConfig.read(SHIPPED, words)
 
     return make
@@ -209,7 +198,7 @@ def class_counts(config):
     return data.class_counts.numpy()
 
 
-def test_classes_are_counted_as_their_sweeps_are_drawn(drives, generated, tmp_path):
+def test_classes_are_counted_as_their_sweeps_are_drawn(drives, generated, tiny, tmp_path):
     """Rare classes of a source that is drawn often are not rare."""
 
     def source(path, share):
@@ -220,7 +209,7 @@ def test_classes_are_counted_as_their_sweeps_are_drawn(drives, generated, tmp_pa
         return class_counts(
             TrainingConfig.read(
                 SHIPPED,
-                [*TINY, "model.beams=Pandar64", f"data.train=[{', '.join(sources)}]", choose, f"run={tmp_path}"],
+                [*tiny, "model.beams=Pandar64", f"data.train=[{', '.join(sources)}]", choose, f"run={tmp_path}"],
             )
         )
 
@@ -235,12 +224,12 @@ def test_classes_are_counted_as_their_sweeps_are_drawn(drives, generated, tmp_pa
     )
 
 
-def test_rows_are_those_of_a_known_lidar_where_one_is_named(drives, generated, tmp_path):
+def test_rows_are_those_of_a_known_lidar_where_one_is_named(drives, generated, tiny, tmp_path):
     source = load_source(SourceConfig("world", str(generated.folder)), "choose")
 
     def config(beams):
         data = f"data.train=[{{dataset: world, path: '{generated.folder}'}}]"
-        return TrainingConfig.read(SHIPPED, [*TINY, data, f"run={tmp_path}", f"model.beams={beams}"])
+        return TrainingConfig.read(SHIPPED, [*tiny, data, f"run={tmp_path}", f"model.beams={beams}"])
 
     fitted = sweep_data.fit_inputs(config("''"), source).projection.beam_elevations_deg
     own = stored_drives(generated.folder)[0].rig.lidar.elevations_deg
@@ -288,7 +277,7 @@ def check_network(network):
 
 def test_an_export_that_differs_from_training_is_refused(run, model, pandaset):
     source = load_source(SourceConfig("pandaset", str(pandaset), frames=(58, 59)), "choose")
-    logits = export.torch_logits(trained_teacher(run), source)
+    logits = export.torch_logits(trained_network(run), source)
     right = SegmentationPipeline.load(model)
 
     class Wrong:

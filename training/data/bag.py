@@ -88,7 +88,6 @@ class BagSequence:
         label_map: the label set of :meth:`labels`, drive13.
         cameras: those with calibration and extrinsic in the bag.
         base_from_lidar: (4, 4) pose of the sensor in base_link; the identity if the bag does not say it.
-        has_truth: whether points have labels.
         notes: what the user should know, one line each.
 
     Raises:
@@ -107,7 +106,6 @@ class BagSequence:
         self._log_times_ns = self._recording.log_times_ns()
         self._sweep = self._recording.sweep_at(self._log_times_ns[0])
         self._log_time_ns, self._start_ns = self._log_times_ns[0], self._sweep.stamp_ns
-        self.has_truth = self._sweep.truth is not None
         frame = self._sweep.message.header.frame_id
         self.cameras = tuple({camera.name: camera for camera in self._recording.rig(frame).values()}.values())
         self._chain = self._chain_above(frame)

@@ -96,19 +96,18 @@ def draw_birds_eye(view: SweepView, path: Path) -> None:
     _draw_from_above(view, _layers(view), path)
 
 
-def draw_change(view: SweepView, before: NDArray[np.uint8], teacher: NDArray[np.uint8] | None, path: Path) -> None:
+def draw_change(view: SweepView, before: NDArray[np.uint8], teacher: NDArray[np.uint8], path: Path) -> None:
     """The sweep from above: how it was labelled before, how it is now, what a teacher says, and what changed.
 
     Args:
         view: the sweep, as it is labelled now.
         before: (N,) ids that its points had before.
-        teacher: (N,) ids that a teacher gives, if there is one.
+        teacher: (N,) ids that a teacher gives.
         path: the picture.
     """
     changed = (view.label != before).mean() if len(before) else 0.0
-    layers = [_Layer("before", _label_colors(view, before)), _Layer("now", _label_colors(view, view.label))]
-    if teacher is not None:
-        layers.append(_Layer("teacher", _label_colors(view, teacher)))
+    labels = {"before": before, "now": view.label, "teacher": teacher}
+    layers = [_Layer(title, _label_colors(view, ids)) for title, ids in labels.items()]
     layers.append(_Layer(f"changed ({changed:.1%})", _error_colors(view.label, before)))
     _draw_from_above(view, layers, path)
 
