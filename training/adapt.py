@@ -25,8 +25,8 @@ from training.data.datasets import DATASETS
 from training.data.sources import load_source
 from training.export import export
 from training.label_sets import LABELS
-from training.lessons import TrainedNetwork, trained_network
 from training.train import train
+from training.trained_network import TrainedNetwork, trained_network
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.resources import find_model, label_map

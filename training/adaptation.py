@@ -22,9 +22,9 @@ from training.config import (
 from training.data.datasets import open_drives
 from training.data.sources import Source
 from training.label_sets import LABELS
-from training.lessons import TrainedNetwork, labelled
 from training.readable import Readable, require
 from training.scoring import confusions
+from training.trained_network import TrainedNetwork, labelled
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.core.metrics import ConfusionMatrix

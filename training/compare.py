@@ -21,12 +21,12 @@ from training.comparison_report import write_comparison
 from training.config import ImageTrainingConfig
 from training.data.sources import load_source
 from training.label_sets import SCORED_LABELS
-from training.lessons import TrainedNetwork, labelled, trained_network
 from training.memory import kept_in_memory
 from training.run import finished
 from training.scoring import confusions
 from training.train import train
 from training.train_images import train_images
+from training.trained_network import TrainedNetwork, labelled, trained_network
 from training.world.drive import CHOOSE, TEST
 from xmodelkd_ros.core.model_spec import sha256
 from xmodelkd_ros.resources import label_map

@@ -21,9 +21,9 @@ from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, WholeSweeps, with_rows
 from training.deployed import DeployedStudent, DeployedTeacher, camera_inputs, student_inputs, write_onnx
 from training.label_sets import scored_labels
-from training.lessons import TrainedNetwork, network_of, tensors
 from training.models.image_branch import IMAGE_SIZE, ImageBranch
 from training.modules import StudentTraining, TeacherTraining
+from training.trained_network import TrainedNetwork, network_of, tensors
 from training.whole_folder import whole_folder
 from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.labels import IGNORE

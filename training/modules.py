@@ -188,16 +188,17 @@ class TeacherTraining(PointTraining):
 class Contrast(nn.Module):
     """InfoNCE between what the LiDAR branch and the image branch say of the same points.
 
-    Both are brought to one space; the pairs are points that a camera sees, the others of the batch are the negatives.
+    Both are brought to one space; a point and its views are pairs, and the two views of a point that two cameras see;
+    the others of the batch are the negatives.
 
     Args:
         width: features of a pixel of the LiDAR branch.
-        features: image features of a point.
+        features: image features of a view.
         temperature: of the loss.
         space: dimensions of the common space.
     """
 
-    most_pairs = 1024
+    most_points = 1024
 
     def __init__(self, width: int, features: int, temperature: float, space: int = 32) -> None:
         super().__init__()
@@ -205,16 +206,17 @@ class Contrast(nn.Module):
         self.from_lidar, self.from_image = nn.Linear(width, space), nn.Linear(features, space)
 
     def forward(self, at_points: Tensor, views: Tensor) -> Tensor:
-        """Loss of features (B, P, width) of points against image features (B, P, F + 1) with a mask."""
+        """Loss of features (B, P, width) of points against image features (B, P, 2, F + 1) of views with a mask."""
         pairs = views.flatten(0, 1)
-        seen = torch.nonzero(pairs[:, -1] > 0)[:, 0]
+        seen = torch.nonzero((pairs[..., -1] > 0).any(dim=1))[:, 0]
         if len(seen) < 2:
             return at_points.sum() * 0.0
         # Evenly, as the points come in random order: a run that is resumed takes the same.
-        seen = seen[:: -(-len(seen) // self.most_pairs)]
-        lidar = F.normalize(self.from_lidar(at_points.flatten(0, 1)[seen]), dim=1)
-        image = F.normalize(self.from_image(pairs[seen, :-1]), dim=1)
-        return contrastive(lidar, image, self.temperature)
+        seen = seen[:: -(-len(seen) // self.most_points)]
+        point, view = torch.nonzero(pairs[seen, :, -1] > 0, as_tuple=True)
+        shape = F.normalize(self.from_lidar(at_points.flatten(0, 1)[seen]), dim=1)
+        colour = F.normalize(self.from_image(pairs[seen[point], view, :-1]), dim=1)
+        return contrastive(shape, colour, point, self.temperature)
 
 
 def _lidar_network(config: TrainingConfig, classes: int) -> Student:

@@ -19,9 +19,12 @@ from training.data.knowledge import Knowledge
 from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, sectors, with_rows
 from training.data.voxels import carried_labels
-from training.lessons import Guides, Pupils, pseudo_labelled, seen_by, trained_network
+from training.guides import Guides
+from training.lessons import Pupils
 from training.models.student import ROW_STRIDE, WRAP
+from training.pseudo_labels import pseudo_labelled
 from training.run import own_part
+from training.trained_network import seen_by, trained_network
 from training.world.sensing.sensors import BEAM_TABLES
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE

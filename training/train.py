@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 
 from training.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint
 from training.config import TrainingConfig
-from training.lessons import Guides
+from training.guides import Guides
 from training.modules import PointTraining, StudentTraining
 from training.run import fit, interrupted, precision_for, training_command
 from training.sweep_data import SweepData

@@ -84,11 +84,27 @@ def test_cross_entropy_weighs_classes_and_does_not_depend_on_the_order_of_points
 
 def test_contrast_is_small_for_pairs_that_agree_and_large_for_shuffled_ones():
     torch.manual_seed(0)
-    features = torch.nn.functional.normalize(torch.randn(64, 16), dim=1)
-    assert contrastive(features, features, 0.07) < 0.1
-    assert contrastive(features, features.roll(1, dims=0), 0.07) > 5
+    features, each = torch.nn.functional.normalize(torch.randn(64, 16), dim=1), torch.arange(64)
+    assert contrastive(features, features, each, 0.07) < 0.1
+    assert contrastive(features, features.roll(1, dims=0), each, 0.07) > 5
     apart = torch.nn.functional.normalize(torch.randn(64, 16), dim=1)
-    assert contrastive(features, apart, 1e6) == pytest.approx(np.log(64), rel=1e-3), "nothing tells the pairs apart"
+    assert contrastive(features, apart, each, 1e6) == pytest.approx(np.log(64), rel=1e-3), (
+        "nothing tells the pairs apart"
+    )
+
+
+def test_contrast_by_hand_with_a_point_that_two_cameras_see():
+    shape = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    colour, point = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]], requires_grad=True), torch.tensor([0, 0, 1])
+    e = np.exp
+    to_views = (-np.log(e(1) / (e(1) + e(0.6) + 1)) - np.log(e(0.6) / (e(1) + e(0.6) + 1))) / 2
+    to_views = (to_views - np.log(e(1) / (1 + e(0.8) + e(1)))) / 2
+    to_points = -np.mean(np.log([e(1) / (e(1) + 1), e(0.6) / (e(0.6) + e(0.8)), e(1) / (e(1) + 1)]))
+    to_other_view = -np.mean(np.log([e(0.6) / (e(0.6) + 1), e(0.6) / (e(0.6) + e(0.8))]))
+    loss = contrastive(shape, colour, point, 1.0)
+    assert loss.item() == pytest.approx((to_views + to_points + to_other_view) / 3, rel=1e-5)
+    loss.backward()
+    assert torch.isfinite(colour.grad).all()
 
 
 def test_divergence_is_the_sum_over_classes_averaged_over_weighted_points():

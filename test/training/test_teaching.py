@@ -11,14 +11,23 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("efficientnet_lite_pytorch")
 
-from training import export, modules, sweep_data, train, train_images  # noqa: E402
-from training import lessons as lessons_module  # noqa: E402
+from training import (  # noqa: E402
+    export,
+    guides,
+    modules,
+    sweep_data,
+    train,
+    train_images,
+)
 from training.checkpoint import CHECKPOINT, read_checkpoint  # noqa: E402
 from training.config import ImageTrainingConfig, SourceConfig, TrainingConfig  # noqa: E402
 from training.data.knowledge import Knowledge  # noqa: E402
 from training.data.sources import load_pictures, load_source  # noqa: E402
 from training.data.sweeps import Sweep, with_rows  # noqa: E402
-from training.lessons import Guides, Lesson, fused, labelled, lessons, pseudo_labelled, shuffled_looks, trained_network  # noqa: E402
+from training.guides import Guides  # noqa: E402
+from training.lessons import Lesson, fused, lessons  # noqa: E402
+from training.pseudo_labels import pseudo_labelled  # noqa: E402
+from training.trained_network import labelled, shuffled_looks, trained_network  # noqa: E402
 from xmodelkd_ros.core.cloud import PointCloud  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError, ModelError  # noqa: E402
 from xmodelkd_ros.core.labels import IGNORE  # noqa: E402
@@ -43,7 +52,7 @@ def test_the_teacher_uses_what_it_sees(teacher, pandaset):
 
 
 def test_the_teacher_takes_its_image_branch_along(teacher, images, monkeypatch):
-    monkeypatch.setattr(lessons_module, "trained_branch", lambda _: pytest.fail("the run of the images may be gone"))
+    monkeypatch.setattr(guides, "trained_branch", lambda _: pytest.fail("the run of the images may be gone"))
     own, first = trained_network(teacher).branch.state_dict(), train_images.trained_branch(images).state_dict()
     assert all(torch.equal(own[name], value) for name, value in first.items())
 

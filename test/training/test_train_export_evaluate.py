@@ -18,8 +18,8 @@ from training.config import SourceConfig, TrainingConfig  # noqa: E402
 from training.data.pandaset import PandaSetSequence  # noqa: E402
 from training.data.sources import load_source  # noqa: E402
 from training.data.world import WORLD_SOURCE, stored_drives  # noqa: E402
-from training.lessons import trained_network  # noqa: E402
 from training.run import precision_for  # noqa: E402
+from training.trained_network import trained_network  # noqa: E402
 from training.world import WORLD_VERSION  # noqa: E402
 from training.world.sensing.sensors import VLP32C  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError, ModelError  # noqa: E402

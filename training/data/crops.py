@@ -73,8 +73,8 @@ class CropDataset:
             ``image`` (n, K + 1, H, columns + 2 margin), ``points`` (n, P, K), ``pixel`` (n, P) int32 and ``labels``
             (n, P) uint8, 255 where a crop has fewer points than P or a point has no label. With cameras also ``seen``
             (n, F + 1, H, columns + 2 margin), the image features of the pixels' nearest points and a mask, and
-            ``views`` (n, P, F + 1), those of the points. With a teacher ``taught`` (n, P, C), its logits, all zero
-            where it says nothing, and ``deep`` (n, P, D), its features.
+            ``views`` (n, P, 2, F + 1), those of the points' views. With a teacher ``taught`` (n, P, C), its logits,
+            all zero where it says nothing, and ``deep`` (n, P, D), its features.
         """
         rng = np.random.default_rng((self._seed, index))
         sweep = augment(*self._drawn(rng), self._projector, self._augmentation, rng)
@@ -95,7 +95,7 @@ class CropDataset:
         if self._knowledge.seen is not None:
             dark = rng.random(MOST_CAMERAS) < (1.0 if rng.random() < self._dark / 2 else self._dark)
             batch["seen"] = self._windows(self._knowledge.image(sweep.rows, projection, self._size, dark), start)
-            batch["views"] = self._knowledge.views(rows[kept.ravel()], dark).reshape(*kept.shape, -1)
+            batch["views"] = self._knowledge.views(rows[kept], dark)
         if self._knowledge.taught is not None:
             batch["taught"] = self._knowledge.taught[rows[kept]]
         if self._knowledge.deep is not None:

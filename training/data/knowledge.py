@@ -49,17 +49,16 @@ class Knowledge:
     doubt: NDArray[np.float16] | None = None
 
     def views(self, rows: NDArray[np.int32], dark: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """(N, F + 1) mean image features of points, and 1 where a camera sees them.
+        """(N, 2, F + 1) image features of the views of points, and 1 where there is a view.
 
         Args:
             rows: (N,) rows of the points.
             dark: (6,) which cameras give nothing.
         """
         assert self.seen is not None
-        weight = self._lit(rows, dark).astype(np.float32)
-        total = weight.sum(axis=1, keepdims=True)
-        mean = np.einsum("nv,nvf->nf", weight / np.maximum(total, 1), self.seen.features[rows].astype(np.float32))
-        return np.hstack([mean, total > 0]).astype(np.float32)
+        camera = self.seen.camera[rows]
+        lit = ((camera != NO_CAMERA) & ~dark[camera])[..., None]
+        return np.concatenate([self.seen.features[rows] * lit, lit], axis=-1, dtype=np.float32)
 
     def image(
         self,
@@ -68,7 +67,7 @@ class Knowledge:
         size: tuple[int, int],
         dark: NDArray[np.bool_] = ALL_LIT,
     ) -> NDArray[np.float32]:
-        """(F + 1, H, W) what :meth:`views` gives for the nearest points of the pixels of a range image.
+        """(F + 1, H, W) mean image features of the nearest points of a range image's pixels, and 1 where one is seen.
 
         Args:
             rows: (N,) rows of the points; None if nothing is known of them.
@@ -78,12 +77,14 @@ class Knowledge:
         """
         padded = np.zeros(len(projection.pixel) + 1, np.int32)  # the last one stands for an empty pixel
         padded[:-1] = 0 if rows is None else rows
-        return np.moveaxis(self.views(padded[projection.point], dark).reshape(*size, -1), -1, 0)
+        return np.moveaxis(mean_view(self.views(padded[projection.point], dark)).reshape(*size, -1), -1, 0)
 
-    def _lit(self, rows: NDArray[np.int32], dark: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        assert self.seen is not None
-        camera = self.seen.camera[rows]
-        return (camera != NO_CAMERA) & ~dark[camera]
+
+def mean_view(views: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, F + 1) mean features of the views that there are, and 1 where there is one; from (N, 2, F + 1)."""
+    total = views.sum(axis=1)
+    count = total[:, -1:]
+    return np.hstack([total[:, :-1] / np.maximum(count, 1), count > 0]).astype(np.float32)
 
 
 def unseen(points: int, features: int = 0) -> Seen:

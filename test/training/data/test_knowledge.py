@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from training.augment import joined
-from training.data.knowledge import ALL_LIT, Knowledge, Seen, join_seen
+from training.data.knowledge import ALL_LIT, Knowledge, Seen, join_seen, mean_view
 from training.data.sweeps import Sweep, with_rows
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjector
@@ -22,14 +22,18 @@ def knowledge():
     return Knowledge(join_seen([Seen(features, camera)], 1))
 
 
-def test_views_are_the_mean_over_the_cameras_that_see_a_point(knowledge):
-    rows = np.array([0, 1, 2, 3], np.int32)
-    np.testing.assert_array_equal(knowledge.views(rows, ALL_LIT), [(0, 0), (3, 1), (6, 1), (0, 0)])
+def test_each_view_of_a_point_has_its_features(knowledge):
+    views = knowledge.views(np.array([[0, 1], [2, 3]], np.int32), ALL_LIT)
+    expected = [[(0, 0), (0, 0)], [(2, 1), (4, 1)], [(6, 1), (0, 0)], [(0, 0), (0, 0)]]
+    np.testing.assert_array_equal(views.reshape(4, 2, 2), expected)
+    np.testing.assert_array_equal(mean_view(views.reshape(4, 2, 2)), [(0, 0), (3, 1), (6, 1), (0, 0)])
 
 
 def test_a_dark_camera_gives_nothing(knowledge):
     dark = np.array([True, False, True, False, False, False])
-    np.testing.assert_array_equal(knowledge.views(np.array([1, 2], np.int32), dark), [(4, 1), (0, 0)])
+    views = knowledge.views(np.array([1, 2], np.int32), dark)
+    np.testing.assert_array_equal(views, [[(0, 0), (4, 1)], [(0, 0), (0, 0)]])
+    np.testing.assert_array_equal(mean_view(views), [(4, 1), (0, 0)])
 
 
 def test_the_image_shows_nearest_points_and_nothing_where_there_is_none(knowledge):

@@ -1,0 +1,68 @@
+"""The finished networks that a training run builds on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.checkpoint import read_checkpoint, read_origins
+from training.config import SELF, TeacherConfig, TrainingConfig
+from training.models.image_branch import ImageBranch
+from training.modules import PointTraining, StudentTraining, TeacherTraining
+from training.train_images import trained_branch
+from training.trained_network import TrainedNetwork, network_of
+from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.model_spec import DataSource
+
+
+@dataclass(frozen=True, eq=False)
+class Guides:
+    """The finished networks that a run builds on.
+
+    Attributes:
+        branch: what looks at the images that belong to the sweeps; None where none are needed.
+        teacher: what labels the sweeps for a student; None for one that learns from labels alone, or teaches itself.
+        origins: where what they learnt from comes from: its licences bind what learns from them.
+    """
+
+    branch: ImageBranch | None = None
+    teacher: TrainedNetwork | None = None
+    origins: tuple[DataSource, ...] = ()
+
+    @classmethod
+    def of(cls, config: TrainingConfig) -> Guides:
+        """Load what a configuration names.
+
+        Raises:
+            ConfigError: one of them is not there, or the teacher sees no images but the contrast needs them.
+        """
+        if config.teacher:
+            images = config.teacher.image_branch
+            return cls(_branch_of(config.teacher), origins=read_origins(Path(images)) if images else ())
+        if not config.distill or config.distill.teacher == SELF:
+            return cls()
+        place = Path(config.distill.teacher)
+        checkpoint = read_checkpoint(place)
+        if not checkpoint.finished:
+            raise ConfigError(
+                f"distill.teacher is {place}, a run that is not finished; its own command goes on with it"
+            )
+        teacher = network_of(checkpoint)
+        if config.distill.contrast_weight and teacher.branch is None:
+            raise ConfigError(
+                f"distill.contrast_weight is {config.distill.contrast_weight}, but {config.distill.teacher} sees no "
+                "images; give 0, or a teacher with cameras"
+            )
+        return cls(teacher.branch, teacher, teacher.origins)
+
+    def module(self, settings: dict[str, Any]) -> PointTraining:
+        """The network to train, from what :meth:`TrainingConfig.to_dict` gives."""
+        features = self.branch.features if self.branch else 0
+        if settings["teacher"]:
+            return TeacherTraining(settings, features)
+        return StudentTraining(settings, self.teacher.module.width if self.teacher else 0, features)
+
+
+def _branch_of(settings: TeacherConfig) -> ImageBranch | None:
+    return trained_branch(Path(settings.image_branch)) if settings.image_branch else None

@@ -1,0 +1,121 @@
+"""Trained networks that are ready to label sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from training.checkpoint import Checkpoint, read_checkpoint
+from training.data.knowledge import Knowledge, Seen, join_seen, unseen
+from training.data.sweeps import InputSpec, Sweep, WholeSweeps, with_rows
+from training.data.views import Look
+from training.image_features import see
+from training.models.image_branch import ImageBranch
+from training.modules import Batch, PointTraining, StudentTraining, TeacherTraining
+from xmodelkd_ros.core.labels import IGNORE
+from xmodelkd_ros.core.model_spec import DataSource
+from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
+from xmodelkd_ros.tools.session import progress
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedNetwork:
+    """A network, of a student or a teacher, that is ready to label.
+
+    Attributes:
+        module: its network.
+        inputs: its inputs.
+        branch: what looks at images for it; None if it sees none.
+        shuffled: whether it is shown other images than those that belong to a sweep.
+        origins: where what it learnt from comes from.
+    """
+
+    module: PointTraining
+    inputs: InputSpec
+    branch: ImageBranch | None
+    shuffled: bool = False
+    origins: tuple[DataSource, ...] = ()
+
+    def knowledge(self, sweeps: Sequence[Sweep], looks: Sequence[Look]) -> Knowledge:
+        """What it must know beside sweeps to label them; arguments as of :func:`seen_by`."""
+        if not isinstance(self.module, TeacherTraining):
+            return Knowledge()
+        return Knowledge(seen_by(self.branch, sweeps, looks, self.shuffled))
+
+
+def trained_network(run: Path) -> TrainedNetwork:
+    """The network of a run; a student's sees no images.
+
+    Raises:
+        ConfigError: the folder holds no checkpoint, or one of something else.
+    """
+    return network_of(read_checkpoint(run))
+
+
+def network_of(checkpoint: Checkpoint) -> TrainedNetwork:
+    """The network of a checkpoint; errors as in :meth:`Checkpoint.load_into`."""
+    settings = checkpoint.config.teacher
+    module: PointTraining = (TeacherTraining if settings else StudentTraining)(**checkpoint.arguments)
+    checkpoint.load_into(module)
+    shuffled = settings is not None and settings.shuffled
+    return TrainedNetwork(module.eval(), checkpoint.inputs, checkpoint.branch, shuffled, checkpoint.origins)
+
+
+def seen_by(branch: ImageBranch | None, sweeps: Sequence[Sweep], looks: Sequence[Look], shuffled: bool = False) -> Seen:
+    """The image features of numbered sweeps (:func:`training.data.sweeps.with_rows`).
+
+    Args:
+        branch: what looks at the images; None for a teacher that sees none.
+        sweeps: the numbered sweeps.
+        looks: the images of each.
+        shuffled: take other images than those that belong there.
+    """
+    if branch is None or not looks:
+        features = branch.features if branch else 0
+        return join_seen([unseen(len(sweep.labels), features) for sweep in sweeps], features)
+    return join_seen(see(branch, shuffled_looks(looks) if shuffled else looks, "images"), branch.features)
+
+
+def shuffled_looks(looks: Sequence[Look]) -> list[Look]:
+    """Each sweep with the images of another one, and each camera with the next one's."""
+    rng = np.random.default_rng(0)
+    others = (np.arange(len(looks)) + rng.integers(1, max(len(looks), 2))) % len(looks)
+    jpegs = [looks[other].jpegs[1:] + looks[other].jpegs[:1] for other in others]
+    return [replace(look, jpegs=given) for look, given in zip(looks, jpegs, strict=True)]
+
+
+def labelled(
+    network: TrainedNetwork, sweeps: Sequence[Sweep], looks: Sequence[Look], what: str
+) -> Iterator[NDArray[np.uint8]]:
+    """(N,) class ids that a network gives to the points of each sweep, 255 where one has no usable position.
+
+    Args:
+        network: student or teacher, asked once for each sweep.
+        sweeps: the sweeps.
+        looks: their images; may be empty.
+        what: title of the progress bar.
+    """
+    (numbered,) = with_rows([sweeps], [True])
+    whole = WholeSweeps(numbered, network.inputs, network.knowledge(numbered, looks))
+    projector = RangeProjector(network.inputs.projection)
+    for number, sweep in enumerate(progress(numbered, len(numbered), what)):
+        label = np.full(len(sweep.labels), IGNORE, np.uint8)
+        valid = projector.project(sweep.cloud).pixel != NO_PIXEL
+        label[valid] = _best(network.module, tensors(whole[number]))
+        yield label
+
+
+@torch.inference_mode()
+def _best(network: PointTraining, batch: Batch) -> NDArray[np.uint8]:
+    return np.asarray(network.say(batch).logits[0].argmax(dim=0).numpy().astype(np.uint8))
+
+
+def tensors(sweep: Mapping[str, NDArray[Any]]) -> Batch:
+    """What :class:`training.data.sweeps.WholeSweeps` gives, as networks take it."""
+    return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in sweep.items()}
