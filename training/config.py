@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from training.data.datasets import DATASETS
 from training.label_sets import BENCHMARK_LABELS, LABEL_SETS, LABELS
 from training.readable import Readable, require
 from training.world.sensing.sensors import BEAM_TABLES, LIDARS
 from xmodelkd_ros.core.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
 
 _PRECISIONS = ("auto", "32-true", "bf16-mixed")
 _LABELS = ("own", "none", "carried")
@@ -312,7 +308,8 @@ class TrainingConfig(Readable):
             processor computes in it.
         start: folder of a finished run with the same network, whose weights and inputs this one begins with; empty:
             from nothing.
-        devices: GPUs, or processes where there is no GPU; 0 takes all GPUs, or one process.
+        devices: GPUs of each machine, or processes where there is no GPU; 0 takes all GPUs, or one process.
+        nodes: machines, each of which a launcher starts (docs/training.md).
         label_set: the classes to learn: ``drive13``, or a benchmark's own from its own data, ``semantickitti19`` or
             ``nuscenes16``.
         data: which sweeps.
@@ -333,6 +330,7 @@ class TrainingConfig(Readable):
     precision: str = "auto"
     start: str = ""
     devices: int = 0
+    nodes: int = 1
     label_set: str = LABELS
     teacher: TeacherConfig | None = None
     distill: DistillConfig | None = None
@@ -340,6 +338,7 @@ class TrainingConfig(Readable):
     def __post_init__(self) -> None:
         require("precision", self.precision, self.precision in _PRECISIONS, ", ".join(_PRECISIONS))
         require("devices", self.devices, self.devices >= 0, ">= 0")
+        require("nodes", self.nodes, self.nodes > 0, "positive")
         require("distill", self.distill, not (self.teacher and self.distill), "left out beside teacher")
         hidden, knows = self.data.held_out_sectors, self.teacher or self.distill
         require(
@@ -407,6 +406,7 @@ class ImageTrainingConfig(Readable):
         optimizer: length and steps.
         precision: as in :class:`TrainingConfig`.
         devices: as in :class:`TrainingConfig`.
+        nodes: as in :class:`TrainingConfig`.
         start: folder of another run of the image branch, whose weights this one begins with; empty: those of ImageNet.
     """
 
@@ -418,12 +418,14 @@ class ImageTrainingConfig(Readable):
     optimizer: PictureConfig
     precision: str = "auto"
     devices: int = 0
+    nodes: int = 1
     start: str = ""
 
     def __post_init__(self) -> None:
         require("features", self.features, self.features > 0, "positive")
         require("precision", self.precision, self.precision in _PRECISIONS, ", ".join(_PRECISIONS))
         require("devices", self.devices, self.devices >= 0, ">= 0")
+        require("nodes", self.nodes, self.nodes > 0, "positive")
         hidden = self.data.held_out_sectors
         require("data.held_out_sectors", hidden, not hidden, "empty: pictures are not cut into sectors")
         with_labels = all(source.labels != "none" for source in self.data.train)

@@ -37,6 +37,12 @@ class LabelTraining(pl.LightningModule):
         """Take the class weights from the data, also when a run is resumed."""
         self.class_weights.copy_(class_weights(self.trainer.datamodule.class_counts))  # type: ignore[attr-defined]
 
+    def on_validation_epoch_start(self) -> None:
+        """Let all devices validate with the same statistics of batch normalisation; each has gathered its own."""
+        if self.trainer.world_size > 1:
+            for statistics in self.buffers():
+                torch.distributed.broadcast(statistics, src=0)
+
     def count(self, logits: Tensor, labels: Tensor, source: int) -> None:
         """Count the confusion of (C, N) logits and (N,) labels of a choosing source."""
         predicted = self._translate.apply(logits.argmax(dim=0).cpu().numpy())

@@ -21,6 +21,7 @@ from training.checkpoint import CHECKPOINT, NAME, read_steps
 from training.command import run_command
 from training.config import ImageTrainingConfig, TrainingConfig
 from training.readable import Readable
+from training.upstream import check_upstream, note_upstream
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.tools.session import make_folder
 
@@ -55,6 +56,8 @@ def fit(config: RunConfig, module: pl.LightningModule, data: pl.LightningDataMod
     run = Path(config.run)
     make_folder(run)
     (run / _SETTINGS).write_text(yaml.safe_dump(config.to_dict(), sort_keys=False), encoding="utf-8")
+    if resume is None:
+        note_upstream(config)
     try:
         _trainer(config, run).fit(module, data, ckpt_path=resume)
     except SystemExit as stop:  # Lightning's way to end on Ctrl-C
@@ -67,6 +70,7 @@ def fit(config: RunConfig, module: pl.LightningModule, data: pl.LightningDataMod
 def _trainer(config: RunConfig, run: Path) -> pl.Trainer:
     return pl.Trainer(
         devices=config.devices or "auto",
+        num_nodes=config.nodes,
         # A student that has no lesson yet leaves the layers unused that compare it with its teacher.
         strategy="ddp_find_unused_parameters_true" if processes(config) > 1 else "auto",
         use_distributed_sampler=False,  # it repeats sweeps where they do not divide evenly; see own_part
@@ -88,8 +92,8 @@ def _trainer(config: RunConfig, run: Path) -> pl.Trainer:
 
 
 def processes(config: RunConfig) -> int:
-    """How many processes train: one for each device."""
-    return config.devices or max(torch.cuda.device_count(), 1)
+    """How many processes train: one for each device of each machine."""
+    return config.nodes * (config.devices or max(torch.cuda.device_count(), 1))
 
 
 def own_part(dataset: Any, trainer: pl.Trainer | None) -> Any:
@@ -108,7 +112,7 @@ def interrupted(config: RunConfig) -> Path | None:
     """The checkpoint where the run was interrupted; None for a new one.
 
     Raises:
-        ConfigError: the run's folder holds another run.
+        ConfigError: the run's folder holds another run, or one that builds on a run which was trained again since.
     """
     run = Path(config.run)
     if not (run / CHECKPOINT).exists():
@@ -116,6 +120,7 @@ def interrupted(config: RunConfig) -> Path | None:
     settings = run / _SETTINGS
     if not settings.exists() or type(config).read(settings) != config:
         raise ConfigError(f"{run} holds a run with other settings; choose another folder with run=FOLDER")
+    check_upstream(config)
     return run / CHECKPOINT
 
 

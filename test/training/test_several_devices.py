@@ -1,5 +1,6 @@
-"""Training in two processes, as on two devices."""
+"""Training in two processes, as on two devices or two machines."""
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -38,13 +39,28 @@ def train(drives, generated, tmp_path):
     words += [f"data.train=[{{dataset: world, path: '{drives.folder}'}}]", "precision=32-true"]
     words += [f"data.choose=[{{dataset: world, path: '{generated.folder}'}}]"]
 
-    def run(name, *more):
-        command = [sys.executable, "-m", "training.train", str(CONFIG), *words, *more, f"run={tmp_path / name}"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
+    def run(name, *more, launchers=((sys.executable,),)):
+        command = ["-m", "training.train", str(CONFIG), *words, *more, f"run={tmp_path / name}"]
+        started = [
+            subprocess.Popen(
+                [*launcher, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+            for launcher in launchers
+        ]
+        said = [process.communicate(timeout=300)[0] for process in started]
+        assert [process.returncode for process in started] == [0] * len(started), said
         return tmp_path / name
 
     return run
+
+
+def two_machines():
+    """What starts the command on each of two machines, which are this one."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1")
+    return [(*torchrun, f"--node-rank={k}", "--master-addr=127.0.0.1", f"--master-port={port}") for k in (0, 1)]
 
 
 def test_two_processes_learn_what_one_does_from_the_same_sweeps(train):
@@ -55,8 +71,9 @@ def test_two_processes_learn_what_one_does_from_the_same_sweeps(train):
     assert losses(two)[-1] < losses(two)[0]
 
 
-def test_two_processes_score_each_sweep_once(train):
-    """Weights that do not move give the same scores, counted by one process or by two."""
+def test_two_machines_score_each_sweep_once(train):
+    """Weights that do not move give the same scores, counted by one process or by one on each of two machines."""
     still = ("optimizer.learning_rate=1e-12", "optimizer.ema_decay=0")
-    one, two = train("one", "optimizer.batch=2", *still), train("two", "optimizer.batch=1", "devices=2", *still)
+    one = train("one", "optimizer.batch=2", *still)
+    two = train("two", "optimizer.batch=1", "devices=1", "nodes=2", *still, launchers=two_machines())
     assert scores(two) == pytest.approx(scores(one), abs=0.02)

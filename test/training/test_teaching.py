@@ -20,13 +20,14 @@ from training import (  # noqa: E402
     train_images,
 )
 from training.checkpoint import CHECKPOINT, read_checkpoint  # noqa: E402
-from training.config import ImageTrainingConfig, SourceConfig, TrainingConfig  # noqa: E402
+from training.config import ImageTrainingConfig, SourceConfig  # noqa: E402
 from training.data.knowledge import Knowledge  # noqa: E402
 from training.data.sources import load_pictures, load_source  # noqa: E402
 from training.data.sweeps import Sweep, with_rows  # noqa: E402
 from training.guides import Guides  # noqa: E402
 from training.lessons import Lesson, fused, lessons  # noqa: E402
 from training.pseudo_labels import pseudo_labelled  # noqa: E402
+from training.run import finished  # noqa: E402
 from training.trained_network import labelled, shuffled_looks, trained_network  # noqa: E402
 from xmodelkd_ros.core.cloud import PointCloud  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError, ModelError  # noqa: E402
@@ -118,9 +119,12 @@ class InterruptionError(Exception):
     pass
 
 
-def test_an_interrupted_student_resumes_to_the_same_weights(student, taught, config, tmp_path):
-    changed = TrainingConfig.from_dict({**taught.to_dict(), "run": str(tmp_path / "resumed")})
-    step = modules.StudentTraining.training_step
+@pytest.mark.parametrize("kind", ["student", "teacher"])
+def test_an_interrupted_run_resumes_to_the_same_weights(kind, request, tmp_path):
+    run = request.getfixturevalue(kind)
+    changed = replace(read_checkpoint(run).config, run=str(tmp_path / "resumed"))
+    module = modules.StudentTraining if kind == "student" else modules.TeacherTraining
+    step = module.training_step
 
     def stop(self, batch, batch_index):
         if self.trainer.global_step == 3:
@@ -128,11 +132,25 @@ def test_an_interrupted_student_resumes_to_the_same_weights(student, taught, con
         return step(self, batch, batch_index)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptionError):
-        patch.setattr(modules.StudentTraining, "training_step", stop)
+        patch.setattr(module, "training_step", stop)
         train.train(changed)
-    resumed, whole = read_checkpoint(train.train(changed)).weights, read_checkpoint(student).weights
+    resumed, whole = read_checkpoint(train.train(changed)).weights, read_checkpoint(run).weights
     for name, value in whole.items():
         torch.testing.assert_close(resumed[name], value, atol=1e-4, rtol=1e-2, msg=name)
+
+
+def test_a_run_does_not_go_on_with_a_teacher_that_was_trained_again(teacher, config, tmp_path):
+    again = tmp_path / "teacher"
+    shutil.copytree(teacher, again)
+    settings = config("of_another", "distilled", f"distill.teacher={again}")
+    run = train.train(settings)
+    assert train.train(settings) == run, "the same teacher"
+    state = torch.load(again / CHECKPOINT, weights_only=False)
+    torch.save({**state, "epoch": 7}, again / CHECKPOINT)
+    with pytest.raises(ConfigError, match="trained again since; remove"):
+        train.train(settings)
+    shutil.rmtree(again)
+    assert finished(settings), "what is gone is not asked for"
 
 
 def test_a_student_that_teaches_itself_listens_to_its_last_checkpoint(config, monkeypatch):

@@ -1,0 +1,43 @@
+"""Which other runs a run builds on: it goes on only from the same ones, though they may have been trained again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from training.checkpoint import CHECKPOINT
+from training.config import SELF, ImageTrainingConfig, TrainingConfig
+from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.model_spec import sha256
+
+_BUILT_ON = "built_on.json"
+
+
+def note_upstream(config: TrainingConfig | ImageTrainingConfig) -> None:
+    """Write into the run's folder which checkpoints it builds on, by their hashes."""
+    (Path(config.run) / _BUILT_ON).write_text(json.dumps(_hashes(config), indent=1), encoding="utf-8")
+
+
+def check_upstream(config: TrainingConfig | ImageTrainingConfig) -> None:
+    """Check that what the run builds on is what it began with; what is gone by now is not asked for.
+
+    Raises:
+        ConfigError: one of the runs has been trained again.
+    """
+    noted = Path(config.run) / _BUILT_ON
+    known = json.loads(noted.read_text(encoding="utf-8")) if noted.exists() else {}
+    for folder, digest in _hashes(config).items():
+        if known.get(folder, digest) != digest:
+            raise ConfigError(
+                f"{config.run} builds on {folder}, which has been trained again since; remove {config.run}, and it is "
+                "trained again too"
+            )
+
+
+def _hashes(config: TrainingConfig | ImageTrainingConfig) -> dict[str, str]:
+    folders = [config.start]
+    if isinstance(config, TrainingConfig):
+        folders += [config.teacher.image_branch] if config.teacher else []
+        folders += [config.distill.teacher] if config.distill and config.distill.teacher != SELF else []
+    paths = {folder: Path(folder) / CHECKPOINT for folder in folders if folder}
+    return {folder: sha256(path) for folder, path in paths.items() if path.exists()}
