@@ -251,6 +251,13 @@ def frames_and_pose(stamped: Any) -> tuple[tuple[str, str], NDArray[np.float64]]
 # --- cameras ---------------------------------------------------------------------------------------------------------
 
 
+def is_depth(msg: Any) -> bool:
+    """Whether an Image or a CompressedImage shows distances (REP-118) and not a picture."""
+    if hasattr(msg, "format"):
+        return "compressedDepth" in str(msg.format)
+    return msg.encoding in ("16UC1", "32FC1")
+
+
 def image_to_array(msg: Any) -> NDArray[np.uint8]:
     """Decode an Image or a CompressedImage.
 

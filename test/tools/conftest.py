@@ -47,7 +47,15 @@ def sweep_and_truth(index):
 
 
 def write_drive(
-    path, sweeps, label_set="drive13", camera=True, topics=("/points",), with_truth=True, rename=None, empty=False
+    path,
+    sweeps,
+    label_set="drive13",
+    camera=True,
+    topics=("/points",),
+    with_truth=True,
+    rename=None,
+    empty=False,
+    depth=False,
 ):
     """Write a bag.
 
@@ -60,6 +68,7 @@ def write_drive(
         with_truth: whether the clouds have the field ``label``.
         rename: other names of fields.
         empty: clouds without points.
+        depth: whether the camera also records distances.
     """
     with BagWriter(path) as bag:
         for topic in topics:
@@ -70,10 +79,15 @@ def write_drive(
             bag.write("/label_info_json", START_NS, message_class("std_msgs/msg/String")(text))
         if camera:
             announce_camera(bag)
+        if depth:
+            bag.add_topic("/camera/front/depth/image_raw", "sensor_msgs/msg/Image")
+            bag.add_topic("/camera/front/image_raw/compressedDepth", "sensor_msgs/msg/CompressedImage")
         for index, (cloud, truth) in enumerate(sweeps):
             stamp_ns = START_NS + index * PERIOD_NS
             if camera:
                 write_image(bag, stamp_ns - 20_000_000, index)
+            if depth:
+                write_depth(bag, stamp_ns)
             msg = truth_to_msg(cloud, truth, make_header(stamp_ns), ROSBAGS_TYPES)
             if not with_truth:
                 msg.fields = msg.fields[:-1]
@@ -121,6 +135,16 @@ def write_image(bag, stamp_ns, shade):
         make_header(stamp_ns, "front_optical"), 160, 320, "rgb8", 0, 960, pixels
     )
     bag.write("/camera/front/image_raw", stamp_ns, image)
+
+
+def write_depth(bag, stamp_ns):
+    header = make_header(stamp_ns, "front_optical")
+    raw = message_class("sensor_msgs/msg/Image")(header, 160, 320, "16UC1", 0, 640, np.zeros(160 * 640, np.uint8))
+    bag.write("/camera/front/depth/image_raw", stamp_ns, raw)
+    packed = message_class("sensor_msgs/msg/CompressedImage")(
+        header, "16UC1; compressedDepth png", np.zeros(9, np.uint8)
+    )
+    bag.write("/camera/front/image_raw/compressedDepth", stamp_ns, packed)
 
 
 @pytest.fixture(scope="session")

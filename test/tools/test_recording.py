@@ -90,6 +90,17 @@ def test_a_camera_without_extrinsic_is_left_out_with_a_note(drive):
     assert "/camera/front/image_raw not used: /tf_static does not join" in recording.notes[0]
 
 
+def test_distances_are_no_pictures(make_drive):
+    with BagReader(make_drive(depth=True)) as reader:
+        recording = Recording(reader, labels=DRIVE13)
+        (view,) = recording.cameras(next(recording.sweeps()))
+    assert (view.image == 0).all(), "the picture"
+    assert [note.split(":")[0] for note in recording.notes] == [
+        "/camera/front/depth/image_raw not used",
+        "/camera/front/image_raw/compressedDepth not used",
+    ]
+
+
 def test_a_bag_without_cameras_has_none(make_drive):
     with BagReader(make_drive(camera=False)) as reader:
         recording = Recording(reader, labels=DRIVE13)

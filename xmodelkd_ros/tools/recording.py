@@ -20,6 +20,7 @@ from xmodelkd_ros.messages import (
     MissingIntensity,
     has_field,
     image_to_array,
+    is_depth,
     label_map_from_json,
     read_field,
     stamp_ns,
@@ -219,7 +220,11 @@ class Recording:
         calibrations = {}
         for topic in (t.name for t in topics if t.type in _IMAGE_TYPES and t.count):
             nearest = _nearest_above(topic, info_topics)
-            if nearest is not None:
+            if nearest is None:
+                continue
+            if is_depth(next(self._reader.messages([topic])).message):
+                self._note(f"{topic} not used: its images show distances")
+            else:
                 calibrations[topic] = next(self._reader.messages([nearest])).message
         return calibrations
 
