@@ -122,7 +122,8 @@ class Opinions:
     @classmethod
     def of(cls, source: Source, networks: dict[str, TrainedNetwork]) -> Opinions:
         """Ask networks."""
-        return cls(source, {n: list(labelled(t, source.sweeps, source.looks, n)) for n, t in networks.items()})
+        said = {name: labelled(network, source.sweeps, source.looks, name) for name, network in networks.items()}
+        return cls(source, {name: [sweep.ids for sweep in sweeps] for name, sweeps in said.items()})
 
     @property
     def has_truth(self) -> bool:

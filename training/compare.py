@@ -17,9 +17,10 @@ from typing import Any
 from training.checkpoint import CHECKPOINT
 from training.command import run_command
 from training.comparison import Comparison, RunEntry, ScoreEntry
-from training.comparison_report import write_comparison
+from training.comparison_report import Scored, write_comparison
 from training.config import ImageTrainingConfig
-from training.data.sources import load_source
+from training.corruption import corrupted
+from training.data.sources import Source, load_source
 from training.label_sets import SCORED_LABELS
 from training.memory import kept_in_memory
 from training.run import finished
@@ -28,12 +29,12 @@ from training.train import train
 from training.train_images import train_images
 from training.trained_network import TrainedNetwork, labelled, trained_network
 from training.world.drive import CHOOSE, TEST
+from xmodelkd_ros.core.metrics import CalibrationError
 from xmodelkd_ros.core.model_spec import sha256
+from xmodelkd_ros.core.projection import RangeProjector
 from xmodelkd_ros.resources import label_map
 
 _SCORES = "scores.json"
-Counts = dict[str, list[list[int]]]
-"""Confusion over all points, and over those that a camera sees: ``all``, ``seen``."""
 
 
 def compare(comparison: Comparison, opened: bool) -> Path:
@@ -54,15 +55,15 @@ def compare(comparison: Comparison, opened: bool) -> Path:
             print(f"{entry.name}, seed {seed}: {settings.run}", file=sys.stderr)
             train_images(settings) if isinstance(settings, ImageTrainingConfig) else train(settings)
     wanted = [score for score in comparison.score if opened or not score.held_back]
-    found: dict[str, dict[int, dict[str, Counts]]] = {}
+    found: dict[str, dict[int, dict[str, Scored]]] = {}
     for entry in comparison.runs:
         if entry.scored and not entry.images:
             found[entry.name] = {seed: _scores(comparison, entry, seed, wanted) for seed in comparison.seeds_of(entry)}
     return write_comparison(comparison, [score.name for score in wanted], found)
 
 
-def _scores(comparison: Comparison, entry: RunEntry, seed: int, wanted: Sequence[ScoreEntry]) -> dict[str, Counts]:
-    """The counts of a run, kept beside its checkpoint."""
+def _scores(comparison: Comparison, entry: RunEntry, seed: int, wanted: Sequence[ScoreEntry]) -> dict[str, Scored]:
+    """The scores of a run, kept beside its checkpoint."""
     run = comparison.folder(entry, seed)
     kept, network = run / _SCORES, sha256(run / CHECKPOINT)
     known: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
@@ -70,7 +71,8 @@ def _scores(comparison: Comparison, entry: RunEntry, seed: int, wanted: Sequence
         known = {"sha256": network, "counts": {}}
     for score in wanted:
         if _scored_with(score) not in known["counts"]:
-            known["counts"][_scored_with(score)] = count(trained_network(run), score, f"{run.name} {score.name}")
+            found = score_network(trained_network(run), score, f"{run.name} {score.name}")
+            known["counts"][_scored_with(score)] = found
             # Renamed when it is whole: what interrupts this does not leave a torn file.
             kept.with_suffix(".new").write_text(json.dumps(known), encoding="utf-8")
             kept.with_suffix(".new").rename(kept)
@@ -79,15 +81,25 @@ def _scores(comparison: Comparison, entry: RunEntry, seed: int, wanted: Sequence
 
 def _scored_with(score: ScoreEntry) -> str:
     """What counts are of, however it is called."""
-    return json.dumps([asdict(score.source), score.held_back, SCORED_LABELS])
+    return json.dumps([asdict(score.source), score.held_back, score.corruption, SCORED_LABELS])
 
 
-def count(network: TrainedNetwork, score: ScoreEntry, what: str) -> Counts:
-    """Count the confusion of a network over all points of some sweeps, and over those that a camera sees."""
-    source = load_source(score.source, TEST if score.held_back else CHOOSE, images=True)
-    labels = labelled(network, source.sweeps, source.looks, what)
-    found = confusions(source, labels, [sweep.labels for sweep in source.sweeps], label_map(SCORED_LABELS))
-    return {part: confusion.counts.tolist() for part, confusion in found.items()}
+def score_network(network: TrainedNetwork, score: ScoreEntry, what: str) -> Scored:
+    """Count the confusion of a network over all points of some sweeps and those that a camera sees; its calibration."""
+    source, projector = _scored_source(score), RangeProjector(network.inputs.projection)
+    sweeps = source.sweeps
+    if score.corruption:
+        sweeps = [corrupted(sweep, score.corruption, projector, number) for number, sweep in enumerate(sweeps)]
+    said, truth = list(labelled(network, sweeps, source.looks, what)), [sweep.labels for sweep in sweeps]
+    found = confusions(source, [sweep.ids for sweep in said], truth, label_map(SCORED_LABELS))
+    calibration = CalibrationError()
+    for labels, sweep in zip(truth, said, strict=True):
+        calibration.update(labels, sweep.ids, sweep.probability)
+    return {**{part: confusion.counts.tolist() for part, confusion in found.items()}, "ece": calibration.value()}
+
+
+def _scored_source(score: ScoreEntry) -> Source:
+    return load_source(score.source, TEST if score.held_back else CHOOSE, images=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

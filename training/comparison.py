@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Template
 
 from training.config import ImageTrainingConfig, SourceConfig, TrainingConfig
+from training.corruption import CORRUPTIONS
 from training.readable import Readable, require
 from xmodelkd_ros.core.errors import ConfigError
 
@@ -44,11 +45,17 @@ class ScoreEntry:
         name: a column of the table.
         source: the sweeps, of drives to choose with, or to test with if held back.
         held_back: whether they are only opened with ``--open``.
+        corruption: what befalls them before, one of :data:`training.corruption.CORRUPTIONS`; empty: nothing.
     """
 
     name: str
     source: SourceConfig
     held_back: bool = False
+    corruption: str = ""
+
+    def __post_init__(self) -> None:
+        known = self.corruption in ("", *CORRUPTIONS)
+        require("corruption", self.corruption, known, f"one of {', '.join(CORRUPTIONS)}, or empty")
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,10 @@ MEASURES = ("miou", "miou_without_vegetation", "miou_seen")
 
 _CONFIDENCE = 0.95
 
-Found = Mapping[str, Mapping[int, Mapping[str, Mapping[str, list[list[int]]]]]]
-"""Counts by row, seed, sweeps that score, and points: ``all`` or ``seen``."""
+Scored = Mapping[str, Any]
+"""Confusion over all points and over those that a camera sees, ``all`` and ``seen``; calibration error ``ece``."""
+Found = Mapping[str, Mapping[int, Mapping[str, Scored]]]
+"""Scores by row, seed, and sweeps that score."""
 
 
 def summary(values: Sequence[float]) -> dict[str, Any]:
@@ -47,14 +49,15 @@ def results(found: Found, scores: Sequence[str], baseline: str) -> dict[str, Any
     return everything
 
 
-def _measures(counts: Mapping[str, list[list[int]]]) -> dict[str, float]:
-    confusion = {name: ConfusionMatrix(label_map(SCORED_LABELS)) for name in counts}
-    for name, values in counts.items():
-        confusion[name].counts = np.asarray(values, np.int64)
+def _measures(scored: Scored) -> dict[str, float]:
+    confusion = {name: ConfusionMatrix(label_map(SCORED_LABELS)) for name in ("all", "seen")}
+    for name, matrix in confusion.items():
+        matrix.counts = np.asarray(scored[name], np.int64)
     measures = {
         "miou": confusion["all"].miou(),
         "miou_without_vegetation": confusion["all"].miou(without=("vegetation",)),
         "miou_seen": confusion["seen"].miou(),
+        "ece": scored["ece"],
         **confusion["all"].iou(),
     }
     return {name: value for name, value in measures.items() if value is not None}
@@ -77,12 +80,13 @@ def tables(outcome: Mapping[str, Any]) -> str:
     parts = []
     for score, rows in outcome.items():
         classes = [n for n in label_map(SCORED_LABELS).names if n in next(iter(rows.values()))["measures"]]
-        head = ["", "seeds", "mIoU9", "gain", "without vegetation", "gain", "seen by a camera", "gain", *classes]
+        head = ["", "seeds", "mIoU9", "gain", "without vegetation", "gain", "seen by a camera", "gain", "ECE", *classes]
         lines = [head, ["---", *["---:"] * (len(head) - 1)]]
         for name, row in rows.items():
             cells = [name, str(len(row["measures"]["miou"]["values"]))]
             for measure in MEASURES:
                 cells += [_mean(row["measures"].get(measure)), _gain(row["gains"].get(measure))]
+            cells.append(_mean(row["measures"].get("ece")))
             lines.append(cells + [_percent(row["measures"][c]["mean"]) for c in classes])
         parts.append(f"**{score}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
     return "\n\n".join(parts) + "\n"

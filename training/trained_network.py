@@ -90,10 +90,21 @@ def shuffled_looks(looks: Sequence[Look]) -> list[Look]:
     return [replace(look, jpegs=given) for look, given in zip(looks, jpegs, strict=True)]
 
 
-def labelled(
-    network: TrainedNetwork, sweeps: Sequence[Sweep], looks: Sequence[Look], what: str
-) -> Iterator[NDArray[np.uint8]]:
-    """(N,) class ids that a network gives to the points of each sweep, 255 where one has no usable position.
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """What a network gives to the N points of a sweep.
+
+    Attributes:
+        ids: (N,) class ids, 255 where a point has no usable position.
+        probability: (N,) of that class, not calibrated; 0 where there is none.
+    """
+
+    ids: NDArray[np.uint8]
+    probability: NDArray[np.float32]
+
+
+def labelled(network: TrainedNetwork, sweeps: Sequence[Sweep], looks: Sequence[Look], what: str) -> Iterator[Labelled]:
+    """What a network gives to the points of each sweep.
 
     Args:
         network: student or teacher, asked once for each sweep.
@@ -105,15 +116,16 @@ def labelled(
     whole = WholeSweeps(numbered, network.inputs, network.knowledge(numbered, looks))
     projector = RangeProjector(network.inputs.projection)
     for number, sweep in enumerate(progress(numbered, len(numbered), what)):
-        label = np.full(len(sweep.labels), IGNORE, np.uint8)
+        ids, probability = np.full(len(sweep.labels), IGNORE, np.uint8), np.zeros(len(sweep.labels), np.float32)
         valid = projector.project(sweep.cloud).pixel != NO_PIXEL
-        label[valid] = _best(network.module, tensors(whole[number]))
-        yield label
+        ids[valid], probability[valid] = _best(network.module, tensors(whole[number]))
+        yield Labelled(ids, probability)
 
 
 @torch.inference_mode()
-def _best(network: PointTraining, batch: Batch) -> NDArray[np.uint8]:
-    return np.asarray(network.say(batch).logits[0].argmax(dim=0).numpy().astype(np.uint8))
+def _best(network: PointTraining, batch: Batch) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    probability, ids = network.say(batch).logits[0].softmax(dim=0).max(dim=0)
+    return ids.numpy().astype(np.uint8), probability.numpy()
 
 
 def tensors(sweep: Mapping[str, NDArray[Any]]) -> Batch:

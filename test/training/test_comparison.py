@@ -37,7 +37,7 @@ def found():
     """Two rows; the second has a seed more, which the paired gain leaves out."""
 
     def of(right, wrong):
-        return {"far": {"all": counts(right, wrong), "seen": counts(right, 0)}}
+        return {"far": {"all": counts(right, wrong), "seen": counts(right, 0), "ece": 0.05}}
 
     return {"plain": {0: of(50, 50), 1: of(60, 40)}, "taught": {0: of(80, 20), 1: of(70, 30), 2: of(1, 99)}}
 
@@ -51,7 +51,14 @@ def test_gains_are_paired_by_seed(found):
     assert len(taught["measures"]["miou"]["values"]) == 3
     assert plain["gains"]["miou"]["mean"] == 0
     assert taught["measures"]["miou_seen"]["mean"] == 1
-    assert set(taught["measures"]) == {"miou", "miou_without_vegetation", "miou_seen", "road", "vegetation"}
+    assert set(taught["measures"]) == {
+        "miou",
+        "miou_without_vegetation",
+        "miou_seen",
+        "ece",
+        "road",
+        "vegetation",
+    }
 
 
 def test_the_table_has_a_row_for_each(found):
@@ -120,7 +127,11 @@ def small(tmp_path, drives, generated):
         for name, rate in (("plain", 0.004), ("fast", 0.008))
     ]
     data = {"run": str(tmp_path / "out"), "seeds": [0, 1], "baseline": "plain", "runs": runs}
-    data["score"] = [{"name": "choose", "source": source}, {"name": "test", "source": source, "held_back": True}]
+    data["score"] = [
+        {"name": "choose", "source": source},
+        {"name": "lost_beams", "source": source, "corruption": "lost_beams"},
+        {"name": "test", "source": source, "held_back": True},
+    ]
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(data))
     return tmp_path / "small.yaml"
 
@@ -129,12 +140,15 @@ def test_a_comparison_from_beginning_to_end_and_again(small, capsys, monkeypatch
     assert compare.main([str(small)]) == 0
     out = small.parent / "out"
     metrics = json.loads((out / "metrics.json").read_text())
-    assert set(metrics["results"]) == {"choose"}, "held-back sweeps stay closed"
+    assert set(metrics["results"]) == {"choose", "lost_beams"}, "held-back sweeps stay closed"
     rows = metrics["results"]["choose"]
     assert set(rows) == {"plain", "fast"}
     assert len(rows["fast"]["gains"]["miou"]["values"]) == 2
     assert "| fast | 2 |" in capsys.readouterr().out
+    known = json.loads((out / "fast_0" / "scores.json").read_text())["counts"].values()
+    whole, half = (np.sum(scored["all"]) for scored in known)
+    assert 0.3 < half / whole < 0.7, "points with truth"
     assert (out / "curves.png").stat().st_size > 5000
     monkeypatch.setattr(compare, "train", lambda *_: pytest.fail("it is trained already"))
-    monkeypatch.setattr(compare, "count", lambda *_: pytest.fail("it is scored already"))
+    monkeypatch.setattr(compare, "score_network", lambda *_: pytest.fail("it is scored already"))
     assert compare.main([str(small)]) == 0

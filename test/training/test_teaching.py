@@ -96,7 +96,7 @@ def test_the_exported_teacher_labels_as_the_trained_one(teacher, pandaset, tmp_p
     assert not operators & {"NonZero", "ScatterND", "ScatterElements", "GatherND", "Unique", "Loop", "If"}
     pipeline = SegmentationPipeline.load(tmp_path / "model")
     source = load_source(SourceConfig("pandaset", str(pandaset), frames=(58, 59)), "choose", images=True)
-    (expected,) = labelled(trained_network(teacher), source.sweeps, source.looks, "")
+    (expected,) = (said.ids for said in labelled(trained_network(teacher), source.sweeps, source.looks, ""))
     result = pipeline.segment(source.sweeps[0].cloud, pictures=source.pictures(0))
     assert result.mode == "teacher"
     assert (result.segmentation.label == expected).mean() > 0.999
