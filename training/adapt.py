@@ -25,6 +25,7 @@ from training.data.datasets import DATASETS
 from training.data.sources import load_source
 from training.export import export
 from training.label_sets import LABELS
+from training.memory import kept_in_memory
 from training.train import train
 from training.trained_network import TrainedNetwork, trained_network
 from xmodelkd_ros.core.errors import ConfigError
@@ -169,9 +170,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> str:
         config = AdaptConfig.read(options.config, [*_overrides(options), *options.overrides])
-        return _said(
-            adapt(config, options.label_set, shlex.join(["python", "-m", "training.adapt", *words])), config.run
-        )
+        with kept_in_memory():
+            metrics = adapt(config, options.label_set, shlex.join(["python", "-m", "training.adapt", *words]))
+        return _said(metrics, config.run)
 
     return run_command(work)
 

@@ -128,6 +128,26 @@ def read_origins(run: Path) -> tuple[DataSource, ...]:
         raise _unusable(run / CHECKPOINT) from error
 
 
+def check_finished(run: Path, what: str) -> None:
+    """Check that a run took all its steps, of whatever network.
+
+    Args:
+        run: its folder.
+        what: it is wanted for.
+
+    Raises:
+        ConfigError: it did not; or as :func:`read_weights`.
+    """
+    data = _loaded(run)
+    try:
+        length = data["hyper_parameters"]["config"]["optimizer"]
+        finished = data["global_step"] >= length["epochs"] * length["steps"]
+    except (KeyError, TypeError) as error:
+        raise _unusable(run / CHECKPOINT) from error
+    if not finished:
+        raise ConfigError(f"{what} is {run}, a run that is not finished; its own command goes on with it")
+
+
 def read_steps(run: Path) -> int:
     """Optimizer steps that a run has taken, of whatever network; errors as in :func:`read_weights`."""
     data = _loaded(run)

@@ -11,30 +11,36 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from training.checkpoint import CHECKPOINT
 from training.command import run_command
 from training.comparison import Comparison, RunEntry, ScoreEntry
 from training.comparison_report import Scored, write_comparison
-from training.config import ImageTrainingConfig
+from training.config import ImageTrainingConfig, TrainingConfig
 from training.corruption import corrupted
-from training.data.sources import Source, load_source
+from training.data.sources import load_source
 from training.label_sets import SCORED_LABELS
 from training.memory import kept_in_memory
-from training.run import finished
+from training.run import finished, precision_for
 from training.scoring import confusions
 from training.train import train
 from training.train_images import train_images
 from training.trained_network import TrainedNetwork, labelled, trained_network
+from training.world import WORLD_VERSION
 from training.world.drive import CHOOSE, TEST
-from xmodelkd_ros.core.metrics import CalibrationError
+from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.metrics import CalibrationError, ConfusionMatrix
 from xmodelkd_ros.core.model_spec import sha256
-from xmodelkd_ros.core.projection import RangeProjector
 from xmodelkd_ros.resources import label_map
 
 _SCORES = "scores.json"
+OPENINGS = "openings.jsonl"
+"""Each time that a network saw held-back sweeps, in the comparison's folder (docs/evaluations.jsonl holds ours)."""
 
 
 def compare(comparison: Comparison, opened: bool) -> Path:
@@ -48,8 +54,11 @@ def compare(comparison: Comparison, opened: bool) -> Path:
         ConfigError: as the runs and their data raise it.
     """
     planned = [(entry, seed) for entry in comparison.runs for seed in comparison.seeds_of(entry)]
-    # All settings first: mistakes show before the work.
+    # All settings and folders first: mistakes show before the work.
     every = [(entry, seed, comparison.settings(entry, seed)) for entry, seed in planned]
+    for *_, settings in every:
+        finished(settings)
+    _check_precision([settings for *_, settings in every])
     for entry, seed, settings in every:
         if not finished(settings):
             print(f"{entry.name}, seed {seed}: {settings.run}", file=sys.stderr)
@@ -60,6 +69,16 @@ def compare(comparison: Comparison, opened: bool) -> Path:
         if entry.scored and not entry.images:
             found[entry.name] = {seed: _scores(comparison, entry, seed, wanted) for seed in comparison.seeds_of(entry)}
     return write_comparison(comparison, [score.name for score in wanted], found)
+
+
+def _check_precision(runs: Sequence[TrainingConfig | ImageTrainingConfig]) -> None:
+    """Raise a ConfigError if runs would be of different precision: half of them were trained on another machine."""
+    found = {precision_for(settings): settings.run for settings in runs}
+    if len(found) > 1:
+        raise ConfigError(
+            f"runs would differ in precision ({', '.join(f'{run}: {name}' for name, run in found.items())}); set it in "
+            "the overrides of all runs"
+        )
 
 
 def _scores(comparison: Comparison, entry: RunEntry, seed: int, wanted: Sequence[ScoreEntry]) -> dict[str, Scored]:
@@ -73,33 +92,42 @@ def _scores(comparison: Comparison, entry: RunEntry, seed: int, wanted: Sequence
         if _scored_with(score) not in known["counts"]:
             found = score_network(trained_network(run), score, f"{run.name} {score.name}")
             known["counts"][_scored_with(score)] = found
+            if score.held_back:
+                _log_opening(comparison, run, score, network, found)
             # Renamed when it is whole: what interrupts this does not leave a torn file.
             kept.with_suffix(".new").write_text(json.dumps(known), encoding="utf-8")
             kept.with_suffix(".new").rename(kept)
     return {score.name: known["counts"][_scored_with(score)] for score in wanted}
 
 
+def _log_opening(comparison: Comparison, run: Path, score: ScoreEntry, network: str, found: Scored) -> None:
+    """Write down that held-back sweeps were opened, with which network, and what it reached."""
+    confusion = ConfusionMatrix(label_map(SCORED_LABELS))
+    confusion.counts = np.asarray(found["all"], np.int64)
+    line = {"date": date.today().isoformat(), "model": run.name, "sha256": network, "opened": str(score.source)}
+    line |= {"why": f"comparison {comparison.run}", "label_set": SCORED_LABELS, "miou": confusion.miou()}
+    with (Path(comparison.run) / OPENINGS).open("a", encoding="utf-8") as log:
+        log.write(json.dumps(line | {"iou": confusion.iou()}) + "\n")
+
+
 def _scored_with(score: ScoreEntry) -> str:
     """What counts are of, however it is called."""
-    return json.dumps([asdict(score.source), score.held_back, score.corruption, SCORED_LABELS])
+    world = WORLD_VERSION if score.source.dataset == "world" else None
+    return json.dumps([asdict(score.source), score.held_back, score.corruption, SCORED_LABELS, world])
 
 
 def score_network(network: TrainedNetwork, score: ScoreEntry, what: str) -> Scored:
     """Count the confusion of a network over all points of some sweeps and those that a camera sees; its calibration."""
-    source, projector = _scored_source(score), RangeProjector(network.inputs.projection)
+    source = load_source(score.source, TEST if score.held_back else CHOOSE, images=True)
     sweeps = source.sweeps
     if score.corruption:
-        sweeps = [corrupted(sweep, score.corruption, projector, number) for number, sweep in enumerate(sweeps)]
+        sweeps = [corrupted(sweep, score.corruption, number) for number, sweep in enumerate(sweeps)]
     said, truth = list(labelled(network, sweeps, source.looks, what)), [sweep.labels for sweep in sweeps]
     found = confusions(source, [sweep.ids for sweep in said], truth, label_map(SCORED_LABELS))
     calibration = CalibrationError()
     for labels, sweep in zip(truth, said, strict=True):
         calibration.update(labels, sweep.ids, sweep.probability)
     return {**{part: confusion.counts.tolist() for part, confusion in found.items()}, "ece": calibration.value()}
-
-
-def _scored_source(score: ScoreEntry) -> Source:
-    return load_source(score.source, TEST if score.held_back else CHOOSE, images=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("config", type=Path, metavar="CONFIG.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--open", action="store_true", help="score held-back sweeps too")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 
     def work() -> str:

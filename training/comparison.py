@@ -8,6 +8,7 @@ from string import Template
 
 from training.config import ImageTrainingConfig, SourceConfig, TrainingConfig
 from training.corruption import CORRUPTIONS
+from training.label_sets import LABELS
 from training.readable import Readable, require
 from xmodelkd_ros.core.errors import ConfigError
 
@@ -81,6 +82,8 @@ class Comparison(Readable):
         require("runs", names, len(set(names)) == len(names), "runs with different names")
         rows = [entry.name for entry in self.runs if entry.scored and not entry.images]
         require("baseline", self.baseline, self.baseline in rows, f"one of {', '.join(rows)}")
+        scores = [entry.name for entry in self.score]
+        require("score", scores, len(set(scores)) == len(scores), "entries with different names")
         require("seeds", self.seeds, bool(self.seeds), "at least one")
 
     def seeds_of(self, entry: RunEntry) -> tuple[int, ...]:
@@ -110,5 +113,11 @@ class Comparison(Readable):
             ) from None
         except ValueError as error:
             raise ConfigError(f"{entry.name}: {error}; '$name' stands for a run, '$$' for a dollar sign") from None
-        kind = ImageTrainingConfig if entry.images else TrainingConfig
-        return kind.read(Path(entry.config), [*words, f"run={self.folder(entry, seed)}", f"seed={seed}"])
+        words += [f"run={self.folder(entry, seed)}", f"seed={seed}"]
+        if entry.images:
+            return ImageTrainingConfig.read(Path(entry.config), words)
+        settings = TrainingConfig.read(Path(entry.config), words)
+        require(
+            f"{entry.name}: label_set", settings.label_set, settings.label_set == LABELS, f"{LABELS} to be compared"
+        )
+        return settings

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from scipy import stats
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -80,7 +79,8 @@ def tables(outcome: Mapping[str, Any]) -> str:
     parts = []
     for score, rows in outcome.items():
         classes = [n for n in label_map(SCORED_LABELS).names if n in next(iter(rows.values()))["measures"]]
-        head = ["", "seeds", "mIoU9", "gain", "without vegetation", "gain", "seen by a camera", "gain", "ECE", *classes]
+        head = ["", "seeds", "mIoU9", "gain", "without vegetation", "gain", "seen by a camera", "gain"]
+        head += ["ECE, not calibrated", *classes]
         lines = [head, ["---", *["---:"] * (len(head) - 1)]]
         for name, row in rows.items():
             cells = [name, str(len(row["measures"]["miou"]["values"]))]
@@ -133,7 +133,9 @@ def _draw_curves(comparison: Comparison, path: Path) -> None:
         if not entry.scored or entry.images:
             continue
         curves = [_curve(comparison.folder(entry, seed)) for seed in comparison.seeds_of(entry)]
-        steps, values = curves[0][0], np.stack([curve[1] for curve in curves])
+        # Of a run that was ended from outside, an epoch may be missing.
+        steps = sorted(set.intersection(*(set(curve) for curve in curves)))
+        values = np.array([[curve[step] for step in steps] for curve in curves])
         axes.plot(steps, values.mean(axis=0), label=entry.name)
         axes.fill_between(steps, values.min(axis=0), values.max(axis=0), alpha=0.15)
     axes.set(xlabel="steps", ylabel="mIoU9 of the choosing sweeps / %")
@@ -142,10 +144,9 @@ def _draw_curves(comparison: Comparison, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _curve(run: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Steps, and the mIoU of the first choosing source in percent."""
+def _curve(run: Path) -> dict[int, float]:
+    """The mIoU of the first choosing source, in percent, by steps."""
     events = EventAccumulator(str(run / "tensorboard"))
     events.Reload()
     tag = next(t for t in events.Tags()["scalars"] if t.startswith("choose0_") and t.endswith("/miou"))
-    points = events.Scalars(tag)
-    return np.array([point.step + 1 for point in points]), 100 * np.array([point.value for point in points])
+    return {point.step + 1: 100 * point.value for point in events.Scalars(tag)}

@@ -8,42 +8,42 @@ import numpy as np
 
 from training.data.sweeps import Sweep
 from xmodelkd_ros.core.labels import IGNORE
-from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
 
 _LOST_BEAMS = 0.5
+_BAND_DEG = 0.2
 _RANGE_NOISE_M = 0.1
 
 
-def corrupted(sweep: Sweep, kind: str, projector: RangeProjector, seed: int) -> Sweep:
+def corrupted(sweep: Sweep, kind: str, seed: int) -> Sweep:
     """A sweep with as many points; those that are lost have neither position nor label.
 
     Args:
         sweep: the sweep.
         kind: one of :data:`CORRUPTIONS`.
-        projector: tells the beam of each point.
         seed: the same one gives the same sweep.
     """
-    return CORRUPTIONS[kind](sweep, projector, np.random.default_rng(seed))
+    return CORRUPTIONS[kind](sweep, np.random.default_rng(seed))
 
 
-def _without_beams(sweep: Sweep, projector: RangeProjector, rng: np.random.Generator) -> Sweep:
-    """Half of the beams are gone."""
-    projection, spec = projector.project(sweep.cloud), projector.spec
-    lost = rng.permutation(spec.height) < _LOST_BEAMS * spec.height
-    gone = (projection.pixel != NO_PIXEL) & lost[projection.pixel // spec.width]
+def _without_beams(sweep: Sweep, rng: np.random.Generator) -> Sweep:
+    """Half of the beams are gone: all that lie in half of the bands of elevation, whatever LiDAR it is."""
     xyz, labels = sweep.cloud.xyz.copy(), sweep.labels.copy()
+    elevation = np.degrees(np.arctan2(xyz[:, 2], np.hypot(xyz[:, 0], xyz[:, 1])))
+    bands = round(180 / _BAND_DEG)
+    band = np.clip(np.nan_to_num((elevation + 90) / _BAND_DEG), 0, bands - 1).astype(np.int64)
+    gone = (rng.random(bands) < _LOST_BEAMS)[band]
     xyz[gone], labels[gone] = np.nan, IGNORE
     return sweep.with_cloud(xyz, sweep.cloud.intensity).with_labels(labels)
 
 
-def _with_noise(sweep: Sweep, projector: RangeProjector, rng: np.random.Generator) -> Sweep:
+def _with_noise(sweep: Sweep, rng: np.random.Generator) -> Sweep:
     """Ranges are off by 10 cm (standard deviation)."""
     distance = np.linalg.norm(sweep.cloud.xyz, axis=1, keepdims=True)
     off = rng.normal(0, _RANGE_NOISE_M, distance.shape) / np.maximum(distance, 1)
     return sweep.with_cloud((sweep.cloud.xyz * (1 + off)).astype(np.float32), sweep.cloud.intensity)
 
 
-CORRUPTIONS: dict[str, Callable[[Sweep, RangeProjector, np.random.Generator], Sweep]] = {
+CORRUPTIONS: dict[str, Callable[[Sweep, np.random.Generator], Sweep]] = {
     "lost_beams": _without_beams,
     "range_noise": _with_noise,
 }

@@ -34,9 +34,11 @@ class Distillation(nn.Module):
         Args:
             logits: (B, C, P) of the student.
             at_points: (B, P, width) its features at the points' pixels.
-            crops: as :class:`training.data.crops.CropDataset` makes them.
+            crops: as :class:`training.data.crops.CropDataset` makes them; without ``taught`` there are none.
             weights: (C,) of the classes.
         """
+        if "taught" not in crops:
+            return {}
         taught = crops["taught"].flatten(0, 1).float()
         known = taught.any(dim=1)
         said, mine = taught[known], logits.transpose(1, 2).flatten(0, 1)[known]

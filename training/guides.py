@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.checkpoint import read_checkpoint, read_origins
+from training.checkpoint import check_finished, read_checkpoint, read_origins
 from training.config import SELF, TeacherConfig, TrainingConfig
 from training.models.image_branch import ImageBranch
 from training.modules import PointTraining, StudentTraining, TeacherTraining
@@ -43,10 +43,12 @@ class Guides:
         if not config.distill or config.distill.teacher == SELF:
             return cls()
         place = Path(config.distill.teacher)
+        check_finished(place, "distill.teacher")
         checkpoint = read_checkpoint(place)
-        if not checkpoint.finished:
+        if checkpoint.config.label_set != config.label_set:
             raise ConfigError(
-                f"distill.teacher is {place}, a run that is not finished; its own command goes on with it"
+                f"distill.teacher is {place}, which knows the classes of {checkpoint.config.label_set}; name one of "
+                f"{config.label_set}"
             )
         teacher = network_of(checkpoint)
         if config.distill.contrast_weight and teacher.branch is None:
@@ -65,4 +67,7 @@ class Guides:
 
 
 def _branch_of(settings: TeacherConfig) -> ImageBranch | None:
-    return trained_branch(Path(settings.image_branch)) if settings.image_branch else None
+    if not settings.image_branch:
+        return None
+    check_finished(Path(settings.image_branch), "teacher.image_branch")
+    return trained_branch(Path(settings.image_branch))

@@ -18,12 +18,11 @@ from training.config import DistillConfig
 from training.data.knowledge import Knowledge
 from training.data.sequence import DriveSequence
 from training.data.sources import Source
-from training.data.sweeps import Sweep, WholeSweeps
+from training.data.sweeps import Sweep
 from training.data.views import Look
 from training.data.voxels import VoxelVotes, drive_votes, in_world, movable_ids, place_of
-from training.modules import Batch, PointTraining
-from training.trained_network import TrainedNetwork, tensors
-from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
+from training.modules import Said
+from training.trained_network import TrainedNetwork
 from xmodelkd_ros.tools.session import progress
 
 _LEAST_SHARE = 1e-4
@@ -36,7 +35,8 @@ class Lesson:
 
     Attributes:
         logits: (N, C) float16.
-        doubt: (N,) float16, 1 less the probability of the most probable class in the mean of the teacher's heads.
+        doubt: (N,) float16, 1 less the probability of the most probable class in the mean of the teacher's heads; of
+            a fused lesson, 1 less the share of its votes.
         features: (N, D) float16.
     """
 
@@ -89,7 +89,7 @@ class Pupils:
 
 
 def lessons(teacher: TrainedNetwork, sweeps: Sequence[Sweep], knowledge: Knowledge, what: str) -> list[Lesson]:
-    """Let a teacher label sweeps.
+    """Let a teacher label sweeps as they are and as a mirror shows them; its mean is what it says.
 
     Args:
         teacher: the teacher.
@@ -97,13 +97,21 @@ def lessons(teacher: TrainedNetwork, sweeps: Sequence[Sweep], knowledge: Knowled
         knowledge: what cameras see at the points.
         what: title of the progress bar.
     """
-    whole, projector = WholeSweeps(sweeps, teacher.inputs, knowledge), RangeProjector(teacher.inputs.projection)
-    found = []
-    for number, sweep in enumerate(progress(sweeps, len(sweeps), what)):
-        valid = projector.project(sweep.cloud).pixel != NO_PIXEL
-        said = _said_twice(teacher.module, tensors(whole[number]))
-        found.append(Lesson(*(_spread(values, valid) for values in said)))
-    return found
+    answers = zip(
+        teacher.asked(sweeps, knowledge), teacher.asked([_mirrored(sweep) for sweep in sweeps], knowledge), strict=True
+    )
+    return [_lesson(one, other, valid) for (one, valid), (other, _) in progress(answers, len(sweeps), what)]
+
+
+def _mirrored(sweep: Sweep) -> Sweep:
+    return sweep.with_cloud(sweep.cloud.xyz * np.array([1, -1, 1], np.float32), sweep.cloud.intensity)
+
+
+def _lesson(one: Said, other: Said, valid: NDArray[np.bool_]) -> Lesson:
+    logits, beliefs = (one.logits[0] + other.logits[0]) / 2, (one.beliefs[0] + other.beliefs[0]) / 2
+    doubt = 1 - beliefs.gather(0, logits.argmax(dim=0, keepdim=True))[0]
+    features = (one.at_points()[0] + other.at_points()[0]) / 2
+    return Lesson(*(_spread(values, valid) for values in (logits.T, doubt, features)))
 
 
 def _spread(values: Tensor, valid: NDArray[np.bool_]) -> NDArray[np.float16]:
@@ -111,21 +119,6 @@ def _spread(values: Tensor, valid: NDArray[np.bool_]) -> NDArray[np.float16]:
     every = np.zeros((len(valid), *values.shape[1:]), np.float16)
     every[valid] = values.numpy()
     return every
-
-
-@torch.inference_mode()
-def _said_twice(teacher: PointTraining, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """(N, C) logits, (N,) doubt and (N, D) features, averaged over the sweep and its mirror image."""
-    width = batch["image"].shape[-1]
-    row, column = batch["pixel"] // width, batch["pixel"] % width
-    mirrored = {**batch, "pixel": row * width + width - 1 - column}
-    for name in ("image", "seen"):
-        if name in batch:
-            mirrored[name] = batch[name].flip(-1)
-    one, other = (teacher.say(view) for view in (batch, mirrored))
-    logits, beliefs = (one.logits[0] + other.logits[0]) / 2, (one.beliefs[0] + other.beliefs[0]) / 2
-    doubt = 1 - beliefs.gather(0, logits.argmax(dim=0, keepdim=True))[0]
-    return logits.T, doubt, (one.at_points()[0] + other.at_points()[0]) / 2
 
 
 def _stacked(tables: Sequence[NDArray[np.float16]]) -> NDArray[np.float16]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,17 +13,36 @@ from xmodelkd_ros.core.labels import IGNORE
 
 MAX_CLASS_WEIGHT = 8.0
 
+_Loss = Callable[..., Tensor]
+
+
+def _wide(value: Tensor | float) -> Tensor | float:
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def _in_fp32(loss: _Loss) -> _Loss:
+    """Computed in fp32 whatever the network is computed in: bf16 cannot tell small differences."""
+
+    @wraps(loss)
+    def computed(first: Tensor, *others: Tensor | float) -> Tensor:
+        with torch.autocast(first.device.type, enabled=False):
+            return loss(*(_wide(value) for value in (first, *others)))
+
+    return computed
+
 
 def class_weights(counts: Tensor) -> Tensor:
     """Weights that rise with the rarity of a class, 1 / sqrt(frequency) relative to the most frequent, at most 8.
 
     Args:
-        counts: (C,) points of each class in the training data. A class that does not occur weighs 0.
+        counts: (C,) points of each class in the training data. A class that does not occur weighs as much as the
+            rarest: a teacher may know it.
     """
     weights = torch.sqrt(counts.max() / counts.clamp(min=1)).clamp(max=MAX_CLASS_WEIGHT)
-    return weights * (counts > 0)
+    return torch.where(counts > 0, weights, MAX_CLASS_WEIGHT)
 
 
+@_in_fp32
 def segmentation_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """Weighted cross-entropy plus Lovász-softmax, each averaged over the labelled points.
 
@@ -29,7 +51,7 @@ def segmentation_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor
         labels: (B, P) class ids, 255 where there is none.
         weights: (C,) of :func:`class_weights`.
     """
-    flat = logits.float().transpose(0, 1).flatten(1).T
+    flat = logits.transpose(0, 1).flatten(1).T
     known = labels.flatten() != IGNORE
     flat, target = flat[known], labels.flatten()[known].long()
     if target.numel() == 0:
@@ -37,6 +59,7 @@ def segmentation_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor
     return F.cross_entropy(flat, target, weights) + lovasz_softmax(flat.softmax(dim=1), target)
 
 
+@_in_fp32
 def lovasz_softmax(probabilities: Tensor, target: Tensor) -> Tensor:
     """Lovász extension of the Jaccard loss, averaged over the classes that occur (Berman et al. 2018, eq. 11).
 
@@ -52,6 +75,7 @@ def lovasz_softmax(probabilities: Tensor, target: Tensor) -> Tensor:
     return torch.stack(losses).mean()
 
 
+@_in_fp32
 def divergence(student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
     """Kullback-Leibler divergence of the student's classes from the teacher's (Hinton et al. 2015, temperature 1).
 
@@ -65,11 +89,11 @@ def divergence(student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
     each = F.kl_div(student.log_softmax(dim=1), teacher.log_softmax(dim=1), reduction="none", log_target=True).sum(
         dim=1
     )
-    # A class that no label has, but a teacher knows, is rare.
-    weight = torch.where(weights > 0, weights, MAX_CLASS_WEIGHT)[teacher.argmax(dim=1)]
+    weight = weights[teacher.argmax(dim=1)]
     return (weight * each).sum() / weight.sum().clamp(min=1e-6)
 
 
+@_in_fp32
 def contrastive(shape: Tensor, colour: Tensor, point: Tensor, temperature: float) -> Tensor:
     """InfoNCE between points and their views, and between the two views of a point (van den Oord et al. 2018).
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +128,13 @@ class SweepData(pl.LightningDataModule):
         """Ask the teacher."""
         self._knowledge = self._lessons()
         distill = self._config.distill
-        if distill and distill.pseudo_share:
+        assert distill is not None
+        if distill.pseudo_share:
             wanted = [source.labels != "own" for source in self._config.data.train]
             self._sources = pseudo_labelled(self._own, wanted, self._knowledge, distill.pseudo_share)
+        if not (distill.logits_weight or distill.lovasz_weight or distill.features_weight):
+            # Points that only the teacher spoke of have no loss; they would take the places of others.
+            self._knowledge = replace(self._knowledge, taught=None)
 
     def _lessons(self) -> Knowledge:
         """What the teacher says of the sweeps; one that teaches itself asks its last checkpoint, or its start's."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 
-from training.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint
+from training.checkpoint import CHECKPOINT, Checkpoint, check_finished, read_checkpoint
 from training.config import TrainingConfig
 from training.guides import Guides
 from training.modules import PointTraining, StudentTraining
@@ -41,9 +41,8 @@ def _start_of(config: TrainingConfig) -> Checkpoint | None:
         return None
     if not (Path(config.start) / CHECKPOINT).exists():
         raise ConfigError(f"start is {config.start}, which holds no run; train that one first, or give start=''")
+    check_finished(Path(config.start), "start")
     start = read_checkpoint(Path(config.start))
-    if not start.finished:
-        raise ConfigError(f"start is {config.start}, a run that is not finished; its own command goes on with it")
     ours, theirs = asdict(config.model), asdict(start.config.model)
     different = [f"model.{name}" for name in ours if ours[name] != theirs[name]]
     different += ["label_set"] if config.label_set != start.config.label_set else []

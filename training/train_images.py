@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from training.checkpoint import read_origins, read_weights
+from training.checkpoint import check_finished, read_origins, read_weights
 from training.config import ImageTrainingConfig
 from training.data.pictures import Picture, PictureDataset
 from training.data.sources import load_pictures, origin_of
@@ -22,6 +22,7 @@ from training.label_sets import LABELS
 from training.label_training import LabelTraining
 from training.losses import segmentation_loss
 from training.models.image_branch import IMAGE_SIZE, ImageBranch, sample, to_tensor
+from training.models.image_encoder import PRETRAINED
 from training.run import fit, interrupted, one_cycle, own_part, precision_for, training_command
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
@@ -59,7 +60,7 @@ class PictureData(pl.LightningDataModule):
         for source, pictures in zip(data.train, self._train, strict=True):
             if not any(len(picture.labels) for picture in pictures):
                 raise ConfigError(f"{source} has no pictures with labels; give drives with cameras and labels")
-        earlier = read_origins(Path(self._config.start)) if self._config.start else ()
+        earlier = read_origins(Path(self._config.start)) if self._config.start else (PRETRAINED,)
         self.origins = list(dict.fromkeys([*earlier, *(origin_of(source, "train") for source in data.train)]))
         counts = np.zeros(IGNORE + 1)
         for source, pictures in zip(data.train, self._train, strict=True):
@@ -137,6 +138,7 @@ def train_images(config: ImageTrainingConfig) -> Path:
     pl.seed_everything(config.seed, workers=True, verbose=False)
     module = ImageTraining(config.to_dict())
     if config.start and not own:
+        check_finished(Path(config.start), "start")
         _load(module, Path(config.start))
     return fit(config, module, PictureData(config), own)
 

@@ -16,8 +16,9 @@ from training.data.knowledge import Knowledge, Seen, join_seen, unseen
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, with_rows
 from training.data.views import Look
 from training.image_features import see
+from training.memory import remember
 from training.models.image_branch import ImageBranch
-from training.modules import Batch, PointTraining, StudentTraining, TeacherTraining
+from training.modules import Batch, PointTraining, Said, StudentTraining, TeacherTraining
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
@@ -47,6 +48,19 @@ class TrainedNetwork:
         if not isinstance(self.module, TeacherTraining):
             return Knowledge()
         return Knowledge(seen_by(self.branch, sweeps, looks, self.shuffled))
+
+    def asked(self, sweeps: Sequence[Sweep], knowledge: Knowledge) -> Iterator[tuple[Said, NDArray[np.bool_]]]:
+        """What it says of numbered sweeps, and (N,) which points of each it says it of: those with a usable position.
+
+        Args:
+            sweeps: the sweeps, with their rows in ``knowledge``.
+            knowledge: what :meth:`knowledge` gives for them.
+        """
+        whole, projector = WholeSweeps(sweeps, self.inputs, knowledge), RangeProjector(self.inputs.projection)
+        for number, sweep in enumerate(sweeps):
+            with torch.inference_mode():
+                said = self.module.say(tensors(whole[number]))
+            yield said, projector.project(sweep.cloud).pixel != NO_PIXEL
 
 
 def trained_network(run: Path) -> TrainedNetwork:
@@ -83,11 +97,18 @@ def seen_by(branch: ImageBranch | None, sweeps: Sequence[Sweep], looks: Sequence
 
 
 def shuffled_looks(looks: Sequence[Look]) -> list[Look]:
-    """Each sweep with the images of another one, and each camera with the next one's."""
-    rng = np.random.default_rng(0)
-    others = (np.arange(len(looks)) + rng.integers(1, max(len(looks), 2))) % len(looks)
-    jpegs = [looks[other].jpegs[1:] + looks[other].jpegs[:1] for other in others]
-    return [replace(look, jpegs=given) for look, given in zip(looks, jpegs, strict=True)]
+    """Each image in the place of another one, of whatever sweep and camera."""
+    # The looks are kept beside what is made of them, so that no others can get their ids.
+    return remember(("shuffled", *map(id, looks)), lambda: (looks, _shuffled(looks)))[1]
+
+
+def _shuffled(looks: Sequence[Look]) -> list[Look]:
+    jpegs = [jpeg for look in looks for jpeg in look.jpegs]
+    # Each goes to the place of the next one in a random order: never to its own.
+    order = np.random.default_rng(0).permutation(len(jpegs))
+    given = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
+    places = iter(range(len(jpegs)))
+    return [replace(look, jpegs=tuple(jpegs[given[next(places)]] for _ in look.jpegs)) for look in looks]
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,19 +134,12 @@ def labelled(network: TrainedNetwork, sweeps: Sequence[Sweep], looks: Sequence[L
         what: title of the progress bar.
     """
     (numbered,) = with_rows([sweeps], [True])
-    whole = WholeSweeps(numbered, network.inputs, network.knowledge(numbered, looks))
-    projector = RangeProjector(network.inputs.projection)
-    for number, sweep in enumerate(progress(numbered, len(numbered), what)):
-        ids, probability = np.full(len(sweep.labels), IGNORE, np.uint8), np.zeros(len(sweep.labels), np.float32)
-        valid = projector.project(sweep.cloud).pixel != NO_PIXEL
-        ids[valid], probability[valid] = _best(network.module, tensors(whole[number]))
+    answers = network.asked(numbered, network.knowledge(numbered, looks))
+    for said, valid in progress(answers, len(numbered), what):
+        ids, probability = np.full(len(valid), IGNORE, np.uint8), np.zeros(len(valid), np.float32)
+        best, found = said.logits[0].softmax(dim=0).max(dim=0)
+        ids[valid], probability[valid] = found.numpy().astype(np.uint8), best.numpy()
         yield Labelled(ids, probability)
-
-
-@torch.inference_mode()
-def _best(network: PointTraining, batch: Batch) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    probability, ids = network.say(batch).logits[0].softmax(dim=0).max(dim=0)
-    return ids.numpy().astype(np.uint8), probability.numpy()
 
 
 def tensors(sweep: Mapping[str, NDArray[Any]]) -> Batch:

@@ -23,6 +23,9 @@ TINY = [
     "optimizer.points=2000",
     "optimizer.steps=2",
     "optimizer.epochs=2",
+    # So that what happens after an interruption shows in the averaged weights, too.
+    "optimizer.ema_decay=0.5",
+    "optimizer.learning_rate=0.02",
     "precision=32-true",
     "start=''",
 ]

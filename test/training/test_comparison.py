@@ -70,6 +70,14 @@ def test_the_table_has_a_row_for_each(found):
     assert taught.startswith("| taught | 3 | ")
 
 
+@pytest.mark.parametrize("file", sorted(CONFIG.parent.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_comparison_that_is_shipped_can_be_read(file):
+    comparison = Comparison.read(file)
+    for entry in comparison.runs:
+        for seed in comparison.seeds_of(entry):
+            assert comparison.settings(entry, seed).run == str(comparison.folder(entry, seed))
+
+
 def test_runs_find_those_of_their_seed_that_they_build_on():
     comparison = Comparison.read(CONFIG, ["run=there"])
     by_name = {entry.name: entry for entry in comparison.runs}
@@ -79,7 +87,7 @@ def test_runs_find_those_of_their_seed_that_they_build_on():
     assert (teacher.run, teacher.seed, teacher.teacher.image_branch) == ("there/teacher_2", 2, "there/images_0")
     student = comparison.settings(by_name["logits"], 2)
     assert student.distill.teacher == "there/teacher_2"
-    plain = comparison.settings(by_name["undistilled"], 2)
+    plain = comparison.settings(by_name["labels"], 2)
     assert (plain.optimizer, plain.augment, plain.model) == (student.optimizer, student.augment, student.model)
     assert [score.held_back for score in comparison.score] == [False, False, True]
 
@@ -149,6 +157,18 @@ def test_a_comparison_from_beginning_to_end_and_again(small, capsys, monkeypatch
     whole, half = (np.sum(scored["all"]) for scored in known)
     assert 0.3 < half / whole < 0.7, "points with truth"
     assert (out / "curves.png").stat().st_size > 5000
+    assert not (out / compare.OPENINGS).exists()
     monkeypatch.setattr(compare, "train", lambda *_: pytest.fail("it is trained already"))
     monkeypatch.setattr(compare, "score_network", lambda *_: pytest.fail("it is scored already"))
     assert compare.main([str(small)]) == 0
+
+
+def test_openings_are_written_down(small, pandaset):
+    data = yaml.safe_load(small.read_text())
+    data["score"][-1]["source"] = {"dataset": "pandaset", "path": str(pandaset), "frames": [58, 59]}
+    small.write_text(yaml.safe_dump(data))
+    assert compare.main([str(small), "--open", "seeds=[0]"]) == 0
+    assert compare.main([str(small), "--open", "seeds=[0]"]) == 0, "scored already, not opened again"
+    lines = [json.loads(line) for line in (small.parent / "out" / compare.OPENINGS).read_text().splitlines()]
+    assert [line["model"] for line in lines] == ["plain_0", "fast_0"]
+    assert all(len(line["sha256"]) == 64 and 0 <= line["miou"] <= 1 for line in lines)

@@ -19,16 +19,18 @@ def sweep(sweep_of):
     return Sweep(PointCloud(xyz, np.ones(len(xyz), np.float32)), np.full(len(xyz), 3, np.uint8))
 
 
-def test_half_of_the_beams_are_lost_whole(sweep):
-    found = corrupted(sweep, "lost_beams", PROJECTOR, 1)
+def test_beams_are_lost_whole_about_half_of_them(sweep):
+    found = corrupted(sweep, "lost_beams", 1)
     row = PROJECTOR.project(sweep.cloud).pixel // 256
     left = PROJECTOR.project(found.cloud).pixel != NO_PIXEL
-    assert len(np.unique(row[left])) == 32 and len(np.unique(row[~left])) == 32
+    lost = set(row[~left])
+    assert not lost & set(row[left])
+    assert 20 <= len(lost) <= 44
     assert (found.labels[left] == 3).all() and (found.labels[~left] == IGNORE).all()
 
 
 def test_noise_is_along_the_ray(sweep):
-    found = corrupted(sweep, "range_noise", PROJECTOR, 1)
+    found = corrupted(sweep, "range_noise", 1)
     before, after = (np.linalg.norm(one.cloud.xyz, axis=1) for one in (sweep, found))
     assert np.std(after - before) == pytest.approx(0.1, rel=0.05)
     np.testing.assert_allclose(found.cloud.xyz / after[:, None], sweep.cloud.xyz / before[:, None], atol=1e-5)
@@ -36,6 +38,6 @@ def test_noise_is_along_the_ray(sweep):
 
 @pytest.mark.parametrize("kind", CORRUPTIONS)
 def test_the_same_seed_gives_the_same_sweep(sweep, kind):
-    one, again, other = (corrupted(sweep, kind, PROJECTOR, seed).cloud.xyz for seed in (1, 1, 2))
+    one, again, other = (corrupted(sweep, kind, seed).cloud.xyz for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, again)
     assert not np.array_equal(one, other, equal_nan=True)

