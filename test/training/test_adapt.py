@@ -12,6 +12,7 @@ from training.adaptation import AdaptConfig  # noqa: E402
 from training.checkpoint import CHECKPOINT  # noqa: E402
 from training.data.pandaset import PandaSetSequence  # noqa: E402
 from training.data.world import WORLD_SOURCE  # noqa: E402
+from training.models.image_encoder import PRETRAINED  # noqa: E402
 from training.to_bag import write_bag  # noqa: E402
 from xmodelkd_ros.core.model_spec import ModelSpec  # noqa: E402
 
@@ -68,7 +69,12 @@ def test_it_says_what_changed(adapted):
 def test_the_adapted_model_can_be_used_and_adapted_again(adapted, command, tmp_path):
     spec = ModelSpec.read(adapted / adapt.MODEL)
     assert spec.name == "pandaset_distilled_adapted"
-    assert {source.name for source in spec.training_data} == {"PandaSet", WORLD_SOURCE.name, "bag drive.mcap"}
+    assert {source.name for source in spec.training_data} == {
+        "PandaSet",
+        WORLD_SOURCE.name,
+        "bag drive.mcap",
+        PRETRAINED.name,
+    }
     again = command(tmp_path)
     again[0] = str(adapted / adapt.MODEL)
     assert adapt.main(again) == 0

@@ -7,17 +7,18 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from training.config import TrainingConfig  # noqa: E402
+from training.losses import segmentation_loss  # noqa: E402
 from training.models.student import WRAP  # noqa: E402
 from training.models.teacher import TeacherOutput  # noqa: E402
-from training.modules import TeacherTraining  # noqa: E402
+from training.modules import StudentTraining, TeacherTraining  # noqa: E402
 
-CONFIG = Path(__file__).parents[2] / "config" / "training" / "pandaset_teacher.yaml"
+CONFIGS = Path(__file__).parents[2] / "config" / "training"
+SMALL = ["model.widths=[8, 8, 8, 8, 8]", "model.blocks=[0, 0, 0, 0]", "model.table=8"]
 
 
 @pytest.fixture
 def teacher():
-    words = ["model.widths=[8, 8, 8, 8, 8]", "model.blocks=[0, 0, 0, 0]", "model.table=8"]
-    return TeacherTraining(TrainingConfig.read(CONFIG, words).to_dict(), features=4).eval()
+    return TeacherTraining(TrainingConfig.read(CONFIGS / "pandaset_teacher.yaml", SMALL).to_dict(), features=4).eval()
 
 
 def test_a_teacher_is_certain_where_its_heads_agree(teacher, monkeypatch):
@@ -33,3 +34,42 @@ def test_a_teacher_is_certain_where_its_heads_agree(teacher, monkeypatch):
     said = teacher.say({**sweep, "pixel": torch.arange(3, dtype=torch.int32)[None]})
     assert said.beliefs[0, 0].tolist() == pytest.approx([1.0, 2 / 3, 1.0], abs=0.01)
     torch.testing.assert_close(said.beliefs.sum(dim=1), torch.ones(1, 3))
+
+
+def crops(seen):
+    """Three points with labels, of which cameras see one or none, and of which a teacher says something."""
+    torch.manual_seed(0)
+    given = {"image": torch.randn(1, 4, 16, 64 + 2 * WRAP), "points": torch.randn(1, 3, 3)}
+    given |= {"seen": torch.zeros(1, 5, 16, 64 + 2 * WRAP), "views": torch.zeros(1, 3, 2, 5)}
+    given["seen"][:, -1, 0, WRAP] = seen
+    given |= {"pixel": torch.arange(3, dtype=torch.int32)[None], "labels": torch.tensor([[0, 1, 2]], dtype=torch.uint8)}
+    return given | {"taught": torch.randn(1, 3, 13).half()}
+
+
+def test_the_image_head_learns_from_what_cameras_see(teacher, monkeypatch):
+    monkeypatch.setattr(teacher, "log", lambda *_, **__: None)
+    monkeypatch.setattr(teacher, "log_dict", lambda *_, **__: None)
+    fused, lidar, image = (torch.randn(1, 13, 3) for _ in range(3))
+    features = torch.zeros(1, 8, 16, 64 + 2 * WRAP)
+    monkeypatch.setattr(teacher.teacher, "forward", lambda *_: TeacherOutput(fused, lidar, image, features, features))
+    labels, weights = crops(0)["labels"], torch.ones(13)
+    blind = segmentation_loss(fused, labels, weights) + 0.5 * segmentation_loss(lidar, labels, weights)
+    torch.testing.assert_close(teacher.loss(crops(0)), blind)
+    sighted = blind + 0.2 * segmentation_loss(image[..., :1], labels[:, :1], weights)
+    torch.testing.assert_close(teacher.loss(crops(1)), sighted)
+
+
+def test_what_a_teacher_says_counts_more_and_more(monkeypatch):
+    config = TrainingConfig.read(CONFIGS / "pandaset_distilled.yaml", [*SMALL, "distill.ramp=0.5"])
+    student = StudentTraining(config.to_dict(), 8).eval()
+    monkeypatch.setattr(student, "log_dict", lambda *_, **__: None)
+    steps = config.optimizer.epochs * config.optimizer.steps
+
+    def loss(step):
+        monkeypatch.setattr(StudentTraining, "global_step", step)
+        return student.loss(crops(0)).item()
+
+    begin, half, whole, end = (loss(step) for step in (0, steps // 4, steps // 2, steps))
+    assert whole > begin + 0.1
+    assert half - begin == pytest.approx((whole - begin) / 2, rel=1e-3)
+    assert end == pytest.approx(whole)

@@ -159,6 +159,9 @@ def test_a_student_that_teaches_itself_listens_to_its_last_checkpoint(config, mo
     monkeypatch.setattr(sweep_data, "trained_network", lambda run: asked.append(run) or trained_network(run))
     run = train.train(config("self_taught", "distilled", "distill.teacher=self"))
     assert asked == [run], "in its second epoch, not in the first"
+    words = ["distill.teacher=self", "distill.pseudo_share=0.5", f"start={run}"]
+    going_on = train.train(config("going_on", "distilled", *words))
+    assert asked == [run, run, going_on], "in its first epoch the one that it goes on from"
 
 
 def test_the_mean_of_a_sweep_and_its_mirror_image_is_said(teacher, pandaset):
