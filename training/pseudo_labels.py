@@ -34,7 +34,8 @@ def pseudo_labelled(
     label, doubt = (np.concatenate(column) for column in zip(*every, strict=True))
     most = np.zeros(IGNORE + 1, np.float32)
     for class_id in np.unique(label[label != IGNORE]):
-        most[class_id] = np.quantile(doubt[label == class_id], share)
+        # In 16 bits, quantiles of more than 65,504 values come out as NaN.
+        most[class_id] = np.quantile(doubt[label == class_id].astype(np.float64), share)
     return [
         [_with_certain(sweep, opinion, most) for sweep, opinion in zip(source, opinions, strict=True)]
         for source, opinions in zip(sources, said, strict=True)

@@ -230,6 +230,17 @@ def test_pseudo_labels_are_the_most_certain_of_each_class():
     assert kept is own and sweep.labels is labels
 
 
+@pytest.mark.parametrize("share", [0.3, 0.7, 1.0])
+def test_pseudo_labels_of_many_points_are_as_many_as_wanted(share):
+    count = 200_000
+    doubt = np.random.default_rng(0).permutation(np.linspace(0, 0.5, count)).astype(np.float16)
+    logits = np.zeros((count, 13), np.float16)
+    logits[:, 4] = 1
+    sweep = Sweep(points(count), np.full(count, IGNORE, np.uint8), np.arange(count, dtype=np.int32))
+    ((found,),) = pseudo_labelled([[sweep]], [True], Knowledge(taught=logits, doubt=doubt), share)
+    assert (found.labels == 4).mean() == pytest.approx(share, abs=0.005)
+
+
 def points(count):
     return PointCloud(np.ones((count, 3), np.float32), np.ones(count, np.float32))
 
