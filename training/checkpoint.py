@@ -47,11 +47,6 @@ class Checkpoint:
     origins: tuple[DataSource, ...]
     branch: ImageBranch | None
 
-    @property
-    def finished(self) -> bool:
-        """Whether the run took all its steps."""
-        return self.steps >= self.config.optimizer.epochs * self.config.optimizer.steps
-
     def write(self, folder: Path) -> None:
         """Write what it takes to go on from here, without the optimizer; weights of layers in 16 bits."""
         data = {"hyper_parameters": self.arguments, "global_step": self.steps, "state_dict": _halved(self.weights)}

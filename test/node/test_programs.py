@@ -213,6 +213,7 @@ def test_programs_end_while_they_wait(run, bag, height_model, tmp_path):
     [
         (["model:=/nowhere"], "no model '/nowhere': neither a folder with a model.json nor"),
         (["model:=3"], "Trying to set parameter 'model' to '3' of type 'INTEGER', expecting type 'STRING'"),
+        (["model:=teacher"], "is a teacher, to which the node cannot show images yet; give model:=student"),
         (["mode:=teacher"], "mode is 'teacher'; it must be one of student (this model has no teacher)"),
         (["sensor:=/nowhere.json"], "cannot read sensor file /nowhere.json"),
         (["missing_intensity:=maybe"], "missing_intensity is 'maybe'; it must be one of reject, fill"),

@@ -9,6 +9,7 @@ from typing import Any
 from rclpy.node import Node
 
 from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.messages import MissingIntensity, to_cloud
@@ -33,6 +34,8 @@ class Segmenter:
         sensor = SensorSpec.read(Path(parameters.sensor).expanduser()) if parameters.sensor else None
         folder = find_model(parameters.model)
         self._pipeline = SegmentationPipeline.load(folder, parameters.backend, parameters.precision, sensor)
+        if self._pipeline.spec.image_branch:
+            raise ModelError(f"{folder} is a teacher, to which the node cannot show images yet; give model:=student")
         self._frame = parameters.projection_frame
         self._extrinsic = choose_extrinsic(node, self._frame, parameters.projection_extrinsic)
         # A model that does not use intensity takes clouds without it.
