@@ -119,8 +119,9 @@ def _objects(sweep: Sweep, name: str, rng: np.random.Generator) -> Sweep:
 
 
 def _in_sector(xyz: NDArray[np.float32], start: float, width: float) -> NDArray[np.bool_]:
-    azimuth = np.arctan2(xyz[:, 1], xyz[:, 0])
-    return np.asarray((azimuth - np.float32(start)) % np.float32(2 * np.pi) < width)
+    turned = np.arctan2(xyz[:, 1], xyz[:, 0]) - np.float32(start)
+    turned[turned < 0] += np.float32(2 * np.pi)
+    return np.asarray(turned < width)
 
 
 def change_intensity(sweep: Sweep, config: AugmentConfig, rng: np.random.Generator) -> Sweep:

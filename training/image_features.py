@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from copy import deepcopy
+from typing import TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from training.data.knowledge import Seen
 from training.data.views import Look, decoded
@@ -15,6 +18,13 @@ from training.models.image_branch import IMAGE_SIZE, ImageBranch, sample, to_ten
 from xmodelkd_ros.core.views import NO_CAMERA
 from xmodelkd_ros.sight import resized
 from xmodelkd_ros.tools.session import progress
+
+_Network = TypeVar("_Network", bound=nn.Module)
+
+
+def on_fastest_device(network: _Network) -> _Network:
+    """The network itself, or where there is a GPU a copy of it there: a teacher labels many sweeps."""
+    return deepcopy(network).cuda() if torch.cuda.is_available() else network
 
 
 def see(branch: ImageBranch, looks: Sequence[Look], what: str) -> list[Seen]:
@@ -26,15 +36,17 @@ def see(branch: ImageBranch, looks: Sequence[Look], what: str) -> list[Seen]:
         what: title of the progress bar.
     """
     weights = hashlib.sha256(b"".join(v.numpy().tobytes() for v in branch.state_dict().values())).digest()
+    looking = on_fastest_device(branch)
     # The look is kept beside what is seen in it, so that no other one can get its id.
     return [
-        remember((weights, id(look)), lambda look=look: (look, _seen(branch, look)))[1]
+        remember((weights, id(look)), lambda look=look: (look, _seen(looking, look)))[1]
         for look in progress(looks, len(looks), what)
     ]
 
 
 @torch.inference_mode()
 def _seen(branch: ImageBranch, look: Look) -> Seen:
+    device = next(branch.parameters()).device
     camera, uv = look.views.camera.copy(), torch.from_numpy(look.views.uv)
     features = np.zeros((*camera.shape, branch.features), np.float16)
     for number, jpeg in enumerate(look.jpegs):
@@ -43,6 +55,6 @@ def _seen(branch: ImageBranch, look: Look) -> Seen:
             camera[points, slots] = NO_CAMERA
         elif len(points):
             pixels = torch.from_numpy(resized(decoded(jpeg), IMAGE_SIZE))[None]
-            found = sample(branch(to_tensor(pixels)), uv[points, slots][None])[0].T
-            features[points, slots] = found.numpy().astype(np.float16)
+            found = sample(branch(to_tensor(pixels.to(device))), uv[points, slots][None].to(device))[0].T
+            features[points, slots] = found.cpu().numpy().astype(np.float16)
     return Seen(features, camera)

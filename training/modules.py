@@ -44,6 +44,10 @@ class Said:
         """(B, N, D) features of the points' pixels."""
         return at_pixels(self.features, self.pixel)
 
+    def cpu(self) -> Said:
+        """The same, in the processor's memory."""
+        return Said(self.logits.cpu(), self.beliefs.cpu(), self.features.cpu(), self.pixel.cpu())
+
 
 class PointTraining(LabelTraining, ABC):
     """A network that labels points, with its optimizer.

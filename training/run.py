@@ -81,7 +81,8 @@ def _trainer(config: RunConfig, run: Path) -> pl.Trainer:
         log_every_n_steps=min(10, config.optimizer.steps),
         logger=TensorBoardLogger(str(run), name="", version="tensorboard"),
         callbacks=[
-            EMAWeightAveraging(decay=config.optimizer.ema_decay),
+            # Where the network will be, which it is not yet when Lightning would look.
+            EMAWeightAveraging("cuda" if torch.cuda.is_available() else None, decay=config.optimizer.ema_decay),
             ModelCheckpoint(run, filename=NAME, save_top_k=1, every_n_epochs=1, enable_version_counter=False),
             LearningRateMonitor(),
             *([TQDMProgressBar()] if sys.stderr.isatty() else []),
