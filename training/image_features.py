@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import TypeVar
 
@@ -27,6 +28,13 @@ def on_fastest_device(network: _Network) -> _Network:
     return deepcopy(network).cuda() if torch.cuda.is_available() else network
 
 
+@contextmanager
+def inference() -> Iterator[None]:
+    """Without gradients, and in full fp32: a GPU would round what convolutions multiply to 10 bits."""
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
+
+
 def see(branch: ImageBranch, looks: Sequence[Look], what: str) -> list[Seen]:
     """The image features of the points of each sweep.
 
@@ -44,7 +52,7 @@ def see(branch: ImageBranch, looks: Sequence[Look], what: str) -> list[Seen]:
     ]
 
 
-@torch.inference_mode()
+@inference()
 def _seen(branch: ImageBranch, look: Look) -> Seen:
     device = next(branch.parameters()).device
     camera, uv = look.views.camera.copy(), torch.from_numpy(look.views.uv)

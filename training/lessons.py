@@ -14,12 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.config import DistillConfig
 from training.data.knowledge import Knowledge
 from training.data.sequence import DriveSequence
-from training.data.sources import Source
 from training.data.sweeps import Sweep
-from training.data.views import Look
 from training.data.voxels import VoxelVotes, drive_votes, in_world, movable_ids, place_of
 from training.modules import Said
 from training.trained_network import TrainedNetwork
@@ -43,49 +40,6 @@ class Lesson:
     logits: NDArray[np.float16]
     doubt: NDArray[np.float16]
     features: NDArray[np.float16]
-
-
-@dataclass(frozen=True, eq=False)
-class Pupils:
-    """The sweeps that a teacher labels, numbered (:func:`training.data.sweeps.with_rows`).
-
-    Attributes:
-        sweeps: the sweeps.
-        frames: the drive and the number of each; None for generated ones.
-        looks: the images of the sweeps; empty where there are none.
-    """
-
-    sweeps: list[Sweep]
-    frames: list[tuple[DriveSequence, int] | None]
-    looks: list[Look]
-
-    @classmethod
-    def of(cls, numbered: Sequence[Sequence[Sweep]], sources: Sequence[Source]) -> Pupils:
-        """The sweeps that have numbers."""
-        taught = [n for n, part in enumerate(numbered) if part[0].rows is not None]
-        return cls(
-            [sweep for n in taught for sweep in numbered[n]],
-            [frame for n in taught for frame in sources[n].frames or [None] * len(numbered[n])],
-            [look for n in taught for look in sources[n].looks],
-        )
-
-    def taught_by(self, teacher: TrainedNetwork, settings: DistillConfig) -> Knowledge:
-        """What a teacher says of these sweeps, as far as ``settings`` need it."""
-        known = teacher.knowledge(self.sweeps, self.looks)
-        learnt = lessons(teacher, self.sweeps, known, "teacher")
-        if settings.fuse_m:
-            learnt = fused(learnt, self.frames, settings.fuse_m)
-        return Knowledge(
-            known.seen if settings.contrast_weight else None,
-            _stacked([lesson.logits for lesson in learnt]),
-            _stacked([lesson.features for lesson in learnt]) if settings.features_weight else None,
-            _stacked([lesson.doubt for lesson in learnt]) if settings.pseudo_share else None,
-        )
-
-    def untaught(self, classes: int) -> Knowledge:
-        """What is known as long as there is no teacher."""
-        rows = 1 + sum(len(sweep.labels) for sweep in self.sweeps)
-        return Knowledge(taught=np.zeros((rows, classes), np.float16), doubt=np.zeros(rows, np.float16))
 
 
 def lessons(teacher: TrainedNetwork, sweeps: Sequence[Sweep], knowledge: Knowledge, what: str) -> list[Lesson]:
@@ -119,11 +73,6 @@ def _spread(values: Tensor, valid: NDArray[np.bool_]) -> NDArray[np.float16]:
     every = np.zeros((len(valid), *values.shape[1:]), np.float16)
     every[valid] = values.numpy()
     return every
-
-
-def _stacked(tables: Sequence[NDArray[np.float16]]) -> NDArray[np.float16]:
-    """The tables of many sweeps as one, with row 0 before them."""
-    return np.concatenate([np.zeros_like(tables[0][:1]), *tables])
 
 
 def fused(learnt: Sequence[Lesson], frames: Sequence[tuple[DriveSequence, int] | None], side_m: float) -> list[Lesson]:

@@ -29,3 +29,8 @@ def remember(key: Hashable, make: Callable[[], _T]) -> _T:
         _kept[key] = make()
     kept: _T = _kept[key]
     return kept
+
+
+def is_kept(key: Hashable) -> bool:
+    """Whether :func:`remember` has what belongs to a key."""
+    return _kept is not None and key in _kept

@@ -15,7 +15,7 @@ from training.checkpoint import Checkpoint, read_checkpoint
 from training.data.knowledge import Knowledge, Seen, join_seen, unseen
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, with_rows
 from training.data.views import Look
-from training.image_features import on_fastest_device, see
+from training.image_features import inference, on_fastest_device, see
 from training.memory import remember
 from training.models.image_branch import ImageBranch
 from training.modules import Batch, PointTraining, Said, StudentTraining, TeacherTraining
@@ -59,7 +59,7 @@ class TrainedNetwork:
         whole, projector = WholeSweeps(sweeps, self.inputs, knowledge), RangeProjector(self.inputs.projection)
         module = on_fastest_device(self.module)
         for number, sweep in enumerate(sweeps):
-            with torch.inference_mode():
+            with inference():
                 said = module.say({name: value.to(module.device) for name, value in tensors(whole[number]).items()})
             yield said.cpu(), projector.project(sweep.cloud).pixel != NO_PIXEL
 

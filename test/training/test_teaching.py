@@ -16,6 +16,7 @@ from training import (  # noqa: E402
     guides,
     modules,
     sweep_data,
+    teaching,
     train,
     train_images,
 )
@@ -76,7 +77,8 @@ def test_a_student_learns_from_sweeps_without_labels(student, taught):
     crops = next(iter(data.train_dataloader()))
     assert crops["taught"].any(), "the teacher has spoken"
     assert crops["deep"].any() and crops["views"].any()
-    unlabelled = data._sources[1][0]
+    assert "seen" not in crops, "the student never looks at what it is compared with"
+    unlabelled = data.material().sources[1][0]
     assert (unlabelled.labels == IGNORE).all()
 
 
@@ -156,12 +158,44 @@ def test_a_run_does_not_go_on_with_a_teacher_that_was_trained_again(teacher, con
 
 def test_a_student_that_teaches_itself_listens_to_its_last_checkpoint(config, monkeypatch):
     asked = []
-    monkeypatch.setattr(sweep_data, "trained_network", lambda run: asked.append(run) or trained_network(run))
+    monkeypatch.setattr(teaching, "trained_network", lambda run: asked.append(run) or trained_network(run))
     run = train.train(config("self_taught", "distilled", "distill.teacher=self"))
     assert asked == [run], "in its second epoch, not in the first"
     words = ["distill.teacher=self", "distill.pseudo_share=0.5", f"start={run}"]
     going_on = train.train(config("going_on", "distilled", *words))
     assert asked == [run, run, going_on], "in its first epoch the one that it goes on from"
+
+
+def test_a_student_that_teaches_itself_is_asked_once_after_an_interruption(config, monkeypatch):
+    asked = []
+    settings = config("resumed", "distilled", "distill.teacher=self", "optimizer.epochs=2")
+    step = modules.StudentTraining.training_step
+
+    def stop(self, batch, batch_index):
+        if self.current_epoch == 1:
+            raise InterruptionError
+        return step(self, batch, batch_index)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptionError):
+        patch.setattr(modules.StudentTraining, "training_step", stop)
+        train.train(settings)
+    monkeypatch.setattr(teaching, "trained_network", lambda run: asked.append(run) or trained_network(run))
+    assert asked == [train.train(settings)]
+
+
+@pytest.mark.parametrize("on_labelled", [False, True])
+def test_a_student_s_run_loads_images_only_where_its_teacher_looks(teacher, config, on_labelled, monkeypatch):
+    loaded = []
+    load = sweep_data.load_source
+
+    def load_and_note(source, use, images, labels):
+        loaded.append((use, source.labels, images))
+        return load(source, use, images, labels)
+
+    monkeypatch.setattr(sweep_data, "load_source", load_and_note)
+    settings = config("looks", "distilled", f"distill.teacher={teacher}", f"distill.on_labelled={on_labelled}")
+    sweep_data.SweepData(settings, guides=Guides.of(settings)).setup("fit")
+    assert set(loaded) == {("train", "own", on_labelled), ("train", "none", True), ("choose", "own", False)}
 
 
 def test_the_mean_of_a_sweep_and_its_mirror_image_is_said(teacher, pandaset):
@@ -189,7 +223,7 @@ def test_labels_are_carried_to_sweeps_without(config, teacher):
     words = ["distill=null", "data.train.1.labels=carried"]
     data = sweep_data.SweepData(config("carried", "distilled", *words))
     data.setup("fit")
-    labels = data._sources[1][0].labels
+    labels = data.material().sources[1][0].labels
     assert 0.1 < (labels != IGNORE).mean() < 1
     truth = load_source(data._config.data.train[1], "train").sweeps[0].labels
     known = labels != IGNORE
@@ -249,7 +283,7 @@ def test_a_student_takes_pseudo_labels(teacher, config):
     settings = config("pseudo", "distilled", f"distill.teacher={teacher}", "distill.pseudo_share=0.5")
     data = sweep_data.SweepData(settings, guides=Guides.of(settings))
     data.setup("fit")
-    labels = data._sources[1][0].labels
+    labels = data.material().sources[1][0].labels
     assert (labels != IGNORE).mean() == pytest.approx(0.5, abs=0.05)
 
 
@@ -258,7 +292,7 @@ def test_a_teacher_is_asked_about_labelled_sweeps_only_if_that_is_wanted(teacher
     settings = config("asked", "distilled", f"distill.teacher={teacher}", f"distill.on_labelled={on_labelled}")
     data = sweep_data.SweepData(settings, guides=Guides.of(settings))
     data.setup("fit")
-    assert [source[0].rows is not None for source in data._sources] == [on_labelled, True]
+    assert [source[0].rows is not None for source in data.material().sources] == [on_labelled, True]
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ class CropDataset:
         length: number of samples, each a sweep.
         seed: of everything random.
         knowledge: what is known of the points beside their labels.
+        shows: whether the network looks at what cameras see; a student that is only compared with it does not.
         dark_cameras: probability that a camera gives nothing; half of that, that none does.
     """
 
@@ -53,6 +54,7 @@ class CropDataset:
         length: int,
         seed: int,
         knowledge: Knowledge | None = None,
+        shows: bool = True,
         dark_cameras: float = 0.0,
     ) -> None:
         self._sources, self._augmentation, self._seed = sources, augmentation, seed
@@ -61,7 +63,7 @@ class CropDataset:
         self._projector = RangeProjector(spec.projection)
         self._normalizer = Normalizer(spec.channels, spec.intensity_range)
         self._size = (spec.projection.height, spec.projection.width)
-        self._knowledge, self._dark = knowledge or Knowledge(), dark_cameras
+        self._knowledge, self._shows, self._dark = knowledge or Knowledge(), shows, dark_cameras
 
     def __len__(self) -> int:
         return self._length
@@ -94,7 +96,8 @@ class CropDataset:
             rows[:-1] = sweep.rows
         if self._knowledge.seen is not None:
             dark = rng.random(MOST_CAMERAS) < (1.0 if rng.random() < self._dark / 2 else self._dark)
-            batch["seen"] = self._windows(self._knowledge.image(sweep.rows, projection, self._size, dark), start)
+            if self._shows:
+                batch["seen"] = self._windows(self._knowledge.image(sweep.rows, projection, self._size, dark), start)
             batch["views"] = self._knowledge.views(rows[kept], dark)
         if self._knowledge.taught is not None:
             batch["taught"] = self._knowledge.taught[rows[kept]]

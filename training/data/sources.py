@@ -20,7 +20,7 @@ from training.data.views import Look
 from training.data.voxels import carried_labels
 from training.data.world import WORLD_SOURCE, WorldSequence, live_drive
 from training.label_sets import LABELS, labels_of
-from training.memory import remember
+from training.memory import is_kept, remember
 from training.world.drive import MAX_SWEEPS, TRAIN, Drive, split_of
 from training.world.pool import each_drive
 from xmodelkd_ros.core.errors import ConfigError
@@ -74,10 +74,13 @@ def load_source(config: SourceConfig, use: str, images: bool = False, labels: st
     # Share, and what the labels may be used for, do not change what is read.
     read = replace(config, share=1.0, labels="own")
     images = images and bool(config.path or config.cameras)
-    source = remember(("source", read, use, images, labels), lambda: _loaded(read, use, images, labels))
+    key = ("source", read, use, images, labels)
+    if not images and is_kept(("source", read, use, True, labels)):
+        key = ("source", read, use, True, labels)
+    source = remember(key, lambda: _loaded(read, use, images, labels))
     if config.path and config.labels == "own" and not any((sweep.labels != IGNORE).any() for sweep in source.sweeps):
         raise ConfigError(f"{config} has no labels to {use} with; fetch them, or give other drives")
-    return replace(source, config=config)
+    return replace(source, config=config, looks=source.looks if images else [])
 
 
 def _loaded(config: SourceConfig, use: str, images: bool, labels: str) -> Source:
