@@ -78,6 +78,7 @@ setup(
         # onnx: the tests make small networks. setuptools and catkin-pkg: they install the package and read package.xml.
         "test": [
             "pytest>=8",
+            "pytest-xdist>=3.5",
             "hypothesis>=6.100",
             "onnx>=1.16",
             "setuptools>=70.1",

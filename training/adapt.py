@@ -26,10 +26,12 @@ from training.data.sources import load_source
 from training.export import export
 from training.label_sets import LABELS
 from training.memory import kept_in_memory
+from training.run import on_one_device
 from training.train import train
 from training.trained_network import TrainedNetwork, trained_network
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import LabelMap
+from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.resources import find_model, label_map
 from xmodelkd_ros.tools.html import number, picture, swatch, table_of, write_page
 from xmodelkd_ros.tools.pictures import SweepView, draw_change
@@ -57,7 +59,7 @@ def adapt(config: AdaptConfig, scored: str, command: str) -> dict[str, Any]:
     folder, scored_in = Path(config.run), label_map(scored)
     make_folder(folder)
     student = read_checkpoint(Path(config.model))
-    settings = config.training(student)
+    settings = on_one_device(config.training(student))
     teacher = trained_network(Path(config.distill.teacher))
     _, held_out = config.parts()
     # Its labels, if it has any, are for comparison only: a drive without them will do.
@@ -80,8 +82,13 @@ def adapt(config: AdaptConfig, scored: str, command: str) -> dict[str, Any]:
     }
     (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     _write_report(folder, metrics, opinions)
-    export(folder / "run", folder / MODEL)
+    export(folder / "run", folder / MODEL, _temperature(Path(config.model)))
     return metrics
+
+
+def _temperature(model: Path) -> float | None:
+    """That of the model folder that is adapted: what checks for forgetting may be generated, and calibrates nothing."""
+    return ModelSpec.read(model).temperature if (model / "model.json").exists() else None
 
 
 def _remembered(

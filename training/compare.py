@@ -26,7 +26,7 @@ from training.corruption import corrupted
 from training.data.sources import load_source
 from training.label_sets import SCORED_LABELS
 from training.memory import kept_in_memory
-from training.run import finished, precision_for
+from training.run import finished, on_one_device, resolved
 from training.scoring import confusions
 from training.train import train
 from training.train_images import train_images
@@ -55,7 +55,7 @@ def compare(comparison: Comparison, opened: bool) -> Path:
     """
     planned = [(entry, seed) for entry in comparison.runs for seed in comparison.seeds_of(entry)]
     # All settings and folders first: mistakes show before the work.
-    every = [(entry, seed, comparison.settings(entry, seed)) for entry, seed in planned]
+    every = [(entry, seed, on_one_device(comparison.settings(entry, seed))) for entry, seed in planned]
     for *_, settings in every:
         finished(settings)
     _check_precision([settings for *_, settings in every])
@@ -73,7 +73,7 @@ def compare(comparison: Comparison, opened: bool) -> Path:
 
 def _check_precision(runs: Sequence[TrainingConfig | ImageTrainingConfig]) -> None:
     """Raise a ConfigError if runs would be of different precision: half of them were trained on another machine."""
-    found = {precision_for(settings): settings.run for settings in runs}
+    found = {resolved(settings).precision: settings.run for settings in runs}
     if len(found) > 1:
         raise ConfigError(
             f"runs would differ in precision ({', '.join(f'{run}: {name}' for name, run in found.items())}); set it in "

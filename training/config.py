@@ -225,7 +225,7 @@ class TeacherConfig:
 
     Attributes:
         image_branch: folder of the image branch's run; empty for a teacher without cameras, as a control.
-        shuffled: give each sweep the images of another one, and each camera another's, as a control.
+        shuffled: give each camera images of other cameras, of whatever sweep, as a control.
         width: channels of the fusion.
         lidar_weight: of the loss of the labels from the LiDAR branch alone.
         image_weight: of the loss of the labels from the image features alone.
@@ -246,15 +246,15 @@ class TeacherConfig:
     def __post_init__(self) -> None:
         require("shuffled", self.shuffled, bool(self.image_branch) or not self.shuffled, "false without image_branch")
         require("width", self.width, self.width > 0, "positive")
-        for name in ("lidar_weight", "image_weight", "contrast_weight"):
-            require(name, getattr(self, name), getattr(self, name) >= 0, ">= 0")
-        require("temperature", self.temperature, self.temperature > 0, "positive")
+        for name in ("lidar_weight", "image_weight", "temperature"):  # heads that learn nothing would spoil certainty
+            require(name, getattr(self, name), getattr(self, name) > 0, "positive")
+        require("contrast_weight", self.contrast_weight, self.contrast_weight >= 0, ">= 0")
         require("dark_cameras", self.dark_cameras, 0 <= self.dark_cameras < 1, "in 0..1")
 
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """What a student learns from a teacher (see ``training/distill.py``), on sweeps that have no labels of their own.
+    """What a student learns from a teacher, on sweeps without own labels (``training/teaching.py``, ``distill.py``).
 
     Attributes:
         teacher: folder of the teacher's run, which may be a student's; ``self``: the averaged weights of the run
@@ -292,6 +292,8 @@ class DistillConfig:
         require("ramp", self.ramp, 0 < self.ramp <= 1, "above 0 and at most 1")
         require("pseudo_share", self.pseudo_share, 0 <= self.pseudo_share <= 1, "in 0..1")
         require("fuse_m", self.fuse_m, self.fuse_m >= 0, ">= 0")
+        weights = self.logits_weight, self.lovasz_weight, self.features_weight, self.contrast_weight, self.pseudo_share
+        require("distill", weights, any(weights), "at least one weight, or pseudo_share, above 0")
         needs_more = self.teacher == SELF and (self.features_weight or self.contrast_weight)
         require("teacher", self.teacher, not needs_more, "a run's folder where features or contrast have a weight")
 

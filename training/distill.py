@@ -34,11 +34,20 @@ class Distillation(nn.Module):
         Args:
             logits: (B, C, P) of the student.
             at_points: (B, P, width) its features at the points' pixels.
-            crops: as :class:`training.data.crops.CropDataset` makes them; without ``taught`` there are none.
+            crops: as :class:`training.data.crops.CropDataset` makes them, with ``taught``, ``deep``, both or none.
             weights: (C,) of the classes.
         """
-        if "taught" not in crops:
-            return {}
+        losses = self._classes(logits, crops, weights) if "taught" in crops else {}
+        if self.translate is not None and "deep" in crops:
+            deep = crops["deep"].flatten(0, 1).float()
+            known = deep.any(dim=1)
+            if known.any():
+                mine = self.translate(at_points.flatten(0, 1)[known])
+                distance = 1 - F.cosine_similarity(mine, deep[known], dim=1)
+                losses["features"] = self.config.features_weight * distance.mean()
+        return losses
+
+    def _classes(self, logits: Tensor, crops: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
         taught = crops["taught"].flatten(0, 1).float()
         known = taught.any(dim=1)
         said, mine = taught[known], logits.transpose(1, 2).flatten(0, 1)[known]
@@ -49,8 +58,4 @@ class Distillation(nn.Module):
         if self.config.lovasz_weight and unlabelled.any():
             target = said[unlabelled].argmax(dim=1)
             losses["lovasz"] = self.config.lovasz_weight * lovasz_softmax(mine[unlabelled].softmax(dim=1), target)
-        if self.translate is not None and "deep" in crops:
-            deep = crops["deep"].flatten(0, 1)[known].float()
-            similarity = F.cosine_similarity(self.translate(at_points.flatten(0, 1)[known]), deep, dim=1)
-            losses["features"] = self.config.features_weight * (1 - similarity).mean()
         return losses

@@ -95,8 +95,13 @@ def fit_temperature(logits: Sequence[NDArray[np.float32]], labels: Sequence[NDAr
     return round(float(np.clip(log_temperature.exp().item(), *_TEMPERATURES)), 4)
 
 
-def export(run: Path, out: Path) -> ModelSpec:
+def export(run: Path, out: Path, temperature: float | None = None) -> ModelSpec:
     """Write a model folder; an older one in its place is replaced only when the new one is complete.
+
+    Args:
+        run: the run's folder.
+        out: the model folder.
+        temperature: of its probabilities; None fits one to the run's first choosing source.
 
     Raises:
         ConfigError: the run holds no checkpoint, or nothing can be written there.
@@ -111,7 +116,9 @@ def export(run: Path, out: Path) -> ModelSpec:
         backends = load_backend(spec, folder), load_image_branch(spec, folder)
         expected = [torch_logits(network, source) for source in sources]
         equal = parity(SegmentationPipeline(spec, backends[0], None, backends[1]), sources, expected)
-        spec = replace(spec, temperature=fit_temperature(expected[0], _labels(sources[0], network.inputs)))
+        if temperature is None:
+            temperature = fit_temperature(expected[0], _labels(sources[0], network.inputs))
+        spec = replace(spec, temperature=temperature)
         pipeline = SegmentationPipeline(spec, backends[0], None, backends[1])
         metrics = {"parity": equal, "choose": [_score(source, pipeline) for source in sources]}
         spec = replace(spec, metrics={"command": f"python -m training.export {run} {out}", **metrics})

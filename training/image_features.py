@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from copy import deepcopy
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import nn
 
 from training.data.knowledge import Seen
 from training.data.views import Look, decoded
+from training.device import inference, on_fastest_device
 from training.memory import remember
 from training.models.image_branch import IMAGE_SIZE, ImageBranch, sample, to_tensor
 from xmodelkd_ros.core.views import NO_CAMERA
 from xmodelkd_ros.sight import resized
 from xmodelkd_ros.tools.session import progress
-
-_Network = TypeVar("_Network", bound=nn.Module)
-
-
-def on_fastest_device(network: _Network) -> _Network:
-    """The network itself, or where there is a GPU a copy of it there: a teacher labels many sweeps."""
-    return deepcopy(network).cuda() if torch.cuda.is_available() else network
-
-
-@contextmanager
-def inference() -> Iterator[None]:
-    """Without gradients, and in full fp32: a GPU would round what convolutions multiply to 10 bits."""
-    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        yield
 
 
 def see(branch: ImageBranch, looks: Sequence[Look], what: str) -> list[Seen]:

@@ -27,6 +27,7 @@ from xmodelkd_ros.tools.session import make_folder
 
 RunConfig = TrainingConfig | ImageTrainingConfig
 _Config = TypeVar("_Config", bound=Readable)
+_Run = TypeVar("_Run", TrainingConfig, ImageTrainingConfig)
 
 _SETTINGS = "config.yaml"
 
@@ -69,7 +70,7 @@ def fit(config: RunConfig, module: pl.LightningModule, data: pl.LightningDataMod
 
 def _trainer(config: RunConfig, run: Path) -> pl.Trainer:
     return pl.Trainer(
-        devices=config.devices or "auto",
+        devices=config.devices,
         num_nodes=config.nodes,
         # A student that has no lesson yet leaves the layers unused that compare it with its teacher.
         strategy="ddp_find_unused_parameters_true" if processes(config) > 1 else "auto",
@@ -94,7 +95,7 @@ def _trainer(config: RunConfig, run: Path) -> pl.Trainer:
 
 def processes(config: RunConfig) -> int:
     """How many processes train: one for each device of each machine."""
-    return config.nodes * (config.devices or max(torch.cuda.device_count(), 1))
+    return config.nodes * config.devices
 
 
 def own_part(dataset: Any, trainer: pl.Trainer | None) -> Any:
@@ -127,7 +128,7 @@ def interrupted(config: RunConfig) -> Path | None:
 
 def finished(config: RunConfig) -> bool:
     """Whether the run took all its steps; errors as in :func:`interrupted`."""
-    checkpoint = interrupted(replace(config, precision=precision_for(config)))
+    checkpoint = interrupted(resolved(config))
     if checkpoint is None:
         return False
     return read_steps(checkpoint.parent) >= config.optimizer.epochs * config.optimizer.steps
@@ -147,16 +148,35 @@ def one_cycle(optimizer: torch.optim.Optimizer, steps: Steps, rates: Sequence[fl
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def precision_for(config: RunConfig) -> str:
-    """The trainer's precision; ``auto`` becomes what the run had before, or what this machine is fast at.
-
-    A processor without instructions for bf16 emulates them: a step then takes seven times as long as in fp32.
-    """
-    run = Path(config.run)
-    if config.precision != "auto":
-        return config.precision
+def resolved(config: _Run) -> _Run:
+    """The settings with what depends on the machine: as the run had it before, or as it is fast on this one."""
+    run, before = Path(config.run), None
     if (run / CHECKPOINT).exists() and (run / _SETTINGS).exists():
-        return type(config).read(run / _SETTINGS).precision
+        before = type(config).read(run / _SETTINGS)
+    precision, devices = config.precision, config.devices
+    if precision == "auto":
+        precision = before.precision if before else _fast_precision()
+    if not devices:
+        devices = before.devices if before else max(torch.cuda.device_count(), 1)
+    return replace(config, precision=precision, devices=devices)
+
+
+def on_one_device(config: _Run) -> _Run:
+    """The settings for a program that trains and goes on by itself, which several processes would do several times.
+
+    Raises:
+        ConfigError: they ask for several devices.
+    """
+    if config.devices > 1 or config.nodes > 1:
+        raise ConfigError(
+            f"{config.run}: one device at a time is used here, not {config.devices} of {config.nodes} machines; leave "
+            "devices and nodes out"
+        )
+    return replace(config, devices=1)
+
+
+def _fast_precision() -> str:
+    """A processor without instructions for bf16 emulates them: a step then takes seven times as long as in fp32."""
     if torch.cuda.is_available():
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:

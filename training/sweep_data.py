@@ -63,6 +63,11 @@ class SweepData(pl.LightningDataModule):
             return
         config, guides = self._config, self._guides
         sources, choose = self._loaded()
+        if config.teacher and guides.branch and not any(source.looks for source in sources):
+            raise ConfigError(
+                "teacher.image_branch is given, but no training source has images; give drives with cameras "
+                "(generated ones: cameras: 6), or teacher.image_branch=''"
+            )
         self.spec = self._before.inputs if self._before else fit_inputs(config, sources[0])
         earlier = self._before.origins if self._before else ()
         known = (*earlier, *guides.origins, *(source.origin for source in sources))

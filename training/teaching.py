@@ -126,8 +126,7 @@ class Teaching:
         if self._settings.pseudo_share:
             wanted = [source.labels != "own" for source in self._config.data.train]
             sources = pseudo_labelled(sources, wanted, knowledge, self._settings.pseudo_share)
-        if not (self._settings.logits_weight or self._settings.lovasz_weight or self._settings.features_weight):
-            # Points that only the teacher spoke of have no loss; they would take the places of others.
+        if not (self._settings.logits_weight or self._settings.lovasz_weight):
             knowledge = replace(knowledge, taught=None)
         return Material(sources, knowledge)
 

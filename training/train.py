@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -13,7 +13,7 @@ from training.checkpoint import CHECKPOINT, Checkpoint, check_finished, read_che
 from training.config import TrainingConfig
 from training.guides import Guides
 from training.modules import PointTraining, StudentTraining
-from training.run import fit, interrupted, precision_for, training_command
+from training.run import finished, fit, interrupted, resolved, training_command
 from training.sweep_data import SweepData
 from xmodelkd_ros.core.errors import ConfigError
 
@@ -24,8 +24,10 @@ def train(config: TrainingConfig) -> Path:
     Raises:
         ConfigError: the run folder holds another run, or the run to start from is not finished or has another network.
     """
-    config = replace(config, precision=precision_for(config))
+    config = resolved(config)
     own = interrupted(config)
+    if own and finished(config):
+        return own.parent
     start = None if own else _start_of(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     guides = Guides.of(config)
@@ -63,8 +65,8 @@ def _go_on(module: PointTraining, start: Checkpoint) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point."""
-    following = "export it with 'python -m training.export {run} OUT_DIR'"
-    return training_command(arguments, "training.train", "the student", TrainingConfig, train, following)
+    following = "a student, or a teacher with cameras, is exported with 'python -m training.export {run} OUT_DIR'"
+    return training_command(arguments, "training.train", "a student, or a teacher", TrainingConfig, train, following)
 
 
 if __name__ == "__main__":

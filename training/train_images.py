@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from training.label_training import LabelTraining
 from training.losses import segmentation_loss
 from training.models.image_branch import IMAGE_SIZE, ImageBranch, sample, to_tensor
 from training.models.image_encoder import PRETRAINED
-from training.run import fit, interrupted, one_cycle, own_part, precision_for, training_command
+from training.run import finished, fit, interrupted, one_cycle, own_part, resolved, training_command
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
@@ -35,18 +35,19 @@ class PictureData(pl.LightningDataModule):
 
     Args:
         config: the run.
+        before: where what is learnt already comes from.
 
     Attributes:
         class_counts: (C,) labelled places of each class as their pictures are drawn, after :meth:`setup`.
-        origins: where the training pictures come from, those of the run that this one starts with too, likewise.
+        origins: where the training pictures come from, ``before`` too, likewise.
     """
 
     class_counts: Tensor
     origins: list[DataSource]
 
-    def __init__(self, config: ImageTrainingConfig) -> None:
+    def __init__(self, config: ImageTrainingConfig, before: Sequence[DataSource] = ()) -> None:
         super().__init__()
-        self._config = config
+        self._config, self._before = config, before
         self._train: list[list[Picture]] = []
         self._choose: list[list[Picture]] = []
 
@@ -60,8 +61,7 @@ class PictureData(pl.LightningDataModule):
         for source, pictures in zip(data.train, self._train, strict=True):
             if not any(len(picture.labels) for picture in pictures):
                 raise ConfigError(f"{source} has no pictures with labels; give drives with cameras and labels")
-        earlier = read_origins(Path(self._config.start)) if self._config.start else (PRETRAINED,)
-        self.origins = list(dict.fromkeys([*earlier, *(origin_of(source, "train") for source in data.train)]))
+        self.origins = list(dict.fromkeys([*self._before, *(origin_of(source, "train") for source in data.train)]))
         counts = np.zeros(IGNORE + 1)
         for source, pictures in zip(data.train, self._train, strict=True):
             places = sum(np.bincount(picture.labels, minlength=IGNORE + 1) for picture in pictures)
@@ -133,14 +133,17 @@ def train_images(config: ImageTrainingConfig) -> Path:
     Raises:
         ConfigError: the run folder holds another run, or the one to start with cannot be used.
     """
-    config = replace(config, precision=precision_for(config))
+    config = resolved(config)
     own = interrupted(config)
+    if own and finished(config):
+        return own.parent
     pl.seed_everything(config.seed, workers=True, verbose=False)
     module = ImageTraining(config.to_dict())
     if config.start and not own:
         check_finished(Path(config.start), "start")
         _load(module, Path(config.start))
-    return fit(config, module, PictureData(config), own)
+    before = own.parent if own else config.start
+    return fit(config, module, PictureData(config, read_origins(Path(before)) if before else (PRETRAINED,)), own)
 
 
 def trained_branch(run: Path) -> ImageBranch:
@@ -149,7 +152,11 @@ def trained_branch(run: Path) -> ImageBranch:
     Raises:
         ConfigError: the run's folder holds no checkpoint of an image branch.
     """
-    module = ImageTraining(read_weights(run)[0])
+    settings = read_weights(run)[0]
+    try:
+        module = ImageTraining(settings)
+    except ConfigError as error:
+        raise ConfigError(f"{run} holds no run of training.train_images; name one of an image branch") from error
     _load(module, run)
     return module.branch.eval()
 

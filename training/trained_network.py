@@ -15,7 +15,8 @@ from training.checkpoint import Checkpoint, read_checkpoint
 from training.data.knowledge import Knowledge, Seen, join_seen, unseen
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, with_rows
 from training.data.views import Look
-from training.image_features import inference, on_fastest_device, see
+from training.device import inference, on_fastest_device
+from training.image_features import see
 from training.memory import remember
 from training.models.image_branch import ImageBranch
 from training.modules import Batch, PointTraining, Said, StudentTraining, TeacherTraining
@@ -98,18 +99,27 @@ def seen_by(branch: ImageBranch | None, sweeps: Sequence[Sweep], looks: Sequence
 
 
 def shuffled_looks(looks: Sequence[Look]) -> list[Look]:
-    """Each image in the place of another one, of whatever sweep and camera."""
+    """In the place of each image one of another camera, of whatever sweep.
+
+    On a drive that stands still a camera sees the same in every sweep, so that its own images would not be wrong.
+    """
     # The looks are kept beside what is made of them, so that no others can get their ids.
     return remember(("shuffled", *map(id, looks)), lambda: (looks, _shuffled(looks)))[1]
 
 
 def _shuffled(looks: Sequence[Look]) -> list[Look]:
-    jpegs = [jpeg for look in looks for jpeg in look.jpegs]
-    # Each goes to the place of the next one in a random order: never to its own.
-    order = np.random.default_rng(0).permutation(len(jpegs))
-    given = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
-    places = iter(range(len(jpegs)))
-    return [replace(look, jpegs=tuple(jpegs[given[next(places)]] for _ in look.jpegs)) for look in looks]
+    rng = np.random.default_rng(0)
+
+    def other(sweep: int, camera: int) -> bytes:
+        choice = [jpeg for look in looks for number, jpeg in enumerate(look.jpegs) if number != camera]
+        # A single camera has no others: it gets its own of other sweeps.
+        choice = choice or [look.jpegs[camera] for number, look in enumerate(looks) if number != sweep]
+        return choice[int(rng.integers(len(choice)))] if choice else b""
+
+    return [
+        replace(look, jpegs=tuple(other(sweep, camera) for camera in range(len(look.jpegs))))
+        for sweep, look in enumerate(looks)
+    ]
 
 
 @dataclass(frozen=True, eq=False)

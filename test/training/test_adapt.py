@@ -1,6 +1,9 @@
 """Students that learn from a drive without labels."""
 
 import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
@@ -76,8 +79,13 @@ def test_the_adapted_model_can_be_used_and_adapted_again(adapted, command, tmp_p
         PRETRAINED.name,
     }
     again = command(tmp_path)
-    again[0] = str(adapted / adapt.MODEL)
+    calibrated = tmp_path / "calibrated"
+    shutil.copytree(adapted / adapt.MODEL, calibrated)
+    replace(spec, temperature=1.25).write(calibrated)
+    again[0] = str(calibrated)
     assert adapt.main(again) == 0
+    kept = ModelSpec.read(Path(again[again.index("--out") + 1]) / adapt.MODEL)
+    assert kept.temperature == 1.25, "what was calibrated on real sweeps stays so"
     assert (adapted / adapt.MODEL / CHECKPOINT).stat().st_size < (adapted / "run" / CHECKPOINT).stat().st_size / 4
 
 

@@ -144,6 +144,15 @@ def small(tmp_path, drives, generated):
     return tmp_path / "small.yaml"
 
 
+def test_several_devices_are_refused(small, capsys):
+    """Each of their processes would score, and write down that held-back sweeps were opened."""
+    data = yaml.safe_load(small.read_text())
+    data["runs"][1]["overrides"].append("devices=2")
+    small.write_text(yaml.safe_dump(data))
+    assert compare.main([str(small)]) == 1
+    assert "one device at a time is used here, not 2 of 1 machines; leave devices" in capsys.readouterr().err
+
+
 def test_a_comparison_from_beginning_to_end_and_again(small, capsys, monkeypatch):
     assert compare.main([str(small)]) == 0
     out = small.parent / "out"

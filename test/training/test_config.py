@@ -67,6 +67,8 @@ def test_overrides_reach_into_lists():
         ("devices=-1", "devices is -1, but must be >= 0"),
         ("precision=fp8", "precision is 'fp8'"),
         ("model.beams=VLP", "model.beams is 'VLP', but must be one of Pandar64, "),
+        ("distill={teacher: t, logits_weight: 0, lovasz_weight: 0}", "must be at least one weight, or pseudo_share"),
+        ("teacher={image_branch: i, image_weight: 0}", "teacher.image_weight is 0.0, but must be positive"),
         ("seed", "'seed' is not an override; write section.key=value"),
     ],
 )

@@ -58,7 +58,7 @@ def test_lovasz_takes_the_teachers_class_where_there_is_no_label():
 
 def test_features_are_compared_by_their_angle():
     """Alike, and at a right angle; how long they are does not matter."""
-    given = crops([[ONE, TWO], [ONE, TWO], [0.0, 0.0]], [IGNORE] * 3, deep=[[3.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
+    given = crops([[ONE, TWO], [ONE, TWO], [0.0, 0.0]], [IGNORE] * 3, deep=[[3.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
     found = losses(given, [[0.0, 0.0]] * 3, [[1.0, 0.0], [5.0, 0.0], [0.0, 1.0]], features_weight=0.5)
     assert found["features"].item() == pytest.approx(0.5 * (0 + 1) / 2, abs=1e-6)
 

@@ -25,6 +25,7 @@ from training.config import ImageTrainingConfig, SourceConfig  # noqa: E402
 from training.data.knowledge import Knowledge  # noqa: E402
 from training.data.sources import load_pictures, load_source  # noqa: E402
 from training.data.sweeps import Sweep, with_rows  # noqa: E402
+from training.data.views import Look  # noqa: E402
 from training.guides import Guides  # noqa: E402
 from training.lessons import Lesson, fused, lessons  # noqa: E402
 from training.pseudo_labels import pseudo_labelled  # noqa: E402
@@ -34,6 +35,7 @@ from xmodelkd_ros.core.cloud import PointCloud  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError, ModelError  # noqa: E402
 from xmodelkd_ros.core.labels import IGNORE  # noqa: E402
 from xmodelkd_ros.core.model_spec import ModelSpec  # noqa: E402
+from xmodelkd_ros.core.views import Views  # noqa: E402
 from xmodelkd_ros.pipeline import SegmentationPipeline  # noqa: E402
 
 CONFIGS = Path(__file__).parents[2] / "config" / "training"
@@ -51,6 +53,36 @@ def test_the_teacher_uses_what_it_sees(teacher, pandaset):
     change = np.abs(own.logits.astype(np.float32) - other.logits).max(axis=1)
     assert (change[seen] > 0).mean() > 0.9
     assert change[seen].mean() > 1.3 * change[~seen].mean(), "others see only what is beside them"
+
+
+def look(*jpegs):
+    return Look(tuple(jpegs), Views(np.zeros((0, 2), np.int8), np.zeros((0, 2, 2), np.float32)))
+
+
+def test_shuffled_images_are_of_other_cameras():
+    looks = [look(*(f"{sweep}{camera}".encode() for camera in range(3))) for sweep in range(5)]
+    for other in shuffled_looks(looks):
+        assert all(int(jpeg[1:]) != camera for camera, jpeg in enumerate(other.jpegs))
+    assert len({jpeg[:1] for other in shuffled_looks(looks) for jpeg in other.jpegs}) > 2, "of whatever sweep"
+    for sweep, other in enumerate(shuffled_looks([look(f"{k}".encode()) for k in range(4)])):
+        assert other.jpegs != (f"{sweep}".encode(),), "a single camera gets images of other sweeps"
+
+
+def test_a_teacher_whose_drives_have_no_images_is_refused(config, images):
+    words = [f"teacher.image_branch={images}", "data.train=[{dataset: world, seeds: [0, 1], sweeps: 1}]"]
+    settings = config("no_images", "teacher", *words)
+    with pytest.raises(ConfigError, match="no training source has images; give drives with cameras"):
+        sweep_data.SweepData(settings, guides=Guides.of(settings)).setup("fit")
+
+
+def test_an_image_branch_that_is_none_is_said(config, student):
+    with pytest.raises(ConfigError, match=r"taught holds no run of training\.train_images"):
+        train.train(config("no_branch", "teacher", f"teacher.image_branch={student}"))
+
+
+def test_a_finished_run_does_nothing_again(student, monkeypatch):
+    monkeypatch.setattr(train, "SweepData", lambda *_: pytest.fail("nothing is left to do"))
+    assert train.train(read_checkpoint(student).config) == student
 
 
 def test_the_teacher_takes_its_image_branch_along(teacher, images, monkeypatch):

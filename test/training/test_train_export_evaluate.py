@@ -18,7 +18,7 @@ from training.config import SourceConfig, TrainingConfig  # noqa: E402
 from training.data.pandaset import PandaSetSequence  # noqa: E402
 from training.data.sources import load_source  # noqa: E402
 from training.data.world import WORLD_SOURCE, stored_drives  # noqa: E402
-from training.run import precision_for  # noqa: E402
+from training.run import resolved  # noqa: E402
 from training.trained_network import trained_network  # noqa: E402
 from training.world import WORLD_VERSION  # noqa: E402
 from training.world.sensing.sensors import VLP32C  # noqa: E402
@@ -75,7 +75,7 @@ def model(run):
 def test_training_leaves_a_checkpoint_its_config_and_tensorboard_logs(run, tiny_config):
     saved = checkpoint(run)
     assert saved["global_step"] == 4
-    assert TrainingConfig.read(run / "config.yaml") == tiny_config(run)
+    assert TrainingConfig.read(run / "config.yaml") == replace(tiny_config(run), devices=1), "as it was resolved"
     assert all(torch.isfinite(v).all() for v in saved["state_dict"].values())
 
 
@@ -105,13 +105,15 @@ def test_precision_is_what_the_machine_is_fast_at(monkeypatch, tiny_config, tmp_
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu is not None)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: gpu)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert precision_for(tiny_config(tmp_path, "precision=auto")) == precision
-    assert precision_for(tiny_config(tmp_path, "precision=bf16-mixed")) == "bf16-mixed", "what is asked for is taken"
+    assert resolved(tiny_config(tmp_path, "precision=auto")).precision == precision
+    assert resolved(tiny_config(tmp_path, "precision=bf16-mixed")).precision == "bf16-mixed", (
+        "what is asked for is taken"
+    )
 
 
 def test_a_run_keeps_its_precision(run, tiny_config, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    assert precision_for(tiny_config(run, "precision=auto")) == "32-true"
+    assert resolved(tiny_config(run, "precision=auto")).precision == "32-true"
 
 
 class InterruptionError(Exception):

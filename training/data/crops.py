@@ -84,7 +84,7 @@ class CropDataset:
         features = self._normalizer.points(sweep.cloud, projection.range)
         image = self._normalizer.image(features, projection, *self._size)
         start = int(rng.integers(self._size[1]))
-        kept, pixel = self._sample(projection.pixel, self._useful(sweep), start, rng)
+        kept, pixel = self._sample(projection.pixel, sweep, start, rng)
         batch = {
             "image": self._windows(image, start),
             "points": features[kept],
@@ -105,12 +105,14 @@ class CropDataset:
             batch["deep"] = self._knowledge.deep[rows[kept]]
         return batch
 
-    def _useful(self, sweep: Sweep) -> NDArray[np.bool_]:
-        """(N,) which points have something to learn from: a label, or a teacher's word."""
+    def _useful(self, sweep: Sweep) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """(N,) which points have a class to learn, by label or by a teacher's word, and of which more is known."""
         labelled = sweep.labels != IGNORE
-        if self._knowledge.taught is None or sweep.rows is None:
-            return labelled
-        return labelled | self._knowledge.taught[sweep.rows].any(axis=1)
+        if sweep.rows is None:
+            return labelled, np.zeros_like(labelled)
+        if self._knowledge.taught is not None:
+            labelled = labelled | self._knowledge.taught[sweep.rows].any(axis=1)
+        return labelled, sweep.rows > 0
 
     def _drawn(self, rng: np.random.Generator) -> tuple[Sweep, Sweep, Sweep]:
         """A sweep, the one that may give a sector to it, and the one that may give objects."""
@@ -131,11 +133,13 @@ class CropDataset:
         return np.ascontiguousarray(np.moveaxis(image[:, :, columns % width], 2, 0))
 
     def _sample(
-        self, pixel: NDArray[np.int32], useful: NDArray[np.bool_], start: int, rng: np.random.Generator
+        self, pixel: NDArray[np.int32], sweep: Sweep, start: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """(n, P) indices of the points that the loss sees (-1 for none), and their pixels in their crops."""
-        count = self._size[1] // self._columns
-        candidates = rng.permutation(np.flatnonzero((pixel != NO_PIXEL) & useful))
+        count, (classes, more) = self._size[1] // self._columns, self._useful(sweep)
+        # Points of which only features are known fill what places are left: they take none from a class.
+        parts = ((pixel != NO_PIXEL) & part for part in (classes, more & ~classes))
+        candidates = np.concatenate([rng.permutation(np.flatnonzero(part)) for part in parts])
         row, column = np.divmod(pixel[candidates], self._size[1])
         crop, column = np.divmod((column - start) % self._size[1], self._columns)
         kept = np.full((count, self._points), NO_POINT, np.int64)

@@ -1,5 +1,7 @@
 """What is known of points stays with them, however sweeps are turned, mixed and cut."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from training.data.crops import CropDataset
 from training.data.knowledge import Knowledge, Seen, join_seen, mean_view
 from training.data.sweeps import InputSpec, Sweep, with_rows
 from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.normalization import ChannelSpec
 from xmodelkd_ros.core.projection import ProjectionSpec
 
@@ -65,6 +68,20 @@ def test_points_keep_what_is_known_of_them(sources, knowledge, augment):
         assert not (there & (image[:, -1] == 0)).any(), "empty pixels show nothing"
         known += int(seen.sum())
     assert known > 3000
+
+
+def test_points_of_which_only_cameras_know_fill_the_places_that_labels_leave(sources, knowledge):
+    def batches(labelled):
+        labels = np.where(np.arange(4000) < labelled, 3, IGNORE).astype(np.uint8)
+        given = [[sweep.with_labels(labels) for sweep in source] for source in sources]
+        found = crops(given, replace(knowledge, taught=None))
+        return [(found[k]["labels"] != IGNORE, (found[k]["views"][..., -1] > 0).any(axis=-1)) for k in range(12)]
+
+    assert any(seen.any() for _, seen in batches(0)), "a student may be compared with images alone"
+    for known, seen in batches(100):
+        assert not (known[:, 1:] & ~known[:, :-1]).any(), "those with labels come first"
+        assert known.any() and (seen & ~known).any() == seen.any()
+    assert all(known.all() for known, _ in batches(4000)), "no label gives way to them"
 
 
 def test_dark_cameras_show_nothing(sources, knowledge):
