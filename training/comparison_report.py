@@ -28,6 +28,8 @@ Scored = Mapping[str, Any]
 Found = Mapping[str, Mapping[int, Mapping[str, Scored]]]
 """Scores by row, seed, and sweeps that score."""
 
+_LOGS = "tensorboard"
+
 
 def summary(values: Sequence[float]) -> dict[str, Any]:
     """Mean, standard deviation and, for two values or more, the half width of the 95 % interval (Student's t)."""
@@ -132,7 +134,10 @@ def _draw_curves(comparison: Comparison, path: Path) -> None:
     for entry in comparison.runs:
         if not entry.scored or entry.images:
             continue
-        curves = [_curve(comparison.folder(entry, seed)) for seed in comparison.seeds_of(entry)]
+        runs = (comparison.folder(entry, seed) for seed in comparison.seeds_of(entry))
+        curves = [_curve(run) for run in runs if (run / _LOGS).is_dir()]  # logs may have been thrown away
+        if not curves:
+            continue
         # Of a run that was ended from outside, an epoch may be missing.
         steps = sorted(set.intersection(*(set(curve) for curve in curves)))
         values = np.array([[curve[step] for step in steps] for curve in curves])
@@ -146,7 +151,7 @@ def _draw_curves(comparison: Comparison, path: Path) -> None:
 
 def _curve(run: Path) -> dict[int, float]:
     """The mIoU of the first choosing source, in percent, by steps."""
-    events = EventAccumulator(str(run / "tensorboard"))
+    events = EventAccumulator(str(run / _LOGS))
     events.Reload()
     tag = next(t for t in events.Tags()["scalars"] if t.startswith("choose0_") and t.endswith("/miou"))
     return {point.step + 1: 100 * point.value for point in events.Scalars(tag)}
