@@ -246,7 +246,8 @@ class TeacherConfig:
     def __post_init__(self) -> None:
         require("shuffled", self.shuffled, bool(self.image_branch) or not self.shuffled, "false without image_branch")
         require("width", self.width, self.width > 0, "positive")
-        for name in ("lidar_weight", "image_weight", "temperature"):  # heads that learn nothing would spoil certainty
+        # Heads that learn nothing would spoil the certainty, in which all heads agree.
+        for name in ("lidar_weight", "image_weight", "temperature"):
             require(name, getattr(self, name), getattr(self, name) > 0, "positive")
         require("contrast_weight", self.contrast_weight, self.contrast_weight >= 0, ">= 0")
         require("dark_cameras", self.dark_cameras, 0 <= self.dark_cameras < 1, "in 0..1")

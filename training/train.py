@@ -25,9 +25,9 @@ def train(config: TrainingConfig) -> Path:
         ConfigError: the run folder holds another run, or the run to start from is not finished or has another network.
     """
     config = resolved(config)
+    if finished(config):
+        return Path(config.run)
     own = interrupted(config)
-    if own and finished(config):
-        return own.parent
     start = None if own else _start_of(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     guides = Guides.of(config)

@@ -134,9 +134,9 @@ def train_images(config: ImageTrainingConfig) -> Path:
         ConfigError: the run folder holds another run, or the one to start with cannot be used.
     """
     config = resolved(config)
+    if finished(config):
+        return Path(config.run)
     own = interrupted(config)
-    if own and finished(config):
-        return own.parent
     pl.seed_everything(config.seed, workers=True, verbose=False)
     module = ImageTraining(config.to_dict())
     if config.start and not own:
