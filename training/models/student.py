@@ -64,22 +64,16 @@ class Student(nn.Module):
         self.head = PointHead(widths[0], channels, table, classes)
 
     def forward(self, image: Tensor, points: Tensor, pixel: Tensor) -> Tensor:
-        """Logits of every point of whole sweeps.
+        """Logits of every point.
 
         Args:
-            image: (B, K + 1, H, W) range images.
+            image: (B, K + 1, H, W + 2 WRAP) range images with margins: what lies beside a crop, or for a whole sweep
+                its other end (:func:`wrap`).
             points: (B, P, K) channels of the points.
             pixel: (B, P) int32, row * W + column.
 
         Returns:
             (B, C, P)
-        """
-        return self.forward_with_margins(wrap(image), points, pixel)
-
-    def forward_with_margins(self, image: Tensor, points: Tensor, pixel: Tensor) -> Tensor:
-        """Like :meth:`forward`, for images (B, K + 1, H, W + 2 WRAP) that bring their margins along.
-
-        Training on crops takes it: the margins of a crop are what lies beside it.
         """
         logits: Tensor = self.head(self.dense(image), image, points, pixel)
         return logits

@@ -2,7 +2,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from training.models.student import ROW_STRIDE, WRAP, Student  # noqa: E402
+from training.models.student import ROW_STRIDE, WRAP, Student, wrap  # noqa: E402
 
 H, W, K, C = 16, 256, 3, 13
 
@@ -27,8 +27,13 @@ def sweep():
     return image, points, pixel
 
 
+def logits_of(student, image, points, pixel):
+    """Of a whole sweep, which begins where it ends."""
+    return student(wrap(image), points, pixel)
+
+
 def test_shapes(student, sweep):
-    assert student(*sweep).shape == (1, C, 500)
+    assert logits_of(student, *sweep).shape == (1, C, 500)
     assert H % ROW_STRIDE == 0
 
 
@@ -37,8 +42,8 @@ def test_a_nearest_point_gets_what_its_pixel_says(student, sweep):
     image, _, pixel = sweep
     nearest = image[:, :K].flatten(2)[..., pixel[0].long()].transpose(1, 2)
     with torch.no_grad():
-        found = student(image, nearest, pixel)
-        features = student.dense(torch.cat([image[..., -WRAP:], image, image[..., :WRAP]], -1))[..., WRAP:-WRAP]
+        found = logits_of(student, image, nearest, pixel)
+        features = student.dense(wrap(image))[..., WRAP:-WRAP]
         table = student.head.table(features.flatten(2).transpose(1, 2))[0, pixel[0].long()]
         expected = student.head.classify(torch.relu(table)).T
     torch.testing.assert_close(found[0], expected, atol=1e-4, rtol=1e-4)
@@ -46,7 +51,7 @@ def test_a_nearest_point_gets_what_its_pixel_says(student, sweep):
 
 def test_points_of_one_pixel_may_differ(student, sweep):
     image, points, pixel = sweep
-    logits = student(image, points, torch.zeros_like(pixel))
+    logits = logits_of(student, image, points, torch.zeros_like(pixel))
     assert logits.std(dim=2).min() > 0
 
 
@@ -57,8 +62,8 @@ def test_azimuth_has_no_seam(student, sweep):
     column = (pixel % W + shift) % W
     turned = pixel // W * W + column
     with torch.no_grad():
-        found = student(image.roll(shift, dims=-1), points, turned.int())
-        expected = student(image, points, pixel)
+        found = logits_of(student, image.roll(shift, dims=-1), points, turned.int())
+        expected = logits_of(student, image, points, pixel)
     assert (found - expected).abs().max() < 0.05 * expected.std()
     assert (found.argmax(1) == expected.argmax(1)).float().mean() > 0.99
 
@@ -70,12 +75,12 @@ def test_a_crop_with_margins_gets_the_logits_of_the_sweep(student, sweep):
     cropped = (pixel[0, inside] // W * columns + pixel[0, inside] % W - start).int()
     with torch.no_grad():
         margins = image[..., start - WRAP : start + columns + WRAP]
-        found = student.forward_with_margins(margins, points[:, inside], cropped[None])
-        expected = student(image, points, pixel)[..., inside]
+        found = student(margins, points[:, inside], cropped[None])
+        expected = logits_of(student, image, points, pixel)[..., inside]
     assert (found.argmax(1) == expected.argmax(1)).float().mean() > 0.97
 
 
 def test_gradients_reach_every_parameter(student, sweep):
     student.zero_grad()
-    student(*sweep).square().mean().backward()
+    logits_of(student, *sweep).square().mean().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in student.parameters())
