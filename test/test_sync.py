@@ -1,0 +1,296 @@
+"""Which images belong to a sweep: rules by hand, and promises that hold whatever arrives in whatever order."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xmodelkd_ros.sync import JUMP_NS, PATIENCE, Now, SweepCollector
+
+MS = 1_000_000
+SLOP, DEADLINE = 50 * MS, 50 * MS
+
+
+def now(ms, steady_ms=None):
+    return Now(ms * MS, (ms if steady_ms is None else steady_ms) * MS)
+
+
+def collector(*cameras):
+    return SweepCollector(cameras, SLOP, DEADLINE)
+
+
+def stamps(matched):
+    return {name: image.stamp_ns // MS for name, image in matched.images.items()}
+
+
+def test_without_cameras_a_sweep_goes_at_once():
+    (gone,) = collector().add_sweep(0, "sweep", now(0))
+    assert (gone.sweep, gone.images, gone.decision) == ("sweep", {}, "complete")
+
+
+def test_a_sweep_goes_with_the_last_camera_that_it_waited_for():
+    c = collector("left", "right")
+    assert c.add_image("left", 1000 * MS, "l", now(1001)) == []
+    assert c.add_sweep(1000 * MS, "sweep", now(1100)) == []
+    (gone,) = c.add_image("right", 1010 * MS, "r", now(1120))
+    assert gone.decision == "complete" and gone.stamp_ns == 1000 * MS
+    assert {name: image.image for name, image in gone.images.items()} == {"left": "l", "right": "r"}
+    assert len(c) == 0 and c.wait_ns(now(1120)) is None
+
+
+def test_the_nearest_image_is_taken_and_only_within_the_slop():
+    c = collector("front")
+    for stamp in (900, 960, 1030, 1060):
+        assert c.add_image("front", stamp * MS, stamp, now(stamp)) == []
+    (gone,) = c.add_sweep(1000 * MS, "sweep", now(1100))
+    assert stamps(gone) == {"front": 1030}
+    assert c.add_sweep(1111 * MS, "next", now(1211)) == []  # 1060 is 51 ms away
+
+
+def test_at_the_deadline_it_goes_with_what_is_there():
+    c = collector("left", "right")
+    c.add_image("left", 1000 * MS, "l", now(1001))
+    c.add_sweep(1000 * MS, "sweep", now(1100))
+    assert c.wait_ns(now(1120)) == 30 * MS
+    assert c.poll(now(1149)) == []
+    (gone,) = c.poll(now(1150))
+    assert gone.decision == "deadline" and stamps(gone) == {"left": 1000}
+
+
+def test_a_deadline_may_change_while_a_sweep_waits():
+    c = collector("front")
+    c.add_sweep(0, "sweep", now(100))
+    c.deadline_ns = 10 * MS
+    assert [gone.decision for gone in c.poll(now(110))] == ["deadline"]
+
+
+def test_a_stopped_clock_keeps_a_sweep_for_four_deadlines_of_steady_time():
+    c = collector("front")
+    c.add_sweep(0, "sweep", now(100, 0))
+    assert c.poll(now(100, PATIENCE * 50 - 1)) == []
+    assert [gone.decision for gone in c.poll(now(100, PATIENCE * 50))] == ["deadline"]
+
+
+def test_a_slow_clock_gives_images_more_time():
+    c = collector("front")
+    c.add_sweep(0, "sweep", now(100, 0))
+    assert c.poll(now(125, 150)) == []
+    assert [gone.decision for gone in c.add_image("front", 0, "late by the wall", now(130, 180))] == ["complete"]
+
+
+def test_a_newer_sweep_takes_the_older_ones_along():
+    c = SweepCollector(["front"], 20 * MS, 500 * MS)
+    c.add_sweep(1000 * MS, "old", now(1100))
+    c.add_sweep(1100 * MS, "new", now(1200))
+    gone = c.add_image("front", 1100 * MS, "image", now(1210))
+    assert [(one.sweep, one.decision, len(one.images)) for one in gone] == [
+        ("old", "overtaken", 0),
+        ("new", "complete", 1),
+    ]
+
+
+def test_one_image_may_serve_two_sweeps():
+    c = collector("front")
+    c.add_image("front", 1000 * MS, "image", now(1001))
+    assert c.add_sweep(980 * MS, "a", now(1030))[0].images["front"].image == "image"
+    assert c.add_sweep(1030 * MS, "b", now(1080))[0].images["front"].image == "image"
+    assert not c.unused["front"]
+
+
+def test_what_no_sweep_got_is_counted_by_reason():
+    c = collector("front")
+    c.add_image("front", 1000 * MS, "image", now(1001))
+    c.add_image("front", 1000 * MS, "again", now(1002))
+    c.add_sweep(1000 * MS, "a", now(1100))
+    c.add_sweep(1100 * MS, "b", now(1200))
+    c.poll(now(1250))
+    c.add_image("front", 1110 * MS, "late", now(1260))
+    c.add_image("front", 1200 * MS, "between", now(1300))
+    c.add_image("front", 1300 * MS, "c's", now(1310))
+    c.add_sweep(1310 * MS, "c", now(1410))
+    assert dict(c.unused["front"]) == {"duplicate": 1, "late": 1, "surplus": 1}
+
+
+def test_a_camera_alone_does_not_fill_the_memory():
+    c = collector("front")
+    for number in range(1000):
+        c.add_image("front", number * 33 * MS, number, now(number * 33))
+    assert c.unused["front"]["surplus"] == 1000 - 16  # half a second of 30 Hz
+
+
+def test_a_bag_that_loops_sends_its_last_sweeps_out_alone_and_starts_anew():
+    c = collector("front")
+    c.add_image("front", 9_990 * MS, "end", now(9_990))
+    c.add_sweep(9_900 * MS, "last", now(10_000))
+    c.add_image("front", 0, "first", now(10_010))
+    gone = c.add_sweep(0, "first", now(10_020))
+    assert [(one.sweep, one.decision, stamps(one)) for one in gone] == [
+        ("last", "clock_jump", {}),
+        ("first", "complete", {"front": 0}),
+    ]
+    assert c.unused["front"]["clock_jump"] == 1
+
+
+def test_a_clock_that_jumps_back_sends_sweeps_out():
+    c = collector("front")
+    c.add_sweep(10_000 * MS, "sweep", now(10_000, 0))
+    (gone,) = c.poll(now(5_000, 1))
+    assert gone.decision == "clock_jump"
+    assert c.poll(now(5_001, 2)) == []
+
+
+def test_what_waits_can_be_flushed():
+    c = collector("left", "right")
+    c.add_image("left", 0, "l", now(0))
+    c.add_sweep(0, "sweep", now(1))
+    (gone,) = c.flush()
+    assert gone.decision == "flushed" and list(gone.images) == ["left"]
+
+
+# --- promises ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Drive:
+    """What arrives, and how the clocks run."""
+
+    cameras: dict[str, tuple[float, float]]  # rate (Hz), phase (s)
+    lidar_hz: float
+    jitter_ms: float
+    loss: float
+    twice: float
+    delay_ms: float  # of images, up to; of sweeps, a tenth of it beyond their turn
+    clock_rate: float
+    stop_s: tuple[float, float]
+    jump_back_at_s: float | None
+    seed: int
+
+
+drives = st.builds(
+    Drive,
+    cameras=st.dictionaries(
+        st.sampled_from(["a", "b", "c"]), st.tuples(st.sampled_from([12.0, 15.0, 30.0]), st.floats(0, 0.1)), max_size=3
+    ),
+    lidar_hz=st.sampled_from([10.0, 20.0]),
+    jitter_ms=st.floats(0, 20),
+    loss=st.floats(0, 0.5),
+    twice=st.floats(0, 0.3),
+    delay_ms=st.floats(0, 150),
+    clock_rate=st.sampled_from([0.0, 0.1, 1.0, 10.0]),
+    stop_s=st.tuples(st.floats(0, 2), st.floats(0, 1)),
+    jump_back_at_s=st.none() | st.floats(0.2, 2),
+    seed=st.integers(0, 2**32 - 1),
+)
+
+
+def arrivals(drive):
+    """(steady ns, camera or None for a sweep, stamp ns), in the order of arrival."""
+    rng = random.Random(drive.seed)
+    found = []
+    for name, (rate, phase) in drive.cameras.items():
+        for number in range(int(2 * rate)):
+            taken = phase + number / rate + rng.gauss(0, drive.jitter_ms / 1e3)
+            for _ in range(rng.random() >= drive.loss and 1 + (rng.random() < drive.twice)):
+                found.append((taken + rng.uniform(0, drive.delay_ms / 1e3), name, taken))
+    for number in range(int(2 * drive.lidar_hz)):
+        stamp = number / drive.lidar_hz
+        found.append((stamp + (1 + rng.uniform(0, 0.1)) / drive.lidar_hz, None, stamp))
+    if drive.jump_back_at_s is not None:  # as a bag that is played again from the beginning
+        at = drive.jump_back_at_s
+        again = [(steady + at, name, stamp) for steady, name, stamp in found if steady > 0.2]
+        found = [one for one in found if one[0] < at] + again
+    start = 100.0  # stamps are those of a recording, which began then
+    ordered = sorted(((steady, name or "", stamp + start) for steady, name, stamp in found))
+    return [(round(steady * 1e9), name, round(stamp * 1e9)) for steady, name, stamp in ordered]
+
+
+def ros_ns(drive, steady_ns):
+    """ROS time at a steady time: it runs at a rate, stands still for a while, and may jump back by ten seconds."""
+    stop, length = (round(part * 1e9) for part in drive.stop_s)
+    moved = min(steady_ns, stop) + max(0, steady_ns - stop - length)
+    jumped = drive.jump_back_at_s is not None and steady_ns > drive.jump_back_at_s * 1e9
+    return round(1e12 + moved * drive.clock_rate) - 10 * JUMP_NS * jumped
+
+
+@settings(max_examples=300, deadline=None)
+@given(drives)
+def test_every_sweep_comes_out_once_in_order_and_in_time(drive):
+    c = SweepCollector(list(drive.cameras), SLOP, DEADLINE)
+    added, gone, newest = [], [], {}
+
+    def clock(steady_ns):
+        return Now(ros_ns(drive, steady_ns), steady_ns)
+
+    def note(matched, at):
+        gone.extend((one, at) for one in matched)
+
+    steady = 0
+    for arrival, camera, stamp in arrivals(drive):
+        while (wait := c.wait_ns(clock(steady))) is not None:  # a timer that is due every five milliseconds
+            steady = min(steady + max(min(wait, 5 * MS), 1), arrival)
+            note(c.poll(clock(steady)), steady)
+            if steady == arrival:
+                break
+        steady = arrival
+        if camera:
+            note(c.add_image(camera, stamp, (camera, stamp), clock(steady)), steady)
+            newest[camera] = stamp
+        else:
+            number = len(added)
+            added.append((stamp, steady))
+            note(c.add_sweep(stamp, number, clock(steady)), steady)
+    while len(c):
+        steady += 5 * MS
+        note(c.poll(clock(steady)), steady)
+
+    assert [one.sweep for one, _ in gone] == list(range(len(added)))  # each once, in order
+    for one, at in gone:
+        stamp, arrived = added[one.sweep]
+        assert one.stamp_ns == stamp
+        late = at - arrived
+        assert late <= PATIENCE * DEADLINE + 5 * MS
+        if drive.jump_back_at_s is None:
+            assert clock(at).ros_ns - clock(arrived).ros_ns <= DEADLINE + 5 * MS * max(drive.clock_rate, 1)
+        for name, image in one.images.items():
+            assert image.image[0] == name and abs(image.stamp_ns - stamp) <= SLOP
+        if one.decision == "complete":
+            assert set(one.images) == set(drive.cameras)
+        if one.decision == "clock_jump":
+            assert not one.images
+
+
+@settings(max_examples=100, deadline=None)
+@given(drives.filter(lambda drive: drive.jump_back_at_s is None))
+def test_no_nearer_image_had_arrived(drive):
+    c = SweepCollector(list(drive.cameras), SLOP, DEADLINE)
+    seen = {name: set() for name in drive.cameras}
+    for arrival, camera, stamp in arrivals(drive):
+        if camera:
+            seen[camera].add(stamp)
+            gone = c.add_image(camera, stamp, None, Now(arrival, arrival))
+        else:
+            gone = c.add_sweep(stamp, None, Now(arrival, arrival))
+        for one in gone:
+            for name, stamps_seen in seen.items():
+                nearest = min((abs(stamp - one.stamp_ns) for stamp in stamps_seen), default=SLOP + 1)
+                image = one.images.get(name)
+                assert (image is None) == (nearest > SLOP)
+                assert image is None or abs(image.stamp_ns - one.stamp_ns) == nearest
+
+
+@pytest.mark.parametrize("rate", [12, 15, 30])
+def test_a_steady_camera_is_there_for_every_sweep(rate):
+    """Half its period is within the slop, so each sweep has an image, and none waits to its deadline."""
+    c = collector("front")
+    events = [(n / rate + 0.02, "front", n / rate) for n in range(5 * rate)]
+    events += [(n / 10 + 0.11, "", n / 10) for n in range(45)]
+    decisions = []
+    for arrival, camera, stamp in sorted(events):
+        at = Now(round(arrival * 1e9), round(arrival * 1e9))
+        add = c.add_image(camera, round(stamp * 1e9), "", at) if camera else c.add_sweep(round(stamp * 1e9), "", at)
+        decisions += [one.decision for one in add]
+    assert decisions == ["complete"] * 45
