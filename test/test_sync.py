@@ -96,8 +96,8 @@ def test_a_newer_sweep_takes_the_older_ones_along():
 def test_one_image_may_serve_two_sweeps():
     c = collector("front")
     c.add_image("front", 1000 * MS, "image", now(1001))
-    assert c.add_sweep(980 * MS, "a", now(1030))[0].images["front"].image == "image"
-    assert c.add_sweep(1030 * MS, "b", now(1080))[0].images["front"].image == "image"
+    assert c.add_sweep(1020 * MS, "a", now(1030))[0].images["front"].image == "image"
+    assert c.add_sweep(1040 * MS, "b", now(1080))[0].images["front"].image == "image"
     assert not c.unused["front"]
 
 
