@@ -21,10 +21,11 @@ ALLOWED = {
     "xmodelkd_ros/messages.py": ({"core", "point_layout"}, set()),
     "xmodelkd_ros/tolerant_reader.py": (set(), set()),
     "xmodelkd_ros/bag.py": ({"core", "messages", "point_layout", "tolerant_reader"}, set()),
+    "xmodelkd_ros/sync.py": (set(), set()),
     "xmodelkd_ros/sight.py": ({"core", "inference"}, set()),
     "xmodelkd_ros/pipeline.py": ({"core", "inference", "sight"}, set()),
     "xmodelkd_ros/node": (
-        {"core", "inference", "messages", "bag", "pipeline", "resources", "node"},
+        {"core", "inference", "messages", "bag", "pipeline", "resources", "sync", "node"},
         {"rclpy", "tf2_ros"},
     ),
     "xmodelkd_ros/tools": (

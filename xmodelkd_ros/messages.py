@@ -17,6 +17,7 @@ from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.errors import CloudError, ConfigError, ImageError, LabelError
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
+from xmodelkd_ros.core.lens import Lens
 from xmodelkd_ros.core.transforms import transform
 from xmodelkd_ros.point_layout import Column, PointLayout, allocate_data, to_float32, write_points
 from xmodelkd_ros.point_layout import MessageTypes as MessageTypes
@@ -311,19 +312,54 @@ def _without_padding(msg: Any) -> Any:
     )
 
 
-def to_camera(info: Any, name: str, from_lidar: NDArray[np.float64]) -> CameraModel:
-    """The camera that took rectified images.
+def to_camera(info: Any, name: str, from_lidar: NDArray[np.float64], rectified: bool = False) -> CameraModel:
+    """The camera that a CameraInfo describes, as its images are: of its region of interest, binned.
 
     Args:
         info: sensor_msgs/CameraInfo.
         name: the camera's name.
         from_lidar: (4, 4) extrinsic, LiDAR frame to the camera's optical frame.
+        rectified: whether the images are (``image_rect``): undistorted, turned by ``info.r``, seen by ``info.p``.
 
     Raises:
-        ConfigError: the camera is not calibrated, or its images have lens distortion.
+        ConfigError: the camera is not calibrated, or has a lens that is not known.
     """
-    if np.any(np.asarray(info.d)):
-        distortion = [float(v) for v in info.d]
-        raise ConfigError(f"camera '{name}' has {info.distortion_model} distortion {distortion}; give rectified images")
-    intrinsic = np.asarray(info.k, np.float64).reshape(3, 3)
-    return CameraModel(name, int(info.width), int(info.height), intrinsic, from_lidar)
+    if rectified:
+        projection, turned = np.asarray(info.p, np.float64).reshape(3, 4), np.eye(4)
+        intrinsic = projection[:, :3]
+        _check_calibrated(name, intrinsic, "p")
+        turned[:3, :3] = np.asarray(info.r, np.float64).reshape(3, 3)
+        turned[:3, 3] = np.linalg.solve(intrinsic, projection[:, 3])  # the right one of a pair stands aside
+        from_lidar, lens = turned @ from_lidar, None
+    else:
+        intrinsic = np.asarray(info.k, np.float64).reshape(3, 3)
+        _check_calibrated(name, intrinsic, "k")
+        try:
+            lens = Lens.of(str(info.distortion_model), info.d)
+        except ConfigError as error:
+            raise ConfigError(f"camera '{name}': {error}") from error
+    intrinsic, size = _of_the_image(info, intrinsic)
+    return CameraModel(name, *size, intrinsic, from_lidar, lens)
+
+
+def _check_calibrated(name: str, intrinsic: NDArray[np.float64], field: str) -> None:
+    if not np.isfinite(intrinsic).all() or intrinsic[0, 0] <= 0 or intrinsic[1, 1] <= 0 or intrinsic[2, 2] != 1:
+        raise ConfigError(
+            f"camera '{name}' is not calibrated: its CameraInfo has {field} = {intrinsic.ravel().round(3).tolist()}; "
+            "calibrate it, or leave it out"
+        )
+
+
+def _of_the_image(info: Any, intrinsic: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[int, int]]:
+    """The intrinsic of the images of the region of interest, binned, and their width and height."""
+    roi = info.roi
+    whole = (int(info.width), int(info.height))
+    size = np.array([roi.width or whole[0], roi.height or whole[1]])
+    binning = np.array([max(int(info.binning_x), 1), max(int(info.binning_y), 1)])
+    found = intrinsic.copy()
+    # Pixel centres are whole numbers, so edges are at halves.
+    found[:2, 2] = (found[:2, 2] + 0.5 - [roi.x_offset, roi.y_offset]) / binning - 0.5
+    found[[0, 1], [0, 1]] /= binning
+    found[0, 1] /= binning[0]
+    width, height = size // binning
+    return found, (int(width), int(height))

@@ -4,6 +4,7 @@ import pytest
 
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.lens import Lens
 from xmodelkd_ros.core.transforms import inverse, quaternion, transform
 
 K = np.array([[900.0, 0, 640], [0, 910.0, 360], [0, 0, 1]])
@@ -22,6 +23,76 @@ def test_projection_agrees_with_opencv():
     inside = (expected >= -0.5).all(1) & (expected < [1279.5, 719.5]).all(1)
     np.testing.assert_array_equal(visible, inside)
     assert 0 < visible.sum() < 500
+
+
+LENSES = [
+    ("plumb_bob", [-0.35, 0.15, 1e-3, -2e-3]),
+    ("plumb_bob", [-0.35, 0.15, 1e-3, -2e-3, -0.03]),
+    ("rational_polynomial", [0.9, 0.2, -3e-4, 5e-4, 0.01, 1.2, 0.4, 0.05]),
+]
+
+
+@pytest.mark.parametrize(("model", "coefficients"), LENSES)
+def test_distortion_agrees_with_opencv(model, coefficients):
+    xyz = np.random.default_rng(0).uniform([2, -5, -3], [60, 5, 3], (2000, 3))
+    camera = CameraModel("front", 1280, 720, K, FORWARD, Lens.of(model, coefficients))
+    pixels, visible = camera.project(xyz)
+    rotation, _ = cv2.Rodrigues(FORWARD[:3, :3])
+    expected = cv2.projectPoints(xyz, rotation, FORWARD[:3, 3], K, np.array(coefficients))[0][:, 0]
+    assert 500 < visible.sum() < 2000
+    np.testing.assert_allclose(pixels[visible], expected[visible], atol=1e-6)
+
+
+def test_a_fisheye_agrees_with_opencv_and_sees_sideways():
+    lens = Lens.of("equidistant", [0.01, -0.004, 0.002, -0.0005])
+    intrinsic = np.array([[300.0, 0, 640], [0, 310.0, 360], [0, 0, 1]])
+    camera = CameraModel("round", 1280, 720, intrinsic, np.eye(4), lens)
+    xyz = np.random.default_rng(0).normal(size=(2000, 3)) * 10
+    pixels, visible = camera.project(xyz)
+    ahead = xyz[:, 2] > 1  # OpenCV takes only these
+    expected = cv2.fisheye.projectPoints(
+        xyz[ahead][:, None], np.zeros(3), np.zeros(3), intrinsic, np.array(lens.coefficients)
+    )[0][:, 0]
+    np.testing.assert_allclose(pixels[ahead], expected, atol=1e-6)
+    assert camera.project(np.array([[10.0, 0, -0.5]]))[1].all(), "beside it, and a little behind"
+    assert not camera.project(np.array([[0.0, 0, -10]]))[1].any()
+    assert camera.depth(np.array([[3.0, 0, -4]])) == pytest.approx([5])
+    assert 0 < visible.sum() < 2000
+
+
+def test_a_point_on_the_axis_of_a_fisheye_is_in_the_middle():
+    camera = CameraModel("round", 1280, 720, K, np.eye(4), Lens.of("fisheye", [0.0, 0, 0, 0]))
+    np.testing.assert_allclose(camera.project(np.array([[0.0, 0, 5]]))[0], [[640, 360]])
+
+
+def test_where_a_polynomial_folds_back_nothing_is_seen():
+    """x (1 - 0.3 x^2) grows up to x = 1.054, 46.5 degrees; beyond it points would come back into the image."""
+    lens = Lens.of("plumb_bob", [-0.3, 0, 0, 0])
+    assert np.degrees(lens.limit) == pytest.approx(46.5, abs=0.1)
+    camera = CameraModel("wide", 1280, 720, K, np.eye(4), lens)
+    far_aside = np.array([[1.8, 0, 1.0]])  # 1.8 (1 - 0.3 1.8^2) = 0.05
+    pixels, visible = camera.project(far_aside)
+    assert 0 < pixels[0, 0] < 1280 and not visible[0]
+
+
+@pytest.mark.parametrize(
+    ("model", "coefficients", "said"),
+    [
+        ("martian", [0.1], "'martian' is not known"),
+        ("plumb_bob", [0.1, 0.2], "has 4 or 5 coefficients"),
+        ("rational_polynomial", [0.1] * 12, "has 8 coefficients"),
+        ("equidistant", [np.nan] * 4, "has 4 coefficients"),
+    ],
+)
+def test_a_lens_that_is_not_known_is_refused(model, coefficients, said):
+    with pytest.raises(ConfigError, match=said):
+        Lens.of(model, coefficients)
+
+
+@pytest.mark.parametrize("model", ["plumb_bob", "rational_polynomial", "", "martian"])
+def test_no_coefficients_bend_nothing(model):
+    assert Lens.of(model, []) is None
+    assert Lens.of(model, [0.0] * 5) is None
 
 
 def test_points_behind_the_camera_are_not_seen():

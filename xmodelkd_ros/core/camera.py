@@ -8,11 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.lens import Lens
+
+_NEAREST_M = 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class CameraModel:
-    """A pinhole camera whose images are free of distortion (rectified).
+    """A camera.
 
     Attributes:
         name: the camera's name, for people and topics.
@@ -21,6 +24,7 @@ class CameraModel:
         intrinsic: (3, 3) K, pixels.
         from_lidar: (4, 4) extrinsic, LiDAR frame to the camera's optical frame
             (REP-103: x right, y down, z forward): p_camera = from_lidar @ p_lidar.
+        lens: how it bends rays; None if its images are free of distortion (rectified).
     """
 
     name: str
@@ -28,6 +32,7 @@ class CameraModel:
     height: int
     intrinsic: NDArray[np.float64]
     from_lidar: NDArray[np.float64]
+    lens: Lens | None = None
 
     def __post_init__(self) -> None:
         if self.intrinsic.shape != (3, 3) or self.intrinsic[0, 0] <= 0 or self.intrinsic[1, 1] <= 0:
@@ -45,12 +50,22 @@ class CameraModel:
             (N, 2) pixel coordinates u, v (the centre of the top left pixel is 0, 0), and an (N,)
             mask of the points in front of the camera that fall into the image.
         """
-        points = xyz @ self.from_lidar[:3, :3].T + self.from_lidar[:3, 3]
-        depth = points[:, 2]
-        in_front = depth > 0.1
-        with np.errstate(divide="ignore", invalid="ignore"):
-            homogeneous = points @ self.intrinsic.T
-            pixels = homogeneous[:, :2] / depth[:, None]
+        points = self._seen_from(xyz)
+        if self.lens is None:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                plane, holds = points[:, :2] / points[:, 2:], np.ones(len(points), bool)
+        else:
+            plane, holds = self.lens.bend(points)
+        pixels = plane @ self.intrinsic[:2, :2].T + self.intrinsic[:2, 2]
         limits = np.array([self.width, self.height]) - 0.5
         inside = ((pixels >= -0.5) & (pixels < limits)).all(axis=1)
-        return pixels, in_front & inside
+        return pixels, holds & inside & (self.depth(xyz) > _NEAREST_M)
+
+    def depth(self, xyz: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(N,) distance of (N, 3) points along the axis, metres; of a fisheye, which sees sideways, in space."""
+        points = self._seen_from(xyz)
+        fisheye = self.lens is not None and self.lens.is_fisheye
+        return np.asarray(np.linalg.norm(points, axis=1) if fisheye else points[:, 2])
+
+    def _seen_from(self, xyz: NDArray[np.floating]) -> NDArray[np.float64]:
+        return np.asarray(xyz @ self.from_lidar[:3, :3].T + self.from_lidar[:3, 3])

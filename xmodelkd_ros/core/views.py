@@ -78,7 +78,7 @@ def visible(camera: CameraModel, xyz: NDArray[np.floating]) -> tuple[NDArray[np.
     """(N, 2) places of points in the image, -1 to 1 from edge to edge, and (N,) whether the camera sees them."""
     pixels, seen = camera.project(xyz)
     size = np.array([camera.width, camera.height])
-    depth = (xyz @ camera.from_lidar[:3, :3].T + camera.from_lidar[:3, 3])[:, 2]
+    depth = camera.depth(xyz)
     cell = np.floor((pixels[seen] + 0.5) / (camera.width * _CELL)).astype(np.int64)
     index = np.ravel_multi_index(tuple(cell.T), tuple(np.ceil(size / (camera.width * _CELL)).astype(int) + 1))
     nearest = np.full(index.max(initial=0) + 1, np.inf)

@@ -204,7 +204,7 @@ class Recording:
                 self._note(f"{topic} not used: /tf_static does not join its frame to the LiDAR's")
                 continue
             try:
-                rig[topic] = to_camera(info, names[topic], from_lidar)
+                rig[topic] = to_camera(info, names[topic], from_lidar, is_rectified(topic))
             except XModelKDError as error:
                 self._note(f"{topic} not used: {error}")
         return rig
@@ -277,6 +277,11 @@ def _namespace(topic: str) -> str:
     return topic.rsplit("/", 1)[0] + "/"
 
 
+def is_rectified(topic: str) -> bool:
+    """Whether the images of a topic are rectified, by the names that image_proc gives them."""
+    return any(part.startswith("image_rect") for part in topic.split("/"))
+
+
 def _camera_names(topics: list[str]) -> dict[str, str]:
     """A name for each image topic: short, unless two would get the same and are not of one camera."""
     short = {topic: _camera_name(topic) for topic in topics}
@@ -291,6 +296,8 @@ def _camera_names(topics: list[str]) -> dict[str, str]:
 def _camera_name(topic: str) -> str:
     """The part of an image topic that tells cameras apart: ``/camera/front/image_raw/compressed`` is ``front``."""
     parts = [
-        p for p in topic.split("/") if p and p not in ("image", "image_raw", "image_rect", "image_color", "compressed")
+        p
+        for p in topic.split("/")
+        if p and p not in ("image", "image_raw", "image_rect", "image_rect_color", "image_color", "compressed")
     ]
     return parts[-1] if parts else topic

@@ -1,0 +1,106 @@
+"""How a lens bends rays: the distortion models of ``sensor_msgs/CameraInfo``, by the formulas of OpenCV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmodelkd_ros.core.errors import ConfigError
+
+_COEFFICIENTS = {"plumb_bob": (4, 5), "rational_polynomial": (8,), "equidistant": (4,)}
+"""How many each model has: k1 k2 p1 p2 [k3 [k4 k5 k6]], and k1 k2 k3 k4 of the fisheye."""
+_ALSO_CALLED = {"fisheye": "equidistant", "radtan": "plumb_bob"}
+_STEPS = 2000
+
+
+@dataclass(frozen=True)
+class Lens:
+    """A distortion model and its coefficients.
+
+    Attributes:
+        model: ``plumb_bob``, ``rational_polynomial`` or ``equidistant``.
+        coefficients: in the order of ``CameraInfo.d``.
+    """
+
+    model: str
+    coefficients: tuple[float, ...]
+
+    @classmethod
+    def of(cls, model: str, coefficients: Sequence[float]) -> Lens | None:
+        """The lens that a CameraInfo tells of; None for one that bends nothing.
+
+        Raises:
+            ConfigError: the model is not known, or has another number of coefficients.
+        """
+        values = tuple(float(value) for value in coefficients)
+        name = _ALSO_CALLED.get(model, model)
+        if not any(values) and name != "equidistant":
+            return None
+        if name not in _COEFFICIENTS:
+            known = ", ".join(_COEFFICIENTS)
+            raise ConfigError(f"distortion model '{model}' is not known (it is none of {known}); give rectified images")
+        if len(values) not in _COEFFICIENTS[name] or not np.isfinite(values).all():
+            count = " or ".join(map(str, _COEFFICIENTS[name]))
+            raise ConfigError(f"distortion {list(values)} is not one of '{model}', which has {count} coefficients")
+        return cls(name, values)
+
+    @property
+    def is_fisheye(self) -> bool:
+        """Whether it may see what is beside and behind it."""
+        return self.model == "equidistant"
+
+    def bend(self, rays: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Where rays meet the image plane.
+
+        Args:
+            rays: (N, 3) points in the camera's optical frame.
+
+        Returns:
+            (N, 2) coordinates in units of the focal length, and (N,) whether the model holds for the ray: far from
+            the axis polynomials fold back, and would show in the image what is beside it.
+        """
+        x, y, z = rays.T
+        angle = np.arctan2(np.hypot(x, y), z)
+        with np.errstate(all="ignore"):
+            bent = self._fisheye(x, y, angle) if self.is_fisheye else self._pinhole(x / z, y / z)
+        return np.stack(bent, axis=1), angle < self.limit
+
+    @cached_property
+    def limit(self) -> float:
+        """Angle from the axis, radians, up to which the image's radius grows with it."""
+        angles = np.linspace(0, np.pi if self.is_fisheye else np.radians(89), _STEPS)
+        with np.errstate(all="ignore"):
+            if self.is_fisheye:
+                radius = self._fisheye(np.ones(_STEPS), np.zeros(_STEPS), angles)[0]
+            else:
+                radius = np.tan(angles) * self._radial(np.tan(angles) ** 2)
+        shrinks = np.flatnonzero(np.diff(radius) <= 0)
+        return float(angles[shrinks[0]] if len(shrinks) else angles[-1])
+
+    def _radial(self, r2: NDArray[np.float64]) -> NDArray[np.float64]:
+        k1, k2, _, _, k3, k4, k5, k6 = (*self.coefficients, 0.0, 0.0, 0.0, 0.0)[:8]
+        return np.asarray((1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6))))
+
+    def _pinhole(
+        self, x: NDArray[np.float64], y: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        p1, p2 = self.coefficients[2:4]
+        r2 = x * x + y * y
+        radial = self._radial(r2)
+        return (
+            x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
+            y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
+        )
+
+    def _fisheye(
+        self, x: NDArray[np.float64], y: NDArray[np.float64], angle: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        k1, k2, k3, k4 = self.coefficients
+        a2 = angle * angle
+        bent = angle * (1 + a2 * (k1 + a2 * (k2 + a2 * (k3 + a2 * k4))))
+        scale = bent / np.maximum(np.hypot(x, y), np.finfo(np.float64).tiny)
+        return x * scale, y * scale
