@@ -22,10 +22,11 @@ ALLOWED = {
     "xmodelkd_ros/tolerant_reader.py": (set(), set()),
     "xmodelkd_ros/bag.py": ({"core", "messages", "point_layout", "tolerant_reader"}, set()),
     "xmodelkd_ros/sync.py": (set(), set()),
+    "xmodelkd_ros/mode.py": (set(), set()),
     "xmodelkd_ros/sight.py": ({"core", "inference"}, set()),
     "xmodelkd_ros/pipeline.py": ({"core", "inference", "sight"}, set()),
     "xmodelkd_ros/node": (
-        {"core", "inference", "messages", "bag", "pipeline", "resources", "sync", "node"},
+        {"core", "inference", "messages", "bag", "pipeline", "resources", "sync", "mode", "node"},
         {"rclpy", "tf2_ros"},
     ),
     "xmodelkd_ros/tools": (

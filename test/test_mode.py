@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from xmodelkd_ros.mode import TeacherPace
+
+
+def paced(period_s, seconds):
+    """A teacher that took so many seconds for each sweep of a steady LiDAR, and what it was told."""
+    pace, told = TeacherPace(), []
+    for number, took in enumerate(seconds):
+        pace.arrived(number * period_s)
+        told.append(pace.took(took, number * period_s + took))
+    return pace, told
+
+
+def test_a_teacher_that_keeps_up_works_on():
+    pace, told = paced(0.1, [0.089] * 100)
+    assert not any(told) and not pace.rests(11.0)
+
+
+def test_one_that_does_not_rests_for_ten_seconds_and_is_tried_again():
+    pace, told = paced(0.1, [0.095] * 20)
+    assert told == [False] * 19 + [True]
+    since = 19 * 0.1 + 0.095
+    assert pace.rests(since) and pace.rests(since + 9.99) and not pace.rests(since + 10)
+    assert not any(pace.took(0.5, since + 11 + n) for n in range(19)), "it is judged by its new sweeps alone"
+
+
+@pytest.mark.parametrize(("slow", "rests"), [(1, False), (4, True)])
+def test_single_slow_sweeps_do_not_count(slow, rests):
+    seconds = [0.02] * (20 - slow) + [0.3] * slow
+    assert any(paced(0.1, seconds)[1]) == rests
+
+
+def test_nothing_is_judged_before_the_period_is_known():
+    pace = TeacherPace()
+    assert pace.period_s == np.inf
+    assert not any(pace.took(5.0, 0.0) for _ in range(30))
+
+
+def test_the_period_is_that_of_the_sweeps_that_came_last():
+    pace = TeacherPace()
+    for time in [*np.arange(0, 3, 0.1), *np.arange(3, 6, 0.05)]:
+        pace.arrived(time)
+    assert pace.period_s == pytest.approx(0.05)

@@ -1,0 +1,51 @@
+"""When a teacher is too slow for the sweeps that come. Times come in as arguments, so that tests drive them."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+_WINDOW = 20
+"""Sweeps that are looked at together."""
+_SHARE = 0.9
+"""Of the sweep period, that a teacher may take for nine sweeps in ten."""
+_REST_S = 10.0
+"""How long the student labels instead, before the teacher is tried again."""
+
+
+class TeacherPace:
+    """Lets a teacher work as long as it keeps up.
+
+    A teacher that takes longer than the sweep period would leave every other sweep without labels. So when its 90th
+    percentile over 20 sweeps is above 0.9 of the period, it rests for 10 s and the student labels.
+    """
+
+    def __init__(self) -> None:
+        self._took_s: deque[float] = deque(maxlen=_WINDOW)
+        self._arrivals_s: deque[float] = deque(maxlen=_WINDOW + 1)
+        self._rests_until_s: float | None = None
+
+    def arrived(self, now_s: float) -> None:
+        """A sweep came in."""
+        self._arrivals_s.append(now_s)
+
+    def took(self, seconds: float, now_s: float) -> bool:
+        """The teacher labelled a sweep in so many seconds; whether it has to rest from now on."""
+        self._took_s.append(seconds)
+        too_slow = len(self._took_s) == _WINDOW and np.quantile(self._took_s, 0.9) > _SHARE * self.period_s
+        if too_slow:
+            self._took_s.clear()
+            self._rests_until_s = now_s + _REST_S
+        return bool(too_slow)
+
+    def rests(self, now_s: float) -> bool:
+        """Whether the student labels now."""
+        if self._rests_until_s is not None and now_s >= self._rests_until_s:
+            self._rests_until_s = None
+        return self._rests_until_s is not None
+
+    @property
+    def period_s(self) -> float:
+        """Time from sweep to sweep; infinite until two have come."""
+        return float(np.median(np.diff(self._arrivals_s))) if len(self._arrivals_s) > 1 else np.inf
