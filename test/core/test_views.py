@@ -1,7 +1,10 @@
 import numpy as np
+import pytest
 
 from xmodelkd_ros.core.camera import CameraModel
-from xmodelkd_ros.core.views import NO_CAMERA, Views, visible
+from xmodelkd_ros.core.errors import ImageError
+from xmodelkd_ros.core.transforms import transform
+from xmodelkd_ros.core.views import NO_CAMERA, Pictures, Shot, Views, visible
 
 CAMERA = CameraModel("front", 640, 384, np.array([[400.0, 0, 320], [0, 400.0, 192], [0, 0, 1]]), np.eye(4))
 
@@ -31,3 +34,32 @@ def test_of_two_cameras_the_one_that_has_a_point_nearer_its_middle_comes_first()
 def test_without_pictures_nothing_is_seen():
     assert (Views.find(5, []).camera == NO_CAMERA).all()
     assert Views.find(0, [(0, CAMERA, np.zeros((0, 3)))]).camera.shape == (0, 2)
+
+
+def image(width=640, height=384):
+    return np.zeros((height, width, 3), np.uint8)
+
+
+def test_pictures_keep_the_numbers_of_their_cameras():
+    pictures = Pictures.of(
+        np.array([[0.0, 0, 5], [np.nan, 0, 5], [np.inf, 0, 0]], np.float32), [None, Shot(CAMERA, image())]
+    )
+    assert [pixels is None for pixels in pictures.pixels] == [True, False]
+    assert pictures.views.camera.tolist() == [[1, NO_CAMERA], [NO_CAMERA] * 2, [NO_CAMERA] * 2]
+
+
+def test_a_vehicle_that_drove_on_sees_things_nearer():
+    """The camera looks along z; half a metre on, what was at 5 m and 1 m aside is at 4.5 m."""
+    point = np.array([[1.0, 0, 5]])
+    driven = Shot(CAMERA, image(), transform((0, 0, -0.5), (0, 0, 0, 1)))
+    (at_stamp,), (at_shutter,) = (
+        Pictures.of(point, [shot]).views.uv[:, 0, 0] for shot in (Shot(CAMERA, image()), driven)
+    )
+    assert (at_stamp + 1) * 320 - 0.5 == pytest.approx(320 + 400 / 5)
+    assert (at_shutter + 1) * 320 - 0.5 == pytest.approx(320 + 400 / 4.5)
+
+
+def test_an_image_may_have_another_size_but_not_another_shape():
+    Shot(CAMERA, image(320, 192))
+    with pytest.raises(ImageError, match="'front' is 640x480, but the camera is calibrated for 640x384"):
+        Shot(CAMERA, image(640, 480))

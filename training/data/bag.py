@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,21 +18,16 @@ from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
-from xmodelkd_ros.core.transforms import PoseTrack
-from xmodelkd_ros.messages import frames_and_pose, has_field, image_to_array, read_field, stamp_ns
+from xmodelkd_ros.messages import has_field, image_to_array, read_field
 from xmodelkd_ros.resources import label_map
 from xmodelkd_ros.tools.recording import RecordedImage, Recording, Sweep
+from xmodelkd_ros.tools.transform_tree import TransformTree, moves, poses_in
 
 _BASE_FRAME = "base_link"
-_SMOOTH_FRAME = "odom"
-"""Poses are taken in it, as they do not jump there (REP-105), and else in the frame that all others hang on."""
 
 _TIME_FIELDS = ("time", "t", "timestamp", "offset_time")
 _LONGEST_SWEEP_S = 1.0
 _JPEG_QUALITY = 95
-
-_Edge = NDArray[np.float64] | PoseTrack
-"""Pose of a frame in its parent: one, or one that changes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,12 +102,12 @@ class BagSequence:
         self._log_time_ns, self._start_ns = self._log_times_ns[0], self._sweep.stamp_ns
         frame = self._sweep.message.header.frame_id
         self.cameras = tuple({camera.name: camera for camera in self._recording.rig(frame).values()}.values())
-        self._chain = self._chain_above(frame)
+        self._chain = TransformTree(self._reader, self._start_ns).chain_above(frame)
         names = [name for name, _ in self._chain]
         mounted = names.index(_BASE_FRAME) + 1 if _BASE_FRAME in names else 0
-        self.base_from_lidar = _poses(self._chain[:mounted], np.zeros(1))[0]
+        self.base_from_lidar = poses_in(self._chain[:mounted], np.zeros(1))[0]
         self.notes = [*self._reader.notes, *self._recording.notes]
-        if not any(isinstance(edge, PoseTrack) for _, edge in self._chain):
+        if not moves(self._chain):
             self.notes.append(f"{self.name}: no /tf says how {frame} moves; images are matched as if it stood still")
 
     def __len__(self) -> int:
@@ -160,7 +154,7 @@ class BagSequence:
 
     def poses(self, index: int, times_s: NDArray[np.floating]) -> NDArray[np.float64]:
         """(M, 4, 4) poses of the sensor at (M,) times, seconds relative to the sweep's stamp."""
-        return _poses(self._chain, (self.stamp_ns(index) - self._start_ns) * 1e-9 + np.asarray(times_s, np.float64))
+        return poses_in(self._chain, (self.stamp_ns(index) - self._start_ns) * 1e-9 + np.asarray(times_s, np.float64))
 
     def images(self, index: int) -> tuple[BagImage, ...]:
         """The picture of each camera that is nearest to a sweep, at most a tenth of a second away."""
@@ -175,43 +169,6 @@ class BagSequence:
             self._log_time_ns = self._log_times_ns[index]
             self._sweep = self._recording.sweep_at(self._log_time_ns)
         return self._sweep
-
-    def _chain_above(self, frame: str) -> list[tuple[str, _Edge]]:
-        """The frames above the LiDAR's, and the pose of the one before in each."""
-        parents = self._parents()
-        chain: list[tuple[str, _Edge]] = []
-        here = frame.lstrip("/")
-        while here in parents and here != _SMOOTH_FRAME:
-            here, edge = parents.pop(here)
-            chain.append((here, edge))
-        return chain
-
-    def _parents(self) -> dict[str, tuple[str, _Edge]]:
-        """The parent of each frame, and its pose there."""
-        found: dict[str, tuple[str, _Edge]] = {
-            child: (parent, pose) for (parent, child), pose in self._recording.static_transforms().items()
-        }
-        moving: dict[str, tuple[str, dict[int, NDArray[np.float64]]]] = {}
-        if "/tf" in self._reader.topics:
-            for message in self._reader.messages(["/tf"]):
-                for stamped in message.message.transforms:
-                    (parent, child), pose = frames_and_pose(stamped)
-                    moving.setdefault(child, (parent, {}))[1][stamp_ns(stamped.header.stamp)] = pose
-        return found | {child: (parent, self._track(poses)) for child, (parent, poses) in moving.items()}
-
-    def _track(self, poses: Mapping[int, NDArray[np.float64]]) -> PoseTrack:
-        stamps = sorted(poses)
-        # From the first sweep on: a double cannot hold nanoseconds since 1970.
-        times_s = [(stamp - self._start_ns) * 1e-9 for stamp in stamps]
-        return PoseTrack.of_matrices(times_s, np.stack([poses[stamp] for stamp in stamps]))
-
-
-def _poses(chain: Sequence[tuple[str, _Edge]], times_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(M, 4, 4) poses of the LiDAR in the last frame of a chain, at (M,) times from the first sweep's stamp."""
-    poses = np.tile(np.eye(4), (len(times_s), 1, 1))
-    for _, edge in chain:
-        poses = (edge.poses(times_s) if isinstance(edge, PoseTrack) else edge) @ poses
-    return poses
 
 
 def _usable(sweep: Sweep) -> NDArray[np.bool_]:

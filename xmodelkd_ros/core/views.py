@@ -6,17 +6,21 @@ themselves tells which. Training, evaluation and the node use this one matching.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.core.camera import CameraModel
+from xmodelkd_ros.core.errors import ImageError
 
 MOST_VIEWS = 2
 """Neighbouring cameras overlap at their edges; no point is seen by three."""
 NO_CAMERA = -1
+
+_SHAPE_TOLERANCE = 0.02
+"""Height to width of an image may differ this much from the calibrated one, as sizes are whole pixels."""
 
 _CELL = 1 / 80
 """Side of a cell of the depth buffer, relative to the image's width: about the distance of two beams."""
@@ -62,6 +66,34 @@ class Views:
 
 
 @dataclass(frozen=True, eq=False)
+class Shot:
+    """What one camera took of a sweep.
+
+    Attributes:
+        camera: the camera.
+        pixels: (H, W, 3) uint8 RGB, of the camera's size or one of the same shape.
+        motion: (4, 4) from the LiDAR's frame at the sweep's stamp to the LiDAR's frame when the shutter was open; None
+            if the vehicle stood still.
+
+    Raises:
+        ImageError: the image has another shape than those that the camera was calibrated for.
+    """
+
+    camera: CameraModel
+    pixels: NDArray[np.uint8]
+    motion: NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        height, width = self.pixels.shape[:2]
+        calibrated = self.camera.height / self.camera.width
+        if abs(height / width / calibrated - 1) > _SHAPE_TOLERANCE:
+            raise ImageError(
+                f"an image of camera '{self.camera.name}' is {width}x{height}, but the camera is calibrated for "
+                f"{self.camera.width}x{self.camera.height}; calibrate it for images of this shape"
+            )
+
+
+@dataclass(frozen=True, eq=False)
 class Pictures:
     """What cameras took of a sweep.
 
@@ -72,6 +104,23 @@ class Pictures:
 
     pixels: tuple[NDArray[np.uint8] | None, ...]
     views: Views
+
+    @classmethod
+    def of(cls, xyz: NDArray[np.floating], shots: Sequence[Shot | None]) -> Pictures:
+        """The pictures of a sweep.
+
+        Args:
+            xyz: (N, 3) its points in the LiDAR's frame at its stamp.
+            shots: of each camera; None where there is none.
+        """
+        taken = [(number, shot) for number, shot in enumerate(shots) if shot is not None]
+        with np.errstate(invalid="ignore", over="ignore"):  # of points without a position
+            found = Views.find(len(xyz), ((number, shot.camera, _moved(xyz, shot.motion)) for number, shot in taken))
+        return cls(tuple(None if shot is None else shot.pixels for shot in shots), found)
+
+
+def _moved(xyz: NDArray[np.floating], motion: NDArray[np.float64] | None) -> NDArray[np.floating]:
+    return xyz if motion is None else xyz @ motion[:3, :3].T + motion[:3, 3]
 
 
 def visible(camera: CameraModel, xyz: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -1,0 +1,68 @@
+"""How the frames of a recorded drive hang on each other, and move."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.core.transforms import PoseTrack
+from xmodelkd_ros.messages import frames_and_pose, stamp_ns
+
+SMOOTH_FRAME = "odom"
+"""Poses are taken in it, as they do not jump there (REP-105), and else in the frame that all others hang on."""
+
+Edge = NDArray[np.float64] | PoseTrack
+"""Pose of a frame in its parent: one, or one that changes."""
+
+
+class TransformTree:
+    """The transforms of a bag.
+
+    Args:
+        reader: the open bag.
+        origin_ns: the time that others are given from; a double cannot hold nanoseconds since 1970.
+    """
+
+    def __init__(self, reader: BagReader, origin_ns: int) -> None:
+        self._origin_ns = origin_ns
+        self._above: dict[str, tuple[str, Edge]] = {}
+        moving: dict[str, tuple[str, dict[int, NDArray[np.float64]]]] = {}
+        for topic in ("/tf_static", "/tf"):
+            for message in reader.messages([topic]) if topic in reader.topics else ():
+                for stamped in message.message.transforms:
+                    (parent, child), pose = frames_and_pose(stamped)
+                    if topic == "/tf_static":
+                        self._above[child] = (parent, pose)
+                    else:
+                        moving.setdefault(child, (parent, {}))[1][stamp_ns(stamped.header.stamp)] = pose
+        self._above |= {child: (parent, self._track(poses)) for child, (parent, poses) in moving.items()}
+
+    def chain_above(self, frame: str) -> list[tuple[str, Edge]]:
+        """The frames above one, up to ``odom`` or the last, and the pose of the one before in each."""
+        above, chain = dict(self._above), []
+        here = frame.lstrip("/")
+        while here in above and here != SMOOTH_FRAME:
+            here, edge = above.pop(here)
+            chain.append((here, edge))
+        return chain
+
+    def _track(self, poses: Mapping[int, NDArray[np.float64]]) -> PoseTrack:
+        stamps = sorted(poses)
+        times_s = [(stamp - self._origin_ns) * 1e-9 for stamp in stamps]
+        return PoseTrack.of_matrices(times_s, np.stack([poses[stamp] for stamp in stamps]))
+
+
+def moves(chain: Sequence[tuple[str, Edge]]) -> bool:
+    """Whether a pose in a chain of frames changes."""
+    return any(isinstance(edge, PoseTrack) for _, edge in chain)
+
+
+def poses_in(chain: Sequence[tuple[str, Edge]], times_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(M, 4, 4) poses of the first frame in the last one of a chain, at (M,) times, seconds from the origin."""
+    poses = np.tile(np.eye(4), (len(times_s), 1, 1))
+    for _, edge in chain:
+        poses = (edge.poses(times_s) if isinstance(edge, PoseTrack) else edge) @ poses
+    return poses
