@@ -54,7 +54,7 @@ def evaluate(
         # Scored in the drive's own classes, the truth stays what it is, however few of them the model knows.
         scored_truth = labels if scores.label_map == drive.label_map else scores.to_scored(truth)
         cloud = drive.cloud(index)
-        pictures = Look.at(drive, index).pictures() if pipeline.spec.role == "teacher" else None
+        pictures = Look.at(drive, index).pictures() if pipeline.spec.role == "teacher" else ()
         result = pipeline.segment(cloud, pictures=pictures)
         scores.add(
             cloud,

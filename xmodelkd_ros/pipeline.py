@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.normalization import Normalizer
 from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec
-from xmodelkd_ros.core.views import Pictures
+from xmodelkd_ros.core.views import Pictures, Shot
 from xmodelkd_ros.inference.backend import Backend, load_backend, load_image_branch
 from xmodelkd_ros.sight import Sight
 
@@ -97,38 +97,41 @@ class SegmentationPipeline:
             self.segment(PointCloud(xyz, np.zeros(points, np.float32)))
 
     def segment(
-        self, cloud: PointCloud, into: LabelTranslation | None = None, pictures: Pictures | None = None
+        self,
+        cloud: PointCloud,
+        into: LabelTranslation | None = None,
+        pictures: Pictures | Sequence[Shot | None] = (),
     ) -> Result:
         """Label every point of a sweep.
 
         Args:
             cloud: the sweep, in the sensor's frame.
             into: where given, classes that merge sum their probabilities before the best is taken.
-            pictures: what cameras took of it; a student does not look at them.
+            pictures: what cameras took of it, all in the same order for every sweep; a student does not look at them.
 
         Raises:
             ImageError: there are more cameras than a teacher takes.
         """
         clock = _Stages()
-        logits, valid = self._logits(cloud, pictures, clock)
+        logits, valid, looked = self._logits(cloud, pictures, clock)
         with clock("decide"):
             segmentation = decide(logits, valid, self.spec.temperature, self.labels, into)
-        looked = self._sight is not None and pictures is not None and any(p is not None for p in pictures.pixels)
         mode = "teacher" if looked else "student"
         return Result(segmentation, mode, clock.milliseconds, len(cloud) - int(np.count_nonzero(valid)))
 
     def logits(
-        self, cloud: PointCloud, pictures: Pictures | None = None
+        self, cloud: PointCloud, pictures: Pictures | Sequence[Shot | None] = ()
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """(C, N) logits of the points of a sweep, not calibrated, and (N,) whether they have a usable position.
 
         Arguments and errors are those of :meth:`segment`.
         """
-        return self._logits(cloud, pictures, _Stages())
+        return self._logits(cloud, pictures, _Stages())[:2]
 
     def _logits(
-        self, cloud: PointCloud, pictures: Pictures | None, clock: _Stages
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        self, cloud: PointCloud, pictures: Pictures | Sequence[Shot | None], clock: _Stages
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], bool]:
+        """Logits, which points have a position, and whether a teacher saw an image."""
         size = (self.spec.projection.height, self.spec.projection.width)
         with clock("project"):
             projection = self._projector.project(cloud)
@@ -137,11 +140,15 @@ class SegmentationPipeline:
             dense = {"image": self._normalizer.image(points, projection, *size)[None]}
             valid = projection.pixel != NO_PIXEL
             points[:-1][~valid] = 0
+        looked = False
         if self._sight is not None:
+            with clock("views"):
+                seen = pictures if isinstance(pictures, Pictures) else Pictures.of(cloud.xyz, pictures)
             with clock("images"):
-                dense |= self._sight.inputs(projection, size, pictures)
+                dense |= self._sight.inputs(projection, size, seen)
+            looked = any(pixels is not None for pixels in seen.pixels)
         with clock("infer"):
-            return self._infer(dense, points[:-1], projection.pixel), valid
+            return self._infer(dense, points[:-1], projection.pixel), valid, looked
 
     def _infer(
         self, dense: Mapping[str, NDArray[np.float32]], points: NDArray[np.float32], pixel: NDArray[np.int32]

@@ -26,21 +26,18 @@ class Sight:
         self._maps = np.zeros((1, features, spec.cameras * self._height, width), np.float32)
 
     def inputs(
-        self, projection: RangeProjection, size: tuple[int, int], pictures: Pictures | None
+        self, projection: RangeProjection, size: tuple[int, int], pictures: Pictures
     ) -> dict[str, NDArray[np.float32]]:
         """``maps``, ``places`` and ``seen`` of a sweep (see :class:`xmodelkd_ros.core.model_spec.ModelSpec`).
 
         Args:
             projection: of its points.
             size: H and W of the range image.
-            pictures: what cameras took of it, if anything.
+            pictures: what cameras took of it.
 
         Raises:
             ImageError: there are more cameras than the network takes.
         """
-        if pictures is None:
-            nowhere = np.zeros((MOST_VIEWS, *size, 2), np.float32)
-            return {"maps": self._maps, "places": nowhere, "seen": nowhere[..., 0].copy()}
         if len(pictures.pixels) > self._spec.cameras:
             most = self._spec.cameras
             raise ImageError(f"{len(pictures.pixels)} cameras, but the model takes {most} at most; name fewer")

@@ -77,6 +77,8 @@ def test_a_real_drive(real_evaluation):
 def test_the_network_is_warm_before_the_first_sweep_is_timed(drive, height_model, tmp_path, monkeypatch):
     calls = []
     segment = SegmentationPipeline.segment
-    monkeypatch.setattr(SegmentationPipeline, "segment", lambda self, *a: calls.append(len(a[0])) or segment(self, *a))
+    monkeypatch.setattr(
+        SegmentationPipeline, "segment", lambda self, *a, **k: calls.append(len(a[0])) or segment(self, *a, **k)
+    )
     run(drive.path, "--model", height_model, "--out", tmp_path)
     assert len(calls) == len(drive.clouds) + 2

@@ -130,7 +130,25 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_scoring(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--mode", choices=["student"], default="student", help="student: LiDAR only")
+    parser.add_argument(
+        "--mode",
+        choices=["student", "teacher"],
+        default="student",
+        help="student: LiDAR only; teacher: show the model the cameras' images (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--slop",
+        type=_positive,
+        default=0.05,
+        metavar="SECONDS",
+        help="teacher: an image farther from a sweep is not of it (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--fixed-frame",
+        default="",
+        metavar="FRAME",
+        help="teacher: frame in which /tf says how the vehicle moved between image and sweep (default: it stood still)",
+    )
     parser.add_argument(
         "--label-set", default="", metavar="SET", help="set to score in, such as pandaset9 (default: the model's own)"
     )
@@ -169,7 +187,17 @@ def _options(args: argparse.Namespace) -> Options:
     from xmodelkd_ros.tools.session import Options
 
     return Options(
-        args.bag, args.model, args.out, args.backend, args.precision, args.label_set, args.points_topic, args.command
+        args.bag,
+        args.model,
+        args.out,
+        args.backend,
+        args.precision,
+        args.label_set,
+        args.points_topic,
+        args.command,
+        args.mode,
+        args.slop,
+        args.fixed_frame,
     )
 
 

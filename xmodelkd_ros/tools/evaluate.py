@@ -58,7 +58,7 @@ def _segment_all(session: Session, recording: Recording, other: _Other | None) -
     pipeline.warm_up()
     view = None
     for index, sweep in enumerate(progress(recording.sweeps(), recording.count, "evaluate")):
-        result = pipeline.segment(sweep.cloud)
+        result = pipeline.segment(sweep.cloud, pictures=session.shots(recording, sweep))
         stages = {"decode": sweep.decode_ms, **result.stages_ms}
         scores.add(sweep.cloud, result.segmentation, sweep.truth, stages_ms=stages, mode=result.mode)
         if other is not None:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from xmodelkd_ros.bag import BagReader, Message
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
-from xmodelkd_ros.core.errors import CloudError, XModelKDError
+from xmodelkd_ros.core.errors import BagError, CloudError, ImageError, XModelKDError
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.transforms import inverse
+from xmodelkd_ros.core.views import Shot
 from xmodelkd_ros.messages import (
     MissingIntensity,
     has_field,
@@ -30,6 +31,7 @@ from xmodelkd_ros.messages import (
 )
 from xmodelkd_ros.resources import translation
 from xmodelkd_ros.tools.pictures import CameraView
+from xmodelkd_ros.tools.transform_tree import TransformTree, poses_in
 
 TRUTH_FIELD = "label"
 _LABEL_INFO = "label_info_json"
@@ -113,6 +115,7 @@ class Recording:
         self.notes: list[str] = []
         self.truth_map = _truth_map(reader, self.points_topic)
         self._rigs: dict[str, dict[str, CameraModel]] = {}
+        self._tree: TransformTree | None = None
         self._to_labels = None
         if self.truth_map is not None and labels is not None:
             self._to_labels = translation(self.truth_map, labels)
@@ -173,8 +176,43 @@ class Recording:
                 self._note(f"camera {image.camera.name} not used: {error}")
         return tuple(views)
 
-    def images(self, sweep: Sweep) -> list[RecordedImage]:
-        """What :meth:`cameras` gives, not decoded."""
+    def shots(self, sweep: Sweep, slop_ns: int, fixed_frame: str = "") -> tuple[Shot | None, ...]:
+        """What each camera of the bag took of a sweep; None for those without an image within the slop.
+
+        Args:
+            sweep: the sweep.
+            slop_ns: an image farther from the sweep than this is not of it.
+            fixed_frame: frame that stands still, in which ``/tf`` says how the vehicle moved between sweep and image;
+                empty: it did not.
+
+        Raises:
+            BagError: no transform joins the LiDAR's frame to ``fixed_frame``.
+        """
+        names = dict.fromkeys(camera.name for camera in self.rig(sweep.message.header.frame_id).values())
+        taken = {image.camera.name: image for image in self.images(sweep, slop_ns)}
+        return tuple(self._shot(taken[name], sweep, fixed_frame) if name in taken else None for name in names)
+
+    def _shot(self, image: RecordedImage, sweep: Sweep, fixed_frame: str) -> Shot | None:
+        motion = self._motion(sweep, image.stamp_ns, fixed_frame) if fixed_frame else None
+        try:
+            return Shot(image.camera, image_to_array(image.message), motion)
+        except ImageError as error:
+            self._note(f"camera {image.camera.name} not used: {error}")
+            return None
+
+    def _motion(self, sweep: Sweep, stamp_ns: int, fixed_frame: str) -> NDArray[np.float64]:
+        """(4, 4) from the LiDAR's frame at the sweep's stamp to the LiDAR's frame at another one."""
+        self._tree = self._tree or TransformTree(self._reader, sweep.stamp_ns)
+        frame = sweep.message.header.frame_id
+        chain = self._tree.chain_above(frame, fixed_frame)
+        if not chain or chain[-1][0] != fixed_frame:
+            raise BagError(f"{self._reader.path}: no transform joins '{frame}' to '{fixed_frame}'; leave it out")
+        stamps = np.array([sweep.stamp_ns, stamp_ns])
+        at_sweep, at_image = poses_in(chain, (stamps - self._tree.origin_ns) * 1e-9)
+        return np.asarray(inverse(at_image) @ at_sweep)
+
+    def images(self, sweep: Sweep, slop_ns: int = _MAX_GAP_NS) -> list[RecordedImage]:
+        """The image of each camera nearest to a sweep and within the slop, not decoded."""
         rig = self.rig(sweep.message.header.frame_id)
         if not rig:
             return []
@@ -183,7 +221,7 @@ class Recording:
         for topic, _, message in self._reader.messages(list(rig), *around):
             image = RecordedImage(rig[topic], stamp_ns(message.header.stamp), message)
             gap = abs(image.stamp_ns - sweep.stamp_ns)
-            if gap <= _MAX_GAP_NS and (topic not in nearest or gap < abs(nearest[topic].stamp_ns - sweep.stamp_ns)):
+            if gap <= slop_ns and (topic not in nearest or gap < abs(nearest[topic].stamp_ns - sweep.stamp_ns)):
                 nearest[topic] = image
         return list(nearest.values())
 

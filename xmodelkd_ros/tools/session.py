@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from xmodelkd_ros.bag import BagReader
 from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.views import Shot
 from xmodelkd_ros.messages import MissingIntensity
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_model, label_map
@@ -36,6 +37,9 @@ class Options:
         label_set: set to score in; empty for the model's own.
         points_topic: topic of the sweeps; may be empty if the bag has only one of PointCloud2.
         command: the command line, for the report.
+        mode: ``student``, or ``teacher`` to show it the cameras' images.
+        slop_s: an image farther from a sweep than this is not of it.
+        fixed_frame: frame in which ``/tf`` says how the vehicle moved between image and sweep; empty: it did not.
     """
 
     bag: Path
@@ -46,6 +50,9 @@ class Options:
     label_set: str = ""
     points_topic: str = ""
     command: str = "xmodelkd"
+    mode: str = "student"
+    slop_s: float = 0.05
+    fixed_frame: str = ""
 
 
 class Session:
@@ -69,13 +76,22 @@ class Session:
         scored = label_map(options.label_set) if options.label_set else None
         self.scores = Scores(self.pipeline.labels, scored)
         make_folder(options.out)
-        if self.pipeline.spec.role == "teacher":
-            print_notes([f"{options.model} is a teacher, but gets no images here: it labels by the LiDAR alone"])
+        is_teacher = self.pipeline.spec.role == "teacher"
+        if options.mode == "teacher" and not is_teacher:
+            raise ConfigError(f"{options.model} is a student, which looks at no images; give --model teacher")
+        if options.mode != "teacher" and is_teacher:
+            print_notes([f"{options.model} is shown no images, so it labels by the LiDAR alone; give --mode teacher"])
 
     def open(self, reader: BagReader) -> Recording:
         """The bag's sweeps as the model needs them, truth in the model's labels."""
         missing_intensity: MissingIntensity = "reject" if self.pipeline.needs_intensity else "fill"
         return Recording(reader, self.options.points_topic, self.pipeline.labels, missing_intensity)
+
+    def shots(self, recording: Recording, sweep: Sweep) -> tuple[Shot | None, ...]:
+        """What a teacher is shown of a sweep; errors as :meth:`Recording.shots`."""
+        if self.options.mode != "teacher":
+            return ()
+        return recording.shots(sweep, round(self.options.slop_s * 1e9), self.options.fixed_frame)
 
     def view(self, recording: Recording, sweep: Sweep, label: NDArray[np.uint8]) -> SweepView:
         """What the report draws of a sweep, in the scored label set."""

@@ -24,10 +24,13 @@ class TransformTree:
     Args:
         reader: the open bag.
         origin_ns: the time that others are given from; a double cannot hold nanoseconds since 1970.
+
+    Attributes:
+        origin_ns: as above.
     """
 
     def __init__(self, reader: BagReader, origin_ns: int) -> None:
-        self._origin_ns = origin_ns
+        self.origin_ns = origin_ns
         self._above: dict[str, tuple[str, Edge]] = {}
         moving: dict[str, tuple[str, dict[int, NDArray[np.float64]]]] = {}
         for topic in ("/tf_static", "/tf"):
@@ -40,18 +43,18 @@ class TransformTree:
                         moving.setdefault(child, (parent, {}))[1][stamp_ns(stamped.header.stamp)] = pose
         self._above |= {child: (parent, self._track(poses)) for child, (parent, poses) in moving.items()}
 
-    def chain_above(self, frame: str) -> list[tuple[str, Edge]]:
-        """The frames above one, up to ``odom`` or the last, and the pose of the one before in each."""
+    def chain_above(self, frame: str, top: str = SMOOTH_FRAME) -> list[tuple[str, Edge]]:
+        """The frames above one, up to ``top`` or the last, and the pose of the one before in each."""
         above, chain = dict(self._above), []
         here = frame.lstrip("/")
-        while here in above and here != SMOOTH_FRAME:
+        while here in above and here != top:
             here, edge = above.pop(here)
             chain.append((here, edge))
         return chain
 
     def _track(self, poses: Mapping[int, NDArray[np.float64]]) -> PoseTrack:
         stamps = sorted(poses)
-        times_s = [(stamp - self._origin_ns) * 1e-9 for stamp in stamps]
+        times_s = [(stamp - self.origin_ns) * 1e-9 for stamp in stamps]
         return PoseTrack.of_matrices(times_s, np.stack([poses[stamp] for stamp in stamps]))
 
 
