@@ -47,23 +47,30 @@ class CameraModel:
             xyz: (N, 3) points in the LiDAR frame, metres.
 
         Returns:
-            (N, 2) pixel coordinates u, v (the centre of the top left pixel is 0, 0), and an (N,)
-            mask of the points in front of the camera that fall into the image.
+            (N, 2) pixel coordinates u, v (the centre of the top left pixel is 0, 0; NaN behind the camera), and an
+            (N,) mask of the points in front of the camera that fall into the image.
         """
         points = self._seen_from(xyz)
+        ahead = np.flatnonzero(self._depth(points) > _NEAREST_M)  # of a sweep these are few
+        pixels, seen = np.full((len(points), 2), np.nan), np.zeros(len(points), np.bool_)
+        pixels[ahead], seen[ahead] = self._project(points[ahead])
+        return pixels, seen
+
+    def _project(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """What :meth:`project` gives for points ahead, in the camera's frame."""
         if self.lens is None:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                plane, holds = points[:, :2] / points[:, 2:], np.ones(len(points), bool)
+            plane, holds = points[:, :2] / points[:, 2:], np.ones(len(points), np.bool_)
         else:
             plane, holds = self.lens.bend(points)
         pixels = plane @ self.intrinsic[:2, :2].T + self.intrinsic[:2, 2]
         limits = np.array([self.width, self.height]) - 0.5
-        inside = ((pixels >= -0.5) & (pixels < limits)).all(axis=1)
-        return pixels, holds & inside & (self.depth(xyz) > _NEAREST_M)
+        return pixels, holds & ((pixels >= -0.5) & (pixels < limits)).all(axis=1)
 
     def depth(self, xyz: NDArray[np.floating]) -> NDArray[np.float64]:
         """(N,) distance of (N, 3) points along the axis, metres; of a fisheye, which sees sideways, in space."""
-        points = self._seen_from(xyz)
+        return self._depth(self._seen_from(xyz))
+
+    def _depth(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         fisheye = self.lens is not None and self.lens.is_fisheye
         return np.asarray(np.linalg.norm(points, axis=1) if fisheye else points[:, 2])
 

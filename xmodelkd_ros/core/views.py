@@ -51,18 +51,39 @@ class Views:
             pictures: the number of each camera, the camera, and the (N, 3) points in the LiDAR's frame when its
                 shutter was open.
         """
-        numbers, places, offs = [NO_CAMERA] * MOST_VIEWS, [], []
+        found = cls(np.full((points, MOST_VIEWS), NO_CAMERA, np.int8), np.zeros((points, MOST_VIEWS, 2), np.float32))
+        off = np.full((points, MOST_VIEWS), np.inf)
         for number, camera, xyz in pictures:
             place, seen = visible(camera, xyz)
-            place[~seen] = 0
-            numbers.append(number)
-            places.append(place)
-            offs.append(np.where(seen, np.abs(place).max(axis=1), np.inf))
-        nowhere = [np.zeros((points, 2))] * MOST_VIEWS, [np.full(points, np.inf)] * MOST_VIEWS
-        uv, off = np.stack(nowhere[0] + places, axis=1), np.stack(nowhere[1] + offs, axis=1)
-        best = np.argsort(off, axis=1, kind="stable")[:, :MOST_VIEWS]
-        camera_of = np.where(np.isfinite(np.take_along_axis(off, best, axis=1)), np.array(numbers)[best], NO_CAMERA)
-        return cls(camera_of.astype(np.int8), np.take_along_axis(uv, best[..., None], axis=1).astype(np.float32))
+            index = np.flatnonzero(seen)
+            found._insert(index, number, place[index], np.abs(place[index]).max(axis=1), off)
+        return found
+
+    def _insert(
+        self,
+        index: NDArray[np.intp],
+        number: int,
+        place: NDArray[np.float64],
+        off: NDArray[np.float64],
+        best: NDArray[np.float64],
+    ) -> None:
+        """Let a camera in before those that have a point farther from their middle.
+
+        Args:
+            index: (M,) the points that it sees.
+            number: of the camera.
+            place: (M, 2) where it sees them.
+            off: (M,) how far from its middle.
+            best: (N, 2) the same of the cameras that are there, changed in place.
+        """
+        for rank in range(MOST_VIEWS):
+            nearer = off < best[index, rank]
+            at = index[nearer]
+            # Those that follow move back by one.
+            for table in (self.camera, self.uv, best):
+                table[at, rank + 1 :] = table[at, rank:-1]
+            self.camera[at, rank], self.uv[at, rank], best[at, rank] = number, place[nearer], off[nearer]
+            index, place, off = index[~nearer], place[~nearer], off[~nearer]
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,12 +148,12 @@ def visible(camera: CameraModel, xyz: NDArray[np.floating]) -> tuple[NDArray[np.
     """(N, 2) places of points in the image, -1 to 1 from edge to edge, and (N,) whether the camera sees them."""
     pixels, seen = camera.project(xyz)
     size = np.array([camera.width, camera.height])
-    depth = camera.depth(xyz)
+    depth = camera.depth(xyz[seen])
     cell = np.floor((pixels[seen] + 0.5) / (camera.width * _CELL)).astype(np.int64)
     index = np.ravel_multi_index(tuple(cell.T), tuple(np.ceil(size / (camera.width * _CELL)).astype(int) + 1))
     nearest = np.full(index.max(initial=0) + 1, np.inf)
-    np.minimum.at(nearest, index, depth[seen])
+    np.minimum.at(nearest, index, depth)
     front = nearest[index]
-    seen[seen] = depth[seen] <= front * (1 + _SLACK) + _SLACK_M
+    seen[seen] = depth <= front * (1 + _SLACK) + _SLACK_M
     with np.errstate(invalid="ignore"):
         return (pixels + 0.5) / size * 2 - 1, seen
