@@ -1,30 +1,53 @@
 import importlib.util
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from geometry_msgs.msg import Quaternion, Transform, TransformStamped, Vector3
+from rclpy.time import Time
+from std_msgs.msg import Header
 
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.transforms import transform
-from xmodelkd_ros.node.extrinsics import ExtrinsicError, TfExtrinsic, choose_extrinsic, moved
+from xmodelkd_ros.node.extrinsics import (
+    CameraPoses,
+    ExtrinsicError,
+    TfExtrinsic,
+    camera_poses,
+    choose_extrinsic,
+    moved,
+)
 
 
 class Buffer:
-    """Answers as tf2_ros.Buffer does, of which it has the one method that is used."""
+    """Answers as tf2_ros.Buffer does, of which it has the two methods that are used."""
 
     def __init__(self):
         self.asked = []
         self.known = {}
+        self.latest_ns = 0
 
     def lookup_transform(self, target_frame, source_frame, time):
         self.asked.append((target_frame, source_frame, time.nanoseconds))
         if source_frame not in self.known:
             raise LookupError(f'"{source_frame}" passed to lookupTransform argument source_frame does not exist.')
-        (x, y, z), (qx, qy, qz, qw) = self.known[source_frame]
-        translation = SimpleNamespace(x=x, y=y, z=z)
-        rotation = SimpleNamespace(x=qx, y=qy, z=qz, w=qw)
-        return SimpleNamespace(transform=SimpleNamespace(translation=translation, rotation=rotation))
+        return stamped(*self.known[source_frame], self.latest_ns)
+
+    def lookup_transform_full(self, target_frame, target_time, source_frame, source_time, fixed_frame):
+        self.asked.append((target_frame, target_time.nanoseconds, source_frame, source_time.nanoseconds, fixed_frame))
+        metres = (target_time.nanoseconds - source_time.nanoseconds) * 1e-9 * 10  # ten metres a second along x
+        return stamped((-metres, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))
+
+
+def stamped(translation, rotation, time_ns=0):
+    return TransformStamped(
+        header=Header(stamp=Time(nanoseconds=time_ns).to_msg(), frame_id="target"),
+        child_frame_id="source",
+        transform=Transform(
+            translation=Vector3(**dict(zip("xyz", translation, strict=True))),
+            rotation=Quaternion(**dict(zip("xyzw", map(float, rotation), strict=True))),
+        ),
+    )
 
 
 POSE = ((1.0, 2.0, -1.8), (0.0, 0.0, np.sin(np.pi / 4), np.cos(np.pi / 4)))
@@ -58,6 +81,51 @@ def test_parameters_win_over_tf():
 def test_without_tf2_the_error_names_the_other_way():
     with pytest.raises(ConfigError, match="tf2_ros is not installed; set projection_extrinsic"):
         choose_extrinsic(None, "lidar", ())
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tf2_ros") is not None, reason="tf2_ros is installed")
+@pytest.mark.parametrize(
+    ("extrinsics", "fixed_frame", "said"),
+    [
+        ({"front": (0.0,) * 6 + (1.0,), "left": ()}, "", "cameras.left.extrinsic is empty .*not installed; set it"),
+        ({"front": (0.0,) * 6 + (1.0,)}, "odom", "fixed_frame is 'odom' .*not installed; leave it empty"),
+    ],
+)
+def test_cameras_without_tf2_need_parameters(extrinsics, fixed_frame, said):
+    with pytest.raises(ConfigError, match=said):
+        camera_poses(None, extrinsics, fixed_frame)
+
+
+def test_a_camera_is_where_its_parameters_say():
+    poses = camera_poses(None, {"front": (*POSE[0], *POSE[1])}, "")
+    np.testing.assert_allclose(poses.from_lidar("front", "front_optical", "lidar", 5), transform(*POSE))
+    assert poses.motion("lidar", 0, 50_000_000) is None
+
+
+def test_a_camera_that_never_moves_is_looked_up_once():
+    buffer = Buffer()
+    poses = CameraPoses({}, buffer)
+    with pytest.raises(ExtrinsicError, match="no transform from 'lidar' to 'front_optical' of camera 'front'"):
+        poses.from_lidar("front", "front_optical", "lidar", 5)
+    buffer.known["lidar"] = POSE
+    for image_ns in (6, 7):
+        np.testing.assert_allclose(poses.from_lidar("front", "front_optical", "lidar", image_ns), transform(*POSE))
+    assert buffer.asked == [("front_optical", "lidar", 0)] * 2
+
+
+def test_a_camera_that_moves_is_looked_up_for_every_image():
+    buffer = Buffer()
+    buffer.known["lidar"], buffer.latest_ns = POSE, 9
+    poses = CameraPoses({}, buffer)
+    for image_ns in (6, 7):
+        poses.from_lidar("front", "front_optical", "lidar", image_ns)
+    assert [asked[2] for asked in buffer.asked] == [0, 6, 0, 7]
+
+
+def test_the_motion_between_sweep_and_image_comes_from_tf():
+    """Ten metres a second forward for 50 ms: what was 5 m ahead at the sweep is 4.5 m ahead at the image."""
+    motion = CameraPoses({}, Buffer(), "odom").motion("lidar", 1_000_000_000, 1_050_000_000)
+    np.testing.assert_allclose(motion @ [5, 0, 0, 1], [4.5, 0, 0, 1])
 
 
 def test_moved_points():

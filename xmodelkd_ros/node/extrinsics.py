@@ -1,8 +1,8 @@
-"""From the frame a cloud comes in to the LiDAR's own frame, which the model sees it from."""
+"""Where things are: the frame a cloud comes in, the LiDAR's own, and the cameras'; from TF or from parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ from rclpy.time import Time
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError
 from xmodelkd_ros.core.transforms import transform
+from xmodelkd_ros.messages import frames_and_pose, stamp_ns
 
 Extrinsic = Callable[[str], NDArray[np.float64]]
 """The (4, 4) pose of a frame, named by its id, in the projection frame: p_projection = T p_cloud."""
@@ -23,10 +24,16 @@ class ExtrinsicError(XModelKDError):
 
 
 class TransformBuffer(Protocol):
-    """What is used of ``tf2_ros.Buffer``."""
+    """What is used of ``tf2_ros.Buffer``. Lookups have no timeout: it would sleep in the worker."""
 
     def lookup_transform(self, target_frame: str, source_frame: str, time: Time) -> Any:
         """The geometry_msgs/TransformStamped that takes points of the source frame to the target frame."""
+        ...
+
+    def lookup_transform_full(
+        self, target_frame: str, target_time: Time, source_frame: str, source_time: Time, fixed_frame: str
+    ) -> Any:
+        """The same from one time to another, through a frame that stands still."""
         ...
 
 
@@ -34,15 +41,13 @@ class TfExtrinsic:
     """Static poses from TF, asked for once per frame (see ``Extrinsic``).
 
     Args:
-        buffer: filled by a listener; looked up without a timeout, which would sleep in the worker.
+        buffer: filled by a listener.
         projection_frame: the LiDAR's own frame.
-        listener: what fills the buffer for as long as somebody holds it.
     """
 
-    def __init__(self, buffer: TransformBuffer, projection_frame: str, listener: object = None) -> None:
+    def __init__(self, buffer: TransformBuffer, projection_frame: str) -> None:
         self._buffer = buffer
         self._projection_frame = projection_frame
-        self._listener = listener
         self._known: dict[str, NDArray[np.float64]] = {}
 
     def __call__(self, frame_id: str) -> NDArray[np.float64]:
@@ -52,18 +57,67 @@ class TfExtrinsic:
             ExtrinsicError: TF does not connect the two frames (yet).
         """
         if frame_id not in self._known:
-            self._known[frame_id] = self._look_up(frame_id)
+            what = f"from '{frame_id}' to projection_frame '{self._projection_frame}'"
+            found = _asked(what, self._buffer.lookup_transform, self._projection_frame, frame_id, Time())
+            self._known[frame_id] = frames_and_pose(found)[1]
         return self._known[frame_id]
 
-    def _look_up(self, frame_id: str) -> NDArray[np.float64]:
-        try:
-            stamped = self._buffer.lookup_transform(self._projection_frame, frame_id, Time())
-        except Exception as error:  # tf2's exceptions can only be named where tf2 is installed
-            raise ExtrinsicError(
-                f"no transform from '{frame_id}' to projection_frame '{self._projection_frame}': {error}"
-            ) from error
-        t, q = stamped.transform.translation, stamped.transform.rotation
-        return transform((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
+
+class CameraPoses:
+    """Where the cameras are, and how the vehicle moved between a sweep and an image.
+
+    Args:
+        fixed: (4, 4) pose of the LiDAR's frame in the optical frame of each camera whose parameters say it.
+        buffer: TF, for the other cameras and for motion.
+        fixed_frame: frame that stands still; empty: the vehicle does.
+    """
+
+    def __init__(
+        self, fixed: Mapping[str, NDArray[np.float64]], buffer: TransformBuffer | None = None, fixed_frame: str = ""
+    ) -> None:
+        self._fixed, self._buffer, self._fixed_frame = dict(fixed), buffer, fixed_frame
+        self._static: dict[tuple[str, str], NDArray[np.float64]] = {}
+
+    def from_lidar(self, camera: str, camera_frame: str, lidar_frame: str, image_ns: int) -> NDArray[np.float64]:
+        """(4, 4) p_camera = T p_lidar when an image was taken.
+
+        Raises:
+            ExtrinsicError: TF does not join the two frames (yet).
+        """
+        if camera in self._fixed:
+            return self._fixed[camera]
+        frames = (camera_frame, lidar_frame)
+        if frames in self._static:
+            return self._static[frames]
+        assert self._buffer is not None, "there is TF if a camera's parameters do not say where it is"
+        what, look_up = f"from '{lidar_frame}' to '{camera_frame}' of camera '{camera}'", self._buffer.lookup_transform
+        latest = _asked(what, look_up, *frames, Time())
+        # The latest transform has no time where nothing between the two frames ever moves.
+        if stamp_ns(latest.header.stamp):
+            return frames_and_pose(_asked(what, look_up, *frames, Time(nanoseconds=image_ns)))[1]
+        self._static[frames] = frames_and_pose(latest)[1]
+        return self._static[frames]
+
+    def motion(self, lidar_frame: str, sweep_ns: int, image_ns: int) -> NDArray[np.float64] | None:
+        """(4, 4) from the LiDAR's frame at a sweep's stamp to the LiDAR's frame at an image's; None: it stood still.
+
+        Raises:
+            ExtrinsicError: TF does not say (yet) how the vehicle moved.
+        """
+        if not self._fixed_frame or self._buffer is None:
+            return None
+        what = f"of '{lidar_frame}' in fixed_frame '{self._fixed_frame}' from the sweep's stamp to the image's"
+        image, sweep = Time(nanoseconds=image_ns), Time(nanoseconds=sweep_ns)
+        look_up = self._buffer.lookup_transform_full
+        return frames_and_pose(_asked(what, look_up, lidar_frame, image, lidar_frame, sweep, self._fixed_frame))[1]
+
+
+def _asked(what: str, look_up: Callable[..., Any], *arguments: object) -> Any:
+    """What TF says."""
+    try:
+        return look_up(*arguments)
+    except Exception as error:  # tf2's exceptions can only be named where tf2 is installed
+        raise ExtrinsicError(f"no transform {what}: {error}") from error
 
 
 def choose_extrinsic(node: Node, projection_frame: str, values: tuple[float, ...]) -> Extrinsic | None:
@@ -77,14 +131,37 @@ def choose_extrinsic(node: Node, projection_frame: str, values: tuple[float, ...
     if values:
         fixed = transform(values[:3], values[3:])
         return lambda frame_id: fixed
+    buffer = _listening(node, f"projection_frame is '{projection_frame}'", "set projection_extrinsic instead")
+    return TfExtrinsic(buffer, projection_frame)
+
+
+def camera_poses(node: Node, extrinsics: Mapping[str, tuple[float, ...]], fixed_frame: str) -> CameraPoses:
+    """Where the cameras are, as parameters say or let TF say.
+
+    Args:
+        node: listens to TF where that is needed.
+        extrinsics: of each camera, x y z qx qy qz qw of the LiDAR's frame in its optical frame; empty for TF.
+        fixed_frame: see :class:`CameraPoses`.
+
+    Raises:
+        ConfigError: something has to come from TF, and tf2_ros is not installed.
+    """
+    fixed = {name: transform(values[:3], values[3:]) for name, values in extrinsics.items() if values}
+    wanted = [(f"cameras.{name}.extrinsic is empty", "set it") for name in extrinsics if name not in fixed]
+    wanted += [(f"fixed_frame is '{fixed_frame}'", "leave it empty")] if fixed_frame else []
+    return CameraPoses(fixed, _listening(node, *wanted[0]) if wanted else None, fixed_frame)
+
+
+def _listening(node: Node, why: str, instead: str) -> TransformBuffer:
     try:
         from tf2_ros import Buffer, TransformListener
     except ImportError as error:
-        raise ConfigError(
-            f"projection_frame is '{projection_frame}' and tf2_ros is not installed; set projection_extrinsic instead"
-        ) from error
+        raise ConfigError(f"{why} and tf2_ros is not installed; {instead}") from error
     buffer = Buffer(node=node)
-    return TfExtrinsic(buffer, projection_frame, TransformListener(buffer, node, spin_thread=False))
+    # Held by the buffer, which it fills: it ends with it.
+    buffer.listener = TransformListener(buffer, node, spin_thread=False)
+    found: TransformBuffer = buffer
+    return found
 
 
 def moved(cloud: PointCloud, matrix: NDArray[np.float64]) -> PointCloud:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from rcl_interfaces.msg import ParameterDescriptor
+from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
@@ -17,7 +17,8 @@ from xmodelkd_ros.inference.backend import BACKENDS, PRECISIONS
 from xmodelkd_ros.messages import MissingIntensity
 from xmodelkd_ros.resources import label_map, translation
 
-_MODES = ("student",)
+_MODES = ("student", "teacher")
+_SYNC_POLICIES = ("collector", "approximate")
 _MISSING_INTENSITY = ("reject", "fill")
 _LABEL_SETS = ("native", "autoware")
 _RELIABILITIES = ("auto", "best_effort", "reliable")
@@ -34,11 +35,26 @@ class _Row(NamedTuple):
     read_only: bool
     description: str
     choices: tuple[str, ...] = ()
+    range: tuple[float, float] | None = None
 
 
 _TABLE = (
     _Row("model", "student", _Type.STRING, True, "Model: name of one that the package ships, or path of a folder."),
-    _Row("mode", "student", _Type.STRING, False, "student: LiDAR only.", _MODES),
+    _Row(
+        "teacher_model",
+        "teacher",
+        _Type.STRING,
+        True,
+        "Model that looks at the cameras too; it is loaded where cameras are named.",
+    ),
+    _Row(
+        "mode",
+        "student",
+        _Type.STRING,
+        False,
+        "student: LiDAR only. teacher: LiDAR and cameras, and the student where these fail.",
+        _MODES,
+    ),
     _Row("backend", "auto", _Type.STRING, True, "Inference library; auto takes the fastest installed.", BACKENDS),
     _Row("precision", "auto", _Type.STRING, True, "Numbers the network computes with.", PRECISIONS),
     _Row("sensor", "", _Type.STRING, True, "Sensor file (xmodelkd fit-sensor) of a LiDAR the model does not know."),
@@ -88,12 +104,135 @@ _TABLE = (
         False,
         "Classes (names of the output's label set) whose points ~/filtered leaves out.",
     ),
+    _Row("cameras", [], _Type.STRING_ARRAY, True, "Names of the cameras; cameras.NAME.image_topic and so on say more."),
+    _Row(
+        "sync.policy",
+        "collector",
+        _Type.STRING,
+        True,
+        "How images are matched to sweeps: collector never keeps a sweep beyond its deadline; approximate is "
+        "message_filters' ApproximateTimeSynchronizer, which labels only sweeps that all cameras saw.",
+        _SYNC_POLICIES,
+    ),
+    _Row(
+        "sync.slop",
+        0.05,
+        _Type.DOUBLE,
+        False,
+        "Seconds that an image may be away from the sweep.",
+        range=(0.0, 1.0),
+    ),
+    _Row(
+        "sync.deadline",
+        0.05,
+        _Type.DOUBLE,
+        False,
+        "Seconds that a sweep waits for images after it came, in ROS time, and four times that in real time.",
+        range=(0.0, 1.0),
+    ),
+    _Row(
+        "sync.frozen_after",
+        1.0,
+        _Type.DOUBLE,
+        False,
+        "Seconds after which a camera whose image stays the same to the bit counts as missing; 0: never.",
+        range=(0.0, 3600.0),
+    ),
+    _Row(
+        "fixed_frame",
+        "",
+        _Type.STRING,
+        True,
+        "Frame in which TF says how the vehicle moved between image and sweep (odom). Empty: as if it stood still.",
+    ),
     _Row("autostart", True, _Type.BOOL, True, "Whether the node configures and activates itself."),
 )
 
 
-CHANGEABLE = frozenset(row.name for row in _TABLE if not row.read_only)
-"""Parameters that may be set while the node runs."""
+_CAMERAS = next(row for row in _TABLE if row.name == "cameras")
+
+
+def _camera_rows(name: str) -> tuple[_Row, ...]:
+    """The parameters of one camera."""
+    group = f"cameras.{name}"
+    return (
+        _Row(f"{group}.image_topic", f"{name}/image_raw", _Type.STRING, True, "Topic of its images."),
+        _Row(
+            f"{group}.info_topic",
+            "",
+            _Type.STRING,
+            True,
+            "Topic of its CameraInfo. Empty: camera_info beside image_topic.",
+        ),
+        _Row(
+            f"{group}.compressed",
+            False,
+            _Type.BOOL,
+            True,
+            "Whether to take CompressedImage, from image_topic/compressed.",
+        ),
+        _Row(
+            f"{group}.rectified",
+            False,
+            _Type.BOOL,
+            True,
+            "Whether the images are rectified (image_rect): without distortion, seen by the CameraInfo's P.",
+        ),
+        _Row(
+            f"{group}.time_offset",
+            0.0,
+            _Type.DOUBLE,
+            False,
+            "Seconds to add to the images' stamps to bring them to the LiDAR's clock.",
+            range=(-10.0, 10.0),
+        ),
+        _Row(
+            f"{group}.extrinsic",
+            [],
+            _Type.DOUBLE_ARRAY,
+            True,
+            "x y z qx qy qz qw of the LiDAR's frame in the camera's optical frame (p_camera = T p_lidar). Empty: TF.",
+        ),
+    )
+
+
+_CHANGEABLE = frozenset(row.name for row in _TABLE if not row.read_only)
+
+
+def changeable(name: str) -> bool:
+    """Whether a parameter may be set while the node runs."""
+    return name in _CHANGEABLE or (name.startswith("cameras.") and name.endswith(".time_offset"))
+
+
+@dataclass(frozen=True)
+class CameraParameters:
+    """The parameters of one camera, named as they are in ROS.
+
+    Attributes:
+        name: of the camera.
+        image_topic: of its images, as they are subscribed to.
+        info_topic: of its CameraInfo.
+    """
+
+    name: str
+    image_topic: str
+    info_topic: str
+    compressed: bool
+    rectified: bool
+    time_offset: float
+    extrinsic: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _check_pose(f"cameras.{self.name}.extrinsic", self.extrinsic)
+
+    @classmethod
+    def of(cls, name: str, values: dict[str, Any]) -> CameraParameters:
+        """From the values of :func:`_camera_rows`, with topics as image_transport names them."""
+        image, info = values.pop("image_topic"), values.pop("info_topic")
+        base = image.removesuffix("/compressed")
+        beside = base.rpartition("/")
+        topic = f"{base}/compressed" if values["compressed"] else image
+        return cls(name, topic, info or f"{beside[0]}{beside[1]}camera_info", **values)
 
 
 @dataclass(frozen=True)
@@ -104,6 +243,7 @@ class Parameters:
     """
 
     model: str
+    teacher_model: str
     mode: str
     backend: str
     precision: str
@@ -114,32 +254,57 @@ class Parameters:
     missing_intensity: MissingIntensity
     label_set: Literal["native", "autoware"]
     drop_classes: tuple[str, ...]
+    cameras: tuple[CameraParameters, ...]
+    policy: Literal["collector", "approximate"]
+    slop: float
+    deadline: float
+    frozen_after: float
+    fixed_frame: str
     autostart: bool
 
     def __post_init__(self) -> None:
-        extrinsic = self.projection_extrinsic
-        if not extrinsic:
-            return
-        if len(extrinsic) != 7 or not np.all(np.isfinite(extrinsic)) or not any(extrinsic[3:]):
-            raise ConfigError(
-                f"projection_extrinsic is {list(extrinsic)}; give x y z qx qy qz qw with a quaternion that is not zero"
-            )
-        if not self.projection_frame:
+        _check_pose("projection_extrinsic", self.projection_extrinsic)
+        if self.projection_extrinsic and not self.projection_frame:
             raise ConfigError("projection_extrinsic is set and projection_frame is empty; name the LiDAR's frame too")
+        if self.mode == "teacher" and not self.cameras:
+            raise ConfigError(
+                "mode is teacher and cameras is empty; name the cameras and their topics (config/cameras.param.yaml)"
+            )
+        topics = [camera.image_topic for camera in self.cameras]
+        if len(set(topics)) < len(topics):
+            raise ConfigError(f"two cameras have one image_topic: {', '.join(sorted(topics))}; give each its own")
+
+
+def _check_pose(name: str, values: tuple[float, ...]) -> None:
+    if values and (len(values) != 7 or not np.all(np.isfinite(values)) or not any(values[3:])):
+        raise ConfigError(f"{name} is {list(values)}; give x y z qx qy qz qw with a quaternion that is not zero")
 
 
 def declare(node: Node) -> None:
-    """Declare every parameter of the table.
+    """Declare every parameter of the table, and those of the cameras that it names.
 
     Raises:
+        ConfigError: a camera's name cannot be one of parameters.
         rclpy.exceptions.InvalidParameterTypeException: an override has another type.
+        rclpy.exceptions.InvalidParameterValueException: an override is out of its range.
     """
     for row in _TABLE:
-        constraints = f"one of {', '.join(row.choices)}" if row.choices else ""
-        descriptor = ParameterDescriptor(
-            description=row.description, additional_constraints=constraints, read_only=row.read_only
-        )
-        node.declare_parameter(row.name, row.type if row.default == [] else row.default, descriptor)
+        _declare(node, row)
+    names = _value(node, _CAMERAS, {})
+    if not all(map(str.isidentifier, names)) or len(set(names)) < len(names):
+        raise ConfigError(f"cameras is {list(names)}; give each a name of its own, of letters, digits and underscores")
+    for row in (row for name in names for row in _camera_rows(name)):
+        _declare(node, row)
+
+
+def _declare(node: Node, row: _Row) -> None:
+    constraints = f"one of {', '.join(row.choices)}" if row.choices else ""
+    descriptor = ParameterDescriptor(
+        description=row.description, additional_constraints=constraints, read_only=row.read_only
+    )
+    if row.range:
+        descriptor.floating_point_range = [FloatingPointRange(from_value=row.range[0], to_value=row.range[1])]
+    node.declare_parameter(row.name, row.type if row.default == [] else row.default, descriptor)
 
 
 def read(node: Node, changes: Sequence[Parameter[Any]] = ()) -> Parameters:
@@ -153,18 +318,20 @@ def read(node: Node, changes: Sequence[Parameter[Any]] = ()) -> Parameters:
         ConfigError: a value that cannot be used.
     """
     changed = {p.name: p.value for p in changes}
-    values: dict[str, Any] = {}
-    for row in _TABLE:
-        default = Parameter(row.name, row.type, row.default)
-        value = changed.get(row.name, node.get_parameter_or(row.name, default).value)
-        if row.choices and value not in row.choices:
-            raise ConfigError(f"{row.name} is '{value}'; it must be one of {', '.join(row.choices)}{_why(row, value)}")
-        values[row.name.rsplit(".", 1)[-1]] = tuple(value or ()) if row.default == [] else value
-    return Parameters(**values)
+    values = _values(node, _TABLE, changed)
+    cameras = [(name, _values(node, _camera_rows(name), changed)) for name in values["cameras"]]
+    return Parameters(**{**values, "cameras": tuple(CameraParameters.of(name, of) for name, of in cameras)})
 
 
-def _why(row: _Row, value: str) -> str:
-    return " (this model has no teacher)" if (row.name, value) == ("mode", "teacher") else ""
+def _values(node: Node, rows: Sequence[_Row], changed: Mapping[str, Any]) -> dict[str, Any]:
+    return {row.name.rsplit(".", 1)[-1]: _value(node, row, changed) for row in rows}
+
+
+def _value(node: Node, row: _Row, changed: Mapping[str, Any]) -> Any:
+    value = changed.get(row.name, node.get_parameter_or(row.name, Parameter(row.name, row.type, row.default)).value)
+    if row.choices and value not in row.choices:
+        raise ConfigError(f"{row.name} is '{value}'; it must be one of {', '.join(row.choices)}")
+    return tuple(value or ()) if row.default == [] else value
 
 
 @dataclass(frozen=True, eq=False)

@@ -139,7 +139,7 @@ class SegmentNode(LifecycleNode):  # type: ignore[misc]
 
     def _on_parameters(self, changes: Sequence[Parameter]) -> SetParametersResult:
         """Check changes together with all other values; what the output looks like changes with the next sweep."""
-        if not parameters.CHANGEABLE.intersection(p.name for p in changes):
+        if not any(parameters.changeable(p.name) for p in changes):
             return SetParametersResult(successful=True)
         try:
             values = parameters.read(self, changes)
