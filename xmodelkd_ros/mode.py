@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 
 import numpy as np
@@ -18,22 +19,25 @@ class TeacherPace:
     """Lets a teacher work as long as it keeps up.
 
     A teacher that takes longer than the sweep period would leave every other sweep without labels. So when its 90th
-    percentile over 20 sweeps is above 0.9 of the period, it rests for 10 s and the student labels.
+    percentile over 20 sweeps is above 0.9 of the period, it rests for 10 s and the student labels. Thread-safe.
     """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._took_s: deque[float] = deque(maxlen=_WINDOW)
         self._arrivals_s: deque[float] = deque(maxlen=_WINDOW + 1)
         self._rests_until_s: float | None = None
 
     def arrived(self, now_s: float) -> None:
         """A sweep came in."""
-        self._arrivals_s.append(now_s)
+        with self._lock:
+            self._arrivals_s.append(now_s)
 
     def took(self, seconds: float, now_s: float) -> bool:
         """The teacher labelled a sweep in so many seconds; whether it has to rest from now on."""
+        period_s = self.period_s
         self._took_s.append(seconds)
-        too_slow = len(self._took_s) == _WINDOW and np.quantile(self._took_s, 0.9) > _SHARE * self.period_s
+        too_slow = len(self._took_s) == _WINDOW and np.quantile(self._took_s, 0.9) > _SHARE * period_s
         if too_slow:
             self._took_s.clear()
             self._rests_until_s = now_s + _REST_S
@@ -48,4 +52,6 @@ class TeacherPace:
     @property
     def period_s(self) -> float:
         """Time from sweep to sweep; infinite until two have come."""
-        return float(np.median(np.diff(self._arrivals_s))) if len(self._arrivals_s) > 1 else np.inf
+        with self._lock:
+            arrivals = list(self._arrivals_s)
+        return float(np.median(np.diff(arrivals))) if len(arrivals) > 1 else np.inf

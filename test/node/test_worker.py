@@ -43,6 +43,16 @@ def test_the_newest_waits_and_what_it_pushes_out_is_reported(work):
     assert work.replaced == [1, 2]
 
 
+def test_items_that_come_together_do_not_push_each_other_out(work):
+    work.worker.submit(0)
+    assert work.begun.acquire(timeout=10)
+    work.worker.submit(1, 2)
+    work.worker.submit()
+    work.open_gate()
+    work.worker.stop()
+    assert (work.done, work.replaced) == ([0, 1, 2], [])
+
+
 def test_a_failure_costs_its_own_item_only(work):
     work.open_gate()
     work.worker.submit("bad")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -11,7 +12,9 @@ T = TypeVar("T")
 
 
 class NewestWinsWorker(Generic[T]):
-    """One thread and one waiting place: work that is too slow for its input falls behind by one item at most.
+    """One thread and one waiting place: work that is too slow for its input falls behind by one submission at most.
+
+    Items that are submitted together wait together: none of them is newer news than the others.
 
     Args:
         work: called in the thread with one item after the other, in the order they were submitted.
@@ -28,22 +31,24 @@ class NewestWinsWorker(Generic[T]):
         self._work = work
         self._replaced = replaced
         self._failed = failed
-        self._waiting: list[T] = []  # none or one
+        self._waiting: deque[T] = deque()
         self._stopping = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="sweep worker", daemon=True)
         self._thread.start()
 
-    def submit(self, item: T) -> None:
-        """Hand an item over; returns at once. Must not be called after :meth:`stop`."""
+    def submit(self, *items: T) -> None:
+        """Hand items over; returns at once. Must not be called after :meth:`stop`."""
+        if not items:
+            return
         with self._changed:
-            older, self._waiting = self._waiting, [item]
+            older, self._waiting = self._waiting, deque(items)
             self._changed.notify()
         for replaced in older:
             self._replaced(replaced)
 
     def stop(self) -> None:
-        """End the thread once the item at work and the one that waits are done."""
+        """End the thread once the item at work and those that wait are done."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -66,8 +71,7 @@ class NewestWinsWorker(Generic[T]):
             traceback.print_exc()
 
     def _next(self) -> list[T] | None:
-        """The waiting item in a list, or None when it is time to end."""
+        """The first waiting item in a list, or None when it is time to end."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._stopping)
-            item, self._waiting = self._waiting, []
-            return item or None
+            return [self._waiting.popleft()] if self._waiting else None

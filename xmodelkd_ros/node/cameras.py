@@ -1,0 +1,170 @@
+"""The cameras of a node in teacher mode: their topics, and what they took of a sweep."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from xmodelkd_ros.core.camera import CameraModel
+from xmodelkd_ros.core.errors import XModelKDError
+from xmodelkd_ros.core.views import Shot
+from xmodelkd_ros.messages import image_to_array, to_camera
+from xmodelkd_ros.node.extrinsics import CameraPoses
+from xmodelkd_ros.node.parameters import CameraParameters
+from xmodelkd_ros.sync import JUMP_NS, StampedImage
+
+_DEPTH = 5
+_SAMPLE = 1 << 16
+"""Bytes of an image that tell whether it is the one before: noise changes some of any thousand."""
+
+
+class CameraSubscriptions:
+    """Subscribes to images and calibrations.
+
+    Args:
+        node: subscribes.
+        cameras: to what.
+        on_image: takes each image, and the name of its camera.
+
+    Attributes:
+        infos: the latest CameraInfo of each camera that sent one.
+    """
+
+    def __init__(self, node: Node, cameras: Sequence[CameraParameters], on_image: Callable[[str, Any], None]) -> None:
+        self.infos: dict[str, Any] = {}
+        self._node = node
+        self._subscriptions: list[Any] = []
+        for camera in cameras:
+            type_ = CompressedImage if camera.compressed else Image
+            self._subscribe(type_, camera.image_topic, partial(on_image, camera.name))
+            self._subscribe(CameraInfo, camera.info_topic, partial(self._on_info, camera.name))
+
+    def destroy(self) -> None:
+        """Stop taking anything."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+
+    def _subscribe(self, type_: Any, topic: str, callback: Callable[[Any], None]) -> None:
+        # Best effort takes from reliable publishers too.
+        qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
+        overridable = QoSOverridingOptions.with_default_policies()
+        self._subscriptions.append(
+            self._node.create_subscription(type_, topic, callback, qos, qos_overriding_options=overridable)
+        )
+
+    def _on_info(self, name: str, info: Any) -> None:
+        self.infos[name] = info
+
+
+class FrozenImages:
+    """Finds cameras that send one image again and again."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, tuple[int, int, int]] = {}  # what, the stamp of the first and of the last
+
+    def frozen_ns(self, camera: str, stamp_ns: int, data: Any) -> int:
+        """For how long an image has been the same, to the bit, by its camera's stamps."""
+        content = _content(data)
+        before, first, last = self._since.get(camera, (None, stamp_ns, stamp_ns))
+        if content != before or stamp_ns < last - JUMP_NS:
+            first = stamp_ns
+        self._since[camera] = (content, first, stamp_ns)
+        return stamp_ns - first
+
+
+def _content(data: Any) -> int:
+    values: NDArray[np.uint8] = np.frombuffer(data, np.uint8)
+    return zlib.crc32(values[:: 1 + len(values) // _SAMPLE].tobytes(), len(values))
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """What the cameras took of a sweep.
+
+    Attributes:
+        shots: of each camera, in the order of the parameters; None where there is none.
+        missing: why, by the camera's name.
+    """
+
+    shots: tuple[Shot | None, ...]
+    missing: Mapping[str, str]
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The cameras that took something."""
+        return tuple(shot.camera.name for shot in self.shots if shot is not None)
+
+
+class Shutter:
+    """From the images of a sweep to what a teacher is shown.
+
+    Args:
+        cameras: of the node.
+        poses: where they are.
+    """
+
+    def __init__(self, cameras: Sequence[CameraParameters], poses: CameraPoses) -> None:
+        self._cameras, self._poses = cameras, poses
+        self._models: dict[str, tuple[Any, CameraModel]] = {}
+
+    def take(
+        self,
+        images: Mapping[str, StampedImage[Any]],
+        infos: Mapping[str, Any],
+        lidar_frame: str,
+        sweep_ns: int,
+    ) -> Taken:
+        """Decode the images of a sweep. What is wrong with a camera costs that camera only.
+
+        Args:
+            images: Image or CompressedImage of each camera that has one.
+            infos: CameraInfo of each camera that has one.
+            lidar_frame: frame of the sweep.
+            sweep_ns: its stamp.
+        """
+        shots: list[Shot | None] = []
+        missing: dict[str, str] = {}
+        for camera in self._cameras:
+            shots.append(None)
+            if camera.name not in images:
+                missing[camera.name] = "no image"
+            elif camera.name not in infos:
+                missing[camera.name] = f"no CameraInfo on {camera.info_topic}"
+            else:
+                try:
+                    shots[-1] = self._shot(camera, images[camera.name], infos[camera.name], lidar_frame, sweep_ns)
+                except XModelKDError as error:
+                    missing[camera.name] = str(error)
+        return Taken(tuple(shots), missing)
+
+    def _shot(
+        self, camera: CameraParameters, image: StampedImage[Any], info: Any, lidar_frame: str, sweep_ns: int
+    ) -> Shot:
+        frame = image.image.header.frame_id or info.header.frame_id
+        from_lidar = self._poses.from_lidar(camera.name, frame, lidar_frame, image.stamp_ns)
+        motion = self._poses.motion(lidar_frame, sweep_ns, image.stamp_ns)
+        return Shot(self._model(camera, info, from_lidar), image_to_array(image.image), motion)
+
+    def _model(self, camera: CameraParameters, info: Any, from_lidar: NDArray[np.float64]) -> CameraModel:
+        """The camera; made again only where something of it changed."""
+        roi = info.roi
+        key = (
+            *(np.asarray(values).tobytes() for values in (info.d, info.k, info.r, info.p, from_lidar)),
+            *(info.distortion_model, info.width, info.height, info.binning_x, info.binning_y),
+            *(roi.x_offset, roi.y_offset, roi.width, roi.height),
+        )
+        known = self._models.get(camera.name)
+        if known is None or known[0] != key:
+            known = key, to_camera(info, camera.name, from_lidar, camera.rectified)
+            self._models[camera.name] = known
+        return known[1]
