@@ -112,7 +112,7 @@ class SegmentationPipeline:
         Raises:
             ImageError: there are more cameras than a teacher takes.
         """
-        clock = _Stages()
+        clock = Stopwatch()
         logits, valid, looked = self._logits(cloud, pictures, clock)
         with clock("decide"):
             segmentation = decide(logits, valid, self.spec.temperature, self.labels, into)
@@ -126,10 +126,10 @@ class SegmentationPipeline:
 
         Arguments and errors are those of :meth:`segment`.
         """
-        return self._logits(cloud, pictures, _Stages())[:2]
+        return self._logits(cloud, pictures, Stopwatch())[:2]
 
     def _logits(
-        self, cloud: PointCloud, pictures: Pictures | Sequence[Shot | None], clock: _Stages
+        self, cloud: PointCloud, pictures: Pictures | Sequence[Shot | None], clock: Stopwatch
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_], bool]:
         """Logits, which points have a position, and whether a teacher saw an image."""
         size = (self.spec.projection.height, self.spec.projection.width)
@@ -223,14 +223,15 @@ def _best(probabilities: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArra
     return best, value
 
 
-class _Stages:
-    """A stopwatch: ``with clock("project"): ...``."""
+class Stopwatch:
+    """Milliseconds by stage: ``with clock("project"): ...``."""
 
     def __init__(self) -> None:
         self.milliseconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
+        """Time a block of code."""
         start = perf_counter()
         yield
         self.milliseconds[stage] = (perf_counter() - start) * 1e3

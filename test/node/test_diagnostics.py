@@ -2,13 +2,20 @@ import pytest
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from xmodelkd_ros.node.diagnostics import ERROR, OK, WARN, Report, SweepStatistics, Throttle, to_array
+from xmodelkd_ros.core.cloud import Segmentation
+from xmodelkd_ros.node.diagnostics import ERROR, OK, WARN, Labelled, Report, SweepStatistics, Throttle, to_array
+from xmodelkd_ros.pipeline import Result
+
+
+def labelled(infer_ms=10.0, mode="student", used=(), missing=None):
+    result = Result(Segmentation.unlabelled(3), mode, {}, 1)
+    return Labelled(result, 3, "complete", used, missing or {}, {"infer": infer_ms})
 
 
 def at_10_hz(statistics, count=20, start=100.0):
     for i in range(count):
         statistics.received(start + i / 10)
-        statistics.published(20.0 + i, {"infer": 10.0})
+        statistics.published(20.0 + i, labelled())
     return start + (count - 1) / 10
 
 
@@ -35,7 +42,7 @@ def test_only_the_last_sweeps_count():
     at_10_hz(statistics, start=0.0)
     for i in range(200):
         statistics.received(50 + i / 20)
-        statistics.published(5.0, {"infer": 2.0})
+        statistics.published(5.0, labelled(2.0))
     report = statistics.report(60.0)
     assert report.values["input_rate_hz"] == "20.00"
     assert report.values["latency_ms.p99"] == "5.00"
@@ -106,3 +113,27 @@ def test_message(level, number):
     (status,) = array.status
     assert (status.level, status.name, status.message, status.hardware_id) == (number, "node: part", "text", "lidar")
     assert [(pair.key, pair.value) for pair in status.values] == [("key", "value")]
+
+
+def test_cameras_that_are_missing_are_named_with_the_reason_until_they_are_back():
+    statistics = SweepStatistics()
+    statistics.received(1.0)
+    statistics.published(5.0, labelled(mode="teacher", used=["left"], missing={"front": "no image"}))
+    report = statistics.report(1.01)
+    assert (report.level, report.message) == (WARN, "labelling sweeps without cameras: front (no image)")
+    assert (report.values["front.missing"], report.values["published.teacher"]) == ("1", "1")
+    statistics.published(5.0, labelled(mode="teacher", used=["front", "left"]))
+    assert statistics.report(1.02).level == OK
+
+
+def test_the_status_of_a_sweep_names_its_cameras():
+    status = labelled(mode="teacher", used=["front", "left"], missing={"rear": "no CameraInfo on /rear/info"}).report(7)
+    assert (status.level, status.message) == (WARN, "labelled")
+    assert (status.values["mode"], status.values["cameras"], status.values["went"]) == (
+        "teacher",
+        "front,left",
+        "complete",
+    )
+    assert status.values["rear.missing"] == "no CameraInfo on /rear/info"
+    assert (status.values["points_invalid"], status.values["latency_ms"]) == ("1", "7.00")
+    assert "went" not in labelled().report(7).values

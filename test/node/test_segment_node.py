@@ -265,7 +265,9 @@ def test_autoware_labels_from_the_next_sweep_on(bench, sweep):
         ("output.label_set", "kitti", "output.label_set is 'kitti'; it must be one of native, autoware"),
         ("output.label_set", 3, "Wrong parameter type"),
         ("filter.drop_classes", ["tree"], "label set 'drive13' has no class 'tree'; it has car, "),
-        ("mode", "teacher", "this model has no teacher"),
+        ("mode", "teacher", "mode is teacher and cameras is empty; name the cameras"),
+        ("mode", "both", "mode is 'both'; it must be one of student, teacher"),
+        ("sync.slop", -1.0, "out of range"),
     ],
 )
 def test_refused_at_run_time(bench, sweep, name, value, reason):
@@ -293,7 +295,14 @@ def test_every_parameter_is_described(bench):
     for descriptor in bench.node.describe_parameters(ours):
         assert descriptor.description, descriptor.name
     changeable = {d.name for d in bench.node.describe_parameters(ours) if not d.read_only}
-    assert changeable == {"mode", "output.label_set", "filter.drop_classes"}
+    assert changeable == {
+        "mode",
+        "output.label_set",
+        "filter.drop_classes",
+        "sync.slop",
+        "sync.deadline",
+        "sync.frozen_after",
+    }
 
 
 def test_points_are_seen_from_the_lidar_and_published_where_they_came(make_bench, sweep):

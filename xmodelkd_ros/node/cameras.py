@@ -105,6 +105,10 @@ class Taken:
         return tuple(shot.camera.name for shot in self.shots if shot is not None)
 
 
+NOTHING_TAKEN = Taken((), {})
+"""Of a sweep for which no camera was asked."""
+
+
 class Shutter:
     """From the images of a sweep to what a teacher is shown.
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+from xmodelkd_ros.pipeline import Result
 
 _WINDOW = 200
 """Sweeps that the rates and quantiles are taken over: 20 s at 10 Hz."""
@@ -44,6 +46,41 @@ class Report:
     values: Mapping[str, str]
 
 
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """A sweep that went out with labels.
+
+    Attributes:
+        result: its labels.
+        points: how many it has.
+        decision: why it did not wait any longer (see :class:`xmodelkd_ros.sync.MatchedSweep`).
+        used: the cameras that the teacher saw.
+        missing: those that it did not, and why.
+        stages_ms: milliseconds of each stage.
+    """
+
+    result: Result
+    points: int
+    decision: str
+    used: Sequence[str]
+    missing: Mapping[str, str]
+    stages_ms: Mapping[str, float]
+
+    def report(self, latency_ms: float) -> Report:
+        """What ``~/status`` says of it."""
+        values = {
+            "mode": self.result.mode,
+            "cameras": ",".join(self.used),
+            **{f"{camera}.missing": reason for camera, reason in self.missing.items()},
+            **({"went": self.decision} if self.used or self.missing else {}),
+            "points": str(self.points),
+            "points_invalid": str(self.result.invalid),
+            "latency_ms": f"{latency_ms:.2f}",
+            **{f"{stage}_ms": f"{milliseconds:.2f}" for stage, milliseconds in self.stages_ms.items()},
+        }
+        return Report(WARN if self.missing else OK, "labelled", values)
+
+
 class SweepStatistics:
     """Counts and rolling statistics of the sweeps that came in, went out or were dropped. Thread-safe."""
 
@@ -55,6 +92,10 @@ class SweepStatistics:
         self._published = 0
         self._problems: Counter[str] = Counter()
         self._problems_reported: Counter[str] = Counter()
+        self._by_mode: Counter[str] = Counter()
+        self._missing: Counter[str] = Counter()
+        self._missing_reported: Counter[str] = Counter()
+        self._why_missing: dict[str, str] = {}
         self._published_reported = 0
         self._last_problem = ""
         self._first_report_s: float | None = None
@@ -78,11 +119,14 @@ class SweepStatistics:
             self._problems[f"{outcome}.{reason}"] += count
             self._last_problem = detail or reason
 
-    def published(self, latency_ms: float, stages_ms: Mapping[str, float]) -> None:
+    def published(self, latency_ms: float, labelled: Labelled) -> None:
         """A sweep went out, this long after it arrived."""
         with self._lock:
             self._published += 1
-            self._milliseconds.append({"latency": latency_ms, **stages_ms})
+            self._milliseconds.append({"latency": latency_ms, **labelled.stages_ms})
+            self._by_mode[labelled.result.mode] += 1
+            self._missing.update(labelled.missing.keys())
+            self._why_missing.update(labelled.missing)
 
     def report(self, now_s: float) -> Report:
         """The state now. Sweeps without labels make a warning in the first report after them."""
@@ -92,6 +136,7 @@ class SweepStatistics:
             stale = age is not None and age > max(_MIN_STALE_S, _STALE_PERIODS * self._period())
             level, message = self._judge(age, stale, now_s - self._first_report_s)
             self._problems_reported, self._published_reported = self._problems.copy(), self._published
+            self._missing_reported = self._missing.copy()
             return Report(level, message, self._values(age, stale))
 
     def _judge(self, age: float | None, stale: bool, waiting_s: float) -> tuple[str, str]:
@@ -99,7 +144,10 @@ class SweepStatistics:
             return ERROR if waiting_s > _PATIENCE_S else WARN, "no sweep has arrived yet"
         if stale:
             return ERROR, f"stale: no sweep for {age:.1f} s"
-        fresh = self._problems - self._problems_reported
+        fresh, missing = self._problems - self._problems_reported, self._missing - self._missing_reported
+        if not fresh and missing:
+            cameras = ", ".join(f"{name} ({self._why_missing[name]})" for name in sorted(missing))
+            return WARN, f"labelling sweeps without cameras: {cameras}"
         if not fresh:
             return OK, "labelling sweeps"
         reasons = ", ".join(f"{count} {name}" for name, count in sorted(fresh.items()))
@@ -120,6 +168,8 @@ class SweepStatistics:
             "input_age_s": f"{age:.3f}" if age is not None else "",
             "received": str(self._received),
             "published": str(self._published),
+            **{f"published.{mode}": str(count) for mode, count in sorted(self._by_mode.items())},
+            **{f"{camera}.missing": str(count) for camera, count in sorted(self._missing.items())},
             **{name: str(count) for name, count in sorted(self._problems.items())},
         }
         for stage in dict.fromkeys(name for sample in self._milliseconds for name in sample):

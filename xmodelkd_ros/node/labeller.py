@@ -10,17 +10,21 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 
-from xmodelkd_ros.core.cloud import Segmentation
+from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.errors import CloudError, XModelKDError
 from xmodelkd_ros.messages import stamp_ns
-from xmodelkd_ros.node.diagnostics import OK, WARN, Report, SweepStatistics, Throttle, to_array
+from xmodelkd_ros.mode import TeacherPace
+from xmodelkd_ros.node.cameras import NOTHING_TAKEN, Taken
+from xmodelkd_ros.node.diagnostics import WARN, Labelled, Report, SweepStatistics, Throttle, to_array
 from xmodelkd_ros.node.extrinsics import ExtrinsicError
+from xmodelkd_ros.node.matching import Matching
 from xmodelkd_ros.node.outputs import Outputs
-from xmodelkd_ros.node.parameters import OutputOptions
+from xmodelkd_ros.node.parameters import OutputOptions, Parameters
 from xmodelkd_ros.node.segmenter import Segmenter
 from xmodelkd_ros.node.stamps import StampOrder
 from xmodelkd_ros.node.worker import NewestWinsWorker
-from xmodelkd_ros.pipeline import Result
+from xmodelkd_ros.pipeline import Result, Stopwatch
+from xmodelkd_ros.sync import MatchedSweep
 
 _REASONS: dict[type[Exception], str] = {CloudError: "bad_cloud", ExtrinsicError: "no_transform"}
 """Why a sweep got no labels, by what its processing raised; anything else is ``failed``."""
@@ -38,35 +42,41 @@ class SweepLabeller:
     """Labels every sweep that an active node gets, in stamp order, as long as the model keeps up.
 
     Beyond that the newest wins. What is dropped is counted by reason, logged (not more often than
-    every few seconds) and has its line in ``~/status``.
+    every few seconds) and has its line in ``~/status``. In teacher mode a sweep waits for the cameras' images, up to
+    its deadline; what is missing then costs the teacher, never the sweep.
 
     Args:
         node: its clock and logger are used.
         segmenter: labels a cloud.
         outputs: publishes.
-        options: of the output; may be replaced at any time and hold from the next sweep on.
+        parameters: of the node.
     """
 
-    def __init__(self, node: Node, segmenter: Segmenter, outputs: Outputs, options: OutputOptions) -> None:
-        self.options = options
+    def __init__(self, node: Node, segmenter: Segmenter, outputs: Outputs, parameters: Parameters) -> None:
         self._node = node
         # With its namespace: a vehicle has several LiDARs, and all report to /diagnostics.
         self._name = node.get_fully_qualified_name().lstrip("/")
         self._segmenter = segmenter
         self._outputs = outputs
+        self._options = OutputOptions.of(parameters, segmenter.labels)
+        self._mode = parameters.mode
         self._statistics = SweepStatistics()
         self._throttle = Throttle()
         self._order = StampOrder()
+        self._pace = TeacherPace()
         self._frame_id = ""
         self._worker = NewestWinsWorker(self._label, self._replaced, self._failed)
+        self._matching = Matching(node, parameters, self._submit)
 
     def on_points(self, msg: Any) -> None:
         """Take a cloud (the subscription's callback)."""
-        sweep = _Sweep(msg, time.monotonic())
-        self._statistics.received(sweep.arrival_s)
+        now_s = time.monotonic()
+        self._statistics.received(now_s)
+        self._pace.arrived(now_s)
         self._frame_id = msg.header.frame_id
-        if self._order.accept(stamp_ns(msg.header.stamp)):
-            self._worker.submit(sweep)
+        stamp = stamp_ns(msg.header.stamp)
+        if self._order.accept(stamp):
+            self._matching.add_sweep(stamp, _Sweep(msg, now_s), wait=not self._pace.rests(now_s))
         else:
             self._report(msg, "dropped", "out_of_order", "its stamp is older than that of the sweep before")
 
@@ -76,43 +86,92 @@ class SweepLabeller:
         detail = f"{count} clouds were lost between publisher and node"
         self._statistics.problem("dropped", "lost_in_transport", detail, count)
 
+    def update(self, parameters: Parameters) -> None:
+        """Take other values of the parameters that may change; they hold from the next sweep on."""
+        self._options = OutputOptions.of(parameters, self._segmenter.labels)
+        self._mode = parameters.mode
+        self._matching.update(parameters)
+
     def stop(self) -> None:
         """End once the sweeps at hand are out. :meth:`on_points` must not be called any more."""
+        self._matching.destroy()
         self._worker.stop()
 
     def report(self) -> None:
         """Publish diagnostics (a timer's callback)."""
         report = self._statistics.report(time.monotonic())
-        values = {**self._segmenter.description, **report.values}
+        values = {"mode": self._mode, **self._segmenter.description, **report.values, **self._unused_images()}
         name = f"{self._name}: segmentation"
         stamp = self._node.get_clock().now().to_msg()
         self._outputs.diagnostics(to_array(Report(report.level, report.message, values), stamp, name, self._frame_id))
 
-    def _label(self, sweep: _Sweep) -> None:
-        options = self.options
-        start = time.perf_counter()
-        cloud = self._segmenter.decode(sweep.msg)
-        decoded = time.perf_counter()
+    def _unused_images(self) -> dict[str, str]:
+        counts = {
+            f"{camera}.images_{reason}": count
+            for camera, by_reason in self._matching.unused.items()
+            for reason, count in by_reason.items()
+        }
+        counts |= {f"{camera}.images_frozen": count for camera, count in self._matching.frozen.items()}
+        return {name: str(count) for name, count in sorted(counts.items())}
+
+    def _submit(self, sweeps: list[MatchedSweep[_Sweep, Any]]) -> None:
+        self._worker.submit(*sweeps)
+
+    def _label(self, matched: MatchedSweep[_Sweep, Any]) -> None:
+        sweep, options, clock, start_s = matched.sweep, self._options, Stopwatch(), time.monotonic()
+        with clock("decode"):
+            cloud = self._segmenter.decode(sweep.msg)
         try:
-            result = self._segmenter.segment(cloud, sweep.msg.header.frame_id, options)
+            taken, result = self._segmented(matched, cloud, options, clock)
         except Exception as error:
             # The cloud is good: it goes out all the same, for those who wait for it.
             self._outputs.publish(sweep.msg, cloud, Segmentation.unlabelled(len(cloud)), options)
             self._report_failure(sweep.msg, "unlabelled", error)
             return
-        segmented = time.perf_counter()
-        self._outputs.publish(sweep.msg, cloud, result.segmentation, options)
-        publish_ms = (time.perf_counter() - segmented) * 1e3
-        stages = {"decode": (decoded - start) * 1e3, **result.stages_ms, "publish": publish_ms}
-        latency_ms = (time.monotonic() - sweep.arrival_s) * 1e3
-        self._statistics.published(latency_ms, stages)
-        self._outputs.status(self._status(sweep.msg, _labelled(result, len(cloud), latency_ms, stages)))
+        with clock("publish"):
+            self._outputs.publish(sweep.msg, cloud, result.segmentation, options)
+        now_s = time.monotonic()
+        labelled = Labelled(result, len(cloud), matched.decision, taken.used, taken.missing, clock.milliseconds)
+        self._statistics.published((now_s - sweep.arrival_s) * 1e3, labelled)
+        self._outputs.status(self._status(sweep.msg, labelled.report((now_s - sweep.arrival_s) * 1e3)))
+        if result.mode == "teacher" and self._pace.took(now_s - start_s, now_s):
+            period_ms = self._pace.period_s * 1e3
+            self._warn("teacher_too_slow", f"{(now_s - start_s) * 1e3:.0f} ms a sweep, one every {period_ms:.0f} ms")
 
-    def _replaced(self, sweep: _Sweep) -> None:
-        self._report(sweep.msg, "dropped", "overload", "a newer sweep came before the model was free")
+    def _segmented(
+        self, matched: MatchedSweep[_Sweep, Any], cloud: PointCloud, options: OutputOptions, clock: Stopwatch
+    ) -> tuple[Taken, Result]:
+        """What the cameras took of a sweep, and its labels: the student's where the teacher is not there or fails."""
+        msg, taken = matched.sweep.msg, NOTHING_TAKEN
+        if self._mode == "teacher" and not self._pace.rests(time.monotonic()):
+            with clock("decode_images"):
+                taken = self._segmenter.take(
+                    matched.images, self._matching.infos, msg.header.frame_id, matched.stamp_ns
+                )
+        if taken.used:
+            try:
+                result = self._segmenter.segment(cloud, msg.header.frame_id, options, taken.shots)
+                clock.milliseconds.update(result.stages_ms)
+                return taken, result
+            except Exception as error:
+                self._warn("teacher_failed", repr(error))
+                taken = NOTHING_TAKEN
+        result = self._segmenter.segment(cloud, msg.header.frame_id, options)
+        clock.milliseconds.update(result.stages_ms)
+        return taken, result
 
-    def _failed(self, sweep: _Sweep, error: Exception) -> None:
-        self._report_failure(sweep.msg, "dropped", error)
+    def _warn(self, kind: str, text: str) -> None:
+        """Say that the student labels instead of the teacher, not too often."""
+        held_back = self._throttle.due(kind, time.monotonic())
+        if held_back is not None:
+            more = f" ({held_back} more like it)" if held_back else ""
+            self._node.get_logger().warning(f"the student labels, {kind}: {text}{more}")
+
+    def _replaced(self, matched: MatchedSweep[_Sweep, Any]) -> None:
+        self._report(matched.sweep.msg, "dropped", "overload", "a newer sweep came before the model was free")
+
+    def _failed(self, matched: MatchedSweep[_Sweep, Any], error: Exception) -> None:
+        self._report_failure(matched.sweep.msg, "dropped", error)
 
     def _report_failure(self, msg: Any, outcome: str, error: Exception) -> None:
         expected = isinstance(error, XModelKDError)
@@ -131,16 +190,3 @@ class SweepLabeller:
 
     def _status(self, msg: Any, report: Report) -> DiagnosticArray:
         return to_array(report, msg.header.stamp, f"{self._name}: sweep", msg.header.frame_id)
-
-
-def _labelled(result: Result, points: int, latency_ms: float, stages_ms: dict[str, float]) -> Report:
-    """The status of a sweep that went out."""
-    values = {
-        "mode": result.mode,
-        "cameras": "",
-        "points": str(points),
-        "points_invalid": str(result.invalid),
-        "latency_ms": f"{latency_ms:.2f}",
-        **{f"{stage}_ms": f"{milliseconds:.2f}" for stage, milliseconds in stages_ms.items()},
-    }
-    return Report(OK, "labelled", values)

@@ -111,8 +111,7 @@ class SegmentNode(LifecycleNode):  # type: ignore[misc]
     def _activate(self) -> None:
         assert self._segmenter is not None and self._outputs is not None
         values = parameters.read(self)
-        options = OutputOptions.of(values, self._segmenter.labels)
-        self._labeller = SweepLabeller(self, self._segmenter, self._outputs, options)
+        self._labeller = SweepLabeller(self, self._segmenter, self._outputs, values)
         # Steady time: a stopped /clock must not silence the report that nothing comes in.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = self.create_timer(_DIAGNOSTICS_PERIOD_S, self._labeller.report, clock=steady)
@@ -144,10 +143,9 @@ class SegmentNode(LifecycleNode):  # type: ignore[misc]
         try:
             values = parameters.read(self, changes)
             if self._segmenter is not None and self._outputs is not None:
-                options = OutputOptions.of(values, self._segmenter.labels)
+                self._outputs.announce(OutputOptions.of(values, self._segmenter.labels))
                 if self._labeller is not None:
-                    self._labeller.options = options
-                self._outputs.announce(options)
+                    self._labeller.update(values)
         except XModelKDError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,54 +11,72 @@ from rclpy.node import Node
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.labels import LabelMap
+from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.sensor import SensorSpec
+from xmodelkd_ros.core.views import Shot
 from xmodelkd_ros.messages import MissingIntensity, to_cloud
-from xmodelkd_ros.node.extrinsics import choose_extrinsic, moved
+from xmodelkd_ros.node.cameras import Shutter, Taken
+from xmodelkd_ros.node.extrinsics import camera_poses, choose_extrinsic, moved
 from xmodelkd_ros.node.parameters import OutputOptions, Parameters
 from xmodelkd_ros.pipeline import Result, SegmentationPipeline
 from xmodelkd_ros.resources import find_model
+from xmodelkd_ros.sync import StampedImage
 
 
 class Segmenter:
-    """A loaded model and how clouds get to it.
+    """The loaded models and how clouds get to them.
 
     Args:
         node: listens to TF, where the parameters ask for it.
-        parameters: model, back end, sensor and projection.
+        parameters: models, back end, sensor and projection.
 
     Raises:
         XModelKDError: a parameter names something that does not exist or does not fit.
     """
 
     def __init__(self, node: Node, parameters: Parameters) -> None:
+        self._parameters = parameters
         sensor = SensorSpec.read(Path(parameters.sensor).expanduser()) if parameters.sensor else None
-        folder = find_model(parameters.model)
-        self._pipeline = SegmentationPipeline.load(folder, parameters.backend, parameters.precision, sensor)
-        if self._pipeline.spec.image_branch:
-            raise ModelError(f"{folder} is a teacher, to which the node cannot show images yet; give model:=student")
+        self._student = self._loaded("model", parameters.model, "student", sensor)
+        self._teacher = None
+        if parameters.cameras:
+            self._teacher = self._loaded("teacher_model", parameters.teacher_model, "teacher", sensor)
+            _check_teacher(self._teacher.spec, self._student.spec, len(parameters.cameras))
         self._frame = parameters.projection_frame
         self._extrinsic = choose_extrinsic(node, self._frame, parameters.projection_extrinsic)
+        extrinsics = {camera.name: camera.extrinsic for camera in parameters.cameras}
+        self._shutter = Shutter(parameters.cameras, camera_poses(node, extrinsics, parameters.fixed_frame))
         # A model that does not use intensity takes clouds without it.
-        self._missing_intensity: MissingIntensity = (
-            parameters.missing_intensity if self._pipeline.needs_intensity else "fill"
-        )
-        self._pipeline.warm_up()
+        needs_intensity = any(pipeline.needs_intensity for pipeline in self._pipelines)
+        self._missing_intensity: MissingIntensity = parameters.missing_intensity if needs_intensity else "fill"
+        for pipeline in self._pipelines:
+            pipeline.warm_up()
+
+    def _loaded(self, parameter: str, model: str, role: str, sensor: SensorSpec | None) -> SegmentationPipeline:
+        folder = find_model(model)
+        pipeline = SegmentationPipeline.load(folder, self._parameters.backend, self._parameters.precision, sensor)
+        if pipeline.spec.role != role:
+            other = {"student": "teacher_model", "teacher": "model"}[role]
+            raise ModelError(f"{folder} is a {pipeline.spec.role}; {parameter} takes a {role}, {other} takes this one")
+        return pipeline
+
+    @property
+    def _pipelines(self) -> list[SegmentationPipeline]:
+        return [self._student] + ([self._teacher] if self._teacher else [])
 
     @property
     def labels(self) -> LabelMap:
-        """The model's own label set."""
-        return self._pipeline.labels
+        """The models' own label set."""
+        return self._student.labels
 
     @property
     def description(self) -> Mapping[str, str]:
         """What runs, for diagnostics."""
-        spec, backend = self._pipeline.spec, self._pipeline.backend
         return {
-            "mode": "student",
-            "model": spec.name,
-            "model_sha256": spec.files[backend.precision].sha256[:12],
-            "backend": backend.name,
-            "precision": backend.precision,
+            **_description(self._student, "model"),
+            **(_description(self._teacher, "teacher_model") if self._teacher else {}),
+            "backend": self._student.backend.name,
+            "precision": self._student.backend.precision,
         }
 
     def decode(self, msg: Any) -> PointCloud:
@@ -69,13 +87,22 @@ class Segmenter:
         """
         return to_cloud(msg, self._missing_intensity)
 
-    def segment(self, cloud: PointCloud, frame_id: str, options: OutputOptions) -> Result:
-        """Label the points of a sweep.
+    def take(
+        self, images: Mapping[str, StampedImage[Any]], infos: Mapping[str, Any], frame_id: str, sweep_ns: int
+    ) -> Taken:
+        """What the cameras show of a sweep (see :meth:`Shutter.take`)."""
+        return self._shutter.take(images, infos, self._frame or frame_id, sweep_ns)
+
+    def segment(
+        self, cloud: PointCloud, frame_id: str, options: OutputOptions, shots: Sequence[Shot | None] = ()
+    ) -> Result:
+        """Label the points of a sweep, by the teacher if there is an image of it.
 
         Args:
             cloud: the sweep, in the frame it came in.
             frame_id: name of that frame.
             options: of the output.
+            shots: what the cameras took of it.
 
         Raises:
             ExtrinsicError: the cloud's frame is not known yet.
@@ -84,4 +111,22 @@ class Segmenter:
         """
         if self._extrinsic is not None and frame_id != self._frame:
             cloud = moved(cloud, self._extrinsic(frame_id))
-        return self._pipeline.segment(cloud, options.into)
+        if self._teacher is not None and any(shot is not None for shot in shots):
+            return self._teacher.segment(cloud, options.into, shots)
+        return self._student.segment(cloud, options.into)
+
+
+def _check_teacher(teacher: ModelSpec, student: ModelSpec, cameras: int) -> None:
+    if teacher.labels != student.labels:
+        raise ModelError(
+            f"teacher_model {teacher.name} has other classes than model {student.name}; name two that agree"
+        )
+    assert teacher.image_branch is not None, "teachers have one"
+    if cameras > teacher.image_branch.cameras:
+        most = teacher.image_branch.cameras
+        raise ModelError(f"{cameras} cameras are named, but teacher_model {teacher.name} takes {most} at most")
+
+
+def _description(pipeline: SegmentationPipeline, parameter: str) -> dict[str, str]:
+    spec, precision = pipeline.spec, pipeline.backend.precision
+    return {parameter: spec.name, f"{parameter}_sha256": spec.files[precision].sha256[:12]}
