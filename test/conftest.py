@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xmodelkd_ros.core.model_spec import DataSource, ModelSpec, NetworkFile, TensorSpec, sha256
+from xmodelkd_ros.core.model_spec import DataSource, ImageBranchSpec, ModelSpec, NetworkFile, TensorSpec, sha256
 from xmodelkd_ros.core.normalization import ChannelSpec
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.resources import label_map
 
 HEIGHT, WIDTH, POINTS = 16, 128, 2000
+FEATURES = (4, 8)
 PANDASET = Path(__file__).resolve().parents[2] / "shared" / "pandaset" / "002"
 
 
@@ -27,59 +28,128 @@ def write_height_model(folder):
 
     It reads every input of the contract, so that a pipeline that mixes them up is caught.
     """
+    _write_model(folder, _height_nodes("logits"), [], "student")
+    return folder
+
+
+def write_light_model(folder, cameras=3):
+    """A teacher: what is bright in an image is a car, and all else as for the height model."""
+    from onnx import helper
+
+    size = (cameras * FEATURES[0], FEATURES[1])
+    nodes = [
+        *_height_nodes("by_height"),
+        helper.make_node("Reshape", ["places", "grid_shape"], ["grid"]),
+        helper.make_node("GridSample", ["maps", "grid"], ["found"], mode="bilinear", padding_mode="border"),
+        helper.make_node("Reshape", ["found", "views_shape"], ["brightness"]),
+        helper.make_node("Reshape", ["seen", "views_shape"], ["mask"]),
+        helper.make_node("Mul", ["brightness", "mask"], ["lit"]),
+        helper.make_node("ReduceMax", ["lit"], ["light"], axes=[0], keepdims=0),
+        helper.make_node("Gather", ["light", "pixel"], ["of_points"]),
+        helper.make_node("Mul", ["is_car", "of_points"], ["by_light"]),
+        helper.make_node("Add", ["by_height", "by_light"], ["logits"]),
+    ]
+    is_car = np.zeros((13, 1), np.float32)
+    is_car[0] = 1.0
+    constants = {
+        "grid_shape": np.array([1, 2 * HEIGHT, WIDTH, 2], np.int64),
+        "views_shape": np.array([2, HEIGHT * WIDTH], np.int64),
+        "is_car": is_car,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_brightness(folder / "image_branch.onnx")
+    branch = ImageBranchSpec(
+        {"fp32": NetworkFile("image_branch.onnx", sha256(folder / "image_branch.onnx"))},
+        TensorSpec("picture", (1, 3, 4 * FEATURES[0], 4 * FEATURES[1]), "float32"),
+        TensorSpec("features", (1, 1, *FEATURES), "float32"),
+        cameras,
+    )
+    more = [
+        TensorSpec("maps", (1, 1, *size), "float32"),
+        TensorSpec("places", (2, HEIGHT, WIDTH, 2), "float32"),
+        TensorSpec("seen", (2, HEIGHT, WIDTH), "float32"),
+    ]
+    _write_model(folder, nodes, more, "teacher", constants, branch)
+    return folder
+
+
+def _height_nodes(output):
+    from onnx import helper
+
+    return [
+        helper.make_node("Reshape", ["image", "flat"], ["table"]),
+        helper.make_node("Gather", ["table", "pixel"], ["seen_pixel"], axis=1),  # (3, P) of each point's pixel
+        helper.make_node("ReduceSum", ["seen_pixel"], ["sum"], keepdims=1),
+        helper.make_node("Mul", ["sum", "zero"], ["nothing"]),
+        helper.make_node("Transpose", ["points"], ["columns"], perm=[1, 0]),
+        helper.make_node("MatMul", ["weights", "columns"], ["product"]),
+        helper.make_node("Add", ["product", "nothing"], [output]),
+    ]
+
+
+def _write_brightness(path):
+    """An image branch: the mean of each patch of 4 by 4 pixels."""
+    from onnx import helper
+
+    nodes = [
+        helper.make_node("AveragePool", ["picture"], ["patches"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("ReduceMean", ["patches"], ["features"], axes=[1], keepdims=1),
+    ]
+    inputs = [TensorSpec("picture", (1, 3, 4 * FEATURES[0], 4 * FEATURES[1]), "float32")]
+    _write_network(path, nodes, inputs, TensorSpec("features", (1, 1, *FEATURES), "float32"), {})
+
+
+def _write_network(path, nodes, inputs, output, constants):
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
+    types = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32}
+    described = [helper.make_tensor_value_info(t.name, types[t.dtype], list(t.shape)) for t in (*inputs, output)]
+    kept = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, path.stem, described[:-1], described[-1:], kept)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+
+
+def _write_model(folder, nodes, more_inputs, role, more_constants=None, image_branch=None):
     weights = np.zeros((13, 2), np.float32)
     weights[9, 0], weights[4, 0] = 4.0, -4.0
     constants = {
         "weights": weights,
         "flat": np.array([3, HEIGHT * WIDTH], np.int64),
         "zero": np.zeros(1, np.float32),
+        **(more_constants or {}),
     }
-    nodes = [
-        helper.make_node("Reshape", ["image", "flat"], ["table"]),
-        helper.make_node("Gather", ["table", "pixel"], ["seen"], axis=1),  # (3, P) of each point's pixel
-        helper.make_node("ReduceSum", ["seen"], ["sum"], keepdims=1),
-        helper.make_node("Mul", ["sum", "zero"], ["nothing"]),
-        helper.make_node("Transpose", ["points"], ["columns"], perm=[1, 0]),
-        helper.make_node("MatMul", ["weights", "columns"], ["product"]),
-        helper.make_node("Add", ["product", "nothing"], ["logits"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "height",
-        [
-            helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, HEIGHT, WIDTH]),
-            helper.make_tensor_value_info("points", TensorProto.FLOAT, [POINTS, 2]),
-            helper.make_tensor_value_info("pixel", TensorProto.INT32, [POINTS]),
-        ],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [13, POINTS])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    inputs = (
+        TensorSpec("image", (1, 3, HEIGHT, WIDTH), "float32"),
+        TensorSpec("points", (POINTS, 2), "float32"),
+        TensorSpec("pixel", (POINTS,), "int32"),
+        *more_inputs,
     )
+    output = TensorSpec("logits", (13, POINTS), "float32")
     folder.mkdir(parents=True, exist_ok=True)
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), folder / "model.onnx"
-    )
+    _write_network(folder / "model.onnx", nodes, inputs, output, constants)
     spec = ModelSpec(
-        name="height",
-        role="student",
+        name={"student": "height", "teacher": "light"}[role],
+        role=role,
         files={"fp32": NetworkFile("model.onnx", sha256(folder / "model.onnx"))},
-        inputs=(
-            TensorSpec("image", (1, 3, HEIGHT, WIDTH), "float32"),
-            TensorSpec("points", (POINTS, 2), "float32"),
-            TensorSpec("pixel", (POINTS,), "int32"),
-        ),
-        outputs=(TensorSpec("logits", (13, POINTS), "float32"),),
+        inputs=inputs,
+        outputs=(output,),
         projection=ProjectionSpec(tuple(np.linspace(15, -25, HEIGHT).tolist()), WIDTH),
         channels=(ChannelSpec("z", 0.0, 1.0), ChannelSpec("intensity", 0.0, 255.0)),
         intensity_range=(0.0, 255.0),
         labels=label_map("drive13"),
         temperature=1.0,
         training_data=(DataSource("nothing", "CC0-1.0", "made by a test"),),
+        image_branch=image_branch,
     )
     spec.write(folder)
-    return folder
+
+
+@pytest.fixture(scope="session")
+def light_model(tmp_path_factory):
+    """Folder of a small real teacher (see :func:`write_light_model`)."""
+    pytest.importorskip("onnx")
+    return write_light_model(tmp_path_factory.mktemp("models") / "light")
 
 
 @pytest.fixture(scope="session")

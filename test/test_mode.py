@@ -43,3 +43,9 @@ def test_the_period_is_that_of_the_sweeps_that_came_last():
     for time in [*np.arange(0, 3, 0.1), *np.arange(3, 6, 0.05)]:
         pace.arrived(time)
     assert pace.period_s == pytest.approx(0.05)
+
+
+def test_one_sweep_that_was_lost_is_enough():
+    pace, _ = paced(0.1, [0.05] * 5)
+    pace.rest(1.0)
+    assert pace.rests(1.0) and pace.rests(10.9) and not pace.rests(11.0)

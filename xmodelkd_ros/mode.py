@@ -39,9 +39,13 @@ class TeacherPace:
         self._took_s.append(seconds)
         too_slow = len(self._took_s) == _WINDOW and np.quantile(self._took_s, 0.9) > _SHARE * period_s
         if too_slow:
-            self._took_s.clear()
-            self._rests_until_s = now_s + _REST_S
+            self.rest(now_s)
         return bool(too_slow)
+
+    def rest(self, now_s: float) -> None:
+        """Rest from now on: a sweep was lost because the one before was not done."""
+        self._took_s.clear()
+        self._rests_until_s = now_s + _REST_S
 
     def rests(self, now_s: float) -> bool:
         """Whether the student labels now."""

@@ -169,6 +169,10 @@ class SweepLabeller:
 
     def _replaced(self, matched: MatchedSweep[_Sweep, Any]) -> None:
         self._report(matched.sweep.msg, "dropped", "overload", "a newer sweep came before the model was free")
+        now_s = time.monotonic()
+        if self._mode == "teacher" and not self._pace.rests(now_s):
+            self._pace.rest(now_s)
+            self._warn("teacher_too_slow", "a sweep was dropped")
 
     def _failed(self, matched: MatchedSweep[_Sweep, Any], error: Exception) -> None:
         self._report_failure(matched.sweep.msg, "dropped", error)
