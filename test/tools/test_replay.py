@@ -34,9 +34,9 @@ def children(pid):
     return [row for row in rows if int(row[1]) == pid and "xmodelkd_ros.node" in row[2]]
 
 
-def replay(bag, model, out):
+def replay(bag, model, out, *more, rate="0.25"):
     """Replay slowly, so that nothing is dropped on a busy machine; returns metrics.json."""
-    options = ["--model", str(model), "--label-set", "pandaset9", "--rate", "0.25", "--out", str(out)]
+    options = ["--model", str(model), "--label-set", "pandaset9", "--rate", rate, "--out", str(out), *map(str, more)]
     assert main(["replay", str(bag), *options]) == 0
     return metrics_of(out)
 
@@ -62,6 +62,30 @@ def test_a_replay_of_a_real_drive_scores_what_evaluate_scores(real_drive, real_e
     assert node["points"] == offline["points"]
     assert node["latency_ms"]["p50"] > sum(node["stages_ms"][s]["p50"] for s in ("project", "infer"))
     assert {"decode", "project", "normalize", "infer", "decide"} <= set(node["stages_ms"])
+
+
+def test_a_teacher_sees_the_cameras_of_the_bag(drive, light_model, height_model, tmp_path):
+    """Its images grow brighter from sweep to sweep, from black."""
+    node = replay(drive.path, light_model, tmp_path / "node", "--mode", "teacher", "--student", height_model)
+    offline = ["--model", str(light_model), "--label-set", "pandaset9", "--mode", "teacher"]
+    assert main(["evaluate", str(drive.path), *offline, "--out", str(tmp_path / "offline")]) == 0
+    assert node["modes"] == {"student": 0, "teacher": len(drive.clouds)}
+    assert node["iou"]["car"] > 0 and node["iou"] == metrics_of(tmp_path / "offline")["iou"]
+
+
+def test_the_shipped_teacher_says_in_the_node_what_it_says_offline(real_drive, tmp_path):
+    # Some images are taken after the sweep's stamp, which is its end, and come a second later at this rate.
+    node = replay(real_drive, "teacher", tmp_path / "node", "--mode", "teacher", "--deadline", 0.3, rate="0.05")
+    offline = ["--model", "teacher", "--label-set", "pandaset9", "--mode", "teacher"]
+    assert main(["evaluate", str(real_drive), *offline, "--out", str(tmp_path / "offline")]) == 0
+    assert node["modes"] == {"student": 0, "teacher": 3}
+    assert node["miou"] == pytest.approx(metrics_of(tmp_path / "offline")["miou"], abs=0.001)
+
+
+def test_a_bag_without_cameras_has_no_teacher(make_drive, light_model, tmp_path, capsys):
+    bag = make_drive(camera=False)
+    assert main(["replay", str(bag), "--model", str(light_model), "--mode", "teacher", "--out", str(tmp_path)]) == 1
+    assert "has no camera that a teacher could look through; replay it with --mode student" in capsys.readouterr().err
 
 
 def test_a_node_that_dies_is_reported_with_its_last_words(drive, height_model, tmp_path, capsys, monkeypatch):

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -84,6 +85,16 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     _add_model(parser)
     _add_scoring(parser)
     parser.add_argument("--rate", type=_positive, default=1.0, help="speed of play (default: %(default)s)")
+    parser.add_argument(
+        "--student", metavar="DIR", default="student", help="teacher: student that stands by (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--deadline",
+        type=_positive,
+        default=0.05,
+        metavar="SECONDS",
+        help="teacher: how long a sweep waits for images (default: %(default)s)",
+    )
     parser.set_defaults(run=_replay)
 
 
@@ -179,7 +190,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 def _replay(args: argparse.Namespace) -> int:
     from xmodelkd_ros.tools.replay import replay
 
-    replay(_options(args), args.rate)
+    replay(replace(_options(args), student=args.student, deadline_s=args.deadline), args.rate)
     return 0
 
 

@@ -35,7 +35,8 @@ from xmodelkd_ros.tools.transform_tree import TransformTree, poses_in
 
 TRUTH_FIELD = "label"
 _LABEL_INFO = "label_info_json"
-_IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+_COMPRESSED = "sensor_msgs/msg/CompressedImage"
+_IMAGE_TYPES = ("sensor_msgs/msg/Image", _COMPRESSED)
 _SEARCH_NS = 1_000_000_000
 """Images are looked for this far around a sweep's time of recording."""
 _MAX_GAP_NS = 100_000_000
@@ -78,6 +79,27 @@ class RecordedImage:
     message: Any
 
 
+@dataclass(frozen=True, eq=False)
+class MountedCamera:
+    """A camera of a bag, with all that a node must know of it.
+
+    Attributes:
+        model: the camera.
+        image_topic: of its images.
+        info_topic: of its CameraInfo.
+        compressed: whether they are compressed.
+        rectified: whether they are rectified.
+        from_lidar: (4, 4) p_optical = T p_lidar, of the raw camera where images are rectified.
+    """
+
+    model: CameraModel
+    image_topic: str
+    info_topic: str
+    compressed: bool
+    rectified: bool
+    from_lidar: NDArray[np.float64]
+
+
 class Recording:
     """The part of a bag that the tools use.
 
@@ -114,7 +136,7 @@ class Recording:
         self.duration_s = (reader.end_ns - reader.start_ns) / 1e9
         self.notes: list[str] = []
         self.truth_map = _truth_map(reader, self.points_topic)
-        self._rigs: dict[str, dict[str, CameraModel]] = {}
+        self._rigs: dict[str, dict[str, MountedCamera]] = {}
         self._tree: TransformTree | None = None
         self._to_labels = None
         if self.truth_map is not None and labels is not None:
@@ -227,32 +249,39 @@ class Recording:
 
     def rig(self, lidar_frame: str) -> dict[str, CameraModel]:
         """The camera of each image topic that has a calibration, and an extrinsic to the LiDAR's frame, in the bag."""
+        return {topic: mounted.model for topic, mounted in self.mounted(lidar_frame).items()}
+
+    def mounted(self, lidar_frame: str) -> dict[str, MountedCamera]:
+        """What :meth:`rig` gives, with topics and extrinsics."""
         if lidar_frame not in self._rigs:
             self._rigs[lidar_frame] = self._found_rig(lidar_frame)
         return self._rigs[lidar_frame]
 
-    def _found_rig(self, lidar_frame: str) -> dict[str, CameraModel]:
-        rig: dict[str, CameraModel] = {}
+    def _found_rig(self, lidar_frame: str) -> dict[str, MountedCamera]:
+        rig: dict[str, MountedCamera] = {}
         calibrations = self._calibrations()
         names = _camera_names(list(calibrations))
         frames = self.static_transforms() if calibrations else {}
-        for topic, info in calibrations.items():
+        for topic, (info_topic, info) in calibrations.items():
             from_lidar = lookup(frames, info.header.frame_id, lidar_frame)
             if from_lidar is None:
                 self._note(f"{topic} not used: /tf_static does not join its frame to the LiDAR's")
                 continue
             try:
-                rig[topic] = to_camera(info, names[topic], from_lidar, is_rectified(topic))
+                model = to_camera(info, names[topic], from_lidar, is_rectified(topic))
             except XModelKDError as error:
                 self._note(f"{topic} not used: {error}")
+                continue
+            compressed = self._reader.topics[topic].type == _COMPRESSED
+            rig[topic] = MountedCamera(model, topic, info_topic, compressed, is_rectified(topic), from_lidar)
         return rig
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
 
-    def _calibrations(self) -> dict[str, Any]:
-        """The CameraInfo of each image topic: the one that stands nearest above it in the tree of names."""
+    def _calibrations(self) -> dict[str, tuple[str, Any]]:
+        """The CameraInfo of each image topic, and its topic: the nearest one above it in the tree of names."""
         topics = self._reader.topics.values()
         info_topics = [t.name for t in topics if t.type == "sensor_msgs/msg/CameraInfo" and t.count]
         calibrations = {}
@@ -263,7 +292,7 @@ class Recording:
             if is_depth(next(self._reader.messages([topic])).message):
                 self._note(f"{topic} not used: its images show distances")
             else:
-                calibrations[topic] = next(self._reader.messages([nearest])).message
+                calibrations[topic] = nearest, next(self._reader.messages([nearest])).message
         return calibrations
 
     def static_transforms(self) -> dict[tuple[str, str], NDArray[np.float64]]:

@@ -19,11 +19,12 @@ from typing import Any
 from xmodelkd_ros.bag import BagReader
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import BagError
+from xmodelkd_ros.core.transforms import quaternion
 from xmodelkd_ros.messages import read_field, stamp_ns
 from xmodelkd_ros.resources import find_model
 from xmodelkd_ros.tools.pictures import SweepView
 from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for
-from xmodelkd_ros.tools.recording import Recording, Sweep
+from xmodelkd_ros.tools.recording import MountedCamera, Recording, Sweep
 from xmodelkd_ros.tools.score import Scores
 from xmodelkd_ros.tools.session import Options, Session, print_notes, progress
 from xmodelkd_ros.tools.traffic_log import Key, TrafficLog
@@ -91,12 +92,12 @@ def _play(options: Options, rate: float, recording: Recording, folder: Path) -> 
     logs, env = options.out / "logs", dds_environment()
     sent, received = TrafficLog(folder / "sent.jsonl"), TrafficLog(folder / "received.jsonl")
     recorded = folder / "recorded.mcap"
-    node = Program("segment_node", _node_arguments(options, recording.points_topic), env, logs / "node.log")
+    cameras = _cameras(options, recording)
+    node = Program("segment_node", _node_arguments(options, recording.points_topic, cameras), env, logs / "node.log")
     recorder_arguments = ["--topics", _LABELS, _STATUS, "--out", str(recorded), "--log", str(received.path)]
     recorder = Program("recorder", recorder_arguments, env, logs / "recorder.log")
-    player = Program(
-        "player", _player_arguments(options.bag, rate, recording.points_topic, sent.path), env, logs / "player.log"
-    )
+    topics = [recording.points_topic, *(t for camera in cameras for t in (camera.image_topic, camera.info_topic))]
+    player = Program("player", _player_arguments(options.bag, rate, topics, sent.path), env, logs / "player.log")
     with ExitStack() as stack:
         running = [stack.enter_context(node), stack.enter_context(recorder)]
         wait_for(lambda: received.has_event("ready"), running, _READY_S, "the start of the node")
@@ -111,21 +112,57 @@ def _play(options: Options, rate: float, recording: Recording, folder: Path) -> 
     return traffic
 
 
-def _node_arguments(options: Options, points_topic: str) -> list[str]:
-    parameters = {
-        "model": find_model(options.model).resolve(),
+def _cameras(options: Options, recording: Recording) -> list[MountedCamera]:
+    """The cameras that a teacher is shown, one topic of each.
+
+    Raises:
+        BagError: the bag has none.
+    """
+    if options.mode != "teacher":
+        return []
+    frame = next(recording.sweeps()).message.header.frame_id
+    by_name = {camera.model.name: camera for camera in recording.mounted(frame).values()}
+    if not by_name:
+        raise BagError(f"{options.bag} has no camera that a teacher could look through; replay it with --mode student")
+    return list(by_name.values())
+
+
+def _node_arguments(options: Options, points_topic: str, cameras: Sequence[MountedCamera]) -> list[str]:
+    looks = options.mode == "teacher"
+    parameters: dict[str, Any] = {
+        "model": find_model(options.student if looks else options.model).resolve(),
+        "mode": options.mode,
         "backend": options.backend,
         "precision": options.precision,
         "use_sim_time": "true",
     }
+    if looks:
+        parameters |= {"teacher_model": find_model(options.model).resolve()}
+        parameters |= {"sync.slop": options.slop_s, "sync.deadline": options.deadline_s}
+        parameters["cameras"] = f"[{', '.join(camera.model.name for camera in cameras)}]"
+        for camera in cameras:
+            parameters |= {f"cameras.{camera.model.name}.{key}": value for key, value in _as_parameters(camera).items()}
     pairs = [text for name, value in parameters.items() for text in ("-p", f"{name}:={value}")]
     return ["--ros-args", *pairs, "-r", f"points:={points_topic}"]
 
 
-def _player_arguments(bag: Path, rate: float, topic: str, log: Path) -> list[str]:
+def _as_parameters(camera: MountedCamera) -> dict[str, Any]:
+    """A camera as the node's parameters describe it."""
+    position, rotation = camera.from_lidar[:3, 3], quaternion(camera.from_lidar[:3, :3])
+    return {
+        "image_topic": camera.image_topic,
+        "info_topic": camera.info_topic,
+        "compressed": str(camera.compressed).lower(),
+        "rectified": str(camera.rectified).lower(),
+        "extrinsic": [float(value) for value in (*position, *rotation)],
+    }
+
+
+def _player_arguments(bag: Path, rate: float, topics: Sequence[str], log: Path) -> list[str]:
+    topics = list(dict.fromkeys(topics))
     return [
-        str(bag), "--rate", str(rate), "--topics", topic, "--clock",
-        "--wait-for-subscribers", f"{topic}:1", "--timeout", "30", "--log", str(log),
+        str(bag), "--rate", str(rate), "--topics", *topics, "--clock",
+        "--wait-for-subscribers", *(f"{topic}:1" for topic in topics), "--timeout", "30", "--log", str(log),
     ]  # fmt: skip
 
 

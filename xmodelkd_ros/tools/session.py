@@ -40,6 +40,8 @@ class Options:
         mode: ``student``, or ``teacher`` to show it the cameras' images.
         slop_s: an image farther from a sweep than this is not of it.
         fixed_frame: frame in which ``/tf`` says how the vehicle moved between image and sweep; empty: it did not.
+        student: name or path of the student that stands by in replay, where ``model`` is a teacher.
+        deadline_s: how long a sweep waits for images in replay.
     """
 
     bag: Path
@@ -53,6 +55,8 @@ class Options:
     mode: str = "student"
     slop_s: float = 0.05
     fixed_frame: str = ""
+    student: str = "student"
+    deadline_s: float = 0.05
 
 
 class Session:
