@@ -154,6 +154,9 @@ def test_mode_is_not_taken_for_an_abbreviation_of_model(drive, height_model, tmp
     assert main(["evaluate", str(drive.path), *out, "--mode", "student"]) == 0
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["model"]["name"] == "height"
     with pytest.raises(SystemExit) as end:
-        main(["evaluate", str(drive.path), *out, "--mode", "teacher"])
+        main(["evaluate", str(drive.path), *out, "--mode", "both"])
     assert end.value.code == 2
     assert "--mode" in capsys.readouterr().err
+    assert "is a student, which looks at no images; give --model teacher" in fails(
+        capsys, "evaluate", drive.path, *out, "--mode", "teacher"
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +17,13 @@ from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
-from xmodelkd_ros.messages import has_field, image_to_array, read_field
+from xmodelkd_ros.messages import image_to_array
 from xmodelkd_ros.resources import label_map
-from xmodelkd_ros.tools.recording import RecordedImage, Recording, Sweep
+from xmodelkd_ros.tools.recording import RecordedImage, Recording, Sweep, point_times_s
 from xmodelkd_ros.tools.transform_tree import TransformTree, moves, poses_in
 
 _BASE_FRAME = "base_link"
 
-_TIME_FIELDS = ("time", "t", "timestamp", "offset_time")
-_LONGEST_SWEEP_S = 1.0
 _JPEG_QUALITY = 95
 
 
@@ -137,16 +134,10 @@ class BagSequence:
         """(N,) when each point of :meth:`cloud` was fired, seconds relative to the sweep's stamp.
 
         Raises:
-            ConfigError: the times are not such ones.
+            CloudError: the times are not such ones.
         """
         sweep = self._at(index)
-        times = _time_s(sweep)[_usable(sweep)]
-        if len(times) and np.abs(times).max() > _LONGEST_SWEEP_S:
-            raise ConfigError(
-                f"{self.name}, sweep at {sweep.stamp_ns} ns: its points have times up to {np.abs(times).max():.3g} s "
-                "from its stamp; record clouds with 'time' in seconds, or without"
-            )
-        return times
+        return point_times_s(sweep)[_usable(sweep)]
 
     def world_from_lidar(self, index: int) -> NDArray[np.float64]:
         """(4, 4) pose of the sensor at the sweep's stamp."""
@@ -173,16 +164,3 @@ class BagSequence:
 
 def _usable(sweep: Sweep) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(sweep.cloud.xyz).all(axis=1))
-
-
-def _time_s(sweep: Sweep) -> NDArray[np.float32]:
-    """(N,) seconds from the stamp, as drivers write them."""
-    name = next((field for field in _TIME_FIELDS if has_field(sweep.message, field)), None)
-    if name is None:
-        return np.zeros(len(sweep.cloud.xyz), np.float32)
-    values: NDArray[Any] = read_field(sweep.message, name)
-    if values.dtype.kind in "iu":
-        return (values * 1e-9).astype(np.float32)
-    if name == "timestamp":
-        return (values.astype(np.float64) - sweep.stamp_ns * 1e-9).astype(np.float32)
-    return values.astype(np.float32)

@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_replay(commands)
     _add_benchmark(commands)
     _add_fit_sensor(commands)
+    _add_fit_cameras(commands)
     doctor = commands.add_parser("doctor", allow_abbrev=False, help="check whether the node and the tools can run here")
     doctor.add_argument("--model", default="student", help="model to look for (default: %(default)s)")
     doctor.set_defaults(run=_doctor)
@@ -107,6 +108,19 @@ def _add_benchmark(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     parser.add_argument("--repeats", type=_count, default=100, help="sweeps to time (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of metrics.json")
     parser.set_defaults(run=_benchmark)
+
+
+def _add_fit_cameras(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "fit-cameras",
+        allow_abbrev=False,
+        help="find topics, places and timing of the cameras in a bag, as a parameter file for the node",
+    )
+    _add_bag(parser)
+    parser.add_argument(
+        "--out", type=Path, default=None, metavar="FILE", help="parameter file (default: the bag's name.cameras.yaml)"
+    )
+    parser.set_defaults(run=_fit_cameras)
 
 
 def _add_fit_sensor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -216,6 +230,13 @@ def _benchmark(args: argparse.Namespace) -> int:
     from xmodelkd_ros.tools.benchmark import benchmark
 
     benchmark(args.model, args.out, args.backend, args.precision, args.points, args.repeats)
+    return 0
+
+
+def _fit_cameras(args: argparse.Namespace) -> int:
+    from xmodelkd_ros.tools.fit_cameras import fit_cameras
+
+    fit_cameras(args.bag, args.out, args.points_topic)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from time import perf_counter
 from typing import Any
 
@@ -34,6 +35,10 @@ from xmodelkd_ros.tools.pictures import CameraView
 from xmodelkd_ros.tools.transform_tree import TransformTree, poses_in
 
 TRUTH_FIELD = "label"
+_TIME_FIELDS = ("time", "t", "timestamp", "offset_time")
+_LONGEST_SWEEP_S = 1.0
+_TIMED_SWEEPS = 3
+"""Sweeps that tell when the LiDAR passes over what a camera sees."""
 _LABEL_INFO = "label_info_json"
 _COMPRESSED = "sensor_msgs/msg/CompressedImage"
 _IMAGE_TYPES = ("sensor_msgs/msg/Image", _COMPRESSED)
@@ -90,6 +95,9 @@ class MountedCamera:
         compressed: whether they are compressed.
         rectified: whether they are rectified.
         from_lidar: (4, 4) p_optical = T p_lidar, of the raw camera where images are rectified.
+        time_offset_s: to be added to the stamps of its images: from when the LiDAR passes over what the camera sees to
+            the sweep's stamp. A camera that is triggered when the LiDAR looks its way takes the image that belongs to
+            a sweep then, and drivers stamp a sweep at its beginning or its end. 0 where points have no times.
     """
 
     model: CameraModel
@@ -98,6 +106,7 @@ class MountedCamera:
     compressed: bool
     rectified: bool
     from_lidar: NDArray[np.float64]
+    time_offset_s: float
 
 
 class Recording:
@@ -235,17 +244,17 @@ class Recording:
 
     def images(self, sweep: Sweep, slop_ns: int = _MAX_GAP_NS) -> list[RecordedImage]:
         """The image of each camera nearest to a sweep and within the slop, not decoded."""
-        rig = self.rig(sweep.message.header.frame_id)
+        rig = self.mounted(sweep.message.header.frame_id)
         if not rig:
             return []
-        nearest: dict[str, RecordedImage] = {}
+        nearest: dict[str, tuple[int, RecordedImage]] = {}
         around = (sweep.log_time_ns - _SEARCH_NS, sweep.log_time_ns + _SEARCH_NS)
         for topic, _, message in self._reader.messages(list(rig), *around):
-            image = RecordedImage(rig[topic], stamp_ns(message.header.stamp), message)
-            gap = abs(image.stamp_ns - sweep.stamp_ns)
-            if gap <= slop_ns and (topic not in nearest or gap < abs(nearest[topic].stamp_ns - sweep.stamp_ns)):
-                nearest[topic] = image
-        return list(nearest.values())
+            image = RecordedImage(rig[topic].model, stamp_ns(message.header.stamp), message)
+            gap = abs(image.stamp_ns + round(rig[topic].time_offset_s * 1e9) - sweep.stamp_ns)
+            if gap <= slop_ns and (topic not in nearest or gap < nearest[topic][0]):
+                nearest[topic] = gap, image
+        return [image for _, image in nearest.values()]
 
     def rig(self, lidar_frame: str) -> dict[str, CameraModel]:
         """The camera of each image topic that has a calibration, and an extrinsic to the LiDAR's frame, in the bag."""
@@ -273,8 +282,17 @@ class Recording:
                 self._note(f"{topic} not used: {error}")
                 continue
             compressed = self._reader.topics[topic].type == _COMPRESSED
-            rig[topic] = MountedCamera(model, topic, info_topic, compressed, is_rectified(topic), from_lidar)
+            offset_s = self._time_offset_s(model)
+            rig[topic] = MountedCamera(model, topic, info_topic, compressed, is_rectified(topic), from_lidar, offset_s)
         return rig
+
+    def _time_offset_s(self, camera: CameraModel) -> float:
+        passing = []
+        for sweep in islice(self.sweeps(), _TIMED_SWEEPS):
+            seen = camera.project(sweep.cloud.xyz)[1]
+            if seen.any():
+                passing.append(float(np.median(point_times_s(sweep)[seen])))
+        return round(-float(np.median(passing)), 3) + 0.0 if passing else 0.0
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
@@ -325,6 +343,32 @@ def lookup(
                 known[end] = matrix @ known[here]
                 frontier.append(end)
     return known.get(target.lstrip("/"))
+
+
+def point_times_s(sweep: Sweep) -> NDArray[np.float32]:
+    """(N,) when each point was fired, seconds from the sweep's stamp; zero where the cloud does not say it.
+
+    Drivers write them into a field ``time`` (seconds), ``t`` or ``offset_time`` (nanoseconds) from the stamp, or
+    ``timestamp`` (seconds since 1970).
+
+    Raises:
+        CloudError: these are no times of a sweep.
+    """
+    name = next((field for field in _TIME_FIELDS if has_field(sweep.message, field)), None)
+    if name is None:
+        return np.zeros(len(sweep.cloud), np.float32)
+    values: NDArray[Any] = read_field(sweep.message, name)
+    if values.dtype.kind in "iu":
+        times = values * 1e-9
+    else:
+        times = values.astype(np.float64) - (sweep.stamp_ns * 1e-9 if name == "timestamp" else 0.0)
+    valid = times[np.isfinite(sweep.cloud.xyz).all(axis=1)]
+    if len(valid) and not np.abs(valid).max() <= _LONGEST_SWEEP_S:
+        raise CloudError(
+            f"sweep at {sweep.stamp_ns} ns: its points have times up to {np.abs(valid).max():.3g} s from its stamp; "
+            "record clouds with 'time' in seconds, or without"
+        )
+    return times.astype(np.float32)
 
 
 def _truth_map(reader: BagReader, points_topic: str) -> LabelMap | None:

@@ -7,6 +7,7 @@ includes both ways through DDS.
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections import Counter
@@ -19,9 +20,9 @@ from typing import Any
 from xmodelkd_ros.bag import BagReader
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import BagError
-from xmodelkd_ros.core.transforms import quaternion
 from xmodelkd_ros.messages import read_field, stamp_ns
 from xmodelkd_ros.resources import find_model
+from xmodelkd_ros.tools.fit_cameras import node_parameters, one_topic_each
 from xmodelkd_ros.tools.pictures import SweepView
 from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for
 from xmodelkd_ros.tools.recording import MountedCamera, Recording, Sweep
@@ -121,10 +122,10 @@ def _cameras(options: Options, recording: Recording) -> list[MountedCamera]:
     if options.mode != "teacher":
         return []
     frame = next(recording.sweeps()).message.header.frame_id
-    by_name = {camera.model.name: camera for camera in recording.mounted(frame).values()}
-    if not by_name:
+    cameras = one_topic_each(recording.mounted(frame))
+    if not cameras:
         raise BagError(f"{options.bag} has no camera that a teacher could look through; replay it with --mode student")
-    return list(by_name.values())
+    return cameras
 
 
 def _node_arguments(options: Options, points_topic: str, cameras: Sequence[MountedCamera]) -> list[str]:
@@ -141,21 +142,10 @@ def _node_arguments(options: Options, points_topic: str, cameras: Sequence[Mount
         parameters |= {"sync.slop": options.slop_s, "sync.deadline": options.deadline_s}
         parameters["cameras"] = f"[{', '.join(camera.model.name for camera in cameras)}]"
         for camera in cameras:
-            parameters |= {f"cameras.{camera.model.name}.{key}": value for key, value in _as_parameters(camera).items()}
+            described = node_parameters(camera)
+            parameters |= {f"cameras.{camera.model.name}.{key}": json.dumps(value) for key, value in described.items()}
     pairs = [text for name, value in parameters.items() for text in ("-p", f"{name}:={value}")]
     return ["--ros-args", *pairs, "-r", f"points:={points_topic}"]
-
-
-def _as_parameters(camera: MountedCamera) -> dict[str, Any]:
-    """A camera as the node's parameters describe it."""
-    position, rotation = camera.from_lidar[:3, 3], quaternion(camera.from_lidar[:3, :3])
-    return {
-        "image_topic": camera.image_topic,
-        "info_topic": camera.info_topic,
-        "compressed": str(camera.compressed).lower(),
-        "rectified": str(camera.rectified).lower(),
-        "extrinsic": [float(value) for value in (*position, *rotation)],
-    }
 
 
 def _player_arguments(bag: Path, rate: float, topics: Sequence[str], log: Path) -> list[str]:

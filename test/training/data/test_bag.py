@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from training.data.bag import BagImage, BagSequence, _time_s
+from training.data.bag import BagImage, BagSequence
 from training.data.datasets import open_drives
 from training.data.views import find_views
 from training.data.world import stored_drives
@@ -13,7 +13,7 @@ from xmodelkd_ros.bag import BagReader, BagWriter, message_class
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BagError, ConfigError
 from xmodelkd_ros.core.labels import IGNORE
-from xmodelkd_ros.tools.recording import RecordedImage, Sweep
+from xmodelkd_ros.tools.recording import RecordedImage, Sweep, point_times_s
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_times_as_drivers_write_them(name, dtype, values, seconds):
     )
     cloud = PointCloud(np.ones((2, 3), np.float32), np.ones(2, np.float32))
     sweep = Sweep(message, 1_700_000_003_000_000_000, 0, cloud, None, 0.0)
-    np.testing.assert_allclose(_time_s(sweep), seconds, atol=1e-6)
+    np.testing.assert_allclose(point_times_s(sweep), seconds, atol=1e-6)
 
 
 def test_without_motion_it_stands_still_and_says_so(copied):

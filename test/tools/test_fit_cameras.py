@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+import yaml
+
+from xmodelkd_ros.core.transforms import transform
+from xmodelkd_ros.tools.cli import main
+
+
+def parameters_of(path):
+    return yaml.safe_load(path.read_text())["/**"]["ros__parameters"]
+
+
+def test_the_cameras_of_a_bag_become_parameters(drive, tmp_path, capsys):
+    out = tmp_path / "cameras.yaml"
+    assert main(["fit-cameras", str(drive.path), "--out", str(out)]) == 0
+    found = parameters_of(out)
+    assert found["cameras"] == ["front"]
+    of_front = {key.removeprefix("cameras.front."): value for key, value in found.items() if key != "cameras"}
+    extrinsic = of_front.pop("extrinsic")
+    assert of_front == {
+        "image_topic": "/camera/front/image_raw",
+        "info_topic": "/camera/front/camera_info",
+        "compressed": False,
+        "rectified": False,
+        "time_offset": 0.0,
+    }
+    camera_from_lidar = transform(extrinsic[:3], extrinsic[3:])
+    np.testing.assert_allclose(camera_from_lidar @ [10.5, 0, 0, 1], [0, 0, 10, 1], atol=1e-6)
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        "front: /camera/front/image_raw, 320x160, +0 ms",
+        f"written to {out}; give it to the node as params_file",
+    ]
+
+
+def test_a_camera_is_triggered_when_the_lidar_looks_its_way(real_drive, tmp_path):
+    """PandaSet's sweeps are stamped at their end; its cameras are triggered one after the other during the sweep."""
+    out = tmp_path / "cameras.yaml"
+    assert main(["fit-cameras", str(real_drive), "--out", str(out)]) == 0
+    found = parameters_of(out)
+    offsets = {name: found[f"cameras.{name}.time_offset"] for name in found["cameras"]}
+    assert len(offsets) == 6 and all(name.endswith("_camera") for name in offsets)
+    # Images come this long before the stamp: left 81 ms, front left 60, front 50, front right 39, right 18.
+    expected = {"left": 0.081, "front_left": 0.060, "front": 0.050, "front_right": 0.039, "right": 0.018}
+    for name, seconds in expected.items():
+        assert offsets[f"{name}_camera"] == pytest.approx(seconds, abs=0.01)
+
+
+def test_a_bag_without_cameras_is_said(make_drive, tmp_path, capsys):
+    assert main(["fit-cameras", str(make_drive(camera=False)), "--out", str(tmp_path / "c.yaml")]) == 1
+    assert (
+        "has no images with a CameraInfo and a place in /tf_static; record these topics too" in capsys.readouterr().err
+    )
+
+
+def test_a_folder_that_is_not_there_is_said(drive, tmp_path, capsys):
+    assert main(["fit-cameras", str(drive.path), "--out", str(tmp_path / "no" / "c.yaml")]) == 1
+    assert "No such file or directory; choose another file" in capsys.readouterr().err

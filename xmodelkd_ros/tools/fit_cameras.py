@@ -1,0 +1,83 @@
+"""``xmodelkd fit-cameras``: the parameter file of a vehicle's cameras, from a bag with their topics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.core.errors import BagError, ConfigError
+from xmodelkd_ros.core.transforms import quaternion
+from xmodelkd_ros.tools.recording import MountedCamera, Recording
+from xmodelkd_ros.tools.session import print_notes
+
+_HEADER = """\
+# Cameras of {bag}, found by xmodelkd fit-cameras. Start the node with this file:
+#   ros2 launch xmodelkd_ros segment.launch.py mode:=teacher params_file:=/path/to/this.yaml
+# Without the lines 'extrinsic' the node asks TF. 'time_offset' brings an image to the stamp of the sweep in which the
+# LiDAR passed over what it shows.
+"""
+
+
+def fit_cameras(bag: Path, out: Path | None = None, points_topic: str = "") -> Path:
+    """Find the cameras of a bag, and write the parameters with which a node looks through them.
+
+    Args:
+        bag: the bag, with images, CameraInfo and ``/tf_static``.
+        out: the parameter file; ``<bag>.cameras.yaml`` in the current folder if None.
+        points_topic: topic of the sweeps; may be empty if the bag has only one of PointCloud2.
+
+    Returns:
+        The parameter file.
+
+    Raises:
+        XModelKDError: the bag cannot be read or has no cameras, or the file cannot be written.
+    """
+    with BagReader(bag) as reader:
+        recording = Recording(reader, points_topic, missing_intensity="fill")
+        rig = one_topic_each(recording.mounted(next(recording.sweeps()).message.header.frame_id))
+        print_notes([*reader.notes, *recording.notes])
+    if not rig:
+        raise BagError(f"{bag} has no images with a CameraInfo and a place in /tf_static; record these topics too")
+    out = out or Path(f"{bag.stem}.cameras.yaml")
+    try:
+        out.write_text(_HEADER.format(bag=bag.name) + _as_yaml(rig), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {out}: {error.strerror}; choose another file") from error
+    for camera in rig:
+        model = camera.model
+        print(f"{model.name}: {camera.image_topic}, {model.width}x{model.height}, {camera.time_offset_s * 1e3:+.0f} ms")
+    print(f"written to {out}; give it to the node as params_file")
+    return out
+
+
+def one_topic_each(rig: Mapping[str, MountedCamera]) -> list[MountedCamera]:
+    """The cameras of a bag by name, one topic of each: compressed images, where there are."""
+    chosen: dict[str, MountedCamera] = {}
+    for camera in sorted(rig.values(), key=lambda camera: not camera.compressed):
+        chosen.setdefault(camera.model.name, camera)
+    return [chosen[name] for name in sorted(chosen)]
+
+
+def node_parameters(camera: MountedCamera) -> dict[str, Any]:
+    """A camera as the node's parameters ``cameras.NAME.`` describe it."""
+    position, rotation = camera.from_lidar[:3, 3], quaternion(camera.from_lidar[:3, :3])
+    return {
+        "image_topic": camera.image_topic,
+        "info_topic": camera.info_topic,
+        "compressed": camera.compressed,
+        "rectified": camera.rectified,
+        "extrinsic": [round(float(value), 7) for value in (*position, *rotation)],
+        "time_offset": camera.time_offset_s,
+    }
+
+
+def _as_yaml(rig: Sequence[MountedCamera]) -> str:
+    parameters: dict[str, Any] = {"cameras": [camera.model.name for camera in rig]}
+    for camera in rig:
+        parameters |= {f"cameras.{camera.model.name}.{key}": value for key, value in node_parameters(camera).items()}
+    text = yaml.safe_dump({"/**": {"ros__parameters": parameters}}, sort_keys=False, default_flow_style=None, width=120)
+    return str(text)
