@@ -35,7 +35,10 @@ AS_FILE = "Default: as in params_file."
 ARGUMENTS = (
     DeclareLaunchArgument("model", default_value="", description=f"Name or folder of the model. {AS_FILE}"),
     DeclareLaunchArgument(
-        "mode", default_value="", choices=["", "student"], description=f"student: LiDAR only. {AS_FILE}"
+        "mode",
+        default_value="",
+        choices=["", "student", "teacher"],
+        description=f"student: LiDAR only. teacher: with the cameras that params_file names. {AS_FILE}",
     ),
     DeclareLaunchArgument(
         "backend",
