@@ -27,7 +27,7 @@ ALLOWED = {
     "xmodelkd_ros/pipeline.py": ({"core", "inference", "sight"}, set()),
     "xmodelkd_ros/node": (
         {"core", "inference", "messages", "bag", "pipeline", "resources", "sync", "mode", "node"},
-        {"rclpy", "tf2_ros"},
+        {"rclpy", "tf2_ros", "message_filters"},
     ),
     "xmodelkd_ros/tools": (
         {"core", "inference", "messages", "bag", "pipeline", "resources", "dds_profile", "tools"},

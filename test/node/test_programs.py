@@ -220,6 +220,7 @@ def test_programs_end_while_they_wait(run, bag, height_model, tmp_path):
         (["cameras:=[front]"], "cameras.front.extrinsic is empty and tf2_ros is not installed; set it"),
         (["cameras:=[front]", "cameras.front.extrinsic:=[1.0]"], "cameras.front.extrinsic is [1.0]; give x y z qx"),
         (["cameras:=[front]", "teacher_model:=student"], "is a student; teacher_model takes a teacher, model takes"),
+        (["sync.policy:=approximate"], "sync.policy is approximate and message_filters is not installed"),
         (["sensor:=/nowhere.json"], "cannot read sensor file /nowhere.json"),
         (["missing_intensity:=maybe"], "missing_intensity is 'maybe'; it must be one of reject, fill"),
         (["filter.drop_classes:=[tree]"], "label set 'drive13' has no class 'tree'; it has car, "),

@@ -66,7 +66,7 @@ class SweepLabeller:
         self._pace = TeacherPace()
         self._frame_id = ""
         self._worker = NewestWinsWorker(self._label, self._replaced, self._failed)
-        self._matching = Matching(node, parameters, self._submit)
+        self._matching = Matching(node, parameters, self._submit, self._unmatched)
 
     def on_points(self, msg: Any) -> None:
         """Take a cloud (the subscription's callback)."""
@@ -173,6 +173,9 @@ class SweepLabeller:
         if self._mode == "teacher" and not self._pace.rests(now_s):
             self._pace.rest(now_s)
             self._warn("teacher_too_slow", "a sweep was dropped")
+
+    def _unmatched(self, sweep: _Sweep) -> None:
+        self._report(sweep.msg, "dropped", "unmatched", "message_filters found no image of every camera for it")
 
     def _failed(self, matched: MatchedSweep[_Sweep, Any], error: Exception) -> None:
         self._report_failure(matched.sweep.msg, "dropped", error)

@@ -11,6 +11,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from xmodelkd_ros.messages import stamp_ns
+from xmodelkd_ros.node.approximate import ApproximateCollector
 from xmodelkd_ros.node.cameras import CameraSubscriptions, FrozenImages
 from xmodelkd_ros.node.parameters import Parameters
 from xmodelkd_ros.sync import MatchedSweep, Now, SweepCollector
@@ -27,16 +28,21 @@ class Matching:
         node: subscribes to the cameras while they are looked at.
         parameters: the cameras, and how long to wait for them.
         ready: takes the sweeps that go on, in order.
+        unmatched: takes each sweep that message_filters drops (``sync.policy: approximate`` only).
 
     Attributes:
         frozen: images that were the same for too long, by camera.
     """
 
     def __init__(
-        self, node: Node, parameters: Parameters, ready: Callable[[list[MatchedSweep[Any, Any]]], None]
+        self,
+        node: Node,
+        parameters: Parameters,
+        ready: Callable[[list[MatchedSweep[Any, Any]]], None],
+        unmatched: Callable[[Any], None],
     ) -> None:
         self.frozen: Counter[str] = Counter()
-        self._node, self._ready = node, ready
+        self._node, self._ready, self._unmatched = node, ready, unmatched
         self._subscriptions: CameraSubscriptions | None = None
         self._frozen = FrozenImages()
         # Steady time: a stopped /clock must not keep a sweep.
@@ -89,8 +95,10 @@ class Matching:
             self._subscriptions.destroy()
         self._node.destroy_timer(self._timer)
 
-    def _new_collector(self) -> SweepCollector[Any, Any]:
+    def _new_collector(self) -> SweepCollector[Any, Any] | ApproximateCollector:
         names = [camera.name for camera in self._parameters.cameras] if self._subscriptions is not None else []
+        if names and self._parameters.policy == "approximate":
+            return ApproximateCollector(names, self._unmatched)
         return SweepCollector(names, 0, 0)
 
     def _on_image(self, camera: str, msg: Any) -> None:

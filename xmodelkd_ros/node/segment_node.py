@@ -25,6 +25,7 @@ from rclpy.timer import Timer
 
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError
 from xmodelkd_ros.node import parameters
+from xmodelkd_ros.node.approximate import message_filters
 from xmodelkd_ros.node.labeller import SweepLabeller
 from xmodelkd_ros.node.outputs import Outputs
 from xmodelkd_ros.node.parameters import OutputOptions
@@ -101,6 +102,8 @@ class SegmentNode(LifecycleNode):  # type: ignore[misc]
 
     def _configure(self) -> None:
         values = parameters.read(self)
+        if values.policy == "approximate":
+            message_filters()
         self._segmenter = Segmenter(self, values)
         options = OutputOptions.of(values, self._segmenter.labels)
         self._outputs = Outputs(self)
