@@ -120,7 +120,7 @@ def test_cameras_that_are_missing_are_named_with_the_reason_until_they_are_back(
     statistics.received(1.0)
     statistics.published(5.0, labelled(mode="teacher", used=["left"], missing={"front": "no image"}))
     report = statistics.report(1.01)
-    assert (report.level, report.message) == (WARN, "labelling sweeps without cameras: front (no image)")
+    assert (report.level, report.message) == (WARN, "labelling sweeps without cameras front: no image")
     assert (report.values["front.missing"], report.values["published.teacher"]) == ("1", "1")
     statistics.published(5.0, labelled(mode="teacher", used=["front", "left"]))
     assert statistics.report(1.02).level == OK

@@ -43,6 +43,18 @@ def test_the_newest_waits_and_what_it_pushes_out_is_reported(work):
     assert work.replaced == [1, 2]
 
 
+def test_there_may_be_more_places(work):
+    work.worker.places = 2
+    work.worker.submit(0)
+    assert work.begun.acquire(timeout=10)
+    for item in (1, 2, 3):
+        work.worker.submit(item)
+    assert work.worker.waiting == 2
+    work.open_gate()
+    work.worker.stop()
+    assert (work.done, work.replaced) == ([0, 2, 3], [1])
+
+
 def test_items_that_come_together_do_not_push_each_other_out(work):
     work.worker.submit(0)
     assert work.begun.acquire(timeout=10)

@@ -146,8 +146,8 @@ class SweepStatistics:
             return ERROR, f"stale: no sweep for {age:.1f} s"
         fresh, missing = self._problems - self._problems_reported, self._missing - self._missing_reported
         if not fresh and missing:
-            cameras = ", ".join(f"{name} ({self._why_missing[name]})" for name in sorted(missing))
-            return WARN, f"labelling sweeps without cameras: {cameras}"
+            names = sorted(missing)
+            return WARN, f"labelling sweeps without cameras {', '.join(names)}: {self._why_missing[names[0]]}"
         if not fresh:
             return OK, "labelling sweeps"
         reasons = ", ".join(f"{count} {name}" for name, count in sorted(fresh.items()))

@@ -30,6 +30,10 @@ _REASONS: dict[type[Exception], str] = {CloudError: "bad_cloud", ExtrinsicError:
 """Why a sweep got no labels, by what its processing raised; anything else is ``failed``."""
 
 
+_PLACES = {"student": 1, "teacher": 3}
+"""Sweeps that may wait for the model. A teacher that is late for once leaves those that wait to the student."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Sweep:
     """A cloud as it came in, and when (seconds of the monotonic clock)."""
@@ -66,6 +70,7 @@ class SweepLabeller:
         self._pace = TeacherPace()
         self._frame_id = ""
         self._worker = NewestWinsWorker(self._label, self._replaced, self._failed)
+        self._worker.places = _PLACES[parameters.mode]
         self._matching = Matching(node, parameters, self._submit, self._unmatched)
 
     def on_points(self, msg: Any) -> None:
@@ -90,6 +95,7 @@ class SweepLabeller:
         """Take other values of the parameters that may change; they hold from the next sweep on."""
         self._options = OutputOptions.of(parameters, self._segmenter.labels)
         self._mode = parameters.mode
+        self._worker.places = _PLACES[parameters.mode]
         self._matching.update(parameters)
 
     def stop(self) -> None:
@@ -143,7 +149,8 @@ class SweepLabeller:
     ) -> tuple[Taken, Result]:
         """What the cameras took of a sweep, and its labels: the student's where the teacher is not there or fails."""
         msg, taken = matched.sweep.msg, NOTHING_TAKEN
-        if self._mode == "teacher" and not self._pace.rests(time.monotonic()):
+        # Where others wait the student, which is quicker, catches up.
+        if self._mode == "teacher" and not self._worker.waiting and not self._pace.rests(time.monotonic()):
             with clock("decode_images"):
                 taken = self._segmenter.take(
                     matched.images, self._matching.infos, msg.header.frame_id, matched.stamp_ns

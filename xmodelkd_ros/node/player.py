@@ -63,6 +63,7 @@ class Player:
 
     Attributes:
         notes: topics that cannot be played, and why.
+        publishers: by topic.
 
     Raises:
         BagError: a topic is not in the bag, or none can be played.
@@ -73,11 +74,11 @@ class Player:
         self._reader = reader
         self._log = log
         self._clock = node.create_publisher(Clock, "/clock", reliable(1)) if clock else None
-        self._publishers: dict[str, Publisher] = {}
+        self.publishers: dict[str, Publisher] = {}
         self.notes = list(reader.notes)
         for name in topics or reader.topics:
             self._add(name)
-        if not self._publishers:
+        if not self.publishers:
             raise BagError(f"bag {reader.path} has no topic that can be played: {'; '.join(self.notes)}")
 
     def _add(self, name: str) -> None:
@@ -88,32 +89,9 @@ class Player:
         if type_ is None:
             self.notes.append(f"{name} skipped: the package of {topic.type} is not installed")
             return
-        self._publishers[name] = self._node.create_publisher(
+        self.publishers[name] = self._node.create_publisher(
             type_, name, latched() if topic.latched else reliable(_DEPTH)
         )
-
-    def wait_for_subscribers(self, wanted: Mapping[str, int], timeout_s: float, stop: Future) -> None:
-        """Return when every topic has its number of subscribers.
-
-        Raises:
-            ConfigError: they did not come in time.
-        """
-        deadline = time.monotonic() + timeout_s
-        while missing := [f"{t} has {self._subscribers(t)} of {n}" for t, n in wanted.items() if self._lacks(t, n)]:
-            if stop.done():
-                return
-            if time.monotonic() > deadline:
-                raise ConfigError(f"subscribers did not come within {timeout_s:g} s: {', '.join(missing)}")
-            time.sleep(_POLL_S)
-        time.sleep(_SETTLE_S)
-
-    def _lacks(self, topic: str, count: int) -> bool:
-        return self._subscribers(topic) < count
-
-    def _subscribers(self, topic: str) -> int:
-        if topic in self._publishers:
-            return int(self._publishers[topic].get_subscription_count())
-        return int(self._node.count_subscribers(topic))
 
     def play(self, rate: float, stop: Future) -> None:
         """Publish every message once, at its time.
@@ -124,7 +102,7 @@ class Player:
         """
         start = time.monotonic()
         origin_ns: int | None = None
-        for message in self._reader.raw(self._publishers.keys()):
+        for message in self._reader.raw(self.publishers.keys()):
             cloud = self._cloud_to_log(message)
             origin_ns = message.log_time_ns if origin_ns is None else origin_ns
             # From the start, not from the message before: errors do not add up.
@@ -134,7 +112,7 @@ class Player:
                 return
             if cloud is not None:
                 self._log.message(message.topic, cloud, time.monotonic_ns())
-            self._publishers[message.topic].publish(bytes(message.data))
+            self.publishers[message.topic].publish(bytes(message.data))
 
     def _cloud_to_log(self, message: RawMessage) -> PointCloud2 | None:
         is_cloud = self._reader.topics[message.topic].type == POINT_CLOUD_TYPE
@@ -157,9 +135,43 @@ class Player:
 
     def finish(self) -> None:
         """Return when reliable subscribers have everything."""
-        for publisher in self._publishers.values():
+        for publisher in self.publishers.values():
             publisher.wait_for_all_acked(Duration(seconds=_LINGER_S))
         time.sleep(_LINGER_S)
+
+
+def wait_for_subscribers(
+    node: Node, publishers: Mapping[str, Publisher], wanted: Mapping[str, int], timeout_s: float, stop: Future
+) -> None:
+    """Return when every topic has its number of subscribers.
+
+    Args:
+        node: knows topics that others publish.
+        publishers: own ones, by topic; they count who is matched, not only who is there.
+        wanted: how many for each topic.
+        timeout_s: how long to wait.
+        stop: ends the wait when done.
+
+    Raises:
+        ConfigError: they did not come in time.
+    """
+    deadline = time.monotonic() + timeout_s
+
+    def count(topic: str) -> int:
+        own = publishers.get(topic)
+        return int(own.get_subscription_count() if own is not None else node.count_subscribers(topic))
+
+    def missing() -> list[str]:
+        there = {topic: count(topic) for topic in wanted}
+        return [f"{topic} has {there[topic]} of {n}" for topic, n in wanted.items() if there[topic] < n]
+
+    while lacking := missing():
+        if stop.done():
+            return
+        if time.monotonic() > deadline:
+            raise ConfigError(f"subscribers did not come within {timeout_s:g} s: {', '.join(lacking)}")
+        time.sleep(_POLL_S)
+    time.sleep(_SETTLE_S)
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -175,7 +187,8 @@ def _run(options: argparse.Namespace, arguments: Sequence[str], stop: Future) ->
         player = Player(node, reader, options.topics, options.clock, log)
         for note in player.notes:
             print(f"note: {note}", file=sys.stderr)
-        player.wait_for_subscribers(dict(options.wait_for_subscribers), options.timeout, stop)
+        wanted = dict(options.wait_for_subscribers)
+        wait_for_subscribers(node, player.publishers, wanted, options.timeout, stop)
         player.play(options.rate, stop)
         while options.loop and not stop.done():
             player.play(options.rate, stop)

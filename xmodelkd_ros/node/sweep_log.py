@@ -45,21 +45,19 @@ class SweepLog:
         """Whether there is a file to write to."""
         return self._path is not None
 
-    def event(self, name: str) -> None:
-        """Write ``{"event": name}``."""
-        self._write({"event": name})
+    def event(self, name: str, **more: object) -> None:
+        """Write ``{"event": name}``, and what more there is to say of it."""
+        self._write({"event": name, **more})
 
     def message(self, topic: str, msg: Any, monotonic_ns: int) -> None:
         """Write topic, header stamp, number of points and time of a message; null for what its type does not have."""
         header = getattr(msg, "header", None)
-        self._write(
-            {
-                "topic": topic,
-                "stamp_ns": stamp_ns(header.stamp) if header is not None else None,
-                "points": msg.height * msg.width if hasattr(msg, "point_step") else None,
-                "monotonic_ns": monotonic_ns,
-            }
-        )
+        stamp = stamp_ns(header.stamp) if header is not None else None
+        self.row(topic, stamp, msg.height * msg.width if hasattr(msg, "point_step") else None, monotonic_ns)
+
+    def row(self, topic: str, stamp: int | None, points: int | None, monotonic_ns: int) -> None:
+        """The same, of a message that is not at hand."""
+        self._write({"topic": topic, "stamp_ns": stamp, "points": points, "monotonic_ns": monotonic_ns})
 
     def _write(self, row: dict[str, Any]) -> None:
         if self._file is not None:

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class NewestWinsWorker(Generic[T]):
-    """One thread and one waiting place: work that is too slow for its input falls behind by one submission at most.
+    """One thread and few waiting places: work that is too slow for its input falls behind by so many items at most.
 
     Items that are submitted together wait together: none of them is newer news than the others.
 
@@ -20,6 +20,9 @@ class NewestWinsWorker(Generic[T]):
         work: called in the thread with one item after the other, in the order they were submitted.
         replaced: called in the submitting thread with an item that a newer one pushed out.
         failed: called in the thread with an item and what ``work`` raised on it; the thread lives on.
+
+    Attributes:
+        places: how many items may wait; one to begin with.
     """
 
     def __init__(
@@ -28,6 +31,7 @@ class NewestWinsWorker(Generic[T]):
         replaced: Callable[[T], None],
         failed: Callable[[T, Exception], None],
     ) -> None:
+        self.places = 1
         self._work = work
         self._replaced = replaced
         self._failed = failed
@@ -41,11 +45,19 @@ class NewestWinsWorker(Generic[T]):
         """Hand items over; returns at once. Must not be called after :meth:`stop`."""
         if not items:
             return
+        older: list[T] = []
         with self._changed:
-            older, self._waiting = self._waiting, deque(items)
+            self._waiting.extend(items)
+            while len(self._waiting) > max(self.places, len(items)):
+                older.append(self._waiting.popleft())
             self._changed.notify()
         for replaced in older:
             self._replaced(replaced)
+
+    @property
+    def waiting(self) -> int:
+        """How many items wait."""
+        return len(self._waiting)
 
     def stop(self) -> None:
         """End the thread once the item at work and those that wait are done."""

@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
     _add_evaluate(commands)
     _add_replay(commands)
+    _add_faults(commands)
     _add_benchmark(commands)
     _add_fit_sensor(commands)
     _add_fit_cameras(commands)
@@ -97,6 +98,25 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="teacher: how long a sweep waits for images (default: %(default)s)",
     )
     parser.set_defaults(run=_replay)
+
+
+def _add_faults(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "faults", allow_abbrev=False, help="play a bag while cameras and clocks fail, and see what the node makes of it"
+    )
+    _add_bag(parser)
+    _add_model(parser)
+    parser.add_argument("--student", metavar="DIR", default="student", help="that stands by (default: %(default)s)")
+    parser.add_argument("--faults", nargs="+", default=(), metavar="F", help="which (default: all)")
+    parser.add_argument("--rate", type=_positive, default=1.0, help="speed of play (default: %(default)s)")
+    parser.add_argument(
+        "--fault-seconds", type=_positive, default=2.0, metavar="S", help="of each fault (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rest-seconds", type=_positive, default=2.0, metavar="S", help="after each fault (default: %(default)s)"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of faults.md and metrics.json")
+    parser.set_defaults(run=_faults)
 
 
 def _add_benchmark(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -231,6 +251,25 @@ def _benchmark(args: argparse.Namespace) -> int:
 
     benchmark(args.model, args.out, args.backend, args.precision, args.points, args.repeats)
     return 0
+
+
+def _faults(args: argparse.Namespace) -> int:
+    from xmodelkd_ros.tools.faults import Timing, measure_faults
+    from xmodelkd_ros.tools.session import Options
+
+    options = Options(
+        args.bag,
+        args.model,
+        args.out,
+        args.backend,
+        args.precision,
+        points_topic=args.points_topic,
+        command=args.command,
+        mode="teacher",
+        student=args.student,
+    )
+    outcomes = measure_faults(options, Timing(args.fault_seconds, args.rest_seconds, args.rate), args.faults)
+    return 0 if all(outcome.as_promised for outcome in outcomes) else 1
 
 
 def _fit_cameras(args: argparse.Namespace) -> int:

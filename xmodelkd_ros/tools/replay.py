@@ -94,7 +94,7 @@ def _play(options: Options, rate: float, recording: Recording, folder: Path) -> 
     sent, received = TrafficLog(folder / "sent.jsonl"), TrafficLog(folder / "received.jsonl")
     recorded = folder / "recorded.mcap"
     cameras = _cameras(options, recording)
-    node = Program("segment_node", _node_arguments(options, recording.points_topic, cameras), env, logs / "node.log")
+    node = Program("segment_node", node_arguments(options, recording.points_topic, cameras), env, logs / "node.log")
     recorder_arguments = ["--topics", _LABELS, _STATUS, "--out", str(recorded), "--log", str(received.path)]
     recorder = Program("recorder", recorder_arguments, env, logs / "recorder.log")
     topics = [recording.points_topic, *(t for camera in cameras for t in (camera.image_topic, camera.info_topic))]
@@ -128,7 +128,8 @@ def _cameras(options: Options, recording: Recording) -> list[MountedCamera]:
     return cameras
 
 
-def _node_arguments(options: Options, points_topic: str, cameras: Sequence[MountedCamera]) -> list[str]:
+def node_arguments(options: Options, points_topic: str, cameras: Sequence[MountedCamera]) -> list[str]:
+    """The command line of the node, for a topic of sweeps and the cameras that a teacher is shown."""
     looks = options.mode == "teacher"
     parameters: dict[str, Any] = {
         "model": find_model(options.student if looks else options.model).resolve(),

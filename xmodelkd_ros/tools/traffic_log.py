@@ -21,11 +21,19 @@ class TrafficLog:
         self._position = 0
         self._events: set[str] = set()
         self._clouds: dict[str, dict[Key, int]] = {}
+        self._faults: dict[tuple[str, str], int] = {}
 
     def has_event(self, name: str) -> bool:
         """Whether an event was logged."""
         self._read_on()
         return name in self._events
+
+    def windows(self) -> dict[str, tuple[int, int]]:
+        """Monotonic nanoseconds of the begin and the end of each fault that is over."""
+        self._read_on()
+        return {
+            fault: (self._faults["begin", fault], end) for (event, fault), end in self._faults.items() if event == "end"
+        }
 
     def clouds(self, topic: str) -> dict[Key, int]:
         """Monotonic time of each cloud on a topic, by stamp and number of points."""
@@ -44,5 +52,7 @@ class TrafficLog:
         for entry in map(json.loads, complete.splitlines()):
             if "event" in entry:
                 self._events.add(entry["event"])
+                if "fault" in entry:
+                    self._faults[entry["event"], entry["fault"]] = entry["monotonic_ns"]
             elif entry["points"] is not None:
                 self._clouds.setdefault(entry["topic"], {})[entry["stamp_ns"], entry["points"]] = entry["monotonic_ns"]

@@ -1,0 +1,257 @@
+"""``xmodelkd faults``: what the node in teacher mode makes of cameras and clocks that fail, measured over real DDS."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.faults import FAULTS, Fault, schedule
+from xmodelkd_ros.messages import stamp_ns
+from xmodelkd_ros.tools.fit_cameras import one_topic_each
+from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for
+from xmodelkd_ros.tools.recording import MountedCamera, Recording
+from xmodelkd_ros.tools.replay import node_arguments
+from xmodelkd_ros.tools.session import Options, make_folder, print_notes
+from xmodelkd_ros.tools.traffic_log import TrafficLog
+
+_LABELS, _STATUS, _DIAGNOSTICS = "/segmenter/labels", "/segmenter/status", "/diagnostics"
+_READY_S = 60.0
+_WARM_UP_S = 2.0
+_LATE_S = 5.0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long faults last, seconds of the bag's time.
+
+    Attributes:
+        fault_s: each.
+        rest_s: the time after each in which all is well.
+        rate: how fast the bag is played.
+    """
+
+    fault_s: float = 2.0
+    rest_s: float = 2.0
+    rate: float = 1.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one fault.
+
+    Attributes:
+        fault: its name.
+        expected: the mode that should have served, towards its end.
+        seen: the mode that did, for most sweeps of its second half.
+        cameras: how many cameras the teacher saw in most of these.
+        sweeps_in: sweeps published while it lasted.
+        sweeps_out: how many of them came back labelled.
+        worst_ms: longest time from a sweep's publication to its labels.
+        diagnostics: the gravest message on ``/diagnostics`` meanwhile.
+        recovery_s: from its end to the first sweep that the teacher labelled with all cameras; None if there was none.
+    """
+
+    fault: str
+    expected: str
+    seen: str
+    cameras: int
+    sweeps_in: int
+    sweeps_out: int
+    worst_ms: float
+    diagnostics: str
+    recovery_s: float | None
+
+    @property
+    def as_promised(self) -> bool:
+        """Whether every sweep got labels, in the mode that was expected, and all was well again in time."""
+        return (
+            self.sweeps_in == self.sweeps_out > 0
+            and self.expected in (self.seen, "either")
+            and self.recovery_s is not None
+        )
+
+
+def measure_faults(options: Options, timing: Timing, names: Sequence[str] = ()) -> list[Outcome]:
+    """Play a bag while cameras and clocks fail, and see what the node makes of it.
+
+    Args:
+        options: bag and models; the mode is teacher.
+        timing: how long faults last.
+        names: of the faults; none for all.
+
+    Returns:
+        What came of each, also written to ``faults.md`` and ``metrics.json``.
+
+    Raises:
+        XModelKDError: the bag or a model cannot be used, or a process failed.
+    """
+    make_folder(options.out)
+    chosen = [fault for fault in FAULTS if not names or fault.name in names]
+    with BagReader(options.bag) as reader, tempfile.TemporaryDirectory(prefix=".faults.", dir=options.out) as folder:
+        recording = Recording(reader, options.points_topic)
+        frame = next(recording.sweeps()).message.header.frame_id
+        rig = one_topic_each(recording.mounted(frame))
+        if not rig:
+            raise ConfigError(f"{options.bag} has no camera that could fail; give a bag with images")
+        print_notes([*reader.notes, *recording.notes])
+        traffic = _play(options, timing, chosen, recording, rig, Path(folder))
+    outcomes = [traffic.outcome(fault, len(rig)) for fault in chosen]
+    total = f"All in all {len(traffic.sent)} sweeps in, {len(traffic.received)} out.\n"
+    table = f"{as_table(outcomes)}\n{total}"
+    (options.out / "faults.md").write_text(table, encoding="utf-8")
+    metrics = {"faults": [asdict(outcome) for outcome in outcomes], "command": options.command}
+    (options.out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    print(table + f"\nwritten: {options.out / 'faults.md'}")
+    return outcomes
+
+
+def as_table(outcomes: Sequence[Outcome]) -> str:
+    """The outcomes as a table in Markdown."""
+    lines = [
+        "| fault | expected | seen | cameras | sweeps in | out | worst latency | diagnostics | well again after |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for o in outcomes:
+        again = "never" if o.recovery_s is None else f"{o.recovery_s:.1f} s"
+        cells = (
+            o.fault,
+            o.expected,
+            o.seen,
+            o.cameras,
+            o.sweeps_in,
+            o.sweeps_out,
+            f"{o.worst_ms:.0f} ms",
+            o.diagnostics,
+        )
+        lines.append("| " + " | ".join(map(str, (*cells, again))) + " |")
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(eq=False)
+class _Traffic:
+    """What went in and out, by the machine's monotonic clock.
+
+    Attributes:
+        sent: nanoseconds at which each sweep was published, by stamp and points.
+        received: the same of its labels.
+        status: of each sweep, by its stamp: the mode, and the cameras.
+        diagnostics: level and message, by nanoseconds of arrival.
+        windows: begin and end of each fault.
+    """
+
+    sent: Mapping[tuple[int, int], int]
+    received: Mapping[tuple[int, int], int]
+    status: Mapping[int, tuple[str, int]]
+    diagnostics: Sequence[tuple[int, int, str]]
+    windows: Mapping[str, tuple[int, int]]
+
+    def outcome(self, fault: Fault, cameras: int) -> Outcome:
+        """What came of a fault."""
+        begin, end = self.windows[fault.name]
+        during = [key for key, at in self.sent.items() if begin <= at < end]
+        late = [key for key in during if self.sent[key] >= (begin + end) // 2]
+        modes = Counter(self.status.get(stamp, ("none", 0)) for stamp, _ in late)
+        seen, count = modes.most_common(1)[0][0] if modes else ("none", 0)
+        latencies = [(self.received[key] - self.sent[key]) * 1e-6 for key in during if key in self.received]
+        well = [
+            at
+            for (stamp, points), at in sorted(self.sent.items(), key=lambda item: item[1])
+            if at >= end and self.status.get(stamp) == ("teacher", cameras) and (stamp, points) in self.received
+        ]
+        said = [(level, text) for at, level, text in self.diagnostics if begin <= at < end + 1_000_000_000]
+        return Outcome(
+            fault.name,
+            fault.expected,
+            seen,
+            count,
+            len(during),
+            len(latencies),
+            max(latencies, default=0.0),
+            max(said)[1] if said else "",
+            (well[0] - end) * 1e-9 if well else None,
+        )
+
+
+def _play(
+    options: Options,
+    timing: Timing,
+    faults: Sequence[Fault],
+    recording: Recording,
+    rig: Sequence[MountedCamera],
+    folder: Path,
+) -> _Traffic:
+    logs, env = options.out / "logs", dds_environment()
+    sent, received, said = (TrafficLog(folder / f"{name}.jsonl") for name in ("sent", "received", "said"))
+    recorded = folder / "recorded.mcap"
+    node = Program("segment_node", node_arguments(options, recording.points_topic, rig), env, logs / "node.log")
+    labels = Program("recorder", ["--topics", _LABELS, "--log", str(received.path)], env, logs / "labels.log")
+    status_arguments = ["--topics", _STATUS, _DIAGNOSTICS, "--out", str(recorded), "--log", str(said.path)]
+    status = Program("recorder", status_arguments, env, logs / "status.log")
+    names = [fault.name for fault in faults]
+    arguments = _player_arguments(options, timing, names, recording, rig, sent.path)
+    player = Program("fault_player", arguments, env, logs / "player.log")
+    length_s = schedule(names, _WARM_UP_S, timing.fault_s, timing.rest_s)[-1].end_s + timing.rest_s
+    with ExitStack() as stack:
+        running = [stack.enter_context(program) for program in (node, labels, status)]
+        wait_for(lambda: received.has_event("ready") and said.has_event("ready"), running, _READY_S, "the node's start")
+        running.append(stack.enter_context(player))
+        wait_for(lambda: player.returncode is not None, running, 60 + 3 * length_s / timing.rate, "the end of the bag")
+        player.check()
+        _last_labels(len(sent.clouds(recording.points_topic)), received)
+    for program in (player, labels, status, node):
+        program.check()
+    statuses, diagnostics = _read(recorded, said.path)
+    clouds = sent.clouds(recording.points_topic), received.clouds(_LABELS)
+    return _Traffic(*clouds, statuses, diagnostics, sent.windows())
+
+
+def _last_labels(wanted: int, received: TrafficLog) -> None:
+    """Give the labels that are still on their way time to come."""
+    end = time.monotonic() + _LATE_S
+    while len(received.clouds(_LABELS)) < wanted and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+def _player_arguments(
+    options: Options,
+    timing: Timing,
+    names: Sequence[str],
+    recording: Recording,
+    rig: Sequence[MountedCamera],
+    log: Path,
+) -> list[str]:
+    cameras = [f"{camera.image_topic}:{camera.info_topic}" for camera in rig]
+    return [
+        str(options.bag), "--points", recording.points_topic, "--cameras", *cameras, "--faults", *names,
+        "--rate", str(timing.rate), "--warm-up", str(_WARM_UP_S), "--fault-seconds", str(timing.fault_s),
+        "--rest-seconds", str(timing.rest_s), "--timeout", "30", "--log", str(log),
+    ]  # fmt: skip
+
+
+def _read(recorded: Path, log: Path) -> tuple[dict[int, tuple[str, int]], list[tuple[int, int, str]]]:
+    """The status of each sweep by its stamp, and the diagnostics with the monotonic time of their arrival."""
+    rows = (json.loads(line) for line in log.read_text(encoding="utf-8").splitlines())
+    arrivals = [row["monotonic_ns"] for row in rows if row.get("topic") == _DIAGNOSTICS]
+    status: dict[int, tuple[str, int]] = {}
+    diagnostics: list[tuple[int, int, str]] = []
+    with BagReader(recorded) as reader:
+        for topic, _, message in reader.messages([_STATUS, _DIAGNOSTICS]):
+            (said,) = message.status
+            if topic == _DIAGNOSTICS:
+                diagnostics.append((arrivals[len(diagnostics)], int(said.level), said.message))
+                continue
+            values = {pair.key: pair.value for pair in said.values}
+            mode = values.get("mode", said.message)
+            status[stamp_ns(message.header.stamp)] = (
+                mode,
+                len(values.get("cameras", "").split(",")) if mode == "teacher" else 0,
+            )
+    return status, diagnostics
