@@ -37,6 +37,7 @@ def compressed(data: bytes, kind: str = "jpeg"):
         ("rgb8", RGB),
         ("bgr8", RGB[:, :, ::-1]),
         ("bgra8", np.dstack([RGB[:, :, ::-1], np.full((5, 7), 255, np.uint8)])),
+        ("rgba8", np.dstack([RGB, np.full((5, 7), 255, np.uint8)])),
     ],
 )
 def test_colour_images_decode_to_rgb(encoding: str, pixels: np.ndarray, padding: int):
@@ -48,6 +49,24 @@ def test_grey_images_decode_to_rgb(padding: int):
     grey = RGB[:, :, 0]
     decoded = messages.image_to_array(image("mono8", grey, padding))
     np.testing.assert_array_equal(decoded, np.repeat(grey[:, :, None], 3, axis=2))
+
+
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+def test_bayer_patterns_decode_to_rgb(pattern: str):
+    """Of one colour all over, each pixel has what its filter lets through."""
+    colour = {"r": 200, "g": 100, "b": 50}
+    tile = np.array([colour[c] for c in pattern], np.uint8).reshape(2, 2)
+    decoded = messages.image_to_array(image(f"bayer_{pattern}8", np.tile(tile, (4, 4))))
+    np.testing.assert_array_equal(decoded[2:-2, 2:-2], np.broadcast_to((200, 100, 50), (4, 4, 3)))
+
+
+@pytest.mark.parametrize(("encoding", "order"), [("yuv422", "UYVY"), ("yuv422_yuy2", "YUYV")])
+def test_yuv_decodes_to_rgb(encoding: str, order: str):
+    """A red of Y 81, U 90, V 240 (ITU-R BT.601)."""
+    value = {"Y": 81, "U": 90, "V": 240}
+    pairs = np.tile(np.array([value[c] for c in order], np.uint8), (4, 4)).reshape(4, 8, 2)
+    decoded = messages.image_to_array(image(encoding, pairs))
+    np.testing.assert_allclose(decoded.astype(int), np.broadcast_to((255, 0, 0), (4, 8, 3)), atol=4)
 
 
 def test_png_and_jpeg_decode_to_rgb():
@@ -78,9 +97,13 @@ def test_rubbish_is_one_clear_error(rubbish):
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "cv_bridge", None)
     monkeypatch.setitem(sys.modules, "rosbags.image", None)
     with pytest.raises(messages.ImageError, match=r"pip install rosbags-image\[opencv\]"):
         messages.image_to_array(image("rgb8", RGB))
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(messages.ImageError, match="pip install opencv-python-headless"):
+        messages.image_to_array(compressed(b"1"))
 
 
 def camera_info(distortion: list[float], focal_length: float = 500.0, **changes):

@@ -7,6 +7,7 @@ ROS definitions do. Neither library is imported; the caller hands in the classes
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -260,45 +261,63 @@ def is_depth(msg: Any) -> bool:
 
 
 def image_to_array(msg: Any) -> NDArray[np.uint8]:
-    """Decode an Image or a CompressedImage.
+    """Decode an Image, by cv_bridge where ROS has it and by rosbags-image otherwise, or a CompressedImage, by OpenCV.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        ImageError: the data does not decode, the encoding is not a colour or grey image, or the
-            library ``rosbags-image`` is not installed.
+        ImageError: the data does not decode, the encoding is not a colour or grey image, or a library is not installed.
     """
-    library = _image_library()
-    # Broken data surfaces as OpenCV's, numpy's or the library's own errors, one of them an AssertionError.
+    decode = _decode_compressed if hasattr(msg, "format") else _raw_decoder()
+    # Broken data surfaces as OpenCV's, numpy's or the libraries' own errors, one of them an AssertionError.
     try:
-        if hasattr(msg, "format"):
-            return _to_rgb(library.compressed_image_to_cvimage(msg))
-        return np.ascontiguousarray(library.image_to_cvimage(_without_padding(msg), "rgb8"))
+        return np.ascontiguousarray(decode(msg))
+    except ImageError:
+        raise
     except Exception as error:
         kind = msg.format if hasattr(msg, "format") else f"{msg.encoding} {msg.width}x{msg.height}"
         raise ImageError(f"cannot decode image '{kind}' of {len(msg.data)} bytes: {error!r}") from error
 
 
-def _image_library() -> Any:
+def _decode_compressed(msg: Any) -> NDArray[np.uint8]:
     try:
-        import rosbags.image
+        import cv2
+    except ImportError as error:
+        raise ImageError(f"images need OpenCV ({error}); pip install opencv-python-headless") from error
+    pixels = cv2.imdecode(np.frombuffer(msg.data, np.uint8), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise ValueError("OpenCV takes it for no image")
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+
+
+def _raw_decoder() -> Callable[[Any], NDArray[np.uint8]]:
+    bridge = _cv_bridge()
+    if bridge is not None:
+        return lambda msg: np.asarray(bridge.imgmsg_to_cv2(msg, "rgb8"))
+    try:
+        from rosbags.image import image_to_cvimage
     except ImportError as error:
         raise ImageError(
-            f"images need rosbags-image and OpenCV ({error}); pip install rosbags-image[opencv]"
+            f"images need cv_bridge with numpy 1, or rosbags-image and OpenCV ({error}); "
+            "pip install rosbags-image[opencv]"
         ) from error
-    return rosbags.image
+    return lambda msg: np.asarray(image_to_cvimage(_without_padding(msg), "rgb8"))
 
 
-def _to_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB from OpenCV's BGR or grey."""
-    if image.ndim == 2:
-        return np.repeat(image[:, :, None], 3, axis=2)
-    return np.ascontiguousarray(image[:, :, ::-1])
+def _cv_bridge() -> Any:
+    """The CvBridge of a ROS installation; None where there is none, or one that would end the process."""
+    if int(np.__version__.split(".")[0]) > 1:
+        return None  # ROS's packages are compiled for numpy 1, and crash with another at the first image
+    try:
+        from cv_bridge import CvBridge
+    except ImportError:
+        return None
+    return CvBridge()
 
 
 def _without_padding(msg: Any) -> Any:
-    """The image with its rows packed, as the library that decodes it takes for granted."""
+    """The image with its rows packed, as rosbags-image takes it for granted."""
     from rosbags.image.image import to_cvtype
 
     _, _, dtype, channels = to_cvtype(msg.encoding)
