@@ -294,15 +294,21 @@ def _decode_compressed(msg: Any) -> NDArray[np.uint8]:
 def _raw_decoder() -> Callable[[Any], NDArray[np.uint8]]:
     bridge = _cv_bridge()
     if bridge is not None:
-        return lambda msg: np.asarray(bridge.imgmsg_to_cv2(msg, "rgb8"))
+
+        def decode(msg: Any) -> NDArray[np.uint8]:
+            packed = _without_padding(msg, *bridge.encoding_to_dtype_with_channels(msg.encoding))
+            return np.asarray(bridge.imgmsg_to_cv2(packed, "rgb8"))
+
+        return decode
     try:
         from rosbags.image import image_to_cvimage
+        from rosbags.image.image import to_cvtype
     except ImportError as error:
         raise ImageError(
             f"images need cv_bridge with numpy 1, or rosbags-image and OpenCV ({error}); "
             "pip install rosbags-image[opencv]"
         ) from error
-    return lambda msg: np.asarray(image_to_cvimage(_without_padding(msg), "rgb8"))
+    return lambda msg: np.asarray(image_to_cvimage(_without_padding(msg, *to_cvtype(msg.encoding)[2:]), "rgb8"))
 
 
 def _cv_bridge() -> Any:
@@ -316,18 +322,19 @@ def _cv_bridge() -> Any:
     return CvBridge()
 
 
-def _without_padding(msg: Any) -> Any:
-    """The image with its rows packed, as rosbags-image takes it for granted."""
-    from rosbags.image.image import to_cvtype
-
-    _, _, dtype, channels = to_cvtype(msg.encoding)
+def _without_padding(msg: Any, dtype: str, channels: int) -> Any:
+    """The image with its rows packed, as the libraries that decode it take for granted, or nearly so."""
     row_size = msg.width * channels * np.dtype(dtype).itemsize
     if msg.step <= row_size:
         return msg
     rows = np.frombuffer(msg.data, np.uint8, msg.height * msg.step).reshape(msg.height, msg.step)
-    packed = np.ascontiguousarray(rows[:, :row_size])
     return SimpleNamespace(
-        encoding=msg.encoding, width=msg.width, height=msg.height, is_bigendian=msg.is_bigendian, data=packed
+        encoding=msg.encoding,
+        width=msg.width,
+        height=msg.height,
+        step=row_size,
+        is_bigendian=msg.is_bigendian,
+        data=np.ascontiguousarray(rows[:, :row_size]),
     )
 
 
