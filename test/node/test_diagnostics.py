@@ -137,3 +137,14 @@ def test_the_status_of_a_sweep_names_its_cameras():
     assert status.values["rear.missing"] == "no CameraInfo on /rear/info"
     assert (status.values["points_invalid"], status.values["latency_ms"]) == ("1", "7.00")
     assert "went" not in labelled().report(7).values
+
+
+@pytest.mark.parametrize(("age_s", "level"), [(0.12, OK), (-0.04, OK), (-0.5, WARN)])
+def test_stamps_from_the_future_are_a_clock_problem(age_s, level):
+    statistics = SweepStatistics()
+    statistics.received(1.0, age_s)
+    statistics.published(5.0, labelled())
+    report = statistics.report(1.01)
+    assert (report.level, report.values["stamp_age_s"]) == (level, f"{age_s:.3f}")
+    if level == WARN:
+        assert report.message.startswith("sweeps are stamped 0.50 s ahead of this node's time; synchronise the clocks")

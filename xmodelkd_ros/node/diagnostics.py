@@ -27,6 +27,9 @@ _UNKNOWN_PERIOD_S = 0.2
 _PATIENCE_S = 5.0
 """How long the first sweep may be in coming."""
 
+_AHEAD_S = 0.05
+"""Clocks that agree better than this are synchronised."""
+
 OK, WARN, ERROR = "OK", "WARN", "ERROR"
 _LEVELS: dict[str, Any] = {OK: DiagnosticStatus.OK, WARN: DiagnosticStatus.WARN, ERROR: DiagnosticStatus.ERROR}
 
@@ -99,12 +102,19 @@ class SweepStatistics:
         self._published_reported = 0
         self._last_problem = ""
         self._first_report_s: float | None = None
+        self._age_s = 0.0
 
-    def received(self, now_s: float) -> None:
-        """A sweep arrived."""
+    def received(self, now_s: float, age_s: float = 0.0) -> None:
+        """A sweep arrived.
+
+        Args:
+            now_s: when.
+            age_s: by ROS time, how old its stamp was then.
+        """
         with self._lock:
             self._received += 1
             self._arrivals.append(now_s)
+            self._age_s = age_s
 
     def problem(self, outcome: str, reason: str, detail: str = "", count: int = 1) -> None:
         """Sweeps got no labels.
@@ -148,6 +158,9 @@ class SweepStatistics:
         if not fresh and missing:
             names = sorted(missing)
             return WARN, f"labelling sweeps without cameras {', '.join(names)}: {self._why_missing[names[0]]}"
+        if not fresh and self._age_s < -_AHEAD_S:
+            ahead = f"sweeps are stamped {-self._age_s:.2f} s ahead of this node's time"
+            return WARN, f"{ahead}; synchronise the clocks, or set use_sim_time for a bag"
         if not fresh:
             return OK, "labelling sweeps"
         reasons = ", ".join(f"{count} {name}" for name, count in sorted(fresh.items()))
@@ -166,6 +179,7 @@ class SweepStatistics:
         values = {
             "input_rate_hz": f"{1 / max(self._period(), 1e-6):.2f}" if flows else "0.00",
             "input_age_s": f"{age:.3f}" if age is not None else "",
+            "stamp_age_s": f"{self._age_s:.3f}" if age is not None else "",
             "received": str(self._received),
             "published": str(self._published),
             **{f"published.{mode}": str(count) for mode, count in sorted(self._by_mode.items())},

@@ -76,10 +76,10 @@ class SweepLabeller:
     def on_points(self, msg: Any) -> None:
         """Take a cloud (the subscription's callback)."""
         now_s = time.monotonic()
-        self._statistics.received(now_s)
+        stamp = stamp_ns(msg.header.stamp)
+        self._statistics.received(now_s, (self._node.get_clock().now().nanoseconds - stamp) * 1e-9)
         self._pace.arrived(now_s)
         self._frame_id = msg.header.frame_id
-        stamp = stamp_ns(msg.header.stamp)
         if self._order.accept(stamp):
             self._matching.add_sweep(stamp, _Sweep(msg, now_s), wait=not self._pace.rests(now_s))
         else:
