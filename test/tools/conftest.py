@@ -50,7 +50,7 @@ def write_drive(
     path,
     sweeps,
     label_set="drive13",
-    camera=True,
+    cameras=("front",),
     topics=("/points",),
     with_truth=True,
     rename=None,
@@ -63,7 +63,7 @@ def write_drive(
         path: the bag.
         sweeps: clouds and truths.
         label_set: what label_info_json says; none without.
-        camera: whether there is a camera.
+        cameras: names of the cameras, of which "front" and "rear" look where they should.
         topics: every one gets every sweep.
         with_truth: whether the clouds have the field ``label``.
         rename: other names of fields.
@@ -77,15 +77,15 @@ def write_drive(
             bag.add_topic("/label_info_json", "std_msgs/msg/String", latched=True)
             text = label_info_json(label_map(label_set))
             bag.write("/label_info_json", START_NS, message_class("std_msgs/msg/String")(text))
-        if camera:
-            announce_camera(bag)
+        if cameras:
+            announce_cameras(bag, cameras)
         if depth:
             bag.add_topic("/camera/front/depth/image_raw", "sensor_msgs/msg/Image")
             bag.add_topic("/camera/front/image_raw/compressedDepth", "sensor_msgs/msg/CompressedImage")
         for index, (cloud, truth) in enumerate(sweeps):
             stamp_ns = START_NS + index * PERIOD_NS
-            if camera:
-                write_image(bag, stamp_ns - 20_000_000, index)
+            for name in cameras:
+                write_image(bag, name, stamp_ns - 20_000_000, index)
             if depth:
                 write_depth(bag, stamp_ns)
             msg = truth_to_msg(cloud, truth, make_header(stamp_ns), ROSBAGS_TYPES)
@@ -101,20 +101,23 @@ def write_drive(
     return path
 
 
-def announce_camera(bag):
-    """A camera 320 x 160 that looks forward, mounted on base_link 0.5 m in front of the LiDAR."""
-    bag.add_topic("/camera/front/image_raw", "sensor_msgs/msg/Image")
-    bag.add_topic("/camera/front/camera_info", "sensor_msgs/msg/CameraInfo")
+def announce_cameras(bag, names):
+    """Cameras 320 x 160 that look forward and backward, mounted on base_link 0.5 m before the LiDAR and behind it."""
     bag.add_topic("/tf_static", "tf2_msgs/msg/TFMessage", latched=True)
-    optical = (-0.5, 0.5, -0.5, 0.5)  # x right, y down, z forward from x forward, y left, z up
-    transforms = [transform("lidar", (0, 0, 2), (0, 0, 0, 1)), transform("front_optical", (0.5, 0, 2), optical)]
+    # x right, y down, z forward from x forward, y left, z up; and from behind
+    mounts = {"front": ((0.5, 0, 2), (-0.5, 0.5, -0.5, 0.5)), "rear": ((-0.5, 0, 2), (0.5, 0.5, -0.5, -0.5))}
+    transforms = [transform("lidar", (0, 0, 2), (0, 0, 0, 1))]
+    transforms += [transform(f"{name}_optical", *mounts[name]) for name in names]
     bag.write("/tf_static", START_NS, message_class("tf2_msgs/msg/TFMessage")(transforms))
-    info = message_class("sensor_msgs/msg/CameraInfo")(
-        make_header(START_NS, "front_optical"), 160, 320, "plumb_bob", np.zeros(5),
-        np.array([200.0, 0, 160, 0, 200, 80, 0, 0, 1]), np.eye(3).ravel(), np.zeros(12), 0, 0,
-        message_class("sensor_msgs/msg/RegionOfInterest")(0, 0, 0, 0, False),
-    )  # fmt: skip
-    bag.write("/camera/front/camera_info", START_NS, info)
+    for name in names:
+        bag.add_topic(f"/camera/{name}/image_raw", "sensor_msgs/msg/Image")
+        bag.add_topic(f"/camera/{name}/camera_info", "sensor_msgs/msg/CameraInfo")
+        info = message_class("sensor_msgs/msg/CameraInfo")(
+            make_header(START_NS, f"{name}_optical"), 160, 320, "plumb_bob", np.zeros(5),
+            np.array([200.0, 0, 160, 0, 200, 80, 0, 0, 1]), np.eye(3).ravel(), np.zeros(12), 0, 0,
+            message_class("sensor_msgs/msg/RegionOfInterest")(0, 0, 0, 0, False),
+        )  # fmt: skip
+        bag.write(f"/camera/{name}/camera_info", START_NS, info)
 
 
 def transform(child, translation, quaternion):
@@ -129,12 +132,12 @@ def transform(child, translation, quaternion):
     )
 
 
-def write_image(bag, stamp_ns, shade):
+def write_image(bag, name, stamp_ns, shade):
     pixels = np.full(160 * 320 * 3, 10 * shade, np.uint8)
     image = message_class("sensor_msgs/msg/Image")(
-        make_header(stamp_ns, "front_optical"), 160, 320, "rgb8", 0, 960, pixels
+        make_header(stamp_ns, f"{name}_optical"), 160, 320, "rgb8", 0, 960, pixels
     )
-    bag.write("/camera/front/image_raw", stamp_ns, image)
+    bag.write(f"/camera/{name}/image_raw", stamp_ns, image)
 
 
 def write_depth(bag, stamp_ns):
@@ -168,6 +171,12 @@ def make_drive(tmp_path):
         return write_drive(tmp_path / name, [sweep_and_truth(i) for i in range(2)], **options)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def write_test_drive():
+    """Writes a bag of some sweeps to a path (see write_drive)."""
+    return lambda path, sweeps, **options: write_drive(path, [sweep_and_truth(i) for i in range(sweeps)], **options)
 
 
 @pytest.fixture(scope="session")

@@ -51,7 +51,7 @@ def test_another_label_set_and_another_model(drive, height_model, tmp_path):
 
 
 def test_a_bag_without_truth_still_gives_a_report(make_drive, height_model, tmp_path):
-    bag = make_drive(label_set="", with_truth=False, camera=False)
+    bag = make_drive(label_set="", with_truth=False, cameras=())
     assert run(bag, "--model", height_model, "--out", tmp_path / "out") == 0
     metrics = metrics_of(tmp_path / "out")
     assert metrics["miou"] is None

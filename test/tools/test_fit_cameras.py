@@ -47,7 +47,7 @@ def test_a_camera_is_triggered_when_the_lidar_looks_its_way(real_drive, tmp_path
 
 
 def test_a_bag_without_cameras_is_said(make_drive, tmp_path, capsys):
-    assert main(["fit-cameras", str(make_drive(camera=False)), "--out", str(tmp_path / "c.yaml")]) == 1
+    assert main(["fit-cameras", str(make_drive(cameras=())), "--out", str(tmp_path / "c.yaml")]) == 1
     assert (
         "has no images with a CameraInfo and a place in /tf_static; record these topics too" in capsys.readouterr().err
     )

@@ -102,7 +102,7 @@ def test_distances_are_no_pictures(make_drive):
 
 
 def test_a_bag_without_cameras_has_none(make_drive):
-    with BagReader(make_drive(camera=False)) as reader:
+    with BagReader(make_drive(cameras=())) as reader:
         recording = Recording(reader, labels=DRIVE13)
         assert recording.cameras(next(recording.sweeps())) == ()
         assert recording.notes == []

@@ -83,7 +83,7 @@ def test_the_shipped_teacher_says_in_the_node_what_it_says_offline(real_drive, t
 
 
 def test_a_bag_without_cameras_has_no_teacher(make_drive, light_model, tmp_path, capsys):
-    bag = make_drive(camera=False)
+    bag = make_drive(cameras=())
     assert main(["replay", str(bag), "--model", str(light_model), "--mode", "teacher", "--out", str(tmp_path)]) == 1
     assert "has no camera that a teacher could look through; replay it with --mode student" in capsys.readouterr().err
 

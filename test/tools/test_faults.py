@@ -1,0 +1,75 @@
+"""Cameras and clocks fail while the node runs, in short: every sweep gets labels, in the mode that was promised."""
+
+import json
+
+import pytest
+
+from xmodelkd_ros.faults import FAULTS, Window, schedule
+from xmodelkd_ros.tools.cli import main
+from xmodelkd_ros.tools.faults import Outcome, as_table
+
+pytest.importorskip("rclpy")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, light_model, height_model, write_test_drive):
+    """The exit code, and what came of each fault: all of them, short, with small real models."""
+    folder = tmp_path_factory.mktemp("faults")
+    bag = write_test_drive(folder / "drive", sweeps=5, cameras=("front", "rear"))
+    models = ["--model", str(light_model), "--student", str(height_model)]
+    timing = ["--fault-seconds", "1.6", "--rest-seconds", "1.2", "--rate", "0.7"]
+    code = main(["faults", str(bag), *models, *timing, "--out", str(folder / "out")])
+    found = json.loads((folder / "out" / "metrics.json").read_text())["faults"]
+    return code, {outcome["fault"]: outcome for outcome in found}, (folder / "out" / "faults.md").read_text()
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_every_sweep_gets_labels_in_the_mode_that_was_promised(run, fault):
+    outcome = run[1][fault.name]
+    assert outcome["sweeps_in"] == outcome["sweeps_out"] > 10
+    assert fault.expected in (outcome["seen"], "either")
+    assert outcome["worst_ms"] < 500
+    assert outcome["recovery_s"] < 1.0
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("camera_stops", "labelling sweeps without cameras front: no image"),
+        ("cameras_stop", "labelling sweeps without cameras front, rear: no image"),
+        ("images_corrupt", "cannot decode image"),
+        ("images_resized", "is 320x80, but the camera is calibrated for 320x160"),
+        ("calibration_zero", "is not calibrated"),
+    ],
+)
+def test_diagnostics_say_what_is_wrong(run, fault, said):
+    assert said in run[1][fault]["diagnostics"]
+
+
+def test_the_teacher_goes_on_with_the_cameras_that_are_left(run):
+    assert run[1]["camera_stops"]["cameras"] == 1
+    assert run[1]["cameras_swapped"]["cameras"] == 2
+
+
+def test_the_exit_code_and_the_table_say_so_too(run):
+    code, outcomes, table = run
+    assert code == 0
+    assert len(table.splitlines()) == 2 + len(FAULTS) + 2 and len(outcomes) == len(FAULTS)
+
+
+def test_a_fault_that_goes_unanswered_is_a_failure():
+    good = Outcome("cameras_stop", "student", "student", 0, 20, 20, 50.0, "", 0.1)
+    assert good.as_promised
+    for change in ({"sweeps_out": 19}, {"seen": "teacher"}, {"recovery_s": None}, {"sweeps_in": 0, "sweeps_out": 0}):
+        assert not Outcome(**{**vars(good), **change}).as_promised
+    assert "| never |" in as_table([Outcome(**{**vars(good), "recovery_s": None})])
+
+
+def test_faults_follow_each_other_with_rests_between():
+    assert schedule(["a", "b"], 3.0, 2.0, 1.0) == [Window("a", 3.0, 5.0), Window("b", 6.0, 8.0)]
+
+
+def test_a_bag_without_cameras_cannot_fail(make_drive, light_model, tmp_path, capsys):
+    bag = make_drive(cameras=())
+    assert main(["faults", str(bag), "--model", str(light_model), "--out", str(tmp_path)]) == 1
+    assert "has no camera that could fail; give a bag with images" in capsys.readouterr().err
