@@ -35,6 +35,9 @@ AS_FILE = "Default: as in params_file."
 ARGUMENTS = (
     DeclareLaunchArgument("model", default_value="", description=f"Name or folder of the model. {AS_FILE}"),
     DeclareLaunchArgument(
+        "teacher_model", default_value="", description=f"Name or folder of the model that sees cameras too. {AS_FILE}"
+    ),
+    DeclareLaunchArgument(
         "mode",
         default_value="",
         choices=["", "student", "teacher"],
@@ -127,7 +130,7 @@ def restart(event: ProcessExited, context: LaunchContext, arguments: dict[str, s
 
 def overrides(arguments: dict[str, str]) -> dict[str, ParameterValue | bool]:
     """Parameters that were given as launch arguments."""
-    texts = [name for name in ("model", "mode", "backend", "sensor") if arguments[name]]
+    texts = [name for name in ("model", "teacher_model", "mode", "backend", "sensor") if arguments[name]]
     parameters = {name: ParameterValue(arguments[name], value_type=str) for name in texts}
     if arguments["autostart"]:
         parameters["autostart"] = arguments["autostart"] == "true"

@@ -70,7 +70,8 @@ def nodes(actions):
     [
         (
             "segment.launch.py",
-            "model mode backend points_topic params_file sensor rviz bag use_sim_time namespace autostart dds_profile",
+            "model teacher_model mode backend points_topic params_file sensor rviz bag use_sim_time namespace "
+            "autostart dds_profile",
         ),
         ("evaluate.launch.py", "bag out model backend points_topic label_set rate"),
     ],
@@ -100,7 +101,7 @@ def test_arguments_that_are_not_given_leave_the_file_alone(share):
 
 
 def test_arguments_that_are_given_become_parameters(share):
-    given = {"model": "7", "mode": "student", "backend": "onnxruntime", "sensor": "/s.json"}
+    given = {"model": "7", "teacher_model": "8", "mode": "teacher", "backend": "onnxruntime", "sensor": "/s.json"}
     module, context, _ = launched("segment.launch.py", **given, autostart="false")
     overrides = module.overrides(context.launch_configurations)
     assert {name: overrides[name].evaluate(context) for name in given} == given, "texts stay texts"

@@ -101,6 +101,10 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "rosbags.image", None)
     with pytest.raises(messages.ImageError, match=r"pip install rosbags-image\[opencv\]"):
         messages.image_to_array(image("rgb8", RGB))
+    with pytest.raises(messages.ImageError, match="rosbags-image"):
+        messages.check_images()
+    monkeypatch.undo()
+    messages.check_images()
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(messages.ImageError, match="pip install opencv-python-headless"):
         messages.image_to_array(compressed(b"1"))

@@ -280,11 +280,29 @@ def image_to_array(msg: Any) -> NDArray[np.uint8]:
         raise ImageError(f"cannot decode image '{kind}' of {len(msg.data)} bytes: {error!r}") from error
 
 
+def check_images() -> None:
+    """Load the libraries that decode images, which takes long the first time.
+
+    Raises:
+        ImageError: one is not installed.
+    """
+    pixel = SimpleNamespace(encoding="rgb8", height=1, width=1, step=3, is_bigendian=0, data=np.zeros(3, np.uint8))
+    image_to_array(pixel)
+    try:
+        import cv2  # noqa: F401
+    except ImportError as error:
+        raise _no_opencv(error) from error
+
+
+def _no_opencv(error: ImportError) -> ImageError:
+    return ImageError(f"images need OpenCV ({error}); pip install opencv-python-headless")
+
+
 def _decode_compressed(msg: Any) -> NDArray[np.uint8]:
     try:
         import cv2
     except ImportError as error:
-        raise ImageError(f"images need OpenCV ({error}); pip install opencv-python-headless") from error
+        raise _no_opencv(error) from error
     pixels = cv2.imdecode(np.frombuffer(msg.data, np.uint8), cv2.IMREAD_COLOR)
     if pixels is None:
         raise ValueError("OpenCV takes it for no image")

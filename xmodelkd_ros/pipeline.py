@@ -11,6 +11,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.labels import IGNORE, LabelMap, LabelTranslation
 from xmodelkd_ros.core.model_spec import ModelSpec
@@ -93,8 +94,9 @@ class SegmentationPipeline:
         points = self.spec.max_points
         xyz = np.full((points, 3), 10, np.float32)
         xyz[:, 1] = np.linspace(-20, 20, points)
+        shots = [_ahead()] if self._sight is not None else []
         for _ in range(2):
-            self.segment(PointCloud(xyz, np.zeros(points, np.float32)))
+            self.segment(PointCloud(xyz, np.zeros(points, np.float32)), pictures=shots)
 
     def segment(
         self,
@@ -166,6 +168,13 @@ class SegmentationPipeline:
         if not pieces:
             return np.zeros((len(self.labels), 0), np.float32)
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
+
+
+def _ahead() -> Shot:
+    """What a camera that looks along x takes of a dark night."""
+    intrinsic = np.array([[32.0, 0.0, 31.5], [0.0, 32.0, 15.5], [0.0, 0.0, 1.0]])
+    from_lidar = np.array([[0.0, -1.0, 0.0, 0.0], [0.0, 0.0, -1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+    return Shot(CameraModel("ahead", 64, 32, intrinsic, from_lidar), np.zeros((32, 64, 3), np.uint8))
 
 
 def decide(

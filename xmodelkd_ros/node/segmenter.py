@@ -14,7 +14,7 @@ from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.views import Shot
-from xmodelkd_ros.messages import MissingIntensity, to_cloud
+from xmodelkd_ros.messages import MissingIntensity, check_images, to_cloud
 from xmodelkd_ros.node.cameras import Shutter, Taken
 from xmodelkd_ros.node.extrinsics import camera_poses, choose_extrinsic, moved
 from xmodelkd_ros.node.parameters import OutputOptions, Parameters
@@ -42,6 +42,7 @@ class Segmenter:
         if parameters.cameras:
             self._teacher = self._loaded("teacher_model", parameters.teacher_model, "teacher", sensor)
             _check_teacher(self._teacher.spec, self._student.spec, len(parameters.cameras))
+            check_images()
         self._frame = parameters.projection_frame
         self._extrinsic = choose_extrinsic(node, self._frame, parameters.projection_extrinsic)
         extrinsics = {camera.name: camera.extrinsic for camera in parameters.cameras}
