@@ -23,14 +23,15 @@ ALLOWED = {
     "xmodelkd_ros/bag.py": ({"core", "messages", "point_layout", "tolerant_reader"}, set()),
     "xmodelkd_ros/sync.py": (set(), set()),
     "xmodelkd_ros/mode.py": (set(), set()),
+    "xmodelkd_ros/faults.py": (set(), set()),
     "xmodelkd_ros/sight.py": ({"core", "inference"}, set()),
     "xmodelkd_ros/pipeline.py": ({"core", "inference", "sight"}, set()),
     "xmodelkd_ros/node": (
-        {"core", "inference", "messages", "bag", "pipeline", "resources", "sync", "mode", "node"},
+        {"core", "inference", "messages", "bag", "pipeline", "resources", "sync", "mode", "faults", "node"},
         {"rclpy", "tf2_ros", "message_filters"},
     ),
     "xmodelkd_ros/tools": (
-        {"core", "inference", "messages", "bag", "pipeline", "resources", "dds_profile", "tools"},
+        {"core", "inference", "messages", "bag", "pipeline", "resources", "dds_profile", "faults", "tools"},
         set(),
     ),
 }
