@@ -44,6 +44,7 @@ def test_a_camera_is_triggered_when_the_lidar_looks_its_way(real_drive, tmp_path
     expected = {"left": 0.081, "front_left": 0.060, "front": 0.050, "front_right": 0.039, "right": 0.018}
     for name, seconds in expected.items():
         assert offsets[f"{name}_camera"] == pytest.approx(seconds, abs=0.01)
+    assert offsets["back_camera"] == pytest.approx(0.0, abs=0.01), "a turn begins and ends there"
 
 
 def test_a_bag_without_cameras_is_said(make_drive, tmp_path, capsys):

@@ -37,6 +37,8 @@ from xmodelkd_ros.tools.transform_tree import TransformTree, poses_in
 TRUTH_FIELD = "label"
 _TIME_FIELDS = ("time", "t", "timestamp", "offset_time")
 _LONGEST_SWEEP_S = 1.0
+_SEAM = 0.1
+"""Share of a turn before its begin and after its end that is both."""
 _TIMED_SWEEPS = 3
 """Sweeps that tell when the LiDAR passes over what a camera sees."""
 _LABEL_INFO = "label_info_json"
@@ -291,7 +293,7 @@ class Recording:
         for sweep in islice(self.sweeps(), _TIMED_SWEEPS):
             seen = camera.project(sweep.cloud.xyz)[1]
             if seen.any():
-                passing.append(float(np.median(point_times_s(sweep)[seen])))
+                passing.append(_passing_s(point_times_s(sweep), seen))
         return round(-float(np.median(passing)), 3) + 0.0 if passing else 0.0
 
     def _note(self, text: str) -> None:
@@ -369,6 +371,21 @@ def point_times_s(sweep: Sweep) -> NDArray[np.float32]:
             "record clouds with 'time' in seconds, or without"
         )
     return times.astype(np.float32)
+
+
+def _passing_s(times_s: NDArray[np.float32], seen: NDArray[np.bool_]) -> float:
+    """When in a turn the LiDAR passes over some of its points: their mean on the circle.
+
+    Where the turn begins and ends it passes twice, and the one nearer to the stamp counts.
+    """
+    begin, turn = float(times_s.min()), float(np.ptp(times_s))
+    if turn == 0:
+        return begin
+    angle = (times_s[seen] - begin) * (2 * np.pi / turn)
+    mean = np.arctan2(np.sin(angle).mean(), np.cos(angle).mean()) % (2 * np.pi)
+    once = begin + float(mean) / (2 * np.pi) * turn
+    times = (time for time in (once - turn, once, once + turn) if -_SEAM < (time - begin) / turn < 1 + _SEAM)
+    return min(times, key=abs)
 
 
 def _truth_map(reader: BagReader, points_topic: str) -> LabelMap | None:

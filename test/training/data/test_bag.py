@@ -74,9 +74,9 @@ def test_cameras_show_what_they_showed(original, recorded):
         own = taken[image.camera.name, image.stamp_ns]
         assert image.jpeg() == own.jpeg()
         np.testing.assert_allclose(image.camera.from_lidar, own.camera.from_lidar, atol=1e-6)
-        stamps = [stamp for name, stamp in taken if name == image.camera.name]
-        gaps = [abs(stamp - recorded.stamp_ns(0)) for stamp in stamps]
-        assert abs(image.stamp_ns - recorded.stamp_ns(0)) == min(gaps)
+    # Those taken when the LiDAR passed over what they show; behind it passes at a turn's begin and at its end.
+    ahead = {image.camera.name: image.stamp_ns for image in original.images(0) if image.camera.name != "back_camera"}
+    assert {i.camera.name: i.stamp_ns for i in recorded.images(0) if i.camera.name != "back_camera"} == ahead
     names = [[camera.name for camera in drive.cameras] for drive in (original, recorded)]
     views = [find_views(drive, 1) for drive in (original, recorded)]
     seen = [(view.camera >= 0).any(axis=1) for view in views]
