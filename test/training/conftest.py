@@ -264,7 +264,8 @@ def teacher(images, config):
 @pytest.fixture(scope="session")
 def taught(teacher, config):
     """The settings of a student that takes all that a teacher can give."""
-    more = ["distill.features_weight=1", "distill.contrast_weight=0.1", "distill.fuse_m=0.2"]
+    more = ["logits_weight=2", "lovasz_weight=1", "pseudo_share=0", "features_weight=1", "contrast_weight=0.1"]
+    more = [f"distill.{change}" for change in (*more, "fuse_m=0.2")]
     return config("taught", "distilled", f"distill.teacher={teacher}", *more)
 
 

@@ -60,7 +60,8 @@ def test_the_image_head_learns_from_what_cameras_see(teacher, monkeypatch):
 
 
 def test_what_a_teacher_says_counts_more_and_more(monkeypatch):
-    config = TrainingConfig.read(CONFIGS / "pandaset_distilled.yaml", [*SMALL, "distill.ramp=0.5"])
+    words = ["distill.ramp=0.5", "distill.logits_weight=2", "distill.lovasz_weight=1"]
+    config = TrainingConfig.read(CONFIGS / "pandaset_distilled.yaml", [*SMALL, *words])
     student = StudentTraining(config.to_dict(), 8).eval()
     monkeypatch.setattr(student, "log_dict", lambda *_, **__: None)
     steps = config.optimizer.epochs * config.optimizer.steps
