@@ -17,7 +17,7 @@ def run(tmp_path_factory, light_model, height_model, write_test_drive):
     folder = tmp_path_factory.mktemp("faults")
     bag = write_test_drive(folder / "drive", sweeps=5, cameras=("front", "rear"))
     models = ["--model", str(light_model), "--student", str(height_model)]
-    timing = ["--fault-seconds", "1.6", "--rest-seconds", "1.2", "--rate", "0.7"]
+    timing = ["--fault-seconds", "1.6", "--rest-seconds", "0.8"]
     code = main(["faults", str(bag), *models, *timing, "--out", str(folder / "out")])
     found = json.loads((folder / "out" / "metrics.json").read_text())["faults"]
     return code, {outcome["fault"]: outcome for outcome in found}, (folder / "out" / "faults.md").read_text()
