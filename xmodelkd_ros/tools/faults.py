@@ -55,7 +55,7 @@ class Outcome:
         sweeps_in: sweeps published while it lasted.
         sweeps_out: how many of them came back labelled.
         worst_ms: longest time from a sweep's publication to its labels.
-        diagnostics: the gravest message on ``/diagnostics`` meanwhile.
+        diagnostics: the last of the gravest messages on ``/diagnostics``, up to a second after its end.
         recovery_s: from its end to the first sweep that the teacher labelled with all cameras; None if there was none.
     """
 
@@ -175,9 +175,15 @@ class _Traffic:
             len(during),
             len(latencies),
             max(latencies, default=0.0),
-            max(said)[1] if said else "",
+            _gravest(said),
             (well[0] - end) * 1e-9 if well else None,
         )
+
+
+def _gravest(said: Sequence[tuple[int, str]]) -> str:
+    """The last message of the highest level."""
+    highest = max((level for level, _ in said), default=0)
+    return next((text for level, text in reversed(said) if level == highest), "")
 
 
 def _play(
