@@ -222,11 +222,13 @@ def test_a_camera_without_calibration_is_said(make_teacher, sweep):
 def test_a_camera_that_sends_one_image_for_more_than_a_second_counts_as_missing(make_teacher, sweep):
     bench, cameras = make_teacher()
     cameras.wait()
-    modes = []
+    modes, missing = [], set()
     for tenth in range(10, 26):
         brightness = 200 if tenth < 25 else 201
         status = looked(bench, cameras, sweep(50, stamp=tenth / 10), tenth * S // 10, front=brightness)[1]
         modes.append(status.values["mode"])
+        missing.add(status.values.get("front.missing"))
+    assert missing == {None, "its image stays the same to the bit"}
     assert modes == ["teacher"] * 11 + ["student"] * 4 + ["teacher"]
     bench.wait(lambda: any(d.values.get("front.images_frozen") == "4" for d in bench.diagnostics))
 

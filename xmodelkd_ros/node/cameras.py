@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,10 @@ from xmodelkd_ros.sync import JUMP_NS, StampedImage
 _DEPTH = 5
 _SAMPLE = 1 << 16
 """Bytes of an image that tell whether it is the one before: noise changes some of any thousand."""
+
+
+NO_IMAGE = "no image"
+FROZEN = "its image stays the same to the bit"
 
 
 class CameraSubscriptions:
@@ -99,6 +103,11 @@ class Taken:
     shots: tuple[Shot | None, ...]
     missing: Mapping[str, str]
 
+    def explained(self, frozen: Collection[str]) -> Taken:
+        """The same, if some cameras are known to send one image again and again."""
+        why = {name: FROZEN for name, reason in self.missing.items() if reason == NO_IMAGE and name in frozen}
+        return replace(self, missing={**self.missing, **why})
+
     @property
     def used(self) -> tuple[str, ...]:
         """The cameras that took something."""
@@ -141,7 +150,7 @@ class Shutter:
         for camera in self._cameras:
             shots.append(None)
             if camera.name not in images:
-                missing[camera.name] = "no image"
+                missing[camera.name] = NO_IMAGE
             elif camera.name not in infos:
                 missing[camera.name] = f"no CameraInfo on {camera.info_topic}"
             else:

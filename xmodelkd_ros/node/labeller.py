@@ -152,9 +152,9 @@ class SweepLabeller:
         # Where others wait the student, which is quicker, catches up.
         if self._mode == "teacher" and not self._worker.waiting and not self._pace.rests(time.monotonic()):
             with clock("decode_images"):
-                taken = self._segmenter.take(
-                    matched.images, self._matching.infos, msg.header.frame_id, matched.stamp_ns
-                )
+                images, infos = matched.images, self._matching.infos
+                taken = self._segmenter.take(images, infos, msg.header.frame_id, matched.stamp_ns)
+                taken = taken.explained(self._matching.frozen_now)
         if taken.used:
             try:
                 result = self._segmenter.segment(cloud, msg.header.frame_id, options, taken.shots)

@@ -32,6 +32,7 @@ class Matching:
 
     Attributes:
         frozen: images that were the same for too long, by camera.
+        frozen_now: the cameras whose last image was.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Matching:
         unmatched: Callable[[Any], None],
     ) -> None:
         self.frozen: Counter[str] = Counter()
+        self.frozen_now: set[str] = set()
         self._node, self._ready, self._unmatched = node, ready, unmatched
         self._subscriptions: CameraSubscriptions | None = None
         self._frozen = FrozenImages()
@@ -106,7 +108,9 @@ class Matching:
         after_ns = self._parameters.frozen_after * 1e9
         if self._frozen.frozen_ns(camera, stamp, msg.data) > after_ns > 0:
             self.frozen[camera] += 1
+            self.frozen_now.add(camera)
             return
+        self.frozen_now.discard(camera)
         self._go(self._collector.add_image(camera, stamp, msg, self._now()))
 
     def _poll(self) -> None:
