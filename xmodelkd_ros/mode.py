@@ -26,7 +26,7 @@ class TeacherPace:
         self._lock = threading.Lock()
         self._took_s: deque[float] = deque(maxlen=_WINDOW)
         self._arrivals_s: deque[float] = deque(maxlen=_WINDOW + 1)
-        self._rests_until_s: float | None = None
+        self._rests_until_s = -np.inf
 
     def arrived(self, now_s: float) -> None:
         """A sweep came in."""
@@ -49,9 +49,7 @@ class TeacherPace:
 
     def rests(self, now_s: float) -> bool:
         """Whether the student labels now."""
-        if self._rests_until_s is not None and now_s >= self._rests_until_s:
-            self._rests_until_s = None
-        return self._rests_until_s is not None
+        return bool(now_s < self._rests_until_s)
 
     @property
     def period_s(self) -> float:

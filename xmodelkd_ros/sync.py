@@ -151,13 +151,13 @@ class SweepCollector(Generic[S, I]):
         return [self._matched(self._waiting.popleft(), decisions[number] or "overtaken") for number in range(last + 1)]
 
     def _decision(self, waiting: _Waiting[S], now: Now) -> str:
-        if all(kept.nearest(waiting.stamp_ns, self.slop_ns) for kept in self._cameras.values()):
+        if all(kept.find(waiting.stamp_ns, self.slop_ns) for kept in self._cameras.values()):
             return "complete"
         return "deadline" if self._left_ns(waiting, now) <= 0 else ""
 
     def _matched(self, waiting: _Waiting[S], decision: str) -> MatchedSweep[S, I]:
-        taken = {name: kept.take(waiting.stamp_ns, self.slop_ns) for name, kept in self._cameras.items()}
-        images = {name: image for name, image in taken.items() if image is not None}
+        found = {name: kept.find(waiting.stamp_ns, self.slop_ns) for name, kept in self._cameras.items()}
+        images = {name: kept.take() for name, kept in found.items() if kept is not None}
         self._gone.append((waiting.stamp_ns, frozenset(self._cameras) - frozenset(images)))
         for kept in self._cameras.values():  # no later sweep is older
             kept.drop(waiting.stamp_ns - self.slop_ns)
@@ -184,6 +184,11 @@ class _Kept(Generic[I]):
 
     image: StampedImage[I]
     fate: str = "surplus"
+
+    def take(self) -> StampedImage[I]:
+        """The image, for a sweep that goes. It is kept all the same: the next sweep may want it too."""
+        self.fate = ""
+        return self.image
 
 
 class _Camera(Generic[I]):
@@ -213,17 +218,10 @@ class _Camera(Generic[I]):
         self._kept.insert(place, _Kept(image, "late" if late else "surplus"))
         self._keep(self._kept[-_MOST_KEPT:])
 
-    def nearest(self, stamp_ns: int, slop_ns: int) -> StampedImage[I] | None:
+    def find(self, stamp_ns: int, slop_ns: int) -> _Kept[I] | None:
         """The image nearest to a stamp, if one is within the slop."""
-        found = self._nearest(stamp_ns)
-        return found.image if found is not None and abs(found.image.stamp_ns - stamp_ns) <= slop_ns else None
-
-    def take(self, stamp_ns: int, slop_ns: int) -> StampedImage[I] | None:
-        """The same for a sweep that goes. The image is kept: the next sweep may want it too."""
-        image, found = self.nearest(stamp_ns, slop_ns), self._nearest(stamp_ns)
-        if image is not None and found is not None:
-            found.fate = ""
-        return image
+        nearest = min(self._kept, key=lambda kept: abs(kept.image.stamp_ns - stamp_ns), default=None)
+        return nearest if nearest is not None and abs(nearest.image.stamp_ns - stamp_ns) <= slop_ns else None
 
     def drop(self, before_ns: int) -> None:
         """Drop what is older."""
@@ -234,9 +232,6 @@ class _Camera(Generic[I]):
         for kept in self._kept:
             kept.fate = kept.fate and "clock_jump"
         self._keep([kept for kept in self._kept if abs(kept.image.stamp_ns - around_ns) <= JUMP_NS])
-
-    def _nearest(self, stamp_ns: int) -> _Kept[I] | None:
-        return min(self._kept, key=lambda kept: abs(kept.image.stamp_ns - stamp_ns), default=None)
 
     def _keep(self, remaining: list[_Kept[I]]) -> None:
         staying = set(map(id, remaining))

@@ -64,6 +64,18 @@ def test_without_a_camera_the_oldest_of_many_is_reported(collector):
 
 
 @needs_it
+def test_images_of_before_a_loop_do_not_push_out_those_after_it(collector):
+    for number in range(30, 60):
+        images(collector, number * 100 - 60, "left", "right")  # of a faster camera: no sweep wants them
+        collector.add_sweep(number * 100 * MS, number, NOW)
+        assert len(images(collector, number * 100, "left", "right")) == 1
+    images(collector, 5940, "left", "right")
+    for number in range(20):
+        collector.add_sweep(number * 100 * MS, number, NOW)
+        assert len(images(collector, number * 100, "left", "right")) == 1
+
+
+@needs_it
 def test_it_goes_on_after_a_bag_that_loops(collector):
     for number in range(30, 41):
         collector.add_sweep(number * 100 * MS, number, NOW)

@@ -190,6 +190,7 @@ def test_the_mode_changes_while_the_node_runs(make_teacher, sweep):
             Image(header=header(S), height=HEIGHT, width=WIDTH, encoding="rgb8", step=3 * WIDTH, data=b"1"),
             "cannot decode",
         ),
+        (Image(header=header(S)), "cannot decode"),
         (picture(S, shape=(64, 64)), "is 64x64, but the camera is calibrated for 64x32"),
         (Image(header=header(S), height=2, width=2, encoding="32FC1", step=8, data=bytes(16)), "cannot decode"),
     ],
@@ -240,7 +241,8 @@ def test_where_the_teacher_fails_the_student_labels(make_teacher, sweep, monkeyp
     monkeypatch.setattr(teacher, "segment", lambda *_: 1 / 0)
     labels, status = looked(bench, cameras, sweep(100, stamp=1.0), S, front=200)
     assert set(np.unique(labels)) == {ROAD, BUILDING}
-    assert (status.message, status.values["mode"]) == ("labelled", "student")
+    assert (status.level, status.message, status.values["mode"]) == (DiagnosticStatus.WARN, "labelled", "student")
+    assert status.values["front.missing"] == "the teacher failed: ZeroDivisionError('division by zero')"
 
 
 def test_a_teacher_that_is_too_slow_rests(make_teacher, sweep, monkeypatch):
@@ -254,7 +256,13 @@ def test_a_teacher_that_is_too_slow_rests(make_teacher, sweep, monkeypatch):
         status = looked(bench, cameras, sweep(20, stamp=1 + number / 20), S + number * S // 20, front=100 + number)[1]
         modes.append(status.values["mode"])
     assert modes == ["teacher"] * 20 + ["student"] * 4
-    assert "went" not in status.values, "it did not wait for images"
+    assert status.values["front.missing"] == "the teacher is too slow, and rests"
+    start = time.monotonic()
+    assert bench.outcome(sweep(20, stamp=3.0)).values["mode"] == "student"
+    assert time.monotonic() - start < 0.3, "it waits for no image"
+    stamps = iter(range(4, 1000))
+    while not any("front: the teacher is too slow" in d.message for d in bench.diagnostics):
+        bench.outcome(sweep(20, stamp=float(next(stamps))))
 
 
 @pytest.fixture
@@ -284,6 +292,7 @@ def test_sweeps_that_wait_for_a_late_teacher_are_labelled_by_the_student(gated, 
     gate.set()
     bench.wait(lambda: len(bench.status) == 4, "status")
     assert [status.values["mode"] for status in bench.status] == ["teacher", "student", "student", "teacher"]
+    assert bench.status[1].values["front.missing"] == "the teacher is late"
 
 
 def test_after_a_sweep_that_was_dropped_the_teacher_rests(gated, sweep):
@@ -304,4 +313,5 @@ def test_what_waits_goes_out_when_the_node_is_deactivated(make_teacher, sweep):
     bench.points.publish(sweep(100, stamp=1.0))
     bench.wait(lambda: len(bench.node._labeller._matching._collector), "a sweep that waits")
     bench.node.trigger_deactivate()
-    bench.wait(lambda: len(bench.labels) == 1, "its labels")
+    bench.wait(lambda: len(bench.status) == 1, "its status")
+    assert (bench.status[0].values["mode"], bench.status[0].values["went"]) == ("student", "flushed")

@@ -70,6 +70,12 @@ def test_faults_follow_each_other_with_rests_between():
     assert schedule(["a", "b"], 3.0, 2.0, 1.0) == [Window("a", 3.0, 5.0), Window("b", 6.0, 8.0)]
 
 
+def test_a_fault_that_nobody_knows_is_said(drive, light_model, tmp_path, capsys):
+    options = ["--model", str(light_model), "--faults", "flood", "--out", str(tmp_path)]
+    assert main(["faults", str(drive.path), *options]) == 1
+    assert "no fault flood; there are camera_stops, " in capsys.readouterr().err
+
+
 def test_a_bag_without_cameras_cannot_fail(make_drive, light_model, tmp_path, capsys):
     bag = make_drive(cameras=())
     assert main(["faults", str(bag), "--model", str(light_model), "--out", str(tmp_path)]) == 1

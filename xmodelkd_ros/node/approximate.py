@@ -75,6 +75,7 @@ class ApproximateCollector:
         self._cameras, self._unmatched = tuple(cameras), unmatched
         self._waiting: deque[tuple[int, Any]] = deque()
         self._gone: list[MatchedSweep[Any, Any]] = []
+        self._newest_ns: int | None = None
         self._start()
 
     def __len__(self) -> int:
@@ -98,10 +99,11 @@ class ApproximateCollector:
 
     def add_sweep(self, stamp_ns: int, sweep: Any, now: Now) -> list[MatchedSweep[Any, Any]]:
         """Take a sweep."""
-        if self._waiting and stamp_ns < self._waiting[-1][0] - JUMP_NS:
+        if self._newest_ns is not None and stamp_ns < self._newest_ns - JUMP_NS:
             # It would keep what is left of the time before, and throw away all that comes.
             self._drop_until(None)
             self._start()
+        self._newest_ns = stamp_ns
         self._waiting.append((stamp_ns, sweep))
         self._filters[0].signalMessage(_Stamped.at(stamp_ns, sweep))
         if len(self._waiting) > _QUEUE:

@@ -103,6 +103,10 @@ class Taken:
     shots: tuple[Shot | None, ...]
     missing: Mapping[str, str]
 
+    def left_to_student(self, why: str) -> Taken:
+        """Nothing of it was used, for a reason that has to do with no camera."""
+        return Taken((), {**self.missing, **dict.fromkeys(self.used, why)})
+
     def explained(self, frozen: Collection[str]) -> Taken:
         """The same, if some cameras are known to send one image again and again."""
         why = {name: FROZEN for name, reason in self.missing.items() if reason == NO_IMAGE and name in frozen}
@@ -112,10 +116,6 @@ class Taken:
     def used(self) -> tuple[str, ...]:
         """The cameras that took something."""
         return tuple(shot.camera.name for shot in self.shots if shot is not None)
-
-
-NOTHING_TAKEN = Taken((), {})
-"""Of a sweep for which no camera was asked."""
 
 
 class Shutter:

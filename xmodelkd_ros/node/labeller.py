@@ -14,7 +14,7 @@ from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.errors import CloudError, XModelKDError
 from xmodelkd_ros.messages import stamp_ns
 from xmodelkd_ros.mode import TeacherPace
-from xmodelkd_ros.node.cameras import NOTHING_TAKEN, Taken
+from xmodelkd_ros.node.cameras import Taken
 from xmodelkd_ros.node.diagnostics import WARN, Labelled, Report, SweepStatistics, Throttle, to_array
 from xmodelkd_ros.node.extrinsics import ExtrinsicError
 from xmodelkd_ros.node.matching import Matching
@@ -148,24 +148,31 @@ class SweepLabeller:
         self, matched: MatchedSweep[_Sweep, Any], cloud: PointCloud, options: OutputOptions, clock: Stopwatch
     ) -> tuple[Taken, Result]:
         """What the cameras took of a sweep, and its labels: the student's where the teacher is not there or fails."""
-        msg, taken = matched.sweep.msg, NOTHING_TAKEN
-        # Where others wait the student, which is quicker, catches up.
-        if self._mode == "teacher" and not self._worker.waiting and not self._pace.rests(time.monotonic()):
-            with clock("decode_images"):
-                images, infos = matched.images, self._matching.infos
-                taken = self._segmenter.take(images, infos, msg.header.frame_id, matched.stamp_ns)
-                taken = taken.explained(self._matching.frozen_now)
+        frame_id, taken = matched.sweep.msg.header.frame_id, self._taken(matched, clock)
         if taken.used:
             try:
-                result = self._segmenter.segment(cloud, msg.header.frame_id, options, taken.shots)
+                result = self._segmenter.segment(cloud, frame_id, options, taken.shots)
                 clock.milliseconds.update(result.stages_ms)
                 return taken, result
             except Exception as error:
                 self._warn("teacher_failed", repr(error))
-                taken = NOTHING_TAKEN
-        result = self._segmenter.segment(cloud, msg.header.frame_id, options)
+                taken = taken.left_to_student(f"the teacher failed: {error!r}")
+        result = self._segmenter.segment(cloud, frame_id, options)
         clock.milliseconds.update(result.stages_ms)
         return taken, result
+
+    def _taken(self, matched: MatchedSweep[_Sweep, Any], clock: Stopwatch) -> Taken:
+        """What the cameras took of a sweep, if the teacher is to label it."""
+        if self._mode != "teacher":
+            return Taken((), {})
+        if self._pace.rests(time.monotonic()):
+            return self._segmenter.not_taken("the teacher is too slow, and rests")
+        if self._worker.waiting:  # the student, which is quicker, catches up
+            return self._segmenter.not_taken("the teacher is late")
+        with clock("decode_images"):
+            frame_id, infos = matched.sweep.msg.header.frame_id, self._matching.infos
+            taken = self._segmenter.take(matched.images, infos, frame_id, matched.stamp_ns)
+        return taken.explained(self._matching.frozen_now)
 
     def _warn(self, kind: str, text: str) -> None:
         """Say that the student labels instead of the teacher, not too often."""

@@ -22,7 +22,7 @@ _POLL_S = 0.005
 class Matching:
     """Gives sweeps their images in teacher mode, and lets them through at once otherwise.
 
-    All methods are called from the executor's thread.
+    All methods are called from the executor's thread; ``infos`` and ``frozen_now`` may be read from others.
 
     Args:
         node: subscribes to the cameras while they are looked at.
@@ -57,7 +57,8 @@ class Matching:
     @property
     def infos(self) -> dict[str, Any]:
         """The latest CameraInfo of each camera."""
-        return self._subscriptions.infos if self._subscriptions else {}
+        subscriptions = self._subscriptions  # the worker asks, and they may go meanwhile
+        return subscriptions.infos if subscriptions is not None else {}
 
     @property
     def unused(self) -> dict[str, Counter[str]]:

@@ -94,6 +94,10 @@ class Segmenter:
         """What the cameras show of a sweep (see :meth:`Shutter.take`)."""
         return self._shutter.take(images, infos, self._frame or frame_id, sweep_ns)
 
+    def not_taken(self, why: str) -> Taken:
+        """What is said of a sweep that is not shown to the teacher."""
+        return Taken((), {camera.name: why for camera in self._parameters.cameras})
+
     def segment(
         self, cloud: PointCloud, frame_id: str, options: OutputOptions, shots: Sequence[Shot | None] = ()
     ) -> Result:

@@ -93,6 +93,9 @@ def measure_faults(options: Options, timing: Timing, names: Sequence[str] = ()) 
     Raises:
         XModelKDError: the bag or a model cannot be used, or a process failed.
     """
+    unknown = sorted(set(names) - {fault.name for fault in FAULTS})
+    if unknown:
+        raise ConfigError(f"no fault {', '.join(unknown)}; there are {', '.join(fault.name for fault in FAULTS)}")
     make_folder(options.out)
     chosen = [fault for fault in FAULTS if not names or fault.name in names]
     with BagReader(options.bag) as reader, tempfile.TemporaryDirectory(prefix=".faults.", dir=options.out) as folder:

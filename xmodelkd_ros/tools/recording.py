@@ -279,13 +279,13 @@ class Recording:
                 self._note(f"{topic} not used: /tf_static does not join its frame to the LiDAR's")
                 continue
             try:
-                model = to_camera(info, names[topic], from_lidar, is_rectified(topic))
+                model = to_camera(info, names[topic], from_lidar, _is_rectified(topic))
             except XModelKDError as error:
                 self._note(f"{topic} not used: {error}")
                 continue
             compressed = self._reader.topics[topic].type == _COMPRESSED
             offset_s = self._time_offset_s(model)
-            rig[topic] = MountedCamera(model, topic, info_topic, compressed, is_rectified(topic), from_lidar, offset_s)
+            rig[topic] = MountedCamera(model, topic, info_topic, compressed, _is_rectified(topic), from_lidar, offset_s)
         return rig
 
     def _time_offset_s(self, camera: CameraModel) -> float:
@@ -405,7 +405,7 @@ def _namespace(topic: str) -> str:
     return topic.rsplit("/", 1)[0] + "/"
 
 
-def is_rectified(topic: str) -> bool:
+def _is_rectified(topic: str) -> bool:
     """Whether the images of a topic are rectified, by the names that image_proc gives them."""
     return any(part.startswith("image_rect") for part in topic.split("/"))
 
