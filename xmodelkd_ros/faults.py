@@ -13,26 +13,27 @@ class Fault:
     Attributes:
         name: of it.
         expected: the mode that serves while it lasts; ``either`` where that depends on the moment.
-        all_cameras: whether ``expected`` means the teacher with all cameras.
         what: one line for people.
+        needs_tf: whether it is one of TF, which then says where cameras are and how the vehicle moves.
     """
 
     name: str
     expected: str
     what: str
-    all_cameras: bool = True
+    needs_tf: bool = False
 
 
 FAULTS = (
-    Fault("camera_stops", "teacher", "the first camera sends nothing", all_cameras=False),
+    Fault("camera_stops", "teacher", "the first camera sends nothing"),
     Fault("cameras_stop", "student", "no camera sends anything"),
     Fault("images_late", "student", "images come 0.3 s late"),
     Fault("images_frozen", "student", "each camera sends one image again and again, with new stamps"),
     Fault("images_corrupt", "student", "the bytes of the images are damaged"),
     Fault("images_resized", "student", "images have another shape than the cameras were calibrated for"),
-    Fault("images_reordered", "either", "every other image comes after the next one", all_cameras=False),
+    Fault("images_reordered", "either", "every other image comes after the next one"),
     Fault("cameras_swapped", "teacher", "two cameras send each other's images, which nobody can know"),
     Fault("calibration_zero", "student", "CameraInfo says that nothing is calibrated"),
+    Fault("transforms_stop", "student", "/tf says no longer how the vehicle moves", needs_tf=True),
     Fault("clock_stops", "teacher", "/clock stands still, and data goes on"),
     Fault("clock_jumps_back", "teacher", "/clock and all stamps jump back by ten seconds"),
 )

@@ -19,7 +19,7 @@ from xmodelkd_ros.node.extrinsics import (
 )
 
 
-class Buffer:
+class KnownPoses:
     """Answers as tf2_ros.Buffer does, of which it has the two methods that are used."""
 
     def __init__(self):
@@ -34,7 +34,8 @@ class Buffer:
         return stamped(*self.known[source_frame], self.latest_ns)
 
     def lookup_transform_full(self, target_frame, target_time, source_frame, source_time, fixed_frame):
-        self.asked.append((target_frame, target_time.nanoseconds, source_frame, source_time.nanoseconds, fixed_frame))
+        if max(target_time.nanoseconds, source_time.nanoseconds) > self.latest_ns:
+            raise LookupError("Lookup would require extrapolation into the future.")
         metres = (target_time.nanoseconds - source_time.nanoseconds) * 1e-9 * 10  # ten metres a second along x
         return stamped((-metres, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 
@@ -54,7 +55,7 @@ POSE = ((1.0, 2.0, -1.8), (0.0, 0.0, np.sin(np.pi / 4), np.cos(np.pi / 4)))
 
 
 def test_tf_is_asked_for_the_pose_of_the_cloud_in_the_projection_frame_once():
-    buffer = Buffer()
+    buffer = KnownPoses()
     buffer.known["base_link"] = POSE
     extrinsic = TfExtrinsic(buffer, "lidar")
     for _ in range(2):
@@ -63,7 +64,7 @@ def test_tf_is_asked_for_the_pose_of_the_cloud_in_the_projection_frame_once():
 
 
 def test_a_transform_that_comes_late_is_found():
-    buffer = Buffer()
+    buffer = KnownPoses()
     extrinsic = TfExtrinsic(buffer, "lidar")
     with pytest.raises(ExtrinsicError, match="no transform from 'base_link' to projection_frame 'lidar'"):
         extrinsic("base_link")
@@ -103,7 +104,7 @@ def test_a_camera_is_where_its_parameters_say():
 
 
 def test_a_camera_that_never_moves_is_looked_up_once():
-    buffer = Buffer()
+    buffer = KnownPoses()
     poses = CameraPoses({}, buffer)
     with pytest.raises(ExtrinsicError, match="no transform from 'lidar' to 'front_optical' of camera 'front'"):
         poses.from_lidar("front", "front_optical", "lidar", 5)
@@ -114,7 +115,7 @@ def test_a_camera_that_never_moves_is_looked_up_once():
 
 
 def test_a_camera_that_moves_is_looked_up_for_every_image():
-    buffer = Buffer()
+    buffer = KnownPoses()
     buffer.known["lidar"], buffer.latest_ns = POSE, 9
     poses = CameraPoses({}, buffer)
     for image_ns in (6, 7):
@@ -122,10 +123,51 @@ def test_a_camera_that_moves_is_looked_up_for_every_image():
     assert [asked[2] for asked in buffer.asked] == [0, 6, 0, 7]
 
 
-def test_the_motion_between_sweep_and_image_comes_from_tf():
-    """Ten metres a second forward for 50 ms: what was 5 m ahead at the sweep is 4.5 m ahead at the image."""
-    motion = CameraPoses({}, Buffer(), "odom").motion("lidar", 1_000_000_000, 1_050_000_000)
+SWEEP_NS, IMAGE_NS = 1_000_000_000, 1_050_000_000
+
+
+@pytest.mark.parametrize("behind_ms", [-20, 0, 30, 150])
+def test_the_motion_between_sweep_and_image_comes_from_tf(behind_ms):
+    """Ten metres a second forward for 50 ms: what was 5 m ahead at the sweep is 4.5 m ahead at the image.
+
+    Where TF does not know the time of the image yet, the vehicle moved as it did before.
+    """
+    buffer = KnownPoses()
+    buffer.known["lidar"], buffer.latest_ns = POSE, IMAGE_NS - behind_ms * 1_000_000
+    motion = CameraPoses({}, buffer, "odom").motion("lidar", SWEEP_NS, IMAGE_NS)
     np.testing.assert_allclose(motion @ [5, 0, 0, 1], [4.5, 0, 0, 1])
+
+
+def test_a_transform_that_is_far_behind_is_not_used():
+    buffer = KnownPoses()
+    poses = CameraPoses({}, buffer, "odom")
+    with pytest.raises(ExtrinsicError, match="no transform of 'lidar' in fixed_frame 'odom' from the sweep's stamp"):
+        poses.motion("lidar", SWEEP_NS, IMAGE_NS)
+    buffer.known["lidar"], buffer.latest_ns = POSE, IMAGE_NS - 400_000_000
+    with pytest.raises(ExtrinsicError, match=r"no transform of 'lidar' .*: the newest is 0.40 s older"):
+        poses.motion("lidar", SWEEP_NS, IMAGE_NS)
+    with pytest.raises(ExtrinsicError, match=r"of camera 'front': the newest is 0.40 s older"):
+        poses.from_lidar("front", "front_optical", "lidar", IMAGE_NS)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tf2_ros") is None, reason="tf2_ros is not installed")
+def test_tf2_itself_knows_how_the_vehicle_moved():
+    """At ten metres a second, the LiDAR a metre before base_link, and poses that end 30 ms before the image."""
+    from tf2_ros import Buffer
+
+    buffer = Buffer()
+    lidar = stamped((1.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))
+    lidar.header.frame_id, lidar.child_frame_id = "base_link", "lidar"
+    buffer.set_transform_static(lidar, "test")
+    for time_ns in range(SWEEP_NS - 80_000_000, IMAGE_NS - 20_000_000, 50_000_000):
+        vehicle = stamped((time_ns * 1e-8, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0), time_ns)
+        vehicle.header.frame_id, vehicle.child_frame_id = "odom", "base_link"
+        buffer.set_transform(vehicle, "test")
+    poses = CameraPoses({}, buffer, "odom")
+    np.testing.assert_allclose(poses.motion("lidar", SWEEP_NS, IMAGE_NS) @ [5, 0, 0, 1], [4.5, 0, 0, 1], atol=1e-6)
+    with pytest.raises(ExtrinsicError, match=r"is 0\.33 s older"):
+        poses.motion("lidar", SWEEP_NS, IMAGE_NS + 300_000_000)
+    np.testing.assert_allclose(poses.from_lidar("front", "base_link", "lidar", 5)[:3, 3], [1, 0, 0])
 
 
 def test_moved_points():

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,11 @@ def bag(tmp_path_factory, sweep):
     return path
 
 
+def missing(package):
+    """Skips a test of what is said where a package is not installed."""
+    return pytest.mark.skipif(find_spec(package) is not None, reason=f"{package} is installed")
+
+
 def node_arguments(model, *more):
     return ("--ros-args", "-p", f"model:={model}", "-r", "points:=/top/points", *more)
 
@@ -144,6 +150,34 @@ def test_every_sweep_of_a_bag_comes_back_labelled(run, bag, height_model, tmp_pa
     for before, after in zip(points, labelled, strict=True):
         np.testing.assert_array_equal(read_field(after, "label"), np.where(to_cloud(before).xyz[:, 2] > 0, 9, 4))
     assert [stamp_ns(s.header.stamp) for s in status] == [row["stamp_ns"] for row in published]
+
+
+def test_two_nodes_in_two_namespaces_label_two_lidars(run, height_model, sweep, tmp_path):
+    bag, log, out = tmp_path / "drive", tmp_path / "log.jsonl", tmp_path / "out.mcap"
+    sizes = {"front": [300 + 10 * i for i in range(8)], "rear": [500 + 10 * i for i in range(8)]}
+    with BagWriter(bag) as writer:
+        for name, points in sizes.items():
+            writer.add_topic(f"/{name}/points", POINT_CLOUD_TYPE)
+            for i, count in enumerate(points):
+                msg = sweep(count, stamp=START_S + i / 5, frame_id=f"lidar_{name}")
+                writer.write_raw(f"/{name}/points", round((START_S + i / 5) * S), serialize_message(msg))
+    topics = [f"/{name}/segmenter/labels" for name in sizes]
+    recorder = run("recorder", "--topics", *topics, "/diagnostics", "--out", out, "--log", log)
+    model = ("--ros-args", "-p", f"model:={height_model}")
+    nodes = [run("segment_node", *model, "-r", f"__ns:=/{name}") for name in sizes]
+    wait_until(lambda: {"event": "ready"} in lines(log))
+    topics_and_counts = [f"/{name}/points:1" for name in sizes]
+    assert_clean(run("player", bag, "--wait-for-subscribers", *topics_and_counts).end())
+    wait_until(lambda: sum(row.get("topic") in topics for row in lines(log)) >= 16)
+    with_diagnostics = len(lines(log)) + 4
+    wait_until(lambda: len(lines(log)) >= with_diagnostics)
+    for program in (*nodes, recorder):
+        assert_clean(program.end(signal.SIGINT))
+    for topic, points in zip(topics, sizes.values(), strict=True):
+        assert [row["points"] for row in lines(log) if row.get("topic") == topic] == points
+    with BagReader(out) as recorded:
+        said = {m.message.status[0].name for m in recorded.messages(["/diagnostics"])}
+    assert said == {"front/segmenter: segmentation", "rear/segmenter: segmentation"}
 
 
 def test_latched_topics_stay_latched(run, bag, tmp_path):
@@ -217,10 +251,18 @@ def test_programs_end_while_they_wait(run, bag, height_model, tmp_path):
         (["mode:=teacher"], "mode is teacher and cameras is empty; name the cameras"),
         (["mode:=both"], "mode is 'both'; it must be one of student, teacher"),
         (["cameras:=[front, front]"], "cameras is ['front', 'front']; give each a name of its own"),
-        (["cameras:=[front]"], "cameras.front.extrinsic is empty and tf2_ros is not installed; set it"),
+        pytest.param(
+            ["cameras:=[front]"],
+            "cameras.front.extrinsic is empty and tf2_ros is not installed; set it",
+            marks=missing("tf2_ros"),
+        ),
         (["cameras:=[front]", "cameras.front.extrinsic:=[1.0]"], "cameras.front.extrinsic is [1.0]; give x y z qx"),
         (["cameras:=[front]", "teacher_model:=student"], "is a student; teacher_model takes a teacher, model takes"),
-        (["sync.policy:=approximate"], "sync.policy is approximate and message_filters is not installed"),
+        pytest.param(
+            ["sync.policy:=approximate"],
+            "sync.policy is approximate and message_filters is not installed",
+            marks=missing("message_filters"),
+        ),
         (["sensor:=/nowhere.json"], "cannot read sensor file /nowhere.json"),
         (["missing_intensity:=maybe"], "missing_intensity is 'maybe'; it must be one of reject, fill"),
         (["filter.drop_classes:=[tree]"], "label set 'drive13' has no class 'tree'; it has car, "),

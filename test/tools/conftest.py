@@ -19,6 +19,7 @@ ROAD, BUILDING, CAR = 4, 9, 0
 SWEEPS, POINTS = 5, 3000
 PERIOD_NS = 100_000_000
 START_NS = 1_700_000_000_000_000_000
+_TF_TYPE = "tf2_msgs/msg/TFMessage"
 BEAMS = ProjectionSpec(tuple(np.linspace(14, -24, 32).tolist()), 512)
 
 
@@ -56,6 +57,7 @@ def write_drive(
     rename=None,
     empty=False,
     depth=False,
+    speed=0.0,
 ):
     """Write a bag.
 
@@ -69,6 +71,7 @@ def write_drive(
         rename: other names of fields.
         empty: clouds without points.
         depth: whether the camera also records distances.
+        speed: of the vehicle ahead, metres a second; 0: nothing says how it moves.
     """
     with BagWriter(path) as bag:
         for topic in topics:
@@ -79,6 +82,8 @@ def write_drive(
             bag.write("/label_info_json", START_NS, message_class("std_msgs/msg/String")(text))
         if cameras:
             announce_cameras(bag, cameras)
+        if speed:
+            bag.add_topic("/tf", _TF_TYPE)
         if depth:
             bag.add_topic("/camera/front/depth/image_raw", "sensor_msgs/msg/Image")
             bag.add_topic("/camera/front/image_raw/compressedDepth", "sensor_msgs/msg/CompressedImage")
@@ -88,6 +93,8 @@ def write_drive(
                 write_image(bag, name, stamp_ns - 20_000_000, index)
             if depth:
                 write_depth(bag, stamp_ns)
+            if speed:
+                write_pose(bag, stamp_ns, speed * index * PERIOD_NS * 1e-9)
             msg = truth_to_msg(cloud, truth, make_header(stamp_ns), ROSBAGS_TYPES)
             if not with_truth:
                 msg.fields = msg.fields[:-1]
@@ -103,12 +110,12 @@ def write_drive(
 
 def announce_cameras(bag, names):
     """Cameras 320 x 160 that look forward and backward, mounted on base_link 0.5 m before the LiDAR and behind it."""
-    bag.add_topic("/tf_static", "tf2_msgs/msg/TFMessage", latched=True)
+    bag.add_topic("/tf_static", _TF_TYPE, latched=True)
     # x right, y down, z forward from x forward, y left, z up; and from behind
     mounts = {"front": ((0.5, 0, 2), (-0.5, 0.5, -0.5, 0.5)), "rear": ((-0.5, 0, 2), (0.5, 0.5, -0.5, -0.5))}
     transforms = [transform("lidar", (0, 0, 2), (0, 0, 0, 1))]
     transforms += [transform(f"{name}_optical", *mounts[name]) for name in names]
-    bag.write("/tf_static", START_NS, message_class("tf2_msgs/msg/TFMessage")(transforms))
+    bag.write("/tf_static", START_NS, message_class(_TF_TYPE)(transforms))
     for name in names:
         bag.add_topic(f"/camera/{name}/image_raw", "sensor_msgs/msg/Image")
         bag.add_topic(f"/camera/{name}/camera_info", "sensor_msgs/msg/CameraInfo")
@@ -118,6 +125,12 @@ def announce_cameras(bag, names):
             message_class("sensor_msgs/msg/RegionOfInterest")(0, 0, 0, 0, False),
         )  # fmt: skip
         bag.write(f"/camera/{name}/camera_info", START_NS, info)
+
+
+def write_pose(bag, stamp_ns, ahead_m):
+    pose = transform("base_link", (ahead_m, 0, 0), (0, 0, 0, 1))
+    pose.header = make_header(stamp_ns, "odom")
+    bag.write("/tf", stamp_ns, message_class(_TF_TYPE)([pose]))
 
 
 def transform(child, translation, quaternion):
@@ -165,10 +178,10 @@ def header_function():
 
 @pytest.fixture
 def make_drive(tmp_path):
-    """Writes a bag of two sweeps that differs from ``drive`` as asked (see write_drive)."""
+    """Writes a bag of two sweeps, or as many as asked, that differs from ``drive`` as asked (see write_drive)."""
 
-    def make(name="other", **options):
-        return write_drive(tmp_path / name, [sweep_and_truth(i) for i in range(2)], **options)
+    def make(name="other", sweeps=2, **options):
+        return write_drive(tmp_path / name, [sweep_and_truth(i) for i in range(sweeps)], **options)
 
     return make
 

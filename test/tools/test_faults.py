@@ -1,6 +1,7 @@
 """Cameras and clocks fail while the node runs, in short: every sweep gets labels, in the mode that was promised."""
 
 import json
+from importlib.util import find_spec
 
 import pytest
 
@@ -11,11 +12,15 @@ from xmodelkd_ros.tools.faults import Outcome, as_table
 pytest.importorskip("rclpy")
 
 
+HAS_TF2 = find_spec("tf2_ros") is not None
+SHOWN = [fault for fault in FAULTS if HAS_TF2 or not fault.needs_tf]
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, light_model, height_model, write_test_drive):
     """The exit code, and what came of each fault: all of them, short, with small real models."""
     folder = tmp_path_factory.mktemp("faults")
-    bag = write_test_drive(folder / "drive", sweeps=5, cameras=("front", "rear"))
+    bag = write_test_drive(folder / "drive", sweeps=5, cameras=("front", "rear"), speed=8.0)
     models = ["--model", str(light_model), "--student", str(height_model)]
     timing = ["--fault-seconds", "1.6", "--rest-seconds", "0.8"]
     code = main(["faults", str(bag), *models, *timing, "--out", str(folder / "out")])
@@ -23,7 +28,7 @@ def run(tmp_path_factory, light_model, height_model, write_test_drive):
     return code, {outcome["fault"]: outcome for outcome in found}, (folder / "out" / "faults.md").read_text()
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", SHOWN, ids=lambda fault: fault.name)
 def test_every_sweep_gets_labels_in_the_mode_that_was_promised(run, fault):
     outcome = run[1][fault.name]
     assert outcome["sweeps_in"] == outcome["sweeps_out"] > 10
@@ -55,7 +60,19 @@ def test_the_teacher_goes_on_with_the_cameras_that_are_left(run):
 def test_the_exit_code_and_the_table_say_so_too(run):
     code, outcomes, table = run
     assert code == 0
-    assert len(table.splitlines()) == 2 + len(FAULTS) + 2 and len(outcomes) == len(FAULTS)
+    assert len(table.splitlines()) == 2 + len(SHOWN) + 2 and len(outcomes) == len(SHOWN)
+
+
+@pytest.mark.skipif(not HAS_TF2, reason="tf2_ros is not installed")
+def test_where_tf_stops_diagnostics_say_so(run):
+    assert "no transform of 'lidar' in fixed_frame 'odom'" in run[1]["transforms_stop"]["diagnostics"]
+
+
+@pytest.mark.skipif(HAS_TF2, reason="tf2_ros is installed")
+def test_faults_of_tf_need_tf2(drive, light_model, tmp_path, capsys):
+    options = ["--model", str(light_model), "--faults", "transforms_stop", "--out", str(tmp_path)]
+    assert main(["faults", str(drive.path), *options]) == 1
+    assert "error: faults of TF cannot be shown: tf2_ros is not installed; leave them out" in capsys.readouterr().err
 
 
 def test_a_fault_that_goes_unanswered_is_a_failure():

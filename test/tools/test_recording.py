@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.transforms import inverse, transform
 from xmodelkd_ros.messages import label_info_json, truth_to_msg
 from xmodelkd_ros.resources import label_map
-from xmodelkd_ros.tools.recording import Recording, lookup
+from xmodelkd_ros.tools.recording import Look, Recording, lookup
 
 DRIVE13 = label_map("drive13")
 
@@ -45,6 +47,45 @@ def test_no_truth_without_the_meaning_of_its_numbers(make_drive):
         recording = Recording(reader, labels=DRIVE13)
         assert [sweep.truth for sweep in recording.sweeps()] == [None, None]
     assert recording.notes == ["field 'label' is not taken for truth: no label_info_json says what its numbers mean"]
+
+
+MS = 1_000_000
+
+
+def seen_of(path, look, index=1, offset_s=0.0):
+    """What the front camera took of a sweep: its shade, and how far ahead the sweep's points were for it, in metres."""
+    with BagReader(path) as reader:
+        recording = Recording(reader)
+        sweep = list(recording.sweeps())[index]
+        rig = recording.mounted("lidar")
+        rig.update({topic: replace(camera, time_offset_s=offset_s) for topic, camera in rig.items()})
+        (shot,) = recording.shots(sweep, look)
+    if shot is None:
+        return None
+    return int(shot.pixels[0, 0, 0]), None if shot.motion is None else round(float(shot.motion[0, 3]), 6)
+
+
+@pytest.mark.parametrize(
+    ("look", "offset_s", "expected"),
+    [
+        (Look(50 * MS), 0.0, (10, None)),
+        (Look(10 * MS), 0.0, None),
+        (Look(50 * MS, without=("front",)), 0.0, None),
+        # Ten metres a second, an image 20 ms before the sweep; and the one before that.
+        (Look(50 * MS, "odom"), 0.0, (10, 0.2)),
+        (Look(50 * MS, "odom", age_ns=100 * MS), 0.0, (10, 1.2)),
+        # The image is of the time when the LiDAR passes over what it shows, 10 ms before the sweep's stamp.
+        (Look(50 * MS, "odom"), 0.010, (10, 0.1)),
+    ],
+)
+def test_what_a_camera_took_of_a_sweep(make_drive, look, offset_s, expected):
+    assert seen_of(make_drive(speed=10.0, sweeps=3), look, 2 if look.age_ns else 1, offset_s) == expected
+
+
+def test_a_fixed_frame_that_is_none_is_said(make_drive):
+    bag = make_drive(speed=10.0)
+    with pytest.raises(BagError, match="no transform joins 'lidar' to fixed frame 'map'; above it is base_link, odom"):
+        seen_of(bag, Look(50 * MS, "map"))
 
 
 def test_the_label_set_of_a_recorded_segmenter_is_not_the_truths(tmp_path, header):

@@ -18,6 +18,12 @@ from xmodelkd_ros.messages import frames_and_pose, stamp_ns
 Extrinsic = Callable[[str], NDArray[np.float64]]
 """The (4, 4) pose of a frame, named by its id, in the projection frame: p_projection = T p_cloud."""
 
+_NEVER_MOVES = 0
+"""The stamp of the latest transform between two frames that are joined by static ones only."""
+
+_LONGEST_LAG_NS = 200_000_000
+"""How far TF may be behind a sweep and its image. A vehicle hardly changes its speed meanwhile."""
+
 
 class ExtrinsicError(XModelKDError):
     """A transform that is needed is not known yet."""
@@ -92,24 +98,29 @@ class CameraPoses:
         assert self._buffer is not None, "there is TF if a camera's parameters do not say where it is"
         what, look_up = f"from '{lidar_frame}' to '{camera_frame}' of camera '{camera}'", self._buffer.lookup_transform
         latest = _asked(what, look_up, *frames, Time())
-        # The latest transform has no time where nothing between the two frames ever moves.
-        if stamp_ns(latest.header.stamp):
-            return frames_and_pose(_asked(what, look_up, *frames, Time(nanoseconds=image_ns)))[1]
-        self._static[frames] = frames_and_pose(latest)[1]
-        return self._static[frames]
+        newest_ns = stamp_ns(latest.header.stamp)
+        if newest_ns == _NEVER_MOVES:
+            self._static[frames] = frames_and_pose(latest)[1]
+            return self._static[frames]
+        at_ns = image_ns - _lag_ns(what, newest_ns, image_ns)
+        return frames_and_pose(_asked(what, look_up, *frames, Time(nanoseconds=at_ns)))[1]
 
     def motion(self, lidar_frame: str, sweep_ns: int, image_ns: int) -> NDArray[np.float64] | None:
         """(4, 4) from the LiDAR's frame at a sweep's stamp to the LiDAR's frame at an image's; None: it stood still.
 
+        Localisation is often a little behind the sensors: the vehicle is then taken to have moved as just before.
+
         Raises:
-            ExtrinsicError: TF does not say (yet) how the vehicle moved.
+            ExtrinsicError: TF does not say how the vehicle moved, not even up to 0.2 s before.
         """
         if not self._fixed_frame or self._buffer is None:
             return None
-        what = f"of '{lidar_frame}' in fixed_frame '{self._fixed_frame}' from the sweep's stamp to the image's"
-        image, sweep = Time(nanoseconds=image_ns), Time(nanoseconds=sweep_ns)
-        look_up = self._buffer.lookup_transform_full
-        return frames_and_pose(_asked(what, look_up, lidar_frame, image, lidar_frame, sweep, self._fixed_frame))[1]
+        fixed, look_up = self._fixed_frame, self._buffer.lookup_transform_full
+        what = f"of '{lidar_frame}' in fixed_frame '{fixed}' from the sweep's stamp to the image's"
+        latest = _asked(what, self._buffer.lookup_transform, fixed, lidar_frame, Time())
+        lag_ns = _lag_ns(what, stamp_ns(latest.header.stamp), max(sweep_ns, image_ns))
+        image, sweep = Time(nanoseconds=image_ns - lag_ns), Time(nanoseconds=sweep_ns - lag_ns)
+        return frames_and_pose(_asked(what, look_up, lidar_frame, image, lidar_frame, sweep, fixed))[1]
 
 
 def _asked(what: str, look_up: Callable[..., Any], *arguments: object) -> Any:
@@ -118,6 +129,20 @@ def _asked(what: str, look_up: Callable[..., Any], *arguments: object) -> Any:
         return look_up(*arguments)
     except Exception as error:  # tf2's exceptions can only be named where tf2 is installed
         raise ExtrinsicError(f"no transform {what}: {error}") from error
+
+
+def _lag_ns(what: str, newest_ns: int, wanted_ns: int) -> int:
+    """How far the newest transform is behind the one that is wanted.
+
+    Raises:
+        ExtrinsicError: too far.
+    """
+    if newest_ns == _NEVER_MOVES:
+        return 0
+    lag_ns = max(wanted_ns - newest_ns, 0)
+    if lag_ns > _LONGEST_LAG_NS:
+        raise ExtrinsicError(f"no transform {what}: the newest is {lag_ns * 1e-9:.2f} s older")
+    return lag_ns
 
 
 def choose_extrinsic(node: Node, projection_frame: str, values: tuple[float, ...]) -> Extrinsic | None:

@@ -35,12 +35,13 @@ from sensor_msgs.msg import PointCloud2
 from xmodelkd_ros.bag import BagReader
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.faults import FAULTS, Window, schedule
-from xmodelkd_ros.messages import stamp_from_ns
-from xmodelkd_ros.node.outputs import reliable
+from xmodelkd_ros.messages import stamp_from_ns, stamp_ns
+from xmodelkd_ros.node.outputs import latched, reliable
 from xmodelkd_ros.node.player import wait_for_subscribers
 from xmodelkd_ros.node.process import ros, run_program
 from xmodelkd_ros.node.sweep_log import SweepLog, message_class
 
+_TF = "/tf"
 _LATE_S = 0.3
 _JUMP_NS = 10_033_000_000
 """Not a whole number of sweeps, so that no stamp comes twice."""
@@ -51,13 +52,23 @@ _STAMP_AT = 4
 
 
 class _Recorded(NamedTuple):
-    """A message of the bag: nanoseconds from its start, topic, bytes, its stamp, and points if it is a sweep."""
+    """A message of the bag.
+
+    Attributes:
+        after_ns: nanoseconds from its start.
+        topic: its topic.
+        data: its bytes, as recorded.
+        stamp_ns: its stamp; None for transforms, each of which has its own.
+        points: their number, if it is a sweep.
+        later_ns: how much later it is in this pass.
+    """
 
     after_ns: int
     topic: str
     data: bytes
-    stamp_ns: int
+    stamp_ns: int | None
     points: int | None
+    later_ns: int = 0
 
 
 class Drive:
@@ -67,22 +78,25 @@ class Drive:
         reader: the open bag.
         points_topic: of the sweeps.
         cameras: topic of the CameraInfo of each image topic.
+        transforms: topics of TF.
 
     Attributes:
-        types: the message type of each topic.
+        topics: those that are played.
 
     Raises:
         ConfigError: the bag lacks one of the topics.
     """
 
-    def __init__(self, reader: BagReader, points_topic: str, cameras: Mapping[str, str]) -> None:
-        wanted = [points_topic, *cameras, *cameras.values()]
+    def __init__(
+        self, reader: BagReader, points_topic: str, cameras: Mapping[str, str], transforms: Sequence[str] = ()
+    ) -> None:
+        wanted = [points_topic, *cameras, *cameras.values(), *transforms]
         missing = [topic for topic in wanted if topic not in reader.topics]
         if missing:
             raise ConfigError(f"bag {reader.path} has no topic {', '.join(missing)}; it has {', '.join(reader.topics)}")
-        self.types = {topic: reader.topics[topic].type for topic in wanted}
+        self.topics = {topic: reader.topics[topic] for topic in wanted}
         raw = list(reader.raw(wanted))
-        self._messages = [self._recorded(message, raw[0].log_time_ns, points_topic) for message in raw]
+        self._messages = [self._recorded(message, raw[0].log_time_ns, points_topic, transforms) for message in raw]
         self.start_ns = raw[0].log_time_ns
         sweeps = [message.after_ns for message in self._messages if message.topic == points_topic]
         # The first sweep of a pass follows the last one of the pass before as sweeps follow each other.
@@ -93,10 +107,12 @@ class Drive:
         for number in count():
             later = number * self.period_ns
             for message in self._messages:
-                yield message._replace(after_ns=message.after_ns + later, stamp_ns=message.stamp_ns + later)
+                yield message._replace(after_ns=message.after_ns + later, later_ns=later)
 
-    def _recorded(self, message: Any, start_ns: int, points_topic: str) -> _Recorded:
+    def _recorded(self, message: Any, start_ns: int, points_topic: str, transforms: Sequence[str]) -> _Recorded:
         data = bytes(message.data)
+        if message.topic in transforms:
+            return _Recorded(message.log_time_ns - start_ns, message.topic, data, None, None)
         points = None
         if message.topic == points_topic:
             cloud = deserialize_message(data, PointCloud2)
@@ -121,6 +137,8 @@ class Spoiler:
 
     def spoiled(self, fault: str, topic: str, data: bytes) -> list[tuple[float, str, bytes]]:
         """What is published instead of a message: how many seconds later, on which topic, which bytes."""
+        if topic == _TF and fault == "transforms_stop":
+            return []
         if topic in self._infos and fault == "calibration_zero":
             info = self._read(topic, data)
             info.k = info.k * 0
@@ -185,6 +203,22 @@ def _of_another_shape(image: Any) -> Any:
     return image
 
 
+def _stamped(data: bytes, stamp: int) -> bytes:
+    """A message that begins with a header, with another stamp."""
+    changed = bytearray(data)
+    struct.pack_into("<iI", changed, _STAMP_AT, *divmod(stamp, 1_000_000_000))
+    return bytes(changed)
+
+
+def _later(data: bytes, type_: str, later_ns: int) -> bytes:
+    """A TFMessage with all its stamps later."""
+    message = deserialize_message(data, message_class(type_))
+    for transform in message.transforms:
+        stamp = transform.header.stamp
+        transform.header.stamp = stamp_from_ns(stamp_ns(stamp) + later_ns, type(stamp))
+    return bytes(serialize_message(message))
+
+
 class FaultPlayer:
     """Publishes a drive with faults.
 
@@ -203,8 +237,10 @@ class FaultPlayer:
         self._drive, self._spoiler, self._log, self._points_topic = drive, spoiler, log, points_topic
         self._clock = node.create_publisher(Clock, "/clock", reliable(1))
         self.publishers: dict[str, Publisher] = {
-            topic: node.create_publisher(message_class(type_), topic, reliable(_DEPTH))
-            for topic, type_ in drive.types.items()
+            name: node.create_publisher(
+                message_class(topic.type), name, latched() if topic.latched else reliable(_DEPTH)
+            )
+            for name, topic in drive.topics.items()
         }
         self._node = node
         self._jumped_ns = 0
@@ -240,15 +276,16 @@ class FaultPlayer:
             self._publish(message, active)
 
     def _publish(self, message: _Recorded, active: Window | None) -> None:
-        stamp = message.stamp_ns - self._jumped_ns
-        data = bytearray(message.data)
-        struct.pack_into("<iI", data, _STAMP_AT, *divmod(stamp, 1_000_000_000))
-        if message.points is not None:
-            self._log.row(message.topic, stamp, message.points, time.monotonic_ns())
-            self.publishers[message.topic].publish(bytes(data))
-            return
+        later_ns = message.later_ns - self._jumped_ns
+        if message.stamp_ns is None:
+            data = _later(message.data, self._drive.topics[message.topic].type, later_ns)
+        else:
+            stamp = message.stamp_ns + later_ns
+            data = _stamped(message.data, stamp)
+            if message.points is not None:
+                self._log.row(message.topic, stamp, message.points, time.monotonic_ns())
         fault = active.fault if active else ""
-        for late_s, topic, bytes_ in self._spoiler.spoiled(fault, message.topic, bytes(data)):
+        for late_s, topic, bytes_ in self._spoiler.spoiled(fault, message.topic, data):
             if late_s:
                 due = time.monotonic() + late_s / self._rate
                 heapq.heappush(self._late, (due, len(self._late), topic, bytes_))
@@ -291,11 +328,11 @@ def _run(options: argparse.Namespace, arguments: Sequence[str], stop: Future) ->
     cameras = dict(options.cameras)
     windows = schedule(options.faults, options.warm_up, options.fault_seconds, options.rest_seconds)
     with BagReader(options.bag) as reader, SweepLog(options.log) as log, ros(arguments):
-        drive = Drive(reader, options.points, cameras)
+        drive = Drive(reader, options.points, cameras, options.transforms)
         node = Node("player")
-        spoiler = Spoiler({topic: message_class(type_) for topic, type_ in drive.types.items()}, cameras)
+        spoiler = Spoiler({name: message_class(topic.type) for name, topic in drive.topics.items()}, cameras)
         player = FaultPlayer(node, drive, spoiler, log, options.points)
-        topics = (options.points, *cameras, *cameras.values())
+        topics = (options.points, *cameras, *cameras.values(), *options.transforms)
         wait_for_subscribers(node, player.publishers, dict.fromkeys(topics, 1), options.timeout, stop)
         player.play(windows, options.rest_seconds, options.rate, stop)
         node.destroy_node()
@@ -308,6 +345,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("bag", type=Path, help="rosbag2 folder or single file")
     parser.add_argument("--points", required=True, metavar="T", help="topic of the sweeps")
     parser.add_argument("--cameras", nargs="+", required=True, type=_camera, metavar="IMAGE:INFO", help="their topics")
+    parser.add_argument("--transforms", nargs="+", default=(), metavar="T", help="topics of TF, where it is played too")
     parser.add_argument("--faults", nargs="+", choices=names, default=names, metavar="F", help="in this order")
     parser.add_argument("--rate", type=float, default=1.0, help="how many times faster than recorded")
     parser.add_argument("--warm-up", type=float, default=3.0, help="seconds before the first fault, of the bag's time")

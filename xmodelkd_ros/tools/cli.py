@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from xmodelkd_ros.core.errors import XModelKDError
 
 if TYPE_CHECKING:
+    from xmodelkd_ros.tools.recording import Look
     from xmodelkd_ros.tools.session import Options
 
 _INTERRUPTED = 130
@@ -75,6 +76,13 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     _add_scoring(parser)
     parser.add_argument(
         "--against", default="", metavar="MODEL", help="also report how often this model gives the same labels"
+    )
+    parser.add_argument(
+        "--image-age",
+        type=_positive,
+        default=0.0,
+        metavar="SECONDS",
+        help="teacher: show it images that are this old, to see what that costs (default: %(default)s)",
     )
     parser.set_defaults(run=_evaluate)
 
@@ -194,6 +202,7 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
         metavar="FRAME",
         help="teacher: frame in which /tf says how the vehicle moved between image and sweep (default: it stood still)",
     )
+    parser.add_argument("--drop-cameras", default="", metavar="A,B", help="teacher: cameras whose images do not come")
     parser.add_argument(
         "--label-set", default="", metavar="SET", help="set to score in, such as pandaset9 (default: the model's own)"
     )
@@ -241,9 +250,15 @@ def _options(args: argparse.Namespace) -> Options:
         args.points_topic,
         args.command,
         args.mode,
-        args.slop,
-        args.fixed_frame,
+        _look(args),
     )
+
+
+def _look(args: argparse.Namespace) -> Look:
+    from xmodelkd_ros.tools.recording import Look
+
+    without = tuple(filter(None, args.drop_cameras.split(",")))
+    return Look(round(args.slop * 1e9), args.fixed_frame, without, round(getattr(args, "image_age", 0.0) * 1e9))
 
 
 def _benchmark(args: argparse.Namespace) -> int:

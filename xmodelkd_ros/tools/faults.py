@@ -8,7 +8,8 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from xmodelkd_ros.bag import BagReader
@@ -21,6 +22,7 @@ from xmodelkd_ros.tools.recording import MountedCamera, Recording
 from xmodelkd_ros.tools.replay import node_arguments
 from xmodelkd_ros.tools.session import Options, make_folder, print_notes
 from xmodelkd_ros.tools.traffic_log import TrafficLog
+from xmodelkd_ros.tools.transform_tree import TF_TOPICS, TransformTree, moves
 
 _LABELS, _STATUS, _DIAGNOSTICS = "/segmenter/labels", "/segmenter/status", "/diagnostics"
 _READY_S = 60.0
@@ -97,14 +99,20 @@ def measure_faults(options: Options, timing: Timing, names: Sequence[str] = ()) 
     if unknown:
         raise ConfigError(f"no fault {', '.join(unknown)}; there are {', '.join(fault.name for fault in FAULTS)}")
     make_folder(options.out)
-    chosen = [fault for fault in FAULTS if not names or fault.name in names]
     with BagReader(options.bag) as reader, tempfile.TemporaryDirectory(prefix=".faults.", dir=options.out) as folder:
         recording = Recording(reader, options.points_topic)
         frame = next(recording.sweeps()).message.header.frame_id
         rig = one_topic_each(recording.mounted(frame))
         if not rig:
             raise ConfigError(f"{options.bag} has no camera that could fail; give a bag with images")
-        print_notes([*reader.notes, *recording.notes])
+        fixed_frame, without_tf = _fixed_frame(reader, frame)
+        chosen = [fault for fault in FAULTS if fault.name in names or not (names or (fault.needs_tf and without_tf))]
+        looks_at_tf = any(fault.needs_tf for fault in chosen)
+        if looks_at_tf and without_tf:
+            raise ConfigError(f"faults of TF cannot be shown: {without_tf}; leave them out")
+        left_out = [f"{fault.name} is left out: {without_tf}" for fault in FAULTS if fault.needs_tf and without_tf]
+        print_notes([*reader.notes, *recording.notes, *left_out])
+        options = replace(options, look=replace(options.look, fixed_frame=fixed_frame if looks_at_tf else ""))
         traffic = _play(options, timing, chosen, recording, rig, Path(folder))
     outcomes = [traffic.outcome(fault, len(rig)) for fault in chosen]
     total = f"All in all {len(traffic.sent)} sweeps in, {len(traffic.received)} out.\n"
@@ -114,6 +122,16 @@ def measure_faults(options: Options, timing: Timing, names: Sequence[str] = ()) 
     (options.out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     print(table + f"\nwritten: {options.out / 'faults.md'}")
     return outcomes
+
+
+def _fixed_frame(reader: BagReader, lidar_frame: str) -> tuple[str, str]:
+    """The frame in which TF says how the vehicle moves, and why there is no such thing, if so."""
+    if find_spec("tf2_ros") is None:
+        return "", "tf2_ros is not installed"
+    chain = TransformTree(reader, reader.start_ns).chain_above(lidar_frame)
+    if not moves(chain):
+        return "", f"no /tf of {reader.path} says how '{lidar_frame}' moves"
+    return chain[-1][0], ""
 
 
 def as_table(outcomes: Sequence[Outcome]) -> str:
@@ -206,6 +224,7 @@ def _play(
     status = Program("recorder", status_arguments, env, logs / "status.log")
     names = [fault.name for fault in faults]
     arguments = _player_arguments(options, timing, names, recording, rig, sent.path)
+    arguments += ["--transforms", *TF_TOPICS] if options.look.fixed_frame else []
     player = Program("fault_player", arguments, env, logs / "player.log")
     length_s = schedule(names, _WARM_UP_S, timing.fault_s, timing.rest_s)[-1].end_s + timing.rest_s
     with ExitStack() as stack:

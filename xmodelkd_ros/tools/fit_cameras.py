@@ -62,15 +62,21 @@ def one_topic_each(rig: Mapping[str, MountedCamera]) -> list[MountedCamera]:
     return [chosen[name] for name in sorted(chosen)]
 
 
-def node_parameters(camera: MountedCamera) -> dict[str, Any]:
-    """A camera as the node's parameters ``cameras.NAME.`` describe it."""
+def node_parameters(camera: MountedCamera, from_tf: bool = False) -> dict[str, Any]:
+    """A camera as the node's parameters ``cameras.NAME.`` describe it.
+
+    Args:
+        camera: the camera.
+        from_tf: whether TF says where it is.
+    """
     position, rotation = camera.from_lidar[:3, 3], quaternion(camera.from_lidar[:3, :3])
+    extrinsic = [round(float(value), 7) for value in (*position, *rotation)]
     return {
         "image_topic": camera.image_topic,
         "info_topic": camera.info_topic,
         "compressed": camera.compressed,
         "rectified": camera.rectified,
-        "extrinsic": [round(float(value), 7) for value in (*position, *rotation)],
+        **({} if from_tf else {"extrinsic": extrinsic}),
         "time_offset": camera.time_offset_s,
     }
 

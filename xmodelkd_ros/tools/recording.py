@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from time import perf_counter
@@ -78,12 +78,38 @@ class RecordedImage:
     Attributes:
         camera: that took it.
         stamp_ns: its stamp.
+        matched_ns: the same with the camera's ``time_offset_s``, as the node compares it with the sweep's stamp.
         message: Image or CompressedImage, not decoded.
     """
 
     camera: CameraModel
     stamp_ns: int
+    matched_ns: int
     message: Any
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the cameras of a bag are looked through.
+
+    Attributes:
+        slop_ns: an image farther from a sweep than this is not of it.
+        fixed_frame: frame that stands still, in which ``/tf`` says how the vehicle moved between sweep and image;
+            empty: it did not.
+        without: names of cameras whose images are not used.
+        age_ns: how old images are when they come, to see what that costs.
+    """
+
+    slop_ns: int
+    fixed_frame: str = ""
+    without: tuple[str, ...] = ()
+    age_ns: int = 0
+
+    def check(self, names: Sequence[str]) -> None:
+        """Raise a BagError if a camera that is not used is none of the bag's."""
+        unknown = [name for name in self.without if name not in names]
+        if unknown:
+            raise BagError(f"no camera {', '.join(unknown)} to drop; the bag has {', '.join(names) or 'none'}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,24 +235,25 @@ class Recording:
                 self._note(f"camera {image.camera.name} not used: {error}")
         return tuple(views)
 
-    def shots(self, sweep: Sweep, slop_ns: int, fixed_frame: str = "") -> tuple[Shot | None, ...]:
+    def shots(self, sweep: Sweep, look: Look) -> tuple[Shot | None, ...]:
         """What each camera of the bag took of a sweep; None for those without an image within the slop.
 
         Args:
             sweep: the sweep.
-            slop_ns: an image farther from the sweep than this is not of it.
-            fixed_frame: frame that stands still, in which ``/tf`` says how the vehicle moved between sweep and image;
-                empty: it did not.
+            look: how cameras are looked through.
 
         Raises:
-            BagError: no transform joins the LiDAR's frame to ``fixed_frame``.
+            BagError: no transform joins the LiDAR's frame to the look's ``fixed_frame``, or it drops a camera that the
+                bag does not have.
         """
-        names = dict.fromkeys(camera.name for camera in self.rig(sweep.message.header.frame_id).values())
-        taken = {image.camera.name: image for image in self.images(sweep, slop_ns)}
-        return tuple(self._shot(taken[name], sweep, fixed_frame) if name in taken else None for name in names)
+        names = list(dict.fromkeys(camera.name for camera in self.rig(sweep.message.header.frame_id).values()))
+        look.check(names)
+        taken = {image.camera.name: image for image in self.images(sweep, look.slop_ns, look.age_ns)}
+        wanted = [name if name in taken and name not in look.without else None for name in names]
+        return tuple(None if name is None else self._shot(taken[name], sweep, look.fixed_frame) for name in wanted)
 
     def _shot(self, image: RecordedImage, sweep: Sweep, fixed_frame: str) -> Shot | None:
-        motion = self._motion(sweep, image.stamp_ns, fixed_frame) if fixed_frame else None
+        motion = self._motion(sweep, image.matched_ns, fixed_frame) if fixed_frame else None
         try:
             return Shot(image.camera, image_to_array(image.message), motion)
         except ImageError as error:
@@ -239,21 +266,25 @@ class Recording:
         frame = sweep.message.header.frame_id
         chain = self._tree.chain_above(frame, fixed_frame)
         if not chain or chain[-1][0] != fixed_frame:
-            raise BagError(f"{self._reader.path}: no transform joins '{frame}' to '{fixed_frame}'; leave it out")
+            there = ", ".join(name for name, _ in chain) or "none"
+            raise BagError(
+                f"{self._reader.path}: no transform joins '{frame}' to fixed frame '{fixed_frame}'; above it is {there}"
+            )
         stamps = np.array([sweep.stamp_ns, stamp_ns])
         at_sweep, at_image = poses_in(chain, (stamps - self._tree.origin_ns) * 1e-9)
         return np.asarray(inverse(at_image) @ at_sweep)
 
-    def images(self, sweep: Sweep, slop_ns: int = _MAX_GAP_NS) -> list[RecordedImage]:
-        """The image of each camera nearest to a sweep and within the slop, not decoded."""
+    def images(self, sweep: Sweep, slop_ns: int = _MAX_GAP_NS, age_ns: int = 0) -> list[RecordedImage]:
+        """The image of each camera nearest to a sweep, or to some time before it, and within the slop; not decoded."""
         rig = self.mounted(sweep.message.header.frame_id)
         if not rig:
             return []
         nearest: dict[str, tuple[int, RecordedImage]] = {}
         around = (sweep.log_time_ns - _SEARCH_NS, sweep.log_time_ns + _SEARCH_NS)
         for topic, _, message in self._reader.messages(list(rig), *around):
-            image = RecordedImage(rig[topic].model, stamp_ns(message.header.stamp), message)
-            gap = abs(image.stamp_ns + round(rig[topic].time_offset_s * 1e9) - sweep.stamp_ns)
+            stamp, mounted = stamp_ns(message.header.stamp), rig[topic]
+            image = RecordedImage(mounted.model, stamp, stamp + round(mounted.time_offset_s * 1e9), message)
+            gap = abs(image.matched_ns + age_ns - sweep.stamp_ns)
             if gap <= slop_ns and (topic not in nearest or gap < nearest[topic][0]):
                 nearest[topic] = gap, image
         return [image for _, image in nearest.values()]

@@ -29,6 +29,7 @@ from xmodelkd_ros.tools.recording import MountedCamera, Recording, Sweep
 from xmodelkd_ros.tools.score import Scores
 from xmodelkd_ros.tools.session import Options, Session, print_notes, progress
 from xmodelkd_ros.tools.traffic_log import Key, TrafficLog
+from xmodelkd_ros.tools.transform_tree import TF_TOPICS
 
 _LABELS = "/segmenter/labels"
 _STATUS = "/segmenter/status"
@@ -97,7 +98,10 @@ def _play(options: Options, rate: float, recording: Recording, folder: Path) -> 
     node = Program("segment_node", node_arguments(options, recording.points_topic, cameras), env, logs / "node.log")
     recorder_arguments = ["--topics", _LABELS, _STATUS, "--out", str(recorded), "--log", str(received.path)]
     recorder = Program("recorder", recorder_arguments, env, logs / "recorder.log")
-    topics = [recording.points_topic, *(t for camera in cameras for t in (camera.image_topic, camera.info_topic))]
+    options.look.check([camera.model.name for camera in cameras])
+    seen = [camera for camera in cameras if camera.model.name not in options.look.without]
+    topics = [recording.points_topic, *(t for camera in seen for t in (camera.image_topic, camera.info_topic))]
+    topics += TF_TOPICS if options.look.fixed_frame and cameras else ()
     player = Program("player", _player_arguments(options.bag, rate, topics, sent.path), env, logs / "player.log")
     with ExitStack() as stack:
         running = [stack.enter_context(node), stack.enter_context(recorder)]
@@ -129,7 +133,10 @@ def _cameras(options: Options, recording: Recording) -> list[MountedCamera]:
 
 
 def node_arguments(options: Options, points_topic: str, cameras: Sequence[MountedCamera]) -> list[str]:
-    """The command line of the node, for a topic of sweeps and the cameras that a teacher is shown."""
+    """The command line of the node, for a topic of sweeps and the cameras that a teacher is shown.
+
+    With a fixed frame TF says where the cameras are too, as on a vehicle.
+    """
     looks = options.mode == "teacher"
     parameters: dict[str, Any] = {
         "model": find_model(options.student if looks else options.model).resolve(),
@@ -140,10 +147,12 @@ def node_arguments(options: Options, points_topic: str, cameras: Sequence[Mounte
     }
     if looks:
         parameters |= {"teacher_model": find_model(options.model).resolve()}
-        parameters |= {"sync.slop": options.slop_s, "sync.deadline": options.deadline_s}
+        parameters |= {"sync.slop": options.look.slop_ns * 1e-9, "sync.deadline": options.deadline_s}
         parameters["cameras"] = f"[{', '.join(camera.model.name for camera in cameras)}]"
+        if options.look.fixed_frame:
+            parameters["fixed_frame"] = options.look.fixed_frame
         for camera in cameras:
-            described = node_parameters(camera)
+            described = node_parameters(camera, from_tf=bool(options.look.fixed_frame))
             parameters |= {f"cameras.{camera.model.name}.{key}": json.dumps(value) for key, value in described.items()}
     pairs = [text for name, value in parameters.items() for text in ("-p", f"{name}:={value}")]
     return ["--ros-args", *pairs, "-r", f"points:={points_topic}"]

@@ -19,9 +19,11 @@ from xmodelkd_ros.messages import MissingIntensity
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_model, label_map
 from xmodelkd_ros.tools.pictures import SweepView
-from xmodelkd_ros.tools.recording import Recording, Sweep
+from xmodelkd_ros.tools.recording import Look, Recording, Sweep
 from xmodelkd_ros.tools.report import Run, table, write_report
 from xmodelkd_ros.tools.score import Scores
+
+_LOOK = Look(slop_ns=50_000_000)
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,7 @@ class Options:
         points_topic: topic of the sweeps; may be empty if the bag has only one of PointCloud2.
         command: the command line, for the report.
         mode: ``student``, or ``teacher`` to show it the cameras' images.
-        slop_s: an image farther from a sweep than this is not of it.
-        fixed_frame: frame in which ``/tf`` says how the vehicle moved between image and sweep; empty: it did not.
+        look: how cameras are looked through.
         student: name or path of the student that stands by in replay, where ``model`` is a teacher.
         deadline_s: how long a sweep waits for images in replay.
     """
@@ -53,8 +54,7 @@ class Options:
     points_topic: str = ""
     command: str = "xmodelkd"
     mode: str = "student"
-    slop_s: float = 0.05
-    fixed_frame: str = ""
+    look: Look = _LOOK
     student: str = "student"
     deadline_s: float = 0.05
 
@@ -95,7 +95,7 @@ class Session:
         """What a teacher is shown of a sweep; errors as :meth:`Recording.shots`."""
         if self.options.mode != "teacher":
             return ()
-        return recording.shots(sweep, round(self.options.slop_s * 1e9), self.options.fixed_frame)
+        return recording.shots(sweep, self.options.look)
 
     def view(self, recording: Recording, sweep: Sweep, label: NDArray[np.uint8]) -> SweepView:
         """What the report draws of a sweep, in the scored label set."""

@@ -11,6 +11,8 @@ from xmodelkd_ros.bag import BagReader
 from xmodelkd_ros.core.transforms import PoseTrack
 from xmodelkd_ros.messages import frames_and_pose, stamp_ns
 
+TF_TOPICS = ("/tf_static", "/tf")
+
 SMOOTH_FRAME = "odom"
 """Poses are taken in it, as they do not jump there (REP-105), and else in the frame that all others hang on."""
 
@@ -33,7 +35,7 @@ class TransformTree:
         self.origin_ns = origin_ns
         self._above: dict[str, tuple[str, Edge]] = {}
         moving: dict[str, tuple[str, dict[int, NDArray[np.float64]]]] = {}
-        for topic in ("/tf_static", "/tf"):
+        for topic in TF_TOPICS:
             for message in reader.messages([topic]) if topic in reader.topics else ():
                 for stamped in message.message.transforms:
                     (parent, child), pose = frames_and_pose(stamped)

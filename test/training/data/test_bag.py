@@ -89,7 +89,7 @@ def test_a_raw_image_is_encoded():
     pixels = np.full((32, 48, 3), (200, 60, 20), np.uint8)
     header = message_class("std_msgs/msg/Header")(message_class("builtin_interfaces/msg/Time")(0, 0), "front")
     message = message_class("sensor_msgs/msg/Image")(header, 32, 48, "rgb8", 0, 144, pixels.ravel())
-    image = BagImage(RecordedImage(None, 0, message))
+    image = BagImage(RecordedImage(None, 0, 0, message))
     np.testing.assert_array_equal(image.pixels(), pixels)
     assert image.jpeg()[:2] == b"\xff\xd8" and image.labels() is None
 
