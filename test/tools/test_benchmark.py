@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjector
-from xmodelkd_ros.tools.benchmark import gemm_peak_gflops, synthetic_sweep
+from xmodelkd_ros.tools.benchmark import Load, _camera, gemm_peak_gflops, synthetic_sweep
 from xmodelkd_ros.tools.cli import main
 from xmodelkd_ros.tools.network_cost import gflop
 
@@ -25,6 +25,32 @@ def test_every_stage_is_timed_and_the_work_is_counted(height_model, tmp_path, ca
     assert "project" in output
     assert "GFLOP/s" in output
     assert (tmp_path / "report.html").is_file()
+
+
+def test_a_teacher_is_timed_with_images(light_model, height_model, tmp_path, capsys):
+    arguments = ["--points", "5000", "--repeats", "2", "--cameras", "2", "--image-size", "320x180"]
+    assert main(["benchmark", "--model", str(light_model), *arguments, "--out", str(tmp_path)]) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    stages = ["decode", "decode_images", "project", "normalize", "views", "images", "infer", "decide", "encode"]
+    assert list(metrics["stages_ms"]) == stages
+    assert metrics["modes"] == {"student": 0, "teacher": 2} and metrics["benchmark"]["cameras"] == 2
+    assert "5,000 points, 2 images of 320x180, timed" in (tmp_path / "report.html").read_text()
+    assert main(["benchmark", "--model", str(height_model), *arguments, "--out", str(tmp_path)]) == 1
+    assert "is a student, which looks at no images; give --model teacher" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["benchmark", "--model", str(light_model), "--image-size", "320", "--out", str(tmp_path)])
+    assert "argument --image-size: invalid" in capsys.readouterr().err
+
+
+def test_cameras_look_all_around():
+    xyz = np.array([[np.cos(a), np.sin(a), 0.0] for a in np.radians(np.arange(0, 360, 60))]) * 10
+    for number in range(6):
+        camera = _camera(number, Load(cameras=6))
+        pixels, seen = camera.project(xyz)
+        assert seen.tolist() == [index == number for index in range(6)]
+        np.testing.assert_allclose(pixels[number], [959.5, 539.5])
+        left_and_above = camera.project(xyz[[number]] + [0, 0, 1] + 0.1 * np.roll(xyz, -1, 0)[[number]])[0][0]
+        assert left_and_above[0] < 959 and left_and_above[1] < 539
 
 
 @pytest.mark.parametrize("points", [1, 63, 64, 1000, 40_000])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import resource
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -13,10 +14,13 @@ from typing import Any
 import numpy as np
 
 from xmodelkd_ros.bag import ROSBAGS_TYPES, message_class
+from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
+from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.projection import ProjectionSpec
-from xmodelkd_ros.messages import labels_to_msg, to_cloud, truth_to_msg
+from xmodelkd_ros.core.views import Shot
+from xmodelkd_ros.messages import image_to_array, labels_to_msg, to_cloud, truth_to_msg
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_model
 from xmodelkd_ros.tools.network_cost import gflop
@@ -29,41 +33,67 @@ _GEMM_SIZE = 2048
 _SENSOR_HEIGHT_M = 2.0
 _STREET_HALF_WIDTH_M = 12.0
 _MAX_RANGE_M = 120.0
+_VIEW_DEG = 70.0
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is timed.
+
+    Attributes:
+        points: of the synthetic sweep.
+        cameras: that take a picture of it, each a JPEG image.
+        width: of their images, pixels.
+        height: of their images, pixels.
+    """
+
+    points: int = 131072
+    cameras: int = 0
+    width: int = 1920
+    height: int = 1080
+
+    def __str__(self) -> str:
+        images = f", {self.cameras} images of {self.width}x{self.height}" if self.cameras else ""
+        return f"{self.points:,} points{images}"
 
 
 def benchmark(
-    model: str, out: Path, backend: str = "auto", precision: str = "auto", points: int = 131072, repeats: int = 100
+    model: str, out: Path, load: Load, backend: str = "auto", precision: str = "auto", repeats: int = 100
 ) -> dict[str, Any]:
     """Time the whole way of a sweep through the node, but for DDS, and write the report.
 
     Args:
         model: name or path of the model.
         out: folder of the report.
+        load: what is timed.
         backend: library that runs the network.
         precision: precision to run it in.
-        points: size of the synthetic sweep.
         repeats: number of sweeps to time, after some to warm up.
 
     Returns:
         The content of ``metrics.json``.
 
     Raises:
-        XModelKDError: the model cannot be used.
+        XModelKDError: the model cannot be used, or not with so many cameras.
     """
     make_folder(out)
     folder = find_model(model)
     pipeline = SegmentationPipeline.load(folder, backend, precision)
-    message = _message(synthetic_sweep(pipeline.spec.projection, points))
+    if load.cameras and pipeline.spec.image_branch is None:
+        raise ConfigError(f"{model} is a student, which looks at no images; give --model teacher, or no --cameras")
+    message = _message(synthetic_sweep(pipeline.spec.projection, load.points))
+    cameras = [(_camera(number, load), _image(number, load)) for number in range(load.cameras)]
     scores = Scores(pipeline.labels)
     for repeat in progress(range(-_WARM_UP, repeats), _WARM_UP + repeats, "benchmark"):
-        cloud, segmentation, stages = _one_sweep(pipeline, message)
+        cloud, segmentation, stages = _one_sweep(pipeline, message, cameras)
         if repeat >= 0:
-            scores.add(cloud, segmentation, stages_ms=stages)
+            scores.add(cloud, segmentation, stages_ms=stages, mode="teacher" if cameras else "student")
     metrics = scores.metrics(pipeline.spec, pipeline.backend.name, pipeline.backend.precision)
-    metrics["benchmark"] = _machine(pipeline, folder, points, metrics["stages_ms"]["infer"]["p50"])
+    metrics["benchmark"] = _machine(pipeline, folder, load, metrics["stages_ms"]["infer"]["p50"])
     facts = _facts(metrics["benchmark"])
-    command = f"xmodelkd benchmark --model {model} --points {points} --out {out}"
-    run = Run(f"{points:,} points, timed", command, "the time of all stages, without DDS", facts)
+    images = f" --cameras {load.cameras} --image-size {load.width}x{load.height}" if load.cameras else ""
+    command = f"xmodelkd benchmark --model {model} --points {load.points}{images} --out {out}"
+    run = Run(f"{load}, timed", command, "the time of all stages, without DDS", facts)
     report = write_report(out, run, metrics, scores, pipeline.spec)
     _print(metrics, facts, report)
     return metrics
@@ -108,26 +138,57 @@ def _message(cloud: PointCloud) -> Any:
     return truth_to_msg(cloud, np.full(len(cloud), IGNORE, np.uint8), header, ROSBAGS_TYPES)
 
 
-def _one_sweep(pipeline: SegmentationPipeline, message: Any) -> tuple[PointCloud, Segmentation, dict[str, float]]:
+def _camera(number: int, load: Load) -> CameraModel:
+    """One of cameras that look all around, a little more than a sixth of a turn each."""
+    focal = load.width / 2 / np.tan(np.radians(_VIEW_DEG / 2))
+    intrinsic = np.array([[focal, 0, load.width / 2 - 0.5], [0, focal, load.height / 2 - 0.5], [0, 0, 1]])
+    heading = np.radians(60.0 * number)
+    ahead, left = (np.cos(heading), np.sin(heading)), (-np.sin(heading), np.cos(heading))
+    from_lidar = np.array([[-left[0], -left[1], 0, 0], [0, 0, -1, 0], [ahead[0], ahead[1], 0, 0], [0, 0, 0, 1]])
+    return CameraModel(f"camera_{number}", load.width, load.height, intrinsic, from_lidar)
+
+
+def _image(number: int, load: Load) -> Any:
+    """A CompressedImage of patches and some noise, which takes about as long to decode as one of a street."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise ConfigError(f"images need OpenCV ({error}); pip install opencv-python-headless") from error
+    rng = np.random.default_rng(number)
+    patches = cv2.resize(rng.uniform(0, 230, (68, 120, 3)).astype(np.float32), (load.width, load.height))
+    noisy = patches + rng.uniform(0, 25, (load.height, load.width, 1)).astype(np.float32)
+    data = cv2.imencode(".jpg", noisy.astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 85])[1].ravel()
+    header = message_class("std_msgs/msg/Header")(message_class("builtin_interfaces/msg/Time")(0, 0), "camera")
+    return message_class("sensor_msgs/msg/CompressedImage")(header, "jpeg", data)
+
+
+def _one_sweep(
+    pipeline: SegmentationPipeline, message: Any, cameras: Sequence[tuple[CameraModel, Any]]
+) -> tuple[PointCloud, Segmentation, dict[str, float]]:
     start = perf_counter()
     cloud = to_cloud(message)
     decoded = perf_counter()
-    result = pipeline.segment(cloud)
+    shots = [Shot(camera, image_to_array(image)) for camera, image in cameras]
+    taken = perf_counter()
+    result = pipeline.segment(cloud, pictures=shots)
     segmented = perf_counter()
     labels_to_msg(cloud, result.segmentation, message.header, ROSBAGS_TYPES)
     end = perf_counter()
-    stages = {"decode": (decoded - start) * 1e3, **result.stages_ms, "encode": (end - segmented) * 1e3}
+    stages = {"decode": (decoded - start) * 1e3}
+    stages |= {"decode_images": (taken - decoded) * 1e3} if cameras else {}
+    stages |= {**result.stages_ms, "encode": (end - segmented) * 1e3}
     return cloud, result.segmentation, stages
 
 
-def _machine(pipeline: SegmentationPipeline, folder: Path, points: int, infer_ms: float) -> dict[str, Any]:
+def _machine(pipeline: SegmentationPipeline, folder: Path, load: Load, infer_ms: float) -> dict[str, Any]:
     """What the times stand against: work of the network, peak of the machine, memory."""
     spec = pipeline.spec
     work = gflop(spec.network_path(folder, pipeline.backend.precision))
-    runs = -(-points // spec.max_points)
+    runs = -(-load.points // spec.max_points)
     peak = gemm_peak_gflops()
     return {
-        "points": points,
+        "points": load.points,
+        "cameras": load.cameras,
         "network_runs": runs,
         "network_gflop": work,
         "gemm_peak_gflops": round(peak, 1),

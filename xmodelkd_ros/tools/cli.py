@@ -133,6 +133,12 @@ def _add_benchmark(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     )
     _add_model(parser)
     parser.add_argument("--points", type=_count, default=131072, help="points of the sweep (default: %(default)s)")
+    parser.add_argument(
+        "--cameras", type=_count, default=0, metavar="N", help="a teacher's, each with a JPEG image (default: none)"
+    )
+    parser.add_argument(
+        "--image-size", type=_size, default=(1920, 1080), metavar="WxH", help="of their images (default: 1920x1080)"
+    )
     parser.add_argument("--repeats", type=_count, default=100, help="sweeps to time (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of metrics.json")
     parser.set_defaults(run=_benchmark)
@@ -223,6 +229,11 @@ def _count(text: str) -> int:
     return value
 
 
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    return _count(width), _count(height)
+
+
 def _evaluate(args: argparse.Namespace) -> int:
     from xmodelkd_ros.tools.evaluate import evaluate
 
@@ -262,9 +273,10 @@ def _look(args: argparse.Namespace) -> Look:
 
 
 def _benchmark(args: argparse.Namespace) -> int:
-    from xmodelkd_ros.tools.benchmark import benchmark
+    from xmodelkd_ros.tools.benchmark import Load, benchmark
 
-    benchmark(args.model, args.out, args.backend, args.precision, args.points, args.repeats)
+    load = Load(args.points, args.cameras, *args.image_size)
+    benchmark(args.model, args.out, load, args.backend, args.precision, args.repeats)
     return 0
 
 
