@@ -45,6 +45,8 @@ setup(
             "ros-kilted-std-msgs",
         ],
         "onnxruntime": ["onnxruntime>=1.16"],
+        # For NVIDIA GPUs of desktops and servers; on a Jetson TensorRT comes with JetPack.
+        "tensorrt-rtx": ["tensorrt-rtx-cu13>=1.6", "cuda-bindings>=12.8"],
         # What the command xmodelkd needs beside a back end: bags, pictures, progress bars.
         "tools": [
             "rosbags>=0.11,<0.12",
@@ -81,6 +83,7 @@ setup(
             "pytest-xdist>=3.5",
             "hypothesis>=6.100",
             "onnx>=1.16",
+            "tensorrt-rtx-cu13==1.7.1.116",
             "setuptools>=70.1",
             "catkin-pkg>=1.0",
             "ruff==0.17.6",

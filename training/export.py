@@ -29,7 +29,7 @@ from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import ImageBranchSpec, ModelSpec, NetworkFile, TensorSpec, sha256
 from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
-from xmodelkd_ros.inference.backend import load_backend, load_image_branch
+from xmodelkd_ros.inference.backend import load_networks
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import label_map
 from xmodelkd_ros.tools.score import Scores
@@ -113,13 +113,13 @@ def export(run: Path, out: Path, temperature: float | None = None) -> ModelSpec:
         images, labels = network.branch is not None, trained.config.label_set
         sources = [load_source(source, "choose", images, labels) for source in trained.config.data.choose]
         spec = _written(trained, network, folder)
-        backends = load_backend(spec, folder), load_image_branch(spec, folder)
+        networks = load_networks(spec, folder)
         expected = [torch_logits(network, source) for source in sources]
-        equal = parity(SegmentationPipeline(spec, backends[0], None, backends[1]), sources, expected)
+        equal = parity(SegmentationPipeline(spec, networks.network, None, networks.image_branch), sources, expected)
         if temperature is None:
             temperature = fit_temperature(expected[0], _labels(sources[0], network.inputs))
         spec = replace(spec, temperature=temperature)
-        pipeline = SegmentationPipeline(spec, backends[0], None, backends[1])
+        pipeline = SegmentationPipeline(spec, networks.network, None, networks.image_branch)
         metrics = {"parity": equal, "choose": [_score(source, pipeline) for source in sources]}
         spec = replace(spec, metrics={"command": f"python -m training.export {run} {out}", **metrics})
         spec.write(folder)

@@ -11,6 +11,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from xmodelkd_ros.check_sweep import equal_labels
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.labels import IGNORE, LabelMap, LabelTranslation
@@ -19,7 +20,7 @@ from xmodelkd_ros.core.normalization import Normalizer
 from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.views import Pictures, Shot
-from xmodelkd_ros.inference.backend import Backend, load_backend, load_image_branch
+from xmodelkd_ros.inference.backend import Backend, load_networks
 from xmodelkd_ros.sight import Sight
 
 _BLOCK = 16384
@@ -72,12 +73,24 @@ class SegmentationPipeline:
 
     @classmethod
     def load(
-        cls, folder: Path, backend: str = "auto", precision: str = "auto", sensor: SensorSpec | None = None
+        cls,
+        folder: Path,
+        backend: str = "auto",
+        precision: str = "auto",
+        sensor: SensorSpec | None = None,
+        engines: Path | None = None,
     ) -> SegmentationPipeline:
-        """Load a model folder; see :func:`~xmodelkd_ros.inference.backend.load_backend` for errors."""
+        """Load a model folder; see :func:`~xmodelkd_ros.inference.backend.load_networks`.
+
+        Engines that had to be built label a stored sweep first, and have to do it as ONNX Runtime does.
+        """
         spec = ModelSpec.read(folder)
-        image_branch = load_image_branch(spec, folder, backend, precision)
-        return cls(spec, load_backend(spec, folder, backend, precision), sensor, image_branch)
+        networks = load_networks(spec, folder, backend, precision, engines)
+        if networks.settle is not None:
+            new = cls(spec, networks.network, None, networks.image_branch)
+            reference = cls.load(folder, "onnxruntime")
+            networks.settle(equal_labels(new, reference, with_images=spec.image_branch is not None))
+        return cls(spec, networks.network, sensor, networks.image_branch)
 
     @property
     def labels(self) -> LabelMap:
@@ -164,7 +177,8 @@ class SegmentationPipeline:
             self._points[:count] = points[start : start + count]
             np.maximum(pixel[start : start + count], 0, out=self._pixel[:count])
             outputs = self.backend.infer({**dense, "points": self._points, "pixel": self._pixel})
-            pieces.append(outputs["logits"][:, :count])
+            found = outputs["logits"][:, :count]
+            pieces.append(found if count == len(points) else found.copy())  # the next run overwrites it
         if not pieces:
             return np.zeros((len(self.labels), 0), np.float32)
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)

@@ -3,12 +3,12 @@ import pytest
 
 from xmodelkd_ros.core.errors import BackendError, ModelError
 from xmodelkd_ros.core.model_spec import ModelSpec, NetworkFile, sha256
-from xmodelkd_ros.inference.backend import load_backend
+from xmodelkd_ros.inference.backend import load_networks
 from xmodelkd_ros.inference.onnxruntime import OnnxRuntimeBackend
 
 
 def test_a_model_loads_and_says_what_it_is(height_model):
-    backend = load_backend(ModelSpec.read(height_model), height_model)
+    backend = load_networks(ModelSpec.read(height_model), height_model).network
     assert (backend.name, backend.precision) == ("onnxruntime", "fp32")
     assert {t.name for t in backend.inputs} == {"image", "points", "pixel"}
 
@@ -16,7 +16,7 @@ def test_a_model_loads_and_says_what_it_is(height_model):
 @pytest.mark.parametrize(("backend", "precision", "word"), [("abacus", "auto", "abacus"), ("auto", "int3", "int3")])
 def test_unknown_choices_are_named(height_model, backend, precision, word):
     with pytest.raises(BackendError, match=word):
-        load_backend(ModelSpec.read(height_model), height_model, backend, precision)
+        load_networks(ModelSpec.read(height_model), height_model, backend, precision)
 
 
 def test_a_broken_network_is_one_clear_line(tmp_path):
@@ -36,10 +36,10 @@ def test_a_network_of_another_shape_is_refused(height_model, tmp_path):
     spec = ModelSpec.read(height_model)
     object.__setattr__(spec, "files", {"fp32": NetworkFile("model.onnx", sha256(tmp_path / "model.onnx"))})
     with pytest.raises(ModelError, match="image"):
-        load_backend(spec, tmp_path)
+        load_networks(spec, tmp_path)
 
 
 def test_wrong_inputs_are_an_error_of_ours(height_model):
-    backend = load_backend(ModelSpec.read(height_model), height_model)
+    backend = load_networks(ModelSpec.read(height_model), height_model).network
     with pytest.raises(BackendError, match="onnxruntime failed"):
         backend.infer({"image": np.zeros((1, 1), np.float32)})

@@ -27,7 +27,7 @@ from xmodelkd_ros.core.errors import ConfigError, ModelError  # noqa: E402
 from xmodelkd_ros.core.metrics import ConfusionMatrix  # noqa: E402
 from xmodelkd_ros.core.model_spec import ModelSpec, sha256  # noqa: E402
 from xmodelkd_ros.core.projection import RangeProjector  # noqa: E402
-from xmodelkd_ros.inference.backend import load_backend  # noqa: E402
+from xmodelkd_ros.inference.backend import load_networks  # noqa: E402
 from xmodelkd_ros.pipeline import SegmentationPipeline  # noqa: E402
 from xmodelkd_ros.resources import label_map, translation  # noqa: E402
 
@@ -404,7 +404,7 @@ def test_the_shipped_network_holds_only_what_every_back_end_takes(shipped):
     check_network(onnx.load(shipped / "model.onnx"))
     assert (shipped / "model.onnx").stat().st_size < 5_000_000
     spec = ModelSpec.read(shipped)
-    load_backend(spec, shipped)
+    load_networks(spec, shipped)
     assert spec.metrics["parity"]["equal_labels"] >= 0.999
 
 

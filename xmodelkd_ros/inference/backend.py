@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from xmodelkd_ros.core.errors import BackendError
-from xmodelkd_ros.core.model_spec import ModelSpec, TensorSpec
+from xmodelkd_ros.core.model_spec import ModelSpec, TensorSpec, sha256
+from xmodelkd_ros.inference.engine_cache import EngineCache, EngineKey, default_folder
+from xmodelkd_ros.inference.gpu import find_gpu
 
-BACKENDS = ("auto", "onnxruntime")
-PRECISIONS = ("auto", "fp32")
+BACKENDS = ("auto", "onnxruntime", "tensorrt")
+PRECISIONS = ("auto", "fp32", "fp16")
 
 
 class Backend(Protocol):
@@ -31,7 +35,7 @@ class Backend(Protocol):
     outputs: tuple[TensorSpec, ...]
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run the network once.
+        """Run the network once. What it returns may be overwritten by the next run.
 
         Raises:
             BackendError: the library failed.
@@ -39,40 +43,115 @@ class Backend(Protocol):
         ...
 
 
-def load_backend(spec: ModelSpec, folder: Path, backend: str = "auto", precision: str = "auto") -> Backend:
-    """Load a model's network and compare it with ``model.json``.
+@dataclass(frozen=True, eq=False)
+class Networks:
+    """The networks of a model, loaded.
+
+    Attributes:
+        network: of a student or a teacher.
+        image_branch: what looks at images for a teacher; None for a student.
+        settle: to be told which share of labels is equal to the reference back end's, where engines have just been
+            built; it raises a BackendError if that is too little. None where there is nothing to compare.
+    """
+
+    network: Backend
+    image_branch: Backend | None
+    settle: Callable[[float], None] | None = None
+
+
+MIN_EQUAL_LABELS = 0.995
+"""Share of a stored sweep's points on which an engine has to agree with the reference back end."""
+
+
+def load_networks(
+    spec: ModelSpec, folder: Path, backend: str = "auto", precision: str = "auto", engines: Path | None = None
+) -> Networks:
+    """Load a model's networks and compare them with ``model.json``.
 
     Args:
         spec: the model's contract.
         folder: its folder.
         backend: one of ``BACKENDS``; ``auto`` takes the fastest that is installed.
-        precision: one of ``PRECISIONS``; ``auto`` takes fp32.
+        precision: one of ``PRECISIONS``; ``auto`` takes fp16 for TensorRT where the model has it, else fp32.
+        engines: folder where built engines are kept; None for the user's cache folder.
 
     Raises:
-        BackendError: the choice is unknown, or the library is not installed.
+        BackendError: the choice is unknown, the library is not installed, or there is no GPU for it.
         ModelError: the network file is not the one that ``model.json`` describes.
     """
-    loaded = _load(spec, folder, backend, precision, image_branch=False)
-    spec.check_network(loaded.inputs, loaded.outputs)
-    return loaded
-
-
-def load_image_branch(spec: ModelSpec, folder: Path, backend: str = "auto", precision: str = "auto") -> Backend | None:
-    """Load what looks at images for a teacher; None for a student. Arguments and errors as of :func:`load_backend`."""
-    if spec.image_branch is None:
-        return None
-    loaded = _load(spec, folder, backend, precision, image_branch=True)
-    spec.image_branch.check_network(loaded.inputs, loaded.outputs)
-    return loaded
-
-
-def _load(spec: ModelSpec, folder: Path, backend: str, precision: str, image_branch: bool) -> Backend:
     if backend not in BACKENDS:
         raise BackendError(f"backend '{backend}' is unknown; choose one of {', '.join(BACKENDS)}")
     if precision not in PRECISIONS:
         raise BackendError(f"precision '{precision}' is unknown; choose one of {', '.join(PRECISIONS)}")
-    precision = "fp32" if precision == "auto" else precision
+    if precision == "auto":
+        precision = "fp16" if backend == "tensorrt" and "fp16" in spec.files else "fp32"
+    load = _Engines(engines or default_folder()) if backend == "tensorrt" else _onnxruntime
+    network = load(spec.network_path(folder, precision), precision)
+    spec.check_network(network.inputs, network.outputs)
+    image_branch = None
+    if spec.image_branch is not None:
+        image_branch = load(spec.network_path(folder, precision, image_branch=True), precision)
+        spec.image_branch.check_network(image_branch.inputs, image_branch.outputs)
+    settle = load.settle if isinstance(load, _Engines) and load.new else None
+    return Networks(network, image_branch, settle)
+
+
+def _onnxruntime(path: Path, precision: str) -> Backend:
     # Imported late: a vehicle has only the libraries it uses.
     from xmodelkd_ros.inference.onnxruntime import OnnxRuntimeBackend
 
-    return OnnxRuntimeBackend(spec.network_path(folder, precision, image_branch), precision)
+    return OnnxRuntimeBackend(path, precision)
+
+
+class _Engines:
+    """Loads engines of TensorRT from a cache, and builds those that are not there.
+
+    Args:
+        folder: of the cache.
+
+    Attributes:
+        new: those that were built, which nothing has been compared with.
+
+    Raises:
+        BackendError: there is no GPU, or no TensorRT.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        gpu = find_gpu()
+        if gpu is None:
+            raise BackendError(
+                "backend tensorrt needs an NVIDIA GPU and its driver, and finds none; choose onnxruntime"
+            )
+        from xmodelkd_ros.inference import tensorrt
+
+        self._tensorrt, self._gpu, self._cache = tensorrt, gpu, EngineCache(folder)
+        self._library = tensorrt.library_version()
+        self.new: list[tuple[EngineKey, bytes]] = []
+
+    def __call__(self, path: Path, precision: str) -> Backend:
+        """Load the engine of a network."""
+        gpu = self._gpu
+        key = EngineKey(sha256(path), precision, self._library, gpu.name, gpu.capability, gpu.driver)
+        engine = self._cache.find(key)
+        if engine is not None:
+            try:
+                return self._tensorrt.TensorRtBackend(engine, precision)
+            except BackendError:  # its own library no longer takes it
+                pass
+        engine = self._cache.build(key, partial(self._tensorrt.build_apart, path))
+        loaded = self._tensorrt.TensorRtBackend(engine, precision)
+        self.new.append((key, engine))
+        return loaded
+
+    def settle(self, equal_labels: float) -> None:
+        """Keep the new engines, or refuse them."""
+        for key, engine in self.new:
+            if equal_labels >= MIN_EQUAL_LABELS:
+                self._cache.accept(key, engine, equal_labels)
+            else:
+                self._cache.refuse(key)
+        if equal_labels < MIN_EQUAL_LABELS:
+            raise BackendError(
+                f"TensorRT gives only {equal_labels:.1%} of the points of a stored sweep the label that ONNX Runtime gives "
+                f"({MIN_EQUAL_LABELS:.1%} are asked for); choose another precision, or backend onnxruntime"
+            )

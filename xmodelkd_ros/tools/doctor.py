@@ -20,7 +20,7 @@ from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import XModelKDError
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.dds_profile import profile_variable, shipped_profile, user_profile
-from xmodelkd_ros.inference.backend import load_backend
+from xmodelkd_ros.inference.backend import load_networks
 from xmodelkd_ros.messages import stamp_from_ns, truth_to_msg
 from xmodelkd_ros.resources import find_model
 from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for
@@ -141,7 +141,7 @@ def _model(name: str) -> Check:
     try:
         folder = find_model(name)
         spec = ModelSpec.read(folder)
-        backend = load_backend(spec, folder)
+        backend = load_networks(spec, folder).network
     except XModelKDError as error:
         return Check("model", "missing", str(error))
     return Check("model", "ok", f"{folder}: verified, {backend.name} {backend.precision}")

@@ -1,0 +1,346 @@
+"""Engines are really built, by TensorRT-RTX, which needs no GPU for that; running them is played by ONNX Runtime."""
+
+import ctypes
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from xmodelkd_ros.check_sweep import read_check_sweep
+from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.errors import BackendError
+from xmodelkd_ros.inference import backend, tensorrt
+from xmodelkd_ros.inference.gpu import Gpu, ask_driver, find_gpu
+from xmodelkd_ros.pipeline import SegmentationPipeline
+from xmodelkd_ros.resources import find_model
+
+onnx = pytest.importorskip("onnx")
+HAS_GPU = find_gpu() is not None
+
+
+# --- building ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def builder():
+    return pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+
+
+@pytest.mark.parametrize("network", ["student/model.onnx", "teacher/model.onnx", "teacher/image_branch.onnx"])
+def test_what_is_shipped_becomes_an_engine_and_the_same_one_again(builder, network):
+    path = find_model(Path(network).parts[0]) / Path(network).name
+    engine = tensorrt.build(path)
+    assert len(engine) > 100_000 and engine == tensorrt.build(path)
+
+
+def test_an_operator_that_tensorrt_cannot_take_is_named(builder, tmp_path):
+    from onnx import TensorProto, helper
+
+    graph = helper.make_graph(
+        [helper.make_node("Unique", ["x"], ["y"], name="find_classes")],
+        "odd",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None])],
+    )
+    path = tmp_path / "odd.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), path)
+    with pytest.raises(BackendError, match=r"TensorRT cannot take odd\.onnx: .*Unique") as error:
+        tensorrt.build(path)
+    assert "\n" not in str(error.value)
+    with pytest.raises(BackendError) as apart:
+        tensorrt.build_apart(path, tmp_path / "odd.engine")
+    assert str(apart.value) == str(error.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["odd.onnx"]
+
+
+def test_a_file_that_is_no_network_is_said(builder, tmp_path):
+    (tmp_path / "no.onnx").write_bytes(b"no network")
+    with pytest.raises(BackendError, match=r"TensorRT cannot take no\.onnx: "):
+        tensorrt.build_apart(tmp_path / "no.onnx", tmp_path / "no.engine")
+
+
+def test_an_engine_is_built_in_a_process_of_its_own(builder, height_model, tmp_path):
+    tensorrt.build_apart(height_model / "model.onnx", tmp_path / "height.engine")
+    assert (tmp_path / "height.engine").read_bytes() == tensorrt.build(height_model / "model.onnx")
+    with pytest.raises(BackendError, match="cannot write engine /nowhere/x.engine: No such file or directory"):
+        tensorrt.build_apart(height_model / "model.onnx", Path("/nowhere/x.engine"))
+
+
+def test_a_process_that_dies_while_it_builds_is_said(monkeypatch, tmp_path):
+    dies = tmp_path / "python"
+    dies.write_text("#!/bin/sh\nkill -9 $$\n")
+    dies.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(dies))
+    with pytest.raises(BackendError, match=r"building an engine of x\.onnx ended with exit code -9: it wrote nothing"):
+        tensorrt.build_apart(Path("x.onnx"), tmp_path / "x.engine")
+
+
+# --- which GPU --------------------------------------------------------------------------------------------------------
+
+
+class Driver:
+    """libcuda with one device."""
+
+    def __init__(self, count=1, fails=""):
+        self._count, self._fails = count, fails
+
+    def __getattr__(self, name):
+        return lambda *arguments: 999 if name == self._fails else getattr(self, f"_{name}")(*arguments)
+
+    def _cuInit(self, flags):
+        return 0
+
+    def _cuDeviceGetCount(self, count):
+        count._obj.value = self._count
+        return 0
+
+    def _cuDeviceGet(self, device, ordinal):
+        return 0
+
+    def _cuDriverGetVersion(self, version):
+        version._obj.value = 12060
+        return 0
+
+    def _cuDeviceGetName(self, name, size, device):
+        name.value = b"Orin"
+        return 0
+
+    def _cuDeviceGetAttribute(self, value, attribute, device):
+        value._obj.value = {75: 8, 76: 7}[attribute]
+        return 0
+
+
+def test_the_driver_says_which_gpu_there_is():
+    assert ask_driver(Driver()) == Gpu("Orin", "8.7", "12.6")
+    assert ask_driver(Driver(count=0)) is None
+    calls = ("Init", "DeviceGetCount", "DeviceGet", "DriverGetVersion", "DeviceGetName", "DeviceGetAttribute")
+    assert [ask_driver(Driver(fails=f"cu{call}")) for call in calls] == [None] * len(calls)
+
+
+@pytest.mark.skipif(HAS_GPU, reason="there is a GPU")
+def test_without_a_gpu_tensorrt_is_not_touched(height_model, monkeypatch):
+    monkeypatch.setattr(tensorrt, "library", lambda: pytest.fail("asked for the library"))
+    with pytest.raises(BackendError, match="backend tensorrt needs an NVIDIA GPU and its driver, and finds none"):
+        SegmentationPipeline.load(height_model, "tensorrt")
+
+
+def test_without_tensorrt_the_error_says_where_to_get_it(monkeypatch):
+    for module in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(BackendError, match="TensorRT is not installed; on a Jetson it comes with JetPack"):
+        tensorrt.library()
+
+
+# --- running: hardware that is not there is played by ONNX Runtime on memory of the host ------------------------------
+
+
+class FakeEngine:
+    """An engine is its ONNX file; its context runs it on "device" addresses, when the stream comes to it."""
+
+    def __init__(self, trt, network):
+        import onnxruntime
+
+        self.session = onnxruntime.InferenceSession(network)
+        self.tensors = [*self.session.get_inputs(), *self.session.get_outputs()]
+        self._inputs, self._trt = {t.name for t in self.session.get_inputs()}, trt
+        self.num_io_tensors = len(self.tensors)
+        self.address = {}
+
+    def get_tensor_name(self, index):
+        return self.tensors[index].name
+
+    def get_tensor_mode(self, name):
+        return self._trt.TensorIOMode.INPUT if name in self._inputs else self._trt.TensorIOMode.OUTPUT
+
+    def get_tensor_dtype(self, name):
+        return next(t.type for t in self.tensors if t.name == name)
+
+    def get_tensor_shape(self, name):
+        return next(t.shape for t in self.tensors if t.name == name)
+
+    def create_execution_context(self):
+        return self
+
+    def set_tensor_address(self, name, address):
+        self.address[name] = address
+
+    def execute_async_v3(self, stream):
+        CUDA.enqueue(self._run)
+        return True
+
+    def _run(self):
+        values = self.session.run(None, {name: self._memory(name) for name in self._inputs})
+        for tensor, value in zip(self.session.get_outputs(), values, strict=True):
+            self._memory(tensor.name)[...] = value + self._trt.error
+
+    def _memory(self, name):
+        dtype = np.dtype(self._trt.nptype(self.get_tensor_dtype(name)))
+        shape = self.get_tensor_shape(name)
+        size = int(np.prod(shape)) * dtype.itemsize
+        return np.frombuffer((ctypes.c_byte * size).from_address(self.address[name]), dtype).reshape(shape)
+
+
+class FakeTensorRt:
+    __name__, __version__ = "tensorrt", "10.0"
+    Logger = SimpleNamespace
+    TensorIOMode = SimpleNamespace(INPUT="input", OUTPUT="output")
+    error = 0.0
+
+    def Logger(self, level):  # noqa: N802
+        return None
+
+    Logger.WARNING = 2
+
+    def nptype(self, dtype):
+        return {"tensor(float)": np.float32, "tensor(int32)": np.int32}[dtype]
+
+    def Runtime(self, logger):  # noqa: N802
+        return SimpleNamespace(deserialize_cuda_engine=lambda data: FakeEngine(self, data) if data else None)
+
+
+class FakeCuda:
+    """The CUDA runtime on memory of the host. Work waits in the stream, or is captured, until it is asked for."""
+
+    cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
+    cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
+
+    def __init__(self):
+        self.memory, self.stream, self.graph, self.launched = [], [], None, 0
+
+    def enqueue(self, work):
+        (self.stream if self.graph is None else self.graph).append(work)
+
+    def _allocate(self, size):
+        self.memory.append((ctypes.c_byte * size)())
+        return 0, ctypes.addressof(self.memory[-1])
+
+    cudaMallocHost = cudaMalloc = _allocate
+
+    def cudaStreamCreate(self):
+        return 0, 7
+
+    def cudaMemcpyAsync(self, to, source, size, kind, stream):
+        self.enqueue(lambda: ctypes.memmove(to, source, size))
+        return (0,)
+
+    def cudaStreamSynchronize(self, stream):
+        while self.stream:
+            self.stream.pop(0)()
+        return (0,)
+
+    def cudaStreamBeginCapture(self, stream, mode):
+        self.graph = []
+        return (0,)
+
+    def cudaStreamEndCapture(self, stream):
+        captured, self.graph = self.graph, None
+        return 0, captured
+
+    def cudaGraphInstantiate(self, graph, flags):
+        return 0, graph
+
+    def cudaGraphLaunch(self, graph, stream):
+        self.launched += 1
+        self.stream.extend(graph)
+        return (0,)
+
+
+CUDA = FakeCuda()
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A machine with a GPU, TensorRT and CUDA bindings, all played; gives TensorRT, and how often engines were built."""
+    trt, built = FakeTensorRt(), []
+
+    def build(network, engine):
+        built.append(network)
+        engine.write_bytes(network.read_bytes())
+
+    monkeypatch.setattr(backend, "find_gpu", lambda: Gpu("Orin", "8.7", "12.6"))
+    monkeypatch.setattr(tensorrt, "library", lambda: trt)
+    monkeypatch.setattr(tensorrt, "build_apart", build)
+    monkeypatch.setattr(tensorrt._Cuda, "_runtime", CUDA)
+    return SimpleNamespace(trt=trt, built=built)
+
+
+def random_cloud(points):
+    rng = np.random.default_rng(points)
+    return PointCloud(
+        rng.uniform(-20, 20, (points, 3)).astype(np.float32), rng.uniform(0, 100, points).astype(np.float32)
+    )
+
+
+@pytest.mark.parametrize("model", ["height", "student"])
+def test_an_engine_labels_as_onnx_runtime_does_sweep_after_sweep(gpu, height_model, tmp_path, model):
+    folder = height_model if model == "height" else find_model(model)
+    pipeline, reference = (
+        SegmentationPipeline.load(folder, "tensorrt", engines=tmp_path),
+        SegmentationPipeline.load(folder),
+    )
+    assert (pipeline.backend.name, pipeline.backend.precision) == ("tensorrt", "fp32")
+    launched = CUDA.launched
+    for points in (3, 5000, 4500, 0):  # the second takes several runs of the height model's network
+        cloud = random_cloud(points)
+        np.testing.assert_array_equal(
+            pipeline.segment(cloud).segmentation.label, reference.segment(cloud).segmentation.label
+        )
+    assert CUDA.launched > launched, "after the first run the graph is launched"
+
+
+def test_a_teacher_looks_through_engines_too(gpu, tmp_path):
+    teacher = find_model("teacher")
+    pipeline = SegmentationPipeline.load(teacher, "tensorrt", engines=tmp_path)
+    assert [path.name for path in gpu.built] == ["model.onnx", "image_branch.onnx"]
+    cloud, shots = read_check_sweep(with_images=True)
+    expected = SegmentationPipeline.load(teacher).segment(cloud, pictures=shots).segmentation.label
+    np.testing.assert_array_equal(pipeline.segment(cloud, pictures=shots).segmentation.label, expected)
+
+
+def test_engines_are_built_once(gpu, height_model, tmp_path):
+    for _ in range(2):
+        SegmentationPipeline.load(height_model, "tensorrt", engines=tmp_path)
+    assert len(gpu.built) == 1
+    (engine,) = tmp_path.glob("*.engine")
+    engine.write_bytes(engine.read_bytes()[:-1])
+    SegmentationPipeline.load(height_model, "tensorrt", engines=tmp_path)
+    assert len(gpu.built) == 2
+    gpu.trt.__version__ = "10.1"
+    SegmentationPipeline.load(height_model, "tensorrt", engines=tmp_path)
+    assert len(gpu.built) == 3
+
+
+def test_an_engine_that_its_library_no_longer_takes_is_built_again(gpu, height_model, tmp_path, monkeypatch):
+    SegmentationPipeline.load(height_model, "tensorrt", engines=tmp_path)
+    runtime, refused = gpu.trt.Runtime, []
+
+    def once(logger):
+        refused.append(1)
+        return SimpleNamespace(deserialize_cuda_engine=lambda data: None) if len(refused) == 1 else runtime(logger)
+
+    monkeypatch.setattr(gpu.trt, "Runtime", once, raising=False)
+    SegmentationPipeline.load(height_model, "tensorrt", engines=tmp_path)
+    assert len(gpu.built) == 2
+
+
+def test_an_engine_that_labels_otherwise_is_refused_and_gone(gpu, tmp_path):
+    gpu.trt.error = np.linspace(0, 100, 13, dtype=np.float32)[:, None]  # every class but the last one is less likely
+    message = r"TensorRT gives only .*% of the points of a stored sweep the label that ONNX Runtime gives \(99\.5% are"
+    with pytest.raises(BackendError, match=message):
+        SegmentationPipeline.load(find_model("student"), "tensorrt", engines=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_call_of_cuda_that_fails_is_said(gpu, height_model, tmp_path, monkeypatch):
+    pipeline = SegmentationPipeline.load(height_model, "tensorrt", engines=tmp_path)
+    monkeypatch.setattr(CUDA, "cudaStreamSynchronize", lambda stream: (700,), raising=False)
+    with pytest.raises(BackendError, match="CUDA failed in cudaStreamSynchronize: 700"):
+        pipeline.segment(random_cloud(10))
+
+
+def test_the_stored_sweep_is_a_real_one_with_six_images():
+    cloud, shots = read_check_sweep(with_images=True)
+    assert len(cloud) > 100_000 and np.abs(cloud.xyz).max() > 150 and len({s.camera.name for s in shots}) == 6
+    assert read_check_sweep(with_images=False)[1] == ()

@@ -1,0 +1,93 @@
+"""A stored real sweep, on which an engine has to say what the reference back end says before it may label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmodelkd_ros.core.camera import CameraModel
+from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.errors import ConfigError, ImageError
+from xmodelkd_ros.core.views import Shot
+from xmodelkd_ros.resources import find_config
+
+_FILE = "check_sweep.npz"
+_METRE = 100.0
+"""Positions are stored in whole centimetres."""
+
+
+class _Labels(Protocol):
+    """What is compared: a pipeline."""
+
+    def logits(
+        self, cloud: PointCloud, pictures: Sequence[Shot | None] = ()
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]: ...
+
+
+def equal_labels(one: _Labels, other: _Labels, with_images: bool) -> float:
+    """Share of the stored sweep's points that get the same label from two pipelines of one model.
+
+    Args:
+        one: pipeline.
+        other: pipeline.
+        with_images: whether they are shown what the cameras took of it.
+
+    Raises:
+        ConfigError: the package lacks the sweep.
+    """
+    cloud, shots = read_check_sweep(with_images)
+    (first, valid), (second, _) = (pipeline.logits(cloud, shots) for pipeline in (one, other))
+    return float((first.argmax(axis=0) == second.argmax(axis=0))[valid].mean())
+
+
+def read_check_sweep(with_images: bool) -> tuple[PointCloud, tuple[Shot, ...]]:
+    """The sweep, and what six cameras took of it; errors as :func:`equal_labels`."""
+    path = find_config(_FILE)
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            cloud = PointCloud(
+                stored["xyz"].astype(np.float32) / np.float32(_METRE), stored["intensity"].astype(np.float32)
+            )
+            names = [str(name) for name in stored["cameras"]] if with_images else []
+            shots = tuple(
+                _shot(name, stored[f"{name}.jpeg"], stored[f"{name}.intrinsic"], stored[f"{name}.from_lidar"])
+                for name in names
+            )
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"cannot read {path}: {error}; install the package again") from error
+    return cloud, shots
+
+
+def write_check_sweep(path: Path, cloud: PointCloud, shots: Sequence[tuple[CameraModel, bytes]]) -> None:
+    """Store a sweep.
+
+    Args:
+        path: the file.
+        cloud: the sweep; points without a position are left out.
+        shots: each camera, of the size of its picture, and the picture as JPEG.
+    """
+    finite = np.isfinite(cloud.xyz).all(axis=1)
+    arrays: dict[str, NDArray[np.generic]] = {
+        "xyz": np.round(cloud.xyz[finite] * _METRE).astype(np.int16),
+        "intensity": np.round(cloud.intensity[finite]).astype(np.uint8),
+        "cameras": np.array([camera.name for camera, _ in shots]),
+    }
+    for camera, jpeg in shots:
+        arrays[f"{camera.name}.jpeg"] = np.frombuffer(jpeg, np.uint8)
+        arrays[f"{camera.name}.intrinsic"] = camera.intrinsic
+        arrays[f"{camera.name}.from_lidar"] = camera.from_lidar
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+
+
+def _shot(name: str, jpeg: NDArray[np.uint8], intrinsic: NDArray[np.float64], from_lidar: NDArray[np.float64]) -> Shot:
+    try:
+        import cv2
+    except ImportError as error:
+        raise ImageError(f"images need OpenCV ({error}); pip install opencv-python-headless") from error
+    pixels = np.ascontiguousarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR)[..., ::-1])
+    height, width = pixels.shape[:2]
+    return Shot(CameraModel(name, width, height, intrinsic, from_lidar), pixels)

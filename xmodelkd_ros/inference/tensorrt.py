@@ -1,0 +1,265 @@
+"""TensorRT on an NVIDIA GPU: engines are built from ONNX and run through the CUDA bindings.
+
+One way for TensorRT 10 and 11 (module ``tensorrt``: JetPack, NVIDIA's packages) and TensorRT-RTX (module
+``tensorrt_rtx``, from pip). Precision comes from the network file: networks are strongly typed, and TensorRT chooses none.
+
+    python -m xmodelkd_ros.inference.tensorrt NETWORK.onnx ENGINE
+
+builds an engine in a process of its own, so that nothing which goes wrong there ends the node.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmodelkd_ros.core.errors import BackendError
+from xmodelkd_ros.core.model_spec import TensorSpec
+
+_MODULES = ("tensorrt", "tensorrt_rtx")
+_FLAGS = ("EXPLICIT_BATCH", "STRONGLY_TYPED")
+"""Of the network definition, where the library still has them."""
+
+
+def library() -> Any:
+    """The installed TensorRT.
+
+    Raises:
+        BackendError: there is none.
+    """
+    for name in _MODULES:
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    raise BackendError(
+        "TensorRT is not installed; on a Jetson it comes with JetPack, elsewhere 'pip install tensorrt-rtx-cu13', or "
+        "choose backend onnxruntime"
+    )
+
+
+def library_version() -> str:
+    """Name and version of the installed TensorRT; errors as :func:`library`."""
+    found = library()
+    return f"{found.__name__} {found.__version__}"
+
+
+# --- building ---------------------------------------------------------------------------------------------------------
+
+
+def build(network: Path) -> bytes:
+    """Build an engine for this machine's GPU, or with TensorRT-RTX for any that it knows.
+
+    Args:
+        network: ONNX file.
+
+    Raises:
+        BackendError: names the node that TensorRT cannot take, or says why nothing was built.
+    """
+    trt = library()
+    builder = trt.Builder(_logger(trt))
+    known = [getattr(trt.NetworkDefinitionCreationFlag, name, None) for name in _FLAGS]
+    definition = builder.create_network(sum(1 << int(flag) for flag in known if flag is not None))
+    parser = trt.OnnxParser(definition, _logger(trt))
+    if not parser.parse_from_file(str(network)):
+        raise BackendError(f"TensorRT cannot take {network.name}: {_first_error(parser)}")
+    engine = builder.build_serialized_network(definition, builder.create_builder_config())
+    if engine is None:
+        raise BackendError(f"TensorRT built no engine of {network.name}; its messages above say why")
+    return bytes(engine)
+
+
+def build_apart(network: Path, engine: Path) -> None:
+    """:func:`build` in another process, into a file that is there only when it is whole.
+
+    Args:
+        network: ONNX file.
+        engine: file to write.
+
+    Raises:
+        BackendError: as :func:`build`, or the process died.
+    """
+    command = [sys.executable, "-m", "xmodelkd_ros.inference.tensorrt", str(network), str(engine)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        said = [line for line in ended.stderr.splitlines() if line.strip()]
+        last = said[-1].removeprefix("error: ") if said else "it wrote nothing"
+        died = f"building an engine of {network} ended with exit code {ended.returncode}: {last}"
+        raise BackendError(last if ended.returncode == 1 and last.startswith("TensorRT") else died)
+
+
+def _first_error(parser: Any) -> str:
+    if not parser.num_errors:
+        return "it gives no reason"
+    error = parser.get_error(0)
+    node = f"node '{error.node_name()}' ({error.node_operator()}): " if error.node_operator() else ""
+    return f"{node}{' '.join(error.desc().split())}"
+
+
+def _logger(trt: Any) -> Any:
+    return trt.Logger(trt.Logger.WARNING)
+
+
+# --- running ----------------------------------------------------------------------------------------------------------
+
+
+class TensorRtBackend:
+    """An engine on the GPU (see :class:`~xmodelkd_ros.inference.backend.Backend`).
+
+    Inputs and outputs lie in pinned memory; copies and the network are one CUDA graph, and the only wait is for its end.
+
+    Args:
+        engine: as :func:`build` made it on this machine.
+        precision: of the network it was built from.
+
+    Raises:
+        BackendError: the engine does not load here.
+    """
+
+    name = "tensorrt"
+
+    def __init__(self, engine: bytes, precision: str) -> None:
+        trt = library()
+        self.precision = precision
+        self._cuda = _Cuda()
+        self._runtime = trt.Runtime(_logger(trt))
+        self._engine = self._runtime.deserialize_cuda_engine(engine)
+        if self._engine is None:
+            raise BackendError(f"an engine does not load in {library_version()} on this GPU; it has to be built again")
+        self._context = self._engine.create_execution_context()
+        self._stream = self._cuda.new_stream()
+        self._graph: Any = None
+        self._has_run = False
+        tensors = [self._tensor(trt, i) for i in range(self._engine.num_io_tensors)]
+        is_input = [self._engine.get_tensor_mode(t.name) == trt.TensorIOMode.INPUT for t in tensors]
+        self.inputs = tuple(t for t, given in zip(tensors, is_input, strict=True) if given)
+        self.outputs = tuple(t for t, given in zip(tensors, is_input, strict=True) if not given)
+        self._host = {t.name: self._cuda.pinned(t) for t in tensors}
+        self._device = {t.name: self._cuda.device_memory(self._host[t.name].nbytes) for t in tensors}
+        for name, address in self._device.items():
+            self._context.set_tensor_address(name, address)
+
+    def _tensor(self, trt: Any, index: int) -> TensorSpec:
+        name = self._engine.get_tensor_name(index)
+        dtype = np.dtype(trt.nptype(self._engine.get_tensor_dtype(name)))
+        return TensorSpec(name, tuple(self._engine.get_tensor_shape(name)), dtype.name)
+
+    def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run the network once. The arrays that are returned are overwritten by the next run."""
+        for tensor in self.inputs:
+            np.copyto(self._host[tensor.name], inputs[tensor.name])
+        if self._graph is not None:
+            self._cuda.launch(self._graph, self._stream)
+        else:
+            self._enqueue()
+        self._cuda.wait(self._stream)
+        if not self._has_run:  # what is set up in the first run cannot be captured
+            self._has_run = True
+            self._graph = self._cuda.captured(self._stream, self._enqueue)
+        return {tensor.name: self._host[tensor.name] for tensor in self.outputs}
+
+    def _enqueue(self) -> None:
+        for tensor in self.inputs:
+            self._cuda.to_device(self._device[tensor.name], self._host[tensor.name], self._stream)
+        if not self._context.execute_async_v3(self._stream):
+            raise BackendError("TensorRT failed to run the network; its messages above say why")
+        for tensor in self.outputs:
+            self._cuda.to_host(self._host[tensor.name], self._device[tensor.name], self._stream)
+
+
+class _Cuda:
+    """The few calls of the CUDA runtime that are needed, each checked.
+
+    Raises:
+        BackendError: the bindings are not installed, or a call failed.
+    """
+
+    @cached_property
+    def _runtime(self) -> Any:
+        for name in ("cuda.bindings.runtime", "cuda.cudart"):
+            try:
+                return importlib.import_module(name)
+            except ImportError:
+                continue
+        raise BackendError(
+            "the CUDA bindings are not installed; run 'pip install cuda-bindings', or choose another backend"
+        )
+
+    def new_stream(self) -> int:
+        return int(self._call("cudaStreamCreate"))
+
+    def pinned(self, tensor: TensorSpec) -> NDArray[Any]:
+        """Host memory that the GPU reads and writes by itself."""
+        dtype = np.dtype(tensor.dtype)
+        size = int(np.prod(tensor.shape)) * dtype.itemsize
+        address = int(self._call("cudaMallocHost", size))
+        memory = (np.ctypeslib.ctypes.c_byte * size).from_address(address)
+        return np.frombuffer(memory, dtype).reshape(tensor.shape)
+
+    def device_memory(self, size: int) -> int:
+        return int(self._call("cudaMalloc", size))
+
+    def to_device(self, device: int, host: NDArray[Any], stream: int) -> None:
+        kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self._call("cudaMemcpyAsync", device, host.ctypes.data, host.nbytes, kind, stream)
+
+    def to_host(self, host: NDArray[Any], device: int, stream: int) -> None:
+        kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self._call("cudaMemcpyAsync", host.ctypes.data, device, host.nbytes, kind, stream)
+
+    def wait(self, stream: int) -> None:
+        self._call("cudaStreamSynchronize", stream)
+
+    def captured(self, stream: int, enqueue: Callable[[], None]) -> Any:
+        """What ``enqueue`` puts into the stream, as one graph; None if it cannot be captured."""
+        mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        try:
+            self._call("cudaStreamBeginCapture", stream, mode)
+            try:
+                enqueue()
+            finally:
+                graph = self._call("cudaStreamEndCapture", stream)
+            return self._call("cudaGraphInstantiate", graph, 0)
+        except BackendError:
+            return None
+
+    def launch(self, graph: Any, stream: int) -> None:
+        self._call("cudaGraphLaunch", graph, stream)
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        error, *result = getattr(self._runtime, name)(*arguments)
+        if int(error):
+            raise BackendError(f"CUDA failed in {name}: {error}")
+        return result[0] if result else None
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Build an engine; the exit code."""
+    network, engine = map(Path, arguments)
+    try:
+        built = build(network)
+        handle, unfinished = tempfile.mkstemp(dir=engine.parent, prefix=".engine.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(built)
+        os.replace(unfinished, engine)
+    except BackendError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: cannot write engine {engine}: {error.strerror}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
