@@ -70,10 +70,11 @@ def write_check_sweep(path: Path, cloud: PointCloud, shots: Sequence[tuple[Camer
         cloud: the sweep; points without a position are left out.
         shots: each camera, of the size of its picture, and the picture as JPEG.
     """
-    finite = np.isfinite(cloud.xyz).all(axis=1)
+    assert cloud.intensity is not None, "a real sweep has it"
+    intensity, finite = cloud.intensity, np.isfinite(cloud.xyz).all(axis=1)
     arrays: dict[str, NDArray[np.generic]] = {
         "xyz": np.round(cloud.xyz[finite] * _METRE).astype(np.int16),
-        "intensity": np.round(cloud.intensity[finite]).astype(np.uint8),
+        "intensity": np.round(intensity[finite]).astype(np.uint8),
         "cameras": np.array([camera.name for camera, _ in shots]),
     }
     for camera, jpeg in shots:
@@ -88,6 +89,6 @@ def _shot(name: str, jpeg: NDArray[np.uint8], intrinsic: NDArray[np.float64], fr
         import cv2
     except ImportError as error:
         raise ImageError(f"images need OpenCV ({error}); pip install opencv-python-headless") from error
-    pixels = np.ascontiguousarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR)[..., ::-1])
+    pixels = np.ascontiguousarray(np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR))[..., ::-1])
     height, width = pixels.shape[:2]
     return Shot(CameraModel(name, width, height, intrinsic, from_lidar), pixels)

@@ -70,7 +70,7 @@ def test_a_refused_engine_is_gone(cache):
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(BackendError, match="cannot write engines to .*; set engine_cache_dir to another folder"):
+    with pytest.raises(BackendError, match=r"cannot write engines to .*; set engine_cache_dir to another folder"):
         EngineCache(tmp_path / "file").build(KEY, lambda path: None)
 
 

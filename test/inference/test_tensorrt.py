@@ -1,3 +1,4 @@
+# ruff: noqa: N802, N815 (names of CUDA and TensorRT)
 """Engines are really built, by TensorRT-RTX, which needs no GPU for that; running them is played by ONNX Runtime."""
 
 import ctypes
@@ -64,7 +65,7 @@ def test_a_file_that_is_no_network_is_said(builder, tmp_path):
 def test_an_engine_is_built_in_a_process_of_its_own(builder, height_model, tmp_path):
     tensorrt.build_apart(height_model / "model.onnx", tmp_path / "height.engine")
     assert (tmp_path / "height.engine").read_bytes() == tensorrt.build(height_model / "model.onnx")
-    with pytest.raises(BackendError, match="cannot write engine /nowhere/x.engine: No such file or directory"):
+    with pytest.raises(BackendError, match=r"cannot write engine /nowhere/x[.]engine: No such file or directory"):
         tensorrt.build_apart(height_model / "model.onnx", Path("/nowhere/x.engine"))
 
 
@@ -184,11 +185,10 @@ class FakeEngine:
 
 class FakeTensorRt:
     __name__, __version__ = "tensorrt", "10.0"
-    Logger = SimpleNamespace
     TensorIOMode = SimpleNamespace(INPUT="input", OUTPUT="output")
     error = 0.0
 
-    def Logger(self, level):  # noqa: N802
+    def Logger(self, level):
         return None
 
     Logger.WARNING = 2
@@ -196,7 +196,7 @@ class FakeTensorRt:
     def nptype(self, dtype):
         return {"tensor(float)": np.float32, "tensor(int32)": np.int32}[dtype]
 
-    def Runtime(self, logger):  # noqa: N802
+    def Runtime(self, logger):
         return SimpleNamespace(deserialize_cuda_engine=lambda data: FakeEngine(self, data) if data else None)
 
 
@@ -252,7 +252,7 @@ CUDA = FakeCuda()
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """A machine with a GPU, TensorRT and CUDA bindings, all played; gives TensorRT, and how often engines were built."""
+    """A machine with a GPU, TensorRT and CUDA bindings, all played; gives TensorRT, and what was built."""
     trt, built = FakeTensorRt(), []
 
     def build(network, engine):

@@ -152,6 +152,6 @@ class _Engines:
                 self._cache.refuse(key)
         if equal_labels < MIN_EQUAL_LABELS:
             raise BackendError(
-                f"TensorRT gives only {equal_labels:.1%} of the points of a stored sweep the label that ONNX Runtime gives "
-                f"({MIN_EQUAL_LABELS:.1%} are asked for); choose another precision, or backend onnxruntime"
+                f"TensorRT gives only {equal_labels:.1%} of the points of a stored sweep the label that ONNX Runtime "
+                f"gives ({MIN_EQUAL_LABELS:.1%} are asked for); choose another precision, or backend onnxruntime"
             )

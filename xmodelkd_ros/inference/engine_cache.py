@@ -2,8 +2,8 @@
 
 An engine fits one network, one TensorRT, one GPU and one driver. All of these make its key, and the key its file name,
 so that a changed network or an updated driver finds no engine rather than a stale one. Beside each engine lies what it
-was built for, its SHA-256 and how it compared with the reference back end: an engine that is torn, foreign, or was never
-compared is built again.
+was built for, its SHA-256 and how it compared with the reference back end: an engine that is torn, foreign, or was
+never compared is built again.
 """
 
 from __future__ import annotations

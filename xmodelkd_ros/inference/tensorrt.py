@@ -1,7 +1,7 @@
 """TensorRT on an NVIDIA GPU: engines are built from ONNX and run through the CUDA bindings.
 
 One way for TensorRT 10 and 11 (module ``tensorrt``: JetPack, NVIDIA's packages) and TensorRT-RTX (module
-``tensorrt_rtx``, from pip). Precision comes from the network file: networks are strongly typed, and TensorRT chooses none.
+``tensorrt_rtx``, from pip). Networks are strongly typed: their precision is that of the ONNX file.
 
     python -m xmodelkd_ros.inference.tensorrt NETWORK.onnx ENGINE
 
@@ -10,6 +10,7 @@ builds an engine in a process of its own, so that nothing which goes wrong there
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 import subprocess
@@ -116,7 +117,7 @@ def _logger(trt: Any) -> Any:
 class TensorRtBackend:
     """An engine on the GPU (see :class:`~xmodelkd_ros.inference.backend.Backend`).
 
-    Inputs and outputs lie in pinned memory; copies and the network are one CUDA graph, and the only wait is for its end.
+    Inputs and outputs lie in pinned memory; copies and network are one CUDA graph, and the only wait is for its end.
 
     Args:
         engine: as :func:`build` made it on this machine.
@@ -203,7 +204,7 @@ class _Cuda:
         dtype = np.dtype(tensor.dtype)
         size = int(np.prod(tensor.shape)) * dtype.itemsize
         address = int(self._call("cudaMallocHost", size))
-        memory = (np.ctypeslib.ctypes.c_byte * size).from_address(address)
+        memory = (ctypes.c_byte * size).from_address(address)
         return np.frombuffer(memory, dtype).reshape(tensor.shape)
 
     def device_memory(self, size: int) -> int:
