@@ -21,6 +21,7 @@ from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.views import Pictures, Shot
 from xmodelkd_ros.inference.backend import Backend, load_networks
+from xmodelkd_ros.inference.engine_cache import EngineCache
 from xmodelkd_ros.sight import Sight
 
 _BLOCK = 16384
@@ -78,7 +79,7 @@ class SegmentationPipeline:
         backend: str = "auto",
         precision: str = "auto",
         sensor: SensorSpec | None = None,
-        engines: Path | None = None,
+        engines: EngineCache | None = None,
     ) -> SegmentationPipeline:
         """Load a model folder; see :func:`~xmodelkd_ros.inference.backend.load_networks`.
 

@@ -13,9 +13,11 @@ from xmodelkd_ros.check_sweep import read_check_sweep
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.inference import backend, tensorrt
+from xmodelkd_ros.inference.engine_cache import EngineCache
 from xmodelkd_ros.inference.gpu import Gpu, ask_driver, find_gpu
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_model
+from xmodelkd_ros.tools.cli import main
 
 onnx = pytest.importorskip("onnx")
 HAS_GPU = find_gpu() is not None
@@ -65,6 +67,9 @@ def test_a_file_that_is_no_network_is_said(builder, tmp_path):
 def test_an_engine_is_built_in_a_process_of_its_own(builder, height_model, tmp_path):
     tensorrt.build_apart(height_model / "model.onnx", tmp_path / "height.engine")
     assert (tmp_path / "height.engine").read_bytes() == tensorrt.build(height_model / "model.onnx")
+    said = []
+    tensorrt.build_apart(find_model("student") / "model.onnx", tmp_path / "student.engine", said.append)
+    assert len(said) > 1 and all(line.startswith("building an engine of ") for line in said)
     with pytest.raises(BackendError, match=r"cannot write engine /nowhere/x[.]engine: No such file or directory"):
         tensorrt.build_apart(height_model / "model.onnx", Path("/nowhere/x.engine"))
 
@@ -255,8 +260,9 @@ def gpu(monkeypatch):
     """A machine with a GPU, TensorRT and CUDA bindings, all played; gives TensorRT, and what was built."""
     trt, built = FakeTensorRt(), []
 
-    def build(network, engine):
+    def build(network, engine, say):
         built.append(network)
+        say("half")
         engine.write_bytes(network.read_bytes())
 
     monkeypatch.setattr(backend, "find_gpu", lambda: Gpu("Orin", "8.7", "12.6"))
@@ -277,7 +283,7 @@ def random_cloud(points):
 def test_an_engine_labels_as_onnx_runtime_does_sweep_after_sweep(gpu, height_model, tmp_path, model):
     folder = height_model if model == "height" else find_model(model)
     pipeline, reference = (
-        SegmentationPipeline.load(folder, "tensorrt", engines=tmp_path),
+        SegmentationPipeline.load(folder, "tensorrt", engines=EngineCache(tmp_path)),
         SegmentationPipeline.load(folder),
     )
     assert (pipeline.backend.name, pipeline.backend.precision) == ("tensorrt", "fp32")
@@ -292,28 +298,37 @@ def test_an_engine_labels_as_onnx_runtime_does_sweep_after_sweep(gpu, height_mod
 
 def test_a_teacher_looks_through_engines_too(gpu, tmp_path):
     teacher = find_model("teacher")
-    pipeline = SegmentationPipeline.load(teacher, "tensorrt", engines=tmp_path)
+    pipeline = SegmentationPipeline.load(teacher, "tensorrt", engines=EngineCache(tmp_path))
     assert [path.name for path in gpu.built] == ["model.onnx", "image_branch.onnx"]
     cloud, shots = read_check_sweep(with_images=True)
     expected = SegmentationPipeline.load(teacher).segment(cloud, pictures=shots).segmentation.label
     np.testing.assert_array_equal(pipeline.segment(cloud, pictures=shots).segmentation.label, expected)
 
 
+def test_engines_are_built_before_they_are_needed(gpu, height_model, tmp_path, capsys):
+    command = ["build-engine", "--model", str(height_model), "--engine-cache-dir", str(tmp_path / "engines")]
+    assert main(command) == main(command) == 0
+    assert len(gpu.built) == 1
+    assert capsys.readouterr().out.count(f"{height_model}, fp32: ready after ") == 2
+    assert main([*command, "--precision", "fp16"]) == 1
+    assert "error: " in capsys.readouterr().err
+
+
 def test_engines_are_built_once(gpu, height_model, tmp_path):
     for _ in range(2):
-        SegmentationPipeline.load(height_model, "tensorrt", engines=tmp_path)
+        SegmentationPipeline.load(height_model, "tensorrt", engines=EngineCache(tmp_path))
     assert len(gpu.built) == 1
     (engine,) = tmp_path.glob("*.engine")
     engine.write_bytes(engine.read_bytes()[:-1])
-    SegmentationPipeline.load(height_model, "tensorrt", engines=tmp_path)
+    SegmentationPipeline.load(height_model, "tensorrt", engines=EngineCache(tmp_path))
     assert len(gpu.built) == 2
     gpu.trt.__version__ = "10.1"
-    SegmentationPipeline.load(height_model, "tensorrt", engines=tmp_path)
+    SegmentationPipeline.load(height_model, "tensorrt", engines=EngineCache(tmp_path))
     assert len(gpu.built) == 3
 
 
 def test_an_engine_that_its_library_no_longer_takes_is_built_again(gpu, height_model, tmp_path, monkeypatch):
-    SegmentationPipeline.load(height_model, "tensorrt", engines=tmp_path)
+    SegmentationPipeline.load(height_model, "tensorrt", engines=EngineCache(tmp_path))
     runtime, refused = gpu.trt.Runtime, []
 
     def once(logger):
@@ -321,7 +336,7 @@ def test_an_engine_that_its_library_no_longer_takes_is_built_again(gpu, height_m
         return SimpleNamespace(deserialize_cuda_engine=lambda data: None) if len(refused) == 1 else runtime(logger)
 
     monkeypatch.setattr(gpu.trt, "Runtime", once, raising=False)
-    SegmentationPipeline.load(height_model, "tensorrt", engines=tmp_path)
+    SegmentationPipeline.load(height_model, "tensorrt", engines=EngineCache(tmp_path))
     assert len(gpu.built) == 2
 
 
@@ -329,12 +344,12 @@ def test_an_engine_that_labels_otherwise_is_refused_and_gone(gpu, tmp_path):
     gpu.trt.error = np.linspace(0, 100, 13, dtype=np.float32)[:, None]  # every class but the last one is less likely
     message = r"TensorRT gives only .*% of the points of a stored sweep the label that ONNX Runtime gives \(99\.5% are"
     with pytest.raises(BackendError, match=message):
-        SegmentationPipeline.load(find_model("student"), "tensorrt", engines=tmp_path)
+        SegmentationPipeline.load(find_model("student"), "tensorrt", engines=EngineCache(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_call_of_cuda_that_fails_is_said(gpu, height_model, tmp_path, monkeypatch):
-    pipeline = SegmentationPipeline.load(height_model, "tensorrt", engines=tmp_path)
+    pipeline = SegmentationPipeline.load(height_model, "tensorrt", engines=EngineCache(tmp_path))
     monkeypatch.setattr(CUDA, "cudaStreamSynchronize", lambda stream: (700,), raising=False)
     with pytest.raises(BackendError, match="CUDA failed in cudaStreamSynchronize: 700"):
         pipeline.segment(random_cloud(10))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.core.model_spec import ModelSpec, TensorSpec, sha256
-from xmodelkd_ros.inference.engine_cache import EngineCache, EngineKey, default_folder
+from xmodelkd_ros.inference.engine_cache import EngineCache, EngineKey
 from xmodelkd_ros.inference.gpu import find_gpu
 
 BACKENDS = ("auto", "onnxruntime", "tensorrt")
@@ -64,7 +64,7 @@ MIN_EQUAL_LABELS = 0.995
 
 
 def load_networks(
-    spec: ModelSpec, folder: Path, backend: str = "auto", precision: str = "auto", engines: Path | None = None
+    spec: ModelSpec, folder: Path, backend: str = "auto", precision: str = "auto", engines: EngineCache | None = None
 ) -> Networks:
     """Load a model's networks and compare them with ``model.json``.
 
@@ -73,7 +73,7 @@ def load_networks(
         folder: its folder.
         backend: one of ``BACKENDS``; ``auto`` takes the fastest that is installed.
         precision: one of ``PRECISIONS``; ``auto`` takes fp16 for TensorRT where the model has it, else fp32.
-        engines: folder where built engines are kept; None for the user's cache folder.
+        engines: where built engines are kept; None for the user's cache folder.
 
     Raises:
         BackendError: the choice is unknown, the library is not installed, or there is no GPU for it.
@@ -85,7 +85,7 @@ def load_networks(
         raise BackendError(f"precision '{precision}' is unknown; choose one of {', '.join(PRECISIONS)}")
     if precision == "auto":
         precision = "fp16" if backend == "tensorrt" and "fp16" in spec.files else "fp32"
-    load = _Engines(engines or default_folder()) if backend == "tensorrt" else _onnxruntime
+    load = _Engines(engines or EngineCache()) if backend == "tensorrt" else _onnxruntime
     network = load(spec.network_path(folder, precision), precision)
     spec.check_network(network.inputs, network.outputs)
     image_branch = None
@@ -107,7 +107,7 @@ class _Engines:
     """Loads engines of TensorRT from a cache, and builds those that are not there.
 
     Args:
-        folder: of the cache.
+        cache: where they are kept.
 
     Attributes:
         new: those that were built, which nothing has been compared with.
@@ -116,7 +116,7 @@ class _Engines:
         BackendError: there is no GPU, or no TensorRT.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, cache: EngineCache) -> None:
         gpu = find_gpu()
         if gpu is None:
             raise BackendError(
@@ -124,7 +124,7 @@ class _Engines:
             )
         from xmodelkd_ros.inference import tensorrt
 
-        self._tensorrt, self._gpu, self._cache = tensorrt, gpu, EngineCache(folder)
+        self._tensorrt, self._gpu, self._cache = tensorrt, gpu, cache
         self._library = tensorrt.library_version()
         self.new: list[tuple[EngineKey, bytes]] = []
 
@@ -138,7 +138,7 @@ class _Engines:
                 return self._tensorrt.TensorRtBackend(engine, precision)
             except BackendError:  # its own library no longer takes it
                 pass
-        engine = self._cache.build(key, partial(self._tensorrt.build_apart, path))
+        engine = self._cache.build(key, partial(self._tensorrt.build_apart, path, say=self._cache.say))
         loaded = self._tensorrt.TensorRtBackend(engine, precision)
         self.new.append((key, engine))
         return loaded

@@ -51,8 +51,7 @@ class EngineKey:
         return f"{self.precision}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
 
-def default_folder() -> Path:
-    """The user's cache folder for engines."""
+def _default_folder() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(cache) if cache else Path.home() / ".cache") / "xmodelkd_ros" / "engines"
 
@@ -61,11 +60,13 @@ class EngineCache:
     """Engines in a folder.
 
     Args:
-        folder: of the engines; made when the first one is kept.
+        folder: of the engines, made when the first one is kept; None for the user's cache folder.
+        say: takes a line on how far the building of an engine is.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | None = None, say: Callable[[str], None] = lambda line: None) -> None:
+        self.folder = folder or _default_folder()
+        self.say = say
 
     def find(self, key: EngineKey) -> bytes | None:
         """The engine of a key, if it is whole, and was accepted when it was compared."""

@@ -30,6 +30,8 @@ from xmodelkd_ros.core.model_spec import TensorSpec
 _MODULES = ("tensorrt", "tensorrt_rtx")
 _FLAGS = ("EXPLICIT_BATCH", "STRONGLY_TYPED")
 """Of the network definition, where the library still has them."""
+_PROGRESS, _ERROR = "progress: ", "error: "
+"""How lines of the process that builds begin."""
 
 
 def library() -> Any:
@@ -58,11 +60,12 @@ def library_version() -> str:
 # --- building ---------------------------------------------------------------------------------------------------------
 
 
-def build(network: Path) -> bytes:
+def build(network: Path, say: Callable[[str], None] | None = None) -> bytes:
     """Build an engine for this machine's GPU, or with TensorRT-RTX for any that it knows.
 
     Args:
         network: ONNX file.
+        say: takes a line on how far it is.
 
     Raises:
         BackendError: names the node that TensorRT cannot take, or says why nothing was built.
@@ -74,29 +77,61 @@ def build(network: Path) -> bytes:
     parser = trt.OnnxParser(definition, _logger(trt))
     if not parser.parse_from_file(str(network)):
         raise BackendError(f"TensorRT cannot take {network.name}: {_first_error(parser)}")
-    engine = builder.build_serialized_network(definition, builder.create_builder_config())
+    config = builder.create_builder_config()
+    if say is not None and hasattr(trt, "IProgressMonitor"):
+        config.progress_monitor = _monitor(trt, say)
+    engine = builder.build_serialized_network(definition, config)
     if engine is None:
         raise BackendError(f"TensorRT built no engine of {network.name}; its messages above say why")
     return bytes(engine)
 
 
-def build_apart(network: Path, engine: Path) -> None:
+def build_apart(network: Path, engine: Path, say: Callable[[str], None] = lambda line: None) -> None:
     """:func:`build` in another process, into a file that is there only when it is whole.
 
     Args:
         network: ONNX file.
         engine: file to write.
+        say: takes a line on how far it is.
 
     Raises:
         BackendError: as :func:`build`, or the process died.
     """
     command = [sys.executable, "-m", "xmodelkd_ros.inference.tensorrt", str(network), str(engine)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    if ended.returncode:
-        said = [line for line in ended.stderr.splitlines() if line.strip()]
-        last = said[-1].removeprefix("error: ") if said else "it wrote nothing"
-        died = f"building an engine of {network} ended with exit code {ended.returncode}: {last}"
-        raise BackendError(last if ended.returncode == 1 and last.startswith("TensorRT") else died)
+    last = "it wrote nothing"
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        assert process.stderr is not None
+        for line in filter(None, map(str.strip, process.stderr)):
+            if line.startswith(_PROGRESS):
+                say(f"building an engine of {network}: {line.removeprefix(_PROGRESS)}")
+            else:
+                last = line
+    if process.returncode == 1 and last.startswith(_ERROR):
+        raise BackendError(last.removeprefix(_ERROR))
+    if process.returncode:
+        raise BackendError(f"building an engine of {network} ended with exit code {process.returncode}: {last}")
+
+
+def _monitor(trt: Any, say: Callable[[str], None]) -> Any:
+    """Says how far each phase of the building is."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self._steps: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            self._steps[phase_name] = num_steps
+            say(phase_name)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            say(f"{phase_name}, step {step + 1} of {self._steps.get(phase_name, 0)}")
+            return True
+
+        def phase_finish(self, phase_name: str) -> None:
+            self._steps.pop(phase_name, None)
+
+    return Monitor()
 
 
 def _first_error(parser: Any) -> str:
@@ -205,7 +240,7 @@ class _Cuda:
         size = int(np.prod(tensor.shape)) * dtype.itemsize
         address = int(self._call("cudaMallocHost", size))
         memory = (ctypes.c_byte * size).from_address(address)
-        return np.frombuffer(memory, dtype).reshape(tensor.shape)
+        return np.ctypeslib.as_array(memory).view(dtype).reshape(tensor.shape)
 
     def device_memory(self, size: int) -> int:
         return int(self._call("cudaMalloc", size))
@@ -248,16 +283,16 @@ def main(arguments: Sequence[str]) -> int:
     """Build an engine; the exit code."""
     network, engine = map(Path, arguments)
     try:
-        built = build(network)
+        built = build(network, lambda line: print(f"{_PROGRESS}{line}", file=sys.stderr, flush=True))
         handle, unfinished = tempfile.mkstemp(dir=engine.parent, prefix=".engine.")
         with os.fdopen(handle, "wb") as file:
             file.write(built)
         os.replace(unfinished, engine)
     except BackendError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{_ERROR}{error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"error: cannot write engine {engine}: {error.strerror}", file=sys.stderr)
+        print(f"{_ERROR}cannot write engine {engine}: {error.strerror}", file=sys.stderr)
         return 1
     return 0
 

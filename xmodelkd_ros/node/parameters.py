@@ -57,6 +57,13 @@ _TABLE = (
     ),
     _Row("backend", "auto", _Type.STRING, True, "Inference library; auto takes the fastest installed.", BACKENDS),
     _Row("precision", "auto", _Type.STRING, True, "Numbers the network computes with.", PRECISIONS),
+    _Row(
+        "engine_cache_dir",
+        "",
+        _Type.STRING,
+        True,
+        "Folder where engines of TensorRT are kept. Empty: the user's cache folder.",
+    ),
     _Row("sensor", "", _Type.STRING, True, "Sensor file (xmodelkd fit-sensor) of a LiDAR the model does not know."),
     _Row(
         "projection_frame",
@@ -247,6 +254,7 @@ class Parameters:
     mode: str
     backend: str
     precision: str
+    engine_cache_dir: str
     sensor: str
     projection_frame: str
     projection_extrinsic: tuple[float, ...]

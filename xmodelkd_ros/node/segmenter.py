@@ -14,6 +14,7 @@ from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.views import Shot
+from xmodelkd_ros.inference.engine_cache import EngineCache
 from xmodelkd_ros.messages import MissingIntensity, check_images, to_cloud
 from xmodelkd_ros.node.cameras import Shutter, Taken
 from xmodelkd_ros.node.extrinsics import camera_poses, choose_extrinsic, moved
@@ -21,6 +22,9 @@ from xmodelkd_ros.node.parameters import OutputOptions, Parameters
 from xmodelkd_ros.pipeline import Result, SegmentationPipeline
 from xmodelkd_ros.resources import find_model
 from xmodelkd_ros.sync import StampedImage
+
+_PROGRESS_S = 5.0
+"""Seconds between two lines on how far the building of an engine is."""
 
 
 class Segmenter:
@@ -36,6 +40,9 @@ class Segmenter:
 
     def __init__(self, node: Node, parameters: Parameters) -> None:
         self._parameters = parameters
+        kept = Path(parameters.engine_cache_dir).expanduser() if parameters.engine_cache_dir else None
+        log = node.get_logger()
+        self._engines = EngineCache(kept, lambda line: log.info(line, throttle_duration_sec=_PROGRESS_S))
         sensor = SensorSpec.read(Path(parameters.sensor).expanduser()) if parameters.sensor else None
         self._student = self._loaded("model", parameters.model, "student", sensor)
         self._teacher = None
@@ -55,7 +62,8 @@ class Segmenter:
 
     def _loaded(self, parameter: str, model: str, role: str, sensor: SensorSpec | None) -> SegmentationPipeline:
         folder = find_model(model)
-        pipeline = SegmentationPipeline.load(folder, self._parameters.backend, self._parameters.precision, sensor)
+        given = self._parameters
+        pipeline = SegmentationPipeline.load(folder, given.backend, given.precision, sensor, self._engines)
         if pipeline.spec.role != role:
             other = {"student": "teacher_model", "teacher": "model"}[role]
             raise ModelError(f"{folder} is a {pipeline.spec.role}; {parameter} takes a {role}, {other} takes this one")

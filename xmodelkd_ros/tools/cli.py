@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_replay(commands)
     _add_faults(commands)
     _add_benchmark(commands)
+    _add_build_engine(commands)
     _add_fit_sensor(commands)
     _add_fit_cameras(commands)
     doctor = commands.add_parser("doctor", allow_abbrev=False, help="check whether the node and the tools can run here")
@@ -144,6 +145,24 @@ def _add_benchmark(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     parser.set_defaults(run=_benchmark)
 
 
+def _add_build_engine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "build-engine",
+        allow_abbrev=False,
+        help="build the TensorRT engines of a model, so that the node starts at once",
+    )
+    parser.add_argument("--model", required=True, metavar="DIR", help="model folder, or name of a shipped model")
+    parser.add_argument("--precision", default="auto", help="auto, fp32 or fp16 (default: %(default)s)")
+    parser.add_argument(
+        "--engine-cache-dir",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="where engines are kept (default: user's cache)",
+    )
+    parser.set_defaults(run=_build_engine)
+
+
 def _add_fit_cameras(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "fit-cameras",
@@ -185,7 +204,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     # Names only: the choices stand in inference.backend, which says what it knows.
     parser.add_argument("--model", required=True, metavar="DIR", help="model folder, or name of a shipped model")
     parser.add_argument("--backend", default="auto", help="library that runs the network (default: %(default)s)")
-    parser.add_argument("--precision", default="auto", help="auto or fp32 (default: %(default)s)")
+    parser.add_argument("--precision", default="auto", help="auto, fp32 or fp16 (default: %(default)s)")
 
 
 def _add_scoring(parser: argparse.ArgumentParser) -> None:
@@ -277,6 +296,13 @@ def _benchmark(args: argparse.Namespace) -> int:
 
     load = Load(args.points, args.cameras, *args.image_size)
     benchmark(args.model, args.out, load, args.backend, args.precision, args.repeats)
+    return 0
+
+
+def _build_engine(args: argparse.Namespace) -> int:
+    from xmodelkd_ros.tools.build_engine import build_engine
+
+    build_engine(args.model, args.precision, args.engine_cache_dir)
     return 0
 
 

@@ -1,0 +1,35 @@
+"""``xmodelkd build-engine``: build the TensorRT engines of a model before the node needs them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from time import perf_counter
+
+from xmodelkd_ros.inference.engine_cache import EngineCache
+from xmodelkd_ros.pipeline import SegmentationPipeline
+from xmodelkd_ros.resources import find_model
+
+
+def build_engine(model: str, precision: str = "auto", folder: Path | None = None) -> None:
+    """Build what is not there yet, and compare it with ONNX Runtime on a stored sweep.
+
+    Args:
+        model: name or path of the model.
+        precision: as in the node's parameter.
+        folder: where engines are kept; None for the user's cache folder.
+
+    Raises:
+        XModelKDError: the model cannot be used, there is no GPU or no TensorRT, or the engine labels otherwise.
+    """
+    on_terminal = sys.stderr.isatty()
+
+    def say(line: str) -> None:
+        if on_terminal:
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+
+    engines, start = EngineCache(folder, say), perf_counter()
+    pipeline = SegmentationPipeline.load(find_model(model), "tensorrt", precision, engines=engines)
+    if on_terminal:
+        print("\r\033[K", end="", file=sys.stderr)
+    print(f"{model}, {pipeline.backend.precision}: ready after {perf_counter() - start:.1f} s in {engines.folder}")
