@@ -14,7 +14,10 @@ ARGUMENTS = (
     DeclareLaunchArgument("out", description="Folder for metrics.json and report.html."),
     DeclareLaunchArgument("model", default_value="student", description="Name or folder of the model."),
     DeclareLaunchArgument(
-        "backend", default_value="auto", choices=["auto", "onnxruntime"], description="Library that runs the network."
+        "backend",
+        default_value="auto",
+        choices=["auto", "onnxruntime", "tensorrt"],
+        description="Library that runs the network.",
     ),
     DeclareLaunchArgument(
         "points_topic",

@@ -46,7 +46,7 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         "backend",
         default_value="",
-        choices=["", "auto", "onnxruntime"],
+        choices=["", "auto", "onnxruntime", "tensorrt"],
         description=f"Library that runs the network. {AS_FILE}",
     ),
     DeclareLaunchArgument("points_topic", default_value="points", description="Topic of the LiDAR's PointCloud2."),
@@ -81,6 +81,12 @@ ARGUMENTS = (
         description=f"false: the node waits for lifecycle transitions from outside. {AS_FILE}",
     ),
     DeclareLaunchArgument(
+        "build_only",
+        default_value="false",
+        choices=["true", "false"],
+        description="Load the models, which builds the engines of TensorRT that are not there yet, and end.",
+    ),
+    DeclareLaunchArgument(
         "dds_profile",
         default_value=user_profile(os.environ) or shipped_profile(),
         description="Fast DDS profile for large clouds; a profile set in the environment is kept; or none.",
@@ -96,6 +102,8 @@ def generate_launch_description() -> LaunchDescription:
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Build the processes from the arguments' values."""
     arguments = dict(context.launch_configurations)
+    if arguments["build_only"] == "true":
+        return [node(arguments)]
     actions = segmenter(arguments)
     if arguments["rviz"] == "true":
         actions.append(rviz(arguments))
@@ -105,8 +113,15 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def segmenter(arguments: dict[str, str]) -> list[LaunchDescriptionEntity]:
-    """Build the node, which configures and activates itself, and what starts it again if it crashes."""
-    node = Node(
+    """Build the node and what starts it again if it crashes."""
+    process = node(arguments)
+    again = OnProcessExit(target_action=process, on_exit=lambda event, context: restart(event, context, arguments))
+    return [process, RegisterEventHandler(again)]
+
+
+def node(arguments: dict[str, str]) -> Node:
+    """Build the node, which configures and activates itself."""
+    return Node(
         package=PACKAGE,
         executable="segment_node",
         name="segmenter",
@@ -114,10 +129,9 @@ def segmenter(arguments: dict[str, str]) -> list[LaunchDescriptionEntity]:
         parameters=[arguments["params_file"], overrides(arguments)],
         remappings=[("points", arguments["points_topic"])],
         additional_env=environment(arguments),
+        arguments=["--build-only"] if arguments["build_only"] == "true" else [],
         output="screen",
     )
-    again = OnProcessExit(target_action=node, on_exit=lambda event, context: restart(event, context, arguments))
-    return [node, RegisterEventHandler(again)]
 
 
 def restart(event: ProcessExited, context: LaunchContext, arguments: dict[str, str]) -> list[LaunchDescriptionEntity]:

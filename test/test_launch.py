@@ -71,7 +71,7 @@ def nodes(actions):
         (
             "segment.launch.py",
             "model teacher_model mode backend points_topic params_file sensor rviz bag use_sim_time namespace "
-            "autostart dds_profile",
+            "autostart build_only dds_profile",
         ),
         ("evaluate.launch.py", "bag out model backend points_topic label_set rate"),
     ],
@@ -92,6 +92,15 @@ def test_alone_the_node_starts_and_nothing_else(share):
     _, _, actions = launched("segment.launch.py")
     assert set(nodes(actions)) == {"segment_node"}
     assert [type(a) for a in actions if isinstance(a, ExecuteProcess)] == [Node]
+
+
+def test_to_build_engines_the_node_alone_loads_its_models_and_ends(share):
+    _, context, actions = launched("segment.launch.py", build_only="true", bag="drive.mcap", rviz="true")
+    (process,) = actions
+    assert process.node_executable == "segment_node"
+    assert [perform_substitutions(context, word) for word in process.cmd[1:2]] == ["--build-only"]
+    _, context, (process, *_) = launched("segment.launch.py")
+    assert [perform_substitutions(context, word) for word in process.cmd[1:2]] == ["--ros-args"]
 
 
 def test_arguments_that_are_not_given_leave_the_file_alone(share):

@@ -214,6 +214,14 @@ def test_the_clock_runs_with_the_bag(run, bag, tmp_path):
     assert (clock[-1] - clock[0]) / (arrival[-1] - arrival[0]) == pytest.approx(2, rel=0.1)
 
 
+def test_to_build_engines_the_node_loads_its_models_and_ends(run, height_model):
+    node = run("segment_node", "--build-only", *node_arguments(height_model))
+    code, stderr = node.end()
+    assert (code, "configured: model " in stderr, "active" in stderr) == (0, True, False)
+    node = run("segment_node", "--build-only", *node_arguments("/nowhere"))
+    assert node.end()[0] == 1
+
+
 # --- ending -----------------------------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,8 @@ A lifecycle node that configures and activates itself unless ``autostart`` is fa
 of the input hands each sweep to a worker thread, which decodes, segments and publishes it; the
 executor stays free for the next sweep, parameters and diagnostics.
 
-Run it with ``python -m xmodelkd_ros.node.segment_node --ros-args -p model:=DIR -r points:=TOPIC``.
+Run it with ``python -m xmodelkd_ros.node.segment_node --ros-args -p model:=DIR -r points:=TOPIC``. With
+``--build-only`` it loads its models, which builds the engines of TensorRT that are not there yet, and ends.
 It ends with 0 on SIGINT and SIGTERM, after the sweeps at hand are out, and with 1 if it starts
 itself and cannot: one line on stderr says why.
 """
@@ -22,6 +23,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.task import Future
 from rclpy.timer import Timer
+from rclpy.utilities import remove_ros_args
 
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError
 from xmodelkd_ros.node import parameters
@@ -166,6 +168,8 @@ def _run(args: Sequence[str], stop: Future) -> int:
         except ParameterException as error:
             raise ConfigError(first_line(error)) from error
         try:
+            if "--build-only" in remove_ros_args(list(args)):
+                return 0 if node.trigger_configure() == TransitionCallbackReturn.SUCCESS else 1
             if not node.start():
                 return 1
             spin(node, stop)
