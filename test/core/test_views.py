@@ -12,14 +12,14 @@ CAMERA = CameraModel("front", 640, 384, np.array([[400.0, 0, 320], [0, 400.0, 19
 def test_places_run_from_edge_to_edge():
     corners = np.array([[-0.5, -0.5, 1.0], [639.4999, 383.4999, 1.0], [319.5, 191.5, 1.0]])
     xyz = corners @ np.linalg.inv(CAMERA.intrinsic).T * 5
-    uv, seen = visible(CAMERA, xyz)
-    assert seen.all()
+    index, uv = visible(CAMERA, xyz)
+    assert index.tolist() == [0, 1, 2]
     np.testing.assert_allclose(uv, [(-1, -1), (1, 1), (0, 0)], atol=1e-3)
 
 
 def test_a_point_behind_another_one_is_hidden_and_one_beside_it_is_not():
     xyz = np.array([[0.0, 0, 5], [0.0, 0, 9], [0.0, 0, 5.2], [2.0, 0, 9], [0, 0, -5]])
-    assert visible(CAMERA, xyz)[1].tolist() == [True, False, True, True, False]
+    assert visible(CAMERA, xyz)[0].tolist() == [0, 2, 3]
 
 
 def test_of_two_cameras_the_one_that_has_a_point_nearer_its_middle_comes_first():

@@ -57,8 +57,8 @@ def pictures_of(
         known = image.labels() if own else None
         if known is None:
             shutter_s = (image.stamp_ns - stamp) * 1e-9
-            place, seen = visible(image.camera, at_instant(sequence, frame, points, time_s, shutter_s))
-            uv, labels = place[seen], point_labels[seen]
+            index, uv = visible(image.camera, at_instant(sequence, frame, points, time_s, shutter_s))
+            labels = point_labels[index]
         else:
             row, column = np.divmod(rng.integers(known.size, size=PLACES), known.shape[1])
             uv = (np.column_stack([column, row]) + 0.5) / known.shape[::-1] * 2 - 1

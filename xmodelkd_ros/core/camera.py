@@ -50,29 +50,59 @@ class CameraModel:
             (N, 2) pixel coordinates u, v (the centre of the top left pixel is 0, 0; NaN behind the camera), and an
             (N,) mask of the points in front of the camera that fall into the image.
         """
-        points = self._seen_from(xyz)
-        ahead = np.flatnonzero(self._depth(points) > _NEAREST_M)  # of a sweep these are few
-        pixels, seen = np.full((len(points), 2), np.nan), np.zeros(len(points), np.bool_)
-        pixels[ahead], seen[ahead] = self._project(points[ahead])
+        ahead, points = self._ahead(xyz)
+        pixels, seen = np.full((len(xyz), 2), np.nan), np.zeros(len(xyz), np.bool_)
+        u, v, seen[ahead] = self._project(points)
+        pixels[ahead, 0], pixels[ahead, 1] = u, v
         return pixels, seen
 
-    def _project(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """What :meth:`project` gives for points ahead, in the camera's frame."""
-        if self.lens is None:
-            plane, holds = points[:, :2] / points[:, 2:], np.ones(len(points), np.bool_)
-        else:
-            plane, holds = self.lens.bend(points)
-        pixels = plane @ self.intrinsic[:2, :2].T + self.intrinsic[:2, 2]
-        limits = np.array([self.width, self.height]) - 0.5
-        return pixels, holds & ((pixels >= -0.5) & (pixels < limits)).all(axis=1)
+    def look(self, xyz: NDArray[np.floating]) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
+        """The points that fall into the image: :meth:`project`, where only these matter.
+
+        Args:
+            xyz: (N, 3) points in the LiDAR frame, metres.
+
+        Returns:
+            (M,) their indices, ascending; (M, 2) their pixel coordinates; (M,) their depths, as :meth:`depth`.
+        """
+        ahead, points = self._ahead(xyz)
+        u, v, seen = self._project(points)
+        return ahead[seen], np.column_stack([u[seen], v[seen]]), self._depth(points[seen])
 
     def depth(self, xyz: NDArray[np.floating]) -> NDArray[np.float64]:
         """(N,) distance of (N, 3) points along the axis, metres; of a fisheye, which sees sideways, in space."""
         return self._depth(self._seen_from(xyz))
 
+    def _ahead(self, xyz: NDArray[np.floating]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Indices of the points in front of the camera, and these points in its frame."""
+        if self._is_fisheye:
+            points = self._seen_from(xyz)
+            ahead = np.flatnonzero(self._depth(points) > _NEAREST_M)
+            return ahead, points[ahead]
+        # Along the axis first: of a sweep half is behind.
+        ahead = np.flatnonzero(xyz @ self.from_lidar[2, :3] > _NEAREST_M - self.from_lidar[2, 3])
+        return ahead, self._seen_from(xyz[ahead])
+
+    def _project(
+        self, points: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+        """Pixels u and v of points ahead, in the camera's frame, and whether they fall into the image."""
+        if self.lens is None:
+            x, y = points[:, 0] / points[:, 2], points[:, 1] / points[:, 2]
+            holds = np.ones(len(points), np.bool_)
+        else:
+            plane, holds = self.lens.bend(points)
+            x, y = plane.T
+        u, v = (row[0] * x + row[1] * y + row[2] for row in self.intrinsic[:2])
+        inside = (u >= -0.5) & (u < self.width - 0.5) & (v >= -0.5) & (v < self.height - 0.5)
+        return u, v, holds & inside
+
     def _depth(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        fisheye = self.lens is not None and self.lens.is_fisheye
-        return np.asarray(np.linalg.norm(points, axis=1) if fisheye else points[:, 2])
+        return np.asarray(np.linalg.norm(points, axis=1) if self._is_fisheye else points[:, 2])
+
+    @property
+    def _is_fisheye(self) -> bool:
+        return self.lens is not None and self.lens.is_fisheye
 
     def _seen_from(self, xyz: NDArray[np.floating]) -> NDArray[np.float64]:
         return np.asarray(xyz @ self.from_lidar[:3, :3].T + self.from_lidar[:3, 3])

@@ -7,7 +7,7 @@ themselves tells which. Training, evaluation and the node use this one matching.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,9 +54,8 @@ class Views:
         found = cls(np.full((points, MOST_VIEWS), NO_CAMERA, np.int8), np.zeros((points, MOST_VIEWS, 2), np.float32))
         off = np.full((points, MOST_VIEWS), np.inf)
         for number, camera, xyz in pictures:
-            place, seen = visible(camera, xyz)
-            index = np.flatnonzero(seen)
-            found._insert(index, number, place[index], np.abs(place[index]).max(axis=1), off)
+            index, place = visible(camera, xyz)
+            found._insert(index, number, place, np.abs(place).max(axis=1), off)
         return found
 
     def _insert(
@@ -135,25 +134,26 @@ class Pictures:
             shots: of each camera; None where there is none.
         """
         taken = [(number, shot) for number, shot in enumerate(shots) if shot is not None]
+        points = xyz.astype(np.float64)  # once for all cameras
         with np.errstate(invalid="ignore", over="ignore"):  # of points without a position
-            found = Views.find(len(xyz), ((number, shot.camera, _moved(xyz, shot.motion)) for number, shot in taken))
+            found = Views.find(len(xyz), ((number, _driven(shot), points) for number, shot in taken))
         return cls(tuple(None if shot is None else shot.pixels for shot in shots), found)
 
 
-def _moved(xyz: NDArray[np.floating], motion: NDArray[np.float64] | None) -> NDArray[np.floating]:
-    return xyz if motion is None else xyz @ motion[:3, :3].T + motion[:3, 3]
+def _driven(shot: Shot) -> CameraModel:
+    """The camera as it stood when its shutter was open, seen from where the LiDAR was at the sweep's stamp."""
+    if shot.motion is None:
+        return shot.camera
+    return replace(shot.camera, from_lidar=shot.camera.from_lidar @ shot.motion)
 
 
-def visible(camera: CameraModel, xyz: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """(N, 2) places of points in the image, -1 to 1 from edge to edge, and (N,) whether the camera sees them."""
-    pixels, seen = camera.project(xyz)
+def visible(camera: CameraModel, xyz: NDArray[np.floating]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """(M,) indices of the points that a camera sees, and their (M, 2) places in its image, -1 to 1 between its edges."""
+    index, pixels, depth = camera.look(xyz)
     size = np.array([camera.width, camera.height])
-    depth = camera.depth(xyz[seen])
-    cell = np.floor((pixels[seen] + 0.5) / (camera.width * _CELL)).astype(np.int64)
-    index = np.ravel_multi_index(tuple(cell.T), tuple(np.ceil(size / (camera.width * _CELL)).astype(int) + 1))
-    nearest = np.full(index.max(initial=0) + 1, np.inf)
-    np.minimum.at(nearest, index, depth)
-    front = nearest[index]
-    seen[seen] = depth <= front * (1 + _SLACK) + _SLACK_M
-    with np.errstate(invalid="ignore"):
-        return (pixels + 0.5) / size * 2 - 1, seen
+    cell = np.floor((pixels + 0.5) / (camera.width * _CELL)).astype(np.int64)
+    number = np.ravel_multi_index(tuple(cell.T), tuple(np.ceil(size / (camera.width * _CELL)).astype(int) + 1))
+    nearest = np.full(number.max(initial=0) + 1, np.inf)
+    np.minimum.at(nearest, number, depth)
+    seen = depth <= nearest[number] * (1 + _SLACK) + _SLACK_M
+    return index[seen], (pixels[seen] + 0.5) / size * 2 - 1
