@@ -23,13 +23,27 @@ def test_one_that_does_not_rests_for_ten_seconds_and_is_tried_again():
     assert told == [False] * 19 + [True]
     since = 19 * 0.1 + 0.095
     assert pace.rests(since) and pace.rests(since + 9.99) and not pace.rests(since + 10)
-    assert not any(pace.took(0.5, since + 11 + n) for n in range(19)), "it is judged by its new sweeps alone"
+    assert not any(pace.took(0.25, since + 11 + n) for n in range(19)), "it is judged by its new sweeps alone"
 
 
 @pytest.mark.parametrize(("slow", "rests"), [(1, False), (4, True)])
 def test_single_slow_sweeps_do_not_count(slow, rests):
-    seconds = [0.02] * (20 - slow) + [0.3] * slow
+    seconds = [0.02] * (20 - slow) + [0.29] * slow
     assert any(paced(0.1, seconds)[1]) == rests
+
+
+def test_one_that_can_never_keep_up_is_tried_ever_more_rarely():
+    pace, now_s, rests = TeacherPace(), 0.0, []
+    for number in range(30):
+        pace.arrived(number * 0.1)
+    for _ in range(8):
+        assert pace.took(0.31, now_s)
+        rests.append(next(s for s in range(400) if not pace.rests(now_s + s)))
+        now_s += rests[-1]
+    assert rests == [10, 20, 40, 80, 160, 300, 300, 300]
+    assert not any(pace.took(0.05, now_s) for _ in range(20))
+    pace.took(0.31, now_s)
+    assert not pace.rests(now_s + 10), "it kept up in between"
 
 
 def test_nothing_is_judged_before_the_period_is_known():

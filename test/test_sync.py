@@ -39,7 +39,7 @@ def test_a_sweep_goes_with_the_last_camera_that_it_waited_for():
     (gone,) = c.add_image("right", 1010 * MS, "r", now(1120))
     assert gone.decision == "complete" and gone.stamp_ns == 1000 * MS
     assert {name: image.image for name, image in gone.images.items()} == {"left": "l", "right": "r"}
-    assert len(c) == 0 and c.wait_ns(now(1120)) is None
+    assert len(c) == 0
 
 
 def test_the_nearest_image_is_taken_and_only_within_the_slop():
@@ -55,7 +55,6 @@ def test_at_the_deadline_it_goes_with_what_is_there():
     c = collector("left", "right")
     c.add_image("left", 1000 * MS, "l", now(1001))
     c.add_sweep(1000 * MS, "sweep", now(1100))
-    assert c.wait_ns(now(1120)) == 30 * MS
     assert c.poll(now(1149)) == []
     (gone,) = c.poll(now(1150))
     assert gone.decision == "deadline" and stamps(gone) == {"left": 1000}
@@ -120,6 +119,9 @@ def test_a_camera_alone_does_not_fill_the_memory():
     for number in range(1000):
         c.add_image("front", number * 33 * MS, number, now(number * 33))
     assert c.unused["front"]["surplus"] == 1000 - 16  # half a second of 30 Hz
+    for number in range(1000, 2000):
+        c.add_image("front", number * 33 * MS, number, now(33_000, number * 33))  # /clock stands still
+    assert c.unused["front"]["surplus"] == 2000 - 61  # two seconds
 
 
 def test_a_bag_that_loops_sends_its_last_sweeps_out_alone_and_starts_anew():
@@ -220,7 +222,7 @@ def ros_ns(drive, steady_ns):
 @given(drives)
 def test_every_sweep_comes_out_once_in_order_and_in_time(drive):
     c = SweepCollector(list(drive.cameras), SLOP, DEADLINE)
-    added, gone, newest = [], [], {}
+    added, gone = [], []
 
     def clock(steady_ns):
         return Now(ros_ns(drive, steady_ns), steady_ns)
@@ -230,15 +232,12 @@ def test_every_sweep_comes_out_once_in_order_and_in_time(drive):
 
     steady = 0
     for arrival, camera, stamp in arrivals(drive):
-        while (wait := c.wait_ns(clock(steady))) is not None:  # a timer that is due every five milliseconds
-            steady = min(steady + max(min(wait, 5 * MS), 1), arrival)
+        while len(c) and steady < arrival:  # a timer that is due every five milliseconds
+            steady = min(steady + 5 * MS, arrival)
             note(c.poll(clock(steady)), steady)
-            if steady == arrival:
-                break
         steady = arrival
         if camera:
             note(c.add_image(camera, stamp, (camera, stamp), clock(steady)), steady)
-            newest[camera] = stamp
         else:
             number = len(added)
             added.append((stamp, steady))
@@ -261,6 +260,85 @@ def test_every_sweep_comes_out_once_in_order_and_in_time(drive):
             assert set(one.images) == set(drive.cameras)
         if one.decision == "clock_jump":
             assert not one.images
+
+
+@dataclass(frozen=True)
+class Late:
+    """A steady drive in which much is late."""
+
+    camera_hz: float
+    sweep_latency_s: float
+    deadline_s: float
+    silent: bool  # another camera, for which every sweep waits to its deadline
+    stray: float  # share of images that come more than a second late, or are stamped wrongly
+    seed: int
+
+
+late_drives = st.builds(
+    Late,
+    camera_hz=st.sampled_from([10.0, 30.0, 60.0, 120.0]),
+    sweep_latency_s=st.floats(0.05, 1.5),
+    deadline_s=st.sampled_from([0.05, 0.3, 1.0]),
+    silent=st.booleans(),
+    stray=st.sampled_from([0.0, 0.01, 0.05]),
+    seed=st.integers(0, 2**32 - 1),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(late_drives)
+def test_however_late_sweeps_come_they_get_the_nearest_image_that_was_there(drive):
+    """From the 20th sweep on: the first ones tell how late they are."""
+    rng, start = random.Random(drive.seed), 100.0
+    events = []
+    for number in range(int(4 * drive.camera_hz)):
+        taken = start + number / drive.camera_hz
+        odd = rng.random() < drive.stray
+        stamp = taken + rng.choice([-7.0, 20.0]) if odd and rng.random() < 0.5 else taken
+        events.append((taken + 0.02 + (1.5 if odd and stamp == taken else 0.0), "front", stamp, odd))
+    events += [(start + n / 10 + drive.sweep_latency_s, "", start + n / 10, False) for n in range(40)]
+    c = SweepCollector(["front", "silent"] if drive.silent else ["front"], SLOP, round(drive.deadline_s * 1e9))
+    seen, gone, at = [], [], 0
+    for arrival, camera, stamp_s, odd in sorted(events):
+        while len(c) and at < round(arrival * 1e9):
+            at = min(at + 5 * MS, round(arrival * 1e9))
+            gone += [(one, len(seen)) for one in c.poll(Now(at, at))]
+        at, stamp = round(arrival * 1e9), round(stamp_s * 1e9)
+        if camera:
+            seen += [] if odd else [stamp]
+            out = c.add_image(camera, stamp, None, Now(at, at))
+        else:
+            out = c.add_sweep(stamp, None, Now(at, at))
+        gone += [(one, len(seen)) for one in out]
+    assert len(gone) > 25
+    for one, known in gone[20:]:
+        nearest = min((abs(stamp - one.stamp_ns) for stamp in seen[:known]), default=SLOP + 1)
+        image = one.images.get("front")
+        assert (abs(image.stamp_ns - one.stamp_ns) if image else SLOP + 1) <= min(nearest, SLOP + 1)
+
+
+def test_an_image_of_another_time_costs_no_other_one():
+    c = collector("front")
+    c.add_image("front", 10_000 * MS, "a", now(10_000))
+    c.add_image("front", 30_000 * MS, "a wrong stamp", now(10_033))
+    c.add_image("front", 8_500 * MS, "very late", now(10_070))
+    assert stamps(c.add_sweep(10_000 * MS, "sweep", now(10_080))[0]) == {"front": 10_000}
+    c.add_image("front", 10_100 * MS, "b", now(10_100))
+    assert stamps(c.add_sweep(10_100 * MS, "sweep", now(10_180))[0]) == {"front": 10_100}
+    c.add_image("front", 2_000 * MS, "again from the beginning", now(10_200))
+    assert c.add_sweep(10_200 * MS, "last", now(10_210)) == []
+    gone = c.add_sweep(2_000 * MS, "first", now(10_220))
+    assert [(one.decision, stamps(one)) for one in gone] == [("clock_jump", {}), ("complete", {"front": 2_000})]
+    assert c.unused["front"] == {"clock_jump": 2}
+
+
+def test_memory_ends_whatever_a_camera_sends():
+    c = collector("front")
+    for number in range(1000):
+        c.add_image("front", number * MS, number, now(0))
+    assert c.unused["front"]["surplus"] == 1000 - 256
+    (gone,) = c.add_sweep(999 * MS, "sweep", now(10))
+    assert stamps(gone) == {"front": 999}
 
 
 @settings(max_examples=100, deadline=None)

@@ -22,8 +22,12 @@ PATIENCE = 4
 ``/clock`` that stands still does not keep a sweep."""
 
 _KEPT_NS = 500_000_000
-_MOST_KEPT = 20
-"""Images of a camera that are kept while no sweep comes: so far behind the newest, and so many."""
+"""How long after its arrival an image may find its sweep, in ROS time; longer where sweeps come later than that."""
+_LONGEST_KEPT_NS = 3_000_000_000
+_MOST_KEPT = 256
+"""Whatever a camera sends, memory ends."""
+_LAGS = 32
+"""Sweeps whose lag behind the images tells how long images are kept."""
 _REMEMBERED = 32
 """Sweeps that are remembered after they went out, to tell a late image from one that no sweep wanted."""
 
@@ -78,8 +82,8 @@ class SweepCollector(Generic[S, I]):
 
     Every sweep that is added comes out once, in the order in which it came in: with all cameras as soon as each has
     an image within the slop; at its deadline with those that are there; and before any newer one. So sweeps must be
-    added in the order of their stamps (:class:`xmodelkd_ros.node.stamps.StampOrder` sees to that). Each method
-    returns the sweeps that go. The caller polls while sweeps wait (:meth:`wait_ns`).
+    added in the order of their stamps (:class:`xmodelkd_ros.node.stamps.StampOrder` sees to that); one that is older
+    than the one before is of another time. Each method returns the sweeps that go. The caller polls while sweeps wait.
 
     Args:
         cameras: names of the cameras that are waited for; none: sweeps go at once.
@@ -97,6 +101,7 @@ class SweepCollector(Generic[S, I]):
         self._waiting: deque[_Waiting[S]] = deque()
         self._gone: deque[tuple[int, frozenset[str]]] = deque(maxlen=_REMEMBERED)
         self._newest_ns: int | None = None
+        self._lags_ns: deque[int] = deque(maxlen=_LAGS)
         self._ros_ns: int | None = None
 
     def __len__(self) -> int:
@@ -111,9 +116,11 @@ class SweepCollector(Generic[S, I]):
     def add_sweep(self, stamp_ns: int, sweep: S, now: Now) -> list[MatchedSweep[S, I]]:
         """Take a sweep."""
         gone = self._after_jump(now)
-        if self._newest_ns is not None and stamp_ns < self._newest_ns - JUMP_NS:
+        if self._newest_ns is not None and stamp_ns < self._newest_ns:
             gone += self._restart(stamp_ns)
         self._newest_ns = stamp_ns
+        newest = [kept.newest_ns for kept in self._cameras.values() if kept.newest_ns is not None]
+        self._lags_ns.append(max(newest, default=stamp_ns) - stamp_ns)
         self._waiting.append(_Waiting(stamp_ns, sweep, now))
         return gone + self._due(now)
 
@@ -122,18 +129,19 @@ class SweepCollector(Generic[S, I]):
         gone = self._after_jump(now)
         missed = any(camera in without and abs(stamp_ns - of) <= self.slop_ns for of, without in self._gone)
         kept = self._cameras[camera]
-        kept.add(StampedImage(stamp_ns, image), missed)
-        oldest = min((waiting.stamp_ns for waiting in self._waiting), default=stamp_ns)
-        kept.drop(min(stamp_ns - _KEPT_NS, oldest - self.slop_ns))
+        kept.add(StampedImage(stamp_ns, image), missed, now)
+        kept.expire(now, self._kept_ns, [waiting.stamp_ns for waiting in self._waiting], self.slop_ns)
         return gone + self._due(now)
 
     def poll(self, now: Now) -> list[MatchedSweep[S, I]]:
         """See whether time has come for a sweep."""
         return self._after_jump(now) + self._due(now)
 
-    def wait_ns(self, now: Now) -> int | None:
-        """Nanoseconds of ROS time at its usual rate until a sweep is due; None while none waits."""
-        return max(0, min(self._left_ns(waiting, now) for waiting in self._waiting)) if self._waiting else None
+    @property
+    def _kept_ns(self) -> int:
+        """How long an image is kept: half as long again as sweeps lag behind the images."""
+        lag_ns = max(self._lags_ns, default=0)
+        return min(max(_KEPT_NS, lag_ns + lag_ns // 2 + self.slop_ns), _LONGEST_KEPT_NS)
 
     def flush(self) -> list[MatchedSweep[S, I]]:
         """Let all sweeps go with what is there."""
@@ -159,8 +167,8 @@ class SweepCollector(Generic[S, I]):
         found = {name: kept.find(waiting.stamp_ns, self.slop_ns) for name, kept in self._cameras.items()}
         images = {name: kept.take() for name, kept in found.items() if kept is not None}
         self._gone.append((waiting.stamp_ns, frozenset(self._cameras) - frozenset(images)))
-        for kept in self._cameras.values():  # no later sweep is older
-            kept.drop(waiting.stamp_ns - self.slop_ns)
+        for kept in self._cameras.values():  # no later sweep is older, unless it is of another time
+            kept.drop(waiting.stamp_ns - JUMP_NS, waiting.stamp_ns - self.slop_ns)
         return MatchedSweep(waiting.stamp_ns, waiting.sweep, images, decision)
 
     def _after_jump(self, now: Now) -> list[MatchedSweep[S, I]]:
@@ -183,6 +191,7 @@ class _Kept(Generic[I]):
     """An image that a sweep may still want, and what it is counted as if it goes now; empty: a sweep got it."""
 
     image: StampedImage[I]
+    arrived: Now
     fate: str = "surplus"
 
     def take(self) -> StampedImage[I]:
@@ -193,6 +202,8 @@ class _Kept(Generic[I]):
 
 class _Camera(Generic[I]):
     """The images of one camera that a sweep may still want, in the order of their stamps.
+
+    They go by the time of their arrival and not by their stamps: one wrong stamp must not cost the others.
 
     Attributes:
         unused: how many no sweep got, by reason.
@@ -207,31 +218,50 @@ class _Camera(Generic[I]):
         """Stamp of the newest image."""
         return self._kept[-1].image.stamp_ns if self._kept else None
 
-    def add(self, image: StampedImage[I], late: bool) -> None:
+    def add(self, image: StampedImage[I], late: bool, now: Now) -> None:
         """Keep an image; a late one is one that a sweep waited for in vain."""
-        if self.newest_ns is not None and image.stamp_ns < self.newest_ns - JUMP_NS:
-            self.restart(image.stamp_ns)
         place = bisect_left([kept.image.stamp_ns for kept in self._kept], image.stamp_ns)
         if place < len(self._kept) and self._kept[place].image.stamp_ns == image.stamp_ns:
             self.unused["duplicate"] += 1
             return
-        self._kept.insert(place, _Kept(image, "late" if late else "surplus"))
-        self._keep(self._kept[-_MOST_KEPT:])
+        self._kept.insert(place, _Kept(image, now, "late" if late else "surplus"))
 
     def find(self, stamp_ns: int, slop_ns: int) -> _Kept[I] | None:
         """The image nearest to a stamp, if one is within the slop."""
         nearest = min(self._kept, key=lambda kept: abs(kept.image.stamp_ns - stamp_ns), default=None)
         return nearest if nearest is not None and abs(nearest.image.stamp_ns - stamp_ns) <= slop_ns else None
 
-    def drop(self, before_ns: int) -> None:
-        """Drop what is older."""
-        self._keep([kept for kept in self._kept if kept.image.stamp_ns >= before_ns])
+    def expire(self, now: Now, kept_ns: int, wanted_ns: Sequence[int], slop_ns: int) -> None:
+        """Drop what came too long ago, unless a sweep waits that may want it.
+
+        Args:
+            now: what the clocks say.
+            kept_ns: how long images are kept, in ROS time, and :data:`PATIENCE` times as long in steady time.
+            wanted_ns: stamps of the sweeps that wait.
+            slop_ns: how far from them their images may be.
+        """
+
+        def stays(kept: _Kept[I]) -> bool:
+            ros_ns, steady_ns = now.ros_ns - kept.arrived.ros_ns, now.steady_ns - kept.arrived.steady_ns
+            if ros_ns <= kept_ns and steady_ns <= PATIENCE * kept_ns:
+                return True
+            return any(abs(kept.image.stamp_ns - wanted) <= slop_ns for wanted in wanted_ns)
+
+        staying = [kept for kept in self._kept if stays(kept)]
+        if len(staying) > _MOST_KEPT:
+            staying.remove(min(staying, key=lambda kept: kept.arrived.steady_ns))
+        self._keep(staying)
+
+    def drop(self, from_ns: int, before_ns: int) -> None:
+        """Drop what has its stamp in between."""
+        self._keep([kept for kept in self._kept if not from_ns <= kept.image.stamp_ns < before_ns])
 
     def restart(self, around_ns: int) -> None:
         """Drop what is of another time."""
-        for kept in self._kept:
+        gone = [kept for kept in self._kept if abs(kept.image.stamp_ns - around_ns) > JUMP_NS]
+        for kept in gone:
             kept.fate = kept.fate and "clock_jump"
-        self._keep([kept for kept in self._kept if abs(kept.image.stamp_ns - around_ns) <= JUMP_NS])
+        self._keep([kept for kept in self._kept if kept not in gone])
 
     def _keep(self, remaining: list[_Kept[I]]) -> None:
         staying = set(map(id, remaining))

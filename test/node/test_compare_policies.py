@@ -20,7 +20,7 @@ CAMERAS = """/**:
 """
 
 
-def arrivals(sweeps=10):
+def arrivals(sweeps=12):
     """Sweeps that arrive 100 ms after their stamps, and images that arrive 10 ms after theirs."""
     found = [Arrival((100 * n + 100) * MS, "/points", 100 * n * MS) for n in range(sweeps)]
     found += [Arrival((100 * n + 10) * MS, topic, 100 * n * MS) for n in range(sweeps) for topic in ("/left", "/right")]
@@ -33,7 +33,7 @@ def made(name):
 
 @pytest.mark.parametrize(
     ("name", "labelled", "whole", "images"),
-    [("as recorded", 10, 10, 20), ("a camera stops halfway", 10, 5, 15), ("twice, as a bag that loops", 20, 20, 40)],
+    [("as recorded", 12, 12, 24), ("a camera stops halfway", 12, 6, 18), ("twice, as a bag that loops", 24, 24, 48)],
 )
 def test_the_collector_lets_every_sweep_go(name, labelled, whole, images):
     *counts, cost_ms = outcome(SweepCollector(["/left", "/right"], 0, 0), made(name), "/points")

@@ -285,6 +285,7 @@ def gated(make_teacher, monkeypatch):
 
 def test_sweeps_that_wait_for_a_late_teacher_are_labelled_by_the_student(gated, sweep):
     bench, begun, gate, send = gated
+    bench.node._labeller._pace.took = lambda *_: False
     send(sweep, 1)
     bench.wait(begun.is_set)
     send(sweep, 2, 3, 4)
@@ -295,16 +296,35 @@ def test_sweeps_that_wait_for_a_late_teacher_are_labelled_by_the_student(gated, 
     assert bench.status[1].values["front.missing"] == "the teacher is late"
 
 
-def test_after_a_sweep_that_was_dropped_the_teacher_rests(gated, sweep):
+def test_a_teacher_that_takes_very_long_loses_no_sweep_and_rests(gated, sweep):
     bench, begun, gate, send = gated
     send(sweep, 1)
     bench.wait(begun.is_set)
-    send(sweep, 2, 3, 4, 5)
-    bench.wait(lambda: any(status.message == "dropped: overload" for status in bench.status))
+    for stamp in range(2, 14):
+        send(sweep, stamp)
+        bench.wait(lambda: bench.node._labeller._worker.waiting == stamp - 1, "one more that waits")  # noqa: B023
+    gate.set()
+    bench.wait(lambda: len(bench.status) == 13, "status")
+    send(sweep, 14)
+    bench.wait(lambda: len(bench.status) == 14, "status")
+    assert [status.values["mode"] for status in bench.status] == ["teacher"] + ["student"] * 13
+    assert bench.status[-1].values["front.missing"] == "the teacher is too slow, and rests"
+    assert bench.node._labeller._worker.places == 1, "all is caught up with"
+
+
+def test_a_change_of_mode_loses_no_sweep(gated, sweep):
+    bench, begun, gate, send = gated
+    send(sweep, 1)
+    bench.wait(begun.is_set)
+    send(sweep, 2, 3, 4)
+    bench.wait(lambda: bench.node._labeller._worker.waiting == 3, "sweeps that wait")
+    (result,) = bench.node.set_parameters([Parameter("mode", value="student")])
+    assert result.successful
+    bench.points.publish(sweep(20, stamp=5.0))
+    bench.wait(lambda: bench.node._labeller._worker.waiting == 4, "one more")
     gate.set()
     bench.wait(lambda: len(bench.status) == 5, "status")
-    modes = [status.values.get("mode", status.message) for status in bench.status]
-    assert modes == ["dropped: overload", "teacher", "student", "student", "student"]
+    assert [status.values["mode"] for status in bench.status] == ["teacher"] + ["student"] * 4
 
 
 def test_what_waits_goes_out_when_the_node_is_deactivated(make_teacher, sweep):

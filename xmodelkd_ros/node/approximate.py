@@ -11,7 +11,7 @@ from rclpy.duration import Duration
 from rclpy.time import Time
 
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.sync import JUMP_NS, MatchedSweep, Now, StampedImage
+from xmodelkd_ros.sync import MatchedSweep, Now, StampedImage
 
 _QUEUE = 10
 """Messages of each topic that wait for others."""
@@ -99,15 +99,14 @@ class ApproximateCollector:
 
     def add_sweep(self, stamp_ns: int, sweep: Any, now: Now) -> list[MatchedSweep[Any, Any]]:
         """Take a sweep."""
-        if self._newest_ns is not None and stamp_ns < self._newest_ns - JUMP_NS:
+        if self._newest_ns is not None and stamp_ns < self._newest_ns:
             # It would keep what is left of the time before, and throw away all that comes.
-            self._drop_until(None)
+            self._drop(len(self._waiting))
             self._start()
         self._newest_ns = stamp_ns
         self._waiting.append((stamp_ns, sweep))
         self._filters[0].signalMessage(_Stamped.at(stamp_ns, sweep))
-        if len(self._waiting) > _QUEUE:
-            self._drop_until(self._waiting[1][0])
+        self._drop(len(self._waiting) - _QUEUE)
         return self._taken()
 
     def add_image(self, camera: str, stamp_ns: int, image: Any, now: Now) -> list[MatchedSweep[Any, Any]]:
@@ -135,15 +134,15 @@ class ApproximateCollector:
         stamps = [stamp_ns for stamp_ns, _ in self._waiting]
         if sweep.stamp_ns not in stamps:
             return  # a newer one has gone
-        self._drop_until(sweep.stamp_ns)
+        self._drop(stamps.index(sweep.stamp_ns))
         self._waiting.popleft()
         found = {
             name: StampedImage(image.stamp_ns, image.content) for name, image in zip(self._cameras, images, strict=True)
         }
         self._gone.append(MatchedSweep(sweep.stamp_ns, sweep.content, found, "complete"))
 
-    def _drop_until(self, stamp_ns: int | None) -> None:
-        while self._waiting and self._waiting[0][0] != stamp_ns:
+    def _drop(self, count: int) -> None:
+        for _ in range(count):
             self._unmatched(self._waiting.popleft()[1])
 
     def _taken(self) -> list[MatchedSweep[Any, Any]]:

@@ -23,6 +23,7 @@ from xmodelkd_ros.bag import BagReader
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError
 from xmodelkd_ros.messages import stamp_ns
 from xmodelkd_ros.node.approximate import ApproximateCollector
+from xmodelkd_ros.node.stamps import StampOrder
 from xmodelkd_ros.sync import MatchedSweep, Now, SweepCollector
 
 _SLOP_NS = _DEADLINE_NS = 50_000_000
@@ -88,6 +89,7 @@ def outcome(
 ) -> tuple[int, int, int, float]:
     """Sweeps that went on, how many with all cameras, images that they have, and milliseconds of the processor each."""
     collector.slop_ns, collector.deadline_ns = _SLOP_NS, _DEADLINE_NS
+    order = StampOrder()
     gone: list[MatchedSweep[Any, Any]] = []
     start_s, now_ns = time.process_time(), arrivals[0].at_ns
     for arrival in arrivals:
@@ -97,7 +99,7 @@ def outcome(
         now_ns = arrival.at_ns
         now = Now(now_ns, now_ns)
         if arrival.topic == points_topic:
-            gone += collector.add_sweep(arrival.stamp_ns, arrival, now)
+            gone += collector.add_sweep(arrival.stamp_ns, arrival, now) if order.accept(arrival.stamp_ns) else []
         else:
             gone += collector.add_image(arrival.topic, arrival.stamp_ns, arrival, now)
     while len(collector):

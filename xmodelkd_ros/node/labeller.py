@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +33,10 @@ _REASONS: dict[type[Exception], str] = {CloudError: "bad_cloud", ExtrinsicError:
 """Why a sweep got no labels, by what its processing raised; anything else is ``failed``."""
 
 
-_PLACES = {"student": 1, "teacher": 3}
-"""Sweeps that may wait for the model. A teacher that is late for once leaves those that wait to the student."""
+_PLACES = 20
+"""Sweeps that may wait while the teacher is at work, and until the student has caught up with them."""
+_CATCH_UP = 3.0
+"""How many times as long as the teacher took that may last. Then the newest wins again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +75,7 @@ class SweepLabeller:
         self._pace = TeacherPace()
         self._frame_id = ""
         self._worker = NewestWinsWorker(self._label, self._replaced, self._failed)
-        self._worker.places = _PLACES[parameters.mode]
+        self._catches_up_until_s = -math.inf
         self._matching = Matching(node, parameters, self._submit, self._unmatched)
 
     def on_points(self, msg: Any) -> None:
@@ -93,10 +98,9 @@ class SweepLabeller:
 
     def update(self, parameters: Parameters) -> None:
         """Take other values of the parameters that may change; they hold from the next sweep on."""
-        self._options = OutputOptions.of(parameters, self._segmenter.labels)
-        self._mode = parameters.mode
-        self._worker.places = _PLACES[parameters.mode]
+        options = OutputOptions.of(parameters, self._segmenter.labels)
         self._matching.update(parameters)
+        self._options, self._mode = options, parameters.mode
 
     def stop(self) -> None:
         """End once the sweeps at hand are out. :meth:`on_points` must not be called any more."""
@@ -148,31 +152,56 @@ class SweepLabeller:
         self, matched: MatchedSweep[_Sweep, Any], cloud: PointCloud, options: OutputOptions, clock: Stopwatch
     ) -> tuple[Taken, Result]:
         """What the cameras took of a sweep, and its labels: the student's where the teacher is not there or fails."""
-        frame_id, taken = matched.sweep.msg.header.frame_id, self._taken(matched, clock)
-        if taken.used:
-            try:
-                result = self._segmenter.segment(cloud, frame_id, options, taken.shots)
-                clock.milliseconds.update(result.stages_ms)
-                return taken, result
-            except Exception as error:
-                self._warn("teacher_failed", repr(error))
-                taken = taken.left_to_student(f"the teacher failed: {error!r}")
+        frame_id, taken = matched.sweep.msg.header.frame_id, Taken((), {})
+        if not self._worker.waiting or time.monotonic() > self._catches_up_until_s:
+            self._worker.places = 1  # the newest wins
+        if self._mode == "teacher":
+            why_not = self._why_not()
+            if why_not:
+                taken = self._segmenter.not_taken(why_not)
+            else:
+                with self._many_places():
+                    taken, result = self._by_teacher(matched, cloud, options, clock)
+                if result is not None:
+                    return taken, result
         result = self._segmenter.segment(cloud, frame_id, options)
         clock.milliseconds.update(result.stages_ms)
         return taken, result
 
-    def _taken(self, matched: MatchedSweep[_Sweep, Any], clock: Stopwatch) -> Taken:
-        """What the cameras took of a sweep, if the teacher is to label it."""
-        if self._mode != "teacher":
-            return Taken((), {})
-        if self._pace.rests(time.monotonic()):
-            return self._segmenter.not_taken("the teacher is too slow, and rests")
+    def _why_not(self) -> str:
+        """Why the teacher does not look at a sweep; empty if it does."""
         if self._worker.waiting:  # the student, which is quicker, catches up
-            return self._segmenter.not_taken("the teacher is late")
-        with clock("decode_images"):
-            frame_id, infos = matched.sweep.msg.header.frame_id, self._matching.infos
-            taken = self._segmenter.take(matched.images, infos, frame_id, matched.stamp_ns)
-        return taken.explained(self._matching.frozen_now)
+            return "the teacher is late"
+        return "the teacher is too slow, and rests" if self._pace.rests(time.monotonic()) else ""
+
+    def _by_teacher(
+        self, matched: MatchedSweep[_Sweep, Any], cloud: PointCloud, options: OutputOptions, clock: Stopwatch
+    ) -> tuple[Taken, Result | None]:
+        """What the cameras took of a sweep, and the teacher's labels; None if it saw nothing, or failed."""
+        frame_id, taken = matched.sweep.msg.header.frame_id, self._segmenter.not_taken("the teacher failed")
+        try:
+            with clock("decode_images"):
+                taken = self._segmenter.take(matched.images, self._matching.infos, frame_id, matched.stamp_ns)
+            taken = taken.explained(self._matching.frozen_now)
+            if not taken.used:
+                return taken, None
+            result = self._segmenter.segment(cloud, frame_id, options, taken.shots)
+        except Exception as error:
+            self._warn("teacher_failed", repr(error))
+            return taken.left_to_student(f"the teacher failed: {error!r}"), None
+        clock.milliseconds.update(result.stages_ms)
+        return taken, result
+
+    @contextmanager
+    def _many_places(self) -> Iterator[None]:
+        """While the teacher works sweeps wait; the student, which is quicker, catches up with them afterwards."""
+        start_s = time.monotonic()
+        self._worker.places = _PLACES
+        try:
+            yield
+        finally:
+            end_s = time.monotonic()
+            self._catches_up_until_s = end_s + _CATCH_UP * (end_s - start_s)
 
     def _warn(self, kind: str, text: str) -> None:
         """Say that the student labels instead of the teacher, not too often."""
