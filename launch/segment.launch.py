@@ -148,7 +148,9 @@ def overrides(arguments: dict[str, str]) -> dict[str, ParameterValue | bool]:
     parameters = {name: ParameterValue(arguments[name], value_type=str) for name in texts}
     if arguments["autostart"]:
         parameters["autostart"] = arguments["autostart"] == "true"
-    return {**parameters, "use_sim_time": sim_time(arguments)}
+    if arguments["use_sim_time"] or arguments["bag"]:
+        parameters["use_sim_time"] = sim_time(arguments)
+    return parameters
 
 
 def sim_time(arguments: dict[str, str]) -> bool:

@@ -105,7 +105,7 @@ def test_to_build_engines_the_node_alone_loads_its_models_and_ends(share):
 
 def test_arguments_that_are_not_given_leave_the_file_alone(share):
     module, context, _ = launched("segment.launch.py")
-    assert module.overrides(context.launch_configurations) == {"use_sim_time": False}
+    assert module.overrides(context.launch_configurations) == {}
     assert context.launch_configurations["params_file"] == str(share / "config" / "segment.param.yaml")
 
 

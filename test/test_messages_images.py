@@ -92,8 +92,45 @@ def test_png_and_jpeg_decode_to_rgb():
 def test_rubbish_is_one_clear_error(rubbish):
     if getattr(rubbish, "encoding", "") == "rgb8":
         rubbish.data = rubbish.data[:-1]
-    with pytest.raises(messages.ImageError, match=r"^cannot decode image '[^\n]*$"):
+    with pytest.raises(messages.ImageError, match=r"^(cannot decode |)image '[^\n]*$"):
         messages.image_to_array(rubbish)
+
+
+EMPTY = image("rgb8", RGB)
+EMPTY.height = EMPTY.width = EMPTY.step = 0
+EMPTY.data = EMPTY.data[:0]
+
+
+@pytest.mark.parametrize(
+    ("useless", "said"),
+    [
+        (EMPTY, "image 'rgb8 0x0' is empty; look at the camera's driver"),
+        (image("16UC1", np.ones((2, 2), np.uint16)), "image '16UC1 2x2' shows distances; name the topic of the"),
+        (compressed(b"1", "16UC1; compressedDepth png"), "shows distances"),
+        (image("yuv422", np.ones((2, 3, 2), np.uint8)), "have the driver send rgb8, bgr8, mono8 or jpeg"),
+    ],
+)
+def test_an_image_that_shows_nothing_says_what_to_do(useless, said):
+    with pytest.raises(messages.ImageError) as error:
+        messages.image_to_array(useless)
+    assert said in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 300
+
+
+def test_the_last_row_may_lack_its_padding():
+    padded = np.zeros((5, 32), np.uint8)
+    padded[:, :21] = RGB.reshape(5, 21)
+    msg = image("rgb8", RGB)
+    msg.step, msg.data = 32, padded.ravel()[: 4 * 32 + 21]
+    np.testing.assert_array_equal(messages.image_to_array(msg), RGB)
+
+
+def test_a_tag_that_turns_an_image_is_not_obeyed():
+    """Exif says that its right side is up; the camera was calibrated as it is."""
+    jpeg = cv2.imencode(".jpg", np.full((40, 80, 3), 90, np.uint8))[1].tobytes()
+    tag = b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00"
+    turned = jpeg[:2] + b"\xff\xe1" + (len(tag) + 2).to_bytes(2, "big") + tag + jpeg[2:]
+    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (80, 40, 3), "it says so"
+    assert messages.image_to_array(compressed(turned)).shape == (40, 80, 3)
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch):
@@ -128,6 +165,7 @@ def camera_info(distortion: list[float], focal_length: float = 500.0, **changes)
 
 
 XYZ = np.random.default_rng(0).uniform([-3, -2, 2], [3, 2, 20], (500, 3))
+P = np.array([450.0, 0, 310, 0, 0, 450, 170, 0, 0, 0, 1, 0])
 DISTORTION = [-0.2, 0.05, 1e-3, -1e-3, 0.0]
 
 
@@ -179,6 +217,13 @@ def test_a_region_of_interest_is_cut_out_and_binned():
         (camera_info([], focal_length=0.0), False, "'front' is not calibrated: its CameraInfo has k = "),
         (camera_info([]), True, "'front' is not calibrated: its CameraInfo has p = "),
         (camera_info([], focal_length=np.nan), False, "'front' is not calibrated"),
+        (camera_info([], k=np.array([500.0, 0, 320, 0, 500, 180, 1, 0, 1])), False, "'front' is not calibrated"),
+        (camera_info([], p=P, r=np.zeros(9)), True, "'front' is not rectified: its CameraInfo has r = "),
+        (camera_info([], p=P, r=np.full(9, np.nan)), True, "'front' is not rectified"),
+        (camera_info([], p=np.array([*P[:3], np.nan, *P[4:]])), True, "numbers that are not finite"),
+        (camera_info([], width=0, height=0), False, "'front' has images of 0x0 pixels; calibrate it"),
+        (camera_info([], height=0), False, "'front' has images of 640x0 pixels"),
+        (camera_info([], binning_x=1000), False, "'front' has images of 0x360 pixels"),
         (camera_info([0.1, 0.0]), False, "camera 'front': distortion .* is not one of 'plumb_bob'"),
         (camera_info([0.1], distortion_model="martian"), False, "camera 'front': distortion model 'martian'"),
     ],

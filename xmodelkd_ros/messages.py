@@ -31,6 +31,9 @@ point types have instead."""
 RING_FIELDS = ("ring", "channel")
 """Names of the beam number, first found wins: ``ring`` of most drivers, ``channel`` of Autoware's point types."""
 
+_REASON = 160
+"""Characters of a library's error that are passed on."""
+
 MissingIntensity = Literal["reject", "fill"]
 
 
@@ -244,10 +247,17 @@ def static_transforms(msg: Any) -> dict[tuple[str, str], NDArray[np.float64]]:
 
 
 def frames_and_pose(stamped: Any) -> tuple[tuple[str, str], NDArray[np.float64]]:
-    """(parent, child) of a geometry_msgs/TransformStamped, and the (4, 4) matrix with p_parent = M @ p_child."""
+    """(parent, child) of a geometry_msgs/TransformStamped, and the (4, 4) matrix with p_parent = M @ p_child.
+
+    Raises:
+        ConfigError: its quaternion is no rotation.
+    """
     t, q = stamped.transform.translation, stamped.transform.rotation
     frames = (stamped.header.frame_id.lstrip("/"), stamped.child_frame_id.lstrip("/"))
-    return frames, transform((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
+    try:
+        return frames, transform((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
+    except ConfigError as error:
+        raise ConfigError(f"transform from '{frames[0]}' to '{frames[1]}': {error}") from error
 
 
 # --- cameras ---------------------------------------------------------------------------------------------------------
@@ -271,13 +281,22 @@ def image_to_array(msg: Any) -> NDArray[np.uint8]:
     """
     decode = _decode_compressed if hasattr(msg, "format") else _raw_decoder()
     # Broken data surfaces as OpenCV's, numpy's or the libraries' own errors, one of them an AssertionError.
+    kind = msg.format if hasattr(msg, "format") else f"{msg.encoding} {msg.width}x{msg.height}"
+    if is_depth(msg):
+        raise ImageError(f"image '{kind}' shows distances; name the topic of the camera's pictures")
     try:
-        return np.ascontiguousarray(decode(msg))
+        pixels = np.ascontiguousarray(decode(msg))
     except ImageError:
         raise
     except Exception as error:
-        kind = msg.format if hasattr(msg, "format") else f"{msg.encoding} {msg.width}x{msg.height}"
-        raise ImageError(f"cannot decode image '{kind}' of {len(msg.data)} bytes: {error!r}") from error
+        reason = " ".join(repr(error).replace("\\n", " ").split())
+        raise ImageError(
+            f"cannot decode image '{kind}' of {len(msg.data)} bytes: {reason[:_REASON]}; have the driver send rgb8, "
+            "bgr8, mono8 or jpeg"
+        ) from error
+    if not pixels.size:
+        raise ImageError(f"image '{kind}' is empty; look at the camera's driver")
+    return pixels
 
 
 def check_images() -> None:
@@ -303,7 +322,9 @@ def _decode_compressed(msg: Any) -> NDArray[np.uint8]:
         import cv2
     except ImportError as error:
         raise _no_opencv(error) from error
-    pixels = cv2.imdecode(np.frombuffer(msg.data, np.uint8), cv2.IMREAD_COLOR)
+    # As it comes from the sensor: that is how the camera was calibrated, whatever a tag says of which side is up.
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = cv2.imdecode(np.frombuffer(msg.data, np.uint8), flags)
     if pixels is None:
         raise ValueError("OpenCV takes it for no image")
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
@@ -345,7 +366,10 @@ def _without_padding(msg: Any, dtype: str, channels: int) -> Any:
     row_size = msg.width * channels * np.dtype(dtype).itemsize
     if msg.step <= row_size:
         return msg
-    rows = np.frombuffer(msg.data, np.uint8, msg.height * msg.step).reshape(msg.height, msg.step)
+    data: NDArray[np.uint8] = np.frombuffer(msg.data, np.uint8)
+    if len(data) == msg.height * msg.step - (msg.step - row_size):  # some drivers leave the last row's padding out
+        data = np.concatenate([data, np.zeros(msg.step - row_size, np.uint8)])
+    rows = data[: msg.height * msg.step].reshape(msg.height, msg.step)
     return SimpleNamespace(
         encoding=msg.encoding,
         width=msg.width,
@@ -372,7 +396,7 @@ def to_camera(info: Any, name: str, from_lidar: NDArray[np.float64], rectified: 
         projection, turned = np.asarray(info.p, np.float64).reshape(3, 4), np.eye(4)
         intrinsic = projection[:, :3]
         _check_calibrated(name, intrinsic, "p")
-        turned[:3, :3] = np.asarray(info.r, np.float64).reshape(3, 3)
+        turned[:3, :3] = _rectifying(name, info)
         turned[:3, 3] = np.linalg.solve(intrinsic, projection[:, 3])  # the right one of a pair stands aside
         from_lidar, lens = turned @ from_lidar, None
     else:
@@ -386,8 +410,26 @@ def to_camera(info: Any, name: str, from_lidar: NDArray[np.float64], rectified: 
     return CameraModel(name, *size, intrinsic, from_lidar, lens)
 
 
+def _rectifying(name: str, info: Any) -> NDArray[np.float64]:
+    """(3, 3) rotation of a rectified camera."""
+    rotation = np.asarray(info.r, np.float64).reshape(3, 3)
+    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3):  # of NaN too
+        raise ConfigError(
+            f"camera '{name}' is not rectified: its CameraInfo has r = {rotation.ravel().round(3).tolist()}, which is "
+            "no rotation; calibrate it, or take its raw images"
+        )
+    return rotation
+
+
 def _check_calibrated(name: str, intrinsic: NDArray[np.float64], field: str) -> None:
-    if not np.isfinite(intrinsic).all() or intrinsic[0, 0] <= 0 or intrinsic[1, 1] <= 0 or intrinsic[2, 2] != 1:
+    upper = np.array_equal(intrinsic[[1, 2, 2], [0, 0, 1]], [0, 0, 0])
+    if (
+        not np.isfinite(intrinsic).all()
+        or intrinsic[0, 0] <= 0
+        or intrinsic[1, 1] <= 0
+        or not upper
+        or intrinsic[2, 2] != 1
+    ):
         raise ConfigError(
             f"camera '{name}' is not calibrated: its CameraInfo has {field} = {intrinsic.ravel().round(3).tolist()}; "
             "calibrate it, or leave it out"

@@ -21,9 +21,9 @@ class TeacherPace:
     """Lets a teacher work as long as it keeps up.
 
     A teacher that takes longer than the sweep period leaves the student ever more sweeps to catch up with. So when its
-    90th percentile over 20 sweeps is above 0.9 of the period, or one sweep took it more than three periods, it rests for
-    10 s and the student labels. Each time that it then fails at once it rests twice as long, a few minutes at most: on a
-    machine where it can never keep up, sweeps are not kept waiting again and again. Thread-safe.
+    90th percentile over 20 sweeps is above 0.9 of the period, or one sweep took it more than three periods, it rests
+    for 10 s and the student labels. Each time that it then fails at once it rests twice as long, a few minutes at most:
+    on a machine where it can never keep up, sweeps are not kept waiting again and again. Thread-safe.
     """
 
     def __init__(self) -> None:

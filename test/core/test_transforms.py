@@ -1,9 +1,11 @@
 import numpy as np
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.transform import Rotation
 
+from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.transforms import PoseTrack, inverse, quaternion, transform
 
 HALF = np.sqrt(0.5)
@@ -12,6 +14,12 @@ positions = arrays(np.float64, (4, 3), elements=st.floats(-1e3, 1e3))
 quaternions = arrays(np.float64, (4, 4), elements=st.floats(-1, 1)).filter(
     lambda q: np.linalg.norm(q, axis=1).min() > 0.1
 )
+
+
+@pytest.mark.parametrize("rotation", [(0, 0, 0, 0), (0, 0, 0, np.nan), (0, 0, 0, 1e-200), (np.inf, 0, 0, 1)])
+def test_what_is_no_rotation_is_refused(rotation):
+    with pytest.raises(ConfigError, match="is no rotation"):
+        transform((0, 0, 0), rotation)
 
 
 @given(positions, quaternions)

@@ -85,3 +85,11 @@ def test_it_goes_on_after_a_bag_that_loops(collector):
     assert len(collector.dropped) == 10
     (gone,) = images(collector, 0, "left", "right")
     assert gone.sweep == "first"
+
+
+@needs_it
+def test_sweeps_of_one_stamp_do_not_fill_the_memory(collector):
+    """As drivers send that leave all stamps at zero."""
+    for number in range(30):
+        collector.add_sweep(0, number, NOW)
+    assert collector.dropped == list(range(20))

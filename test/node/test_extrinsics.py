@@ -13,6 +13,7 @@ from xmodelkd_ros.node.extrinsics import (
     CameraPoses,
     ExtrinsicError,
     TfExtrinsic,
+    Transforms,
     camera_poses,
     choose_extrinsic,
     moved,
@@ -73,15 +74,15 @@ def test_a_transform_that_comes_late_is_found():
 
 
 def test_parameters_win_over_tf():
-    extrinsic = choose_extrinsic(None, "lidar", (*POSE[0], *POSE[1]))
+    extrinsic = choose_extrinsic(Transforms(None), "lidar", (*POSE[0], *POSE[1]))
     np.testing.assert_allclose(extrinsic("any"), transform(*POSE))
-    assert choose_extrinsic(None, "", ()) is None
+    assert choose_extrinsic(Transforms(None), "", ()) is None
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tf2_ros") is not None, reason="tf2_ros is installed")
 def test_without_tf2_the_error_names_the_other_way():
     with pytest.raises(ConfigError, match="tf2_ros is not installed; set projection_extrinsic"):
-        choose_extrinsic(None, "lidar", ())
+        choose_extrinsic(Transforms(None), "lidar", ())
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tf2_ros") is not None, reason="tf2_ros is installed")
@@ -94,11 +95,11 @@ def test_without_tf2_the_error_names_the_other_way():
 )
 def test_cameras_without_tf2_need_parameters(extrinsics, fixed_frame, said):
     with pytest.raises(ConfigError, match=said):
-        camera_poses(None, extrinsics, fixed_frame)
+        camera_poses(Transforms(None), extrinsics, fixed_frame)
 
 
 def test_a_camera_is_where_its_parameters_say():
-    poses = camera_poses(None, {"front": (*POSE[0], *POSE[1])}, "")
+    poses = camera_poses(Transforms(None), {"front": (*POSE[0], *POSE[1])}, "")
     np.testing.assert_allclose(poses.from_lidar("front", "front_optical", "lidar", 5), transform(*POSE))
     assert poses.motion("lidar", 0, 50_000_000) is None
 
@@ -148,6 +149,32 @@ def test_a_transform_that_is_far_behind_is_not_used():
         poses.motion("lidar", SWEEP_NS, IMAGE_NS)
     with pytest.raises(ExtrinsicError, match=r"of camera 'front': the newest is 0.40 s older"):
         poses.from_lidar("front", "front_optical", "lidar", IMAGE_NS)
+
+
+def test_before_time_began_there_is_no_transform():
+    buffer = KnownPoses()
+    buffer.known["lidar"], buffer.latest_ns = POSE, 30_000_000
+    with pytest.raises(ExtrinsicError, match="that was before time began"):
+        CameraPoses({}, buffer, "odom").motion("lidar", 20_000_000, -30_000_000)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tf2_ros") is None, reason="tf2_ros is not installed")
+def test_a_node_listens_to_tf_once_and_not_for_ever(make_bench):
+    pose = [0.0] * 6 + [1.0]
+    bench = make_bench(
+        fixed_frame="odom", projection_frame="lidar", cameras=["a", "b"], **{"cameras.a.extrinsic": pose}
+    )
+
+    def listening():
+        return bench.probe.count_subscribers("/tf"), len(list(bench.node.services))
+
+    before = listening()[1]
+    for _ in range(3):
+        bench.start()
+        bench.wait(lambda: listening()[0] == 1)
+        bench.node.trigger_deactivate()
+        bench.node.trigger_cleanup()
+        bench.wait(lambda: listening() == (0, before))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tf2_ros") is None, reason="tf2_ros is not installed")

@@ -264,6 +264,22 @@ def test_programs_end_while_they_wait(run, bag, height_model, tmp_path):
             "cameras.front.extrinsic is empty and tf2_ros is not installed; set it",
             marks=missing("tf2_ros"),
         ),
+        (
+            ["cameras:=[front]", "cameras.front.image_topic:='bad topic!'"],
+            "cameras.front.image_topic 'bad topic!' is no name of a topic: failed to resolve name: topic name must not",
+        ),
+        (
+            ["cameras:=[a, b]", "cameras.a.image_topic:=/cam", "cameras.b.image_topic:=//cam"],
+            "cameras.b.image_topic '//cam' is no name of a topic",
+        ),
+        (
+            ["cameras:=[a, b]", "cameras.a.image_topic:=/cams/front", "cameras.b.image_topic:=/cams/rear"],
+            "two cameras have one info_topic: /cams/camera_info, /cams/camera_info; give each its own",
+        ),
+        (
+            ["cameras:=[front]", "cameras.front.extrinsic:=[0.0, 0.0, 0.0, 1.57, 0.0, 3.14, 0.0]"],
+            "give x y z qx qy qz qw with a quaternion of length 1",
+        ),
         (["cameras:=[front]", "cameras.front.extrinsic:=[1.0]"], "cameras.front.extrinsic is [1.0]; give x y z qx"),
         (["cameras:=[front]", "teacher_model:=student"], "is a student; teacher_model takes a teacher, model takes"),
         pytest.param(
@@ -288,6 +304,14 @@ def test_the_node_says_in_one_line_what_it_cannot_use(run, height_model, paramet
     assert code == 1
     (line,) = [line for line in stderr.splitlines() if "[INFO]" not in line]
     assert message in line
+
+
+def test_a_parameter_that_is_misspelt_is_said(run, height_model):
+    misspelt = ["-p", "cameras.frnt.extrinsic:=[1.0]", "-p", "sync.slopp:=0.1"]
+    code, stderr = run("segment_node", "--build-only", *node_arguments(height_model), *misspelt).end()
+    assert code == 0
+    for name in ("cameras.frnt.extrinsic", "sync.slopp"):
+        assert f"parameter {name} is not known and has no effect; is it misspelt?" in stderr
 
 
 def test_a_model_that_does_not_match_its_json_is_refused(run, height_model, tmp_path):

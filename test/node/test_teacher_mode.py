@@ -11,7 +11,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from xmodelkd_ros.messages import read_field, stamp_from_ns, to_cloud
-from xmodelkd_ros.node.outputs import reliable
+from xmodelkd_ros.node.cameras import FrozenImages
+from xmodelkd_ros.node.outputs import latched, reliable
 
 CAR, ROAD, BUILDING = 0, 4, 9
 S, MS = 1_000_000_000, 1_000_000
@@ -87,9 +88,8 @@ def looked(bench, cameras, msg, stamp_ns, **brightness):
     """Publish images, and then their sweep; its labels and its status."""
     for name, value in brightness.items():
         cameras.images[name].publish(picture(stamp_ns, value))
-    labelled, before = bench.segment(msg), len(bench.status)
+    labelled = bench.segment(msg)
     bench.wait(lambda: len(bench.status) >= len(bench.labels), "a status")
-    assert before <= len(bench.status)
     return read_field(labelled, "label"), bench.status[-1]
 
 
@@ -191,8 +191,9 @@ def test_the_mode_changes_while_the_node_runs(make_teacher, sweep):
             "cannot decode",
         ),
         (Image(header=header(S)), "cannot decode"),
+        (Image(header=header(S), encoding="rgb8"), "image 'rgb8 0x0' is empty"),
         (picture(S, shape=(64, 64)), "is 64x64, but the camera is calibrated for 64x32"),
-        (Image(header=header(S), height=2, width=2, encoding="32FC1", step=8, data=bytes(16)), "cannot decode"),
+        (Image(header=header(S), height=2, width=2, encoding="32FC1", step=8, data=bytes(16)), "shows distances"),
     ],
 )
 def test_a_broken_image_costs_its_camera_only(make_teacher, sweep, broken, reason):
@@ -208,7 +209,7 @@ def test_a_camera_without_calibration_is_said(make_teacher, sweep):
     bench, cameras = make_teacher()
     bench.wait(lambda: all(p.get_subscription_count() for p in cameras.images.values()), "subscriptions")
     cameras.images["front"].publish(picture(S))
-    assert bench.outcome(sweep(100, stamp=1.0)).values["front.missing"] == "no CameraInfo on front/camera_info"
+    assert bench.outcome(sweep(100, stamp=1.0)).values["front.missing"] == "no CameraInfo on /front/camera_info"
     cameras.wait()
     cameras.infos["front"].publish(calibration(focal=0.0))
     bench.wait(lambda: bench.node._labeller._matching.infos["front"].k[0] == 0, "the calibration")
@@ -218,6 +219,78 @@ def test_a_camera_without_calibration_is_said(make_teacher, sweep):
     bench.wait(lambda: bench.node._labeller._matching.infos["front"].k[0] > 0, "the calibration")
     cameras.images["front"].publish(picture(3 * S, 201))
     assert bench.outcome(sweep(100, stamp=3.0)).values["mode"] == "teacher"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"width": 0, "height": 0}, {"binning_x": 100}, {"k": [1.0] * 9}, {"distortion_model": "odd", "d": [1.0]}],
+)
+def test_a_calibration_that_cannot_be_used_costs_its_camera_only(make_teacher, sweep, change):
+    bench, cameras = make_teacher(names=("front", "rear"))
+    cameras.wait()
+    info = calibration()
+    for name, value in change.items():
+        setattr(info, name, value)
+    cameras.infos["rear"].publish(info)
+    changed = next(iter(change))
+    known = bench.node._labeller._matching.infos
+    bench.wait(lambda: np.array_equal(getattr(known["rear"], changed), change[changed]), "the calibration")
+    _, status = looked(bench, cameras, sweep(100, stamp=1.0), S, front=200, rear=200)
+    assert (status.values["mode"], status.values["cameras"]) == ("teacher", "front")
+    assert "rear" in status.values["rear.missing"]
+
+
+def test_what_nobody_thought_of_costs_its_camera_only(make_teacher, sweep, monkeypatch):
+    bench, cameras = make_teacher()
+    cameras.wait()
+    monkeypatch.setattr("xmodelkd_ros.node.cameras.image_to_array", lambda msg: 1 / 0)
+    labels, status = looked(bench, cameras, sweep(100, stamp=1.0), S, front=200)
+    assert (status.message, status.values["mode"], (labels == 255).any()) == ("labelled", "student", False)
+    assert status.values["front.missing"].startswith("its image cannot be used: ZeroDivisionError")
+
+
+def test_a_calibration_that_was_sent_once_is_known_in_every_mode(make_teacher, sweep):
+    bench, cameras = make_teacher(mode="student", **{"cameras.front.info_topic": "once/camera_info"})
+    # Before anyone listens to it, by a publisher that keeps it.
+    publisher = bench.probe.create_publisher(CameraInfo, "once/camera_info", latched())
+    publisher.publish(calibration())
+    bench.wait(lambda: "front" in bench.node._labeller._matching.infos, "what was sent once")
+    for mode in ("teacher", "student", "teacher"):
+        assert bench.node.set_parameters([Parameter("mode", value=mode)])[0].successful
+    bench.wait(lambda: cameras.images["front"].get_subscription_count(), "the node's subscription")
+    assert looked(bench, cameras, sweep(100, stamp=1.0), S, front=200)[1].values["mode"] == "teacher"
+
+
+def test_what_was_left_unused_stays_counted_when_the_mode_changes(make_teacher, sweep):
+    bench, cameras = make_teacher()
+    cameras.wait()
+    for _ in range(2):
+        cameras.images["front"].publish(picture(S))
+    unused = bench.node._labeller._matching
+    bench.wait(lambda: unused.unused["front"]["duplicate"] == 1, "a duplicate")
+    bench.node.set_parameters([Parameter("mode", value="student")])
+    assert unused.unused["front"]["duplicate"] == 1
+
+
+def test_a_camera_that_froze_and_fell_silent_has_no_image(make_teacher, sweep, monkeypatch):
+    monkeypatch.setattr("xmodelkd_ros.node.matching._FROZEN_S", 0.2)
+    bench, cameras = make_teacher(**{"sync.frozen_after": 0.05, "sync.deadline": 0.01})
+    cameras.wait()
+    for tenth in (10, 11):
+        status = looked(bench, cameras, sweep(50, stamp=tenth / 10), tenth * S // 10, front=200)[1]
+    assert status.values["front.missing"] == "its image stays the same to the bit"
+    time.sleep(0.25)
+    assert bench.outcome(sweep(50, stamp=1.2)).values["front.missing"] == "no image"
+
+
+def test_noise_in_the_brightness_alone_is_no_frozen_image():
+    """At night a camera has no colours: in UYVY every other byte is 128, and only the others differ."""
+    for width, height in ((1920, 1080), (640, 480), (1280, 960), (1936, 1216)):
+        images = np.full((2, height * width * 2), 128, np.uint8)
+        images[:, 1::2] = np.random.default_rng(0).integers(0, 30, (2, height * width))
+        frozen = FrozenImages()
+        assert [frozen.frozen_ns("front", number * S, data) for number, data in enumerate(images)] == [0, 0]
+        assert frozen.frozen_ns("front", 2 * S, images[1].copy()) == S
 
 
 def test_a_camera_that_sends_one_image_for_more_than_a_second_counts_as_missing(make_teacher, sweep):

@@ -58,6 +58,7 @@ def write_drive(
     empty=False,
     depth=False,
     speed=0.0,
+    image_topics=("/camera/{}/image_raw",),
 ):
     """Write a bag.
 
@@ -71,6 +72,7 @@ def write_drive(
         rename: other names of fields.
         empty: clouds without points.
         depth: whether the camera also records distances.
+        image_topics: of each camera; its CameraInfo is beside the first.
         speed: of the vehicle ahead, metres a second; 0: nothing says how it moves.
     """
     with BagWriter(path) as bag:
@@ -81,7 +83,7 @@ def write_drive(
             text = label_info_json(label_map(label_set))
             bag.write("/label_info_json", START_NS, message_class("std_msgs/msg/String")(text))
         if cameras:
-            announce_cameras(bag, cameras)
+            announce_cameras(bag, cameras, image_topics)
         if speed:
             bag.add_topic("/tf", _TF_TYPE)
         if depth:
@@ -90,7 +92,8 @@ def write_drive(
         for index, (cloud, truth) in enumerate(sweeps):
             stamp_ns = START_NS + index * PERIOD_NS
             for name in cameras:
-                write_image(bag, name, stamp_ns - 20_000_000, index)
+                for topic in image_topics:
+                    write_image(bag, topic.format(name), name, stamp_ns - 20_000_000, index)
             if depth:
                 write_depth(bag, stamp_ns)
             if speed:
@@ -108,7 +111,7 @@ def write_drive(
     return path
 
 
-def announce_cameras(bag, names):
+def announce_cameras(bag, names, image_topics):
     """Cameras 320 x 160 that look forward and backward, mounted on base_link 0.5 m before the LiDAR and behind it."""
     bag.add_topic("/tf_static", _TF_TYPE, latched=True)
     # x right, y down, z forward from x forward, y left, z up; and from behind
@@ -117,14 +120,17 @@ def announce_cameras(bag, names):
     transforms += [transform(f"{name}_optical", *mounts[name]) for name in names]
     bag.write("/tf_static", START_NS, message_class(_TF_TYPE)(transforms))
     for name in names:
-        bag.add_topic(f"/camera/{name}/image_raw", "sensor_msgs/msg/Image")
-        bag.add_topic(f"/camera/{name}/camera_info", "sensor_msgs/msg/CameraInfo")
+        for topic in image_topics:
+            bag.add_topic(topic.format(name), "sensor_msgs/msg/Image")
+        info_topic = image_topics[0].format(name).rpartition("/")[0] + "/camera_info"
+        bag.add_topic(info_topic, "sensor_msgs/msg/CameraInfo")
         info = message_class("sensor_msgs/msg/CameraInfo")(
             make_header(START_NS, f"{name}_optical"), 160, 320, "plumb_bob", np.zeros(5),
-            np.array([200.0, 0, 160, 0, 200, 80, 0, 0, 1]), np.eye(3).ravel(), np.zeros(12), 0, 0,
+            np.array([200.0, 0, 160, 0, 200, 80, 0, 0, 1]), np.eye(3).ravel(),
+            np.array([200.0, 0, 160, 0, 0, 200, 80, 0, 0, 0, 1, 0]), 0, 0,
             message_class("sensor_msgs/msg/RegionOfInterest")(0, 0, 0, 0, False),
         )  # fmt: skip
-        bag.write(f"/camera/{name}/camera_info", START_NS, info)
+        bag.write(info_topic, START_NS, info)
 
 
 def write_pose(bag, stamp_ns, ahead_m):
@@ -145,12 +151,12 @@ def transform(child, translation, quaternion):
     )
 
 
-def write_image(bag, name, stamp_ns, shade):
+def write_image(bag, topic, name, stamp_ns, shade):
     pixels = np.full(160 * 320 * 3, 10 * shade, np.uint8)
     image = message_class("sensor_msgs/msg/Image")(
         make_header(stamp_ns, f"{name}_optical"), 160, 320, "rgb8", 0, 960, pixels
     )
-    bag.write(f"/camera/{name}/image_raw", stamp_ns, image)
+    bag.write(topic, stamp_ns, image)
 
 
 def write_depth(bag, stamp_ns):

@@ -7,7 +7,8 @@ import pytest
 
 from xmodelkd_ros.faults import FAULTS, Window, schedule
 from xmodelkd_ros.tools.cli import main
-from xmodelkd_ros.tools.faults import Outcome, as_table
+from xmodelkd_ros.tools.faults import Outcome, _Traffic, as_table
+from xmodelkd_ros.tools.processes import ProcessError
 
 pytest.importorskip("rclpy")
 
@@ -78,9 +79,36 @@ def test_faults_of_tf_need_tf2(drive, light_model, tmp_path, capsys):
 def test_a_fault_that_goes_unanswered_is_a_failure():
     good = Outcome("cameras_stop", "student", "student", 0, 20, 20, 50.0, "", 0.1)
     assert good.as_promised
+    either = Outcome(**{**vars(good), "expected": "either"})
+    assert either.as_promised and not Outcome(**{**vars(either), "seen": "none"}).as_promised
     for change in ({"sweeps_out": 19}, {"seen": "teacher"}, {"recovery_s": None}, {"sweeps_in": 0, "sweeps_out": 0}):
         assert not Outcome(**{**vars(good), **change}).as_promised
     assert "| never |" in as_table([Outcome(**{**vars(good), "recovery_s": None})])
+
+
+def traffic(**changes):
+    """A fault from 2 s to 4 s and one from 6 s to 8 s; a sweep a second, of which the teacher labels the last three."""
+    sent = {(stamp, 5): stamp * 10**9 for stamp in range(11)}
+    status = {stamp: ("teacher", 2) if stamp in (8, 9, 10) else ("student", 0) for stamp in range(11)}
+    windows = {"cameras_stop": (2 * 10**9, 4 * 10**9), "images_late": (6 * 10**9, 8 * 10**9)}
+    given = {"received": dict(sent), "outputs": list(sent), **changes}
+    return _Traffic(sent, given["received"], given["outputs"], status, [], windows)
+
+
+def test_what_is_well_only_after_the_next_fault_was_not_well_again():
+    outcomes = [traffic().outcome(fault, 2) for fault in FAULTS if fault.name in ("cameras_stop", "images_late")]
+    assert [outcome.recovery_s for outcome in outcomes] == [None, 0.0]
+    assert [outcome.as_promised for outcome in outcomes] == [False, True]
+
+
+def test_a_sweep_that_comes_twice_or_too_early_is_a_failure():
+    keys = [(stamp, 5) for stamp in range(11)]
+    traffic().check_order()
+    traffic(outputs=keys[:4] + keys[6:]).check_order()
+    with pytest.raises(ProcessError, match="1 sweeps came out more than once"):
+        traffic(outputs=[*keys, keys[3]]).check_order()
+    with pytest.raises(ProcessError, match="in another order"):
+        traffic(outputs=[keys[1], keys[0], *keys[2:]]).check_order()
 
 
 def test_faults_follow_each_other_with_rests_between():

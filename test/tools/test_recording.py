@@ -70,7 +70,6 @@ def seen_of(path, look, index=1, offset_s=0.0):
     [
         (Look(50 * MS), 0.0, (10, None)),
         (Look(10 * MS), 0.0, None),
-        (Look(50 * MS, without=("front",)), 0.0, None),
         # Ten metres a second, an image 20 ms before the sweep; and the one before that.
         (Look(50 * MS, "odom"), 0.0, (10, 0.2)),
         (Look(50 * MS, "odom", age_ns=100 * MS), 0.0, (10, 1.2)),
@@ -80,6 +79,36 @@ def seen_of(path, look, index=1, offset_s=0.0):
 )
 def test_what_a_camera_took_of_a_sweep(make_drive, look, offset_s, expected):
     assert seen_of(make_drive(speed=10.0, sweeps=3), look, 2 if look.age_ns else 1, offset_s) == expected
+
+
+def test_a_camera_that_is_dropped_takes_no_place(make_drive):
+    with BagReader(make_drive(cameras=("front", "rear"))) as reader:
+        recording = Recording(reader)
+        shots = recording.shots(next(recording.sweeps()), Look(50 * MS, without=("front",)))
+    assert [shot.camera.name for shot in shots] == ["rear"]
+
+
+def test_times_that_are_none_cost_the_offset_only(make_drive):
+    with BagReader(make_drive(rename={"intensity": "time"})) as reader:
+        recording = Recording(reader, missing_intensity="fill")
+        (camera,) = recording.mounted("lidar").values()
+    assert camera.time_offset_s == 0.0
+    assert recording.notes[0].startswith("times of the points are not used: sweep at ")
+
+
+@pytest.mark.parametrize(
+    ("topics", "name", "chosen"),
+    [
+        (("/image_raw",), "camera", "/image_raw"),
+        (("/3d/cam-1/image_raw",), "cam_1", "/3d/cam-1/image_raw"),
+        (("/360/image_raw",), "camera_360", "/360/image_raw"),
+        (("/{}/image_rect", "/{}/image_raw"), "front", "/front/image_raw"),
+    ],
+)
+def test_a_camera_has_one_topic_and_a_name_that_a_parameter_can_have(make_drive, topics, name, chosen):
+    with BagReader(make_drive(image_topics=topics)) as reader:
+        (camera,) = Recording(reader).mounted("lidar").values()
+    assert (camera.model.name, camera.image_topic) == (name, chosen)
 
 
 def test_a_fixed_frame_that_is_none_is_said(make_drive):

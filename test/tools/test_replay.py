@@ -96,6 +96,14 @@ def test_the_shipped_teacher_says_in_the_node_what_it_says_offline(real_drive, t
     assert (np.concatenate(of_node) == np.concatenate(offline)).mean() >= 0.999
 
 
+def test_a_teacher_that_saw_nothing_is_said(drive, light_model, tmp_path, capsys):
+    options = ["--model", str(light_model), "--mode", "teacher", "--out", str(tmp_path)]
+    assert main(["evaluate", str(drive.path), *options, "--image-age", "5"]) == 0
+    assert metrics_of(tmp_path)["modes"]["teacher"] == 0
+    said = capsys.readouterr().err
+    assert "note: no sweep had an image that could be used: all were labelled by the LiDAR alone" in said
+
+
 def test_cameras_that_are_dropped_do_not_come(drive, light_model, height_model, tmp_path, capsys):
     options = ["--mode", "teacher", "--student", height_model, "--drop-cameras", "front"]
     node = replay(drive.path, light_model, tmp_path / "node", *options)

@@ -37,8 +37,12 @@ class CameraModel:
     def __post_init__(self) -> None:
         if self.intrinsic.shape != (3, 3) or self.intrinsic[0, 0] <= 0 or self.intrinsic[1, 1] <= 0:
             raise ConfigError(f"camera '{self.name}' is not calibrated: its focal lengths must be positive")
+        if self.width < 1 or self.height < 1:
+            raise ConfigError(f"camera '{self.name}' has images of {self.width}x{self.height} pixels; calibrate it")
         if self.from_lidar.shape != (4, 4):
             raise ConfigError(f"camera '{self.name}': extrinsic has shape {self.from_lidar.shape}, not (4, 4)")
+        if not np.isfinite(self.from_lidar).all() or not np.isfinite(self.intrinsic).all():
+            raise ConfigError(f"camera '{self.name}': extrinsic or intrinsic has numbers that are not finite")
 
     def project(self, xyz: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Project points into the image.

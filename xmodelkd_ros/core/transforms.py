@@ -7,6 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xmodelkd_ros.core.errors import ConfigError
+
+_SHORTEST = 1e-6
+
 
 def transform(translation: Sequence[float], quaternion_xyzw: Sequence[float]) -> NDArray[np.float64]:
     """(4, 4) homogeneous transform from a translation (metres) and a quaternion x, y, z, w (normalised here)."""
@@ -15,9 +19,16 @@ def transform(translation: Sequence[float], quaternion_xyzw: Sequence[float]) ->
 
 
 def transforms(translations: ArrayLike, quaternions_xyzw: ArrayLike) -> NDArray[np.float64]:
-    """(M, 4, 4) homogeneous transforms from (M, 3) translations (metres) and (M, 4) quaternions (normalised here)."""
+    """(M, 4, 4) homogeneous transforms from (M, 3) translations (metres) and (M, 4) quaternions (normalised here).
+
+    Raises:
+        ConfigError: a quaternion is zero, or not finite, which no rotation has.
+    """
     given = np.asarray(quaternions_xyzw, np.float64)
-    x, y, z, w = (given / np.linalg.norm(given, axis=1, keepdims=True)).T
+    length = np.linalg.norm(given, axis=1, keepdims=True)
+    if not (np.isfinite(length) & (length > _SHORTEST)).all():
+        raise ConfigError(f"quaternion {given[~(length > _SHORTEST).ravel()][:1].ravel().tolist()} is no rotation")
+    x, y, z, w = (given / length).T
     matrices = np.zeros((len(given), 4, 4))
     matrices[:, 0, :3] = np.column_stack([1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)])
     matrices[:, 1, :3] = np.column_stack([2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)])

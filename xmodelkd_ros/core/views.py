@@ -148,7 +148,7 @@ def _driven(shot: Shot) -> CameraModel:
 
 
 def visible(camera: CameraModel, xyz: NDArray[np.floating]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """(M,) indices of the points that a camera sees, and their (M, 2) places in its image, -1 to 1 between its edges."""
+    """(M,) indices of the points that a camera sees, and (M, 2) places in its image, -1 to 1 from edge to edge."""
     index, pixels, depth = camera.look(xyz)
     size = np.array([camera.width, camera.height])
     cell = np.floor((pixels + 0.5) / (camera.width * _CELL)).astype(np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,8 +11,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -20,54 +22,98 @@ from xmodelkd_ros.core.errors import XModelKDError
 from xmodelkd_ros.core.views import Shot
 from xmodelkd_ros.messages import image_to_array, to_camera
 from xmodelkd_ros.node.extrinsics import CameraPoses
+from xmodelkd_ros.node.outputs import latched
 from xmodelkd_ros.node.parameters import CameraParameters
 from xmodelkd_ros.sync import JUMP_NS, StampedImage
 
 _DEPTH = 5
+_LOOK_PERIOD_S = 0.5
 _SAMPLE = 1 << 16
 """Bytes of an image that tell whether it is the one before: noise changes some of any thousand."""
+_PIXEL_BYTES = 2 * 3 * 4
+"""A multiple of the bytes of any pixel."""
 
 
 NO_IMAGE = "no image"
 FROZEN = "its image stays the same to the bit"
 
 
-class CameraSubscriptions:
-    """Subscribes to images and calibrations.
+class CameraInfos:
+    """Subscribes to the calibrations, whatever the mode is: some are sent once only.
+
+    Args:
+        node: subscribes.
+        cameras: to what.
+
+    Attributes:
+        latest: the latest CameraInfo of each camera that sent one.
+    """
+
+    def __init__(self, node: Node, cameras: Sequence[CameraParameters]) -> None:
+        self.latest: dict[str, Any] = {}
+        self._node = node
+        self._subscriptions = [
+            _subscription(node, CameraInfo, camera.info_topic, partial(self._take, camera.name)) for camera in cameras
+        ]
+        self._to_look_for = {camera.name: camera.info_topic for camera in cameras}
+        self._timer: Any = None
+        if cameras:
+            self._timer = node.create_timer(_LOOK_PERIOD_S, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def destroy(self) -> None:
+        """Stop taking anything."""
+        self._node.destroy_timer(self._timer)
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+
+    def _take(self, name: str, info: Any) -> None:
+        self.latest[name] = info
+
+    def _look(self) -> None:
+        """Ask publishers that keep what they said before this node came for it, until each camera has a CameraInfo."""
+        self._to_look_for = {name: topic for name, topic in self._to_look_for.items() if name not in self.latest}
+        for name, topic in list(self._to_look_for.items()):
+            offered = [info.qos_profile.durability for info in self._node.get_publishers_info_by_topic(topic)]
+            if offered and all(durability == DurabilityPolicy.TRANSIENT_LOCAL for durability in offered):
+                take = partial(self._take, name)
+                self._subscriptions.append(self._node.create_subscription(CameraInfo, topic, take, latched()))
+                del self._to_look_for[name]
+        if not self._to_look_for:
+            self._timer.cancel()
+
+
+class ImageSubscriptions:
+    """Subscribes to the images.
 
     Args:
         node: subscribes.
         cameras: to what.
         on_image: takes each image, and the name of its camera.
-
-    Attributes:
-        infos: the latest CameraInfo of each camera that sent one.
     """
 
     def __init__(self, node: Node, cameras: Sequence[CameraParameters], on_image: Callable[[str, Any], None]) -> None:
-        self.infos: dict[str, Any] = {}
         self._node = node
-        self._subscriptions: list[Any] = []
-        for camera in cameras:
-            type_ = CompressedImage if camera.compressed else Image
-            self._subscribe(type_, camera.image_topic, partial(on_image, camera.name))
-            self._subscribe(CameraInfo, camera.info_topic, partial(self._on_info, camera.name))
+        self._subscriptions = [
+            _subscription(
+                node,
+                CompressedImage if camera.compressed else Image,
+                camera.image_topic,
+                partial(on_image, camera.name),
+            )
+            for camera in cameras
+        ]
 
     def destroy(self) -> None:
         """Stop taking anything."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
 
-    def _subscribe(self, type_: Any, topic: str, callback: Callable[[Any], None]) -> None:
-        # Best effort takes from reliable publishers too.
-        qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
-        overridable = QoSOverridingOptions.with_default_policies()
-        self._subscriptions.append(
-            self._node.create_subscription(type_, topic, callback, qos, qos_overriding_options=overridable)
-        )
 
-    def _on_info(self, name: str, info: Any) -> None:
-        self.infos[name] = info
+def _subscription(node: Node, type_: Any, topic: str, callback: Callable[[Any], None]) -> Any:
+    # Best effort takes from reliable publishers too.
+    qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
+    overridable = QoSOverridingOptions.with_default_policies()
+    return node.create_subscription(type_, topic, callback, qos, qos_overriding_options=overridable)
 
 
 class FrozenImages:
@@ -88,7 +134,10 @@ class FrozenImages:
 
 def _content(data: Any) -> int:
     values: NDArray[np.uint8] = np.frombuffer(data, np.uint8)
-    return zlib.crc32(values[:: 1 + len(values) // _SAMPLE].tobytes(), len(values))
+    step = 1 + len(values) // _SAMPLE
+    while math.gcd(step, _PIXEL_BYTES) > 1:  # every byte of a pixel has its turn
+        step += 1
+    return zlib.crc32(values[::step].tobytes(), len(values))
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,14 +207,16 @@ class Shutter:
                     shots[-1] = self._shot(camera, images[camera.name], infos[camera.name], lidar_frame, sweep_ns)
                 except XModelKDError as error:
                     missing[camera.name] = str(error)
+                except Exception as error:  # of a library, on data that nobody thought of
+                    missing[camera.name] = f"its image cannot be used: {error!r}"
         return Taken(tuple(shots), missing)
 
     def _shot(
         self, camera: CameraParameters, image: StampedImage[Any], info: Any, lidar_frame: str, sweep_ns: int
     ) -> Shot:
-        frame = image.image.header.frame_id or info.header.frame_id
-        from_lidar = self._poses.from_lidar(camera.name, frame, lidar_frame, image.stamp_ns)
-        motion = self._poses.motion(lidar_frame, sweep_ns, image.stamp_ns)
+        frame = info.header.frame_id or image.image.header.frame_id  # as the offline tools take it
+        from_lidar = self._poses.from_lidar(camera.name, frame.lstrip("/"), lidar_frame.lstrip("/"), image.stamp_ns)
+        motion = self._poses.motion(lidar_frame.lstrip("/"), sweep_ns, image.stamp_ns)
         return Shot(self._model(camera, info, from_lidar), image_to_array(image.image), motion)
 
     def _model(self, camera: CameraParameters, info: Any, from_lidar: NDArray[np.float64]) -> CameraModel:

@@ -155,14 +155,15 @@ class SweepStatistics:
         if stale:
             return ERROR, f"stale: no sweep for {age:.1f} s"
         fresh, missing = self._problems - self._problems_reported, self._missing - self._missing_reported
-        if not fresh and missing:
-            names = sorted(missing)
-            return WARN, f"labelling sweeps without cameras {', '.join(names)}: {self._why_missing[names[0]]}"
-        if not fresh and self._age_s < -_AHEAD_S:
-            ahead = f"sweeps are stamped {-self._age_s:.2f} s ahead of this node's time"
-            return WARN, f"{ahead}; synchronise the clocks, or set use_sim_time for a bag"
         if not fresh:
-            return OK, "labelling sweeps"
+            wrong = []
+            if missing:
+                names = sorted(missing)
+                wrong.append(f"labelling sweeps without cameras {', '.join(names)}: {self._why_missing[names[0]]}")
+            if self._age_s < -_AHEAD_S:
+                ahead = f"sweeps are stamped {-self._age_s:.2f} s ahead of this node's time"
+                wrong.append(f"{ahead}; synchronise the clocks, or set use_sim_time for a bag")
+            return (WARN, "; ".join(wrong)) if wrong else (OK, "labelling sweeps")
         reasons = ", ".join(f"{count} {name}" for name, count in sorted(fresh.items()))
         if self._published == self._published_reported:
             return ERROR, f"no sweep is labelled: {reasons}: {self._last_problem}"

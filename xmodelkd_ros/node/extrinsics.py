@@ -102,8 +102,8 @@ class CameraPoses:
         if newest_ns == _NEVER_MOVES:
             self._static[frames] = frames_and_pose(latest)[1]
             return self._static[frames]
-        at_ns = image_ns - _lag_ns(what, newest_ns, image_ns)
-        return frames_and_pose(_asked(what, look_up, *frames, Time(nanoseconds=at_ns)))[1]
+        at = _time(what, image_ns - _lag_ns(what, newest_ns, image_ns))
+        return frames_and_pose(_asked(what, look_up, *frames, at))[1]
 
     def motion(self, lidar_frame: str, sweep_ns: int, image_ns: int) -> NDArray[np.float64] | None:
         """(4, 4) from the LiDAR's frame at a sweep's stamp to the LiDAR's frame at an image's; None: it stood still.
@@ -119,7 +119,7 @@ class CameraPoses:
         what = f"of '{lidar_frame}' in fixed_frame '{fixed}' from the sweep's stamp to the image's"
         latest = _asked(what, self._buffer.lookup_transform, fixed, lidar_frame, Time())
         lag_ns = _lag_ns(what, stamp_ns(latest.header.stamp), max(sweep_ns, image_ns))
-        image, sweep = Time(nanoseconds=image_ns - lag_ns), Time(nanoseconds=sweep_ns - lag_ns)
+        image, sweep = _time(what, image_ns - lag_ns), _time(what, sweep_ns - lag_ns)
         return frames_and_pose(_asked(what, look_up, lidar_frame, image, lidar_frame, sweep, fixed))[1]
 
 
@@ -129,6 +129,12 @@ def _asked(what: str, look_up: Callable[..., Any], *arguments: object) -> Any:
         return look_up(*arguments)
     except Exception as error:  # tf2's exceptions can only be named where tf2 is installed
         raise ExtrinsicError(f"no transform {what}: {error}") from error
+
+
+def _time(what: str, nanoseconds: int) -> Time:
+    if nanoseconds < 0:  # at the start of a simulation
+        raise ExtrinsicError(f"no transform {what}: that was before time began")
+    return Time(nanoseconds=nanoseconds)
 
 
 def _lag_ns(what: str, newest_ns: int, wanted_ns: int) -> int:
@@ -145,7 +151,52 @@ def _lag_ns(what: str, newest_ns: int, wanted_ns: int) -> int:
     return lag_ns
 
 
-def choose_extrinsic(node: Node, projection_frame: str, values: tuple[float, ...]) -> Extrinsic | None:
+class Transforms:
+    """TF as one node hears it: nothing is listened to before it is needed, and all of it once.
+
+    Args:
+        node: listens.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._buffer: Any = None
+        self._listener: Any = None
+
+    def buffer(self, why: str, instead: str) -> TransformBuffer:
+        """The transforms that are known.
+
+        Args:
+            why: they are needed.
+            instead: what else could be done.
+
+        Raises:
+            ConfigError: tf2_ros is not installed.
+        """
+        if self._buffer is None:
+            try:
+                from tf2_ros import Buffer, TransformListener
+            except ImportError as error:
+                raise ConfigError(f"{why} and tf2_ros is not installed; {instead}") from error
+            self._buffer = Buffer(node=self._node)
+            self._listener = TransformListener(self._buffer, self._node, spin_thread=False)
+        found: TransformBuffer = self._buffer
+        return found
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._buffer is None:
+            return
+        # The node would hold them otherwise: its subscriptions, its service, and its clock's callback.
+        self._listener.unregister()
+        self._node.destroy_service(self._buffer.srv)
+        handle = getattr(self._buffer, "jump_handle", None)  # older ones keep none
+        if handle is not None:
+            handle.unregister()
+        self._buffer = self._listener = None
+
+
+def choose_extrinsic(transforms: Transforms, projection_frame: str, values: tuple[float, ...]) -> Extrinsic | None:
     """The extrinsic that the parameters ask for; None if points are seen from the cloud's own frame.
 
     Raises:
@@ -156,15 +207,15 @@ def choose_extrinsic(node: Node, projection_frame: str, values: tuple[float, ...
     if values:
         fixed = transform(values[:3], values[3:])
         return lambda frame_id: fixed
-    buffer = _listening(node, f"projection_frame is '{projection_frame}'", "set projection_extrinsic instead")
+    buffer = transforms.buffer(f"projection_frame is '{projection_frame}'", "set projection_extrinsic instead")
     return TfExtrinsic(buffer, projection_frame)
 
 
-def camera_poses(node: Node, extrinsics: Mapping[str, tuple[float, ...]], fixed_frame: str) -> CameraPoses:
+def camera_poses(transforms: Transforms, extrinsics: Mapping[str, tuple[float, ...]], fixed_frame: str) -> CameraPoses:
     """Where the cameras are, as parameters say or let TF say.
 
     Args:
-        node: listens to TF where that is needed.
+        transforms: TF, where it is needed.
         extrinsics: of each camera, x y z qx qy qz qw of the LiDAR's frame in its optical frame; empty for TF.
         fixed_frame: see :class:`CameraPoses`.
 
@@ -173,20 +224,8 @@ def camera_poses(node: Node, extrinsics: Mapping[str, tuple[float, ...]], fixed_
     """
     fixed = {name: transform(values[:3], values[3:]) for name, values in extrinsics.items() if values}
     wanted = [(f"cameras.{name}.extrinsic is empty", "set it") for name in extrinsics if name not in fixed]
-    wanted += [(f"fixed_frame is '{fixed_frame}'", "leave it empty")] if fixed_frame else []
-    return CameraPoses(fixed, _listening(node, *wanted[0]) if wanted else None, fixed_frame)
-
-
-def _listening(node: Node, why: str, instead: str) -> TransformBuffer:
-    try:
-        from tf2_ros import Buffer, TransformListener
-    except ImportError as error:
-        raise ConfigError(f"{why} and tf2_ros is not installed; {instead}") from error
-    buffer = Buffer(node=node)
-    # Held by the buffer, which it fills: it ends with it.
-    buffer.listener = TransformListener(buffer, node, spin_thread=False)
-    found: TransformBuffer = buffer
-    return found
+    wanted += [(f"fixed_frame is '{fixed_frame}'", "leave it empty")] if fixed_frame and extrinsics else []
+    return CameraPoses(fixed, transforms.buffer(*wanted[0]) if wanted else None, fixed_frame)
 
 
 def moved(cloud: PointCloud, matrix: NDArray[np.float64]) -> PointCloud:

@@ -242,7 +242,6 @@ class FaultPlayer:
             )
             for name, topic in drive.topics.items()
         }
-        self._node = node
         self._jumped_ns = 0
         self._late: list[tuple[float, int, str, bytes]] = []
 

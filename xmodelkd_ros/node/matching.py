@@ -12,11 +12,13 @@ from rclpy.node import Node
 
 from xmodelkd_ros.messages import stamp_ns
 from xmodelkd_ros.node.approximate import ApproximateCollector
-from xmodelkd_ros.node.cameras import CameraSubscriptions, FrozenImages
+from xmodelkd_ros.node.cameras import CameraInfos, FrozenImages, ImageSubscriptions
 from xmodelkd_ros.node.parameters import Parameters
 from xmodelkd_ros.sync import MatchedSweep, Now, SweepCollector
 
 _POLL_S = 0.005
+_FROZEN_S = 1.0
+"""How long after its last image a camera that froze is still called so."""
 
 
 class Matching:
@@ -32,7 +34,6 @@ class Matching:
 
     Attributes:
         frozen: images that were the same for too long, by camera.
-        frozen_now: the cameras whose last image was.
     """
 
     def __init__(
@@ -43,9 +44,11 @@ class Matching:
         unmatched: Callable[[Any], None],
     ) -> None:
         self.frozen: Counter[str] = Counter()
-        self.frozen_now: set[str] = set()
+        self._frozen_at_s: dict[str, float] = {}
+        self._unused: dict[str, Counter[str]] = {}
         self._node, self._ready, self._unmatched = node, ready, unmatched
-        self._subscriptions: CameraSubscriptions | None = None
+        self._images: ImageSubscriptions | None = None
+        self._infos = CameraInfos(node, parameters.cameras)
         self._frozen = FrozenImages()
         # Steady time: a stopped /clock must not keep a sweep.
         self._timer = node.create_timer(_POLL_S, self._poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -57,24 +60,33 @@ class Matching:
     @property
     def infos(self) -> dict[str, Any]:
         """The latest CameraInfo of each camera."""
-        subscriptions = self._subscriptions  # the worker asks, and they may go meanwhile
-        return subscriptions.infos if subscriptions is not None else {}
+        return self._infos.latest
+
+    @property
+    def frozen_now(self) -> frozenset[str]:
+        """The cameras that send one image again and again."""
+        now_s = time.monotonic()
+        return frozenset(name for name, at_s in self._frozen_at_s.copy().items() if now_s - at_s < _FROZEN_S)
 
     @property
     def unused(self) -> dict[str, Counter[str]]:
         """Images that no sweep got, by camera and reason (see :class:`xmodelkd_ros.sync.SweepCollector`)."""
-        return self._collector.unused
+        now = self._collector.unused
+        names = (*self._unused, *now)
+        return {name: self._unused.get(name, Counter()) + now.get(name, Counter()) for name in names}
 
     def update(self, parameters: Parameters) -> None:
         """Take other values of the parameters that may change, the mode among them."""
-        self._parameters = parameters
         looks = parameters.mode == "teacher"
-        if looks != (self._subscriptions is not None):
+        if looks != (self._images is not None):
+            images = ImageSubscriptions(self._node, parameters.cameras, self._on_image) if looks else None
             self._ready(self._collector.flush())
-            if self._subscriptions is not None:
-                self._subscriptions.destroy()
-            self._subscriptions = CameraSubscriptions(self._node, parameters.cameras, self._on_image) if looks else None
+            if self._images is not None:
+                self._images.destroy()
+            self._images, self._unused = images, self.unused
+            self._frozen_at_s.clear()
             self._collector = self._new_collector()
+        self._parameters = parameters
         self._collector.slop_ns = round(parameters.slop * 1e9)
         self._collector.deadline_ns = round(parameters.deadline * 1e9)
         self._offsets_ns = {camera.name: round(camera.time_offset * 1e9) for camera in parameters.cameras}
@@ -94,12 +106,13 @@ class Matching:
     def destroy(self) -> None:
         """Let what waits go, and take nothing any more."""
         self._ready(self._collector.flush())
-        if self._subscriptions is not None:
-            self._subscriptions.destroy()
+        if self._images is not None:
+            self._images.destroy()
+        self._infos.destroy()
         self._node.destroy_timer(self._timer)
 
     def _new_collector(self) -> SweepCollector[Any, Any] | ApproximateCollector:
-        names = [camera.name for camera in self._parameters.cameras] if self._subscriptions is not None else []
+        names = [camera.name for camera in self._parameters.cameras] if self._images is not None else []
         if names and self._parameters.policy == "approximate":
             return ApproximateCollector(names, self._unmatched)
         return SweepCollector(names, 0, 0)
@@ -109,9 +122,9 @@ class Matching:
         after_ns = self._parameters.frozen_after * 1e9
         if self._frozen.frozen_ns(camera, stamp, msg.data) > after_ns > 0:
             self.frozen[camera] += 1
-            self.frozen_now.add(camera)
+            self._frozen_at_s[camera] = time.monotonic()
             return
-        self.frozen_now.discard(camera)
+        self._frozen_at_s.pop(camera, None)
         self._go(self._collector.add_image(camera, stamp, msg, self._now()))
 
     def _poll(self) -> None:

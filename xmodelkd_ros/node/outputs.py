@@ -43,6 +43,7 @@ class Outputs:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._publishers: list[Publisher] = []
+        self._announced: LabelMap | None = None
         try:
             self._create_all()
         except Exception:  # a QoS override that cannot be used
@@ -67,7 +68,10 @@ class Outputs:
         return publisher
 
     def announce(self, options: OutputOptions) -> None:
-        """Say what the numbers in the labelled clouds mean, from now on."""
+        """Say what the numbers in the labelled clouds mean, from now on, if that is not what was said last."""
+        if options.labels == self._announced:
+            return
+        self._announced = options.labels
         self._label_info_json.publish(String(data=label_info_json(options.labels)))
         if self._vision is not None:
             message = label_info(options.labels, self._vision)

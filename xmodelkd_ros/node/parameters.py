@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -22,6 +22,9 @@ _SYNC_POLICIES = ("collector", "approximate")
 _MISSING_INTENSITY = ("reject", "fill")
 _LABEL_SETS = ("native", "autoware")
 _RELIABILITIES = ("auto", "best_effort", "reliable")
+
+_OFF_UNIT = 0.01
+"""How far from 1 the length of a quaternion may be: digits that were cut off, but no angles."""
 
 _Type = Parameter.Type
 
@@ -278,14 +281,16 @@ class Parameters:
             raise ConfigError(
                 "mode is teacher and cameras is empty; name the cameras and their topics (config/cameras.param.yaml)"
             )
-        topics = [camera.image_topic for camera in self.cameras]
-        if len(set(topics)) < len(topics):
-            raise ConfigError(f"two cameras have one image_topic: {', '.join(sorted(topics))}; give each its own")
+        for topic in ("image_topic", "info_topic"):
+            topics = [getattr(camera, topic) for camera in self.cameras]
+            if len(set(topics)) < len(topics):
+                raise ConfigError(f"two cameras have one {topic}: {', '.join(sorted(topics))}; give each its own")
 
 
 def _check_pose(name: str, values: tuple[float, ...]) -> None:
-    if values and (len(values) != 7 or not np.all(np.isfinite(values)) or not any(values[3:])):
-        raise ConfigError(f"{name} is {list(values)}; give x y z qx qy qz qw with a quaternion that is not zero")
+    good = len(values) == 7 and np.all(np.isfinite(values)) and abs(np.linalg.norm(values[3:]) - 1) < _OFF_UNIT
+    if values and not good:
+        raise ConfigError(f"{name} is {list(values)}; give x y z qx qy qz qw with a quaternion of length 1")
 
 
 def declare(node: Node) -> None:
@@ -303,6 +308,13 @@ def declare(node: Node) -> None:
         raise ConfigError(f"cameras is {list(names)}; give each a name of its own, of letters, digits and underscores")
     for row in (row for name in names for row in _camera_rows(name)):
         _declare(node, row)
+
+
+def unknown(node: Node) -> list[str]:
+    """Names that were given for parameters of this node, below one of its groups, and are none of them: misspelt."""
+    groups = {row.name.partition(".")[0] for row in _TABLE if "." in row.name} | {_CAMERAS.name}
+    given = getattr(node, "_parameter_overrides", {})  # rclpy has no public way to ask for what nobody declared
+    return sorted(n for n in given if n.partition(".")[0] in groups and not node.has_parameter(n))
 
 
 def _declare(node: Node, row: _Row) -> None:
@@ -328,7 +340,21 @@ def read(node: Node, changes: Sequence[Parameter[Any]] = ()) -> Parameters:
     changed = {p.name: p.value for p in changes}
     values = _values(node, _TABLE, changed)
     cameras = [(name, _values(node, _camera_rows(name), changed)) for name in values["cameras"]]
-    return Parameters(**{**values, "cameras": tuple(CameraParameters.of(name, of) for name, of in cameras)})
+    described = tuple(_resolved(node, CameraParameters.of(name, of)) for name, of in cameras)
+    return Parameters(**{**values, "cameras": described})
+
+
+def _resolved(node: Node, camera: CameraParameters) -> CameraParameters:
+    """The camera with the full names of its topics."""
+    names = {}
+    for topic in ("image_topic", "info_topic"):
+        given = getattr(camera, topic)
+        try:
+            names[topic] = node.resolve_topic_name(given)
+        except Exception as error:  # rclpy's exceptions for names share no base class
+            reason = str(error).splitlines()[0].partition(", at ")[0]
+            raise ConfigError(f"cameras.{camera.name}.{topic} '{given}' is no name of a topic: {reason}") from error
+    return replace(camera, **names)
 
 
 def _values(node: Node, rows: Sequence[_Row], changed: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from rclpy.utilities import remove_ros_args
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError
 from xmodelkd_ros.node import parameters
 from xmodelkd_ros.node.approximate import message_filters
+from xmodelkd_ros.node.extrinsics import Transforms
 from xmodelkd_ros.node.labeller import SweepLabeller
 from xmodelkd_ros.node.outputs import Outputs
 from xmodelkd_ros.node.parameters import OutputOptions
@@ -45,6 +46,7 @@ class SegmentNode(LifecycleNode):  # type: ignore[misc]
         super().__init__("segmenter", **kwargs)
         parameters.declare(self)
         self.add_on_set_parameters_callback(self._on_parameters)
+        self._transforms = Transforms(self)
         self._segmenter: Segmenter | None = None
         self._outputs: Outputs | None = None
         self._labeller: SweepLabeller | None = None
@@ -104,9 +106,11 @@ class SegmentNode(LifecycleNode):  # type: ignore[misc]
 
     def _configure(self) -> None:
         values = parameters.read(self)
+        for name in parameters.unknown(self):
+            self.get_logger().warning(f"parameter {name} is not known and has no effect; is it misspelt?")
         if values.policy == "approximate":
             message_filters()
-        self._segmenter = Segmenter(self, values)
+        self._segmenter = Segmenter(self, values, self._transforms)
         options = OutputOptions.of(values, self._segmenter.labels)
         self._outputs = Outputs(self)
         self._outputs.announce(options)
@@ -135,6 +139,7 @@ class SegmentNode(LifecycleNode):  # type: ignore[misc]
     def _clean_up(self) -> None:
         if self._outputs is not None:
             self._outputs.destroy()
+        self._transforms.close()
         self._outputs = self._segmenter = None
 
     def _release(self) -> None:
@@ -148,11 +153,13 @@ class SegmentNode(LifecycleNode):  # type: ignore[misc]
         try:
             values = parameters.read(self, changes)
             if self._segmenter is not None and self._outputs is not None:
-                self._outputs.announce(OutputOptions.of(values, self._segmenter.labels))
+                options = OutputOptions.of(values, self._segmenter.labels)
                 if self._labeller is not None:
                     self._labeller.update(values)
-        except XModelKDError as error:
-            return SetParametersResult(successful=False, reason=str(error))
+                self._outputs.announce(options)
+        except Exception as error:  # an answer is owed whatever happens
+            known = isinstance(error, XModelKDError)
+            return SetParametersResult(successful=False, reason=str(error) if known else repr(error))
         return SetParametersResult(successful=True)
 
 

@@ -17,7 +17,7 @@ from xmodelkd_ros.core.views import Shot
 from xmodelkd_ros.inference.engine_cache import EngineCache
 from xmodelkd_ros.messages import MissingIntensity, check_images, to_cloud
 from xmodelkd_ros.node.cameras import Shutter, Taken
-from xmodelkd_ros.node.extrinsics import camera_poses, choose_extrinsic, moved
+from xmodelkd_ros.node.extrinsics import Transforms, camera_poses, choose_extrinsic, moved
 from xmodelkd_ros.node.parameters import OutputOptions, Parameters
 from xmodelkd_ros.pipeline import Result, SegmentationPipeline
 from xmodelkd_ros.resources import find_model
@@ -31,14 +31,15 @@ class Segmenter:
     """The loaded models and how clouds get to them.
 
     Args:
-        node: listens to TF, where the parameters ask for it.
+        node: its logger is used.
         parameters: models, back end, sensor and projection.
+        transforms: TF, where the parameters ask for it.
 
     Raises:
         XModelKDError: a parameter names something that does not exist or does not fit.
     """
 
-    def __init__(self, node: Node, parameters: Parameters) -> None:
+    def __init__(self, node: Node, parameters: Parameters, transforms: Transforms) -> None:
         self._parameters = parameters
         kept = Path(parameters.engine_cache_dir).expanduser() if parameters.engine_cache_dir else None
         log = node.get_logger()
@@ -51,9 +52,10 @@ class Segmenter:
             _check_teacher(self._teacher.spec, self._student.spec, len(parameters.cameras))
             check_images()
         self._frame = parameters.projection_frame
-        self._extrinsic = choose_extrinsic(node, self._frame, parameters.projection_extrinsic)
+        self._extrinsic = choose_extrinsic(transforms, self._frame, parameters.projection_extrinsic)
         extrinsics = {camera.name: camera.extrinsic for camera in parameters.cameras}
-        self._shutter = Shutter(parameters.cameras, camera_poses(node, extrinsics, parameters.fixed_frame))
+        poses = camera_poses(transforms, extrinsics, parameters.fixed_frame)
+        self._shutter = Shutter(parameters.cameras, poses)
         # A model that does not use intensity takes clouds without it.
         needs_intensity = any(pipeline.needs_intensity for pipeline in self._pipelines)
         self._missing_intensity: MissingIntensity = parameters.missing_intensity if needs_intensity else "fill"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 import time
 from collections import Counter
@@ -16,8 +17,7 @@ from xmodelkd_ros.bag import BagReader
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.faults import FAULTS, Fault, schedule
 from xmodelkd_ros.messages import stamp_ns
-from xmodelkd_ros.tools.fit_cameras import one_topic_each
-from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for
+from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for
 from xmodelkd_ros.tools.recording import MountedCamera, Recording
 from xmodelkd_ros.tools.replay import node_arguments
 from xmodelkd_ros.tools.session import Options, make_folder, print_notes
@@ -58,7 +58,8 @@ class Outcome:
         sweeps_out: how many of them came back labelled.
         worst_ms: longest time from a sweep's publication to its labels.
         diagnostics: the last of the gravest messages on ``/diagnostics``, up to a second after its end.
-        recovery_s: from its end to the first sweep that the teacher labelled with all cameras; None if there was none.
+        recovery_s: from its end to the first sweep that the teacher labelled with all cameras; None if there was none
+            before the next fault.
     """
 
     fault: str
@@ -74,11 +75,8 @@ class Outcome:
     @property
     def as_promised(self) -> bool:
         """Whether every sweep got labels, in the mode that was expected, and all was well again in time."""
-        return (
-            self.sweeps_in == self.sweeps_out > 0
-            and self.expected in (self.seen, "either")
-            and self.recovery_s is not None
-        )
+        seen = self.seen in ("student", "teacher") if self.expected == "either" else self.seen == self.expected
+        return self.sweeps_in == self.sweeps_out > 0 and seen and self.recovery_s is not None
 
 
 def measure_faults(options: Options, timing: Timing, names: Sequence[str] = ()) -> list[Outcome]:
@@ -102,7 +100,7 @@ def measure_faults(options: Options, timing: Timing, names: Sequence[str] = ()) 
     with BagReader(options.bag) as reader, tempfile.TemporaryDirectory(prefix=".faults.", dir=options.out) as folder:
         recording = Recording(reader, options.points_topic)
         frame = next(recording.sweeps()).message.header.frame_id
-        rig = one_topic_each(recording.mounted(frame))
+        rig = list(recording.mounted(frame).values())
         if not rig:
             raise ConfigError(f"{options.bag} has no camera that could fail; give a bag with images")
         fixed_frame, without_tf = _fixed_frame(reader, frame)
@@ -115,6 +113,7 @@ def measure_faults(options: Options, timing: Timing, names: Sequence[str] = ()) 
         options = replace(options, look=replace(options.look, fixed_frame=fixed_frame if looks_at_tf else ""))
         traffic = _play(options, timing, chosen, recording, rig, Path(folder))
     outcomes = [traffic.outcome(fault, len(rig)) for fault in chosen]
+    traffic.check_order()
     total = f"All in all {len(traffic.sent)} sweeps in, {len(traffic.received)} out.\n"
     table = f"{as_table(outcomes)}\n{total}"
     (options.out / "faults.md").write_text(table, encoding="utf-8")
@@ -163,6 +162,7 @@ class _Traffic:
     Attributes:
         sent: nanoseconds at which each sweep was published, by stamp and points.
         received: the same of its labels.
+        outputs: stamp and points of all labelled clouds, as they came.
         status: of each sweep, by its stamp: the mode, and the cameras.
         diagnostics: level and message, by nanoseconds of arrival.
         windows: begin and end of each fault.
@@ -170,9 +170,18 @@ class _Traffic:
 
     sent: Mapping[tuple[int, int], int]
     received: Mapping[tuple[int, int], int]
+    outputs: Sequence[tuple[int, int]]
     status: Mapping[int, tuple[str, int]]
     diagnostics: Sequence[tuple[int, int, str]]
     windows: Mapping[str, tuple[int, int]]
+
+    def check_order(self) -> None:
+        """Raise a ProcessError if a sweep came out twice, or before an older one."""
+        came = [key for key in self.outputs if key in self.sent]
+        if len(set(came)) < len(came):
+            raise ProcessError(f"{len(came) - len(set(came))} sweeps came out more than once")
+        if came != [key for key in self.sent if key in set(came)]:
+            raise ProcessError("sweeps came out in another order than they went in")
 
     def outcome(self, fault: Fault, cameras: int) -> Outcome:
         """What came of a fault."""
@@ -182,10 +191,13 @@ class _Traffic:
         modes = Counter(self.status.get(stamp, ("none", 0)) for stamp, _ in late)
         seen, count = modes.most_common(1)[0][0] if modes else ("none", 0)
         latencies = [(self.received[key] - self.sent[key]) * 1e-6 for key in during if key in self.received]
+        following = min((start for start, _ in self.windows.values() if start >= end), default=math.inf)
         well = [
             at
             for (stamp, points), at in sorted(self.sent.items(), key=lambda item: item[1])
-            if at >= end and self.status.get(stamp) == ("teacher", cameras) and (stamp, points) in self.received
+            if end <= at < following
+            and self.status.get(stamp) == ("teacher", cameras)
+            and (stamp, points) in self.received
         ]
         said = [(level, text) for at, level, text in self.diagnostics if begin <= at < end + 1_000_000_000]
         return Outcome(
@@ -238,7 +250,7 @@ def _play(
         program.check()
     statuses, diagnostics = _read(recorded, said.path)
     clouds = sent.clouds(recording.points_topic), received.clouds(_LABELS)
-    return _Traffic(*clouds, statuses, diagnostics, sent.windows())
+    return _Traffic(*clouds, received.order(_LABELS), statuses, diagnostics, sent.windows())
 
 
 def _last_labels(wanted: int, received: TrafficLog) -> None:

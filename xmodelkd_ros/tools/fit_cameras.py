@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def fit_cameras(bag: Path, out: Path | None = None, points_topic: str = "") -> P
     """
     with BagReader(bag) as reader:
         recording = Recording(reader, points_topic, missing_intensity="fill")
-        rig = one_topic_each(recording.mounted(next(recording.sweeps()).message.header.frame_id))
+        rig = list(recording.mounted(next(recording.sweeps()).message.header.frame_id).values())
         print_notes([*reader.notes, *recording.notes])
     if not rig:
         raise BagError(f"{bag} has no images with a CameraInfo and a place in /tf_static; record these topics too")
@@ -52,14 +52,6 @@ def fit_cameras(bag: Path, out: Path | None = None, points_topic: str = "") -> P
         print(f"{model.name}: {camera.image_topic}, {model.width}x{model.height}, {camera.time_offset_s * 1e3:+.0f} ms")
     print(f"written to {out}; give it to the node as params_file")
     return out
-
-
-def one_topic_each(rig: Mapping[str, MountedCamera]) -> list[MountedCamera]:
-    """The cameras of a bag by name, one topic of each: compressed images, where there are."""
-    chosen: dict[str, MountedCamera] = {}
-    for camera in sorted(rig.values(), key=lambda camera: not camera.compressed):
-        chosen.setdefault(camera.model.name, camera)
-    return [chosen[name] for name in sorted(chosen)]
 
 
 def node_parameters(camera: MountedCamera, from_tf: bool = False) -> dict[str, Any]:

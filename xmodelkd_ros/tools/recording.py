@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from xmodelkd_ros.bag import BagReader, Message
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
-from xmodelkd_ros.core.errors import BagError, CloudError, ImageError, XModelKDError
+from xmodelkd_ros.core.errors import BagError, CloudError, XModelKDError
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.transforms import inverse
 from xmodelkd_ros.core.views import Shot
@@ -37,6 +38,8 @@ from xmodelkd_ros.tools.transform_tree import TransformTree, poses_in
 TRUTH_FIELD = "label"
 _TIME_FIELDS = ("time", "t", "timestamp", "offset_time")
 _LONGEST_SWEEP_S = 1.0
+_NANOSECONDS = 1e14
+"""No time since 1970 is as many seconds."""
 _SEAM = 0.1
 """Share of a turn before its begin and after its end that is both."""
 _TIMED_SWEEPS = 3
@@ -246,17 +249,17 @@ class Recording:
             BagError: no transform joins the LiDAR's frame to the look's ``fixed_frame``, or it drops a camera that the
                 bag does not have.
         """
-        names = list(dict.fromkeys(camera.name for camera in self.rig(sweep.message.header.frame_id).values()))
+        names = [camera.name for camera in self.rig(sweep.message.header.frame_id).values()]
         look.check(names)
         taken = {image.camera.name: image for image in self.images(sweep, look.slop_ns, look.age_ns)}
-        wanted = [name if name in taken and name not in look.without else None for name in names]
-        return tuple(None if name is None else self._shot(taken[name], sweep, look.fixed_frame) for name in wanted)
+        wanted = [taken.get(name) for name in names if name not in look.without]
+        return tuple(None if image is None else self._shot(image, sweep, look.fixed_frame) for image in wanted)
 
     def _shot(self, image: RecordedImage, sweep: Sweep, fixed_frame: str) -> Shot | None:
         motion = self._motion(sweep, image.matched_ns, fixed_frame) if fixed_frame else None
         try:
             return Shot(image.camera, image_to_array(image.message), motion)
-        except ImageError as error:
+        except XModelKDError as error:
             self._note(f"camera {image.camera.name} not used: {error}")
             return None
 
@@ -280,7 +283,8 @@ class Recording:
         if not rig:
             return []
         nearest: dict[str, tuple[int, RecordedImage]] = {}
-        around = (sweep.log_time_ns - _SEARCH_NS, sweep.log_time_ns + _SEARCH_NS)
+        middle = sweep.log_time_ns - age_ns
+        around = (middle - _SEARCH_NS, middle + _SEARCH_NS)
         for topic, _, message in self._reader.messages(list(rig), *around):
             stamp, mounted = stamp_ns(message.header.stamp), rig[topic]
             image = RecordedImage(mounted.model, stamp, stamp + round(mounted.time_offset_s * 1e9), message)
@@ -290,11 +294,11 @@ class Recording:
         return [image for _, image in nearest.values()]
 
     def rig(self, lidar_frame: str) -> dict[str, CameraModel]:
-        """The camera of each image topic that has a calibration, and an extrinsic to the LiDAR's frame, in the bag."""
+        """The cameras with calibration and extrinsic in the bag, by image topic and in the order of their names."""
         return {topic: mounted.model for topic, mounted in self.mounted(lidar_frame).items()}
 
     def mounted(self, lidar_frame: str) -> dict[str, MountedCamera]:
-        """What :meth:`rig` gives, with topics and extrinsics."""
+        """What :meth:`rig` gives, with topics and extrinsics: compressed images where there are, else raw ones."""
         if lidar_frame not in self._rigs:
             self._rigs[lidar_frame] = self._found_rig(lidar_frame)
         return self._rigs[lidar_frame]
@@ -302,29 +306,41 @@ class Recording:
     def _found_rig(self, lidar_frame: str) -> dict[str, MountedCamera]:
         rig: dict[str, MountedCamera] = {}
         calibrations = self._calibrations()
-        names = _camera_names(list(calibrations))
+        order = sorted(
+            calibrations, key=lambda topic: (self._reader.topics[topic].type != _COMPRESSED, _is_rectified(topic))
+        )
+        first = {calibrations[topic][0]: topic for topic in reversed(order)}  # of each camera
+        names = _camera_names(list(first.values()))
         frames = self.static_transforms() if calibrations else {}
-        for topic, (info_topic, info) in calibrations.items():
+        for topic in order:
+            info_topic, info = calibrations[topic]
+            if any(camera.info_topic == info_topic for camera in rig.values()):
+                continue
             from_lidar = lookup(frames, info.header.frame_id, lidar_frame)
             if from_lidar is None:
                 self._note(f"{topic} not used: /tf_static does not join its frame to the LiDAR's")
                 continue
             try:
-                model = to_camera(info, names[topic], from_lidar, _is_rectified(topic))
+                model = to_camera(info, names[first[info_topic]], from_lidar, _is_rectified(topic))
             except XModelKDError as error:
                 self._note(f"{topic} not used: {error}")
                 continue
             compressed = self._reader.topics[topic].type == _COMPRESSED
             offset_s = self._time_offset_s(model)
             rig[topic] = MountedCamera(model, topic, info_topic, compressed, _is_rectified(topic), from_lidar, offset_s)
-        return rig
+        return dict(sorted(rig.items(), key=lambda item: item[1].model.name))
 
     def _time_offset_s(self, camera: CameraModel) -> float:
         passing = []
         for sweep in islice(self.sweeps(), _TIMED_SWEEPS):
             seen = camera.project(sweep.cloud.xyz)[1]
+            try:
+                times = point_times_s(sweep)
+            except CloudError as error:
+                self._note(f"times of the points are not used: {error}")
+                return 0.0
             if seen.any():
-                passing.append(_passing_s(point_times_s(sweep), seen))
+                passing.append(_passing_s(times, seen))
         return round(-float(np.median(passing)), 3) + 0.0 if passing else 0.0
 
     def _note(self, text: str) -> None:
@@ -382,7 +398,7 @@ def point_times_s(sweep: Sweep) -> NDArray[np.float32]:
     """(N,) when each point was fired, seconds from the sweep's stamp; zero where the cloud does not say it.
 
     Drivers write them into a field ``time`` (seconds), ``t`` or ``offset_time`` (nanoseconds) from the stamp, or
-    ``timestamp`` (seconds since 1970).
+    ``timestamp`` (seconds since 1970, or nanoseconds).
 
     Raises:
         CloudError: these are no times of a sweep.
@@ -394,7 +410,10 @@ def point_times_s(sweep: Sweep) -> NDArray[np.float32]:
     if values.dtype.kind in "iu":
         times = values * 1e-9
     else:
-        times = values.astype(np.float64) - (sweep.stamp_ns * 1e-9 if name == "timestamp" else 0.0)
+        times = values.astype(np.float64)
+        if name == "timestamp":
+            in_ns = len(times) > 0 and np.nanmax(times) > _NANOSECONDS
+            times = (times - sweep.stamp_ns) * 1e-9 if in_ns else times - sweep.stamp_ns * 1e-9
     valid = times[np.isfinite(sweep.cloud.xyz).all(axis=1)]
     if len(valid) and not np.abs(valid).max() <= _LONGEST_SWEEP_S:
         raise CloudError(
@@ -448,7 +467,7 @@ def _camera_names(topics: list[str]) -> dict[str, str]:
     for topic, name in short.items():
         cameras.setdefault(name, set()).add(topic.removesuffix("/compressed"))
     alike = {name for name, found in cameras.items() if len(found) > 1}
-    whole = {topic: topic.removesuffix("/compressed").strip("/").replace("/", "_") for topic in topics}
+    whole = {topic: re.sub(r"\W", "_", topic.removesuffix("/compressed").strip("/")) for topic in topics}
     return {topic: whole[topic] if short[topic] in alike else short[topic] for topic in topics}
 
 
@@ -459,4 +478,5 @@ def _camera_name(topic: str) -> str:
         for p in topic.split("/")
         if p and p not in ("image", "image_raw", "image_rect", "image_rect_color", "image_color", "compressed")
     ]
-    return parts[-1] if parts else topic
+    name = re.sub(r"\W", "_", parts[-1] if parts else "camera")
+    return name if name.isidentifier() else f"camera_{name}"

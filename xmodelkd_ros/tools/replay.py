@@ -22,7 +22,7 @@ from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import BagError
 from xmodelkd_ros.messages import read_field, stamp_ns
 from xmodelkd_ros.resources import find_model
-from xmodelkd_ros.tools.fit_cameras import node_parameters, one_topic_each
+from xmodelkd_ros.tools.fit_cameras import node_parameters
 from xmodelkd_ros.tools.pictures import SweepView
 from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for
 from xmodelkd_ros.tools.recording import MountedCamera, Recording, Sweep
@@ -126,7 +126,7 @@ def _cameras(options: Options, recording: Recording) -> list[MountedCamera]:
     if options.mode != "teacher":
         return []
     frame = next(recording.sweeps()).message.header.frame_id
-    cameras = one_topic_each(recording.mounted(frame))
+    cameras = list(recording.mounted(frame).values())
     if not cameras:
         raise BagError(f"{options.bag} has no camera that a teacher could look through; replay it with --mode student")
     return cameras

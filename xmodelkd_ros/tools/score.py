@@ -130,6 +130,11 @@ class Scores:
         return sweep.miou(occurring=True)
 
     @property
+    def modes(self) -> Counter[str]:
+        """How many sweeps each mode labelled."""
+        return self._modes
+
+    @property
     def has_truth(self) -> bool:
         """Whether any point had a truth."""
         return bool(self.confusion.counts.any())

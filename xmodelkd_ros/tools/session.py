@@ -115,6 +115,8 @@ class Session:
             The content of ``metrics.json``.
         """
         backend, spec = self.pipeline.backend, self.pipeline.spec
+        if self.options.mode == "teacher" and not self.scores.modes["teacher"]:
+            print_notes(["no sweep had an image that could be used: all were labelled by the LiDAR alone"])
         metrics = self.scores.metrics(spec, backend.name, backend.precision)
         run = Run(f"{self.options.bag.name}, {what}", self.options.command, latency)
         path = write_report(self.options.out, run, metrics, self.scores, spec, view)

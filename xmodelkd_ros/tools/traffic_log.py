@@ -21,6 +21,7 @@ class TrafficLog:
         self._position = 0
         self._events: set[str] = set()
         self._clouds: dict[str, dict[Key, int]] = {}
+        self._order: dict[str, list[Key]] = {}
         self._faults: dict[tuple[str, str], int] = {}
 
     def has_event(self, name: str) -> bool:
@@ -40,6 +41,11 @@ class TrafficLog:
         self._read_on()
         return self._clouds.get(topic, {})
 
+    def order(self, topic: str) -> list[Key]:
+        """Stamp and number of points of all clouds on a topic, as they came."""
+        self._read_on()
+        return self._order.get(topic, [])
+
     def _read_on(self) -> None:
         """Take in the lines that are complete and new."""
         if not self.path.exists():
@@ -55,4 +61,6 @@ class TrafficLog:
                 if "fault" in entry:
                     self._faults[entry["event"], entry["fault"]] = entry["monotonic_ns"]
             elif entry["points"] is not None:
-                self._clouds.setdefault(entry["topic"], {})[entry["stamp_ns"], entry["points"]] = entry["monotonic_ns"]
+                key = entry["stamp_ns"], entry["points"]
+                self._clouds.setdefault(entry["topic"], {})[key] = entry["monotonic_ns"]
+                self._order.setdefault(entry["topic"], []).append(key)

@@ -100,6 +100,7 @@ def test_a_raw_image_is_encoded():
         ("time", np.float32, [-0.1, 0.0], [-0.1, 0.0]),
         ("t", np.uint32, [0, 50_000_000], [0.0, 0.05]),
         ("timestamp", np.float64, [1.7e9 + 2.9, 1.7e9 + 3.0], [-0.1, 0.0]),
+        ("timestamp", np.float64, [1.7e18 + 2.9e9, 1.7e18 + 3.0e9], [-0.1, 0.0]),  # Livox
     ],
 )
 def test_times_as_drivers_write_them(name, dtype, values, seconds):
