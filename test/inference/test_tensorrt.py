@@ -287,6 +287,7 @@ def test_an_engine_labels_as_onnx_runtime_does_sweep_after_sweep(gpu, height_mod
         SegmentationPipeline.load(folder),
     )
     assert (pipeline.backend.name, pipeline.backend.precision) == ("tensorrt", "fp32")
+    assert (tmp_path / f"{pipeline.backend.key}.engine").is_file()
     launched = CUDA.launched
     for points in (3, 5000, 4500, 0):  # the second takes several runs of the height model's network
         cloud = random_cloud(points)

@@ -1,6 +1,8 @@
 import pytest
 
+from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.dds_profile import PROFILE_VARIABLES
+from xmodelkd_ros.inference.gpu import Gpu
 from xmodelkd_ros.tools import doctor
 from xmodelkd_ros.tools.cli import main
 from xmodelkd_ros.tools.processes import ProcessError
@@ -25,6 +27,25 @@ def test_a_missing_model_and_a_missing_ros(monkeypatch, capsys):
     assert "training.export" in captured.out
     assert captured.out.splitlines()[-1] == "the node cannot run: rclpy, model"
     assert captured.err == ""
+
+
+@pytest.mark.parametrize(
+    ("gpu", "library", "state", "said"),
+    [
+        (None, "", "ok", "none: networks run on the CPU"),
+        (Gpu("Orin", "8.7", "12.6"), "tensorrt 10.3", "ok", "Orin, tensorrt 10.3"),
+        (Gpu("Orin", "8.7", "12.6"), "", "advice", "Orin is idle: TensorRT is not installed"),
+    ],
+)
+def test_what_the_gpu_does(monkeypatch, gpu, library, state, said):
+    def version():
+        if not library:
+            raise BackendError("TensorRT is not installed")
+        return library
+
+    monkeypatch.setattr(doctor, "find_gpu", lambda: gpu)
+    monkeypatch.setattr(doctor, "library_version", version)
+    assert (doctor._gpu().state, doctor._gpu().text) == (state, said)
 
 
 def test_advice_on_the_dds_profile(monkeypatch, tmp_path):

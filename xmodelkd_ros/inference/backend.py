@@ -25,12 +25,14 @@ class Backend(Protocol):
     Attributes:
         name: the library, as in the ``backend`` parameter.
         precision: as in the ``precision`` parameter.
+        key: names the engine that was built from the network; empty where the network itself runs.
         inputs: what the network file takes.
         outputs: what it gives.
     """
 
     name: str
     precision: str
+    key: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
@@ -135,11 +137,11 @@ class _Engines:
         engine = self._cache.find(key)
         if engine is not None:
             try:
-                return self._tensorrt.TensorRtBackend(engine, precision)
+                return self._tensorrt.TensorRtBackend(engine, precision, key.name)
             except BackendError:  # its own library no longer takes it
                 pass
         engine = self._cache.build(key, partial(self._tensorrt.build_apart, path, say=self._cache.say))
-        loaded = self._tensorrt.TensorRtBackend(engine, precision)
+        loaded = self._tensorrt.TensorRtBackend(engine, precision, key.name)
         self.new.append((key, engine))
         return loaded
 

@@ -18,7 +18,7 @@ _DTYPES = {"tensor(float)": "float32", "tensor(int32)": "int32"}
 class OnnxRuntimeBackend:
     """A network in ONNX Runtime's CPU provider (see :class:`~xmodelkd_ros.inference.backend.Backend`)."""
 
-    name = "onnxruntime"
+    name, key = "onnxruntime", ""
 
     def __init__(self, path: Path, precision: str, threads: int | None = None) -> None:
         try:

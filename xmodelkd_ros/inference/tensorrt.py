@@ -157,6 +157,7 @@ class TensorRtBackend:
     Args:
         engine: as :func:`build` made it on this machine.
         precision: of the network it was built from.
+        key: names the engine, for diagnostics.
 
     Raises:
         BackendError: the engine does not load here.
@@ -164,9 +165,9 @@ class TensorRtBackend:
 
     name = "tensorrt"
 
-    def __init__(self, engine: bytes, precision: str) -> None:
+    def __init__(self, engine: bytes, precision: str, key: str) -> None:
         trt = library()
-        self.precision = precision
+        self.precision, self.key = precision, key
         self._cuda = _Cuda()
         self._runtime = trt.Runtime(_logger(trt))
         self._engine = self._runtime.deserialize_cuda_engine(engine)

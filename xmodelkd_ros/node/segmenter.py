@@ -144,4 +144,5 @@ def _check_teacher(teacher: ModelSpec, student: ModelSpec, cameras: int) -> None
 
 def _description(pipeline: SegmentationPipeline, parameter: str) -> dict[str, str]:
     spec, precision = pipeline.spec, pipeline.backend.precision
-    return {parameter: spec.name, f"{parameter}_sha256": spec.files[precision].sha256[:12]}
+    engine = {f"{parameter}_engine": pipeline.backend.key} if pipeline.backend.key else {}
+    return {parameter: spec.name, f"{parameter}_sha256": spec.files[precision].sha256[:12], **engine}

@@ -21,6 +21,8 @@ from xmodelkd_ros.core.errors import XModelKDError
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.dds_profile import profile_variable, shipped_profile, user_profile
 from xmodelkd_ros.inference.backend import load_networks
+from xmodelkd_ros.inference.gpu import find_gpu
+from xmodelkd_ros.inference.tensorrt import library_version
 from xmodelkd_ros.messages import stamp_from_ns, truth_to_msg
 from xmodelkd_ros.resources import find_model
 from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for
@@ -65,7 +67,8 @@ def doctor(model: str = "student") -> int:
         The exit code: 0 if the node can run.
     """
     checks = []
-    for examine in (_python, _numpy, _onnxruntime, _rclpy, _profile, _shared_memory, _cores, lambda: _model(model)):
+    machine = (_gpu, _profile, _shared_memory, _cores)
+    for examine in (_python, _numpy, _onnxruntime, _rclpy, *machine, lambda: _model(model)):
         checks.append(examine())
         _print(checks[-1])
     checks += [_optional(*row) for row in _OPTIONAL]
@@ -99,6 +102,16 @@ def _onnxruntime() -> Check:
     if version is None:
         return Check("onnxruntime", "missing", "run 'pip install onnxruntime'")
     return Check("onnxruntime", "ok", version)
+
+
+def _gpu() -> Check:
+    gpu = find_gpu()
+    if gpu is None:
+        return Check("gpu", "ok", "none: networks run on the CPU")
+    try:
+        return Check("gpu", "ok", f"{gpu.name}, {library_version()}")
+    except XModelKDError as error:
+        return Check("gpu", "advice", f"{gpu.name} is idle: {error}")
 
 
 def _rclpy() -> Check:
