@@ -45,6 +45,7 @@ setup(
             "ros-kilted-std-msgs",
         ],
         "onnxruntime": ["onnxruntime>=1.16"],
+        "openvino": ["openvino>=2024.4"],
         # For NVIDIA GPUs of desktops and servers; on a Jetson TensorRT comes with JetPack.
         "tensorrt-rtx": ["tensorrt-rtx-cu13>=1.6", "cuda-bindings>=12.8"],
         # What the command xmodelkd needs beside a back end: bags, pictures, progress bars.
@@ -83,6 +84,7 @@ setup(
             "pytest-xdist>=3.5",
             "hypothesis>=6.100",
             "onnx>=1.16",
+            "openvino>=2024.4",
             "tensorrt-rtx-cu13==1.7.1.116",
             "setuptools>=70.1",
             "catkin-pkg>=1.0",

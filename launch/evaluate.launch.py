@@ -16,7 +16,7 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         "backend",
         default_value="auto",
-        choices=["auto", "onnxruntime", "tensorrt"],
+        choices=["auto", "onnxruntime", "openvino", "tensorrt"],
         description="Library that runs the network.",
     ),
     DeclareLaunchArgument(

@@ -46,7 +46,7 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         "backend",
         default_value="",
-        choices=["", "auto", "onnxruntime", "tensorrt"],
+        choices=["", "auto", "onnxruntime", "openvino", "tensorrt"],
         description=f"Library that runs the network. {AS_FILE}",
     ),
     DeclareLaunchArgument("points_topic", default_value="points", description="Topic of the LiDAR's PointCloud2."),

@@ -9,12 +9,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 WORLD_COMMANDS = {"__main__", "generate", "census", "measure", "contact_sheet"}
-LIBRARIES = {"torch", "pytorch_lightning", "rclpy", "onnxruntime", "tensorrt", "cuda", "pandas", "tf2_ros"}
+LIBRARIES = {"torch", "pytorch_lightning", "rclpy", "onnxruntime", "openvino", "tensorrt", "cuda", "pandas", "tf2_ros"}
 
 # What a place may import of the project, and which heavy libraries.
 ALLOWED = {
     "xmodelkd_ros/core": ({"core"}, set()),
-    "xmodelkd_ros/inference": ({"core", "inference"}, {"onnxruntime"}),
+    "xmodelkd_ros/inference": ({"core", "inference"}, {"onnxruntime", "openvino"}),
     "xmodelkd_ros/resources.py": ({"core"}, set()),
     "xmodelkd_ros/check_sweep.py": ({"core", "resources"}, set()),
     "xmodelkd_ros/dds_profile.py": ({"resources"}, set()),

@@ -15,7 +15,7 @@ from xmodelkd_ros.core.model_spec import ModelSpec, TensorSpec, sha256
 from xmodelkd_ros.inference.engine_cache import EngineCache, EngineKey
 from xmodelkd_ros.inference.gpu import find_gpu
 
-BACKENDS = ("auto", "onnxruntime", "tensorrt")
+BACKENDS = ("auto", "onnxruntime", "openvino", "tensorrt")
 PRECISIONS = ("auto", "fp32", "fp16")
 
 
@@ -73,7 +73,7 @@ def load_networks(
     Args:
         spec: the model's contract.
         folder: its folder.
-        backend: one of ``BACKENDS``; ``auto`` takes the fastest that is installed.
+        backend: one of ``BACKENDS``; ``auto`` takes ONNX Runtime.
         precision: one of ``PRECISIONS``; ``auto`` takes fp16 for TensorRT where the model has it, else fp32.
         engines: where built engines are kept; None for the user's cache folder.
 
@@ -87,7 +87,11 @@ def load_networks(
         raise BackendError(f"precision '{precision}' is unknown; choose one of {', '.join(PRECISIONS)}")
     if precision == "auto":
         precision = "fp16" if backend == "tensorrt" and "fp16" in spec.files else "fp32"
-    load = _Engines(engines or EngineCache()) if backend == "tensorrt" else _onnxruntime
+    loaders: dict[str, Callable[[], Callable[[Path, str], Backend]]] = {
+        "tensorrt": lambda: _Engines(engines or EngineCache()),
+        "openvino": lambda: _openvino,
+    }
+    load = loaders.get(backend, lambda: _onnxruntime)()
     network = load(spec.network_path(folder, precision), precision)
     spec.check_network(network.inputs, network.outputs)
     image_branch = None
@@ -103,6 +107,12 @@ def _onnxruntime(path: Path, precision: str) -> Backend:
     from xmodelkd_ros.inference.onnxruntime import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend(path, precision)
+
+
+def _openvino(path: Path, precision: str) -> Backend:
+    from xmodelkd_ros.inference.openvino import OpenVinoBackend
+
+    return OpenVinoBackend(path, precision)
 
 
 class _Engines:

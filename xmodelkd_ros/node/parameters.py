@@ -58,7 +58,7 @@ _TABLE = (
         "student: LiDAR only. teacher: LiDAR and cameras, and the student where these fail.",
         _MODES,
     ),
-    _Row("backend", "auto", _Type.STRING, True, "Inference library; auto takes the fastest installed.", BACKENDS),
+    _Row("backend", "auto", _Type.STRING, True, "Library that runs the network; auto is onnxruntime.", BACKENDS),
     _Row("precision", "auto", _Type.STRING, True, "Numbers the network computes with.", PRECISIONS),
     _Row(
         "engine_cache_dir",

@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+
+from xmodelkd_ros.check_sweep import equal_labels
+from xmodelkd_ros.core.errors import BackendError
+from xmodelkd_ros.inference.openvino import OpenVinoBackend
+from xmodelkd_ros.pipeline import SegmentationPipeline
+from xmodelkd_ros.resources import find_model
+
+pytest.importorskip("openvino")
+
+
+@pytest.mark.parametrize("model", ["student", "teacher"])
+def test_it_labels_a_real_sweep_as_onnx_runtime_does(model):
+    folder = find_model(model)
+    one, other = SegmentationPipeline.load(folder, "openvino"), SegmentationPipeline.load(folder)
+    assert (one.backend.name, one.backend.precision) == ("openvino", "fp32")
+    assert equal_labels(one, other, with_images=model == "teacher") > 0.999
+
+
+def test_a_run_does_not_depend_on_the_one_before(height_model):
+    backend = OpenVinoBackend(height_model / "model.onnx", "fp32")
+    rng = np.random.default_rng(0)
+    inputs = {t.name: rng.integers(0, 4, t.shape).astype(t.dtype) for t in backend.inputs}
+    first = backend.infer(inputs)["logits"].copy()
+    backend.infer({name: value * 0 for name, value in inputs.items()})
+    np.testing.assert_array_equal(backend.infer(inputs)["logits"], first)
+
+
+def test_what_does_not_load_is_one_clear_line(tmp_path, height_model):
+    (tmp_path / "model.onnx").write_bytes(b"\x08\x09 this is no network")
+    with pytest.raises(BackendError, match=r"openvino cannot load .*model\.onnx: ") as error:
+        OpenVinoBackend(tmp_path / "model.onnx", "fp32")
+    assert "\n" not in str(error.value)
+    with pytest.raises(BackendError, match="backend openvino has no precision fp16; choose fp32"):
+        OpenVinoBackend(height_model / "model.onnx", "fp16")
+    with pytest.raises(BackendError, match="openvino failed: "):
+        OpenVinoBackend(height_model / "model.onnx", "fp32").infer({"image": np.zeros((1, 2), np.float32)})

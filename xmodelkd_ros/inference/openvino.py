@@ -1,0 +1,64 @@
+"""OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmodelkd_ros.core.errors import BackendError
+from xmodelkd_ros.core.model_spec import TensorSpec
+
+_HINTS = {"fp32": "f32"}
+"""What OpenVINO may compute with; left to itself it takes bf16 where the processor has it."""
+
+
+class OpenVinoBackend:
+    """A network in OpenVINO's CPU plugin (see :class:`~xmodelkd_ros.inference.backend.Backend`)."""
+
+    name, key = "openvino", ""
+
+    def __init__(self, path: Path, precision: str, threads: int | None = None) -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise BackendError("openvino is not installed; run 'pip install openvino'") from error
+        if precision not in _HINTS:
+            raise BackendError(f"backend openvino has no precision {precision}; choose {', '.join(_HINTS)}")
+        hints = {
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        try:
+            compiled = openvino.Core().compile_model(str(path), "CPU", hints)
+        except Exception as error:  # OpenVINO's exceptions share no public base class
+            raise BackendError(f"openvino cannot load {path}: {_last_line(error)}") from error
+        self.precision = precision
+        self.inputs = tuple(_tensor(port) for port in compiled.inputs)
+        self.outputs = tuple(_tensor(port) for port in compiled.outputs)
+        self._request = compiled.create_infer_request()
+
+    def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run the network once. The arrays that are returned are overwritten by the next run."""
+        try:
+            found = self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
+        except Exception as error:
+            raise BackendError(f"openvino failed: {_last_line(error)}") from error
+        return {tensor.name: np.asarray(found[tensor.name]) for tensor in self.outputs}
+
+
+def _tensor(port: Any) -> TensorSpec:
+    # A symbolic dimension becomes -1, so that the comparison with model.json names it.
+    shape = tuple(int(n.get_length()) if n.is_static else -1 for n in port.partial_shape)
+    return TensorSpec(port.any_name, shape, np.dtype(port.element_type.to_dtype()).name)
+
+
+def _last_line(error: Exception) -> str:
+    """Where OpenVINO says what is wrong; the lines before it name its own source files."""
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
