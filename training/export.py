@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from training.command import run_command
 from training.data.knowledge import MOST_CAMERAS
 from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, WholeSweeps, with_rows
-from training.deployed import DeployedStudent, DeployedTeacher, camera_inputs, student_inputs, write_onnx
+from training.deployed import DeployedStudent, DeployedTeacher, camera_inputs, student_inputs, write_half, write_onnx
 from training.label_sets import scored_labels
 from training.models.image_branch import IMAGE_SIZE, ImageBranch
 from training.modules import StudentTraining, TeacherTraining
@@ -37,6 +37,8 @@ from xmodelkd_ros.tools.score import Scores
 NETWORK, IMAGE_NETWORK = "model.onnx", "image_branch.onnx"
 MIN_EQUAL_LABELS = 0.999
 """Share of points that must get the same label from the exported network as from the trained one."""
+MIN_EQUAL_IN_HALF = 0.995
+"""The same of the network in 16 bits."""
 
 _TEMPERATURES = (0.1, 10.0)
 """Outside of this a network says nothing: one of a few steps would be best with all classes equally likely."""
@@ -51,7 +53,10 @@ def torch_logits(network: TrainedNetwork, source: Source) -> list[NDArray[np.flo
 
 
 def parity(
-    pipeline: SegmentationPipeline, sources: Sequence[Source], expected: Sequence[Sequence[NDArray[np.float32]]]
+    pipeline: SegmentationPipeline,
+    sources: Sequence[Source],
+    expected: Sequence[Sequence[NDArray[np.float32]]],
+    least: float,
 ) -> dict[str, float]:
     """Compare the exported network, in its pipeline, with PyTorch.
 
@@ -59,6 +64,7 @@ def parity(
         pipeline: with the exported network.
         sources: sweeps.
         expected: what :func:`torch_logits` gives for each source.
+        least: share of points that must get the same label.
 
     Raises:
         ModelError: too many points got another label.
@@ -71,7 +77,7 @@ def parity(
             equal += int(np.count_nonzero(found.argmax(axis=0) == logits.argmax(axis=0)))
             points += logits.shape[1]
             difference = max(difference, float(np.abs(found - logits).max(initial=0)))
-    if equal < MIN_EQUAL_LABELS * points:
+    if equal < least * points:
         raise ModelError(f"the exported network labels only {equal} of {points} points as PyTorch does; do not use it")
     return {"equal_labels": equal / points, "largest_logit_difference": difference, "points": points}
 
@@ -113,14 +119,18 @@ def export(run: Path, out: Path, temperature: float | None = None) -> ModelSpec:
         images, labels = network.branch is not None, trained.config.label_set
         sources = [load_source(source, "choose", images, labels) for source in trained.config.data.choose]
         spec = _written(trained, network, folder)
-        networks = load_networks(spec, folder)
         expected = [torch_logits(network, source) for source in sources]
-        equal = parity(SegmentationPipeline(spec, networks.network, None, networks.image_branch), sources, expected)
         if temperature is None:
             temperature = fit_temperature(expected[0], _labels(sources[0], network.inputs))
         spec = replace(spec, temperature=temperature)
-        pipeline = SegmentationPipeline(spec, networks.network, None, networks.image_branch)
-        metrics = {"parity": equal, "choose": [_score(source, pipeline) for source in sources]}
+        pipeline = _loaded(spec, folder, "fp32")
+        equal = parity(pipeline, sources, expected, MIN_EQUAL_LABELS)
+        try:
+            in_half = parity(_loaded(spec, folder, "fp16"), sources, expected, MIN_EQUAL_IN_HALF)
+        except ModelError as error:
+            print(f"note: without fp16: {error}", file=sys.stderr)
+            spec, in_half = _without_half(spec, folder), {}
+        metrics = {"parity": equal, "parity_fp16": in_half, "choose": [_score(source, pipeline) for source in sources]}
         spec = replace(spec, metrics={"command": f"python -m training.export {run} {out}", **metrics})
         spec.write(folder)
         trained.write(folder)
@@ -141,7 +151,7 @@ def _written(trained: Checkpoint, network: TrainedNetwork, folder: Path) -> Mode
     return ModelSpec(
         name=trained.config.name,
         role="teacher" if image_branch else "student",
-        files={"fp32": NetworkFile(NETWORK, sha256(folder / NETWORK))},
+        files=_with_half(NETWORK, folder),
         inputs=tuple(_tensor_spec(name, tensor) for name, tensor in taken.items()),
         outputs=(TensorSpec("logits", (len(labels), points), "float32"),),
         projection=inputs.projection,
@@ -169,11 +179,35 @@ def _written_image_branch(branch: ImageBranch, folder: Path) -> ImageBranchSpec:
         features = branch(taken["picture"])
     write_onnx(branch, taken, "features", folder / IMAGE_NETWORK)
     return ImageBranchSpec(
-        files={"fp32": NetworkFile(IMAGE_NETWORK, sha256(folder / IMAGE_NETWORK))},
+        files=_with_half(IMAGE_NETWORK, folder),
         picture=_tensor_spec("picture", taken["picture"]),
         features=_tensor_spec("features", features),
         cameras=MOST_CAMERAS,
     )
+
+
+def _with_half(name: str, folder: Path) -> dict[str, NetworkFile]:
+    """A network that was written, and the same in 16 bits, written here."""
+    half = f"{Path(name).stem}.fp16.onnx"
+    write_half(folder / name, folder / half)
+    return {precision: NetworkFile(file, sha256(folder / file)) for precision, file in (("fp32", name), ("fp16", half))}
+
+
+def _without_half(spec: ModelSpec, folder: Path) -> ModelSpec:
+    """The same without the networks in 16 bits, whose files go."""
+
+    def kept(files: Mapping[str, NetworkFile]) -> dict[str, NetworkFile]:
+        (folder / files["fp16"].file).unlink()
+        return {"fp32": files["fp32"]}
+
+    branch = spec.image_branch
+    left = None if branch is None else replace(branch, files=kept(branch.files))
+    return replace(spec, files=kept(spec.files), image_branch=left)
+
+
+def _loaded(spec: ModelSpec, folder: Path, precision: str) -> SegmentationPipeline:
+    networks = load_networks(spec, folder, precision=precision)
+    return SegmentationPipeline(spec, networks.network, None, networks.image_branch)
 
 
 def _tensor_spec(name: str, tensor: Tensor) -> TensorSpec:
