@@ -182,7 +182,7 @@ def test_a_program_that_never_answers_is_said_and_ended(tmp_path):
     recorder = Program("recorder", ["--topics", "/nobody"], dds_environment(), tmp_path / "recorder.log")
     with recorder, pytest.raises(ProcessError, match="an answer did not happen within 2 s; recorder: it wrote nothing"):
         wait_for(lambda: False, [recorder], 2, "an answer")
-    assert recorder.returncode == 0
+    assert recorder.returncode in (0, -signal.SIGINT), "the latter if it was still starting"
 
 
 def status(stamp_ns, header, message, **values):
