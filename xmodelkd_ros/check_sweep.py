@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
-from xmodelkd_ros.core.errors import ConfigError, ImageError
+from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.views import Shot
+from xmodelkd_ros.opencv import decoded
 from xmodelkd_ros.resources import find_config
 
 _FILE = "check_sweep.npz"
@@ -85,10 +86,6 @@ def write_check_sweep(path: Path, cloud: PointCloud, shots: Sequence[tuple[Camer
 
 
 def _shot(name: str, jpeg: NDArray[np.uint8], intrinsic: NDArray[np.float64], from_lidar: NDArray[np.float64]) -> Shot:
-    try:
-        import cv2
-    except ImportError as error:
-        raise ImageError(f"images need OpenCV ({error}); pip install opencv-python-headless") from error
-    pixels = np.ascontiguousarray(np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR))[..., ::-1])
+    pixels = decoded(jpeg)
     height, width = pixels.shape[:2]
     return Shot(CameraModel(name, width, height, intrinsic, from_lidar), pixels)

@@ -20,6 +20,7 @@ from xmodelkd_ros.core.errors import CloudError, ConfigError, ImageError, LabelE
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.core.lens import Lens
 from xmodelkd_ros.core.transforms import transform
+from xmodelkd_ros.opencv import decoded, opencv
 from xmodelkd_ros.point_layout import Column, PointLayout, allocate_data, to_float32, write_points
 from xmodelkd_ros.point_layout import MessageTypes as MessageTypes
 
@@ -279,13 +280,12 @@ def image_to_array(msg: Any) -> NDArray[np.uint8]:
     Raises:
         ImageError: the data does not decode, the encoding is not a colour or grey image, or a library is not installed.
     """
-    decode = _decode_compressed if hasattr(msg, "format") else _raw_decoder()
     # Broken data surfaces as OpenCV's, numpy's or the libraries' own errors, one of them an AssertionError.
     kind = msg.format if hasattr(msg, "format") else f"{msg.encoding} {msg.width}x{msg.height}"
     if is_depth(msg):
         raise ImageError(f"image '{kind}' shows distances; name the topic of the camera's pictures")
     try:
-        pixels = np.ascontiguousarray(decode(msg))
+        pixels = np.ascontiguousarray(decoded(msg.data) if hasattr(msg, "format") else _raw_decoder()(msg))
     except ImageError:
         raise
     except Exception as error:
@@ -307,27 +307,7 @@ def check_images() -> None:
     """
     pixel = SimpleNamespace(encoding="rgb8", height=1, width=1, step=3, is_bigendian=0, data=np.zeros(3, np.uint8))
     image_to_array(pixel)
-    try:
-        import cv2  # noqa: F401
-    except ImportError as error:
-        raise _no_opencv(error) from error
-
-
-def _no_opencv(error: ImportError) -> ImageError:
-    return ImageError(f"images need OpenCV ({error}); pip install opencv-python-headless")
-
-
-def _decode_compressed(msg: Any) -> NDArray[np.uint8]:
-    try:
-        import cv2
-    except ImportError as error:
-        raise _no_opencv(error) from error
-    # As it comes from the sensor: that is how the camera was calibrated, whatever a tag says of which side is up.
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = cv2.imdecode(np.frombuffer(msg.data, np.uint8), flags)
-    if pixels is None:
-        raise ValueError("OpenCV takes it for no image")
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+    opencv()
 
 
 def _raw_decoder() -> Callable[[Any], NDArray[np.uint8]]:

@@ -10,6 +10,7 @@ from xmodelkd_ros.core.model_spec import ImageBranchSpec
 from xmodelkd_ros.core.projection import NO_POINT, RangeProjection
 from xmodelkd_ros.core.views import MOST_VIEWS, NO_CAMERA, Pictures, Views
 from xmodelkd_ros.inference.backend import Backend
+from xmodelkd_ros.opencv import opencv
 
 
 class Sight:
@@ -78,10 +79,7 @@ def resized(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint
     Raises:
         ImageError: OpenCV is not installed.
     """
-    try:
-        import cv2
-    except ImportError as error:
-        raise ImageError(f"images need OpenCV ({error}); pip install opencv-python-headless") from error
+    cv2 = opencv()
     shrinks = size[0] < pixels.shape[0]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(pixels, size[::-1], interpolation=how))

@@ -18,7 +18,7 @@ quaternions = arrays(np.float64, (4, 4), elements=st.floats(-1, 1)).filter(
 
 @pytest.mark.parametrize("rotation", [(0, 0, 0, 0), (0, 0, 0, np.nan), (0, 0, 0, 1e-200), (np.inf, 0, 0, 1)])
 def test_what_is_no_rotation_is_refused(rotation):
-    with pytest.raises(ConfigError, match="is no rotation"):
+    with pytest.raises(ConfigError, match=r"quaternion \[.+\] is no rotation"):
         transform((0, 0, 0), rotation)
 
 

@@ -127,7 +127,7 @@ def test_the_driver_says_which_gpu_there_is():
 
 @pytest.mark.skipif(HAS_GPU, reason="there is a GPU")
 def test_without_a_gpu_tensorrt_is_not_touched(height_model, monkeypatch):
-    monkeypatch.setattr(tensorrt, "library", lambda: pytest.fail("asked for the library"))
+    monkeypatch.setattr(tensorrt, "installed", lambda: pytest.fail("asked for the library"))
     with pytest.raises(BackendError, match="backend tensorrt needs an NVIDIA GPU and its driver, and finds none"):
         SegmentationPipeline.load(height_model, "tensorrt")
 
@@ -136,7 +136,7 @@ def test_without_tensorrt_the_error_says_where_to_get_it(monkeypatch):
     for module in ("tensorrt", "tensorrt_rtx"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(BackendError, match="TensorRT is not installed; on a Jetson it comes with JetPack"):
-        tensorrt.library()
+        tensorrt.installed()
 
 
 # --- running: hardware that is not there is played by ONNX Runtime on memory of the host ------------------------------
@@ -266,7 +266,7 @@ def gpu(monkeypatch):
         engine.write_bytes(network.read_bytes())
 
     monkeypatch.setattr(backend, "find_gpu", lambda: Gpu("Orin", "8.7", "12.6"))
-    monkeypatch.setattr(tensorrt, "library", lambda: trt)
+    monkeypatch.setattr(tensorrt, "installed", lambda: trt)
     monkeypatch.setattr(tensorrt, "build_apart", build)
     monkeypatch.setattr(tensorrt._Cuda, "_runtime", CUDA)
     return SimpleNamespace(trt=trt, built=built)

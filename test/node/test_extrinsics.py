@@ -175,6 +175,7 @@ def test_a_node_listens_to_tf_once_and_not_for_ever(make_bench):
         bench.node.trigger_deactivate()
         bench.node.trigger_cleanup()
         bench.wait(lambda: listening() == (0, before))
+    assert listening() == (0, before)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tf2_ros") is None, reason="tf2_ros is not installed")

@@ -44,7 +44,7 @@ def test_what_the_gpu_does(monkeypatch, gpu, library, state, said):
         return library
 
     monkeypatch.setattr(doctor, "find_gpu", lambda: gpu)
-    monkeypatch.setattr(doctor, "library_version", version)
+    monkeypatch.setattr(doctor, "installed_version", version)
     assert (doctor._gpu().state, doctor._gpu().text) == (state, said)
 
 

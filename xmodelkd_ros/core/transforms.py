@@ -26,8 +26,9 @@ def transforms(translations: ArrayLike, quaternions_xyzw: ArrayLike) -> NDArray[
     """
     given = np.asarray(quaternions_xyzw, np.float64)
     length = np.linalg.norm(given, axis=1, keepdims=True)
-    if not (np.isfinite(length) & (length > _SHORTEST)).all():
-        raise ConfigError(f"quaternion {given[~(length > _SHORTEST).ravel()][:1].ravel().tolist()} is no rotation")
+    good = (np.isfinite(length) & (length > _SHORTEST)).ravel()
+    if not good.all():
+        raise ConfigError(f"quaternion {given[~good][0].tolist()} is no rotation")
     x, y, z, w = (given / length).T
     matrices = np.zeros((len(given), 4, 4))
     matrices[:, 0, :3] = np.column_stack([1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)])

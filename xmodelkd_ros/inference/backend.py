@@ -137,19 +137,19 @@ class _Engines:
         from xmodelkd_ros.inference import tensorrt
 
         self._tensorrt, self._gpu, self._cache = tensorrt, gpu, cache
-        self._library = tensorrt.library_version()
+        self._version = tensorrt.installed_version()
         self.new: list[tuple[EngineKey, bytes]] = []
 
     def __call__(self, path: Path, precision: str) -> Backend:
         """Load the engine of a network."""
         gpu = self._gpu
-        key = EngineKey(sha256(path), precision, self._library, gpu.name, gpu.capability, gpu.driver)
+        key = EngineKey(sha256(path), precision, self._version, gpu.name, gpu.capability, gpu.driver)
         engine = self._cache.find(key)
         if engine is not None:
             try:
                 return self._tensorrt.TensorRtBackend(engine, precision, key.name)
-            except BackendError:  # its own library no longer takes it
-                pass
+            except BackendError as error:  # its own library no longer takes it
+                self._cache.say(str(error))
         engine = self._cache.build(key, partial(self._tensorrt.build_apart, path, say=self._cache.say))
         loaded = self._tensorrt.TensorRtBackend(engine, precision, key.name)
         self.new.append((key, engine))

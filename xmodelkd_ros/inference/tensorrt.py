@@ -34,7 +34,7 @@ _PROGRESS, _ERROR = "progress: ", "error: "
 """How lines of the process that builds begin."""
 
 
-def library() -> Any:
+def installed() -> Any:
     """The installed TensorRT.
 
     Raises:
@@ -51,9 +51,9 @@ def library() -> Any:
     )
 
 
-def library_version() -> str:
-    """Name and version of the installed TensorRT; errors as :func:`library`."""
-    found = library()
+def installed_version() -> str:
+    """Name and version of the installed TensorRT; errors as :func:`installed`."""
+    found = installed()
     return f"{found.__name__} {found.__version__}"
 
 
@@ -70,7 +70,7 @@ def build(network: Path, say: Callable[[str], None] | None = None) -> bytes:
     Raises:
         BackendError: names the node that TensorRT cannot take, or says why nothing was built.
     """
-    trt = library()
+    trt = installed()
     builder = trt.Builder(_logger(trt))
     known = [getattr(trt.NetworkDefinitionCreationFlag, name, None) for name in _FLAGS]
     definition = builder.create_network(sum(1 << int(flag) for flag in known if flag is not None))
@@ -166,13 +166,15 @@ class TensorRtBackend:
     name = "tensorrt"
 
     def __init__(self, engine: bytes, precision: str, key: str) -> None:
-        trt = library()
+        trt = installed()
         self.precision, self.key = precision, key
         self._cuda = _Cuda()
         self._runtime = trt.Runtime(_logger(trt))
         self._engine = self._runtime.deserialize_cuda_engine(engine)
         if self._engine is None:
-            raise BackendError(f"an engine does not load in {library_version()} on this GPU; it has to be built again")
+            raise BackendError(
+                f"an engine does not load in {installed_version()} on this GPU; it has to be built again"
+            )
         self._context = self._engine.create_execution_context()
         self._stream = self._cuda.new_stream()
         self._graph: Any = None

@@ -21,6 +21,7 @@ from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.core.views import Shot
 from xmodelkd_ros.messages import image_to_array, labels_to_msg, to_cloud, truth_to_msg
+from xmodelkd_ros.opencv import opencv
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_model
 from xmodelkd_ros.tools.network_cost import gflop
@@ -150,10 +151,7 @@ def _camera(number: int, load: Load) -> CameraModel:
 
 def _image(number: int, load: Load) -> Any:
     """A CompressedImage of patches and some noise, which takes about as long to decode as one of a street."""
-    try:
-        import cv2
-    except ImportError as error:
-        raise ConfigError(f"images need OpenCV ({error}); pip install opencv-python-headless") from error
+    cv2 = opencv()
     rng = np.random.default_rng(number)
     patches = cv2.resize(rng.uniform(0, 230, (68, 120, 3)).astype(np.float32), (load.width, load.height))
     noisy = patches + rng.uniform(0, 25, (load.height, load.width, 1)).astype(np.float32)

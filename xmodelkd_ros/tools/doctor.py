@@ -22,7 +22,7 @@ from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.dds_profile import profile_variable, shipped_profile, user_profile
 from xmodelkd_ros.inference.backend import load_networks
 from xmodelkd_ros.inference.gpu import find_gpu
-from xmodelkd_ros.inference.tensorrt import library_version
+from xmodelkd_ros.inference.tensorrt import installed_version
 from xmodelkd_ros.messages import stamp_from_ns, truth_to_msg
 from xmodelkd_ros.resources import find_model
 from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for
@@ -109,7 +109,7 @@ def _gpu() -> Check:
     if gpu is None:
         return Check("gpu", "ok", "none: networks run on the CPU")
     try:
-        return Check("gpu", "ok", f"{gpu.name}, {library_version()}")
+        return Check("gpu", "ok", f"{gpu.name}, {installed_version()}")
     except XModelKDError as error:
         return Check("gpu", "advice", f"{gpu.name} is idle: {error}")
 
