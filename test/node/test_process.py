@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+
+import pytest
 import rclpy
 from rclpy.node import Node
 from rclpy.task import Future
@@ -23,3 +28,33 @@ def test_what_a_callback_raises_is_logged_once_and_does_not_end_the_executor(cap
     rclpy.shutdown()
     assert len(calls) == 5
     assert capfd.readouterr().err.count("a callback failed: ValueError('no luck')") == 1
+
+
+_FAULTS = """
+import resource, threading
+from xmodelkd_ros.node.process import ros
+
+def clouds():
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        four = [bytearray(3 << 20) for _ in range(4)]
+        del four
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+faults = []
+with ros([]):
+    thread = threading.Thread(target=clouds)
+    thread.start()
+    thread.join()
+print(sum(faults[1:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc")
+@pytest.mark.parametrize("own_setting", [False, True])
+def test_memory_of_a_cloud_is_kept_for_the_next(own_setting):
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    env |= {"MALLOC_MMAP_THRESHOLD_": "1000000"} if own_setting else {}
+    done = subprocess.run([sys.executable, "-c", _FAULTS], env=env, capture_output=True, text=True, check=True)
+    pages = 4 * (3 << 20) // 4096
+    assert (int(done.stdout) > 4 * pages // 2) == own_setting  # the user's own setting, here a bad one, is left alone
