@@ -1,0 +1,121 @@
+"""How long DDS takes to carry a cloud to another process, with and without the shipped Fast DDS profile.
+
+    python -m xmodelkd_ros.tools.transport [--points 131072 262144] [--sweeps 60] [--rate 10]
+
+A bag of synthetic sweeps, in the layout of the node's labels (24 bytes a point), is played to a recorder in another
+process, once for each combination of profiles. The time is that from just before a cloud is published to its arrival.
+The recorder subscribes as reliably as the player offers, as the node does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from xmodelkd_ros.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, message_class
+from xmodelkd_ros.core.cloud import Segmentation
+from xmodelkd_ros.core.errors import XModelKDError
+from xmodelkd_ros.core.projection import ProjectionSpec
+from xmodelkd_ros.dds_profile import PROFILE_VARIABLES
+from xmodelkd_ros.messages import labels_to_msg, stamp_from_ns
+from xmodelkd_ros.tools.benchmark import synthetic_sweep
+from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for
+from xmodelkd_ros.tools.traffic_log import TrafficLog
+
+_TOPIC = "/points"
+_BEAMS = ProjectionSpec(tuple(np.linspace(15, -25, 64).tolist()), 1024)
+_READY_S = 30.0
+
+
+def write_bag(path: Path, points: int, sweeps: int, rate_hz: float) -> None:
+    """Write the same cloud several times.
+
+    Args:
+        path: the ``.mcap`` file.
+        points: in a cloud.
+        sweeps: how many clouds.
+        rate_hz: how many in a second.
+    """
+    cloud, time_class = synthetic_sweep(_BEAMS, points), message_class("builtin_interfaces/msg/Time")
+    header_class = message_class("std_msgs/msg/Header")
+    with BagWriter(path) as bag:
+        bag.add_topic(_TOPIC, POINT_CLOUD_TYPE)
+        for number in range(sweeps):
+            stamp_ns = round(number / rate_hz * 1e9)
+            header = header_class(stamp_from_ns(stamp_ns, time_class), "lidar")
+            message = labels_to_msg(cloud, Segmentation.unlabelled(points), header, ROSBAGS_TYPES)
+            bag.write(_TOPIC, stamp_ns, message)
+
+
+def arrivals_ms(bag: Path, folder: Path, sender_profile: bool, receiver_profile: bool) -> list[float | None]:
+    """Milliseconds that each cloud of a bag was on its way; None for one that did not arrive.
+
+    Args:
+        bag: of :func:`write_bag`.
+        folder: takes the logs.
+        sender_profile: whether the player has the shipped profile.
+        receiver_profile: whether the recorder has it.
+
+    Raises:
+        ProcessError: a program failed.
+    """
+    with_profile = dds_environment()
+    without = {name: value for name, value in with_profile.items() if name not in PROFILE_VARIABLES}
+    sent, received = TrafficLog(folder / "sent.jsonl"), TrafficLog(folder / "received.jsonl")
+    player_arguments = [str(bag), "--wait-for-subscribers", f"{_TOPIC}:1", "--log", str(sent.path)]
+    player = Program("player", player_arguments, with_profile if sender_profile else without, folder / "player.log")
+    recorder_arguments = ["--topics", _TOPIC, "--log", str(received.path)]
+    environment = with_profile if receiver_profile else without
+    recorder = Program("recorder", recorder_arguments, environment, folder / "recorder.log")
+    with ExitStack() as stack:
+        running = [stack.enter_context(recorder), stack.enter_context(player)]
+        wait_for(lambda: received.has_event("ready"), running, _READY_S, "the start of the recorder")
+        wait_for(lambda: player.returncode is not None, running, 600, "the end of the bag")
+        player.check()
+    there = received.clouds(_TOPIC)
+    return [(there[key] - at_ns) / 1e6 if key in there else None for key, at_ns in sent.clouds(_TOPIC).items()]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table; the exit code."""
+    options = _parser().parse_args(argv)
+    print(
+        "| points | profile of the publisher | of the subscriber | p50, ms | p99, ms | lost |\n|---|---|---|---|---|---|"
+    )
+    try:
+        for points in options.points:
+            _print_rows(points, options.sweeps, options.rate)
+    except XModelKDError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _print_rows(points: int, sweeps: int, rate_hz: float) -> None:
+    for sender, receiver in ((False, False), (False, True), (True, False), (True, True)):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            write_bag(folder / "clouds.mcap", points, sweeps, rate_hz)
+            times = arrivals_ms(folder / "clouds.mcap", folder, sender, receiver)
+        came = [time for time in times if time is not None]
+        p50, p99 = (f"{np.percentile(came, q):.1f}" if came else "-" for q in (50, 99))
+        which = " | ".join("shipped" if shipped else "default" for shipped in (sender, receiver))
+        print(f"| {points:,} | {which} | {p50} | {p99} | {len(times) - len(came)} of {len(times)} |", flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("transport", description="Time clouds through DDS, with and without the profile.")
+    parser.add_argument("--points", type=int, nargs="+", default=[131072, 262144], help="in a cloud")
+    parser.add_argument("--sweeps", type=int, default=60, help="clouds to send (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=10.0, help="clouds in a second (default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
