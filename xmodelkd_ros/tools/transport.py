@@ -85,9 +85,8 @@ def arrivals_ms(bag: Path, folder: Path, sender_profile: bool, receiver_profile:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table; the exit code."""
     options = _parser().parse_args(argv)
-    print(
-        "| points | profile of the publisher | of the subscriber | p50, ms | p99, ms | lost |\n|---|---|---|---|---|---|"
-    )
+    print("| points | profile of the publisher | of the subscriber | p50, ms | p99, ms | lost |")
+    print("|---" * 6 + "|")
     try:
         for points in options.points:
             _print_rows(points, options.sweeps, options.rate)
