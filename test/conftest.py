@@ -15,6 +15,15 @@ FEATURES = (4, 8)
 PANDASET = Path(__file__).resolve().parents[2] / "shared" / "pandaset" / "002"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """The user's cache folder stays as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setattr("xmodelkd_ros.inference.engine_cache.default_folder", lambda: folder)
+        yield
+
+
 @pytest.fixture(scope="session")
 def pandaset():
     """The real sequence, where it is at hand."""

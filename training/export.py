@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,29 +17,27 @@ from torch import Tensor, nn
 from training.checkpoint import Checkpoint, read_checkpoint
 from training.command import run_command
 from training.data.knowledge import MOST_CAMERAS
-from training.data.sources import Source, load_source
+from training.data.sources import Source, few_sweeps, load_source
 from training.data.sweeps import InputSpec, WholeSweeps, with_rows
-from training.deployed import DeployedStudent, DeployedTeacher, camera_inputs, student_inputs, write_half, write_onnx
+from training.deployed import DeployedStudent, DeployedTeacher, camera_inputs, student_inputs, write_onnx
+from training.exported import loaded, parity, score
 from training.label_sets import scored_labels
 from training.models.image_branch import IMAGE_SIZE, ImageBranch
 from training.modules import StudentTraining, TeacherTraining
+from training.precisions import with_half, with_int8
 from training.trained_network import TrainedNetwork, network_of, tensors
 from training.whole_folder import whole_folder
 from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import ImageBranchSpec, ModelSpec, NetworkFile, TensorSpec, sha256
 from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
-from xmodelkd_ros.inference.backend import load_networks
-from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import label_map
-from xmodelkd_ros.tools.score import Scores
 
 NETWORK, IMAGE_NETWORK = "model.onnx", "image_branch.onnx"
 MIN_EQUAL_LABELS = 0.999
 """Share of points that must get the same label from the exported network as from the trained one."""
-MIN_EQUAL_IN_HALF = 0.995
-"""The same of the network in 16 bits."""
-
+_EXAMPLES = 8
+"""Sweeps of each training source that the ranges of 8 bits are found on."""
 _TEMPERATURES = (0.1, 10.0)
 """Outside of this a network says nothing: one of a few steps would be best with all classes equally likely."""
 
@@ -50,36 +48,6 @@ def torch_logits(network: TrainedNetwork, source: Source) -> list[NDArray[np.flo
     whole = WholeSweeps(sweeps, network.inputs, network.knowledge(sweeps, source.looks))
     with torch.inference_mode():
         return [network.module.say(tensors(whole[i])).logits[0].numpy() for i in range(len(whole))]
-
-
-def parity(
-    pipeline: SegmentationPipeline,
-    sources: Sequence[Source],
-    expected: Sequence[Sequence[NDArray[np.float32]]],
-    least: float,
-) -> dict[str, float]:
-    """Compare the exported network, in its pipeline, with PyTorch.
-
-    Args:
-        pipeline: with the exported network.
-        sources: sweeps.
-        expected: what :func:`torch_logits` gives for each source.
-        least: share of points that must get the same label.
-
-    Raises:
-        ModelError: too many points got another label.
-    """
-    equal, points, difference = 0, 0, 0.0
-    for source, logits_of in zip(sources, expected, strict=True):
-        for number, logits in enumerate(logits_of):
-            every, valid = pipeline.logits(source.sweeps[number].cloud, source.pictures(number))
-            found = every[:, valid]
-            equal += int(np.count_nonzero(found.argmax(axis=0) == logits.argmax(axis=0)))
-            points += logits.shape[1]
-            difference = max(difference, float(np.abs(found - logits).max(initial=0)))
-    if equal < least * points:
-        raise ModelError(f"the exported network labels only {equal} of {points} points as PyTorch does; do not use it")
-    return {"equal_labels": equal / points, "largest_logit_difference": difference, "points": points}
 
 
 def fit_temperature(logits: Sequence[NDArray[np.float32]], labels: Sequence[NDArray[np.uint8]]) -> float:
@@ -123,15 +91,14 @@ def export(run: Path, out: Path, temperature: float | None = None) -> ModelSpec:
         if temperature is None:
             temperature = fit_temperature(expected[0], _labels(sources[0], network.inputs))
         spec = replace(spec, temperature=temperature)
-        pipeline = _loaded(spec, folder, "fp32")
-        equal = parity(pipeline, sources, expected, MIN_EQUAL_LABELS)
-        try:
-            in_half = parity(_loaded(spec, folder, "fp16"), sources, expected, MIN_EQUAL_IN_HALF)
-        except ModelError as error:
-            print(f"note: without fp16: {error}", file=sys.stderr)
-            spec, in_half = _without_half(spec, folder), {}
-        metrics = {"parity": equal, "parity_fp16": in_half, "choose": [_score(source, pipeline) for source in sources]}
-        spec = replace(spec, metrics={"command": f"python -m training.export {run} {out}", **metrics})
+        pipeline = loaded(spec, folder, "fp32")
+        metrics: dict[str, Any] = {"command": f"python -m training.export {run} {out}"}
+        metrics["parity"] = parity(pipeline, sources, expected, MIN_EQUAL_LABELS)
+        metrics["choose"] = [score(source, pipeline) for source in sources]
+        spec, metrics["parity_fp16"] = with_half(spec, folder, sources, expected)
+        examples = [few_sweeps(source, _EXAMPLES, images) for source in trained.config.data.train]
+        spec, metrics["choose_int8"] = with_int8(spec, folder, sources, examples, metrics["choose"])
+        spec = replace(spec, metrics=metrics)
         spec.write(folder)
         trained.write(folder)
     return spec
@@ -151,7 +118,7 @@ def _written(trained: Checkpoint, network: TrainedNetwork, folder: Path) -> Mode
     return ModelSpec(
         name=trained.config.name,
         role="teacher" if image_branch else "student",
-        files=_with_half(NETWORK, folder),
+        files=_files(NETWORK, folder),
         inputs=tuple(_tensor_spec(name, tensor) for name, tensor in taken.items()),
         outputs=(TensorSpec("logits", (len(labels), points), "float32"),),
         projection=inputs.projection,
@@ -179,35 +146,15 @@ def _written_image_branch(branch: ImageBranch, folder: Path) -> ImageBranchSpec:
         features = branch(taken["picture"])
     write_onnx(branch, taken, "features", folder / IMAGE_NETWORK)
     return ImageBranchSpec(
-        files=_with_half(IMAGE_NETWORK, folder),
+        files=_files(IMAGE_NETWORK, folder),
         picture=_tensor_spec("picture", taken["picture"]),
         features=_tensor_spec("features", features),
         cameras=MOST_CAMERAS,
     )
 
 
-def _with_half(name: str, folder: Path) -> dict[str, NetworkFile]:
-    """A network that was written, and the same in 16 bits, written here."""
-    half = f"{Path(name).stem}.fp16.onnx"
-    write_half(folder / name, folder / half)
-    return {precision: NetworkFile(file, sha256(folder / file)) for precision, file in (("fp32", name), ("fp16", half))}
-
-
-def _without_half(spec: ModelSpec, folder: Path) -> ModelSpec:
-    """The same without the networks in 16 bits, whose files go."""
-
-    def kept(files: Mapping[str, NetworkFile]) -> dict[str, NetworkFile]:
-        (folder / files["fp16"].file).unlink()
-        return {"fp32": files["fp32"]}
-
-    branch = spec.image_branch
-    left = None if branch is None else replace(branch, files=kept(branch.files))
-    return replace(spec, files=kept(spec.files), image_branch=left)
-
-
-def _loaded(spec: ModelSpec, folder: Path, precision: str) -> SegmentationPipeline:
-    networks = load_networks(spec, folder, precision=precision)
-    return SegmentationPipeline(spec, networks.network, None, networks.image_branch)
+def _files(name: str, folder: Path) -> dict[str, NetworkFile]:
+    return {"fp32": NetworkFile(name, sha256(folder / name))}
 
 
 def _tensor_spec(name: str, tensor: Tensor) -> TensorSpec:
@@ -218,16 +165,6 @@ def _labels(source: Source, inputs: InputSpec) -> list[NDArray[np.uint8]]:
     """The labels of the points with a usable position of each sweep."""
     projector = RangeProjector(inputs.projection)
     return [sweep.labels[projector.project(sweep.cloud).pixel != NO_PIXEL] for sweep in source.sweeps]
-
-
-def _score(source: Source, pipeline: SegmentationPipeline) -> dict[str, Any]:
-    scores = Scores(pipeline.labels, label_map(scored_labels(pipeline.labels.name)))
-    for number, sweep in enumerate(source.sweeps):
-        result = pipeline.segment(sweep.cloud, pictures=source.pictures(number))
-        scores.add(sweep.cloud, result.segmentation, sweep.labels, stages_ms=result.stages_ms, mode=result.mode)
-    metrics = scores.metrics(pipeline.spec, pipeline.backend.name, pipeline.backend.precision)
-    kept = {name: metrics[name] for name in ("label_set", "miou", "iou", "points", "ece")}
-    return {"data": str(source.config), **kept}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -53,6 +53,7 @@ class SegmentationPipeline:
         backend: its loaded network.
         sensor: the LiDAR at hand, where it is not the one the model was trained on.
         image_branch: the loaded network that looks at images; a teacher's only.
+        reasons: why these libraries run its networks, where they were chosen.
     """
 
     def __init__(
@@ -61,9 +62,11 @@ class SegmentationPipeline:
         backend: Backend,
         sensor: SensorSpec | None = None,
         image_branch: Backend | None = None,
+        reasons: Sequence[str] = (),
     ) -> None:
         self.spec = spec
         self.backend = backend
+        self.reasons = tuple(reasons)
         self._sight = Sight(spec.image_branch, image_branch) if spec.image_branch and image_branch else None
         self._points = np.zeros((spec.max_points, len(spec.channels)), np.float32)
         self._pixel = np.zeros(spec.max_points, np.int32)
@@ -91,7 +94,7 @@ class SegmentationPipeline:
             new = cls(spec, networks.network, None, networks.image_branch)
             reference = cls.load(folder, "onnxruntime")
             networks.settle(equal_labels(new, reference, with_images=spec.image_branch is not None))
-        return cls(spec, networks.network, sensor, networks.image_branch)
+        return cls(spec, networks.network, sensor, networks.image_branch, networks.reasons)
 
     @property
     def labels(self) -> LabelMap:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from xmodelkd_ros.core.errors import BackendError
-from xmodelkd_ros.inference.engine_cache import EngineCache, EngineKey
+from xmodelkd_ros.inference.engine_cache import EngineCache, EngineKey, default_folder
 
 KEY = EngineKey("ab" * 32, "fp16", "tensorrt 10.3.0", "Orin", "8.7", "12.6")
 
@@ -76,7 +76,7 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
 
 def test_the_users_cache_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert EngineCache().folder == tmp_path / "xmodelkd_ros" / "engines"
+    assert default_folder() == tmp_path / "xmodelkd_ros" / "engines"
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", "/home/someone")
-    assert str(EngineCache().folder) == "/home/someone/.cache/xmodelkd_ros/engines"
+    assert str(default_folder()) == "/home/someone/.cache/xmodelkd_ros/engines"

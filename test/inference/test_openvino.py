@@ -13,7 +13,7 @@ pytest.importorskip("openvino")
 @pytest.mark.parametrize("model", ["student", "teacher"])
 def test_it_labels_a_real_sweep_as_onnx_runtime_does(model):
     folder = find_model(model)
-    one, other = SegmentationPipeline.load(folder, "openvino"), SegmentationPipeline.load(folder)
+    one, other = SegmentationPipeline.load(folder, "openvino"), SegmentationPipeline.load(folder, "onnxruntime")
     assert (one.backend.name, one.backend.precision) == ("openvino", "fp32")
     assert equal_labels(one, other, with_images=model == "teacher") > 0.999
 

@@ -292,6 +292,19 @@ def test_an_export_that_differs_from_training_is_refused(run, model, pandaset):
         export.parity(SegmentationPipeline(right.spec, Wrong()), [source], [logits], 0.999)
 
 
+def test_precisions_that_lose_too_much_are_left_out_with_a_note(run, model, tmp_path, capsys, monkeypatch):
+    spec = ModelSpec.read(model)
+    assert sorted(spec.files) == ["fp16", "fp32", "int8"]
+    assert [score["data"] for score in spec.metrics["choose_int8"]] == [s["data"] for s in spec.metrics["choose"]]
+    monkeypatch.setattr("training.precisions.MOST_LOST", -1.0)
+    monkeypatch.setattr("training.precisions.MIN_EQUAL_IN_HALF", 1.1)
+    spec = export.export(run, tmp_path / "model")
+    assert sorted(spec.files) == ["fp32"]
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["last.ckpt", "model.json", "model.onnx"]
+    notes = capsys.readouterr().err.splitlines()
+    assert [note.split(": ")[1] for note in notes if note.startswith("note: ")] == ["without fp16", "without int8"]
+
+
 def test_a_failed_export_leaves_the_old_model_alone(run, model, monkeypatch):
     before = sha256(model / "model.json")
 

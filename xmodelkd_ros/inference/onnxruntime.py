@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.core.model_spec import TensorSpec
+from xmodelkd_ros.inference.machine import cores
 
 _DTYPES = {"tensor(float)": "float32", "tensor(int32)": "int32"}
 
@@ -26,7 +26,7 @@ class OnnxRuntimeBackend:
         except ImportError as error:
             raise BackendError("onnxruntime is not installed; run 'pip install onnxruntime'") from error
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        options.intra_op_num_threads = threads or cores()
         # Between sweeps the threads must sleep: the camera drivers need the cores more.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.core.model_spec import TensorSpec
+from xmodelkd_ros.inference.machine import cores
 
-_HINTS = {"fp32": "f32"}
-"""What OpenVINO may compute with; left to itself it takes bf16 where the processor has it."""
+_PRECISIONS = ("fp32", "int8")
 
 
 class OpenVinoBackend:
@@ -27,11 +26,12 @@ class OpenVinoBackend:
             import openvino
         except ImportError as error:
             raise BackendError("openvino is not installed; run 'pip install openvino'") from error
-        if precision not in _HINTS:
-            raise BackendError(f"backend openvino has no precision {precision}; choose {', '.join(_HINTS)}")
+        if precision not in _PRECISIONS:
+            raise BackendError(f"backend openvino has no precision {precision}; choose {', '.join(_PRECISIONS)}")
         hints = {
-            "INFERENCE_PRECISION_HINT": _HINTS[precision],
-            "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
+            # Of what is not quantised: left to itself it takes bf16 where the processor has it.
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": threads or cores(),
             "PERFORMANCE_HINT": "LATENCY",
         }
         try:

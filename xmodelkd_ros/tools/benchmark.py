@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.core.views import Shot
+from xmodelkd_ros.inference.machine import cores, cpu_name
 from xmodelkd_ros.messages import image_to_array, labels_to_msg, to_cloud, truth_to_msg
 from xmodelkd_ros.opencv import opencv
 from xmodelkd_ros.pipeline import SegmentationPipeline
@@ -91,9 +90,11 @@ def benchmark(
             scores.add(cloud, segmentation, stages_ms=stages, mode="teacher" if cameras else "student")
     metrics = scores.metrics(pipeline.spec, pipeline.backend.name, pipeline.backend.precision)
     metrics["benchmark"] = _machine(pipeline, folder, load, metrics["stages_ms"]["infer"]["p50"])
-    facts = _facts(metrics["benchmark"])
+    facts = _facts(metrics["benchmark"], pipeline)
+    asked = {"backend": backend, "precision": precision}
     images = f" --cameras {load.cameras} --image-size {load.width}x{load.height}" if load.cameras else ""
-    command = f"xmodelkd benchmark --model {model} --points {load.points}{images} --out {out}"
+    how = "".join(f" --{name} {given}" for name, given in asked.items() if given != "auto")
+    command = f"xmodelkd benchmark --model {model}{how} --points {load.points}{images} --out {out}"
     run = Run(f"{load}, timed", command, "the time of all stages, without DDS", facts)
     report = write_report(out, run, metrics, scores, pipeline.spec)
     _print(metrics, facts, report)
@@ -192,24 +193,17 @@ def _machine(pipeline: SegmentationPipeline, folder: Path, load: Load, infer_ms:
         "gemm_peak_gflops": round(peak, 1),
         "gemm_peak_share": None if work is None else round(work * runs / (infer_ms / 1e3) / peak, 3),
         "memory_peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        "cores": len(os.sched_getaffinity(0)),
-        "cpu": _cpu_name(),
+        "cores": cores(),
+        "cpu": cpu_name(),
     }
 
 
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def _facts(machine: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def _facts(machine: Mapping[str, Any], pipeline: SegmentationPipeline) -> tuple[tuple[str, str], ...]:
     work, share = machine["network_gflop"], machine["gemm_peak_share"]
     unknown = "not counted: install onnx"
     return (
         ("machine", f"{machine['cpu']}, {machine['cores']} cores"),
+        ("back end", "; ".join((f"{pipeline.backend.name}, {pipeline.backend.precision}", *pipeline.reasons))),
         ("network", unknown if work is None else f"{work:.2f} GFLOP, {machine['network_runs']} run(s) a sweep"),
         ("matrix product of this machine", f"{machine['gemm_peak_gflops']:.0f} GFLOP/s (numpy, float32)"),
         ("the network reaches", unknown if share is None else f"{share:.0%} of that"),

@@ -152,7 +152,7 @@ def _add_build_engine(commands: argparse._SubParsersAction[argparse.ArgumentPars
         help="build the TensorRT engines of a model, so that the node starts at once",
     )
     parser.add_argument("--model", required=True, metavar="DIR", help="model folder, or name of a shipped model")
-    parser.add_argument("--precision", default="auto", help="auto, fp32 or fp16 (default: %(default)s)")
+    parser.add_argument("--precision", default="auto", help="auto, fp32, fp16 or int8 (default: %(default)s)")
     parser.add_argument(
         "--engine-cache-dir",
         type=Path,
@@ -204,7 +204,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     # Names only: the choices stand in inference.backend, which says what it knows.
     parser.add_argument("--model", required=True, metavar="DIR", help="model folder, or name of a shipped model")
     parser.add_argument("--backend", default="auto", help="library that runs the network (default: %(default)s)")
-    parser.add_argument("--precision", default="auto", help="auto, fp32 or fp16 (default: %(default)s)")
+    parser.add_argument("--precision", default="auto", help="auto, fp32, fp16 or int8 (default: %(default)s)")
 
 
 def _add_scoring(parser: argparse.ArgumentParser) -> None:

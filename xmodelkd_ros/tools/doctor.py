@@ -22,6 +22,7 @@ from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.dds_profile import profile_variable, shipped_profile, user_profile
 from xmodelkd_ros.inference.backend import load_networks
 from xmodelkd_ros.inference.gpu import find_gpu
+from xmodelkd_ros.inference.machine import cores
 from xmodelkd_ros.inference.tensorrt import installed_version
 from xmodelkd_ros.messages import stamp_from_ns, truth_to_msg
 from xmodelkd_ros.resources import find_model
@@ -144,20 +145,22 @@ def _shared_memory() -> Check:
 
 
 def _cores() -> Check:
-    cores = len(os.sched_getaffinity(0))
-    if cores < 2:
-        return Check("cores", "advice", f"{cores}; 10 Hz needs 2")
-    return Check("cores", "ok", str(cores))
+    count = cores()
+    if count < 2:
+        return Check("cores", "advice", f"{count}; 10 Hz needs 2")
+    return Check("cores", "ok", str(count))
 
 
 def _model(name: str) -> Check:
     try:
         folder = find_model(name)
         spec = ModelSpec.read(folder)
-        backend = load_networks(spec, folder).network
+        networks = load_networks(spec, folder)
     except XModelKDError as error:
         return Check("model", "missing", str(error))
-    return Check("model", "ok", f"{folder}: verified, {backend.name} {backend.precision}")
+    backend = networks.network
+    chosen = f" ({'; '.join(networks.reasons)})" if networks.reasons else ""
+    return Check("model", "ok", f"{folder}: verified, {backend.name} {backend.precision}{chosen}")
 
 
 def _optional(module: str, distribution: str, purpose: str) -> Check:

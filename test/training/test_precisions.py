@@ -1,0 +1,64 @@
+"""Networks in 8 bits, for CPUs."""
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx")
+torch = pytest.importorskip("torch")
+
+from training.deployed import write_onnx  # noqa: E402
+from training.quantized import write_int8  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """A network of three convolutions, and inputs of some runs: metres of up to 100, and a second input to the last."""
+    torch.manual_seed(0)
+
+    class Three(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two, self.three = (torch.nn.Conv2d(n, 8, 3, padding=1) for n in (3, 8, 11))
+
+        def forward(self, image, more):
+            x = torch.relu(self.two(torch.relu(self.one(image))))
+            return self.three(torch.cat([x, more], dim=1))
+
+    rng = np.random.default_rng(0)
+    examples = [
+        {
+            "image": rng.uniform(0, 100, (1, 3, 16, 32)).astype(np.float32),
+            "more": rng.normal(size=(1, 3, 16, 32)).astype(np.float32),
+        }
+        for _ in range(4)
+    ]
+    path = tmp_path_factory.mktemp("int8") / "model.onnx"
+    write_onnx(Three(), {name: torch.from_numpy(x) for name, x in examples[0].items()}, "out", path)
+    return path, examples
+
+
+def run(path, inputs):
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, inputs)[0]
+
+
+def test_all_convolutions_but_the_first_are_quantised(network, tmp_path):
+    path, examples = network
+    quantized = tmp_path / "model.int8.onnx"
+    write_int8(path, quantized, examples[:3])
+    graph = onnx.load(quantized).graph
+    makers = {output: node for node in graph.node for output in node.output}
+    inputs = [makers.get(node.input[0]) for node in graph.node if node.op_type == "Conv"]
+    assert [maker and maker.op_type for maker in inputs] == [None, "DequantizeLinear", "DequantizeLinear"]
+    weights = {i.name: onnx.numpy_helper.to_array(i) for i in graph.initializer}
+    in_8_bits = [w for w in weights.values() if w.dtype == np.int8 and w.ndim == 4]
+    assert len(in_8_bits) == 2 and all(np.abs(w.astype(int)).max() <= 64 for w in in_8_bits), "7 bits"
+
+
+def test_it_says_nearly_the_same_of_what_it_has_not_seen(network, tmp_path):
+    path, examples = network
+    quantized = tmp_path / "model.int8.onnx"
+    write_int8(path, quantized, examples[:3])
+    before, after = run(path, examples[3]), run(quantized, examples[3])
+    assert 0 < np.abs(after - before).max() < 0.1 * np.abs(before).max()
