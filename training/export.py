@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from training.checkpoint import Checkpoint, read_checkpoint
 from training.command import run_command
 from training.data.knowledge import MOST_CAMERAS
-from training.data.sources import Source, few_sweeps, load_source
+from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, WholeSweeps, with_rows
 from training.deployed import DeployedStudent, DeployedTeacher, camera_inputs, student_inputs, write_onnx
 from training.exported import loaded, parity, score
 from training.label_sets import scored_labels
 from training.models.image_branch import IMAGE_SIZE, ImageBranch
 from training.modules import StudentTraining, TeacherTraining
-from training.precisions import with_half, with_int8
+from training.precisions import add_precisions
 from training.trained_network import TrainedNetwork, network_of, tensors
 from training.whole_folder import whole_folder
 from xmodelkd_ros.core.errors import ModelError
@@ -36,8 +36,6 @@ from xmodelkd_ros.resources import label_map
 NETWORK, IMAGE_NETWORK = "model.onnx", "image_branch.onnx"
 MIN_EQUAL_LABELS = 0.999
 """Share of points that must get the same label from the exported network as from the trained one."""
-_EXAMPLES = 8
-"""Sweeps of each training source that the ranges of 8 bits are found on."""
 _TEMPERATURES = (0.1, 10.0)
 """Outside of this a network says nothing: one of a few steps would be best with all classes equally likely."""
 
@@ -95,10 +93,7 @@ def export(run: Path, out: Path, temperature: float | None = None) -> ModelSpec:
         metrics: dict[str, Any] = {"command": f"python -m training.export {run} {out}"}
         metrics["parity"] = parity(pipeline, sources, expected, MIN_EQUAL_LABELS)
         metrics["choose"] = [score(source, pipeline) for source in sources]
-        spec, metrics["parity_fp16"] = with_half(spec, folder, sources, expected)
-        examples = [few_sweeps(source, _EXAMPLES, images) for source in trained.config.data.train]
-        spec, metrics["choose_int8"] = with_int8(spec, folder, sources, examples, metrics["choose"])
-        spec = replace(spec, metrics=metrics)
+        spec = add_precisions(replace(spec, metrics=metrics), folder, trained.config.data, sources)
         spec.write(folder)
         trained.write(folder)
     return spec

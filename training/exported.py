@@ -31,12 +31,12 @@ def parity(
     expected: Sequence[Sequence[NDArray[np.float32]]],
     least: float,
 ) -> dict[str, float]:
-    """Compare the exported network, in its pipeline, with PyTorch.
+    """Compare an exported network, in its pipeline, with what it was made from.
 
     Args:
         pipeline: with the exported network.
         sources: sweeps.
-        expected: what :func:`torch_logits` gives for each source.
+        expected: (C, N) logits of the points with a usable position, for each sweep of each source.
         least: share of points that must get the same label.
 
     Raises:
@@ -51,7 +51,7 @@ def parity(
             points += logits.shape[1]
             difference = max(difference, float(np.abs(found - logits).max(initial=0)))
     if equal < least * points:
-        raise ModelError(f"the exported network labels only {equal} of {points} points as PyTorch does; do not use it")
+        raise ModelError(f"the exported network labels only {equal} of {points} points as it should; do not use it")
     return {"equal_labels": equal / points, "largest_logit_difference": difference, "points": points}
 
 

@@ -1,7 +1,14 @@
-"""An exported model in further precisions: 16 bits for GPUs, 8 bits for CPUs, each kept if it does as well."""
+"""An exported model in further precisions: 16 bits for GPUs, 8 bits for CPUs, each kept if it does as well.
+
+    python -m training.precisions MODEL [--precisions fp16 int8]
+
+adds them to a model folder, or makes them anew; an export does so by itself.
+"""
 
 from __future__ import annotations
 
+import argparse
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,64 +18,97 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.sources import Source
+from training.checkpoint import CHECKPOINT, read_checkpoint
+from training.command import run_command
+from training.config import DataConfig
+from training.data.sources import Source, few_sweeps, load_source
 from training.deployed import write_half
 from training.exported import loaded, parity, score
 from training.quantized import Inputs, write_int8
+from training.whole_folder import whole_folder
 from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.model_spec import ModelSpec, NetworkFile, sha256
 from xmodelkd_ros.inference.backend import Backend, load_networks
 from xmodelkd_ros.pipeline import SegmentationPipeline
 
+PRECISIONS = ("fp16", "int8")
 MIN_EQUAL_IN_HALF = 0.995
-"""Share of points that must get the same label from the network in 16 bits as from the trained one."""
+"""Share of points that must get the same label from the network in 16 bits as from that in fp32."""
 MOST_LOST = 0.005
 """What the network in 8 bits may lose of the mean IoU, on each choosing source."""
+_EXAMPLES = 8
+"""Sweeps of each training source that the ranges of 8 bits are found on."""
 
 
-def with_half(
-    spec: ModelSpec, folder: Path, sources: Sequence[Source], expected: Sequence[Sequence[NDArray[np.float32]]]
-) -> tuple[ModelSpec, dict[str, float]]:
-    """The model with networks in 16 bits as well, if these label as PyTorch does, and how nearly they do."""
+def add_precisions(
+    spec: ModelSpec, folder: Path, data: DataConfig, sources: Sequence[Source], wanted: Sequence[str] = PRECISIONS
+) -> ModelSpec:
+    """Write an exported model's networks once more in other precisions; what does not do as well is left out.
+
+    Args:
+        spec: the model, in fp32.
+        folder: its folder.
+        data: what it was trained on.
+        sources: its choosing sweeps.
+        wanted: of :data:`PRECISIONS`.
+
+    Returns:
+        The model with the precisions that were kept.
+    """
+    whole = loaded(spec, folder, "fp32")
+    for precision, add in (("fp16", _add_half), ("int8", _add_int8)):
+        if precision not in wanted:
+            continue
+        more, check = add(spec, folder, data, sources, whole)
+        if isinstance(check, str):
+            print(f"note: without {precision}: {check}", file=sys.stderr)
+            _remove(more, folder, precision)
+        else:
+            spec = replace(more, metrics={**spec.metrics, precision: check})
+    return spec
+
+
+def _add_half(
+    spec: ModelSpec, folder: Path, data: DataConfig, sources: Sequence[Source], whole: SegmentationPipeline
+) -> tuple[ModelSpec, Mapping[str, Any] | str]:
+    """The model in 16 bits as well, and how it compares; or why it is not good enough."""
     halved = _with_precision(spec, folder, "fp16", lambda network, half, _: write_half(network, half))
+    expected = [[_logits(whole, source, number) for number in range(len(source.sweeps))] for source in sources]
     try:
         return halved, parity(loaded(halved, folder, "fp16"), sources, expected, MIN_EQUAL_IN_HALF)
     except ModelError as error:
-        _drop(halved, folder, "fp16", str(error))
-        return spec, {}
+        return halved, str(error)
 
 
-def with_int8(
-    spec: ModelSpec,
-    folder: Path,
-    sources: Sequence[Source],
-    examples: Sequence[Source],
-    scores: Sequence[Mapping[str, Any]],
-) -> tuple[ModelSpec, list[dict[str, Any]]]:
-    """The model with networks in 8 bits as well, if these lose little, and their scores.
+def _logits(pipeline: SegmentationPipeline, source: Source, number: int) -> NDArray[np.float32]:
+    logits, valid = pipeline.logits(source.sweeps[number].cloud, source.pictures(number))
+    return logits[:, valid]
 
-    Args:
-        spec: the model.
-        folder: its folder.
-        sources: what it is scored on.
-        examples: what activations are looked at on.
-        scores: of fp32.
-    """
-    networks = load_networks(spec, folder, "onnxruntime", "fp32")
-    listening = _Listening(networks.network), networks.image_branch and _Listening(networks.image_branch)
-    pipeline = SegmentationPipeline(spec, listening[0], None, listening[1])
-    for source in examples:
-        for number, sweep in enumerate(source.sweeps):
-            pipeline.segment(sweep.cloud, pictures=source.pictures(number))
-    heard = [network.heard for network in listening if network]
+
+def _add_int8(
+    spec: ModelSpec, folder: Path, data: DataConfig, sources: Sequence[Source], whole: SegmentationPipeline
+) -> tuple[ModelSpec, Mapping[str, Any] | str]:
+    """The model in 8 bits as well, and its scores; or why it is not good enough."""
+    heard = _heard(spec, folder, data)
     quantized = _with_precision(spec, folder, "int8", lambda network, out, part: write_int8(network, out, heard[part]))
     pipeline = loaded(quantized, folder, "int8")
-    found = [score(source, pipeline) for source in sources]
-    lost = max(before["miou"] - after["miou"] for before, after in zip(scores, found, strict=True))
-    if lost <= MOST_LOST:
-        return quantized, found
-    _drop(quantized, folder, "int8", f"it would lose {lost:.3f} of the mean IoU, more than {MOST_LOST}")
-    return spec, []
+    found = [(score(source, whole), score(source, pipeline)) for source in sources]
+    lost = max(before["miou"] - after["miou"] for before, after in found)
+    if lost > MOST_LOST:
+        return quantized, f"it would lose {lost:.3f} of the mean IoU, more than {MOST_LOST}"
+    return quantized, {"choose": [after for _, after in found]}
+
+
+def _heard(spec: ModelSpec, folder: Path, data: DataConfig) -> list[list[Inputs]]:
+    """What the network takes on some training sweeps, and what a teacher's image branch does."""
+    networks = load_networks(spec, folder, "onnxruntime", "fp32")
+    network, branch = _Listening(networks.network), networks.image_branch and _Listening(networks.image_branch)
+    pipeline = SegmentationPipeline(spec, network, None, branch)
+    for config in data.train:
+        source = few_sweeps(config, _EXAMPLES, images=branch is not None)
+        for number, sweep in enumerate(source.sweeps):
+            pipeline.segment(sweep.cloud, pictures=source.pictures(number))
+    return [network.heard, branch.heard if branch else []]
 
 
 class _Listening:
@@ -109,8 +149,49 @@ def _with_precision(
     return replace(spec, files=more(spec.files, 0), image_branch=branch)
 
 
-def _drop(spec: ModelSpec, folder: Path, precision: str, why: str) -> None:
-    """Remove the networks of a precision, and say why."""
-    print(f"note: without {precision}: {why}", file=sys.stderr)
+def _remove(spec: ModelSpec, folder: Path, precision: str) -> None:
+    """Remove the networks of a precision."""
     for files in (spec.files, *([spec.image_branch.files] if spec.image_branch else [])):
         (folder / files[precision].file).unlink()
+
+
+def add_to(model: Path, wanted: Sequence[str]) -> ModelSpec:
+    """Give a model that is exported already further precisions; it is replaced when all is done.
+
+    Args:
+        model: its folder.
+        wanted: of :data:`PRECISIONS`.
+
+    Raises:
+        ConfigError: the folder holds no model of ours, or its training data are not there.
+        ModelError: the model's files do not belong together.
+    """
+    data = read_checkpoint(model).config.data
+    spec = ModelSpec.read(model)
+    spec = replace(spec, files={"fp32": spec.files["fp32"]})
+    branch = spec.image_branch
+    if branch is not None:
+        spec = replace(spec, image_branch=replace(branch, files={"fp32": branch.files["fp32"]}))
+    spec = replace(spec, metrics={name: value for name, value in spec.metrics.items() if name not in PRECISIONS})
+    sources = [load_source(source, "choose", images=branch is not None) for source in data.choose]
+    with whole_folder(model) as folder:
+        for name in (CHECKPOINT, spec.files["fp32"].file, *([branch.files["fp32"].file] if branch else [])):
+            shutil.copy2(model / name, folder)
+        spec = add_precisions(spec, folder, data, sources, wanted)
+        spec.write(folder)
+    return spec
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code, 0 on success only."""
+    parser = argparse.ArgumentParser("python -m training.precisions", description="Add precisions to a model folder.")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="model folder")
+    parser.add_argument(
+        "--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS, help="(default: %(default)s)"
+    )
+    options = parser.parse_args(argv)
+    return run_command(lambda: f"{options.model}: {', '.join(add_to(options.model, options.precisions).files)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -13,7 +13,7 @@ onnx = pytest.importorskip("onnx")
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
 
-from training import evaluate, export, modules, sweep_data, train  # noqa: E402
+from training import evaluate, export, modules, precisions, sweep_data, train  # noqa: E402
 from training.checkpoint import CHECKPOINT  # noqa: E402
 from training.config import SourceConfig, TrainingConfig  # noqa: E402
 from training.data.pandaset import PandaSetSequence  # noqa: E402
@@ -295,7 +295,8 @@ def test_an_export_that_differs_from_training_is_refused(run, model, pandaset):
 def test_precisions_that_lose_too_much_are_left_out_with_a_note(run, model, tmp_path, capsys, monkeypatch):
     spec = ModelSpec.read(model)
     assert sorted(spec.files) == ["fp16", "fp32", "int8"]
-    assert [score["data"] for score in spec.metrics["choose_int8"]] == [s["data"] for s in spec.metrics["choose"]]
+    assert [score["data"] for score in spec.metrics["int8"]["choose"]] == [s["data"] for s in spec.metrics["choose"]]
+    assert spec.metrics["fp16"]["equal_labels"] > 0.995
     monkeypatch.setattr("training.precisions.MOST_LOST", -1.0)
     monkeypatch.setattr("training.precisions.MIN_EQUAL_IN_HALF", 1.1)
     spec = export.export(run, tmp_path / "model")
@@ -303,6 +304,20 @@ def test_precisions_that_lose_too_much_are_left_out_with_a_note(run, model, tmp_
     assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["last.ckpt", "model.json", "model.onnx"]
     notes = capsys.readouterr().err.splitlines()
     assert [note.split(": ")[1] for note in notes if note.startswith("note: ")] == ["without fp16", "without int8"]
+
+
+def test_precisions_are_added_to_a_model_that_is_there(model, tmp_path, capsys):
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    before = ModelSpec.read(folder)
+    assert precisions.main([str(folder), "--precisions", "int8"]) == 0
+    assert capsys.readouterr().out == f"{folder}: fp32, int8\n"
+    after = ModelSpec.read(folder)
+    assert after.files == {name: before.files[name] for name in ("fp32", "int8")}
+    assert not (folder / "model.fp16.onnx").exists() and "fp16" not in after.metrics
+    assert after.metrics["int8"] == before.metrics["int8"]
+    assert precisions.main([str(tmp_path)]) == 1
+    assert "holds no last.ckpt" in capsys.readouterr().err
 
 
 def test_a_failed_export_leaves_the_old_model_alone(run, model, monkeypatch):

@@ -1,0 +1,110 @@
+"""Time ONNX networks side by side: our own, and any other range-image network.
+
+    python -m training.time_networks models/student/model.onnx other.onnx [--backend onnxruntime openvino] [--runs 30]
+
+All are loaded at once and run in turns on noise of their own input sizes, so that other work on the machine meets all
+alike. How a network was made does not matter, only that its inputs have fixed sizes and are float32 or int32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.command import run_command
+from xmodelkd_ros.core.errors import BackendError
+from xmodelkd_ros.inference.backend import Backend
+from xmodelkd_ros.inference.onnxruntime import OnnxRuntimeBackend
+from xmodelkd_ros.inference.openvino import OpenVinoBackend
+from xmodelkd_ros.tools.benchmark import gemm_peak_gflops
+from xmodelkd_ros.tools.network_cost import gflop
+
+_BACKENDS: dict[str, Callable[[Path, str], Backend]] = {"onnxruntime": OnnxRuntimeBackend, "openvino": OpenVinoBackend}
+_WARM_UP = 3
+
+
+def noise(backend: Backend) -> dict[str, NDArray[Any]]:
+    """Inputs of the sizes that a network takes; whole numbers are small, as they may be indices.
+
+    Raises:
+        BackendError: a size is not fixed.
+    """
+    rng = np.random.default_rng(0)
+    for tensor in backend.inputs:
+        if any(n < 1 for n in tensor.shape):
+            raise BackendError(f"input {tensor.name} has shape {tensor.shape}; export the network with fixed sizes")
+    return {
+        tensor.name: (
+            rng.standard_normal(tensor.shape) if tensor.dtype == "float32" else np.zeros(tensor.shape)
+        ).astype(tensor.dtype)
+        for tensor in backend.inputs
+    }
+
+
+def times_ms(networks: Mapping[str, Backend], runs: int) -> dict[str, list[float]]:
+    """Milliseconds of each run of each network, taken in turns."""
+    inputs = {name: noise(network) for name, network in networks.items()}
+    times: dict[str, list[float]] = {name: [] for name in networks}
+    for turn in range(-_WARM_UP, runs):
+        for name, network in networks.items():
+            start = perf_counter()
+            network.infer(inputs[name])
+            if turn >= 0:
+                times[name].append((perf_counter() - start) * 1e3)
+    return times
+
+
+def table(paths: Sequence[Path], backends: Sequence[str], runs: int) -> str:
+    """A Markdown table, the first network being what the others are compared with.
+
+    Raises:
+        BackendError: a network cannot be loaded or run.
+    """
+    networks: dict[str, Backend] = {}
+    work = {path: gflop(path) for path in paths}
+    rows: dict[str, tuple[Path, str]] = {}
+    for path in paths:
+        for backend in backends:
+            name = f"{path} {backend}"
+            rows[name] = path, backend
+            networks[name] = _BACKENDS[backend](path, "fp32")
+    times, peak = times_ms(networks, runs), gemm_peak_gflops()
+    first = float(np.median(times[next(iter(rows))]))
+    lines = [
+        f"GEMM peak of this machine (numpy, float32): {peak:.0f} GFLOP/s",
+        "",
+        "| network | library | GFLOP | p50, ms | p99, ms | GFLOP/s | share of GEMM peak | times the first |",
+        "|---" * 8 + "|",
+    ]
+    for name, (path, backend) in rows.items():
+        p50, p99 = np.percentile(times[name], [50, 99])
+        flop = work[path]
+        rate = None if flop is None else flop / (p50 / 1e3)
+        speed = "? | ?" if rate is None else f"{rate:.0f} | {rate / peak:.0%}"
+        size = "?" if flop is None else f"{flop:.1f}"
+        lines.append(
+            f"| {path.parent.name}/{path.stem} | {backend} | {size} "
+            f"| {p50:.1f} | {p99:.1f} | {speed} | {p50 / first:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code, 0 on success only."""
+    parser = argparse.ArgumentParser("python -m training.time_networks", description="Time networks side by side.")
+    parser.add_argument("networks", nargs="+", type=Path, metavar="FILE.onnx", help="the first one is the measure")
+    parser.add_argument("--backend", nargs="+", choices=sorted(_BACKENDS), default=["onnxruntime"], help="libraries")
+    parser.add_argument("--runs", type=int, default=30, help="of each network (default: %(default)s)")
+    options = parser.parse_args(argv)
+    return run_command(lambda: table(options.networks, options.backend, options.runs))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
