@@ -60,7 +60,7 @@ def replay(options: Options, rate: float = 1.0) -> dict[str, Any]:
         traffic = _play(options, rate, recording, Path(folder))
         view = _score(session, recording, traffic)
         print_notes(reader.notes + recording.notes + traffic.notes())
-    return session.report(f"replayed through the node at rate {rate:g}", _LATENCY, view)
+    return session.report(f"replayed through the node at rate {rate:g}", _LATENCY, view, traffic.start_s)
 
 
 # --- playing ---------------------------------------------------------------------------------------------------------
@@ -74,6 +74,7 @@ class _Traffic:
         sent: monotonic nanoseconds at which each sweep was published.
         received: monotonic nanoseconds at which its labels came.
         recorded: the bag with the node's topics.
+        start_s: seconds from the start of the node's process until the recorder was subscribed to what it publishes.
         status: mode and stage milliseconds of each sweep, by its stamp.
         problems: sweeps that got no labels, by what the node said of them.
     """
@@ -81,6 +82,7 @@ class _Traffic:
     sent: dict[Key, int]
     received: dict[Key, int]
     recorded: Path
+    start_s: float
     status: dict[int, tuple[str, dict[str, float]]] = field(default_factory=dict)
     problems: Counter[str] = field(default_factory=Counter)
 
@@ -104,13 +106,15 @@ def _play(options: Options, rate: float, recording: Recording, folder: Path) -> 
     topics += TF_TOPICS if options.look.fixed_frame and cameras else ()
     player = Program("player", _player_arguments(options.bag, rate, topics, sent.path), env, logs / "player.log")
     with ExitStack() as stack:
+        begin = time.monotonic()
         running = [stack.enter_context(node), stack.enter_context(recorder)]
         wait_for(lambda: received.has_event("ready"), running, _READY_S, "the start of the node")
+        start_s = time.monotonic() - begin
         running.append(stack.enter_context(player))
         _follow(recording, rate, player, running, sent, received)
     for program in (player, recorder, node):
         program.check()
-    traffic = _Traffic(sent.clouds(recording.points_topic), received.clouds(_LABELS), recorded)
+    traffic = _Traffic(sent.clouds(recording.points_topic), received.clouds(_LABELS), recorded, start_s)
     if not traffic.received:
         raise ProcessError(f"the node labelled none of {len(traffic.sent)} sweeps: {node.last_words()}")
     _read_status(traffic)

@@ -103,13 +103,14 @@ class Session:
         truth = None if sweep.truth is None else scores.to_scored(sweep.truth)
         return SweepView(sweep.cloud, scores.to_scored(label), scores.label_map, truth, recording.cameras(sweep))
 
-    def report(self, what: str, latency: str, view: SweepView | None) -> dict[str, Any]:
+    def report(self, what: str, latency: str, view: SweepView | None, start_s: float | None = None) -> dict[str, Any]:
         """Write the report and print the scores.
 
         Args:
             what: what was done with the bag.
             latency: what the latency is the time of.
             view: the sweep to draw.
+            start_s: seconds from the start of the node's process until it was ready to label; None without a node.
 
         Returns:
             The content of ``metrics.json``.
@@ -118,7 +119,11 @@ class Session:
         if self.options.mode == "teacher" and not self.scores.modes["teacher"]:
             print_notes(["no sweep had an image that could be used: all were labelled by the LiDAR alone"])
         metrics = self.scores.metrics(spec, backend.name, backend.precision)
-        run = Run(f"{self.options.bag.name}, {what}", self.options.command, latency)
+        facts = [("back end", "; ".join(self.pipeline.reasons))] if self.pipeline.reasons else []
+        if start_s is not None:
+            metrics["start_s"] = round(start_s, 2)
+            facts.append(("start of the node", f"{start_s:.1f} s until it was ready to label"))
+        run = Run(f"{self.options.bag.name}, {what}", self.options.command, latency, tuple(facts))
         path = write_report(self.options.out, run, metrics, self.scores, spec, view)
         print(f"{table(metrics)} | report {path}")
         return metrics
