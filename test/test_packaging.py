@@ -128,6 +128,10 @@ def test_data_files_are_files_in_the_folder_of_their_name(metadata):
             assert folder.startswith("share/ament_index/") or folder == f"share/{NAME}/{Path(file).parent}".rstrip("/.")
 
 
+def test_shipped_models_stay_small():
+    assert sum(path.stat().st_size for path in (ROOT / "models").rglob("*") if path.is_file()) < 40e6
+
+
 def test_no_training_code_is_installed(metadata):
     assert NAME in metadata["packages"]
     assert {package.split(".")[0] for package in metadata["packages"]} == {NAME}

@@ -79,7 +79,7 @@ def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
         The content of ``metrics.json``, with the mean IoU without vegetation where that is a class.
     """
     make_folder(options.out)
-    pipeline = SegmentationPipeline.load(find_model(options.model), options.backend)
+    pipeline = SegmentationPipeline.load(find_model(options.model), options.backend, options.precision)
     scored = label_map(options.label_set) if options.label_set else None
     drives = open_drives(options.dataset, options.path, split=options.split.replace("all", ""))
     wanted = frame_range(options.frames, "--frames") if options.frames else None
@@ -116,6 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--every", type=int, choices=range(1, 101), metavar="N", default=1, help="every Nth of these")
     parser.add_argument("--model", metavar="DIR", required=True, help="name or folder of the model")
     parser.add_argument("--backend", default="auto", help="library that runs the network (default: %(default)s)")
+    parser.add_argument("--precision", default="auto", help="auto, fp32, fp16 or int8 (default: %(default)s)")
     parser.add_argument("--label-set", default="", metavar="S", help="set to score in (default: the model's own)")
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of metrics.json and report")
     words = list(sys.argv[1:] if argv is None else argv)

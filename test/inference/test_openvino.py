@@ -18,6 +18,15 @@ def test_it_labels_a_real_sweep_as_onnx_runtime_does(model):
     assert equal_labels(one, other, with_images=model == "teacher") > 0.999
 
 
+@pytest.mark.parametrize("library", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("model", ["student", "teacher"])
+def test_in_8_bits_a_real_sweep_is_labelled_nearly_alike(model, library):
+    folder = find_model(model)
+    one, other = SegmentationPipeline.load(folder, library, "int8"), SegmentationPipeline.load(folder, "onnxruntime")
+    assert (one.backend.name, one.backend.precision) == (library, "int8")
+    assert 0.98 < equal_labels(one, other, with_images=model == "teacher") < 1
+
+
 def test_a_run_does_not_depend_on_the_one_before(height_model):
     backend = OpenVinoBackend(height_model / "model.onnx", "fp32")
     rng = np.random.default_rng(0)

@@ -58,14 +58,14 @@ _TABLE = (
         "student: LiDAR only. teacher: LiDAR and cameras, and the student where these fail.",
         _MODES,
     ),
-    _Row("backend", "auto", _Type.STRING, True, "Library that runs the network; auto is onnxruntime.", BACKENDS),
+    _Row("backend", "auto", _Type.STRING, True, "Library that runs the network; auto: the faster one.", BACKENDS),
     _Row("precision", "auto", _Type.STRING, True, "Numbers the network computes with.", PRECISIONS),
     _Row(
         "engine_cache_dir",
         "",
         _Type.STRING,
         True,
-        "Folder where engines of TensorRT are kept. Empty: the user's cache folder.",
+        "Folder where engines of TensorRT are kept, and which library was how fast. Empty: the user's cache folder.",
     ),
     _Row("sensor", "", _Type.STRING, True, "Sensor file (xmodelkd fit-sensor) of a LiDAR the model does not know."),
     _Row(
