@@ -10,7 +10,8 @@ from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.transforms import inverse, transform
 from xmodelkd_ros.messages import label_info_json, truth_to_msg
 from xmodelkd_ros.resources import label_map
-from xmodelkd_ros.tools.recording import Look, Recording, lookup
+from xmodelkd_ros.tools.recording import Look, Recording
+from xmodelkd_ros.tools.rig import lookup
 
 DRIVE13 = label_map("drive13")
 

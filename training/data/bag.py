@@ -19,7 +19,8 @@ from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.messages import image_to_array
 from xmodelkd_ros.resources import label_map
-from xmodelkd_ros.tools.recording import RecordedImage, Recording, Sweep, point_times_s
+from xmodelkd_ros.tools.recorded_sweep import Sweep, point_times_s
+from xmodelkd_ros.tools.recording import RecordedImage, Recording
 from xmodelkd_ros.tools.transform_tree import TransformTree, moves, poses_in
 
 _BASE_FRAME = "base_link"

@@ -18,8 +18,9 @@ from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.faults import FAULTS, Fault, schedule
 from xmodelkd_ros.messages import stamp_ns
 from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for
-from xmodelkd_ros.tools.recording import MountedCamera, Recording
+from xmodelkd_ros.tools.recording import Recording
 from xmodelkd_ros.tools.replay import node_arguments
+from xmodelkd_ros.tools.rig import MountedCamera
 from xmodelkd_ros.tools.session import Options, make_folder, print_notes
 from xmodelkd_ros.tools.traffic_log import TrafficLog
 from xmodelkd_ros.tools.transform_tree import TF_TOPICS, TransformTree, moves

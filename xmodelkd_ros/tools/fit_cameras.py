@@ -11,7 +11,8 @@ import yaml
 from xmodelkd_ros.bag import BagReader
 from xmodelkd_ros.core.errors import BagError, ConfigError
 from xmodelkd_ros.core.transforms import quaternion
-from xmodelkd_ros.tools.recording import MountedCamera, Recording
+from xmodelkd_ros.tools.recording import Recording
+from xmodelkd_ros.tools.rig import MountedCamera
 from xmodelkd_ros.tools.session import print_notes
 
 _HEADER = """\

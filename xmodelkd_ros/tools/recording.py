@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from time import perf_counter
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.bag import BagReader, Message
 from xmodelkd_ros.core.camera import CameraModel
-from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BagError, CloudError, XModelKDError
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.transforms import inverse
@@ -23,55 +21,25 @@ from xmodelkd_ros.messages import (
     MissingIntensity,
     has_field,
     image_to_array,
-    is_depth,
     label_map_from_json,
     read_field,
     stamp_ns,
-    static_transforms,
-    to_camera,
     to_cloud,
 )
 from xmodelkd_ros.resources import translation
 from xmodelkd_ros.tools.pictures import CameraView
+from xmodelkd_ros.tools.recorded_sweep import Sweep
+from xmodelkd_ros.tools.rig import MountedCamera, find_rig, nearest_above
 from xmodelkd_ros.tools.transform_tree import TransformTree, poses_in
 
 TRUTH_FIELD = "label"
-_TIME_FIELDS = ("time", "t", "timestamp", "offset_time")
-_LONGEST_SWEEP_S = 1.0
-_NANOSECONDS = 1e14
-"""No time since 1970 is as many seconds."""
-_SEAM = 0.1
-"""Share of a turn before its begin and after its end that is both."""
 _TIMED_SWEEPS = 3
 """Sweeps that tell when the LiDAR passes over what a camera sees."""
 _LABEL_INFO = "label_info_json"
-_COMPRESSED = "sensor_msgs/msg/CompressedImage"
-_IMAGE_TYPES = ("sensor_msgs/msg/Image", _COMPRESSED)
 _SEARCH_NS = 1_000_000_000
 """Images are looked for this far around a sweep's time of recording."""
 _MAX_GAP_NS = 100_000_000
 """An image farther from the sweep than this, one sweep period, shows another scene."""
-
-
-@dataclass(frozen=True, eq=False)
-class Sweep:
-    """A sweep as recorded.
-
-    Attributes:
-        message: as it was recorded.
-        stamp_ns: its stamp.
-        log_time_ns: when it was recorded.
-        cloud: its points.
-        truth: (N,) uint8 true ids in the set asked for, 255 where there is none; None without truth.
-        decode_ms: time it took to turn the message into arrays.
-    """
-
-    message: Any
-    stamp_ns: int
-    log_time_ns: int
-    cloud: PointCloud
-    truth: NDArray[np.uint8] | None
-    decode_ms: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,31 +81,6 @@ class Look:
         unknown = [name for name in self.without if name not in names]
         if unknown:
             raise BagError(f"no camera {', '.join(unknown)} to drop; the bag has {', '.join(names) or 'none'}")
-
-
-@dataclass(frozen=True, eq=False)
-class MountedCamera:
-    """A camera of a bag, with all that a node must know of it.
-
-    Attributes:
-        model: the camera.
-        image_topic: of its images.
-        info_topic: of its CameraInfo.
-        compressed: whether they are compressed.
-        rectified: whether they are rectified.
-        from_lidar: (4, 4) p_optical = T p_lidar, of the raw camera where images are rectified.
-        time_offset_s: to be added to the stamps of its images: from when the LiDAR passes over what the camera sees to
-            the sweep's stamp. A camera that is triggered when the LiDAR looks its way takes the image that belongs to
-            a sweep then, and drivers stamp a sweep at its beginning or its end. 0 where points have no times.
-    """
-
-    model: CameraModel
-    image_topic: str
-    info_topic: str
-    compressed: bool
-    rectified: bool
-    from_lidar: NDArray[np.float64]
-    time_offset_s: float
 
 
 class Recording:
@@ -300,183 +243,18 @@ class Recording:
     def mounted(self, lidar_frame: str) -> dict[str, MountedCamera]:
         """What :meth:`rig` gives, with topics and extrinsics: compressed images where there are, else raw ones."""
         if lidar_frame not in self._rigs:
-            self._rigs[lidar_frame] = self._found_rig(lidar_frame)
+            self._rigs[lidar_frame] = find_rig(
+                self._reader, lidar_frame, lambda: list(islice(self.sweeps(), _TIMED_SWEEPS)), self._note
+            )
         return self._rigs[lidar_frame]
-
-    def _found_rig(self, lidar_frame: str) -> dict[str, MountedCamera]:
-        rig: dict[str, MountedCamera] = {}
-        calibrations = self._calibrations()
-        order = sorted(
-            calibrations, key=lambda topic: (self._reader.topics[topic].type != _COMPRESSED, _is_rectified(topic))
-        )
-        first = {calibrations[topic][0]: topic for topic in reversed(order)}  # of each camera
-        names = _camera_names(list(first.values()))
-        frames = self.static_transforms() if calibrations else {}
-        for topic in order:
-            info_topic, info = calibrations[topic]
-            if any(camera.info_topic == info_topic for camera in rig.values()):
-                continue
-            from_lidar = lookup(frames, info.header.frame_id, lidar_frame)
-            if from_lidar is None:
-                self._note(f"{topic} not used: /tf_static does not join its frame to the LiDAR's")
-                continue
-            try:
-                model = to_camera(info, names[first[info_topic]], from_lidar, _is_rectified(topic))
-            except XModelKDError as error:
-                self._note(f"{topic} not used: {error}")
-                continue
-            compressed = self._reader.topics[topic].type == _COMPRESSED
-            offset_s = self._time_offset_s(model)
-            rig[topic] = MountedCamera(model, topic, info_topic, compressed, _is_rectified(topic), from_lidar, offset_s)
-        return dict(sorted(rig.items(), key=lambda item: item[1].model.name))
-
-    def _time_offset_s(self, camera: CameraModel) -> float:
-        passing = []
-        for sweep in islice(self.sweeps(), _TIMED_SWEEPS):
-            seen = camera.project(sweep.cloud.xyz)[1]
-            try:
-                times = point_times_s(sweep)
-            except CloudError as error:
-                self._note(f"times of the points are not used: {error}")
-                return 0.0
-            if seen.any():
-                passing.append(_passing_s(times, seen))
-        return round(-float(np.median(passing)), 3) + 0.0 if passing else 0.0
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
 
-    def _calibrations(self) -> dict[str, tuple[str, Any]]:
-        """The CameraInfo of each image topic, and its topic: the nearest one above it in the tree of names."""
-        topics = self._reader.topics.values()
-        info_topics = [t.name for t in topics if t.type == "sensor_msgs/msg/CameraInfo" and t.count]
-        calibrations = {}
-        for topic in (t.name for t in topics if t.type in _IMAGE_TYPES and t.count):
-            nearest = _nearest_above(topic, info_topics)
-            if nearest is None:
-                continue
-            if is_depth(next(self._reader.messages([topic])).message):
-                self._note(f"{topic} not used: its images show distances")
-            else:
-                calibrations[topic] = nearest, next(self._reader.messages([nearest])).message
-        return calibrations
-
-    def static_transforms(self) -> dict[tuple[str, str], NDArray[np.float64]]:
-        """(parent, child) to the (4, 4) matrix with p_parent = M @ p_child, as ``/tf_static`` has them."""
-        found: dict[tuple[str, str], NDArray[np.float64]] = {}
-        if "/tf_static" in self._reader.topics:
-            for message in self._reader.messages(["/tf_static"]):
-                found.update(static_transforms(message.message))
-        return found
-
-
-def lookup(
-    transforms: Mapping[tuple[str, str], NDArray[np.float64]], target: str, source: str
-) -> NDArray[np.float64] | None:
-    """(4, 4) transform with p_target = T @ p_source along the tree of frames; None if nothing joins the two.
-
-    Args:
-        transforms: (parent, child) to the matrix with p_parent = M @ p_child.
-        target: frame of the result.
-        source: frame of the points.
-    """
-    steps = [(child, parent, matrix) for (parent, child), matrix in transforms.items()]
-    steps += [(parent, child, inverse(matrix)) for (parent, child), matrix in transforms.items()]
-    known = {source.lstrip("/"): np.eye(4)}
-    frontier = list(known)
-    while frontier:
-        here = frontier.pop()
-        for start, end, matrix in steps:
-            if start == here and end not in known:
-                known[end] = matrix @ known[here]
-                frontier.append(end)
-    return known.get(target.lstrip("/"))
-
-
-def point_times_s(sweep: Sweep) -> NDArray[np.float32]:
-    """(N,) when each point was fired, seconds from the sweep's stamp; zero where the cloud does not say it.
-
-    Drivers write them into a field ``time`` (seconds), ``t`` or ``offset_time`` (nanoseconds) from the stamp, or
-    ``timestamp`` (seconds since 1970, or nanoseconds).
-
-    Raises:
-        CloudError: these are no times of a sweep.
-    """
-    name = next((field for field in _TIME_FIELDS if has_field(sweep.message, field)), None)
-    if name is None:
-        return np.zeros(len(sweep.cloud), np.float32)
-    values: NDArray[Any] = read_field(sweep.message, name)
-    if values.dtype.kind in "iu":
-        times = values * 1e-9
-    else:
-        times = values.astype(np.float64)
-        if name == "timestamp":
-            in_ns = len(times) > 0 and np.nanmax(times) > _NANOSECONDS
-            times = (times - sweep.stamp_ns) * 1e-9 if in_ns else times - sweep.stamp_ns * 1e-9
-    valid = times[np.isfinite(sweep.cloud.xyz).all(axis=1)]
-    if len(valid) and not np.abs(valid).max() <= _LONGEST_SWEEP_S:
-        raise CloudError(
-            f"sweep at {sweep.stamp_ns} ns: its points have times up to {np.abs(valid).max():.3g} s from its stamp; "
-            "record clouds with 'time' in seconds, or without"
-        )
-    return times.astype(np.float32)
-
-
-def _passing_s(times_s: NDArray[np.float32], seen: NDArray[np.bool_]) -> float:
-    """When in a turn the LiDAR passes over some of its points: their mean on the circle.
-
-    Where the turn begins and ends it passes twice, and the one nearer to the stamp counts.
-    """
-    begin, turn = float(times_s.min()), float(np.ptp(times_s))
-    if turn == 0:
-        return begin
-    angle = (times_s[seen] - begin) * (2 * np.pi / turn)
-    mean = np.arctan2(np.sin(angle).mean(), np.cos(angle).mean()) % (2 * np.pi)
-    once = begin + float(mean) / (2 * np.pi) * turn
-    times = (time for time in (once - turn, once, once + turn) if -_SEAM < (time - begin) / turn < 1 + _SEAM)
-    return min(times, key=abs)
-
 
 def _truth_map(reader: BagReader, points_topic: str) -> LabelMap | None:
     topics = [t.name for t in reader.topics.values() if t.name.endswith(_LABEL_INFO) and t.count]
     # A segmenter's own label set may have been recorded as well, beside its labels.
-    nearest = topics[0] if len(topics) == 1 else _nearest_above(points_topic, topics)
+    nearest = topics[0] if len(topics) == 1 else nearest_above(points_topic, topics)
     return None if nearest is None else label_map_from_json(next(reader.messages([nearest])).message.data)
-
-
-def _nearest_above(topic: str, candidates: list[str]) -> str | None:
-    """The candidate with the longest namespace that the topic is in too."""
-    above = [name for name in candidates if topic.startswith(_namespace(name))]
-    return max(above, key=lambda name: len(_namespace(name)), default=None)
-
-
-def _namespace(topic: str) -> str:
-    return topic.rsplit("/", 1)[0] + "/"
-
-
-def _is_rectified(topic: str) -> bool:
-    """Whether the images of a topic are rectified, by the names that image_proc gives them."""
-    return any(part.startswith("image_rect") for part in topic.split("/"))
-
-
-def _camera_names(topics: list[str]) -> dict[str, str]:
-    """A name for each image topic: short, unless two would get the same and are not of one camera."""
-    short = {topic: _camera_name(topic) for topic in topics}
-    cameras: dict[str, set[str]] = {}
-    for topic, name in short.items():
-        cameras.setdefault(name, set()).add(topic.removesuffix("/compressed"))
-    alike = {name for name, found in cameras.items() if len(found) > 1}
-    whole = {topic: re.sub(r"\W", "_", topic.removesuffix("/compressed").strip("/")) for topic in topics}
-    return {topic: whole[topic] if short[topic] in alike else short[topic] for topic in topics}
-
-
-def _camera_name(topic: str) -> str:
-    """The part of an image topic that tells cameras apart: ``/camera/front/image_raw/compressed`` is ``front``."""
-    parts = [
-        p
-        for p in topic.split("/")
-        if p and p not in ("image", "image_raw", "image_rect", "image_rect_color", "image_color", "compressed")
-    ]
-    name = re.sub(r"\W", "_", parts[-1] if parts else "camera")
-    return name if name.isidentifier() else f"camera_{name}"

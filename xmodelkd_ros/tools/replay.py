@@ -25,7 +25,9 @@ from xmodelkd_ros.resources import find_model
 from xmodelkd_ros.tools.fit_cameras import node_parameters
 from xmodelkd_ros.tools.pictures import SweepView
 from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for
-from xmodelkd_ros.tools.recording import MountedCamera, Recording, Sweep
+from xmodelkd_ros.tools.recorded_sweep import Sweep
+from xmodelkd_ros.tools.recording import Recording
+from xmodelkd_ros.tools.rig import MountedCamera
 from xmodelkd_ros.tools.score import Scores
 from xmodelkd_ros.tools.session import Options, Session, print_notes, progress
 from xmodelkd_ros.tools.traffic_log import Key, TrafficLog

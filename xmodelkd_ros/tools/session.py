@@ -19,7 +19,8 @@ from xmodelkd_ros.messages import MissingIntensity
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_model, label_map
 from xmodelkd_ros.tools.pictures import SweepView
-from xmodelkd_ros.tools.recording import Look, Recording, Sweep
+from xmodelkd_ros.tools.recorded_sweep import Sweep
+from xmodelkd_ros.tools.recording import Look, Recording
 from xmodelkd_ros.tools.report import Run, table, write_report
 from xmodelkd_ros.tools.score import Scores
 

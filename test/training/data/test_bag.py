@@ -13,7 +13,8 @@ from xmodelkd_ros.bag import BagReader, BagWriter, message_class
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BagError, ConfigError
 from xmodelkd_ros.core.labels import IGNORE
-from xmodelkd_ros.tools.recording import RecordedImage, Sweep, point_times_s
+from xmodelkd_ros.tools.recorded_sweep import Sweep, point_times_s
+from xmodelkd_ros.tools.recording import RecordedImage
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,184 @@
+"""The cameras of a bag: which there are, where they are, and when they look."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.core.camera import CameraModel
+from xmodelkd_ros.core.errors import CloudError, XModelKDError
+from xmodelkd_ros.core.transforms import inverse
+from xmodelkd_ros.messages import is_depth, static_transforms, to_camera
+from xmodelkd_ros.tools.recorded_sweep import Sweep, passing_s, point_times_s
+
+_COMPRESSED = "sensor_msgs/msg/CompressedImage"
+_IMAGE_TYPES = ("sensor_msgs/msg/Image", _COMPRESSED)
+
+
+@dataclass(frozen=True, eq=False)
+class MountedCamera:
+    """A camera of a bag, with all that a node must know of it.
+
+    Attributes:
+        model: the camera.
+        image_topic: of its images.
+        info_topic: of its CameraInfo.
+        compressed: whether they are compressed.
+        rectified: whether they are rectified.
+        from_lidar: (4, 4) p_optical = T p_lidar, of the raw camera where images are rectified.
+        time_offset_s: to be added to the stamps of its images: from when the LiDAR passes over what the camera sees to
+            the sweep's stamp. A camera that is triggered when the LiDAR looks its way takes the image that belongs to
+            a sweep then, and drivers stamp a sweep at its beginning or its end. 0 where points have no times.
+    """
+
+    model: CameraModel
+    image_topic: str
+    info_topic: str
+    compressed: bool
+    rectified: bool
+    from_lidar: NDArray[np.float64]
+    time_offset_s: float
+
+
+def find_rig(
+    reader: BagReader, lidar_frame: str, read_sweeps: Callable[[], Sequence[Sweep]], note: Callable[[str], None]
+) -> dict[str, MountedCamera]:
+    """The cameras with calibration and extrinsic in a bag, by image topic and in the order of their names.
+
+    Of a camera with several image topics a compressed one is taken where there is one, rather not rectified.
+
+    Args:
+        reader: the open bag.
+        lidar_frame: frame of the sweeps.
+        read_sweeps: gives some of them, whose times tell when the LiDAR passes over what a camera sees.
+        note: takes a line on each topic that is not used.
+    """
+    rig: dict[str, MountedCamera] = {}
+    calibrations = _calibrations(reader, note)
+    sweeps = read_sweeps() if calibrations else []
+    order = sorted(calibrations, key=lambda topic: (reader.topics[topic].type != _COMPRESSED, _is_rectified(topic)))
+    first = {calibrations[topic][0]: topic for topic in reversed(order)}  # of each camera
+    names = _camera_names(list(first.values()))
+    frames = _static_transforms(reader) if calibrations else {}
+    for topic in order:
+        info_topic, info = calibrations[topic]
+        if any(camera.info_topic == info_topic for camera in rig.values()):
+            continue
+        from_lidar = lookup(frames, info.header.frame_id, lidar_frame)
+        if from_lidar is None:
+            note(f"{topic} not used: /tf_static does not join its frame to the LiDAR's")
+            continue
+        try:
+            model = to_camera(info, names[first[info_topic]], from_lidar, _is_rectified(topic))
+        except XModelKDError as error:
+            note(f"{topic} not used: {error}")
+            continue
+        compressed = reader.topics[topic].type == _COMPRESSED
+        offset_s = _time_offset_s(model, sweeps, note)
+        rig[topic] = MountedCamera(model, topic, info_topic, compressed, _is_rectified(topic), from_lidar, offset_s)
+    return dict(sorted(rig.items(), key=lambda item: item[1].model.name))
+
+
+def _time_offset_s(camera: CameraModel, sweeps: Sequence[Sweep], note: Callable[[str], None]) -> float:
+    passing = []
+    for sweep in sweeps:
+        seen = camera.project(sweep.cloud.xyz)[1]
+        try:
+            times = point_times_s(sweep)
+        except CloudError as error:
+            note(f"times of the points are not used: {error}")
+            return 0.0
+        if seen.any():
+            passing.append(passing_s(times, seen))
+    return round(-float(np.median(passing)), 3) + 0.0 if passing else 0.0
+
+
+def _calibrations(reader: BagReader, note: Callable[[str], None]) -> dict[str, tuple[str, Any]]:
+    """The CameraInfo of each image topic, and its topic: the nearest one above it in the tree of names."""
+    topics = reader.topics.values()
+    info_topics = [t.name for t in topics if t.type == "sensor_msgs/msg/CameraInfo" and t.count]
+    calibrations = {}
+    for topic in (t.name for t in topics if t.type in _IMAGE_TYPES and t.count):
+        nearest = nearest_above(topic, info_topics)
+        if nearest is None:
+            continue
+        if is_depth(next(reader.messages([topic])).message):
+            note(f"{topic} not used: its images show distances")
+        else:
+            calibrations[topic] = nearest, next(reader.messages([nearest])).message
+    return calibrations
+
+
+def _static_transforms(reader: BagReader) -> dict[tuple[str, str], NDArray[np.float64]]:
+    """(parent, child) to the (4, 4) matrix with p_parent = M @ p_child, as ``/tf_static`` has them."""
+    found: dict[tuple[str, str], NDArray[np.float64]] = {}
+    if "/tf_static" in reader.topics:
+        for message in reader.messages(["/tf_static"]):
+            found.update(static_transforms(message.message))
+    return found
+
+
+def lookup(
+    transforms: Mapping[tuple[str, str], NDArray[np.float64]], target: str, source: str
+) -> NDArray[np.float64] | None:
+    """(4, 4) transform with p_target = T @ p_source along the tree of frames; None if nothing joins the two.
+
+    Args:
+        transforms: (parent, child) to the matrix with p_parent = M @ p_child.
+        target: frame of the result.
+        source: frame of the points.
+    """
+    steps = [(child, parent, matrix) for (parent, child), matrix in transforms.items()]
+    steps += [(parent, child, inverse(matrix)) for (parent, child), matrix in transforms.items()]
+    known = {source.lstrip("/"): np.eye(4)}
+    frontier = list(known)
+    while frontier:
+        here = frontier.pop()
+        for start, end, matrix in steps:
+            if start == here and end not in known:
+                known[end] = matrix @ known[here]
+                frontier.append(end)
+    return known.get(target.lstrip("/"))
+
+
+def nearest_above(topic: str, candidates: list[str]) -> str | None:
+    """The candidate with the longest namespace that the topic is in too."""
+    above = [name for name in candidates if topic.startswith(_namespace(name))]
+    return max(above, key=lambda name: len(_namespace(name)), default=None)
+
+
+def _namespace(topic: str) -> str:
+    return topic.rsplit("/", 1)[0] + "/"
+
+
+def _is_rectified(topic: str) -> bool:
+    """Whether the images of a topic are rectified, by the names that image_proc gives them."""
+    return any(part.startswith("image_rect") for part in topic.split("/"))
+
+
+def _camera_names(topics: list[str]) -> dict[str, str]:
+    """A name for each image topic: short, unless two would get the same and are not of one camera."""
+    short = {topic: _camera_name(topic) for topic in topics}
+    cameras: dict[str, set[str]] = {}
+    for topic, name in short.items():
+        cameras.setdefault(name, set()).add(topic.removesuffix("/compressed"))
+    alike = {name for name, found in cameras.items() if len(found) > 1}
+    whole = {topic: re.sub(r"\W", "_", topic.removesuffix("/compressed").strip("/")) for topic in topics}
+    return {topic: whole[topic] if short[topic] in alike else short[topic] for topic in topics}
+
+
+def _camera_name(topic: str) -> str:
+    """The part of an image topic that tells cameras apart: ``/camera/front/image_raw/compressed`` is ``front``."""
+    parts = [
+        p
+        for p in topic.split("/")
+        if p and p not in ("image", "image_raw", "image_rect", "image_rect_color", "image_color", "compressed")
+    ]
+    name = re.sub(r"\W", "_", parts[-1] if parts else "camera")
+    return name if name.isidentifier() else f"camera_{name}"
