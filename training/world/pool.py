@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -19,19 +20,21 @@ from xmodelkd_ros.core.errors import XModelKDError
 
 Result = TypeVar("Result")
 
+_LOOK_PERIOD_S = 1.0
+
 
 def each_drive(work: Callable[[int], Result], seeds: Sequence[int]) -> Iterator[Result]:
     """What ``work`` makes of each seed, in order, with a progress bar.
 
     Building a street is Python, which threads do not speed up; so each drive has a process. ``work`` must be
     importable (a function of a module, or a ``functools.partial`` of one). When the caller is interrupted, or stops
-    to take results, the processes are ended.
+    to take results, the processes are ended; and so they are when the caller is killed.
 
     Raises:
         XModelKDError: a process was ended by somebody else.
     """
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(_cores(), mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(_cores(), multiprocessing.get_context("spawn"), _end_with, (os.getpid(),))
     try:
         with _interrupts_ignored():
             results = pool.map(work, seeds)
@@ -47,6 +50,17 @@ def each_drive(work: Callable[[int], Result], seeds: Sequence[int]) -> Iterator[
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _end_with(parent: int) -> None:
+    """Have this process end soon after its parent, which may be killed and then says nothing."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_PERIOD_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent watch", daemon=True).start()
 
 
 def _cores() -> int:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +64,35 @@ def all_end(group):
             return True
         time.sleep(0.1)
     return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_the_processes_end_when_their_parent_is_killed():
+    program = "import os, time; from training.world.pool import each_drive; list(each_drive(time.sleep, [60, 60]))"
+    parent = subprocess.Popen([sys.executable, "-c", f"if __name__ == '__main__':\n    {program}"])
+    found = []
+    deadline = time.monotonic() + 60
+    while len(found) < 2 and time.monotonic() < deadline:  # the other child keeps track of resources
+        found = children_of(parent.pid)
+        time.sleep(0.2)
+    time.sleep(2)  # they are at work
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while (left := [pid for pid in found if Path(f"/proc/{pid}").exists()]) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    for pid in left:  # a test that fails leaves nobody at work
+        os.kill(pid, signal.SIGKILL)
+    assert not left
+
+
+def children_of(parent):
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(fields[1]) == parent:
+            found.append(int(status.parent.name))
+    return found
