@@ -37,12 +37,14 @@ class Result:
         mode: ``teacher`` if a teacher saw images of the sweep, else ``student``.
         stages_ms: milliseconds spent in each stage, in order.
         invalid: points without a usable position.
+        seen: how many points each camera sees, in the order of the pictures; empty without.
     """
 
     segmentation: Segmentation
     mode: str
     stages_ms: Mapping[str, float]
     invalid: int
+    seen: tuple[int, ...] = ()
 
 
 class SegmentationPipeline:
@@ -132,11 +134,11 @@ class SegmentationPipeline:
             ImageError: there are more cameras than a teacher takes.
         """
         clock = Stopwatch()
-        logits, valid, looked = self._logits(cloud, pictures, clock)
+        logits, valid, seen = self._logits(cloud, pictures, clock)
         with clock("decide"):
             segmentation = decide(logits, valid, self.spec.temperature, self.labels, into)
-        mode = "teacher" if looked else "student"
-        return Result(segmentation, mode, clock.milliseconds, len(cloud) - int(np.count_nonzero(valid)))
+        mode = "teacher" if seen is not None else "student"
+        return Result(segmentation, mode, clock.milliseconds, len(cloud) - int(np.count_nonzero(valid)), seen or ())
 
     def logits(
         self, cloud: PointCloud, pictures: Pictures | Sequence[Shot | None] = ()
@@ -149,8 +151,8 @@ class SegmentationPipeline:
 
     def _logits(
         self, cloud: PointCloud, pictures: Pictures | Sequence[Shot | None], clock: Stopwatch
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], bool]:
-        """Logits, which points have a position, and whether a teacher saw an image."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], tuple[int, ...] | None]:
+        """Logits, which points have a position, and how many each camera sees; None if no teacher saw an image."""
         size = (self.spec.projection.height, self.spec.projection.width)
         with clock("project"):
             projection = self._projector.project(cloud)
@@ -159,15 +161,16 @@ class SegmentationPipeline:
             dense = {"image": self._normalizer.image(points, projection, *size)[None]}
             valid = projection.pixel != NO_PIXEL
             points[:-1][~valid] = 0
-        looked = False
+        counts = None
         if self._sight is not None:
             with clock("views"):
                 seen = pictures if isinstance(pictures, Pictures) else Pictures.of(cloud.xyz, pictures)
             with clock("images"):
                 dense |= self._sight.inputs(projection, size, seen)
-            looked = any(pixels is not None for pixels in seen.pixels)
+            if any(pixels is not None for pixels in seen.pixels):
+                counts = seen.points_seen()
         with clock("infer"):
-            return self._infer(dense, points[:-1], projection.pixel), valid, looked
+            return self._infer(dense, points[:-1], projection.pixel), valid, counts
 
     def _infer(
         self, dense: Mapping[str, NDArray[np.float32]], points: NDArray[np.float32], pixel: NDArray[np.int32]

@@ -11,7 +11,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from xmodelkd_ros.messages import read_field, stamp_from_ns, to_cloud
-from xmodelkd_ros.node.cameras import FrozenImages
+from xmodelkd_ros.node.cameras import BLIND, FrozenImages
 from xmodelkd_ros.node.outputs import latched, reliable
 
 CAR, ROAD, BUILDING = 0, 4, 9
@@ -130,6 +130,20 @@ def test_of_two_cameras_the_one_that_is_there_is_used(make_teacher, sweep):
     assert (status.values["mode"], status.values["cameras"]) == ("teacher", "rear")
     behind = to_cloud(msg).xyz[:, 0] < 0
     assert (labels == CAR).any() and not (labels[~behind] == CAR).any()
+
+
+def test_a_camera_that_sees_no_point_is_said(make_teacher, sweep):
+    """Its parameters are in millimetres, say: it would look ahead from far before the vehicle."""
+    bench, cameras = make_teacher(("front", "rear"), **{"cameras.rear.extrinsic": [10_000.0, *AHEAD[1:]]})
+    cameras.wait()
+    _, status = looked(bench, cameras, sweep(1000, stamp=1.0), S, front=200, rear=200)
+    assert (status.level, status.values["mode"], status.values["cameras"]) == (
+        DiagnosticStatus.WARN,
+        "teacher",
+        "front",
+    )
+    assert status.values["rear.missing"] == BLIND
+    bench.wait(lambda: any(f"without cameras rear: {BLIND}" in d.message for d in bench.diagnostics))
 
 
 def test_an_image_that_comes_late_is_waited_for(make_teacher, sweep):

@@ -139,6 +139,11 @@ class Pictures:
             found = Views.find(len(xyz), ((number, _driven(shot), points) for number, shot in taken))
         return cls(tuple(None if shot is None else shot.pixels for shot in shots), found)
 
+    def points_seen(self) -> tuple[int, ...]:
+        """How many points each camera sees."""
+        counts = np.bincount(self.views.camera.ravel() - NO_CAMERA, minlength=len(self.pixels) + 1)
+        return tuple(int(count) for count in counts[1:])
+
 
 def _driven(shot: Shot) -> CameraModel:
     """The camera as it stood when its shutter was open, seen from where the LiDAR was at the sweep's stamp."""

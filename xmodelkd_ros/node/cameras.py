@@ -35,6 +35,7 @@ _PIXEL_BYTES = 2 * 3 * 4
 
 
 NO_IMAGE = "no image"
+BLIND = "it sees none of the sweep's points; check where it is mounted, and its calibration"
 FROZEN = "its image stays the same to the bit"
 
 
@@ -160,6 +161,17 @@ class Taken:
         """The same, if some cameras are known to send one image again and again."""
         why = {name: FROZEN for name, reason in self.missing.items() if reason == NO_IMAGE and name in frozen}
         return replace(self, missing={**self.missing, **why})
+
+    def without_blind(self, points_seen: Sequence[int]) -> Taken:
+        """The same, if cameras that see none of the sweep's points count as missing.
+
+        Args:
+            points_seen: by each camera.
+        """
+        blind = [shot is not None and count == 0 for shot, count in zip(self.shots, points_seen, strict=True)]
+        shots = tuple(None if none else shot for shot, none in zip(self.shots, blind, strict=True))
+        names = [shot.camera.name for shot, none in zip(self.shots, blind, strict=True) if none and shot is not None]
+        return Taken(shots, {**self.missing, **dict.fromkeys(names, BLIND)})
 
     @property
     def used(self) -> tuple[str, ...]:

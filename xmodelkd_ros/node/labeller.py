@@ -190,7 +190,7 @@ class SweepLabeller:
             self._warn("teacher_failed", repr(error))
             return taken.left_to_student(f"the teacher failed: {error!r}"), None
         clock.milliseconds.update(result.stages_ms)
-        return taken, result
+        return taken.without_blind(result.seen), result
 
     @contextmanager
     def _many_places(self) -> Iterator[None]:
