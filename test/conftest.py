@@ -17,10 +17,9 @@ PANDASET = Path(__file__).resolve().parents[2] / "shared" / "pandaset" / "002"
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """The user's cache folder stays as it is."""
+    """The user's cache folder stays as it is, whatever program a test starts."""
     with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
-        patch.setattr("xmodelkd_ros.inference.engine_cache.default_folder", lambda: folder)
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
 
 

@@ -27,7 +27,8 @@ ALLOWED = {
     "xmodelkd_ros/mode.py": (set(), set()),
     "xmodelkd_ros/faults.py": (set(), set()),
     "xmodelkd_ros/sight.py": ({"core", "inference", "opencv"}, set()),
-    "xmodelkd_ros/pipeline.py": ({"check_sweep", "core", "inference", "sight"}, set()),
+    "xmodelkd_ros/fastest.py": ({"check_sweep", "core", "inference"}, set()),
+    "xmodelkd_ros/pipeline.py": ({"check_sweep", "core", "fastest", "inference", "sight"}, set()),
     "xmodelkd_ros/node": (
         {"core", "inference", "messages", "bag", "pipeline", "resources", "sync", "mode", "faults", "node"},
         {"rclpy", "tf2_ros", "message_filters"},

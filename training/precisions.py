@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.checkpoint import CHECKPOINT, read_checkpoint
+from training.checkpoint import read_checkpoint
 from training.command import run_command
 from training.config import DataConfig
 from training.data.sources import Source, few_sweeps, load_source
@@ -59,25 +59,25 @@ def add_precisions(
     for precision, add in (("fp16", _add_half), ("int8", _add_int8)):
         if precision not in wanted:
             continue
-        more, check = add(spec, folder, data, sources, whole)
-        if isinstance(check, str):
-            print(f"note: without {precision}: {check}", file=sys.stderr)
-            _remove(more, folder, precision)
+        try:
+            more, check = add(spec, folder, data, sources, whole)
+        except Exception as error:  # of one of the libraries that take part
+            print(f"note: without {precision}: {str(error).splitlines()[0]}", file=sys.stderr)
+            for file in folder.glob(f"*.{precision}.onnx"):
+                file.unlink()
         else:
-            spec = replace(more, metrics={**spec.metrics, precision: check})
+            command = f"python -m training.precisions MODEL --precisions {precision}"
+            spec = replace(more, metrics={**spec.metrics, precision: {"command": command, **check}})
     return spec
 
 
 def _add_half(
     spec: ModelSpec, folder: Path, data: DataConfig, sources: Sequence[Source], whole: SegmentationPipeline
-) -> tuple[ModelSpec, Mapping[str, Any] | str]:
-    """The model in 16 bits as well, and how it compares; or why it is not good enough."""
+) -> tuple[ModelSpec, Mapping[str, Any]]:
+    """The model in 16 bits as well, and how it compares; raises a ModelError if it is not good enough."""
     halved = _with_precision(spec, folder, "fp16", lambda network, half, _: write_half(network, half))
     expected = [[_logits(whole, source, number) for number in range(len(source.sweeps))] for source in sources]
-    try:
-        return halved, parity(loaded(halved, folder, "fp16"), sources, expected, MIN_EQUAL_IN_HALF)
-    except ModelError as error:
-        return halved, str(error)
+    return halved, parity(loaded(halved, folder, "fp16"), sources, expected, MIN_EQUAL_IN_HALF)
 
 
 def _logits(pipeline: SegmentationPipeline, source: Source, number: int) -> NDArray[np.float32]:
@@ -87,15 +87,15 @@ def _logits(pipeline: SegmentationPipeline, source: Source, number: int) -> NDAr
 
 def _add_int8(
     spec: ModelSpec, folder: Path, data: DataConfig, sources: Sequence[Source], whole: SegmentationPipeline
-) -> tuple[ModelSpec, Mapping[str, Any] | str]:
-    """The model in 8 bits as well, and its scores; or why it is not good enough."""
+) -> tuple[ModelSpec, Mapping[str, Any]]:
+    """The model in 8 bits as well, and its scores; raises a ModelError if it is not good enough."""
     heard = _heard(spec, folder, data)
     quantized = _with_precision(spec, folder, "int8", lambda network, out, part: write_int8(network, out, heard[part]))
     pipeline = loaded(quantized, folder, "int8")
     found = [(score(source, whole), score(source, pipeline)) for source in sources]
     lost = max(before["miou"] - after["miou"] for before, after in found)
     if lost > MOST_LOST:
-        return quantized, f"it would lose {lost:.3f} of the mean IoU, more than {MOST_LOST}"
+        raise ModelError(f"it would lose {lost:.3f} of the mean IoU, more than {MOST_LOST}")
     return quantized, {"choose": [after for _, after in found]}
 
 
@@ -149,14 +149,8 @@ def _with_precision(
     return replace(spec, files=more(spec.files, 0), image_branch=branch)
 
 
-def _remove(spec: ModelSpec, folder: Path, precision: str) -> None:
-    """Remove the networks of a precision."""
-    for files in (spec.files, *([spec.image_branch.files] if spec.image_branch else [])):
-        (folder / files[precision].file).unlink()
-
-
 def add_to(model: Path, wanted: Sequence[str]) -> ModelSpec:
-    """Give a model that is exported already further precisions; it is replaced when all is done.
+    """Give a model that is exported already further precisions, or make them anew; it is replaced when all is done.
 
     Args:
         model: its folder.
@@ -166,20 +160,28 @@ def add_to(model: Path, wanted: Sequence[str]) -> ModelSpec:
         ConfigError: the folder holds no model of ours, or its training data are not there.
         ModelError: the model's files do not belong together.
     """
-    data = read_checkpoint(model).config.data
-    spec = ModelSpec.read(model)
-    spec = replace(spec, files={"fp32": spec.files["fp32"]})
-    branch = spec.image_branch
-    if branch is not None:
-        spec = replace(spec, image_branch=replace(branch, files={"fp32": branch.files["fp32"]}))
-    spec = replace(spec, metrics={name: value for name, value in spec.metrics.items() if name not in PRECISIONS})
-    sources = [load_source(source, "choose", images=branch is not None) for source in data.choose]
+    config = read_checkpoint(model).config
+    spec = _without(ModelSpec.read(model), wanted)
+    images = spec.image_branch is not None
+    sources = [load_source(source, "choose", images, config.label_set) for source in config.data.choose]
     with whole_folder(model) as folder:
-        for name in (CHECKPOINT, spec.files["fp32"].file, *([branch.files["fp32"].file] if branch else [])):
-            shutil.copy2(model / name, folder)
-        spec = add_precisions(spec, folder, data, sources, wanted)
+        shutil.copytree(
+            model, folder, ignore=shutil.ignore_patterns(*(f"*.{name}.onnx" for name in wanted)), dirs_exist_ok=True
+        )
+        spec = add_precisions(spec, folder, config.data, sources, wanted)
         spec.write(folder)
     return spec
+
+
+def _without(spec: ModelSpec, precisions: Sequence[str]) -> ModelSpec:
+    """The model as if it had never had some precisions."""
+
+    def others(table: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in table.items() if name not in precisions}
+
+    branch = spec.image_branch
+    branch = None if branch is None else replace(branch, files=others(branch.files))
+    return replace(spec, files=others(spec.files), image_branch=branch, metrics=others(spec.metrics))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -51,11 +51,10 @@ def write_int8(network: Path, quantized: Path, examples: Sequence[Inputs]) -> No
 
 def _first_convolutions(model: onnx.ModelProto) -> list[str]:
     """Names of those that no other convolution comes before."""
-    made_by = {output: node for node in model.graph.node for output in node.output}
     behind: dict[str, bool] = {}
     """Whether a convolution lies behind a tensor."""
     for node in model.graph.node:  # in topological order
-        is_behind = node.op_type == "Conv" or any(behind.get(name, False) for name in node.input if name in made_by)
+        is_behind = node.op_type == "Conv" or any(behind.get(name, False) for name in node.input)
         behind.update(dict.fromkeys(node.output, is_behind))
     return [node.name for node in model.graph.node if node.op_type == "Conv" and not behind.get(node.input[0], False)]
 

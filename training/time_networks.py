@@ -31,19 +31,21 @@ _WARM_UP = 3
 
 
 def noise(backend: Backend) -> dict[str, NDArray[Any]]:
-    """Inputs of the sizes that a network takes; whole numbers are small, as they may be indices.
+    """Inputs of the sizes that a network takes; whole numbers, which may be indices, are 0.
 
     Raises:
-        BackendError: a size is not fixed.
+        BackendError: a size is not fixed, or values are neither float32 nor int32.
     """
     rng = np.random.default_rng(0)
     for tensor in backend.inputs:
-        if any(n < 1 for n in tensor.shape):
-            raise BackendError(f"input {tensor.name} has shape {tensor.shape}; export the network with fixed sizes")
+        if any(n < 1 for n in tensor.shape) or tensor.dtype not in ("float32", "int32"):
+            raise BackendError(f"input {tensor} cannot be made up; export the network with fixed sizes and in float32")
     return {
         tensor.name: (
-            rng.standard_normal(tensor.shape) if tensor.dtype == "float32" else np.zeros(tensor.shape)
-        ).astype(tensor.dtype)
+            rng.standard_normal(tensor.shape).astype(np.float32)
+            if tensor.dtype == "float32"
+            else np.zeros(tensor.shape, np.int32)
+        )
         for tensor in backend.inputs
     }
 
@@ -67,25 +69,19 @@ def table(paths: Sequence[Path], backends: Sequence[str], runs: int) -> str:
     Raises:
         BackendError: a network cannot be loaded or run.
     """
-    networks: dict[str, Backend] = {}
-    work = {path: gflop(path) for path in paths}
-    rows: dict[str, tuple[Path, str]] = {}
-    for path in paths:
-        for backend in backends:
-            name = f"{path} {backend}"
-            rows[name] = path, backend
-            networks[name] = _BACKENDS[backend](path, "fp32")
+    rows = list(dict.fromkeys((path, backend) for path in paths for backend in backends))
+    networks = {f"{path} {backend}": _BACKENDS[backend](path, "fp32") for path, backend in rows}
     times, peak = times_ms(networks, runs), gemm_peak_gflops()
-    first = float(np.median(times[next(iter(rows))]))
+    first = float(np.median(next(iter(times.values()))))
     lines = [
         f"GEMM peak of this machine (numpy, float32): {peak:.0f} GFLOP/s",
         "",
         "| network | library | GFLOP | p50, ms | p99, ms | GFLOP/s | share of GEMM peak | times the first |",
         "|---" * 8 + "|",
     ]
-    for name, (path, backend) in rows.items():
-        p50, p99 = np.percentile(times[name], [50, 99])
-        flop = work[path]
+    for (path, backend), samples in zip(rows, times.values(), strict=True):
+        p50, p99 = np.percentile(samples, [50, 99])
+        flop = gflop(path)
         rate = None if flop is None else flop / (p50 / 1e3)
         speed = "? | ?" if rate is None else f"{rate:.0f} | {rate / peak:.0%}"
         size = "?" if flop is None else f"{flop:.1f}"
@@ -101,7 +97,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m training.time_networks", description="Time networks side by side.")
     parser.add_argument("networks", nargs="+", type=Path, metavar="FILE.onnx", help="the first one is the measure")
     parser.add_argument("--backend", nargs="+", choices=sorted(_BACKENDS), default=["onnxruntime"], help="libraries")
-    parser.add_argument("--runs", type=int, default=30, help="of each network (default: %(default)s)")
+    parser.add_argument(
+        "--runs",
+        type=int,
+        choices=range(1, 10_001),
+        metavar="N",
+        default=30,
+        help="of each network (default: %(default)s)",
+    )
     options = parser.parse_args(argv)
     return run_command(lambda: table(options.networks, options.backend, options.runs))
 

@@ -29,31 +29,31 @@ class _Labels(Protocol):
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]: ...
 
 
-def equal_labels(one: _Labels, other: _Labels, with_images: bool) -> float:
+def equal_labels(one: _Labels, other: _Labels, cameras: int) -> float:
     """Share of the stored sweep's points that get the same label from two pipelines of one model.
 
     Args:
         one: pipeline.
         other: pipeline.
-        with_images: whether they are shown what the cameras took of it.
+        cameras: how many of the sweep's six images they are shown at most.
 
     Raises:
         ConfigError: the package lacks the sweep.
     """
-    cloud, shots = read_check_sweep(with_images)
+    cloud, shots = read_check_sweep(cameras)
     (first, valid), (second, _) = (pipeline.logits(cloud, shots) for pipeline in (one, other))
     return float((first.argmax(axis=0) == second.argmax(axis=0))[valid].mean())
 
 
-def read_check_sweep(with_images: bool) -> tuple[PointCloud, tuple[Shot, ...]]:
-    """The sweep, and what six cameras took of it; errors as :func:`equal_labels`."""
+def read_check_sweep(cameras: int) -> tuple[PointCloud, tuple[Shot, ...]]:
+    """The sweep, and what so many of six cameras took of it; errors as :func:`equal_labels`."""
     path = find_config(_FILE)
     try:
         with np.load(path, allow_pickle=False) as stored:
             cloud = PointCloud(
                 stored["xyz"].astype(np.float32) / np.float32(_METRE), stored["intensity"].astype(np.float32)
             )
-            names = [str(name) for name in stored["cameras"]] if with_images else []
+            names = [str(name) for name in stored["cameras"][:cameras]]
             shots = tuple(
                 _shot(name, stored[f"{name}.jpeg"], stored[f"{name}.intrinsic"], stored[f"{name}.from_lidar"])
                 for name in names

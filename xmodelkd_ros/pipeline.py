@@ -20,6 +20,7 @@ from xmodelkd_ros.core.normalization import Normalizer
 from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.views import Pictures, Shot
+from xmodelkd_ros.fastest import fastest
 from xmodelkd_ros.inference.backend import Backend, load_networks
 from xmodelkd_ros.inference.engine_cache import EngineCache
 from xmodelkd_ros.sight import Sight
@@ -37,7 +38,7 @@ class Result:
         mode: ``teacher`` if a teacher saw images of the sweep, else ``student``.
         stages_ms: milliseconds spent in each stage, in order.
         invalid: points without a usable position.
-        seen: how many points each camera sees, in the order of the pictures; empty without.
+        seen: how many points each camera sees (see :meth:`Pictures.points_seen`); empty without pictures.
     """
 
     segmentation: Segmentation
@@ -55,7 +56,13 @@ class SegmentationPipeline:
         backend: its loaded network.
         sensor: the LiDAR at hand, where it is not the one the model was trained on.
         image_branch: the loaded network that looks at images; a teacher's only.
-        reasons: why these libraries run its networks, where they were chosen.
+        choice: why this library runs its networks, where it was chosen.
+
+    Attributes:
+        spec: the model's contract.
+        backend: its loaded network.
+        image_branch: as given.
+        choice: as given.
     """
 
     def __init__(
@@ -64,11 +71,12 @@ class SegmentationPipeline:
         backend: Backend,
         sensor: SensorSpec | None = None,
         image_branch: Backend | None = None,
-        reasons: Sequence[str] = (),
+        choice: str = "",
     ) -> None:
         self.spec = spec
         self.backend = backend
-        self.reasons = tuple(reasons)
+        self.image_branch = image_branch
+        self.choice = choice
         self._sight = Sight(spec.image_branch, image_branch) if spec.image_branch and image_branch else None
         self._points = np.zeros((spec.max_points, len(spec.channels)), np.float32)
         self._pixel = np.zeros(spec.max_points, np.int32)
@@ -88,15 +96,33 @@ class SegmentationPipeline:
     ) -> SegmentationPipeline:
         """Load a model folder; see :func:`~xmodelkd_ros.inference.backend.load_networks`.
 
-        Engines that had to be built label a stored sweep first, and have to do it as ONNX Runtime does.
+        ``auto`` takes the library for CPUs that is fastest here. Engines that had to be built label a stored sweep
+        first, and have to do it as ONNX Runtime does.
         """
         spec = ModelSpec.read(folder)
+        if backend == "auto":
+            return cls._fastest(spec, folder, precision, sensor, engines or EngineCache())
         networks = load_networks(spec, folder, backend, precision, engines)
         if networks.settle is not None:
             new = cls(spec, networks.network, None, networks.image_branch)
             reference = cls.load(folder, "onnxruntime")
-            networks.settle(equal_labels(new, reference, with_images=spec.image_branch is not None))
-        return cls(spec, networks.network, sensor, networks.image_branch, networks.reasons)
+            networks.settle(equal_labels(new, reference, spec.cameras))
+        return cls(spec, networks.network, sensor, networks.image_branch)
+
+    @classmethod
+    def _fastest(
+        cls, spec: ModelSpec, folder: Path, precision: str, sensor: SensorSpec | None, engines: EngineCache
+    ) -> SegmentationPipeline:
+        files = [spec.files, *([spec.image_branch.files] if spec.image_branch else [])]
+        hashes = [file.sha256 for by_precision in files for file in by_precision.values()]
+        found = fastest(
+            lambda library: cls.load(folder, library, precision),
+            [precision, *hashes],
+            engines.folder,
+            spec.cameras,
+        )
+        loaded = found.pipeline
+        return cls(spec, loaded.backend, sensor, loaded.image_branch, found.reason)
 
     @property
     def labels(self) -> LabelMap:

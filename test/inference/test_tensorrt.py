@@ -301,7 +301,7 @@ def test_a_teacher_looks_through_engines_too(gpu, tmp_path):
     teacher = find_model("teacher")
     pipeline = SegmentationPipeline.load(teacher, "tensorrt", engines=EngineCache(tmp_path))
     assert [path.name for path in gpu.built] == ["model.onnx", "image_branch.onnx"]
-    cloud, shots = read_check_sweep(with_images=True)
+    cloud, shots = read_check_sweep(cameras=6)
     expected = SegmentationPipeline.load(teacher).segment(cloud, pictures=shots).segmentation.label
     np.testing.assert_array_equal(pipeline.segment(cloud, pictures=shots).segmentation.label, expected)
 
@@ -357,6 +357,6 @@ def test_a_call_of_cuda_that_fails_is_said(gpu, height_model, tmp_path, monkeypa
 
 
 def test_the_stored_sweep_is_a_real_one_with_six_images():
-    cloud, shots = read_check_sweep(with_images=True)
+    cloud, shots = read_check_sweep(cameras=6)
     assert len(cloud) > 100_000 and np.abs(cloud.xyz).max() > 150 and len({s.camera.name for s in shots}) == 6
-    assert read_check_sweep(with_images=False)[1] == ()
+    assert read_check_sweep(cameras=0)[1] == ()

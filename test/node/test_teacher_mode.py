@@ -146,6 +146,23 @@ def test_a_camera_that_sees_no_point_is_said(make_teacher, sweep):
     bench.wait(lambda: any(f"without cameras rear: {BLIND}" in d.message for d in bench.diagnostics))
 
 
+def test_where_no_camera_sees_a_point_the_student_labels(make_teacher, sweep):
+    bench, cameras = make_teacher(("front",), **{"cameras.front.extrinsic": [10_000.0, *AHEAD[1:]]})
+    cameras.wait()
+    labels, status = looked(bench, cameras, sweep(1000, stamp=1.0), S, front=200)
+    assert (status.values["mode"], status.values["cameras"]) == ("student", "")
+    assert status.values["front.missing"] == BLIND
+    assert CAR not in labels
+
+
+def test_an_empty_sweep_says_nothing_of_the_cameras(make_teacher, sweep):
+    bench, cameras = make_teacher()
+    cameras.wait()
+    labels, status = looked(bench, cameras, sweep(0, stamp=1.0), S, front=200)
+    assert len(labels) == 0
+    assert (status.level, status.values["cameras"]) == (DiagnosticStatus.OK, "front")
+
+
 def test_an_image_that_comes_late_is_waited_for(make_teacher, sweep):
     bench, cameras = make_teacher()
     cameras.wait()

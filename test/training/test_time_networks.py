@@ -26,3 +26,5 @@ def test_a_network_without_fixed_sizes_is_one_line(height_model, tmp_path, capsy
     onnx.save(network, tmp_path / "free.onnx")
     assert main([str(tmp_path / "free.onnx")]) == 1
     assert "export the network with fixed sizes" in capsys.readouterr().err
+    assert main([str(tmp_path / "missing.onnx")]) == 1
+    assert capsys.readouterr().err.startswith(f"error: onnxruntime cannot load {tmp_path / 'missing.onnx'}: ")

@@ -47,9 +47,9 @@ class Source:
     origin: DataSource
     looks: list[Look] = field(default_factory=list)
 
-    def pictures(self, number: int) -> Pictures | None:
+    def pictures(self, number: int) -> Pictures | tuple[()]:
         """What cameras took of a sweep, if that was asked for and there is anything."""
-        return self.looks[number].pictures() if self.looks else None
+        return self.looks[number].pictures() if self.looks else ()
 
     def seen(self, number: int) -> NDArray[np.bool_]:
         """(N,) which points of a sweep a camera sees."""
@@ -107,7 +107,7 @@ def few_sweeps(config: SourceConfig, count: int, images: bool) -> Source:
 
     Args:
         config: the source.
-        count: of a folder: how many sweeps, spread over all; of generated drives the first one is taken.
+        count: how many sweeps at most, spread over the folder, or of as many generated drives as it takes.
         images: whether the images that belong to them are wanted too.
 
     Raises:
@@ -115,9 +115,10 @@ def few_sweeps(config: SourceConfig, count: int, images: bool) -> Source:
     """
     if config.path:
         frames = stored_frames(config, TRAIN)
-        return _of_frames(config, frames[:: -(-len(frames) // count)], images, LABELS)
-    seed = _seeds(config, TRAIN)[0]
-    return load_source(replace(config, seeds=(seed, seed + 1)), TRAIN, images)
+        chosen = np.unique(np.linspace(0, len(frames) - 1, count).round().astype(int))
+        return _of_frames(config, [frames[number] for number in chosen], images, LABELS)
+    seeds = _seeds(config, TRAIN)[: -(-count // config.sweeps)]
+    return load_source(replace(config, seeds=(seeds[0], seeds[-1] + 1)), TRAIN, images)
 
 
 def load_pictures(config: SourceConfig, use: str, others: Sequence[SourceConfig] = ()) -> list[Picture]:

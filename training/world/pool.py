@@ -17,6 +17,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from xmodelkd_ros.core.errors import XModelKDError
+from xmodelkd_ros.inference.machine import cores
 
 Result = TypeVar("Result")
 
@@ -34,7 +35,7 @@ def each_drive(work: Callable[[int], Result], seeds: Sequence[int]) -> Iterator[
         XModelKDError: a process was ended by somebody else.
     """
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(_cores(), multiprocessing.get_context("spawn"), _end_with, (os.getpid(),))
+    pool = ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn"), _end_with, (os.getpid(),))
     try:
         with _interrupts_ignored():
             results = pool.map(work, seeds)
@@ -61,11 +62,6 @@ def _end_with(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="parent watch", daemon=True).start()
-
-
-def _cores() -> int:
-    """Cores that this process may use, not those of the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -127,6 +127,11 @@ class ModelSpec:
         _check_tensors("outputs", self.outputs, self._expected_outputs())
 
     @property
+    def cameras(self) -> int:
+        """How many images it takes; 0 for a student."""
+        return 0 if self.image_branch is None else self.image_branch.cameras
+
+    @property
     def max_points(self) -> int:
         """P: points that one run of the network labels; larger clouds take several runs."""
         points = next((t for t in self.inputs if t.name == "points"), None)

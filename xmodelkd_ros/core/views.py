@@ -140,7 +140,7 @@ class Pictures:
         return cls(tuple(None if shot is None else shot.pixels for shot in shots), found)
 
     def points_seen(self) -> tuple[int, ...]:
-        """How many points each camera sees."""
+        """How many points each camera sees, but for those that :data:`MOST_VIEWS` others have nearer their middle."""
         counts = np.bincount(self.views.camera.ravel() - NO_CAMERA, minlength=len(self.pixels) + 1)
         return tuple(int(count) for count in counts[1:])
 

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.core.model_spec import ModelSpec, TensorSpec, sha256
 from xmodelkd_ros.inference.engine_cache import EngineCache, EngineKey
-from xmodelkd_ros.inference.fastest import FastestLoader
 from xmodelkd_ros.inference.gpu import find_gpu
 
 BACKENDS = ("auto", "onnxruntime", "openvino", "tensorrt")
+REFERENCE = "onnxruntime"
+"""What every other back end has to agree with."""
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
 
 
@@ -53,14 +54,12 @@ class Networks:
     Attributes:
         network: of a student or a teacher.
         image_branch: what looks at images for a teacher; None for a student.
-        reasons: where the library was chosen, why: a line for each network.
         settle: to be told which share of labels is equal to the reference back end's, where engines have just been
             built; it raises a BackendError if that is too little. None where there is nothing to compare.
     """
 
     network: Backend
     image_branch: Backend | None
-    reasons: tuple[str, ...] = ()
     settle: Callable[[float], None] | None = None
 
 
@@ -69,16 +68,16 @@ MIN_EQUAL_LABELS = 0.995
 
 
 def load_networks(
-    spec: ModelSpec, folder: Path, backend: str = "auto", precision: str = "auto", engines: EngineCache | None = None
+    spec: ModelSpec, folder: Path, backend: str = REFERENCE, precision: str = "auto", engines: EngineCache | None = None
 ) -> Networks:
     """Load a model's networks and compare them with ``model.json``.
 
     Args:
         spec: the model's contract.
         folder: its folder.
-        backend: one of ``BACKENDS``; ``auto`` takes the library for CPUs that runs each network fastest here.
+        backend: one of ``BACKENDS``, but ``auto``, which stands for the reference here.
         precision: one of ``PRECISIONS``; ``auto`` takes fp16 for TensorRT where the model has it, else fp32.
-        engines: where built engines are kept, and what was measured; None for the user's cache folder.
+        engines: where built engines are kept; None for the user's cache folder.
 
     Raises:
         BackendError: the choice is unknown, the library is not installed, or there is no GPU for it.
@@ -90,7 +89,6 @@ def load_networks(
         raise BackendError(f"precision '{precision}' is unknown; choose one of {', '.join(PRECISIONS)}")
     if precision == "auto":
         precision = "fp16" if backend == "tensorrt" and "fp16" in spec.files else "fp32"
-    engines = engines or EngineCache()
     load = _loader(backend, engines)
     network = load(spec.network_path(folder, precision), precision)
     spec.check_network(network.inputs, network.outputs)
@@ -99,15 +97,13 @@ def load_networks(
         image_branch = load(spec.network_path(folder, precision, image_branch=True), precision)
         spec.image_branch.check_network(image_branch.inputs, image_branch.outputs)
     settle = load.settle if isinstance(load, _Engines) and load.new else None
-    reasons = tuple(load.reasons) if isinstance(load, FastestLoader) else ()
-    return Networks(network, image_branch, reasons, settle)
+    return Networks(network, image_branch, settle)
 
 
-def _loader(backend: str, engines: EngineCache) -> Callable[[Path, str], Backend]:
+def _loader(backend: str, engines: EngineCache | None) -> Callable[[Path, str], Backend]:
     if backend == "tensorrt":
-        return _Engines(engines)
-    on_cpu = {"onnxruntime": _onnxruntime, "openvino": _openvino}
-    return FastestLoader(on_cpu, engines.folder) if backend == "auto" else on_cpu[backend]
+        return _Engines(engines or EngineCache())
+    return _openvino if backend == "openvino" else _onnxruntime
 
 
 def _onnxruntime(path: Path, precision: str) -> Backend:

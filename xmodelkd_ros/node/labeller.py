@@ -189,8 +189,12 @@ class SweepLabeller:
         except Exception as error:
             self._warn("teacher_failed", repr(error))
             return taken.left_to_student(f"the teacher failed: {error!r}"), None
+        if result.invalid < len(cloud):  # of an empty sweep no camera sees anything
+            taken = taken.without_blind(result.seen)
+        if not taken.used:
+            return taken, None
         clock.milliseconds.update(result.stages_ms)
-        return taken.without_blind(result.seen), result
+        return taken, result
 
     @contextmanager
     def _many_places(self) -> Iterator[None]:

@@ -144,6 +144,6 @@ def _check_teacher(teacher: ModelSpec, student: ModelSpec, cameras: int) -> None
 
 def _description(pipeline: SegmentationPipeline, parameter: str) -> dict[str, str]:
     spec, precision = pipeline.spec, pipeline.backend.precision
-    more = {"engine": pipeline.backend.key, "backend_choice": "; ".join(pipeline.reasons)}
+    more = {"engine": pipeline.backend.key, "backend_choice": pipeline.choice}
     said = {f"{parameter}_{name}": value for name, value in more.items() if value}
     return {parameter: spec.name, f"{parameter}_sha256": spec.files[precision].sha256[:12], **said}

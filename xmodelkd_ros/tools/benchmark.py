@@ -203,7 +203,7 @@ def _facts(machine: Mapping[str, Any], pipeline: SegmentationPipeline) -> tuple[
     unknown = "not counted: install onnx"
     return (
         ("machine", f"{machine['cpu']}, {machine['cores']} cores"),
-        ("back end", "; ".join((f"{pipeline.backend.name}, {pipeline.backend.precision}", *pipeline.reasons))),
+        ("back end", f"{pipeline.backend.name}, {pipeline.backend.precision}; {pipeline.choice or 'as asked for'}"),
         ("network", unknown if work is None else f"{work:.2f} GFLOP, {machine['network_runs']} run(s) a sweep"),
         ("matrix product of this machine", f"{machine['gemm_peak_gflops']:.0f} GFLOP/s (numpy, float32)"),
         ("the network reaches", unknown if share is None else f"{share:.0%} of that"),

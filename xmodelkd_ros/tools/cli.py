@@ -152,7 +152,7 @@ def _add_build_engine(commands: argparse._SubParsersAction[argparse.ArgumentPars
         help="build the TensorRT engines of a model, so that the node starts at once",
     )
     parser.add_argument("--model", required=True, metavar="DIR", help="model folder, or name of a shipped model")
-    parser.add_argument("--precision", default="auto", help="auto, fp32, fp16 or int8 (default: %(default)s)")
+    parser.add_argument("--precision", default="auto", help="auto, fp32 or fp16 (default: %(default)s)")
     parser.add_argument(
         "--engine-cache-dir",
         type=Path,

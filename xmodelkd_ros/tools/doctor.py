@@ -18,13 +18,12 @@ import numpy as np
 from xmodelkd_ros.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, message_class
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import XModelKDError
-from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.dds_profile import profile_variable, shipped_profile, user_profile
-from xmodelkd_ros.inference.backend import load_networks
 from xmodelkd_ros.inference.gpu import find_gpu
 from xmodelkd_ros.inference.machine import cores
 from xmodelkd_ros.inference.tensorrt import installed_version
 from xmodelkd_ros.messages import stamp_from_ns, truth_to_msg
+from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_model
 from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for
 from xmodelkd_ros.tools.traffic_log import TrafficLog
@@ -100,6 +99,8 @@ def _numpy() -> Check:
 
 def _onnxruntime() -> Check:
     version = _version("onnxruntime")
+    if version is None and _version("openvino") is not None:
+        return Check("onnxruntime", "advice", "not there to check what openvino says; run 'pip install onnxruntime'")
     if version is None:
         return Check("onnxruntime", "missing", "run 'pip install onnxruntime'")
     return Check("onnxruntime", "ok", version)
@@ -154,13 +155,11 @@ def _cores() -> Check:
 def _model(name: str) -> Check:
     try:
         folder = find_model(name)
-        spec = ModelSpec.read(folder)
-        networks = load_networks(spec, folder)
+        pipeline = SegmentationPipeline.load(folder)
     except XModelKDError as error:
         return Check("model", "missing", str(error))
-    backend = networks.network
-    chosen = f" ({'; '.join(networks.reasons)})" if networks.reasons else ""
-    return Check("model", "ok", f"{folder}: verified, {backend.name} {backend.precision}{chosen}")
+    backend = pipeline.backend
+    return Check("model", "ok", f"{folder}: verified, {backend.name} {backend.precision} ({pipeline.choice})")
 
 
 def _optional(module: str, distribution: str, purpose: str) -> Check:

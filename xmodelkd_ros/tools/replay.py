@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,9 @@ def replay(options: Options, rate: float = 1.0) -> dict[str, Any]:
     with BagReader(options.bag) as reader, tempfile.TemporaryDirectory(prefix=".replay.", dir=options.out) as folder:
         recording = session.open(reader)
         next(recording.sweeps())
-        traffic = _play(options, rate, recording, Path(folder))
+        backend = session.pipeline.backend
+        asked = replace(options, backend=backend.name, precision=backend.precision)  # the node takes the same
+        traffic = _play(asked, rate, recording, Path(folder))
         view = _score(session, recording, traffic)
         print_notes(reader.notes + recording.notes + traffic.notes())
     return session.report(f"replayed through the node at rate {rate:g}", _LATENCY, view, traffic.start_s)

@@ -111,7 +111,7 @@ class Session:
             what: what was done with the bag.
             latency: what the latency is the time of.
             view: the sweep to draw.
-            start_s: seconds from the start of the node's process until it was ready to label; None without a node.
+            start_s: seconds from the start of the node's process until who takes its labels had found it; None without.
 
         Returns:
             The content of ``metrics.json``.
@@ -120,10 +120,10 @@ class Session:
         if self.options.mode == "teacher" and not self.scores.modes["teacher"]:
             print_notes(["no sweep had an image that could be used: all were labelled by the LiDAR alone"])
         metrics = self.scores.metrics(spec, backend.name, backend.precision)
-        facts = [("back end", "; ".join(self.pipeline.reasons))] if self.pipeline.reasons else []
+        facts = [("back end", self.pipeline.choice)] if self.pipeline.choice else []
         if start_s is not None:
             metrics["start_s"] = round(start_s, 2)
-            facts.append(("start of the node", f"{start_s:.1f} s until it was ready to label"))
+            facts.append(("start", f"{start_s:.1f} s until node and recorder had found each other"))
         run = Run(f"{self.options.bag.name}, {what}", self.options.command, latency, tuple(facts))
         path = write_report(self.options.out, run, metrics, self.scores, spec, view)
         print(f"{table(metrics)} | report {path}")

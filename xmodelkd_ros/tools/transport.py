@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -22,15 +23,20 @@ from xmodelkd_ros.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, message
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import XModelKDError
 from xmodelkd_ros.core.projection import ProjectionSpec
-from xmodelkd_ros.dds_profile import PROFILE_VARIABLES
+from xmodelkd_ros.dds_profile import PROFILE_VARIABLES, profile_variable, shipped_profile
 from xmodelkd_ros.messages import labels_to_msg, stamp_from_ns
 from xmodelkd_ros.tools.benchmark import synthetic_sweep
 from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for
 from xmodelkd_ros.tools.traffic_log import TrafficLog
 
+_Number = TypeVar("_Number", int, float)
+
 _TOPIC = "/points"
 _BEAMS = ProjectionSpec(tuple(np.linspace(15, -25, 64).tolist()), 1024)
 _READY_S = 30.0
+_END_S = 600.0
+"""More than the longest bag takes."""
+_MOST_SWEEPS, _LEAST_RATE_HZ = 500, 1.0
 
 
 def write_bag(path: Path, points: int, sweeps: int, rate_hz: float) -> None:
@@ -65,18 +71,19 @@ def arrivals_ms(bag: Path, folder: Path, sender_profile: bool, receiver_profile:
     Raises:
         ProcessError: a program failed.
     """
-    with_profile = dds_environment()
-    without = {name: value for name, value in with_profile.items() if name not in PROFILE_VARIABLES}
+    environment = dds_environment()
+    without = {name: value for name, value in environment.items() if name not in PROFILE_VARIABLES}
+    with_profile = {**without, profile_variable(without): shipped_profile()}
     sent, received = TrafficLog(folder / "sent.jsonl"), TrafficLog(folder / "received.jsonl")
     player_arguments = [str(bag), "--wait-for-subscribers", f"{_TOPIC}:1", "--log", str(sent.path)]
     player = Program("player", player_arguments, with_profile if sender_profile else without, folder / "player.log")
     recorder_arguments = ["--topics", _TOPIC, "--log", str(received.path)]
-    environment = with_profile if receiver_profile else without
-    recorder = Program("recorder", recorder_arguments, environment, folder / "recorder.log")
+    of_recorder = with_profile if receiver_profile else without
+    recorder = Program("recorder", recorder_arguments, of_recorder, folder / "recorder.log")
     with ExitStack() as stack:
         running = [stack.enter_context(recorder), stack.enter_context(player)]
         wait_for(lambda: received.has_event("ready"), running, _READY_S, "the start of the recorder")
-        wait_for(lambda: player.returncode is not None, running, 600, "the end of the bag")
+        wait_for(lambda: player.returncode is not None, running, _END_S, "the end of the bag")
         player.check()
     there = received.clouds(_TOPIC)
     return [(there[key] - at_ns) / 1e6 if key in there else None for key, at_ns in sent.clouds(_TOPIC).items()]
@@ -110,10 +117,28 @@ def _print_rows(points: int, sweeps: int, rate_hz: float) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("transport", description="Time clouds through DDS, with and without the profile.")
-    parser.add_argument("--points", type=int, nargs="+", default=[131072, 262144], help="in a cloud")
-    parser.add_argument("--sweeps", type=int, default=60, help="clouds to send (default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=10.0, help="clouds in a second (default: %(default)s)")
+    parser.add_argument("--points", type=_points, nargs="+", default=[131072, 262144], help="in a cloud")
+    parser.add_argument("--sweeps", type=_sweeps, default=60, help="clouds to send (default: %(default)s)")
+    parser.add_argument("--rate", type=_rate, default=10.0, help="clouds in a second (default: %(default)s)")
     return parser
+
+
+def _points(text: str) -> int:
+    return _within(int(text), 1, 4_000_000)
+
+
+def _sweeps(text: str) -> int:
+    return _within(int(text), 1, _MOST_SWEEPS)
+
+
+def _rate(text: str) -> float:
+    return _within(float(text), _LEAST_RATE_HZ, 1000.0)
+
+
+def _within(value: _Number, least: float, most: float) -> _Number:
+    if not least <= value <= most:
+        raise argparse.ArgumentTypeError(f"{value} is not in {least:g}..{most:g}")
+    return value
 
 
 if __name__ == "__main__":

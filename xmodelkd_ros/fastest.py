@@ -1,0 +1,152 @@
+"""The library that runs a model fastest on this machine and labels as the reference does: measured once, and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmodelkd_ros.check_sweep import equal_labels, read_check_sweep
+from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.errors import BackendError
+from xmodelkd_ros.core.labels import LabelTranslation
+from xmodelkd_ros.core.views import Shot
+from xmodelkd_ros.inference.backend import MIN_EQUAL_LABELS
+from xmodelkd_ros.inference.machine import cores, cpu_name
+
+LIBRARIES = ("onnxruntime", "openvino")
+"""For CPUs; the first one is the reference."""
+_RUNS = 4
+_NETWORK_STAGES = ("images", "infer")
+
+
+class _Result(Protocol):
+    @property
+    def stages_ms(self) -> Mapping[str, float]: ...
+
+
+class _Pipeline(Protocol):
+    def segment(
+        self, cloud: PointCloud, into: LabelTranslation | None = None, pictures: Sequence[Shot | None] = ()
+    ) -> _Result: ...
+
+    def logits(
+        self, cloud: PointCloud, pictures: Sequence[Shot | None] = ()
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]: ...
+
+
+Pipeline = TypeVar("Pipeline", bound=_Pipeline)
+
+
+@dataclass(frozen=True)
+class Choice(Generic[Pipeline]):
+    """A pipeline, and why its library was taken."""
+
+    pipeline: Pipeline
+    reason: str
+
+
+def fastest(load: Callable[[str], Pipeline], model: Sequence[str], folder: Path, cameras: int) -> Choice[Pipeline]:
+    """Load a model with the library that takes the shortest time for the stored sweep.
+
+    One that does not load the model, or gives too many points another label than the reference does, is not taken.
+    Where only one is installed nothing is measured.
+
+    Args:
+        load: loads the model with one of ``LIBRARIES``.
+        model: what it is: hashes of its networks and their precision.
+        folder: where it is kept what was measured. What cannot be kept is measured again at the next start.
+        cameras: how many images it takes.
+
+    Raises:
+        XModelKDError: as ``load`` raises it for the reference.
+    """
+    there = [name for name in LIBRARIES if _is_installed(name)]
+    if len(there) < 2:
+        name = there[0] if there else LIBRARIES[0]  # which then says how to install it
+        return Choice(load(name), f"{name} is the only library installed")
+    note = folder / f"fastest-{_digest([*model, *map(_version, there), cpu_name(), str(cores())])}.json"
+    kept = _read(note)
+    if kept is not None and kept[0] in there:
+        with suppress(BackendError):  # it is no longer as it was measured
+            return Choice(load(kept[0]), f"{kept[1]}, measured before")
+    name, pipeline, reason = _measured(load, there, cameras)
+    _write(note, (name, reason))
+    return Choice(pipeline, f"{reason}, measured now")
+
+
+def _measured(load: Callable[[str], Pipeline], there: Sequence[str], cameras: int) -> tuple[str, Pipeline, str]:
+    """The fastest library, the model loaded with it, and what was measured."""
+    reference, *others = there
+    pipelines, refused = {reference: load(reference)}, []
+    for name in others:
+        try:
+            pipeline = load(name)
+            share = equal_labels(pipeline, pipelines[reference], cameras)
+        except BackendError as error:
+            refused.append(f"{name} not used: {error}")
+            continue
+        if share < MIN_EQUAL_LABELS:
+            refused.append(f"{name} not used: it gives only {share:.1%} of a stored sweep's points the same label")
+        else:
+            pipelines[name] = pipeline
+    times = _times_ms(pipelines, cameras)
+    ranked = sorted(times, key=lambda name: times[name])
+    reason = ", ".join([*(f"{name} {times[name]:.0f} ms a sweep" for name in ranked), *refused])
+    return ranked[0], pipelines[ranked[0]], reason
+
+
+def _times_ms(pipelines: Mapping[str, Pipeline], cameras: int) -> dict[str, float]:
+    """The shortest time of the networks; in turns, so that other work on the machine meets all alike."""
+    cloud, shots = read_check_sweep(cameras)
+    times = dict.fromkeys(pipelines, float("inf"))
+    for _ in range(_RUNS):
+        for name, pipeline in pipelines.items():
+            stages = pipeline.segment(cloud, pictures=shots).stages_ms
+            times[name] = min(times[name], sum(stages.get(stage, 0.0) for stage in _NETWORK_STAGES))
+    return times
+
+
+def _is_installed(name: str) -> bool:
+    spec = find_spec(name)
+    return spec is not None and spec.origin is not None  # a mere folder of this name has none
+
+
+def _version(name: str) -> str:
+    try:
+        return f"{name} {version(name)}"
+    except PackageNotFoundError:  # the library comes with a distribution of another name
+        return f"{name} {getattr(import_module(name), '__version__', '')}"
+
+
+def _digest(words: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:24]
+
+
+def _read(note: Path) -> tuple[str, str] | None:
+    try:
+        data = json.loads(note.read_text(encoding="utf-8"))
+        return str(data["library"]), str(data["reason"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(note: Path, found: tuple[str, str]) -> None:
+    with suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=note.parent) as folder:
+            unfinished = Path(folder) / note.name
+            unfinished.write_text(json.dumps(dict(zip(("library", "reason"), found, strict=True))), encoding="utf-8")
+            os.replace(unfinished, note)
