@@ -86,7 +86,7 @@ class _Traffic:
     sent: dict[Key, int]
     received: dict[Key, int]
     recorded: Path
-    start_s: float
+    start_s: float = 0.0
     status: dict[int, tuple[str, dict[str, float]]] = field(default_factory=dict)
     problems: Counter[str] = field(default_factory=Counter)
 
