@@ -45,7 +45,7 @@ def choose(models, tmp_path):
             models[name].loaded += 1
             return models[name]
 
-        return fastest(load, model, tmp_path / "kept", cameras)
+        return fastest(load, model, tmp_path / "kept", cameras, least=0.995)
 
     return choose
 

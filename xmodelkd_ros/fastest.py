@@ -23,7 +23,6 @@ from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.core.labels import LabelTranslation
 from xmodelkd_ros.core.views import Shot
-from xmodelkd_ros.inference.backend import MIN_EQUAL_LABELS
 from xmodelkd_ros.inference.machine import cores, cpu_name
 
 LIBRARIES = ("onnxruntime", "openvino")
@@ -58,7 +57,9 @@ class Choice(Generic[Pipeline]):
     reason: str
 
 
-def fastest(load: Callable[[str], Pipeline], model: Sequence[str], folder: Path, cameras: int) -> Choice[Pipeline]:
+def fastest(
+    load: Callable[[str], Pipeline], model: Sequence[str], folder: Path, cameras: int, least: float
+) -> Choice[Pipeline]:
     """Load a model with the library that takes the shortest time for the stored sweep.
 
     One that does not load the model, or gives too many points another label than the reference does, is not taken.
@@ -69,6 +70,7 @@ def fastest(load: Callable[[str], Pipeline], model: Sequence[str], folder: Path,
         model: what it is: hashes of its networks and their precision.
         folder: where it is kept what was measured. What cannot be kept is measured again at the next start.
         cameras: how many images it takes.
+        least: share of points that must get the same label from a library as from the reference.
 
     Raises:
         XModelKDError: as ``load`` raises it for the reference.
@@ -82,12 +84,14 @@ def fastest(load: Callable[[str], Pipeline], model: Sequence[str], folder: Path,
     if kept is not None and kept[0] in there:
         with suppress(BackendError):  # it is no longer as it was measured
             return Choice(load(kept[0]), f"{kept[1]}, measured before")
-    name, pipeline, reason = _measured(load, there, cameras)
+    name, pipeline, reason = _measured(load, there, cameras, least)
     _write(note, (name, reason))
     return Choice(pipeline, f"{reason}, measured now")
 
 
-def _measured(load: Callable[[str], Pipeline], there: Sequence[str], cameras: int) -> tuple[str, Pipeline, str]:
+def _measured(
+    load: Callable[[str], Pipeline], there: Sequence[str], cameras: int, least: float
+) -> tuple[str, Pipeline, str]:
     """The fastest library, the model loaded with it, and what was measured."""
     reference, *others = there
     pipelines, refused = {reference: load(reference)}, []
@@ -98,7 +102,7 @@ def _measured(load: Callable[[str], Pipeline], there: Sequence[str], cameras: in
         except BackendError as error:
             refused.append(f"{name} not used: {error}")
             continue
-        if share < MIN_EQUAL_LABELS:
+        if share < least:
             refused.append(f"{name} not used: it gives only {share:.1%} of a stored sweep's points the same label")
         else:
             pipelines[name] = pipeline

@@ -21,7 +21,7 @@ from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.views import Pictures, Shot
 from xmodelkd_ros.fastest import fastest
-from xmodelkd_ros.inference.backend import Backend, load_networks
+from xmodelkd_ros.inference.backend import MIN_EQUAL_IN_INT8, MIN_EQUAL_LABELS, Backend, load_networks
 from xmodelkd_ros.inference.engine_cache import EngineCache
 from xmodelkd_ros.sight import Sight
 
@@ -120,6 +120,7 @@ class SegmentationPipeline:
             [precision, *hashes],
             engines.folder,
             spec.cameras,
+            MIN_EQUAL_IN_INT8 if precision == "int8" else MIN_EQUAL_LABELS,
         )
         loaded = found.pipeline
         return cls(spec, loaded.backend, sensor, loaded.image_branch, found.reason)

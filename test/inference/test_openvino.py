@@ -3,6 +3,7 @@ import pytest
 
 from xmodelkd_ros.check_sweep import equal_labels
 from xmodelkd_ros.core.errors import BackendError
+from xmodelkd_ros.inference.engine_cache import EngineCache
 from xmodelkd_ros.inference.openvino import OpenVinoBackend
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_model
@@ -25,6 +26,11 @@ def test_in_8_bits_a_real_sweep_is_labelled_nearly_alike(model, library):
     one, other = SegmentationPipeline.load(folder, library, "int8"), SegmentationPipeline.load(folder, "onnxruntime")
     assert (one.backend.name, one.backend.precision) == (library, "int8")
     assert 0.98 < equal_labels(one, other, one.spec.cameras) < 1
+
+
+def test_auto_takes_it_in_8_bits_too_where_it_is_faster(tmp_path):
+    chosen = SegmentationPipeline.load(find_model("student"), "auto", "int8", engines=EngineCache(tmp_path))
+    assert "not used" not in chosen.choice and chosen.backend.precision == "int8"
 
 
 def test_a_run_does_not_depend_on_the_one_before(height_model):
