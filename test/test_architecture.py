@@ -28,6 +28,7 @@ ALLOWED = {
     "xmodelkd_ros/faults.py": (set(), set()),
     "xmodelkd_ros/sight.py": ({"core", "inference", "opencv"}, set()),
     "xmodelkd_ros/fastest.py": ({"check_sweep", "core", "inference"}, set()),
+    "xmodelkd_ros/compare_libraries.py": ({"core", "fastest", "inference", "pipeline"}, set()),
     "xmodelkd_ros/pipeline.py": ({"check_sweep", "core", "fastest", "inference", "sight"}, set()),
     "xmodelkd_ros/node": (
         {"core", "inference", "messages", "bag", "pipeline", "resources", "sync", "mode", "faults", "node"},

@@ -7,18 +7,16 @@ import pytest
 
 from xmodelkd_ros import fastest as module
 from xmodelkd_ros.core.errors import BackendError
-from xmodelkd_ros.fastest import fastest
+from xmodelkd_ros.fastest import Choice, fastest, measure
 from xmodelkd_ros.inference.engine_cache import EngineCache
 from xmodelkd_ros.pipeline import SegmentationPipeline
-
-MODEL = ["a hash", "fp32"]
 
 
 class Sleeper:
     """Stands in for a model in some library: so long for a sweep, and labels of its own."""
 
     def __init__(self, seconds, label=0):
-        self.seconds, self.label, self.loaded = seconds, label, 0
+        self.seconds, self.label = seconds, label
 
     def segment(self, cloud, into=None, pictures=()):
         time.sleep(self.seconds)
@@ -30,99 +28,96 @@ class Sleeper:
         return found, np.ones(len(cloud), np.bool_)
 
 
+def refuse(*_):
+    raise BackendError("no")
+
+
+def test_the_faster_one_is_taken():
+    models = {"onnxruntime": Sleeper(0.01), "openvino": Sleeper(0.001)}
+    assert measure(models.get, 0, 0.995) == ("openvino", "openvino 1 ms a sweep, onnxruntime 10 ms a sweep")
+    models["openvino"].seconds = 0.1
+    assert measure(models.get, 0, 0.995).library == "onnxruntime"
+
+
+def test_one_that_labels_otherwise_is_not_taken_however_fast():
+    models = {"onnxruntime": Sleeper(0.01), "openvino": Sleeper(0.001, label=1)}
+    library, reason = measure(models.get, 0, 0.995)
+    assert library == "onnxruntime"
+    assert "openvino not used: it gives only 0.0% of a stored sweep's points the same label" in reason
+
+
+@pytest.mark.parametrize("fails", ["load", "run"])
+def test_one_that_does_not_take_the_model_is_left_out(fails, monkeypatch):
+    models = {"onnxruntime": Sleeper(0.01), "openvino": Sleeper(0.001)}
+    monkeypatch.setattr(models["openvino"], "logits", refuse)
+    load = models.get if fails == "run" else lambda name: refuse() if name == "openvino" else models[name]
+    assert measure(load, 0, 0.995) == ("onnxruntime", "onnxruntime 10 ms a sweep, openvino not used: no")
+
+
+QUICK = Choice("openvino", "it is quick")
+
+
 @pytest.fixture
-def models(monkeypatch):
-    """One for each library, both installed."""
+def choose(monkeypatch, tmp_path):
+    """Chooses between two libraries that are installed; ``found`` is what the next measurement finds."""
     monkeypatch.setattr(module, "_is_installed", lambda name: True)
     monkeypatch.setattr(module, "_version", lambda name: f"{name} 1")
-    return {"onnxruntime": Sleeper(0.01), "openvino": Sleeper(0.001)}
 
-
-@pytest.fixture
-def choose(models, tmp_path):
-    def choose(model=MODEL, cameras=0):
-        def load(name):
-            models[name].loaded += 1
-            return models[name]
-
-        return fastest(load, model, tmp_path / "kept", cameras, least=0.995)
+    def choose(files=("a hash",), precision="fp32", found=QUICK):
+        monkeypatch.setattr(module, "_measured_apart", lambda *_: found)
+        return fastest(tmp_path, files, precision, tmp_path / "kept")
 
     return choose
 
 
-def test_the_faster_one_is_taken_and_remembered(models, choose):
-    choice = choose()
-    assert choice.pipeline is models["openvino"]
-    assert choice.reason == "openvino 1 ms a sweep, onnxruntime 10 ms a sweep, measured now"
-    models["openvino"].seconds = 0.1  # it is not measured again
-    choice = choose()
-    assert choice.pipeline is models["openvino"]
-    assert choice.reason == "openvino 1 ms a sweep, onnxruntime 10 ms a sweep, measured before"
-    assert models["onnxruntime"].loaded == 1, "the slower one is not even loaded"
+def test_what_was_measured_is_kept(choose):
+    assert choose() == ("openvino", "it is quick, measured now")
+    assert choose(found=Choice("onnxruntime", "")) == ("openvino", "it is quick, measured before")
 
 
-@pytest.mark.parametrize("change", ["model", "library", "processor", "cores"])
-def test_what_changed_is_measured_again(models, choose, monkeypatch, change):
+@pytest.mark.parametrize("change", ["model", "precision", "library", "processor", "cores"])
+def test_what_changed_is_measured_again(choose, monkeypatch, change):
     choose()
-    models["openvino"].seconds = 0.1
     if change == "library":
         monkeypatch.setattr(module, "_version", lambda name: f"{name} 2")
     if change == "processor":
         monkeypatch.setattr(module, "cpu_name", lambda: "a faster one")
     if change == "cores":
         monkeypatch.setattr(module, "cores", lambda: 99)
-    assert choose(["another"] if change == "model" else MODEL).pipeline is models["onnxruntime"]
+    changed = {"model": {"files": ("another",)}, "precision": {"precision": "int8"}}.get(change, {})
+    assert choose(**changed, found=Choice("onnxruntime", "now")).library == "onnxruntime"
 
 
-def test_one_that_labels_otherwise_is_not_taken_however_fast(models, choose):
-    models["openvino"].label = 1
-    choice = choose()
-    assert choice.pipeline is models["onnxruntime"]
-    assert "openvino not used: it gives only 0.0% of a stored sweep's points the same label" in choice.reason
-
-
-@pytest.mark.parametrize("fails", ["load", "run"])
-def test_one_that_does_not_take_the_model_is_left_out(models, choose, fails, monkeypatch):
-    def refuse(*_):
-        raise BackendError("no")
-
-    if fails == "load":
-        models["openvino"].loaded = Refusing()
-    else:
-        monkeypatch.setattr(models["openvino"], "logits", refuse)
-    choice = choose()
-    assert choice.pipeline is models["onnxruntime"]
-    assert choice.reason == "onnxruntime 10 ms a sweep, openvino not used: no, measured now"
-
-
-class Refusing:
-    def __add__(self, _):
-        raise BackendError("no")
-
-
-def test_a_note_that_is_torn_or_names_another_library_is_measured_again(models, choose, tmp_path):
+def test_a_note_that_is_torn_or_names_another_library_is_measured_again(choose, tmp_path):
     choose()
     (note,) = (tmp_path / "kept").iterdir()
     for text in ("{", "[]", json.dumps({"library": "abacus", "reason": ""}), json.dumps({"library": "openvino"})):
         note.write_text(text)
-        choice = choose()
-        assert choice.pipeline is models["openvino"] and choice.reason.endswith("measured now")
+        assert choose().reason.endswith("measured now")
 
 
-def test_without_a_place_to_keep_it_it_is_measured_each_time(models, choose, tmp_path):
+def test_without_a_place_to_keep_it_it_is_measured_each_time(choose, tmp_path):
     (tmp_path / "kept").write_text("a file")
-    for _ in range(2):
-        choice = choose()
-        assert choice.pipeline is models["openvino"] and choice.reason.endswith("measured now")
+    assert choose().reason.endswith("measured now")
+    assert choose().reason.endswith("measured now")
 
 
 @pytest.mark.parametrize("installed", [("onnxruntime",), ("openvino",), ()])
-def test_with_one_library_or_none_nothing_is_measured(models, choose, tmp_path, monkeypatch, installed):
+def test_with_one_library_or_none_nothing_is_measured(choose, tmp_path, monkeypatch, installed):
     monkeypatch.setattr(module, "_is_installed", lambda name: name in installed)
     expected = installed[0] if installed else "onnxruntime"  # whose loader says how to install it
-    choice = choose()
-    assert choice.pipeline is models[expected]
-    assert choice.reason == f"{expected} is the only library installed"
+    assert choose(found=None) == (expected, f"{expected} is the only library installed")
+    assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize("program", ["no_such_module", "this"])
+def test_where_they_cannot_be_compared_the_reference_is_taken(monkeypatch, tmp_path, program):
+    """The program that compares ends with an error, or says something else."""
+    monkeypatch.setattr(module, "_is_installed", lambda name: True)
+    monkeypatch.setattr(module, "_PROGRAM", program)
+    library, reason = fastest(tmp_path, ["a hash"], "fp32", tmp_path / "kept")
+    assert library == "onnxruntime"
+    assert reason.startswith("onnxruntime is the reference, and libraries could not be compared: ")
     assert not (tmp_path / "kept").exists()
 
 
@@ -140,5 +135,5 @@ def test_a_real_model_runs_with_either_library(model, request, tmp_path):
     pipeline = SegmentationPipeline.load(request.getfixturevalue(model), "auto", engines=EngineCache(tmp_path))
     assert pipeline.backend.name in module.LIBRARIES
     assert all(f"{name} " in pipeline.choice for name in module.LIBRARIES)
-    assert "not used" not in pipeline.choice
+    assert pipeline.choice.endswith("measured now") and "not used" not in pipeline.choice
     assert SegmentationPipeline.load(request.getfixturevalue(model), "onnxruntime").choice == ""

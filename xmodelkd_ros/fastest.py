@@ -1,19 +1,24 @@
-"""The library that runs a model fastest on this machine and labels as the reference does: measured once, and kept."""
+"""The library that runs a model fastest on this machine and labels as the reference does: measured once, and kept.
+
+It is measured in a process of its own (``compare_libraries.py``), so that a library which is not taken is never loaded
+beside the one that is, and cannot end the node.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +33,8 @@ from xmodelkd_ros.inference.machine import cores, cpu_name
 LIBRARIES = ("onnxruntime", "openvino")
 """For CPUs; the first one is the reference."""
 _RUNS = 4
+_LONGEST_S = 300.0
+_PROGRAM = "xmodelkd_ros.compare_libraries"
 _NETWORK_STAGES = ("images", "infer")
 
 
@@ -49,51 +56,61 @@ class _Pipeline(Protocol):
 Pipeline = TypeVar("Pipeline", bound=_Pipeline)
 
 
-@dataclass(frozen=True)
-class Choice(Generic[Pipeline]):
-    """A pipeline, and why its library was taken."""
+class Choice(NamedTuple):
+    """A library, and why it was taken."""
 
-    pipeline: Pipeline
+    library: str
     reason: str
 
 
-def fastest(
-    load: Callable[[str], Pipeline], model: Sequence[str], folder: Path, cameras: int, least: float
-) -> Choice[Pipeline]:
-    """Load a model with the library that takes the shortest time for the stored sweep.
+def fastest(model: Path, files: Sequence[str], precision: str, cache: Path) -> Choice:
+    """The library that takes the shortest time for the stored sweep.
 
     One that does not load the model, or gives too many points another label than the reference does, is not taken.
     Where only one is installed nothing is measured.
 
     Args:
+        model: the model's folder.
+        files: hashes of its networks.
+        precision: as in the node's parameter.
+        cache: folder where it is kept what was measured. What cannot be kept is measured again at the next start.
+    """
+    there = [name for name in LIBRARIES if _is_installed(name)]
+    if len(there) < 2:
+        name = there[0] if there else LIBRARIES[0]  # which then says how to install it
+        return Choice(name, f"{name} is the only library installed")
+    note = cache / f"fastest-{_digest([precision, *files, *map(_version, there), cpu_name(), str(cores())])}.json"
+    kept = _read(note)
+    if kept is not None and kept.library in there:
+        return Choice(kept.library, f"{kept.reason}, measured before")
+    try:
+        found = _measured_apart(model, precision)
+    except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
+        return Choice(there[0], f"{there[0]} is the reference, and libraries could not be compared: {error}")
+    _write(note, found)
+    return Choice(found.library, f"{found.reason}, measured now")
+
+
+def _measured_apart(model: Path, precision: str) -> Choice:
+    """What :func:`measure` finds in a process of its own."""
+    command = [sys.executable, "-m", _PROGRAM, str(model.resolve()), precision]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_LONGEST_S, env=env, check=True)
+    return _choice(json.loads(done.stdout.splitlines()[-1]))
+
+
+def measure(load: Callable[[str], Pipeline], cameras: int, least: float) -> Choice:
+    """Compare the libraries.
+
+    Args:
         load: loads the model with one of ``LIBRARIES``.
-        model: what it is: hashes of its networks and their precision.
-        folder: where it is kept what was measured. What cannot be kept is measured again at the next start.
         cameras: how many images it takes.
         least: share of points that must get the same label from a library as from the reference.
 
     Raises:
         XModelKDError: as ``load`` raises it for the reference.
     """
-    there = [name for name in LIBRARIES if _is_installed(name)]
-    if len(there) < 2:
-        name = there[0] if there else LIBRARIES[0]  # which then says how to install it
-        return Choice(load(name), f"{name} is the only library installed")
-    note = folder / f"fastest-{_digest([*model, *map(_version, there), cpu_name(), str(cores())])}.json"
-    kept = _read(note)
-    if kept is not None and kept[0] in there:
-        with suppress(BackendError):  # it is no longer as it was measured
-            return Choice(load(kept[0]), f"{kept[1]}, measured before")
-    name, pipeline, reason = _measured(load, there, cameras, least)
-    _write(note, (name, reason))
-    return Choice(pipeline, f"{reason}, measured now")
-
-
-def _measured(
-    load: Callable[[str], Pipeline], there: Sequence[str], cameras: int, least: float
-) -> tuple[str, Pipeline, str]:
-    """The fastest library, the model loaded with it, and what was measured."""
-    reference, *others = there
+    reference, *others = LIBRARIES
     pipelines, refused = {reference: load(reference)}, []
     for name in others:
         try:
@@ -108,8 +125,7 @@ def _measured(
             pipelines[name] = pipeline
     times = _times_ms(pipelines, cameras)
     ranked = sorted(times, key=lambda name: times[name])
-    reason = ", ".join([*(f"{name} {times[name]:.0f} ms a sweep" for name in ranked), *refused])
-    return ranked[0], pipelines[ranked[0]], reason
+    return Choice(ranked[0], ", ".join([*(f"{name} {times[name]:.0f} ms a sweep" for name in ranked), *refused]))
 
 
 def _times_ms(pipelines: Mapping[str, Pipeline], cameras: int) -> dict[str, float]:
@@ -139,18 +155,21 @@ def _digest(words: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:24]
 
 
-def _read(note: Path) -> tuple[str, str] | None:
+def _choice(data: Any) -> Choice:
+    return Choice(str(data["library"]), str(data["reason"]))
+
+
+def _read(note: Path) -> Choice | None:
     try:
-        data = json.loads(note.read_text(encoding="utf-8"))
-        return str(data["library"]), str(data["reason"])
+        return _choice(json.loads(note.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _write(note: Path, found: tuple[str, str]) -> None:
+def _write(note: Path, found: Choice) -> None:
     with suppress(OSError):
         note.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=note.parent) as folder:
             unfinished = Path(folder) / note.name
-            unfinished.write_text(json.dumps(dict(zip(("library", "reason"), found, strict=True))), encoding="utf-8")
+            unfinished.write_text(json.dumps(found._asdict()), encoding="utf-8")
             os.replace(unfinished, note)

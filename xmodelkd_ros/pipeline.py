@@ -21,7 +21,7 @@ from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.views import Pictures, Shot
 from xmodelkd_ros.fastest import fastest
-from xmodelkd_ros.inference.backend import MIN_EQUAL_IN_INT8, MIN_EQUAL_LABELS, Backend, load_networks
+from xmodelkd_ros.inference.backend import Backend, load_networks
 from xmodelkd_ros.inference.engine_cache import EngineCache
 from xmodelkd_ros.sight import Sight
 
@@ -101,29 +101,17 @@ class SegmentationPipeline:
         """
         spec = ModelSpec.read(folder)
         if backend == "auto":
-            return cls._fastest(spec, folder, precision, sensor, engines or EngineCache())
+            files = [spec.files, *([spec.image_branch.files] if spec.image_branch else [])]
+            hashes = [file.sha256 for by_precision in files for file in by_precision.values()]
+            choice = fastest(folder, hashes, precision, (engines or EngineCache()).folder)
+            networks = load_networks(spec, folder, choice.library, precision)
+            return cls(spec, networks.network, sensor, networks.image_branch, choice.reason)
         networks = load_networks(spec, folder, backend, precision, engines)
         if networks.settle is not None:
             new = cls(spec, networks.network, None, networks.image_branch)
             reference = cls.load(folder, "onnxruntime")
             networks.settle(equal_labels(new, reference, spec.cameras))
         return cls(spec, networks.network, sensor, networks.image_branch)
-
-    @classmethod
-    def _fastest(
-        cls, spec: ModelSpec, folder: Path, precision: str, sensor: SensorSpec | None, engines: EngineCache
-    ) -> SegmentationPipeline:
-        files = [spec.files, *([spec.image_branch.files] if spec.image_branch else [])]
-        hashes = [file.sha256 for by_precision in files for file in by_precision.values()]
-        found = fastest(
-            lambda library: cls.load(folder, library, precision),
-            [precision, *hashes],
-            engines.folder,
-            spec.cameras,
-            MIN_EQUAL_IN_INT8 if precision == "int8" else MIN_EQUAL_LABELS,
-        )
-        loaded = found.pipeline
-        return cls(spec, loaded.backend, sensor, loaded.image_branch, found.reason)
 
     @property
     def labels(self) -> LabelMap:

