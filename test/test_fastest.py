@@ -36,13 +36,13 @@ def test_the_faster_one_is_taken():
     models = {"onnxruntime": Sleeper(0.01), "openvino": Sleeper(0.001)}
     assert measure(models.get, 0, 0.995) == ("openvino", "openvino 1 ms a sweep, onnxruntime 10 ms a sweep")
     models["openvino"].seconds = 0.1
-    assert measure(models.get, 0, 0.995).library == "onnxruntime"
+    assert measure(models.get, 0, 0.995).backend == "onnxruntime"
 
 
 def test_one_that_labels_otherwise_is_not_taken_however_fast():
     models = {"onnxruntime": Sleeper(0.01), "openvino": Sleeper(0.001, label=1)}
-    library, reason = measure(models.get, 0, 0.995)
-    assert library == "onnxruntime"
+    backend, reason = measure(models.get, 0, 0.995)
+    assert backend == "onnxruntime"
     assert "openvino not used: it gives only 0.0% of a stored sweep's points the same label" in reason
 
 
@@ -63,9 +63,10 @@ def choose(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "_is_installed", lambda name: True)
     monkeypatch.setattr(module, "_version", lambda name: f"{name} 1")
 
-    def choose(files=("a hash",), precision="fp32", found=QUICK):
+    def choose(model=b"{}", precision="fp32", found=QUICK):
+        (tmp_path / "model.json").write_bytes(model)
         monkeypatch.setattr(module, "_measured_apart", lambda *_: found)
-        return fastest(tmp_path, files, precision, tmp_path / "kept")
+        return fastest(tmp_path, precision, tmp_path / "kept", lambda line: None)
 
     return choose
 
@@ -84,14 +85,14 @@ def test_what_changed_is_measured_again(choose, monkeypatch, change):
         monkeypatch.setattr(module, "cpu_name", lambda: "a faster one")
     if change == "cores":
         monkeypatch.setattr(module, "cores", lambda: 99)
-    changed = {"model": {"files": ("another",)}, "precision": {"precision": "int8"}}.get(change, {})
-    assert choose(**changed, found=Choice("onnxruntime", "now")).library == "onnxruntime"
+    changed = {"model": {"model": b"another"}, "precision": {"precision": "int8"}}.get(change, {})
+    assert choose(**changed, found=Choice("onnxruntime", "now")).backend == "onnxruntime"
 
 
 def test_a_note_that_is_torn_or_names_another_library_is_measured_again(choose, tmp_path):
     choose()
     (note,) = (tmp_path / "kept").iterdir()
-    for text in ("{", "[]", json.dumps({"library": "abacus", "reason": ""}), json.dumps({"library": "openvino"})):
+    for text in ("{", "[]", json.dumps({"backend": "abacus", "reason": ""}), json.dumps({"backend": "openvino"})):
         note.write_text(text)
         assert choose().reason.endswith("measured now")
 
@@ -115,9 +116,12 @@ def test_where_they_cannot_be_compared_the_reference_is_taken(monkeypatch, tmp_p
     """The program that compares ends with an error, or says something else."""
     monkeypatch.setattr(module, "_is_installed", lambda name: True)
     monkeypatch.setattr(module, "_PROGRAM", program)
-    library, reason = fastest(tmp_path, ["a hash"], "fp32", tmp_path / "kept")
-    assert library == "onnxruntime"
-    assert reason.startswith("onnxruntime is the reference, and libraries could not be compared: ")
+    (tmp_path / "model.json").write_text("{}")
+    said = []
+    backend, reason = fastest(tmp_path, "fp32", tmp_path / "kept", said.append)
+    assert backend == "onnxruntime"
+    assert reason.startswith("onnxruntime is the reference, and libraries could not be compared: exit code ")
+    assert said == [f"finding out which library runs {tmp_path.name} fastest here: onnxruntime, openvino"]
     assert not (tmp_path / "kept").exists()
 
 

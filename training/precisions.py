@@ -62,7 +62,7 @@ def add_precisions(
         try:
             more, check = add(spec, folder, data, sources, whole)
         except Exception as error:  # of one of the libraries that take part
-            print(f"note: without {precision}: {str(error).splitlines()[0]}", file=sys.stderr)
+            print(f"note: without {precision}: {(str(error).strip() or repr(error)).splitlines()[0]}", file=sys.stderr)
             for file in folder.glob(f"*.{precision}.onnx"):
                 file.unlink()
         else:

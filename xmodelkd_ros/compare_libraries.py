@@ -1,8 +1,8 @@
-"""Which library runs a model fastest here, as a program of its own: ``python -m xmodelkd_ros.compare_libraries MODEL``.
+"""Which library runs a model fastest here, as a program of its own.
 
     python -m xmodelkd_ros.compare_libraries MODEL PRECISION
 
-prints one line of JSON: the library, and the reason.
+prints one line of JSON: the back end, and the reason.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,13 @@ from xmodelkd_ros.check_sweep import equal_labels, read_check_sweep
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.core.labels import LabelTranslation
+from xmodelkd_ros.core.model_spec import sha256
 from xmodelkd_ros.core.views import Shot
+from xmodelkd_ros.inference.backend import REFERENCE
 from xmodelkd_ros.inference.machine import cores, cpu_name
 
-LIBRARIES = ("onnxruntime", "openvino")
-"""For CPUs; the first one is the reference."""
+LIBRARIES = (REFERENCE, "openvino")
+"""For CPUs."""
 _RUNS = 4
 _LONGEST_S = 300.0
 _PROGRAM = "xmodelkd_ros.compare_libraries"
@@ -57,13 +59,13 @@ Pipeline = TypeVar("Pipeline", bound=_Pipeline)
 
 
 class Choice(NamedTuple):
-    """A library, and why it was taken."""
+    """A back end, and why it was taken."""
 
-    library: str
+    backend: str
     reason: str
 
 
-def fastest(model: Path, files: Sequence[str], precision: str, cache: Path) -> Choice:
+def fastest(model: Path, precision: str, cache: Path, say: Callable[[str], None]) -> Choice:
     """The library that takes the shortest time for the stored sweep.
 
     One that does not load the model, or gives too many points another label than the reference does, is not taken.
@@ -71,32 +73,43 @@ def fastest(model: Path, files: Sequence[str], precision: str, cache: Path) -> C
 
     Args:
         model: the model's folder.
-        files: hashes of its networks.
         precision: as in the node's parameter.
         cache: folder where it is kept what was measured. What cannot be kept is measured again at the next start.
+        say: takes a line when it is measured, which takes seconds.
+
+    Raises:
+        ModelError: the folder holds no model.
     """
     there = [name for name in LIBRARIES if _is_installed(name)]
     if len(there) < 2:
         name = there[0] if there else LIBRARIES[0]  # which then says how to install it
         return Choice(name, f"{name} is the only library installed")
-    note = cache / f"fastest-{_digest([precision, *files, *map(_version, there), cpu_name(), str(cores())])}.json"
+    key = [sha256(model / "model.json"), precision, *map(_version, there), cpu_name(), str(cores())]
+    note = cache / f"fastest-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]}.json"
     kept = _read(note)
-    if kept is not None and kept.library in there:
-        return Choice(kept.library, f"{kept.reason}, measured before")
+    if kept is not None and kept.backend in there:
+        return Choice(kept.backend, f"{kept.reason}, measured before")
+    say(f"finding out which library runs {model.name} fastest here: {', '.join(there)}")
     try:
         found = _measured_apart(model, precision)
-    except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
-        return Choice(there[0], f"{there[0]} is the reference, and libraries could not be compared: {error}")
+    except BackendError as error:
+        return Choice(REFERENCE, f"{REFERENCE} is the reference, and libraries could not be compared: {error}")
     _write(note, found)
-    return Choice(found.library, f"{found.reason}, measured now")
+    return Choice(found.backend, f"{found.reason}, measured now")
 
 
 def _measured_apart(model: Path, precision: str) -> Choice:
     """What :func:`measure` finds in a process of its own."""
-    command = [sys.executable, "-m", _PROGRAM, str(model.resolve()), precision]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_LONGEST_S, env=env, check=True)
-    return _choice(json.loads(done.stdout.splitlines()[-1]))
+    command = [sys.executable, "-m", _PROGRAM, str(model), precision]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_LONGEST_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BackendError(str(error)) from error
+    found = _choice(done.stdout)
+    if done.returncode or found is None:
+        last = (done.stderr.strip().splitlines() or ["it wrote nothing"])[-1]
+        raise BackendError(f"exit code {done.returncode}: {last}")
+    return found
 
 
 def measure(load: Callable[[str], Pipeline], cameras: int, least: float) -> Choice:
@@ -110,12 +123,11 @@ def measure(load: Callable[[str], Pipeline], cameras: int, least: float) -> Choi
     Raises:
         XModelKDError: as ``load`` raises it for the reference.
     """
-    reference, *others = LIBRARIES
-    pipelines, refused = {reference: load(reference)}, []
-    for name in others:
+    pipelines, refused = {REFERENCE: load(REFERENCE)}, []
+    for name in (name for name in LIBRARIES if name != REFERENCE):
         try:
             pipeline = load(name)
-            share = equal_labels(pipeline, pipelines[reference], cameras)
+            share = equal_labels(pipeline, pipelines[REFERENCE], cameras)
         except BackendError as error:
             refused.append(f"{name} not used: {error}")
             continue
@@ -151,18 +163,19 @@ def _version(name: str) -> str:
         return f"{name} {getattr(import_module(name), '__version__', '')}"
 
 
-def _digest(words: Sequence[str]) -> str:
-    return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:24]
-
-
-def _choice(data: Any) -> Choice:
-    return Choice(str(data["library"]), str(data["reason"]))
+def _choice(text: str) -> Choice | None:
+    """What a line of JSON says; None if it says something else."""
+    try:
+        data = json.loads(text)
+        return Choice(str(data["backend"]), str(data["reason"]))
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _read(note: Path) -> Choice | None:
     try:
-        return _choice(json.loads(note.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError):
+        return _choice(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
 
 

@@ -59,10 +59,7 @@ class SegmentationPipeline:
         choice: why this library runs its networks, where it was chosen.
 
     Attributes:
-        spec: the model's contract.
-        backend: its loaded network.
-        image_branch: as given.
-        choice: as given.
+        spec, backend, choice: as given.
     """
 
     def __init__(
@@ -75,7 +72,6 @@ class SegmentationPipeline:
     ) -> None:
         self.spec = spec
         self.backend = backend
-        self.image_branch = image_branch
         self.choice = choice
         self._sight = Sight(spec.image_branch, image_branch) if spec.image_branch and image_branch else None
         self._points = np.zeros((spec.max_points, len(spec.channels)), np.float32)
@@ -100,18 +96,15 @@ class SegmentationPipeline:
         first, and have to do it as ONNX Runtime does.
         """
         spec = ModelSpec.read(folder)
+        engines, why = engines or EngineCache(), ""
         if backend == "auto":
-            files = [spec.files, *([spec.image_branch.files] if spec.image_branch else [])]
-            hashes = [file.sha256 for by_precision in files for file in by_precision.values()]
-            choice = fastest(folder, hashes, precision, (engines or EngineCache()).folder)
-            networks = load_networks(spec, folder, choice.library, precision)
-            return cls(spec, networks.network, sensor, networks.image_branch, choice.reason)
+            backend, why = fastest(folder, precision, engines.folder, engines.say)
         networks = load_networks(spec, folder, backend, precision, engines)
         if networks.settle is not None:
             new = cls(spec, networks.network, None, networks.image_branch)
             reference = cls.load(folder, "onnxruntime")
             networks.settle(equal_labels(new, reference, spec.cameras))
-        return cls(spec, networks.network, sensor, networks.image_branch)
+        return cls(spec, networks.network, sensor, networks.image_branch, why)
 
     @property
     def labels(self) -> LabelMap:

@@ -51,8 +51,7 @@ def test_every_sweep_gets_labels_in_the_mode_that_was_promised(run, fault):
 )
 def test_diagnostics_say_what_is_wrong(run, fault, said):
     # An image that is late once on a busy machine may have a message of its own.
-    assert any(said in text for text in run[1][fault]["all_diagnostics"])
-    assert run[1][fault]["diagnostics"] in run[1][fault]["all_diagnostics"]
+    assert any(said in text for text in run[1][fault]["diagnostics"])
 
 
 def test_the_teacher_goes_on_with_the_cameras_that_are_left(run):
@@ -68,7 +67,9 @@ def test_the_exit_code_and_the_table_say_so_too(run):
 
 @pytest.mark.skipif(not HAS_TF2, reason="tf2_ros is not installed")
 def test_where_tf_stops_diagnostics_say_so(run):
-    assert "no transform of 'lidar' in fixed_frame 'odom'" in run[1]["transforms_stop"]["diagnostics"]
+    assert any(
+        "no transform of 'lidar' in fixed_frame 'odom'" in said for said in run[1]["transforms_stop"]["diagnostics"]
+    )
 
 
 @pytest.mark.skipif(HAS_TF2, reason="tf2_ros is installed")
@@ -79,7 +80,7 @@ def test_faults_of_tf_need_tf2(drive, light_model, tmp_path, capsys):
 
 
 def test_a_fault_that_goes_unanswered_is_a_failure():
-    good = Outcome("cameras_stop", "student", "student", 0, 20, 20, 50.0, "", 0.1)
+    good = Outcome("cameras_stop", "student", "student", 0, 20, 20, 50.0, (), 0.1)
     assert good.as_promised
     either = Outcome(**{**vars(good), "expected": "either"})
     assert either.as_promised and not Outcome(**{**vars(either), "seen": "none"}).as_promised

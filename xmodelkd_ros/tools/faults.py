@@ -58,10 +58,9 @@ class Outcome:
         sweeps_in: sweeps published while it lasted.
         sweeps_out: how many of them came back labelled.
         worst_ms: longest time from a sweep's publication to its labels.
-        diagnostics: the last of the gravest messages on ``/diagnostics``, up to a second after its end.
+        diagnostics: the gravest messages on ``/diagnostics``, up to a second after its end, each once.
         recovery_s: from its end to the first sweep that the teacher labelled with all cameras; None if there was none
             before the next fault.
-        all_diagnostics: all gravest messages, each once, in their order.
     """
 
     fault: str
@@ -71,9 +70,8 @@ class Outcome:
     sweeps_in: int
     sweeps_out: int
     worst_ms: float
-    diagnostics: str
+    diagnostics: tuple[str, ...]
     recovery_s: float | None
-    all_diagnostics: tuple[str, ...] = ()
 
     @property
     def as_promised(self) -> bool:
@@ -152,7 +150,7 @@ def as_table(outcomes: Sequence[Outcome]) -> str:
             o.sweeps_in,
             o.sweeps_out,
             f"{o.worst_ms:.0f} ms",
-            o.diagnostics,
+            next(reversed(o.diagnostics), ""),
         )
         lines.append("| " + " | ".join(map(str, (*cells, again))) + " |")
     return "\n".join(lines) + "\n"
@@ -211,16 +209,15 @@ class _Traffic:
             len(during),
             len(latencies),
             max(latencies, default=0.0),
-            _gravest(said)[-1],
+            _gravest(said),
             (well[0] - end) * 1e-9 if well else None,
-            tuple(dict.fromkeys(_gravest(said))),
         )
 
 
-def _gravest(said: Sequence[tuple[int, str]]) -> list[str]:
-    """The messages of the highest level; an empty one if nothing was said."""
+def _gravest(said: Sequence[tuple[int, str]]) -> tuple[str, ...]:
+    """The messages of the highest level, the latest last."""
     highest = max((level for level, _ in said), default=0)
-    return [text for level, text in said if level == highest] or [""]
+    return tuple(dict.fromkeys(text for level, text in reversed(said) if level == highest))[::-1]
 
 
 def _play(

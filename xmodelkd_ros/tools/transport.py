@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -29,14 +28,11 @@ from xmodelkd_ros.tools.benchmark import synthetic_sweep
 from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for
 from xmodelkd_ros.tools.traffic_log import TrafficLog
 
-_Number = TypeVar("_Number", int, float)
-
 _TOPIC = "/points"
 _BEAMS = ProjectionSpec(tuple(np.linspace(15, -25, 64).tolist()), 1024)
 _READY_S = 30.0
 _END_S = 600.0
 """More than the longest bag takes."""
-_MOST_SWEEPS, _LEAST_RATE_HZ = 500, 1.0
 
 
 def write_bag(path: Path, points: int, sweeps: int, rate_hz: float) -> None:
@@ -117,28 +113,21 @@ def _print_rows(points: int, sweeps: int, rate_hz: float) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("transport", description="Time clouds through DDS, with and without the profile.")
-    parser.add_argument("--points", type=_points, nargs="+", default=[131072, 262144], help="in a cloud")
-    parser.add_argument("--sweeps", type=_sweeps, default=60, help="clouds to send (default: %(default)s)")
-    parser.add_argument("--rate", type=_rate, default=10.0, help="clouds in a second (default: %(default)s)")
+    for name, most, default, text in (
+        ("--points", 4_000_000, [131072, 262144], "in a cloud"),
+        ("--sweeps", 500, 60, "clouds to send"),
+        ("--rate", 100, 10, "clouds in a second"),
+    ):
+        parser.add_argument(
+            name,
+            type=int,
+            choices=range(1, most + 1),
+            metavar="N",
+            nargs="+" if name == "--points" else None,
+            default=default,
+            help=f"{text} (default: %(default)s)",
+        )
     return parser
-
-
-def _points(text: str) -> int:
-    return _within(int(text), 1, 4_000_000)
-
-
-def _sweeps(text: str) -> int:
-    return _within(int(text), 1, _MOST_SWEEPS)
-
-
-def _rate(text: str) -> float:
-    return _within(float(text), _LEAST_RATE_HZ, 1000.0)
-
-
-def _within(value: _Number, least: float, most: float) -> _Number:
-    if not least <= value <= most:
-        raise argparse.ArgumentTypeError(f"{value} is not in {least:g}..{most:g}")
-    return value
 
 
 if __name__ == "__main__":
