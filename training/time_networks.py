@@ -23,6 +23,7 @@ from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.inference.backend import Backend
 from xmodelkd_ros.inference.onnxruntime import OnnxRuntimeBackend
 from xmodelkd_ros.inference.openvino import OpenVinoBackend
+from xmodelkd_ros.tools.arguments import count
 from xmodelkd_ros.tools.benchmark import gemm_peak_gflops
 from xmodelkd_ros.tools.network_cost import gflop
 
@@ -99,8 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--backend", nargs="+", choices=sorted(_BACKENDS), default=["onnxruntime"], help="libraries")
     parser.add_argument(
         "--runs",
-        type=int,
-        choices=range(1, 10_001),
+        type=count,
         metavar="N",
         default=30,
         help="of each network (default: %(default)s)",

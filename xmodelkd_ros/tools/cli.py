@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from xmodelkd_ros.core.errors import XModelKDError
+from xmodelkd_ros.tools.arguments import count, positive
 
 if TYPE_CHECKING:
     from xmodelkd_ros.tools.recording import Look
@@ -80,7 +81,7 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     parser.add_argument(
         "--image-age",
-        type=_positive,
+        type=positive,
         default=0.0,
         metavar="SECONDS",
         help="teacher: show it images that are this old, to see what that costs (default: %(default)s)",
@@ -95,13 +96,13 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     _add_bag(parser)
     _add_model(parser)
     _add_scoring(parser)
-    parser.add_argument("--rate", type=_positive, default=1.0, help="speed of play (default: %(default)s)")
+    parser.add_argument("--rate", type=positive, default=1.0, help="speed of play (default: %(default)s)")
     parser.add_argument(
         "--student", metavar="DIR", default="student", help="teacher: student that stands by (default: %(default)s)"
     )
     parser.add_argument(
         "--deadline",
-        type=_positive,
+        type=positive,
         default=0.05,
         metavar="SECONDS",
         help="teacher: how long a sweep waits for images (default: %(default)s)",
@@ -117,12 +118,12 @@ def _add_faults(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     _add_model(parser)
     parser.add_argument("--student", metavar="DIR", default="student", help="that stands by (default: %(default)s)")
     parser.add_argument("--faults", nargs="+", default=(), metavar="F", help="which (default: all)")
-    parser.add_argument("--rate", type=_positive, default=1.0, help="speed of play (default: %(default)s)")
+    parser.add_argument("--rate", type=positive, default=1.0, help="speed of play (default: %(default)s)")
     parser.add_argument(
-        "--fault-seconds", type=_positive, default=2.0, metavar="S", help="of each fault (default: %(default)s)"
+        "--fault-seconds", type=positive, default=2.0, metavar="S", help="of each fault (default: %(default)s)"
     )
     parser.add_argument(
-        "--rest-seconds", type=_positive, default=2.0, metavar="S", help="after each fault (default: %(default)s)"
+        "--rest-seconds", type=positive, default=2.0, metavar="S", help="after each fault (default: %(default)s)"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of faults.md and metrics.json")
     parser.set_defaults(run=_faults)
@@ -133,14 +134,14 @@ def _add_benchmark(commands: argparse._SubParsersAction[argparse.ArgumentParser]
         "benchmark", allow_abbrev=False, help="time every stage on a synthetic sweep; needs no data"
     )
     _add_model(parser)
-    parser.add_argument("--points", type=_count, default=131072, help="points of the sweep (default: %(default)s)")
+    parser.add_argument("--points", type=count, default=131072, help="points of the sweep (default: %(default)s)")
     parser.add_argument(
-        "--cameras", type=_count, default=0, metavar="N", help="a teacher's, each with a JPEG image (default: none)"
+        "--cameras", type=count, default=0, metavar="N", help="a teacher's, each with a JPEG image (default: none)"
     )
     parser.add_argument(
         "--image-size", type=_size, default=(1920, 1080), metavar="WxH", help="of their images (default: 1920x1080)"
     )
-    parser.add_argument("--repeats", type=_count, default=100, help="sweeps to time (default: %(default)s)")
+    parser.add_argument("--repeats", type=count, default=100, help="sweeps to time (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of metrics.json")
     parser.set_defaults(run=_benchmark)
 
@@ -183,10 +184,8 @@ def _add_fit_sensor(commands: argparse._SubParsersAction[argparse.ArgumentParser
         help="find the beam table, field of view and intensity range of a LiDAR from its sweeps",
     )
     _add_bag(parser)
-    parser.add_argument("--beams", type=_count, default=None, help="number of beams, where it is known")
-    parser.add_argument(
-        "--sweeps", type=_count, default=20, help="sweeps to read from the start (default: %(default)s)"
-    )
+    parser.add_argument("--beams", type=count, default=None, help="number of beams, where it is known")
+    parser.add_argument("--sweeps", type=count, default=20, help="sweeps to read from the start (default: %(default)s)")
     parser.add_argument(
         "--out", type=Path, default=None, metavar="FILE", help="sensor file (default: the bag's name.sensor.json)"
     )
@@ -216,7 +215,7 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--slop",
-        type=_positive,
+        type=positive,
         default=0.05,
         metavar="SECONDS",
         help="teacher: an image farther from a sweep is not of it (default: %(default)s)",
@@ -234,23 +233,9 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of metrics.json and report.html")
 
 
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
-
-
 def _size(text: str) -> tuple[int, int]:
     width, _, height = text.partition("x")
-    return _count(width), _count(height)
+    return count(width), count(height)
 
 
 def _evaluate(args: argparse.Namespace) -> int:

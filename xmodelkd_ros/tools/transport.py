@@ -18,12 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from xmodelkd_ros.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, message_class
+from xmodelkd_ros.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagReader, BagWriter, message_class
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import XModelKDError
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.dds_profile import PROFILE_VARIABLES, profile_variable, shipped_profile
 from xmodelkd_ros.messages import labels_to_msg, stamp_from_ns
+from xmodelkd_ros.tools.arguments import count, positive
 from xmodelkd_ros.tools.benchmark import synthetic_sweep
 from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for
 from xmodelkd_ros.tools.traffic_log import TrafficLog
@@ -31,8 +32,8 @@ from xmodelkd_ros.tools.traffic_log import TrafficLog
 _TOPIC = "/points"
 _BEAMS = ProjectionSpec(tuple(np.linspace(15, -25, 64).tolist()), 1024)
 _READY_S = 30.0
-_END_S = 600.0
-"""More than the longest bag takes."""
+_END_S = 60.0
+"""More than the player takes beside the bag's own length."""
 
 
 def write_bag(path: Path, points: int, sweeps: int, rate_hz: float) -> None:
@@ -79,7 +80,9 @@ def arrivals_ms(bag: Path, folder: Path, sender_profile: bool, receiver_profile:
     with ExitStack() as stack:
         running = [stack.enter_context(recorder), stack.enter_context(player)]
         wait_for(lambda: received.has_event("ready"), running, _READY_S, "the start of the recorder")
-        wait_for(lambda: player.returncode is not None, running, _END_S, "the end of the bag")
+        with BagReader(bag) as reader:
+            length_s = (reader.end_ns - reader.start_ns) / 1e9
+        wait_for(lambda: player.returncode is not None, running, _END_S + length_s, "the end of the bag")
         player.check()
     there = received.clouds(_TOPIC)
     return [(there[key] - at_ns) / 1e6 if key in there else None for key, at_ns in sent.clouds(_TOPIC).items()]
@@ -113,20 +116,16 @@ def _print_rows(points: int, sweeps: int, rate_hz: float) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("transport", description="Time clouds through DDS, with and without the profile.")
-    for name, most, default, text in (
-        ("--points", 4_000_000, [131072, 262144], "in a cloud"),
-        ("--sweeps", 500, 60, "clouds to send"),
-        ("--rate", 100, 10, "clouds in a second"),
-    ):
-        parser.add_argument(
-            name,
-            type=int,
-            choices=range(1, most + 1),
-            metavar="N",
-            nargs="+" if name == "--points" else None,
-            default=default,
-            help=f"{text} (default: %(default)s)",
-        )
+    parser.add_argument(
+        "--points",
+        type=count,
+        nargs="+",
+        default=[131072, 262144],
+        metavar="N",
+        help="in a cloud (default: %(default)s)",
+    )
+    parser.add_argument("--sweeps", type=count, default=60, help="clouds to send (default: %(default)s)")
+    parser.add_argument("--rate", type=positive, default=10.0, help="clouds in a second (default: %(default)s)")
     return parser
 
 
