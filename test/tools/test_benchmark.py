@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjector
-from xmodelkd_ros.tools.benchmark import Load, _camera, gemm_peak_gflops, synthetic_sweep
+from xmodelkd_ros.tools.benchmark import Load, _camera, gemm_peak_gflops
 from xmodelkd_ros.tools.cli import main
 from xmodelkd_ros.tools.network_cost import gflop
+from xmodelkd_ros.tools.synthetic_sweep import synthetic_sweep
 
 
 def test_every_stage_is_timed_and_the_work_is_counted(height_model, tmp_path, capsys):

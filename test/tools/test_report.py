@@ -11,10 +11,10 @@ from xmodelkd_ros.core.model_spec import DataSource, ModelSpec
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.resources import label_map
 from xmodelkd_ros.tools import pictures
-from xmodelkd_ros.tools.benchmark import synthetic_sweep
 from xmodelkd_ros.tools.pictures import CameraView, SweepView
 from xmodelkd_ros.tools.report import Run, _footer, attribution, summary, table, write_report
 from xmodelkd_ros.tools.score import Scores
+from xmodelkd_ros.tools.synthetic_sweep import synthetic_sweep
 
 DRIVE13 = label_map("drive13")
 RUN = Run("drive <1>", "xmodelkd evaluate drive --out here", "the time of the pipeline")

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import struct
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +38,7 @@ from xmodelkd_ros.messages import stamp_from_ns, stamp_ns
 from xmodelkd_ros.node.outputs import latched, reliable
 from xmodelkd_ros.node.player import wait_for_subscribers
 from xmodelkd_ros.node.process import ros, run_program
+from xmodelkd_ros.node.serialized import serialized_stamp_ns, stamped
 from xmodelkd_ros.node.sweep_log import SweepLog, message_class
 
 _TF = "/tf"
@@ -47,8 +47,6 @@ _JUMP_NS = 10_033_000_000
 """Not a whole number of sweeps, so that no stamp comes twice."""
 _CLOCK_PERIOD_S = 0.01
 _DEPTH = 10
-_STAMP_AT = 4
-"""Bytes before the stamp in a serialized message that begins with a header: CDR's own."""
 
 
 class _Recorded(NamedTuple):
@@ -117,9 +115,7 @@ class Drive:
         if message.topic == points_topic:
             cloud = deserialize_message(data, PointCloud2)
             points = cloud.height * cloud.width
-        seconds, nanoseconds = struct.unpack_from("<iI", data, _STAMP_AT)
-        stamp = seconds * 1_000_000_000 + nanoseconds
-        return _Recorded(message.log_time_ns - start_ns, message.topic, data, stamp, points)
+        return _Recorded(message.log_time_ns - start_ns, message.topic, data, serialized_stamp_ns(data), points)
 
 
 class Spoiler:
@@ -168,7 +164,7 @@ class Spoiler:
 
     def _images_frozen(self, topic: str, data: bytes) -> Iterator[tuple[float, str, bytes]]:
         kept = self._frozen.setdefault(topic, data)
-        yield 0.0, topic, kept[:_STAMP_AT] + data[_STAMP_AT : _STAMP_AT + 8] + kept[_STAMP_AT + 8 :]
+        yield 0.0, topic, stamped(kept, serialized_stamp_ns(data))
 
     def _images_corrupt(self, topic: str, data: bytes) -> Iterator[tuple[float, str, bytes]]:
         image = self._read(topic, data)
@@ -201,13 +197,6 @@ def _of_another_shape(image: Any) -> Any:
     image.height //= 2
     image.data = bytes(image.data)[: image.height * image.step]
     return image
-
-
-def _stamped(data: bytes, stamp: int) -> bytes:
-    """A message that begins with a header, with another stamp."""
-    changed = bytearray(data)
-    struct.pack_into("<iI", changed, _STAMP_AT, *divmod(stamp, 1_000_000_000))
-    return bytes(changed)
 
 
 def _later(data: bytes, type_: str, later_ns: int) -> bytes:
@@ -280,7 +269,7 @@ class FaultPlayer:
             data = _later(message.data, self._drive.topics[message.topic].type, later_ns)
         else:
             stamp = message.stamp_ns + later_ns
-            data = _stamped(message.data, stamp)
+            data = stamped(message.data, stamp)
             if message.points is not None:
                 self._log.row(message.topic, stamp, message.points, time.monotonic_ns())
         fault = active.fault if active else ""

@@ -1,7 +1,7 @@
 """Records topics into a bag, and logs when each message arrived.
 
     python -m xmodelkd_ros.node.recorder --topics /segmenter/labels /segmenter/status /diagnostics
-        [--out FILE.mcap] [--log FILE] [--ros-args ...]
+        [--out FILE.mcap] [--log FILE] [--pause SECONDS] [--ros-args ...]
 
 Waits until each topic has a publisher and subscribes with the type and QoS that it offers.
 ``--out`` takes every message, as the bytes it came in, at the system time of its arrival.
@@ -10,6 +10,8 @@ may start then), and one JSON line for each message, with ``time.monotonic_ns()`
 null if it is no cloud, ``stamp_ns`` if it has no header:
 
     {"topic": "/segmenter/labels", "stamp_ns": 123, "points": 107000, "monotonic_ns": 456}
+
+``--pause`` waits after each message, as a subscriber does that is too slow.
 
 The program ends with 0 on SIGINT or SIGTERM; the bag appears then, complete. An error is one line on
 stderr and exit code 1.
@@ -50,12 +52,14 @@ class Recorder:
         node: subscribes.
         bag: takes the messages; None to keep only the log.
         log: notes their arrival.
+        pause_s: how long to wait after each.
     """
 
-    def __init__(self, node: Node, bag: BagWriter | None, log: SweepLog) -> None:
+    def __init__(self, node: Node, bag: BagWriter | None, log: SweepLog, pause_s: float = 0.0) -> None:
         self._node = node
         self._bag = bag
         self._log = log
+        self._pause_s = pause_s
 
     def connect(self, topics: Sequence[str], stop: Future) -> None:
         """Subscribe to every topic as soon as it has a publisher; note in the log that all are there.
@@ -94,6 +98,7 @@ class Recorder:
             self._bag.write_raw(topic, time.time_ns(), data)
         if self._log.enabled:
             self._log.message(topic, deserialize_message(data, type_), monotonic_ns)
+        time.sleep(self._pause_s)
 
 
 def _matching(offered: Sequence[QoSProfile]) -> QoSProfile:
@@ -119,7 +124,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str], stop: Future) ->
         log = stack.enter_context(SweepLog(options.log))
         stack.enter_context(ros(arguments))
         node = Node("recorder")
-        Recorder(node, bag, log).connect(options.topics, stop)
+        Recorder(node, bag, log, options.pause).connect(options.topics, stop)
         spin(node, stop)
         node.destroy_node()
     return 0
@@ -130,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--topics", nargs="+", required=True, metavar="T", help="topics to record")
     parser.add_argument("--out", type=Path, help="bag to write (.mcap file or folder)")
     parser.add_argument("--log", type=Path, help="JSON lines file")
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds to wait after each message")
     return parser
 
 

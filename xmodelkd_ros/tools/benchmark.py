@@ -15,11 +15,9 @@ from xmodelkd_ros.bag import ROSBAGS_TYPES, message_class
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.core.labels import IGNORE
-from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.core.views import Shot
 from xmodelkd_ros.inference.machine import cores, cpu_name
-from xmodelkd_ros.messages import image_to_array, labels_to_msg, to_cloud, truth_to_msg
+from xmodelkd_ros.messages import image_to_array, labels_to_msg, to_cloud
 from xmodelkd_ros.opencv import opencv
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_model
@@ -27,12 +25,10 @@ from xmodelkd_ros.tools.network_cost import gflop
 from xmodelkd_ros.tools.report import Run, summary, write_report
 from xmodelkd_ros.tools.score import Scores
 from xmodelkd_ros.tools.session import make_folder, progress
+from xmodelkd_ros.tools.synthetic_sweep import sweep_message, synthetic_sweep
 
 _WARM_UP = 5
 _GEMM_SIZE = 2048
-_SENSOR_HEIGHT_M = 2.0
-_STREET_HALF_WIDTH_M = 12.0
-_MAX_RANGE_M = 120.0
 _VIEW_DEG = 70.0
 
 
@@ -81,7 +77,7 @@ def benchmark(
     pipeline = SegmentationPipeline.load(folder, backend, precision)
     if load.cameras and pipeline.spec.image_branch is None:
         raise ConfigError(f"{model} is a student, which looks at no images; give --model teacher, or no --cameras")
-    message = _message(synthetic_sweep(pipeline.spec.projection, load.points))
+    message = sweep_message(synthetic_sweep(pipeline.spec.projection, load.points))
     cameras = [(_camera(number, load), _image(number, load)) for number in range(load.cameras)]
     scores = Scores(pipeline.labels)
     for repeat in progress(range(-_WARM_UP, repeats), _WARM_UP + repeats, "benchmark"):
@@ -101,29 +97,6 @@ def benchmark(
     return metrics
 
 
-def synthetic_sweep(spec: ProjectionSpec, points: int) -> PointCloud:
-    """A sweep of a sensor with the model's own beams in a street: road below, a wall on either side.
-
-    Args:
-        spec: the beam table.
-        points: number of points; beams fire one after the other, azimuth by azimuth, as drivers send them.
-    """
-    rng = np.random.default_rng(0)
-    beams = np.radians(spec.beam_elevations_deg)
-    index = np.arange(points)
-    elevation = beams[index % len(beams)] + np.radians(0.004) * rng.standard_normal(points)
-    azimuth = np.pi - 2 * np.pi * (index // len(beams)) * len(beams) / points
-    direction = np.stack(
-        [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)], axis=1
-    )
-    with np.errstate(divide="ignore"):
-        road = np.where(direction[:, 2] < 0, -_SENSOR_HEIGHT_M / direction[:, 2], np.inf)
-        wall = _STREET_HALF_WIDTH_M / np.abs(direction[:, 1])
-    distance = np.minimum(np.minimum(road, wall), _MAX_RANGE_M) + 0.02 * rng.standard_normal(points)
-    xyz = (direction * distance[:, None]).astype(np.float32)
-    return PointCloud(xyz, rng.uniform(0, 100, points).astype(np.float32))
-
-
 def gemm_peak_gflops(size: int = _GEMM_SIZE, repeats: int = 5) -> float:
     """Float32 operations per second (10^9) of numpy's matrix product, the best of a few."""
     a, b = np.random.default_rng(0).standard_normal((2, size, size), np.float32)
@@ -133,11 +106,6 @@ def gemm_peak_gflops(size: int = _GEMM_SIZE, repeats: int = 5) -> float:
         a @ b
         seconds.append(perf_counter() - start)
     return 2 * size**3 / min(seconds) / 1e9
-
-
-def _message(cloud: PointCloud) -> Any:
-    header = message_class("std_msgs/msg/Header")(message_class("builtin_interfaces/msg/Time")(0, 0), "lidar")
-    return truth_to_msg(cloud, np.full(len(cloud), IGNORE, np.uint8), header, ROSBAGS_TYPES)
 
 
 def _camera(number: int, load: Load) -> CameraModel:

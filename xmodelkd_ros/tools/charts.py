@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +63,25 @@ def draw_latency(latency_ms: Sequence[float | None], miou: Sequence[float | None
         _miou_series(figure.add_subplot(grid[1, 0], sharex=over_time), scores)
     else:
         over_time.set_xlabel("sweep")
+    figure.savefig(path, dpi=_DPI)
+
+
+def draw_series(path: Path, what: str, series: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> None:
+    """Quantities over the same thing, one above the other.
+
+    Args:
+        path: the picture.
+        what: name of the horizontal axis.
+        series: positions and values of each quantity, by its name.
+    """
+    figure = _figure(11, 1.0 + 1.5 * len(series))
+    rows = figure.subplots(len(series), sharex=True, squeeze=False)[:, 0]
+    for axes, (name, (positions, values)) in zip(rows, series.items(), strict=True):
+        _plain(axes)
+        axes.plot(positions, values, color=_LINE, linewidth=0.9)
+        axes.set_ylim(0, 1.15 * max(values, default=1))
+        axes.set_ylabel(name)
+    rows[-1].set_xlabel(what)
     figure.savefig(path, dpi=_DPI)
 
 

@@ -61,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_replay(commands)
     _add_faults(commands)
+    _add_load(commands)
+    _add_endurance(commands)
     _add_benchmark(commands)
     _add_build_engine(commands)
     _add_fit_sensor(commands)
@@ -127,6 +129,37 @@ def _add_faults(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of faults.md and metrics.json")
     parser.set_defaults(run=_faults)
+
+
+def _add_load(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "load",
+        allow_abbrev=False,
+        help="give the node more sweeps than it can label, other ones, other clocks and bad company; needs no data",
+    )
+    _add_model(parser)
+    parser.add_argument("--points", type=count, default=131072, help="of an everyday sweep (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=positive, default=10.0, metavar="S", help="of each scenario (default: %(default)s)"
+    )
+    parser.add_argument("--scenarios", nargs="+", default=(), metavar="S", help="which (default: all)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of load.md and metrics.json")
+    parser.set_defaults(run=_load)
+
+
+def _add_endurance(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "endurance",
+        allow_abbrev=False,
+        help="let the node label thousands of sweeps, as fast as it can, and watch what it takes; needs no data",
+    )
+    _add_model(parser)
+    parser.add_argument("--points", type=count, default=131072, help="of the largest sweeps (default: %(default)s)")
+    parser.add_argument("--sweeps", type=count, default=10000, help="how many (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of endurance.md, its plot and metrics.json"
+    )
+    parser.set_defaults(run=_endurance)
 
 
 def _add_benchmark(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -308,6 +341,22 @@ def _faults(args: argparse.Namespace) -> int:
     )
     outcomes = measure_faults(options, Timing(args.fault_seconds, args.rest_seconds, args.rate), args.faults)
     return 0 if all(outcome.as_promised for outcome in outcomes) else 1
+
+
+def _load(args: argparse.Namespace) -> int:
+    from xmodelkd_ros.tools.load import NodeUnderLoad, measure_load
+
+    under = NodeUnderLoad(args.model, args.backend, args.precision)
+    outcomes = measure_load(under, args.out, args.points, args.seconds, args.scenarios, args.command)
+    return 0 if all(outcome.as_promised for outcome in outcomes) else 1
+
+
+def _endurance(args: argparse.Namespace) -> int:
+    from xmodelkd_ros.tools.endurance import measure_endurance
+    from xmodelkd_ros.tools.load import NodeUnderLoad
+
+    under = NodeUnderLoad(args.model, args.backend, args.precision)
+    return 0 if measure_endurance(under, args.out, args.points, args.sweeps, args.command).as_promised else 1
 
 
 def _fit_cameras(args: argparse.Namespace) -> int:

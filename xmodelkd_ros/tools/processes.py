@@ -95,10 +95,20 @@ class Program:
         """The exit code; None while it runs."""
         return self._process.poll()
 
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    def freeze(self) -> None:
+        """Let it stand still, until it is stopped."""
+        self._process.send_signal(signal.SIGSTOP)
+
     def stop(self) -> None:
         """Ask the process to end, and kill it if it does not."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
+            self._process.send_signal(signal.SIGCONT)
             try:
                 self._process.wait(_STOP_S)
             except subprocess.TimeoutExpired:

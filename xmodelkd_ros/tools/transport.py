@@ -25,8 +25,8 @@ from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.dds_profile import PROFILE_VARIABLES, profile_variable, shipped_profile
 from xmodelkd_ros.messages import labels_to_msg, stamp_from_ns
 from xmodelkd_ros.tools.arguments import count, positive
-from xmodelkd_ros.tools.benchmark import synthetic_sweep
 from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for
+from xmodelkd_ros.tools.synthetic_sweep import synthetic_sweep
 from xmodelkd_ros.tools.traffic_log import TrafficLog
 
 _TOPIC = "/points"
