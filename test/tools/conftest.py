@@ -112,12 +112,12 @@ def write_drive(
 
 
 def announce_cameras(bag, names, image_topics):
-    """Cameras 320 x 160 that look forward and backward, mounted on base_link 0.5 m before the LiDAR and behind it."""
+    """Cameras 320 x 160 on base_link: ``rear`` looks backward, 0.5 m behind the LiDAR, all others forward before it."""
     bag.add_topic("/tf_static", _TF_TYPE, latched=True)
     # x right, y down, z forward from x forward, y left, z up; and from behind
     mounts = {"front": ((0.5, 0, 2), (-0.5, 0.5, -0.5, 0.5)), "rear": ((-0.5, 0, 2), (0.5, 0.5, -0.5, -0.5))}
     transforms = [transform("lidar", (0, 0, 2), (0, 0, 0, 1))]
-    transforms += [transform(f"{name}_optical", *mounts[name]) for name in names]
+    transforms += [transform(f"{name}_optical", *mounts.get(name, mounts["front"])) for name in names]
     bag.write("/tf_static", START_NS, message_class(_TF_TYPE)(transforms))
     for name in names:
         for topic in image_topics:

@@ -114,6 +114,20 @@ def test_cameras_that_are_dropped_do_not_come(drive, light_model, height_model, 
         assert "error: no camera rear to drop; the bag has front" in capsys.readouterr().err
 
 
+def test_of_more_cameras_than_the_model_takes_some_are_left_out(
+    make_drive, light_model, height_model, tmp_path, capsys
+):
+    bag = make_drive(cameras=("front", "rear", "top", "low"))
+    for command in ("replay", "evaluate"):
+        options = ["--model", str(light_model), "--mode", "teacher", "--out", str(tmp_path)]
+        assert main([command, str(bag), *options]) == 1
+        said = capsys.readouterr().err
+        assert "error: the bag has 4 cameras (front, low, rear, top), but the model looks through 3 at most" in said
+        options += ["--student", str(height_model)] if command == "replay" else []
+        assert main([command, str(bag), *options, "--drop-cameras", "low"]) == 0
+        assert metrics_of(tmp_path)["modes"]["teacher"] > 0
+
+
 def test_a_bag_without_cameras_has_no_teacher(make_drive, light_model, tmp_path, capsys):
     bag = make_drive(cameras=())
     assert main(["replay", str(bag), "--model", str(light_model), "--mode", "teacher", "--out", str(tmp_path)]) == 1

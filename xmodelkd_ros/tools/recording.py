@@ -82,6 +82,22 @@ class Look:
         if unknown:
             raise BagError(f"no camera {', '.join(unknown)} to drop; the bag has {', '.join(names) or 'none'}")
 
+    def shown(self, names: Sequence[str], most: int) -> list[str]:
+        """The cameras that a network with ``most`` places is told of: those that are used, and as many others.
+
+        Raises:
+            BagError: more are used, or one that is not used is none of the bag's.
+        """
+        self.check(names)
+        used = [name for name in names if name not in self.without]
+        if len(used) > most:
+            raise BagError(
+                f"the bag has {len(names)} cameras ({', '.join(names)}), but the model looks through {most} at most; "
+                "leave some out with --drop-cameras"
+            )
+        told = {*used, *self.without[: most - len(used)]}
+        return [name for name in names if name in told]
+
 
 class Recording:
     """The part of a bag that the tools use.

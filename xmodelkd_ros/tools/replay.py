@@ -61,7 +61,7 @@ def replay(options: Options, rate: float = 1.0) -> dict[str, Any]:
         next(recording.sweeps())
         backend = session.pipeline.backend
         asked = replace(options, backend=backend.name, precision=backend.precision)  # the node takes the same
-        traffic = _play(asked, rate, recording, Path(folder))
+        traffic = _play(asked, rate, recording, session.pipeline.spec.cameras, Path(folder))
         view = _score(session, recording, traffic)
         print_notes(reader.notes + recording.notes + traffic.notes())
     return session.report(f"replayed through the node at rate {rate:g}", _LATENCY, view, traffic.start_s)
@@ -95,16 +95,15 @@ class _Traffic:
         return [f"the node says of {count} sweeps: {problem}" for problem, count in self.problems.items()]
 
 
-def _play(options: Options, rate: float, recording: Recording, folder: Path) -> _Traffic:
-    """Run the three processes from the first discovery to the last label."""
+def _play(options: Options, rate: float, recording: Recording, most_cameras: int, folder: Path) -> _Traffic:
+    """Run the three processes from the first discovery to the last label; a teacher takes ``most_cameras``."""
     logs, env = options.out / "logs", dds_environment()
     sent, received = TrafficLog(folder / "sent.jsonl"), TrafficLog(folder / "received.jsonl")
     recorded = folder / "recorded.mcap"
-    cameras = _cameras(options, recording)
+    cameras = _cameras(options, recording, most_cameras)
     node = Program("segment_node", node_arguments(options, recording.points_topic, cameras), env, logs / "node.log")
     recorder_arguments = ["--topics", _LABELS, _STATUS, "--out", str(recorded), "--log", str(received.path)]
     recorder = Program("recorder", recorder_arguments, env, logs / "recorder.log")
-    options.look.check([camera.model.name for camera in cameras])
     seen = [camera for camera in cameras if camera.model.name not in options.look.without]
     topics = [recording.points_topic, *(t for camera in seen for t in (camera.image_topic, camera.info_topic))]
     topics += TF_TOPICS if options.look.fixed_frame and cameras else ()
@@ -125,11 +124,11 @@ def _play(options: Options, rate: float, recording: Recording, folder: Path) -> 
     return traffic
 
 
-def _cameras(options: Options, recording: Recording) -> list[MountedCamera]:
-    """The cameras that a teacher is shown, one topic of each.
+def _cameras(options: Options, recording: Recording, most: int) -> list[MountedCamera]:
+    """The cameras that a teacher is told of, one topic of each.
 
     Raises:
-        BagError: the bag has none.
+        BagError: the bag has none, or more than that are used.
     """
     if options.mode != "teacher":
         return []
@@ -137,7 +136,8 @@ def _cameras(options: Options, recording: Recording) -> list[MountedCamera]:
     cameras = list(recording.mounted(frame).values())
     if not cameras:
         raise BagError(f"{options.bag} has no camera that a teacher could look through; replay it with --mode student")
-    return cameras
+    told = options.look.shown([camera.model.name for camera in cameras], most)
+    return [camera for camera in cameras if camera.model.name in told]
 
 
 def node_arguments(options: Options, points_topic: str, cameras: Sequence[MountedCamera]) -> list[str]:

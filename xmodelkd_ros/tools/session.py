@@ -93,9 +93,15 @@ class Session:
         return Recording(reader, self.options.points_topic, self.pipeline.labels, missing_intensity)
 
     def shots(self, recording: Recording, sweep: Sweep) -> tuple[Shot | None, ...]:
-        """What a teacher is shown of a sweep; errors as :meth:`Recording.shots`."""
+        """What a teacher is shown of a sweep.
+
+        Raises:
+            BagError: as :meth:`Recording.shots`, or more cameras are used than it takes.
+        """
         if self.options.mode != "teacher":
             return ()
+        names = [camera.name for camera in recording.rig(sweep.message.header.frame_id).values()]
+        self.options.look.shown(names, self.pipeline.spec.cameras)
         return recording.shots(sweep, self.options.look)
 
     def view(self, recording: Recording, sweep: Sweep, label: NDArray[np.uint8]) -> SweepView:
