@@ -24,6 +24,8 @@ from xmodelkd_ros.node.diagnostics import Throttle
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _MALLOPT = ((-1, 256 << 20), (-3, 32 << 20))
 """Options of glibc's mallopt and their values: M_TRIM_THRESHOLD, and M_MMAP_THRESHOLD, the largest that it takes."""
+_WITHOUT_LOG_FILES = ("--ros-args", "--disable-external-lib-logs")
+"""ROS arguments."""
 _PAUSE_AFTER_ERROR_S = 0.01
 """So that a fault that comes back at once does not take a whole core."""
 
@@ -69,18 +71,29 @@ def _complete_on_signal(stop: Future) -> None:
 def ros(args: Sequence[str]) -> Iterator[None]:
     """rclpy, initialised without signal handlers of its own, in a process that keeps the memory it has once used.
 
+    Where ROS can write no log files, it goes without, and a line on stderr says so.
+
     Raises:
         ConfigError: the ROS arguments cannot be parsed.
     """
     _keep_freed_memory()
     try:
-        rclpy.init(args=list(args), signal_handler_options=SignalHandlerOptions.NO)
+        _init(args)
     except Exception as error:  # rclpy's errors for a wrong argument, a missing or a broken parameter file differ
-        raise ConfigError(f"ROS arguments: {first_line(error)}") from error
+        rclpy.try_shutdown()
+        try:
+            _init([*args, *_WITHOUT_LOG_FILES])
+        except Exception:
+            raise ConfigError(f"ROS arguments: {first_line(error)}") from error
+        print(f"warning: no log files: {first_line(error)}; set ROS_LOG_DIR to another folder", file=sys.stderr)
     try:
         yield
     finally:
         rclpy.try_shutdown()
+
+
+def _init(args: Sequence[str]) -> None:
+    rclpy.init(args=list(args), signal_handler_options=SignalHandlerOptions.NO)
 
 
 def _keep_freed_memory() -> None:
