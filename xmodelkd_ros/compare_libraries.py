@@ -8,6 +8,7 @@ prints one line of JSON: the back end, and the reason.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from xmodelkd_ros.core.errors import XModelKDError
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.fastest import measure
 from xmodelkd_ros.inference.backend import MIN_EQUAL_IN_INT8, MIN_EQUAL_LABELS
+from xmodelkd_ros.inference.machine import end_with
 from xmodelkd_ros.pipeline import SegmentationPipeline
 
 
 def main(arguments: list[str]) -> int:
     """Compare and print; the exit code."""
     model, precision = Path(arguments[0]), arguments[1]
+    end_with(os.getppid())
     least = MIN_EQUAL_IN_INT8 if precision == "int8" else MIN_EQUAL_LABELS
     try:
         cameras = ModelSpec.read(model).cameras

@@ -15,7 +15,6 @@ import importlib
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +25,8 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.core.model_spec import TensorSpec
+from xmodelkd_ros.core.whole_file import whole_file
+from xmodelkd_ros.inference.machine import end_with
 
 _MODULES = ("tensorrt", "tensorrt_rtx")
 _FLAGS = ("EXPLICIT_BATCH", "STRONGLY_TYPED")
@@ -285,12 +286,11 @@ class _Cuda:
 def main(arguments: Sequence[str]) -> int:
     """Build an engine; the exit code."""
     network, engine = map(Path, arguments)
+    end_with(os.getppid())
     try:
         built = build(network, lambda line: print(f"{_PROGRESS}{line}", file=sys.stderr, flush=True))
-        handle, unfinished = tempfile.mkstemp(dir=engine.parent, prefix=".engine.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(built)
-        os.replace(unfinished, engine)
+        with whole_file(engine) as unfinished:
+            unfinished.write_bytes(built)
     except BackendError as error:
         print(f"{_ERROR}{error}", file=sys.stderr)
         return 1
