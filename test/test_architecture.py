@@ -23,6 +23,7 @@ ALLOWED = {
     "xmodelkd_ros/messages.py": ({"core", "opencv", "point_layout"}, set()),
     "xmodelkd_ros/tolerant_reader.py": (set(), set()),
     "xmodelkd_ros/bag.py": ({"core", "messages", "point_layout", "tolerant_reader"}, set()),
+    "xmodelkd_ros/recover.py": ({"core", "bag"}, set()),
     "xmodelkd_ros/sync.py": (set(), set()),
     "xmodelkd_ros/mode.py": (set(), set()),
     "xmodelkd_ros/faults.py": (set(), set()),
@@ -35,7 +36,10 @@ ALLOWED = {
         {"rclpy", "tf2_ros", "message_filters"},
     ),
     "xmodelkd_ros/tools": (
-        {"core", "inference", "messages", "bag", "pipeline", "resources", "dds_profile", "faults", "opencv", "tools"},
+        {
+            *("core", "inference", "messages", "bag", "recover", "pipeline", "resources"),
+            *("dds_profile", "faults", "opencv", "tools"),
+        },
         set(),
     ),
 }

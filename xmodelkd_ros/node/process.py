@@ -110,11 +110,11 @@ def _keep_freed_memory() -> None:
             mallopt(option, value)
 
 
-def spin(node: Node, stop: Future) -> None:
+def spin(node: Node, stop: Future, fatal: type[Exception] | tuple[()] = ()) -> None:
     """Run a node's callbacks until ``stop`` is done.
 
-    What a callback raises is logged and ends nothing. This is the one place for it; it covers the
-    executor's own errors too.
+    What a callback raises is logged and ends nothing, but for ``fatal``, which is raised. This is the one place for it;
+    it covers the executor's own errors too.
     """
     throttle = Throttle()
     executor = SingleThreadedExecutor()
@@ -124,6 +124,8 @@ def spin(node: Node, stop: Future) -> None:
             executor.spin_until_future_complete(stop)
         except ExternalShutdownException:
             break
+        except fatal:
+            raise
         except Exception as error:
             held_back = throttle.due(type(error).__name__, time.monotonic())
             if held_back is not None:

@@ -11,8 +11,9 @@ null if it is no cloud, ``stamp_ns`` if it has no header:
 
     {"topic": "/segmenter/labels", "stamp_ns": 123, "points": 107000, "monotonic_ns": 456}
 
-The program ends with 0 on SIGINT or SIGTERM; the bag appears then, complete. An error is one line on
-stderr and exit code 1.
+The program ends with 0 on SIGINT or SIGTERM; the bag appears then, complete. An error, a full disk too, is one line on
+stderr and exit code 1. What was recorded until then, or until the last second before the process was killed, stays in a
+folder ``FILE.mcap.unfinished-...``, of which ``xmodelkd recover`` makes a bag.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
@@ -33,7 +35,7 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from rclpy.utilities import remove_ros_args
 
 from xmodelkd_ros.bag import BagWriter
-from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.errors import ConfigError, XModelKDError
 from xmodelkd_ros.node.outputs import reliable
 from xmodelkd_ros.node.process import ros, run_program, spin
 from xmodelkd_ros.node.sweep_log import SweepLog, message_class
@@ -41,6 +43,8 @@ from xmodelkd_ros.node.sweep_log import SweepLog, message_class
 _POLL_S = 0.02
 _DEPTH = 100
 """Messages that may wait while a large one is being written."""
+_FLUSH_PERIOD_S = 1.0
+"""How much of a recording a process that is killed may lose."""
 
 
 class Recorder:
@@ -115,12 +119,14 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, arguments: Sequence[str], stop: Future) -> int:
     with ExitStack() as stack:
-        bag = stack.enter_context(BagWriter(options.out)) if options.out is not None else None
+        bag = stack.enter_context(BagWriter(options.out, keep=True)) if options.out is not None else None
         log = stack.enter_context(SweepLog(options.log))
         stack.enter_context(ros(arguments))
         node = Node("recorder")
+        if bag is not None:
+            node.create_timer(_FLUSH_PERIOD_S, bag.flush, clock=Clock(clock_type=ClockType.STEADY_TIME))
         Recorder(node, bag, log).connect(options.topics, stop)
-        spin(node, stop)
+        spin(node, stop, fatal=XModelKDError)
         node.destroy_node()
     return 0
 

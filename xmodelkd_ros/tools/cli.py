@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_build_engine(commands)
     _add_fit_sensor(commands)
     _add_fit_cameras(commands)
+    _add_recover(commands)
     doctor = commands.add_parser("doctor", allow_abbrev=False, help="check whether the node and the tools can run here")
     doctor.add_argument("--model", default="student", help="model to look for (default: %(default)s)")
     doctor.set_defaults(run=_doctor)
@@ -190,6 +191,15 @@ def _add_fit_sensor(commands: argparse._SubParsersAction[argparse.ArgumentParser
         "--out", type=Path, default=None, metavar="FILE", help="sensor file (default: the bag's name.sensor.json)"
     )
     parser.set_defaults(run=_fit_sensor)
+
+
+def _add_recover(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "recover", allow_abbrev=False, help="make a bag of a recording whose process was killed, or whose disk was full"
+    )
+    parser.add_argument("unfinished", type=Path, metavar="UNFINISHED", help="folder or .mcap file that was left behind")
+    parser.add_argument("out", type=Path, metavar="OUT", help="rosbag2 folder to create, or one .mcap file")
+    parser.set_defaults(run=_recover)
 
 
 def _add_bag(parser: argparse.ArgumentParser) -> None:
@@ -321,6 +331,17 @@ def _fit_sensor(args: argparse.Namespace) -> int:
     from xmodelkd_ros.tools.fit_sensor import fit_sensor
 
     fit_sensor(args.bag, args.out, args.points_topic, args.beams, args.sweeps)
+    return 0
+
+
+def _recover(args: argparse.Namespace) -> int:
+    from xmodelkd_ros.recover import recover
+    from xmodelkd_ros.tools.session import print_notes
+
+    notes: list[str] = []
+    count = recover(args.unfinished, args.out, notes.append)
+    print_notes(notes)
+    print(f"{args.out}: {count} messages")
     return 0
 
 
