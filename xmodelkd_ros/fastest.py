@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -98,7 +99,7 @@ def fastest(model: Path, precision: str, cache: Path, say: Callable[[str], None]
 
 def _measured_apart(model: Path, precision: str) -> Choice:
     """What :func:`measure` finds in a process of its own."""
-    command = [sys.executable, "-m", _PROGRAM, str(model), precision]
+    command = [sys.executable, "-m", _PROGRAM, str(model), precision, str(os.getpid())]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_LONGEST_S)
     except (OSError, subprocess.TimeoutExpired) as error:
