@@ -20,6 +20,7 @@ from rclpy.task import Future
 
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError
 from xmodelkd_ros.node.diagnostics import Throttle
+from xmodelkd_ros.node.shared_memory import free_what_is_left
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _MALLOPT = ((-1, 256 << 20), (-3, 32 << 20))
@@ -77,6 +78,7 @@ def ros(args: Sequence[str]) -> Iterator[None]:
         ConfigError: the ROS arguments cannot be parsed.
     """
     _keep_freed_memory()
+    free_what_is_left()
     try:
         _init(args)
     except Exception as error:  # rclpy's errors for a wrong argument, a missing or a broken parameter file differ
