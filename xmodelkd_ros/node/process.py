@@ -19,6 +19,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError
+from xmodelkd_ros.core.whole_file import writing
 from xmodelkd_ros.node.diagnostics import Throttle
 from xmodelkd_ros.node.shared_memory import free_what_is_left
 
@@ -43,7 +44,8 @@ def run_program(program: Callable[[Future], int]) -> int:
     stop: Future = Future()
     _complete_on_signal(stop)
     try:
-        return program(stop)
+        with writing():
+            return program(stop)
     except XModelKDError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,7 +1,7 @@
 """Records topics into a bag, and logs when each message arrived.
 
     python -m xmodelkd_ros.node.recorder --topics /segmenter/labels /segmenter/status /diagnostics
-        [--out FILE.mcap] [--log FILE] [--ros-args ...]
+        [--out FILE.mcap [--discard-unfinished]] [--log FILE] [--ros-args ...]
 
 Waits until each topic has a publisher and subscribes with the type and QoS that it offers.
 ``--out`` takes every message, as the bytes it came in, at the system time of its arrival.
@@ -119,7 +119,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, arguments: Sequence[str], stop: Future) -> int:
     with ExitStack() as stack:
-        bag = stack.enter_context(BagWriter(options.out, keep=True)) if options.out is not None else None
+        keep = not options.discard_unfinished
+        bag = stack.enter_context(BagWriter(options.out, keep=keep)) if options.out is not None else None
         log = stack.enter_context(SweepLog(options.log))
         stack.enter_context(ros(arguments))
         node = Node("recorder")
@@ -136,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--topics", nargs="+", required=True, metavar="T", help="topics to record")
     parser.add_argument("--out", type=Path, help="bag to write (.mcap file or folder)")
     parser.add_argument("--log", type=Path, help="JSON lines file")
+    parser.add_argument("--discard-unfinished", action="store_true", help="leave nothing of a bag that is not finished")
     return parser
 
 

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from xmodelkd_ros.core.errors import XModelKDError
+from xmodelkd_ros.core.whole_file import writing
 from xmodelkd_ros.tools.arguments import count, positive
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # As an exception, so that programs that were started and temporary files are cleared away.
         signal.signal(signal.SIGTERM, _terminate)
     try:
-        code: int = args.run(args)
+        with writing():
+            code: int = args.run(args)
         return code
     except XModelKDError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -102,7 +102,8 @@ def _play(options: Options, rate: float, recording: Recording, folder: Path) -> 
     recorded = folder / "recorded.mcap"
     cameras = _cameras(options, recording)
     node = Program("segment_node", node_arguments(options, recording.points_topic, cameras), env, logs / "node.log")
-    recorder_arguments = ["--topics", _LABELS, _STATUS, "--out", str(recorded), "--log", str(received.path)]
+    recorder_arguments = ["--topics", _LABELS, _STATUS, "--out", str(recorded), "--discard-unfinished"]
+    recorder_arguments += ["--log", str(received.path)]
     recorder = Program("recorder", recorder_arguments, env, logs / "recorder.log")
     options.look.check([camera.model.name for camera in cameras])
     seen = [camera for camera in cameras if camera.model.name not in options.look.without]
