@@ -25,8 +25,17 @@ from std_msgs.msg import Header
 
 from xmodelkd_ros.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, message_class
 from xmodelkd_ros.core.projection import ProjectionSpec
-from xmodelkd_ros.messages import MessageTypes, read_field, stamp_from_ns, stamp_ns, to_cloud, truth_to_msg
+from xmodelkd_ros.messages import (
+    MessageTypes,
+    label_info_json,
+    read_field,
+    stamp_from_ns,
+    stamp_ns,
+    to_cloud,
+    truth_to_msg,
+)
 from xmodelkd_ros.node.outputs import reliable
+from xmodelkd_ros.resources import label_map
 from xmodelkd_ros.tools.benchmark import synthetic_sweep
 from xmodelkd_ros.tools.processes import dds_environment
 
@@ -234,11 +243,14 @@ def make_sweep(number, types, header, time_type):
 
 @pytest.fixture(scope="session")
 def drive(tmp_path_factory):
-    """A bag of :data:`SWEEPS` sweeps at 10 Hz."""
+    """A bag of :data:`SWEEPS` sweeps at 10 Hz, with truth."""
     path = tmp_path_factory.mktemp("bags") / "drive.mcap"
     kinds = (ROSBAGS_TYPES, message_class("std_msgs/msg/Header"), message_class("builtin_interfaces/msg/Time"))
     with BagWriter(path) as bag:
         bag.add_topic("/points", POINT_CLOUD_TYPE)
+        bag.add_topic("/label_info_json", "std_msgs/msg/String", latched=True)
+        text = label_info_json(label_map("drive13"))
+        bag.write("/label_info_json", START_NS, message_class("std_msgs/msg/String")(text))
         for number in range(SWEEPS):
             bag.write("/points", START_NS + number * PERIOD_NS, make_sweep(number, *kinds))
     return path
