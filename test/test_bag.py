@@ -15,6 +15,7 @@ from xmodelkd_ros.bag import ROSBAGS_TYPES, BagReader, BagWriter, Topic, message
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BagError
 from xmodelkd_ros.messages import stamp_from_ns, stamp_ns, to_cloud, truth_to_msg
+from xmodelkd_ros.recover import recover
 
 CLOUD_TYPE, TEXT_TYPE = "sensor_msgs/msg/PointCloud2", "std_msgs/msg/String"
 START_NS = 1_557_540_000_123_456_789
@@ -387,6 +388,70 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path: Path, storage: st
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert_one_line(error, tmp_path / "bag")
     assert list(tmp_path.iterdir()) == []
+
+
+def record_and_stop(path: Path, sweeps: int = 5) -> Path:
+    """Leaves what a recorder leaves whose disk is full after its last flush; returns its folder."""
+    with pytest.raises(OSError, match="full"), BagWriter(path, keep=True) as bag:
+        bag.add_topic("/points", CLOUD_TYPE)
+        bag.add_topic("/text", TEXT_TYPE, latched=True)
+        for i in range(sweeps):
+            bag.write("/points", START_NS + i, sweep(i))
+        bag.write("/text", START_NS - 7, text("the clock was set back"))
+        bag.flush()
+        bag.write("/points", START_NS + sweeps, sweep(sweeps))
+        raise OSError("full")
+    (left,) = path.parent.iterdir()
+    return left
+
+
+def test_of_a_recording_that_was_not_finished_all_is_saved_that_was_flushed(tmp_path: Path):
+    left = record_and_stop(tmp_path / "drive.mcap")
+    assert left.name.startswith("drive.mcap.unfinished-")
+    with pytest.raises(BagError, match="copy it again or repair it \\('xmodelkd recover'"):
+        read_all(left / "drive" / "drive.mcap")
+    assert recover(left, tmp_path / "saved.mcap") == 6
+    with BagReader(tmp_path / "saved.mcap") as bag:
+        assert [bytes(m.message.data) for m in bag.messages(["/points"])] == [bytes(sweep(i).data) for i in range(5)]
+        assert bag.topics["/text"].latched
+        assert [m.message.data for m in bag.messages()][:1] == ["the clock was set back"]
+
+
+@pytest.mark.parametrize("tail", [b"\x06", b"\x06" + bytes(7), b"\x06" + b"\xff" * 40, bytes(5000)])
+def test_a_torn_record_at_the_end_costs_only_itself(tmp_path: Path, tail: bytes):
+    file = record_and_stop(tmp_path / "drive.mcap") / "drive" / "drive.mcap"
+    file.write_bytes(file.read_bytes() + tail)
+    assert recover(file, tmp_path / "saved") == 6
+    assert read_all(tmp_path / "saved") == 6
+
+
+@pytest.mark.parametrize("share", [0.6, 0.8, 1.0])
+def test_a_bag_that_was_cut_short_is_saved_up_to_the_cut(tmp_path: Path, share: float):
+    file = storage_file(write_bag(tmp_path / "bag", sweeps=8, points=20_000))
+    file.write_bytes(file.read_bytes()[: int(file.stat().st_size * share)])
+    saved = recover(file, tmp_path / "saved")
+    assert 8 * share - 4 <= saved - 1 <= 8 * share, "a chunk holds four"
+    with BagReader(tmp_path / "saved") as bag:
+        assert [bytes(m.message.data) for m in bag.messages(["/points"])] == [
+            bytes(sweep(i, 20_000).data) for i in range(saved - 1)
+        ]
+
+
+def test_topics_that_cannot_be_saved_are_said(tmp_path: Path):
+    said: list[str] = []
+    assert recover(write_foreign(tmp_path / "bag", "mcap"), tmp_path / "saved", said.append) == 1
+    assert said == ["cannot write topic '/wheel': message type acme_msgs/msg/Wheel is unknown"]
+
+
+def test_where_there_is_nothing_to_save_nothing_is_written(tmp_path: Path):
+    (tmp_path / "left").mkdir()
+    with pytest.raises(BagError, match=r"holds no \.mcap file"):
+        recover(tmp_path / "left", tmp_path / "saved")
+    for content in (b"", b"\x89MCAP0\r\n", b"no bag at all, but long enough for a record or two"):
+        (tmp_path / "left" / "x.mcap").write_bytes(content)
+        with pytest.raises(BagError, match="cannot read bag"):
+            recover(tmp_path / "left", tmp_path / "saved")
+    assert [p.name for p in tmp_path.iterdir()] == ["left"]
 
 
 def test_topics_are_announced_once_with_a_known_type(tmp_path: Path):

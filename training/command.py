@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 from xmodelkd_ros.core.errors import XModelKDError
+from xmodelkd_ros.core.whole_file import writing
 
 _INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -18,7 +19,8 @@ def run_command(work: Callable[[], str]) -> int:
         The exit code, 0 on success only.
     """
     try:
-        print(work())
+        with writing():
+            print(work())
     except XModelKDError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -61,6 +61,8 @@ def add_precisions(
             continue
         try:
             more, check = add(spec, folder, data, sources, whole)
+        except OSError:  # a full disk says nothing about a precision
+            raise
         except Exception as error:  # of one of the libraries that take part
             print(f"note: without {precision}: {(str(error).strip() or repr(error)).splitlines()[0]}", file=sys.stderr)
             for file in folder.glob(f"*.{precision}.onnx"):

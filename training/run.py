@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ import torch
 import yaml
 from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch.utils.data import Subset
 
 from training.checkpoint import CHECKPOINT, NAME, read_steps
@@ -23,6 +25,7 @@ from training.config import ImageTrainingConfig, TrainingConfig
 from training.readable import Readable
 from training.upstream import check_upstream, note_upstream
 from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.whole_file import whole_file, writing
 from xmodelkd_ros.tools.session import make_folder
 
 RunConfig = TrainingConfig | ImageTrainingConfig
@@ -53,19 +56,38 @@ def fit(config: RunConfig, module: pl.LightningModule, data: pl.LightningDataMod
         module: the network with its loss.
         data: what it sees.
         resume: the checkpoint to go on from, as :func:`interrupted` found it.
+
+    Raises:
+        DiskError: the disk is full or fails; the last checkpoint is left as it was.
     """
     run = Path(config.run)
     make_folder(run)
-    (run / _SETTINGS).write_text(yaml.safe_dump(config.to_dict(), sort_keys=False), encoding="utf-8")
-    if resume is None:
-        note_upstream(config)
     try:
-        _trainer(config, run).fit(module, data, ckpt_path=resume)
+        with writing(run):
+            with whole_file(run / _SETTINGS) as unfinished:
+                unfinished.write_text(yaml.safe_dump(config.to_dict(), sort_keys=False), encoding="utf-8")
+            if resume is None:
+                note_upstream(config)
+            _trainer(config, run).fit(module, data, ckpt_path=resume, weights_only=True)
     except SystemExit as stop:  # Lightning's way to end on Ctrl-C
         if (run / CHECKPOINT).exists():
             print(f"{run}: the same command goes on from the last epoch", file=sys.stderr)
         raise KeyboardInterrupt from stop
     return run
+
+
+class _WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are there only when they are whole.
+
+    Lightning writes one to the folder of temporary files and moves it; from another disk it comes piece by piece.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint in the place of the last one."""
+        data = io.BytesIO()  # onto a full disk PyTorch writes with errors of its own
+        torch.save(checkpoint, data)
+        with whole_file(Path(path)) as unfinished:
+            unfinished.write_bytes(data.getbuffer())
 
 
 def _trainer(config: RunConfig, run: Path) -> pl.Trainer:
@@ -79,6 +101,7 @@ def _trainer(config: RunConfig, run: Path) -> pl.Trainer:
         max_epochs=config.optimizer.epochs,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
+        plugins=[_WholeCheckpoints()],
         log_every_n_steps=min(10, config.optimizer.steps),
         logger=TensorBoardLogger(str(run), name="", version="tensorboard"),
         callbacks=[

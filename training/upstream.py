@@ -10,6 +10,7 @@ from training.config import SELF, ImageTrainingConfig, TrainingConfig
 from training.world import WORLD_VERSION
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.model_spec import sha256
+from xmodelkd_ros.core.whole_file import whole_file
 
 _BUILT_ON = "built_on.json"
 _WORLD = "the generated world"
@@ -17,7 +18,8 @@ _WORLD = "the generated world"
 
 def note_upstream(config: TrainingConfig | ImageTrainingConfig) -> None:
     """Write into the run's folder which checkpoints it builds on, by their hashes, and which world."""
-    (Path(config.run) / _BUILT_ON).write_text(json.dumps(_hashes(config), indent=1), encoding="utf-8")
+    with whole_file(Path(config.run) / _BUILT_ON) as unfinished:
+        unfinished.write_text(json.dumps(_hashes(config), indent=1), encoding="utf-8")
 
 
 def check_upstream(config: TrainingConfig | ImageTrainingConfig) -> None:

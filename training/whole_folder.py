@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.whole_file import writing
 from xmodelkd_ros.tools.session import make_folder
 
 
@@ -18,13 +19,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
     Raises:
         ConfigError: nothing can be written there.
+        DiskError: the disk is full or fails.
     """
     make_folder(path.parent)
     try:
         temporary = tempfile.TemporaryDirectory(dir=path.parent, prefix=hidden_name(path))
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}; choose another place") from error
-    with temporary as name:
+    with writing(path), temporary as name:
         folder = Path(name) / path.name
         folder.mkdir()
         yield folder

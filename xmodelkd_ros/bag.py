@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +29,14 @@ from rosbags.interfaces import (
     QosTime,
 )
 from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2.storage_mcap import McapWriter
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from xmodelkd_ros.core.errors import BagError, one_line
 from xmodelkd_ros.messages import MessageTypes
-from xmodelkd_ros.tolerant_reader import TolerantReader
+from xmodelkd_ros.tolerant_reader import TolerantReader, UnfinishedReader
 
 POINT_CLOUD_TYPE = "sensor_msgs/msg/PointCloud2"
 
@@ -99,6 +100,10 @@ class BagReader:
 
     Use it as a context manager.
 
+    Args:
+        path: the bag.
+        unfinished: take an MCAP file without its end, too, up to its last whole chunk.
+
     Attributes:
         path: the bag.
         topics: the readable topics by name.
@@ -108,8 +113,9 @@ class BagReader:
         BagError: on entering, if the bag is missing, damaged, or empty.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, unfinished: bool = False) -> None:
         self.path = path
+        self._reader_class = UnfinishedReader if unfinished else TolerantReader
         self.topics: dict[str, Topic] = {}
         self.notes: list[str] = []
         self._connections: dict[str, list[Connection]] = {}
@@ -118,7 +124,7 @@ class BagReader:
     def __enter__(self) -> BagReader:
         _check_path(self.path)
         with _reading(self.path):
-            self._reader = TolerantReader(self.path)
+            self._reader = self._reader_class(self.path)
             self._reader.open()
         if self._reader.message_count == 0:
             self._reader.close()
@@ -283,26 +289,29 @@ def _reading(path: Path) -> Iterator[None]:
     except Exception as error:
         raise BagError(
             f"cannot read bag {path}: {one_line(error)}; if the file was cut short, copy it again or repair it "
-            "('mcap recover', 'ros2 bag reindex')"
+            "('xmodelkd recover', 'ros2 bag reindex')"
         ) from error
 
 
 class BagWriter:
     """Writes a rosbag2 folder, or a single file where the path ends as the storage's files do.
 
-    Use it as a context manager. The bag appears under its name when it is complete: one that was
-    begun and not finished, because an exception left the ``with`` block, is taken away.
+    Use it as a context manager. Until it is complete the bag lies in a folder ``PATH.unfinished-...`` beside its place.
+    One that was begun and not finished, because an exception left the ``with`` block, is taken away, unless ``keep``
+    says otherwise. A process that is killed leaves the folder behind: :mod:`xmodelkd_ros.recover` makes a bag of it.
 
     Args:
         path: the folder to create, or the ``.mcap`` (``.db3``) file.
         storage: ``mcap`` or ``sqlite3``.
+        keep: leave what was written of a bag that is not finished: a recording cannot be made again.
 
     Raises:
         BagError: on entering, if the path exists or cannot be created.
     """
 
-    def __init__(self, path: Path, storage: Storage = "mcap") -> None:
+    def __init__(self, path: Path, storage: Storage = "mcap", keep: bool = False) -> None:
         self.path = path
+        self._keep = keep
         self._storage = StoragePlugin[storage.upper()]
         self._suffix = _SUFFIXES[storage]
         self._connections: dict[str, Connection] = {}
@@ -310,25 +319,41 @@ class BagWriter:
     def __enter__(self) -> BagWriter:
         if self.path.exists():
             raise BagError(f"{self.path} exists already; remove it or choose another folder")
-        with _writing(self.path):
+        with self._writing():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._workplace = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
+            self._workplace = Path(tempfile.mkdtemp(prefix=f"{self.path.name}.unfinished-", dir=self.path.parent))
             self._folder = self._workplace / self.path.stem
             self._writer = Writer(self._folder, version=_VERSION, storage_plugin=self._storage)
-            self._writer.open()
+            try:
+                self._writer.open()
+            except BaseException:
+                shutil.rmtree(self._workplace)
+                raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        complete = False
         try:
-            with _writing(self.path):
+            with self._writing():
                 self._writer.__exit__(kind, error, traceback)
                 if error is None:
-                    single_file = self._folder / (self._folder.name + self._suffix)
-                    (single_file if self.path.suffix == self._suffix else self._folder).rename(self.path)
+                    (self._file if self.path.suffix == self._suffix else self._folder).rename(self.path)
+                    complete = True
         finally:
-            shutil.rmtree(self._workplace)
+            if complete or not self._keep:
+                shutil.rmtree(self._workplace)
+
+    @property
+    def _file(self) -> Path:
+        """The storage file of a bag that is not complete."""
+        return self._folder / (self._folder.name + self._suffix)
+
+    @property
+    def topics(self) -> Set[str]:
+        """Names of those that were announced."""
+        return self._connections.keys()
 
     def add_topic(self, name: str, msgtype: str, latched: bool = False) -> None:
         """Announce a topic before writing to it.
@@ -359,17 +384,31 @@ class BagWriter:
         Raises:
             BagError: the disk is full or fails.
         """
-        with _writing(self.path):
+        with self._writing():
             self._writer.write(self._connections[topic], log_time_ns, data)
 
+    def flush(self) -> None:
+        """Hand what was written to the operating system: from now on it outlives this process. For MCAP only.
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn errors of the disk into one line."""
-    try:
-        yield
-    except (OSError, sqlite3.Error) as error:
-        raise BagError(f"cannot write bag {path}: {getattr(error, 'strerror', None) or error}") from error
+        Raises:
+            BagError: the disk is full or fails.
+        """
+        storage = self._writer.storage
+        assert isinstance(storage, McapWriter)
+        with self._writing():
+            if storage.chunk.msgs:
+                storage.close_chunk()
+            storage.bio.flush()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn errors of the disk into one line."""
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            kept = f"; 'xmodelkd recover {self._workplace} OUT' saves what was recorded" if self._keep else ""
+            why = getattr(error, "strerror", None) or error
+            raise BagError(f"cannot write bag {self.path}: {why}{kept}") from error
 
 
 def _quality_of_service(latched: bool) -> Qos:

@@ -1,8 +1,8 @@
 """Which library runs a model fastest here, as a program of its own.
 
-    python -m xmodelkd_ros.compare_libraries MODEL PRECISION
+    python -m xmodelkd_ros.compare_libraries MODEL PRECISION [PARENT]
 
-prints one line of JSON: the back end, and the reason.
+prints one line of JSON: the back end, and the reason. It ends with the process PARENT.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from xmodelkd_ros.core.errors import XModelKDError
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.fastest import measure
 from xmodelkd_ros.inference.backend import MIN_EQUAL_IN_INT8, MIN_EQUAL_LABELS
+from xmodelkd_ros.inference.machine import end_with
 from xmodelkd_ros.pipeline import SegmentationPipeline
 
 
 def main(arguments: list[str]) -> int:
     """Compare and print; the exit code."""
     model, precision = Path(arguments[0]), arguments[1]
+    for parent in arguments[2:]:
+        end_with(int(parent))
     least = MIN_EQUAL_IN_INT8 if precision == "int8" else MIN_EQUAL_LABELS
     try:
         cameras = ModelSpec.read(model).cameras

@@ -11,9 +11,7 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -29,6 +27,7 @@ from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.core.labels import LabelTranslation
 from xmodelkd_ros.core.model_spec import sha256
 from xmodelkd_ros.core.views import Shot
+from xmodelkd_ros.core.whole_file import whole_file
 from xmodelkd_ros.inference.backend import REFERENCE
 from xmodelkd_ros.inference.machine import cores, cpu_name
 
@@ -74,7 +73,8 @@ def fastest(model: Path, precision: str, cache: Path, say: Callable[[str], None]
     Args:
         model: the model's folder.
         precision: as in the node's parameter.
-        cache: folder where it is kept what was measured. What cannot be kept is measured again at the next start.
+        cache: folder where it is kept what was measured. What cannot be kept is measured again at the next start, and
+            the reason says so.
         say: takes a line when it is measured, which takes seconds.
 
     Raises:
@@ -94,13 +94,12 @@ def fastest(model: Path, precision: str, cache: Path, say: Callable[[str], None]
         found = _measured_apart(model, precision)
     except BackendError as error:
         return Choice(REFERENCE, f"{REFERENCE} is the reference, and libraries could not be compared: {error}")
-    _write(note, found)
-    return Choice(found.backend, f"{found.reason}, measured now")
+    return Choice(found.backend, f"{found.reason}, measured now{_write(note, found)}")
 
 
 def _measured_apart(model: Path, precision: str) -> Choice:
     """What :func:`measure` finds in a process of its own."""
-    command = [sys.executable, "-m", _PROGRAM, str(model), precision]
+    command = [sys.executable, "-m", _PROGRAM, str(model), precision, str(os.getpid())]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_LONGEST_S)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -179,10 +178,12 @@ def _read(note: Path) -> Choice | None:
         return None
 
 
-def _write(note: Path, found: Choice) -> None:
-    with suppress(OSError):
+def _write(note: Path, found: Choice) -> str:
+    """Keep a choice; what is to be said if it cannot be kept."""
+    try:
         note.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=note.parent) as folder:
-            unfinished = Path(folder) / note.name
+        with whole_file(note) as unfinished:
             unfinished.write_text(json.dumps(found._asdict()), encoding="utf-8")
-            os.replace(unfinished, note)
+    except OSError as error:
+        return f" and at every start: cannot write to {note.parent}: {error.strerror}; set engine_cache_dir"
+    return ""

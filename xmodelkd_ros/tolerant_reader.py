@@ -1,4 +1,4 @@
-"""The rosbags library's reader, made to read two kinds of bags that rosbag2 writes and it (0.11) does not.
+"""The rosbags library's reader, made to read three kinds of bags that it (0.11) does not.
 
 A type whose definition rosbag2 does not find is recorded with the encoding ``unknown``; the library
 refuses the whole bag with a KeyError. Here such definitions count as missing.
@@ -6,15 +6,21 @@ refuses the whole bag with a KeyError. Here such definitions count as missing.
 Where metadata.yaml tells the quality of service of a topic otherwise than the storage file (older,
 converted and reindexed bags), the library leaves all its messages out without a word. Here topics
 match by name and type.
+
+An MCAP file that was being written when its process was killed has neither index nor end. Where that is
+asked for, it is read as if it ended after its last whole record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+import os
+from collections.abc import Collection, Generator, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import apsw
+from rosbags.interfaces import Connection
 from rosbags.interfaces.typing import RPath
 from rosbags.rosbag2 import Reader
 from rosbags.rosbag2.reader import DirectoryReader
@@ -74,4 +80,86 @@ class TolerantReader(Reader):
 
     STORAGE_PLUGINS: Mapping[str, Any] = MappingProxyType(
         {"dir": _DirectoryReader, ".mcap": _McapReader, ".db3": _Sqlite3Reader}
+    )
+
+
+_MAGIC_BYTES = 8
+_HEAD_BYTES = 9
+"""Of a record: its kind, and how long the rest of it is."""
+_END = b"\x02" + (20).to_bytes(8, "little") + bytes(20) + b"\x89MCAP0\r\n"
+"""A footer that names no index, and the magic bytes."""
+
+
+class _Ended(io.RawIOBase):
+    """An MCAP file up to its last whole record, and an end after it.
+
+    Args:
+        file: as it lies on the disk; closed with this one.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._whole = _whole_bytes(file)
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._whole + len(_END)}[whence]
+        self._position = start + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = len(buffer)
+        if self._position < self._whole:
+            self._file.seek(self._position)
+            data = self._file.read(min(wanted, self._whole - self._position))
+        else:
+            data = _END[self._position - self._whole :][:wanted]
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _whole_bytes(file: BinaryIO) -> int:
+    """Where the last whole record ends. Zeros, which a file system may leave at the end, are none."""
+    size = file.seek(0, os.SEEK_END)
+    end = _MAGIC_BYTES
+    while end + _HEAD_BYTES <= size:
+        file.seek(end)
+        head = file.read(_HEAD_BYTES)
+        after = end + _HEAD_BYTES + int.from_bytes(head[1:], "little")
+        if not head[0] or after > size:
+            break
+        end = after
+    file.seek(0)
+    return end
+
+
+class _UnfinishedMcapReader(_McapReader):
+    def _open(self) -> None:
+        assert self.bio is not None
+        self.bio = cast(BinaryIO, io.BufferedReader(_Ended(self.bio)))
+        super()._open()
+
+    def messages(
+        self, connections: Collection[Connection], start: int | None = None, stop: int | None = None
+    ) -> Generator[tuple[Connection, int, bytes], None, None]:
+        # Without an index the library reads only what is in order of time, which a clock that was set may prevent.
+        return self.messages_scan(connections, start, stop)
+
+
+class UnfinishedReader(TolerantReader):
+    """Reads MCAP files without their end, too."""
+
+    STORAGE_PLUGINS: Mapping[str, Any] = MappingProxyType(
+        {**TolerantReader.STORAGE_PLUGINS, ".mcap": _UnfinishedMcapReader}
     )

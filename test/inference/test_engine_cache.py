@@ -55,11 +55,17 @@ def test_a_torn_or_foreign_engine_is_not_found_and_can_be_built_again(cache, har
     assert built(cache) == cache.find(KEY) == b"engine"
 
 
-def test_an_engine_that_another_process_built_meanwhile_is_not_taken_for_the_one_that_was_compared(cache):
-    engine = cache.build(KEY, lambda path: path.write_bytes(b"mine"))
-    cache.build(KEY, lambda path: path.write_bytes(b"theirs"))
-    cache.accept(KEY, engine, 0.999)
+def test_of_engines_that_two_processes_build_at_once_one_that_was_compared_is_kept(cache):
+    mine = cache.build(KEY, lambda path: path.write_bytes(b"mine"))
+    theirs = cache.build(KEY, lambda path: path.write_bytes(b"theirs"))
     assert cache.find(KEY) is None
+    cache.accept(KEY, mine, 0.999)
+    assert cache.find(KEY) == b"mine"
+    cache.accept(KEY, theirs, 0.998)
+    assert cache.find(KEY) == b"theirs"
+    cache.refuse(KEY)
+    cache.accept(KEY, mine, 0.999)
+    assert cache.find(KEY) == b"mine"
 
 
 def test_a_refused_engine_is_gone(cache):
@@ -80,3 +86,7 @@ def test_the_users_cache_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", "/home/someone")
     assert str(default_folder()) == "/home/someone/.cache/xmodelkd_ros/engines"
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # the user is not in /etc/passwd either
+    with pytest.raises(BackendError, match=r"cannot write engines to /dev/null/.*; set engine_cache_dir to another"):
+        EngineCache().build(KEY, lambda path: None)

@@ -263,16 +263,14 @@ def store(drive: Drive, folder: Path, frames: Iterable[Frame]) -> int:
 
     Raises:
         ConfigError: the folder exists, or cannot be written.
+        DiskError: the disk is full or fails.
     """
     if folder.exists():
         raise ConfigError(f"{folder} exists already; remove it or choose another folder")
     text = json.dumps(_describe(drive), indent=1)
-    try:
-        with whole_folder(folder) as unfinished:
-            written = sum(_store_frame(drive.rig, unfinished, frame) for frame in frames)
-            (unfinished / _DRIVE_FILE).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write {folder}: {error.strerror}; choose another folder") from error
+    with whole_folder(folder) as unfinished:
+        written = sum(_store_frame(drive.rig, unfinished, frame) for frame in frames)
+        (unfinished / _DRIVE_FILE).write_text(text, encoding="utf-8")
     return written + len(text)
 
 

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -17,11 +16,9 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from xmodelkd_ros.core.errors import XModelKDError
-from xmodelkd_ros.inference.machine import cores
+from xmodelkd_ros.inference.machine import cores, end_with
 
 Result = TypeVar("Result")
-
-_LOOK_PERIOD_S = 1.0
 
 
 def each_drive(work: Callable[[int], Result], seeds: Sequence[int]) -> Iterator[Result]:
@@ -35,7 +32,7 @@ def each_drive(work: Callable[[int], Result], seeds: Sequence[int]) -> Iterator[
         XModelKDError: a process was ended by somebody else.
     """
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn"), _end_with, (os.getpid(),))
+    pool = ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn"), end_with, (os.getpid(),))
     try:
         with _interrupts_ignored():
             results = pool.map(work, seeds)
@@ -51,17 +48,6 @@ def each_drive(work: Callable[[int], Result], seeds: Sequence[int]) -> Iterator[
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _end_with(parent: int) -> None:
-    """Have this process end soon after its parent, which may be killed and then says nothing."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_LOOK_PERIOD_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="parent watch", daemon=True).start()
 
 
 @contextmanager

@@ -37,6 +37,10 @@ class ConfigError(XModelKDError):
     """A parameter or option has a value that cannot be used."""
 
 
+class DiskError(XModelKDError):
+    """A disk is full, read-only, or fails."""
+
+
 def one_line(error: Exception) -> str:
     """What another library says is wrong, without its line breaks."""
     return " ".join(str(error).split()).rstrip(".") or repr(error)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.core.errors import SensorError
+from xmodelkd_ros.core.whole_file import whole_file
 
 _BIN_DEG = 0.01
 _MIN_BEAM_SHARE = 0.15
@@ -43,7 +44,8 @@ class SensorSpec:
 
     def write(self, path: Path) -> None:
         """Write the sensor file (JSON)."""
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        with whole_file(path) as unfinished:
+            unfinished.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> SensorSpec:

@@ -8,15 +8,17 @@ never compared is built again.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from xmodelkd_ros.core.errors import BackendError
+from xmodelkd_ros.core.whole_file import whole_file
 
 _FORMAT = 1
 """Raised when engines are built in another way."""
@@ -51,10 +53,21 @@ class EngineKey:
         return f"{self.precision}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
 
+_NO_HOME = Path("/dev/null")
+"""Stands for the home folder of those who have none: nobody can write below it."""
+
+
 def default_folder() -> Path:
     """Where engines are kept unless the user says otherwise: below his cache folder."""
     cache = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(cache) if cache else Path.home() / ".cache") / "xmodelkd_ros" / "engines"
+    return (Path(cache) if cache else _home() / ".cache") / "xmodelkd_ros" / "engines"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # a container often runs as a user that it does not know
+        return _NO_HOME
 
 
 class EngineCache:
@@ -100,22 +113,24 @@ class EngineCache:
         return self._file(key).read_bytes()
 
     def accept(self, key: EngineKey, engine: bytes, equal_labels: float) -> None:
-        """Note that an engine was compared with the reference back end.
+        """Keep an engine that was compared with the reference back end.
 
         Args:
             key: of it.
-            engine: that was compared; another process may have built one of the same key meanwhile.
+            engine: that was compared; another process may have built one of the same key meanwhile, or be here too.
             equal_labels: share of points that got the same label.
 
         Raises:
-            BackendError: the note cannot be written.
+            BackendError: it cannot be written.
         """
         note = {"key": asdict(key), "sha256": hashlib.sha256(engine).hexdigest(), "equal_labels": equal_labels}
         try:
-            handle, unfinished = tempfile.mkstemp(dir=self.folder, prefix=".note.")
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(note, file, indent=2)
-            os.replace(unfinished, self._note(key))
+            with _locked(self.folder):
+                if not _holds(self._file(key), engine):
+                    with whole_file(self._file(key)) as unfinished:
+                        unfinished.write_bytes(engine)
+                with whole_file(self._note(key)) as unfinished:
+                    unfinished.write_text(json.dumps(note, indent=2), encoding="utf-8")
         except OSError as error:
             raise BackendError(f"cannot write to {self.folder}: {error.strerror}") from error
 
@@ -128,3 +143,21 @@ class EngineCache:
 
     def _note(self, key: EngineKey) -> Path:
         return self.folder / f"{key.name}.json"
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time; the lock goes with a process that is killed."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _holds(file: Path, content: bytes) -> bool:
+    try:
+        return file.read_bytes() == content
+    except OSError:
+        return False

@@ -3,9 +3,10 @@
 One way for TensorRT 10 and 11 (module ``tensorrt``: JetPack, NVIDIA's packages) and TensorRT-RTX (module
 ``tensorrt_rtx``, from pip). Networks are strongly typed: their precision is that of the ONNX file.
 
-    python -m xmodelkd_ros.inference.tensorrt NETWORK.onnx ENGINE
+    python -m xmodelkd_ros.inference.tensorrt NETWORK.onnx ENGINE [PARENT]
 
-builds an engine in a process of its own, so that nothing which goes wrong there ends the node.
+builds an engine in a process of its own, so that nothing which goes wrong there ends the node. It ends with the process
+PARENT.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import importlib
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,8 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.core.model_spec import TensorSpec
+from xmodelkd_ros.core.whole_file import whole_file
+from xmodelkd_ros.inference.machine import end_with
 
 _MODULES = ("tensorrt", "tensorrt_rtx")
 _FLAGS = ("EXPLICIT_BATCH", "STRONGLY_TYPED")
@@ -97,7 +99,7 @@ def build_apart(network: Path, engine: Path, say: Callable[[str], None] = lambda
     Raises:
         BackendError: as :func:`build`, or the process died.
     """
-    command = [sys.executable, "-m", "xmodelkd_ros.inference.tensorrt", str(network), str(engine)]
+    command = [sys.executable, "-m", "xmodelkd_ros.inference.tensorrt", str(network), str(engine), str(os.getpid())]
     last = "it wrote nothing"
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         assert process.stderr is not None
@@ -284,13 +286,13 @@ class _Cuda:
 
 def main(arguments: Sequence[str]) -> int:
     """Build an engine; the exit code."""
-    network, engine = map(Path, arguments)
+    network, engine = map(Path, arguments[:2])
+    for parent in arguments[2:]:
+        end_with(int(parent))
     try:
         built = build(network, lambda line: print(f"{_PROGRESS}{line}", file=sys.stderr, flush=True))
-        handle, unfinished = tempfile.mkstemp(dir=engine.parent, prefix=".engine.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(built)
-        os.replace(unfinished, engine)
+        with whole_file(engine) as unfinished:
+            unfinished.write_bytes(built)
     except BackendError as error:
         print(f"{_ERROR}{error}", file=sys.stderr)
         return 1

@@ -19,11 +19,15 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError
+from xmodelkd_ros.core.whole_file import writing
 from xmodelkd_ros.node.diagnostics import Throttle
+from xmodelkd_ros.node.shared_memory import free_what_is_left
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _MALLOPT = ((-1, 256 << 20), (-3, 32 << 20))
 """Options of glibc's mallopt and their values: M_TRIM_THRESHOLD, and M_MMAP_THRESHOLD, the largest that it takes."""
+_WITHOUT_LOG_FILES = ("--ros-args", "--disable-external-lib-logs")
+"""ROS arguments."""
 _PAUSE_AFTER_ERROR_S = 0.01
 """So that a fault that comes back at once does not take a whole core."""
 
@@ -40,7 +44,8 @@ def run_program(program: Callable[[Future], int]) -> int:
     stop: Future = Future()
     _complete_on_signal(stop)
     try:
-        return program(stop)
+        with writing():
+            return program(stop)
     except XModelKDError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -69,18 +74,30 @@ def _complete_on_signal(stop: Future) -> None:
 def ros(args: Sequence[str]) -> Iterator[None]:
     """rclpy, initialised without signal handlers of its own, in a process that keeps the memory it has once used.
 
+    Where ROS can write no log files, it goes without, and a line on stderr says so.
+
     Raises:
         ConfigError: the ROS arguments cannot be parsed.
     """
     _keep_freed_memory()
+    free_what_is_left()
     try:
-        rclpy.init(args=list(args), signal_handler_options=SignalHandlerOptions.NO)
+        _init(args)
     except Exception as error:  # rclpy's errors for a wrong argument, a missing or a broken parameter file differ
-        raise ConfigError(f"ROS arguments: {first_line(error)}") from error
+        rclpy.try_shutdown()
+        try:
+            _init([*args, *_WITHOUT_LOG_FILES])
+        except Exception:
+            raise ConfigError(f"ROS arguments: {first_line(error)}") from error
+        print(f"warning: no log files: {first_line(error)}; set ROS_LOG_DIR to another folder", file=sys.stderr)
     try:
         yield
     finally:
         rclpy.try_shutdown()
+
+
+def _init(args: Sequence[str]) -> None:
+    rclpy.init(args=list(args), signal_handler_options=SignalHandlerOptions.NO)
 
 
 def _keep_freed_memory() -> None:
@@ -97,11 +114,11 @@ def _keep_freed_memory() -> None:
             mallopt(option, value)
 
 
-def spin(node: Node, stop: Future) -> None:
+def spin(node: Node, stop: Future, fatal: type[Exception] | tuple[()] = ()) -> None:
     """Run a node's callbacks until ``stop`` is done.
 
-    What a callback raises is logged and ends nothing. This is the one place for it; it covers the
-    executor's own errors too.
+    What a callback raises is logged and ends nothing, but for ``fatal``, which is raised. This is the one place for it;
+    it covers the executor's own errors too.
     """
     throttle = Throttle()
     executor = SingleThreadedExecutor()
@@ -111,6 +128,8 @@ def spin(node: Node, stop: Future) -> None:
             executor.spin_until_future_complete(stop)
         except ExternalShutdownException:
             break
+        except fatal:
+            raise
         except Exception as error:
             held_back = throttle.due(type(error).__name__, time.monotonic())
             if held_back is not None:

@@ -1,7 +1,7 @@
 """Records topics into a bag, and logs when each message arrived.
 
     python -m xmodelkd_ros.node.recorder --topics /segmenter/labels /segmenter/status /diagnostics
-        [--out FILE.mcap] [--log FILE] [--pause SECONDS] [--ros-args ...]
+        [--out FILE.mcap [--discard-unfinished]] [--log FILE] [--pause SECONDS] [--ros-args ...]
 
 Waits until each topic has a publisher and subscribes with the type and QoS that it offers.
 ``--out`` takes every message, as the bytes it came in, at the system time of its arrival.
@@ -13,8 +13,9 @@ null if it is no cloud, ``stamp_ns`` if it has no header:
 
 ``--pause`` waits after each message, as a subscriber does that is too slow.
 
-The program ends with 0 on SIGINT or SIGTERM; the bag appears then, complete. An error is one line on
-stderr and exit code 1.
+The program ends with 0 on SIGINT or SIGTERM; the bag appears then, complete. An error, a full disk too, is one line on
+stderr and exit code 1. What was recorded until then, or until the last second before the process was killed, stays in a
+folder ``FILE.mcap.unfinished-...``, of which ``xmodelkd recover`` makes a bag.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
@@ -35,7 +37,7 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from rclpy.utilities import remove_ros_args
 
 from xmodelkd_ros.bag import BagWriter
-from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.errors import ConfigError, XModelKDError
 from xmodelkd_ros.node.outputs import reliable
 from xmodelkd_ros.node.process import ros, run_program, spin
 from xmodelkd_ros.node.sweep_log import SweepLog, message_class
@@ -43,6 +45,8 @@ from xmodelkd_ros.node.sweep_log import SweepLog, message_class
 _POLL_S = 0.02
 _DEPTH = 100
 """Messages that may wait while a large one is being written."""
+_FLUSH_PERIOD_S = 1.0
+"""How much of a recording a process that is killed may lose."""
 
 
 class Recorder:
@@ -120,12 +124,15 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, arguments: Sequence[str], stop: Future) -> int:
     with ExitStack() as stack:
-        bag = stack.enter_context(BagWriter(options.out)) if options.out is not None else None
+        keep = not options.discard_unfinished
+        bag = stack.enter_context(BagWriter(options.out, keep=keep)) if options.out is not None else None
         log = stack.enter_context(SweepLog(options.log))
         stack.enter_context(ros(arguments))
         node = Node("recorder")
+        if bag is not None:
+            node.create_timer(_FLUSH_PERIOD_S, bag.flush, clock=Clock(clock_type=ClockType.STEADY_TIME))
         Recorder(node, bag, log, options.pause).connect(options.topics, stop)
-        spin(node, stop)
+        spin(node, stop, fatal=XModelKDError)
         node.destroy_node()
     return 0
 
@@ -136,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="bag to write (.mcap file or folder)")
     parser.add_argument("--log", type=Path, help="JSON lines file")
     parser.add_argument("--pause", type=float, default=0.0, help="seconds to wait after each message")
+    parser.add_argument("--discard-unfinished", action="store_true", help="leave nothing of a bag that is not finished")
     return parser
 
 

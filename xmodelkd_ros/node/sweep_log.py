@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,7 +21,7 @@ class SweepLog:
         path: the file, overwritten; None to write nothing.
 
     Raises:
-        ConfigError: on entering, if the file cannot be written.
+        ConfigError: on entering, and on writing, if the file cannot be written.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -28,17 +30,16 @@ class SweepLog:
 
     def __enter__(self) -> SweepLog:
         if self._path is not None:
-            try:
+            with self._writing():
                 self._file = self._path.open("w", encoding="utf-8", buffering=1)
-            except OSError as error:
-                raise ConfigError(f"cannot write log {self._path}: {error.strerror}") from error
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # lines that could not be written, which was said then
+                self._file.close()
 
     @property
     def enabled(self) -> bool:
@@ -61,7 +62,15 @@ class SweepLog:
 
     def _write(self, row: dict[str, Any]) -> None:
         if self._file is not None:
-            self._file.write(json.dumps(row) + "\n")
+            with self._writing():
+                self._file.write(json.dumps(row) + "\n")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ConfigError(f"cannot write log {self._path}: {error.strerror}") from error
 
 
 def message_class(msgtype: str) -> Any:

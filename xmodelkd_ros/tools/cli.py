@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from xmodelkd_ros.core.errors import XModelKDError
+from xmodelkd_ros.core.whole_file import writing
 from xmodelkd_ros.tools.arguments import count, positive
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # As an exception, so that programs that were started and temporary files are cleared away.
         signal.signal(signal.SIGTERM, _terminate)
     try:
-        code: int = args.run(args)
+        with writing():
+            code: int = args.run(args)
         return code
     except XModelKDError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -67,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_build_engine(commands)
     _add_fit_sensor(commands)
     _add_fit_cameras(commands)
+    _add_recover(commands)
     doctor = commands.add_parser("doctor", allow_abbrev=False, help="check whether the node and the tools can run here")
     doctor.add_argument("--model", default="student", help="model to look for (default: %(default)s)")
     doctor.set_defaults(run=_doctor)
@@ -225,6 +228,15 @@ def _add_fit_sensor(commands: argparse._SubParsersAction[argparse.ArgumentParser
     parser.set_defaults(run=_fit_sensor)
 
 
+def _add_recover(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "recover", allow_abbrev=False, help="make a bag of a recording whose process was killed, or whose disk was full"
+    )
+    parser.add_argument("unfinished", type=Path, metavar="UNFINISHED", help="folder or .mcap file that was left behind")
+    parser.add_argument("out", type=Path, metavar="OUT", help="rosbag2 folder to create, or one .mcap file")
+    parser.set_defaults(run=_recover)
+
+
 def _add_bag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bag", type=Path, metavar="BAG", help="rosbag2 folder, .mcap or .db3 file")
     parser.add_argument(
@@ -370,6 +382,17 @@ def _fit_sensor(args: argparse.Namespace) -> int:
     from xmodelkd_ros.tools.fit_sensor import fit_sensor
 
     fit_sensor(args.bag, args.out, args.points_topic, args.beams, args.sweeps)
+    return 0
+
+
+def _recover(args: argparse.Namespace) -> int:
+    from xmodelkd_ros.recover import recover
+    from xmodelkd_ros.tools.session import print_notes
+
+    notes: list[str] = []
+    count = recover(args.unfinished, args.out, notes.append)
+    print_notes(notes)
+    print(f"{args.out}: {count} messages")
     return 0
 
 

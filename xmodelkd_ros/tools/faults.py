@@ -15,12 +15,14 @@ from pathlib import Path
 
 from xmodelkd_ros.bag import BagReader
 from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.whole_file import whole_file
 from xmodelkd_ros.faults import FAULTS, Fault, schedule
 from xmodelkd_ros.messages import stamp_ns
 from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for
 from xmodelkd_ros.tools.recording import Recording
 from xmodelkd_ros.tools.replay import node_arguments
 from xmodelkd_ros.tools.rig import MountedCamera
+from xmodelkd_ros.tools.score import write_metrics
 from xmodelkd_ros.tools.session import Options, make_folder, print_notes
 from xmodelkd_ros.tools.traffic_log import TrafficLog
 from xmodelkd_ros.tools.transform_tree import TF_TOPICS, TransformTree, moves
@@ -117,9 +119,9 @@ def measure_faults(options: Options, timing: Timing, names: Sequence[str] = ()) 
     traffic.check_order()
     total = f"All in all {len(traffic.sent)} sweeps in, {len(traffic.received)} out.\n"
     table = f"{as_table(outcomes)}\n{total}"
-    (options.out / "faults.md").write_text(table, encoding="utf-8")
-    metrics = {"faults": [asdict(outcome) for outcome in outcomes], "command": options.command}
-    (options.out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    with whole_file(options.out / "faults.md") as unfinished:
+        unfinished.write_text(table, encoding="utf-8")
+    write_metrics(options.out, {"faults": [asdict(outcome) for outcome in outcomes], "command": options.command})
     print(table + f"\nwritten: {options.out / 'faults.md'}")
     return outcomes
 
@@ -233,7 +235,8 @@ def _play(
     recorded = folder / "recorded.mcap"
     node = Program("segment_node", node_arguments(options, recording.points_topic, rig), env, logs / "node.log")
     labels = Program("recorder", ["--topics", _LABELS, "--log", str(received.path)], env, logs / "labels.log")
-    status_arguments = ["--topics", _STATUS, _DIAGNOSTICS, "--out", str(recorded), "--log", str(said.path)]
+    status_arguments = ["--topics", _STATUS, _DIAGNOSTICS, "--out", str(recorded), "--discard-unfinished"]
+    status_arguments += ["--log", str(said.path)]
     status = Program("recorder", status_arguments, env, logs / "status.log")
     names = [fault.name for fault in faults]
     arguments = _player_arguments(options, timing, names, recording, rig, sent.path)

@@ -11,6 +11,7 @@ import yaml
 from xmodelkd_ros.bag import BagReader
 from xmodelkd_ros.core.errors import BagError, ConfigError
 from xmodelkd_ros.core.transforms import quaternion
+from xmodelkd_ros.core.whole_file import whole_file
 from xmodelkd_ros.tools.recording import Recording
 from xmodelkd_ros.tools.rig import MountedCamera
 from xmodelkd_ros.tools.session import print_notes
@@ -45,7 +46,8 @@ def fit_cameras(bag: Path, out: Path | None = None, points_topic: str = "") -> P
         raise BagError(f"{bag} has no images with a CameraInfo and a place in /tf_static; record these topics too")
     out = out or Path(f"{bag.stem}.cameras.yaml")
     try:
-        out.write_text(_HEADER.format(bag=bag.name) + _as_yaml(rig), encoding="utf-8")
+        with whole_file(out) as unfinished:
+            unfinished.write_text(_HEADER.format(bag=bag.name) + _as_yaml(rig), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot write {out}: {error.strerror}; choose another file") from error
     for camera in rig:

@@ -102,7 +102,8 @@ def _play(options: Options, rate: float, recording: Recording, most_cameras: int
     recorded = folder / "recorded.mcap"
     cameras = _cameras(options, recording, most_cameras)
     node = Program("segment_node", node_arguments(options, recording.points_topic, cameras), env, logs / "node.log")
-    recorder_arguments = ["--topics", _LABELS, _STATUS, "--out", str(recorded), "--log", str(received.path)]
+    recorder_arguments = ["--topics", _LABELS, _STATUS, "--out", str(recorded), "--discard-unfinished"]
+    recorder_arguments += ["--log", str(received.path)]
     recorder = Program("recorder", recorder_arguments, env, logs / "recorder.log")
     seen = [camera for camera in cameras if camera.model.name not in options.look.without]
     topics = [recording.points_topic, *(t for camera in seen for t in (camera.image_topic, camera.info_topic))]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
@@ -10,6 +12,7 @@ from typing import Any
 
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import ModelSpec
+from xmodelkd_ros.core.whole_file import writing
 from xmodelkd_ros.tools.charts import draw_confusion, draw_latency
 from xmodelkd_ros.tools.html import bar, number, picture, swatch, table_of, write_page
 from xmodelkd_ros.tools.pictures import (
@@ -20,6 +23,8 @@ from xmodelkd_ros.tools.pictures import (
     draw_sweep,
 )
 from xmodelkd_ros.tools.score import Scores, write_metrics
+
+_PAGE = "report.html"
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Run:
 def write_report(
     out: Path, run: Run, metrics: Mapping[str, Any], scores: Scores, spec: ModelSpec, view: SweepView | None = None
 ) -> Path:
-    """Write ``metrics.json``, ``report.html`` and its pictures.
+    """Write ``metrics.json``, ``report.html`` and its pictures: all of them, or none.
 
     Args:
         out: the folder; made if it is not there.
@@ -54,7 +59,22 @@ def write_report(
 
     Returns:
         Path of the page.
+
+    Raises:
+        DiskError: the disk is full or fails; an older report is left as it was.
     """
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".report-", dir=out) as unfinished:
+            _write_all(Path(unfinished), run, metrics, scores, spec, view)
+            for file in sorted(Path(unfinished).iterdir(), key=lambda file: file.name == _PAGE):  # the page comes last
+                os.replace(file, out / file.name)
+    return out / _PAGE
+
+
+def _write_all(
+    out: Path, run: Run, metrics: Mapping[str, Any], scores: Scores, spec: ModelSpec, view: SweepView | None
+) -> None:
     write_metrics(out, metrics)
     sections = [_head(run, metrics, spec)]
     if view is not None:
@@ -64,9 +84,7 @@ def write_report(
     if "agreement" in metrics:
         sections.append(_agreement(metrics["agreement"], scores.label_map))
     sections += _timing_sections(out, run, metrics, scores)
-    path = out / "report.html"
-    write_page(path, run.title, (*sections, _footer(run, spec)))
-    return path
+    write_page(out / _PAGE, run.title, (*sections, _footer(run, spec)))
 
 
 def attribution(spec: ModelSpec) -> str:

@@ -17,6 +17,7 @@ from xmodelkd_ros.core.errors import CloudError
 from xmodelkd_ros.core.labels import IGNORE, LabelMap, LabelTranslation
 from xmodelkd_ros.core.metrics import CalibrationError, ConfusionMatrix
 from xmodelkd_ros.core.model_spec import ModelSpec
+from xmodelkd_ros.core.whole_file import whole_file
 from xmodelkd_ros.resources import translation
 
 _LABELLED_SHARE = 0.99
@@ -212,7 +213,8 @@ def write_metrics(out: Path, metrics: Mapping[str, Any]) -> Path:
     """Write ``metrics.json`` into a folder, which is made if it is not there."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / "metrics.json"
-    path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    with whole_file(path) as unfinished:
+        unfinished.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     return path
 
 
