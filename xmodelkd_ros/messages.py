@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.errors import CloudError, ConfigError, ImageError, LabelError
+from xmodelkd_ros.core.json_text import parse_json
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.core.lens import Lens
 from xmodelkd_ros.core.transforms import transform
@@ -225,7 +226,7 @@ def label_map_from_json(text: str) -> LabelMap:
         LabelError: the text is not JSON, or not a label set.
     """
     try:
-        data = json.loads(text)
+        data = parse_json(text)
     except ValueError as error:
         raise LabelError(f"label_info_json is not JSON: {error}") from error
     return LabelMap.from_dict(data)

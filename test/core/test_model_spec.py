@@ -114,6 +114,10 @@ def change(folder, path, value):
         (["labels", "classes", 0, "id"], 12, "id 12"),
         (["intensity_range"], [5], "intensity_range"),
         (["training_data"], [], "training_data"),
+        pytest.param(["projection", "width"], 10**400, "inputs.*image", id="width"),
+        pytest.param(["temperature"], 10**400, "temperature cannot be used: OverflowError", id="temperature"),
+        (["channels", 0, "mean"], float("nan"), "NaN is no number that can be used"),
+        (["projection", "min_range_m"], float("inf"), "Infinity is no number"),
     ],
 )
 def test_every_mismatch_names_its_field(folder, path, value, field):
@@ -122,7 +126,7 @@ def test_every_mismatch_names_its_field(folder, path, value, field):
         ModelSpec.read(folder)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '"model"'])
+@pytest.mark.parametrize("text", ["", "[]", "{", '"model"', "[" * 100_000])
 def test_rubbish_is_refused(folder, text):
     (folder / "model.json").write_text(text)
     with pytest.raises(ModelError, match=r"model\.json"):

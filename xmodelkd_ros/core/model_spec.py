@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from xmodelkd_ros.core.errors import LabelError, ModelError
+from xmodelkd_ros.core.json_text import parse_json
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.normalization import ChannelSpec
 from xmodelkd_ros.core.projection import ProjectionSpec
@@ -202,7 +203,7 @@ class ModelSpec:
         """
         path = folder / _FILE_NAME
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = parse_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ModelError(f"cannot read {path}: {error}; export the model again") from error
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
@@ -266,7 +267,7 @@ def _field(data: Mapping[str, Any], name: str, read: Callable[[Any], _T]) -> _T:
         raise ModelError(f"{name} is missing")
     try:
         return read(data[name])
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise ModelError(f"{name} cannot be used: {error!r}") from error
 
 
