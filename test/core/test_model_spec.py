@@ -103,6 +103,10 @@ def change(folder, path, value):
         (["temperature"], None, "temperature is missing"),
         (["temperature"], -1, "temperature"),
         (["temperature"], "warm", "temperature"),
+        (["temperature"], 1e-30, "temperature is 1e-30, but must be between"),
+        (["temperature"], 1e30, "temperature is 1e.30, but must be between"),
+        (["intensity_range"], [-1e30, 1e30], "intensity_range is .* within"),
+        (["channels", 0, "std"], 1e-30, "std of 'z'"),
         (["files"], {}, "files"),
         (["channels"], [{"name": "z", "mean": 0}], "channels"),
         (["channels", 0, "name"], "smell", "smell"),
@@ -137,6 +141,10 @@ def test_network_files_are_checked(folder):
     spec = ModelSpec.read(folder)
     with pytest.raises(ModelError, match="no int8 network"):
         spec.network_path(folder, "int8")
+    for name in ("no\0file", "x" * 300, "."):
+        change(folder, ["files", "fp32", "file"], name)
+        with pytest.raises(ModelError, match=r"cannot read network file|leaves the model folder"):
+            ModelSpec.read(folder).network_path(folder, "fp32")
     (folder / "model.onnx").write_bytes(b"another network")
     with pytest.raises(ModelError, match="sha256"):
         spec.network_path(folder, "fp32")
