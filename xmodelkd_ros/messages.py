@@ -252,7 +252,7 @@ def frames_and_pose(stamped: Any) -> tuple[tuple[str, str], NDArray[np.float64]]
     """(parent, child) of a geometry_msgs/TransformStamped, and the (4, 4) matrix with p_parent = M @ p_child.
 
     Raises:
-        ConfigError: its quaternion is no rotation.
+        ConfigError: its quaternion is no rotation, or its translation not finite.
     """
     t, q = stamped.transform.translation, stamped.transform.rotation
     frames = (stamped.header.frame_id.lstrip("/"), stamped.child_frame_id.lstrip("/"))
