@@ -312,6 +312,7 @@ def check_images() -> None:
 
 
 def _raw_decoder() -> Callable[[Any], NDArray[np.uint8]]:
+    opencv()  # before others load it, without its limit
     bridge = _cv_bridge()
     if bridge is not None:
 
