@@ -267,6 +267,7 @@ def test_a_path_that_is_no_bag_is_rejected(tmp_path: Path):
     for name, complaint in (
         ("missing", "does not exist"),
         ("missing.mcap", "does not exist"),
+        ("x" * 300, "does not exist"),
         ("notes.txt", "is not a bag; give a rosbag2 folder, an .mcap or a .db3 file"),
         ("folder", "no metadata.yaml; name the .mcap or .db3 file itself, or run 'ros2 bag reindex'"),
     ):

@@ -92,7 +92,13 @@ def test_what_changed_is_measured_again(choose, monkeypatch, change):
 def test_a_note_that_is_torn_or_names_another_library_is_measured_again(choose, tmp_path):
     choose()
     (note,) = (tmp_path / "kept").iterdir()
-    for text in ("{", "[]", json.dumps({"backend": "abacus", "reason": ""}), json.dumps({"backend": "openvino"})):
+    for text in (
+        "{",
+        "[]",
+        "[" * 100_000,
+        json.dumps({"backend": "abacus", "reason": ""}),
+        json.dumps({"backend": "openvino"}),
+    ):
         note.write_text(text)
         assert choose().reason.endswith("measured now")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from xmodelkd_ros.core.errors import ConfigError
 cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
 pytest.importorskip("rosbags.image", reason="rosbags-image is not installed")
 
+ROOT = Path(__file__).resolve().parents[1]
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 HEADER = message_class("std_msgs/msg/Header")(message_class("builtin_interfaces/msg/Time")(0, 0), "camera")
 
@@ -131,6 +134,33 @@ def test_a_tag_that_turns_an_image_is_not_obeyed():
     turned = jpeg[:2] + b"\xff\xe1" + (len(tag) + 2).to_bytes(2, "big") + tag + jpeg[2:]
     assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (80, 40, 3), "it says so"
     assert messages.image_to_array(compressed(turned)).shape == (40, 80, 3)
+
+
+BOMB = """
+import resource, struct, sys
+from types import SimpleNamespace
+import numpy as np
+from xmodelkd_ros.messages import check_images, image_to_array
+check_images()
+import cv2
+jpeg = cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes()
+at = jpeg.index(b"\\xff\\xc0") + 5
+bomb = jpeg[:at] + struct.pack(">HH", 20_000, 20_000) + jpeg[at + 4 :]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    print(image_to_array(SimpleNamespace(format="jpeg", data=np.frombuffer(bomb, np.uint8))).shape)
+except Exception as error:
+    print(repr(error))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+def test_a_few_bytes_that_say_they_are_a_huge_image_cost_little():
+    """In a process of its own: whoever loads OpenCV first sets its limit."""
+    done = subprocess.run([sys.executable, "-c", BOMB], cwd=ROOT, capture_output=True, text=True, check=True)
+    said, megabytes = done.stdout.splitlines()
+    assert said.startswith("ImageError") and "IO_MAX_IMAGE_PIXELS" in said
+    assert float(megabytes) < 50
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch):

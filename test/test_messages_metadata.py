@@ -15,7 +15,7 @@ from xmodelkd_ros.resources import label_map
 
 def test_a_label_set_travels_as_json():
     assert messages.label_map_from_json(messages.label_info_json(label_map("drive13"))) == label_map("drive13")
-    for text in ("{", "[]", '{"name": "x"}', '{"name": "x", "classes": [{"id": 0}]}'):
+    for text in ("{", "[]", "[" * 100_000, '{"name": "x"}', '{"name": "x", "classes": [{"id": 0}]}'):
         with pytest.raises(LabelError):
             messages.label_map_from_json(text)
 

@@ -69,6 +69,27 @@ def test_merged_classes_decide_together():
     assert segmentation.entropy[0] == pytest.approx(-(0.6 * np.log(0.6) + 0.4 * np.log(0.4)) / np.log(12), rel=1e-3)
 
 
+def test_no_sum_of_probabilities_is_above_1():
+    labels = label_map("drive13")
+    logits = np.random.default_rng(0).normal(0, 30, (13, 100_000)).astype(np.float32)
+    into = translation(labels, label_map("autoware"))
+    assert decide(logits, np.ones(100_000, bool), 0.9, labels, into).probability.max() == 1
+
+
+@pytest.mark.parametrize("into", ["native", "autoware"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_point_whose_logits_are_not_finite_has_no_label(bad, into):
+    """As networks in fp16 may give, or damaged ones: not the first class, with a probability that is no number."""
+    labels = label_map("drive13")
+    logits = np.zeros((13, 4), np.float32)
+    logits[9], logits[3, 1], logits[:, 2] = 5.0, bad, -np.inf
+    table = None if into == "native" else translation(labels, label_map("autoware"))
+    found = decide(logits, np.ones(4, bool), 1.0, labels, table)
+    assert found.label.tolist() == [9, IGNORE, IGNORE, 9]  # building, and Autoware's structure
+    assert found.probability[1:3].tolist() == [0, 0] and (found.probability[[0, 3]] > 0.9).all()
+    assert np.isnan(found.entropy).tolist() == [False, True, True, False]
+
+
 def test_missing_intensity_is_said(pipeline):
     assert pipeline.needs_intensity
     with pytest.raises(CloudError, match="missing_intensity"):
@@ -99,3 +120,15 @@ def test_one_wrong_intensity_does_not_spread_through_the_network(value):
     after = shipped.segment(PointCloud(cloud.xyz, changed)).segmentation
     assert np.isfinite(after.probability).all()
     assert np.count_nonzero(before.label != after.label) < 100
+
+
+@pytest.mark.parametrize("distance", [1e4, 1e18])
+def test_one_point_where_no_lidar_sees_does_not_spread_through_the_network(distance):
+    shipped = SegmentationPipeline.load(find_model("student"), "onnxruntime")
+    cloud = sweep(20_000)
+    xyz = cloud.xyz.copy()
+    xyz[100] = np.array([1.0, 0.0, 0.25]) * distance  # above all others, so that nothing stands before it
+    before = shipped.segment(cloud).segmentation
+    found = shipped.segment(PointCloud(xyz, cloud.intensity))
+    assert (found.segmentation.label[100], found.invalid) == (IGNORE, 1)
+    assert np.count_nonzero(before.label != found.segmentation.label) < 100

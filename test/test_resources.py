@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from xmodelkd_ros import resources
-from xmodelkd_ros.core.errors import ConfigError, ModelError
+from xmodelkd_ros.core.errors import ConfigError, LabelError, ModelError
 
 CLONE = Path(__file__).parents[1]
 
@@ -33,3 +33,19 @@ def test_what_is_not_there_is_said_with_what_to_do(tmp_path):
         resources.find_model(str(tmp_path))
     with pytest.raises(ConfigError, match=r"config/labels/none\.json"):
         resources.find_config("labels/none.json")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "no\0file", "~nobody_here/model", "", "a\nb"])
+def test_a_name_that_no_file_can_have_is_of_no_file(name):
+    with pytest.raises(ModelError, match="no model"):
+        resources.find_model(name)
+    with pytest.raises(LabelError, match=r"no label set .*drive13"):
+        resources.label_map(name)
+    with pytest.raises(ConfigError, match="the package lacks config"):
+        resources.find_config(name or "none")
+
+
+def test_home_is_the_users(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert resources.user_path("~/models/x") == Path("/home/somebody/models/x")
+    assert resources.user_path("~nobody_here/x") == Path("~nobody_here/x")

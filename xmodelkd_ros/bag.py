@@ -6,6 +6,7 @@ type is not a standard one, the topic is skipped and a note says so.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -270,7 +271,7 @@ def _parse(msgdef: MessageDefinition, msgtype: str) -> Any:
 
 
 def _check_path(path: Path) -> None:
-    if not path.exists():
+    if not os.path.exists(path):  # also of a name that no file can have
         raise BagError(f"bag {path} does not exist; give the path of a rosbag2 folder or an .mcap file")
     if path.is_dir() and not (path / "metadata.yaml").exists():
         raise BagError(

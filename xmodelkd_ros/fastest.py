@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from xmodelkd_ros.check_sweep import equal_labels, read_check_sweep
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BackendError
+from xmodelkd_ros.core.json_text import parse_json
 from xmodelkd_ros.core.labels import LabelTranslation
 from xmodelkd_ros.core.model_spec import sha256
 from xmodelkd_ros.core.views import Shot
@@ -165,7 +166,7 @@ def _version(name: str) -> str:
 def _choice(text: str) -> Choice | None:
     """What a line of JSON says; None if it says something else."""
     try:
-        data = json.loads(text)
+        data = parse_json(text)
         return Choice(str(data["backend"]), str(data["reason"]))
     except (ValueError, KeyError, TypeError):
         return None

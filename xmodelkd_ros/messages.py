@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.errors import CloudError, ConfigError, ImageError, LabelError
+from xmodelkd_ros.core.json_text import parse_json
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.core.lens import Lens
 from xmodelkd_ros.core.transforms import transform
@@ -225,7 +226,7 @@ def label_map_from_json(text: str) -> LabelMap:
         LabelError: the text is not JSON, or not a label set.
     """
     try:
-        data = json.loads(text)
+        data = parse_json(text)
     except ValueError as error:
         raise LabelError(f"label_info_json is not JSON: {error}") from error
     return LabelMap.from_dict(data)
@@ -251,7 +252,7 @@ def frames_and_pose(stamped: Any) -> tuple[tuple[str, str], NDArray[np.float64]]
     """(parent, child) of a geometry_msgs/TransformStamped, and the (4, 4) matrix with p_parent = M @ p_child.
 
     Raises:
-        ConfigError: its quaternion is no rotation.
+        ConfigError: its quaternion is no rotation, or its translation not finite.
     """
     t, q = stamped.transform.translation, stamped.transform.rotation
     frames = (stamped.header.frame_id.lstrip("/"), stamped.child_frame_id.lstrip("/"))
@@ -311,6 +312,7 @@ def check_images() -> None:
 
 
 def _raw_decoder() -> Callable[[Any], NDArray[np.uint8]]:
+    opencv()  # before others load it, without its limit
     bridge = _cv_bridge()
     if bridge is not None:
 

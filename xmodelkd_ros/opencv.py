@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,18 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.core.errors import ImageError
 
+_LIMIT, _MOST_PIXELS = "OPENCV_IO_MAX_IMAGE_PIXELS", 1 << 25
+"""33 million pixels: more than any camera on a vehicle has. OpenCV itself takes a thousand million, so that a few
+hundred bytes with a damaged size would cost gigabytes and half a minute. It looks at this once, when it is loaded."""
+
 
 def opencv() -> Any:
-    """The library.
+    """The library, which refuses files of too many pixels; whoever has set his own limit keeps it.
 
     Raises:
         ImageError: it is not installed.
     """
+    os.environ.setdefault(_LIMIT, str(_MOST_PIXELS))
     try:
         import cv2
     except ImportError as error:

@@ -217,7 +217,8 @@ def decide(
 
     Args:
         logits: (C, N), class first, so that every reduction runs along memory.
-        valid: (N,) whether the point has a usable position.
+        valid: (N,) whether the point has a usable position. Without, or where its logits make no probabilities because
+            they are not finite, it gets no label.
         temperature: logits are divided by it.
         labels: the classes of the logits, in order.
         into: where given, the result is in its target set.
@@ -225,12 +226,14 @@ def decide(
     result = Segmentation.unlabelled(logits.shape[1])
     for start in range(0, len(result), _BLOCK):
         block = slice(start, start + _BLOCK)
-        best, probability, entropy = _decide_block(logits[:, block], temperature, into)
+        with np.errstate(invalid="ignore"):  # of logits that are not finite
+            best, probability, entropy = _decide_block(logits[:, block], temperature, into)
         result.label[block], result.probability[block], result.entropy[block] = best, probability, entropy
     ids = np.array([c.id for c in (labels if into is None else into.target).classes], np.uint8)
     np.take(ids, result.label, out=result.label, mode="clip")
-    if not valid.all():
-        result.label[~valid], result.probability[~valid], result.entropy[~valid] = IGNORE, 0, np.nan
+    known = valid & ~np.isnan(result.entropy)
+    if not known.all():
+        result.label[~known], result.probability[~known], result.entropy[~known] = IGNORE, 0, np.nan
     return result
 
 
@@ -249,7 +252,9 @@ def _decide_block(
         probabilities = into.merge(probabilities)
         entropy = -np.einsum("cn,cn->n", probabilities, np.log(np.maximum(probabilities, np.float32(1e-12))))
     best, probability = _best(probabilities)
-    return best, probability, np.clip(entropy * np.float32(1 / np.log(len(probabilities))), 0, 1)
+    # Sums of classes that merge are rounded, up to above 1.
+    entropy = np.clip(entropy * np.float32(1 / np.log(len(probabilities))), 0, 1)
+    return best, np.minimum(probability, np.float32(1)), entropy
 
 
 def _best(probabilities: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

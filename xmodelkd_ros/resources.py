@@ -20,8 +20,14 @@ def _roots() -> Iterator[Path]:
     yield Path(__file__).resolve().parents[1]
 
 
+def user_path(text: str) -> Path:
+    """A path as a user gives it: ``~`` is his home, where he has one. Any text will do: some are names of no file."""
+    return Path(os.path.expanduser(text))
+
+
 def _find(relative: Path) -> Path | None:
-    return next((root / relative for root in _roots() if (root / relative).exists()), None)
+    # os.path: of a name that is too long, or has a null byte, pathlib raises what it meets.
+    return next((root / relative for root in _roots() if os.path.exists(root / relative)), None)
 
 
 def find_model(name_or_path: str) -> Path:
@@ -30,11 +36,11 @@ def find_model(name_or_path: str) -> Path:
     Raises:
         ModelError: there is none.
     """
-    path = Path(name_or_path).expanduser()
-    if (path / "model.json").is_file():
+    path = user_path(name_or_path)
+    if os.path.isfile(path / "model.json"):
         return path
     found = _find(Path("models") / name_or_path)
-    if found is not None and (found / "model.json").is_file():
+    if found is not None and os.path.isfile(found / "model.json"):
         return found
     raise ModelError(
         f"no model '{name_or_path}': neither a folder with a model.json nor a model this package ships; "

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -105,6 +107,36 @@ def test_contradictions_name_the_offender():
         translation(strangers, drive13)
     with pytest.raises(LabelError, match="no label set"):
         label_map("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"color": [256, 0, 0]}, "colour .256, 0, 0. of 'car' is not in 0..255"),
+        ({"color": [-1, 0, 0]}, "not in 0..255"),
+        ({"id": -1}, "id -1 is not in 0..254"),
+        ({"id": float("inf")}, "OverflowError"),
+        ({"aliases": "auto"}, "aliases is 'auto' and no list of names"),
+        ({"aliases": [1]}, "no list of names"),
+        ({"aliases": 1}, "TypeError"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_said(row, said):
+    with pytest.raises(LabelError, match=said):
+        LabelMap.from_dict({"name": "x", "classes": [{"id": 0, "name": "car", "color": [0, 0, 0], **row}]})
+
+
+@pytest.mark.parametrize("table", [[], ["car"], {"car": 1}, {"car": ["CAR"]}, "car", 1])
+def test_a_table_that_is_none_is_said(tmp_path, table):
+    (tmp_path / "table.json").write_text(json.dumps({"source": "drive13", "target": "autoware", "table": table}))
+    with pytest.raises(LabelError, match=r"table\.json: table is no table of names|rows missing"):
+        LabelTranslation.read(tmp_path / "table.json", label_map("drive13"), label_map("autoware"))
+
+
+def test_a_file_that_is_nested_too_deep_is_said(tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(LabelError, match="nested too deep"):
+        LabelMap.read(tmp_path / "deep.json")
 
 
 def test_a_set_survives_json(tmp_path):

@@ -103,6 +103,10 @@ def change(folder, path, value):
         (["temperature"], None, "temperature is missing"),
         (["temperature"], -1, "temperature"),
         (["temperature"], "warm", "temperature"),
+        (["temperature"], 1e-30, "temperature is 1e-30, but must be between"),
+        (["temperature"], 1e30, "temperature is 1e.30, but must be between"),
+        (["intensity_range"], [-1e30, 1e30], "intensity_range is .* within"),
+        (["channels", 0, "std"], 1e-30, "std of 'z'"),
         (["files"], {}, "files"),
         (["channels"], [{"name": "z", "mean": 0}], "channels"),
         (["channels", 0, "name"], "smell", "smell"),
@@ -114,6 +118,10 @@ def change(folder, path, value):
         (["labels", "classes", 0, "id"], 12, "id 12"),
         (["intensity_range"], [5], "intensity_range"),
         (["training_data"], [], "training_data"),
+        pytest.param(["projection", "width"], 10**400, "inputs.*image", id="width"),
+        pytest.param(["temperature"], 10**400, "temperature cannot be used: OverflowError", id="temperature"),
+        (["channels", 0, "mean"], float("nan"), "NaN is no number that can be used"),
+        (["projection", "min_range_m"], float("inf"), "Infinity is no number"),
     ],
 )
 def test_every_mismatch_names_its_field(folder, path, value, field):
@@ -122,7 +130,7 @@ def test_every_mismatch_names_its_field(folder, path, value, field):
         ModelSpec.read(folder)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '"model"'])
+@pytest.mark.parametrize("text", ["", "[]", "{", '"model"', "[" * 100_000])
 def test_rubbish_is_refused(folder, text):
     (folder / "model.json").write_text(text)
     with pytest.raises(ModelError, match=r"model\.json"):
@@ -133,6 +141,10 @@ def test_network_files_are_checked(folder):
     spec = ModelSpec.read(folder)
     with pytest.raises(ModelError, match="no int8 network"):
         spec.network_path(folder, "int8")
+    for name in ("no\0file", "x" * 300, "."):
+        change(folder, ["files", "fp32", "file"], name)
+        with pytest.raises(ModelError, match=r"cannot read network file|leaves the model folder"):
+            ModelSpec.read(folder).network_path(folder, "fp32")
     (folder / "model.onnx").write_bytes(b"another network")
     with pytest.raises(ModelError, match="sha256"):
         spec.network_path(folder, "fp32")

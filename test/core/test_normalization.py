@@ -40,8 +40,9 @@ def test_missing_intensity_and_unknown_channels_are_said():
         Normalizer(CHANNELS, (0, 255)).points(PointCloud(CLOUD.xyz), np.ones(3, np.float32))
     with pytest.raises(ModelError, match="colour"):
         ChannelSpec("colour", 0, 1)
-    with pytest.raises(ModelError, match="std of 'z'"):
-        ChannelSpec("z", 0, 0)
+    for mean, std in ((0, 0), (0, -1), (0, 1e-30), (0, 1e30), (0, np.nan), (-1e30, 1), (np.nan, 1)):
+        with pytest.raises(ModelError, match="std of 'z'"):
+            ChannelSpec("z", mean, std)
 
 
 def test_a_wrong_intensity_counts_as_dark_or_bright():

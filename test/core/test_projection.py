@@ -45,11 +45,17 @@ def test_the_nearest_point_wins_whatever_the_order():
 
 
 def test_unusable_points_get_no_pixel():
-    xyz = np.array([[0, 0, 0], [np.nan, 1, 1], [np.inf, 0, 0], [3e38, 3e38, 3e38], [0.1, 0.1, 0], [5, 0, 0]], "f4")
-    projection = RangeProjector(UNEVEN).project(PointCloud(xyz))
-    assert projection.pixel[:5].tolist() == [NO_PIXEL] * 5
-    assert projection.point[projection.pixel[5]] == 5
-    assert (projection.point >= 0).sum() == 1
+    xyz = np.array([[0, 0, 0], [np.nan, 1, 1], [np.inf, 0, 0], [3e38, 3e38, 3e38], [0.1, 0.1, 0], [0, 1001, 0]], "f4")
+    projection = RangeProjector(UNEVEN).project(PointCloud(np.r_[xyz, np.array([[5, 0, 0], [0, 999, 0]], "f4")]))
+    assert projection.pixel[:6].tolist() == [NO_PIXEL] * 6
+    assert projection.point[projection.pixel[6:]].tolist() == [6, 7]
+    assert (projection.point >= 0).sum() == 2
+
+
+@pytest.mark.parametrize("min_range_m", [0.0, -1.0, np.nan, 1000.0])
+def test_a_range_that_leaves_no_point_is_refused(min_range_m):
+    with pytest.raises(ModelError, match="min_range_m"):
+        ProjectionSpec((1.0, 0.0), 8, min_range_m)
 
 
 def test_empty_cloud():

@@ -51,6 +51,11 @@ def test_a_sensor_file_survives_and_a_bad_one_is_named(tmp_path):
     (tmp_path / "bad.json").write_text('{"name": "bad", "beam_elevations_deg": ["high"], "intensity_range": [0, 1]}')
     with pytest.raises(SensorError, match=r"bad\.json.*fit-sensor"):
         SensorSpec.read(tmp_path / "bad.json")
+    good = (tmp_path / "os1.json").read_text()
+    for text in ("[" * 100_000, "[]", good.replace("2048.0", "1e999"), good.replace("2048.0", "9" * 400), good + "{"):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(SensorError, match=r"bad\.json.*fit-sensor"):
+            SensorSpec.read(tmp_path / "bad.json")
     with pytest.raises(SensorError, match="missing"):
         SensorSpec.read(tmp_path / "missing.json")
     with pytest.raises(SensorError, match="intensity_range"):

@@ -22,6 +22,12 @@ def test_what_is_no_rotation_is_refused(rotation):
         transform((0, 0, 0), rotation)
 
 
+@pytest.mark.parametrize("translation", [(0, np.nan, 0), (np.inf, 0, 0)])
+def test_a_translation_that_leads_nowhere_is_refused(translation):
+    with pytest.raises(ConfigError, match=r"translation \[.+\] leads nowhere"):
+        transform(translation, (0, 0, 0, 1))
+
+
 @given(positions, quaternions)
 def test_at_the_given_times_the_poses_are_those_given(position, rotation):
     times = [0.0, 0.1, 0.25, 1.0]

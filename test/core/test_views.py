@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -20,6 +22,17 @@ def test_places_run_from_edge_to_edge():
 def test_a_point_behind_another_one_is_hidden_and_one_beside_it_is_not():
     xyz = np.array([[0.0, 0, 5], [0.0, 0, 9], [0.0, 0, 5.2], [2.0, 0, 9], [0, 0, -5]])
     assert visible(CAMERA, xyz)[0].tolist() == [0, 2, 3]
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 2_000_000), (2_000_000, 1), (1, 1), (2**32 - 1, 2**32 - 1)])
+def test_an_image_of_any_shape_takes_little_memory(width, height):
+    intrinsic = np.array([[width, 0, width / 2], [0, height, height / 2], [0, 0, 1]], np.float64)
+    xyz = np.random.default_rng(0).uniform([-0.5, -0.5, 1], [0.5, 0.5, 1], (500, 3))
+    tracemalloc.start()
+    index, _ = visible(CameraModel("odd", width, height, intrinsic, np.eye(4)), xyz)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(index) > 50 and peak < 1_000_000
 
 
 def test_of_two_cameras_the_one_that_has_a_point_nearer_its_middle_comes_first():

@@ -44,6 +44,7 @@ def test_whatever_changes_asks_for_another_engine(cache, field):
         lambda engine, note: note.unlink(),
         lambda engine, note: note.write_text("{"),
         lambda engine, note: note.write_text("[]"),
+        lambda engine, note: note.write_text("[" * 100_000),
         lambda engine, note: note.write_text(note.read_text().replace("Orin", "Thor")),
     ],
 )

@@ -1,8 +1,20 @@
 """Every error this package raises on purpose. The message says what is wrong and what to do."""
 
+_LONGEST = 4000
+"""Characters of an error."""
+
 
 class XModelKDError(Exception):
-    """Root of the package's errors: one line a user can act on."""
+    """Root of the package's errors: one line a user can act on.
+
+    It may name what a message or a file holds. What would break the line or move a terminal's cursor becomes a space,
+    and of what is too long to read the middle is left out.
+    """
+
+    def __str__(self) -> str:
+        line = "".join(character if character.isprintable() else " " for character in super().__str__())
+        half = _LONGEST // 2
+        return line if len(line) <= _LONGEST else f"{line[:half]} ... {line[-half:]}"
 
 
 class CloudError(XModelKDError):

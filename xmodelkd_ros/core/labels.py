@@ -7,7 +7,6 @@ merge on the way. Both are JSON files in ``config/labels/``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.core.errors import LabelError
+from xmodelkd_ros.core.json_text import parse_json
 
 IGNORE = 255
 """Id of a point that has no label: not annotated, or not usable."""
@@ -54,9 +54,11 @@ class LabelMap:
             twice = sorted({v for v in values if values.count(v) > 1})
             if twice:
                 raise LabelError(f"label set '{self.name}': {what} {', '.join(twice)} stands there twice")
-        outside = [c.id for c in self.classes if not 0 <= c.id < IGNORE]
-        if outside:
-            raise LabelError(f"label set '{self.name}': id {outside[0]} is not in 0..254")
+        for c in self.classes:
+            if not 0 <= c.id < IGNORE:
+                raise LabelError(f"label set '{self.name}': id {c.id} is not in 0..254")
+            if not all(0 <= value <= 255 for value in c.color):
+                raise LabelError(f"label set '{self.name}': colour {c.color} of '{c.name}' is not in 0..255")
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -105,7 +107,7 @@ class LabelMap:
         try:
             rows = tuple(_label_class(row) for row in data["classes"])
             return cls(str(data["name"]), rows, bool(data.get("mean_over_all", False)))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise LabelError(f"not a label set: {error!r}; needs name and classes of id, name, color") from error
 
     @classmethod
@@ -116,7 +118,13 @@ class LabelMap:
 
 def _label_class(row: Mapping[str, Any]) -> LabelClass:
     red, green, blue = (int(v) for v in row["color"])
-    return LabelClass(int(row["id"]), str(row["name"]), (red, green, blue), tuple(row.get("aliases", ())))
+    return LabelClass(int(row["id"]), str(row["name"]), (red, green, blue), _aliases(row.get("aliases", ())))
+
+
+def _aliases(names: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"aliases is {names!r} and no list of names")
+    return tuple(names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +202,10 @@ class LabelTranslation:
         data = _read_json(path)
         if (data.get("source"), data.get("target")) != (source.name, target.name):
             raise LabelError(f"{path} is not a table from '{source.name}' to '{target.name}'")
-        return cls(source, target, data.get("table", {}))
+        table = data.get("table", {})
+        if not isinstance(table, dict) or not all(isinstance(name, str | None) for name in table.values()):
+            raise LabelError(f"{path}: table is no table of names")
+        return cls(source, target, table)
 
 
 def ids_of(label_map: LabelMap, names: Iterable[str]) -> tuple[int, ...]:
@@ -204,7 +215,7 @@ def ids_of(label_map: LabelMap, names: Iterable[str]) -> tuple[int, ...]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise LabelError(f"cannot read label table {path}: {error}") from error
     if not isinstance(data, dict):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from xmodelkd_ros.core.errors import LabelError, ModelError
+from xmodelkd_ros.core.json_text import parse_json
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.normalization import ChannelSpec
 from xmodelkd_ros.core.projection import ProjectionSpec
@@ -117,9 +118,9 @@ class ModelSpec:
         fits = (self.image_branch is not None) == (self.role == "teacher")
         _require("image_branch", self.image_branch, fits, "there for a teacher, and for it only")
         _require("files", sorted(self.files), "fp32" in self.files, "a file for fp32")
-        _require("temperature", self.temperature, self.temperature > 0, "a positive number")
+        _require("temperature", self.temperature, 1e-3 <= self.temperature <= 1e3, "between 0.001 and 1000")
         low, high = self.intensity_range
-        _require("intensity_range", self.intensity_range, low < high, "two rising numbers")
+        _require("intensity_range", self.intensity_range, -1e9 <= low < high <= 1e9, "two rising numbers within +-1e9")
         _require("training_data", (), bool(self.training_data), "at least one dataset with licence and attribution")
         ids = [c.id for c in self.labels.classes]
         _require("labels", ids, ids == list(range(len(ids))), "ids 0, 1, 2, ... in the order of the logits")
@@ -202,7 +203,7 @@ class ModelSpec:
         """
         path = folder / _FILE_NAME
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = parse_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ModelError(f"cannot read {path}: {error}; export the model again") from error
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
@@ -220,8 +221,9 @@ def _checked_path(folder: Path, entry: NetworkFile, where: str) -> Path:
         raise ModelError(f"{folder}: {where} '{entry.file}' leaves the model folder")
     try:
         actual = sha256(path)
-    except OSError as error:
-        raise ModelError(f"cannot read network file {path}: {error.strerror}; export the model again") from error
+    except (OSError, ValueError) as error:  # ValueError: no file can have such a name
+        reason = getattr(error, "strerror", error)
+        raise ModelError(f"cannot read network file {path}: {reason}; export the model again") from error
     if actual != entry.sha256:
         raise ModelError(
             f"{path} is not the file that model.json describes: {where}.sha256 is "
@@ -266,7 +268,7 @@ def _field(data: Mapping[str, Any], name: str, read: Callable[[Any], _T]) -> _T:
         raise ModelError(f"{name} is missing")
     try:
         return read(data[name])
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise ModelError(f"{name} cannot be used: {error!r}") from error
 
 

@@ -44,8 +44,11 @@ class ChannelSpec:
     def __post_init__(self) -> None:
         if self.name not in _CHANNELS:
             raise ModelError(f"channels: '{self.name}' is unknown; known are {', '.join(_CHANNELS)}")
-        if not self.std > 0:
-            raise ModelError(f"channels: std of '{self.name}' is {self.std}; it must be positive")
+        if not (abs(self.mean) <= 1e9 and 1e-6 <= self.std <= 1e9):
+            raise ModelError(
+                f"channels: mean and std of '{self.name}' are {self.mean} and {self.std}; give a mean within +-1e9 "
+                "and a std from 1e-6 to 1e9"
+            )
 
 
 class Normalizer:

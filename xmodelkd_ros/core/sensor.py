@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.core.errors import SensorError
+from xmodelkd_ros.core.json_text import parse_json
 from xmodelkd_ros.core.whole_file import whole_file
 
 _BIN_DEG = 0.01
@@ -55,7 +56,7 @@ class SensorSpec:
             SensorError: the file is missing or not what ``xmodelkd fit-sensor`` writes.
         """
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = parse_json(path.read_text(encoding="utf-8"))
             low, high = (float(v) for v in data["intensity_range"])
             return cls(
                 str(data["name"]),
@@ -63,7 +64,7 @@ class SensorSpec:
                 tuple(float(v) for v in data.get("ring_elevations_deg", ())),
                 (low, high),
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise SensorError(
                 f"cannot read sensor file {path}: {error!r}; write one with 'xmodelkd fit-sensor'"
             ) from error

@@ -22,10 +22,14 @@ def transforms(translations: ArrayLike, quaternions_xyzw: ArrayLike) -> NDArray[
     """(M, 4, 4) homogeneous transforms from (M, 3) translations (metres) and (M, 4) quaternions (normalised here).
 
     Raises:
-        ConfigError: a quaternion is zero, or not finite, which no rotation has.
+        ConfigError: a quaternion is zero, or not finite, which no rotation has; or a translation is not finite.
     """
-    given = np.asarray(quaternions_xyzw, np.float64)
-    length = np.linalg.norm(given, axis=1, keepdims=True)
+    given, moved = np.asarray(quaternions_xyzw, np.float64), np.asarray(translations, np.float64)
+    nowhere = ~np.isfinite(moved).all(axis=1)
+    if nowhere.any():
+        raise ConfigError(f"translation {moved[nowhere][0].tolist()} leads nowhere")
+    with np.errstate(over="ignore"):
+        length = np.linalg.norm(given, axis=1, keepdims=True)
     good = (np.isfinite(length) & (length > _SHORTEST)).ravel()
     if not good.all():
         raise ConfigError(f"quaternion {given[~good][0].tolist()} is no rotation")
@@ -34,7 +38,7 @@ def transforms(translations: ArrayLike, quaternions_xyzw: ArrayLike) -> NDArray[
     matrices[:, 0, :3] = np.column_stack([1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)])
     matrices[:, 1, :3] = np.column_stack([2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)])
     matrices[:, 2, :3] = np.column_stack([2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)])
-    matrices[:, :3, 3] = translations
+    matrices[:, :3, 3] = moved
     matrices[:, 3, 3] = 1.0
     return matrices
 

@@ -23,7 +23,8 @@ _SHAPE_TOLERANCE = 0.02
 """Height to width of an image may differ this much from the calibrated one, as sizes are whole pixels."""
 
 _CELL = 1 / 80
-"""Side of a cell of the depth buffer, relative to the image's width: about the distance of two beams."""
+"""Side of a cell of the depth buffer, relative to the image's longer side, so that their number has an end whatever
+shape the image has: about the distance of two beams."""
 _SLACK_M, _SLACK = 0.5, 0.1
 """A point is hidden if it lies farther behind the nearest one of its cell: metres, and a share of the depth, as a
 cell of flat ground far away is deep. In the world this finds 96 % of what cameras see, and four in five of what is
@@ -156,8 +157,9 @@ def visible(camera: CameraModel, xyz: NDArray[np.floating]) -> tuple[NDArray[np.
     """(M,) indices of the points that a camera sees, and (M, 2) places in its image, -1 to 1 from edge to edge."""
     index, pixels, depth = camera.look(xyz)
     size = np.array([camera.width, camera.height])
-    cell = np.floor((pixels + 0.5) / (camera.width * _CELL)).astype(np.int64)
-    number = np.ravel_multi_index(tuple(cell.T), tuple(np.ceil(size / (camera.width * _CELL)).astype(int) + 1))
+    side = max(camera.width, camera.height) * _CELL
+    cell = np.floor((pixels + 0.5) / side).astype(np.int64)
+    number = np.ravel_multi_index(tuple(cell.T), tuple(np.ceil(size / side).astype(int) + 1))
     nearest = np.full(number.max(initial=0) + 1, np.inf)
     np.minimum.at(nearest, number, depth)
     seen = depth <= nearest[number] * (1 + _SLACK) + _SLACK_M

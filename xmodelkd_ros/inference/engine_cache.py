@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from xmodelkd_ros.core.errors import BackendError
+from xmodelkd_ros.core.json_text import parse_json
 from xmodelkd_ros.core.whole_file import whole_file
 
 _FORMAT = 1
@@ -85,7 +86,7 @@ class EngineCache:
     def find(self, key: EngineKey) -> bytes | None:
         """The engine of a key, if it is whole, and was accepted when it was compared."""
         try:
-            note = json.loads(self._note(key).read_text(encoding="utf-8"))
+            note = parse_json(self._note(key).read_text(encoding="utf-8"))
             engine = self._file(key).read_bytes()
         except (OSError, ValueError):
             return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rclpy.node import Node
@@ -20,7 +19,7 @@ from xmodelkd_ros.node.cameras import Shutter, Taken
 from xmodelkd_ros.node.extrinsics import Transforms, camera_poses, choose_extrinsic, moved
 from xmodelkd_ros.node.parameters import OutputOptions, Parameters
 from xmodelkd_ros.pipeline import Result, SegmentationPipeline
-from xmodelkd_ros.resources import find_model
+from xmodelkd_ros.resources import find_model, user_path
 from xmodelkd_ros.sync import StampedImage
 
 _PROGRESS_S = 5.0
@@ -41,10 +40,10 @@ class Segmenter:
 
     def __init__(self, node: Node, parameters: Parameters, transforms: Transforms) -> None:
         self._parameters = parameters
-        kept = Path(parameters.engine_cache_dir).expanduser() if parameters.engine_cache_dir else None
+        kept = user_path(parameters.engine_cache_dir) if parameters.engine_cache_dir else None
         log = node.get_logger()
         self._engines = EngineCache(kept, lambda line: log.info(line, throttle_duration_sec=_PROGRESS_S))
-        sensor = SensorSpec.read(Path(parameters.sensor).expanduser()) if parameters.sensor else None
+        sensor = SensorSpec.read(user_path(parameters.sensor)) if parameters.sensor else None
         self._student = self._loaded("model", parameters.model, "student", sensor)
         self._teacher = None
         if parameters.cameras:

@@ -1,0 +1,16 @@
+import pytest
+
+from xmodelkd_ros.core.json_text import parse_json
+
+DEEP = "[" * 100_000
+
+
+def test_json_is_read():
+    assert parse_json('{"a": [1, 2.5, null, "NaN"]}') == {"a": [1, 2.5, None, "NaN"]}
+    assert parse_json(b"[1e30]") == [1e30]
+
+
+@pytest.mark.parametrize("text", ["", "{", DEEP, '{"a":' * 100_000, "NaN", "[-Infinity]", "1e999", "9" * 5000])
+def test_what_cannot_be_used_is_one_error(text):
+    with pytest.raises(ValueError):
+        parse_json(text)
