@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import CloudError, ModelError
-from xmodelkd_ros.core.projection import NO_PIXEL, NO_POINT, ProjectionSpec, RangeProjector
+from xmodelkd_ros.core.projection import FARTHEST_M, NO_PIXEL, NO_POINT, ProjectionSpec, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec
 
 UNEVEN = ProjectionSpec((10.0, 2.0, 0.0, -1.0, -15.0), width=8)
@@ -71,9 +71,10 @@ def test_against_a_loop_over_points(xyz):
     projection = RangeProjector(spec).project(PointCloud(xyz))
     nearest = {}
     with np.errstate(over="ignore", invalid="ignore"):
-        distance = np.sqrt((xyz.astype("f4") ** 2).sum(1))
+        x, y, z = xyz.T
+        distance = np.sqrt(x * x + y * y + z * z)
     for i, pixel in enumerate(projection.pixel):
-        usable = spec.min_range_m <= distance[i] < np.inf
+        usable = spec.min_range_m <= distance[i] <= FARTHEST_M
         if not usable:
             assert pixel == NO_PIXEL
             continue
