@@ -21,6 +21,8 @@ def _roots() -> Iterator[Path]:
 
 
 def _find(relative: Path) -> Path | None:
+    if relative.is_absolute() or ".." in relative.parts:  # names of label sets stand in bags and models, which are data
+        return None
     return next((root / relative for root in _roots() if (root / relative).exists()), None)
 
 
