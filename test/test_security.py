@@ -1,11 +1,24 @@
 """Model folders, bags and checkpoints are data, and nothing of a machine is sent to anybody."""
 
+import ast
+import gzip
+import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
+
+from xmodelkd_ros.core.errors import ConfigError, LabelError, ModelError
+from xmodelkd_ros.core.labels import LabelMap
+from xmodelkd_ros.core.model_spec import sha256
+from xmodelkd_ros.pipeline import SegmentationPipeline
+from xmodelkd_ros.resources import label_map, translation
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,3 +50,230 @@ def test_nor_do_they_in_training(tmp_path):
     pytest.importorskip("torch")
     left = files_left_by(TRAINING, home=tmp_path)
     assert not [name for name in left if "Microsoft" in name or "intel" in name], left
+
+
+# --- data is not run --------------------------------------------------------------------------------------------------
+
+SOURCES = sorted(path for top in ("xmodelkd_ros", "training", "launch") for path in (ROOT / top).rglob("*.py"))
+RUN_DATA = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "code", "runpy"}
+MAY_IMPORT = {
+    ("training/data/pandaset.py", "pickle"),  # with a list of what a table is made of
+    ("training/checkpoint.py", "pickle"),  # for the name of an error
+}
+FORBIDDEN = {
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "yaml.load",
+    "torch.hub.load",
+    "torch.jit.load",
+    "tempfile.mktemp",
+}
+FORBIDDEN_METHODS = {"system", "popen", "unsafe_load", "full_load", "read_pickle", "load_from_checkpoint"}
+MUST_SAY = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", False)}
+MAY_IMPORT_BY_NAME = {
+    "xmodelkd_ros/node/sweep_log.py",  # message classes, of a checked name
+    "xmodelkd_ros/inference/tensorrt.py",  # one of the names that stand there
+    "xmodelkd_ros/fastest.py",
+}
+
+
+def name_of(node):
+    """``a.b.c`` as it stands in the source, with a question mark for what is computed."""
+    if isinstance(node, ast.Attribute):
+        return f"{name_of(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else "?"
+
+
+def complaints(path):
+    """What a source file does that could run what it reads."""
+    where, found = path.relative_to(ROOT).as_posix(), []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module]
+            found += [n for n in names if n.split(".")[0] in RUN_DATA and (where, n) not in MAY_IMPORT]
+        elif isinstance(node, ast.Call):
+            called = name_of(node.func)
+            given = {k.arg: k.value.value for k in node.keywords if isinstance(k.value, ast.Constant)}
+            bad = called.removeprefix("builtins.") in FORBIDDEN or called.rpartition(".")[2] in FORBIDDEN_METHODS
+            if bad or given.get("shell"):
+                found.append(called)
+            if called in MUST_SAY and given.get(MUST_SAY[called][0]) is not MUST_SAY[called][1]:
+                found.append(f"{called} without {MUST_SAY[called]}")
+            if called.endswith("import_module") and where not in MAY_IMPORT_BY_NAME:
+                found.append(called)
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_nothing_runs_what_it_reads(path):
+    assert complaints(path) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle",
+        "from marshal import loads",
+        "eval(text)",
+        "builtins.exec(text)",
+        "yaml.load(text)",
+        "yaml.load(text, Loader=yaml.SafeLoader)",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "torch.load(path, weights_only=sure)",
+        "np.load(path)",
+        "np.load(path, allow_pickle=True)",
+        "pandas.read_pickle(path)",
+        "StudentTraining.load_from_checkpoint(path)",
+        "subprocess.run(text, shell=True)",
+        "os.system(text)",
+        "importlib.import_module(name)",
+    ],
+)
+def test_what_would_is_seen(line, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    (tmp_path / "bad.py").write_text(f"def read():\n    {line}\n")
+    assert len(complaints(tmp_path / "bad.py")) >= 1
+
+
+class Trap:
+    """Unpickled, it would make a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path, capsys):
+    torch = pytest.importorskip("torch")
+    from training import export, train
+    from training.config import TrainingConfig
+
+    run = tmp_path / "run"
+    run.mkdir()
+    torch.save({"state_dict": {}, "global_step": Trap(tmp_path / "sprung")}, run / "last.ckpt")
+    config = TrainingConfig.read(ROOT / "config" / "training" / "world_student.yaml", [f"run={run}", "devices=1"])
+    (run / "config.yaml").write_text(yaml.safe_dump(config.to_dict()))
+    for command in (
+        lambda: export.main([str(run), str(tmp_path / "model")]),
+        lambda: train.main([str(run / "config.yaml")]),
+    ):
+        assert command() == 1
+        error = capsys.readouterr().err
+        assert error == f"error: cannot read checkpoint {run}/last.ckpt; remove {run} and train again\n"
+    assert not (tmp_path / "sprung").exists() and not (tmp_path / "model").exists()
+    torch.load(run / "last.ckpt", weights_only=False)
+    assert (tmp_path / "sprung").is_dir(), "it was a trap"
+
+
+def test_a_pandaset_pickle_that_would_run_code_is_refused(tmp_path):
+    """A checkpoint names the data it was trained on, so that an export reads what stands there."""
+    pandas = pytest.importorskip("pandas")
+    from training.data.pandaset import PandaSetSequence
+
+    sequence = object.__new__(PandaSetSequence)
+    sequence.path = tmp_path
+    table = pandas.DataFrame(np.array([[1.5, 2.5], [3.5, 4.5]]))
+    table.to_pickle(tmp_path / "table.pkl.gz")
+    pandas.testing.assert_frame_equal(sequence._pickle("table.pkl.gz"), table)
+    for number, trap in enumerate([Trap(tmp_path / "sprung"), {"a": [Trap(tmp_path / "sprung")]}, print]):
+        pandas.to_pickle(trap, tmp_path / f"{number}.pkl.gz")
+        with pytest.raises(ConfigError, match=r"it asks for \w+\.\w+, which no table needs"):
+            sequence._pickle(f"{number}.pkl.gz")
+    assert not (tmp_path / "sprung").exists()
+    for damaged in (b"", b"no pickle", b"\x80\x04\x8c"):
+        (tmp_path / "damaged.pkl.gz").write_bytes(gzip.compress(damaged))
+        with pytest.raises(ConfigError, match="cannot read"):
+            sequence._pickle("damaged.pkl.gz")
+
+
+@pytest.mark.parametrize(
+    "msgtype", ["trap/py/Message", "trap.x/msg/Message", "trap", "trap/Message", "/msg/", "", "a/b/c/d"]
+)
+def test_a_message_type_imports_nothing_but_messages(msgtype, monkeypatch, tmp_path):
+    pytest.importorskip("rclpy")
+    from xmodelkd_ros.node.sweep_log import message_class
+
+    (tmp_path / "trap").mkdir()
+    for name in ("py", "x", "Message"):
+        (tmp_path / "trap" / f"{name}.py").write_text(f"import os; os.mkdir({str(tmp_path / 'sprung')!r})")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert message_class(msgtype) is None
+    assert not (tmp_path / "sprung").exists()
+    assert message_class("std_msgs/msg/String").__name__ == "String"
+
+
+# --- data names no files but its own ----------------------------------------------------------------------------------
+
+
+def write_json(folder, change):
+    data = json.loads((folder / "model.json").read_text())
+    change(data)
+    (folder / "model.json").write_text(json.dumps(data))
+
+
+@pytest.fixture
+def model(height_model, tmp_path):
+    """A copy of the small model."""
+    shutil.copytree(height_model, tmp_path / "models" / "mine")
+    return tmp_path / "models" / "mine"
+
+
+@pytest.mark.parametrize("file", ["../model.onnx", "/ABSOLUTE", "x/../model.onnx", "./model.onnx", "..", ""])
+def test_a_model_json_names_files_of_its_folder_only(model, file):
+    shutil.copy(model / "model.onnx", model.parent)
+    named = file.replace("/ABSOLUTE", str(model / "model.onnx"))
+    write_json(model, lambda data: data["files"]["fp32"].update(file=named))
+    with pytest.raises(ModelError, match="leaves the model folder") as error:
+        SegmentationPipeline.load(model, "onnxruntime")
+    assert "\n" not in str(error.value)
+
+
+def test_a_link_is_taken_for_what_it_leads_to_and_that_must_be_the_right_network(model, tmp_path):
+    (model / "model.onnx").rename(tmp_path / "elsewhere.onnx")
+    (model / "model.onnx").symlink_to(tmp_path / "elsewhere.onnx")
+    SegmentationPipeline.load(model, "onnxruntime")
+    (model / "model.onnx").unlink()
+    (model / "model.onnx").symlink_to("/etc/passwd")
+    with pytest.raises(ModelError, match=r"is not the file that model\.json describes"):
+        SegmentationPipeline.load(model, "onnxruntime")
+
+
+@pytest.mark.parametrize("where", ["weights.bin", "../weights.bin", "/ABSOLUTE"])
+def test_a_network_keeps_its_weights_in_its_own_file_which_the_sha256_covers(model, where):
+    onnx = pytest.importorskip("onnx")
+    network = onnx.load(model / "model.onnx")
+    (weights,) = (tensor for tensor in network.graph.initializer if tensor.name == "weights")
+    raw = onnx.numpy_helper.to_array(weights).tobytes()
+    for folder in (model, model.parent):
+        (folder / "weights.bin").write_bytes(raw)
+    location = where.replace("/ABSOLUTE", str(model / "weights.bin"))
+    weights.ClearField("raw_data")
+    weights.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in {"location": location, "offset": "0", "length": str(len(raw))}.items():
+        weights.external_data.add(key=key, value=value)
+    (model / "model.onnx").write_bytes(network.SerializeToString())
+    write_json(model, lambda data: data["files"]["fp32"].update(sha256=sha256(model / "model.onnx")))
+    with pytest.raises(ModelError, match=r"keeps weights in other files, for which files\.fp32\.sha256 says nothing"):
+        SegmentationPipeline.load(model, "onnxruntime")
+
+
+def test_the_name_of_a_label_set_is_no_path(model, tmp_path, monkeypatch):
+    """Label sets stand in models and bags, and their names lead to the tables between them."""
+    own = LabelMap.from_dict(json.loads((model / "model.json").read_text())["labels"])
+    outside = {"source": "../../labels/mine", "target": "autoware", "table": dict.fromkeys(own.names, "ANIMAL")}
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path / "prefix"))
+    tables = tmp_path / "prefix" / "share" / "xmodelkd_ros" / "config" / "labels"
+    (tables / "x").mkdir(parents=True)
+    (tmp_path / "prefix" / "share" / "xmodelkd_ros" / "labels").mkdir()
+    planted = tmp_path / "prefix" / "share" / "xmodelkd_ros" / "labels" / "mine_to_autoware.json"
+    planted.write_text(json.dumps(outside))
+    assert (tables / "../../labels/mine_to_autoware.json").resolve() == planted
+    renamed = replace(own, name="../../labels/mine")
+    assert "ANIMAL" not in {name for name in translation(renamed, label_map("autoware")).table.values() if name}
+    with pytest.raises(LabelError, match=r"no label set '\.\./\.\./labels/mine'"):
+        label_map("../../labels/mine")

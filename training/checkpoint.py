@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from training.label_sets import LABELS
 from training.models.image_branch import ImageBranch
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.model_spec import DataSource
+from xmodelkd_ros.core.whole_file import whole_file
 from xmodelkd_ros.resources import label_map
 
 NAME = "last"
@@ -53,7 +55,7 @@ class Checkpoint:
         data |= extras(self.inputs, self.origins, self.branch)
         if self.branch:
             data["branch"]["weights"] = _halved(data["branch"]["weights"])
-        torch.save(data, folder / CHECKPOINT)
+        save(data, folder / CHECKPOINT)
 
     def load_into(self, module: nn.Module, part: str = "", target: str = "") -> None:
         """Give a training module these weights.
@@ -72,6 +74,18 @@ class Checkpoint:
             module.get_submodule(target or part).load_state_dict(weights)
         except RuntimeError as error:
             raise _unusable(self.path) from error
+
+
+def save(data: Mapping[str, Any], path: Path) -> None:
+    """Write a checkpoint, which is there only when it is whole, in the place of an older one.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    whole = io.BytesIO()  # onto a full disk PyTorch would write with errors of its own
+    torch.save(data, whole)
+    with whole_file(path) as unfinished:
+        unfinished.write_bytes(whole.getbuffer())
 
 
 def extras(inputs: InputSpec, origins: Sequence[DataSource], branch: ImageBranch | None) -> dict[str, Any]:

@@ -103,8 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "path",
         type=Path,
         metavar="PATH",
-        help="folder of a drive, or of many; for nuscenes a version's folder, or VERSION/scene-NNNN; pickles of "
-        "PandaSet must be trusted",
+        help="folder of a drive, or of many; for nuscenes a version's folder, or VERSION/scene-NNNN",
     )
     parser.add_argument(
         "--split",

@@ -391,7 +391,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     datasets = parser.add_subparsers(dest="dataset", required=True, metavar="DATASET")
     pandaset = datasets.add_parser("pandaset", help="a PandaSet sequence, split by frames and by sectors")
-    pandaset.add_argument("paths", type=Path, metavar="PATH", nargs=1, help="the sequence; its pickles must be trusted")
+    pandaset.add_argument("paths", type=Path, metavar="PATH", nargs=1, help="the sequence")
     pandaset.add_argument("--train", metavar="A:B", required=True, help="train on frames A to B - 1")
     pandaset.add_argument("--test", metavar="A:B", required=True, help="score on frames A to B - 1")
     several = [datasets.add_parser(name, help=what) for name, what in _DRIVES.items()]

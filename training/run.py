@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch.utils.data import Subset
 
-from training.checkpoint import CHECKPOINT, NAME, read_steps
+from training.checkpoint import CHECKPOINT, NAME, read_steps, save
 from training.command import run_command
 from training.config import ImageTrainingConfig, TrainingConfig
 from training.readable import Readable
@@ -84,10 +83,7 @@ class _WholeCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a checkpoint in the place of the last one."""
-        data = io.BytesIO()  # onto a full disk PyTorch writes with errors of its own
-        torch.save(checkpoint, data)
-        with whole_file(Path(path)) as unfinished:
-            unfinished.write_bytes(data.getbuffer())
+        save(checkpoint, Path(path))
 
 
 def _trainer(config: RunConfig, run: Path) -> pl.Trainer:

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "path",
         type=Path,
         metavar="PATH",
-        help="folder of the drive; for nuscenes VERSION/scene-NNNN; PandaSet's pickles must be trusted",
+        help="folder of the drive; for nuscenes VERSION/scene-NNNN",
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="rosbag2 folder to create, or one .mcap file")
     parser.add_argument("--frames", metavar="A:B", default="", help="frames A to B - 1 (default: all)")

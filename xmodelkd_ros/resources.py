@@ -26,6 +26,8 @@ def user_path(text: str) -> Path:
 
 
 def _find(relative: Path) -> Path | None:
+    if relative.is_absolute() or ".." in relative.parts:  # names of label sets stand in bags and models, which are data
+        return None
     # os.path: of a name that is too long, or has a null byte, pathlib raises what it meets.
     return next((root / relative for root in _roots() if os.path.exists(root / relative)), None)
 

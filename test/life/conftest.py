@@ -4,11 +4,14 @@ A machine of its own is a mount namespace (and a network namespace) that a sleep
 full, read-only or missing folders, which the test looks at through ``/proc``.
 """
 
+import json
 import os
+import queue
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -43,8 +46,8 @@ os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 60
-SWEEPS, POINTS, PERIOD_NS = 20, 3000, 100_000_000
+DEADLINE_S = 120
+SWEEPS, POINTS, PERIOD_NS = 10, 3000, 100_000_000
 START_NS = 1_700_000_000_000_000_000
 ROAD, BUILDING = 4, 9
 BEAMS = ProjectionSpec(tuple(np.linspace(14, -24, 32).tolist()), 512)
@@ -87,7 +90,7 @@ class Running:
 
     @property
     def said(self):
-        return self._log.read_text(errors="replace")
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     @property
     def lines(self):
@@ -134,18 +137,97 @@ def env(tmp_path):
 
 @pytest.fixture
 def start(env, tmp_path):
-    """Starts a module with its arguments, in a machine if one is given; what still runs after the test is killed."""
+    """Starts a module, or a script, with its arguments; what still runs after the test is killed.
+
+    Given ``machine`` it runs there, ``before`` goes before its command line, what else is named into its environment,
+    or out of it.
+    """
     programs = []
 
-    def start(module, *words, machine=None, **more):
+    def start(module, *words, machine=None, before=(), **more):
+        before = [*(machine.prefix if machine else ()), *before]
         command = [sys.executable, *(["-m"] if isinstance(module, str) else []), module, *words]
         log = tmp_path / f"{len(programs)}.log"
         changed = {name: value for name, value in (env | more).items() if value is not None}
-        programs.append(Running([*(machine.prefix if machine else ()), *command], changed, log))
+        programs.append(Running([*before, *command], changed, log))
         return programs[-1]
 
     yield start
     for program in programs:
+        program.kill()
+
+
+class Fork:
+    """A program of training, running in a fork of ``warm.py``; see :class:`Running`."""
+
+    lines, said = Running.lines, Running.said
+
+    def __init__(self, warm, module, words, log):
+        self._warm, self._log = warm, log
+        self._pid = warm.begin(log, module, [str(word) for word in words])
+
+    def kill(self):
+        with suppress(ProcessLookupError):
+            os.killpg(self._pid, signal.SIGKILL)
+        self.end()
+
+    def end(self, deadline_s=DEADLINE_S):
+        return self._warm.code_of(self._pid, deadline_s)
+
+
+class Warm:
+    """``warm.py`` in a machine."""
+
+    def __init__(self, machine, env):
+        self.machine, self._codes, self._begun = machine, {}, queue.Queue()
+        words = [*machine.prefix, sys.executable, str(Path(__file__).with_name("warm.py"))]
+        self._process = subprocess.Popen(
+            words, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        threading.Thread(target=self._listen, daemon=True).start()
+        self._begun.get(timeout=DEADLINE_S)
+
+    def _listen(self):
+        for line in map(json.loads, self._process.stdout):
+            if "ended" in line:
+                self._codes[line["ended"]] = line["code"]
+            else:
+                self._begun.put(line.get("begun"))
+
+    def begin(self, *command):
+        self._process.stdin.write(json.dumps(command, default=str) + "\n")
+        self._process.stdin.flush()
+        return self._begun.get(timeout=DEADLINE_S)
+
+    def code_of(self, pid, deadline_s):
+        wait_until(lambda: pid in self._codes, f"the end of process {pid}", deadline_s)
+        return self._codes[pid]
+
+    def close(self):
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture(scope="module")
+def warm(make_machine, tmp_path_factory):
+    """A machine of its own in which programs of training start at once."""
+    cache = str(tmp_path_factory.mktemp("cache"))
+    warm = Warm(make_machine(), {**dds_environment(), "XDG_CACHE_HOME": cache, "OMP_NUM_THREADS": "1"})
+    yield warm
+    warm.close()
+
+
+@pytest.fixture
+def fork(warm, tmp_path):
+    """Starts a program of training with its arguments; what still runs after the test is killed."""
+    forks = []
+
+    def fork(module, *words):
+        forks.append(Fork(warm, module, words, tmp_path / f"fork{len(forks)}.log"))
+        return forks[-1]
+
+    yield fork
+    for program in forks:
         program.kill()
 
 
@@ -164,7 +246,7 @@ class Machine:
 
     def __init__(self, network=True):
         flags = ["--user", "--map-root-user", "--mount", *([] if network else ["--net"])]
-        hold = "echo held; exec sleep 600"
+        hold = "echo held; exec sleep infinity"
         self._holder = subprocess.Popen(
             ["unshare", *flags, "sh", "-c", hold], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -208,9 +290,9 @@ class Machine:
         self._holder.communicate()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_machine():
-    """Makes a Machine."""
+    """Makes a Machine, which lasts until the tests are over."""
     if not (shutil.which("unshare") and shutil.which("nsenter")):
         pytest.skip("needs unshare and nsenter")
     machines = []

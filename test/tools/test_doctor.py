@@ -59,6 +59,19 @@ def test_advice_on_the_dds_profile(monkeypatch, tmp_path):
     assert doctor._profile().state == "ok"
 
 
+def test_a_cache_folder_that_cannot_be_written_is_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert (doctor._cache().state, doctor._cache().text) == ("ok", str(tmp_path / "cache" / "xmodelkd_ros" / "engines"))
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    check = doctor._cache()
+    assert check.state == "advice"
+    assert check.text.startswith(
+        f"cannot write to {tmp_path}/file/xmodelkd_ros/engines: Not a directory: libraries are"
+    )
+    assert check.text.endswith("; set engine_cache_dir")
+
+
 def test_a_round_trip_that_fails_means_the_node_cannot_run(monkeypatch, height_model, capsys):
     def broken(folder):
         raise ProcessError("recorder ended with exit code 1: no RMW")

@@ -1,6 +1,6 @@
 """PandaSet sequences: sweeps as the Pandar64 fired them, labels, camera images and geometry.
 
-PandaSet stores sweeps as pickles. **Unpickling runs code**: load only files you trust.
+PandaSet stores sweeps as pickles, and unpickling runs code. Here it may make tables and arrays, and nothing else.
 
 Published points are in the world frame and compensated for motion. A vehicle gets neither, so
 both are undone here: every point comes in the frame of the sensor at the instant it was fired,
@@ -9,9 +9,9 @@ turned to REP-103 (x forward, y left, z up).
 
 from __future__ import annotations
 
+import gzip
 import json
 import pickle
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,24 @@ _TIME_SLICES = 64
 
 _REP103_FROM_RAW = np.array([[0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], np.float64)
 """Pandar64's own axes are x left, -y forward."""
+
+_OF_TABLES = {
+    "builtins": ("slice",),
+    "numpy": ("dtype", "ndarray"),
+    "numpy._core.multiarray": ("_reconstruct", "scalar"),
+    "numpy._core.numeric": ("_frombuffer",),
+    "numpy.core.multiarray": ("_reconstruct", "scalar"),
+    "numpy.core.numeric": ("_frombuffer",),
+    "pandas": ("DataFrame", "Index", "RangeIndex"),
+    "pandas._libs.internals": ("_unpickle_block",),
+    "pandas.core.frame": ("DataFrame",),
+    "pandas.core.indexes.base": ("Index", "_new_Index"),
+    "pandas.core.indexes.numeric": ("Float64Index", "Int64Index", "UInt64Index"),
+    "pandas.core.indexes.range": ("RangeIndex",),
+    "pandas.core.internals.blocks": ("new_block",),
+    "pandas.core.internals.managers": ("BlockManager",),
+}
+"""What the pickle of a table of numbers is made of, by module; old and new names of numpy's and pandas' own parts."""
 
 _OPTICAL_CENTRE_M = (-0.02125, 0.00125, 0.01375)
 _ROLL_RAD = 0.0005
@@ -174,20 +192,24 @@ class PandaSetSequence:
             ) from error
 
     def _pickle(self, relative: str) -> Any:
-        import pandas
-
         try:
-            return pandas.read_pickle(self.path / relative)
-        except (
-            OSError,
-            EOFError,
-            ValueError,
-            AttributeError,
-            ImportError,
-            zlib.error,
-            pickle.UnpicklingError,
-        ) as error:
+            with gzip.open(self.path / relative) as file:
+                return _table_unpickler()(file).load()
+        except Exception as error:  # a damaged pickle goes wrong in any way
             raise ConfigError(f"cannot read {self.path / relative}: {error}; fetch the sequence again") from error
+
+
+def _table_unpickler() -> Any:
+    """The class that reads a pickled table; whatever else a pickle asks for is refused before it is imported."""
+    from pandas.compat import pickle_compat  # also reads what older versions of pandas wrote
+
+    class TableUnpickler(pickle_compat.Unpickler):  # type: ignore[misc]
+        def find_class(self, module: str, name: str) -> Any:
+            if name not in _OF_TABLES.get(module, ()):
+                raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no table needs")
+            return super().find_class(module, name)
+
+    return TableUnpickler
 
 
 def _raw_from_lidar() -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from xmodelkd_ros.core.errors import LabelError, ModelError
 from xmodelkd_ros.core.json_text import parse_json
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.normalization import ChannelSpec
+from xmodelkd_ros.core.onnx_file import keeps_weights_elsewhere
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.core.views import MOST_VIEWS
 
@@ -177,7 +178,7 @@ class ModelSpec:
             image_branch: whether that of the image branch is meant.
 
         Raises:
-            ModelError: no such precision, file missing, or its SHA-256 differs.
+            ModelError: no such precision, file missing, its SHA-256 differs, or it is not all that the network reads.
         """
         where, files = "files", self.files
         if image_branch:
@@ -217,18 +218,21 @@ class ModelSpec:
 def _checked_path(folder: Path, entry: NetworkFile, where: str) -> Path:
     path = folder / entry.file
     # By its name, not by where it points: colcon's --symlink-install links every file on its own.
-    if Path(entry.file).name != entry.file:
+    if Path(entry.file).name != entry.file or entry.file in ("", ".."):
         raise ModelError(f"{folder}: {where} '{entry.file}' leaves the model folder")
     try:
-        actual = sha256(path)
+        network = path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: no file can have such a name
         reason = getattr(error, "strerror", error)
         raise ModelError(f"cannot read network file {path}: {reason}; export the model again") from error
+    actual = hashlib.sha256(network).hexdigest()
     if actual != entry.sha256:
         raise ModelError(
             f"{path} is not the file that model.json describes: {where}.sha256 is "
             f"{entry.sha256[:12]}..., the file's is {actual[:12]}...; export the model again"
         )
+    if keeps_weights_elsewhere(network):
+        raise ModelError(f"{path} keeps weights in other files, for which {where}.sha256 says nothing; export it again")
     return path
 
 

@@ -297,7 +297,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{_ERROR}{error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"{_ERROR}cannot write engine {engine}: {error.strerror}", file=sys.stderr)
+        print(f"{_ERROR}cannot write engine {engine}: {error.strerror}; choose another folder", file=sys.stderr)
         return 1
     return 0
 

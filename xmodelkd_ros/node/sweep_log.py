@@ -75,8 +75,10 @@ class SweepLog:
 
 def message_class(msgtype: str) -> Any:
     """The class in rclpy of a message type such as ``sensor_msgs/msg/PointCloud2``, or None if not installed."""
-    package, kind, name = msgtype.split("/")
+    package, _, name = msgtype.partition("/msg/")
+    if not (package.isidentifier() and name.isidentifier()):  # a bag may name anything, which must not be imported
+        return None
     try:
-        return getattr(importlib.import_module(f"{package}.{kind}"), name, None)
+        return getattr(importlib.import_module(f"{package}.msg"), name, None)
     except ImportError:
         return None

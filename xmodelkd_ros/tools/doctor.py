@@ -19,6 +19,7 @@ from xmodelkd_ros.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, message
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import XModelKDError
 from xmodelkd_ros.dds_profile import profile_variable, shipped_profile, user_profile
+from xmodelkd_ros.inference.engine_cache import default_folder
 from xmodelkd_ros.inference.gpu import find_gpu
 from xmodelkd_ros.inference.machine import cores
 from xmodelkd_ros.inference.tensorrt import installed_version
@@ -38,6 +39,8 @@ _SLOW_MS = 20.0
 _ROUND_TRIP_S = 40.0
 _MIN_SHM_MB = 256
 """Every participant with the shipped profile maps 32 MB there; Docker gives 64 MB in all by default."""
+_CACHE_BYTES = 2**20
+"""Enough to see whether there is room."""
 _OPTIONAL = (
     ("rosbags.image", "rosbags-image[opencv]", "camera images in reports"),
     ("matplotlib", "matplotlib", "reports"),
@@ -67,7 +70,7 @@ def doctor(model: str = "student") -> int:
         The exit code: 0 if the node can run.
     """
     checks = []
-    machine = (_gpu, _profile, _shared_memory, _cores)
+    machine = (_gpu, _profile, _shared_memory, _cores, _cache)
     for examine in (_python, _numpy, _onnxruntime, _rclpy, *machine, lambda: _model(model)):
         checks.append(examine())
         _print(checks[-1])
@@ -150,6 +153,20 @@ def _cores() -> Check:
     if count < 2:
         return Check("cores", "advice", f"{count}; 10 Hz needs 2")
     return Check("cores", "ok", str(count))
+
+
+def _cache() -> Check:
+    folder = default_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_CACHE_BYTES))
+    except OSError as error:
+        lost = "libraries are compared at every start, and no engine of TensorRT is built"
+        return Check(
+            "cache folder", "advice", f"cannot write to {folder}: {error.strerror}: {lost}; set engine_cache_dir"
+        )
+    return Check("cache folder", "ok", str(folder))
 
 
 def _model(name: str) -> Check:

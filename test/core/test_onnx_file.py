@@ -1,0 +1,74 @@
+"""Weights in other files are found wherever a network may hold a tensor."""
+
+import numpy as np
+import pytest
+
+from xmodelkd_ros.core.onnx_file import keeps_weights_elsewhere
+from xmodelkd_ros.resources import find_model
+
+onnx = pytest.importorskip("onnx")
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+
+def elsewhere(name="w"):
+    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="other.bin")
+    return tensor
+
+
+def graph(nodes=(), weights=()):
+    return helper.make_graph(list(nodes), "g", [], [], list(weights))
+
+
+def constant(**attribute):
+    return helper.make_node("Constant", [], ["c"], **attribute)
+
+
+SPARSE = onnx.SparseTensorProto(values=elsewhere(), dims=[4])
+PLACES = {
+    "weight": graph(weights=[elsewhere()]),
+    "constant": graph([constant(value=elsewhere())]),
+    "list of tensors": graph([helper.make_node("Odd", [], ["c"], many=[elsewhere(), elsewhere()])]),
+    "sparse": graph([constant(sparse_value=SPARSE)]),
+    "branch": graph([helper.make_node("If", ["x"], ["y"], then_branch=graph([constant(value=elsewhere())]))]),
+}
+
+
+def model(graph, **more):
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], **more)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_they_are_found(place):
+    assert keeps_weights_elsewhere(model(PLACES[place]).SerializeToString())
+
+
+def test_they_are_found_in_functions_and_in_what_trains_a_network():
+    function = helper.make_function("own", "F", [], ["c"], [constant(value=elsewhere())], [helper.make_opsetid("", 17)])
+    assert keeps_weights_elsewhere(model(graph(), functions=[function]).SerializeToString())
+    trained = model(graph())
+    trained.training_info.add().algorithm.CopyFrom(PLACES["constant"])
+    assert keeps_weights_elsewhere(trained.SerializeToString())
+
+
+def test_a_location_alone_is_enough():
+    tensor = elsewhere()
+    tensor.ClearField("data_location")
+    assert keeps_weights_elsewhere(model(graph(weights=[tensor])).SerializeToString())
+
+
+@pytest.mark.parametrize("name", ["student/model.onnx", "student/model.int8.onnx", "teacher/image_branch.onnx"])
+def test_shipped_networks_have_theirs_with_them(name):
+    folder, file = name.split("/")
+    network = (find_model(folder) / file).read_bytes()
+    assert not keeps_weights_elsewhere(network)
+    named = onnx.load_from_string(network)
+    named.graph.initializer.append(numpy_helper.from_array(np.ones(3, np.float32), "external_data location"))
+    assert not keeps_weights_elsewhere(named.SerializeToString()), "a name says nothing"
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"network", b"\x3a\xff\xff\xff\xff\x0f", b"\x80" * 50, b"\x3a\x05abc", bytes(100)]
+)
+def test_what_is_no_network_has_none(data):
+    assert not keeps_weights_elsewhere(data)

@@ -1,0 +1,141 @@
+"""Disks that are full or read-only, no home, no shared memory, no network: the node labels, and a line says what is."""
+
+import json
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+NODE, COMMAND = "xmodelkd_ros.node.segment_node", "xmodelkd_ros.tools.cli"
+PLAYED_GPU = Path(__file__).with_name("played_gpu.py")
+ROOT = Path(__file__).parents[2]
+
+needs_two = pytest.mark.skipif(find_spec("openvino") is None, reason="with one library nothing is compared or kept")
+needs_builder = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="TensorRT-RTX is not installed")
+
+
+@pytest.fixture
+def disk(machine, tmp_path):
+    """A folder that is a disk of its own, of 2 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    machine.small_disk(folder, 2_000_000)
+    return folder
+
+
+# --- disks ------------------------------------------------------------------------------------------------------------
+
+
+@needs_two
+def test_where_nothing_can_be_written_the_node_labels_and_says_so(
+    start, driver, node_words, height_model, machine, env, tmp_path
+):
+    """Package, models and cache are on a disk that is read-only, as on a vehicle they may well be."""
+    cache = Path(env["XDG_CACHE_HOME"])
+    cache.mkdir()
+    for folder in (ROOT, height_model, cache):
+        machine.read_only(folder)
+    node = start(NODE, *node_words(backend="auto"), machine=machine)
+    node.wait_for("active")
+    driver.drive(3)
+    why = f"cannot write to {cache}/xmodelkd_ros/engines: Read-only file system"
+    assert f"measured now and at every start: {why}; set engine_cache_dir" in node.said
+    driver.wait(lambda: why in driver.said.get("model_backend_choice", ""), "a report")
+    doctor = start(COMMAND, "doctor", "--model", height_model, machine=machine)
+    assert doctor.end() == 0, doctor.said
+    assert f"cache folder    advice   {why}: libraries are compared at every start" in doctor.said
+
+
+@needs_two
+def test_a_node_labels_on_while_its_disk_is_full(start, driver, node_words, machine, disk):
+    """Its log files and its cache lie there."""
+    words = node_words(backend="auto", engine_cache_dir=disk / "cache")
+    machine.fill(disk)
+    node = start(NODE, *words, machine=machine, ROS_LOG_DIR=str(disk))
+    node.wait_for("active")
+    driver.drive(3)
+    assert f"at every start: cannot write to {disk}/cache: No space left on device; set engine_cache_dir" in node.said
+    files = [path.name for path in machine.path(disk).rglob("*") if path.is_file() and path.suffix != ".log"]
+    assert files == [".ballast"]
+
+
+@needs_builder
+def test_an_engine_that_cannot_be_kept_is_said_before_the_drive(start, node_words, height_model, machine, disk):
+    """To build it at each start would take minutes, of which nobody knew."""
+    words = [height_model / "model.onnx", NODE, *node_words(backend="tensorrt", engine_cache_dir=disk)]
+    machine.fill(disk)
+    node = start(PLAYED_GPU, *words, machine=machine)
+    assert node.end() == 1
+    (line,) = node.lines
+    assert "cannot write engine" in line and line.endswith("No space left on device; choose another folder")
+    assert [path.name for path in machine.path(disk).iterdir()] == [".ballast"]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "replay"])
+def test_a_report_whose_disk_is_full_is_one_line_and_leaves_the_last_one(
+    start, drive, height_model, machine, disk, command
+):
+    out = disk / "report"
+    machine.path(out).mkdir()
+    before = {name: f"an older {name}" for name in ("metrics.json", "report.html", "sweep.png")}
+    for name, text in before.items():
+        machine.path(out / name).write_text(text)
+    machine.run('mount -o remount,size=100000 "$1"', disk)
+    options = ["--model", height_model, "--backend", "onnxruntime", "--out", out]
+    run = start(COMMAND, command, drive, *options, machine=machine)
+    assert run.end() == 1
+    last = run.lines[-1]
+    assert last.startswith("error: ") and "No space left on device" in last and "Traceback" not in run.said
+    assert {p.name: p.read_text() for p in machine.path(out).iterdir() if p.is_file()} == before
+    assert {p.name for p in machine.path(out).iterdir() if p.is_dir()} <= {"logs"}
+
+
+# --- machines ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_node_without_a_home_labels(start, driver, node_words, machine, tmp_path):
+    """HOME is not set; it cannot be written; and the user is not known, as in a container that is run as any user."""
+    (tmp_path / "home").mkdir()
+    machine.read_only(tmp_path / "home")
+    unknown = ["unshare", "--user", "--map-user=12345", "--map-group=12345"]
+    nobody = {"XDG_CACHE_HOME": None, "ROS_LOG_DIR": None, "ROS_HOME": None, "HOME": None}
+    backend = node_words(backend="auto")
+    nodes = {
+        "none": start(NODE, *backend, "-r", "__node:=none", **nobody),
+        "read_only": start(
+            NODE, *backend, "-r", "__node:=read_only", machine=machine, **nobody | {"HOME": str(tmp_path / "home")}
+        ),
+        "unknown": start(NODE, *backend, "-r", "__node:=unknown", before=unknown, **nobody),
+    }
+    labels = {name: driver.listen(f"{name}/labels") for name in nodes}
+    for node in nodes.values():
+        node.wait_for("active")
+        assert any(line.startswith("warning: no log files: ") for line in node.lines), node.said
+    driver.wait(lambda: all(len(stamps) >= 3 for stamps in labels.values()), "labels of all")
+
+
+def replay(start, drive, model, out, machine):
+    """Replay a drive in a machine: every sweep comes back labelled, or the node was too slow for it, and says so."""
+    options = ["--model", model, "--backend", "onnxruntime", "--rate", "0.5", "--out", out]
+    command = start(COMMAND, "replay", drive, *options, machine=machine)
+    assert command.end() == 0, command.said
+    sweeps = json.loads((out / "metrics.json").read_text())["sweeps"]
+    too_slow = re.search(r"the node says of (\d+) sweeps: dropped: overload", command.said)
+    assert sweeps["output"] + int(too_slow[1] if too_slow else 0) == sweeps["input"] > 0
+    assert sweeps["output"] > 0
+
+
+def test_without_shared_memory_a_drive_is_labelled_through_udp(start, drive, height_model, machine, tmp_path):
+    (tmp_path / "dev").mkdir()
+    machine.without_shared_memory(tmp_path / "dev")
+    replay(start, drive, height_model, tmp_path / "out", machine)
+    said = (tmp_path / "out" / "logs" / "node.log").read_text()
+    assert "Unable to Register SHM Transport" in said, "which Fast DDS says itself"
+
+
+def test_without_a_network_a_drive_is_labelled(start, drive, height_model, make_machine, tmp_path):
+    """There is a loopback and nothing else."""
+    machine = make_machine(network=False)
+    machine.run("ip link set lo up")
+    replay(start, drive, height_model, tmp_path / "out", machine)
