@@ -1,4 +1,4 @@
-"""The rosbags library's reader, made to read three kinds of bags that it (0.11) does not.
+"""The rosbags library's reader (0.11), made to read three kinds of bags that it does not, and to bear damaged ones.
 
 A type whose definition rosbag2 does not find is recorded with the encoding ``unknown``; the library
 refuses the whole bag with a KeyError. Here such definitions count as missing.
@@ -9,6 +9,9 @@ match by name and type.
 
 An MCAP file that was being written when its process was killed has neither index nor end. Where that is
 asked for, it is read as if it ended after its last whole record.
+
+Where the length of an MCAP record is damaged, Python makes room for as many bytes before it finds that the file has not
+as many. Here a file is asked for no more than it has.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Collection, Generator, Mapping
+from io import SEEK_END, BufferedReader, RawIOBase
 from types import MappingProxyType
 from typing import Any, BinaryIO, cast
 
@@ -39,10 +43,29 @@ class _Schemas(dict[int, Schema]):
         super().__setitem__(key, schema)
 
 
+class _NoLongerThanItIs(BufferedReader):
+    """A file that makes no room for more bytes than it has."""
+
+    def __init__(self, raw: RawIOBase) -> None:
+        super().__init__(raw)
+        self._size = self.seek(0, SEEK_END)
+        self.seek(0)
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > self._size:
+            size = self._size
+        return super().read(size)
+
+
 class _McapReader(McapReader):
     def __init__(self, path: RPath) -> None:
         super().__init__(path)
         self.schemas = _Schemas()
+
+    def _open(self) -> None:
+        assert isinstance(self.bio, BufferedReader), "open() has opened it"
+        self.bio = _NoLongerThanItIs(self.bio.detach())
+        super()._open()
 
 
 class _Sqlite3Reader(Sqlite3Reader):
