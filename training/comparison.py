@@ -46,7 +46,8 @@ class ScoreEntry:
         name: a column of the table.
         source: the sweeps, of drives to choose with, or to test with if held back.
         held_back: whether they are only opened with ``--open``.
-        corruption: what befalls them before, one of :data:`training.corruption.CORRUPTIONS`; empty: nothing.
+        corruption: what befalls them before, one of :data:`training.corruption.CORRUPTIONS`, moderately; a teacher's
+            cameras show points where they were before. Empty: nothing.
     """
 
     name: str

@@ -56,6 +56,8 @@ def test_calibration_error_by_hand():
     error.update(np.array([1, IGNORE]), np.array([1, 1]), np.array([0.55, 0.1]))
     # bin 0.9..1: confidence .95, accuracy .75, 4 points; bin .5...6: .55 against 1, 1 point
     assert error.value() == pytest.approx((4 * 0.20 + 1 * 0.45) / 5)
+    np.testing.assert_allclose(error.bins[:, [5, 9]], [[1, 4], [0.55, 3.8], [1, 3]])
+    assert error.bins.sum() == pytest.approx(5 + 4.35 + 4), "all other bins are empty"
 
 
 def test_probability_one_falls_into_the_last_bin():

@@ -25,7 +25,7 @@ from training.config import ImageTrainingConfig, SourceConfig  # noqa: E402
 from training.data.knowledge import Knowledge  # noqa: E402
 from training.data.sources import load_pictures, load_source  # noqa: E402
 from training.data.sweeps import Sweep, with_rows  # noqa: E402
-from training.data.views import Look  # noqa: E402
+from training.data.views import Exposures, Firing, Look  # noqa: E402
 from training.guides import Guides  # noqa: E402
 from training.lessons import Lesson, fused, lessons  # noqa: E402
 from training.pseudo_labels import pseudo_labelled  # noqa: E402
@@ -35,7 +35,6 @@ from xmodelkd_ros.core.cloud import PointCloud  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError, ModelError  # noqa: E402
 from xmodelkd_ros.core.labels import IGNORE  # noqa: E402
 from xmodelkd_ros.core.model_spec import ModelSpec  # noqa: E402
-from xmodelkd_ros.core.views import Views  # noqa: E402
 from xmodelkd_ros.pipeline import SegmentationPipeline  # noqa: E402
 
 CONFIGS = Path(__file__).parents[2] / "config" / "training"
@@ -56,7 +55,8 @@ def test_the_teacher_uses_what_it_sees(teacher, pandaset):
 
 
 def look(*jpegs):
-    return Look(tuple(jpegs), Views(np.zeros((0, 2), np.int8), np.zeros((0, 2, 2), np.float32)))
+    exposures = Exposures(Firing(np.zeros(0, np.uint8), np.zeros((0, 4, 4))), ())
+    return Look(tuple(jpegs), exposures.views(np.zeros((0, 3), np.float32)), exposures)
 
 
 def test_shuffled_images_are_of_other_cameras():

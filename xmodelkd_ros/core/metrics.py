@@ -78,6 +78,14 @@ class CalibrationError:
         self._confidence += np.bincount(index, probability[counted], bins)
         self._correct += np.bincount(index[truth[counted] == predicted[counted]], minlength=bins)
 
+    @property
+    def bins(self) -> NDArray[np.float64]:
+        """(3, bins) points by their probability: how many, the sum of their probabilities, and how many are right.
+
+        What a reliability diagram shows (DeGroot and Fienberg 1983); sums of it are those of more sweeps.
+        """
+        return np.stack([self._count, self._confidence, self._correct]).astype(np.float64)
+
     def value(self) -> float | None:
         """Mean gap between confidence and accuracy, weighted by points; None before any point."""
         if not self._count.any():

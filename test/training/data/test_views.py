@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.data.views import at_instant, find_views
+from training.data.views import Look, at_instant, find_views
 from training.data.world import live_drive
 from training.world.drive import Drive
 from xmodelkd_ros.core.camera import CameraModel
@@ -65,3 +65,20 @@ def test_the_first_view_is_the_one_nearest_the_middle(drive):
 def test_without_cameras_nothing_is_seen():
     views = find_views(live_drive(Drive(5, 1, cameras=0)), 0)
     assert views.camera.shape[1] == MOST_VIEWS and (views.camera == NO_CAMERA).all()
+
+
+def test_points_that_something_moved_are_seen_where_they_lie_now(drive):
+    """All 5 degrees to the left: they appear in other pixels, and lost ones in none."""
+    look, xyz = Look.at(drive, 1), drive.cloud(1).xyz
+    angle = np.radians(5)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    turned = (xyz @ turn.T).astype(np.float32)
+    turned[::2] = np.nan
+    views = look.exposures.views(turned)
+    assert (views.camera[::2] == NO_CAMERA).all()
+    ahead = (np.hypot(*xyz.T[:2]) > 10) & (look.views.camera[:, 0] == views.camera[:, 0]) & (views.camera[:, 0] == 0)
+    moved = views.uv[ahead, 0] - look.views.uv[ahead, 0]
+    camera = drive.cameras[0]
+    expected = -np.tan(angle) * camera.intrinsic[0, 0] * 2 / camera.width  # at the middle; more towards the edges
+    assert ahead.sum() > 500 and moved[:, 0].max() < 0.9 * expected
+    assert np.median(moved[:, 0]) == pytest.approx(expected, rel=0.25) and abs(np.median(moved[:, 1])) < 0.02

@@ -1,0 +1,204 @@
+"""How robust labels are: ``python -m training.robustness [key=value ...] [--models ...] [--sources ...] --out DIR``.
+
+Every model labels every source, clean and in all corruptions. As soon as a model has done with a source, that stands in
+``metrics.json``; the same command goes on from there, and more models or sources join in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from training.command import run_command
+from training.config import SourceConfig
+from training.corruption import CORRUPTIONS, SEVERITIES
+from training.data.sources import load_source
+from training.label_sets import LABELS, SCORED_LABELS
+from training.memory import kept_in_memory
+from training.readable import Readable, require
+from training.robustness_counts import measure, reference_pipeline
+from training.robustness_report import overview, write_robustness
+from training.world import WORLD_VERSION
+from training.world.drive import CHOOSE
+from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.model_spec import ModelSpec
+from xmodelkd_ros.pipeline import SegmentationPipeline
+from xmodelkd_ros.resources import find_config, find_model, label_map
+from xmodelkd_ros.tools.arguments import count
+from xmodelkd_ros.tools.session import make_folder, print_notes
+
+_METRICS = "metrics.json"
+
+
+@dataclass(frozen=True)
+class ScoredSource:
+    """Sweeps to label.
+
+    Attributes:
+        name: for tables.
+        source: the sweeps, of drives to choose with.
+        label_set: that they are scored in.
+    """
+
+    name: str
+    source: SourceConfig
+    label_set: str = SCORED_LABELS
+
+    def __post_init__(self) -> None:
+        require("name", self.name, self.name.isidentifier(), "letters, digits and underscores")
+        require(
+            "source.labels", self.source.labels, self.source.labels == "own", "own: nothing else says what is right"
+        )
+
+
+@dataclass(frozen=True)
+class RobustnessConfig(Readable):
+    """What is labelled, and by whom.
+
+    Attributes:
+        models: names or folders.
+        sources: the sweeps.
+    """
+
+    models: tuple[str, ...]
+    sources: tuple[ScoredSource, ...]
+
+    def __post_init__(self) -> None:
+        for what, names in (("models", self.models), ("sources", [source.name for source in self.sources])):
+            short = [Path(name).name for name in names]
+            require(what, short, bool(short) and len(set(short)) == len(short), "at least one, all with other names")
+
+
+def measure_all(config: RobustnessConfig, kinds: Sequence[str], every: int, out: Path, command: str) -> dict[str, Any]:
+    """Measure what has not been measured yet, and write ``metrics.json``, ``robustness.md`` and its plots.
+
+    Args:
+        config: the models and the sources.
+        kinds: corruptions.
+        every: every n-th sweep of each source is taken.
+        out: folder of the results, which may hold some already.
+        command: the command line, for the report.
+
+    Returns:
+        The content of ``metrics.json``.
+
+    Raises:
+        ConfigError: a model, or a source, cannot be used; or the folder holds what does not go with this.
+    """
+    pipelines = {Path(name).name: _reference_pipeline(name) for name in config.models}
+    scored = {entry.name: label_map(entry.label_set) for entry in config.sources}
+    make_folder(out)
+    metrics = _begun(out / _METRICS, config, kinds, every)
+    with kept_in_memory():
+        for entry in config.sources:
+            known = metrics["sources"][entry.name]["models"]
+            missing = {
+                name: pipeline
+                for name, pipeline in pipelines.items()
+                if known.get(name, {}).get("network") != _networks(pipeline.spec)
+            }
+            with_images = any(pipeline.spec.role == "teacher" for pipeline in missing.values())
+            for name, pipeline in missing.items():
+                source = load_source(entry.source, CHOOSE, with_images)
+                if pipeline.spec.role == "teacher" and not source.looks:
+                    print_notes([f"{entry.name} has no images, so {name} labels by the LiDAR alone"])
+                found = measure(pipeline, source, scored[entry.name], kinds, every, f"{name}, {entry.name}")
+                known[name] = {"network": _networks(pipeline.spec), **found}
+                _write(out, metrics)
+    write_robustness(out, metrics, command)
+    return metrics
+
+
+def _reference_pipeline(name: str) -> SegmentationPipeline:
+    pipeline = reference_pipeline(find_model(name))
+    learnt = pipeline.labels.name
+    require("models", name, learnt == LABELS, f"models of {LABELS}; this one has learnt {learnt}")
+    return pipeline
+
+
+def _sweeps(entry: ScoredSource) -> dict[str, Any]:
+    """Which sweeps a result is of, as JSON gives it back."""
+    world = WORLD_VERSION if entry.source.dataset == "world" else None
+    sweeps: dict[str, Any] = json.loads(json.dumps({**asdict(entry), "world": world}))
+    return sweeps
+
+
+def _networks(spec: ModelSpec) -> dict[str, Any]:
+    """Which model a result is of."""
+    branch = spec.image_branch and spec.image_branch.files["fp32"].sha256
+    return {"sha256": spec.files["fp32"].sha256, "image_branch": branch, "temperature": spec.temperature}
+
+
+def _begun(path: Path, config: RobustnessConfig, kinds: Sequence[str], every: int) -> dict[str, Any]:
+    """What has been measured before, or nothing yet.
+
+    Raises:
+        ConfigError: that was of other corruptions or sweeps, or is something else.
+    """
+    table = {kind: {"strengths": list(CORRUPTIONS[kind].strengths), "what": CORRUPTIONS[kind].what} for kind in kinds}
+    asked = {"severities": list(SEVERITIES), "corruptions": table, "every": every}
+    sources = {entry.name: {"sweeps": _sweeps(entry), "models": {}} for entry in config.sources}
+    if not path.exists():
+        return {**asked, "sources": sources}
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        same = {name: before.get(name) for name in asked} == asked
+        known = {**sources, **before["sources"]} if same else {}
+        same &= all(known.get(name, {}).get("sweeps") == source["sweeps"] for name, source in sources.items())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ConfigError(f"cannot go on from {path}: {error!r}; choose another folder") from error
+    if not same:
+        raise ConfigError(f"{path} is of other corruptions, sweeps, or --every; choose another folder")
+    return {**asked, "sources": known}
+
+
+def _write(out: Path, metrics: Mapping[str, Any]) -> None:
+    """Write ``metrics.json``; what interrupts this leaves the last one."""
+    new = out / f"{_METRICS}.new"
+    new.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    new.replace(out / _METRICS)
+
+
+def _selected(what: str, names: Sequence[str] | None, known: Sequence[str]) -> Sequence[str]:
+    """The names that were given, or all."""
+    for name in names or ():
+        require(what, name, name in known, f"one of {', '.join(known)}")
+    return list(dict.fromkeys(names or known))
+
+
+def run(options: argparse.Namespace, command: str) -> str:
+    """Measure as the command line says; what is printed at the end."""
+    config = RobustnessConfig.read(options.config or find_config("robustness.yaml"), options.overrides)
+    kinds = _selected("--corruptions", options.corruptions, list(CORRUPTIONS))
+    wanted = _selected("--sources", options.sources, [entry.name for entry in config.sources])
+    entries = tuple(entry for entry in config.sources if entry.name in wanted)
+    chosen = RobustnessConfig(tuple(options.models or config.models), entries)
+    metrics = measure_all(chosen, kinds, options.every, options.out, command)
+    return f"{overview(metrics)}\nwritten: {options.out / 'robustness.md'}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code, 0 on success only."""
+    parser = argparse.ArgumentParser(
+        "python -m training.robustness", allow_abbrev=False, description="Measure how robust labels are."
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings other than the file's")
+    parser.add_argument("--config", type=Path, metavar="FILE.yaml", help="(default: config/robustness.yaml)")
+    parser.add_argument("--models", nargs="+", metavar="DIR", help="names or folders (default: the file's)")
+    parser.add_argument("--sources", nargs="+", metavar="NAME", help="of the file's (default: all)")
+    parser.add_argument("--corruptions", nargs="+", metavar="NAME", help=f"of {', '.join(CORRUPTIONS)} (default: all)")
+    parser.add_argument("--every", type=count, metavar="N", default=1, help="every Nth sweep of each source")
+    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the results; may hold some")
+    words = list(sys.argv[1:] if argv is None else argv)
+    options = parser.parse_intermixed_args(words)
+    return run_command(lambda: run(options, f"python -m training.robustness {shlex.join(words)}"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
