@@ -86,7 +86,8 @@ def test_a_report_whose_disk_is_full_is_one_line_and_leaves_the_last_one(
     run = start(COMMAND, command, drive, *options, machine=machine)
     assert run.end() == 1
     last = run.lines[-1]
-    assert last.startswith("error: ") and "No space left on device" in last and "Traceback" not in run.said
+    assert last.startswith("error: ") and f"cannot write {'bag ' * (command == 'replay')}{out}" in last, run.said
+    assert "No space left on device" in last and "Traceback" not in run.said
     assert {p.name: p.read_text() for p in machine.path(out).iterdir() if p.is_file()} == before
     assert {p.name for p in machine.path(out).iterdir() if p.is_dir()} <= {"logs"}
 

@@ -1,0 +1,54 @@
+"""The policy for SROS 2 that is shipped names what the node has in the ROS graph, and nothing else."""
+
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from xmodelkd_ros.resources import find_config
+
+OF_OTHER_INSTALLATIONS = {"/segmenter/label_info", "/tf", "/tf_static"}
+"""What the node has where vision_msgs and tf2_ros are installed."""
+CAMERA = {
+    "cameras": ["front_camera"],
+    "cameras.front_camera.image_topic": "/front_camera/image",
+    "cameras.front_camera.compressed": True,
+    "cameras.front_camera.extrinsic": [0.0, 0.0, 0.0, -0.5, 0.5, -0.5, 0.5],
+}
+
+
+def allowed(kind, access):
+    """Full names of the topics or services that the policy allows for an access."""
+    (profile,) = ElementTree.parse(find_config("security/segmenter.policy.xml")).getroot().iter("profile")
+    node, namespace = profile.attrib["node"], profile.attrib["ns"]
+    names = [
+        name.text for group in profile.iter(f"{kind}s") if group.get(access) == "ALLOW" for name in group.iter(kind)
+    ]
+    assert len(names) == len(set(names))
+    return {
+        f"/{node}{name[1:]}" if name.startswith("~") else name if name.startswith("/") else f"{namespace}{name}"
+        for name in names
+    }
+
+
+@pytest.fixture
+def graph(make_bench, light_model):
+    """Asks for what the running node has of a kind."""
+    bench = make_bench(use_sim_time=True, teacher_model=str(light_model), mode="teacher", **CAMERA).start()
+
+    def names(of):
+        asked = getattr(bench.probe, f"get_{of}_names_and_types_by_node")
+        bench.wait(lambda: asked("segmenter", "/"), of)
+        return {name for name, _ in asked("segmenter", "/")}
+
+    return names
+
+
+def test_the_policy_allows_what_the_running_node_has_and_nothing_else(graph):
+    found = {
+        ("topic", "publish"): graph("publisher"),
+        ("topic", "subscribe"): graph("subscriber"),
+        ("service", "reply"): graph("service"),
+    }
+    for (kind, access), names in found.items():
+        assert allowed(kind, access) - OF_OTHER_INSTALLATIONS == names - OF_OTHER_INSTALLATIONS, (kind, access)
+    assert allowed("service", "request") == set(), "it asks nobody"
