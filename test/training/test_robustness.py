@@ -17,7 +17,7 @@ from training.world import __main__ as world
 from xmodelkd_ros.core.metrics import CalibrationError, ConfusionMatrix
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.pipeline import SegmentationPipeline
-from xmodelkd_ros.resources import label_map, translation
+from xmodelkd_ros.resources import find_config, label_map, translation
 
 KINDS = ("lost_beams", "crosstalk", "missing_echoes")
 
@@ -185,6 +185,13 @@ def test_an_image_that_comes_again_is_not_looked_at_again(light_model):
     branch.infer(pictures[3])
     branch.infer(pictures[0])
     assert len(asked) == 5, "as many as a sweep has cameras are kept"
+
+
+def test_the_shipped_settings_open_nothing_that_is_held_back():
+    config = robustness.RobustnessConfig.read(find_config("robustness.yaml"))
+    assert [entry.name for entry in config.sources] == ["near", "choose", "world"]
+    for entry in config.sources:
+        assert entry.source.dataset == "world" or entry.source.frames[1] <= 61, "far is held back"
 
 
 def counted(car, road, ece=0.1):
