@@ -124,6 +124,7 @@ class ModelConfig:
         widths: channels of the five levels.
         blocks: residual blocks of the levels 1 to 4.
         table: features per pixel that the point head gathers.
+        separable: whether convolutions but the first are depthwise separable.
     """
 
     channels: tuple[str, ...]
@@ -133,6 +134,7 @@ class ModelConfig:
     blocks: tuple[int, ...]
     table: int
     beams: str = ""
+    separable: bool = False
 
     def __post_init__(self) -> None:
         require("channels", self.channels, bool(self.channels), "at least one channel")

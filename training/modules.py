@@ -225,4 +225,4 @@ class Contrast(nn.Module):
 
 def _lidar_network(config: TrainingConfig, classes: int) -> Student:
     model = config.model
-    return Student(len(model.channels), classes, model.widths, model.blocks, model.table)
+    return Student(len(model.channels), classes, model.widths, model.blocks, model.table, model.separable)

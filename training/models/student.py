@@ -36,6 +36,7 @@ class Student(nn.Module):
         widths: channels of the five levels, from full resolution down.
         blocks: residual blocks of the levels 1 to 4.
         table: F, features per pixel that the head gathers.
+        separable: whether convolutions but the first are depthwise separable.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Student(nn.Module):
         widths: tuple[int, ...] = (24, 32, 64, 96, 112),
         blocks: tuple[int, ...] = (1, 2, 2, 1),
         table: int = 24,
+        separable: bool = False,
     ) -> None:
         super().__init__()
         self.channels = channels
@@ -52,12 +54,12 @@ class Student(nn.Module):
         # Rows are few and beams coarse: the first level halves azimuth only.
         strides = ((1, 2), (2, 2), (2, 2), (2, 2))
         self.encoder = nn.ModuleList(
-            nn.Sequential(convolution(a, b, stride), *(Residual(b) for _ in range(count)))
+            nn.Sequential(convolution(a, b, stride, separable), *(Residual(b, separable) for _ in range(count)))
             for a, b, stride, count in zip(widths[:-1], widths[1:], strides, blocks, strict=True)
         )
         self.decoder = nn.ModuleList(
             # At full resolution another convolution costs a millisecond and brought nothing.
-            _Up(widths[level + 1], widths[level], strides[level], mix=level > 0)
+            _Up(widths[level + 1], widths[level], strides[level], mix=level > 0, separable=separable)
             for level in (3, 2, 1, 0)
         )
         self.width, self.classes = widths[0], classes
@@ -138,10 +140,10 @@ def at_pixels(features: Tensor, pixel: Tensor) -> Tensor:
 class Residual(nn.Module):
     """Two convolutions around which the input is added (He et al. 2016)."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, separable: bool = False) -> None:
         super().__init__()
-        self.first = convolution(width, width)
-        self.second = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
+        self.first = convolution(width, width, separable=separable)
+        self.second = convolution(width, width, separable=separable)[:-1]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, H, W) from the same."""
@@ -151,22 +153,27 @@ class Residual(nn.Module):
 class _Up(nn.Module):
     """Brings deep features to the resolution of a skip connection, adds them to it, and mixes both if asked to."""
 
-    def __init__(self, deep: int, shallow: int, scale: tuple[int, int], mix: bool) -> None:
+    def __init__(self, deep: int, shallow: int, scale: tuple[int, int], mix: bool, separable: bool) -> None:
         super().__init__()
         self.reduce = nn.Sequential(nn.Conv2d(deep, shallow, 1, bias=False), nn.BatchNorm2d(shallow))
         self.scale = tuple(float(s) for s in scale)
-        self.mix = convolution(shallow, shallow) if mix else nn.Identity()
+        self.mix = convolution(shallow, shallow, separable=separable) if mix else nn.Identity()
 
     def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
         up = F.interpolate(self.reduce(deep), scale_factor=self.scale, mode="nearest")
         return self.mix(F.relu(up + skip))
 
 
-def convolution(inputs: int, outputs: int, stride: tuple[int, int] = (1, 1)) -> nn.Sequential:
-    """A 3 x 3 convolution with batch normalisation and ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
-    )
+def convolution(
+    inputs: int, outputs: int, stride: tuple[int, int] = (1, 1), separable: bool = False
+) -> nn.Sequential:
+    """A 3 x 3 convolution with batch normalisation and ReLU, or a depthwise separable one (Howard et al. 2017)."""
+    if separable:
+        depthwise = nn.Conv2d(inputs, inputs, 3, stride, padding=1, groups=inputs, bias=False)
+        layers: list[nn.Module] = [depthwise, nn.BatchNorm2d(inputs), nn.Conv2d(inputs, outputs, 1, bias=False)]
+    else:
+        layers = [nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)]
+    return nn.Sequential(*layers, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
 def _rows(x: Tensor) -> Tensor:
