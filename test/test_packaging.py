@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from xmodelkd_ros.core.model_spec import ModelSpec
+
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "xmodelkd_ros"
 PARAMETER_FILE = ROOT / "config" / "segment.param.yaml"
@@ -130,6 +132,19 @@ def test_data_files_are_files_in_the_folder_of_their_name(metadata):
 
 def test_shipped_models_stay_small():
     assert sum(path.stat().st_size for path in (ROOT / "models").rglob("*") if path.is_file()) < 40e6
+
+
+@pytest.mark.parametrize("name", ["student", "student_undistilled"])
+def test_shipped_students_take_no_image(name):
+    spec = ModelSpec.read(ROOT / "models" / name)
+    assert spec.cameras == 0 and [tensor.name for tensor in spec.inputs] == ["image", "points", "pixel"]
+
+
+def test_what_is_logged_as_shipped_is_shipped():
+    lines = map(json.loads, (ROOT / "docs" / "evaluations.jsonl").read_text(encoding="utf-8").splitlines())
+    logged = {(line["model"], line["sha256"]) for line in lines if line.get("shipped")}
+    specs = [ModelSpec.read(folder) for folder in (ROOT / "models").iterdir() if folder.is_dir()]
+    assert logged == {(spec.name, spec.files["fp32"].sha256) for spec in specs}
 
 
 def test_no_training_code_is_installed(metadata):

@@ -37,7 +37,7 @@ from xmodelkd_ros.tools.html import number, picture, swatch, table_of, write_pag
 from xmodelkd_ros.tools.pictures import SweepView, draw_change
 from xmodelkd_ros.tools.session import make_folder
 
-DEFAULTS = Path("config/adapt.yaml")
+DEFAULTS = Path(__file__).parents[1] / "config" / "adapt.yaml"
 MODEL, METRICS, REPORT = "model", "metrics.json", "report.html"
 _PICTURES = 3
 
@@ -170,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--frames", metavar="A:B", default="", help="frames A to B - 1 (default: all)")
     parser.add_argument("--points-topic", metavar="TOPIC", default="", help="of the sweeps of a bag")
     parser.add_argument("--label-set", metavar="S", default=LABELS, help="set to score in (default: %(default)s)")
-    parser.add_argument("--config", type=Path, default=DEFAULTS, help="settings (default: %(default)s)")
+    parser.add_argument("--config", type=Path, default=DEFAULTS, help="settings (default: config/adapt.yaml)")
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_intermixed_args(words)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)

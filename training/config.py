@@ -267,7 +267,7 @@ class DistillConfig:
         features_weight: of the distance between the teacher's features and the student's.
         contrast_weight: of the contrastive loss between the student's features and images'.
         temperature: of that loss.
-        ramp: share of the training over which these weights rise from 0.
+        ramp: share of the training over which these weights rise from 0; pseudo-labels count in full from the start.
         pseudo_share: in sources without own labels, points without one take the teacher's class: this share of each
             class, those of which it is most certain; 0: none. One bound for all would leave no rare classes, of which
             it is never as certain.

@@ -32,8 +32,8 @@ class Lesson:
 
     Attributes:
         logits: (N, C) float16.
-        doubt: (N,) float16, 1 less the probability of the most probable class in the mean of the teacher's heads; of
-            a fused lesson, 1 less the share of its votes.
+        doubt: (N,) float16, 1 less the probability that the mean of the teacher's heads gives to the class it says, the
+            one with the largest logit; of a fused lesson, 1 less the share of its votes.
         features: (N, D) float16.
     """
 

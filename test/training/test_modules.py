@@ -59,6 +59,23 @@ def test_the_image_head_learns_from_what_cameras_see(teacher, monkeypatch):
     torch.testing.assert_close(teacher.loss(crops(1)), sighted)
 
 
+def test_a_student_never_looks_at_an_image(monkeypatch):
+    """What cameras see changes neither its logits nor its loss, until the contrast asks for it."""
+    config = CONFIGS / "pandaset_distilled.yaml"
+    for weight, same in ((0, True), (1, False)):
+        torch.manual_seed(0)
+        words = [*SMALL, f"distill.contrast_weight={weight}"]
+        student = StudentTraining(TrainingConfig.read(config, words).to_dict(), 8, 4 if weight else 0).eval()
+        monkeypatch.setattr(student, "log_dict", lambda *_, **__: None)
+        monkeypatch.setattr(StudentTraining, "global_step", 10_000)
+        blind, sighted = crops(0), crops(1)
+        sighted["views"] = torch.ones_like(sighted["views"])
+        sighted["views"][..., :-1] = torch.randn(1, 3, 2, 4)
+        assert (student.loss(blind).item() == student.loss(sighted).item()) is same
+        whole = [{**given, "image": given["image"][..., WRAP:-WRAP]} for given in (blind, sighted)]
+        assert torch.equal(*(student.say(given).logits for given in whole))
+
+
 def test_what_a_teacher_says_counts_more_and_more(monkeypatch):
     words = ["distill.ramp=0.5", "distill.logits_weight=2", "distill.lovasz_weight=1"]
     config = TrainingConfig.read(CONFIGS / "pandaset_distilled.yaml", [*SMALL, *words])

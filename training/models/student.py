@@ -164,9 +164,7 @@ class _Up(nn.Module):
         return self.mix(F.relu(up + skip))
 
 
-def convolution(
-    inputs: int, outputs: int, stride: tuple[int, int] = (1, 1), separable: bool = False
-) -> nn.Sequential:
+def convolution(inputs: int, outputs: int, stride: tuple[int, int] = (1, 1), separable: bool = False) -> nn.Sequential:
     """A 3 x 3 convolution with batch normalisation and ReLU, or a depthwise separable one (Howard et al. 2017)."""
     if separable:
         depthwise = nn.Conv2d(inputs, inputs, 3, stride, padding=1, groups=inputs, bias=False)

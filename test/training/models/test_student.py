@@ -84,3 +84,12 @@ def test_gradients_reach_every_parameter(student, sweep):
     student.zero_grad()
     logits_of(student, *sweep).square().mean().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in student.parameters())
+
+
+def test_separable_convolutions_work_less_and_give_as_much(sweep):
+    sizes = []
+    for separable in (False, True):
+        model = Student(K, C, (16, 16, 32, 32, 32), (0, 1, 1, 1), 8, separable)
+        assert logits_of(model.eval(), *sweep).shape == (1, C, 500)
+        sizes.append(sum(parameter.numel() for parameter in model.parameters()))
+    assert sizes[1] < 0.3 * sizes[0]
