@@ -120,3 +120,15 @@ def test_one_wrong_intensity_does_not_spread_through_the_network(value):
     after = shipped.segment(PointCloud(cloud.xyz, changed)).segmentation
     assert np.isfinite(after.probability).all()
     assert np.count_nonzero(before.label != after.label) < 100
+
+
+@pytest.mark.parametrize("distance", [1e4, 1e18])
+def test_one_point_where_no_lidar_sees_does_not_spread_through_the_network(distance):
+    shipped = SegmentationPipeline.load(find_model("student"), "onnxruntime")
+    cloud = sweep(20_000)
+    xyz = cloud.xyz.copy()
+    xyz[100] = np.array([1.0, 0.0, 0.25]) * distance  # above all others, so that nothing stands before it
+    before = shipped.segment(cloud).segmentation
+    found = shipped.segment(PointCloud(xyz, cloud.intensity))
+    assert (found.segmentation.label[100], found.invalid) == (IGNORE, 1)
+    assert np.count_nonzero(before.label != found.segmentation.label) < 100

@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import CloudError, ModelError
-from xmodelkd_ros.core.projection import NO_PIXEL, NO_POINT, ProjectionSpec, RangeProjector
+from xmodelkd_ros.core.projection import FARTHEST_M, NO_PIXEL, NO_POINT, ProjectionSpec, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec
 
 UNEVEN = ProjectionSpec((10.0, 2.0, 0.0, -1.0, -15.0), width=8)
@@ -45,11 +45,17 @@ def test_the_nearest_point_wins_whatever_the_order():
 
 
 def test_unusable_points_get_no_pixel():
-    xyz = np.array([[0, 0, 0], [np.nan, 1, 1], [np.inf, 0, 0], [3e38, 3e38, 3e38], [0.1, 0.1, 0], [5, 0, 0]], "f4")
-    projection = RangeProjector(UNEVEN).project(PointCloud(xyz))
-    assert projection.pixel[:5].tolist() == [NO_PIXEL] * 5
-    assert projection.point[projection.pixel[5]] == 5
-    assert (projection.point >= 0).sum() == 1
+    xyz = np.array([[0, 0, 0], [np.nan, 1, 1], [np.inf, 0, 0], [3e38, 3e38, 3e38], [0.1, 0.1, 0], [0, 1001, 0]], "f4")
+    projection = RangeProjector(UNEVEN).project(PointCloud(np.r_[xyz, np.array([[5, 0, 0], [0, 999, 0]], "f4")]))
+    assert projection.pixel[:6].tolist() == [NO_PIXEL] * 6
+    assert projection.point[projection.pixel[6:]].tolist() == [6, 7]
+    assert (projection.point >= 0).sum() == 2
+
+
+@pytest.mark.parametrize("min_range_m", [0.0, -1.0, np.nan, 1000.0])
+def test_a_range_that_leaves_no_point_is_refused(min_range_m):
+    with pytest.raises(ModelError, match="min_range_m"):
+        ProjectionSpec((1.0, 0.0), 8, min_range_m)
 
 
 def test_empty_cloud():
@@ -58,8 +64,11 @@ def test_empty_cloud():
     assert (projection.point == NO_POINT).all()
 
 
+coordinates = st.floats(width=32) | st.floats(-700, 700, width=32)
+
+
 @settings(max_examples=200, deadline=None)
-@given(hnp.arrays(np.float32, st.tuples(st.integers(0, 60), st.just(3)), elements=st.floats(width=32)))
+@given(hnp.arrays(np.float32, st.tuples(st.integers(0, 60), st.just(3)), elements=coordinates))
 def test_against_a_loop_over_points(xyz):
     spec = UNEVEN
     projection = RangeProjector(spec).project(PointCloud(xyz))
@@ -67,7 +76,7 @@ def test_against_a_loop_over_points(xyz):
     with np.errstate(over="ignore", invalid="ignore"):
         distance = np.sqrt((xyz.astype("f4") ** 2).sum(1))
     for i, pixel in enumerate(projection.pixel):
-        usable = spec.min_range_m <= distance[i] < np.inf
+        usable = spec.min_range_m <= distance[i] <= FARTHEST_M
         if not usable:
             assert pixel == NO_PIXEL
             continue
