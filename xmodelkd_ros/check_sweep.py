@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
-from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.errors import ConfigError, one_line
 from xmodelkd_ros.core.views import Shot
 from xmodelkd_ros.opencv import decoded
 from xmodelkd_ros.resources import find_config
@@ -58,8 +58,8 @@ def read_check_sweep(cameras: int) -> tuple[PointCloud, tuple[Shot, ...]]:
                 _shot(name, stored[f"{name}.jpeg"], stored[f"{name}.intrinsic"], stored[f"{name}.from_lidar"])
                 for name in names
             )
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"cannot read {path}: {error}; install the package again") from error
+    except Exception as error:  # those of numpy, zipfile, zlib and OpenCV share no base class
+        raise ConfigError(f"cannot read {path}: {one_line(error)}; install the package again") from error
     return cloud, shots
 
 
