@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -182,11 +183,46 @@ def test_types_recorded_without_a_definition_are_skipped_with_a_note(tmp_path: P
 def test_broken_definitions_are_noted(tmp_path: Path, storage: str):
     path = write_foreign(tmp_path / "bag", storage)
     replace_bytes(path, b"float32[4] speed", b"float32[4] spe=d")
-    replace_bytes(path, b"uint32 point_step", b"uint32 point_st=p")
     with BagReader(path) as bag:
         assert [m.topic for m in bag.messages()] == ["/points"]
-        assert bag.notes[0] == "/wheel skipped: the bag's definition of acme_msgs/msg/Wheel is not usable"
-        assert bag.notes[1] == f"/points read with the standard one: the bag's definition of {CLOUD_TYPE} is not usable"
+        assert bag.notes == ["/wheel skipped: the bag's definition of acme_msgs/msg/Wheel is not usable"]
+
+
+def write_range(path: Path, storage: str) -> Path:
+    """A bag of Foxy with a standard type that has a field more today, and a sweep."""
+    types = get_typestore(Stores.ROS2_FOXY)
+    kind = "sensor_msgs/msg/Range"
+    with Writer(path, version=9, storage_plugin=StoragePlugin[storage.upper()]) as writer:
+        sonar = writer.add_connection("/sonar", kind, typestore=types)
+        message = types.types[kind](sweep(0).header, 0, 0.1, 0.2, 5.0, 1.5)
+        writer.write(sonar, 1, types.serialize_cdr(message, kind))
+        cloud = writer.add_connection("/points", CLOUD_TYPE, typestore=types)
+        writer.write(cloud, 2, types.serialize_cdr(sweep(0), CLOUD_TYPE))
+    return path
+
+
+@STORAGES
+def test_a_type_that_has_changed_is_read_as_the_bag_defines_it(tmp_path: Path, storage: str):
+    with BagReader(write_range(tmp_path / "bag", storage)) as bag:
+        assert bag.first("/sonar").message.range == 1.5
+
+
+@STORAGES
+def test_a_damaged_definition_does_not_change_what_a_sweep_is(tmp_path: Path, storage: str):
+    path = write_range(tmp_path / "bag", storage)
+    replace_bytes(path, b"uint8[] data", b"uint8[] dada")
+    with BagReader(path) as bag:
+        assert bytes(bag.first("/points").message.data) == bytes(sweep(0).data)
+
+
+def test_a_broken_definition_of_a_standard_type_is_noted(tmp_path: Path):
+    path = write_range(tmp_path / "bag", "mcap")
+    replace_bytes(path, b"float32 range\n", b"float32 rang=\n")
+    with BagReader(path) as bag:
+        with pytest.raises(BagError, match="message on /sonar at 1 ns does not decode"):
+            list(bag.messages())
+        instead = "read with the standard one: the bag's definition of sensor_msgs/msg/Range is not usable"
+        assert bag.notes == [f"/sonar {instead}"]
 
 
 def test_a_topic_in_another_serialization_is_skipped_with_a_note(tmp_path: Path):
@@ -322,6 +358,28 @@ def test_an_empty_bag_is_rejected(tmp_path: Path, storage: str):
         with pytest.raises(BagError, match="is empty: it holds no messages") as error:
             read_all(path)
         assert_one_line(error, path)
+
+
+def test_a_length_that_is_damaged_takes_no_memory(tmp_path: Path):
+    """Of the first record, and of one of the index: a gigabyte."""
+    file = storage_file(write_bag(tmp_path / "bag", points=4000))
+    whole = file.read_bytes()
+    summary = int.from_bytes(whole[-28:-20], "little")
+    for at in (9, summary + 1):
+        file.write_bytes(whole[:at] + (1 << 30).to_bytes(8, "little") + whole[at + 8 :])
+        tracemalloc.start()
+        with pytest.raises(BagError, match="cannot read bag"):
+            read_all(file)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 10 * len(whole)
+
+
+def test_a_topic_whose_messages_are_lost_is_named(tmp_path: Path):
+    with BagReader(write_bag(tmp_path / "bag")) as bag:
+        assert bag.first("/points").log_time_ns == START_NS
+        with pytest.raises(BagError, match="no message on /points can be read; record it again, or leave it out"):
+            bag.first("/points", START_NS + 100)
 
 
 def test_a_message_that_does_not_decode_is_named(tmp_path: Path):

@@ -42,6 +42,17 @@ POINT_CLOUD_TYPE = "sensor_msgs/msg/PointCloud2"
 
 _STANDARD_TYPES = get_typestore(Stores.ROS2_KILTED)
 
+_READ_HERE = (
+    POINT_CLOUD_TYPE,
+    "sensor_msgs/msg/Image",
+    "sensor_msgs/msg/CompressedImage",
+    "sensor_msgs/msg/CameraInfo",
+    "tf2_msgs/msg/TFMessage",
+    "std_msgs/msg/String",
+)
+"""Types that this package looks into. All distributions of ROS 2 define them alike, so what a bag says of them can only
+be the same, or damaged."""
+
 Storage = Literal["mcap", "sqlite3"]
 
 _SUFFIXES = {"mcap": ".mcap", "sqlite3": ".db3"}
@@ -214,6 +225,17 @@ class BagReader:
                 raise BagError(f"{where} does not decode: {one_line(error)}") from error
             yield Message(connection.topic, log_time_ns, message)
 
+    def first(self, topic: str, start_ns: int | None = None, stop_ns: int | None = None) -> Message:
+        """The first message on a topic; arguments as in :meth:`raw`.
+
+        Raises:
+            BagError: there is none that can be read, or as :meth:`raw` raises it.
+        """
+        found = next(self.messages([topic], start_ns, stop_ns), None)
+        if found is None:
+            raise BagError(f"bag {self.path}: no message on {topic} can be read; record it again, or leave it out")
+        return found
+
     def _read(
         self, topics: Collection[str] | None, start_ns: int | None, stop_ns: int | None
     ) -> Iterator[tuple[Connection, int, bytes]]:
@@ -245,8 +267,8 @@ class BagReader:
 
 
 def _embedded_types(connection: Connection) -> Typestore:
-    """The types that the bag defines for one connection, or the standard ones if it defines none."""
-    if connection.msgdef.format is MessageDefinitionFormat.NONE:
+    """The types that the bag defines for one connection, or the standard ones if it defines none, or cannot differ."""
+    if connection.msgdef.format is MessageDefinitionFormat.NONE or connection.msgtype in _READ_HERE:
         return _STANDARD_TYPES
     typestore = get_typestore(Stores.EMPTY)
     typestore.register(_parse(connection.msgdef, connection.msgtype))

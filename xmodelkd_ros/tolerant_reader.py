@@ -1,4 +1,4 @@
-"""The rosbags library's reader, made to read two kinds of bags that rosbag2 writes and it (0.11) does not.
+"""The rosbags library's reader (0.11), made to read two kinds of bags that rosbag2 writes, and to bear damaged ones.
 
 A type whose definition rosbag2 does not find is recorded with the encoding ``unknown``; the library
 refuses the whole bag with a KeyError. Here such definitions count as missing.
@@ -6,11 +6,15 @@ refuses the whole bag with a KeyError. Here such definitions count as missing.
 Where metadata.yaml tells the quality of service of a topic otherwise than the storage file (older,
 converted and reindexed bags), the library leaves all its messages out without a word. Here topics
 match by name and type.
+
+Where the length of an MCAP record is damaged, Python makes room for as many bytes before it finds that the file has not
+as many. Here a file is asked for no more than it has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import SEEK_END, BufferedReader, RawIOBase
 from types import MappingProxyType
 from typing import Any
 
@@ -33,10 +37,29 @@ class _Schemas(dict[int, Schema]):
         super().__setitem__(key, schema)
 
 
+class _NoLongerThanItIs(BufferedReader):
+    """A file that makes no room for more bytes than it has."""
+
+    def __init__(self, raw: RawIOBase) -> None:
+        super().__init__(raw)
+        self._size = self.seek(0, SEEK_END)
+        self.seek(0)
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > self._size:
+            size = self._size
+        return super().read(size)
+
+
 class _McapReader(McapReader):
     def __init__(self, path: RPath) -> None:
         super().__init__(path)
         self.schemas = _Schemas()
+
+    def _open(self) -> None:
+        assert isinstance(self.bio, BufferedReader), "open() has opened it"
+        self.bio = _NoLongerThanItIs(self.bio.detach())
+        super()._open()
 
 
 class _Sqlite3Reader(Sqlite3Reader):

@@ -100,7 +100,7 @@ def measure_faults(options: Options, timing: Timing, names: Sequence[str] = ()) 
     make_folder(options.out)
     with BagReader(options.bag) as reader, tempfile.TemporaryDirectory(prefix=".faults.", dir=options.out) as folder:
         recording = Recording(reader, options.points_topic)
-        frame = next(recording.sweeps()).message.header.frame_id
+        frame = recording.first_sweep().message.header.frame_id
         rig = list(recording.mounted(frame).values())
         if not rig:
             raise ConfigError(f"{options.bag} has no camera that could fail; give a bag with images")

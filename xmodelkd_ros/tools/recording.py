@@ -141,7 +141,11 @@ class Recording:
 
     def sweep_at(self, log_time_ns: int) -> Sweep:
         """The sweep recorded at one of :meth:`log_times_ns`; errors as in :meth:`sweeps`."""
-        return self._read(next(self._reader.messages([self.points_topic], log_time_ns, log_time_ns + 1)))
+        return self._read(self._reader.first(self.points_topic, log_time_ns, log_time_ns + 1))
+
+    def first_sweep(self) -> Sweep:
+        """The first one; errors as in :meth:`sweeps`."""
+        return self._read(self._reader.first(self.points_topic))
 
     def _read(self, message: Message) -> Sweep:
         stamp = stamp_ns(message.message.header.stamp)
@@ -257,4 +261,4 @@ def _truth_map(reader: BagReader, points_topic: str) -> LabelMap | None:
     topics = [t.name for t in reader.topics.values() if t.name.endswith(_LABEL_INFO) and t.count]
     # A segmenter's own label set may have been recorded as well, beside its labels.
     nearest = topics[0] if len(topics) == 1 else nearest_above(points_topic, topics)
-    return None if nearest is None else label_map_from_json(next(reader.messages([nearest])).message.data)
+    return None if nearest is None else label_map_from_json(reader.first(nearest).message.data)

@@ -58,7 +58,7 @@ def replay(options: Options, rate: float = 1.0) -> dict[str, Any]:
     session = Session(options)
     with BagReader(options.bag) as reader, tempfile.TemporaryDirectory(prefix=".replay.", dir=options.out) as folder:
         recording = session.open(reader)
-        next(recording.sweeps())
+        recording.first_sweep()
         backend = session.pipeline.backend
         asked = replace(options, backend=backend.name, precision=backend.precision)  # the node takes the same
         traffic = _play(asked, rate, recording, Path(folder))
@@ -133,7 +133,7 @@ def _cameras(options: Options, recording: Recording) -> list[MountedCamera]:
     """
     if options.mode != "teacher":
         return []
-    frame = next(recording.sweeps()).message.header.frame_id
+    frame = recording.first_sweep().message.header.frame_id
     cameras = list(recording.mounted(frame).values())
     if not cameras:
         raise BagError(f"{options.bag} has no camera that a teacher could look through; replay it with --mode student")

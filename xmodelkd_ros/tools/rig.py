@@ -108,10 +108,10 @@ def _calibrations(reader: BagReader, note: Callable[[str], None]) -> dict[str, t
         nearest = nearest_above(topic, info_topics)
         if nearest is None:
             continue
-        if is_depth(next(reader.messages([topic])).message):
+        if is_depth(reader.first(topic).message):
             note(f"{topic} not used: its images show distances")
         else:
-            calibrations[topic] = nearest, next(reader.messages([nearest])).message
+            calibrations[topic] = nearest, reader.first(nearest).message
     return calibrations
 
 
