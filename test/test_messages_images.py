@@ -261,3 +261,11 @@ def test_a_region_of_interest_is_cut_out_and_binned():
 def test_a_calibration_that_cannot_be_used_is_rejected(info, rectified, said):
     with pytest.raises(ConfigError, match=said):
         messages.to_camera(info, "front", np.eye(4), rectified)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("field", ["k", "r"])
+def test_numbers_that_are_too_large_are_one_error_and_no_warning(field):
+    info = camera_info([], p=P, **{field: np.full(9, 1e308)})
+    with pytest.raises(ConfigError, match=f"CameraInfo has {field} = .1e.308, "):
+        messages.to_camera(info, "front", np.eye(4), rectified=field == "r")

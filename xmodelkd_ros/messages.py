@@ -395,9 +395,11 @@ def to_camera(info: Any, name: str, from_lidar: NDArray[np.float64], rectified: 
 def _rectifying(name: str, info: Any) -> NDArray[np.float64]:
     """(3, 3) rotation of a rectified camera."""
     rotation = np.asarray(info.r, np.float64).reshape(3, 3)
-    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3):  # of NaN too
+    with np.errstate(all="ignore"):
+        turns = np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3)  # of NaN it is not
+    if not turns:
         raise ConfigError(
-            f"camera '{name}' is not rectified: its CameraInfo has r = {rotation.ravel().round(3).tolist()}, which is "
+            f"camera '{name}' is not rectified: its CameraInfo has r = {_rounded(rotation)}, which is "
             "no rotation; calibrate it, or take its raw images"
         )
     return rotation
@@ -413,9 +415,13 @@ def _check_calibrated(name: str, intrinsic: NDArray[np.float64], field: str) -> 
         or intrinsic[2, 2] != 1
     ):
         raise ConfigError(
-            f"camera '{name}' is not calibrated: its CameraInfo has {field} = {intrinsic.ravel().round(3).tolist()}; "
+            f"camera '{name}' is not calibrated: its CameraInfo has {field} = {_rounded(intrinsic)}; "
             "calibrate it, or leave it out"
         )
+
+
+def _rounded(matrix: NDArray[np.float64]) -> list[float]:
+    return [float(f"{value:.6g}") for value in matrix.ravel()]
 
 
 def _of_the_image(info: Any, intrinsic: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[int, int]]:

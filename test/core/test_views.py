@@ -61,6 +61,13 @@ def test_pictures_keep_the_numbers_of_their_cameras():
     assert pictures.views.camera.tolist() == [[1, NO_CAMERA], [NO_CAMERA] * 2, [NO_CAMERA] * 2]
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_point_of_any_bits_is_not_seen_and_warns_of_nothing():
+    bits = np.array([0x7F800001, 0xFF800001, 0x7F800000, 0x7F7FFFFF], np.uint32)  # NaN that signal, infinity, 3e38
+    xyz = np.repeat(bits.view(np.float32)[:, None], 3, axis=1)
+    assert (Pictures.of(xyz, [Shot(CAMERA, image())]).views.camera[:3] == NO_CAMERA).all()
+
+
 def test_a_vehicle_that_drove_on_sees_things_nearer():
     """The camera looks along z; half a metre on, what was at 5 m and 1 m aside is at 4.5 m."""
     point = np.array([[1.0, 0, 5]])

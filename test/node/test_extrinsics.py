@@ -73,6 +73,12 @@ def test_a_transform_that_comes_late_is_found():
     np.testing.assert_allclose(extrinsic("base_link"), transform(*POSE))
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_pose_that_is_too_far_for_float32_moves_points_to_infinity():
+    cloud = moved(PointCloud(np.ones((2, 3), np.float32)), transform((1e300, 0, 0), (0, 0, 0, 1)))
+    assert np.isinf(cloud.xyz[:, 0]).all() and (cloud.xyz[:, 1:] == 1).all()
+
+
 def test_parameters_win_over_tf():
     extrinsic = choose_extrinsic(Transforms(None), "lidar", (*POSE[0], *POSE[1]))
     np.testing.assert_allclose(extrinsic("any"), transform(*POSE))

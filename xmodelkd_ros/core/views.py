@@ -135,8 +135,8 @@ class Pictures:
             shots: of each camera; None where there is none.
         """
         taken = [(number, shot) for number, shot in enumerate(shots) if shot is not None]
-        points = xyz.astype(np.float64)  # once for all cameras
         with np.errstate(invalid="ignore", over="ignore"):  # of points without a position
+            points = xyz.astype(np.float64)  # once for all cameras
             found = Views.find(len(xyz), ((number, _driven(shot), points) for number, shot in taken))
         return cls(tuple(None if shot is None else shot.pixels for shot in shots), found)
 

@@ -230,7 +230,7 @@ def camera_poses(transforms: Transforms, extrinsics: Mapping[str, tuple[float, .
 
 def moved(cloud: PointCloud, matrix: NDArray[np.float64]) -> PointCloud:
     """The cloud as seen from another frame: its points moved by a (4, 4) pose."""
-    rotation, translation = matrix[:3, :3].astype(np.float32), matrix[:3, 3].astype(np.float32)
     with np.errstate(invalid="ignore", over="ignore"):
+        rotation, translation = matrix[:3, :3].astype(np.float32), matrix[:3, 3].astype(np.float32)
         xyz = cloud.xyz @ rotation.T + translation
     return PointCloud(xyz, cloud.intensity, cloud.ring, cloud.height, cloud.width)
