@@ -43,6 +43,7 @@ from xmodelkd_ros.node.process import ros, run_program, spin
 from xmodelkd_ros.node.sweep_log import SweepLog, message_class
 
 _POLL_S = 0.02
+_MATCH_S = 5.0
 _DEPTH = 100
 """Messages that may wait while a large one is being written."""
 _FLUSH_PERIOD_S = 1.0
@@ -64,6 +65,7 @@ class Recorder:
         self._bag = bag
         self._log = log
         self._pause_s = pause_s
+        self._subscriptions: list[Any] = []
 
     def connect(self, topics: Sequence[str], stop: Future) -> None:
         """Subscribe to every topic as soon as it has a publisher; note in the log that all are there.
@@ -81,7 +83,18 @@ class Recorder:
                     missing.remove(topic)
             time.sleep(_POLL_S)
         if not missing:
+            self._wait_for_matches(stop)
             self._log.event("ready")
+
+    def _wait_for_matches(self, stop: Future) -> None:
+        """Return when publishers and subscriptions have met: on a busy machine what is sent before is lost."""
+        end_s = time.monotonic() + _MATCH_S
+        while not stop.done() and time.monotonic() < end_s:
+            # Not in Humble, whose subscriptions do not know.
+            counts = [getattr(subscription, "get_publisher_count", lambda: 1)() for subscription in self._subscriptions]
+            if all(counts):
+                return
+            time.sleep(_POLL_S)
 
     def _subscribe(self, topic: str, publishers: Sequence[TopicEndpointInfo]) -> None:
         type_name = publishers[0].topic_type
@@ -95,7 +108,7 @@ class Recorder:
         def on_message(data: bytes) -> None:
             self._record(topic, type_, data, time.monotonic_ns())
 
-        self._node.create_subscription(type_, topic, on_message, qos, raw=True)
+        self._subscriptions.append(self._node.create_subscription(type_, topic, on_message, qos, raw=True))
 
     def _record(self, topic: str, type_: Any, data: bytes, monotonic_ns: int) -> None:
         if self._bag is not None:
