@@ -1,0 +1,123 @@
+"""Bags that are cut, flipped, or hold harmed messages: all their messages, and as the tools read them."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import numpy as np
+
+from test.conftest import write_light_model
+from test.fuzz import good_messages as good
+from test.fuzz.labelled import check_segmentation
+from test.fuzz.mutation import Mutator
+from test.fuzz.ros_messages import TYPES
+from test.fuzz.target import Limits, Target, each, ensure
+from test.fuzz.targets.files import InFolder
+from xmodelkd_ros.bag import ROSBAGS_TYPES, BagReader, BagWriter
+from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.messages import label_info_json, truth_to_msg
+from xmodelkd_ros.pipeline import SegmentationPipeline
+from xmodelkd_ros.resources import label_map
+from xmodelkd_ros.tools.recording import Look, Recording
+
+START_NS = 1_700_000_000_000_000_000
+_PERIOD_NS = 100_000_000
+_FORMS = (("mcap", "drive"), ("mcap", "drive.mcap"), ("sqlite3", "drive"), ("sqlite3", "drive.db3"))
+_LOOK = Look(slop_ns=50_000_000, fixed_frame="odom")
+
+
+class Bags(InFolder):
+    """rosbag2 folders and single files of both storages, with sweeps, truth, a camera and transforms."""
+
+    name = "bags"
+    limits = Limits(seconds=5.0, memory=16 << 20, traced=False)
+
+    def __enter__(self) -> Target:
+        super().__enter__()
+        self._messages = list(_drive())
+        self._labels = label_map("drive13")
+        self._pipeline = SegmentationPipeline.load(write_light_model(self.folder / "light"), "onnxruntime")
+        self._bags = [self._files(storage, name, self._messages) for storage, name in _FORMS]
+        return self
+
+    def _files(self, storage: Any, name: str, messages: Any) -> tuple[str, dict[str, bytes]]:
+        """Name of a bag, and its files by their paths."""
+        path = self.folder / "written" / name
+        shutil.rmtree(path.parent, ignore_errors=True)
+        with BagWriter(path, storage) as bag:
+            for topic, msgtype in dict.fromkeys((topic, msgtype) for topic, msgtype, _, _ in messages):
+                bag.add_topic(topic, msgtype, latched="static" in topic or "json" in topic)
+            for topic, _, at_ns, data in messages:
+                bag.write_raw(topic, at_ns, data)
+        files = [path] if path.is_file() else sorted(path.iterdir())
+        return name, {str(file.relative_to(path.parent)): file.read_bytes() for file in files}
+
+    def good(self) -> Any:
+        return self._bags[0]
+
+    def make(self, mutator: Mutator) -> tuple[Any, int]:
+        if mutator.chance(0.3):
+            name, files = self._with_harmed_messages(mutator)
+        else:
+            name, files = mutator.pick(self._bags)
+            harmed = mutator.pick(list(files))
+            files = {**files, harmed: mutator.harmed_bytes(files[harmed])}
+        return (name, files), sum(map(len, files.values()))
+
+    def _with_harmed_messages(self, mutator: Mutator) -> tuple[str, dict[str, bytes]]:
+        messages = list(self._messages)
+        for _ in range(1 + mutator.below(2)):
+            at = mutator.below(len(messages))
+            topic, msgtype, at_ns, data = messages[at]
+            messages[at] = topic, msgtype, at_ns, data[:4] + mutator.harmed_bytes(data[4:])
+        return self._files(*_FORMS[mutator.below(2)], messages)
+
+    def use(self, value: Any) -> None:
+        name, files = value
+        path = self.folder / "read" / name
+        shutil.rmtree(path.parent, ignore_errors=True)
+        for relative, data in files.items():
+            file = path.parent / relative
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+        with BagReader(path) as reader:
+            each(lambda: self._read_all(reader), lambda: self._evaluate(reader))
+
+    def _read_all(self, reader: BagReader) -> None:
+        ensure(sum(1 for _ in reader.messages()) < 1000, "more messages than were written")
+
+    def _evaluate(self, reader: BagReader) -> None:
+        """What ``xmodelkd evaluate`` does with each sweep."""
+        recording = Recording(reader, "", self._labels)
+        for sweep in recording.sweeps():
+            ensure(sweep.truth is None or sweep.truth.shape == (len(sweep.cloud),), "not one truth per point")
+            with np.errstate(all="ignore"):
+                shots = recording.shots(sweep, _LOOK)
+                found = self._pipeline.segment(sweep.cloud, pictures=shots).segmentation
+            check_segmentation(sweep.cloud, found, np.arange(13))
+            recording.cameras(sweep)
+
+
+def _drive() -> Any:
+    """Topic, type, time and bytes of the messages of a short drive."""
+    mutator = Mutator.of("drive", 0, 0)
+    text = TYPES.types["std_msgs/msg/String"](data=label_info_json(label_map("drive13")))
+    poses = [good.transform(mutator, "base_link", frame) for frame in (good.FRAME, good.OPTICAL)]
+    yield _raw("/label_info_json", START_NS, text)
+    yield _raw("/tf_static", START_NS, good.make("tf2_msgs/msg/TFMessage", transforms=poses))
+    yield _raw("/camera/front/camera_info", START_NS, good.calibration(Mutator.of("good", 0, 0)))
+    for index in range(2):
+        at_ns = START_NS + index * _PERIOD_NS
+        moving = good.transform(mutator, "odom", "base_link", at_ns)
+        yield _raw("/tf", at_ns, good.make("tf2_msgs/msg/TFMessage", transforms=[moving]))
+        image = good.compressed_image(Mutator.of("good", 0, 1), at_ns)
+        image.format, image.data = "jpeg", np.frombuffer(good.encoded(".jpg"), np.uint8)
+        yield _raw("/camera/front/image_raw/compressed", at_ns, image)
+        cloud = PointCloud(good.points(mutator, 60), np.linspace(0, 255, 60, dtype=np.float32), np.arange(60) % 16)
+        label, times = np.arange(60).astype(np.uint8) % 13, np.linspace(0, 0.1, 60, dtype=np.float32)
+        yield _raw("/points", at_ns, truth_to_msg(cloud, label, good.header(at_ns), ROSBAGS_TYPES, times))
+
+
+def _raw(topic: str, at_ns: int, message: Any) -> tuple[str, str, int, bytes]:
+    return topic, message.__msgtype__, at_ns, bytes(TYPES.serialize_cdr(message, message.__msgtype__))

@@ -1,0 +1,152 @@
+"""What the package keeps for itself: the stored sweep, built engines, and which library was fastest."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from test.fuzz import good_messages as good
+from test.fuzz.mutation import Mutator
+from test.fuzz.target import Target, ensure
+from test.fuzz.targets.files import InFolder, any_json
+from xmodelkd_ros import fastest
+from xmodelkd_ros.check_sweep import read_check_sweep, write_check_sweep
+from xmodelkd_ros.core.camera import CameraModel
+from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.errors import BackendError
+from xmodelkd_ros.inference.engine_cache import EngineCache, EngineKey
+
+_INTRINSIC = np.array([[32.0, 0, 23.5], [0, 32.0, 15.5], [0, 0, 1]])
+
+
+class CheckSweep(InFolder):
+    """The stored sweep: a harmed file, or a whole one with other arrays."""
+
+    name = "check_sweep"
+
+    def __enter__(self) -> Target:
+        super().__enter__()
+        self._file = self.folder / "share" / "xmodelkd_ros" / "config" / "check_sweep.npz"
+        self._file.parent.mkdir(parents=True)
+        camera = CameraModel("front", good.WIDTH, good.HEIGHT, _INTRINSIC, np.eye(4))
+        cloud = PointCloud(good.points(Mutator.of("sweep", 0, 0), 100), np.full(100, 7, np.float32))
+        write_check_sweep(self._file, cloud, [(camera, good.encoded(".jpg"))])
+        self._whole = self._file.read_bytes()
+        with np.load(io.BytesIO(self._whole)) as stored:
+            self._arrays = dict(stored)
+        self._environment = mock.patch.dict(os.environ, AMENT_PREFIX_PATH=str(self.folder))
+        self._environment.start()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._environment.stop()
+        super().__exit__(*error)
+
+    def good(self) -> Any:
+        return self._whole
+
+    def make(self, mutator: Mutator) -> tuple[Any, int]:
+        data = self._with_other_arrays(mutator) if mutator.chance(0.4) else mutator.harmed_bytes(self._whole)
+        return data, len(data)
+
+    def _with_other_arrays(self, mutator: Mutator) -> bytes:
+        arrays = dict(self._arrays)
+        name = mutator.pick(list(arrays))
+        shape = mutator.pick(((), (0,), (3,), (100,), (100, 3), (3, 3), (4, 4), (2, 2, 2)))
+        dtype = mutator.pick(("int8", "uint8", "int16", "float32", "float64", "bool", "complex64", "S3", "U3"))
+        if mutator.chance(0.2):
+            del arrays[name]
+        elif arrays[name].dtype == dtype and mutator.chance(0.5):
+            arrays[name] = np.frombuffer(mutator.harmed_bytes(arrays[name].tobytes()), np.uint8)
+        else:
+            arrays[name] = np.full(shape, mutator.pick((0, 1, -1, 300)), np.float64).astype(dtype)
+        file = io.BytesIO()
+        np.savez_compressed(file, **arrays)
+        return file.getvalue()
+
+    def use(self, value: Any) -> None:
+        self._file.write_bytes(value)
+        cloud, shots = read_check_sweep(2)
+        ensure(cloud.intensity is not None and cloud.xyz.dtype == np.float32, "not a sweep")
+        ensure(len(shots) <= 2 and all(shot.pixels.dtype == np.uint8 for shot in shots), "not pictures")
+
+
+class Engines(InFolder):
+    """Built engines and the notes beside them: only the one that was compared is ever found."""
+
+    name = "engines"
+    _KEY = EngineKey("ab" * 32, "fp16", "tensorrt 10.3.0", "Orin", "8.7", "12.6")
+    _ENGINE = b"a built engine" * 20
+
+    def __enter__(self) -> Target:
+        super().__enter__()
+        self._cache = EngineCache(self.folder)
+        self._cache.build(self._KEY, lambda path: path.write_bytes(self._ENGINE))
+        self._cache.accept(self._KEY, self._ENGINE, 0.999)
+        self._note = (self.folder / f"{self._KEY.name}.json").read_bytes()
+        return self
+
+    def good(self) -> Any:
+        return self._ENGINE, self._note
+
+    def make(self, mutator: Mutator) -> tuple[Any, int]:
+        if mutator.chance(0.3):
+            return (mutator.harmed_bytes(self._ENGINE), self._note), len(self._ENGINE)
+        note, _ = any_json(mutator, json.loads(self._note))
+        return (self._ENGINE, note), len(note)
+
+    def use(self, value: Any) -> None:
+        engine, note = value
+        (self.folder / f"{self._KEY.name}.engine").write_bytes(engine)
+        (self.folder / f"{self._KEY.name}.json").write_bytes(note)
+        found = self._cache.find(self._KEY)
+        if found is None:
+            raise BackendError("it is built again")
+        ensure(found == self._ENGINE, "an engine that was not compared")
+
+
+class _MeasuredAgainError(Exception):
+    """Instead of measuring for seconds."""
+
+
+class Fastest(InFolder):
+    """The note that says which library was fastest: one that is installed is taken from it, or it is measured again."""
+
+    name = "fastest"
+
+    def __enter__(self) -> Target:
+        super().__enter__()
+        (self.folder / "model.json").write_text("{}")
+        self._kept = self.folder / "kept"
+        found = fastest.Choice("openvino", "it is quick")
+        measured, fastest._measured_apart = fastest._measured_apart, lambda *_: found
+        try:
+            fastest.fastest(self.folder, "fp32", self._kept, lambda line: None)
+        finally:
+            fastest._measured_apart = measured
+        (self._note,) = self._kept.iterdir()
+        self._text = self._note.read_bytes()
+        return self
+
+    def good(self) -> Any:
+        return self._text
+
+    def make(self, mutator: Mutator) -> tuple[Any, int]:
+        return any_json(mutator, json.loads(self._text))
+
+    def use(self, value: Any) -> None:
+        self._note.write_bytes(value)
+
+        def measure_again(line: str) -> None:
+            raise _MeasuredAgainError
+
+        try:
+            found = fastest.fastest(self.folder, "fp32", self._kept, measure_again)
+        except _MeasuredAgainError:
+            raise BackendError("it is measured again") from None
+        ensure(found.backend in fastest.LIBRARIES, "a library that is not known")

@@ -1,0 +1,184 @@
+"""From messages to arrays: clouds, images, calibrations, transforms and label sets (``xmodelkd_ros/messages.py``)."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import PointCloud2, PointField
+
+from test.fuzz import good_messages as good
+from test.fuzz.labelled import check_message
+from test.fuzz.mutation import Mutator
+from test.fuzz.ros_messages import mutated, of_either_library, size, to_rclpy
+from test.fuzz.target import Limits, Target, each, ensure
+from xmodelkd_ros import messages
+from xmodelkd_ros.bag import ROSBAGS_TYPES
+from xmodelkd_ros.core.cloud import Segmentation
+from xmodelkd_ros.core.errors import LabelError
+from xmodelkd_ros.core.views import visible
+from xmodelkd_ros.resources import label_map, translation
+
+_RCLPY_TYPES = messages.MessageTypes(PointCloud2, PointField)
+_DRIVE13 = label_map("drive13")
+_IDS = np.arange(len(_DRIVE13))
+
+
+class Points(Target):
+    """PointCloud2: decoded, read field by field, thinned out, labelled and coloured."""
+
+    name = "points"
+
+    def good(self) -> Any:
+        return to_rclpy(good.sweep(good.points(Mutator.of("good", 0, 0), 100)))
+
+    def make(self, mutator: Mutator) -> tuple[Any, int]:
+        message = mutated(mutator, good.cloud)
+        return of_either_library(mutator, message), size(message)
+
+    def use(self, value: Any) -> None:
+        names = sorted({field.name for field in value.fields})[:8]
+        each(
+            lambda: messages.to_cloud(value),
+            lambda: self._label(value),
+            lambda: self._thin_out(value),
+            *(lambda name=name: self._read(value, name) for name in names),
+        )
+
+    def _label(self, msg: Any) -> None:
+        cloud = messages.to_cloud(msg, "fill")
+        ensure((cloud.height, cloud.width) == (msg.height, msg.width), "the organisation is another one")
+        ensure(cloud.xyz.dtype == np.float32 and cloud.intensity.dtype == np.float32, "not in float32")
+        types = ROSBAGS_TYPES if hasattr(msg, "__msgtype__") else _RCLPY_TYPES
+        labelled = messages.labels_to_msg(cloud, Segmentation.unlabelled(len(cloud)), msg.header, types)
+        check_message(msg, cloud, labelled, "label", _IDS)
+        label = np.arange(len(cloud)).astype(np.uint8)
+        colored = messages.colored_to_msg(cloud, label, _DRIVE13, msg.header, types)
+        ensure(len(colored.data) == 16 * len(cloud), "the coloured cloud has another size")
+
+    def _read(self, msg: Any, name: str) -> None:
+        values = messages.read_field(msg, name)
+        ensure(values.shape == (msg.height * msg.width,), "not one value per point")
+        ensure(values.dtype.isnative, "not in native byte order")
+
+    def _thin_out(self, msg: Any) -> None:
+        declared = msg.height * msg.width
+        keep = np.arange(declared if declared <= len(msg.data) else 1) % 3 == 0
+        filtered = messages.filter_msg(msg, keep)
+        left = np.count_nonzero(keep)
+        ensure((filtered.height, filtered.width) == (1, left), "another number of points is left")
+        ensure(len(filtered.data) == left * msg.point_step, "points have another size")
+        if left:
+            first = bytes(memoryview(msg.data))[: msg.point_step]
+            ensure(bytes(memoryview(filtered.data))[: msg.point_step] == first, "the first point has changed")
+
+
+class Images(Target):
+    """Image and CompressedImage: decoded to RGB."""
+
+    name = "images"
+    limits = Limits(seconds=5.0, memory=224 << 20)  # a file may hold 33 million pixels of one colour, and more bytes
+
+    def good(self) -> Any:
+        return good.picture()
+
+    def make(self, mutator: Mutator) -> tuple[Any, int]:
+        message = mutated(mutator, mutator.pick((good.raw_image, good.compressed_image)))
+        if mutator.chance(0.02):
+            message = good.compressed_image(mutator)
+            message.data = np.frombuffer(_of_another_size(mutator, good.encoded(".jpg")), np.uint8).copy()
+        return of_either_library(mutator, message), size(message)
+
+    def use(self, value: Any) -> None:
+        pixels = messages.image_to_array(value)
+        ensure(pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3, "not RGB in 8 bits")
+        ensure(pixels.size, "no pixel")
+        if not hasattr(value, "format") and not value.encoding.startswith("nv"):
+            ensure(pixels.shape[:2] == (value.height, value.width), "the image has another size")
+
+
+def _of_another_size(mutator: Mutator, jpeg: bytes) -> bytes:
+    """A JPEG file that says it has more or fewer pixels than it has (they stand behind the marker SOF0)."""
+    at = jpeg.index(b"\xff\xc0") + 5
+    return jpeg[:at] + b"".join(mutator.integer(16).to_bytes(2, "big") for _ in range(2)) + jpeg[at + 4 :]
+
+
+class CameraInfos(Target):
+    """CameraInfo: a camera that looks at points."""
+
+    name = "camera_infos"
+    _XYZ = good.points(Mutator.of("points", 0, 0), 60).astype(np.float64)
+    _FROM_LIDAR = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
+
+    def good(self) -> Any:
+        return good.calibration(Mutator.of("good", 0, 0))
+
+    def make(self, mutator: Mutator) -> tuple[Any, int]:
+        message = mutated(mutator, good.calibration)
+        return of_either_library(mutator, message), size(message)
+
+    def use(self, value: Any) -> None:
+        each(*(lambda rectified=rectified: self._look(value, rectified) for rectified in (False, True)))
+
+    def _look(self, info: Any, rectified: bool) -> None:
+        camera = messages.to_camera(info, "front", self._FROM_LIDAR, rectified)
+        ensure(camera.width > 0 and camera.height > 0, "an image without pixels")
+        with np.errstate(all="ignore"):
+            pixels, seen = camera.project(self._XYZ)
+            index, place = visible(camera, self._XYZ)
+        ensure(np.isfinite(pixels[seen]).all(), "a point that is seen has no pixel")
+        ensure((np.abs(place) <= 1).all() and seen[index].all(), "a point is seen beside the image")
+
+
+class Transforms(Target):
+    """TFMessage: poses by frames."""
+
+    name = "transforms"
+
+    def good(self) -> Any:
+        return good.transforms(Mutator.of("good", 0, 3))
+
+    def make(self, mutator: Mutator) -> tuple[Any, int]:
+        message = mutated(mutator, good.transforms)
+        return of_either_library(mutator, message), size(message)
+
+    def use(self, value: Any) -> None:
+        for matrix in messages.static_transforms(value).values():
+            check_pose(matrix)
+
+
+def check_pose(matrix: NDArray[np.float64]) -> None:
+    """A (4, 4) matrix moves rigidly."""
+    ensure(matrix.shape == (4, 4) and np.isfinite(matrix).all(), "a pose has numbers that are none")
+    rotation = matrix[:3, :3]
+    ensure(np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-6), "a pose does not rotate")
+
+
+class LabelInfos(Target):
+    """The text of ``label_info_json``: a label set, and its translation to another."""
+
+    name = "label_infos"
+
+    def good(self) -> Any:
+        return messages.label_info_json(_DRIVE13)
+
+    def make(self, mutator: Mutator) -> tuple[Any, int]:
+        start = label_map(mutator.pick(("drive13", "autoware", "pandaset9"))).to_dict()
+        value = mutator.json_value() if mutator.chance(0.1) else mutator.harmed_json(start)
+        text = mutator.json_text(value)
+        return text.decode("utf-8", "replace"), len(text)
+
+    def use(self, value: Any) -> None:
+        labels = messages.label_map_from_json(value)
+        check_label_map(labels)
+        ensure(messages.label_map_from_json(messages.label_info_json(labels)) == labels, "it does not survive its text")
+        with suppress(LabelError):  # it may have nothing in common with it
+            translation(labels, _DRIVE13)
+
+
+def check_label_map(labels: Any) -> None:
+    """A label set can be used: for colours, numbers and names."""
+    ensure(labels.palette.shape == (256, 3), "a palette of another shape")
+    ensure(all(labels.id_of(name) == c.id for c in labels.classes for name in (c.name, *c.aliases)), "a name is lost")

@@ -1,0 +1,208 @@
+"""JSON files with harm of every kind: model.json, sensor files, label sets and tables; and names of files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from test.conftest import write_height_model, write_light_model
+from test.fuzz.labelled import check_segmentation
+from test.fuzz.mutation import Mutator
+from test.fuzz.target import Limits, Target, each, ensure
+from test.fuzz.targets.codec import check_label_map
+from test.fuzz.targets.segmentation import check_certain_labels
+from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.labels import LabelMap, LabelTranslation
+from xmodelkd_ros.core.model_spec import ModelSpec
+from xmodelkd_ros.core.sensor import SensorSpec
+from xmodelkd_ros.pipeline import SegmentationPipeline
+from xmodelkd_ros.resources import find_config, find_model, label_map
+
+_CLOUD = PointCloud(
+    np.random.default_rng(0).uniform([-30, -30, -3], [30, 30, 3], (60, 3)).astype(np.float32),
+    np.linspace(0, 255, 60, dtype=np.float32),
+    np.arange(60) % 4,
+)
+
+
+class InFolder(Target):
+    """A target that needs a folder for its files."""
+
+    def __enter__(self) -> Target:
+        self._temporary = tempfile.TemporaryDirectory()
+        self.folder = Path(self._temporary.name)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._temporary.cleanup()
+
+
+def any_json(mutator: Mutator, start: Any) -> tuple[bytes, int]:
+    """The text of a harmed copy of what JSON holds."""
+    value = mutator.json_value() if mutator.chance(0.05) else mutator.harmed_json(start)
+    text = mutator.json_text(value)
+    return text, len(text)
+
+
+_TENDER = (
+    *(("temperature",), ("intensity_range", 0), ("intensity_range", 1), ("projection", "min_range_m")),
+    *(("channels", 0, "mean"), ("channels", 0, "std"), ("channels", 1, "mean"), ("channels", 1, "std")),
+    *(("projection", "width"), ("projection", "beam_elevations_deg", 0), ("inputs", 1, "shape", 0)),
+    *(("files", "fp32", "file"), ("files", "fp32", "sha256"), ("labels", "classes", 3, "color", 1), ("role",)),
+)
+"""Where a wrong number or name would do harm."""
+
+
+def _change(mutator: Mutator, values: Any) -> None:
+    """Give one of the tender places another value of its kind."""
+    *way, last = mutator.pick(_TENDER)
+    for key in way:
+        values = values[key]
+    if isinstance(values[last], str):
+        values[last] = mutator.text()
+    else:
+        values[last] = mutator.real() if mutator.chance(0.5) else mutator.integer(64, signed=True)
+
+
+class Models(InFolder):
+    """model.json of a student and of a teacher: read, compared with the files, loaded, and used."""
+
+    name = "models"
+    limits = Limits(seconds=5.0)
+
+    def __enter__(self) -> Target:
+        super().__enter__()
+        self._folders = [write_height_model(self.folder / "height"), write_light_model(self.folder / "light")]
+        for folder in self._folders:
+            shutil.copy(folder / "model.onnx", self.folder / "outside.onnx")
+            (folder / "link").symlink_to(self.folder / "outside.onnx")
+        self._texts = [(folder / "model.json").read_text() for folder in self._folders]
+        return self
+
+    def good(self) -> Any:
+        return self._folders[0], self._texts[0].encode()
+
+    def make(self, mutator: Mutator) -> tuple[Any, int]:
+        at = mutator.below(2)
+        values = json.loads(self._texts[at])
+        if mutator.chance(0.6):
+            _change(mutator, values)
+            text = mutator.json_text(values)
+        else:
+            text, _ = any_json(mutator, values)
+        return (self._folders[at], text), len(text)
+
+    def use(self, value: Any) -> None:
+        folder, text = value
+        (folder / "model.json").write_bytes(text)
+        spec = ModelSpec.read(folder)
+        each(*(lambda precision=precision: self._check_path(spec, folder, precision) for precision in spec.files))
+        pipeline = SegmentationPipeline.load(folder, "onnxruntime")
+        check_label_map(pipeline.labels)
+        found = pipeline.segment(_CLOUD).segmentation
+        check_segmentation(_CLOUD, found, np.arange(len(pipeline.labels)))
+
+    def _check_path(self, spec: ModelSpec, folder: Path, precision: str) -> None:
+        path = spec.network_path(folder, precision)
+        ensure(path.parent == folder and path.name not in ("", ".", ".."), "a network outside of its folder")
+
+
+class Sensors(InFolder):
+    """Sensor files: read, and used with clouds that have beam numbers."""
+
+    name = "sensors"
+    _GOOD = {  # noqa: RUF012
+        "name": "other",
+        "beam_elevations_deg": [10.0, 5.0, 0.0, -5.0, -10.0],
+        "ring_elevations_deg": [10.0, 5.0, 0.0, -5.0, -10.0],
+        "intensity_range": [0.0, 255.0],
+    }
+
+    def __enter__(self) -> Target:
+        super().__enter__()
+        self._own = SegmentationPipeline.load(write_height_model(self.folder / "height"), "onnxruntime")
+        return self
+
+    def good(self) -> Any:
+        return json.dumps(self._GOOD).encode()
+
+    def make(self, mutator: Mutator) -> tuple[Any, int]:
+        return any_json(mutator, self._GOOD)
+
+    def use(self, value: Any) -> None:
+        path = self.folder / "sensor.json"
+        path.write_bytes(value)
+        pipeline = SegmentationPipeline(self._own.spec, self._own.backend, SensorSpec.read(path))
+        found = pipeline.segment(_CLOUD).segmentation
+        check_segmentation(_CLOUD, found, np.arange(13))
+        check_certain_labels(_CLOUD, found.label)
+
+
+class LabelFiles(InFolder):
+    """Label sets and the tables between them."""
+
+    name = "label_files"
+
+    def good(self) -> Any:
+        return find_config("labels/drive13.json").read_bytes(), False
+
+    def make(self, mutator: Mutator) -> tuple[Any, int]:
+        table = mutator.chance(0.5)
+        name = "drive13_to_autoware" if table else mutator.pick(("drive13", "autoware", "semantickitti19"))
+        text, size = any_json(mutator, json.loads(find_config(f"labels/{name}.json").read_text()))
+        return (text, table), size
+
+    def use(self, value: Any) -> None:
+        text, table = value
+        path = self.folder / "labels.json"
+        path.write_bytes(text)
+        if not table:
+            check_label_map(LabelMap.read(path))
+            return
+        found = LabelTranslation.read(path, label_map("drive13"), label_map("autoware"))
+        ensure(found.lookup.shape == (256,), "a table of another shape")
+        sums = found.merge(np.full((13, 2), 1 / 13, np.float32)).sum(axis=0)
+        ensure((sums < 1.001).all(), "probabilities grow")
+
+
+class Names(InFolder):
+    """Names and paths that a user may give: of models, label sets, configuration, sensors and bags."""
+
+    name = "names"
+
+    def good(self) -> Any:
+        path = self.folder / "sensor.json"
+        path.write_text(json.dumps(Sensors._GOOD))
+        return "drive13"
+
+    def make(self, mutator: Mutator) -> tuple[Any, int]:
+        parts = [mutator.text() for _ in range(mutator.pick((1, 1, 2, 3)))]
+        text = mutator.pick(("/", "", "/../")).join(parts) + mutator.pick(("", "", ".mcap", ".json", ".db3"))
+        return text, len(text)
+
+    def use(self, value: Any) -> None:
+        if value == "drive13":
+            label_map(value)
+            return
+        each(
+            lambda: find_model(value),
+            lambda: label_map(value),
+            lambda: find_config(value),
+            lambda: SensorSpec.read(Path(value)),
+            lambda: ModelSpec.read(Path(value)),
+            lambda: _open(Path(value)),
+        )
+
+
+def _open(path: Path) -> None:
+    with BagReader(path):
+        pass
