@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -23,7 +24,10 @@ _WHOLE = 100_000
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.numbers and len(options.targets) != 1:
+        parser.error("--numbers are those of one target: give --targets with its name")
     return run_command(lambda: attack(options))
 
 
@@ -41,30 +45,37 @@ def attack(options: argparse.Namespace) -> str:
     """Attack the targets one after the other.
 
     Returns:
-        The table of what became of the inputs.
+        What came of it, in a line.
 
     Raises:
         AttackError: a promise was broken.
     """
     make_folder(options.out)
+    broken = options.out / report.BROKEN_FOLDER
+    shutil.rmtree(broken, ignore_errors=True)  # of an attack before
     start = time.monotonic()
+    tallies = _tallies(options)
+    command = shlex.join(["python", "-m", "test.fuzz", *sys.argv[1:]])
+    report.write(options.out, command, time.monotonic() - start, tallies)
+    print(report.table(tallies))
+    total, wrong = sum(t.inputs for t in tallies.values()), sum(t.broken.total() for t in tallies.values())
+    if wrong:
+        raise AttackError(f"{wrong} of {total} inputs broke a promise; see {broken}")
+    return f"{total:,} inputs, no promise broken | report {options.out / 'fuzz.md'}"
+
+
+def _tallies(options: argparse.Namespace) -> dict[str, report.Tally]:
+    """What became of the inputs of each target."""
     tallies = {name: report.Tally() for name in options.targets}
     numbers = {name: options.numbers or range(share) for name, share in shares(options.inputs, options.targets).items()}
-    total = sum(map(len, numbers.values()))
-    with tqdm(total=total, unit=" inputs", file=sys.stderr, disable=None, leave=False) as bar:
+    with tqdm(total=sum(map(len, numbers.values())), unit=" inputs", file=sys.stderr, disable=None, leave=False) as bar:
         for name, tally in tallies.items():
             bar.set_description(name)
             for outcome in outcomes(TARGETS[name].where, options.seed, numbers[name]):
                 bar.update()
                 if tally.add(outcome):
                     report.keep(options.out, name, options.seed, outcome)
-    command = shlex.join(["python", "-m", "test.fuzz", *sys.argv[1:]])
-    report.write(options.out, command, time.monotonic() - start, tallies)
-    print(report.table(tallies))
-    broken = sum(tally.broken.total() for tally in tallies.values())
-    if broken:
-        raise AttackError(f"{broken} of {total} inputs broke a promise; {options.out / 'broken'} says how to see them")
-    return f"{total:,} inputs, no promise broken | report {options.out / 'fuzz.md'}"
+    return tallies
 
 
 def shares(inputs: int, targets: Sequence[str]) -> dict[str, int]:

@@ -80,31 +80,29 @@ def _hand_over(process: subprocess.Popen[str], numbers: Sequence[int]) -> None:
 def _read(
     process: subprocess.Popen[str], readable: int, log: IO[bytes], place: str, hang_s: float
 ) -> Iterator[Outcome]:
-    started: int | None = None
+    started, end = None, ""
     for line in _lines(readable, hang_s):
-        if line is None or "end" in line:
-            if line is not None:
-                return
-            process.kill()
-            break
         if "fault" in line:
             raise AttackError(f"{place}: {line['fault']}")
-        if "start" in line:
+        if "end" in line:
+            return
+        if "hang" in line:
+            end = f"hang: nothing for {hang_s:g} s"
+        elif "start" in line:
             started = line["start"]
         else:
             yield Outcome(**line)
-    ended = process.wait()
     if started is None:
-        raise AttackError(f"{place} cannot be attacked: {_last_line(log)}")
-    yield Outcome(started, BROKEN, _end(ended, hang_s), _tail(log))
+        raise AttackError(f"{place} cannot be attacked: {end or _last_line(log)}")
+    yield Outcome(started, BROKEN, end or _crash(process.wait()), _tail(log))
 
 
-def _lines(readable: int, hang_s: float) -> Iterator[dict[str, Any] | None]:
-    """Lines as they come; at last None if none comes any more although the process is there."""
+def _lines(readable: int, hang_s: float) -> Iterator[dict[str, Any]]:
+    """Lines as they come; at last ``{"hang": True}`` if none comes any more although the process is there."""
     rest, patience_s = b"", HANG_S  # it has to be set up first
     while True:
         if not select.select([readable], [], [], patience_s)[0]:
-            yield None
+            yield {"hang": True}
             return
         data, patience_s = os.read(readable, 1 << 16), hang_s
         if not data:
@@ -113,9 +111,7 @@ def _lines(readable: int, hang_s: float) -> Iterator[dict[str, Any] | None]:
         yield from map(json.loads, lines)
 
 
-def _end(code: int, hang_s: float) -> str:
-    if code == -signal.SIGKILL:
-        return f"hang: nothing for {hang_s:g} s"
+def _crash(code: int) -> str:
     return f"crash: {signal.Signals(-code).name}" if code < 0 else f"crash: exit code {code}"
 
 

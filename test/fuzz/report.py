@@ -11,6 +11,7 @@ from typing import Any
 
 from test.fuzz.promises import ACCEPTED, BROKEN, REFUSED, Outcome
 
+BROKEN_FOLDER = "broken"
 _KEPT = 3
 """Inputs that are kept of each kind of broken promise; all are counted."""
 
@@ -96,7 +97,7 @@ def write(out: Path, command: str, seconds: float, tallies: Mapping[str, Tally])
 
 def keep(out: Path, target: str, seed: int, outcome: Outcome) -> None:
     """Keep what is needed to see a broken promise again."""
-    folder = out / "broken"
+    folder = out / BROKEN_FOLDER
     folder.mkdir(exist_ok=True)
     again = f"python -m test.fuzz --targets {target} --seed {seed} --numbers {outcome.number} --out DIR"
     text = f"{target}, input {outcome.number}: {outcome.why}\nagain with: {again}\n\n{outcome.detail}\n"

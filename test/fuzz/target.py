@@ -47,7 +47,7 @@ class Limits:
     """
 
     seconds: float = 2.0
-    memory: int = 4 << 20
+    memory: int = 8 << 20
     multiple: float = 32.0
     traced: bool = True
 

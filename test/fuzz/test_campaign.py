@@ -56,11 +56,13 @@ def test_an_attack_that_cannot_be_made_is_an_error(name, why):
 
 def test_the_command_counts_and_keeps_what_broke(each_once, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(TARGETS, "harms", Place(f"{HERE}:Harms", 10))
+    (tmp_path / "out" / "broken").mkdir(parents=True)
+    (tmp_path / "out" / "broken" / "of an attack before").touch()
     chosen = [n for n in each_once if harm(n) in ("none", "refusal", "other error")]
     arguments = ["--targets", "harms", "--numbers", *map(str, chosen), "--out", str(tmp_path / "out")]
     assert main(arguments) == 1
     said = capsys.readouterr()
-    assert said.err.startswith("error: 1 of 3 inputs broke a promise; ")
+    assert said.err.startswith("error: 1 of 3 inputs broke a promise; see ")
     assert "| harms | 3 | 1 | 1 CloudError |" in said.out and "1 KeyError at test/fuzz/sabotage.py" in said.out
     (kept,) = (tmp_path / "out" / "broken").iterdir()
     broken = next(n for n in chosen if harm(n) == "other error")
@@ -69,6 +71,12 @@ def test_the_command_counts_and_keeps_what_broke(each_once, tmp_path, monkeypatc
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (metrics["inputs"], metrics["broken"]) == (3, 1)
     assert metrics["targets"]["harms"]["refused"] == {"CloudError": 1}
+
+
+def test_numbers_are_of_one_target(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--numbers", "3", "--out", str(tmp_path)])
+    assert "--numbers are those of one target" in capsys.readouterr().err
 
 
 def test_the_command_succeeds_where_nothing_breaks(tmp_path, capsys):

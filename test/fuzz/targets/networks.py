@@ -89,4 +89,4 @@ class OpenVino(OnnxRuntime):
     """The same with OpenVINO."""
 
     name, library = "networks_openvino", "openvino"
-    limits = Limits(seconds=10.0, memory=32 << 20)
+    limits = Limits(seconds=10.0, memory=64 << 20)
