@@ -32,23 +32,27 @@ def allowed(kind, access):
 
 @pytest.fixture
 def graph(make_bench, light_model):
-    """Asks for what the running node has of a kind."""
+    """Asks for what the running node has of a kind, once all that is expected has been discovered."""
     bench = make_bench(use_sim_time=True, teacher_model=str(light_model), mode="teacher", **CAMERA).start()
 
-    def names(of):
+    def names(of, expected):
         asked = getattr(bench.probe, f"get_{of}_names_and_types_by_node")
-        bench.wait(lambda: asked("segmenter", "/"), of)
-        return {name for name, _ in asked("segmenter", "/")}
+
+        def found():
+            return {name for name, _ in asked("segmenter", "/")} - OF_OTHER_INSTALLATIONS
+
+        bench.wait(lambda: found() >= expected, f"{of} {sorted(expected)}")
+        return found()
 
     return names
 
 
 def test_the_policy_allows_what_the_running_node_has_and_nothing_else(graph):
-    found = {
-        ("topic", "publish"): graph("publisher"),
-        ("topic", "subscribe"): graph("subscriber"),
-        ("service", "reply"): graph("service"),
-    }
-    for (kind, access), names in found.items():
-        assert allowed(kind, access) - OF_OTHER_INSTALLATIONS == names - OF_OTHER_INSTALLATIONS, (kind, access)
+    for kind, access, of in (
+        ("topic", "publish", "publisher"),
+        ("topic", "subscribe", "subscriber"),
+        ("service", "reply", "service"),
+    ):
+        expected = allowed(kind, access) - OF_OTHER_INSTALLATIONS
+        assert graph(of, expected) == expected, (kind, access)
     assert allowed("service", "request") == set(), "it asks nobody"
