@@ -12,7 +12,9 @@ from xmodelkd_ros.core.errors import ImageError
 
 _LIMIT, _MOST_PIXELS = "OPENCV_IO_MAX_IMAGE_PIXELS", 1 << 25
 """33 million pixels: more than any camera on a vehicle has. OpenCV itself takes a thousand million, so that a few
-hundred bytes with a damaged size would cost gigabytes and half a minute. It looks at this once, when it is loaded."""
+hundred bytes with a damaged size would cost gigabytes and half a minute. It looks at this once, when it is loaded: so
+whoever imports it by himself imports this module first."""
+os.environ.setdefault(_LIMIT, str(_MOST_PIXELS))
 
 
 def opencv() -> Any:
@@ -21,7 +23,6 @@ def opencv() -> Any:
     Raises:
         ImageError: it is not installed.
     """
-    os.environ.setdefault(_LIMIT, str(_MOST_PIXELS))
     try:
         import cv2
     except ImportError as error:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -70,11 +71,9 @@ def _of_one_process(place: str, seed: int, numbers: Sequence[int], hang_s: float
 
 def _hand_over(process: subprocess.Popen[str], numbers: Sequence[int]) -> None:
     assert process.stdin is not None
-    try:
+    with suppress(BrokenPipeError):  # it has ended; why, is in its log
         process.stdin.write(" ".join(map(str, numbers)))
         process.stdin.close()
-    except BrokenPipeError:
-        pass  # it has ended; why, is in its log
 
 
 def _read(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -52,7 +55,7 @@ class Limits:
     traced: bool = True
 
 
-class Target:
+class Target(ABC):
     """A target; use it as a context manager.
 
     Attributes:
@@ -66,19 +69,20 @@ class Target:
     def __enter__(self) -> Target:
         return self
 
-    def __exit__(
+    def __exit__(  # noqa: B027  # most have nothing to let go of
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Let go of everything."""
 
+    @abstractmethod
     def good(self) -> Any:
         """An input that must be taken, before the attack and after it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def make(self, mutator: Mutator) -> tuple[Any, int]:
         """An input, and its size in bytes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def use(self, value: Any) -> None:
         """Feed an input in, and look at what comes out.
 
@@ -86,7 +90,20 @@ class Target:
             XModelKDError: it is refused, as bad input has to be.
             BrokenPromiseError: what came out is wrong.
         """
-        raise NotImplementedError
+
+
+class InFolder(Target):
+    """A target that needs a folder for its files."""
+
+    def __enter__(self) -> Target:
+        self._temporary = tempfile.TemporaryDirectory()
+        self.folder = Path(self._temporary.name)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._temporary.cleanup()
 
 
 def find(place: str) -> Target:

@@ -109,9 +109,11 @@ def test_any_json_is_a_model_or_an_error(tmp_path, height_model, data):
 @given(st.text() | st.binary() | values.map(json.dumps))
 def test_any_text_is_json_or_one_error(text):
     try:
-        parse_json(text)
+        found = parse_json(text)
     except ValueError:
         return
+    json.dumps(found, allow_nan=False)
+    assert found == json.loads(text), "it says what the text says"
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,7 @@ def test_a_comparison_ends_with_the_node_that_wanted_it(start, node_words, wait_
     node = start(NODE, *node_words(backend="auto", model="teacher", engine_cache_dir=tmp_path / "kept"))
     (child,) = wait_until(lambda: node.children(COMPARING), "the comparison")
     node.process.kill()
-    wait_until(lambda: not is_running(child), "the end of the comparison", 3)
+    assert wait_until(lambda: not is_running(child), "the end of the comparison", 3)
 
 
 @needs_builder

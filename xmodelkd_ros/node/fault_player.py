@@ -40,6 +40,7 @@ from xmodelkd_ros.node.player import wait_for_subscribers
 from xmodelkd_ros.node.process import ros, run_program
 from xmodelkd_ros.node.serialized import serialized_stamp_ns, stamped
 from xmodelkd_ros.node.sweep_log import SweepLog, message_class
+from xmodelkd_ros.opencv import opencv
 
 _TF = "/tf"
 _LATE_S = 0.3
@@ -189,8 +190,7 @@ class Spoiler:
 def _of_another_shape(image: Any) -> Any:
     """The upper half of a picture, twice as wide as it was calibrated for."""
     if hasattr(image, "format"):
-        import cv2
-
+        cv2 = opencv()
         pixels = np.asarray(cv2.imdecode(np.frombuffer(image.data, np.uint8), cv2.IMREAD_COLOR))
         image.data = cv2.imencode(".jpg", pixels[: len(pixels) // 2])[1].tobytes()
         return image

@@ -12,8 +12,7 @@ from test.fuzz import good_messages as good
 from test.fuzz.labelled import check_segmentation
 from test.fuzz.mutation import Mutator
 from test.fuzz.ros_messages import TYPES
-from test.fuzz.target import Limits, Target, each, ensure
-from test.fuzz.targets.files import InFolder
+from test.fuzz.target import InFolder, Limits, Target, each, ensure
 from xmodelkd_ros.bag import ROSBAGS_TYPES, BagReader, BagWriter
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.messages import label_info_json, truth_to_msg

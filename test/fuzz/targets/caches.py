@@ -12,8 +12,8 @@ import numpy as np
 
 from test.fuzz import good_messages as good
 from test.fuzz.mutation import Mutator
-from test.fuzz.target import Target, ensure
-from test.fuzz.targets.files import InFolder, any_json
+from test.fuzz.target import InFolder, Target, ensure
+from test.fuzz.targets.files import any_json
 from xmodelkd_ros import fastest
 from xmodelkd_ros.check_sweep import read_check_sweep, write_check_sweep
 from xmodelkd_ros.core.camera import CameraModel

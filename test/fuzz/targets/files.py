@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,7 @@ import numpy as np
 from test.conftest import write_height_model, write_light_model
 from test.fuzz.labelled import check_segmentation
 from test.fuzz.mutation import Mutator
-from test.fuzz.target import Limits, Target, each, ensure
+from test.fuzz.target import InFolder, Limits, Target, each, ensure
 from test.fuzz.targets.codec import check_label_map
 from test.fuzz.targets.segmentation import check_certain_labels
 from xmodelkd_ros.bag import BagReader
@@ -30,20 +28,6 @@ _CLOUD = PointCloud(
     np.linspace(0, 255, 60, dtype=np.float32),
     np.arange(60) % 4,
 )
-
-
-class InFolder(Target):
-    """A target that needs a folder for its files."""
-
-    def __enter__(self) -> Target:
-        self._temporary = tempfile.TemporaryDirectory()
-        self.folder = Path(self._temporary.name)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._temporary.cleanup()
 
 
 def any_json(mutator: Mutator, start: Any) -> tuple[bytes, int]:

@@ -12,8 +12,7 @@ from onnx import numpy_helper
 from test.conftest import write_height_model
 from test.fuzz.labelled import check_segmentation
 from test.fuzz.mutation import Mutator
-from test.fuzz.target import BrokenPromiseError, Limits, Target
-from test.fuzz.targets.files import InFolder
+from test.fuzz.target import BrokenPromiseError, InFolder, Limits, Target
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.model_spec import sha256
@@ -31,7 +30,7 @@ class OnnxRuntime(InFolder):
     If the library takes it, its labels are what labels have to be, whatever they mean.
     """
 
-    name, library = "networks", "onnxruntime"
+    name, backend = "networks", "onnxruntime"
     limits = Limits(seconds=5.0)
 
     def __enter__(self) -> Target:
@@ -64,7 +63,7 @@ class OnnxRuntime(InFolder):
             self._write_digest(self._digest_of_good)
             self._must_refuse()
         self._write_digest(sha256(path))
-        pipeline = SegmentationPipeline.load(self._model, self.library)
+        pipeline = SegmentationPipeline.load(self._model, self.backend)
         with np.errstate(all="ignore"):
             found = pipeline.segment(_CLOUD).segmentation
         check_segmentation(_CLOUD, found, np.arange(13))
@@ -79,7 +78,7 @@ class OnnxRuntime(InFolder):
 
     def _must_refuse(self) -> None:
         try:
-            SegmentationPipeline.load(self._model, self.library)
+            SegmentationPipeline.load(self._model, self.backend)
         except ModelError:
             return
         raise BrokenPromiseError("a network that is not the one of model.json is loaded")
@@ -88,5 +87,5 @@ class OnnxRuntime(InFolder):
 class OpenVino(OnnxRuntime):
     """The same with OpenVINO."""
 
-    name, library = "networks_openvino", "openvino"
+    name, backend = "networks_openvino", "openvino"
     limits = Limits(seconds=10.0, memory=64 << 20)

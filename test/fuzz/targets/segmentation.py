@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -13,7 +10,7 @@ from numpy.typing import NDArray
 from test.conftest import write_height_model, write_light_model
 from test.fuzz.labelled import certain, check_segmentation
 from test.fuzz.mutation import Mutator
-from test.fuzz.target import Target, ensure
+from test.fuzz.target import InFolder, Target, ensure
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.lens import Lens
@@ -45,24 +42,19 @@ def any_cloud(mutator: Mutator) -> PointCloud:
     return PointCloud(xyz, intensity, ring, height)
 
 
-class Student(Target):
+class Student(InFolder):
     """Clouds through a small real network; of another sensor with beam numbers, and with Autoware's classes."""
 
     name = "pipeline"
 
     def __enter__(self) -> Target:
-        self._folder = tempfile.TemporaryDirectory()
-        model = write_height_model(Path(self._folder.name) / "height")
+        super().__enter__()
+        model = write_height_model(self.folder / "height")
         sensor = SensorSpec("other", (10.0, 0.0, -10.0), (10.0, 0.0, -10.0), (0.0, 1.0))
         self._own = SegmentationPipeline.load(model, "onnxruntime")
         self._other = SegmentationPipeline.load(model, "onnxruntime", sensor=sensor)
         self._into = translation(self._own.labels, label_map("autoware"))
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._folder.cleanup()
 
     def good(self) -> Any:
         return PointCloud(np.full((2000, 3), 5, np.float32), np.zeros(2000, np.float32)), False, False
@@ -90,21 +82,16 @@ def check_certain_labels(cloud: PointCloud, label: NDArray[np.uint8]) -> None:
     ensure(np.array_equal(label[plain], expected[plain]), "a good point has lost its label")
 
 
-class Teacher(Target):
+class Teacher(InFolder):
     """Clouds with images of any size, from cameras of any kind."""
 
     name = "teacher"
     _AHEAD = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
 
     def __enter__(self) -> Target:
-        self._folder = tempfile.TemporaryDirectory()
-        self._pipeline = SegmentationPipeline.load(write_light_model(Path(self._folder.name) / "light"), "onnxruntime")
+        super().__enter__()
+        self._pipeline = SegmentationPipeline.load(write_light_model(self.folder / "light"), "onnxruntime")
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._folder.cleanup()
 
     def good(self) -> Any:
         cloud = PointCloud(np.full((2000, 3), 5, np.float32), np.zeros(2000, np.float32))
