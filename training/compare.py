@@ -36,6 +36,7 @@ from training.world.drive import CHOOSE, TEST
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.metrics import CalibrationError, ConfusionMatrix
 from xmodelkd_ros.core.model_spec import sha256
+from xmodelkd_ros.core.whole_file import whole_file
 from xmodelkd_ros.resources import label_map
 
 _SCORES = "scores.json"
@@ -85,19 +86,29 @@ def _scores(comparison: Comparison, entry: RunEntry, seed: int, wanted: Sequence
     """The scores of a run, kept beside its checkpoint."""
     run = comparison.folder(entry, seed)
     kept, network = run / _SCORES, sha256(run / CHECKPOINT)
-    known: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    known = _known(kept) if kept.exists() else {}
     if known.get("sha256") != network:
         known = {"sha256": network, "counts": {}}
     for score in wanted:
         if _scored_with(score) not in known["counts"]:
             found = score_network(trained_network(run), score, f"{run.name} {score.name}")
             known["counts"][_scored_with(score)] = found
-            if score.held_back:
+            if score.held_back:  # first: an opening that is written down twice is better than one that is not
                 _log_opening(comparison, run, score, network, found)
-            # Renamed when it is whole: what interrupts this does not leave a torn file.
-            kept.with_suffix(".new").write_text(json.dumps(known), encoding="utf-8")
-            kept.with_suffix(".new").rename(kept)
+            with whole_file(kept) as unfinished:
+                unfinished.write_text(json.dumps(known), encoding="utf-8")
     return {score.name: known["counts"][_scored_with(score)] for score in wanted}
+
+
+def _known(kept: Path) -> dict[str, Any]:
+    """What was scored before."""
+    try:
+        known = json.loads(kept.read_text(encoding="utf-8"))
+        if isinstance(known["counts"], dict) and isinstance(known["sha256"], str):
+            return dict(known)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"cannot read {kept}: {error!r}; remove it, and the run is scored again") from error
+    raise ConfigError(f"{kept} holds no scores; remove it, and the run is scored again")
 
 
 def _log_opening(comparison: Comparison, run: Path, score: ScoreEntry, network: str, found: Scored) -> None:

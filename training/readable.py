@@ -34,7 +34,10 @@ class Readable:
             raise ConfigError(f"{path} is not a table of settings")
         for override in overrides:
             _override(data, override)
-        return cls.from_dict(data)
+        try:
+            return cls.from_dict(data)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:

@@ -10,7 +10,7 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_config, find_model, label_map
 from xmodelkd_ros.tools.arguments import count
+from xmodelkd_ros.tools.score import write_metrics
 from xmodelkd_ros.tools.session import make_folder, print_notes
 
 _METRICS = "metrics.json"
@@ -110,7 +111,7 @@ def measure_all(config: RobustnessConfig, kinds: Sequence[str], every: int, out:
                     print_notes([f"{entry.name} has no images, so {name} labels by the LiDAR alone"])
                 found = measure(pipeline, source, scored[entry.name], kinds, every, f"{name}, {entry.name}")
                 known[name] = {"network": _networks(pipeline.spec), **found}
-                _write(out, metrics)
+                write_metrics(out, metrics)
     write_robustness(out, metrics, command)
     return metrics
 
@@ -156,13 +157,6 @@ def _begun(path: Path, config: RobustnessConfig, kinds: Sequence[str], every: in
     if not same:
         raise ConfigError(f"{path} is of other corruptions, sweeps, or --every; choose another folder")
     return {**asked, "sources": known}
-
-
-def _write(out: Path, metrics: Mapping[str, Any]) -> None:
-    """Write ``metrics.json``; what interrupts this leaves the last one."""
-    new = out / f"{_METRICS}.new"
-    new.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-    new.replace(out / _METRICS)
 
 
 def _selected(what: str, names: Sequence[str] | None, known: Sequence[str]) -> Sequence[str]:

@@ -1,6 +1,8 @@
 """The policy for SROS 2 that is shipped names what the node has in the ROS graph, and nothing else."""
 
+import gc
 import xml.etree.ElementTree as ElementTree
+from contextlib import suppress
 
 import pytest
 
@@ -33,6 +35,7 @@ def allowed(kind, access):
 @pytest.fixture
 def graph(make_bench, light_model):
     """Asks for what the running node has of a kind, once all that is expected has been discovered."""
+    gc.collect()  # destroyed nodes of earlier tests stay in the graph as long as rclpy's objects, which are in cycles
     bench = make_bench(use_sim_time=True, teacher_model=str(light_model), mode="teacher", **CAMERA).start()
 
     def names(of, expected):
@@ -41,7 +44,8 @@ def graph(make_bench, light_model):
         def found():
             return {name for name, _ in asked("segmenter", "/")} - OF_OTHER_INSTALLATIONS
 
-        bench.wait(lambda: found() >= expected, f"{of} {sorted(expected)}")
+        with suppress(AssertionError):  # the test says what is missing
+            bench.wait(lambda: found() >= expected)
         return found()
 
     return names

@@ -44,7 +44,11 @@ class SegmentNode(LifecycleNode):  # type: ignore[misc]
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("segmenter", **kwargs)
-        parameters.declare(self)
+        try:
+            parameters.declare(self)
+        except Exception:
+            self.destroy_node()  # else it stays in the graph, and answers to the name of the next one
+            raise
         self.add_on_set_parameters_callback(self._on_parameters)
         self._transforms = Transforms(self)
         self._segmenter: Segmenter | None = None

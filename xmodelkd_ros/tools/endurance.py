@@ -5,7 +5,6 @@ Each sweep is sent when the labels of the one before have come, so the node work
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -17,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.core.model_spec import ModelSpec
+from xmodelkd_ros.core.whole_file import whole_file
 from xmodelkd_ros.resources import find_model
 from xmodelkd_ros.tools.charts import draw_series
 from xmodelkd_ros.tools.load import NodeUnderLoad, write_sweeps, write_timetable
 from xmodelkd_ros.tools.process_use import Use, use_of
 from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for
+from xmodelkd_ros.tools.score import write_metrics
 from xmodelkd_ros.tools.session import make_folder, progress
 from xmodelkd_ros.tools.traffic_log import TrafficLog
 from xmodelkd_ros.traffic import steady
@@ -169,9 +170,9 @@ def _write(
     command: str,
 ) -> None:
     table = as_table(result)
-    (out / "endurance.md").write_text(table, encoding="utf-8")
-    metrics = {**asdict(result), "as_promised": result.as_promised, "command": command}
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    with whole_file(out / "endurance.md") as unfinished:
+        unfinished.write_text(table, encoding="utf-8")
+    write_metrics(out, {**asdict(result), "as_promised": result.as_promised, "command": command})
     done = [count for count, _ in samples]
     draw_series(
         out / "endurance.png",

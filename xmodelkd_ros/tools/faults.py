@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.whole_file import whole_file
 from xmodelkd_ros.faults import FAULTS, Fault, schedule
 from xmodelkd_ros.messages import stamp_ns
-from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for
+from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for, wait_for_last
 from xmodelkd_ros.tools.recording import Recording
 from xmodelkd_ros.tools.replay import node_arguments
 from xmodelkd_ros.tools.rig import MountedCamera
@@ -249,19 +248,12 @@ def _play(
         running.append(stack.enter_context(player))
         wait_for(lambda: player.returncode is not None, running, 60 + 3 * length_s / timing.rate, "the end of the bag")
         player.check()
-        _last_labels(len(sent.clouds(recording.points_topic)), received)
+        wait_for_last(lambda: len(received.clouds(_LABELS)), len(sent.clouds(recording.points_topic)), _LATE_S)
     for program in (player, labels, status, node):
         program.check()
     statuses, diagnostics = _read(recorded, said.path)
     clouds = sent.clouds(recording.points_topic), received.clouds(_LABELS)
     return _Traffic(*clouds, received.order(_LABELS), statuses, diagnostics, sent.windows())
-
-
-def _last_labels(wanted: int, received: TrafficLog) -> None:
-    """Give the labels that are still on their way time to come."""
-    end = time.monotonic() + _LATE_S
-    while len(received.clouds(_LABELS)) < wanted and time.monotonic() < end:
-        time.sleep(0.05)
 
 
 def _player_arguments(

@@ -20,9 +20,11 @@ import numpy as np
 from xmodelkd_ros.bag import POINT_CLOUD_TYPE, BagReader, BagWriter
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.model_spec import ModelSpec
+from xmodelkd_ros.core.whole_file import whole_file
 from xmodelkd_ros.resources import find_model
 from xmodelkd_ros.tools.process_use import Use, use_of
-from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for
+from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for, wait_for_last
+from xmodelkd_ros.tools.score import write_metrics
 from xmodelkd_ros.tools.session import make_folder
 from xmodelkd_ros.tools.synthetic_sweep import sweep_message, synthetic_sweep
 from xmodelkd_ros.tools.traffic_log import Key, TrafficLog
@@ -31,7 +33,8 @@ from xmodelkd_ros.traffic import Arrival, Scenario, scenarios
 _POINTS = "points"
 _DIAGNOSTICS = "/diagnostics"
 _READY_S = 60.0
-_LATE_S = 5.0
+_LATE_S = 1.0
+"""A sweep is labelled in less, or never: most of these scenarios drop some."""
 _REPORT_S = 1.5
 """Diagnostics come once a second: the last ones know all."""
 _SAMPLE_S = 0.25
@@ -230,7 +233,8 @@ class _Run:
 
         wait_for(ended, running, 60 + 3 * self.scenario.arrivals[-1].at_s, "the end of the sweeps")
         player.check()
-        _until_quiet(received, topics)
+        wanted = len(sent.order(_POINTS)) * len(topics)
+        wait_for_last(lambda: sum(len(received.order(topic)) for topic in topics), wanted, _LATE_S)
         time.sleep(_REPORT_S)
 
     def _sample(self, nodes: Mapping[str, Program]) -> None:
@@ -264,16 +268,6 @@ class _Run:
             max(memory),
             max(memory[half:]) - max(memory[: half + 1]),
         )
-
-
-def _until_quiet(received: TrafficLog, topics: Sequence[str]) -> None:
-    """Give the labels that are still on their way time to come."""
-    count, since = -1, time.monotonic()
-    while time.monotonic() - since < _LATE_S / 5:
-        now = sum(len(received.order(topic)) for topic in topics)
-        if now != count:
-            count, since = now, time.monotonic()
-        time.sleep(0.05)
 
 
 def _latencies_ms(went: Sequence[Key], sent: Mapping[Key, int], received: Mapping[Key, int]) -> list[float]:
@@ -333,11 +327,11 @@ def _row(outcome: Outcome) -> str:
 def _write(out: Path, outcomes: Sequence[Outcome], every: Sequence[Scenario], command: str) -> None:
     what = "".join(f"* `{scenario.name}`: {scenario.what}\n" for scenario in every)
     table = "\n".join([_HEAD, *(_row(outcome) for outcome in outcomes)])
-    (out / "load.md").write_text(f"{table}\n\n{what}", encoding="utf-8")
+    with whole_file(out / "load.md") as unfinished:
+        unfinished.write_text(f"{table}\n\n{what}", encoding="utf-8")
     rows: list[dict[str, Any]] = [
         {**asdict(outcome), "unaccounted": outcome.unaccounted, "as_promised": outcome.as_promised}
         for outcome in outcomes
     ]
-    metrics = {"load": rows, "command": command}
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    write_metrics(out, {"load": rows, "command": command})
     print(f"\nwritten: {out / 'load.md'}")

@@ -146,3 +146,13 @@ def wait_for(condition: Callable[[], bool], programs: Sequence[Program], timeout
             said = " | ".join(f"{program.name}: {program.last_words()}" for program in programs)
             raise ProcessError(f"{what} did not happen within {timeout_s:.0f} s; {said}")
         time.sleep(_POLL_S)
+
+
+def wait_for_last(count: Callable[[], int], wanted: int, quiet_s: float) -> None:
+    """Give what is still on its way time: until ``count`` is as wanted, or has not grown for ``quiet_s`` seconds."""
+    newest, since = count(), time.monotonic()
+    while newest < wanted and time.monotonic() - since < quiet_s:
+        time.sleep(_POLL_S)
+        now = count()
+        if now != newest:
+            newest, since = now, time.monotonic()

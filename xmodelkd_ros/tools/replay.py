@@ -24,7 +24,7 @@ from xmodelkd_ros.messages import read_field, stamp_ns
 from xmodelkd_ros.resources import find_model
 from xmodelkd_ros.tools.fit_cameras import node_parameters
 from xmodelkd_ros.tools.pictures import SweepView
-from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for
+from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for, wait_for_last
 from xmodelkd_ros.tools.recorded_sweep import Sweep
 from xmodelkd_ros.tools.recording import Recording
 from xmodelkd_ros.tools.rig import MountedCamera
@@ -193,12 +193,7 @@ def _follow(
     with bar:
         wait_for(ended, running, 60 + 3 * recording.duration_s / rate, "the end of the bag")
         player.check()
-        newest, since = -1, time.monotonic()
-        while newest < len(sent.clouds(recording.points_topic)) and time.monotonic() - since < _LATE_S:
-            count = len(received.clouds(_LABELS))
-            if count != newest:
-                newest, since = count, time.monotonic()
-            time.sleep(0.1)
+        wait_for_last(lambda: len(received.clouds(_LABELS)), len(sent.clouds(recording.points_topic)), _LATE_S)
 
 
 # --- scoring ---------------------------------------------------------------------------------------------------------
