@@ -70,6 +70,7 @@ class Comparison(Readable):
         baseline: name of the run that the others are compared with.
         runs: in an order in which each finds those that it builds on.
         score: what scores them.
+        overrides: changes of all runs but those of image branches, before their own.
     """
 
     run: str
@@ -77,6 +78,7 @@ class Comparison(Readable):
     baseline: str
     runs: tuple[RunEntry, ...]
     score: tuple[ScoreEntry, ...]
+    overrides: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [entry.name for entry in self.runs]
@@ -117,7 +119,7 @@ class Comparison(Readable):
         words += [f"run={self.folder(entry, seed)}", f"seed={seed}"]
         if entry.images:
             return ImageTrainingConfig.read(Path(entry.config), words)
-        settings = TrainingConfig.read(Path(entry.config), words)
+        settings = TrainingConfig.read(Path(entry.config), [*self.overrides, *words])
         require(
             f"{entry.name}: label_set", settings.label_set, settings.label_set == LABELS, f"{LABELS} to be compared"
         )

@@ -92,6 +92,14 @@ def test_runs_find_those_of_their_seed_that_they_build_on():
     assert [score.held_back for score in comparison.score] == [False, False, True]
 
 
+def test_what_all_runs_share_comes_before_what_one_says():
+    comparison = Comparison.read(CONFIG, ["overrides=[optimizer.batch=3, seed=9]"])
+    by_name = {entry.name: comparison.settings(entry, 0) for entry in comparison.runs}
+    assert {settings.optimizer.batch for name, settings in by_name.items() if name != "images"} == {3}
+    assert by_name["images"].optimizer.batch != 3
+    assert {settings.seed for settings in by_name.values()} == {0}, "its own word is the last"
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [

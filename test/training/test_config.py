@@ -106,7 +106,7 @@ def test_errors_name_the_setting_and_what_it_must_be(override, message):
     ],
 )
 def test_errors_of_a_source_say_which_one(source, message):
-    with pytest.raises(ConfigError, match=rf"^data\.train\[1\]\.{message}"):
+    with pytest.raises(ConfigError, match=rf"^{STUDENT}: data\.train\[1\]\.{message}"):
         TrainingConfig.read(STUDENT, [f"data.train=[{{dataset: pandaset, path: p}}, {source}]"])
 
 
