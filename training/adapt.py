@@ -11,13 +11,13 @@ import json
 import logging
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from html import escape
 from pathlib import Path
 from typing import Any
 
-from training.adaptation import AdaptConfig, Opinions
+from training.adaptation import AdaptConfig, Predictions
+from training.adaptation_report import REPORT, summary, write_report
 from training.checkpoint import read_checkpoint
 from training.command import run_command
 from training.config import SourceConfig, frame_range
@@ -33,13 +33,11 @@ from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.resources import find_model, label_map
-from xmodelkd_ros.tools.html import number, picture, swatch, table_of, write_page
-from xmodelkd_ros.tools.pictures import SweepView, draw_change
+from xmodelkd_ros.tools.score import write_metrics
 from xmodelkd_ros.tools.session import make_folder
 
 DEFAULTS = Path(__file__).parents[1] / "config" / "adapt.yaml"
-MODEL, METRICS, REPORT = "model", "metrics.json", "report.html"
-_PICTURES = 3
+MODEL, METRICS = "model", "metrics.json"
 
 
 def adapt(config: AdaptConfig, scored: str, command: str) -> dict[str, Any]:
@@ -57,11 +55,11 @@ def adapt(config: AdaptConfig, scored: str, command: str) -> dict[str, Any]:
         ConfigError: model, teacher or drive cannot be used.
     """
     folder, scored_in = Path(config.run), label_map(scored)
-    make_folder(folder)
     student = read_checkpoint(Path(config.model))
     settings = on_one_device(config.training(student))
     teacher = trained_network(Path(config.distill.teacher))
     _, held_out = config.parts()
+    make_folder(folder)
     # Its labels, if it has any, are for comparison only: a drive without them will do.
     source = load_source(replace(held_out, labels="none"), "train", images=teacher.branch is not None)
     if teacher.branch is not None and not any(source.seen(number).any() for number in range(len(source.sweeps))):
@@ -71,17 +69,17 @@ def adapt(config: AdaptConfig, scored: str, command: str) -> dict[str, Any]:
         )
     before = trained_network(Path(config.model))
     after = trained_network(train(settings))
-    opinions = Opinions.of(source, {"before": before, "after": after, "teacher": teacher})
+    predictions = Predictions.of(source, {"before": before, "after": after, "teacher": teacher})
     metrics = {
         "drive": {"learnt": str(settings.data.train[-1]), "held_out": str(held_out), "sweeps": len(source.sweeps)},
-        "agreement": opinions.agreement(),
+        "agreement": predictions.agreement(),
         "label_set": scored,
-        "truth": opinions.truth(scored_in),
+        "truth": predictions.truth(scored_in),
         "old": [_remembered(check, before, after, scored_in) for check in config.check],
         "command": command,
     }
-    (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    _write_report(folder, metrics, opinions)
+    write_metrics(folder, metrics)
+    write_report(folder, metrics, predictions)
     export(folder / "run", folder / MODEL, _temperature(Path(config.model)))
     return metrics
 
@@ -95,65 +93,8 @@ def _remembered(
     config: SourceConfig, before: TrainedNetwork, after: TrainedNetwork, scored: LabelMap
 ) -> dict[str, Any]:
     """What the student knew of old drives, and what it knows now."""
-    opinions = Opinions.of(load_source(config, "choose"), {"before": before, "after": after})
-    return {"data": str(config), **(opinions.truth(scored) or {})}
-
-
-def _write_report(folder: Path, metrics: Mapping[str, Any], opinions: Opinions) -> None:
-    title = f"What {metrics['drive']['learnt']} taught"
-    sections = [
-        f"<h1>{escape(title)}</h1>",
-        f"<p>Everything below is of {escape(metrics['drive']['held_out'])}, {metrics['drive']['sweeps']} sweeps that "
-        "were held out, and of old drives.</p>",
-        "<h2>Points labelled alike</h2>",
-        table_of(("", "mIoU, all points", "equal, all points", "equal, points that a camera sees"), _rows(metrics)),
-        "<h2>Classes</h2>",
-        table_of(("class", "IoU with the teacher before", "now", *_truth_heads(metrics)), _class_rows(metrics)),
-        *_pictures(folder, opinions),
-        f"<footer><p>Made with <code>{escape(metrics['command'])}</code></p></footer>",
-    ]
-    write_page(folder / REPORT, title, sections)
-
-
-def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    compared = [("with the teacher, before", metrics["agreement"]["before"])]
-    compared += [("with the teacher, now", metrics["agreement"]["after"])]
-    for who in ("before", "after", "teacher"):
-        if metrics["truth"]:
-            compared.append((f"with the truth ({metrics['label_set']}), {who}", metrics["truth"][who]))
-    for old in metrics["old"]:
-        compared += [(f"with the truth of {old['data']}, {who}", old[who]) for who in ("before", "after")]
-    return [
-        (escape(name), number(m["all"]["miou"]), number(m["all"]["equal"]), number(m["seen"]["equal"]))
-        for name, m in compared
-    ]
-
-
-def _truth_heads(metrics: Mapping[str, Any]) -> tuple[str, ...]:
-    same_set = metrics["truth"] and metrics["label_set"] == LABELS
-    return ("IoU with the truth before", "now", "of the teacher") if same_set else ()
-
-
-def _class_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    labels, agreement = label_map(LABELS), metrics["agreement"]
-    tables = [agreement["before"], agreement["after"]]
-    if _truth_heads(metrics):
-        tables += [metrics["truth"][who] for who in ("before", "after", "teacher")]
-    return [
-        (swatch(labels, name), *(number(t["all"]["iou"][name]) for t in tables))
-        for name in labels.names
-        if any(t["all"]["iou"][name] is not None for t in tables)
-    ]
-
-
-def _pictures(folder: Path, opinions: Opinions) -> Iterator[str]:
-    count = len(opinions.source.sweeps)
-    for number_ in sorted({k * (count - 1) // (_PICTURES - 1) for k in range(_PICTURES)}):
-        before, after, teacher = (opinions.labels[who][number_] for who in ("before", "after", "teacher"))
-        cloud = opinions.source.sweeps[number_].cloud
-        file = f"change_{number_}.png"
-        draw_change(SweepView(cloud, after, label_map(LABELS)), before, teacher, folder / file)
-        yield picture(f"Sweep {number_ + 1} of {count}", file, "From above. Red points have another label than before.")
+    predictions = Predictions.of(load_source(config, "choose"), {"before": before, "after": after})
+    return {"data": str(config), **(predictions.truth(scored) or {})}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -179,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = AdaptConfig.read(options.config, [*_overrides(options), *options.overrides])
         with kept_in_memory():
             metrics = adapt(config, options.label_set, shlex.join(["python", "-m", "training.adapt", *words]))
-        return _said(metrics, config.run)
+        return f"{summary(metrics)}\nmodel {Path(config.run) / MODEL} | report {Path(config.run) / REPORT}"
 
     return run_command(work)
 
@@ -205,23 +146,6 @@ def _text(key: str, value: object) -> str:
 def _place(model: str) -> Path:
     """A run's folder as it is; else the folder of a model, which may be given by its name."""
     return Path(model) if Path(model).is_dir() else find_model(model)
-
-
-def _said(metrics: Mapping[str, Any], out: str) -> str:
-    agreement = metrics["agreement"]
-    lines = [
-        f"agreement with the teacher {number(agreement['before']['all']['equal'])} before, "
-        f"{number(agreement['after']['all']['equal'])} now (points that a camera sees: "
-        f"{number(agreement['before']['seen']['equal'])}, {number(agreement['after']['seen']['equal'])})"
-    ]
-    if metrics["truth"]:
-        before, after, teacher = (metrics["truth"][who]["all"]["miou"] for who in ("before", "after", "teacher"))
-        known = metrics["label_set"]
-        lines.append(f"mIoU ({known}) {number(before)} before, {number(after)} now, teacher {number(teacher)}")
-    for old in metrics["old"]:
-        before, after = (old[who]["all"]["miou"] for who in ("before", "after"))
-        lines.append(f"{old['data']}: mIoU {number(before)} before, {number(after)} now")
-    return "\n".join([*lines, f"model {Path(out) / MODEL} | report {Path(out) / REPORT}"])
 
 
 if __name__ == "__main__":

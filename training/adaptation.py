@@ -108,7 +108,7 @@ class AdaptConfig(Readable):
 
 
 @dataclass(frozen=True, eq=False)
-class Opinions:
+class Predictions:
     """What three networks say of the sweeps of a source.
 
     Attributes:
@@ -120,7 +120,7 @@ class Opinions:
     labels: dict[str, list[NDArray[np.uint8]]]
 
     @classmethod
-    def of(cls, source: Source, networks: dict[str, TrainedNetwork]) -> Opinions:
+    def of(cls, source: Source, networks: dict[str, TrainedNetwork]) -> Predictions:
         """Ask networks."""
         said = {name: labelled(network, source.sweeps, source.looks, name) for name, network in networks.items()}
         return cls(source, {name: [sweep.ids for sweep in sweeps] for name, sweeps in said.items()})

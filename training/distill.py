@@ -1,4 +1,4 @@
-"""Distillation: the losses by which a student learns what a teacher says (:mod:`training.lessons`)."""
+"""Distillation: the losses by which a student learns what a teacher says (:mod:`training.targets`)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.config import DistillConfig
+from training.data.knowledge import is_known
 from training.losses import divergence, lovasz_softmax
 from xmodelkd_ros.core.labels import IGNORE
 
@@ -40,7 +41,7 @@ class Distillation(nn.Module):
         losses = self._classes(logits, crops, weights) if "taught" in crops else {}
         if self.translate is not None and "deep" in crops:
             deep = crops["deep"].flatten(0, 1).float()
-            known = deep.any(dim=1)
+            known = is_known(deep)
             if known.any():
                 mine = self.translate(at_points.flatten(0, 1)[known])
                 distance = 1 - F.cosine_similarity(mine, deep[known], dim=1)
@@ -49,13 +50,15 @@ class Distillation(nn.Module):
 
     def _classes(self, logits: Tensor, crops: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
         taught = crops["taught"].flatten(0, 1).float()
-        known = taught.any(dim=1)
-        said, mine = taught[known], logits.transpose(1, 2).flatten(0, 1)[known]
-        if len(said) == 0:
+        known = is_known(taught)
+        theirs, mine = taught[known], logits.transpose(1, 2).flatten(0, 1)[known]
+        if len(theirs) == 0:
             return {}
-        losses = {"logits": self.config.logits_weight * divergence(mine, said, weights)}
+        losses = {}
+        if self.config.logits_weight:
+            losses["logits"] = self.config.logits_weight * divergence(mine, theirs, weights)
         unlabelled = crops["labels"].flatten()[known] == IGNORE
         if self.config.lovasz_weight and unlabelled.any():
-            target = said[unlabelled].argmax(dim=1)
+            target = theirs[unlabelled].argmax(dim=1)
             losses["lovasz"] = self.config.lovasz_weight * lovasz_softmax(mine[unlabelled].softmax(dim=1), target)
         return losses

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 from training.command import run_command
 from training.config import frame_range
-from training.data.datasets import DATASETS, SPLITS, open_drives
+from training.data.datasets import DATASETS, SPLITS, WITH_SPLITS, open_drives
 from training.data.sequence import DriveSequence
 from training.data.views import Look
 from xmodelkd_ros.core.errors import ConfigError
@@ -78,12 +79,12 @@ def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
     Returns:
         The content of ``metrics.json``, with the mean IoU without vegetation where that is a class.
     """
-    make_folder(options.out)
     pipeline = SegmentationPipeline.load(find_model(options.model), options.backend, options.precision)
     scored = label_map(options.label_set) if options.label_set else None
-    drives = open_drives(options.dataset, options.path, split=options.split.replace("all", ""))
+    drives = open_drives(options.dataset, options.path, split=_split(options))
     wanted = frame_range(options.frames, "--frames") if options.frames else None
     frames = [(drive, index) for drive in drives for index in (wanted or range(len(drive)))[:: options.every]]
+    make_folder(options.out)
     scores, view = evaluate(frames, pipeline, scored)
     metrics = scores.metrics(pipeline.spec, pipeline.backend.name, pipeline.backend.precision)
     if scores.label_map.knows("vegetation"):
@@ -91,6 +92,13 @@ def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
     title = f"{options.dataset} {options.path.name}, frames {options.frames or 'all'}"
     write_report(options.out, Run(title, command, "the time of the pipeline"), metrics, scores, pipeline.spec, view)
     return metrics
+
+
+def _split(options: argparse.Namespace) -> str:
+    """The official part of a data set; empty for all of it."""
+    if options.dataset not in WITH_SPLITS and options.split:
+        raise ConfigError(f"--split: {options.dataset} has no official parts; leave it out, and choose with --frames")
+    return (options.split or "val").replace("all", "") if options.dataset in WITH_SPLITS else ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,8 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--split",
         choices=[*SPLITS, "all"],
-        default="val",
-        help="official part of a whole SemanticKITTI or nuScenes (default: %(default)s)",
+        help="official part of a whole SemanticKITTI or nuScenes (default: val)",
     )
     parser.add_argument("--frames", metavar="A:B", default="", help="frames A to B - 1 of each drive (default: all)")
     parser.add_argument("--every", type=int, choices=range(1, 101), metavar="N", default=1, help="every Nth of these")
@@ -122,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
 
     def work() -> str:
-        metrics = run(options, " ".join(["python -m training.evaluate", *words]))
+        metrics = run(options, shlex.join(["python", "-m", "training.evaluate", *words]))
         return f"{table(metrics)} | report {options.out / 'report.html'}"
 
     return run_command(work)

@@ -45,7 +45,7 @@ def torch_logits(network: TrainedNetwork, source: Source) -> list[NDArray[np.flo
     (sweeps,) = with_rows([source.sweeps], [True])
     whole = WholeSweeps(sweeps, network.inputs, network.knowledge(sweeps, source.looks))
     with torch.inference_mode():
-        return [network.module.say(tensors(whole[i])).logits[0].numpy() for i in range(len(whole))]
+        return [network.module.predict(tensors(whole[i])).logits[0].numpy() for i in range(len(whole))]
 
 
 def fit_temperature(logits: Sequence[NDArray[np.float32]], labels: Sequence[NDArray[np.uint8]]) -> float:

@@ -24,7 +24,7 @@ Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Said:
+class Prediction:
     """What a network says of whole sweeps.
 
     Attributes:
@@ -44,9 +44,9 @@ class Said:
         """(B, N, D) features of the points' pixels."""
         return at_pixels(self.features, self.pixel)
 
-    def cpu(self) -> Said:
+    def cpu(self) -> Prediction:
         """The same, in the processor's memory."""
-        return Said(self.logits.cpu(), self.beliefs.cpu(), self.features.cpu(), self.pixel.cpu())
+        return Prediction(self.logits.cpu(), self.beliefs.cpu(), self.features.cpu(), self.pixel.cpu())
 
 
 class PointTraining(LabelTraining, ABC):
@@ -67,14 +67,14 @@ class PointTraining(LabelTraining, ABC):
     @property
     @abstractmethod
     def width(self) -> int:
-        """Number of the features that :meth:`say` gives."""
+        """Number of the features that :meth:`predict` gives."""
 
     @abstractmethod
     def loss(self, crops: Batch) -> Tensor:
         """Loss of a batch of crops, as :class:`training.data.crops.CropDataset` makes them."""
 
     @abstractmethod
-    def say(self, sweep: Batch) -> Said:
+    def predict(self, sweep: Batch) -> Prediction:
         """Label a whole sweep, as :class:`training.data.sweeps.WholeSweeps` gives it."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -92,7 +92,7 @@ class PointTraining(LabelTraining, ABC):
 
     def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
         """Count the confusion of one sweep."""
-        self.count(self.say(batch).logits[0], batch["labels"][0], dataloader_idx)
+        self.count(self.predict(batch).logits[0], batch["labels"][0], dataloader_idx)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with a one-cycle schedule over the whole run."""
@@ -140,12 +140,12 @@ class StudentTraining(PointTraining):
         risen = min(1.0, self.global_step / (self.distillation.config.ramp * steps))
         return labelled + risen * sum(taught.values(), torch.zeros(()))
 
-    def say(self, sweep: Batch) -> Said:
+    def predict(self, sweep: Batch) -> Prediction:
         """Label a whole sweep."""
         image = wrap(sweep["image"])
         features = self.student.dense(image)
         logits = self.student.head(features, image, sweep["points"], sweep["pixel"])
-        return Said(logits, logits.softmax(dim=1), features[..., WRAP:-WRAP], sweep["pixel"])
+        return Prediction(logits, logits.softmax(dim=1), features[..., WRAP:-WRAP], sweep["pixel"])
 
 
 class TeacherTraining(PointTraining):
@@ -181,12 +181,12 @@ class TeacherTraining(PointTraining):
         self.log("train/contrast", contrast)
         return loss + settings.contrast_weight * contrast
 
-    def say(self, sweep: Batch) -> Said:
+    def predict(self, sweep: Batch) -> Prediction:
         """Label a whole sweep from LiDAR and cameras."""
         found = self.teacher(wrap(sweep["image"]), wrap(sweep["seen"]), sweep["points"], sweep["pixel"])
         seen = at_pixels(sweep["seen"][:, -1:], sweep["pixel"]).transpose(1, 2)
         heads = found.fused.softmax(dim=1) + found.lidar.softmax(dim=1) + seen * found.image.softmax(dim=1)
-        return Said(found.fused, heads / (2 + seen), found.joint[..., WRAP:-WRAP], sweep["pixel"])
+        return Prediction(found.fused, heads / (2 + seen), found.joint[..., WRAP:-WRAP], sweep["pixel"])
 
 
 class Contrast(nn.Module):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -417,7 +418,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code, 0 on success only."""
     words = list(sys.argv[1:] if argv is None else argv)
     options = _parser().parse_args(words)
-    return run_command(lambda: run(options, " ".join(["python -m training.probe", *words])))
+    return run_command(lambda: run(options, shlex.join(["python", "-m", "training.probe", *words])))
 
 
 if __name__ == "__main__":

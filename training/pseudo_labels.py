@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.knowledge import Knowledge
+from training.data.knowledge import Knowledge, is_known
 from training.data.sweeps import Sweep
 from xmodelkd_ros.core.labels import IGNORE
 
@@ -24,11 +24,11 @@ def pseudo_labelled(
         knowledge: what the teacher says of their points, and how much it doubts that.
         share: of the points of each class that get it as their label.
     """
-    said = [
-        [_opinion(sweep, knowledge) if wants and sweep.rows is not None else None for sweep in source]
+    found = [
+        [_candidates(sweep, knowledge) if wants and sweep.rows is not None else None for sweep in source]
         for source, wants in zip(sources, wanted, strict=True)
     ]
-    every = [opinion for source in said for opinion in source if opinion is not None]
+    every = [one for source in found for one in source if one is not None]
     if not every:
         return [list(source) for source in sources]
     label, doubt = (np.concatenate(column) for column in zip(*every, strict=True))
@@ -37,26 +37,26 @@ def pseudo_labelled(
         # In 16 bits, quantiles of more than 65,504 values come out as NaN.
         most[class_id] = np.quantile(doubt[label == class_id].astype(np.float64), share)
     return [
-        [_with_certain(sweep, opinion, most) for sweep, opinion in zip(source, opinions, strict=True)]
-        for source, opinions in zip(sources, said, strict=True)
+        [_with_certain(sweep, one, most) for sweep, one in zip(source, candidates, strict=True)]
+        for source, candidates in zip(sources, found, strict=True)
     ]
 
 
-_Opinion = tuple[NDArray[np.uint8], NDArray[np.float16]]
+_Candidates = tuple[NDArray[np.uint8], NDArray[np.float16]]
 """The most probable class of each point without a label, 255 for others, and the doubt about it."""
 
 
-def _opinion(sweep: Sweep, knowledge: Knowledge) -> _Opinion:
+def _candidates(sweep: Sweep, knowledge: Knowledge) -> _Candidates:
     assert knowledge.taught is not None and knowledge.doubt is not None
     logits = knowledge.taught[sweep.rows]
-    open_to_it = logits.any(axis=1) & (sweep.labels == IGNORE)
+    open_to_it = is_known(logits) & (sweep.labels == IGNORE)
     label = np.where(open_to_it, logits.argmax(axis=1), IGNORE).astype(np.uint8)
     return label, knowledge.doubt[sweep.rows]
 
 
-def _with_certain(sweep: Sweep, opinion: _Opinion | None, most: NDArray[np.float32]) -> Sweep:
-    if opinion is None:
+def _with_certain(sweep: Sweep, candidates: _Candidates | None, most: NDArray[np.float32]) -> Sweep:
+    if candidates is None:
         return sweep
-    label, doubt = opinion
+    label, doubt = candidates
     certain = (label != IGNORE) & (doubt <= most[label])
     return replace(sweep, labels=np.where(certain, label, sweep.labels).astype(np.uint8))

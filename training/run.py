@@ -90,7 +90,7 @@ def _trainer(config: RunConfig, run: Path) -> pl.Trainer:
     return pl.Trainer(
         devices=config.devices,
         num_nodes=config.nodes,
-        # A student that has no lesson yet leaves the layers unused that compare it with its teacher.
+        # A student that has no targets yet leaves the layers unused that compare it with its teacher.
         strategy="ddp_find_unused_parameters_true" if processes(config) > 1 else "auto",
         use_distributed_sampler=False,  # it repeats sweeps where they do not divide evenly; see own_part
         precision=config.precision,  # type: ignore[arg-type]

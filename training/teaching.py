@@ -16,9 +16,9 @@ from training.data.sequence import DriveSequence
 from training.data.sources import Source
 from training.data.sweeps import Sweep, with_rows
 from training.data.views import Look
-from training.lessons import fused, lessons
 from training.models.image_branch import ImageBranch
 from training.pseudo_labels import pseudo_labelled
+from training.targets import fused, teacher_targets
 from training.trained_network import TrainedNetwork, seen_by, trained_network
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.resources import label_map
@@ -135,14 +135,14 @@ class Teaching:
         if teacher is None:
             return _unknown(self._taught.sweeps, len(label_map(self._config.label_set)))
         known = teacher.knowledge(self._taught.sweeps, self._taught.looks)
-        learnt = lessons(teacher, self._taught.sweeps, known, "teacher")
+        targets = teacher_targets(teacher, self._taught.sweeps, known, "teacher")
         if self._settings.fuse_m:
-            learnt = fused(learnt, self._taught.frames, self._settings.fuse_m)
+            targets = fused(targets, self._taught.frames, self._settings.fuse_m)
         return Knowledge(
             known.seen if self._settings.contrast_weight else None,
-            _stacked([lesson.logits for lesson in learnt]),
-            _stacked([lesson.features for lesson in learnt]) if self._settings.features_weight else None,
-            _stacked([lesson.doubt for lesson in learnt]) if self._settings.pseudo_share else None,
+            _stacked([one.logits for one in targets]),
+            _stacked([one.features for one in targets]) if self._settings.features_weight else None,
+            _stacked([one.doubt for one in targets]) if self._settings.pseudo_share else None,
         )
 
     def _own_last(self) -> TrainedNetwork | None:

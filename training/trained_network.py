@@ -19,7 +19,7 @@ from training.device import inference, on_fastest_device
 from training.image_features import see
 from training.memory import remember
 from training.models.image_branch import ImageBranch
-from training.modules import Batch, PointTraining, Said, StudentTraining, TeacherTraining
+from training.modules import Batch, PointTraining, Prediction, StudentTraining, TeacherTraining
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
@@ -50,8 +50,10 @@ class TrainedNetwork:
             return Knowledge()
         return Knowledge(seen_by(self.branch, sweeps, looks, self.shuffled))
 
-    def asked(self, sweeps: Sequence[Sweep], knowledge: Knowledge) -> Iterator[tuple[Said, NDArray[np.bool_]]]:
-        """What it says of numbered sweeps, and (N,) which points of each it says it of: those with a usable position.
+    def predictions(
+        self, sweeps: Sequence[Sweep], knowledge: Knowledge
+    ) -> Iterator[tuple[Prediction, NDArray[np.bool_]]]:
+        """Its predictions of numbered sweeps, and (N,) which points of each they are of: those with a usable position.
 
         Args:
             sweeps: the sweeps, with their rows in ``knowledge``.
@@ -61,8 +63,8 @@ class TrainedNetwork:
         module = on_fastest_device(self.module)
         for number, sweep in enumerate(sweeps):
             with inference():
-                said = module.say({name: value.to(module.device) for name, value in tensors(whole[number]).items()})
-            yield said.cpu(), projector.project(sweep.cloud).pixel != NO_PIXEL
+                found = module.predict({name: of.to(module.device) for name, of in tensors(whole[number]).items()})
+            yield found.cpu(), projector.project(sweep.cloud).pixel != NO_PIXEL
 
 
 def trained_network(run: Path) -> TrainedNetwork:
@@ -145,10 +147,10 @@ def labelled(network: TrainedNetwork, sweeps: Sequence[Sweep], looks: Sequence[L
         what: title of the progress bar.
     """
     (numbered,) = with_rows([sweeps], [True])
-    answers = network.asked(numbered, network.knowledge(numbered, looks))
-    for said, valid in progress(answers, len(numbered), what):
+    answers = network.predictions(numbered, network.knowledge(numbered, looks))
+    for prediction, valid in progress(answers, len(numbered), what):
         ids, probability = np.full(len(valid), IGNORE, np.uint8), np.zeros(len(valid), np.float32)
-        best, found = said.logits[0].softmax(dim=0).max(dim=0)
+        best, found = prediction.logits[0].softmax(dim=0).max(dim=0)
         ids[valid], probability[valid] = found.numpy().astype(np.uint8), best.numpy()
         yield Labelled(ids, probability)
 

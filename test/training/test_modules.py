@@ -31,7 +31,7 @@ def test_a_teacher_is_certain_where_its_heads_agree(teacher, monkeypatch):
     seen = torch.zeros(1, 5, 8, 64)
     seen[0, -1, 0, :2] = 1
     sweep = {"image": torch.zeros(1, 4, 8, 64), "seen": seen, "points": torch.zeros(1, 3, 3)}
-    said = teacher.say({**sweep, "pixel": torch.arange(3, dtype=torch.int32)[None]})
+    said = teacher.predict({**sweep, "pixel": torch.arange(3, dtype=torch.int32)[None]})
     assert said.beliefs[0, 0].tolist() == pytest.approx([1.0, 2 / 3, 1.0], abs=0.01)
     torch.testing.assert_close(said.beliefs.sum(dim=1), torch.ones(1, 3))
 
@@ -73,7 +73,7 @@ def test_a_student_never_looks_at_an_image(monkeypatch):
         sighted["views"][..., :-1] = torch.randn(1, 3, 2, 4)
         assert (student.loss(blind).item() == student.loss(sighted).item()) is same
         whole = [{**given, "image": given["image"][..., WRAP:-WRAP]} for given in (blind, sighted)]
-        assert torch.equal(*(student.say(given).logits for given in whole))
+        assert torch.equal(*(student.predict(given).logits for given in whole))
 
 
 def test_what_a_teacher_says_counts_more_and_more(monkeypatch):

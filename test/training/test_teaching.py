@@ -27,9 +27,9 @@ from training.data.sources import load_pictures, load_source  # noqa: E402
 from training.data.sweeps import Sweep, with_rows  # noqa: E402
 from training.data.views import Exposures, Firing, Look  # noqa: E402
 from training.guides import Guides  # noqa: E402
-from training.lessons import Lesson, fused, lessons  # noqa: E402
 from training.pseudo_labels import pseudo_labelled  # noqa: E402
 from training.run import finished  # noqa: E402
+from training.targets import Targets, fused, teacher_targets  # noqa: E402
 from training.trained_network import labelled, shuffled_looks, trained_network  # noqa: E402
 from xmodelkd_ros.core.cloud import PointCloud  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError, ModelError  # noqa: E402
@@ -47,7 +47,7 @@ def test_the_teacher_uses_what_it_sees(teacher, pandaset):
     (sweeps,) = with_rows([source.sweeps], [True])
     knowledge = network.knowledge(sweeps, source.looks)
     others = network.knowledge(sweeps, shuffled_looks(source.looks))
-    (own,), (other,) = (lessons(network, sweeps, known, "") for known in (knowledge, others))
+    (own,), (other,) = (teacher_targets(network, sweeps, known, "") for known in (knowledge, others))
     seen = (source.looks[0].views.camera >= 0).any(axis=1)
     change = np.abs(own.logits.astype(np.float32) - other.logits).max(axis=1)
     assert (change[seen] > 0).mean() > 0.9
@@ -97,8 +97,8 @@ def test_a_teacher_without_cameras_needs_no_images(config, pandaset):
     assert network.branch is None
     source = load_source(SourceConfig("pandaset", str(pandaset), frames=(0, 1)), "train")
     (sweeps,) = with_rows([source.sweeps], [True])
-    (lesson,) = lessons(network, sweeps, network.knowledge(sweeps, []), "")
-    assert lesson.logits.any(axis=1).mean() > 0.99
+    (targets,) = teacher_targets(network, sweeps, network.knowledge(sweeps, []), "")
+    assert targets.logits.any(axis=1).mean() > 0.99
 
 
 def test_a_student_learns_from_sweeps_without_labels(student, taught):
@@ -236,10 +236,10 @@ def test_the_mean_of_a_sweep_and_its_mirror_image_is_said(teacher, pandaset):
     (sweeps,) = with_rows([source.sweeps], [True])
     mirrored = [sweep.with_cloud(sweep.cloud.xyz * (1, -1, 1), sweep.cloud.intensity) for sweep in sweeps]
     knowledge = network.knowledge(sweeps, source.looks)
-    (one,), (other,) = (lessons(network, given, knowledge, "") for given in (sweeps, mirrored))
+    (one,), (other,) = (teacher_targets(network, given, knowledge, "") for given in (sweeps, mirrored))
     # Not quite: a few points lie on the edge of a pixel.
     assert np.isclose(one.logits, other.logits, atol=2e-3).mean() > 0.99
-    ((said, valid),) = network.asked(sweeps, knowledge)
+    ((said, valid),) = network.predictions(sweeps, knowledge)
     assert np.abs(one.logits[valid] - said.logits[0].T.numpy()).max() > 1e-2, "not what it says of the one alone"
 
 
@@ -271,8 +271,8 @@ def test_what_is_said_of_still_things_is_averaged_over_a_drive(pandaset):
     terrain = np.full(13, -9.0, np.float16)
     terrain[names.id_of("terrain")] = 9
     first, second = (len(sweep.labels) for sweep in source.sweeps)
-    said = [Lesson(np.tile(road, (first, 1)), np.zeros(first, np.float16), np.zeros((first, 1), np.float16))]
-    said.append(Lesson(np.tile(terrain, (second, 1)), np.zeros(second, np.float16), np.zeros((second, 1), np.float16)))
+    said = [Targets(np.tile(road, (first, 1)), np.zeros(first, np.float16), np.zeros((first, 1), np.float16))]
+    said.append(Targets(np.tile(terrain, (second, 1)), np.zeros(second, np.float16), np.zeros((second, 1), np.float16)))
     said[1].logits[: second // 2] = car
     mixed = fused(said, source.frames, 0.5)
     np.testing.assert_array_equal(mixed[1].logits[: second // 2], said[1].logits[: second // 2])

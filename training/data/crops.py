@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from training.augment import augment
 from training.config import AugmentConfig
-from training.data.knowledge import MOST_CAMERAS, Knowledge
+from training.data.knowledge import MOST_CAMERAS, Knowledge, is_known
 from training.data.sweeps import InputSpec, Sweep
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.normalization import Normalizer
@@ -111,7 +111,7 @@ class CropDataset:
         if sweep.rows is None:
             return labelled, np.zeros_like(labelled)
         if self._knowledge.taught is not None:
-            labelled = labelled | self._knowledge.taught[sweep.rows].any(axis=1)
+            labelled = labelled | is_known(self._knowledge.taught[sweep.rows])
         return labelled, sweep.rows > 0
 
     def _drawn(self, rng: np.random.Generator) -> tuple[Sweep, Sweep, Sweep]:

@@ -22,8 +22,10 @@ _OPENED_BY: dict[str, Callable[[Path, str, str], list[DriveSequence]]] = {
     "bag": lambda path, split, topic: [BagSequence(path, topic)],
 }
 DATASETS = tuple(_OPENED_BY)
+WITH_SPLITS = ("semantickitti", "nuscenes")
+"""Data sets that have official parts."""
 SPLITS = ("train", "val")
-"""Parts of whole data sets that have an official split: SemanticKITTI and nuScenes."""
+"""These parts."""
 
 
 def open_drives(dataset: str, path: Path, most: int = 0, split: str = "", topic: str = "") -> list[DriveSequence]:

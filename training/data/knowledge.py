@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,11 @@ from xmodelkd_ros.core.views import MOST_VIEWS, NO_CAMERA
 
 MOST_CAMERAS = 6
 ALL_LIT = np.zeros(MOST_CAMERAS, np.bool_)
+
+
+def is_known(values: Any) -> Any:
+    """(M,) which rows of (M, D) targets, an array or a tensor, say anything: one that says nothing is all zero."""
+    return values.any(-1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""What a teacher says of the points of sweeps.
+"""Soft targets: what a teacher says of the points of sweeps.
 
 The teacher sees a sweep as it was recorded, and mirrored; the student will see it changed (weak and strong view). What
 the teacher says is kept for each point, so that it stays true however the sweep is changed.
@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.data.knowledge import Knowledge
+from training.data.knowledge import Knowledge, is_known
 from training.data.sequence import DriveSequence
 from training.data.sweeps import Sweep
 from training.data.voxels import VoxelVotes, drive_votes, in_world, movable_ids, place_of
-from training.modules import Said
+from training.modules import Prediction
 from training.trained_network import TrainedNetwork
 from xmodelkd_ros.tools.session import progress
 
@@ -27,13 +27,13 @@ _LEAST_SHARE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
+class Targets:
     """What a teacher says of the N points of a sweep; all zero where it says nothing.
 
     Attributes:
         logits: (N, C) float16.
         doubt: (N,) float16, 1 less the probability that the mean of the teacher's heads gives to the class it says, the
-            one with the largest logit; of a fused lesson, 1 less the share of its votes.
+            one with the largest logit; of fused ones, 1 less the share of its votes.
         features: (N, D) float16.
     """
 
@@ -42,7 +42,7 @@ class Lesson:
     features: NDArray[np.float16]
 
 
-def lessons(teacher: TrainedNetwork, sweeps: Sequence[Sweep], knowledge: Knowledge, what: str) -> list[Lesson]:
+def teacher_targets(teacher: TrainedNetwork, sweeps: Sequence[Sweep], knowledge: Knowledge, what: str) -> list[Targets]:
     """Let a teacher label sweeps as they are and as a mirror shows them; its mean is what it says.
 
     Args:
@@ -52,20 +52,22 @@ def lessons(teacher: TrainedNetwork, sweeps: Sequence[Sweep], knowledge: Knowled
         what: title of the progress bar.
     """
     answers = zip(
-        teacher.asked(sweeps, knowledge), teacher.asked([_mirrored(sweep) for sweep in sweeps], knowledge), strict=True
+        teacher.predictions(sweeps, knowledge),
+        teacher.predictions([_mirrored(sweep) for sweep in sweeps], knowledge),
+        strict=True,
     )
-    return [_lesson(one, other, valid) for (one, valid), (other, _) in progress(answers, len(sweeps), what)]
+    return [_targets(one, other, valid) for (one, valid), (other, _) in progress(answers, len(sweeps), what)]
 
 
 def _mirrored(sweep: Sweep) -> Sweep:
     return sweep.with_cloud(sweep.cloud.xyz * np.array([1, -1, 1], np.float32), sweep.cloud.intensity)
 
 
-def _lesson(one: Said, other: Said, valid: NDArray[np.bool_]) -> Lesson:
+def _targets(one: Prediction, other: Prediction, valid: NDArray[np.bool_]) -> Targets:
     logits, beliefs = (one.logits[0] + other.logits[0]) / 2, (one.beliefs[0] + other.beliefs[0]) / 2
     doubt = 1 - beliefs.gather(0, logits.argmax(dim=0, keepdim=True))[0]
     features = (one.at_points()[0] + other.at_points()[0]) / 2
-    return Lesson(*(_spread(values, valid) for values in (logits.T, doubt, features)))
+    return Targets(*(_spread(values, valid) for values in (logits.T, doubt, features)))
 
 
 def _spread(values: Tensor, valid: NDArray[np.bool_]) -> NDArray[np.float16]:
@@ -75,40 +77,42 @@ def _spread(values: Tensor, valid: NDArray[np.bool_]) -> NDArray[np.float16]:
     return every
 
 
-def fused(learnt: Sequence[Lesson], frames: Sequence[tuple[DriveSequence, int] | None], side_m: float) -> list[Lesson]:
-    """Lessons in which each still thing has the mean of what was said of it in all sweeps of its drive.
+def fused(
+    targets: Sequence[Targets], frames: Sequence[tuple[DriveSequence, int] | None], side_m: float
+) -> list[Targets]:
+    """Targets in which each still thing has the mean of what was said of it in all sweeps of its drive.
 
     Args:
-        learnt: the lessons.
+        targets: of each sweep.
         frames: the drive and the number of their sweeps; None for those that stay as they are.
         side_m: of the voxels that are averaged over.
     """
     places = [in_world(*frame) if frame else None for frame in frames]
     votes: dict[str, VoxelVotes] = {}
-    for lesson, frame, xyz in zip(learnt, frames, places, strict=True):
+    for one, frame, xyz in zip(targets, frames, places, strict=True):
         if frame and xyz is not None:
             drive = votes.setdefault(place_of(frame[0]), drive_votes(side_m))
-            drive.add(xyz, _probabilities(lesson.logits), frame[0].stamp_ns(frame[1]) * 1e-9)
+            drive.add(xyz, _probabilities(one.logits), frame[0].stamp_ns(frame[1]) * 1e-9)
     result = []
-    for lesson, frame, xyz in zip(learnt, frames, places, strict=True):
+    for one, frame, xyz in zip(targets, frames, places, strict=True):
         if frame and xyz is not None:
-            result.append(_averaged(lesson, votes[place_of(frame[0])].at(xyz)))
+            result.append(_averaged(one, votes[place_of(frame[0])].at(xyz)))
         else:
-            result.append(lesson)
+            result.append(one)
     return result
 
 
-def _averaged(lesson: Lesson, votes: NDArray[np.float32]) -> Lesson:
+def _averaged(targets: Targets, votes: NDArray[np.float32]) -> Targets:
     """The votes' share as logits for points that have votes and are not of a movable class by themselves."""
-    movable = np.isin(lesson.logits.argmax(axis=1), movable_ids())
-    known = votes.any(axis=1) & lesson.logits.any(axis=1) & ~movable
+    movable = np.isin(targets.logits.argmax(axis=1), movable_ids())
+    known = votes.any(axis=1) & is_known(targets.logits) & ~movable
     share = votes[known] / votes[known].sum(axis=1, keepdims=True)
-    logits, doubt = lesson.logits.copy(), lesson.doubt.copy()
+    logits, doubt = targets.logits.copy(), targets.doubt.copy()
     logits[known], doubt[known] = np.log(np.maximum(share, _LEAST_SHARE)), 1 - share.max(axis=1)
-    return replace(lesson, logits=logits, doubt=doubt)
+    return replace(targets, logits=logits, doubt=doubt)
 
 
 def _probabilities(logits: NDArray[np.float16]) -> NDArray[np.float32]:
     """Softmax of (N, C) logits; zeros where nothing was said."""
-    said = logits.any(axis=1, keepdims=True)
+    said = is_known(logits)[:, None]
     return np.asarray(torch.from_numpy(logits).float().softmax(dim=1).numpy() * said)

@@ -1,0 +1,99 @@
+"""The report of :mod:`training.adapt`: how well a student agrees with its teacher, and what it says differently now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from training.adaptation import Predictions
+from training.label_sets import LABELS
+from xmodelkd_ros.resources import label_map
+from xmodelkd_ros.tools.html import number, picture, swatch, table_of, write_page
+from xmodelkd_ros.tools.pictures import SweepView, draw_change
+
+REPORT = "report.html"
+_PICTURES = 3
+
+
+def write_report(folder: Path, metrics: Mapping[str, Any], predictions: Predictions) -> None:
+    """Write ``report.html`` and its pictures.
+
+    Args:
+        folder: where to.
+        metrics: the content of ``metrics.json``.
+        predictions: what the networks say of the sweeps that were held out.
+    """
+    title = f"What {metrics['drive']['learnt']} taught"
+    sections = [
+        f"<h1>{escape(title)}</h1>",
+        f"<p>Everything below is of {escape(metrics['drive']['held_out'])}, {metrics['drive']['sweeps']} sweeps that "
+        "were held out, and of old drives.</p>",
+        "<h2>Points labelled alike</h2>",
+        table_of(("", "mIoU, all points", "equal, all points", "equal, points that a camera sees"), _rows(metrics)),
+        "<h2>Classes</h2>",
+        table_of(("class", "IoU with the teacher before", "now", *_truth_heads(metrics)), _class_rows(metrics)),
+        *_pictures(folder, predictions),
+        f"<footer><p>Made with <code>{escape(metrics['command'])}</code></p></footer>",
+    ]
+    write_page(folder / REPORT, title, sections)
+
+
+def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    compared = [("with the teacher, before", metrics["agreement"]["before"])]
+    compared += [("with the teacher, now", metrics["agreement"]["after"])]
+    for who in ("before", "after", "teacher"):
+        if metrics["truth"]:
+            compared.append((f"with the truth ({metrics['label_set']}), {who}", metrics["truth"][who]))
+    for old in metrics["old"]:
+        compared += [(f"with the truth of {old['data']}, {who}", old[who]) for who in ("before", "after")]
+    return [
+        (escape(name), number(m["all"]["miou"]), number(m["all"]["equal"]), number(m["seen"]["equal"]))
+        for name, m in compared
+    ]
+
+
+def _truth_heads(metrics: Mapping[str, Any]) -> tuple[str, ...]:
+    same_set = metrics["truth"] and metrics["label_set"] == LABELS
+    return ("IoU with the truth before", "now", "of the teacher") if same_set else ()
+
+
+def _class_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    labels, agreement = label_map(LABELS), metrics["agreement"]
+    tables = [agreement["before"], agreement["after"]]
+    if _truth_heads(metrics):
+        tables += [metrics["truth"][who] for who in ("before", "after", "teacher")]
+    return [
+        (swatch(labels, name), *(number(t["all"]["iou"][name]) for t in tables))
+        for name in labels.names
+        if any(t["all"]["iou"][name] is not None for t in tables)
+    ]
+
+
+def _pictures(folder: Path, predictions: Predictions) -> Iterator[str]:
+    count = len(predictions.source.sweeps)
+    for number_ in sorted({k * (count - 1) // (_PICTURES - 1) for k in range(_PICTURES)}):
+        before, after, teacher = (predictions.labels[who][number_] for who in ("before", "after", "teacher"))
+        cloud = predictions.source.sweeps[number_].cloud
+        file = f"change_{number_}.png"
+        draw_change(SweepView(cloud, after, label_map(LABELS)), before, teacher, folder / file)
+        yield picture(f"Sweep {number_ + 1} of {count}", file, "From above. Red points have another label than before.")
+
+
+def summary(metrics: Mapping[str, Any]) -> str:
+    """The same in a few lines."""
+    agreement = metrics["agreement"]
+    lines = [
+        f"agreement with the teacher {number(agreement['before']['all']['equal'])} before, "
+        f"{number(agreement['after']['all']['equal'])} now (points that a camera sees: "
+        f"{number(agreement['before']['seen']['equal'])}, {number(agreement['after']['seen']['equal'])})"
+    ]
+    if metrics["truth"]:
+        before, after, teacher = (metrics["truth"][who]["all"]["miou"] for who in ("before", "after", "teacher"))
+        known = metrics["label_set"]
+        lines.append(f"mIoU ({known}) {number(before)} before, {number(after)} now, teacher {number(teacher)}")
+    for old in metrics["old"]:
+        before, after = (old[who]["all"]["miou"] for who in ("before", "after"))
+        lines.append(f"{old['data']}: mIoU {number(before)} before, {number(after)} now")
+    return "\n".join(lines)
