@@ -351,6 +351,9 @@ class TrainingConfig(Readable):
         )
         unlabelled = not self.distill and any(source.labels == "none" for source in self.data.train)
         require("data.train labels", "none", not unlabelled, "own or carried without distill")
+        open_to_it = any(source.labels != "own" for source in self.data.train)
+        share = self.distill.pseudo_share if self.distill else 0
+        require("distill.pseudo_share", share, open_to_it or not share, "0 where every source has its own labels")
         require("label_set", self.label_set, self.label_set in LABEL_SETS, f"one of {', '.join(LABEL_SETS)}")
         # Teachers, carried labels and pasted objects know the classes of drive13 by name.
         carried = any(source.labels == "carried" for source in self.data.train)

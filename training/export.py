@@ -93,7 +93,7 @@ def export(run: Path, out: Path, temperature: float | None = None) -> ModelSpec:
         metrics: dict[str, Any] = {"command": f"python -m training.export {run} {out}"}
         metrics["parity"] = parity(pipeline, sources, expected, MIN_EQUAL_LABELS)
         metrics["choose"] = [score(source, pipeline) for source in sources]
-        spec = add_precisions(replace(spec, metrics=metrics), folder, trained.config.data, sources)
+        spec = add_precisions(replace(spec, metrics=metrics), folder, trained.config.data, sources, metrics["command"])
         spec.write(folder)
         trained.write(folder)
     return spec

@@ -41,7 +41,12 @@ _EXAMPLES = 8
 
 
 def add_precisions(
-    spec: ModelSpec, folder: Path, data: DataConfig, sources: Sequence[Source], wanted: Sequence[str] = PRECISIONS
+    spec: ModelSpec,
+    folder: Path,
+    data: DataConfig,
+    sources: Sequence[Source],
+    command: str,
+    wanted: Sequence[str] = PRECISIONS,
 ) -> ModelSpec:
     """Write an exported model's networks once more in other precisions; what does not do as well is left out.
 
@@ -50,6 +55,7 @@ def add_precisions(
         folder: its folder.
         data: what it was trained on.
         sources: its choosing sweeps.
+        command: that writes them again, for ``model.json``.
         wanted: of :data:`PRECISIONS`.
 
     Returns:
@@ -68,7 +74,6 @@ def add_precisions(
             for file in folder.glob(f"*.{precision}.onnx"):
                 file.unlink()
         else:
-            command = f"python -m training.precisions MODEL --precisions {precision}"
             spec = replace(more, metrics={**spec.metrics, precision: {"command": command, **check}})
     return spec
 
@@ -170,7 +175,8 @@ def add_to(model: Path, wanted: Sequence[str]) -> ModelSpec:
         shutil.copytree(
             model, folder, ignore=shutil.ignore_patterns(*(f"*.{name}.onnx" for name in wanted)), dirs_exist_ok=True
         )
-        spec = add_precisions(spec, folder, config.data, sources, wanted)
+        command = f"python -m training.precisions {model} --precisions {' '.join(wanted)}"
+        spec = add_precisions(spec, folder, config.data, sources, command, wanted)
         spec.write(folder)
     return spec
 

@@ -68,6 +68,10 @@ def test_overrides_reach_into_lists():
         ("precision=fp8", "precision is 'fp8'"),
         ("model.beams=VLP", "model.beams is 'VLP', but must be one of Pandar64, "),
         ("distill={teacher: t, logits_weight: 0, lovasz_weight: 0}", "must be at least one weight, or pseudo_share"),
+        (
+            "distill={teacher: t, pseudo_share: 1}",
+            "pseudo_share is 1.0, but must be 0 where every source has",
+        ),
         ("teacher={image_branch: i, image_weight: 0}", "teacher.image_weight is 0.0, but must be positive"),
         ("seed", "'seed' is not an override; write section.key=value"),
     ],

@@ -10,7 +10,7 @@ from training.config import TrainingConfig  # noqa: E402
 from training.losses import segmentation_loss  # noqa: E402
 from training.models.student import WRAP  # noqa: E402
 from training.models.teacher import TeacherOutput  # noqa: E402
-from training.modules import StudentTraining, TeacherTraining  # noqa: E402
+from training.modules import Contrast, StudentTraining, TeacherTraining  # noqa: E402
 
 CONFIGS = Path(__file__).parents[2] / "config" / "training"
 SMALL = ["model.widths=[8, 8, 8, 8, 8]", "model.blocks=[0, 0, 0, 0]", "model.table=8"]
@@ -91,3 +91,28 @@ def test_what_a_teacher_says_counts_more_and_more(monkeypatch):
     assert whole > begin + 0.1
     assert half - begin == pytest.approx((whole - begin) / 2, rel=1e-3)
     assert end == pytest.approx(whole)
+
+
+def test_the_contrast_is_between_what_is_seen():
+    torch.manual_seed(0)
+    contrast = Contrast(width=4, features=3, temperature=0.1)
+    points, views = torch.randn(2, 5, 4), torch.randn(2, 5, 2, 4)
+    views[..., -1] = 0
+    views[0, 1:4, 0, -1] = views[1, 2, 1, -1] = 1
+    loss = contrast(points, views)
+    assert loss.item() > 0
+    others, unseen = points.clone(), views[..., -1] == 0
+    others[0, [0, 4]] = torch.randn(2, 4)
+    views[..., :-1][unseen] = torch.randn(int(unseen.sum()), 3)
+    assert torch.equal(contrast(others, views), loss), "what no camera sees says nothing"
+    views[1, 2, 1, -1] = 0
+    assert not torch.equal(contrast(points, views), loss)
+
+
+@pytest.mark.parametrize("seen", [0, 1])
+def test_one_point_has_nothing_to_be_told_from(seen):
+    points, views = torch.randn(1, 5, 4, requires_grad=True), torch.zeros(1, 5, 2, 4)
+    views[0, :seen, 0, -1] = 1
+    loss = Contrast(width=4, features=3, temperature=0.1)(points, views)
+    loss.backward()
+    assert loss.item() == 0 and not points.grad.any()
