@@ -1,0 +1,70 @@
+"""Bags that tests write, and how they look at them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+from xmodelkd_ros.bag import ROSBAGS_TYPES, BagReader, BagWriter, message_class
+from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.errors import BagError
+from xmodelkd_ros.messages import stamp_from_ns, truth_to_msg
+
+CLOUD_TYPE, TEXT_TYPE = "sensor_msgs/msg/PointCloud2", "std_msgs/msg/String"
+START_NS = 1_557_540_000_123_456_789
+WHEEL = get_types_from_msg("std_msgs/Header header\nfloat32[4] speed\n", "acme_msgs/msg/Wheel")
+STORAGES = pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+SUFFIX = {"mcap": ".mcap", "sqlite3": ".db3"}
+
+
+def sweep(index: int, points: int = 200) -> Any:
+    rng = np.random.default_rng(index)
+    cloud = PointCloud(rng.normal(size=(points, 3)).astype(np.float32), rng.random(points, np.float32))
+    stamp = stamp_from_ns(START_NS + index, message_class("builtin_interfaces/msg/Time"))
+    header = message_class("std_msgs/msg/Header")(stamp=stamp, frame_id="lidar")
+    return truth_to_msg(cloud, rng.integers(0, 13, points).astype(np.uint8), header, ROSBAGS_TYPES)
+
+
+def text(words: str) -> Any:
+    return message_class(TEXT_TYPE)(data=words)
+
+
+def write_bag(path: Path, storage: str = "mcap", sweeps: int = 3, points: int = 200, topic: str = "/points") -> Path:
+    with BagWriter(path, storage) as bag:
+        bag.add_topic(topic, CLOUD_TYPE)
+        bag.add_topic("/label_info_json", TEXT_TYPE, latched=True)
+        bag.write("/label_info_json", START_NS, text("{}"))
+        for i in range(sweeps):
+            bag.write(topic, START_NS + i, sweep(i, points))
+    return path
+
+
+def storage_file(bag: Path) -> Path:
+    return next(p for p in bag.iterdir() if p.suffix in SUFFIX.values())
+
+
+def write_foreign(path: Path, storage: str) -> Path:
+    """A bag with a message type of its own and a sweep, as another program with the same library would write it."""
+    types = get_typestore(Stores.ROS2_HUMBLE)
+    types.register(WHEEL)
+    with Writer(path, version=9, storage_plugin=StoragePlugin[storage.upper()]) as writer:
+        wheel = writer.add_connection("/wheel", "acme_msgs/msg/Wheel", typestore=types)
+        cloud = writer.add_connection("/points", CLOUD_TYPE, typestore=types)
+        message = types.types["acme_msgs/msg/Wheel"](header=sweep(0).header, speed=np.arange(4, dtype=np.float32))
+        writer.write(wheel, 1, types.serialize_cdr(message, "acme_msgs/msg/Wheel"))
+        writer.write(cloud, 2, types.serialize_cdr(sweep(0), CLOUD_TYPE))
+    return path
+
+
+def read_all(path: Path) -> int:
+    with BagReader(path) as bag:
+        return sum(1 for _ in bag.messages())
+
+
+def assert_one_line(error: pytest.ExceptionInfo[BagError], path: Path) -> None:
+    assert "\n" not in str(error.value) and str(path) in str(error.value)
