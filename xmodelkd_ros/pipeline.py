@@ -267,7 +267,7 @@ def _row_where(holds: NDArray[np.bool_]) -> NDArray[np.uint8]:
 
 def _of_most(entropy: NDArray[np.float32], classes: int) -> NDArray[np.float32]:
     """The share of the largest possible entropy."""
-    return np.clip(entropy * np.float32(1 / np.log(classes)), 0, 1)
+    return np.asarray(np.clip(entropy * np.float32(1 / np.log(classes)), 0, 1))
 
 
 class Stopwatch:
