@@ -180,6 +180,36 @@ def test_a_comparison_from_beginning_to_end_and_again(small, capsys, monkeypatch
     assert compare.main([str(small)]) == 0
 
 
+def test_an_interrupted_comparison_goes_on_where_it_stopped(small, capsys, monkeypatch):
+    train, trained = compare.train, []
+
+    def interrupted(settings):
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        trained.append(Path(settings.run).name)
+        return train(settings)
+
+    monkeypatch.setattr(compare, "train", interrupted)
+    assert compare.main([str(small)]) != 0
+    assert trained == ["plain_0", "plain_1"]
+    monkeypatch.setattr(compare, "train", lambda settings: trained.append(Path(settings.run).name) or train(settings))
+    assert compare.main([str(small)]) == 0
+    assert trained == ["plain_0", "plain_1", "fast_0", "fast_1"], "none twice"
+    assert "| fast | 2 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"sha256": 3, "counts": {}}'])
+def test_scores_that_cannot_be_read_are_one_line(small, capsys, text):
+    assert compare.main([str(small), "seeds=[0]"]) == 0
+    scores = small.parent / "out" / "plain_0" / "scores.json"
+    scores.write_text(text)
+    assert compare.main([str(small), "seeds=[0]"]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and str(scores) in error and "remove it" in error
+    scores.unlink()
+    assert compare.main([str(small), "seeds=[0]"]) == 0
+
+
 def test_openings_are_written_down(small, pandaset):
     data = yaml.safe_load(small.read_text())
     data["score"][-1]["source"] = {"dataset": "pandaset", "path": str(pandaset), "frames": [58, 59]}
