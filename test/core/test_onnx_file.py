@@ -57,7 +57,7 @@ def test_a_location_alone_is_enough():
     assert keeps_weights_elsewhere(model(graph(weights=[tensor])).SerializeToString())
 
 
-@pytest.mark.parametrize("name", ["student/model.onnx", "student/model.int8.onnx", "teacher/image_branch.onnx"])
+@pytest.mark.parametrize("name", ["student/model.onnx", "teacher/model.int8.onnx", "teacher/image_branch.onnx"])
 def test_shipped_networks_have_theirs_with_them(name):
     folder, file = name.split("/")
     network = (find_model(folder) / file).read_bytes()
