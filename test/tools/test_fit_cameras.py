@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 import yaml
 
+from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.transforms import transform
 from xmodelkd_ros.tools.cli import main
+from xmodelkd_ros.tools.recorded_sweep import passing_s
 
 
 def parameters_of(path):
@@ -45,6 +47,23 @@ def test_a_camera_is_triggered_when_the_lidar_looks_its_way(real_drive, tmp_path
     for name, seconds in expected.items():
         assert offsets[f"{name}_camera"] == pytest.approx(seconds, abs=0.01)
     assert offsets["back_camera"] == pytest.approx(0.0, abs=0.01), "a turn begins and ends there"
+
+
+@pytest.mark.parametrize("turn_s", [0.0, 1e-39, 1e-8])
+def test_points_that_are_taken_at_once_are_passed_at_once(turn_s):
+    times = (0.02 + np.linspace(0, turn_s, 9)).astype(np.float32)
+    assert passing_s(PointCloud(np.ones((9, 3), np.float32)), times, np.arange(9) > 4) == pytest.approx(0.02)
+    assert passing_s(PointCloud(np.ones((9, 3), np.float32)), times - times[0], np.arange(9) > 4) == pytest.approx(0)
+
+
+def test_a_point_without_a_position_may_have_any_time():
+    """Else one damaged time would move all images of a camera."""
+    times, seen = np.linspace(-0.1, 0, 100, dtype=np.float32), np.arange(100) // 10 == 5
+    xyz = np.ones((103, 3), np.float32)
+    xyz[100:] = np.nan
+    all_times = np.append(times, np.array([np.nan, np.inf, 1e30], np.float32))
+    found = passing_s(PointCloud(xyz), all_times, np.append(seen, [False] * 3))
+    assert found == pytest.approx(float(times[seen].mean()), abs=1e-4)
 
 
 def test_a_bag_without_cameras_is_said(make_drive, tmp_path, capsys):

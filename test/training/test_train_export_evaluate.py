@@ -150,7 +150,7 @@ def test_a_run_folder_is_not_shared_by_two_runs(run, tiny_config, capsys):
     with pytest.raises(ConfigError, match="holds a run with other settings; choose another folder with run="):
         train.train(tiny_config(run, "seed=1"))
     assert train.main([str(SHIPPED), "seed=x"]) == 1
-    assert capsys.readouterr().err == "error: seed is 'x', but must be of type int\n"
+    assert capsys.readouterr().err == f"error: {SHIPPED}: seed is 'x', but must be of type int\n"
 
 
 @pytest.fixture

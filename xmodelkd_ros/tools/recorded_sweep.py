@@ -13,6 +13,8 @@ from xmodelkd_ros.core.errors import CloudError
 from xmodelkd_ros.messages import has_field, read_field
 
 _TIME_FIELDS = ("time", "t", "timestamp", "offset_time")
+_SHORTEST_TURN_S = 1e-6
+"""Points of a sweep that differ by less were all taken at once, as a flash LiDAR does."""
 _LONGEST_SWEEP_S = 1.0
 _NANOSECONDS = 1e14
 """No time since 1970 is as many seconds."""
@@ -70,13 +72,20 @@ def point_times_s(sweep: Sweep) -> NDArray[np.float32]:
     return times.astype(np.float32)
 
 
-def passing_s(times_s: NDArray[np.float32], seen: NDArray[np.bool_]) -> float:
+def passing_s(cloud: PointCloud, times_s: NDArray[np.float32], seen: NDArray[np.bool_]) -> float:
     """When in a turn the LiDAR passes over some of its points: their mean on the circle.
 
     Where the turn begins and ends it passes twice, and the one nearer to the stamp counts.
+
+    Args:
+        cloud: N points; what has no position may have any time.
+        times_s: (N,) their times, seconds from the stamp.
+        seen: (N,) which of them it is about; at least one.
     """
+    usable = np.isfinite(cloud.xyz).all(axis=1)
+    times_s, seen = times_s[usable], seen[usable]
     begin, turn = float(times_s.min()), float(np.ptp(times_s))
-    if turn == 0:
+    if turn < _SHORTEST_TURN_S:
         return begin
     angle = (times_s[seen] - begin) * (2 * np.pi / turn)
     mean = np.arctan2(np.sin(angle).mean(), np.cos(angle).mean()) % (2 * np.pi)

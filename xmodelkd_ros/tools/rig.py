@@ -95,7 +95,7 @@ def _time_offset_s(camera: CameraModel, sweeps: Sequence[Sweep], note: Callable[
             note(f"times of the points are not used: {error}")
             return 0.0
         if seen.any():
-            passing.append(passing_s(times, seen))
+            passing.append(passing_s(sweep.cloud, times, seen))
     return round(-float(np.median(passing)), 3) + 0.0 if passing else 0.0
 
 
