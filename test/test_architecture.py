@@ -33,7 +33,10 @@ ALLOWED = {
     "xmodelkd_ros/compare_libraries.py": ({"core", "fastest", "inference", "pipeline"}, set()),
     "xmodelkd_ros/pipeline.py": ({"check_sweep", "core", "fastest", "inference", "sight"}, set()),
     "xmodelkd_ros/node": (
-        {"core", "inference", "messages", "bag", "pipeline", "resources", "sync", "mode", "faults", "traffic", "node"},
+        {
+            *("core", "inference", "messages", "bag", "pipeline", "resources", "sync", "mode"),
+            *("faults", "opencv", "traffic", "node"),
+        },
         {"rclpy", "tf2_ros", "message_filters"},
     ),
     "xmodelkd_ros/tools": (

@@ -26,6 +26,7 @@ SETTINGS = [
     "model.widths=[8, 8, 16, 16, 16]",
     "model.blocks=[0, 0, 0, 0]",
     "model.table=8",
+    "model.separable=false",
     "model.width=512",
     "model.max_points=4096",
     "optimizer.crop_columns=256",
