@@ -34,10 +34,12 @@ else
 	$(BIN)/xmodelkd replay "$(OUT)/drive.mcap" --model student --label-set pandaset9 --out "$(OUT)"
 endif
 
-# Tests of training are many single threads of work; those of nodes measure time, and have the machine to themselves.
+# Most tests are single threads of work; those with running nodes measure time, and have the machine to themselves.
+WITH_NODES := test/life test/node test/tools
+
 test: .venv/.complete
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest test/training --numprocesses auto --maxprocesses 4 --dist loadfile
-	$(BIN)/python -m pytest test --ignore=test/training
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest test $(WITH_NODES:%=--ignore=%) --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest $(WITH_NODES)
 
 check: .venv/.complete
 	$(BIN)/ruff check .
