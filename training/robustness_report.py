@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from training.robustness_counts import TEMPERATURES
+from xmodelkd_ros.core.whole_file import whole_file
 
 Found = Mapping[str, Any]
 """What :func:`training.robustness_counts.measure` gives of one model on one source."""
@@ -96,7 +97,8 @@ def write_robustness(out: Path, metrics: Found, command: str) -> None:
             _ece_table(models),
             f"![reliability diagrams](reliability_{name}.png)",
         ]
-    (out / "robustness.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    with whole_file(out / "robustness.md") as unfinished:
+        unfinished.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
 def _miou_table(models: Mapping[str, Found], metrics: Found) -> str:
