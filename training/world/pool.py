@@ -43,8 +43,10 @@ def each_drive(work: Callable[[int], Result], seeds: Sequence[int]) -> Iterator[
             "give the same command again"
         ) from None
     except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)  # first: a broken pool stumbles over futures that are cancelled
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()  # or each would finish its drive first
+            process.join()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
