@@ -27,7 +27,7 @@ ALLOWED = {
     "xmodelkd_ros/sync.py": (set(), set()),
     "xmodelkd_ros/mode.py": (set(), set()),
     "xmodelkd_ros/faults.py": (set(), set()),
-    "xmodelkd_ros/traffic.py": (set(), set()),
+    "xmodelkd_ros/scenarios.py": (set(), set()),
     "xmodelkd_ros/sight.py": ({"core", "inference", "opencv"}, set()),
     "xmodelkd_ros/fastest.py": ({"check_sweep", "core", "inference"}, set()),
     "xmodelkd_ros/compare_libraries.py": ({"core", "fastest", "inference", "pipeline"}, set()),
@@ -35,14 +35,14 @@ ALLOWED = {
     "xmodelkd_ros/node": (
         {
             *("core", "inference", "messages", "bag", "pipeline", "resources", "sync", "mode"),
-            *("faults", "opencv", "traffic", "node"),
+            *("faults", "opencv", "scenarios", "node"),
         },
         {"rclpy", "tf2_ros", "message_filters"},
     ),
     "xmodelkd_ros/tools": (
         {
             *("core", "inference", "messages", "bag", "recover", "pipeline", "resources"),
-            *("dds_profile", "faults", "opencv", "traffic", "tools"),
+            *("dds_profile", "faults", "opencv", "scenarios", "tools"),
         },
         set(),
     ),

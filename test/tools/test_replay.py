@@ -19,7 +19,7 @@ from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment,
 from xmodelkd_ros.tools.replay import _read_status, _score, _Traffic
 from xmodelkd_ros.tools.score import Scores
 from xmodelkd_ros.tools.session import Options, Session
-from xmodelkd_ros.tools.traffic_log import TrafficLog
+from xmodelkd_ros.tools.sweep_log_reader import SweepLogReader
 
 pytest.importorskip("rclpy")
 pytestmark = pytest.mark.usefixtures("own_domain")
@@ -255,7 +255,7 @@ def test_sweeps_that_cannot_be_told_apart_are_refused(drive, height_model, tmp_p
 
 
 def test_log_lines_are_taken_in_as_they_come(tmp_path):
-    log = TrafficLog(tmp_path / "log.jsonl")
+    log = SweepLogReader(tmp_path / "log.jsonl")
     assert not log.has_event("ready")
     line = '{"topic": "/t", "stamp_ns": 5, "points": 7, "monotonic_ns": 9}\n'
     log.path.write_text('{"event": "ready"}\n' + line[:20])

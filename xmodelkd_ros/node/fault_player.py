@@ -18,24 +18,21 @@ import heapq
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from rclpy.node import Node
-from rclpy.publisher import Publisher
 from rclpy.serialization import deserialize_message, serialize_message
 from rclpy.task import Future
 from rclpy.utilities import remove_ros_args
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import PointCloud2
 
 from xmodelkd_ros.bag import BagReader
-from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.faults import FAULTS, Window, schedule
-from xmodelkd_ros.messages import stamp_from_ns, stamp_ns
-from xmodelkd_ros.node.outputs import latched, reliable
+from xmodelkd_ros.messages import stamp_from_ns
+from xmodelkd_ros.node.endless_drive import EndlessDrive, Recorded, camera_topics
+from xmodelkd_ros.node.outputs import reliable
 from xmodelkd_ros.node.player import wait_for_subscribers
 from xmodelkd_ros.node.process import ros, run_program
 from xmodelkd_ros.node.serialized import serialized_stamp_ns, stamped
@@ -47,76 +44,6 @@ _LATE_S = 0.3
 _JUMP_NS = 10_033_000_000
 """Not a whole number of sweeps, so that no stamp comes twice."""
 _CLOCK_PERIOD_S = 0.01
-_DEPTH = 10
-
-
-class _Recorded(NamedTuple):
-    """A message of the bag.
-
-    Attributes:
-        after_ns: nanoseconds from its start.
-        topic: its topic.
-        data: its bytes, as recorded.
-        stamp_ns: its stamp; None for transforms, each of which has its own.
-        points: their number, if it is a sweep.
-        later_ns: how much later it is in this pass.
-    """
-
-    after_ns: int
-    topic: str
-    data: bytes
-    stamp_ns: int | None
-    points: int | None
-    later_ns: int = 0
-
-
-class Drive:
-    """The messages of a bag as one endless drive.
-
-    Args:
-        reader: the open bag.
-        points_topic: of the sweeps.
-        cameras: topic of the CameraInfo of each image topic.
-        transforms: topics of TF.
-
-    Attributes:
-        topics: those that are played.
-
-    Raises:
-        ConfigError: the bag lacks one of the topics.
-    """
-
-    def __init__(
-        self, reader: BagReader, points_topic: str, cameras: Mapping[str, str], transforms: Sequence[str] = ()
-    ) -> None:
-        wanted = [points_topic, *cameras, *cameras.values(), *transforms]
-        missing = [topic for topic in wanted if topic not in reader.topics]
-        if missing:
-            raise ConfigError(f"bag {reader.path} has no topic {', '.join(missing)}; it has {', '.join(reader.topics)}")
-        self.topics = {topic: reader.topics[topic] for topic in wanted}
-        raw = list(reader.raw(wanted))
-        self._messages = [self._recorded(message, raw[0].log_time_ns, points_topic, transforms) for message in raw]
-        self.start_ns = raw[0].log_time_ns
-        sweeps = [message.after_ns for message in self._messages if message.topic == points_topic]
-        # The first sweep of a pass follows the last one of the pass before as sweeps follow each other.
-        self.period_ns = sweeps[-1] - sweeps[0] + int(np.median(np.diff(sweeps))) if len(sweeps) > 1 else 100_000_000
-
-    def messages(self) -> Iterator[_Recorded]:
-        """All of them, over and over, each pass later than the one before."""
-        for number in count():
-            later = number * self.period_ns
-            for message in self._messages:
-                yield message._replace(after_ns=message.after_ns + later, later_ns=later)
-
-    def _recorded(self, message: Any, start_ns: int, points_topic: str, transforms: Sequence[str]) -> _Recorded:
-        data = bytes(message.data)
-        if message.topic in transforms:
-            return _Recorded(message.log_time_ns - start_ns, message.topic, data, None, None)
-        points = None
-        if message.topic == points_topic:
-            cloud = deserialize_message(data, PointCloud2)
-            points = cloud.height * cloud.width
-        return _Recorded(message.log_time_ns - start_ns, message.topic, data, serialized_stamp_ns(data), points)
 
 
 class Spoiler:
@@ -199,15 +126,6 @@ def _of_another_shape(image: Any) -> Any:
     return image
 
 
-def _later(data: bytes, type_: str, later_ns: int) -> bytes:
-    """A TFMessage with all its stamps later."""
-    message = deserialize_message(data, message_class(type_))
-    for transform in message.transforms:
-        stamp = transform.header.stamp
-        transform.header.stamp = stamp_from_ns(stamp_ns(stamp) + later_ns, type(stamp))
-    return bytes(serialize_message(message))
-
-
 class FaultPlayer:
     """Publishes a drive with faults.
 
@@ -222,15 +140,10 @@ class FaultPlayer:
         publishers: by topic.
     """
 
-    def __init__(self, node: Node, drive: Drive, spoiler: Spoiler, log: SweepLog, points_topic: str) -> None:
+    def __init__(self, node: Node, drive: EndlessDrive, spoiler: Spoiler, log: SweepLog, points_topic: str) -> None:
         self._drive, self._spoiler, self._log, self._points_topic = drive, spoiler, log, points_topic
         self._clock = node.create_publisher(Clock, "/clock", reliable(1))
-        self.publishers: dict[str, Publisher] = {
-            name: node.create_publisher(
-                message_class(topic.type), name, latched() if topic.latched else reliable(_DEPTH)
-            )
-            for name, topic in drive.topics.items()
-        }
+        self.publishers = drive.publishers(node)
         self._jumped_ns = 0
         self._late: list[tuple[float, int, str, bytes]] = []
 
@@ -263,15 +176,11 @@ class FaultPlayer:
                 return
             self._publish(message, active)
 
-    def _publish(self, message: _Recorded, active: Window | None) -> None:
+    def _publish(self, message: Recorded, active: Window | None) -> None:
         later_ns = message.later_ns - self._jumped_ns
-        if message.stamp_ns is None:
-            data = _later(message.data, self._drive.topics[message.topic].type, later_ns)
-        else:
-            stamp = message.stamp_ns + later_ns
-            data = stamped(message.data, stamp)
-            if message.points is not None:
-                self._log.row(message.topic, stamp, message.points, time.monotonic_ns())
+        data = self._drive.data(message, later_ns)
+        if message.points is not None and message.stamp_ns is not None:
+            self._log.row(message.topic, message.stamp_ns + later_ns, message.points, time.monotonic_ns())
         fault = active.fault if active else ""
         for late_s, topic, bytes_ in self._spoiler.spoiled(fault, message.topic, data):
             if late_s:
@@ -316,7 +225,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str], stop: Future) ->
     cameras = dict(options.cameras)
     windows = schedule(options.faults, options.warm_up, options.fault_seconds, options.rest_seconds)
     with BagReader(options.bag) as reader, SweepLog(options.log) as log, ros(arguments):
-        drive = Drive(reader, options.points, cameras, options.transforms)
+        drive = EndlessDrive(reader, options.points, cameras, options.transforms)
         node = Node("player")
         spoiler = Spoiler({name: message_class(topic.type) for name, topic in drive.topics.items()}, cameras)
         player = FaultPlayer(node, drive, spoiler, log, options.points)
@@ -332,7 +241,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("fault_player", description="Play a bag while cameras and clocks fail.")
     parser.add_argument("bag", type=Path, help="rosbag2 folder or single file")
     parser.add_argument("--points", required=True, metavar="T", help="topic of the sweeps")
-    parser.add_argument("--cameras", nargs="+", required=True, type=_camera, metavar="IMAGE:INFO", help="their topics")
+    parser.add_argument(
+        "--cameras", nargs="+", required=True, type=camera_topics, metavar="IMAGE:INFO", help="their topics"
+    )
     parser.add_argument("--transforms", nargs="+", default=(), metavar="T", help="topics of TF, where it is played too")
     parser.add_argument("--faults", nargs="+", choices=names, default=names, metavar="F", help="in this order")
     parser.add_argument("--rate", type=float, default=1.0, help="how many times faster than recorded")
@@ -342,13 +253,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--timeout", type=float, default=20.0, help="seconds to wait for subscribers")
     parser.add_argument("--log", type=Path, help="JSON lines file that says when sweeps left and what failed when")
     return parser
-
-
-def _camera(text: str) -> tuple[str, str]:
-    image, _, info = text.partition(":")
-    if not image or not info:
-        raise argparse.ArgumentTypeError(f"'{text}' is not IMAGE_TOPIC:INFO_TOPIC")
-    return image, info
 
 
 if __name__ == "__main__":

@@ -90,9 +90,8 @@ class SweepLabeller:
         else:
             self._report(msg, "dropped", "out_of_order", "its stamp is older than that of the sweep before")
 
-    def on_lost(self, event: Any) -> None:
-        """Count what the middleware lost before it got here (the subscription's event)."""
-        count = event.total_count_change
+    def on_lost(self, count: int) -> None:
+        """Count clouds that were published and did not get here."""
         detail = f"{count} clouds were lost between publisher and node"
         self._statistics.problem("dropped", "lost_in_transport", detail, count)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
@@ -10,6 +10,8 @@ from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import PointCloud2
+
+from xmodelkd_ros.node.lost_sweeps import LostSweeps
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -33,15 +35,16 @@ class SweepInput:
         node: subscribes.
         reliability: ``auto`` for the above, or ``best_effort`` or ``reliable`` whatever is offered.
         on_points: takes each cloud.
-        on_lost: takes the event that the middleware lost clouds.
+        on_lost: takes the number of clouds that were published and did not get here, whenever some are noticed.
     """
 
     def __init__(
-        self, node: Node, reliability: str, on_points: Callable[[Any], None], on_lost: Callable[[Any], None]
+        self, node: Node, reliability: str, on_points: Callable[[Any], None], on_lost: Callable[[int], None]
     ) -> None:
         self._node = node
         self._on_points = on_points
         self._on_lost = on_lost
+        self._lost = LostSweeps()
         self._subscribe(_POLICIES.get(reliability, ReliabilityPolicy.BEST_EFFORT))
         self._timer = None
         if reliability not in _POLICIES:
@@ -56,6 +59,17 @@ class SweepInput:
         """Stop taking clouds."""
         self._node.destroy_timer(self._timer)
         self._node.destroy_subscription(self._subscription)
+
+    def _take(self, msg: Any, info: Mapping[str, Any]) -> None:
+        self._tell(self._lost.received(info))
+        self._on_points(msg)
+
+    def _on_event(self, event: Any) -> None:
+        self._tell(self._lost.reported(event.total_count_change))
+
+    def _tell(self, lost: int) -> None:
+        if lost:
+            self._on_lost(lost)
 
     def _adapt(self) -> None:
         offered = [info.qos_profile.reliability for info in self._node.get_publishers_info_by_topic(self.topic)]
@@ -73,9 +87,9 @@ class SweepInput:
         self._subscription = self._node.create_subscription(
             PointCloud2,
             "points",
-            self._on_points,
+            self._take,
             QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=_DEPTH, reliability=reliability),
-            event_callbacks=SubscriptionEventCallbacks(message_lost=self._on_lost),
+            event_callbacks=SubscriptionEventCallbacks(message_lost=self._on_event),
             # Reliability has a parameter of its own.
             qos_overriding_options=QoSOverridingOptions((QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH)),
         )

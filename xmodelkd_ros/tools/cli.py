@@ -102,9 +102,7 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     _add_model(parser)
     _add_scoring(parser)
     parser.add_argument("--rate", type=positive, default=1.0, help="speed of play (default: %(default)s)")
-    parser.add_argument(
-        "--student", metavar="DIR", default="student", help="teacher: student that stands by (default: %(default)s)"
-    )
+    _add_student(parser)
     parser.add_argument(
         "--deadline",
         type=positive,
@@ -121,7 +119,7 @@ def _add_faults(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     _add_bag(parser)
     _add_model(parser)
-    parser.add_argument("--student", metavar="DIR", default="student", help="that stands by (default: %(default)s)")
+    _add_student(parser)
     parser.add_argument("--faults", nargs="+", default=(), metavar="F", help="which (default: all)")
     parser.add_argument("--rate", type=positive, default=1.0, help="speed of play (default: %(default)s)")
     parser.add_argument(
@@ -146,7 +144,9 @@ def _add_load(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "--seconds", type=positive, default=10.0, metavar="S", help="of each scenario (default: %(default)s)"
     )
     parser.add_argument("--scenarios", nargs="+", default=(), metavar="S", help="which (default: all)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of load.md and metrics.json")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of load.md, its plot and metrics.json"
+    )
     parser.set_defaults(run=_load)
 
 
@@ -154,10 +154,15 @@ def _add_endurance(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     parser = commands.add_parser(
         "endurance",
         allow_abbrev=False,
-        help="let the node label thousands of sweeps, as fast as it can, and watch what it takes; needs no data",
+        help="let the node label thousands of sweeps, as fast as it can, and watch what it takes",
     )
+    _add_bag(parser, or_else="synthetic sweeps, for a student")
     _add_model(parser)
-    parser.add_argument("--points", type=count, default=131072, help="of the largest sweeps (default: %(default)s)")
+    _add_mode(parser)
+    _add_student(parser)
+    parser.add_argument(
+        "--points", type=count, default=131072, help="of the largest synthetic sweeps (default: %(default)s)"
+    )
     parser.add_argument("--sweeps", type=count, default=10000, help="how many (default: %(default)s)")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of endurance.md, its plot and metrics.json"
@@ -237,8 +242,13 @@ def _add_recover(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(run=_recover)
 
 
-def _add_bag(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bag", type=Path, metavar="BAG", help="rosbag2 folder, .mcap or .db3 file")
+def _add_bag(parser: argparse.ArgumentParser, or_else: str = "") -> None:
+    """The bag; ``or_else`` is taken where none is given."""
+    what = "rosbag2 folder, .mcap or .db3 file"
+    if or_else:
+        parser.add_argument("bag", type=Path, nargs="?", metavar="BAG", help=f"{what} (default: {or_else})")
+    else:
+        parser.add_argument("bag", type=Path, metavar="BAG", help=what)
     parser.add_argument(
         "--points-topic", default="", metavar="TOPIC", help="topic of the sweeps, where the bag has several clouds"
     )
@@ -251,13 +261,23 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", default="auto", help="auto, fp32, fp16 or int8 (default: %(default)s)")
 
 
-def _add_scoring(parser: argparse.ArgumentParser) -> None:
+def _add_mode(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mode",
         choices=["student", "teacher"],
         default="student",
         help="student: LiDAR only; teacher: show the model the cameras' images (default: %(default)s)",
     )
+
+
+def _add_student(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--student", metavar="DIR", default="student", help="teacher: student that stands by (default: %(default)s)"
+    )
+
+
+def _add_scoring(parser: argparse.ArgumentParser) -> None:
+    _add_mode(parser)
     parser.add_argument(
         "--slop",
         type=positive,
@@ -356,19 +376,30 @@ def _faults(args: argparse.Namespace) -> int:
 
 
 def _load(args: argparse.Namespace) -> int:
-    from xmodelkd_ros.tools.load import NodeUnderLoad, measure_load
+    from xmodelkd_ros.tools.load import measure_load
+    from xmodelkd_ros.tools.node_under_load import NodeUnderLoad
 
     under = NodeUnderLoad(args.model, args.backend, args.precision)
     outcomes = measure_load(under, args.out, args.points, args.seconds, args.scenarios, args.command)
-    return 0 if all(outcome.as_promised for outcome in outcomes) else 1
+    return 1 if any(outcome.broken for outcome in outcomes) else 0
 
 
 def _endurance(args: argparse.Namespace) -> int:
     from xmodelkd_ros.tools.endurance import measure_endurance
-    from xmodelkd_ros.tools.load import NodeUnderLoad
+    from xmodelkd_ros.tools.session import Options
 
-    under = NodeUnderLoad(args.model, args.backend, args.precision)
-    return 0 if measure_endurance(under, args.out, args.points, args.sweeps, args.command).as_promised else 1
+    options = Options(
+        args.bag or Path("synthetic sweeps"),
+        args.model,
+        args.out,
+        args.backend,
+        args.precision,
+        points_topic=args.points_topic,
+        command=args.command,
+        mode=args.mode,
+        student=args.student,
+    )
+    return 1 if measure_endurance(options, args.sweeps, None if args.bag else args.points).broken else 0
 
 
 def _fit_cameras(args: argparse.Namespace) -> int:

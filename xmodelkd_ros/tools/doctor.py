@@ -27,7 +27,7 @@ from xmodelkd_ros.messages import stamp_from_ns, truth_to_msg
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_model
 from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for
-from xmodelkd_ros.tools.traffic_log import TrafficLog
+from xmodelkd_ros.tools.sweep_log_reader import SweepLogReader
 
 State = Literal["ok", "missing", "advice"]
 
@@ -210,7 +210,7 @@ def _round_trip() -> Check:
 def _send_clouds(folder: Path) -> list[float]:
     """Milliseconds from publish to receipt of each cloud."""
     env = dds_environment()
-    sent, received = TrafficLog(folder / "sent.jsonl"), TrafficLog(folder / "received.jsonl")
+    sent, received = SweepLogReader(folder / "sent.jsonl"), SweepLogReader(folder / "received.jsonl")
     _write_bag(folder / "clouds.mcap")
     play = [str(folder / "clouds.mcap"), "--wait-for-subscribers", f"{_TOPIC}:1", "--log", str(sent.path)]
     record = ["--topics", _TOPIC, "--log", str(received.path)]

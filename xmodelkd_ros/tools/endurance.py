@@ -1,38 +1,43 @@
 """``xmodelkd endurance``: thousands of sweeps through the running node, over real DDS, and what they leave behind.
 
-Each sweep is sent when the labels of the one before have come, so the node works without a pause.
+Each sweep is sent when the labels of the one before have come, so a student works without a pause. A teacher, which
+must take less than the time between sweeps, has a third of its time to rest.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodelkd_ros.core.model_spec import ModelSpec
+from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.whole_file import whole_file
-from xmodelkd_ros.resources import find_model
 from xmodelkd_ros.tools.charts import draw_series
-from xmodelkd_ros.tools.load import NodeUnderLoad, write_sweeps, write_timetable
+from xmodelkd_ros.tools.load_outcome import is_in_order
+from xmodelkd_ros.tools.node_under_load import DIAGNOSTICS, NodeReport, last_reports, write_sweeps
 from xmodelkd_ros.tools.process_use import Use, use_of
 from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for
+from xmodelkd_ros.tools.recording import Recording
+from xmodelkd_ros.tools.replay import node_arguments
+from xmodelkd_ros.tools.rig import MountedCamera
 from xmodelkd_ros.tools.score import write_metrics
-from xmodelkd_ros.tools.session import make_folder, progress
-from xmodelkd_ros.tools.traffic_log import TrafficLog
-from xmodelkd_ros.traffic import steady
+from xmodelkd_ros.tools.session import Options, make_folder, print_notes, progress
+from xmodelkd_ros.tools.sweep_log_reader import SweepLogReader
 
-_POINTS, _LABELS = "points", "/segmenter/labels"
+_NODE, _LABELS = "segmenter", "/segmenter/labels"
 _SHARES = (1.0, 0.8, 0.95, 0.7, 0.9)
-"""Sweeps differ in size, as real ones do."""
+"""Synthetic sweeps differ in size, as real ones do."""
 _SAMPLE_S = 1.0
 _READY_S = 60.0
-_S_PER_SWEEP = 2.0
+_S_PER_SWEEP = 5.0
+_TEACHERS_REST = 0.5
 _WARM_UP = 1000
 """Sweeps after which memory is expected to be what it stays; of fewer than twice as many the first half."""
 _MB_PER_1000 = 1.0
@@ -46,8 +51,11 @@ class Endurance:
     """What thousands of sweeps left behind.
 
     Attributes:
+        mode: in which they had to be labelled.
         sweeps: how many were sent.
-        labelled: how many came back.
+        labels: how many labelled clouds came.
+        in_order: whether they came in the order of the sweeps, and none twice.
+        said: how many the node says that it received, labelled in each mode, and did not label for which reason.
         seconds: how long it took.
         memory_slope: of the node's resident memory after the warm-up, MB per 1,000 sweeps (least squares).
         memory_mb: first after the warm-up, and last.
@@ -57,8 +65,11 @@ class Endurance:
         p99_ms: the same.
     """
 
+    mode: str
     sweeps: int
-    labelled: int
+    labels: int
+    in_order: bool
+    said: Mapping[str, int]
     seconds: float
     memory_slope: float
     memory_mb: tuple[float, float]
@@ -68,91 +79,157 @@ class Endurance:
     p99_ms: tuple[float, ...]
 
     @property
-    def as_promised(self) -> bool:
-        """Whether all sweeps came back, and nothing grew. The p99 of one tenth is one of few sweeps: medians count."""
+    def broken(self) -> list[str]:
+        """What does not hold. The p99 of one tenth is one of few sweeps: medians count."""
         half = len(self.p99_ms) // 2
-        flat = float(np.median(self.p99_ms[half:])) < _P99_GROWTH * float(np.median(self.p99_ms[:half]))
-        same = self.handles[1] <= self.handles[0] and self.threads[1] <= self.threads[0]
+        before, after = float(np.median(self.p99_ms[:half])), float(np.median(self.p99_ms[half:]))
         thousands = self.sweeps / 1000
-        lean = self.memory_slope * thousands < max(_MB_PER_1000 * thousands, _ALLOCATOR_MB)
-        return self.labelled == self.sweeps and lean and same and flat
+        wrong = {
+            f"{self.labels} labelled": self.labels != self.sweeps,
+            "labels out of order or twice": not self.in_order,
+            "the node says otherwise": self.said != {"received": self.sweeps, self.mode: self.sweeps},
+            "memory grows": self.memory_slope * thousands >= max(_MB_PER_1000 * thousands, _ALLOCATOR_MB),
+            "handles grow": self.handles[1] > self.handles[0],
+            "threads grow": self.threads[1] > self.threads[0],
+            f"p99 from {before:.0f} to {after:.0f} ms": after >= _P99_GROWTH * before,
+        }
+        return [what for what, is_so in wrong.items() if is_so]
 
 
-def measure_endurance(under: NodeUnderLoad, out: Path, points: int, sweeps: int, command: str = "") -> Endurance:
+def measure_endurance(options: Options, sweeps: int, points: int | None = None) -> Endurance:
     """Let the node label many sweeps and watch its process.
 
     Args:
-        under: the node.
-        out: folder of ``endurance.md``, ``endurance.png`` and ``metrics.json``.
-        points: of the largest sweeps.
+        options: the model, the bag that is played over and over, and the folder of ``endurance.md``,
+            ``endurance.png`` and ``metrics.json``.
         sweeps: how many.
-        command: the command line, for the report.
+        points: of the largest synthetic sweeps, which are played instead of a bag; None without.
 
     Raises:
-        XModelKDError: the model cannot be used, or a process failed.
+        XModelKDError: the model or the bag cannot be used, or a process failed.
     """
-    make_folder(out)
-    spec = ModelSpec.read(find_model(under.model))
-    with TemporaryDirectory(prefix=".endurance.", dir=out) as name:
+    if points is not None and options.mode == "teacher":
+        raise ConfigError("a teacher needs images: give a bag that has them")
+    make_folder(options.out)
+    with TemporaryDirectory(prefix=".endurance.", dir=options.out) as name:
         folder = Path(name)
-        sizes = [max(round(share * points), 1) for share in _SHARES]
-        write_sweeps(folder / "sweeps.mcap", spec, set(sizes))
-        write_timetable(folder / "timetable.jsonl", steady(sweeps / 10, 10, sizes))
-        log, samples, seconds = _play(under, folder, out / "logs", sweeps)
-        sent, received = log.clouds(_POINTS), log.clouds(_LABELS)
-    if len(received) < 10:
-        raise ProcessError(f"only {len(received)} of {len(sent)} sweeps were labelled; see {out / 'logs'}")
-    latencies = np.array([(received[key] - at) / 1e6 for key, at in sent.items() if key in received])
-    result = _judged(len(sent), latencies, samples, seconds)
-    _write(out, result, latencies, samples, command)
+        if points is not None:
+            options = replace(options, bag=folder / "synthetic.mcap")
+            write_sweeps(options.bag, options.model, [max(round(share * points), 1) for share in _SHARES])
+        traffic = _play(options, sweeps, folder)
+    latencies = traffic.latencies_ms()
+    if len(latencies) < 10:
+        raise ProcessError(f"only {len(latencies)} of {sweeps} sweeps were labelled; see {options.out / 'logs'}")
+    result = _judged(options.mode, traffic, latencies)
+    _write(options.out, result, latencies, traffic.samples, options.command)
     return result
 
 
-def _play(
-    under: NodeUnderLoad, folder: Path, logs: Path, sweeps: int
-) -> tuple[TrafficLog, list[tuple[int, Use]], float]:
-    """The log of sweeps and labels, what the node's process held after how many of them, and how long it took."""
-    env, log = dds_environment(), TrafficLog(folder / "traffic.jsonl")
-    node = Program("segment_node", under.arguments(), env, logs / "node.log")
-    arguments = [str(folder / "sweeps.mcap"), str(folder / "timetable.jsonl"), "--follow", _LABELS]
-    arguments += ["--timeout", str(_READY_S), "--log", str(log.path)]
-    player = Program("traffic_player", arguments, env, logs / "player.log")
+# --- one run ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Traffic:
+    """What was sent and what came, and what the node's process held after how many labels."""
+
+    sent: list[tuple[tuple[int, int], int]]
+    labels: list[tuple[tuple[int, int], int]]
+    report: NodeReport
+    samples: list[tuple[int, Use]]
+    seconds: float
+
+    def latencies_ms(self) -> NDArray[np.float64]:
+        """Of the sweeps that came back, as they went."""
+        first = dict(reversed(self.labels))
+        return np.array([(first[key] - at) / 1e6 for key, at in self.sent if key in first])
+
+
+def _play(options: Options, sweeps: int, folder: Path) -> _Traffic:
+    """Let a player follow the node through so many sweeps, and write down what the node says meanwhile."""
+    with BagReader(options.bag) as reader:
+        recording = Recording(reader, options.points_topic)
+        cameras = _cameras(options, recording)
+        print_notes([*reader.notes, *recording.notes])
+    env, logs, topic, recorded = dds_environment(), options.out / "logs", recording.points_topic, folder / "said.mcap"
+    log, said = SweepLogReader(folder / "sweeps.jsonl"), SweepLogReader(folder / "said.jsonl")
+    node = Program("segment_node", node_arguments(options, topic, cameras, sim_time=False), env, logs / "node.log")
+    report_arguments = ["--topics", DIAGNOSTICS, "--out", str(recorded), "--log", str(said.path)]
+    reports = Program("recorder", report_arguments, env, logs / "reports.log")
+    arguments = _player_arguments(options.bag, topic, cameras, sweeps, log.path)
+    player = Program("follow_player", arguments, env, logs / "player.log")
+    with ExitStack() as stack:
+        running = [stack.enter_context(node), stack.enter_context(reports)]
+        wait_for(lambda: said.has_event("ready"), running, _READY_S, "the start of the node")
+        running.append(stack.enter_context(player))
+        start = time.monotonic()
+        samples = _watched(node, player, running, log, sweeps)
+        seconds = time.monotonic() - start
+    for program in (player, node, reports):
+        program.check()
+    sent, labels = log.arrivals(topic), log.arrivals(_LABELS)
+    return _Traffic(sent, labels, last_reports(recorded)[_NODE], samples, seconds)
+
+
+def _cameras(options: Options, recording: Recording) -> list[MountedCamera]:
+    """All that the bag has, for a teacher."""
+    if options.mode != "teacher":
+        return []
+    cameras = list(recording.mounted(recording.first_sweep().message.header.frame_id).values())
+    if not cameras:
+        raise ConfigError(f"{options.bag} has no camera that a teacher could look through; give another bag")
+    return cameras
+
+
+def _player_arguments(bag: Path, topic: str, cameras: Sequence[MountedCamera], sweeps: int, log: Path) -> list[str]:
+    shown = [f"{camera.image_topic}:{camera.info_topic}" for camera in cameras]
+    return [
+        str(bag), "--points", topic, "--labels", _LABELS, "--sweeps", str(sweeps), "--timeout", str(_READY_S),
+        *(["--cameras", *shown, "--idle", str(_TEACHERS_REST)] if shown else []), "--log", str(log),
+    ]  # fmt: skip
+
+
+def _watched(
+    node: Program, player: Program, running: Sequence[Program], log: SweepLogReader, sweeps: int
+) -> list[tuple[int, Use]]:
+    """What the node's process held after how many labels, until the player has ended."""
     samples: list[tuple[int, Use]] = []
     next_s = 0.0
-    bar = progress(None, sweeps, "endurance")
 
     def ended() -> bool:
         nonlocal next_s
         if time.monotonic() >= next_s:
             next_s = time.monotonic() + _SAMPLE_S
-            done, use = len(log.clouds(_LABELS)), use_of(node.pid)
+            done, use = len(log.arrivals(_LABELS)), use_of(node.pid)
             bar.update(done - bar.n)
             if done and use is not None:
                 samples.append((done, use))
         return player.returncode is not None
 
-    with bar, ExitStack() as stack:
-        running = [stack.enter_context(node), stack.enter_context(player)]
-        start = time.monotonic()
+    with progress(None, sweeps, "endurance") as bar:
         wait_for(ended, running, _READY_S + _S_PER_SWEEP * sweeps, "the end of the sweeps")
-        seconds = time.monotonic() - start
-        player.check()
-    node.check()
-    return log, samples, seconds
+    return samples
 
 
-def _judged(sent: int, latencies: NDArray[np.float64], samples: Sequence[tuple[int, Use]], seconds: float) -> Endurance:
-    after = [(done, use) for done, use in samples if done >= min(_WARM_UP, sent // 2)]
-    if len(after) < 2:
+# --- what it shows ---------------------------------------------------------------------------------------------------
+
+
+def _judged(mode: str, traffic: _Traffic, latencies: NDArray[np.float64]) -> Endurance:
+    sent = len(traffic.sent)
+    after = [(done, use) for done, use in traffic.samples if done >= min(_WARM_UP, sent // 2)]
+    if len({count for count, _ in after}) < 2:
         raise ProcessError(f"{sent} sweeps were over too soon to see anything; give more --sweeps")
     first, last = after[0][1], after[-1][1]
     done = np.array([count for count, _ in after], np.float64)
     memory = np.array([use.memory_mb for _, use in after])
     tenths = np.array_split(latencies, 10)
+    report = traffic.report
     return Endurance(
+        mode,
         sent,
-        len(latencies),
-        round(seconds, 1),
+        len(traffic.labels),
+        is_in_order([key for key, _ in traffic.sent], [key for key, _ in traffic.labels]),
+        {"received": report.received, **report.published, **report.unlabelled},
+        round(traffic.seconds, 1),
         round(float(np.polyfit(done / 1000, memory, 1)[0]), 3),
         (round(first.memory_mb, 1), round(last.memory_mb, 1)),
         (first.handles, last.handles),
@@ -163,16 +240,12 @@ def _judged(sent: int, latencies: NDArray[np.float64], samples: Sequence[tuple[i
 
 
 def _write(
-    out: Path,
-    result: Endurance,
-    latencies: NDArray[np.float64],
-    samples: Sequence[tuple[int, Use]],
-    command: str,
+    out: Path, result: Endurance, latencies: NDArray[np.float64], samples: Sequence[tuple[int, Use]], command: str
 ) -> None:
     table = as_table(result)
     with whole_file(out / "endurance.md") as unfinished:
         unfinished.write_text(table, encoding="utf-8")
-    write_metrics(out, {**asdict(result), "as_promised": result.as_promised, "command": command})
+    write_metrics(out, {**asdict(result), "broken": result.broken, "command": command})
     done = [count for count, _ in samples]
     draw_series(
         out / "endurance.png",
@@ -189,16 +262,17 @@ def _write(
 
 def as_table(result: Endurance) -> str:
     """The result in Markdown."""
-    rate = result.labelled / result.seconds
+    said = ", ".join(f"{count} {what}" for what, count in result.said.items())
     rows = [
-        ("sweeps sent, labelled", f"{result.sweeps}, {result.labelled}"),
-        ("sweeps a second", f"{rate:.1f}"),
+        ("sweeps sent, labelled", f"{result.sweeps}, {result.labels}"),
+        ("the node says", said),
+        ("sweeps a second", f"{result.labels / result.seconds:.1f}"),
         ("memory after the warm-up, at the end", " → ".join(f"{value:.0f} MB" for value in result.memory_mb)),
         ("slope of memory", f"{result.memory_slope:+.2f} MB per 1,000 sweeps"),
         ("handles", " → ".join(map(str, result.handles))),
         ("threads", " → ".join(map(str, result.threads))),
         ("p50 of each tenth, ms", ", ".join(f"{value:.0f}" for value in result.p50_ms)),
         ("p99 of each tenth, ms", ", ".join(f"{value:.0f}" for value in result.p99_ms)),
-        ("as promised", "yes" if result.as_promised else "NO"),
+        ("as promised", f"NO: {', '.join(result.broken)}" if result.broken else "yes"),
     ]
     return "| | |\n|---|---|\n" + "".join(f"| {name} | {value} |\n" for name, value in rows)

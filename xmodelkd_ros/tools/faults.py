@@ -23,7 +23,7 @@ from xmodelkd_ros.tools.replay import node_arguments
 from xmodelkd_ros.tools.rig import MountedCamera
 from xmodelkd_ros.tools.score import write_metrics
 from xmodelkd_ros.tools.session import Options, make_folder, print_notes
-from xmodelkd_ros.tools.traffic_log import TrafficLog
+from xmodelkd_ros.tools.sweep_log_reader import SweepLogReader
 from xmodelkd_ros.tools.transform_tree import TF_TOPICS, TransformTree, moves
 
 _LABELS, _STATUS, _DIAGNOSTICS = "/segmenter/labels", "/segmenter/status", "/diagnostics"
@@ -230,7 +230,7 @@ def _play(
     folder: Path,
 ) -> _Traffic:
     logs, env = options.out / "logs", dds_environment()
-    sent, received, said = (TrafficLog(folder / f"{name}.jsonl") for name in ("sent", "received", "said"))
+    sent, received, said = (SweepLogReader(folder / f"{name}.jsonl") for name in ("sent", "received", "said"))
     recorded = folder / "recorded.mcap"
     node = Program("segment_node", node_arguments(options, recording.points_topic, rig), env, logs / "node.log")
     labels = Program("recorder", ["--topics", _LABELS, "--log", str(received.path)], env, logs / "labels.log")
@@ -253,7 +253,8 @@ def _play(
         program.check()
     statuses, diagnostics = _read(recorded, said.path)
     clouds = sent.clouds(recording.points_topic), received.clouds(_LABELS)
-    return _Traffic(*clouds, received.order(_LABELS), statuses, diagnostics, sent.windows())
+    outputs = [key for key, _ in received.arrivals(_LABELS)]
+    return _Traffic(*clouds, outputs, statuses, diagnostics, sent.windows())
 
 
 def _player_arguments(

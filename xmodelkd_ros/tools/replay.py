@@ -30,7 +30,7 @@ from xmodelkd_ros.tools.recording import Recording
 from xmodelkd_ros.tools.rig import MountedCamera
 from xmodelkd_ros.tools.score import Scores
 from xmodelkd_ros.tools.session import Options, Session, print_notes, progress
-from xmodelkd_ros.tools.traffic_log import Key, TrafficLog
+from xmodelkd_ros.tools.sweep_log_reader import Key, SweepLogReader
 from xmodelkd_ros.tools.transform_tree import TF_TOPICS
 
 _LABELS = "/segmenter/labels"
@@ -98,7 +98,7 @@ class _Traffic:
 def _play(options: Options, rate: float, recording: Recording, most_cameras: int, folder: Path) -> _Traffic:
     """Run the three processes from the first discovery to the last label; a teacher takes ``most_cameras``."""
     logs, env = options.out / "logs", dds_environment()
-    sent, received = TrafficLog(folder / "sent.jsonl"), TrafficLog(folder / "received.jsonl")
+    sent, received = SweepLogReader(folder / "sent.jsonl"), SweepLogReader(folder / "received.jsonl")
     recorded = folder / "recorded.mcap"
     cameras = _cameras(options, recording, most_cameras)
     node = Program("segment_node", node_arguments(options, recording.points_topic, cameras), env, logs / "node.log")
@@ -141,7 +141,9 @@ def _cameras(options: Options, recording: Recording, most: int) -> list[MountedC
     return [camera for camera in cameras if camera.model.name in told]
 
 
-def node_arguments(options: Options, points_topic: str, cameras: Sequence[MountedCamera]) -> list[str]:
+def node_arguments(
+    options: Options, points_topic: str, cameras: Sequence[MountedCamera], sim_time: bool = True
+) -> list[str]:
     """The command line of the node, for a topic of sweeps and the cameras that a teacher is shown.
 
     With a fixed frame TF says where the cameras are too, as on a vehicle.
@@ -152,7 +154,7 @@ def node_arguments(options: Options, points_topic: str, cameras: Sequence[Mounte
         "mode": options.mode,
         "backend": options.backend,
         "precision": options.precision,
-        "use_sim_time": "true",
+        "use_sim_time": json.dumps(sim_time),
     }
     if looks:
         parameters |= {"teacher_model": find_model(options.model).resolve()}
@@ -180,8 +182,8 @@ def _follow(
     rate: float,
     player: Program,
     running: Sequence[Program],
-    sent: TrafficLog,
-    received: TrafficLog,
+    sent: SweepLogReader,
+    received: SweepLogReader,
 ) -> None:
     """Wait for the end of the player, then for the labels that are still on their way."""
     bar = progress(None, recording.count, "replay")

@@ -26,8 +26,8 @@ from xmodelkd_ros.dds_profile import PROFILE_VARIABLES, profile_variable, shippe
 from xmodelkd_ros.messages import labels_to_msg, stamp_from_ns
 from xmodelkd_ros.tools.arguments import count, positive
 from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for
+from xmodelkd_ros.tools.sweep_log_reader import SweepLogReader
 from xmodelkd_ros.tools.synthetic_sweep import synthetic_sweep
-from xmodelkd_ros.tools.traffic_log import TrafficLog
 
 _TOPIC = "/points"
 _BEAMS = ProjectionSpec(tuple(np.linspace(15, -25, 64).tolist()), 1024)
@@ -71,7 +71,7 @@ def arrivals_ms(bag: Path, folder: Path, sender_profile: bool, receiver_profile:
     environment = dds_environment()
     without = {name: value for name, value in environment.items() if name not in PROFILE_VARIABLES}
     with_profile = {**without, profile_variable(without): shipped_profile()}
-    sent, received = TrafficLog(folder / "sent.jsonl"), TrafficLog(folder / "received.jsonl")
+    sent, received = SweepLogReader(folder / "sent.jsonl"), SweepLogReader(folder / "received.jsonl")
     player_arguments = [str(bag), "--wait-for-subscribers", f"{_TOPIC}:1", "--log", str(sent.path)]
     player = Program("player", player_arguments, with_profile if sender_profile else without, folder / "player.log")
     recorder_arguments = ["--topics", _TOPIC, "--log", str(received.path)]

@@ -1,4 +1,4 @@
-"""What the player and the recorder note while they run, as JSON lines."""
+"""What players and recorders note while they run, as JSON lines; read while they do."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ Key = tuple[int, int]
 """A sweep on both sides of DDS: stamp in nanoseconds, number of points."""
 
 
-class TrafficLog:
-    """The notes of one program, read as they come.
+class SweepLogReader:
+    """The notes of one program (:class:`xmodelkd_ros.node.sweep_log.SweepLog`), read as they come.
 
     Args:
         path: the file; it need not be there yet.
@@ -21,7 +21,7 @@ class TrafficLog:
         self._position = 0
         self._events: set[str] = set()
         self._clouds: dict[str, dict[Key, int]] = {}
-        self._order: dict[str, list[Key]] = {}
+        self._arrivals: dict[str, list[tuple[Key, int]]] = {}
         self._faults: dict[tuple[str, str], int] = {}
 
     def has_event(self, name: str) -> bool:
@@ -37,14 +37,14 @@ class TrafficLog:
         }
 
     def clouds(self, topic: str) -> dict[Key, int]:
-        """Monotonic time of each cloud on a topic, by stamp and number of points."""
+        """Monotonic time of each cloud on a topic, by stamp and number of points; of equal ones that of the last."""
         self._read_on()
         return self._clouds.get(topic, {})
 
-    def order(self, topic: str) -> list[Key]:
-        """Stamp and number of points of all clouds on a topic, as they came."""
+    def arrivals(self, topic: str) -> list[tuple[Key, int]]:
+        """Stamp and number of points of all clouds on a topic, as they came, and the monotonic time."""
         self._read_on()
-        return self._order.get(topic, [])
+        return self._arrivals.get(topic, [])
 
     def _read_on(self) -> None:
         """Take in the lines that are complete and new."""
@@ -63,4 +63,4 @@ class TrafficLog:
             elif entry["points"] is not None:
                 key = entry["stamp_ns"], entry["points"]
                 self._clouds.setdefault(entry["topic"], {})[key] = entry["monotonic_ns"]
-                self._order.setdefault(entry["topic"], []).append(key)
+                self._arrivals.setdefault(entry["topic"], []).append((key, entry["monotonic_ns"]))

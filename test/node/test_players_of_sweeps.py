@@ -1,0 +1,151 @@
+"""The programs that put a node under load: sweeps by a timetable, and as fast as labels come."""
+
+import argparse
+import json
+import threading
+
+import numpy as np
+import pytest
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.serialization import serialize_message
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import PointCloud2
+
+from xmodelkd_ros.bag import POINT_CLOUD_TYPE, BagWriter
+from xmodelkd_ros.messages import stamp_ns
+from xmodelkd_ros.node import follow_player, sweep_player
+from xmodelkd_ros.node.endless_drive import camera_topics
+from xmodelkd_ros.node.outputs import reliable
+from xmodelkd_ros.node.serialized import serialized_points, serialized_stamp_ns, stamped
+
+S = 1_000_000_000
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory, sweep):
+    """Sweeps of 10, 20 and 30 points, a tenth of a second apart."""
+    path = tmp_path_factory.mktemp("bags") / "sweeps.mcap"
+    with BagWriter(path) as writer:
+        writer.add_topic("/points", POINT_CLOUD_TYPE)
+        for k in range(3):
+            writer.write_raw("/points", k * S // 10, serialize_message(sweep(10 * (k + 1), stamp=1 + k / 10)))
+    return path
+
+
+@pytest.fixture
+def probe():
+    """Another participant, spun by a thread."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node, executor = Node("probe", context=context), SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    thread = threading.Thread(target=executor.spin)
+    thread.start()
+    yield node
+    executor.shutdown()
+    thread.join()
+    node.destroy_node()
+    context.shutdown()
+
+
+def played(program, *arguments):
+    return program.main([program.__name__, *map(str, arguments)])
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def write(path, arrivals):
+    path.write_text(
+        "".join(json.dumps(dict(zip(("at_s", "stamp_ns", "points"), a, strict=True))) + "\n" for a in arrivals)
+    )
+    return path
+
+
+@pytest.mark.parametrize("frame_id", ["", "lidar", "lidar_top", "abc", "abcdefg"])
+def test_bytes_of_a_cloud_tell_its_stamp_and_size(sweep, frame_id):
+    data = serialize_message(sweep(60, stamp=3.5, frame_id=frame_id, height=4))
+    assert (serialized_stamp_ns(data), serialized_points(data)) == (3_500_000_000, 60)
+    assert serialized_stamp_ns(stamped(data, -S)) == -S and serialized_points(stamped(data, 7)) == 60
+
+
+def test_sweeps_leave_by_the_timetable(probe, bag, tmp_path):
+    got, clock = [], []
+    probe.create_subscription(
+        PointCloud2, "points", lambda m: got.append((stamp_ns(m.header.stamp), m.width)), reliable(10)
+    )
+    probe.create_subscription(Clock, "/clock", lambda m: clock.append(stamp_ns(m.clock) / S), QoSProfile(depth=1000))
+    table = [(0.0, 5, 10), (0.3, 5, 30), (0.3, 9, 10), (0.9, 2, 20)]
+    arguments = [bag, write(tmp_path / "table", table), "--log", tmp_path / "log"]
+    assert played(sweep_player, *arguments, "--clock", "0:100:1", "0.4:100:0", "0.6:50:10") == 0
+    assert got == [(stamp, points) for _, stamp, points in table]
+    logged = rows(tmp_path / "log")
+    assert [(row["stamp_ns"], row["points"]) for row in logged] == got
+    left_s = np.array([row["monotonic_ns"] - logged[0]["monotonic_ns"] for row in logged]) / S
+    assert left_s == pytest.approx([0, 0.3, 0.3, 0.9], abs=0.15)
+    # It runs, is set back to 100 and stands there, is set to 50 and runs ten times as fast.
+    assert 100 <= clock[0] < 100.2 and 100.2 < max(clock) <= 100.41
+    assert clock.count(100.0) > 3
+    assert clock[-1] == pytest.approx(53, abs=0.6) and min(clock) >= 50
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"at_s": 0, "stamp_ns": 1', "line 2: give"),
+        ('{"at_s": 0, "stamp_ns": 1.5, "points": 10}', "line 2: give"),
+        ('{"at_s": -1, "stamp_ns": 1, "points": 10}', "line 2: give"),
+        ('{"at_s": 0, "points": 10}', "line 2: give"),
+        ("[]", "line 2: give"),
+        ('{"at_s": 0, "stamp_ns": 1, "points": 11}', "the bag has no sweep of 11 points"),
+    ],
+)
+def test_a_timetable_that_is_wrong_is_said_in_one_line(probe, bag, tmp_path, capsys, line, said):
+    probe.create_subscription(PointCloud2, "points", lambda m: None, reliable(10))
+    table = write(tmp_path / "table", [(0, 1, 10)])
+    table.write_text(table.read_text() + line + "\n")
+    assert played(sweep_player, bag, table) == 1
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: ") and said in error
+
+
+def test_a_timetable_that_is_not_there(bag, tmp_path, capsys):
+    assert played(sweep_player, bag, tmp_path / "none") == 1
+    assert capsys.readouterr().err == f"error: cannot read timetable {tmp_path / 'none'}: No such file or directory\n"
+
+
+@pytest.mark.parametrize("clock", [["0:1"], ["0:1:x"], ["1:0:1", "0:0:1"]])
+def test_clocks_that_are_none(clock, capsys):
+    with pytest.raises(SystemExit):
+        played(sweep_player, "bag", "table", "--clock", *clock)
+    assert "--clock" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_sweeps_leave_when_labels_have_come_and_all_labels_are_noted(probe, bag, tmp_path):
+    """Over and over, as one drive; the third sweep is answered twice."""
+    labels, got = probe.create_publisher(PointCloud2, "labels", reliable(10)), []
+
+    def answer(message):
+        got.append((stamp_ns(message.header.stamp), message.width))
+        for _ in range(2 if len(got) == 3 else 1):
+            labels.publish(message)
+
+    probe.create_subscription(PointCloud2, "points", answer, reliable(10))
+    arguments = ["--points", "/points", "--labels", "/labels", "--sweeps", "7", "--log", tmp_path / "log"]
+    assert played(follow_player, bag, *arguments) == 0
+    assert got == [(S + k * S // 10, 10 * (k % 3 + 1)) for k in range(7)]
+    logged = [(row["topic"], row["stamp_ns"], row["points"]) for row in rows(tmp_path / "log")]
+    assert [row[1:] for row in logged if row[0] == "/points"] == got
+    assert [row[1:] for row in logged if row[0] == "/labels"] == [*got[:3], got[2], *got[3:]]
+    assert [row[0] for row in logged][:4] == ["/points", "/labels"] * 2
+
+
+def test_a_bag_that_cannot_be_followed_is_said(bag, capsys):
+    assert played(follow_player, bag, "--points", "/top", "--labels", "/labels", "--sweeps", "1") == 1
+    assert "has no topic /top; it has /points" in capsys.readouterr().err
+    with pytest.raises(argparse.ArgumentTypeError, match="'/image' is not IMAGE_TOPIC:INFO_TOPIC"):
+        camera_topics("/image")

@@ -1,0 +1,64 @@
+"""What may be asked of a node: each scenario is what it is called, and what of it has to get labels."""
+
+from itertools import pairwise
+
+import pytest
+
+from xmodelkd_ros.scenarios import newest_wins, scenarios
+
+S = 1_000_000_000
+BY_NAME = {scenario.name: scenario for scenario in scenarios(100, 5.0)}
+
+
+def stamps(name):
+    return [arrival.stamp_ns for arrival in BY_NAME[name].arrivals]
+
+
+@pytest.mark.parametrize(
+    ("at_s", "service_s", "labelled"),
+    [
+        ([0, 1, 2], 0.9, 3),
+        ([0, 1, 2], 1.0, 3),  # the next one comes when the one before is done
+        ([0, 1, 2], 1.5, 3),  # at 1.5 the second is begun, and the third waits
+        ([0, 1, 2, 3], 2.5, 3),  # at 2.5 the third, which has replaced the second, and then the fourth
+        ([0, 0, 0, 0, 0], 0.1, 1),
+        ([0, 0.02, 0.03, 0.04, 1, 1.005], 0.1, 3),  # the first, and the newest
+        ([0, 0.1, 0.2, 5.0], 1.0, 3),
+        ([0, 1, 2, 3], 100.0, 2),
+        ([], 1.0, 0),
+    ],
+)
+def test_the_newest_wins(at_s, service_s, labelled):
+    assert newest_wins(at_s, service_s) == labelled
+
+
+def test_sweeps_come_as_they_should():
+    assert len(BY_NAME["rate_40"].arrivals) == 200
+    assert BY_NAME["overload"].arrivals[-1].at_s == pytest.approx(30 - 1 / 40)
+    assert {arrival.points for arrival in BY_NAME["sizes_change"].arrivals} == {0, 1, 100, 200}
+    assert [arrival.at_s for arrival in BY_NAME["bursts"].arrivals[:6]] == [0, 0, 0, 0, 0, 0.5]
+    assert all(b.at_s >= a.at_s for s in BY_NAME.values() for a, b in pairwise(s.arrivals))
+
+
+def test_clocks_go_as_they_should():
+    pause, at_s = BY_NAME["pause"], [arrival.at_s for arrival in BY_NAME["pause"].arrivals]
+    gap = max(range(49), key=lambda k: at_s[k + 1] - at_s[k])
+    assert at_s[gap + 1] - at_s[gap] == pytest.approx(2.1)
+    assert stamps("pause")[gap + 1] - stamps("pause")[gap] == S // 10
+    assert [leg.rate for leg in pause.clock] == [1, 0, 1] and pause.clock[1].clock_s == pause.clock[2].clock_s
+    assert [BY_NAME[name].clock[0].rate for name in ("slow_motion", "fast_motion")] == [0.1, 10]
+    for scenario in BY_NAME.values():  # where there is a clock it shows a sweep's stamp when the sweep is sent
+        legs = scenario.clock
+        for arrival in scenario.arrivals if legs and scenario.name != "clock_stops" else ():
+            leg = [leg for leg in legs if leg.at_s <= arrival.at_s + 1e-9][-1]
+            assert leg.clock_s + (arrival.at_s - leg.at_s) * leg.rate == pytest.approx(arrival.stamp_ns / S, abs=1e-3)
+
+
+def test_stamps_are_what_they_should_be():
+    assert stamps("loop")[:25] == stamps("loop")[25:]
+    assert set(stamps("stamps_zero")) == {0} and len(set(stamps("stamps_equal"))) == 1
+    assert stamps("stamps_ahead")[0] - stamps("rate_10")[0] == pytest.approx(10 * 365.25 * 86400 * S)
+    ahead = [b - a for a, b in pairwise(stamps("clock_jumps"))]
+    assert sorted(ahead)[-2:] == [S // 10, 3600 * S - 24 * S // 10]
+    assert BY_NAME["stamps_jitter"].out_of_order == sum(b < a for a, b in pairwise(stamps("stamps_jitter"))) == 5
+    assert len({b - a for a, b in pairwise(stamps("stamps_jitter"))}) > 4

@@ -1,0 +1,64 @@
+"""``load.md``, ``load.png`` and the numbers of ``xmodelkd load``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from xmodelkd_ros.core.whole_file import whole_file
+from xmodelkd_ros.scenarios import Scenario
+from xmodelkd_ros.tools.charts import draw_load
+from xmodelkd_ros.tools.load_outcome import Outcome
+from xmodelkd_ros.tools.score import write_metrics
+
+_COLUMNS = (
+    "scenario", "node", "sweeps", "labelled", "at least", "not labelled, as the node says", "p50, ms", "worst, ms",
+    "allowed, ms", "memory, MB", "as promised",
+)  # fmt: skip
+HEAD = f"| {' | '.join(_COLUMNS)} |\n{'|---' * len(_COLUMNS)}|"
+
+_LEGEND = """
+At least: as many as one worker labels that takes as long for each sweep as the node's slowest hundredth took, and to
+which the newest that waits is the next. Allowed: twice that time, and 100 ms. Memory: the most of the node's process,
+and the median over the last third of the time less that over the middle one.
+"""
+
+
+def row(outcome: Outcome) -> str:
+    """A line of the table."""
+    said = ", ".join(f"{count} {reason}" for reason, count in outcome.said.items()) or "0"
+    times = ("-" if value is None else f"{value:.0f}" for value in (outcome.p50_ms, outcome.worst_ms))
+    cells = (
+        *(outcome.scenario, outcome.node, outcome.sweeps, outcome.labelled, outcome.promised, said, *times),
+        f"{outcome.bound_ms:.0f}",
+        f"{outcome.memory_mb:.0f} (+{max(outcome.memory_growth_mb, 0):.1f})",
+        f"NO: {', '.join(outcome.broken)}" if outcome.broken else "yes",
+    )
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def write_report(
+    out: Path,
+    outcomes: Sequence[Outcome],
+    latencies: Mapping[str, Sequence[float]],
+    every: Sequence[Scenario],
+    command: str,
+) -> None:
+    """Write what came of all scenarios.
+
+    Args:
+        out: the folder.
+        outcomes: one for each scenario and node.
+        latencies: milliseconds of the sweeps that were labelled, by scenario.
+        every: all scenarios that there are.
+        command: the command line.
+    """
+    what = "".join(f"* `{scenario.name}`: {scenario.what}\n" for scenario in every)
+    table = "\n".join([HEAD, *map(row, outcomes)])
+    with whole_file(out / "load.md") as unfinished:
+        unfinished.write_text(f"{table}\n{_LEGEND}\n{what}", encoding="utf-8")
+    draw_load(out / "load.png", outcomes, latencies)
+    rows = [{**asdict(o), "unaccounted": o.unaccounted, "broken": o.broken} for o in outcomes]
+    write_metrics(out, {"load": rows, "command": command})
+    print(f"\nwritten: {out / 'load.md'}")
