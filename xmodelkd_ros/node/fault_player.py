@@ -32,7 +32,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2
 
 from xmodelkd_ros.bag import BagReader
-from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.errors import ConfigError, listed
 from xmodelkd_ros.faults import FAULTS, Window, schedule
 from xmodelkd_ros.messages import stamp_from_ns, stamp_ns
 from xmodelkd_ros.node.outputs import latched, reliable
@@ -92,7 +92,7 @@ class Drive:
         wanted = [points_topic, *cameras, *cameras.values(), *transforms]
         missing = [topic for topic in wanted if topic not in reader.topics]
         if missing:
-            raise ConfigError(f"bag {reader.path} has no topic {', '.join(missing)}; it has {', '.join(reader.topics)}")
+            raise ConfigError(f"bag {reader.path} has no topic {', '.join(missing)}; it has {listed(reader.topics)}")
         self.topics = {topic: reader.topics[topic] for topic in wanted}
         raw = list(reader.raw(wanted))
         self._messages = [self._recorded(message, raw[0].log_time_ns, points_topic, transforms) for message in raw]
