@@ -181,6 +181,15 @@ def test_topics_that_cannot_be_saved_are_said(tmp_path: Path):
     assert said == ["cannot write topic '/wheel': message type acme_msgs/msg/Wheel is unknown"]
 
 
+def test_a_note_on_a_topic_with_a_damaged_name_is_one_line(tmp_path: Path):
+    """Found by ``python -m test.fuzz``."""
+    file = storage_file(write_foreign(tmp_path / "bag", "mcap"))
+    file.write_bytes(file.read_bytes().replace(b"acme_msgs/msg/Wheel", b"acme_msgs/msg\n\x1bheel"))
+    said: list[str] = []
+    assert recover(file, tmp_path / "saved", said.append) == 1
+    assert said and all(line.isprintable() for line in said)
+
+
 def test_where_there_is_nothing_to_save_nothing_is_written(tmp_path: Path):
     (tmp_path / "left").mkdir()
     with pytest.raises(BagError, match=r"holds no \.mcap file"):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
-import pickle
-from collections.abc import Mapping, Sequence
+import math
+import pickletools
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +19,14 @@ from training.config import TrainingConfig
 from training.data.sweeps import InputSpec
 from training.label_sets import LABELS
 from training.models.image_branch import ImageBranch
-from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.errors import ConfigError, quoted
 from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.core.whole_file import whole_file
 from xmodelkd_ros.resources import label_map
 
 NAME = "last"
 CHECKPOINT = f"{NAME}.ckpt"
+_MOST_STEPS = 1 << 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +76,8 @@ class Checkpoint:
         weights = {name[len(start) :]: value for name, value in self.weights.items() if name.startswith(start)}
         try:
             module.get_submodule(target or part).load_state_dict(weights)
-        except RuntimeError as error:
-            raise _unusable(self.path) from error
+        except (RuntimeError, AttributeError) as error:
+            raise unusable(self.path) from error
 
 
 def save(data: Mapping[str, Any], path: Path) -> None:
@@ -100,19 +104,17 @@ def read_checkpoint(run: Path) -> Checkpoint:
         ConfigError: the folder holds no checkpoint, or a damaged one.
     """
     path, data = run / CHECKPOINT, _loaded(run)
-    try:
+    with _reading(path):
         return Checkpoint(
             path=path,
             config=TrainingConfig.from_dict(data["hyper_parameters"]["config"]),
             arguments=data["hyper_parameters"],
-            steps=data["global_step"],
-            weights={name: value.float() if value.ndim > 1 else value for name, value in data["state_dict"].items()},
-            inputs=InputSpec.from_dict(data["inputs"]),
-            origins=tuple(DataSource(**origin) for origin in data["origins"]),
+            steps=_count(data["global_step"]),
+            weights=_floats(data["state_dict"]),
+            inputs=_inputs(data),
+            origins=_origins(data),
             branch=_branch(data["branch"]),
         )
-    except (KeyError, TypeError, RuntimeError, ConfigError) as error:
-        raise _unusable(path) from error
 
 
 def read_weights(run: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -122,19 +124,15 @@ def read_weights(run: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         ConfigError: the folder holds no checkpoint, or a damaged one.
     """
     data = _loaded(run)
-    try:
-        return data["hyper_parameters"]["config"], data["state_dict"]
-    except (KeyError, TypeError) as error:
-        raise _unusable(run / CHECKPOINT) from error
+    with _reading(run / CHECKPOINT):
+        return dict(data["hyper_parameters"]["config"]), _checked(data["state_dict"])
 
 
 def read_origins(run: Path) -> tuple[DataSource, ...]:
     """Where the training data of a run come from, of whatever network; errors as in :func:`read_weights`."""
     data = _loaded(run)
-    try:
-        return tuple(DataSource(**origin) for origin in data["origins"])
-    except (KeyError, TypeError) as error:
-        raise _unusable(run / CHECKPOINT) from error
+    with _reading(run / CHECKPOINT):
+        return _origins(data)
 
 
 def check_finished(run: Path, what: str) -> None:
@@ -148,11 +146,9 @@ def check_finished(run: Path, what: str) -> None:
         ConfigError: it did not; or as :func:`read_weights`.
     """
     data = _loaded(run)
-    try:
+    with _reading(run / CHECKPOINT):
         length = data["hyper_parameters"]["config"]["optimizer"]
-        finished = data["global_step"] >= length["epochs"] * length["steps"]
-    except (KeyError, TypeError) as error:
-        raise _unusable(run / CHECKPOINT) from error
+        finished = _count(data["global_step"]) >= _count(length["epochs"]) * _count(length["steps"])
     if not finished:
         raise ConfigError(f"{what} is {run}, a run that is not finished; its own command goes on with it")
 
@@ -160,10 +156,8 @@ def check_finished(run: Path, what: str) -> None:
 def read_steps(run: Path) -> int:
     """Optimizer steps that a run has taken, of whatever network; errors as in :func:`read_weights`."""
     data = _loaded(run)
-    try:
-        return int(data["global_step"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise _unusable(run / CHECKPOINT) from error
+    with _reading(run / CHECKPOINT):
+        return _count(data["global_step"])
 
 
 def _sight(branch: ImageBranch | None) -> dict[str, Any] | None:
@@ -178,8 +172,11 @@ def _halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _branch(sight: Mapping[str, Any] | None) -> ImageBranch | None:
     if sight is None:
         return None
-    branch = ImageBranch(sight["features"], len(label_map(LABELS)))
-    branch.load_state_dict(sight["weights"])
+    classes, weights = len(label_map(LABELS)), _checked(sight["weights"])
+    if weights["classify.weight"].shape != (classes, _count(sight["features"])):  # before room is made for as many
+        raise ValueError("the image branch has another size")
+    branch = ImageBranch(sight["features"], classes)
+    branch.load_state_dict(weights)
     return branch.eval()
 
 
@@ -188,10 +185,79 @@ def _loaded(run: Path) -> Any:
     if not path.is_file():
         raise ConfigError(f"{run} holds no {CHECKPOINT}: name a run, or train one with 'python -m training.train'")
     try:
+        _check_room(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged archive, or what is pickled in it, goes wrong in any way
         raise ConfigError(f"cannot read checkpoint {path}; remove {run} and train again") from error
 
 
-def _unusable(path: Path) -> ConfigError:
+def _check_room(path: Path) -> None:
+    """Raise a ValueError for an archive that makes PyTorch make room for more than the file holds."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+        if packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise ValueError("it is no checkpoint of PyTorch, or larger than its file")
+        for entry in entries:
+            if entry.filename.endswith(".pkl") and _asks_for_room(archive.read(entry)):
+                raise ValueError("it asks for bytes without saying what they are")
+
+
+def _asks_for_room(pickled: bytes) -> bool:
+    """Whether it makes a bytearray, which PyTorch allows, of whatever size, and no checkpoint here holds."""
+    found = (argument for code, argument, _ in pickletools.genops(pickled) if code.name in ("GLOBAL", "INST"))
+    return any(str(argument).endswith(" bytearray") for argument in found)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever a checkpoint holds instead of what it should: it is the wrong one."""
+    try:
+        yield
+    except Exception as error:
+        raise unusable(path) from error
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _MOST_STEPS:
+        raise TypeError(f"{quoted(value)} is no count")
+    return value
+
+
+def _checked(weights: Any) -> dict[str, Tensor]:
+    """Weights that are there in full: a tensor may say that it is larger than what it keeps."""
+    for name, value in weights.items():
+        plain = isinstance(name, str) and isinstance(value, Tensor) and value.layout is torch.strided
+        if not plain or value.device.type != "cpu" or value.is_complex() or value.is_quantized:
+            raise TypeError(f"{quoted(name)} is no weight")
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise ValueError(f"{quoted(name)} is not there in full")
+    return dict(weights)
+
+
+def _floats(weights: Any) -> dict[str, Tensor]:
+    return {name: value.float() if value.ndim > 1 else value for name, value in _checked(weights).items()}
+
+
+def _origins(data: Any) -> tuple[DataSource, ...]:
+    origins = tuple(DataSource(**origin) for origin in data["origins"])
+    if not all(isinstance(text, str) for origin in origins for text in asdict(origin).values()):
+        raise TypeError("an origin is no text")
+    return origins
+
+
+def _inputs(data: Any) -> InputSpec:
+    """The inputs of the run's network; those whose size would be another's are refused."""
+    inputs, model = InputSpec.from_dict(data["inputs"]), data["hyper_parameters"]["config"]["model"]
+    names = tuple(channel.name for channel in inputs.channels)
+    if names != tuple(model["channels"]) or inputs.projection.width != model["width"]:
+        raise ValueError("its inputs are not those of its settings")
+    low, high = (float(value) for value in inputs.intensity_range)
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError("its range of intensity is none")
+    return inputs
+
+
+def unusable(path: Path) -> ConfigError:
+    """The error for a checkpoint that holds something else than was asked for."""
     return ConfigError(f"{path} holds another network, or one of another version; name the run that is meant")

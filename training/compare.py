@@ -33,7 +33,7 @@ from training.train_images import train_images
 from training.trained_network import TrainedNetwork, labelled, trained_network
 from training.world import WORLD_VERSION
 from training.world.drive import CHOOSE, TEST
-from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.errors import ConfigError, quoted
 from xmodelkd_ros.core.metrics import CalibrationError, ConfusionMatrix
 from xmodelkd_ros.core.model_spec import sha256
 from xmodelkd_ros.core.whole_file import whole_file
@@ -107,7 +107,7 @@ def _known(kept: Path) -> dict[str, Any]:
         if isinstance(known["counts"], dict) and isinstance(known["sha256"], str):
             return dict(known)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"cannot read {kept}: {error!r}; remove it, and the run is scored again") from error
+        raise ConfigError(f"cannot read {kept}: {quoted(error)}; remove it, and the run is scored again") from error
     raise ConfigError(f"{kept} holds no scores; remove it, and the run is scored again")
 
 

@@ -13,8 +13,12 @@ from xmodelkd_ros.core.errors import ConfigError
 
 _PRECISIONS = ("auto", "32-true", "bf16-mixed")
 _LABELS = ("own", "none", "carried")
+_SEEDS = 1 << 32
+"""What generators of random numbers take."""
 SELF = "self"
 """The teacher of a student that teaches itself."""
+_LAST_SEED = 10_000_000
+"""Seeds are looked through one by one for those that are meant for a use."""
 _LIDARS = tuple(lidar.name for lidar in LIDARS)
 
 
@@ -57,6 +61,8 @@ class SourceConfig:
             value = getattr(self, name)
             rising = not value or (len(value) == 2 and 0 <= value[0] < value[1])
             require(name, value, rising, "two rising numbers")
+        few = not self.seeds or self.seeds[1] <= _LAST_SEED
+        require("seeds", self.seeds, few, f"below {_LAST_SEED}")
         found = bool(self.path) or (self.dataset == "world" and bool(self.seeds))
         require("path", self.path, found, "given, or else seeds of the world")
         require("seeds", self.seeds, not (self.path and self.seeds), "left out beside a path")
@@ -143,6 +149,12 @@ class ModelConfig:
         require("widths", self.widths, len(self.widths) == 5 and min(self.widths) > 0, "five positive numbers")
         require("blocks", self.blocks, len(self.blocks) == 4 and min(self.blocks) >= 0, "four numbers >= 0")
         require("table", self.table, self.table > 0, "positive")
+        # A slip, or a damaged checkpoint, must not ask for more memory than there is.
+        for name, most in (("width", 1 << 16), ("max_points", 1 << 22), ("table", 4096)):
+            require(name, getattr(self, name), getattr(self, name) <= most, f"at most {most}")
+        require("widths", self.widths, max(self.widths) <= 4096, "at most 4096")
+        require("blocks", self.blocks, max(self.blocks) <= 64, "at most 64")
+        require("channels", self.channels, len(self.channels) <= 16, "at most 16 channels")
         require("beams", self.beams, self.beams in ("", *BEAM_TABLES), f"one of {', '.join(BEAM_TABLES)}")
 
 
@@ -247,7 +259,7 @@ class TeacherConfig:
 
     def __post_init__(self) -> None:
         require("shuffled", self.shuffled, bool(self.image_branch) or not self.shuffled, "false without image_branch")
-        require("width", self.width, self.width > 0, "positive")
+        require("width", self.width, 0 < self.width <= 4096, "in 1..4096")
         # Heads that learn nothing would spoil the certainty, in which all heads agree.
         for name in ("lidar_weight", "image_weight", "temperature"):
             require(name, getattr(self, name), getattr(self, name) > 0, "positive")
@@ -341,6 +353,7 @@ class TrainingConfig(Readable):
     distill: DistillConfig | None = None
 
     def __post_init__(self) -> None:
+        require("seed", self.seed, 0 <= self.seed < _SEEDS, f"in 0..{_SEEDS - 1}")
         require("precision", self.precision, self.precision in _PRECISIONS, ", ".join(_PRECISIONS))
         require("devices", self.devices, self.devices >= 0, ">= 0")
         require("nodes", self.nodes, self.nodes > 0, "positive")
@@ -430,7 +443,8 @@ class ImageTrainingConfig(Readable):
     start: str = ""
 
     def __post_init__(self) -> None:
-        require("features", self.features, self.features > 0, "positive")
+        require("features", self.features, 0 < self.features <= 4096, "in 1..4096")
+        require("seed", self.seed, 0 <= self.seed < _SEEDS, f"in 0..{_SEEDS - 1}")
         require("precision", self.precision, self.precision in _PRECISIONS, ", ".join(_PRECISIONS))
         require("devices", self.devices, self.devices >= 0, ">= 0")
         require("nodes", self.nodes, self.nodes > 0, "positive")

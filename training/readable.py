@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
-import yaml
-
-from xmodelkd_ros.core.errors import ConfigError, one_line
+from training.yaml_text import parse_yaml
+from xmodelkd_ros.core.errors import ConfigError, listed, one_line, quoted
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,8 +27,8 @@ class Readable:
             ConfigError: the file cannot be read, or names the key that is unknown, missing or wrong.
         """
         try:
-            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
+            data = parse_yaml(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
             raise ConfigError(f"cannot read {path}: {one_line(error)}") from error
         if not isinstance(data, dict):
             raise ConfigError(f"{path} is not a table of settings")
@@ -54,20 +54,20 @@ class Readable:
 def require(name: str, value: object, holds: bool, wanted: str) -> None:
     """Raise a ConfigError that names a setting and what it must be, unless that holds."""
     if not holds:
-        raise ConfigError(f"{name} is {value!r}, but must be {wanted}")
+        raise ConfigError(f"{name} is {quoted(value)}, but must be {wanted}")
 
 
 def _build(kind: type, data: Any, prefix: str) -> Any:
     if not isinstance(data, Mapping):
-        raise ConfigError(f"{prefix.rstrip('.')} is {data!r}, but must be a table of settings")
+        raise ConfigError(f"{prefix.rstrip('.')} is {quoted(data)}, but must be a table of settings")
     hints = get_type_hints(kind)
     unknown = set(data) - set(hints)
     if unknown:
-        raise ConfigError(f"{prefix}{sorted(unknown)[0]} is not a setting; known are {', '.join(sorted(hints))}")
+        raise ConfigError(f"{prefix}{_first(unknown)} is not a setting; known are {listed(sorted(hints))}")
     required = {f.name for f in fields(kind) if f.default is f.default_factory}  # both MISSING
     absent = required - set(data)
     if absent:
-        raise ConfigError(f"{prefix}{sorted(absent)[0]} is missing")
+        raise ConfigError(f"{prefix}{_first(absent)} is missing")
     values = {name: _value(hints[name], value, prefix + name) for name, value in data.items()}
     try:
         return kind(**values)
@@ -84,20 +84,28 @@ def _value(kind: Any, value: Any, name: str) -> Any:
         return _build(kind, value, f"{name}.")
     if get_origin(kind) is tuple:
         if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{name} is {value!r}, but must be a list")
+            raise ConfigError(f"{name} is {quoted(value)}, but must be a list")
         return tuple(_value(get_args(kind)[0], v, f"{name}[{k}]") for k, v in enumerate(value))
     if kind is float and not isinstance(value, bool):
         return _number(value, name)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ConfigError(f"{name} is {value!r}, but must be of type {kind.__name__}")
+        raise ConfigError(f"{name} is {quoted(value)}, but must be of type {kind.__name__}")
     return value
 
 
 def _number(value: Any, name: str) -> float:
     try:
-        return float(value)  # YAML 1.1 takes 1e-3 for a text
-    except (TypeError, ValueError):
-        raise ConfigError(f"{name} is {value!r}, but must be a number") from None
+        number = float(value)  # YAML 1.1 takes 1e-3 for a text
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ConfigError(f"{name} is {quoted(value)}, but must be a number")
+    return number
+
+
+def _first(names: Iterable[Any]) -> str:
+    """The first of some names, which in YAML may be anything that a table can have as a key."""
+    return min(name if isinstance(name, str) else repr(name) for name in names)
 
 
 def _override(data: dict[str, Any], text: str) -> None:
@@ -109,8 +117,8 @@ def _override(data: dict[str, Any], text: str) -> None:
     for section in sections:
         place = _enter(place, section, text)
     try:
-        given = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        given = parse_yaml(value)
+    except ValueError as error:
         raise ConfigError(f"'{text}': the value is not YAML") from error
     if not isinstance(place, dict):
         raise ConfigError(f"'{text}': {'.'.join(sections)} is not a table")

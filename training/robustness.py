@@ -26,7 +26,7 @@ from training.robustness_counts import measure, reference_pipeline
 from training.robustness_report import overview, write_robustness
 from training.world import WORLD_VERSION
 from training.world.drive import CHOOSE
-from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.errors import ConfigError, quoted
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_config, find_model, label_map
@@ -153,7 +153,7 @@ def _begun(path: Path, config: RobustnessConfig, kinds: Sequence[str], every: in
         known = {**sources, **before["sources"]} if same else {}
         same &= all(known.get(name, {}).get("sweeps") == source["sweeps"] for name, source in sources.items())
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ConfigError(f"cannot go on from {path}: {error!r}; choose another folder") from error
+        raise ConfigError(f"cannot go on from {path}: {quoted(error)}; choose another folder") from error
     if not same:
         raise ConfigError(f"{path} is of other corruptions, sweeps, or --every; choose another folder")
     return {**asked, "sources": known}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -23,7 +24,7 @@ from training.command import run_command
 from training.config import ImageTrainingConfig, TrainingConfig
 from training.readable import Readable
 from training.upstream import check_upstream, note_upstream
-from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.errors import ConfigError, XModelKDError, quoted
 from xmodelkd_ros.core.whole_file import whole_file, writing
 from xmodelkd_ros.tools.session import make_folder
 
@@ -59,20 +60,52 @@ def fit(config: RunConfig, module: pl.LightningModule, data: pl.LightningDataMod
     Raises:
         DiskError: the disk is full or fails; the last checkpoint is left as it was.
     """
-    run = Path(config.run)
+    run, restoring = Path(config.run), _Restoring()
     make_folder(run)
     try:
-        with writing(run):
+        with writing(run), restoring.named(resume):
             with whole_file(run / _SETTINGS) as unfinished:
                 unfinished.write_text(yaml.safe_dump(config.to_dict(), sort_keys=False), encoding="utf-8")
             if resume is None:
                 note_upstream(config)
-            _trainer(config, run).fit(module, data, ckpt_path=resume, weights_only=True)
+            _trainer(config, run, restoring).fit(module, data, ckpt_path=resume, weights_only=True)
     except SystemExit as stop:  # Lightning's way to end on Ctrl-C
         if (run / CHECKPOINT).exists():
             print(f"{run}: the same command goes on from the last epoch", file=sys.stderr)
         raise KeyboardInterrupt from stop
     return run
+
+
+class _Restoring(pl.Callback):
+    """Knows whether the trainer is taking up a checkpoint, which, damaged, makes it fail in any way."""
+
+    def __init__(self) -> None:
+        self._now = False
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """The data are there; what comes next is the checkpoint."""
+        self._now = True
+
+    def on_train_batch_end(self, *arguments: Any, **others: Any) -> None:
+        """It is taken up: the first step has used all of it, the optimizer's state too."""
+        self._now = False
+
+    @contextmanager
+    def named(self, checkpoint: Path | None) -> Iterator[None]:
+        """Name the checkpoint that cannot be taken up.
+
+        Raises:
+            ConfigError: that is so.
+        """
+        try:
+            yield
+        except Exception as error:
+            others = (OSError, MemoryError, torch.OutOfMemoryError, XModelKDError)  # not the checkpoint's fault
+            if checkpoint is None or not self._now or isinstance(error, others):
+                raise
+            raise ConfigError(
+                f"cannot go on from {checkpoint}: {quoted(error)}; remove {checkpoint.parent} and train again"
+            ) from error
 
 
 class _WholeCheckpoints(TorchCheckpointIO):
@@ -86,7 +119,7 @@ class _WholeCheckpoints(TorchCheckpointIO):
         save(checkpoint, Path(path))
 
 
-def _trainer(config: RunConfig, run: Path) -> pl.Trainer:
+def _trainer(config: RunConfig, run: Path, restoring: _Restoring) -> pl.Trainer:
     return pl.Trainer(
         devices=config.devices,
         num_nodes=config.nodes,
@@ -105,6 +138,7 @@ def _trainer(config: RunConfig, run: Path) -> pl.Trainer:
             EMAWeightAveraging("cuda" if torch.cuda.is_available() else None, decay=config.optimizer.ema_decay),
             ModelCheckpoint(run, filename=NAME, save_top_k=1, every_n_epochs=1, enable_version_counter=False),
             LearningRateMonitor(),
+            restoring,  # behind those whose state comes from the checkpoint too
             *([TQDMProgressBar()] if sys.stderr.isatty() else []),
         ],
         enable_progress_bar=sys.stderr.isatty(),

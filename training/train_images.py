@@ -152,10 +152,14 @@ def trained_branch(run: Path) -> ImageBranch:
     Raises:
         ConfigError: the run's folder holds no checkpoint of an image branch.
     """
-    settings = read_weights(run)[0]
+    settings, weights = read_weights(run)
     try:
+        # Its size is looked at first: room is made for it before weights are loaded.
+        features = ImageTrainingConfig.from_dict(settings).features
+        if weights["branch.classify.weight"].shape[1:] != (features,):
+            raise ConfigError(f"its weights are not those of {features} features")
         module = ImageTraining(settings)
-    except ConfigError as error:
+    except (ConfigError, KeyError) as error:
         raise ConfigError(f"{run} holds no run of training.train_images; name one of an image branch") from error
     _load(module, run)
     return module.branch.eval()
@@ -164,7 +168,7 @@ def trained_branch(run: Path) -> ImageBranch:
 def _load(module: ImageTraining, run: Path) -> None:
     try:
         module.load_state_dict(read_weights(run)[1])
-    except RuntimeError as error:
+    except (RuntimeError, AttributeError) as error:
         raise ConfigError(f"{run} holds a network other than the image branch, or one with other features") from error
 
 

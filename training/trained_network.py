@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.checkpoint import Checkpoint, read_checkpoint
+from training.checkpoint import Checkpoint, read_checkpoint, unusable
 from training.data.knowledge import Knowledge, Seen, join_seen, unseen
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, with_rows
 from training.data.views import Look
@@ -79,10 +79,24 @@ def trained_network(run: Path) -> TrainedNetwork:
 def network_of(checkpoint: Checkpoint) -> TrainedNetwork:
     """The network of a checkpoint; errors as in :meth:`Checkpoint.load_into`."""
     settings = checkpoint.config.teacher
-    module: PointTraining = (TeacherTraining if settings else StudentTraining)(**checkpoint.arguments)
+    kind = TeacherTraining if settings else StudentTraining
+    _check_sizes(checkpoint, kind)
+    module: PointTraining = kind(**checkpoint.arguments)
     checkpoint.load_into(module)
     shuffled = settings is not None and settings.shuffled
     return TrainedNetwork(module.eval(), checkpoint.inputs, checkpoint.branch, shuffled, checkpoint.origins)
+
+
+def _check_sizes(checkpoint: Checkpoint, kind: type[PointTraining]) -> None:
+    """Raise a ConfigError for settings of another network than the weights', before there is room made for it."""
+    try:
+        with torch.device("meta"):
+            wanted = kind(**checkpoint.arguments).state_dict()
+    except (TypeError, ValueError, RuntimeError, OverflowError, AssertionError) as error:
+        raise unusable(checkpoint.path) from error
+    weights = checkpoint.weights
+    if {name: value.shape for name, value in wanted.items()} != {name: value.shape for name, value in weights.items()}:
+        raise unusable(checkpoint.path)
 
 
 def seen_by(branch: ImageBranch | None, sweeps: Sequence[Sweep], looks: Sequence[Look], shuffled: bool = False) -> Seen:

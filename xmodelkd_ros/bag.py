@@ -35,7 +35,7 @@ from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from xmodelkd_ros.core.errors import BagError, one_line
+from xmodelkd_ros.core.errors import BagError, listed, one_line, short_line
 from xmodelkd_ros.messages import MessageTypes
 from xmodelkd_ros.tolerant_reader import TolerantReader, UnfinishedReader
 
@@ -154,10 +154,10 @@ class BagReader:
         ext = cast(ConnectionExtRosbag2, connection.ext)
         name, msgtype, count = connection.topic, connection.msgtype, connection.msgcount
         if ext.serialization_format != "cdr":
-            self.notes.append(f"{name} skipped: its serialization is '{ext.serialization_format}', not cdr")
+            self._note(f"{name} skipped: its serialization is '{ext.serialization_format}', not cdr")
             return
         if connection.msgdef.format is MessageDefinitionFormat.NONE and msgtype not in _STANDARD_TYPES.types:
-            self.notes.append(f"{name} skipped: message type {msgtype} is unknown, and the bag does not define it")
+            self._note(f"{name} skipped: message type {msgtype} is unknown, and the bag does not define it")
             return
         latched = any(q.durability is QosDurability.TRANSIENT_LOCAL for q in ext.offered_qos_profiles)
         if name in self.topics:
@@ -166,6 +166,9 @@ class BagReader:
             latched |= self.topics[name].latched
         self.topics[name] = Topic(name, msgtype, count, latched)
         self._connections.setdefault(name, []).append(connection)
+
+    def _note(self, text: str) -> None:
+        self.notes.append(short_line(text))  # names in a damaged bag may hold line breaks
 
     @property
     def start_ns(self) -> int:
@@ -190,7 +193,7 @@ class BagReader:
         if not candidates:
             raise BagError(f"bag {self.path} has no PointCloud2 topic with messages; it has {self._listing()}")
         names = [t.name for t in candidates]
-        listing = ", ".join(f"{t.name} ({t.count} sweeps)" for t in candidates)
+        listing = listed(f"{t.name} ({t.count} sweeps)" for t in candidates)
         if wanted and wanted not in names:
             raise BagError(f"bag {self.path} has no PointCloud2 messages on '{wanted}'; it has {listing}")
         if not wanted and len(names) > 1:
@@ -256,7 +259,7 @@ class BagReader:
             yield from self._reader.messages(connections, start_ns, stop_ns)
 
     def _listing(self) -> str:
-        return ", ".join(f"{t.name} ({t.type})" for t in self.topics.values()) or "no readable topics"
+        return listed(f"{t.name} ({t.type})" for t in self.topics.values()) or "no readable topics"
 
     def _typestore(self, connection: Connection) -> Typestore | None:
         """What decodes a connection: the bag's own definition, else the standard one, else nothing."""
@@ -268,7 +271,7 @@ class BagReader:
                 standard = msgtype in _STANDARD_TYPES.types
                 self._typestores[msgtype] = _STANDARD_TYPES if standard else None
                 instead = "read with the standard one" if standard else "skipped"
-                self.notes.append(f"{connection.topic} {instead}: the bag's definition of {msgtype} is not usable")
+                self._note(f"{connection.topic} {instead}: the bag's definition of {msgtype} is not usable")
         return self._typestores[msgtype]
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
-from xmodelkd_ros.core.errors import CloudError, ConfigError, ImageError, LabelError
+from xmodelkd_ros.core.errors import CloudError, ConfigError, ImageError, LabelError, quoted, shortened
 from xmodelkd_ros.core.json_text import parse_json
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.core.lens import Lens
@@ -259,7 +259,7 @@ def frames_and_pose(stamped: Any) -> tuple[tuple[str, str], NDArray[np.float64]]
     try:
         return frames, transform((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
     except ConfigError as error:
-        raise ConfigError(f"transform from '{frames[0]}' to '{frames[1]}': {error}") from error
+        raise ConfigError(f"transform from {quoted(frames[0])} to {quoted(frames[1])}: {error}") from error
 
 
 # --- cameras ---------------------------------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ def image_to_array(msg: Any) -> NDArray[np.uint8]:
         ImageError: the data does not decode, the encoding is not a colour or grey image, or a library is not installed.
     """
     # Broken data surfaces as OpenCV's, numpy's or the libraries' own errors, one of them an AssertionError.
-    kind = msg.format if hasattr(msg, "format") else f"{msg.encoding} {msg.width}x{msg.height}"
+    kind = shortened(msg.format) if hasattr(msg, "format") else f"{shortened(msg.encoding)} {msg.width}x{msg.height}"
     if is_depth(msg):
         raise ImageError(f"image '{kind}' shows distances; name the topic of the camera's pictures")
     try:

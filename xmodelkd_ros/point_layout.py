@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodelkd_ros.core.errors import CloudError
+from xmodelkd_ros.core.errors import CloudError, listed
 
 _DTYPE_CODES = ("", "i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8")
 """numpy's code of each PointField.datatype, INT8 = 1 to FLOAT64 = 8."""
@@ -79,7 +79,7 @@ class PointLayout:
     @property
     def field_names(self) -> str:
         """The names of all fields, for error messages."""
-        return ", ".join(f.name for f in self.fields) or "none"
+        return listed(f.name for f in self.fields) or "none"
 
     def find(self, names: Sequence[str]) -> Any | None:
         """The field that goes by the first of the names that occurs, or None."""

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from xmodelkd_ros.core.errors import ConfigError, LabelError, ModelError
+from xmodelkd_ros.core.errors import ConfigError, LabelError, ModelError, listed, quoted
 from xmodelkd_ros.core.labels import LabelMap, LabelTranslation
 
 _PACKAGE = "xmodelkd_ros"
@@ -45,7 +45,7 @@ def find_model(name_or_path: str) -> Path:
     if found is not None and os.path.isfile(found / "model.json"):
         return found
     raise ModelError(
-        f"no model '{name_or_path}': neither a folder with a model.json nor a model this package ships; "
+        f"no model {quoted(str(name_or_path))}: neither a folder with a model.json nor a model this package ships; "
         "export one with 'python -m training.export RUN OUT_DIR'"
     )
 
@@ -67,7 +67,7 @@ def label_map(name: str) -> LabelMap:
     found = _find(Path("config") / "labels" / f"{name}.json")
     if found is None:
         known = sorted(p.stem for p in find_config("labels").glob("*.json") if "_to_" not in p.stem)
-        raise LabelError(f"no label set '{name}'; known are {', '.join(known)}")
+        raise LabelError(f"no label set {quoted(name)}; known are {listed(known)}")
     return LabelMap.read(found)
 
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from test.fuzz import report
 from test.fuzz.campaign import AttackError, outcomes
+from test.fuzz.tally import Tally
 from test.fuzz.targets import TARGETS
 from training.command import run_command
 from xmodelkd_ros.tools.arguments import count
@@ -37,7 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--targets", nargs="+", choices=list(TARGETS), default=list(TARGETS), metavar="TARGET")
     parser.add_argument("--numbers", nargs="+", type=int, help="only these inputs of one target, to see them again")
-    parser.add_argument("--out", type=Path, required=True, help="folder of fuzz.md, metrics.json and what broke")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of fuzz.md, fuzz.png, metrics.json and what broke"
+    )
     return parser
 
 
@@ -64,9 +67,9 @@ def attack(options: argparse.Namespace) -> str:
     return f"{total:,} inputs, no promise broken | report {options.out / 'fuzz.md'}"
 
 
-def _tallies(options: argparse.Namespace) -> dict[str, report.Tally]:
+def _tallies(options: argparse.Namespace) -> dict[str, Tally]:
     """What became of the inputs of each target."""
-    tallies = {name: report.Tally() for name in options.targets}
+    tallies = {name: Tally() for name in options.targets}
     numbers = {name: options.numbers or range(share) for name, share in shares(options.inputs, options.targets).items()}
     with tqdm(total=sum(map(len, numbers.values())), unit=" inputs", file=sys.stderr, disable=None, leave=False) as bar:
         for name, tally in tallies.items():

@@ -16,8 +16,8 @@ ACCEPTED, REFUSED, BROKEN = "accepted", "refused", "broken"
 _OUT_OF_MEMORY = ("insufficient memory", "bad_alloc", "unable to allocate", "failed to allocate")
 _ROOT = Path(__file__).parents[2]
 _SHOWN = 300
-_LONGEST = 4100
-"""Characters of an error that a person may be asked to read."""
+_LONGEST = 600
+"""Characters of an error that a person may be asked to read: three lines of a terminal's window, paths among them."""
 
 
 @dataclass(frozen=True)

@@ -1,55 +1,17 @@
-"""``fuzz.md``, ``metrics.json`` and a file for each kind of broken promise."""
+"""``fuzz.md``, ``fuzz.png``, ``metrics.json`` and a file for each kind of broken promise."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from test.fuzz.promises import ACCEPTED, BROKEN, REFUSED, Outcome
+from test.fuzz.plot import draw
+from test.fuzz.promises import Outcome
+from test.fuzz.tally import Tally
 
 BROKEN_FOLDER = "broken"
-_KEPT = 3
-"""Inputs that are kept of each kind of broken promise; all are counted."""
-
-
-@dataclass
-class Tally:
-    """What became of the inputs of one target."""
-
-    inputs: int = 0
-    accepted: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
-    broken: Counter[str] = field(default_factory=Counter)
-    slowest_ms: float = 0.0
-    peak: int = 0
-    multiple: float = 0.0
-
-    def add(self, outcome: Outcome) -> bool:
-        """Count an outcome; whether it is a broken promise to keep."""
-        self.inputs += 1
-        self.accepted += outcome.kind == ACCEPTED
-        self.refused[outcome.why] += outcome.kind == REFUSED
-        self.broken[outcome.why] += outcome.kind == BROKEN
-        self.slowest_ms = max(self.slowest_ms, outcome.milliseconds)
-        self.peak = max(self.peak, outcome.peak)
-        self.multiple = max(self.multiple, outcome.multiple)
-        return outcome.kind == BROKEN and self.broken[outcome.why] <= _KEPT
-
-    def to_dict(self) -> dict[str, Any]:
-        """For ``metrics.json``."""
-        return {
-            "inputs": self.inputs,
-            "accepted": self.accepted,
-            "refused": dict(sorted((+self.refused).items())),
-            "broken": dict(sorted((+self.broken).items())),
-            "slowest_ms": round(self.slowest_ms, 1),
-            "peak_mb": round(self.peak / 1e6, 2),
-            "multiple": round(self.multiple, 2),
-        }
 
 
 def table(tallies: Mapping[str, Tally]) -> str:
@@ -81,10 +43,12 @@ own size that is, beyond the few MB that any input of the target may take (empty
 
 
 def write(out: Path, command: str, seconds: float, tallies: Mapping[str, Tally]) -> None:
-    """Write ``fuzz.md`` and ``metrics.json`` into a folder."""
+    """Write ``fuzz.md``, ``fuzz.png`` and ``metrics.json`` into a folder."""
     total, broken = sum(t.inputs for t in tallies.values()), sum(t.broken.total() for t in tallies.values())
     head = f"# Attack on the runtime\n\n{total:,} inputs in {seconds:.0f} s, {broken:,} broken promises: `{command}`\n"
-    (out / "fuzz.md").write_text(f"{head}\n{table(tallies)}\n{_LEGEND}", encoding="utf-8")
+    plot = "![What became of the inputs, and what the most expensive one took](fuzz.png)"
+    (out / "fuzz.md").write_text(f"{head}\n{plot}\n\n{table(tallies)}\n{_LEGEND}", encoding="utf-8")
+    draw(tallies, out / "fuzz.png")
     metrics = {
         "command": command,
         "seconds": round(seconds, 1),

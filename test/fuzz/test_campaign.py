@@ -4,6 +4,7 @@ import json
 import sys
 
 import pytest
+from PIL import Image
 
 from test.fuzz.__main__ import main, shares
 from test.fuzz.campaign import AttackError, outcomes
@@ -68,6 +69,9 @@ def test_the_command_counts_and_keeps_what_broke(each_once, tmp_path, monkeypatc
     broken = next(n for n in chosen if harm(n) == "other error")
     assert f"--targets harms --seed 0 --numbers {broken} --out DIR" in kept.read_text()
     assert "| harms |" in (tmp_path / "out" / "fuzz.md").read_text()
+    with Image.open(tmp_path / "out" / "fuzz.png") as plot:
+        pixels = {pixel for _, pixel in plot.convert("RGB").getcolors(1 << 20)}
+    assert {(0x2F, 0x6F, 0xDE), (0xC3, 0xCA, 0xD6), (0xD9, 0x48, 0x0F)} <= pixels, "each outcome has its bar"
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (metrics["inputs"], metrics["broken"]) == (3, 1)
     assert metrics["targets"]["harms"]["refused"] == {"CloudError": 1}

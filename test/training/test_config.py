@@ -147,6 +147,53 @@ def test_missing_settings_and_files(tmp_path):
     assert "\n" not in str(torn.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: &a [*a]", "inside of what has an anchor"),
+        ("a: &a [x]\nb: &b [*a, *a]\nc: &c [*b, *b]", "inside of what has an anchor"),
+        ("[" * 50_000, "nested too deep"),
+        ("- " * 5_000, "nested too deep"),
+        ("seed: " + "9" * 5_000, "cannot be read"),
+        ("seed: 2001-99-99", "cannot be read"),
+        ("x" * (1 << 19), "has more than 262144 characters"),
+        ("!!python/object/apply:os.system [exit]", "could not determine a constructor"),
+        ("1: 2\nx: 3", "is not a setting"),
+        ("name: \xff", "cannot read"),
+    ],
+)
+def test_texts_that_grow_or_go_wrong_as_they_are_read(tmp_path, text, message):
+    """Found by ``python -m test.fuzz``."""
+    (tmp_path / "x.yaml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=message) as error:
+        TrainingConfig.read(tmp_path / "x.yaml")
+    assert len(str(error.value)) <= 600
+    if len(text) < 10_000:
+        with pytest.raises(ConfigError, match=r"is not YAML|must be of type|is not a setting"):
+            TrainingConfig.read(STUDENT, [f"seed={text}"])
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "optimizer.learning_rate=.nan",
+        "optimizer.learning_rate=1e999",
+        "optimizer.weight_decay=-.inf",
+        "augment.scale=[[[[]]]]",
+        "seed=-1",
+        "seed=4294967296",
+        "model.widths=[8, 8, 8, 8, 1000000000]",
+        "model.blocks=[0, 0, 0, 1000000000]",
+        "model.table=1000000000",
+        "model.max_points=1000000000000",
+        "data.train=[{dataset: world, seeds: [0, 1000000000000000000]}]",
+    ],
+)
+def test_numbers_that_no_machine_has_room_for(override):
+    with pytest.raises(ConfigError, match=override.partition("=")[0].rpartition(".")[2] + "|seeds"):
+        TrainingConfig.read(STUDENT, [override])
+
+
 def test_frames_are_a_half_open_range():
     assert list(frame_range("2:5")) == [2, 3, 4]
     for text in ("5", "5:5", "a:b", "-1:3", ""):

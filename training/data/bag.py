@@ -14,7 +14,7 @@ from training.label_sets import LABELS
 from xmodelkd_ros.bag import BagReader
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
-from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.errors import BagError, ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.messages import image_to_array
@@ -96,6 +96,8 @@ class BagSequence:
         self._reader = BagReader(self.path).__enter__()
         self._recording = Recording(self._reader, topic, self.label_map)
         self._log_times_ns = self._recording.log_times_ns()
+        if not self._log_times_ns:
+            raise BagError(f"bag {self.path} has no sweep that can be read; record it again")
         self._sweep = self._recording.sweep_at(self._log_times_ns[0])
         self._log_time_ns, self._start_ns = self._log_times_ns[0], self._sweep.stamp_ns
         frame = self._sweep.message.header.frame_id

@@ -32,7 +32,7 @@ from training.data.binary import points_in, read_labels, read_rows
 from training.data.sequence import JpegFile
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
-from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.errors import ConfigError, quoted
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.core.transforms import PoseTrack, inverse, transform
@@ -160,6 +160,8 @@ class NuScenesSequence:
                 f"{tables.root / tables.version} is incomplete: {scene} needs {error}, which its tables lack; "
                 "fetch it again"
             ) from error
+        except ConfigError as error:
+            raise ConfigError(f"{tables.root / tables.version}: {scene}: {error}; fetch it again") from error
         self._ego_from_lidar = first[_LIDAR].ego_from_sensor @ _OWN_FROM_LIDAR
         self.base_from_lidar = self._ego_from_lidar  # nuScenes' vehicle frame is a base_link
         self.cameras = tuple(
@@ -269,7 +271,9 @@ def read_tables(folder: Path) -> Tables:
         ConfigError: a table is missing, or is not what it should be.
     """
     root, version = folder.parent, folder.name
-    channels = _read(folder, "sensor", lambda row: (row["token"], row["channel"]) if _is_used(row) else None)
+    channels = _read(
+        folder, "sensor", lambda row: (_text(row["token"]), _text(row["channel"])) if _is_used(row) else None
+    )
     mounts = _read(
         folder, "calibrated_sensor", lambda row: _mount(row, channels) if row["sensor_token"] in channels else None
     )
@@ -285,7 +289,7 @@ def read_tables(folder: Path) -> Tables:
     return Tables(
         root,
         version,
-        _read(folder, "scene", lambda row: (row["name"], row["token"])),
+        _read(folder, "scene", lambda row: (_text(row["name"]), _text(row["token"]))),
         _samples(folder),
         taken,
         mounts,
@@ -328,23 +332,23 @@ def _is_key(row: Mapping[str, Any]) -> bool:
 def _mount(row: Mapping[str, Any], channels: Mapping[str, str]) -> tuple[str, _Mount]:
     pose = transform(row["translation"], _xyzw(row["rotation"]))
     intrinsic = np.array(row["camera_intrinsic"], np.float64)
-    return row["token"], _Mount(channels[row["sensor_token"]], pose, intrinsic)
+    return _text(row["token"]), _Mount(channels[row["sensor_token"]], pose, intrinsic)
 
 
 def _taken(row: Mapping[str, Any]) -> tuple[_Taken, str]:
     """What was taken, and the key frame it belongs to."""
     one = _Taken(
-        row["token"],
+        _text(row["token"]),
         int(row["timestamp"]),
-        row["filename"],
-        row["calibrated_sensor_token"],
-        row["ego_pose_token"],
+        _text(row["filename"]),
+        _text(row["calibrated_sensor_token"]),
+        _text(row["ego_pose_token"]),
     )
-    return one, row["sample_token"]
+    return one, _text(row["sample_token"])
 
 
 def _ego(row: Mapping[str, Any]) -> tuple[str, tuple[list[float], list[float]]]:
-    return row["token"], (list(row["translation"]), _xyzw(row["rotation"]))
+    return _text(row["token"]), (list(row["translation"]), _xyzw(row["rotation"]))
 
 
 def _xyzw(wxyz: list[float]) -> list[float]:
@@ -354,7 +358,9 @@ def _xyzw(wxyz: list[float]) -> list[float]:
 
 def _samples(folder: Path) -> dict[str, list[str]]:
     """Tokens of the key frames of each scene, ascending in time."""
-    rows = _read(folder, "sample", lambda row: (row["token"], (int(row["timestamp"]), row["scene_token"])))
+    rows = _read(
+        folder, "sample", lambda row: (_text(row["token"]), (int(row["timestamp"]), _text(row["scene_token"])))
+    )
     found: dict[str, list[str]] = {}
     for token, (_, scene) in sorted(rows.items(), key=lambda item: item[1]):
         found.setdefault(scene, []).append(token)
@@ -365,14 +371,14 @@ def _label_files(root: Path, folder: Path) -> dict[str, str]:
     """Files of labels by the tokens of the sweeps; none where nuScenes-lidarseg was not fetched, or for v1.0-test."""
     if next((root / "lidarseg" / folder.name).glob("*.bin"), None) is None:
         return {}
-    return _read(folder, "lidarseg", lambda row: (row["sample_data_token"], row["filename"]))
+    return _read(folder, "lidarseg", lambda row: (_text(row["sample_data_token"]), _text(row["filename"])))
 
 
 def _class_of_raw(folder: Path) -> NDArray[np.uint8]:
     """(256,) nuscenes16 id of each number in the label files, which ``category.json`` gives to its names."""
     raw, own = label_map("nuscenes32"), translation(label_map("nuscenes32"), label_map("nuscenes16")).lookup
     lookup = np.full(256, IGNORE, np.uint8)
-    for name, index in _read(folder, "category", lambda row: (row["name"], int(row["index"]))).items():
+    for name, index in _read(folder, "category", lambda row: (_text(row["name"]), int(row["index"]))).items():
         if not (raw.knows(name) and 0 <= index < IGNORE):
             raise ConfigError(
                 f"{folder}: category.json has '{name}' as number {index}, which nuScenes-lidarseg has not"
@@ -389,14 +395,22 @@ def _read(folder: Path, table: str, keep: Callable[[Mapping[str, Any]], tuple[An
     """
     try:
         return dict(pair for row in _rows(folder / f"{table}.json") if (pair := keep(row)) is not None)
+    except ConfigError as error:
+        raise ConfigError(f"{folder / table}.json: {error}; fetch it again") from error
     except KeyError as error:
         more = "; fetch nuScenes-lidarseg, whose category.json replaces the old one" if table == "category" else ""
         raise ConfigError(f"{folder / table}.json has a row without {error}{more}") from error
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ConfigError(
             f"{folder} is not a version of nuScenes ({table}.json: {getattr(error, 'strerror', None) or error}); "
             "give a folder such as nuscenes/v1.0-mini that holds all its tables"
         ) from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise TypeError(f"{quoted(value)} is no name")
+    return value
 
 
 def _rows(path: Path) -> Iterator[Mapping[str, Any]]:

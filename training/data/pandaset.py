@@ -10,20 +10,24 @@ turned to REP-103 (x forward, y left, z up).
 from __future__ import annotations
 
 import gzip
-import json
+import io
 import pickle
+import pickletools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from training.data.sequence import JpegFile
+from training.yaml_text import parse_yaml
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
-from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.core.labels import LabelMap
+from xmodelkd_ros.core.errors import ConfigError, quoted
+from xmodelkd_ros.core.json_text import parse_json
+from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.core.transforms import PoseTrack, inverse, transform
 from xmodelkd_ros.resources import label_map, translation
@@ -36,6 +40,12 @@ _IMAGE_SIZE = (1920, 1080)
 _REFERENCE_CAMERA = "front_camera"
 _TIME_SLICES = 64
 """Poses are taken at the middle of 64 slices of a sweep: 1.6 ms, or 3 cm at 20 m/s."""
+
+_LONGEST_SWEEP_S = 60.0
+"""A turn takes 0.1 s; where times are as far away, some are damaged."""
+_LAST_S = 2.0**33
+_LARGEST_TABLE = 1 << 28
+"""Bytes, twenty times those of a sweep: gzip can pack a thousand times as many as it takes itself."""
 
 _REP103_FROM_RAW = np.array([[0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], np.float64)
 """Pandar64's own axes are x left, -y forward."""
@@ -90,14 +100,15 @@ class PandaSetSequence:
         self.name = f"PandaSet sequence {self.path.name}"
         self.label_map: LabelMap = label_map("drive13")
         self._label_lookup = translation(label_map("pandaset42"), self.label_map).lookup
-        self._stamps_s = np.asarray(self._json("lidar/timestamps.json"), np.float64)
-        self._world_from_ego = _pose_track(self._json("lidar/poses.json"), self._stamps_s)
+        self._stamps_s = self._stamps("lidar/timestamps.json")
+        with self._reading("lidar/poses.json"):
+            self._world_from_ego = _pose_track(self._json("lidar/poses.json"), self._stamps_s)
         extrinsics = _extrinsics(self.path / "static_extrinsic_calibration.yaml")
         self._ego_from_lidar = self._find_ego_from_lidar(extrinsics)
         self.base_from_lidar = _BASE_FROM_EGO @ self._ego_from_lidar
         names = sorted(folder.name for folder in (self.path / "camera").iterdir() if folder.is_dir())
-        self.cameras = tuple(self._camera(name, extrinsics[name]) for name in names)
-        self._image_stamps_s = {name: self._json(f"camera/{name}/timestamps.json") for name in names}
+        self.cameras = tuple(self._camera(name, extrinsics) for name in names)
+        self._image_stamps_s = {name: self._stamps(f"camera/{name}/timestamps.json", len(self)) for name in names}
 
     def __len__(self) -> int:
         return len(self._stamps_s)
@@ -108,20 +119,21 @@ class PandaSetSequence:
 
     def cloud(self, index: int) -> PointCloud:
         """The points of a sweep as fired, with the sensor's intensity (0 to 255)."""
-        table = self._pickle(f"lidar/{self._checked(index):02d}.pkl.gz")
-        world = table[["x", "y", "z"]].to_numpy(np.float64)
-        xyz = self._as_fired(world, table["t"].to_numpy(np.float64))
-        return PointCloud(xyz.astype(np.float32), table["i"].to_numpy(np.float32))
+        world, seconds, intensity = self._sweep(index)
+        return PointCloud(self._as_fired(world, seconds).astype(np.float32), intensity)
 
     def labels(self, index: int) -> NDArray[np.uint8]:
         """(N,) drive13 class ids of the points of :meth:`cloud`, 255 where there is none."""
-        table = self._pickle(f"annotations/semseg/{self._checked(index):02d}.pkl.gz")
-        return self._label_lookup[table["class"].to_numpy(np.uint8)]
+        file, points = f"annotations/semseg/{self._checked(index):02d}.pkl.gz", len(self._sweep(index)[1])
+        with self._reading(file):
+            raw = self._pickle(file)["class"].to_numpy(np.int64)
+            if len(raw) != points or not ((raw >= 0) & (raw <= IGNORE)).all():
+                raise ValueError(f"it has {len(raw)} classes for {points} points, or numbers that none has")
+            return self._label_lookup[raw]
 
     def time_s(self, index: int) -> NDArray[np.float32]:
         """(N,) when each point of :meth:`cloud` was fired, seconds relative to the sweep's stamp."""
-        table = self._pickle(f"lidar/{self._checked(index):02d}.pkl.gz")
-        return (table["t"].to_numpy(np.float64) - self._stamps_s[index]).astype(np.float32)
+        return (self._sweep(index)[1] - self._stamps_s[index]).astype(np.float32)
 
     def world_from_lidar(self, index: int) -> NDArray[np.float64]:
         """(4, 4) pose of the sensor at the sweep's stamp."""
@@ -145,7 +157,19 @@ class PandaSetSequence:
             for camera in self.cameras
         )
 
+    def _sweep(self, index: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
+        """(N, 3) points in the world, (N,) seconds when they were fired, and (N,) intensity of a sweep."""
+        file = f"lidar/{self._checked(index):02d}.pkl.gz"
+        with self._reading(file):
+            table = self._pickle(file)
+            world, seconds = table[["x", "y", "z"]].to_numpy(np.float64), table["t"].to_numpy(np.float64)
+            if not (np.abs(seconds - self._stamps_s[index]) <= _LONGEST_SWEEP_S).all():
+                raise ValueError("its points were fired at other times than the sweep's")
+            return world, seconds, table["i"].to_numpy(np.float32)
+
     def _as_fired(self, world: NDArray[np.float64], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+        if len(seconds) == 0:
+            return world
         start, end = float(seconds.min()), float(seconds.max())
         width = max(end - start, 1e-6) / _TIME_SLICES
         slices = np.minimum((seconds - start) / width, _TIME_SLICES - 1).astype(np.int64)
@@ -165,17 +189,40 @@ class PandaSetSequence:
 
         The poses of the first frame serve, in which the car stands still and stamps do not matter.
         """
-        poses = self._json(f"camera/{_REFERENCE_CAMERA}/poses.json")
-        start = self._stamps_s[:1]
-        world_from_camera = _pose_track(poses[:1], start).poses(start)[0]
-        world_from_ego = self._world_from_ego.poses(start)[0]
-        return inverse(world_from_ego) @ world_from_camera @ extrinsics[_REFERENCE_CAMERA] @ _raw_from_lidar()
+        file, start = f"camera/{_REFERENCE_CAMERA}/poses.json", self._stamps_s[:1]
+        with self._reading(file):
+            world_from_camera = _pose_track(self._json(file)[:1], start).poses(start)[0]
+            world_from_ego = self._world_from_ego.poses(start)[0]
+            camera_from_raw = extrinsics[_REFERENCE_CAMERA]
+            return inverse(world_from_ego) @ world_from_camera @ camera_from_raw @ _raw_from_lidar()
 
-    def _camera(self, name: str, camera_from_raw: NDArray[np.float64]) -> CameraModel:
-        values = self._json(f"camera/{name}/intrinsics.json")
-        # The images are rectified already: the distortion in the calibration file does not apply to them.
-        intrinsic = np.array([[values["fx"], 0, values["cx"]], [0, values["fy"], values["cy"]], [0, 0, 1]], np.float64)
-        return CameraModel(name, *_IMAGE_SIZE, intrinsic, camera_from_raw @ _raw_from_lidar())
+    def _camera(self, name: str, extrinsics: dict[str, NDArray[np.float64]]) -> CameraModel:
+        with self._reading(f"camera/{name}/intrinsics.json"):
+            k = self._json(f"camera/{name}/intrinsics.json")
+            # The images are rectified already: the distortion in the calibration file does not apply to them.
+            intrinsic = np.array([[k["fx"], 0, k["cx"]], [0, k["fy"], k["cy"]], [0, 0, 1]], np.float64)
+        if name not in extrinsics:
+            raise ConfigError(f"{self.path}/static_extrinsic_calibration.yaml lacks {name}; fetch the sequence again")
+        return CameraModel(name, *_IMAGE_SIZE, intrinsic, extrinsics[name] @ _raw_from_lidar())
+
+    def _stamps(self, relative: str, least: int = 1) -> NDArray[np.float64]:
+        """At least so many rising times of a file, seconds since 1970."""
+        with self._reading(relative):
+            stamps = np.asarray(self._json(relative), np.float64)
+            good = stamps.ndim == 1 and len(stamps) >= least and (np.abs(stamps) < _LAST_S).all()
+            if not good or (np.diff(stamps) < 0).any():
+                raise ValueError(f"not {least} or more times that rise")
+        return stamps
+
+    @contextmanager
+    def _reading(self, relative: str) -> Iterator[None]:
+        """Name the file whose content is not what it has to be."""
+        try:
+            yield
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+            raise ConfigError(
+                f"{self.path / relative} is not what PandaSet has there: {quoted(error)}; fetch the sequence again"
+            ) from error
 
     def _checked(self, index: int) -> int:
         if not 0 <= index < len(self):
@@ -184,7 +231,7 @@ class PandaSetSequence:
 
     def _json(self, relative: str) -> Any:
         try:
-            return json.loads((self.path / relative).read_text(encoding="utf-8"))
+            return parse_json((self.path / relative).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"{self.path} is not a PandaSet sequence ({relative}: {getattr(error, 'strerror', None) or error}); "
@@ -194,9 +241,37 @@ class PandaSetSequence:
     def _pickle(self, relative: str) -> Any:
         try:
             with gzip.open(self.path / relative) as file:
-                return _table_unpickler()(file).load()
+                data = _unpacked(file)
+            for _ in pickletools.genops(
+                data
+            ):  # which finds lengths that are damaged before there is room made for them
+                pass
+            return _table_unpickler()(io.BytesIO(data)).load()
         except Exception as error:  # a damaged pickle goes wrong in any way
             raise ConfigError(f"cannot read {self.path / relative}: {error}; fetch the sequence again") from error
+
+
+class _Array:
+    """What a pickle names when it means numpy's class: only that is made into an array which says what is in it."""
+
+
+def _empty(kind: object, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """An array to be filled; those that have a size before that would take room for nothing."""
+    if kind is not _Array or shape != (0,):
+        raise pickle.UnpicklingError(f"it asks for room for {quoted(shape)} numbers before it says them")
+    return np.ndarray(shape, dtype)
+
+
+_CONSTRUCTED = {"ndarray": _Array, "_reconstruct": _empty}
+
+
+def _unpacked(file: gzip.GzipFile) -> bytes:
+    data = bytearray()
+    while part := file.read(1 << 20):  # a larger part would take its room before it is known to be there
+        data += part
+        if len(data) > _LARGEST_TABLE:
+            raise ValueError(f"it unpacks to more than {_LARGEST_TABLE >> 20} MB")
+    return bytes(data)
 
 
 def _table_unpickler() -> Any:
@@ -207,7 +282,7 @@ def _table_unpickler() -> Any:
         def find_class(self, module: str, name: str) -> Any:
             if name not in _OF_TABLES.get(module, ()):
                 raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no table needs")
-            return super().find_class(module, name)
+            return _CONSTRUCTED.get(name) or super().find_class(module, name)
 
     return TableUnpickler
 
@@ -221,20 +296,23 @@ def _raw_from_lidar() -> NDArray[np.float64]:
 
 def _pose_track(poses: list[dict[str, dict[str, float]]], stamps_s: NDArray[np.float64]) -> PoseTrack:
     positions = [[p["position"][k] for k in "xyz"] for p in poses]
-    return PoseTrack(stamps_s, positions, [[p["heading"][k] for k in "xyzw"] for p in poses])
+    try:
+        return PoseTrack(stamps_s, positions, [[p["heading"][k] for k in "xyzw"] for p in poses])
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
 
 
 def _extrinsics(path: Path) -> dict[str, NDArray[np.float64]]:
     """Camera from Pandar64 (own axes) of each camera."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = parse_yaml(path.read_text(encoding="utf-8"))
         entries = {name: sensor["extrinsic"]["transform"] for name, sensor in data.items()}
         return {
             name: transform([t["translation"][k] for k in "xyz"], [t["rotation"][k] for k in "xyzw"])
             for name, t in entries.items()
         }
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"cannot read calibration {path}: {error!r}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+        raise ConfigError(f"cannot read calibration {path}: {quoted(error)}; fetch the sequence again") from error
 
 
 def _nanoseconds(seconds: float) -> int:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from training.data.sequence import DriveSequence
 from training.data.views import at_instant, decoded
 from training.label_sets import labels_of
+from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.views import visible
 from xmodelkd_ros.sight import resized
@@ -63,9 +64,17 @@ def pictures_of(
             row, column = np.divmod(rng.integers(known.size, size=PLACES), known.shape[1])
             uv = (np.column_stack([column, row]) + 0.5) / known.shape[::-1] * 2 - 1
             labels = known[row, column]
+            if not _is_known(sequence, labels):
+                raise ConfigError(
+                    f"{sequence.name}, frame {frame}: its pictures have labels of no class; write it again"
+                )
         used = rng.permutation(np.flatnonzero(labels != IGNORE))[:PLACES]
         found.append(Picture(image.jpeg(), uv[used].astype(np.float32), labels[used]))
     return found
+
+
+def _is_known(sequence: DriveSequence, labels: NDArray[np.uint8]) -> bool:
+    return bool(np.isin(labels, [*(c.id for c in sequence.label_map.classes), IGNORE]).all())
 
 
 class PictureDataset:

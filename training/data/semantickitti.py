@@ -119,7 +119,11 @@ class SemanticKittiSequence:
         self._sweeps = self._count_sweeps()
         calibration = _calibration(self.path / "calib.txt")
         self._stamps_s = self._lines("times.txt", 1)[:, 0]
-        self._world_from_lidar = PoseTrack.of_matrices(self._stamps_s, self._lidar_poses(calibration["Tr"]))
+        poses = self._lidar_poses(calibration["Tr"])
+        try:
+            self._world_from_lidar = PoseTrack.of_matrices(self._stamps_s, poses)
+        except ConfigError as error:
+            raise ConfigError(f"{self.path}: {error}; fetch calib.txt, poses.txt and times.txt again") from error
         self.cameras = tuple(
             _camera(name, calibration[matrix], calibration["Tr"], self.path / name / "000000.png")
             for name, matrix in _CAMERAS.items()
@@ -271,7 +275,7 @@ def _camera(
     try:
         with Image.open(picture) as opened:  # sizes differ from sequence to sequence
             width, height = opened.size
-    except OSError as error:
+    except Exception as error:  # damaged files go wrong in each decoder's own way
         raise ConfigError(
             f"cannot read image {picture}: {getattr(error, 'strerror', None) or error}; fetch it, or take the folder "
             f"{name} away"

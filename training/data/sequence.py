@@ -14,9 +14,10 @@ from PIL import Image
 
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
-from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.errors import ConfigError, one_line
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import DataSource
+from xmodelkd_ros.opencv import MOST_PIXELS
 
 _JPEG_QUALITY = 95
 
@@ -69,25 +70,36 @@ class JpegFile:
 
     def pixels(self) -> NDArray[np.uint8]:
         """(H, W, 3) RGB; errors as in :meth:`jpeg`."""
-        try:
-            return np.asarray(Image.open(io.BytesIO(self._bytes())).convert("RGB"))
-        except (OSError, SyntaxError) as error:  # SyntaxError is Pillow's for a damaged PNG
-            raise ConfigError(f"cannot read image {self.path}: {error}; fetch or write it again") from error
+        return _decoded(self._bytes(), "RGB", self.path, "fetch or write it again")
 
     def labels(self) -> NDArray[np.uint8] | None:
         """(H, W) ids of the pixels, where there is a file of them; errors as in :meth:`jpeg`."""
         if self.labels_path is None:
             return None
-        try:
-            return np.asarray(Image.open(self.labels_path))
-        except (OSError, SyntaxError) as error:
-            raise ConfigError(f"cannot read {self.labels_path}: {error}; write the drive again") from error
+        return _decoded(_bytes(self.labels_path), "L", self.labels_path, "write the drive again")
 
     def _bytes(self) -> bytes:
-        try:
-            return self.path.read_bytes()
-        except OSError as error:
-            raise ConfigError(f"cannot read image {self.path}: {error.strerror}; fetch or write it again") from error
+        return _bytes(self.path)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read image {path}: {error.strerror}; fetch or write it again") from error
+
+
+def _decoded(data: bytes, mode: str, path: Path, remedy: str) -> NDArray[np.uint8]:
+    """The pixels of a file, three of RGB or one of L, which must have one."""
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise ValueError(f"it says that it has {picture.width} x {picture.height} pixels")
+            if mode == "L" and picture.mode != mode:
+                raise ValueError(f"its mode is {picture.mode}, not {mode}")
+            return np.asarray(picture.convert(mode))
+    except Exception as error:  # damaged files go wrong in each decoder's own way
+        raise ConfigError(f"cannot read image {path}: {one_line(error)}; {remedy}") from error
 
 
 class PngFile(JpegFile):

@@ -155,6 +155,9 @@ def stored_frames(config: SourceConfig, use: str) -> list[tuple[DriveSequence, i
     split = "train" if use == TRAIN else "val"
     drives = open_drives(config.dataset, Path(config.path), split=split, topic=config.topic)
     check_split(drives, use)
+    for drive in drives if config.frames else ():
+        if config.frames[1] > len(drive):  # before they are counted out, of which there may be any number
+            raise ConfigError(f"{drive.name} has no frame {config.frames[1] - 1}; it has 0 to {len(drive) - 1}")
     return [(drive, index) for drive in drives for index in range(*(config.frames or (0, len(drive))), config.every)]
 
 

@@ -112,7 +112,10 @@ def decoded(jpeg: bytes) -> NDArray[np.uint8]:
     Raises:
         ImageError: it is damaged.
     """
-    pixels = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
+    try:
+        pixels = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
+    except cv2.error:  # of a size that nothing has
+        pixels = None
     if pixels is None:
         raise ImageError(f"cannot decode a JPEG image of {len(jpeg)} bytes; take it out, or record the drive again")
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))

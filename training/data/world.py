@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import io
 import json
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Protocol
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,14 +26,15 @@ from PIL import Image
 from training.data.sequence import CameraImage, JpegFile
 from training.whole_folder import whole_folder
 from training.world import WORLD_VERSION
-from training.world.drive import Drive, Frame
+from training.world.drive import MAX_SWEEPS, Drive, Frame
 from training.world.sensing.camera import Picture
 from training.world.sensing.lidar import Scan
 from training.world.sensing.sensors import LidarModel, Rig
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
-from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.core.labels import LabelMap
+from xmodelkd_ros.core.errors import ConfigError, quoted
+from xmodelkd_ros.core.json_text import parse_json
+from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.core.transforms import PoseTrack, inverse
 from xmodelkd_ros.resources import label_map
@@ -45,6 +44,9 @@ WORLD_SOURCE = DataSource(f"xmodelkd_ros world {WORLD_VERSION}", "Apache-2.0", a
 _EPOCH_NS = 1_700_000_000_000_000_000
 """Time zero of every drive: ROS tools take stamps near zero for unset ones."""
 _DRIVE_FILE = "drive.json"
+_LONGEST_S = 3600.0
+"""Of a drive: what is longer is damaged."""
+_SCAN_TYPES = {"range_steps": "uint16", "intensity": "uint8", "label": "uint8", "instance": "int32"}
 _JPEG_QUALITY = 90
 
 
@@ -206,20 +208,29 @@ class StoredDrive:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
-            data = json.loads((folder / _DRIVE_FILE).read_text(encoding="utf-8"))
-            if data["version"] != WORLD_VERSION:  # first: another version may say other things
-                raise ConfigError(
-                    f"{folder} is of world version {data['version']}, this is {WORLD_VERSION}; write it again"
-                )
-            self.seed, self.sweeps = int(data["seed"]), int(data["sweeps"])
-            self._first_end, self.period_s = float(data["first_end_s"]), float(data["period_s"])
-            self.rig = _rig_from(data)
-            self.track = PoseTrack(data["track"]["times_s"], data["track"]["positions"], data["track"]["quaternions"])
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            data = parse_json((folder / _DRIVE_FILE).read_text(encoding="utf-8"))
+            version = data["version"]
+            if version == WORLD_VERSION:  # another version may say other things
+                self._take(data)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, ConfigError) as error:
             raise ConfigError(
-                f"{folder} is not a generated drive ({_DRIVE_FILE}: {error!r}); write one with "
+                f"{folder} is not a generated drive ({_DRIVE_FILE}: {quoted(error)}); write one with "
                 "'python -m training.world'"
             ) from error
+        if version != WORLD_VERSION:
+            raise ConfigError(
+                f"{folder} is of world version {quoted(version)}, this is {WORLD_VERSION}; write it again"
+            )
+
+    def _take(self, data: Any) -> None:
+        self.seed, self.sweeps = int(data["seed"]), int(data["sweeps"])
+        self._first_end, self.period_s = float(data["first_end_s"]), float(data["period_s"])
+        if not (self.seed >= 0 and 0 < self.sweeps <= MAX_SWEEPS and 0 < self.period_s * self.sweeps < _LONGEST_S):
+            raise ValueError(f"seed {self.seed}, {self.sweeps} sweeps, one each {self.period_s} s")
+        if not 0 <= self._first_end < _LONGEST_S:
+            raise ValueError(f"the first sweep ends at {self._first_end} s")
+        self.rig, track = _rig_from(data), data["track"]
+        self.track = PoseTrack(track["times_s"], track["positions"], track["quaternions"])
 
     def end_s(self, index: int) -> float:
         """When a sweep is complete, seconds since the drive began."""
@@ -230,8 +241,10 @@ class StoredDrive:
         path = self.folder / "lidar" / f"{index:03d}.npz"
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return Scan(**{field.name: arrays[field.name] for field in fields(Scan)})
-        except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error) as error:
+                scan = Scan(**{field.name: arrays[field.name] for field in fields(Scan)})
+            _check_scan(scan, (self.rig.lidar.columns, self.rig.lidar.beams))
+            return scan
+        except Exception as error:  # a damaged archive goes wrong in any way
             raise ConfigError(f"cannot read sweep {path}: {error}; write the drive again") from error
 
     def image(self, index: int, camera: int) -> JpegFile:
@@ -335,9 +348,31 @@ def _describe(drive: Drive) -> dict[str, Any]:
 
 
 def _rig_from(data: dict[str, Any]) -> Rig:
-    lidar = LidarModel(**{name: tuple(v) if isinstance(v, list) else v for name, v in data["lidar"].items()})
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in data["lidar"].items()}
+    for name, value in values.items():
+        if name != "name" and not np.isfinite(np.asarray(value, np.float64)).all():
+            raise ValueError(f"lidar.{name} is not finite")
+    lidar = LidarModel(**values)
+    if not isinstance(lidar.columns, int):
+        raise TypeError(f"lidar.columns is {quoted(lidar.columns)}")
+    base_from_lidar = np.array(data["base_from_lidar"], np.float64)
+    if base_from_lidar.shape != (4, 4) or not np.isfinite(base_from_lidar).all():
+        raise ValueError("base_from_lidar is no 4 x 4 matrix")
     cameras = tuple(
         CameraModel(c["name"], c["width"], c["height"], np.array(c["intrinsic"]), np.array(c["from_lidar"]))
         for c in data["cameras"]
     )
-    return Rig(lidar, np.array(data["base_from_lidar"]), cameras, tuple(c["shutter_s"] for c in data["cameras"]))
+    shutters = tuple(float(c["shutter_s"]) for c in data["cameras"])
+    if not all(abs(shutter) < _LONGEST_S for shutter in shutters):
+        raise ValueError(f"shutters open at {shutters} s")
+    return Rig(lidar, base_from_lidar, cameras, shutters)
+
+
+def _check_scan(scan: Scan, shape: tuple[int, int]) -> None:
+    """Raise a ValueError for arrays that are not those of the drive's LiDAR."""
+    for name, dtype in _SCAN_TYPES.items():
+        array = getattr(scan, name)
+        if array.shape != shape or array.dtype != dtype:
+            raise ValueError(f"{name} is {array.dtype} of shape {array.shape}, not {dtype} of {shape}")
+    if not np.isin(scan.label, [*(c.id for c in label_map("drive13").classes), IGNORE]).all():
+        raise ValueError("it has labels of no class")

@@ -1,7 +1,14 @@
 """Every error this package raises on purpose. The message says what is wrong and what to do."""
 
-_LONGEST = 4000
+import reprlib
+from collections.abc import Iterable
+
+_LONGEST = 600
 """Characters of an error."""
+_QUOTED = 120
+"""Characters that are quoted of a value."""
+_LISTED = 16
+"""Names that are listed."""
 
 
 class XModelKDError(Exception):
@@ -12,9 +19,7 @@ class XModelKDError(Exception):
     """
 
     def __str__(self) -> str:
-        line = "".join(character if character.isprintable() else " " for character in super().__str__())
-        half = _LONGEST // 2
-        return line if len(line) <= _LONGEST else f"{line[:half]} ... {line[-half:]}"
+        return short_line(super().__str__())
 
 
 class CloudError(XModelKDError):
@@ -54,5 +59,48 @@ class DiskError(XModelKDError):
 
 
 def one_line(error: Exception) -> str:
-    """What another library says is wrong, without its line breaks."""
-    return " ".join(str(error).split()).rstrip(".") or repr(error)
+    """What another library says is wrong, without its line breaks, and not all of what it quotes."""
+    return shortened(" ".join(str(error).split()).rstrip(".") or repr(error), 2 * _QUOTED)
+
+
+def short_line(text: str) -> str:
+    """A text that names foreign things, as :class:`XModelKDError` shows it."""
+    line = "".join(character if character.isprintable() else " " for character in text)
+    half = (_LONGEST - len(_LEFT_OUT)) // 2
+    return line if len(line) <= _LONGEST else f"{line[:half]}{_LEFT_OUT}{line[-half:]}"
+
+
+def quoted(value: object) -> str:
+    """What a value looks like, as far as it takes to find it again.
+
+    Of what is nested only the outer levels are shown: lists that hold each other several times are short in a file, and
+    written out in full would fill the memory.
+    """
+    return _SHORT.repr(value)
+
+
+def shortened(text: str, most: int = _QUOTED) -> str:
+    """A foreign text, whose middle is left out where it is too long to quote."""
+    return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names to choose from: the first, and how many more there are."""
+    every = list(names)
+    shown = [shortened(name) for name in every[:_LISTED]]
+    more = f" and {len(every) - _LISTED} more" if len(every) > _LISTED else ""
+    return ", ".join(shown) + more
+
+
+class _Short(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 2
+        self.maxstring = self.maxlong = self.maxother = _QUOTED
+
+    def repr(self, x: object) -> str:
+        return shortened(super().repr(x))
+
+
+_LEFT_OUT = " ... "
+_SHORT = _Short()

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodelkd_ros.core.errors import LabelError
+from xmodelkd_ros.core.errors import LabelError, listed, quoted
 from xmodelkd_ros.core.json_text import parse_json
 
 IGNORE = 255
@@ -53,7 +53,7 @@ class LabelMap:
         for what, values in (("id", ids), ("name", names)):
             twice = sorted({v for v in values if values.count(v) > 1})
             if twice:
-                raise LabelError(f"label set '{self.name}': {what} {', '.join(twice)} stands there twice")
+                raise LabelError(f"label set '{self.name}': {what} {listed(twice)} stands there twice")
         for c in self.classes:
             if not 0 <= c.id < IGNORE:
                 raise LabelError(f"label set '{self.name}': id {c.id} is not in 0..254")
@@ -77,7 +77,9 @@ class LabelMap:
         try:
             return self._id_by_name[name.lower()]
         except KeyError:
-            raise LabelError(f"label set '{self.name}' has no class '{name}'; it has {', '.join(self.names)}") from None
+            raise LabelError(
+                f"label set '{self.name}' has no class {quoted(name)}; it has {listed(self.names)}"
+            ) from None
 
     def knows(self, name: str) -> bool:
         """Whether a class goes by this name or alias."""
@@ -108,7 +110,7 @@ class LabelMap:
             rows = tuple(_label_class(row) for row in data["classes"])
             return cls(str(data["name"]), rows, bool(data.get("mean_over_all", False)))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise LabelError(f"not a label set: {error!r}; needs name and classes of id, name, color") from error
+            raise LabelError(f"not a label set: {quoted(error)}; needs name and classes of id, name, color") from error
 
     @classmethod
     def read(cls, path: Path) -> LabelMap:
@@ -123,7 +125,7 @@ def _label_class(row: Mapping[str, Any]) -> LabelClass:
 
 def _aliases(names: Iterable[str]) -> tuple[str, ...]:
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-        raise TypeError(f"aliases is {names!r} and no list of names")
+        raise TypeError(f"aliases is {quoted(names)} and no list of names")
     return tuple(names)
 
 

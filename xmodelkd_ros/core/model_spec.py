@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from xmodelkd_ros.core.errors import LabelError, ModelError
+from xmodelkd_ros.core.errors import LabelError, ModelError, listed, quoted
 from xmodelkd_ros.core.json_text import parse_json
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.normalization import ChannelSpec
@@ -185,7 +185,7 @@ class ModelSpec:
             assert self.image_branch is not None
             where, files = "image_branch.files", self.image_branch.files
         if precision not in files:
-            raise ModelError(f"model {folder} has no {precision} network; it has {', '.join(files)}")
+            raise ModelError(f"model {folder} has no {precision} network; it has {listed(files)}")
         return _checked_path(folder, files[precision], f"{where}.{precision}")
 
     def write(self, folder: Path) -> None:
@@ -273,7 +273,7 @@ def _field(data: Mapping[str, Any], name: str, read: Callable[[Any], _T]) -> _T:
     try:
         return read(data[name])
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-        raise ModelError(f"{name} cannot be used: {error!r}") from error
+        raise ModelError(f"{name} cannot be used: {quoted(error)}") from error
 
 
 def _tensors(rows: Any) -> tuple[TensorSpec, ...]:
@@ -296,7 +296,7 @@ def _projection(data: Mapping[str, Any]) -> ProjectionSpec:
 
 def _require(name: str, value: object, holds: bool, wanted: str) -> None:
     if not holds:
-        raise ModelError(f"{name} is {value!r}, but must be {wanted}")
+        raise ModelError(f"{name} is {quoted(value)}, but must be {wanted}")
 
 
 def _check_tensors(what: str, found: Sequence[TensorSpec], expected: Sequence[TensorSpec]) -> None:

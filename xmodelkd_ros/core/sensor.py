@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodelkd_ros.core.errors import SensorError
+from xmodelkd_ros.core.errors import SensorError, quoted
 from xmodelkd_ros.core.json_text import parse_json
 from xmodelkd_ros.core.whole_file import whole_file
 
@@ -66,7 +66,7 @@ class SensorSpec:
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise SensorError(
-                f"cannot read sensor file {path}: {error!r}; write one with 'xmodelkd fit-sensor'"
+                f"cannot read sensor file {path}: {quoted(error)}; write one with 'xmodelkd fit-sensor'"
             ) from error
 
 

@@ -74,19 +74,40 @@ class PoseTrack:
         times_s: (F,) ascending, seconds.
         positions: (F, 3) metres.
         quaternions: (F, 4) x, y, z, w; signs may jump.
+
+    Raises:
+        ConfigError: they are not as many of each, not finite, or times that go back.
     """
 
     def __init__(self, times_s: ArrayLike, positions: ArrayLike, quaternions: ArrayLike) -> None:
-        self.times_s = np.asarray(times_s, np.float64)
-        self.positions = np.asarray(positions, np.float64)
-        signed = np.array(quaternions, np.float64)
+        try:
+            self.times_s = np.asarray(times_s, np.float64)
+            self.positions = np.asarray(positions, np.float64)
+            signed = np.array(quaternions, np.float64)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ConfigError(f"poses over time must be numbers: {error}") from error
+        self._check(signed)
         flips = np.cumprod(np.where((signed[1:] * signed[:-1]).sum(axis=1) < 0, -1.0, 1.0))
         signed[1:] *= flips[:, None]
         self.quaternions = signed
 
+    def _check(self, quaternions: NDArray[np.float64]) -> None:
+        count = self.times_s.size
+        shapes = self.times_s.shape, self.positions.shape, quaternions.shape
+        if count == 0 or shapes != ((count,), (count, 3), (count, 4)):
+            raise ConfigError(
+                f"poses over time have shapes {shapes}; each time needs x, y, z and a quaternion x, y, z, w"
+            )
+        if not all(np.isfinite(part).all() for part in (self.times_s, self.positions, quaternions)):
+            raise ConfigError("poses over time must be finite")
+        if (np.diff(self.times_s) < 0).any():
+            raise ConfigError("the times of poses must not go back")
+
     @classmethod
     def of_matrices(cls, times_s: ArrayLike, poses: NDArray[np.float64]) -> PoseTrack:
-        """A track from (F, 4, 4) poses."""
+        """A track from (F, 4, 4) poses; errors as of the class."""
+        if not np.isfinite(poses).all():
+            raise ConfigError("poses over time must be finite")
         return cls(times_s, poses[:, :3, 3], [quaternion(rotation) for rotation in poses[:, :3, :3]])
 
     def poses(self, times_s: ArrayLike) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from xmodelkd_ros.bag import BagReader
-from xmodelkd_ros.core.errors import ConfigError, XModelKDError
+from xmodelkd_ros.core.errors import ConfigError, XModelKDError, listed
 from xmodelkd_ros.messages import stamp_ns
 from xmodelkd_ros.node.approximate import ApproximateCollector
 from xmodelkd_ros.node.stamps import StampOrder
@@ -51,7 +51,7 @@ def recorded(reader: BagReader, points_topic: str, offsets_ns: Mapping[str, int]
     """
     missing = [topic for topic in offsets_ns if topic not in reader.topics]
     if missing:
-        raise ConfigError(f"{reader.path} has no topic {', '.join(missing)}; it has {', '.join(reader.topics)}")
+        raise ConfigError(f"{reader.path} has no topic {', '.join(missing)}; it has {listed(reader.topics)}")
     return [
         Arrival(m.log_time_ns, m.topic, stamp_ns(m.message.header.stamp) + offsets_ns.get(m.topic, 0))
         for m in reader.messages([points_topic, *offsets_ns])

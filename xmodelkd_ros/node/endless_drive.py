@@ -14,7 +14,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import PointCloud2
 
 from xmodelkd_ros.bag import BagReader
-from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.errors import ConfigError, listed
 from xmodelkd_ros.messages import stamp_from_ns, stamp_ns
 from xmodelkd_ros.node.outputs import latched, reliable
 from xmodelkd_ros.node.serialized import serialized_stamp_ns, stamped
@@ -69,7 +69,7 @@ class EndlessDrive:
         wanted = [points_topic, *cameras, *cameras.values(), *transforms]
         missing = [topic for topic in wanted if topic not in reader.topics]
         if missing:
-            raise ConfigError(f"bag {reader.path} has no topic {', '.join(missing)}; it has {', '.join(reader.topics)}")
+            raise ConfigError(f"bag {reader.path} has no topic {', '.join(missing)}; it has {listed(reader.topics)}")
         self.topics = {topic: reader.topics[topic] for topic in wanted}
         raw = list(reader.raw(wanted))
         if not any(message.topic == points_topic for message in raw):

@@ -34,7 +34,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2
 
 from xmodelkd_ros.bag import POINT_CLOUD_TYPE, BagReader, RawMessage
-from xmodelkd_ros.core.errors import BagError, ConfigError
+from xmodelkd_ros.core.errors import BagError, ConfigError, listed
 from xmodelkd_ros.messages import stamp_from_ns
 from xmodelkd_ros.node.outputs import latched, reliable
 from xmodelkd_ros.node.process import ros, run_program
@@ -79,12 +79,12 @@ class Player:
         for name in topics or reader.topics:
             self._add(name)
         if not self.publishers:
-            raise BagError(f"bag {reader.path} has no topic that can be played: {'; '.join(self.notes)}")
+            raise BagError(f"bag {reader.path} has no topic that can be played: {listed(self.notes)}")
 
     def _add(self, name: str) -> None:
         topic = self._reader.topics.get(name)
         if topic is None:
-            raise BagError(f"bag {self._reader.path} has no topic '{name}'; it has {', '.join(self._reader.topics)}")
+            raise BagError(f"bag {self._reader.path} has no topic '{name}'; it has {listed(self._reader.topics)}")
         type_ = message_class(topic.type)
         if type_ is None:
             self.notes.append(f"{name} skipped: the package of {topic.type} is not installed")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.bag import BagReader, Message
 from xmodelkd_ros.core.camera import CameraModel
-from xmodelkd_ros.core.errors import BagError, CloudError, XModelKDError
+from xmodelkd_ros.core.errors import BagError, CloudError, XModelKDError, listed
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.transforms import inverse
 from xmodelkd_ros.core.views import Shot
@@ -80,7 +80,7 @@ class Look:
         """Raise a BagError if a camera that is not used is none of the bag's."""
         unknown = [name for name in self.without if name not in names]
         if unknown:
-            raise BagError(f"no camera {', '.join(unknown)} to drop; the bag has {', '.join(names) or 'none'}")
+            raise BagError(f"no camera {', '.join(unknown)} to drop; the bag has {listed(names) or 'none'}")
 
     def shown(self, names: Sequence[str], most: int) -> list[str]:
         """The cameras that a network with ``most`` places is told of: those that are used, and as many others.
@@ -92,7 +92,7 @@ class Look:
         used = [name for name in names if name not in self.without]
         if len(used) > most:
             raise BagError(
-                f"the bag has {len(names)} cameras ({', '.join(names)}), but the model looks through {most} at most; "
+                f"the bag has {len(names)} cameras ({listed(names)}), but the model looks through {most} at most; "
                 "leave some out with --drop-cameras"
             )
         told = {*used, *self.without[: most - len(used)]}
@@ -232,7 +232,7 @@ class Recording:
         frame = sweep.message.header.frame_id
         chain = self._tree.chain_above(frame, fixed_frame)
         if not chain or chain[-1][0] != fixed_frame:
-            there = ", ".join(name for name, _ in chain) or "none"
+            there = listed(name for name, _ in chain) or "none"
             raise BagError(
                 f"{self._reader.path}: no transform joins '{frame}' to fixed frame '{fixed_frame}'; above it is {there}"
             )

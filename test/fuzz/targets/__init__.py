@@ -15,8 +15,8 @@ class Place(NamedTuple):
 _HERE = "test.fuzz.targets"
 
 TARGETS = {
-    "points": Place(f"{_HERE}.codec:Points", 28_000),
-    "images": Place(f"{_HERE}.codec:Images", 12_000),
+    "points": Place(f"{_HERE}.codec:Points", 24_500),
+    "images": Place(f"{_HERE}.codec:Images", 10_600),
     "camera_infos": Place(f"{_HERE}.codec:CameraInfos", 8_000),
     "transforms": Place(f"{_HERE}.codec:Transforms", 6_000),
     "label_infos": Place(f"{_HERE}.codec:LabelInfos", 7_000),
@@ -31,6 +31,10 @@ TARGETS = {
     "label_files": Place(f"{_HERE}.files:LabelFiles", 3_000),
     "names": Place(f"{_HERE}.files:Names", 1_000),
     "bags": Place(f"{_HERE}.bags:Bags", 2_000),
+    "recover": Place(f"{_HERE}.recordings:Recover", 600),
+    "training_yaml": Place(f"{_HERE}.settings:TrainingYaml", 1_500),
+    "checkpoints": Place(f"{_HERE}.checkpoints:Checkpoints", 800),
+    "datasets": Place(f"{_HERE}.datasets:Datasets", 2_000),
     "networks": Place(f"{_HERE}.networks:OnnxRuntime", 2_000),
     "networks_openvino": Place(f"{_HERE}.networks:OpenVino", 200),
     "check_sweep": Place(f"{_HERE}.caches:CheckSweep", 2_000),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ class Bags(InFolder):
 
     def __enter__(self) -> Target:
         super().__enter__()
-        self._messages = list(_drive())
+        self._messages = list(short_drive())
         self._labels = label_map("drive13")
         self._pipeline = SegmentationPipeline.load(write_light_model(self.folder / "light"), "onnxruntime")
         self._bags = [self._files(storage, name, self._messages) for storage, name in _FORMS]
@@ -45,10 +46,7 @@ class Bags(InFolder):
         path = self.folder / "written" / name
         shutil.rmtree(path.parent, ignore_errors=True)
         with BagWriter(path, storage) as bag:
-            for topic, msgtype in dict.fromkeys((topic, msgtype) for topic, msgtype, _, _ in messages):
-                bag.add_topic(topic, msgtype, latched="static" in topic or "json" in topic)
-            for topic, _, at_ns, data in messages:
-                bag.write_raw(topic, at_ns, data)
+            _write(bag, messages)
         files = [path] if path.is_file() else sorted(path.iterdir())
         return name, {str(file.relative_to(path.parent)): file.read_bytes() for file in files}
 
@@ -67,9 +65,7 @@ class Bags(InFolder):
     def _with_harmed_messages(self, mutator: Mutator) -> tuple[str, dict[str, bytes]]:
         messages = list(self._messages)
         for _ in range(1 + mutator.below(2)):
-            at = mutator.below(len(messages))
-            topic, msgtype, at_ns, data = messages[at]
-            messages[at] = topic, msgtype, at_ns, data[:4] + mutator.harmed_bytes(data[4:])
+            harm_message(mutator, messages)
         return self._files(*_FORMS[mutator.below(2)], messages)
 
     def use(self, value: Any) -> None:
@@ -98,7 +94,28 @@ class Bags(InFolder):
             recording.cameras(sweep)
 
 
-def _drive() -> Any:
+def harm_message(mutator: Mutator, messages: list[tuple[str, str, int, bytes]]) -> None:
+    """Change the bytes of one of the messages, behind the four that say how they are laid out."""
+    at = mutator.below(len(messages))
+    topic, msgtype, at_ns, data = messages[at]
+    messages[at] = topic, msgtype, at_ns, data[:4] + mutator.harmed_bytes(data[4:])
+
+
+def write_short_drive(path: Path) -> None:
+    """A rosbag2 folder of :func:`short_drive`."""
+    messages = list(short_drive())
+    with BagWriter(path) as bag:
+        _write(bag, messages)
+
+
+def _write(bag: BagWriter, messages: Any) -> None:
+    for topic, msgtype in dict.fromkeys((topic, msgtype) for topic, msgtype, _, _ in messages):
+        bag.add_topic(topic, msgtype, latched="static" in topic or "json" in topic)
+    for topic, _, at_ns, data in messages:
+        bag.write_raw(topic, at_ns, data)
+
+
+def short_drive() -> Any:
     """Topic, type, time and bytes of the messages of a short drive."""
     mutator = Mutator.of("drive", 0, 0)
     text = TYPES.types["std_msgs/msg/String"](data=label_info_json(label_map("drive13")))

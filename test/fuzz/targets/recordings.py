@@ -1,0 +1,117 @@
+"""What a killed recorder leaves, harmed on top of that: made into a bag, or refused, and nothing half-done stays."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from test.fuzz.mutation import Mutator
+from test.fuzz.target import InFolder, Limits, Target, ensure
+from test.fuzz.targets.bags import harm_message, short_drive
+from xmodelkd_ros.bag import BagReader, BagWriter, RawMessage
+from xmodelkd_ros.recover import recover
+
+_NAME = "drive.mcap"
+
+
+class _KilledError(Exception):
+    """In the place of a signal, which would end this process too: what was flushed is on the disk, and no end of it."""
+
+
+class Recover(InFolder):
+    """``xmodelkd recover`` of folders with one file or several, which are cut, flipped, exchanged, empty or missing."""
+
+    name = "recover"
+    limits = Limits(seconds=5.0, memory=16 << 20, traced=False)
+
+    def __enter__(self) -> Target:
+        super().__enter__()
+        self._messages = list(short_drive())
+        self._whole = self._recorded(self._messages)
+        self._other = self._recorded(self._messages[3:][::-1])
+        return self
+
+    def _recorded(self, messages: Any) -> bytes:
+        """The file of a recorder that was killed after its last flush: two chunks, and neither index nor end."""
+        place = self.folder / "recorder"
+        with suppress(_KilledError), BagWriter(place / _NAME, keep=True) as bag:
+            for topic, msgtype in dict.fromkeys((topic, msgtype) for topic, msgtype, _, _ in messages):
+                bag.add_topic(topic, msgtype, latched="static" in topic)
+            for number, (topic, _, at_ns, data) in enumerate(messages):
+                bag.write_raw(topic, at_ns, data)
+                if number in (len(messages) // 2, len(messages) - 1):
+                    bag.flush()
+            raise _KilledError
+        (left,) = place.rglob("*.mcap")
+        data = left.read_bytes()
+        shutil.rmtree(place)
+        return data
+
+    def good(self) -> Any:
+        return {_NAME: self._whole}, True
+
+    def make(self, mutator: Mutator) -> tuple[Any, int]:
+        """Files by their names, and whether nothing but their ends is missing."""
+        if mutator.chance(0.2):
+            files, cut = {_NAME: self._whole[: mutator.below(len(self._whole) + 1)]}, True
+        elif mutator.chance(0.25):
+            messages = list(self._messages)
+            harm_message(mutator, messages)
+            files, cut = {_NAME: self._recorded(messages)}, False
+        else:
+            files, cut = self._several(mutator), False
+        return (files, cut), sum(map(len, files.values()))
+
+    def _several(self, mutator: Mutator) -> dict[str, bytes]:
+        """As split recordings have: one of them harmed, or another one's, or no bag at all."""
+        files = {f"drive_{number}.mcap": self._whole for number in range(mutator.pick((1, 1, 1, 2, 3)))}
+        name = mutator.pick(list(files))
+        kind = mutator.below(8)
+        if kind == 0:
+            files[name] = self._other
+        elif kind == 1:
+            files[name] = (
+                self._other[: mutator.below(len(self._other))] + self._whole[mutator.below(len(self._whole)) :]
+            )
+        elif kind == 2:
+            files[name] = mutator.random.randbytes(mutator.below(4000))
+        elif kind == 3:
+            del files[name]
+            files[mutator.pick(("drive.db3", "x.mcap/inside.txt", "metadata.yaml"))] = self._whole
+        else:
+            files[name] = mutator.harmed_bytes(files[name])
+        return files
+
+    def use(self, value: Any) -> None:
+        files, cut = value
+        left, out = self.folder / "left" / f"{_NAME}.unfinished-x", self.folder / "saved"
+        for folder in (left, out):
+            shutil.rmtree(folder, ignore_errors=True)
+        left.mkdir(parents=True)
+        for name, data in files.items():
+            (left / name).parent.mkdir(exist_ok=True)
+            (left / name).write_bytes(data)
+        said: list[str] = []
+        try:
+            count = recover(left, out / _NAME, said.append)
+        finally:
+            self._check_left(out)
+        for line in said:
+            ensure(line.splitlines() == [line] and line.isprintable() and len(line) <= 600, "a note is no short line")
+        self._check_saved(out / _NAME, count, cut)
+
+    @staticmethod
+    def _check_left(out: Path) -> None:
+        there = [file.name for file in out.iterdir()] if out.exists() else []
+        ensure(there in ([], [_NAME]), f"it leaves {there}")
+
+    def _check_saved(self, path: Path, count: int, cut: bool) -> None:
+        with BagReader(path) as reader:
+            saved = list(reader.raw())
+            ensure(len(saved) == count, "another number of messages than it says")
+            if cut:
+                expected = [RawMessage(topic, at_ns, data) for topic, _, at_ns, data in self._messages][:count]
+                ensure(sorted(saved) == sorted(expected), "a message before the cut is lost or changed")
+            ensure(sum(1 for _ in reader.messages()) <= count, "more messages than were saved")

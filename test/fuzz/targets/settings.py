@@ -1,0 +1,135 @@
+"""Configurations of training, adaptation, comparisons and robustness: harmed as text, by values, and by aliases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from test.fuzz.mutation import Mutator
+from test.fuzz.target import InFolder, Limits, Target, each, ensure
+from training.adaptation import AdaptConfig
+from training.comparison import Comparison
+from training.config import ImageTrainingConfig, TrainingConfig
+from training.readable import Readable
+from training.robustness import RobustnessConfig
+from xmodelkd_ros.resources import find_config
+
+
+def _levels(first: str, level: str) -> str:
+    """Ten levels, each of which holds the one before eight times, by an alias."""
+    rows = [level.format(eight=", ".join([f"*a{k}"] * 8)) for k in range(9)]
+    return "\n".join(f"b{k}: &a{k} {text}" for k, text in enumerate([first, *rows]))
+
+
+_BOMB = _levels("[x, x, x, x, x, x, x, x]", "[{eight}]")
+_MERGES = _levels("{x: 1}", "{{<<: [{eight}]}}")
+_TRAPS = (
+    *(_BOMB, _MERGES, "a: &a [*a]", "a: &a {<<: *a}", "[" * 50_000, "{a: " * 50_000, "- " * 5_000, "9" * 5_000),
+    *("!!python/object/apply:os.system [exit]", "!!python/name:os.system", "seed: 2001-99-99", "seed: !!int x"),
+    *(
+        "seed: 0b",
+        "seed: 1:99999999999999999999:1",
+        "? [a]\n: b",
+        "? {a: b}\n: c",
+        "seed: !!binary x",
+        "=: =",
+        "\0",
+        "\t",
+    ),
+    *("%YAML 9.9\n---\na", "a\n---\nb", "*x", "&a", "seed: !!set {a, b}", "seed: !!timestamp x", "seed: .nan", "'"),
+)
+"""Texts that are short, and make a reader that trusts them run code, run out of memory, or fail in a way of its own."""
+_VALUES = (
+    *(
+        "drive13",
+        "world",
+        "bag",
+        "self",
+        "none",
+        "carried",
+        "$base",
+        "seed=1",
+        "seed=[",
+        "a.b=c",
+        "data.train.0.path=x",
+    ),
+    *([0, 10**18], [0, 2], [], {}, None, True, 10**30, -(10**30), 0, -1, 1e308, "1e-3", "1e999", ".nan", b"bytes"),
+)
+
+
+class TrainingYaml(InFolder):
+    """Whatever stands in such a file: settings that are the same after they were written and read, or one error."""
+
+    name = "training_yaml"
+    limits = Limits(traced=False)
+
+    def __enter__(self) -> Target:
+        super().__enter__()
+        folder = find_config("adapt.yaml").parent
+        self._files: list[tuple[type[Readable], str]] = [
+            *((AdaptConfig, file.read_text()) for file in [folder / "adapt.yaml"]),
+            *((RobustnessConfig, file.read_text()) for file in [folder / "robustness.yaml"]),
+            *((_kind(file), file.read_text()) for file in sorted((folder / "training").glob("*.yaml"))),
+            *((Comparison, file.read_text()) for file in sorted((folder / "comparison").glob("*.yaml"))),
+        ]
+        return self
+
+    def good(self) -> Any:
+        kind, text = self._files[2]
+        return kind, text.encode(), ()
+
+    def make(self, mutator: Mutator) -> tuple[Any, int]:
+        kind, text = mutator.pick(self._files)
+        data, overrides = text.encode(), self._overrides(mutator)
+        way = mutator.below(10)
+        if way < 1:
+            data = mutator.harmed_bytes(data)
+        elif way < 3:
+            trap = mutator.pick(_TRAPS)
+            data = trap.encode() if mutator.chance(0.5) else f"{text}\n{trap}\n".encode()
+        else:
+            data = _harmed(mutator, yaml.safe_load(text))
+        return (kind, data, overrides), len(data) + sum(map(len, overrides))
+
+    def _overrides(self, mutator: Mutator) -> tuple[str, ...]:
+        if mutator.chance(0.75):
+            return ()
+        keys = ("seed", "data.train.0", "data.train.7.path", "model.widths", "optimizer.steps", mutator.text(), "share")
+        values = (*_TRAPS, mutator.text(), str(mutator.real()), str(mutator.integer(64, signed=True)), "[0, 1]", "{}")
+        return tuple(
+            f"{mutator.pick(keys)}{mutator.pick(('=', '=', '=', ''))}{mutator.pick(values)}"
+            for _ in range(1 + mutator.below(2))
+        )
+
+    def use(self, value: Any) -> None:
+        kind, data, overrides = value
+        path = self.folder / "settings.yaml"
+        path.write_bytes(data)
+        config = kind.read(path, overrides)
+        again = yaml.safe_load(yaml.safe_dump(config.to_dict(), sort_keys=False))
+        ensure(kind.from_dict(again) == config, "settings are others after they were written and read")
+        if isinstance(config, Comparison):
+            each(*(lambda entry=entry: config.settings(entry, config.seeds_of(entry)[0]) for entry in config.runs))
+
+
+def _kind(file: Path) -> type[Readable]:
+    return ImageTrainingConfig if "image_branch" in file.name or "images" in file.name else TrainingConfig
+
+
+def _harmed(mutator: Mutator, values: Any) -> bytes:
+    """YAML of settings of which one or a few are others."""
+    if mutator.chance(0.5):
+        holder: Any = values
+        while True:
+            keys = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
+            key = mutator.pick(keys)
+            if isinstance(holder[key], (dict, list)) and holder[key] and mutator.chance(0.8):
+                holder = holder[key]
+            else:
+                holder[key] = mutator.pick(_VALUES)
+                break
+    else:
+        values = mutator.harmed_json(values)
+    return yaml.safe_dump(values, sort_keys=False).encode("utf-8", "replace")

@@ -1,0 +1,188 @@
+"""Files of datasets that are not what they should be: one line that names the file. Found by the fuzzing."""
+
+import gzip
+import io
+import json
+import pickle
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from test.training.folders import write_kitti, write_nuscenes, write_pandaset
+from training.config import SourceConfig
+from training.data.datasets import open_drives
+from training.data.nuscenes import read_tables
+from training.data.sequence import JpegFile
+from training.data.sources import stored_frames
+from training.data.world import StoredDrive
+from xmodelkd_ros.core.errors import ConfigError
+
+XYZ = np.random.default_rng(0).uniform([-20, -20, -2], [20, 20, 4], (50, 3))
+
+
+@pytest.fixture
+def pandaset_folder(tmp_path):
+    pytest.importorskip("pandas")
+    return write_pandaset(tmp_path / "small", XYZ, np.arange(50) % 42 + 1, size=(192, 108))
+
+
+def everything(drive):
+    return [(drive.cloud(k), drive.labels(k), drive.time_s(k), drive.images(k)) for k in range(len(drive))]
+
+
+def test_the_small_sequence_is_one(pandaset_folder):
+    (drive,) = open_drives("pandaset", pandaset_folder)
+    assert [len(cloud) for cloud, *_ in everything(drive)] == [50, 50] and len(drive.cameras) == 2
+    assert len(np.unique(drive.labels(0))) > 5
+    assert -0.1 <= drive.time_s(1).min() < drive.time_s(1).max() <= 1e-6
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("lidar/timestamps.json", 3),
+        ("lidar/timestamps.json", [2.0, 1.0]),
+        ("lidar/timestamps.json", ["x", "y"]),
+        ("lidar/poses.json", [1, 2]),
+        ("lidar/poses.json", []),
+        ("lidar/poses.json", [{"position": {"x": 1e999, "y": 0, "z": 0}, "heading": {}}] * 2),
+        ("camera/front_camera/intrinsics.json", {"fx": 1, "fy": 1, "cx": 1}),
+        ("camera/front_camera/timestamps.json", [1.0]),
+        ("camera/front_camera/timestamps.json", None),
+        ("camera/front_camera/poses.json", {}),
+    ],
+)
+def test_json_of_pandaset_that_says_something_else(pandaset_folder, file, content):
+    (pandaset_folder / file).write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=file.replace(".", r"\.")):
+        everything(open_drives("pandaset", pandaset_folder)[0])
+
+
+def test_a_camera_without_calibration(pandaset_folder):
+    (pandaset_folder / "static_extrinsic_calibration.yaml").write_text("{}")
+    with pytest.raises(ConfigError, match=r"poses\.json is not what PandaSet has there|lacks back_camera"):
+        open_drives("pandaset", pandaset_folder)
+
+
+def table(**columns):
+    import pandas
+
+    found = pandas.DataFrame(columns)
+    found.columns = pandas.Index(list(columns), dtype=object)
+    return found
+
+
+@pytest.mark.parametrize("change", ["no_classes", "few", "of_no_class", "no_table", "no_time", "other_time"])
+def test_tables_of_pandaset_that_hold_something_else(pandaset_folder, change):
+    labels, sweep = pandaset_folder / "annotations/semseg/00.pkl.gz", pandaset_folder / "lidar/00.pkl.gz"
+    points = pickle.loads(gzip.decompress(sweep.read_bytes()))
+    file, content = {
+        "no_classes": (labels, table(other=np.zeros(50, np.int64))),
+        "few": (labels, table(**{"class": np.zeros(49, np.int64)})),
+        "of_no_class": (labels, table(**{"class": np.full(50, -7)})),
+        "no_table": (labels, [1, 2]),
+        "no_time": (sweep, points.drop(columns=["t"])),
+        "other_time": (sweep, points.assign(t=np.nan)),
+    }[change]
+    file.write_bytes(gzip.compress(pickle.dumps(content)))
+    (drive,) = open_drives("pandaset", pandaset_folder)
+    with pytest.raises(ConfigError, match=r"00\.pkl\.gz is not what PandaSet has there: .*; fetch the sequence again"):
+        everything(drive)
+
+
+class Room:
+    """Unpickled, it would take a terabyte."""
+
+    def __reduce__(self):
+        return np.ndarray, ((1 << 40,),)
+
+
+def test_a_pickle_takes_no_more_room_than_it_fills(pandaset_folder):
+    file = pandaset_folder / "lidar/00.pkl.gz"
+    reconstruct = b"\x80\x04cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(J\xff\xff\xff\x7ftC\x01bt\x52."
+    long_bytes = b"\x80\x05\x96" + (1 << 40).to_bytes(8, "little") + b"x."
+    for pickled in (pickle.dumps(Room()), reconstruct, long_bytes):
+        file.write_bytes(gzip.compress(pickled))
+        (drive,) = open_drives("pandaset", pandaset_folder)
+        tracemalloc.start()
+        try:
+            with pytest.raises(ConfigError, match="cannot read"):
+                drive.cloud(0)
+            assert tracemalloc.get_traced_memory()[1] < 5_000_000
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("table", "field", "value", "message"),
+    [
+        ("sample_data", "filename", 3.5, "3.5 is no name"),
+        ("sample_data", "sample_token", [], r"\[\] is no name"),
+        ("category", "name", 1.5, "1.5 is no name"),
+        ("sensor", "channel", 2, "2 is no name"),
+        ("ego_pose", "translation", [0, 0, 1e999], "must be finite"),
+    ],
+)
+def test_rows_of_nuscenes_that_hold_something_else(tmp_path, table, field, value, message):
+    root = write_nuscenes(tmp_path / "nuscenes", ["scene-0061"], XYZ, np.arange(50) % 32, size=(160, 90))
+    file = root / "v1.0-mini" / f"{table}.json"
+    rows = json.loads(file.read_text())
+    for row in rows:
+        row[field] = value
+    file.write_text(json.dumps(rows))
+    with pytest.raises(ConfigError, match=message):
+        open_drives("nuscenes", root)
+    read_tables.cache_clear()
+
+
+def test_a_table_of_nuscenes_that_is_nested_too_deep(tmp_path):
+    root = write_nuscenes(tmp_path / "nuscenes", ["scene-0061"], XYZ, np.arange(50) % 32, size=(160, 90))
+    (root / "v1.0-mini" / "scene.json").write_text("[" * 100_000)
+    with pytest.raises(ConfigError, match=r"is not a version of nuScenes \(scene\.json"):
+        open_drives("nuscenes", root)
+
+
+@pytest.mark.parametrize("line", ["nan", "1e999", "-5"])
+def test_times_and_poses_of_kitti_that_none_can_be(tmp_path, line):
+    root = write_kitti(tmp_path / "kitti", [8], XYZ, np.full(50, 40))
+    (root / "sequences/08/times.txt").write_text(f"0\n{line}\n")
+    with pytest.raises(ConfigError, match=r"sequences/08: .*; fetch calib\.txt, poses\.txt and times\.txt again"):
+        open_drives("semantickitti", root)
+
+
+@pytest.mark.parametrize("change", ["shape", "type", "class"])
+def test_arrays_of_a_generated_sweep_that_are_another_lidars(generated, tmp_path, change):
+    drive = StoredDrive(generated.folder)
+    with np.load(generated.folder / "lidar/000.npz") as stored:
+        arrays = dict(stored)
+    arrays["label"] = {
+        "shape": np.zeros(3, np.uint8),
+        "type": arrays["label"].astype(np.float32),
+        "class": np.full_like(arrays["label"], 77),
+    }[change]
+    drive.folder = tmp_path
+    (tmp_path / "lidar").mkdir()
+    np.savez(tmp_path / "lidar/000.npz", **arrays)
+    with pytest.raises(ConfigError, match=r"cannot read sweep .*000\.npz: .*label.*; write the drive again"):
+        drive.scan(0)
+
+
+def test_pictures_that_say_they_are_huge_are_refused_before_there_is_room_made(tmp_path):
+    picture = io.BytesIO()
+    Image.new("L", (16, 16)).save(picture, "png")
+    huge = bytearray(picture.getvalue())
+    huge[16:24] = (60_000).to_bytes(4, "big") * 2
+    huge[29:33] = zlib.crc32(huge[12:29]).to_bytes(4, "big")
+    (tmp_path / "x.png").write_bytes(huge)
+    for read in (JpegFile(None, 0, tmp_path / "x.png").pixels, JpegFile(None, 0, tmp_path, tmp_path / "x.png").labels):
+        with pytest.raises(ConfigError, match=r"cannot read image .*x\.png: .*pixels"):
+            read()
+
+
+def test_frames_beyond_a_drive_are_not_counted_out(pandaset_folder):
+    config = SourceConfig("pandaset", str(pandaset_folder), frames=(0, 10**15))
+    with pytest.raises(ConfigError, match=r"has no frame 999999999999999; it has 0 to 1"):
+        stored_frames(config, "train")

@@ -1,0 +1,165 @@
+"""Checkpoints that hold something else than a run would leave. Found by ``python -m test.fuzz``."""
+
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from training.checkpoint import (  # noqa: E402
+    CHECKPOINT,
+    check_finished,
+    read_checkpoint,
+    read_origins,
+    read_steps,
+    read_weights,
+)
+from training.run import _Restoring  # noqa: E402
+from training.trained_network import network_of  # noqa: E402
+from xmodelkd_ros.core.errors import ConfigError  # noqa: E402
+
+SHIPPED = Path(__file__).parents[2] / "models" / "student"
+
+
+@pytest.fixture
+def held():
+    return torch.load(SHIPPED / CHECKPOINT, weights_only=True)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return tmp_path
+
+
+def refused(run, held, match="holds another network, or one of another version"):
+    torch.save(held, run / CHECKPOINT)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConfigError, match=match) as error:
+            network_of(read_checkpoint(run))
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+    assert str(run) in str(error.value)
+
+
+def first_weight(held):
+    return next(name for name, value in held["state_dict"].items() if value.ndim == 4)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["expanded", "meta", "sparse", "complex", "text", "none", "shape"],
+)
+def test_weights_that_are_none(run, held, value):
+    name = first_weight(held)
+    held["state_dict"][name] = {
+        "expanded": torch.zeros(1).expand(1 << 20, 1 << 20),
+        "meta": torch.empty(3, 3, device="meta"),
+        "sparse": torch.eye(3).to_sparse(),
+        "complex": torch.zeros(3, 3, dtype=torch.complex64),
+        "text": "no tensor",
+        "none": None,
+        "shape": torch.zeros(3, 3),
+    }[value]
+    refused(run, held)
+
+
+@pytest.mark.parametrize("part", ["hyper_parameters", "global_step", "state_dict", "inputs", "origins", "branch"])
+@pytest.mark.parametrize("value", [None, [], 3, "x", {}])
+def test_parts_that_are_something_else(run, held, part, value):
+    if (part, value) in (("branch", None), ("global_step", 3), ("origins", [])):
+        return  # it may have these
+    held[part] = value
+    if (part, value) in (("origins", "x"), ("origins", {})):
+        held[part] = [{"name": 1, "license": 2, "attribution": 3}]
+    refused(run, held)
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("model", "widths", [2**30] * 5),
+        ("model", "widths", [4096] * 5),
+        ("model", "blocks", [10**9] * 4),
+        ("model", "table", 10**9),
+        ("model", "max_points", 10**12),
+        ("model", "channels", ["z"]),
+        ("optimizer", "epochs", float("nan")),
+    ],
+)
+def test_settings_of_a_network_that_is_not_the_weights(run, held, section, name, value):
+    held["hyper_parameters"]["config"][section][name] = value
+    refused(run, held)
+
+
+def test_arguments_that_no_network_takes(run, held):
+    held["hyper_parameters"]["unknown"] = 1
+    refused(run, held)
+
+
+def test_an_image_branch_of_another_size(run, held):
+    held["branch"] = {"features": 10**12, "weights": {"classify.weight": torch.zeros(13, 8)}}
+    refused(run, held)
+
+
+class Room:
+    """Unpickled, it would take a terabyte, and PyTorch takes it for data."""
+
+    def __reduce__(self):
+        return bytearray, (1 << 40,)
+
+
+def test_a_checkpoint_takes_no_more_room_than_it_fills(run, held):
+    held["global_step"] = Room()
+    refused(run, held, "cannot read checkpoint")
+
+
+def test_a_file_that_says_it_is_larger_than_it_is(run, held):
+    torch.save(held, run / CHECKPOINT)
+    data = bytearray((run / CHECKPOINT).read_bytes())
+    at = data.rindex(b"PK\x01\x02")
+    data[at + 20 : at + 28] = (0x70000000).to_bytes(4, "little") * 2
+    (run / CHECKPOINT).write_bytes(data)
+    with pytest.raises(ConfigError, match="cannot read checkpoint"):
+        read_steps(run)
+
+
+@pytest.mark.parametrize("steps", ["x", -1, 1.5, float("inf"), 10**30, True, [1]])
+def test_steps_that_nobody_counted(run, held, steps):
+    held["global_step"] = steps
+    torch.save(held, run / CHECKPOINT)
+    for read in (read_steps, lambda place: check_finished(place, "start")):
+        with pytest.raises(ConfigError, match="holds another network"):
+            read(run)
+
+
+def test_lengths_that_are_texts_are_not_multiplied(run, held):
+    held["hyper_parameters"]["config"]["optimizer"] |= {"epochs": "x" * 1000, "steps": 10**10}
+    torch.save(held, run / CHECKPOINT)
+    with pytest.raises(ConfigError, match="holds another network"):
+        check_finished(run, "start")
+
+
+def test_what_is_shipped_is_taken(run, held):
+    torch.save(held, run / CHECKPOINT)
+    assert network_of(read_checkpoint(run)).inputs.projection.width == 1024
+    assert read_steps(run) > 100 and read_origins(run)[0].name and read_weights(run)[1]
+
+
+def test_a_run_that_cannot_go_on_names_its_checkpoint(run):
+    """The state of optimizer and averages, which PyTorch Lightning takes as it is, shows only in the first step."""
+    restoring, checkpoint = _Restoring(), run / CHECKPOINT
+    restoring.setup(None, None, "fit")
+    with (
+        pytest.raises(ConfigError, match=r"cannot go on from .*last\.ckpt: KeyError\('x'\); remove .* and train again"),
+        restoring.named(checkpoint),
+    ):
+        raise KeyError("x")
+    for error in (MemoryError(), OSError(), ConfigError("said already")):
+        with pytest.raises(type(error)), restoring.named(checkpoint):
+            raise error
+    restoring.on_train_batch_end()
+    with pytest.raises(KeyError), restoring.named(checkpoint):
+        raise KeyError("a later step is not the checkpoint's")
