@@ -242,9 +242,8 @@ class PandaSetSequence:
         try:
             with gzip.open(self.path / relative) as file:
                 data = _unpacked(file)
-            for _ in pickletools.genops(
-                data
-            ):  # which finds lengths that are damaged before there is room made for them
+            # Finds lengths that are damaged before room is made for them.
+            for _ in pickletools.genops(data):
                 pass
             return _table_unpickler()(io.BytesIO(data)).load()
         except Exception as error:  # a damaged pickle goes wrong in any way
