@@ -9,16 +9,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TESTS = '''
+TESTS = """
 import pytest
 
 def test_a_node_that_is_killed():
-    """The next one labels | again."""
+    pass
 
-@pytest.mark.parametrize("disk", ["full"])
-def test_an_odd_disk(disk):
-    pytest.skip("this machine allows no namespaces")
-'''
+@pytest.mark.parametrize("disk", ["empty", "full|odd"])
+def test_a_disk(disk):
+    if disk != "empty":
+        pytest.skip("this machine allows no namespaces")
+"""
 FAILING = "def test_that_labels_come_back():\n    assert 1 == 2, 'no labels came'\n"
 BROKEN_AT_ITS_END = """
 import pytest
@@ -52,23 +53,25 @@ def life(tmp_path):
 
 
 def outcomes(out):
-    return {
-        row["what"]: (row["outcome"], row["why"]) for row in json.loads((out / "metrics.json").read_text())["tests"]
-    }
+    rows = json.loads((out / "metrics.json").read_text())["tests"]
+    return {row["what"] + row["case"]: (row["outcome"], row["why"]) for row in rows}
 
 
 def test_what_passed_and_what_was_skipped_is_told(life):
     done, out = life(good=TESTS, absent=SKIPPED)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == f"1 passed, 0 failed, 2 skipped | report {out}/life.md"
+    assert done.stdout.splitlines()[-1] == f"2 passed, 0 failed, 2 skipped | report {out}/life.md"
     assert outcomes(out) == {
         "all of it": ("skipped", "needs what is not installed"),
-        "The next one labels | again.": ("passed", ""),
-        "an odd disk [full]": ("skipped", "this machine allows no namespaces"),
+        "a node that is killed": ("passed", ""),
+        "a diskempty": ("passed", ""),
+        "a diskfull|odd": ("skipped", "this machine allows no namespaces"),
     }
     page = (out / "life.md").read_text()
-    assert "| The next one labels / again. | test_good.py | passed | 0.0 |  |" in page
-    assert "1 passed, 0 failed, 2 skipped in " in page and (out / "life.png").read_bytes().startswith(b"\x89PNG")
+    assert "| a node that is killed | test_good.py | 1 passed | 0.0 |  |" in page
+    why = "full/odd: this machine allows no namespaces"
+    assert f"| a disk | test_good.py | 1 skipped, 1 passed | 0.0 | {why} |" in page
+    assert "2 passed, 0 failed, 2 skipped in " in page and (out / "life.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
@@ -81,10 +84,10 @@ def test_what_passed_and_what_was_skipped_is_told(life):
 def test_what_failed_fails_the_command(life, text, what, why):
     done, out = life(good=TESTS, bad=text)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == f"error: 1 passed, 1 failed, 1 skipped | report {out}/life.md"
+    assert done.stderr.splitlines()[-1] == f"error: 2 passed, 1 failed, 1 skipped | report {out}/life.md"
     assert outcomes(out)[what] == ("failed", why)
     metrics = json.loads((out / "metrics.json").read_text())
-    assert (metrics["passed"], metrics["failed"], metrics["skipped"]) == (1, 1, 1)
+    assert (metrics["passed"], metrics["failed"], metrics["skipped"]) == (2, 1, 1)
 
 
 @pytest.mark.parametrize("text", ["import not_there\n", "nothing = 'no test'\n"])
@@ -93,4 +96,4 @@ def test_tests_that_cannot_be_run_are_no_success_and_leave_the_last_report(life,
     done, out = life(good=text)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: the tests could not be run (")
-    assert "The next one labels | again." in outcomes(out)
+    assert "a node that is killed" in outcomes(out)

@@ -21,11 +21,12 @@ _DPI = 130
 
 @dataclass
 class Row:
-    """What became of a test.
+    """What became of one case of a test.
 
     Attributes:
         where: its file.
-        what: the first line of what it says of itself, or its name as words.
+        what: its name, as words.
+        case: which of several; empty where there is one.
         outcome: :data:`PASSED`, :data:`FAILED` or :data:`SKIPPED`.
         seconds: with what it needed before and after.
         why: the reason where it was skipped or has failed.
@@ -33,6 +34,7 @@ class Row:
 
     where: str
     what: str
+    case: str = ""
     outcome: str = PASSED
     seconds: float = 0.0
     why: str = ""
@@ -50,8 +52,8 @@ class Seen:
         return list(self._rows.values())
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
-        """Note what a test says of itself."""
-        self._rows[item.nodeid] = Row(item.path.name, _what(item))
+        """Note what is to be run."""
+        self._rows[item.nodeid] = _row(item)
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         """Forget what is not run."""
@@ -62,7 +64,7 @@ class Seen:
         """Note files that are skipped, or broken, as a whole."""
         if report.outcome != PASSED:
             name = Path(report.nodeid).name
-            self._rows[report.nodeid] = Row(name, "all of it", report.outcome, 0.0, _reason(report))
+            self._rows[report.nodeid] = Row(name, "all of it", "", report.outcome, 0.0, _reason(report))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Add setup, call and end of a test."""
@@ -72,11 +74,9 @@ class Seen:
             row.outcome, row.why = report.outcome, _reason(report)
 
 
-def _what(item: pytest.Item) -> str:
-    said = (getattr(getattr(item, "obj", None), "__doc__", None) or "").strip().splitlines()
+def _row(item: pytest.Item) -> Row:
     name, _, case = item.name.partition("[")
-    words = said[0] if said else name.removeprefix("test_").replace("_", " ")
-    return f"{words} [{case}" if case else words
+    return Row(item.path.name, name.removeprefix("test_").replace("_", " "), case.removesuffix("]"))
 
 
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
@@ -98,12 +98,53 @@ def summary(rows: Sequence[Row]) -> str:
     return f"{found[PASSED]} passed, {found[FAILED]} failed, {found[SKIPPED]} skipped"
 
 
+@dataclass(frozen=True)
+class Test:
+    """All cases of a test.
+
+    Attributes:
+        what: its name, as words.
+        where: its file.
+        cases: what became of each.
+    """
+
+    __test__ = False
+
+    what: str
+    where: str
+    cases: tuple[Row, ...]
+
+    @property
+    def outcome(self) -> str:
+        """The worst that became of a case."""
+        return next(outcome for outcome in (FAILED, SKIPPED, PASSED) if counts(self.cases)[outcome])
+
+    @property
+    def seconds(self) -> float:
+        """Of all cases."""
+        return sum(row.seconds for row in self.cases)
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """For the table."""
+        found = counts(self.cases)
+        outcome = ", ".join(f"{found[name]} {name}" for name in (FAILED, SKIPPED, PASSED) if found[name])
+        why = {f"{row.case}: {row.why}" if row.case else row.why: None for row in self.cases if row.why}
+        return self.what, self.where, outcome, f"{self.seconds:.1f}", "; ".join(why)
+
+
+def tests(rows: Sequence[Row]) -> list[Test]:
+    """The rows by test, in the order in which these were run."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        found.setdefault((row.what, row.where), []).append(row)
+    return [Test(*key, tuple(cases)) for key, cases in found.items()]
+
+
 def table(rows: Sequence[Row]) -> str:
     """The table of ``life.md``."""
     lines = ["| what was done | in | outcome | seconds | why |", "|---|---|---|---|---|"]
-    for row in rows:
-        cells = (row.what, row.where, row.outcome, f"{row.seconds:.1f}", row.why)
-        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+    lines += [f"| {' | '.join(cell.replace('|', '/') for cell in test.cells)} |" for test in tests(rows)]
     return "\n".join(lines)
 
 
@@ -115,28 +156,29 @@ def write(out: Path, command: str, seconds: float, rows: Sequence[Row]) -> None:
         (folder / "life.md").write_text(
             f"{head}\n{table(rows)}\n\n![seconds of each test](life.png)\n", encoding="utf-8"
         )
-        tests = [{**asdict(row), "seconds": round(row.seconds, 2)} for row in rows]
-        (folder / "metrics.json").write_text(json.dumps({**metrics, "tests": tests}, indent=2) + "\n", encoding="utf-8")
+        each = [{**asdict(row), "seconds": round(row.seconds, 2)} for row in rows]
+        (folder / "metrics.json").write_text(json.dumps({**metrics, "tests": each}, indent=2) + "\n", encoding="utf-8")
         draw(folder / "life.png", rows)
 
 
-def draw(path: Path, rows: Sequence[Row], longest: int = 40) -> None:
-    """Seconds of the tests that took longest, and of all that failed, coloured by outcome."""
-    by_time = sorted(rows, key=lambda row: row.seconds, reverse=True)
-    shown = [row for i, row in enumerate(by_time) if i < longest or row.outcome == FAILED]
+def draw(path: Path, rows: Sequence[Row], shortest: float = 0.1) -> None:
+    """Seconds of the tests that took some time or did not pass, coloured by the worst outcome of their cases."""
+    shown = [test for test in tests(rows) if test.seconds >= shortest or test.outcome != PASSED]
+    shown.sort(key=lambda test: test.seconds, reverse=True)
     figure = Figure(figsize=(11, 1.2 + 0.24 * len(shown)), dpi=_DPI, facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     for outcome, color in _COLORS.items():
-        places = [i for i, row in enumerate(shown) if row.outcome == outcome]
-        label = f"{counts(rows)[outcome]} {outcome}"
-        axes.barh(places, [shown[i].seconds for i in places], color=color, height=0.7, label=label)
-    axes.set_yticks(range(len(shown)), [row.what[:80] for row in shown], fontsize=7)
-    axes.set_ylim(len(shown) - 0.4, -0.6)
+        places = [i for i, test in enumerate(shown) if test.outcome == outcome]
+        if places:
+            axes.barh(places, [shown[i].seconds for i in places], color=color, height=0.7, label=outcome)
+    axes.set_yticks(range(len(shown)), [test.what for test in shown], fontsize=7)
+    axes.set_ylim(max(len(shown), 1) - 0.4, -0.6)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.grid(axis="x", color="#e5e7eb", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=TEXT)
     axes.set_xlabel("seconds", color=MUTED)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    if shown:
+        axes.legend(frameon=False, fontsize=8, loc="lower right")
     figure.savefig(path, dpi=_DPI)
