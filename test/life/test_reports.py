@@ -71,3 +71,24 @@ def test_plots_of_robustness_that_do_not_fit_leave_the_last_ones_and_what_was_me
     assert again.end() == 0, again.said
     assert json.loads(machine.path(out / "metrics.json").read_text()) == measured
     assert all((machine.path(out / name)).read_bytes() != text.encode() for name, text in before.items())
+
+
+@pytest.mark.parametrize("room", [0, 65_536], ids=["none", "little"])
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        ("load --points 3000 --seconds 1 --scenarios rate_10", ("load.md", "metrics.json")),
+        ("endurance --points 3000 --sweeps 100", ("endurance.md", "endurance.png", "metrics.json")),
+    ],
+    ids=["load", "endurance"],
+)
+def test_a_flood_or_a_long_run_whose_disk_is_full_leaves_the_last_report(
+    start, machine, older, height_model, command, names, room
+):
+    out, contents = older(names, room)
+    before = contents()
+    name, *words = command.split()
+    program = start(COMMAND, name, "--model", height_model, *words, "--out", out, machine=machine)
+    assert_says_so_in_a_line(program, out)
+    after = {path: text for path, text in contents().items() if not path.startswith("logs/")}
+    assert after == before
