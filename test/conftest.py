@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import xmodelkd_ros.opencv  # noqa: F401  # before any test imports OpenCV: it says there why
+from test.expected_skips import pytest_configure  # noqa: F401
 from xmodelkd_ros.core.model_spec import DataSource, ImageBranchSpec, ModelSpec, NetworkFile, TensorSpec, sha256
 from xmodelkd_ros.core.normalization import ChannelSpec
 from xmodelkd_ros.core.projection import ProjectionSpec

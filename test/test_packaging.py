@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from xmodelkd_ros.core.model_spec import ModelSpec
+from xmodelkd_ros.tools.dds_domain import own_domain
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "xmodelkd_ros"
@@ -70,11 +71,12 @@ def declared(monkeypatch):
 
     from xmodelkd_ros.node import parameters
 
+    domain = int(own_domain(os.environ.get("ROS_DOMAIN_ID", "0")))
     with ExitStack() as stack:
 
         def make(*arguments):
             context = rclpy.Context()
-            rclpy.init(args=list(arguments), context=context, domain_id=1 + os.getpid() % 100)
+            rclpy.init(args=list(arguments), context=context, domain_id=domain)
             stack.callback(context.try_shutdown)
             node = Node("segmenter", context=context, enable_rosout=False)
             stack.callback(node.destroy_node)

@@ -12,12 +12,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from training.robustness_counts import TEMPERATURES
-from xmodelkd_ros.core.whole_file import whole_file
+from xmodelkd_ros.core.whole_file import whole_files
 
 Found = Mapping[str, Any]
 """What :func:`training.robustness_counts.measure` gives of one model on one source."""
 
 _DPI = 120
+_PAGE = "robustness.md"
 _EXPLAINED = """
 In percent: mIoU, and in brackets its share of the clean one, both over the classes that are still there. RR is the mean
 of these shares over the three severities, RR = 1/3 · Σ mIoU(severity) / mIoU(clean), and mRR the mean of RR over the
@@ -75,30 +76,34 @@ def overview(metrics: Found) -> str:
 
 
 def write_robustness(out: Path, metrics: Found, command: str) -> None:
-    """Write ``robustness.md`` and its plots.
+    """Write ``robustness.md`` and its plots: all of them, or none.
 
     Args:
         out: the folder.
         metrics: the content of ``metrics.json``.
         command: that made them.
     """
-    parts = ["# Robustness", f"```\n{command}\n```", _EXPLAINED.strip()]
-    for name, source in metrics["sources"].items():
-        models = source["models"]
-        if not models:  # an interrupted command wanted it
-            continue
-        _draw_relative(models, metrics, out / f"relative_{name}.png")
-        _draw_reliability(models, out / f"reliability_{name}.png")
-        parts += [
-            f"## {name}",
-            f"{next(iter(models.values()))['sweeps']} sweeps, {source['sweeps']['label_set']}",
-            _miou_table(models, metrics),
-            f"![relative mIoU by severity](relative_{name}.png)",
-            _ece_table(models),
-            f"![reliability diagrams](reliability_{name}.png)",
-        ]
-    with whole_file(out / "robustness.md") as unfinished:
-        unfinished.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    with whole_files(out, _PAGE) as unfinished:
+        parts = ["# Robustness", f"```\n{command}\n```", _EXPLAINED.strip()]
+        for name, source in metrics["sources"].items():
+            if source["models"]:  # none: an interrupted command wanted it
+                parts += _write_source(unfinished, name, source, metrics)
+        (unfinished / _PAGE).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _write_source(folder: Path, name: str, source: Found, metrics: Found) -> list[str]:
+    """Draw the plots of a source; its part of ``robustness.md``."""
+    models = source["models"]
+    _draw_relative(models, metrics, folder / f"relative_{name}.png")
+    _draw_reliability(models, folder / f"reliability_{name}.png")
+    return [
+        f"## {name}",
+        f"{next(iter(models.values()))['sweeps']} sweeps, {source['sweeps']['label_set']}",
+        _miou_table(models, metrics),
+        f"![relative mIoU by severity](relative_{name}.png)",
+        _ece_table(models),
+        f"![reliability diagrams](reliability_{name}.png)",
+    ]
 
 
 def _miou_table(models: Mapping[str, Found], metrics: Found) -> str:

@@ -54,8 +54,7 @@ def attack(options: argparse.Namespace) -> str:
         AttackError: a promise was broken.
     """
     make_folder(options.out)
-    broken = options.out / report.BROKEN_FOLDER
-    shutil.rmtree(broken, ignore_errors=True)  # of an attack before
+    shutil.rmtree(options.out / report.UNFINISHED_FOLDER, ignore_errors=True)  # of an attack that was interrupted
     start = time.monotonic()
     tallies = _tallies(options)
     command = shlex.join(["python", "-m", "test.fuzz", *sys.argv[1:]])
@@ -63,7 +62,7 @@ def attack(options: argparse.Namespace) -> str:
     print(report.table(tallies))
     total, wrong = sum(t.inputs for t in tallies.values()), sum(t.broken.total() for t in tallies.values())
     if wrong:
-        raise AttackError(f"{wrong} of {total} inputs broke a promise; see {broken}")
+        raise AttackError(f"{wrong} of {total} inputs broke a promise; see {options.out / report.BROKEN_FOLDER}")
     return f"{total:,} inputs, no promise broken | report {options.out / 'fuzz.md'}"
 
 

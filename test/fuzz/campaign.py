@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from test.fuzz.promises import BROKEN, Outcome
 from xmodelkd_ros.core.errors import XModelKDError
+from xmodelkd_ros.tools.dds_domain import own_domain
 
 BATCH = 5000
 """Inputs that one process gets at most."""
@@ -57,8 +58,9 @@ def _of_one_process(place: str, seed: int, numbers: Sequence[int], hang_s: float
     with tempfile.TemporaryFile() as log:
         command = [sys.executable, "-m", "test.fuzz.worker", place, str(seed), str(writable)]
         process = subprocess.Popen(
-            command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[writable], text=True
-        )
+            command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[writable], text=True,
+            env=_environment(),
+        )  # fmt: skip
         os.close(writable)
         try:
             _hand_over(process, numbers)
@@ -67,6 +69,12 @@ def _of_one_process(place: str, seed: int, numbers: Sequence[int], hang_s: float
             os.close(readable)
             process.kill()
             process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """With a DDS domain of its own: nodes that are attacked must not be heard by a vehicle."""
+    domain = own_domain(os.environ.get("ROS_DOMAIN_ID", "0"))
+    return {**os.environ, "ROS_DOMAIN_ID": domain, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
 
 
 def _hand_over(process: subprocess.Popen[str], numbers: Sequence[int]) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from test.fuzz.plot import draw
 from test.fuzz.promises import Outcome
 from test.fuzz.tally import Tally
+from xmodelkd_ros.core.whole_file import whole_files
 
 BROKEN_FOLDER = "broken"
+UNFINISHED_FOLDER = "broken.unfinished"
+"""Where what breaks stands until the attack is over: an attack that is interrupted leaves the last report whole."""
 
 
 def table(tallies: Mapping[str, Tally]) -> str:
@@ -43,12 +48,10 @@ own size that is, beyond the few MB that any input of the target may take (empty
 
 
 def write(out: Path, command: str, seconds: float, tallies: Mapping[str, Tally]) -> None:
-    """Write ``fuzz.md``, ``fuzz.png`` and ``metrics.json`` into a folder."""
+    """Write ``fuzz.md``, ``fuzz.png`` and ``metrics.json`` into a folder, and what broke beside them: all, or nothing."""
     total, broken = sum(t.inputs for t in tallies.values()), sum(t.broken.total() for t in tallies.values())
     head = f"# Attack on the runtime\n\n{total:,} inputs in {seconds:.0f} s, {broken:,} broken promises: `{command}`\n"
     plot = "![What became of the inputs, and what the most expensive one took](fuzz.png)"
-    (out / "fuzz.md").write_text(f"{head}\n{plot}\n\n{table(tallies)}\n{_LEGEND}", encoding="utf-8")
-    draw(tallies, out / "fuzz.png")
     metrics = {
         "command": command,
         "seconds": round(seconds, 1),
@@ -56,12 +59,18 @@ def write(out: Path, command: str, seconds: float, tallies: Mapping[str, Tally])
         "broken": broken,
         "targets": {name: tally.to_dict() for name, tally in tallies.items()},
     }
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    with whole_files(out, "fuzz.md") as folder:
+        (folder / "fuzz.md").write_text(f"{head}\n{plot}\n\n{table(tallies)}\n{_LEGEND}", encoding="utf-8")
+        draw(tallies, folder / "fuzz.png")
+        (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    shutil.rmtree(out / BROKEN_FOLDER, ignore_errors=True)  # of an attack before
+    with suppress(FileNotFoundError):  # nothing broke
+        (out / UNFINISHED_FOLDER).replace(out / BROKEN_FOLDER)
 
 
 def keep(out: Path, target: str, seed: int, outcome: Outcome) -> None:
     """Keep what is needed to see a broken promise again."""
-    folder = out / BROKEN_FOLDER
+    folder = out / UNFINISHED_FOLDER
     folder.mkdir(exist_ok=True)
     again = f"python -m test.fuzz --targets {target} --seed {seed} --numbers {outcome.number} --out DIR"
     text = f"{target}, input {outcome.number}: {outcome.why}\nagain with: {again}\n\n{outcome.detail}\n"

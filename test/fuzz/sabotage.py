@@ -136,3 +136,13 @@ class NotMade(Harms):
 
     def make(self, mutator: Mutator) -> tuple[Any, int]:
         raise ZeroDivisionError
+
+
+class Heard(Harms):
+    """A node that it started would be heard in domain 7, or by other machines."""
+
+    name = "heard"
+
+    def use(self, value: Any) -> None:
+        if os.environ["ROS_DOMAIN_ID"] == "7" or os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] != "LOCALHOST":
+            raise BrokenPromiseError("heard by a vehicle")

@@ -38,6 +38,12 @@ def test_every_broken_promise_is_found_and_the_rest_goes_on(each_once):
         assert bool(outcome.detail) == (kind != "accepted")
 
 
+def test_a_node_that_is_attacked_is_not_heard_by_a_vehicle(monkeypatch):
+    monkeypatch.setenv("ROS_DOMAIN_ID", "7")
+    (found,) = outcomes(f"{HERE}:Heard", 0, [0])
+    assert found.kind == "accepted", found
+
+
 def test_what_hangs_is_ended():
     (found,) = outcomes(f"{HERE}:Hang", 0, [7], hang_s=1.5)
     assert (found.number, found.kind, found.why) == (7, "broken", "hang: nothing for 1.5 s")

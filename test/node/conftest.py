@@ -20,10 +20,11 @@ from xmodelkd_ros.messages import MessageTypes, colored_to_msg, stamp_ns, truth_
 from xmodelkd_ros.node.outputs import reliable
 from xmodelkd_ros.node.segment_node import SegmentNode
 from xmodelkd_ros.resources import label_map
+from xmodelkd_ros.tools.dds_domain import own_domain
 
 os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+os.environ["ROS_DOMAIN_ID"] = own_domain(os.environ.get("ROS_DOMAIN_ID", "0"))
 
 TYPES = MessageTypes(PointCloud2, PointField)
 DEADLINE_S = 20

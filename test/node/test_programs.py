@@ -18,6 +18,7 @@ from std_msgs.msg import String
 
 from xmodelkd_ros.bag import POINT_CLOUD_TYPE, BagReader, BagWriter
 from xmodelkd_ros.messages import read_field, stamp_ns, to_cloud
+from xmodelkd_ros.tools.dds_domain import own_domain
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 30
@@ -30,7 +31,7 @@ class Program:
 
     def __init__(self, name, *arguments):
         # Another domain than the tests within this process.
-        domain = str(1 + (int(os.environ["ROS_DOMAIN_ID"]) + 50) % 100)
+        domain = own_domain(os.environ["ROS_DOMAIN_ID"])
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         self.process = subprocess.Popen(
             [sys.executable, "-m", f"xmodelkd_ros.node.{name}", *map(str, arguments)],

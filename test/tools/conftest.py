@@ -12,6 +12,7 @@ from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.messages import label_info_json, stamp_from_ns, truth_to_msg
 from xmodelkd_ros.resources import label_map
+from xmodelkd_ros.tools import dds_domain
 from xmodelkd_ros.tools.benchmark import synthetic_sweep
 from xmodelkd_ros.tools.cli import main
 
@@ -223,5 +224,5 @@ def real_evaluation(real_drive, height_model, tmp_path_factory):
 
 @pytest.fixture
 def own_domain(monkeypatch):
-    """A DDS domain that other test processes are unlikely to have."""
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(1 + (os.getpid() * 7) % 100))
+    """A DDS domain that no other test process has."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", dds_domain.own_domain(os.environ.get("ROS_DOMAIN_ID", "0")))

@@ -40,7 +40,7 @@ def test_what_gets_no_labels_is_counted_and_order_is_kept(load, name):
 def test_the_exit_code_and_the_table_say_so_too(load):
     code, outcomes, table = load
     assert code == (1 if any(outcome["broken"] for outcome in outcomes) else 0)
-    assert len(table.split("\n\n")[0].splitlines()) == 2 + len(outcomes) == 2 + len(SHOWN) + 1
+    assert len(table.split("\n\n")[1].splitlines()) == 2 + len(outcomes) == 2 + len(SHOWN) + 1
     assert all(f"* `{scenario.name}`" in table for scenario in scenarios(1, 1))
 
 

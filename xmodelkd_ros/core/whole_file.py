@@ -46,3 +46,20 @@ def whole_file(path: Path) -> Iterator[Path]:
         unfinished = Path(folder) / path.name
         yield unfinished
         os.replace(unfinished, path)
+
+
+@contextmanager
+def whole_files(out: Path, last: str) -> Iterator[Path]:
+    """A hidden folder in ``out`` to write files to, which take their places there together when all went well.
+
+    Args:
+        out: the folder of a report.
+        last: the file that names the others, which takes its place last.
+
+    Raises:
+        DiskError: the disk is full or fails; what was there before is left as it was.
+    """
+    with writing(out), tempfile.TemporaryDirectory(prefix=".report-", dir=out) as unfinished:
+        yield Path(unfinished)
+        for file in sorted(Path(unfinished).iterdir(), key=lambda file: file.name == last):
+            os.replace(file, out / file.name)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.bag import BagReader
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.core.whole_file import whole_file
+from xmodelkd_ros.core.whole_file import whole_files
 from xmodelkd_ros.tools.charts import draw_series
 from xmodelkd_ros.tools.load_outcome import is_in_order
 from xmodelkd_ros.tools.node_under_load import DIAGNOSTICS, NodeReport, last_reports, write_sweeps
@@ -243,20 +243,17 @@ def _write(
     out: Path, result: Endurance, latencies: NDArray[np.float64], samples: Sequence[tuple[int, Use]], command: str
 ) -> None:
     table = as_table(result)
-    with whole_file(out / "endurance.md") as unfinished:
-        unfinished.write_text(table, encoding="utf-8")
-    write_metrics(out, {**asdict(result), "broken": result.broken, "command": command})
     done = [count for count, _ in samples]
-    draw_series(
-        out / "endurance.png",
-        "sweeps",
-        {
-            "latency, ms": (range(1, len(latencies) + 1), latencies.tolist()),
-            "memory, MB": (done, [use.memory_mb for _, use in samples]),
-            "handles": (done, [use.handles for _, use in samples]),
-            "threads": (done, [use.threads for _, use in samples]),
-        },
-    )
+    series: dict[str, tuple[Sequence[int], Sequence[float]]] = {
+        "latency, ms": (range(1, len(latencies) + 1), latencies.tolist()),
+        "memory, MB": (done, [use.memory_mb for _, use in samples]),
+        "handles": (done, [use.handles for _, use in samples]),
+        "threads": (done, [use.threads for _, use in samples]),
+    }
+    with whole_files(out, "endurance.md") as folder:
+        (folder / "endurance.md").write_text(table, encoding="utf-8")
+        draw_series(folder / "endurance.png", "sweeps", series)
+        write_metrics(folder, {**asdict(result), "broken": result.broken, "command": command})
     print(f"{table}\nwritten: {out / 'endurance.md'}")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from xmodelkd_ros.bag import BagReader
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.core.whole_file import whole_file
+from xmodelkd_ros.core.whole_file import whole_files
 from xmodelkd_ros.faults import FAULTS, Fault, schedule
 from xmodelkd_ros.messages import stamp_ns
 from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for, wait_for_last
@@ -118,9 +118,9 @@ def measure_faults(options: Options, timing: Timing, names: Sequence[str] = ()) 
     traffic.check_order()
     total = f"All in all {len(traffic.sent)} sweeps in, {len(traffic.received)} out.\n"
     table = f"{as_table(outcomes)}\n{total}"
-    with whole_file(options.out / "faults.md") as unfinished:
-        unfinished.write_text(table, encoding="utf-8")
-    write_metrics(options.out, {"faults": [asdict(outcome) for outcome in outcomes], "command": options.command})
+    with whole_files(options.out, "faults.md") as unfinished:
+        (unfinished / "faults.md").write_text(table, encoding="utf-8")
+        write_metrics(unfinished, {"faults": [asdict(outcome) for outcome in outcomes], "command": options.command})
     print(table + f"\nwritten: {options.out / 'faults.md'}")
     return outcomes
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from xmodelkd_ros.core.whole_file import whole_file
+from xmodelkd_ros.core.whole_file import whole_files
 from xmodelkd_ros.scenarios import Scenario
 from xmodelkd_ros.tools.charts import draw_load
 from xmodelkd_ros.tools.load_outcome import Outcome
@@ -56,9 +56,11 @@ def write_report(
     """
     what = "".join(f"* `{scenario.name}`: {scenario.what}\n" for scenario in every)
     table = "\n".join([HEAD, *map(row, outcomes)])
-    with whole_file(out / "load.md") as unfinished:
-        unfinished.write_text(f"{table}\n{_LEGEND}\n{what}", encoding="utf-8")
-    draw_load(out / "load.png", outcomes, latencies)
     rows = [{**asdict(o), "unaccounted": o.unaccounted, "broken": o.broken} for o in outcomes]
-    write_metrics(out, {"load": rows, "command": command})
+    with whole_files(out, "load.md") as folder:
+        (folder / "load.md").write_text(
+            f"![What became of the sweeps](load.png)\n\n{table}\n{_LEGEND}\n{what}", encoding="utf-8"
+        )
+        draw_load(folder / "load.png", outcomes, latencies)
+        write_metrics(folder, {"load": rows, "command": command})
     print(f"\nwritten: {out / 'load.md'}")

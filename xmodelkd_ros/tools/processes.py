@@ -13,9 +13,8 @@ from types import TracebackType
 
 from xmodelkd_ros.core.errors import XModelKDError
 from xmodelkd_ros.dds_profile import profile_variable, shipped_profile, user_profile
+from xmodelkd_ros.tools.dds_domain import holders, own_domain
 
-_DOMAINS = 100
-"""Above 101 the ports of a DDS domain run into those that Linux gives to clients."""
 _STOP_S = 8.0
 _POLL_S = 0.05
 _SHOWN_LINES = 5
@@ -30,9 +29,12 @@ def dds_environment(environment: Mapping[str, str] | None = None) -> dict[str, s
 
     They get a domain of their own: a bag and its ``/clock`` must not reach a running vehicle. A Fast DDS
     profile and ``AMENT_PREFIX_PATH`` stay as the user has set them.
+
+    Raises:
+        DomainError: other programs of this package have all domains.
     """
     env = dict(os.environ if environment is None else environment)
-    env["ROS_DOMAIN_ID"] = _own_domain(env.get("ROS_DOMAIN_ID", "0"))
+    env["ROS_DOMAIN_ID"] = own_domain(env.get("ROS_DOMAIN_ID", "0"))
     env["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     if env.get("ROS_DISTRO") == "humble":
         env["ROS_LOCALHOST_ONLY"] = "1"
@@ -44,11 +46,6 @@ def dds_environment(environment: Mapping[str, str] | None = None) -> dict[str, s
     env["PYTHONPATH"] = os.pathsep.join(p for p in (clone, env.get("PYTHONPATH", "")) if p)
     env["PYTHONUNBUFFERED"] = "1"
     return env
-
-
-def _own_domain(taken: str) -> str:
-    own, other = (str(1 + (os.getpid() + i) % _DOMAINS) for i in range(2))
-    return other if own == taken else own
 
 
 class Program:
@@ -76,10 +73,12 @@ class Program:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self._log.open("wb") as output:
-                # A session of its own: Ctrl-C reaches this process, which then ends the others in order.
+                # A session of its own: Ctrl-C reaches this process, which then ends the others in order. One that
+                # outlives this process keeps the domain, so that nobody else is given it.
                 self._process = subprocess.Popen(
                     self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                     env=self._env, start_new_session=True,
+                    pass_fds=holders(self._env.get("ROS_DOMAIN_ID", "")),
                 )  # fmt: skip
         except OSError as error:
             raise ProcessError(f"cannot start {self.name}: {error}") from error

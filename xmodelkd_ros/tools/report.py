@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
@@ -12,7 +10,7 @@ from typing import Any
 
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import ModelSpec
-from xmodelkd_ros.core.whole_file import writing
+from xmodelkd_ros.core.whole_file import whole_files, writing
 from xmodelkd_ros.tools.charts import draw_confusion, draw_latency
 from xmodelkd_ros.tools.html import bar, number, picture, swatch, table_of, write_page
 from xmodelkd_ros.tools.pictures import (
@@ -65,10 +63,8 @@ def write_report(
     """
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".report-", dir=out) as unfinished:
-            _write_all(Path(unfinished), run, metrics, scores, spec, view)
-            for file in sorted(Path(unfinished).iterdir(), key=lambda file: file.name == _PAGE):  # the page comes last
-                os.replace(file, out / file.name)
+    with whole_files(out, _PAGE) as unfinished:
+        _write_all(unfinished, run, metrics, scores, spec, view)
     return out / _PAGE
 
 

@@ -17,7 +17,7 @@ from xmodelkd_ros.core.errors import CloudError
 from xmodelkd_ros.core.labels import IGNORE, LabelMap, LabelTranslation
 from xmodelkd_ros.core.metrics import CalibrationError, ConfusionMatrix
 from xmodelkd_ros.core.model_spec import ModelSpec
-from xmodelkd_ros.core.whole_file import whole_file
+from xmodelkd_ros.core.whole_file import whole_file, writing
 from xmodelkd_ros.resources import translation
 
 _LABELLED_SHARE = 0.99
@@ -210,10 +210,14 @@ def percentiles(values: Iterable[float]) -> dict[str, float | None]:
 
 
 def write_metrics(out: Path, metrics: Mapping[str, Any]) -> Path:
-    """Write ``metrics.json`` into a folder, which is made if it is not there."""
+    """Write ``metrics.json`` into a folder, which is made if it is not there.
+
+    Raises:
+        DiskError: the disk is full or fails; an older file is left as it was.
+    """
     out.mkdir(parents=True, exist_ok=True)
     path = out / "metrics.json"
-    with whole_file(path) as unfinished:
+    with writing(path), whole_file(path) as unfinished:
         unfinished.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     return path
 

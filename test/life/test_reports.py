@@ -1,0 +1,94 @@
+"""Reports that do not fit on their disk: one line, exit code 1, and the report of an earlier run is left whole."""
+
+import json
+
+import pytest
+
+COMMAND, FUZZ, ROBUSTNESS = "xmodelkd_ros.tools.cli", "test.fuzz", "training.robustness"
+
+
+@pytest.fixture
+def older(machine, tmp_path):
+    """A folder, on a disk of its own, of a report with some files; it gives them as they are now.
+
+    The disk has some bytes of room left.
+    """
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    machine.small_disk(disk, 1_000_000)
+    out = disk / "report"
+    machine.path(out).mkdir()
+
+    def contents():
+        files = machine.path(out).rglob("*")
+        return {str(path.relative_to(machine.path(out))): path.read_text() for path in files if path.is_file()}
+
+    def write(names, room):
+        for name in names:
+            path = machine.path(out / name)
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"an older {name}")
+        machine.fill(disk)
+        ballast = machine.path(disk / ".ballast")
+        with ballast.open("r+b") as file:
+            file.truncate(ballast.stat().st_size - room)
+        return out, contents
+
+    return write
+
+
+def assert_says_so_in_a_line(program, out):
+    assert program.end() == 1, program.said
+    assert "Traceback" not in program.said, program.said
+    last = program.lines[-1]
+    assert last.startswith("error: cannot write ") and str(out) in last and "No space left on device" in last, last
+
+
+def test_an_attack_whose_report_does_not_fit_leaves_the_last_one(start, machine, older):
+    out, contents = older(("fuzz.md", "metrics.json", "broken/clouds-0-7.txt"), 0)
+    before = contents()
+    assert_says_so_in_a_line(start(FUZZ, "--targets", "engines", "--inputs", "20", "--out", out, machine=machine), out)
+    assert contents() == before
+
+
+def test_plots_of_robustness_that_do_not_fit_leave_the_last_ones_and_what_was_measured(
+    start, machine, older, drive, height_model, tmp_path
+):
+    """Measuring takes an hour: that is kept, and the command given again draws it."""
+    pytest.importorskip("embreex")
+    pytest.importorskip("torch")
+    out, contents = older(("robustness.md", "relative_short.png", "reliability_short.png"), 65_536)
+    before = contents()
+    words = [f"sources=[{{name: short, label_set: drive13, source: {{dataset: bag, path: {drive}}}}}]"]
+    words += ["--models", height_model, "--corruptions", "crosstalk", "--every", "5", "--out", out]
+    assert_says_so_in_a_line(start(ROBUSTNESS, *words, machine=machine), out)
+    after = contents()
+    measured = json.loads(after.pop("metrics.json"))
+    assert after == before
+    assert measured["sources"]["short"]["models"]["height"]["sweeps"] == 2
+    machine.run('rm "$1"', out.parent / ".ballast")
+    again = start(ROBUSTNESS, *words, machine=machine)
+    assert again.end() == 0, again.said
+    assert json.loads(machine.path(out / "metrics.json").read_text()) == measured
+    assert all((machine.path(out / name)).read_bytes() != text.encode() for name, text in before.items())
+
+
+@pytest.mark.parametrize("room", [0, 65_536], ids=["none", "little"])
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        ("load --points 3000 --seconds 1 --scenarios rate_10", ("load.md", "metrics.json")),
+        ("endurance --points 3000 --sweeps 100", ("endurance.md", "endurance.png", "metrics.json")),
+    ],
+    ids=["load", "endurance"],
+)
+def test_a_flood_or_a_long_run_whose_disk_is_full_leaves_the_last_report(
+    start, machine, older, height_model, command, names, room
+):
+    out, contents = older(names, room)
+    before = contents()
+    name, *words = command.split()
+    program = start(COMMAND, name, "--model", height_model, *words, "--out", out, machine=machine)
+    assert_says_so_in_a_line(program, out)
+    after = {path: text for path, text in contents().items() if not path.startswith("logs/")}
+    assert after == before
