@@ -48,7 +48,7 @@ own size that is, beyond the few MB that any input of the target may take (empty
 
 
 def write(out: Path, command: str, seconds: float, tallies: Mapping[str, Tally]) -> None:
-    """Write ``fuzz.md``, ``fuzz.png`` and ``metrics.json`` into a folder, and what broke beside them: all, or nothing."""
+    """Write ``fuzz.md``, its plot and ``metrics.json`` into a folder, and what broke beside them: all, or nothing."""
     total, broken = sum(t.inputs for t in tallies.values()), sum(t.broken.total() for t in tallies.values())
     head = f"# Attack on the runtime\n\n{total:,} inputs in {seconds:.0f} s, {broken:,} broken promises: `{command}`\n"
     plot = "![What became of the inputs, and what the most expensive one took](fuzz.png)"
