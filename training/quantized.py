@@ -23,7 +23,8 @@ def write_int8(network: Path, quantized: Path, examples: Sequence[Inputs]) -> No
 
     Activations are unsigned with a zero point of their own, weights signed, a scale for each channel. Weights use 7
     bits, because processors without VNNI add two products in 16 bits. Convolutions that take what comes in stay in
-    fp32: positions and intensities have too wide a range, and they cost little.
+    fp32: positions and intensities have too wide a range, and they cost little. So do depthwise ones: a tenth of the
+    products of a separable network, they would cost it ten points of mIoU.
 
     Args:
         network: ONNX file in fp32.
@@ -39,7 +40,7 @@ def write_int8(network: Path, quantized: Path, examples: Sequence[Inputs]) -> No
             _Examples(examples),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
-            nodes_to_exclude=_first_convolutions(onnx.load(prepared)),
+            nodes_to_exclude=[*_first_convolutions(onnx.load(prepared)), *_depthwise(onnx.load(prepared))],
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
@@ -57,6 +58,13 @@ def _first_convolutions(model: onnx.ModelProto) -> list[str]:
         is_behind = node.op_type == "Conv" or any(behind.get(name, False) for name in node.input)
         behind.update(dict.fromkeys(node.output, is_behind))
     return [node.name for node in model.graph.node if node.op_type == "Conv" and not behind.get(node.input[0], False)]
+
+
+def _depthwise(model: onnx.ModelProto) -> list[str]:
+    """Names of the convolutions each of whose outputs looks at one input channel."""
+    shapes = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    return [node.name for node in convolutions if list(shapes.get(node.input[1], ()))[1:2] == [1]]
 
 
 class _Examples(CalibrationDataReader):  # type: ignore[misc]

@@ -56,6 +56,24 @@ def test_all_convolutions_but_the_first_are_quantised(network, tmp_path):
     assert len(in_8_bits) == 2 and all(np.abs(w.astype(int)).max() <= 64 for w in in_8_bits), "7 bits"
 
 
+def test_depthwise_convolutions_stay_as_they_are(tmp_path):
+    separable = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(8, 8, 3, padding=1, groups=8),
+        torch.nn.Conv2d(8, 8, 1),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(8, 8, 3, padding=1, groups=2),
+    )
+    image = np.random.default_rng(0).uniform(size=(1, 3, 16, 32)).astype(np.float32)
+    write_onnx(separable, {"image": torch.from_numpy(image)}, "out", tmp_path / "model.onnx")
+    write_int8(tmp_path / "model.onnx", tmp_path / "model.int8.onnx", [{"image": image}])
+    graph = onnx.load(tmp_path / "model.int8.onnx").graph
+    makers = {output: node for node in graph.node for output in node.output}
+    weights = [makers.get(node.input[1]) for node in graph.node if node.op_type == "Conv"]
+    assert [maker is not None for maker in weights] == [False, False, True, True]  # else they are what they were
+
+
 def test_it_says_nearly_the_same_of_what_it_has_not_seen(network, tmp_path):
     path, examples = network
     quantized = tmp_path / "model.int8.onnx"
