@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from xmodelkd_ros.scenarios import newest_wins, scenarios
+from xmodelkd_ros.scenarios import scenarios
 
 S = 1_000_000_000
 BY_NAME = {scenario.name: scenario for scenario in scenarios(100, 5.0)}
@@ -12,24 +12,6 @@ BY_NAME = {scenario.name: scenario for scenario in scenarios(100, 5.0)}
 
 def stamps(name):
     return [arrival.stamp_ns for arrival in BY_NAME[name].arrivals]
-
-
-@pytest.mark.parametrize(
-    ("at_s", "service_s", "labelled"),
-    [
-        ([0, 1, 2], 0.9, 3),
-        ([0, 1, 2], 1.0, 3),  # the next one comes when the one before is done
-        ([0, 1, 2], 1.5, 3),  # at 1.5 the second is begun, and the third waits
-        ([0, 1, 2, 3], 2.5, 3),  # at 2.5 the third, which has replaced the second, and then the fourth
-        ([0, 0, 0, 0, 0], 0.1, 1),
-        ([0, 0.02, 0.03, 0.04, 1, 1.005], 0.1, 3),  # the first, and the newest
-        ([0, 0.1, 0.2, 5.0], 1.0, 3),
-        ([0, 1, 2, 3], 100.0, 2),
-        ([], 1.0, 0),
-    ],
-)
-def test_the_newest_wins(at_s, service_s, labelled):
-    assert newest_wins(at_s, service_s) == labelled
 
 
 def test_sweeps_come_as_they_should():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,8 +12,6 @@ _S = 1_000_000_000
 _START_NS = 1_000 * _S
 _HOUR_NS = 3_600 * _S
 _BURST = 5
-_AT_ONCE_S = 0.01
-"""Before a thread that was woken is at work, so much later is not later."""
 _LONG = 6
 """Times as long as the others lasts what is to show growth."""
 _EVERY_OLD, _OLD_NS = 10, 150_000_000
@@ -95,27 +92,9 @@ def scenarios(points: int, seconds: float) -> list[Scenario]:
 
     Args:
         points: of an everyday sweep.
-        seconds: how long each lasts; one lasts six times as long.
+        seconds: how long most of them last; ``overload`` six times as long.
     """
     return [*_many(points, seconds), *_in_company(points, seconds), *_other_clocks(points, seconds)]
-
-
-def newest_wins(at_s: Iterable[float], service_s: float) -> int:
-    """How many sweeps get labels where each takes as long, and one waits, the newest.
-
-    Args:
-        at_s: when sweeps come, in order. Of those that come at once the newest may replace all others.
-        service_s: how long one takes.
-    """
-    labelled, free_s, waits = 0, 0.0, False
-    for now_s in (now for now, after in itertools.pairwise([*at_s, math.inf]) if after - now > _AT_ONCE_S):
-        if waits and free_s <= now_s:  # the one that waited was begun in between
-            labelled, free_s, waits = labelled + 1, free_s + service_s, False
-        if not waits and free_s <= now_s:
-            labelled, free_s = labelled + 1, now_s + service_s
-        else:
-            waits = True
-    return labelled + waits
 
 
 # --- how many, how large ---------------------------------------------------------------------------------------------

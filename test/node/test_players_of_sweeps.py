@@ -2,7 +2,10 @@
 
 import argparse
 import json
+import signal
 import threading
+import time
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -12,12 +15,13 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import PointCloud2
+from sensor_msgs.msg import CameraInfo, Image, Imu, PointCloud2
 
-from xmodelkd_ros.bag import POINT_CLOUD_TYPE, BagWriter
-from xmodelkd_ros.messages import stamp_ns
+from xmodelkd_ros.bag import POINT_CLOUD_TYPE, BagReader, BagWriter
+from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.messages import stamp_from_ns, stamp_ns
 from xmodelkd_ros.node import follow_player, sweep_player
-from xmodelkd_ros.node.endless_drive import camera_topics
+from xmodelkd_ros.node.endless_drive import EndlessDrive, camera_topics
 from xmodelkd_ros.node.outputs import reliable
 from xmodelkd_ros.node.serialized import serialized_points, serialized_stamp_ns, stamped
 
@@ -49,6 +53,17 @@ def probe():
     thread.join()
     node.destroy_node()
     context.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def signals():
+    """Give signals back what they did: the programs keep theirs until their process ends, which is pytest's here."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers, descriptor = [signal.getsignal(number) for number in numbers], signal.set_wakeup_fd(-1)
+    yield
+    for number, handler in zip(numbers, handlers, strict=True):
+        signal.signal(number, handler)
+    signal.set_wakeup_fd(descriptor)
 
 
 def played(program, *arguments):
@@ -101,6 +116,7 @@ def test_sweeps_leave_by_the_timetable(probe, bag, tmp_path):
         ('{"at_s": -1, "stamp_ns": 1, "points": 10}', "line 2: give"),
         ('{"at_s": 0, "points": 10}', "line 2: give"),
         ("[]", "line 2: give"),
+        ('{"at_s": 0, "stamp_ns": 2147483648000000000, "points": 10}', "line 2: give"),
         ('{"at_s": 0, "stamp_ns": 1, "points": 11}', "the bag has no sweep of 11 points"),
     ],
 )
@@ -113,12 +129,17 @@ def test_a_timetable_that_is_wrong_is_said_in_one_line(probe, bag, tmp_path, cap
     assert error.startswith("error: ") and said in error
 
 
+def test_a_timetable_is_in_order_of_time(bag, tmp_path, capsys):
+    assert played(sweep_player, bag, write(tmp_path / "table", [(0, 1, 10), (1, 2, 10), (0.5, 3, 10)])) == 1
+    assert "line 3: a sweep that comes before the one above" in capsys.readouterr().err
+
+
 def test_a_timetable_that_is_not_there(bag, tmp_path, capsys):
     assert played(sweep_player, bag, tmp_path / "none") == 1
     assert capsys.readouterr().err == f"error: cannot read timetable {tmp_path / 'none'}: No such file or directory\n"
 
 
-@pytest.mark.parametrize("clock", [["0:1"], ["0:1:x"], ["1:0:1", "0:0:1"]])
+@pytest.mark.parametrize("clock", [["0:1"], ["0:1:x"], ["nan:0:1"], ["0:inf:1"], ["1:0:1", "0:0:1"]])
 def test_clocks_that_are_none(clock, capsys):
     with pytest.raises(SystemExit):
         played(sweep_player, "bag", "table", "--clock", *clock)
@@ -142,6 +163,75 @@ def test_sweeps_leave_when_labels_have_come_and_all_labels_are_noted(probe, bag,
     assert [row[1:] for row in logged if row[0] == "/points"] == got
     assert [row[1:] for row in logged if row[0] == "/labels"] == [*got[:3], got[2], *got[3:]]
     assert [row[0] for row in logged][:4] == ["/points", "/labels"] * 2
+
+
+def test_where_nobody_labels_it_ends(probe, bag, monkeypatch, capsys):
+    monkeypatch.setattr(follow_player, "_LOST_S", 0.2)
+    probe.create_subscription(PointCloud2, "points", lambda m: None, reliable(10))
+    begin = time.monotonic()
+    assert played(follow_player, bag, "--points", "/points", "--labels", "/labels", "--sweeps", "1000") == 1
+    assert "no labels on /labels for the last 3 of 3 sweeps; look at the node's log" in capsys.readouterr().err
+    assert time.monotonic() - begin < 15
+
+
+# --- a drive without an end -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def long_bag(tmp_path_factory, sweep):
+    """Five sweeps from 10.0 s on, images twice as often from a second before to a second after, a calibration."""
+    path = tmp_path_factory.mktemp("bags") / "long.mcap"
+    kinds = {"/points": "PointCloud2", "/image": "Image", "/info": "CameraInfo", "/other": "Imu"}
+    with BagWriter(path) as writer:
+        for topic, kind in kinds.items():
+            writer.add_topic(topic, f"sensor_msgs/msg/{kind}")
+        rows = [("/points", 10 + k / 10, sweep(10, stamp=10 + k / 10)) for k in range(5)]
+        rows += [("/info", 8.9, CameraInfo()), ("/other", 8.9, Imu())]
+        for k in range(48):
+            image = Image()
+            image.header.stamp = stamp_from_ns(round((9.02 + k / 20) * S), type(image.header.stamp))
+            rows.append(("/image", 9.02 + k / 20, image))
+        for topic, at_s, message in sorted(rows, key=lambda row: row[1]):
+            writer.write_raw(topic, round(at_s * S), serialize_message(message))
+    return path
+
+
+def test_time_never_goes_back_and_nothing_comes_twice(long_bag):
+    with BagReader(long_bag) as reader:
+        drive = EndlessDrive(reader, "/points", {"/image": "/info"})
+    messages = list(islice(drive.messages(), 200))
+    assert all(b.after_ns >= a.after_ns for a, b in pairwise(messages))
+    assert messages[0].topic == "/info"
+    for topic, period_s in (("/points", 0.1), ("/image", 0.05)):
+        stamps = [m.stamp_ns + m.later_ns for m in messages if m.topic == topic]
+        assert {round((b - a) / S, 6) for a, b in pairwise(stamps)} == {period_s}
+    assert drive.start_ns == 9_900_000_000
+
+
+def test_sweeps_wait_for_what_belongs_to_them(long_bag):
+    with BagReader(long_bag) as reader:
+        drive = EndlessDrive(reader, "/points", {"/image": "/info"})
+    waits_ns = drive.sweep_ns // 2
+    images = []
+    for message in islice(drive.messages(waits_ns), 200):
+        if message.topic == "/image":
+            images.append(message.stamp_ns + message.later_ns)
+        elif message.points is not None:
+            stamp = message.stamp_ns + message.later_ns
+            assert 0 <= stamp + waits_ns - images[-1] < S // 20
+
+
+@pytest.mark.parametrize(
+    ("points", "cameras", "said"),
+    [
+        ("/image", {}, "/image of bag .* is a sensor_msgs/msg/Image, no cloud"),
+        ("/none", {}, "has no topic /none"),
+        ("/points", {"/image": "/nowhere"}, "has no topic /nowhere"),
+    ],
+)
+def test_a_bag_that_is_no_drive_is_said(long_bag, points, cameras, said):
+    with BagReader(long_bag) as reader, pytest.raises(ConfigError, match=said):
+        EndlessDrive(reader, points, cameras)
 
 
 def test_a_bag_that_cannot_be_followed_is_said(bag, capsys):

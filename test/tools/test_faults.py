@@ -7,8 +7,7 @@ import pytest
 
 from xmodelkd_ros.faults import FAULTS, Window, schedule
 from xmodelkd_ros.tools.cli import main
-from xmodelkd_ros.tools.faults import Outcome, _Traffic, as_table
-from xmodelkd_ros.tools.processes import ProcessError
+from xmodelkd_ros.tools.faults import Outcome, Whole, _Traffic, as_table
 
 pytest.importorskip("rclpy")
 
@@ -106,12 +105,15 @@ def test_what_is_well_only_after_the_next_fault_was_not_well_again():
 
 def test_a_sweep_that_comes_twice_or_too_early_is_a_failure():
     keys = [(stamp, 5) for stamp in range(11)]
-    traffic().check_order()
-    traffic(outputs=keys[:4] + keys[6:]).check_order()
-    with pytest.raises(ProcessError, match="1 sweeps came out more than once"):
-        traffic(outputs=[*keys, keys[3]]).check_order()
-    with pytest.raises(ProcessError, match="in another order"):
-        traffic(outputs=[keys[1], keys[0], *keys[2:]]).check_order()
+    assert traffic().whole() == Whole(11, 11, 0, True) and traffic().whole().as_promised
+    wholes = {
+        Whole(11, 9, 0, True): keys[:4] + keys[6:],
+        Whole(11, 11, 1, True): [*keys, keys[3]],
+        Whole(11, 11, 0, False): [keys[1], keys[0], *keys[2:]],
+    }
+    for whole, outputs in wholes.items():
+        assert traffic(outputs=outputs).whole() == whole and not whole.as_promised
+    assert Whole(11, 11, 1, False).line() == "All in all 11 sweeps in, 11 out, 1 TWICE and IN ANOTHER ORDER.\n"
 
 
 def test_faults_follow_each_other_with_rests_between():

@@ -12,7 +12,7 @@ pytest.importorskip("rclpy")
 SHOWN = (
     "rate_10", "rate_40", "sizes_change", "two_nodes", "dead_subscriber", "loop", "clock_stops", "stamps_jitter",
 )  # fmt: skip
-"""Of each kind: how many, how large, in which company, by which clock."""
+"""Of each kind: how many, how large, in which company, by which clock. The first need not be asked for."""
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def load(tmp_path_factory, height_model):
     """The exit code, and what came of each scenario."""
     out = tmp_path_factory.mktemp("load")
     options = ["--model", str(height_model), "--points", "3000", "--seconds", "2.6"]
-    code = main(["load", *options, "--scenarios", *SHOWN, "--out", str(out)])
+    code = main(["load", *options, "--scenarios", *SHOWN[1:], "--out", str(out)])
     assert (out / "load.png").stat().st_size > 10_000
     return code, json.loads((out / "metrics.json").read_text())["load"], (out / "load.md").read_text()
 
@@ -32,7 +32,8 @@ def test_what_gets_no_labels_is_counted_and_order_is_kept(load, name):
     for outcome in outcomes:
         assert outcome["unaccounted"] == 0 and outcome["in_order"] and outcome["labelled"] >= outcome["promised"] > 0
         assert outcome["said"].get("dropped.out_of_order", 0) == outcome["out_of_order"]
-        assert outcome["memory_growth_mb"] < 8
+        # What a busy machine spoils may break; all else holds wherever this runs.
+        assert all("ms alone" in what or what.startswith(("from ", "played at ")) for what in outcome["broken"])
         if name in ("rate_10", "loop", "clock_stops"):  # the model needs few milliseconds
             assert outcome["labelled"] >= outcome["sweeps"] - 1
 
@@ -42,6 +43,11 @@ def test_the_exit_code_and_the_table_say_so_too(load):
     assert code == (1 if any(outcome["broken"] for outcome in outcomes) else 0)
     assert len(table.split("\n\n")[1].splitlines()) == 2 + len(outcomes) == 2 + len(SHOWN) + 1
     assert all(f"* `{scenario.name}`" in table for scenario in scenarios(1, 1))
+
+
+def test_company_is_compared_with_the_node_alone(load):
+    alone, dead = (next(o for o in load[1] if o["scenario"] == name) for name in ("rate_10", "dead_subscriber"))
+    assert dead["alone_ms"] == alone["p50_ms"] and alone["alone_ms"] is None
 
 
 def test_an_unknown_scenario_is_said(height_model, tmp_path, capsys):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from xmodelkd_ros.scenarios import scenarios
-from xmodelkd_ros.tools.load_outcome import Outcome, is_in_order, latencies_ms, outcome
+from xmodelkd_ros.tools.load_outcome import Outcome, is_in_order, latencies_ms, newest_wins, outcome
 from xmodelkd_ros.tools.node_under_load import NodeReport
 from xmodelkd_ros.tools.process_use import Use
 
@@ -47,6 +47,24 @@ def test_order(came, in_order):
     assert is_in_order([(k, 0) for k in (1, 2, 3, 4)], [(k, 0) for k in came]) is in_order
 
 
+@pytest.mark.parametrize(
+    ("at_s", "service_s", "labelled"),
+    [
+        ([0, 1, 2], 0.9, 3),
+        ([0, 1, 2], 1.0, 3),  # the next one comes when the one before is done
+        ([0, 1, 2], 1.5, 3),  # at 1.5 the second is begun, and the third waits
+        ([0, 1, 2, 3], 2.5, 3),  # at 2.5 the third, which has replaced the second, and then the fourth
+        ([0, 0, 0, 0, 0], 0.1, 1),
+        ([0, 0.02, 0.03, 0.04, 1, 1.005], 0.1, 3),  # the first, and the newest
+        ([0, 0.1, 0.2, 5.0], 1.0, 3),
+        ([0, 1, 2, 3], 100.0, 2),
+        ([], 1.0, 0),
+    ],
+)
+def test_the_newest_wins(at_s, service_s, labelled):
+    assert newest_wins(at_s, service_s) == labelled
+
+
 def arrivals(stamps, *at_ms):
     return [((stamp, 5), at * MS) for stamp, at in zip(stamps, at_ms, strict=True)]
 
@@ -69,13 +87,10 @@ def test_what_went_and_came_is_joined():
     went = arrivals(range(10), *(k * 100 for k in range(10)))
     came = arrivals(range(1, 10), *(k * 100 + 30 + k for k in range(1, 10)))
     uses = [Use(megabytes, 20, 20) for megabytes in (100, 200, 201, 202, 205, 206)]
-    report = NodeReport.of(
-        {
-            "received": "10", "published": "9", "published.student": "9", "dropped.overload": "1",
-            "latency_ms.p99": "300.0", "infer_ms.p99": "100.0", "decode_ms.p99": "20.0", "infer_ms.p50": "50.0",
-        }
-    )  # fmt: skip
-    assert report == NodeReport(10, {"student": 9}, {"dropped.overload": 1}, 120.0)
+    said = {"received": "10", "published": "9", "published.student": "9", "dropped.overload": "1", "infer_ms.p99": "9"}
+    labelled = {"mode": "student", "latency_ms": "300.0", "infer_ms": "100.0", "decode_ms": "20.0"}
+    report = NodeReport.of(said, [labelled] * 9 + [{"detail": "a newer sweep came"}])
+    assert report == NodeReport(10, {"student": 9}, {"dropped.overload": 1}, [120.0] * 9)
     found = outcome(scenario, "segmenter", went, came, report, uses, alone_ms=20.0)
     # One at a time of 120 ms, ten in 900 ms: seven are done and one is at work at 840, and the last waits.
     assert (found.sweeps, found.labelled, found.promised, found.unaccounted) == (10, 9, 9, 0)

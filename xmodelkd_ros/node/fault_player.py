@@ -3,8 +3,9 @@
     python -m xmodelkd_ros.node.fault_player BAG --points /points --cameras /front/image_raw:/front/camera_info ...
         --faults camera_stops ... [--rate 1.0] [--warm-up 3] [--fault-seconds 2] [--rest-seconds 2] --log FILE
 
-Every pass goes on where the one before ended: stamps are those of one drive. ``/clock`` is published. Sweeps are never
-touched. ``--log`` says when each sweep left (see :mod:`xmodelkd_ros.node.player`) and when each fault began and ended:
+Every pass goes on where the one before ended: stamps are those of one drive. ``/clock`` is published. Of sweeps
+nothing is changed but their stamps. ``--log`` says when each sweep left (see :mod:`xmodelkd_ros.node.player`) and when
+each fault began and ended:
 
     {"event": "begin", "fault": "camera_stops", "monotonic_ns": 456}
 
@@ -26,16 +27,14 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message, serialize_message
 from rclpy.task import Future
 from rclpy.utilities import remove_ros_args
-from rosgraph_msgs.msg import Clock
 
 from xmodelkd_ros.bag import BagReader
 from xmodelkd_ros.faults import FAULTS, Window, schedule
-from xmodelkd_ros.messages import stamp_from_ns
 from xmodelkd_ros.node.endless_drive import EndlessDrive, Recorded, camera_topics
-from xmodelkd_ros.node.outputs import reliable
 from xmodelkd_ros.node.player import wait_for_subscribers
 from xmodelkd_ros.node.process import ros, run_program
 from xmodelkd_ros.node.serialized import serialized_stamp_ns, stamped
+from xmodelkd_ros.node.sim_clock import CLOCK_PERIOD_S, SimClock
 from xmodelkd_ros.node.sweep_log import SweepLog, message_class
 from xmodelkd_ros.opencv import opencv
 
@@ -43,7 +42,6 @@ _TF = "/tf"
 _LATE_S = 0.3
 _JUMP_NS = 10_033_000_000
 """Not a whole number of sweeps, so that no stamp comes twice."""
-_CLOCK_PERIOD_S = 0.01
 
 
 class Spoiler:
@@ -142,7 +140,7 @@ class FaultPlayer:
 
     def __init__(self, node: Node, drive: EndlessDrive, spoiler: Spoiler, log: SweepLog, points_topic: str) -> None:
         self._drive, self._spoiler, self._log, self._points_topic = drive, spoiler, log, points_topic
-        self._clock = node.create_publisher(Clock, "/clock", reliable(1))
+        self._clock = SimClock(node)
         self.publishers = drive.publishers(node)
         self._jumped_ns = 0
         self._late: list[tuple[float, int, str, bytes]] = []
@@ -199,16 +197,11 @@ class FaultPlayer:
                 self.publishers[topic].publish(data)
             left_s = max(due - now, 0.0)
             if ticks:
-                self._tick(round((at_s - left_s * self._rate) * 1e9))
+                after_ns = round((at_s - left_s * self._rate) * 1e9)
+                self._clock.show(self._drive.start_ns + after_ns - self._jumped_ns)
             if left_s == 0:
                 return
-            time.sleep(min(left_s, _CLOCK_PERIOD_S))
-
-    def _tick(self, after_ns: int) -> None:
-        message = Clock()
-        now_ns = self._drive.start_ns + after_ns - self._jumped_ns
-        message.clock = stamp_from_ns(now_ns, type(message.clock))
-        self._clock.publish(message)
+            time.sleep(min(left_s, CLOCK_PERIOD_S))
 
     def _note(self, event: str, fault: str) -> None:
         self._log.event(event, fault=fault, monotonic_ns=time.monotonic_ns())

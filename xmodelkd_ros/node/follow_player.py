@@ -24,6 +24,7 @@ from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import PointCloud2
 
 from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.node.endless_drive import EndlessDrive, Recorded, camera_topics
 from xmodelkd_ros.node.outputs import reliable
 from xmodelkd_ros.node.player import wait_for_subscribers
@@ -34,6 +35,8 @@ from xmodelkd_ros.node.sweep_log import SweepLog
 _DEPTH = 10
 _LOST_S = 5.0
 """Labels that have not come by then do not come any more."""
+_MOST_LOST = 3
+"""Sweeps in a row without labels; then nobody answers any more."""
 _LINGER_S = 1.5
 """Labels that come twice, and the node's last diagnostics, come by then."""
 
@@ -66,8 +69,11 @@ class FollowPlayer:
             sweeps: how many.
             idle: seconds to wait after labels for each second that they took.
             stop: ends the play when done.
+
+        Raises:
+            ConfigError: no labels come any more.
         """
-        left = sweeps
+        left, lost = sweeps, 0
         for message in self._drive.messages(sweeps_wait_ns=self._drive.sweep_ns // 2):
             if stop.done() or left == 0:
                 break
@@ -77,6 +83,11 @@ class FollowPlayer:
             start_s, left = time.monotonic(), left - 1
             self._send(message, message.points)
             self._spin(_LOST_S, stop, for_labels=True)
+            lost = 0 if self._awaited_ns is None else lost + 1
+            if lost == _MOST_LOST:
+                raise ConfigError(
+                    f"no labels on {self._labels} for the last {lost} of {sweeps - left} sweeps; look at the node's log"
+                )
             if idle:
                 self._spin(idle * (time.monotonic() - start_s), stop)
         self._spin(_LINGER_S, stop)

@@ -94,6 +94,12 @@ class SweepLabeller:
         """Count clouds that were published and did not get here."""
         detail = f"{count} clouds were lost between publisher and node"
         self._statistics.problem("dropped", "lost_in_transport", detail, count)
+        held_back = self._throttle.due("lost_in_transport", time.monotonic())
+        if held_back is not None:
+            self._node.get_logger().warning(
+                f"{detail} ({held_back} more times); give the publisher a DDS profile for large messages "
+                "(config/fastdds_large_clouds.xml), or this machine less to do"
+            )
 
     def update(self, parameters: Parameters) -> None:
         """Take other values of the parameters that may change; they hold from the next sweep on."""

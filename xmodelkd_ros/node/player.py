@@ -30,17 +30,15 @@ from rclpy.publisher import Publisher
 from rclpy.serialization import deserialize_message
 from rclpy.task import Future
 from rclpy.utilities import remove_ros_args
-from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2
 
 from xmodelkd_ros.bag import POINT_CLOUD_TYPE, BagReader, RawMessage
 from xmodelkd_ros.core.errors import BagError, ConfigError, listed
-from xmodelkd_ros.messages import stamp_from_ns
 from xmodelkd_ros.node.outputs import latched, reliable
 from xmodelkd_ros.node.process import ros, run_program
+from xmodelkd_ros.node.sim_clock import CLOCK_PERIOD_S, SimClock
 from xmodelkd_ros.node.sweep_log import SweepLog, message_class
 
-_CLOCK_PERIOD_S = 0.01
 _POLL_S = 0.02
 _SETTLE_S = 0.5
 """A match is seen on one side first; a message sent before the other side sees it is lost."""
@@ -73,7 +71,7 @@ class Player:
         self._node = node
         self._reader = reader
         self._log = log
-        self._clock = node.create_publisher(Clock, "/clock", reliable(1)) if clock else None
+        self._clock = SimClock(node) if clock else None
         self.publishers: dict[str, Publisher] = {}
         self.notes = list(reader.notes)
         for name in topics or reader.topics:
@@ -122,16 +120,11 @@ class Player:
         """Sleep until a message is due, and let the clock run meanwhile."""
         while not stop.done():
             left_s = max(due - time.monotonic(), 0.0)
-            self._tick(log_time_ns - round(left_s * rate * 1e9))
+            if self._clock is not None:
+                self._clock.show(log_time_ns - round(left_s * rate * 1e9))
             if left_s == 0:
                 return
-            time.sleep(min(left_s, _CLOCK_PERIOD_S))
-
-    def _tick(self, now_ns: int) -> None:
-        if self._clock is not None:
-            message = Clock()
-            message.clock = stamp_from_ns(now_ns, type(message.clock))
-            self._clock.publish(message)
+            time.sleep(min(left_s, CLOCK_PERIOD_S))
 
     def finish(self) -> None:
         """Return when reliable subscribers have everything."""

@@ -18,7 +18,8 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
-_DEPTH = 5
+DEPTH = 5
+"""Sweeps that wait for the node's callback."""
 _LOOK_PERIOD_S = 0.1
 _POLICIES = {"best_effort": ReliabilityPolicy.BEST_EFFORT, "reliable": ReliabilityPolicy.RELIABLE}
 
@@ -88,7 +89,7 @@ class SweepInput:
             PointCloud2,
             "points",
             self._take,
-            QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=_DEPTH, reliability=reliability),
+            QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=DEPTH, reliability=reliability),
             event_callbacks=SubscriptionEventCallbacks(message_lost=self._on_event),
             # Reliability has a parameter of its own.
             qos_overriding_options=QoSOverridingOptions((QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH)),

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,22 +27,22 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from rclpy.task import Future
 from rclpy.utilities import remove_ros_args
-from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2
 
 from xmodelkd_ros.bag import BagReader
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.messages import stamp_from_ns
 from xmodelkd_ros.node.outputs import reliable
 from xmodelkd_ros.node.player import wait_for_subscribers
 from xmodelkd_ros.node.process import ros, run_program
 from xmodelkd_ros.node.serialized import stamped
+from xmodelkd_ros.node.sim_clock import CLOCK_PERIOD_S, SimClock
 from xmodelkd_ros.node.sweep_log import SweepLog
 from xmodelkd_ros.scenarios import Arrival, ClockLeg
 
 _TOPIC = "points"
 _DEPTH = 10
-_CLOCK_PERIOD_S = 0.01
+_LAST_NS = 2**31 * 1_000_000_000
+"""Stamps have 32 bits for their seconds."""
 _LINGER_S = 0.5
 """Best-effort readers read shared memory, which goes with this process."""
 
@@ -64,13 +65,18 @@ def timetable(path: Path) -> list[Arrival]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read timetable {path}: {getattr(error, 'strerror', '') or error}") from error
-    return [_arrival(f"{path}, line {number}", line) for number, line in enumerate(lines, 1)]
+    arrivals = [_arrival(f"{path}, line {number}", line) for number, line in enumerate(lines, 1)]
+    late = next((k for k, (a, b) in enumerate(pairwise(arrivals), 2) if b.at_s < a.at_s), None)
+    if late is not None:
+        raise ConfigError(f"{path}, line {late}: a sweep that comes before the one above; give them in order of time")
+    return arrivals
 
 
 def _arrival(where: str, line: str) -> Arrival:
     try:
         arrival = Arrival(**json.loads(line))
         is_good = 0 <= arrival.at_s < float("inf") and {type(arrival.stamp_ns), type(arrival.points)} == {int}
+        is_good = is_good and abs(arrival.stamp_ns) < _LAST_NS
     except (ValueError, TypeError):
         is_good = False
     if not is_good:
@@ -78,27 +84,10 @@ def _arrival(where: str, line: str) -> Arrival:
     return arrival
 
 
-class SimClock:
-    """Publishes ``/clock``.
-
-    Args:
-        node: publishes.
-        legs: how it goes; none: it is not published.
-    """
-
-    def __init__(self, node: Node, legs: Sequence[ClockLeg]) -> None:
-        self._legs = legs
-        self._publisher = node.create_publisher(Clock, "/clock", reliable(1)) if legs else None
-
-    def tick(self, after_s: float) -> None:
-        """Say what time it is, seconds after the start."""
-        if self._publisher is None:
-            return
-        leg = self._legs[max(bisect_right([leg.at_s for leg in self._legs], after_s) - 1, 0)]
-        message = Clock()
-        now_ns = round((leg.clock_s + (after_s - leg.at_s) * leg.rate) * 1e9)
-        message.clock = stamp_from_ns(now_ns, type(message.clock))
-        self._publisher.publish(message)
+def clock_ns(legs: Sequence[ClockLeg], after_s: float) -> int:
+    """What ``/clock`` shows some seconds after the start."""
+    leg = legs[max(bisect_right([leg.at_s for leg in legs], after_s) - 1, 0)]
+    return round((leg.clock_s + (after_s - leg.at_s) * leg.rate) * 1e9)
 
 
 class SweepPlayer:
@@ -108,12 +97,13 @@ class SweepPlayer:
         node: publishes.
         sweeps: by their number of points.
         log: notes when they leave.
-        clock: goes meanwhile.
+        legs: how ``/clock`` goes meanwhile; none: it is not published.
     """
 
-    def __init__(self, node: Node, sweeps: dict[int, bytes], log: SweepLog, clock: SimClock) -> None:
+    def __init__(self, node: Node, sweeps: dict[int, bytes], log: SweepLog, legs: Sequence[ClockLeg]) -> None:
         self.publisher = node.create_publisher(PointCloud2, _TOPIC, reliable(_DEPTH))
-        self._sweeps, self._log, self._clock = sweeps, log, clock
+        self._sweeps, self._log, self._legs = sweeps, log, legs
+        self._clock = SimClock(node) if legs else None
 
     def play(self, arrivals: Sequence[Arrival], stop: Future) -> None:
         """Publish each sweep at its time.
@@ -126,26 +116,26 @@ class SweepPlayer:
             raise ConfigError(f"the bag has no sweep of {', '.join(map(str, missing))} points")
         start_s = time.monotonic()
         for arrival in arrivals:
-            for after_s in _until(start_s, arrival.at_s):
-                if stop.done():
-                    return
-                self._clock.tick(after_s)
+            self._wait(start_s, arrival.at_s, stop)
+            if stop.done():
+                return
             self._send(arrival)
+        self._wait(start_s, time.monotonic() - start_s + _LINGER_S, stop)
+
+    def _wait(self, start_s: float, until_s: float, stop: Future) -> None:
+        """Let the clock go until so many seconds after the start."""
+        while not stop.done():
+            after_s = time.monotonic() - start_s
+            if self._clock is not None:
+                self._clock.show(clock_ns(self._legs, after_s))
+            if after_s >= until_s:
+                return
+            time.sleep(min(until_s - after_s, CLOCK_PERIOD_S))
 
     def _send(self, arrival: Arrival) -> None:
         data = stamped(self._sweeps[arrival.points], arrival.stamp_ns)
         self._log.row(_TOPIC, arrival.stamp_ns, arrival.points, time.monotonic_ns())
         self.publisher.publish(data)
-
-
-def _until(start_s: float, at_s: float) -> Iterator[float]:
-    """Seconds since the start, now and again and again until a moment has come."""
-    while True:
-        after_s = time.monotonic() - start_s
-        yield after_s
-        if after_s >= at_s:
-            return
-        time.sleep(min(at_s - after_s, _CLOCK_PERIOD_S))
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -162,10 +152,9 @@ def _run(options: argparse.Namespace, arguments: Sequence[str], stop: Future) ->
     with SweepLog(options.log) as log, ros(arguments):
         arrivals = timetable(options.timetable)
         node = Node("sweep_player")
-        player = SweepPlayer(node, sweeps_by_points(options.bag), log, SimClock(node, options.clock))
+        player = SweepPlayer(node, sweeps_by_points(options.bag), log, options.clock)
         wait_for_subscribers(node, {_TOPIC: player.publisher}, {_TOPIC: options.subscribers}, options.timeout, stop)
         player.play(arrivals, stop)
-        time.sleep(_LINGER_S)
         node.destroy_node()
     return 0
 
@@ -185,7 +174,9 @@ def _leg(text: str) -> ClockLeg:
     try:
         at_s, clock_s, rate = map(float, text.split(":"))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not AT:CLOCK:RATE, such as 0:1000:1") from None
+        at_s = clock_s = rate = math.nan
+    if not all(map(math.isfinite, (at_s, clock_s, rate))):
+        raise argparse.ArgumentTypeError(f"'{text}' is not AT:CLOCK:RATE, such as 0:1000:1")
     return ClockLeg(at_s, clock_s, rate)
 
 

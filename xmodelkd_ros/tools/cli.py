@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from xmodelkd_ros.tools.recording import Look
     from xmodelkd_ros.tools.session import Options
 
+_NO_BAG = Path("synthetic sweeps")
+"""In the place of a bag, where a command makes its own sweeps."""
 _INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 _TERMINATED = 143
@@ -371,16 +373,16 @@ def _faults(args: argparse.Namespace) -> int:
         mode="teacher",
         student=args.student,
     )
-    outcomes = measure_faults(options, Timing(args.fault_seconds, args.rest_seconds, args.rate), args.faults)
-    return 0 if all(outcome.as_promised for outcome in outcomes) else 1
+    outcomes, whole = measure_faults(options, Timing(args.fault_seconds, args.rest_seconds, args.rate), args.faults)
+    return 0 if whole.as_promised and all(outcome.as_promised for outcome in outcomes) else 1
 
 
 def _load(args: argparse.Namespace) -> int:
     from xmodelkd_ros.tools.load import measure_load
-    from xmodelkd_ros.tools.node_under_load import NodeUnderLoad
+    from xmodelkd_ros.tools.session import Options
 
-    under = NodeUnderLoad(args.model, args.backend, args.precision)
-    outcomes = measure_load(under, args.out, args.points, args.seconds, args.scenarios, args.command)
+    options = Options(_NO_BAG, args.model, args.out, args.backend, args.precision, command=args.command)
+    outcomes = measure_load(options, args.points, args.seconds, args.scenarios)
     return 1 if any(outcome.broken for outcome in outcomes) else 0
 
 
@@ -389,7 +391,7 @@ def _endurance(args: argparse.Namespace) -> int:
     from xmodelkd_ros.tools.session import Options
 
     options = Options(
-        args.bag or Path("synthetic sweeps"),
+        args.bag or _NO_BAG,
         args.model,
         args.out,
         args.backend,

@@ -21,7 +21,7 @@ from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.whole_file import whole_files
 from xmodelkd_ros.tools.charts import draw_series
 from xmodelkd_ros.tools.load_outcome import is_in_order
-from xmodelkd_ros.tools.node_under_load import DIAGNOSTICS, NodeReport, last_reports, write_sweeps
+from xmodelkd_ros.tools.node_under_load import DIAGNOSTICS, RELIABLE, NodeReport, read_reports, write_sweeps
 from xmodelkd_ros.tools.process_use import Use, use_of
 from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for
 from xmodelkd_ros.tools.recording import Recording
@@ -152,7 +152,8 @@ def _play(options: Options, sweeps: int, folder: Path) -> _Traffic:
         print_notes([*reader.notes, *recording.notes])
     env, logs, topic, recorded = dds_environment(), options.out / "logs", recording.points_topic, folder / "said.mcap"
     log, said = SweepLogReader(folder / "sweeps.jsonl"), SweepLogReader(folder / "said.jsonl")
-    node = Program("segment_node", node_arguments(options, topic, cameras, sim_time=False), env, logs / "node.log")
+    node_words = [*node_arguments(options, topic, cameras, sim_time=False), *RELIABLE]
+    node = Program("segment_node", node_words, env, logs / "node.log")
     report_arguments = ["--topics", DIAGNOSTICS, "--out", str(recorded), "--log", str(said.path)]
     reports = Program("recorder", report_arguments, env, logs / "reports.log")
     arguments = _player_arguments(options.bag, topic, cameras, sweeps, log.path)
@@ -167,7 +168,7 @@ def _play(options: Options, sweeps: int, folder: Path) -> _Traffic:
     for program in (player, node, reports):
         program.check()
     sent, labels = log.arrivals(topic), log.arrivals(_LABELS)
-    return _Traffic(sent, labels, last_reports(recorded)[_NODE], samples, seconds)
+    return _Traffic(sent, labels, read_reports(recorded, [_NODE])[_NODE], samples, seconds)
 
 
 def _cameras(options: Options, recording: Recording) -> list[MountedCamera]:

@@ -17,7 +17,7 @@ from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.whole_file import whole_files
 from xmodelkd_ros.faults import FAULTS, Fault, schedule
 from xmodelkd_ros.messages import stamp_ns
-from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for, wait_for_last
+from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for, wait_for_last
 from xmodelkd_ros.tools.recording import Recording
 from xmodelkd_ros.tools.replay import node_arguments
 from xmodelkd_ros.tools.rig import MountedCamera
@@ -81,7 +81,35 @@ class Outcome:
         return self.sweeps_in == self.sweeps_out > 0 and seen and self.recovery_s is not None
 
 
-def measure_faults(options: Options, timing: Timing, names: Sequence[str] = ()) -> list[Outcome]:
+@dataclass(frozen=True)
+class Whole:
+    """What came of the whole drive, between the faults too.
+
+    Attributes:
+        sweeps_in: sweeps published.
+        sweeps_out: how many of them came back labelled.
+        twice: labelled clouds that came once more.
+        in_order: whether they came in the order of the sweeps.
+    """
+
+    sweeps_in: int
+    sweeps_out: int
+    twice: int
+    in_order: bool
+
+    @property
+    def as_promised(self) -> bool:
+        """Whether every sweep came back, once and in order."""
+        return self.sweeps_in == self.sweeps_out and self.twice == 0 and self.in_order
+
+    def line(self) -> str:
+        """The same for people."""
+        found = f"All in all {self.sweeps_in} sweeps in, {self.sweeps_out} out"
+        order = "in order" if self.in_order else "IN ANOTHER ORDER"
+        return f"{found}, {f'{self.twice} TWICE' if self.twice else 'each once'} and {order}.\n"
+
+
+def measure_faults(options: Options, timing: Timing, names: Sequence[str] = ()) -> tuple[list[Outcome], Whole]:
     """Play a bag while cameras and clocks fail, and see what the node makes of it.
 
     Args:
@@ -90,7 +118,7 @@ def measure_faults(options: Options, timing: Timing, names: Sequence[str] = ()) 
         names: of the faults; none for all.
 
     Returns:
-        What came of each, also written to ``faults.md`` and ``metrics.json``.
+        What came of each, and of all the drive, also written to ``faults.md`` and ``metrics.json``.
 
     Raises:
         XModelKDError: the bag or a model cannot be used, or a process failed.
@@ -115,14 +143,14 @@ def measure_faults(options: Options, timing: Timing, names: Sequence[str] = ()) 
         options = replace(options, look=replace(options.look, fixed_frame=fixed_frame if looks_at_tf else ""))
         traffic = _play(options, timing, chosen, recording, rig, Path(folder))
     outcomes = [traffic.outcome(fault, len(rig)) for fault in chosen]
-    traffic.check_order()
-    total = f"All in all {len(traffic.sent)} sweeps in, {len(traffic.received)} out.\n"
-    table = f"{as_table(outcomes)}\n{total}"
+    whole = traffic.whole()
+    table = f"{as_table(outcomes)}\n{whole.line()}"
     with whole_files(options.out, "faults.md") as unfinished:
         (unfinished / "faults.md").write_text(table, encoding="utf-8")
-        write_metrics(unfinished, {"faults": [asdict(outcome) for outcome in outcomes], "command": options.command})
+        found = {"faults": [asdict(outcome) for outcome in outcomes], "whole": asdict(whole)}
+        write_metrics(unfinished, {**found, "command": options.command})
     print(table + f"\nwritten: {options.out / 'faults.md'}")
-    return outcomes
+    return outcomes, whole
 
 
 def _fixed_frame(reader: BagReader, lidar_frame: str) -> tuple[str, str]:
@@ -177,13 +205,12 @@ class _Traffic:
     diagnostics: Sequence[tuple[int, int, str]]
     windows: Mapping[str, tuple[int, int]]
 
-    def check_order(self) -> None:
-        """Raise a ProcessError if a sweep came out twice, or before an older one."""
+    def whole(self) -> Whole:
+        """What came of the whole drive."""
         came = [key for key in self.outputs if key in self.sent]
-        if len(set(came)) < len(came):
-            raise ProcessError(f"{len(came) - len(set(came))} sweeps came out more than once")
-        if came != [key for key in self.sent if key in set(came)]:
-            raise ProcessError("sweeps came out in another order than they went in")
+        first = list(dict.fromkeys(came))
+        in_order = first == [key for key in self.sent if key in set(came)]
+        return Whole(len(self.sent), len(first), len(came) - len(first), in_order)
 
     def outcome(self, fault: Fault, cameras: int) -> Outcome:
         """What came of a fault."""

@@ -18,36 +18,33 @@ from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.scenarios import Scenario, scenarios
 from xmodelkd_ros.tools.load_outcome import Outcome, latencies_ms, outcome
 from xmodelkd_ros.tools.load_report import HEAD, row, write_report
-from xmodelkd_ros.tools.node_under_load import DIAGNOSTICS, NodeUnderLoad, last_reports, write_sweeps
+from xmodelkd_ros.tools.node_under_load import DIAGNOSTICS, POINTS, RELIABLE, read_reports, write_sweeps
 from xmodelkd_ros.tools.process_use import Use, use_of
 from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for, wait_for_last
-from xmodelkd_ros.tools.session import make_folder
+from xmodelkd_ros.tools.replay import node_arguments
+from xmodelkd_ros.tools.session import Options, make_folder
 from xmodelkd_ros.tools.sweep_log_reader import SweepLogReader
 
 _POINTS = "points"
 _ALONE = "rate_10"
 """The scenario that those with company are compared with."""
 _READY_S = 60.0
-_LATE_S = 1.0
-"""A sweep is labelled in less, or never: most of these scenarios drop some."""
+_LATE_S = 2.0
+"""A sweep is labelled in less, or never: some of these scenarios drop some."""
 _REPORT_S = 1.5
 """Diagnostics come once a second: the last ones know all."""
 _SAMPLE_S = 0.25
 _SLOW_S = 0.5
 
 
-def measure_load(
-    under: NodeUnderLoad, out: Path, points: int, seconds: float, names: Sequence[str] = (), command: str = ""
-) -> list[Outcome]:
+def measure_load(options: Options, points: int, seconds: float, names: Sequence[str] = ()) -> list[Outcome]:
     """Put the node under each kind of load.
 
     Args:
-        under: the node.
-        out: folder of ``load.md``, ``load.png`` and ``metrics.json``.
+        options: the model, and the folder of ``load.md``, ``load.png`` and ``metrics.json``.
         points: of an everyday sweep.
-        seconds: how long each scenario lasts.
-        names: of the scenarios; none for all.
-        command: the command line, for the report.
+        seconds: how long most scenarios last.
+        names: of the scenarios, to which that is added which some are compared with; none for all.
 
     Raises:
         XModelKDError: the model cannot be used, or a process failed.
@@ -56,19 +53,23 @@ def measure_load(
     unknown = sorted(set(names) - {scenario.name for scenario in every})
     if unknown:
         raise ConfigError(f"no scenario {', '.join(unknown)}; there are {', '.join(s.name for s in every)}")
+    out = options.out
     make_folder(out)
+    chosen = [scenario for scenario in every if not names or scenario.name in names]
+    if any(scenario.subscriber for scenario in chosen) and chosen[0].name != _ALONE:
+        chosen = [scenario for scenario in every if scenario.name == _ALONE] + chosen
     outcomes: list[Outcome] = []
     latencies: dict[str, list[float]] = {}
     print(HEAD, flush=True)
-    for scenario in (scenario for scenario in every if not names or scenario.name in names):
+    for scenario in chosen:
         with TemporaryDirectory(prefix=".load.", dir=out) as folder:
             alone = [o.p50_ms for o in outcomes if o.scenario == _ALONE]
-            run = _Run(scenario, under, Path(folder), out / "logs" / scenario.name, alone[0] if alone else None)
+            run = _Run(scenario, options, Path(folder), out / "logs" / scenario.name, alone[0] if alone else None)
             found = run.outcomes()
         latencies[scenario.name] = run.latencies_ms
         print("\n".join(map(row, found)), flush=True)
         outcomes += found
-    write_report(out, outcomes, latencies, every, command)
+    write_report(out, outcomes, latencies, every, options.command)
     return outcomes
 
 
@@ -81,7 +82,7 @@ class _Run:
     """
 
     scenario: Scenario
-    under: NodeUnderLoad
+    options: Options
     folder: Path
     logs: Path
     alone_ms: float | None
@@ -92,17 +93,17 @@ class _Run:
     def outcomes(self) -> list[Outcome]:
         """What came of it, of each node."""
         scenario = self.scenario
-        write_sweeps(self.folder / "sweeps.mcap", self.under.model, sorted({a.points for a in scenario.arrivals}))
+        write_sweeps(self.folder / "sweeps.mcap", self.options.model, sorted({a.points for a in scenario.arrivals}))
         names = ["segmenter", *(f"segmenter_{k + 2}" for k in range(scenario.nodes - 1))]
         env, topics = dds_environment(), [f"/{name}/labels" for name in names]
         sent, received, said = (SweepLogReader(self.folder / f"{name}.jsonl") for name in ("sent", "received", "said"))
         nodes = {
-            name: Program("segment_node", self.under.arguments(name, scenario.sim_time), env, self.logs / f"{name}.log")
-            for name in names
+            name: Program("segment_node", self._node_arguments(name), env, self.logs / f"{name}.log") for name in names
         }
         recorded = self.folder / "recorded.mcap"
         labels = Program("recorder", ["--topics", *topics, "--log", str(received.path)], env, self.logs / "labels.log")
-        report_arguments = ["--topics", DIAGNOSTICS, "--out", str(recorded), "--log", str(said.path)]
+        said_on = [DIAGNOSTICS, *(f"/{name}/status" for name in names)]
+        report_arguments = ["--topics", *said_on, "--out", str(recorded), "--log", str(said.path)]
         reports = Program("recorder", report_arguments, env, self.logs / "reports.log")
         with ExitStack() as stack:
             running = [stack.enter_context(program) for program in (*nodes.values(), labels, reports)]
@@ -111,12 +112,16 @@ class _Run:
             self._play(stack, env, running, nodes, sent, received, topics)
         for program in running:
             program.check()
-        went, reported = sent.arrivals(_POINTS), last_reports(recorded)
+        went, reported = sent.arrivals(_POINTS), read_reports(recorded, names)
         self.latencies_ms = latencies_ms(went, received.arrivals(topics[0]))
         return [
             outcome(scenario, name, went, received.arrivals(topic), reported[name], self.samples[name], self.alone_ms)
             for name, topic in zip(names, topics, strict=True)
         ]
+
+    def _node_arguments(self, name: str) -> list[str]:
+        arguments = node_arguments(self.options, POINTS, [], self.scenario.sim_time)
+        return [*arguments, *RELIABLE, "-r", f"__node:={name}"]
 
     def _add_subscriber(self, stack: ExitStack, env: Mapping[str, str], topic: str) -> None:
         if not self.scenario.subscriber:
@@ -143,7 +148,8 @@ class _Run:
         stack.enter_context(player)
 
         def ended() -> bool:
-            self._sample(nodes)
+            if sent.arrivals(_POINTS):
+                self._sample(nodes)
             return player.returncode is not None
 
         wait_for(ended, running, 60 + 3 * self.scenario.arrivals[-1].at_s, "the end of the sweeps")

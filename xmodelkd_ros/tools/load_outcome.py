@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from xmodelkd_ros.scenarios import Scenario, newest_wins
+from xmodelkd_ros.scenarios import Scenario
 from xmodelkd_ros.tools.node_under_load import NodeReport
 from xmodelkd_ros.tools.process_use import Use
 from xmodelkd_ros.tools.sweep_log_reader import Key
@@ -16,6 +18,8 @@ from xmodelkd_ros.tools.sweep_log_reader import Key
 Arrivals = Sequence[tuple[Key, int]]
 """Clouds as they came, and monotonic nanoseconds."""
 
+_AT_ONCE_S = 0.01
+"""Before a thread that was woken is at work, so much later is not later."""
 _PLAYED = 0.9
 """Of the rate that was asked for, that has to be reached for a scenario to show what it is to show."""
 _OUTLIERS = 0.01
@@ -40,11 +44,12 @@ class Outcome:
         sweeps: how many were published.
         rate: at which they were, as a share of that which was asked for.
         labelled: how many came back.
-        promised: how many had to, where each takes as long as the slowest hundredth and the newest wins.
+        promised: how many had to, where each takes as long as the slowest hundredth and the newest wins; less one in a
+            hundred.
         said: how many the node says it has not labelled, by reason.
         out_of_order: how many the node had to refuse, for their stamps.
         in_order: whether labels came in the order of the sweeps, and none twice.
-        p50_ms: median time from a sweep's publication to its labels; None where stamps do not tell sweeps apart.
+        p50_ms: median time from a sweep's publication to its labels; None if no sweep can be told from others.
         worst_ms: the longest one.
         bound_ms: the longest that is allowed.
         thirds_ms: median of the first and of the last third of the labelled sweeps.
@@ -114,11 +119,11 @@ def outcome(
         node: its name.
         went: the sweeps that were published.
         came: the labels that were received.
-        report: what the node said at the end.
-        uses: what its process held, over the time.
+        report: what the node said of them.
+        uses: what its process held, from the first sweep on.
         alone_ms: see :class:`Outcome`.
     """
-    service_ms = report.service_ms or 0.0
+    service_ms = float(np.percentile(report.service_ms, 99)) if report.service_ms else 0.0
     latencies = latencies_ms(went, came)
     memory = [use.memory_mb for use in uses]
     third, third_of_time = max(len(latencies) // 3, 1), max(len(memory) // 3, 1)
@@ -142,6 +147,24 @@ def outcome(
         max(memory),
         float(np.median(memory[-third_of_time:]) - np.median(memory[third_of_time : 2 * third_of_time] or memory)),
     )
+
+
+def newest_wins(at_s: Iterable[float], service_s: float) -> int:
+    """How many sweeps get labels where each takes as long, and one waits, the newest.
+
+    Args:
+        at_s: when sweeps come, in order. Of those that come at once the newest may replace all others.
+        service_s: how long one takes.
+    """
+    labelled, free_s, waits = 0, 0.0, False
+    for now_s in (now for now, after in itertools.pairwise([*at_s, math.inf]) if after - now > _AT_ONCE_S):
+        if waits and free_s <= now_s:  # the one that waited was begun in between
+            labelled, free_s, waits = labelled + 1, free_s + service_s, False
+        if not waits and free_s <= now_s:
+            labelled, free_s = labelled + 1, now_s + service_s
+        else:
+            waits = True
+    return labelled + waits
 
 
 def latencies_ms(went: Arrivals, came: Arrivals) -> list[float]:

@@ -20,8 +20,9 @@ HEAD = f"| {' | '.join(_COLUMNS)} |\n{'|---' * len(_COLUMNS)}|"
 
 _LEGEND = """
 At least: as many as one worker labels that takes as long for each sweep as the node's slowest hundredth took, and to
-which the newest that waits is the next. Allowed: twice that time, and 100 ms. Memory: the most of the node's process,
-and the median over the last third of the time less that over the middle one.
+which the newest that waits is the next; less one in a hundred. Allowed: twice that time, and 100 ms; so a slow node
+keeps its promises too. Memory: the most of the node's process, and the median over the last third of the time less that
+over the middle one, of which 8 MB are allowed. Beside a bad subscriber the median may be twice that of `rate_10`.
 """
 
 

@@ -1,9 +1,8 @@
-"""A node that is put to work by the tools: its command line, sweeps for it, and what it says at the end."""
+"""What load and endurance give a node to do, and what it says of it."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,39 +11,13 @@ from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.messages import stamp_from_ns
 from xmodelkd_ros.resources import find_model
 from xmodelkd_ros.tools.processes import ProcessError
+from xmodelkd_ros.tools.replay import stages_ms
 from xmodelkd_ros.tools.synthetic_sweep import sweep_message, synthetic_sweep
 
-DIAGNOSTICS = "/diagnostics"
-_POINTS = "/points"
+POINTS, DIAGNOSTICS = "/points", "/diagnostics"
+RELIABLE = ("-p", "points_reliability:=reliable")
+"""ROS arguments. Else the node subscribes again when it has seen that the player is reliable, amid the first sweeps."""
 _PERIOD_NS = 100_000_000
-_NO_STAGE = ("latency",)
-"""What the node times and is no work of its own: sweeps wait in it."""
-
-
-@dataclass(frozen=True)
-class NodeUnderLoad:
-    """The node that is put under load.
-
-    Attributes:
-        model: name or path of its model.
-        backend: library that runs the network.
-        precision: precision to run it in.
-    """
-
-    model: str
-    backend: str = "auto"
-    precision: str = "auto"
-
-    def arguments(self, name: str = "segmenter", sim_time: bool = False) -> list[str]:
-        """Its command line."""
-        parameters = {
-            "model": find_model(self.model).resolve(),
-            "backend": self.backend,
-            "precision": self.precision,
-            "use_sim_time": json.dumps(sim_time),
-        }
-        pairs = [text for key, value in parameters.items() for text in ("-p", f"{key}:={value}")]
-        return ["--ros-args", *pairs, "-r", f"__node:={name}"]
 
 
 def write_sweeps(path: Path, model: str, sizes: Sequence[int]) -> None:
@@ -57,53 +30,60 @@ def write_sweeps(path: Path, model: str, sizes: Sequence[int]) -> None:
     """
     spec = ModelSpec.read(find_model(model))
     with BagWriter(path) as bag:
-        bag.add_topic(_POINTS, POINT_CLOUD_TYPE)
+        bag.add_topic(POINTS, POINT_CLOUD_TYPE)
         for number, size in enumerate(sizes):
             message = sweep_message(synthetic_sweep(spec.projection, size))
             message.header.stamp = stamp_from_ns(number * _PERIOD_NS, type(message.header.stamp))
-            bag.write(_POINTS, number * _PERIOD_NS, message)
+            bag.write(POINTS, number * _PERIOD_NS, message)
 
 
 @dataclass(frozen=True)
 class NodeReport:
-    """The last diagnostics of a node.
+    """What a node says of the sweeps that it got.
 
     Attributes:
         received: sweeps that came in.
         published: labels that went out, by mode.
         unlabelled: sweeps that got no labels, by reason.
-        service_ms: what the slowest hundredth of sweeps takes, all stages together; None if none was labelled.
+        service_ms: how long it worked on each sweep, where its ``~/status`` was recorded.
     """
 
     received: int
     published: Mapping[str, int]
     unlabelled: Mapping[str, int]
-    service_ms: float | None
+    service_ms: Sequence[float] = ()
 
     @classmethod
-    def of(cls, values: Mapping[str, str]) -> NodeReport:
-        """From the values of a diagnostic status."""
-        modes = {name.removeprefix("published."): int(v) for name, v in values.items() if name.startswith("published.")}
-        lost = {name: int(v) for name, v in values.items() if name.startswith(("dropped.", "unlabelled."))}
-        slowest = {name.removesuffix("_ms.p99"): float(v) for name, v in values.items() if name.endswith("_ms.p99")}
-        stages = [milliseconds for name, milliseconds in slowest.items() if name not in _NO_STAGE]
-        return cls(int(values["received"]), modes, lost, sum(stages) if stages else None)
+    def of(cls, diagnostics: Mapping[str, str], statuses: Iterable[Mapping[str, str]]) -> NodeReport:
+        """From the values of its last diagnostics, and of the status of each sweep."""
+        mode, starts = "published.", ("dropped.", "unlabelled.")
+        modes = {name.removeprefix(mode): int(n) for name, n in diagnostics.items() if name.startswith(mode)}
+        lost = {name: int(count) for name, count in diagnostics.items() if name.startswith(starts)}
+        labelled = filter(None, map(stages_ms, statuses))
+        return cls(int(diagnostics["received"]), modes, lost, [sum(stages.values()) for stages in labelled])
 
 
-def last_reports(recorded: Path) -> dict[str, NodeReport]:
-    """What each node said last, by its name.
+def read_reports(recorded: Path, names: Sequence[str]) -> dict[str, NodeReport]:
+    """What each node says, by its name.
 
     Args:
-        recorded: bag with the diagnostics.
+        recorded: bag with the diagnostics, and perhaps the nodes' status.
+        names: of the nodes.
 
     Raises:
-        ProcessError: none said anything.
+        ProcessError: one of them said nothing.
     """
-    said: dict[str, Mapping[str, str]] = {}
+    last: dict[str, Mapping[str, str]] = {}
+    statuses: dict[str, list[Mapping[str, str]]] = {name: [] for name in names}
     with BagReader(recorded) as reader:
-        for _, _, message in reader.messages([DIAGNOSTICS]):
+        for topic, _, message in reader.messages():
             for status in message.status:
-                said[status.name.split(":")[0]] = {pair.key: pair.value for pair in status.values}
-    if not said:
-        raise ProcessError("no node published diagnostics; look at the logs of the nodes")
-    return {name: NodeReport.of(values) for name, values in said.items()}
+                node, values = status.name.split(":")[0], {pair.key: pair.value for pair in status.values}
+                if topic == DIAGNOSTICS:
+                    last[node] = values
+                else:
+                    statuses[node].append(values)
+    silent = [name for name in names if name not in last]
+    if silent:
+        raise ProcessError(f"{', '.join(silent)} published no diagnostics; look at its log")
+    return {name: NodeReport.of(last[name], statuses[name]) for name in names}

@@ -261,10 +261,10 @@ def _read_status(traffic: _Traffic) -> None:
                     traffic.problems[status.message] += 1
                 else:
                     stamp = stamp_ns(msg.header.stamp)
-                    traffic.status[stamp] = (values.get("mode", "student"), _stages(values))
+                    traffic.status[stamp] = (values.get("mode", "student"), stages_ms(values))
 
 
-def _stages(values: Mapping[str, str]) -> dict[str, float]:
+def stages_ms(values: Mapping[str, str]) -> dict[str, float]:
     """Stage milliseconds of a status: every ``<stage>_ms`` but the sum."""
     return {
         name.removesuffix("_ms"): float(value)
