@@ -33,7 +33,7 @@ def test_what_gets_no_labels_is_counted_and_order_is_kept(load, name):
         assert outcome["unaccounted"] == 0 and outcome["in_order"] and outcome["labelled"] >= outcome["promised"] > 0
         assert outcome["said"].get("dropped.out_of_order", 0) == outcome["out_of_order"]
         # What a busy machine spoils may break; all else holds wherever this runs.
-        assert all("ms alone" in what or what.startswith(("from ", "played at ")) for what in outcome["broken"])
+        assert [w for w in outcome["broken"] if not ("ms alone" in w or w.startswith(("from ", "played at ")))] == []
         if name in ("rate_10", "loop", "clock_stops"):  # the model needs few milliseconds
             assert outcome["labelled"] >= outcome["sweeps"] - 1
 
