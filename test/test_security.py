@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from test.source import complaints
+from test.traps import Trap
 from xmodelkd_ros.core.errors import ConfigError, LabelError, ModelError
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import sha256
@@ -176,16 +177,6 @@ def test_what_a_file_may_do_is_said_for_that_file_only():
     assert complaints("import pickle, marshal", {"pickle"}) == ["marshal"]
     assert complaints("importlib.import_module(name)", may_import_by_name=True) == []
     assert complaints("importlib.import_module('pickle')", may_import_by_name=True) == ["pickle"]
-
-
-class Trap:
-    """Unpickled, it would make a folder."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
 
 
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path, capsys):

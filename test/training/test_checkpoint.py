@@ -7,6 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from test.traps import Room  # noqa: E402
 from training.checkpoint import (  # noqa: E402
     CHECKPOINT,
     check_finished,
@@ -102,13 +103,6 @@ def test_arguments_that_no_network_takes(run, held):
 def test_an_image_branch_of_another_size(run, held):
     held["branch"] = {"features": 10**12, "weights": {"classify.weight": torch.zeros(13, 8)}}
     refused(run, held)
-
-
-class Room:
-    """Unpickled, it would take a terabyte, and PyTorch takes it for data."""
-
-    def __reduce__(self):
-        return bytearray, (1 << 40,)
 
 
 def test_a_checkpoint_takes_no_more_room_than_it_fills(run, held):
