@@ -1,4 +1,9 @@
-"""Where ``XMODELKD_CI`` is set, a test that is skipped for a reason that nobody expects there fails the run."""
+"""Where ``XMODELKD_CI`` is set, a test that is skipped for a reason that nobody expects there fails the run.
+
+``XMODELKD_CI_HAS`` names, separated by spaces, what a machine is known to have, so that a test which misses it fails
+the run too: ``namespaces`` (of users, mounts and networks, with mounts of tmpfs and of folders in them: what
+``test/life`` needs). ``.ci/run`` names nothing, for containers may forbid them.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,8 @@ import os
 from collections import Counter
 
 import pytest
+
+from test.life.machines import TRIALS
 
 EXPECTED = (
     # Data and devices that such a machine need not have.
@@ -17,18 +24,29 @@ EXPECTED = (
     "message_filters comes with a ROS installation",
     "sensor_msgs_py is not installed",
     "tf2_ros is not installed",
-    # Namespaces and what is mounted in them (test/life/conftest.py), which containers may forbid.
-    "this machine allows no namespaces: ",
-    "this machine does not allow '",
-    "needs unshare and nsenter",
 )
 """How the reasons begin. All that ``make setup`` installs is there: whatever else is missing is a fault."""
+MAY_LACK = {"namespaces": tuple(f"this machine allows no {capability}: " for capability in TRIALS)}
+"""How the reasons begin where a machine lacks what it is not known to have, by the names in ``XMODELKD_CI_HAS``."""
+
+
+def expected() -> tuple[str, ...]:
+    """How the reasons begin that are expected on this machine.
+
+    Raises:
+        pytest.UsageError: it is known to have something of which nothing is known here.
+    """
+    has = os.environ.get("XMODELKD_CI_HAS", "").split()
+    if unknown := [name for name in has if name not in MAY_LACK]:
+        raise pytest.UsageError(f"XMODELKD_CI_HAS names '{unknown[0]}'; it may name {', '.join(MAY_LACK)}")
+    return (*EXPECTED, *(reason for name, reasons in MAY_LACK.items() if name not in has for reason in reasons))
 
 
 class SkipGuard:
     """A plugin of pytest."""
 
     def __init__(self) -> None:
+        self._expected = expected()
         self._unexpected: Counter[str] = Counter()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -42,7 +60,7 @@ class SkipGuard:
     def _note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
         if report.outcome == "skipped" and isinstance(report.longrepr, tuple):  # one that may fail has another longrepr
             reason = str(report.longrepr[2]).removeprefix("Skipped: ")
-            self._unexpected[reason] += not reason.startswith(EXPECTED)
+            self._unexpected[reason] += not reason.startswith(self._expected)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Fail the run, or not."""

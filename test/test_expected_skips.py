@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from test.expected_skips import expected
+from test.life.machines import TRIALS
+
 ROOT = Path(__file__).parents[1]
 EXPECTED = """
 import pytest
@@ -59,6 +62,24 @@ def test_in_ci_an_unexpected_skip_fails_the_run_with_a_line(run, options):
 @pytest.mark.parametrize("options", [[], SHARED], ids=["alone", "shared"])
 def test_expected_skips_do_not(run, options):
     assert run("", *options, XMODELKD_CI="1") == (0, [])
+
+
+@pytest.mark.parametrize("capability", TRIALS)
+def test_a_machine_that_is_known_to_have_namespaces_has_to_have_them(run, capability):
+    reason = f"this machine allows no {capability}: forbidden"
+    text = f"import pytest\ndef test_it():\n    pytest.skip('{reason}')\n"
+    alone = ["-k", "test_it and test_more"]
+    assert run(text, *alone, XMODELKD_CI="1") == (0, [])
+    assert run(text, *alone, XMODELKD_CI="1", XMODELKD_CI_HAS="namespaces") == (1, [f"{SAID}{reason} (1)"])
+
+
+def test_a_name_of_nothing_is_an_error(run):
+    code, _ = run("", XMODELKD_CI="1", XMODELKD_CI_HAS="namespace")
+    assert code == pytest.ExitCode.USAGE_ERROR
+
+
+def test_a_command_that_fails_in_a_machine_is_no_skip_that_is_expected():
+    assert not "this machine does not allow 'mount': no such file".startswith(expected())
 
 
 def test_elsewhere_any_skip_is_let_be(run):

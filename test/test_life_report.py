@@ -39,14 +39,15 @@ SKIPPED = "import pytest\npytest.importorskip('not_installed', reason='needs wha
 def life(tmp_path):
     """Runs the command on test files, each in a folder with a conftest of its own; gives its end and its folder."""
 
-    def run(**files):
+    def run(addopts="", **files):
         out, folders = tmp_path / "out", [tmp_path / "tests" / name for name in files]
         for folder, (name, text) in zip(folders, files.items(), strict=True):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "conftest.py").touch()
             (folder / f"test_{name}.py").write_text(text)
         words = [sys.executable, "-m", "test.life", "--tests", *map(str, folders), "--out", str(out)]
-        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "COLUMNS": "100"})
+        env = {**os.environ, "COLUMNS": "100", "PYTEST_ADDOPTS": addopts}
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=env)
         return done, out
 
     return run
@@ -97,3 +98,28 @@ def test_tests_that_cannot_be_run_are_no_success_and_leave_the_last_report(life,
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: the tests could not be run (")
     assert "a node that is killed" in outcomes(out)
+
+
+@pytest.mark.parametrize(
+    ("addopts", "said"),
+    [
+        ("-x", "0 passed, 1 failed, 0 skipped, 3 not run"),
+        ("--collect-only", "0 passed, 0 failed, 0 skipped, 4 not run"),
+        ("--setup-only", "0 passed, 0 failed, 0 skipped, 4 not run"),
+    ],
+)
+def test_tests_that_never_ran_have_not_passed(life, addopts, said):
+    done, out = life(addopts, a_bad=FAILING, good=TESTS)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"error: {said} | report {out}/life.md"
+    assert outcomes(out)["a node that is killed"] == ("not run", "")
+    assert "| a disk | test_good.py | 2 not run | 0.0 |  |" in (out / "life.md").read_text()
+    assert json.loads((out / "metrics.json").read_text())["not_run"] == int(said.split()[-3])
+
+
+def test_a_run_in_which_everything_is_skipped_says_nothing_and_fails(life):
+    done, out = life(bad="import pytest\n\n\ndef test_it():\n    pytest.skip('no disk')\n")
+    assert done.returncode == 1
+    said = "every test was skipped, so nothing is known: 0 passed, 0 failed, 1 skipped"
+    assert done.stderr.splitlines()[-1] == f"error: {said} | report {out}/life.md"
+    assert outcomes(out) == {"it": ("skipped", "no disk")}

@@ -6,8 +6,8 @@ import io
 import math
 import pickletools
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from training.config import TrainingConfig
 from training.data.sweeps import InputSpec
+from training.file_content import blamed, file_content
 from training.label_sets import LABELS
 from training.models.image_branch import ImageBranch
 from xmodelkd_ros.core.errors import ConfigError, quoted
@@ -104,7 +105,7 @@ def read_checkpoint(run: Path) -> Checkpoint:
         ConfigError: the folder holds no checkpoint, or a damaged one.
     """
     path, data = run / CHECKPOINT, _loaded(run)
-    with _reading(path):
+    with _usable(path):
         return Checkpoint(
             path=path,
             config=TrainingConfig.from_dict(data["hyper_parameters"]["config"]),
@@ -124,14 +125,14 @@ def read_weights(run: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         ConfigError: the folder holds no checkpoint, or a damaged one.
     """
     data = _loaded(run)
-    with _reading(run / CHECKPOINT):
+    with _usable(run / CHECKPOINT):
         return dict(data["hyper_parameters"]["config"]), _checked(data["state_dict"])
 
 
 def read_origins(run: Path) -> tuple[DataSource, ...]:
     """Where the training data of a run come from, of whatever network; errors as in :func:`read_weights`."""
     data = _loaded(run)
-    with _reading(run / CHECKPOINT):
+    with _usable(run / CHECKPOINT):
         return _origins(data)
 
 
@@ -146,7 +147,7 @@ def check_finished(run: Path, what: str) -> None:
         ConfigError: it did not; or as :func:`read_weights`.
     """
     data = _loaded(run)
-    with _reading(run / CHECKPOINT):
+    with _usable(run / CHECKPOINT):
         length = data["hyper_parameters"]["config"]["optimizer"]
         finished = _count(data["global_step"]) >= _count(length["epochs"]) * _count(length["steps"])
     if not finished:
@@ -156,7 +157,7 @@ def check_finished(run: Path, what: str) -> None:
 def read_steps(run: Path) -> int:
     """Optimizer steps that a run has taken, of whatever network; errors as in :func:`read_weights`."""
     data = _loaded(run)
-    with _reading(run / CHECKPOINT):
+    with _usable(run / CHECKPOINT):
         return _count(data["global_step"])
 
 
@@ -182,21 +183,30 @@ def _branch(sight: Mapping[str, Any] | None) -> ImageBranch | None:
 
 def _loaded(run: Path) -> Any:
     path = run / CHECKPOINT
-    if not path.is_file():
-        raise ConfigError(f"{run} holds no {CHECKPOINT}: name a run, or train one with 'python -m training.train'")
-    try:
-        _check_room(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged archive, or what is pickled in it, goes wrong in any way
-        raise ConfigError(f"cannot read checkpoint {path}; remove {run} and train again") from error
+    content = file_content(
+        path, f"{run} holds no {CHECKPOINT}: name a run, or train one with 'python -m training.train'"
+    )
+    with blamed(path, lambda error: ConfigError(f"cannot read checkpoint {path}; {_instead(run)}")):
+        _check_room(content)
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
-def _check_room(path: Path) -> None:
+def _instead(run: Path) -> str:
+    """What to do about a damaged checkpoint; beside it in a model folder are networks, which may well be whole."""
+    return f"fetch or export {run} again" if (run / "model.json").exists() else f"remove {run} and train again"
+
+
+def _usable(path: Path) -> AbstractContextManager[None]:
+    """Whatever a checkpoint holds instead of what it should: it is the wrong one."""
+    return blamed(path, lambda error: unusable(path))
+
+
+def _check_room(content: bytes) -> None:
     """Raise a ValueError for an archive that makes PyTorch make room for more than the file holds."""
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
         entries = archive.infolist()
         packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
-        if packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
+        if packed or sum(entry.file_size for entry in entries) > len(content):
             raise ValueError("it is no checkpoint of PyTorch, or larger than its file")
         for entry in entries:
             if entry.filename.endswith(".pkl") and _asks_for_room(archive.read(entry)):
@@ -207,15 +217,6 @@ def _asks_for_room(pickled: bytes) -> bool:
     """Whether it makes a bytearray, which PyTorch allows, of whatever size, and no checkpoint here holds."""
     found = (argument for code, argument, _ in pickletools.genops(pickled) if code.name in ("GLOBAL", "INST"))
     return any(str(argument).endswith(" bytearray") for argument in found)
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Whatever a checkpoint holds instead of what it should: it is the wrong one."""
-    try:
-        yield
-    except Exception as error:
-        raise unusable(path) from error
 
 
 def _count(value: Any) -> int:

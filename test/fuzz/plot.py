@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from test.fuzz.tally import Tally
+from xmodelkd_ros.tools.charts import DPI, LINE, MARK, figure, plain
 from xmodelkd_ros.tools.pictures import MUTED, TEXT
 
-_DPI = 130
-_PARTS = {"accepted": "#2f6fde", "refused": "#c3cad6", "broken promise": "#d9480f"}
+_PARTS = {"accepted": LINE, "refused": "#c3cad6", "broken promise": MARK}
 _LEAST = 1.0
 """Where the logarithmic axes begin: milliseconds and megabytes below are shown as none."""
 
@@ -25,20 +24,20 @@ def draw(tallies: Mapping[str, Tally], path: Path) -> None:
         tallies: of each target, by its name.
         path: the picture.
     """
-    figure = Figure(figsize=(11, 1.3 + 0.3 * len(tallies)), dpi=_DPI, facecolor="white", layout="constrained")
-    shares, slowest, memory = figure.subplots(1, 3, sharey=True, width_ratios=(3, 1, 1))
+    chart = figure(11, 1.3 + 0.3 * len(tallies))
+    shares, slowest, memory = chart.subplots(1, 3, sharey=True, width_ratios=(3, 1, 1))
     _draw_shares(shares, list(tallies.values()))
     _draw_most(slowest, "slowest input,\nms of the processor", [tally.slowest_ms for tally in tallies.values()])
     _draw_most(memory, "most memory of\nan input, MB", [tally.peak / 1e6 for tally in tallies.values()])
     names = [f"{name} ({tally.inputs:,})" for name, tally in tallies.items()]
     shares.set_yticks(range(len(names)), names)
     shares.set_ylim(len(names) - 0.4, -0.6)  # the first on top, as in the table
-    figure.legend(*shares.get_legend_handles_labels(), loc="outside upper center", ncols=len(_PARTS), frameon=False)
-    figure.savefig(path, dpi=_DPI)
+    chart.legend(*shares.get_legend_handles_labels(), loc="outside upper center", ncols=len(_PARTS), frameon=False)
+    chart.savefig(path, dpi=DPI)
 
 
 def _draw_shares(axes: Axes, tallies: Sequence[Tally]) -> None:
-    _plain(axes)
+    _of_bars(axes)
     counts = {
         "accepted": [tally.accepted for tally in tallies],
         "refused": [tally.refused.total() for tally in tallies],
@@ -59,7 +58,7 @@ def _draw_shares(axes: Axes, tallies: Sequence[Tally]) -> None:
 
 def _draw_most(axes: Axes, what: str, values: Sequence[float]) -> None:
     """Bars on a logarithmic axis, each with its number."""
-    _plain(axes)
+    _of_bars(axes)
     shown = np.maximum(values, _LEAST)
     axes.barh(range(len(values)), shown - _LEAST, left=_LEAST, color=MUTED, alpha=0.5, height=0.7)
     for row, value in enumerate(values):
@@ -76,10 +75,8 @@ def _draw_most(axes: Axes, what: str, values: Sequence[float]) -> None:
     axes.set_xlabel(what, color=TEXT, fontsize=9)
 
 
-def _plain(axes: Axes) -> None:
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.grid(axis="x", color="#e5e7eb", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=TEXT, labelsize=9)
+def _of_bars(axes: Axes) -> None:
+    """Bars that lie one below the other need no axis at their beginnings."""
+    plain(axes, "x")
+    axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)

@@ -17,6 +17,8 @@ from xmodelkd_ros.core.whole_file import whole_files
 BROKEN_FOLDER = "broken"
 UNFINISHED_FOLDER = "broken.unfinished"
 """Where what breaks stands until the attack is over: an attack that is interrupted leaves the last report whole."""
+_OLDER_FOLDER = "broken.older"
+"""Where the last attack's stands while the new one takes its place."""
 
 
 def table(tallies: Mapping[str, Tally]) -> str:
@@ -48,7 +50,11 @@ own size that is, beyond the few MB that any input of the target may take (empty
 
 
 def write(out: Path, command: str, seconds: float, tallies: Mapping[str, Tally]) -> None:
-    """Write ``fuzz.md``, its plot and ``metrics.json`` into a folder, and what broke beside them: all, or nothing."""
+    """Write ``fuzz.md``, its plot and ``metrics.json`` into a folder, and put what broke beside them.
+
+    Where the disk is full everything is left as it was. Two renames put what broke in its place: killed between them,
+    the folder has what the last attack broke as ``broken.older``, and what this one did as ``broken.unfinished``.
+    """
     total, broken = sum(t.inputs for t in tallies.values()), sum(t.broken.total() for t in tallies.values())
     head = f"# Attack on the runtime\n\n{total:,} inputs in {seconds:.0f} s, {broken:,} broken promises: `{command}`\n"
     plot = "![What became of the inputs, and what the most expensive one took](fuzz.png)"
@@ -63,9 +69,17 @@ def write(out: Path, command: str, seconds: float, tallies: Mapping[str, Tally])
         (folder / "fuzz.md").write_text(f"{head}\n{plot}\n\n{table(tallies)}\n{_LEGEND}", encoding="utf-8")
         draw(tallies, folder / "fuzz.png")
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    shutil.rmtree(out / BROKEN_FOLDER, ignore_errors=True)  # of an attack before
+    _replace_broken(out)
+
+
+def _replace_broken(out: Path) -> None:
+    broken, older = out / BROKEN_FOLDER, out / _OLDER_FOLDER
+    if broken.exists():
+        shutil.rmtree(older, ignore_errors=True)  # of a process that was killed before it could
+        broken.rename(older)
     with suppress(FileNotFoundError):  # nothing broke
-        (out / UNFINISHED_FOLDER).replace(out / BROKEN_FOLDER)
+        (out / UNFINISHED_FOLDER).rename(broken)
+    shutil.rmtree(older, ignore_errors=True)
 
 
 def keep(out: Path, target: str, seed: int, outcome: Outcome) -> None:

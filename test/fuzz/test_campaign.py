@@ -1,11 +1,15 @@
 """The attack itself: it finds every broken promise, in processes that crash and hang, and the command says so."""
 
+import itertools
 import json
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from test.fuzz import report
 from test.fuzz.__main__ import main, shares
 from test.fuzz.campaign import AttackError, outcomes
 from test.fuzz.mutation import Mutator
@@ -81,6 +85,41 @@ def test_the_command_counts_and_keeps_what_broke(each_once, tmp_path, monkeypatc
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (metrics["inputs"], metrics["broken"]) == (3, 1)
     assert metrics["targets"]["harms"]["refused"] == {"CloudError": 1}
+
+
+class _KilledError(BaseException):
+    """In the place of a signal."""
+
+
+@pytest.mark.parametrize("step", [0, 1, 2, 3])
+def test_a_kill_while_what_broke_takes_its_place_loses_nothing(tmp_path, monkeypatch, step):
+    """At each step that changes a folder; the next report is as it has to be, whatever was left."""
+    unfinished = tmp_path / report.UNFINISHED_FOLDER
+    for folder, name in ((tmp_path / "broken", "old"), (unfinished, "new")):
+        folder.mkdir()
+        (folder / name).touch()
+    with monkeypatch.context() as patch:
+        steps = itertools.count()
+
+        def or_die(change):
+            def changed(*arguments, **options):
+                if next(steps) == step:
+                    raise _KilledError
+                return change(*arguments, **options)
+
+            return changed
+
+        patch.setattr(report.shutil, "rmtree", or_die(shutil.rmtree))
+        patch.setattr(Path, "rename", or_die(Path.rename))
+        patch.setattr(Path, "replace", or_die(Path.replace))
+        with pytest.raises(_KilledError):
+            report._replace_broken(tmp_path)
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"old", "new"}
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    (unfinished / "next").touch()
+    report._replace_broken(tmp_path)
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["broken", "broken/next"]
 
 
 def test_numbers_are_of_one_target(tmp_path, capsys):

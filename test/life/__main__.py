@@ -41,7 +41,7 @@ def run(options: argparse.Namespace, command: str) -> str:
         What came of it, in a line.
 
     Raises:
-        LifeError: a test failed, or pytest could not run them.
+        LifeError: a test failed or was not run, none was run at all, or pytest could not run them.
     """
     make_folder(options.out)
     seen, start = report.Seen(), time.monotonic()
@@ -50,8 +50,11 @@ def run(options: argparse.Namespace, command: str) -> str:
         raise LifeError(f"the tests could not be run ({pytest.ExitCode(code).name.lower()}); what pytest says is above")
     report.write(options.out, command, time.monotonic() - start, seen.rows)
     line = f"{report.summary(seen.rows)} | report {options.out / 'life.md'}"
-    if code != pytest.ExitCode.OK:
+    found = report.counts(seen.rows)
+    if code != pytest.ExitCode.OK or found[report.NOT_RUN]:
         raise LifeError(line)
+    if not found[report.PASSED]:
+        raise LifeError(f"every test was skipped, so nothing is known: {line}")
     return line
 
 

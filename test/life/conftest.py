@@ -1,13 +1,8 @@
-"""Programs that are killed, and machines that are odd: real processes, real files, real DDS.
-
-A machine of its own is a mount namespace (and a network namespace) that a sleeping process holds. What runs there sees
-full, read-only or missing folders, which the test looks at through ``/proc``.
-"""
+"""Programs that are killed, and machines that are odd: real processes, real files, real DDS."""
 
 import json
 import os
 import queue
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +21,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
+from test.life.machines import Machine
 from xmodelkd_ros.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, message_class
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.messages import (
@@ -234,67 +230,9 @@ def fork(warm, tmp_path):
 # --- machines ---------------------------------------------------------------------------------------------------------
 
 
-class Machine:
-    """Namespaces that a sleeping process holds.
-
-    Args:
-        network: whether it has this machine's network; otherwise it has a loopback of its own.
-
-    Attributes:
-        prefix: goes before a command that is to run in it.
-    """
-
-    def __init__(self, network=True):
-        flags = ["--user", "--map-root-user", "--mount", *([] if network else ["--net"])]
-        hold = "echo held; exec sleep infinity"
-        self._holder = subprocess.Popen(
-            ["unshare", *flags, "sh", "-c", hold], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        if self._holder.stdout.readline() != "held\n":
-            pytest.skip(f"this machine allows no namespaces: {self._holder.communicate()[1].strip()}")
-        target = ["--target", str(self._holder.pid), "--user", "--mount", *([] if network else ["--net"])]
-        self.prefix = ["nsenter", *target, "--preserve-credentials"]
-
-    def run(self, script, *words):
-        """Run a shell script in it as its root."""
-        command = [*self.prefix, "sh", "-euc", script, "sh", *map(str, words)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"this machine does not allow '{script}': {done.stderr.strip()}")
-
-    def path(self, path):
-        """A path of this machine as the test reaches it."""
-        return Path(f"/proc/{self._holder.pid}/root{path}")
-
-    def small_disk(self, folder, size):
-        """Put an empty disk of some bytes where a folder is."""
-        self.run('mount -t tmpfs -o size="$2" none "$1"', folder, size)
-
-    def fill(self, folder):
-        """Take all room that is left on a folder's disk."""
-        with suppress(OSError), self.path(folder / ".ballast").open("wb", buffering=0) as ballast:
-            while True:
-                ballast.write(bytes(4096))
-
-    def read_only(self, folder):
-        """Let nobody write to a folder, not even root."""
-        self.run('mount --bind "$1" "$1" && mount -o remount,bind,ro "$1"', folder)
-
-    def without_shared_memory(self, scratch):
-        """Have a /dev that has nothing but the usual devices: no /dev/shm."""
-        devices = "for d in null zero full random urandom tty; do touch $1/$d; mount --bind /dev/$d $1/$d; done"
-        self.run(f'mount -t tmpfs none "$1"; {devices}; mount --rbind "$1" /dev; test ! -e /dev/shm', scratch)
-
-    def close(self):
-        self._holder.kill()
-        self._holder.communicate()
-
-
 @pytest.fixture(scope="session")
 def make_machine():
     """Makes a Machine, which lasts until the tests are over."""
-    if not (shutil.which("unshare") and shutil.which("nsenter")):
-        pytest.skip("needs unshare and nsenter")
     machines = []
 
     def make(**options):

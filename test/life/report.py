@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pytest
-from matplotlib.figure import Figure
 
 from xmodelkd_ros.core.whole_file import whole_files
-from xmodelkd_ros.tools.pictures import MUTED, TEXT
+from xmodelkd_ros.tools.charts import DPI, LINE, MARK, figure, plain
+from xmodelkd_ros.tools.pictures import MUTED
 
-PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
-_COLORS = {PASSED: "#2f6fde", FAILED: "#d9480f", SKIPPED: "#adb5bd"}
-_DPI = 130
+PASSED, FAILED, SKIPPED, NOT_RUN = "passed", "failed", "skipped", "not run"
+_COLORS = {PASSED: LINE, FAILED: MARK, SKIPPED: "#adb5bd", NOT_RUN: "#5f3dc4"}
+_WORST_FIRST = (FAILED, NOT_RUN, SKIPPED, PASSED)
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Row:
         where: its file.
         what: its name, as words.
         case: which of several; empty where there is one.
-        outcome: :data:`PASSED`, :data:`FAILED` or :data:`SKIPPED`.
+        outcome: :data:`PASSED`, :data:`FAILED`, :data:`SKIPPED` or :data:`NOT_RUN`, which it is until pytest says more.
         seconds: with what it needed before and after.
         why: the reason where it was skipped or has failed.
     """
@@ -35,7 +35,7 @@ class Row:
     where: str
     what: str
     case: str = ""
-    outcome: str = PASSED
+    outcome: str = NOT_RUN
     seconds: float = 0.0
     why: str = ""
 
@@ -72,6 +72,8 @@ class Seen:
         row.seconds += report.duration
         if report.outcome != PASSED and row.outcome != FAILED:
             row.outcome, row.why = report.outcome, _reason(report)
+        elif report.when == "call" and row.outcome == NOT_RUN:  # a setup that passes is no test
+            row.outcome = PASSED
 
 
 def _row(item: pytest.Item) -> Row:
@@ -88,14 +90,15 @@ def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
 
 
 def counts(rows: Sequence[Row]) -> Counter[str]:
-    """How many passed, failed and were skipped."""
+    """How many have each outcome."""
     return Counter(row.outcome for row in rows)
 
 
 def summary(rows: Sequence[Row]) -> str:
     """The counts in a line."""
     found = counts(rows)
-    return f"{found[PASSED]} passed, {found[FAILED]} failed, {found[SKIPPED]} skipped"
+    shown = (PASSED, FAILED, SKIPPED, *([NOT_RUN] if found[NOT_RUN] else []))
+    return ", ".join(f"{found[outcome]} {outcome}" for outcome in shown)
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ class Test:
     @property
     def outcome(self) -> str:
         """The worst that became of a case."""
-        return next(outcome for outcome in (FAILED, SKIPPED, PASSED) if counts(self.cases)[outcome])
+        return next(outcome for outcome in _WORST_FIRST if counts(self.cases)[outcome])
 
     @property
     def seconds(self) -> float:
@@ -128,7 +131,7 @@ class Test:
     def cells(self) -> tuple[str, ...]:
         """For the table."""
         found = counts(self.cases)
-        outcome = ", ".join(f"{found[name]} {name}" for name in (FAILED, SKIPPED, PASSED) if found[name])
+        outcome = ", ".join(f"{found[name]} {name}" for name in _WORST_FIRST if found[name])
         why = {f"{row.case}: {row.why}" if row.case else row.why: None for row in self.cases if row.why}
         return self.what, self.where, outcome, f"{self.seconds:.1f}", "; ".join(why)
 
@@ -150,7 +153,8 @@ def table(rows: Sequence[Row]) -> str:
 
 def write(out: Path, command: str, seconds: float, rows: Sequence[Row]) -> None:
     """Write ``life.md``, ``life.png`` and ``metrics.json`` into a folder: all of them, or none."""
-    metrics = {"command": command, "seconds": round(seconds, 1), **{name: counts(rows)[name] for name in _COLORS}}
+    found = {name.replace(" ", "_"): counts(rows)[name] for name in _COLORS}
+    metrics = {"command": command, "seconds": round(seconds, 1), **found}
     head = f"# Kills, full disks, odd machines, security\n\n{summary(rows)} in {seconds:.0f} s: `{command}`\n"
     with whole_files(out, "life.md") as folder:
         (folder / "life.md").write_text(
@@ -165,20 +169,16 @@ def draw(path: Path, rows: Sequence[Row], shortest: float = 0.1) -> None:
     """Seconds of the tests that took some time or did not pass, coloured by the worst outcome of their cases."""
     shown = [test for test in tests(rows) if test.seconds >= shortest or test.outcome != PASSED]
     shown.sort(key=lambda test: test.seconds, reverse=True)
-    figure = Figure(figsize=(11, 1.2 + 0.24 * len(shown)), dpi=_DPI, facecolor="white", layout="constrained")
-    axes = figure.add_subplot()
+    chart = figure(11, 1.2 + 0.24 * len(shown))
+    axes = chart.add_subplot()
+    plain(axes, "x")
     for outcome, color in _COLORS.items():
         places = [i for i, test in enumerate(shown) if test.outcome == outcome]
         if places:
             axes.barh(places, [shown[i].seconds for i in places], color=color, height=0.7, label=outcome)
     axes.set_yticks(range(len(shown)), [test.what for test in shown], fontsize=7)
     axes.set_ylim(max(len(shown), 1) - 0.4, -0.6)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.grid(axis="x", color="#e5e7eb", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=TEXT)
     axes.set_xlabel("seconds", color=MUTED)
     if shown:
         axes.legend(frameon=False, fontsize=8, loc="lower right")
-    figure.savefig(path, dpi=_DPI)
+    chart.savefig(path, dpi=DPI)

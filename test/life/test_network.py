@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from test.life.machines import READ_ONLY, need
+
 ROOT = Path(__file__).parents[2]
 LIBRARIES = {"onnxruntime": "events.data.microsoft.com", "openvino": "google-analytics.com"}
 """That run networks, and whom they tell of it."""
@@ -58,6 +60,7 @@ class Wire:
         self._machine, self._home = machine, folder / "home"
         self._home.mkdir()
         (folder / "resolv.conf").write_text("nameserver 192.0.2.53\n")
+        need(READ_ONLY)
         machine.run('mount --bind "$1" /etc/resolv.conf', folder / "resolv.conf")
         machine.run("ip link set lo up; ip link add wire type veth peer name far")
         for end in ("wire", "far"):  # without an address of IPv6, for which the kernel itself would send packets

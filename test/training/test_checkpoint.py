@@ -1,5 +1,6 @@
 """Checkpoints that hold something else than a run would leave. Found by ``python -m test.fuzz``."""
 
+import errno
 import tracemalloc
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from test.traps import Room  # noqa: E402
 from training.checkpoint import (  # noqa: E402
     CHECKPOINT,
     check_finished,
@@ -104,13 +106,6 @@ def test_an_image_branch_of_another_size(run, held):
     refused(run, held)
 
 
-class Room:
-    """Unpickled, it would take a terabyte, and PyTorch takes it for data."""
-
-    def __reduce__(self):
-        return bytearray, (1 << 40,)
-
-
 def test_a_checkpoint_takes_no_more_room_than_it_fills(run, held):
     held["global_step"] = Room()
     refused(run, held, "cannot read checkpoint")
@@ -124,6 +119,71 @@ def test_a_file_that_says_it_is_larger_than_it_is(run, held):
     (run / CHECKPOINT).write_bytes(data)
     with pytest.raises(ConfigError, match="cannot read checkpoint"):
         read_steps(run)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), "Permission denied; let this user read it"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error; look after its disk"),
+        (MemoryError(), "no memory is left for it; end other programs, or take a larger machine"),
+    ],
+)
+def test_a_checkpoint_that_may_be_whole_is_not_to_be_removed(run, held, monkeypatch, error, said):
+    torch.save(held, run / CHECKPOINT)
+
+    def fail(path):
+        raise error
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    for read in (read_checkpoint, read_steps, read_weights, read_origins):
+        with pytest.raises(ConfigError) as refusal:
+            read(run)
+        assert str(refusal.value) == f"cannot read {run / CHECKPOINT}: {said}"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "no memory is left for it"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), "no memory is left for it"),
+        (ImportError("no module named x"), "no module named x; install or update that library"),
+    ],
+)
+@pytest.mark.parametrize("where", ["torch.load", "training.checkpoint.InputSpec.from_dict"])
+def test_nor_is_it_to_blame_for_what_the_machine_lacks(run, held, monkeypatch, error, said, where):
+    torch.save(held, run / CHECKPOINT)
+
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(where, fail)
+    with pytest.raises(ConfigError, match=f"cannot read {run / CHECKPOINT}: {said}"):
+        read_checkpoint(run)
+
+
+def test_a_disk_that_fails_is_said(run):
+    """The memory of this process has nothing at its beginning, and reading there is an error of input."""
+    (run / CHECKPOINT).symlink_to("/proc/self/mem")
+    with pytest.raises(ConfigError, match=r"last\.ckpt: Input/output error; look after its disk"):
+        read_steps(run)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "x" * 300, "no\0file"])
+def test_a_run_that_is_not_there_is_said(run, name):
+    (run / "folder" / CHECKPOINT).mkdir(parents=True)
+    for place in (run / name, run / "folder"):
+        with pytest.raises(ConfigError, match=r"holds no last\.ckpt: name a run, or train one"):
+            read_steps(place)
+
+
+def test_a_model_folder_is_not_to_be_removed(run):
+    (run / CHECKPOINT).write_bytes(b"damaged")
+    with pytest.raises(ConfigError, match=f"cannot read checkpoint {run / CHECKPOINT}; remove {run} and train again"):
+        read_checkpoint(run)
+    (run / "model.json").touch()
+    with pytest.raises(ConfigError, match=f"cannot read checkpoint {run / CHECKPOINT}; fetch or export {run} again"):
+        read_checkpoint(run)
 
 
 @pytest.mark.parametrize("steps", ["x", -1, 1.5, float("inf"), 10**30, True, [1]])

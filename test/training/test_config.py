@@ -147,11 +147,17 @@ def test_missing_settings_and_files(tmp_path):
     assert "\n" not in str(torn.value)
 
 
+KEYS = ", ".join(f"k{number}: 0" for number in range(2_000))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("a: &a [*a]", "inside of what has an anchor"),
         ("a: &a [x]\nb: &b [*a, *a]\nc: &c [*b, *b]", "inside of what has an anchor"),
+        (f"a: &a {{{KEYS}}}\nb: {{<<: [{', '.join(['*a'] * 5_000)}]}}", "with alias .* more than 262144 characters"),
+        (f"a: &a {{{KEYS}}}\nb: {{{'<<: *a, ' * 5_000}}}", "with alias .* more than 262144 characters"),
+        (f"a: &a {'x' * 20_000}\nb: [{', '.join(['*a'] * 5_000)}]", "with alias .* more than 262144 characters"),
         ("[" * 50_000, "nested too deep"),
         ("- " * 5_000, "nested too deep"),
         ("seed: " + "9" * 5_000, "cannot be read"),

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.sequence import JpegFile
+from training.file_content import blamed, file_content
 from training.yaml_text import parse_yaml
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
@@ -239,15 +240,15 @@ class PandaSetSequence:
             ) from error
 
     def _pickle(self, relative: str) -> Any:
-        try:
-            with gzip.open(self.path / relative) as file:
+        path, unpickler = self.path / relative, _table_unpickler()
+        content = file_content(path, f"cannot read {path}: there is no such file; fetch the sequence again")
+        with blamed(path, lambda error: ConfigError(f"cannot read {path}: {error}; fetch the sequence again")):
+            with gzip.open(io.BytesIO(content)) as file:
                 data = _unpacked(file)
             # Finds lengths that are damaged before room is made for them.
             for _ in pickletools.genops(data):
                 pass
-            return _table_unpickler()(io.BytesIO(data)).load()
-        except Exception as error:  # a damaged pickle goes wrong in any way
-            raise ConfigError(f"cannot read {self.path / relative}: {error}; fetch the sequence again") from error
+            return unpickler(io.BytesIO(data)).load()
 
 
 class _Array:
@@ -275,7 +276,10 @@ def _unpacked(file: gzip.GzipFile) -> bytes:
 
 def _table_unpickler() -> Any:
     """The class that reads a pickled table; whatever else a pickle asks for is refused before it is imported."""
-    from pandas.compat import pickle_compat  # also reads what older versions of pandas wrote
+    try:
+        from pandas.compat import pickle_compat  # also reads what older versions of pandas wrote
+    except ImportError as error:
+        raise ConfigError(f"PandaSet needs pandas ({error}); pip install pandas") from error
 
     class TableUnpickler(pickle_compat.Unpickler):  # type: ignore[misc]
         def find_class(self, module: str, name: str) -> Any:

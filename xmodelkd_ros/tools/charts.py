@@ -1,9 +1,10 @@
-"""Charts of a run: confusion between classes, latency over time."""
+"""Charts of reports: confusion between classes, latency over time, series of a long run; and how all look."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,9 +14,26 @@ from matplotlib.ticker import MaxNLocator
 from xmodelkd_ros.core.metrics import ConfusionMatrix
 from xmodelkd_ros.tools.pictures import MUTED, TEXT
 
-_DPI = 130
-_LINE = "#2f6fde"
-_MARK = "#d9480f"
+DPI = 130
+"""Of every chart; :func:`figure` and what saves one take the same."""
+LINE = "#2f6fde"
+"""Colour of what was measured, and of what went well."""
+MARK = "#d9480f"
+"""Colour of what must be seen: limits, gaps, failures."""
+
+
+def figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches, in the style of all charts."""
+    return Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout="constrained")
+
+
+def plain(axes: Axes, grid: Literal["x", "y", "both"] = "y") -> None:
+    """Take from axes what says nothing; the grid runs where values are read, along this axis."""
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.grid(axis=grid, color="#e5e7eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=TEXT, labelsize=9)
 
 
 def draw_confusion(confusion: ConfusionMatrix, path: Path) -> None:
@@ -27,8 +45,8 @@ def draw_confusion(confusion: ConfusionMatrix, path: Path) -> None:
     counts = confusion.counts[np.ix_(present, columns)]
     share = 100 * counts / counts.sum(axis=1, keepdims=True)
     # Room for the names at either side.
-    figure = _figure(2.6 + 0.62 * len(columns), 2.0 + 0.5 * len(present))
-    axes = figure.add_subplot()
+    chart = figure(2.6 + 0.62 * len(columns), 2.0 + 0.5 * len(present))
+    axes = chart.add_subplot()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=100, aspect="auto")
     axes.set_xticks(range(len(columns)), [names[i] for i in columns], rotation=38, ha="right")
     axes.set_yticks(range(len(present)), [names[i] for i in present])
@@ -40,7 +58,7 @@ def draw_confusion(confusion: ConfusionMatrix, path: Path) -> None:
         if value >= 0.5:
             color = "white" if value > 55 else TEXT
             axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=color, fontsize=9)
-    figure.savefig(path, dpi=_DPI)
+    chart.savefig(path, dpi=DPI)
 
 
 def draw_latency(latency_ms: Sequence[float | None], miou: Sequence[float | None], path: Path) -> None:
@@ -54,16 +72,16 @@ def draw_latency(latency_ms: Sequence[float | None], miou: Sequence[float | None
     series = np.array([np.nan if v is None else v for v in latency_ms], np.float64)
     scores = np.array([np.nan if v is None else v for v in miou], np.float64)
     scored = bool(np.isfinite(scores).any())
-    figure = _figure(11, 4.6 if scored else 2.8)
-    grid = figure.add_gridspec(1 + scored, 2, width_ratios=(3.2, 1))
-    over_time = figure.add_subplot(grid[0, 0])
+    chart = figure(11, 4.6 if scored else 2.8)
+    grid = chart.add_gridspec(1 + scored, 2, width_ratios=(3.2, 1))
+    over_time = chart.add_subplot(grid[0, 0])
     _latency_series(over_time, series)
-    _latency_histogram(figure.add_subplot(grid[0, 1], sharey=over_time), series)
+    _latency_histogram(chart.add_subplot(grid[0, 1], sharey=over_time), series)
     if scored:
-        _miou_series(figure.add_subplot(grid[1, 0], sharex=over_time), scores)
+        _miou_series(chart.add_subplot(grid[1, 0], sharex=over_time), scores)
     else:
         over_time.set_xlabel("sweep")
-    figure.savefig(path, dpi=_DPI)
+    chart.savefig(path, dpi=DPI)
 
 
 def draw_series(path: Path, what: str, series: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> None:
@@ -74,27 +92,23 @@ def draw_series(path: Path, what: str, series: Mapping[str, tuple[Sequence[int],
         what: name of the horizontal axis.
         series: positions and values of each quantity, by its name.
     """
-    figure = _figure(11, 1.0 + 1.5 * len(series))
-    rows = figure.subplots(len(series), sharex=True, squeeze=False)[:, 0]
+    chart = figure(11, 1.0 + 1.5 * len(series))
+    rows = chart.subplots(len(series), sharex=True, squeeze=False)[:, 0]
     for axes, (name, (positions, values)) in zip(rows, series.items(), strict=True):
-        _plain(axes)
-        axes.plot(positions, values, color=_LINE, linewidth=0.9)
+        plain(axes)
+        axes.plot(positions, values, color=LINE, linewidth=0.9)
         axes.set_ylim(0, 1.15 * max(values, default=1))
         axes.set_ylabel(name)
     rows[-1].set_xlabel(what)
-    figure.savefig(path, dpi=_DPI)
-
-
-def _figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), dpi=_DPI, facecolor="white", layout="constrained")
+    chart.savefig(path, dpi=DPI)
 
 
 def _latency_series(axes: Axes, series: np.ndarray) -> None:
-    _plain(axes)
-    axes.plot(series, color=_LINE, linewidth=1.2, marker="o", markersize=3)
+    plain(axes)
+    axes.plot(series, color=LINE, linewidth=1.2, marker="o", markersize=3)
     known = series[np.isfinite(series)]
     for position in np.flatnonzero(~np.isfinite(series)):
-        axes.axvspan(position - 0.5, position + 0.5, color=_MARK, alpha=0.25, linewidth=0)
+        axes.axvspan(position - 0.5, position + 0.5, color=MARK, alpha=0.25, linewidth=0)
     if known.size:
         for share, style in ((50, "-"), (99, "--")):
             value = np.percentile(known, share)
@@ -110,26 +124,18 @@ def _latency_series(axes: Axes, series: np.ndarray) -> None:
 
 
 def _latency_histogram(axes: Axes, series: np.ndarray) -> None:
-    _plain(axes)
+    plain(axes)
     known = series[np.isfinite(series)]
     if known.size:
-        axes.hist(known, bins=min(30, max(5, known.size // 2)), orientation="horizontal", color=_LINE, alpha=0.8)
+        axes.hist(known, bins=min(30, max(5, known.size // 2)), orientation="horizontal", color=LINE, alpha=0.8)
     axes.tick_params(labelleft=False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
     axes.set_xlabel("sweeps")
 
 
 def _miou_series(axes: Axes, scores: np.ndarray) -> None:
-    _plain(axes)
-    axes.plot(scores, color=_LINE, linewidth=1.2, marker="o", markersize=3)
+    plain(axes)
+    axes.plot(scores, color=LINE, linewidth=1.2, marker="o", markersize=3)
     axes.set_ylim(0, 1)
     axes.set_ylabel("mIoU of the sweep")
     axes.set_xlabel("sweep")
-
-
-def _plain(axes: Axes) -> None:
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.grid(axis="y", color="#e5e7eb", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=TEXT, labelsize=9)

@@ -10,7 +10,7 @@ import numpy as np
 
 from xmodelkd_ros.core.whole_file import whole_files
 from xmodelkd_ros.scenarios import Scenario
-from xmodelkd_ros.tools import charts
+from xmodelkd_ros.tools.charts import DPI, LINE, MARK, figure, plain
 from xmodelkd_ros.tools.load_outcome import Outcome
 from xmodelkd_ros.tools.pictures import MUTED
 from xmodelkd_ros.tools.score import write_metrics
@@ -80,26 +80,25 @@ def draw_load(path: Path, outcomes: Sequence[Outcome], latencies: Mapping[str, S
     """
     names = [o.scenario if o.node == "segmenter" else f"{o.scenario}, {o.node}" for o in outcomes]
     rows = np.arange(len(outcomes))
-    figure = charts._figure(11, 1.4 + 0.3 * len(outcomes))
-    shares, times, memory = figure.subplots(1, 3, sharey=True, width_ratios=(1, 2, 1))
+    chart = figure(11, 1.4 + 0.3 * len(outcomes))
+    shares, times, memory = chart.subplots(1, 3, sharey=True, width_ratios=(1, 2, 1))
     for axes in (shares, times, memory):
-        charts._plain(axes)
-        axes.grid(axis="x", color="#e5e7eb", linewidth=0.8)
+        plain(axes, "both")
     labelled = np.array([o.labelled / o.sweeps for o in outcomes])
     said = np.array([sum(o.said.values()) / o.sweeps for o in outcomes])
-    shares.barh(rows, labelled, color=charts._LINE, label="labelled")
+    shares.barh(rows, labelled, color=LINE, label="labelled")
     shares.barh(rows, said, left=labelled, color=MUTED, alpha=0.4, label="counted as dropped")
-    shares.barh(rows, 1 - labelled - said, left=labelled + said, color=charts._MARK, label="unaccounted for")
+    shares.barh(rows, 1 - labelled - said, left=labelled + said, color=MARK, label="unaccounted for")
     shares.set_xlabel("share of the sweeps")
     for place, outcome in zip(rows, outcomes, strict=True):
         found = latencies.get(outcome.scenario, ()) if outcome.node == "segmenter" else ()
-        times.scatter(found, np.full(len(found), place), s=5, color=charts._LINE, alpha=0.35, linewidths=0)
-        times.plot([outcome.bound_ms] * 2, [place - 0.35, place + 0.35], color=charts._MARK, linewidth=1.4)
+        times.scatter(found, np.full(len(found), place), s=5, color=LINE, alpha=0.35, linewidths=0)
+        times.plot([outcome.bound_ms] * 2, [place - 0.35, place + 0.35], color=MARK, linewidth=1.4)
     times.set_xlabel("from publication to labels, ms (line: allowed)")
     times.set_xlim(left=0)
-    memory.barh(rows, [o.memory_mb for o in outcomes], color=charts._LINE)
+    memory.barh(rows, [o.memory_mb for o in outcomes], color=LINE)
     memory.set_xlabel("memory of the node, MB")
     shares.set_yticks(rows, names)
     shares.invert_yaxis()
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    figure.savefig(path, dpi=charts._DPI)
+    chart.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    chart.savefig(path, dpi=DPI)

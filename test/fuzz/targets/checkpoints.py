@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-import os
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,6 +15,7 @@ import yaml
 from test.fuzz.mutation import Mutator
 from test.fuzz.target import InFolder, Limits, Target, each, ensure
 from test.training.folders import write_pandaset
+from test.traps import Room, Trap
 from training import run as runs
 from training.checkpoint import CHECKPOINT, check_finished, read_checkpoint, read_origins, read_steps, read_weights
 from training.config import TrainingConfig
@@ -36,20 +36,6 @@ _TINY = (
 _XYZ = np.random.default_rng(0).uniform([-20, -20, -2], [20, 20, 1], (200, 3))
 _CLOUD = PointCloud(_XYZ.astype(np.float32), np.linspace(0, 255, 200, dtype=np.float32))
 _NUMBERS = (0, 1, -1, 8, 13, 2**20, 2**40, 2**70, -(2**40), True, None, "8", 1.5, float("nan"), float("inf"))
-
-
-class _Trap:
-    """Unpickled, it would end the process."""
-
-    def __reduce__(self) -> Any:
-        return os._exit, (3,)
-
-
-class _Room:
-    """Unpickled, it would take a terabyte."""
-
-    def __reduce__(self) -> Any:
-        return bytearray, (1 << 40,)
 
 
 class Checkpoints(InFolder):
@@ -164,7 +150,7 @@ def _harm(mutator: Mutator, held: Any) -> None:
     elif kind == 1 and isinstance(holder, dict):
         holder[mutator.pick((mutator.text(), 7, "seed", "widths"))] = holder.pop(key)
     elif kind == 2:
-        holder[key] = mutator.pick((_Trap(), _Room(), torch.zeros(2), mutator.text(), [], {}, mutator.real()))
+        holder[key] = mutator.pick((Trap(), Room(), torch.zeros(2), mutator.text(), [], {}, mutator.real()))
     elif isinstance(holder[key], torch.Tensor):
         holder[key] = _other_tensor(mutator, holder[key])
     else:

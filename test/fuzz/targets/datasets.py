@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import os
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from test.fuzz.mutation import Mutator
 from test.fuzz.target import InFolder, Limits, Target, each, ensure
 from test.fuzz.targets.bags import write_short_drive
 from test.training.folders import write_kitti, write_nuscenes, write_pandaset
+from test.traps import Room, Trap
 from training.config import SourceConfig
 from training.data.datasets import open_drives
 from training.data.nuscenes import read_tables
@@ -42,20 +42,6 @@ _INPUTS = InputSpec(
     (ChannelSpec("z", 0.0, 1.0), ChannelSpec("sqrt_intensity", 8.0, 4.0)),
     (0.0, 255.0),
 )
-
-
-class _Trap:
-    """Unpickled, it would end the process."""
-
-    def __reduce__(self) -> Any:
-        return os._exit, (3,)
-
-
-class _Room:
-    """Unpickled, it would take a terabyte."""
-
-    def __reduce__(self) -> Any:
-        return np.ndarray, ((1 << 40,),)
 
 
 class Datasets(InFolder):
@@ -195,7 +181,7 @@ def _other_table(mutator: Mutator, data: bytes) -> bytes:
         return gzip.compress(mutator.harmed_bytes(inner), 1)
     if kind == 1:
         other = mutator.pick(
-            (_Trap(), _Room(), {"x": [_Trap()]}, None, [1], np.zeros(3), print, slice(3), pandas.Index([1, 2]))
+            (Trap(), Room(np.ndarray), {"x": [Trap()]}, None, [1], np.zeros(3), print, slice(3), pandas.Index([1, 2]))
         )
         return gzip.compress(pickle.dumps(other), 1)
     table = pickle.loads(inner)

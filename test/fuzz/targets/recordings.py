@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from test.fuzz.mutation import Mutator
-from test.fuzz.target import InFolder, Limits, Target, ensure
+from test.fuzz.target import BrokenPromiseError, InFolder, Limits, Target, ensure
 from test.fuzz.targets.bags import harm_message, short_drive
 from xmodelkd_ros.bag import BagReader, BagWriter, RawMessage
+from xmodelkd_ros.core.errors import XModelKDError
 from xmodelkd_ros.recover import recover
 
 _NAME = "drive.mcap"
@@ -18,6 +19,17 @@ _NAME = "drive.mcap"
 
 class _KilledError(Exception):
     """In the place of a signal, which would end this process too: what was flushed is on the disk, and no end of it."""
+
+
+class Recorded(NamedTuple):
+    """The file of a killed recorder; and at each flush how many bytes and how many messages were in it."""
+
+    data: bytes
+    flushes: tuple[tuple[int, int], ...]
+
+    def messages_before(self, cut: int) -> int:
+        """How many messages lie wholly in so many bytes, whatever was cut off behind them."""
+        return max((messages for size, messages in self.flushes if size <= cut), default=0)
 
 
 class Recover(InFolder):
@@ -30,12 +42,13 @@ class Recover(InFolder):
         super().__enter__()
         self._messages = list(short_drive())
         self._whole = self._recorded(self._messages)
-        self._other = self._recorded(self._messages[3:][::-1])
+        self._other = self._recorded(self._messages[3:][::-1]).data
         return self
 
-    def _recorded(self, messages: Any) -> bytes:
+    def _recorded(self, messages: Any) -> Recorded:
         """The file of a recorder that was killed after its last flush: two chunks, and neither index nor end."""
         place = self.folder / "recorder"
+        flushes: list[tuple[int, int]] = []
         with suppress(_KilledError), BagWriter(place / _NAME, keep=True) as bag:
             for topic, msgtype in dict.fromkeys((topic, msgtype) for topic, msgtype, _, _ in messages):
                 bag.add_topic(topic, msgtype, latched="static" in topic)
@@ -43,49 +56,54 @@ class Recover(InFolder):
                 bag.write_raw(topic, at_ns, data)
                 if number in (len(messages) // 2, len(messages) - 1):
                     bag.flush()
+                    (left,) = place.rglob("*.mcap")
+                    flushes.append((left.stat().st_size, number + 1))
             raise _KilledError
-        (left,) = place.rglob("*.mcap")
         data = left.read_bytes()
         shutil.rmtree(place)
-        return data
+        return Recorded(data, tuple(flushes))
 
     def good(self) -> Any:
-        return {_NAME: self._whole}, True
+        return self.cut(len(self._whole.data))
+
+    def cut(self, size: int) -> Any:
+        """The recording's first bytes, so many, and how many of its messages must be saved of them."""
+        return {_NAME: self._whole.data[:size]}, self._whole.messages_before(size)
 
     def make(self, mutator: Mutator) -> tuple[Any, int]:
-        """Files by their names, and whether nothing but their ends is missing."""
+        """Files by their names, and how many messages must be saved; None where more is wrong than a missing end."""
+        least: int | None = None
         if mutator.chance(0.2):
-            files, cut = {_NAME: self._whole[: mutator.below(len(self._whole) + 1)]}, True
+            files, least = self.cut(mutator.below(len(self._whole.data) + 1))
         elif mutator.chance(0.25):
             messages = list(self._messages)
             harm_message(mutator, messages)
-            files, cut = {_NAME: self._recorded(messages)}, False
+            files = {_NAME: self._recorded(messages).data}
         else:
-            files, cut = self._several(mutator), False
-        return (files, cut), sum(map(len, files.values()))
+            files = self._several(mutator)
+        return (files, least), sum(map(len, files.values()))
 
     def _several(self, mutator: Mutator) -> dict[str, bytes]:
         """As split recordings have: one of them harmed, or another one's, or no bag at all."""
-        files = {f"drive_{number}.mcap": self._whole for number in range(mutator.pick((1, 1, 1, 2, 3)))}
+        whole = self._whole.data
+        files = {f"drive_{number}.mcap": whole for number in range(mutator.pick((1, 1, 1, 2, 3)))}
         name = mutator.pick(list(files))
         kind = mutator.below(8)
         if kind == 0:
             files[name] = self._other
         elif kind == 1:
-            files[name] = (
-                self._other[: mutator.below(len(self._other))] + self._whole[mutator.below(len(self._whole)) :]
-            )
+            files[name] = self._other[: mutator.below(len(self._other))] + whole[mutator.below(len(whole)) :]
         elif kind == 2:
             files[name] = mutator.random.randbytes(mutator.below(4000))
         elif kind == 3:
             del files[name]
-            files[mutator.pick(("drive.db3", "x.mcap/inside.txt", "metadata.yaml"))] = self._whole
+            files[mutator.pick(("drive.db3", "x.mcap/inside.txt", "metadata.yaml"))] = whole
         else:
             files[name] = mutator.harmed_bytes(files[name])
         return files
 
     def use(self, value: Any) -> None:
-        files, cut = value
+        files, least = value
         left, out = self.folder / "left" / f"{_NAME}.unfinished-x", self.folder / "saved"
         for folder in (left, out):
             shutil.rmtree(folder, ignore_errors=True)
@@ -96,22 +114,27 @@ class Recover(InFolder):
         said: list[str] = []
         try:
             count = recover(left, out / _NAME, said.append)
+        except XModelKDError as error:
+            if least:
+                raise BrokenPromiseError(f"{least} messages before the cut are refused") from error
+            raise
         finally:
             self._check_left(out)
         for line in said:
             ensure(line.splitlines() == [line] and line.isprintable() and len(line) <= 600, "a note is no short line")
-        self._check_saved(out / _NAME, count, cut)
+        self._check_saved(out / _NAME, count, least)
 
     @staticmethod
     def _check_left(out: Path) -> None:
         there = [file.name for file in out.iterdir()] if out.exists() else []
         ensure(there in ([], [_NAME]), f"it leaves {there}")
 
-    def _check_saved(self, path: Path, count: int, cut: bool) -> None:
+    def _check_saved(self, path: Path, count: int, least: int | None) -> None:
         with BagReader(path) as reader:
             saved = list(reader.raw())
             ensure(len(saved) == count, "another number of messages than it says")
-            if cut:
+            if least is not None:
+                ensure(count >= least, "a message before the cut is lost")
                 expected = [RawMessage(topic, at_ns, data) for topic, _, at_ns, data in self._messages][:count]
-                ensure(sorted(saved) == sorted(expected), "a message before the cut is lost or changed")
+                ensure(sorted(saved) == sorted(expected), "a message before the cut is changed, or another is there")
             ensure(sum(1 for _ in reader.messages()) <= count, "more messages than were saved")

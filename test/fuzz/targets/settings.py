@@ -25,7 +25,11 @@ def _levels(first: str, level: str) -> str:
 
 _BOMB = _levels("[x, x, x, x, x, x, x, x]", "[{eight}]")
 _MERGES = _levels("{x: 1}", "{{<<: [{eight}]}}")
+_LARGE = "a: &a {" + ", ".join(f"k{key}: 0" for key in range(2_000)) + "}"
+_MANY_MERGES = f"{_LARGE}\nb: {{<<: [{', '.join(['*a'] * 5_000)}]}}"
+"""Ten million keys; older versions of PyYAML keep them all."""
 _TRAPS = (
+    *(_MANY_MERGES, f"{_LARGE}\nb: {{{'<<: *a, ' * 5_000}}}", f"a: &a {'x' * 20_000}\nb: [{'*a, ' * 5_000}]"),
     *(_BOMB, _MERGES, "a: &a [*a]", "a: &a {<<: *a}", "[" * 50_000, "{a: " * 50_000, "- " * 5_000, "9" * 5_000),
     *("!!python/object/apply:os.system [exit]", "!!python/name:os.system", "seed: 2001-99-99", "seed: !!int x"),
     *(

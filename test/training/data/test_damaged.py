@@ -1,17 +1,22 @@
 """Files of datasets that are not what they should be: one line that names the file. Found by the fuzzing."""
 
+import errno
 import gzip
 import io
 import json
 import pickle
+import pickletools
+import sys
 import tracemalloc
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from test.training.folders import write_kitti, write_nuscenes, write_pandaset
+from test.traps import Room
 from training.config import SourceConfig
 from training.data.datasets import open_drives
 from training.data.nuscenes import read_tables
@@ -93,18 +98,40 @@ def test_tables_of_pandaset_that_hold_something_else(pandaset_folder, change):
         everything(drive)
 
 
-class Room:
-    """Unpickled, it would take a terabyte."""
+@pytest.mark.parametrize(
+    ("place", "error", "said"),
+    [
+        (Path, PermissionError(errno.EACCES, "Permission denied"), "Permission denied; let this user read it"),
+        (Path, OSError(errno.EIO, "Input/output error"), "Input/output error; look after its disk"),
+        (Path, FileNotFoundError(errno.ENOENT, "No such file"), "there is no such file; fetch the sequence again"),
+        (pickletools, MemoryError(), "no memory is left for it; end other programs, or take a larger machine"),
+        (pickletools, ImportError("No module named 'numpy._core'"), "No module named 'numpy._core'; install or update"),
+    ],
+)
+def test_a_table_of_pandaset_that_may_be_whole_is_not_to_be_fetched(pandaset_folder, monkeypatch, place, error, said):
+    (drive,) = open_drives("pandaset", pandaset_folder)
 
-    def __reduce__(self):
-        return np.ndarray, ((1 << 40,),)
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(place, "read_bytes" if place is Path else "genops", fail)
+    with pytest.raises(ConfigError) as refusal:
+        drive.cloud(0)
+    assert str(refusal.value).startswith(f"cannot read {pandaset_folder}/lidar/00.pkl.gz: {said}")
+
+
+def test_without_pandas_it_is_said(pandaset_folder, monkeypatch):
+    (drive,) = open_drives("pandaset", pandaset_folder)
+    monkeypatch.setitem(sys.modules, "pandas.compat", None)
+    with pytest.raises(ConfigError, match=r"^PandaSet needs pandas \(.*\); pip install pandas$"):
+        drive.cloud(0)
 
 
 def test_a_pickle_takes_no_more_room_than_it_fills(pandaset_folder):
     file = pandaset_folder / "lidar/00.pkl.gz"
     reconstruct = b"\x80\x04cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(J\xff\xff\xff\x7ftC\x01bt\x52."
     long_bytes = b"\x80\x05\x96" + (1 << 40).to_bytes(8, "little") + b"x."
-    for pickled in (pickle.dumps(Room()), reconstruct, long_bytes):
+    for pickled in (pickle.dumps(Room(np.ndarray)), reconstruct, long_bytes):
         file.write_bytes(gzip.compress(pickled))
         (drive,) = open_drives("pandaset", pandaset_folder)
         tracemalloc.start()
