@@ -1,6 +1,7 @@
 """A node under load, in short: a small model and clouds, real DDS."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +49,13 @@ def test_the_exit_code_and_the_table_say_so_too(load):
 def test_company_is_compared_with_the_node_alone(load):
     alone, dead = (next(o for o in load[1] if o["scenario"] == name) for name in ("rate_10", "dead_subscriber"))
     assert dead["alone_ms"] == alone["p50_ms"] and alone["alone_ms"] is None
+
+
+def test_the_page_names_every_scenario():
+    page = (Path(__file__).parents[2] / "docs" / "trust.md").read_text(encoding="utf-8")
+    names = [scenario.name for scenario in scenarios(1, 1)]
+    assert [name for name in names if f"| `{name}`: " not in page] == []
+    assert f"of the {len(names)} kinds of" in page
 
 
 def test_an_unknown_scenario_is_said(height_model, tmp_path, capsys):
