@@ -67,3 +67,8 @@ def test_a_teacher_needs_a_bag_with_images(light_model, make_drive, tmp_path, ca
     assert capsys.readouterr().err == "error: a teacher needs images: give a bag that has them\n"
     assert main(["endurance", str(make_drive(cameras=())), *options]) == 1
     assert "has no camera that a teacher could look through; give another bag" in capsys.readouterr().err
+
+
+def test_too_few_sweeps_are_refused_at_once(height_model, tmp_path, capsys):
+    assert main(["endurance", "--model", str(height_model), "--sweeps", "5", "--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == "error: --sweeps: give 20 or more, for fewer show nothing\n"

@@ -41,7 +41,9 @@ _TEACHERS_REST = 0.5
 _WARM_UP = 1000
 """Sweeps after which memory is expected to be what it stays; of fewer than twice as many the first half."""
 _MB_PER_1000 = 1.0
-_ALLOCATOR_MB = 2.0
+_LEAST = 20
+"""Sweeps that tell anything."""
+_ALLOCATOR_MB = 5.0
 """What a few hundred sweeps may add without telling anything."""
 _P99_GROWTH = 1.5
 
@@ -83,7 +85,7 @@ class Endurance:
         """What does not hold. The p99 of one tenth is one of few sweeps: medians count."""
         half = len(self.p99_ms) // 2
         before, after = float(np.median(self.p99_ms[:half])), float(np.median(self.p99_ms[half:]))
-        thousands = self.sweeps / 1000
+        thousands = (self.sweeps - min(_WARM_UP, self.sweeps // 2)) / 1000
         wrong = {
             f"{self.labels} labelled": self.labels != self.sweeps,
             "labels out of order or twice": not self.in_order,
@@ -108,6 +110,8 @@ def measure_endurance(options: Options, sweeps: int, points: int | None = None) 
     Raises:
         XModelKDError: the model or the bag cannot be used, or a process failed.
     """
+    if sweeps < _LEAST:
+        raise ConfigError(f"--sweeps: give {_LEAST} or more, for fewer show nothing")
     if points is not None and options.mode == "teacher":
         raise ConfigError("a teacher needs images: give a bag that has them")
     make_folder(options.out)

@@ -152,7 +152,7 @@ class _Run:
                 self._sample(nodes)
             return player.returncode is not None
 
-        wait_for(ended, running, 60 + 3 * self.scenario.arrivals[-1].at_s, "the end of the sweeps")
+        wait_for(ended, [*running, player], 60 + 3 * self.scenario.arrivals[-1].at_s, "the end of the sweeps")
         player.check()
         wanted = len(sent.arrivals(_POINTS)) * len(topics)
         wait_for_last(lambda: sum(len(received.arrivals(topic)) for topic in topics), wanted, _LATE_S)
