@@ -101,11 +101,11 @@ def test_sweeps_leave_by_the_timetable(probe, bag, tmp_path):
     logged = rows(tmp_path / "log")
     assert [(row["stamp_ns"], row["points"]) for row in logged] == got
     left_s = np.array([row["monotonic_ns"] - logged[0]["monotonic_ns"] for row in logged]) / S
-    assert left_s == pytest.approx([0, 0.3, 0.3, 0.9], abs=0.15)
+    assert left_s == pytest.approx([0, 0.3, 0.3, 0.9], abs=0.25)
     # It runs, is set back to 100 and stands there, is set to 50 and runs ten times as fast.
-    assert 100 <= clock[0] < 100.2 and 100.2 < max(clock) <= 100.41
+    assert 100 <= clock[0] < 100.3 and 100.2 < max(clock) <= 100.41
     assert clock.count(100.0) > 3
-    assert min(clock) >= 50 and clock[-1] == pytest.approx(58, abs=1)  # half a second after the last sweep
+    assert min(clock) >= 50 and clock[-1] == pytest.approx(58, abs=3)  # half a second after the last sweep
 
 
 @pytest.mark.parametrize(
