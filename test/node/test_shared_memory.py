@@ -52,6 +52,14 @@ def test_only_segments_are_removed_and_none_that_is_just_being_made(tmp_path):
     assert all(path.exists() for path in (*young, *others))
 
 
+def test_a_lock_that_its_process_is_about_to_take_is_not_even_tried(tmp_path, monkeypatch):
+    segment(tmp_path, 1, age_s=0)
+    tried = []
+    monkeypatch.setattr(fcntl, "flock", lambda *arguments: tried.append(arguments))
+    free_what_is_left(tmp_path)
+    assert tried == []
+
+
 def test_a_machine_without_shared_memory_is_none_of_its_business(tmp_path):
     free_what_is_left(tmp_path / "nowhere")
     locked = segment(tmp_path, 1)[1].open("ab")

@@ -55,6 +55,13 @@ def test_company_is_compared_with_the_node_alone(load):
     assert dead["alone_ms"] == alone["p50_ms"] and alone["alone_ms"] is None
 
 
+def test_a_teacher_is_refused_before_a_node_is_started(light_model, tmp_path, capsys):
+    assert main(["load", "--model", str(light_model), "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", f"error: model {light_model} is a teacher; give a student\n")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_page_names_every_scenario():
     page = (Path(__file__).parents[2] / "docs" / "trust.md").read_text(encoding="utf-8")
     names = [scenario.name for scenario in scenarios(1, 1)]

@@ -358,21 +358,27 @@ def _build_engine(args: argparse.Namespace) -> int:
     return 0
 
 
-def _faults(args: argparse.Namespace) -> int:
-    from xmodelkd_ros.tools.faults import Timing, measure_faults
+def _options_of_node(args: argparse.Namespace, bag: Path, mode: str) -> Options:
+    """Of a node that labels a bag, without scores."""
     from xmodelkd_ros.tools.session import Options
 
-    options = Options(
-        args.bag,
+    return Options(
+        bag,
         args.model,
         args.out,
         args.backend,
         args.precision,
         points_topic=args.points_topic,
         command=args.command,
-        mode="teacher",
+        mode=mode,
         student=args.student,
     )
+
+
+def _faults(args: argparse.Namespace) -> int:
+    from xmodelkd_ros.tools.faults import Timing, measure_faults
+
+    options = _options_of_node(args, args.bag, "teacher")
     outcomes, whole = measure_faults(options, Timing(args.fault_seconds, args.rest_seconds, args.rate), args.faults)
     return 0 if whole.as_promised and all(outcome.as_promised for outcome in outcomes) else 1
 
@@ -388,19 +394,8 @@ def _load(args: argparse.Namespace) -> int:
 
 def _endurance(args: argparse.Namespace) -> int:
     from xmodelkd_ros.tools.endurance import measure_endurance
-    from xmodelkd_ros.tools.session import Options
 
-    options = Options(
-        args.bag or _NO_BAG,
-        args.model,
-        args.out,
-        args.backend,
-        args.precision,
-        points_topic=args.points_topic,
-        command=args.command,
-        mode=args.mode,
-        student=args.student,
-    )
+    options = _options_of_node(args, args.bag or _NO_BAG, args.mode)
     return 1 if measure_endurance(options, args.sweeps, None if args.bag else args.points).broken else 0
 
 

@@ -21,7 +21,7 @@ from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.whole_file import whole_files
 from xmodelkd_ros.tools.charts import draw_series
 from xmodelkd_ros.tools.load_outcome import is_in_order
-from xmodelkd_ros.tools.node_under_load import DIAGNOSTICS, RELIABLE, NodeReport, read_reports, write_sweeps
+from xmodelkd_ros.tools.node_under_load import DIAGNOSTICS, RELIABLE, NodeReport, check_role, read_reports, write_sweeps
 from xmodelkd_ros.tools.process_use import Use, use_of
 from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for
 from xmodelkd_ros.tools.recording import Recording
@@ -114,6 +114,7 @@ def measure_endurance(options: Options, sweeps: int, points: int | None = None) 
         raise ConfigError(f"--sweeps: give {_LEAST} or more, for fewer show nothing")
     if points is not None and options.mode == "teacher":
         raise ConfigError("a teacher needs images: give a bag that has them")
+    check_role(options)
     make_folder(options.out)
     with TemporaryDirectory(prefix=".endurance.", dir=options.out) as name:
         folder = Path(name)

@@ -18,7 +18,7 @@ from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.scenarios import Scenario, scenarios
 from xmodelkd_ros.tools.load_outcome import Outcome, latencies_ms, outcome
 from xmodelkd_ros.tools.load_report import HEAD, row, write_report
-from xmodelkd_ros.tools.node_under_load import DIAGNOSTICS, POINTS, RELIABLE, read_reports, write_sweeps
+from xmodelkd_ros.tools.node_under_load import DIAGNOSTICS, POINTS, RELIABLE, check_role, read_reports, write_sweeps
 from xmodelkd_ros.tools.process_use import Use, use_of
 from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for, wait_for_last
 from xmodelkd_ros.tools.replay import node_arguments
@@ -53,6 +53,7 @@ def measure_load(options: Options, points: int, seconds: float, names: Sequence[
     unknown = sorted(set(names) - {scenario.name for scenario in every})
     if unknown:
         raise ConfigError(f"no scenario {', '.join(unknown)}; there are {', '.join(s.name for s in every)}")
+    check_role(options)
     out = options.out
     make_folder(out)
     chosen = [scenario for scenario in every if not names or scenario.name in names]

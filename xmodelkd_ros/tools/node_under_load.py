@@ -7,17 +7,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xmodelkd_ros.bag import POINT_CLOUD_TYPE, BagReader, BagWriter
+from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.messages import stamp_from_ns
 from xmodelkd_ros.resources import find_model
 from xmodelkd_ros.tools.processes import ProcessError
 from xmodelkd_ros.tools.replay import stages_ms
+from xmodelkd_ros.tools.session import Options
 from xmodelkd_ros.tools.synthetic_sweep import sweep_message, synthetic_sweep
 
 POINTS, DIAGNOSTICS = "/points", "/diagnostics"
 RELIABLE = ("-p", "points_reliability:=reliable")
 """ROS arguments. Else the node subscribes again when it has seen that the player is reliable, amid the first sweeps."""
 _PERIOD_NS = 100_000_000
+
+
+def check_role(options: Options) -> None:
+    """Raise a ConfigError for a model that cannot be run in the mode that is asked for, before a node is started."""
+    role = ModelSpec.read(find_model(options.model)).role
+    if role != options.mode:
+        raise ConfigError(f"model {options.model} is a {role}; give a {options.mode}")
 
 
 def write_sweeps(path: Path, model: str, sizes: Sequence[int]) -> None:
