@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.scenarios import Scenario, scenarios
-from xmodelkd_ros.tools.load_outcome import Outcome, latencies_ms, outcome
+from xmodelkd_ros.tools.load_outcome import Outcome, outcome
 from xmodelkd_ros.tools.load_report import HEAD, row, write_report
 from xmodelkd_ros.tools.node_under_load import DIAGNOSTICS, POINTS, RELIABLE, check_role, read_reports, write_sweeps
 from xmodelkd_ros.tools.process_use import Use, use_of
@@ -60,27 +60,21 @@ def measure_load(options: Options, points: int, seconds: float, names: Sequence[
     if any(scenario.subscriber for scenario in chosen) and chosen[0].name != _ALONE:
         chosen = [scenario for scenario in every if scenario.name == _ALONE] + chosen
     outcomes: list[Outcome] = []
-    latencies: dict[str, list[float]] = {}
     print(HEAD, flush=True)
     for scenario in chosen:
         with TemporaryDirectory(prefix=".load.", dir=out) as folder:
             alone = [o.p50_ms for o in outcomes if o.scenario == _ALONE]
-            run = _Run(scenario, options, Path(folder), out / "logs" / scenario.name, alone[0] if alone else None)
-            found = run.outcomes()
-        latencies[scenario.name] = run.latencies_ms
+            logs = out / "logs" / scenario.name
+            found = _Run(scenario, options, Path(folder), logs, alone[0] if alone else None).outcomes()
         print("\n".join(map(row, found)), flush=True)
         outcomes += found
-    write_report(out, outcomes, latencies, every, options.command)
+    write_report(out, outcomes, every, options.command)
     return outcomes
 
 
 @dataclass(eq=False)
 class _Run:
-    """A scenario, played once.
-
-    Attributes:
-        latencies_ms: of the first node's sweeps.
-    """
+    """A scenario, played once."""
 
     scenario: Scenario
     options: Options
@@ -89,7 +83,6 @@ class _Run:
     alone_ms: float | None
     samples: dict[str, list[Use]] = field(default_factory=dict)
     sampled_s: float = 0.0
-    latencies_ms: list[float] = field(default_factory=list)
 
     def outcomes(self) -> list[Outcome]:
         """What came of it, of each node."""
@@ -114,7 +107,6 @@ class _Run:
         for program in running:
             program.check()
         went, reported = sent.arrivals(_POINTS), read_reports(recorded, names)
-        self.latencies_ms = latencies_ms(went, received.arrivals(topics[0]))
         return [
             outcome(scenario, name, went, received.arrivals(topic), reported[name], self.samples[name], self.alone_ms)
             for name, topic in zip(names, topics, strict=True)

@@ -49,10 +49,8 @@ class Outcome:
         said: how many the node says it has not labelled, by reason.
         out_of_order: how many the node had to refuse, for their stamps.
         in_order: whether labels came in the order of the sweeps, and none twice.
-        p50_ms: median time from a sweep's publication to its labels; None if no sweep can be told from others.
-        worst_ms: the longest one.
+        latencies_ms: time from a sweep's publication to its labels, of each that can be told from others.
         bound_ms: the longest that is allowed.
-        thirds_ms: median of the first and of the last third of the labelled sweeps.
         alone_ms: median without the company that a scenario adds; None if not known, or without company.
         memory_mb: the most that the node's process held.
         memory_growth_mb: median over the last third of the time less that over the middle one.
@@ -67,13 +65,28 @@ class Outcome:
     said: Mapping[str, int]
     out_of_order: int
     in_order: bool
-    p50_ms: float | None
-    worst_ms: float | None
+    latencies_ms: Sequence[float]
     bound_ms: float
-    thirds_ms: tuple[float, float] | None
     alone_ms: float | None
     memory_mb: float
     memory_growth_mb: float
+
+    @property
+    def p50_ms(self) -> float | None:
+        """Median of the latencies, if there are any."""
+        return float(np.median(self.latencies_ms)) if self.latencies_ms else None
+
+    @property
+    def worst_ms(self) -> float | None:
+        """The longest latency, if there are any."""
+        return max(self.latencies_ms, default=None)
+
+    @property
+    def thirds_ms(self) -> tuple[float, float]:
+        """Median latency of the first and of the last third of the labelled sweeps; zero if there are none."""
+        third = max(len(self.latencies_ms) // 3, 1)
+        first, last = self.latencies_ms[:third] or [0.0], self.latencies_ms[-third:] or [0.0]
+        return float(np.median(first)), float(np.median(last))
 
     @property
     def unaccounted(self) -> int:
@@ -85,7 +98,7 @@ class Outcome:
         """What does not hold, in a few words each."""
         refused = self.said.get(_OUT_OF_ORDER, 0)
         unknown = sorted(set(self.said) - _COUNTED)
-        first, last = self.thirds_ms or (0.0, 0.0)
+        first, last = self.thirds_ms
         wrong = {
             f"played at {self.rate:.0%} of its rate": self.rate < _PLAYED,
             f"{self.unaccounted} unaccounted for": self.unaccounted != 0,
@@ -124,9 +137,8 @@ def outcome(
         alone_ms: see :class:`Outcome`.
     """
     service_ms = float(np.percentile(report.service_ms, 99)) if report.service_ms else 0.0
-    latencies = latencies_ms(went, came)
     memory = [use.memory_mb for use in uses]
-    third, third_of_time = max(len(latencies) // 3, 1), max(len(memory) // 3, 1)
+    third = max(len(memory) // 3, 1)
     at_s = [(at - went[0][1]) * 1e-9 for _, at in went]
     promised = newest_wins(at_s, service_ms * 1e-3) - scenario.out_of_order - round(_OUTLIERS * len(went))
     return Outcome(
@@ -139,13 +151,11 @@ def outcome(
         report.unlabelled,
         scenario.out_of_order,
         is_in_order([key for key, _ in went], [key for key, _ in came]),
-        float(np.median(latencies)) if latencies else None,
-        max(latencies, default=None),
+        latencies_ms(went, came),
         2 * service_ms + _TRANSPORT_MS,
-        (float(np.median(latencies[:third])), float(np.median(latencies[-third:]))) if latencies else None,
         alone_ms if scenario.subscriber else None,
         max(memory),
-        float(np.median(memory[-third_of_time:]) - np.median(memory[third_of_time : 2 * third_of_time] or memory)),
+        float(np.median(memory[-third:]) - np.median(memory[third : 2 * third] or memory)),
     )
 
 

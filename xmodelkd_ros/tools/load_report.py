@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -42,41 +42,34 @@ def row(outcome: Outcome) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def write_report(
-    out: Path,
-    outcomes: Sequence[Outcome],
-    latencies: Mapping[str, Sequence[float]],
-    every: Sequence[Scenario],
-    command: str,
-) -> None:
+def write_report(out: Path, outcomes: Sequence[Outcome], every: Sequence[Scenario], command: str) -> None:
     """Write what came of all scenarios.
 
     Args:
         out: the folder.
         outcomes: one for each scenario and node.
-        latencies: milliseconds of the sweeps that were labelled, by scenario.
         every: all scenarios that there are.
         command: the command line.
     """
     what = "".join(f"* `{scenario.name}`: {scenario.what}\n" for scenario in every)
     table = "\n".join([HEAD, *map(row, outcomes)])
-    rows = [{**asdict(o), "unaccounted": o.unaccounted, "broken": o.broken} for o in outcomes]
+    derived = ("p50_ms", "worst_ms", "thirds_ms", "unaccounted", "broken")
+    rows = [{**asdict(o), **{name: getattr(o, name) for name in derived}} for o in outcomes]
     with whole_files(out, "load.md") as folder:
         (folder / "load.md").write_text(
             f"![What became of the sweeps](load.png)\n\n{table}\n{_LEGEND}\n{what}", encoding="utf-8"
         )
-        draw_load(folder / "load.png", outcomes, latencies)
+        draw_load(folder / "load.png", outcomes)
         write_metrics(folder, {"load": rows, "command": command})
     print(f"\nwritten: {out / 'load.md'}")
 
 
-def draw_load(path: Path, outcomes: Sequence[Outcome], latencies: Mapping[str, Sequence[float]]) -> None:
+def draw_load(path: Path, outcomes: Sequence[Outcome]) -> None:
     """What became of the sweeps of each scenario, how long labels took, and the memory of the node.
 
     Args:
         path: the picture.
         outcomes: one for each scenario and node.
-        latencies: milliseconds of the sweeps that were labelled, by scenario.
     """
     names = [o.scenario if o.node == "segmenter" else f"{o.scenario}, {o.node}" for o in outcomes]
     rows = np.arange(len(outcomes))
@@ -91,7 +84,7 @@ def draw_load(path: Path, outcomes: Sequence[Outcome], latencies: Mapping[str, S
     shares.barh(rows, 1 - labelled - said, left=labelled + said, color=MARK, label="unaccounted for")
     shares.set_xlabel("share of the sweeps")
     for place, outcome in zip(rows, outcomes, strict=True):
-        found = latencies.get(outcome.scenario, ()) if outcome.node == "segmenter" else ()
+        found = outcome.latencies_ms
         times.scatter(found, np.full(len(found), place), s=5, color=LINE, alpha=0.35, linewidths=0)
         times.plot([outcome.bound_ms] * 2, [place - 0.35, place + 0.35], color=MARK, linewidth=1.4)
     times.set_xlabel("from publication to labels, ms (line: allowed)")
