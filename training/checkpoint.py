@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from training.config import TrainingConfig
 from training.data.sweeps import InputSpec
-from training.file_content import blamed, file_content
 from training.label_sets import LABELS
 from training.models.image_branch import ImageBranch
+from xmodelkd_ros.core.atomic_write import whole_file
 from xmodelkd_ros.core.errors import ConfigError, quoted
+from xmodelkd_ros.core.file_content import blamed, file_content
 from xmodelkd_ros.core.model_spec import DataSource
-from xmodelkd_ros.core.whole_file import whole_file
 from xmodelkd_ros.resources import label_map
 
 NAME = "last"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from xmodelkd_ros.core.atomic_write import writing
 from xmodelkd_ros.core.errors import XModelKDError
-from xmodelkd_ros.core.whole_file import writing
 
 _INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""

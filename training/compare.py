@@ -33,10 +33,10 @@ from training.train_images import train_images
 from training.trained_network import TrainedNetwork, labelled, trained_network
 from training.world import WORLD_VERSION
 from training.world.drive import CHOOSE, TEST
+from xmodelkd_ros.core.atomic_write import whole_file
 from xmodelkd_ros.core.errors import ConfigError, quoted
 from xmodelkd_ros.core.metrics import CalibrationError, ConfusionMatrix
 from xmodelkd_ros.core.model_spec import sha256
-from xmodelkd_ros.core.whole_file import whole_file
 from xmodelkd_ros.resources import label_map
 
 _SCORES = "scores.json"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from training.models.student import Student, wrap
 from training.models.teacher import Teacher
 from xmodelkd_ros.core.errors import ModelError
-from xmodelkd_ros.core.views import MOST_VIEWS
+from xmodelkd_ros.core.visibility import MOST_VIEWS
 
 OPSET = 18
 

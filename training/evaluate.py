@@ -16,14 +16,15 @@ from training.config import frame_range
 from training.data.datasets import DATASETS, SPLITS, WITH_SPLITS, open_drives
 from training.data.sequence import DriveSequence
 from training.data.views import Look
+from xmodelkd_ros.core.atomic_write import make_folder
+from xmodelkd_ros.core.camera import CameraView
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_model, label_map, translation
-from xmodelkd_ros.tools.pictures import CameraView, SweepView
+from xmodelkd_ros.tools.pictures import SweepView
 from xmodelkd_ros.tools.report import Run, table, write_report
 from xmodelkd_ros.tools.score import Scores
-from xmodelkd_ros.tools.session import make_folder
 
 
 def evaluate(

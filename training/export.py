@@ -26,7 +26,7 @@ from training.models.image_branch import IMAGE_SIZE, ImageBranch
 from training.modules import StudentTraining, TeacherTraining
 from training.precisions import add_precisions
 from training.trained_network import TrainedNetwork, network_of, tensors
-from training.whole_folder import whole_folder
+from xmodelkd_ros.core.atomic_write import whole_folder
 from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import ImageBranchSpec, ModelSpec, NetworkFile, TensorSpec, sha256

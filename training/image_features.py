@@ -13,7 +13,7 @@ from training.data.views import Look, decoded
 from training.device import inference, on_fastest_device
 from training.memory import remember
 from training.models.image_branch import IMAGE_SIZE, ImageBranch, sample, to_tensor
-from xmodelkd_ros.core.views import NO_CAMERA
+from xmodelkd_ros.core.visibility import NO_CAMERA
 from xmodelkd_ros.sight import resized
 from xmodelkd_ros.tools.session import progress
 

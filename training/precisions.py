@@ -25,7 +25,7 @@ from training.data.sources import Source, few_sweeps, load_source
 from training.deployed import write_half
 from training.exported import loaded, parity, score
 from training.quantized import Inputs, write_int8
-from training.whole_folder import whole_folder
+from xmodelkd_ros.core.atomic_write import whole_folder
 from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.model_spec import ModelSpec, NetworkFile, sha256
 from xmodelkd_ros.inference.backend import Backend, load_networks

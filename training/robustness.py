@@ -26,13 +26,14 @@ from training.robustness_counts import measure, reference_pipeline
 from training.robustness_report import overview, write_robustness
 from training.world import WORLD_VERSION
 from training.world.drive import CHOOSE
+from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError, quoted
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_config, find_model, label_map
 from xmodelkd_ros.tools.arguments import count
 from xmodelkd_ros.tools.score import write_metrics
-from xmodelkd_ros.tools.session import make_folder, print_notes
+from xmodelkd_ros.tools.session import print_notes
 
 _METRICS = "metrics.json"
 

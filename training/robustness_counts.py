@@ -18,7 +18,7 @@ from training.data.sweeps import Sweep
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.metrics import CalibrationError, ConfusionMatrix
 from xmodelkd_ros.core.model_spec import ModelSpec
-from xmodelkd_ros.core.views import Pictures
+from xmodelkd_ros.core.visibility import Pictures
 from xmodelkd_ros.inference.backend import Backend, load_networks
 from xmodelkd_ros.pipeline import SegmentationPipeline, decide
 from xmodelkd_ros.resources import translation

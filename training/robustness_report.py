@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from training.robustness_counts import TEMPERATURES
-from xmodelkd_ros.core.whole_file import whole_files
+from xmodelkd_ros.core.atomic_write import whole_files
 
 Found = Mapping[str, Any]
 """What :func:`training.robustness_counts.measure` gives of one model on one source."""

@@ -24,9 +24,8 @@ from training.command import run_command
 from training.config import ImageTrainingConfig, TrainingConfig
 from training.readable import Readable
 from training.upstream import check_upstream, note_upstream
+from xmodelkd_ros.core.atomic_write import make_folder, whole_file, writing
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError, quoted
-from xmodelkd_ros.core.whole_file import whole_file, writing
-from xmodelkd_ros.tools.session import make_folder
 
 RunConfig = TrainingConfig | ImageTrainingConfig
 _Config = TypeVar("_Config", bound=Readable)

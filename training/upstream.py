@@ -8,9 +8,9 @@ from pathlib import Path
 from training.checkpoint import CHECKPOINT
 from training.config import SELF, ImageTrainingConfig, TrainingConfig
 from training.world import WORLD_VERSION
+from xmodelkd_ros.core.atomic_write import whole_file
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.model_spec import sha256
-from xmodelkd_ros.core.whole_file import whole_file
 
 _BUILT_ON = "built_on.json"
 _WORLD = "the generated world"

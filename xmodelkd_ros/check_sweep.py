@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError, one_line
-from xmodelkd_ros.core.views import Shot
+from xmodelkd_ros.core.visibility import Shot
 from xmodelkd_ros.opencv import decoded
 from xmodelkd_ros.resources import find_config
 

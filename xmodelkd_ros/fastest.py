@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.check_sweep import equal_labels, read_check_sweep
+from xmodelkd_ros.core.atomic_write import whole_file
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BackendError
-from xmodelkd_ros.core.json_text import parse_json
 from xmodelkd_ros.core.labels import LabelTranslation
 from xmodelkd_ros.core.model_spec import sha256
-from xmodelkd_ros.core.views import Shot
-from xmodelkd_ros.core.whole_file import whole_file
+from xmodelkd_ros.core.strict_json import parse_json
+from xmodelkd_ros.core.visibility import Shot
 from xmodelkd_ros.inference.backend import REFERENCE
 from xmodelkd_ros.inference.machine import cores, cpu_name
 

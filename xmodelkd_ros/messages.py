@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
+from xmodelkd_ros.core.distortion import Lens
 from xmodelkd_ros.core.errors import CloudError, ConfigError, ImageError, LabelError, quoted, shortened
-from xmodelkd_ros.core.json_text import parse_json
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
-from xmodelkd_ros.core.lens import Lens
+from xmodelkd_ros.core.strict_json import parse_json
 from xmodelkd_ros.core.transforms import transform
 from xmodelkd_ros.opencv import decoded, opencv
 from xmodelkd_ros.point_layout import Column, PointLayout, allocate_data, to_float32, write_points

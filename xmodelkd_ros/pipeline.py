@@ -19,7 +19,7 @@ from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.normalization import Normalizer
 from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec
-from xmodelkd_ros.core.views import Pictures, Shot
+from xmodelkd_ros.core.visibility import Pictures, Shot
 from xmodelkd_ros.fastest import fastest
 from xmodelkd_ros.inference.backend import Backend, load_networks
 from xmodelkd_ros.inference.engine_cache import EngineCache

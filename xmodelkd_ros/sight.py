@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from xmodelkd_ros.core.errors import ImageError
 from xmodelkd_ros.core.model_spec import ImageBranchSpec
 from xmodelkd_ros.core.projection import NO_POINT, RangeProjection
-from xmodelkd_ros.core.views import MOST_VIEWS, NO_CAMERA, Pictures, Views
+from xmodelkd_ros.core.visibility import MOST_VIEWS, NO_CAMERA, Pictures, Views
 from xmodelkd_ros.inference.backend import Backend
 from xmodelkd_ros.opencv import opencv
 

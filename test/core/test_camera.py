@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from xmodelkd_ros.core.camera import CameraModel
+from xmodelkd_ros.core.distortion import Lens
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.core.lens import Lens
 from xmodelkd_ros.core.transforms import inverse, quaternion, transform
 
 K = np.array([[900.0, 0, 640], [0, 910.0, 360], [0, 0, 1]])

@@ -17,8 +17,8 @@ from test.fuzz.campaign import AttackError, outcomes
 from test.fuzz.tally import Tally
 from test.fuzz.targets import TARGETS
 from training.command import run_command
+from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.tools.arguments import count
-from xmodelkd_ros.tools.session import make_folder
 
 _WHOLE = 100_000
 

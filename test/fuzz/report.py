@@ -12,7 +12,7 @@ from pathlib import Path
 from test.fuzz.plot import draw
 from test.fuzz.promises import Outcome
 from test.fuzz.tally import Tally
-from xmodelkd_ros.core.whole_file import whole_files
+from xmodelkd_ros.core.atomic_write import whole_files
 
 BROKEN_FOLDER = "broken"
 UNFINISHED_FOLDER = "broken.unfinished"

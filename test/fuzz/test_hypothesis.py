@@ -18,10 +18,10 @@ from test.fuzz.target import find
 from test.fuzz.targets import TARGETS
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import LabelError, ModelError, SensorError
-from xmodelkd_ros.core.json_text import parse_json
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.sensor import SensorSpec
+from xmodelkd_ros.core.strict_json import parse_json
 from xmodelkd_ros.messages import label_map_from_json
 from xmodelkd_ros.pipeline import SegmentationPipeline
 

@@ -13,8 +13,8 @@ import pytest
 
 from test.life import report
 from training.command import run_command
+from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import XModelKDError
-from xmodelkd_ros.tools.session import make_folder
 
 _TESTS = Path(__file__).parents[1]
 WHERE = (_TESTS / "life", _TESTS / "test_security.py", _TESTS / "node" / "test_security_policy.py")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from xmodelkd_ros.core.whole_file import whole_files
+from xmodelkd_ros.core.atomic_write import whole_files
 from xmodelkd_ros.tools.charts import DPI, LINE, MARK, figure, plain
 from xmodelkd_ros.tools.pictures import MUTED
 

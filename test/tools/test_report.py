@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from xmodelkd_ros.core.camera import CameraModel
+from xmodelkd_ros.core.camera import CameraModel, CameraView
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.model_spec import DataSource, ModelSpec
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.resources import label_map
 from xmodelkd_ros.tools import pictures
-from xmodelkd_ros.tools.pictures import CameraView, SweepView
+from xmodelkd_ros.tools.pictures import SweepView
 from xmodelkd_ros.tools.report import Run, _footer, attribution, summary, table, write_report
 from xmodelkd_ros.tools.score import Scores
 from xmodelkd_ros.tools.synthetic_sweep import synthetic_sweep

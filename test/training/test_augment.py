@@ -4,9 +4,9 @@ import pytest
 from training.augment import augment, change_intensity, drop, mix_sectors, move, paste_objects
 from training.config import AugmentConfig
 from training.data.sweeps import Sweep
+from xmodelkd_ros.core.beam_table import elevations_deg
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjector
-from xmodelkd_ros.core.sensor import elevations_deg
 
 PERSON, BUILDING = 3, 9
 BEAMS = tuple(np.linspace(10, -20, 16).tolist())

@@ -8,10 +8,10 @@ from training.corruption.beams import on_other_sensor
 from training.corruption.fog import backscatter, in_fog, visibility_m
 from training.data.sweeps import Sweep
 from training.world.sensing.sensors import BEAM_TABLES
+from xmodelkd_ros.core.beam_table import elevations_deg
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.projection import NO_PIXEL, ProjectionSpec, RangeProjector
-from xmodelkd_ros.core.sensor import elevations_deg
 
 PROJECTOR = RangeProjector(ProjectionSpec(BEAM_TABLES["Pandar64"], 256))
 CAR, TRUCK, TWO_WHEELER, PERSON, ROAD, BUILDING = 0, 1, 2, 3, 4, 9

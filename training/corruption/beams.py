@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from training.corruption.points import without
 from training.data.sweeps import Sweep
 from training.world.sensing.sensors import BEAM_TABLES
-from xmodelkd_ros.core.sensor import elevations_deg, nearest
+from xmodelkd_ros.core.beam_table import elevations_deg
+from xmodelkd_ros.core.sensor import nearest
 
 _BAND_DEG = 0.2
 _FARTHEST_DEG = 0.35

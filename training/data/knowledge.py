@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.core.projection import RangeProjection
-from xmodelkd_ros.core.views import MOST_VIEWS, NO_CAMERA
+from xmodelkd_ros.core.visibility import MOST_VIEWS, NO_CAMERA
 
 MOST_CAMERAS = 6
 ALL_LIT = np.zeros(MOST_CAMERAS, np.bool_)

@@ -22,14 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.sequence import JpegFile
-from training.file_content import blamed, file_content
 from training.yaml_text import parse_yaml
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError, quoted
-from xmodelkd_ros.core.json_text import parse_json
+from xmodelkd_ros.core.file_content import blamed, file_content
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.core.model_spec import DataSource
+from xmodelkd_ros.core.strict_json import parse_json
 from xmodelkd_ros.core.transforms import PoseTrack, inverse, transform
 from xmodelkd_ros.resources import label_map, translation
 

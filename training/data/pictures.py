@@ -14,7 +14,7 @@ from training.data.views import at_instant, decoded
 from training.label_sets import labels_of
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
-from xmodelkd_ros.core.views import visible
+from xmodelkd_ros.core.visibility import visible
 from xmodelkd_ros.sight import resized
 
 PLACES = 20_000

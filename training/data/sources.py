@@ -26,7 +26,7 @@ from training.world.pool import each_drive
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
-from xmodelkd_ros.core.views import NO_CAMERA, Pictures
+from xmodelkd_ros.core.visibility import NO_CAMERA, Pictures
 
 
 @dataclass(frozen=True, eq=False)

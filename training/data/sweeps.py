@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from training.data.knowledge import Knowledge
 from training.data.sequence import DriveSequence
+from xmodelkd_ros.core.beam_table import elevations_deg, fit_beams
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.normalization import ChannelSpec, Normalizer
 from xmodelkd_ros.core.projection import NO_PIXEL, ProjectionSpec, RangeProjector
-from xmodelkd_ros.core.sensor import elevations_deg, fit_beams
 
 SECTORS = 6
 GUARD_DEG = 10.0

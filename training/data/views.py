@@ -16,7 +16,7 @@ from training.data.sequence import DriveSequence
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.errors import ImageError
 from xmodelkd_ros.core.transforms import inverse
-from xmodelkd_ros.core.views import Pictures, Views
+from xmodelkd_ros.core.visibility import Pictures, Views
 
 _TIME_SLICES = 64
 

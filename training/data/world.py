@@ -24,18 +24,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from training.data.sequence import CameraImage, JpegFile
-from training.whole_folder import whole_folder
 from training.world import WORLD_VERSION
 from training.world.drive import MAX_SWEEPS, Drive, Frame
 from training.world.sensing.camera import Picture
 from training.world.sensing.lidar import Scan
 from training.world.sensing.sensors import LidarModel, Rig
+from xmodelkd_ros.core.atomic_write import whole_folder
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError, quoted
-from xmodelkd_ros.core.json_text import parse_json
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.core.model_spec import DataSource
+from xmodelkd_ros.core.strict_json import parse_json
 from xmodelkd_ros.core.transforms import PoseTrack, inverse
 from xmodelkd_ros.resources import label_map
 

@@ -16,11 +16,10 @@ from tqdm import tqdm
 
 from training.data.world import StoredDrive, store, stored_drives
 from training.to_bag import write_bag
-from training.whole_folder import hidden_name
 from training.world.drive import PERIOD_S, Drive, Frame, split_of
 from training.world.pool import each_drive
+from xmodelkd_ros.core.atomic_write import hidden_name, make_folder
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.tools.session import make_folder
 
 
 @dataclass(frozen=True)

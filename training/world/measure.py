@@ -31,9 +31,10 @@ from training.world.census import BORDERS_PX, Agreement, Census, point_counts, s
 from training.world.drive import CHOOSE, MAX_SWEEPS, TEST, TRAIN, Drive, split_of
 from training.world.mesh import LABELS
 from training.world.pool import each_drive
+from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.tools.score import write_metrics
-from xmodelkd_ros.tools.session import make_folder, progress
+from xmodelkd_ros.tools.session import progress
 
 PANDASET_FRAMES = "0:40"
 _PANDASET_PULSES = 64 * 1800

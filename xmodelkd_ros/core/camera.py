@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from xmodelkd_ros.core.distortion import Lens
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.core.lens import Lens
 
 _NEAREST_M = 0.1
 
@@ -110,3 +110,11 @@ class CameraModel:
 
     def _seen_from(self, xyz: NDArray[np.floating]) -> NDArray[np.float64]:
         return np.asarray(xyz @ self.from_lidar[:3, :3].T + self.from_lidar[:3, 3])
+
+
+@dataclass(frozen=True, eq=False)
+class CameraView:
+    """A camera and its (H, W, 3) uint8 RGB image nearest to the sweep's stamp."""
+
+    camera: CameraModel
+    image: NDArray[np.uint8]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.core.errors import LabelError, listed, quoted
-from xmodelkd_ros.core.json_text import parse_json
+from xmodelkd_ros.core.strict_json import parse_json
 
 IGNORE = 255
 """Id of a point that has no label: not annotated, or not usable."""

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from xmodelkd_ros.core.errors import LabelError, ModelError, listed, quoted
-from xmodelkd_ros.core.json_text import parse_json
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.normalization import ChannelSpec
-from xmodelkd_ros.core.onnx_file import keeps_weights_elsewhere
+from xmodelkd_ros.core.onnx_external_data import keeps_weights_elsewhere
 from xmodelkd_ros.core.projection import ProjectionSpec
-from xmodelkd_ros.core.views import MOST_VIEWS
+from xmodelkd_ros.core.strict_json import parse_json
+from xmodelkd_ros.core.visibility import MOST_VIEWS
 
 SCHEMA = 1
 _FILE_NAME = "model.json"

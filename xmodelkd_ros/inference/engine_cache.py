@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from xmodelkd_ros.core.atomic_write import whole_file
 from xmodelkd_ros.core.errors import BackendError
-from xmodelkd_ros.core.json_text import parse_json
-from xmodelkd_ros.core.whole_file import whole_file
+from xmodelkd_ros.core.strict_json import parse_json
 
 _FORMAT = 1
 """Raised when engines are built in another way."""

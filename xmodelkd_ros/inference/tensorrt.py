@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xmodelkd_ros.core.atomic_write import whole_file
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.core.model_spec import TensorSpec
-from xmodelkd_ros.core.whole_file import whole_file
 from xmodelkd_ros.inference.machine import end_with
 
 _MODULES = ("tensorrt", "tensorrt_rtx")

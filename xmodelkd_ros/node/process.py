@@ -18,8 +18,8 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
+from xmodelkd_ros.core.atomic_write import writing
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError
-from xmodelkd_ros.core.whole_file import writing
 from xmodelkd_ros.node.diagnostics import Throttle
 from xmodelkd_ros.node.shared_memory import free_what_is_left
 

@@ -12,7 +12,7 @@ from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.sensor import SensorSpec
-from xmodelkd_ros.core.views import Shot
+from xmodelkd_ros.core.visibility import Shot
 from xmodelkd_ros.inference.engine_cache import EngineCache
 from xmodelkd_ros.messages import MissingIntensity, check_images, to_cloud
 from xmodelkd_ros.node.cameras import Shutter, Taken

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from xmodelkd_ros.bag import ROSBAGS_TYPES, message_class
+from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.core.views import Shot
+from xmodelkd_ros.core.visibility import Shot
 from xmodelkd_ros.inference.machine import cores, cpu_name
 from xmodelkd_ros.messages import image_to_array, labels_to_msg, to_cloud
 from xmodelkd_ros.opencv import opencv
@@ -24,7 +25,7 @@ from xmodelkd_ros.resources import find_model
 from xmodelkd_ros.tools.network_cost import gflop
 from xmodelkd_ros.tools.report import Run, summary, write_report
 from xmodelkd_ros.tools.score import Scores
-from xmodelkd_ros.tools.session import make_folder, progress
+from xmodelkd_ros.tools.session import progress
 from xmodelkd_ros.tools.synthetic_sweep import sweep_message, synthetic_sweep
 
 _WARM_UP = 5

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from xmodelkd_ros.core.atomic_write import writing
 from xmodelkd_ros.core.errors import XModelKDError
-from xmodelkd_ros.core.whole_file import writing
 from xmodelkd_ros.tools.arguments import count, positive
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.core.atomic_write import make_folder, whole_files
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.core.whole_file import whole_files
 from xmodelkd_ros.tools.charts import draw_series
 from xmodelkd_ros.tools.load_outcome import is_in_order
 from xmodelkd_ros.tools.node_under_load import DIAGNOSTICS, RELIABLE, NodeReport, check_role, read_reports, write_sweeps
@@ -28,7 +28,7 @@ from xmodelkd_ros.tools.recording import Recording
 from xmodelkd_ros.tools.replay import node_arguments
 from xmodelkd_ros.tools.rig import MountedCamera
 from xmodelkd_ros.tools.score import write_metrics
-from xmodelkd_ros.tools.session import Options, make_folder, print_notes, progress
+from xmodelkd_ros.tools.session import Options, print_notes, progress
 from xmodelkd_ros.tools.sweep_log_reader import SweepLogReader
 
 _NODE, _LABELS = "segmenter", "/segmenter/labels"

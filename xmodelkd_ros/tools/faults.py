@@ -13,8 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.core.atomic_write import make_folder, whole_files
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.core.whole_file import whole_files
 from xmodelkd_ros.faults import FAULTS, Fault, schedule
 from xmodelkd_ros.messages import stamp_ns
 from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for, wait_for_last
@@ -22,7 +22,7 @@ from xmodelkd_ros.tools.recording import Recording
 from xmodelkd_ros.tools.replay import node_arguments
 from xmodelkd_ros.tools.rig import MountedCamera
 from xmodelkd_ros.tools.score import write_metrics
-from xmodelkd_ros.tools.session import Options, make_folder, print_notes
+from xmodelkd_ros.tools.session import Options, print_notes
 from xmodelkd_ros.tools.sweep_log_reader import SweepLogReader
 from xmodelkd_ros.tools.transform_tree import TF_TOPICS, TransformTree, moves
 

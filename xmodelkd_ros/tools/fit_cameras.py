@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 
 from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.core.atomic_write import whole_file
 from xmodelkd_ros.core.errors import BagError, ConfigError
 from xmodelkd_ros.core.transforms import quaternion
-from xmodelkd_ros.core.whole_file import whole_file
 from xmodelkd_ros.tools.recording import Recording
 from xmodelkd_ros.tools.rig import MountedCamera
 from xmodelkd_ros.tools.session import print_notes

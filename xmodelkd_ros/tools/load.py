@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.scenarios import Scenario, scenarios
 from xmodelkd_ros.tools.load_outcome import Outcome, outcome
@@ -22,7 +23,7 @@ from xmodelkd_ros.tools.node_under_load import DIAGNOSTICS, POINTS, RELIABLE, ch
 from xmodelkd_ros.tools.process_use import Use, use_of
 from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for, wait_for_last
 from xmodelkd_ros.tools.replay import node_arguments
-from xmodelkd_ros.tools.session import Options, make_folder
+from xmodelkd_ros.tools.session import Options
 from xmodelkd_ros.tools.sweep_log_reader import SweepLogReader
 
 _POINTS = "points"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xmodelkd_ros.core.whole_file import whole_files
+from xmodelkd_ros.core.atomic_write import whole_files
 from xmodelkd_ros.scenarios import Scenario
 from xmodelkd_ros.tools.charts import DPI, LINE, MARK, figure, plain
 from xmodelkd_ros.tools.load_outcome import Outcome

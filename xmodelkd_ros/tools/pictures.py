@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from xmodelkd_ros.core.camera import CameraModel
+from xmodelkd_ros.core.camera import CameraModel, CameraView
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.core.projection import NO_POINT, ProjectionSpec, RangeProjector
@@ -34,14 +34,6 @@ _MAX_IMAGE_WIDTH = 960
 """Images are drawn smaller than this; full size would only take time."""
 _VIEW_M = 45.0
 """Half the side of the bird's-eye square: beyond it a spinning LiDAR leaves too few points to see."""
-
-
-@dataclass(frozen=True, eq=False)
-class CameraView:
-    """A camera and its (H, W, 3) uint8 RGB image nearest to the sweep's stamp."""
-
-    camera: CameraModel
-    image: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)

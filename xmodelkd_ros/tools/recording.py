@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.bag import BagReader, Message
-from xmodelkd_ros.core.camera import CameraModel
+from xmodelkd_ros.core.camera import CameraModel, CameraView
 from xmodelkd_ros.core.errors import BagError, CloudError, XModelKDError, listed
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.transforms import inverse
-from xmodelkd_ros.core.views import Shot
+from xmodelkd_ros.core.visibility import Shot
 from xmodelkd_ros.messages import (
     MissingIntensity,
     has_field,
@@ -27,7 +27,6 @@ from xmodelkd_ros.messages import (
     to_cloud,
 )
 from xmodelkd_ros.resources import translation
-from xmodelkd_ros.tools.pictures import CameraView
 from xmodelkd_ros.tools.recorded_sweep import Sweep
 from xmodelkd_ros.tools.rig import MountedCamera, find_rig, nearest_above
 from xmodelkd_ros.tools.transform_tree import TransformTree, poses_in

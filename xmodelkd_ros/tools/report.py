@@ -8,9 +8,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from xmodelkd_ros.core.atomic_write import whole_files, writing
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import ModelSpec
-from xmodelkd_ros.core.whole_file import whole_files, writing
 from xmodelkd_ros.tools.charts import draw_confusion, draw_latency
 from xmodelkd_ros.tools.html import bar, number, picture, swatch, table_of, write_page
 from xmodelkd_ros.tools.pictures import (

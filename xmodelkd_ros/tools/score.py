@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xmodelkd_ros.core.atomic_write import whole_file, writing
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.errors import CloudError
 from xmodelkd_ros.core.labels import IGNORE, LabelMap, LabelTranslation
 from xmodelkd_ros.core.metrics import CalibrationError, ConfusionMatrix
 from xmodelkd_ros.core.model_spec import ModelSpec
-from xmodelkd_ros.core.whole_file import whole_file, writing
 from xmodelkd_ros.resources import translation
 
 _LABELLED_SHARE = 0.99

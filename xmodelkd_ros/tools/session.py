@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.core.views import Shot
+from xmodelkd_ros.core.visibility import Shot
 from xmodelkd_ros.messages import MissingIntensity
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_model, label_map
@@ -134,18 +135,6 @@ class Session:
         path = write_report(self.options.out, run, metrics, self.scores, spec, view)
         print(f"{table(metrics)} | report {path}")
         return metrics
-
-
-def make_folder(path: Path) -> None:
-    """Make the folder of a report; before the work, so that nobody waits for nothing.
-
-    Raises:
-        ConfigError: it cannot be made.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot make folder {path}: {error.strerror}; choose another") from error
 
 
 def progress(steps: Any, total: int, what: str) -> Any:

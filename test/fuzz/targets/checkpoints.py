@@ -24,10 +24,10 @@ from training.modules import TeacherTraining
 from training.train import train
 from training.train_images import trained_branch
 from training.trained_network import labelled, network_of
+from xmodelkd_ros.core.atomic_write import writing
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
-from xmodelkd_ros.core.whole_file import writing
 from xmodelkd_ros.resources import find_config
 
 _TINY = (

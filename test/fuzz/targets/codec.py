@@ -18,7 +18,7 @@ from xmodelkd_ros import messages
 from xmodelkd_ros.bag import ROSBAGS_TYPES
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import LabelError
-from xmodelkd_ros.core.views import visible
+from xmodelkd_ros.core.visibility import visible
 from xmodelkd_ros.resources import label_map, translation
 
 _RCLPY_TYPES = messages.MessageTypes(PointCloud2, PointField)

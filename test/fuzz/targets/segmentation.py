@@ -13,10 +13,10 @@ from test.fuzz.mutation import Mutator
 from test.fuzz.target import InFolder, Target, ensure
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
-from xmodelkd_ros.core.lens import Lens
+from xmodelkd_ros.core.distortion import Lens
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.transforms import transform
-from xmodelkd_ros.core.views import Shot
+from xmodelkd_ros.core.visibility import Shot
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import label_map, translation
 

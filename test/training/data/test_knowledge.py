@@ -6,7 +6,7 @@ from training.data.knowledge import ALL_LIT, Knowledge, Seen, join_seen, mean_vi
 from training.data.sweeps import Sweep, with_rows
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjector
-from xmodelkd_ros.core.views import NO_CAMERA
+from xmodelkd_ros.core.visibility import NO_CAMERA
 
 
 def sweep(count, label=0):

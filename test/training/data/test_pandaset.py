@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from training.data.pandaset import PandaSetSequence
+from xmodelkd_ros.core.beam_table import elevations_deg, fit_beams
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.metrics import ConfusionMatrix
 from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjector
-from xmodelkd_ros.core.sensor import elevations_deg, fit_beams
 from xmodelkd_ros.resources import label_map, translation
 
 

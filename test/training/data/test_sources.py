@@ -11,8 +11,8 @@ from training.data.pandaset import PandaSetSequence
 from training.data.sources import load_source, stored_frames
 from training.data.world import WORLD_SOURCE, stored_drives
 from training.memory import kept_in_memory
+from xmodelkd_ros.core.beam_table import elevations_deg, fit_beams
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.core.sensor import elevations_deg, fit_beams
 
 
 def same(sweep, drive, index):

@@ -5,7 +5,7 @@ from training.data.views import Look, at_instant, find_views
 from training.data.world import live_drive
 from training.world.drive import Drive
 from xmodelkd_ros.core.camera import CameraModel
-from xmodelkd_ros.core.views import MOST_VIEWS, NO_CAMERA, visible
+from xmodelkd_ros.core.visibility import MOST_VIEWS, NO_CAMERA, visible
 
 CAMERA = CameraModel("front", 640, 384, np.array([[400.0, 0, 320], [0, 400.0, 192], [0, 0, 1]]), np.eye(4))
 

@@ -16,9 +16,10 @@ from training.world.sensing.sensors import (
     LidarModel,
     Rig,
 )
+from xmodelkd_ros.core.beam_table import elevations_deg
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.projection import ProjectionSpec
-from xmodelkd_ros.core.sensor import elevations_deg, nearest
+from xmodelkd_ros.core.sensor import nearest
 from xmodelkd_ros.core.transforms import inverse
 
 SEEDS = range(12)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from xmodelkd_ros.core.errors import DiskError
+from xmodelkd_ros.core.errors import ConfigError, DiskError
 
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
@@ -63,3 +63,42 @@ def whole_files(out: Path, last: str) -> Iterator[Path]:
         yield Path(unfinished)
         for file in sorted(Path(unfinished).iterdir(), key=lambda file: file.name == last):
             os.replace(file, out / file.name)
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder of a report; before the work, so that nobody waits for nothing.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make folder {path}: {error.strerror}; choose another") from error
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to write to, hidden beside ``path``, whose place it takes when all went well.
+
+    Raises:
+        ConfigError: nothing can be written there.
+        DiskError: the disk is full or fails.
+    """
+    make_folder(path.parent)
+    try:
+        temporary = tempfile.TemporaryDirectory(dir=path.parent, prefix=hidden_name(path))
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}; choose another place") from error
+    with writing(path), temporary as name:
+        folder = Path(name) / path.name
+        folder.mkdir()
+        yield folder
+        if path.exists():
+            os.replace(path, folder.with_name("old"))  # goes with the temporary folder
+        os.replace(folder, path)
+
+
+def hidden_name(path: Path) -> str:
+    """How the hidden folder's name begins; a process that is killed leaves it behind."""
+    return f".{path.name}-"

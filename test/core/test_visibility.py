@@ -6,7 +6,7 @@ import pytest
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.errors import ImageError
 from xmodelkd_ros.core.transforms import transform
-from xmodelkd_ros.core.views import NO_CAMERA, Pictures, Shot, Views, visible
+from xmodelkd_ros.core.visibility import NO_CAMERA, Pictures, Shot, Views, visible
 
 CAMERA = CameraModel("front", 640, 384, np.array([[400.0, 0, 320], [0, 400.0, 192], [0, 0, 1]]), np.eye(4))
 

@@ -1,6 +1,6 @@
 import pytest
 
-from xmodelkd_ros.core.json_text import parse_json
+from xmodelkd_ros.core.strict_json import parse_json
 
 DEEP = "[" * 100_000
 

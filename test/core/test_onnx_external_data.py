@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xmodelkd_ros.core.onnx_file import keeps_weights_elsewhere
+from xmodelkd_ros.core.onnx_external_data import keeps_weights_elsewhere
 from xmodelkd_ros.resources import find_model
 
 onnx = pytest.importorskip("onnx")
