@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 WORLD_COMMANDS = {"__main__", "generate", "census", "measure", "contact_sheet"}
 
+
 def imports(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

@@ -15,7 +15,7 @@ from xmodelkd_ros.core.errors import XModelKDError
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.fastest import measure
 from xmodelkd_ros.inference.backend import MIN_EQUAL_IN_INT8, MIN_EQUAL_LABELS
-from xmodelkd_ros.inference.machine import end_with
+from xmodelkd_ros.inference.child_process import end_with
 from xmodelkd_ros.pipeline import SegmentationPipeline
 
 

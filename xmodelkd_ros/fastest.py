@@ -30,7 +30,7 @@ from xmodelkd_ros.core.model_spec import sha256
 from xmodelkd_ros.core.strict_json import parse_json
 from xmodelkd_ros.core.visibility import Shot
 from xmodelkd_ros.inference.backend import REFERENCE
-from xmodelkd_ros.inference.machine import cores, cpu_name
+from xmodelkd_ros.inference.cpu import cores, cpu_name
 
 LIBRARIES = (REFERENCE, "openvino")
 """For CPUs."""

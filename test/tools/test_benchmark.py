@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjector
-from xmodelkd_ros.tools.benchmark import Load, _camera, gemm_peak_gflops
+from xmodelkd_ros.inference.cpu import gemm_peak_gflops
+from xmodelkd_ros.inference.network_cost import gflop
+from xmodelkd_ros.tools.benchmark import Load, _camera
 from xmodelkd_ros.tools.cli import main
-from xmodelkd_ros.tools.network_cost import gflop
 from xmodelkd_ros.tools.synthetic_sweep import synthetic_sweep
 
 

@@ -16,7 +16,8 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from xmodelkd_ros.core.errors import XModelKDError
-from xmodelkd_ros.inference.machine import cores, end_with
+from xmodelkd_ros.inference.child_process import end_with
+from xmodelkd_ros.inference.cpu import cores
 
 Result = TypeVar("Result")
 

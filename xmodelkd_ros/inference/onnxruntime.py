@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.core.model_spec import TensorSpec
-from xmodelkd_ros.inference.machine import cores
+from xmodelkd_ros.inference.cpu import cores
 
 _DTYPES = {"tensor(float)": "float32", "tensor(int32)": "int32"}
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.core.model_spec import TensorSpec
-from xmodelkd_ros.inference.machine import cores
+from xmodelkd_ros.inference.cpu import cores
 
 _PRECISIONS = ("fp32", "int8")
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from xmodelkd_ros.core.atomic_write import whole_file
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.core.model_spec import TensorSpec
-from xmodelkd_ros.inference.machine import end_with
+from xmodelkd_ros.inference.child_process import end_with
 
 _MODULES = ("tensorrt", "tensorrt_rtx")
 _FLAGS = ("EXPLICIT_BATCH", "STRONGLY_TYPED")

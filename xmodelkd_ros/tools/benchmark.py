@@ -17,19 +17,18 @@ from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.visibility import Shot
-from xmodelkd_ros.inference.machine import cores, cpu_name
+from xmodelkd_ros.inference.cpu import cores, cpu_name, gemm_peak_gflops
+from xmodelkd_ros.inference.network_cost import gflop
 from xmodelkd_ros.messages import image_to_array, labels_to_msg, to_cloud
 from xmodelkd_ros.opencv import opencv
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_model
-from xmodelkd_ros.tools.network_cost import gflop
 from xmodelkd_ros.tools.report import Run, summary, write_report
 from xmodelkd_ros.tools.score import Scores
 from xmodelkd_ros.tools.session import progress
 from xmodelkd_ros.tools.synthetic_sweep import sweep_message, synthetic_sweep
 
 _WARM_UP = 5
-_GEMM_SIZE = 2048
 _VIEW_DEG = 70.0
 
 
@@ -96,17 +95,6 @@ def benchmark(
     report = write_report(out, run, metrics, scores, pipeline.spec)
     _print(metrics, facts, report)
     return metrics
-
-
-def gemm_peak_gflops(size: int = _GEMM_SIZE, repeats: int = 5) -> float:
-    """Float32 operations per second (10^9) of numpy's matrix product, the best of a few."""
-    a, b = np.random.default_rng(0).standard_normal((2, size, size), np.float32)
-    seconds = []
-    for _ in range(repeats + 1):
-        start = perf_counter()
-        a @ b
-        seconds.append(perf_counter() - start)
-    return 2 * size**3 / min(seconds) / 1e9
 
 
 def _camera(number: int, load: Load) -> CameraModel:

@@ -19,9 +19,9 @@ from xmodelkd_ros.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, message
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import XModelKDError
 from xmodelkd_ros.dds_profile import profile_variable, shipped_profile, user_profile
+from xmodelkd_ros.inference.cpu import cores
 from xmodelkd_ros.inference.engine_cache import default_folder
 from xmodelkd_ros.inference.gpu import find_gpu
-from xmodelkd_ros.inference.machine import cores
 from xmodelkd_ros.inference.tensorrt import installed_version
 from xmodelkd_ros.messages import stamp_from_ns, truth_to_msg
 from xmodelkd_ros.pipeline import SegmentationPipeline
