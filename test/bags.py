@@ -13,7 +13,8 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from xmodelkd_ros.bag import ROSBAGS_TYPES, BagReader, BagWriter, message_class
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BagError
-from xmodelkd_ros.messages import stamp_from_ns, truth_to_msg
+from xmodelkd_ros.messages.clouds import truth_to_msg
+from xmodelkd_ros.messages.headers import stamp_from_ns
 
 CLOUD_TYPE, TEXT_TYPE = "sensor_msgs/msg/PointCloud2", "std_msgs/msg/String"
 START_NS = 1_557_540_000_123_456_789

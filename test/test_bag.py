@@ -26,7 +26,8 @@ from test.bags import (
 )
 from xmodelkd_ros.bag import BagReader, BagWriter, Topic
 from xmodelkd_ros.core.errors import BagError
-from xmodelkd_ros.messages import stamp_ns, to_cloud
+from xmodelkd_ros.messages.clouds import to_cloud
+from xmodelkd_ros.messages.headers import stamp_ns
 
 
 @STORAGES

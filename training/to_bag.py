@@ -24,7 +24,8 @@ from training.data.sequence import CameraImage, DriveSequence
 from xmodelkd_ros.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, Storage, message_class
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.transforms import inverse, quaternion
-from xmodelkd_ros.messages import label_info_json, stamp_from_ns, truth_to_msg
+from xmodelkd_ros.messages.clouds import truth_to_msg
+from xmodelkd_ros.messages.headers import label_info_json, stamp_from_ns
 
 BASE_FRAME = "base_link"
 LIDAR_FRAME = "lidar"

@@ -36,7 +36,7 @@ from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_
 from rosbags.typesys.store import Typestore
 
 from xmodelkd_ros.core.errors import BagError, listed, one_line, short_line
-from xmodelkd_ros.messages import MessageTypes
+from xmodelkd_ros.messages.clouds import MessageTypes
 from xmodelkd_ros.tolerant_reader import TolerantReader, UnfinishedReader
 
 POINT_CLOUD_TYPE = "sensor_msgs/msg/PointCloud2"
@@ -71,7 +71,7 @@ def message_class(msgtype: str) -> Any:
 
 
 ROSBAGS_TYPES = MessageTypes(message_class(POINT_CLOUD_TYPE), message_class("sensor_msgs/msg/PointField"))
-"""The classes :mod:`xmodelkd_ros.messages` constructs for a bag."""
+"""The classes :mod:`xmodelkd_ros.messages.clouds` constructs for a bag."""
 
 
 @dataclass(frozen=True)

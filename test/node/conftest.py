@@ -16,7 +16,8 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
 from xmodelkd_ros.core.cloud import PointCloud
-from xmodelkd_ros.messages import MessageTypes, colored_to_msg, stamp_ns, truth_to_msg
+from xmodelkd_ros.messages.clouds import MessageTypes, colored_to_msg, truth_to_msg
+from xmodelkd_ros.messages.headers import stamp_ns
 from xmodelkd_ros.node.outputs import reliable
 from xmodelkd_ros.node.segment_node import SegmentNode
 from xmodelkd_ros.resources import label_map

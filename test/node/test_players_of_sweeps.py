@@ -19,7 +19,7 @@ from sensor_msgs.msg import CameraInfo, Image, Imu, PointCloud2
 
 from xmodelkd_ros.bag import POINT_CLOUD_TYPE, BagReader, BagWriter
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.messages import stamp_from_ns, stamp_ns
+from xmodelkd_ros.messages.headers import stamp_from_ns, stamp_ns
 from xmodelkd_ros.node import follow_player, sweep_player
 from xmodelkd_ros.node.endless_drive import EndlessDrive, camera_topics
 from xmodelkd_ros.node.outputs import reliable

@@ -17,7 +17,8 @@ from std_msgs.msg import Header, String
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.transforms import transform
 from xmodelkd_ros.fastest import LIBRARIES
-from xmodelkd_ros.messages import MessageTypes, read_field, stamp_ns, to_cloud, truth_to_msg
+from xmodelkd_ros.messages.clouds import MessageTypes, read_field, to_cloud, truth_to_msg
+from xmodelkd_ros.messages.headers import stamp_ns
 from xmodelkd_ros.node import outputs, segmenter
 from xmodelkd_ros.node.extrinsics import ExtrinsicError
 from xmodelkd_ros.node.outputs import latched, reliable

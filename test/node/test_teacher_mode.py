@@ -10,7 +10,8 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from xmodelkd_ros.messages import read_field, stamp_from_ns, to_cloud
+from xmodelkd_ros.messages.clouds import read_field, to_cloud
+from xmodelkd_ros.messages.headers import stamp_from_ns
 from xmodelkd_ros.node.cameras import BLIND, FrozenImages
 from xmodelkd_ros.node.outputs import latched, reliable
 

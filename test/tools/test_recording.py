@@ -8,7 +8,8 @@ from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BagError, CloudError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.transforms import inverse, transform
-from xmodelkd_ros.messages import label_info_json, truth_to_msg
+from xmodelkd_ros.messages.clouds import truth_to_msg
+from xmodelkd_ros.messages.headers import label_info_json
 from xmodelkd_ros.resources import label_map
 from xmodelkd_ros.tools.recording import Look, Recording
 from xmodelkd_ros.tools.rig import lookup

@@ -13,7 +13,7 @@ from xmodelkd_ros.bag import ROSBAGS_TYPES, BagReader, BagWriter, message_class
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import BagError
 from xmodelkd_ros.dds_profile import PROFILE_VARIABLES
-from xmodelkd_ros.messages import labels_to_msg
+from xmodelkd_ros.messages.clouds import labels_to_msg
 from xmodelkd_ros.tools.cli import main
 from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for
 from xmodelkd_ros.tools.replay import _read_status, _score, _Traffic

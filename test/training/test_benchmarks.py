@@ -14,7 +14,7 @@ from training.data.datasets import open_drives  # noqa: E402
 from xmodelkd_ros.bag import BagReader  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError  # noqa: E402
 from xmodelkd_ros.core.model_spec import ModelSpec  # noqa: E402
-from xmodelkd_ros.messages import read_field  # noqa: E402
+from xmodelkd_ros.messages.clouds import read_field  # noqa: E402
 from xmodelkd_ros.resources import label_map, translation  # noqa: E402
 
 CONFIGS = Path(__file__).parents[2] / "config" / "training"

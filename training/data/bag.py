@@ -17,7 +17,7 @@ from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BagError, ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
-from xmodelkd_ros.messages import image_to_array
+from xmodelkd_ros.messages.images import image_to_array
 from xmodelkd_ros.resources import label_map
 from xmodelkd_ros.tools.recorded_sweep import Sweep, point_times_s
 from xmodelkd_ros.tools.recording import RecordedImage, Recording

@@ -20,7 +20,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.errors import XModelKDError
 from xmodelkd_ros.core.visibility import Shot
-from xmodelkd_ros.messages import image_to_array, to_camera
+from xmodelkd_ros.messages.camera_info import to_camera
+from xmodelkd_ros.messages.images import image_to_array
 from xmodelkd_ros.node.extrinsics import CameraPoses
 from xmodelkd_ros.node.outputs import latched
 from xmodelkd_ros.node.parameters import CameraParameters

@@ -13,7 +13,7 @@ from rclpy.time import Time
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError
 from xmodelkd_ros.core.transforms import transform
-from xmodelkd_ros.messages import frames_and_pose, stamp_ns
+from xmodelkd_ros.messages.headers import frames_and_pose, stamp_ns
 
 Extrinsic = Callable[[str], NDArray[np.float64]]
 """The (4, 4) pose of a frame, named by its id, in the projection frame: p_projection = T p_cloud."""

@@ -15,7 +15,7 @@ from rclpy.node import Node
 
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.errors import CloudError, XModelKDError
-from xmodelkd_ros.messages import stamp_ns
+from xmodelkd_ros.messages.headers import stamp_ns
 from xmodelkd_ros.mode import TeacherPace
 from xmodelkd_ros.node.cameras import Taken
 from xmodelkd_ros.node.diagnostics import WARN, Labelled, Report, SweepStatistics, Throttle, to_array

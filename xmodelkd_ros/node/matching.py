@@ -10,7 +10,7 @@ from typing import Any
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
-from xmodelkd_ros.messages import stamp_ns
+from xmodelkd_ros.messages.headers import stamp_ns
 from xmodelkd_ros.node.approximate import ApproximateCollector
 from xmodelkd_ros.node.cameras import CameraInfos, FrozenImages, ImageSubscriptions
 from xmodelkd_ros.node.parameters import Parameters

@@ -15,7 +15,8 @@ from std_msgs.msg import String
 
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.labels import LabelMap
-from xmodelkd_ros.messages import MessageTypes, colored_to_msg, filter_msg, label_info_json, labels_to_msg
+from xmodelkd_ros.messages.clouds import MessageTypes, colored_to_msg, filter_msg, labels_to_msg
+from xmodelkd_ros.messages.headers import label_info_json
 from xmodelkd_ros.node.parameters import OutputOptions
 
 _TYPES = MessageTypes(PointCloud2, PointField)

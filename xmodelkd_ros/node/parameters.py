@@ -14,7 +14,7 @@ from rclpy.parameter import Parameter
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import LabelMap, LabelTranslation, ids_of
 from xmodelkd_ros.inference.backend import BACKENDS, PRECISIONS
-from xmodelkd_ros.messages import MissingIntensity
+from xmodelkd_ros.messages.clouds import MissingIntensity
 from xmodelkd_ros.resources import label_map, translation
 
 _MODES = ("student", "teacher")

@@ -14,7 +14,8 @@ from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.visibility import Shot
 from xmodelkd_ros.inference.engine_cache import EngineCache
-from xmodelkd_ros.messages import MissingIntensity, check_images, to_cloud
+from xmodelkd_ros.messages.clouds import MissingIntensity, to_cloud
+from xmodelkd_ros.messages.images import check_images
 from xmodelkd_ros.node.cameras import Shutter, Taken
 from xmodelkd_ros.node.extrinsics import Transforms, camera_poses, choose_extrinsic, moved
 from xmodelkd_ros.node.parameters import OutputOptions, Parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 
-from xmodelkd_ros.messages import stamp_from_ns
+from xmodelkd_ros.messages.headers import stamp_from_ns
 from xmodelkd_ros.node.outputs import reliable
 
 CLOCK_PERIOD_S = 0.01

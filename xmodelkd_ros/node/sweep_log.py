@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.messages import stamp_ns
+from xmodelkd_ros.messages.headers import stamp_ns
 
 
 class SweepLog:

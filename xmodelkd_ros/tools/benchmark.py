@@ -19,7 +19,8 @@ from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.visibility import Shot
 from xmodelkd_ros.inference.cpu import cores, cpu_name, gemm_peak_gflops
 from xmodelkd_ros.inference.network_cost import gflop
-from xmodelkd_ros.messages import image_to_array, labels_to_msg, to_cloud
+from xmodelkd_ros.messages.clouds import labels_to_msg, to_cloud
+from xmodelkd_ros.messages.images import image_to_array
 from xmodelkd_ros.opencv import opencv
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_model

@@ -16,7 +16,7 @@ from xmodelkd_ros.bag import BagReader
 from xmodelkd_ros.core.atomic_write import make_folder, whole_files
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.faults import FAULTS, Fault, schedule
-from xmodelkd_ros.messages import stamp_ns
+from xmodelkd_ros.messages.headers import stamp_ns
 from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for, wait_for_last
 from xmodelkd_ros.tools.recording import Recording
 from xmodelkd_ros.tools.replay import node_arguments

@@ -9,7 +9,7 @@ from pathlib import Path
 from xmodelkd_ros.bag import POINT_CLOUD_TYPE, BagReader, BagWriter
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.model_spec import ModelSpec
-from xmodelkd_ros.messages import stamp_from_ns
+from xmodelkd_ros.messages.headers import stamp_from_ns
 from xmodelkd_ros.resources import find_model
 from xmodelkd_ros.tools.processes import ProcessError
 from xmodelkd_ros.tools.replay import stages_ms

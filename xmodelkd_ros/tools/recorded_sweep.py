@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import CloudError
-from xmodelkd_ros.messages import has_field, read_field
+from xmodelkd_ros.messages.clouds import has_field, read_field
 
 _TIME_FIELDS = ("time", "t", "timestamp", "offset_time")
 _SHORTEST_TURN_S = 1e-6

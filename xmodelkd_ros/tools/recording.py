@@ -17,15 +17,9 @@ from xmodelkd_ros.core.errors import BagError, CloudError, XModelKDError, listed
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.transforms import inverse
 from xmodelkd_ros.core.visibility import Shot
-from xmodelkd_ros.messages import (
-    MissingIntensity,
-    has_field,
-    image_to_array,
-    label_map_from_json,
-    read_field,
-    stamp_ns,
-    to_cloud,
-)
+from xmodelkd_ros.messages.clouds import MissingIntensity, has_field, read_field, to_cloud
+from xmodelkd_ros.messages.headers import label_map_from_json, stamp_ns
+from xmodelkd_ros.messages.images import image_to_array
 from xmodelkd_ros.resources import translation
 from xmodelkd_ros.tools.recorded_sweep import Sweep
 from xmodelkd_ros.tools.rig import MountedCamera, find_rig, nearest_above

@@ -20,7 +20,8 @@ from typing import Any
 from xmodelkd_ros.bag import BagReader
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import BagError
-from xmodelkd_ros.messages import read_field, stamp_ns
+from xmodelkd_ros.messages.clouds import read_field
+from xmodelkd_ros.messages.headers import stamp_ns
 from xmodelkd_ros.resources import find_model
 from xmodelkd_ros.tools.fit_cameras import node_parameters
 from xmodelkd_ros.tools.pictures import SweepView

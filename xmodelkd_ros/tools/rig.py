@@ -14,7 +14,9 @@ from xmodelkd_ros.bag import BagReader
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.errors import CloudError, XModelKDError
 from xmodelkd_ros.core.transforms import inverse
-from xmodelkd_ros.messages import is_depth, static_transforms, to_camera
+from xmodelkd_ros.messages.camera_info import to_camera
+from xmodelkd_ros.messages.headers import static_transforms
+from xmodelkd_ros.messages.images import is_depth
 from xmodelkd_ros.tools.recorded_sweep import Sweep, passing_s, point_times_s
 
 _COMPRESSED = "sensor_msgs/msg/CompressedImage"

@@ -16,7 +16,7 @@ from xmodelkd_ros.bag import BagReader
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.visibility import Shot
-from xmodelkd_ros.messages import MissingIntensity
+from xmodelkd_ros.messages.clouds import MissingIntensity
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_model, label_map
 from xmodelkd_ros.tools.pictures import SweepView

@@ -10,7 +10,7 @@ from xmodelkd_ros.bag import ROSBAGS_TYPES, message_class
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.projection import ProjectionSpec
-from xmodelkd_ros.messages import truth_to_msg
+from xmodelkd_ros.messages.clouds import truth_to_msg
 
 _SENSOR_HEIGHT_M = 2.0
 _STREET_HALF_WIDTH_M = 12.0

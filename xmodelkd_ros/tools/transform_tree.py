@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.bag import BagReader
 from xmodelkd_ros.core.transforms import PoseTrack
-from xmodelkd_ros.messages import frames_and_pose, stamp_ns
+from xmodelkd_ros.messages.headers import frames_and_pose, stamp_ns
 
 TF_TOPICS = ("/tf_static", "/tf")
 

@@ -23,7 +23,8 @@ from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import XModelKDError
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.dds_profile import PROFILE_VARIABLES, profile_variable, shipped_profile
-from xmodelkd_ros.messages import labels_to_msg, stamp_from_ns
+from xmodelkd_ros.messages.clouds import labels_to_msg
+from xmodelkd_ros.messages.headers import stamp_from_ns
 from xmodelkd_ros.tools.arguments import count, positive
 from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for
 from xmodelkd_ros.tools.sweep_log_reader import SweepLogReader

@@ -16,7 +16,8 @@ from test.fuzz.ros_messages import TYPES
 from test.fuzz.target import InFolder, Limits, Target, each, ensure
 from xmodelkd_ros.bag import ROSBAGS_TYPES, BagReader, BagWriter
 from xmodelkd_ros.core.cloud import PointCloud
-from xmodelkd_ros.messages import label_info_json, truth_to_msg
+from xmodelkd_ros.messages.clouds import truth_to_msg
+from xmodelkd_ros.messages.headers import label_info_json
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import label_map
 from xmodelkd_ros.tools.recording import Look, Recording

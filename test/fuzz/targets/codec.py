@@ -1,4 +1,4 @@
-"""From messages to arrays: clouds, images, calibrations, transforms and label sets (``xmodelkd_ros/messages.py``)."""
+"""From messages to arrays: clouds, images, calibrations, transforms and label sets (``xmodelkd_ros/messages/clouds.py``)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from test.fuzz.labelled import check_message
 from test.fuzz.mutation import Mutator
 from test.fuzz.ros_messages import mutated, of_either_library, size, to_rclpy
 from test.fuzz.target import Limits, Target, each, ensure
-from xmodelkd_ros import messages
 from xmodelkd_ros.bag import ROSBAGS_TYPES
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import LabelError
 from xmodelkd_ros.core.visibility import visible
+from xmodelkd_ros.messages.clouds import clouds as messages
 from xmodelkd_ros.resources import label_map, translation
 
 _RCLPY_TYPES = messages.MessageTypes(PointCloud2, PointField)

@@ -27,7 +27,8 @@ from test.node.conftest import Bench
 from xmodelkd_ros.core import errors
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import CloudError, ConfigError
-from xmodelkd_ros.messages import stamp_from_ns, stamp_ns, to_cloud
+from xmodelkd_ros.messages.clouds import to_cloud
+from xmodelkd_ros.messages.headers import stamp_from_ns, stamp_ns
 from xmodelkd_ros.mode import TeacherPace
 from xmodelkd_ros.node import parameters
 from xmodelkd_ros.node.extrinsics import CameraPoses, TfExtrinsic, moved

@@ -14,15 +14,10 @@ from training.world import WORLD_VERSION
 from training.world import __main__ as world
 from xmodelkd_ros.bag import BagReader
 from xmodelkd_ros.core.transforms import inverse
-from xmodelkd_ros.messages import (
-    image_to_array,
-    label_map_from_json,
-    read_field,
-    stamp_ns,
-    static_transforms,
-    to_camera,
-    to_cloud,
-)
+from xmodelkd_ros.messages.camera_info import to_camera
+from xmodelkd_ros.messages.clouds import read_field, to_cloud
+from xmodelkd_ros.messages.headers import label_map_from_json, stamp_ns, static_transforms
+from xmodelkd_ros.messages.images import image_to_array
 
 CAMERAS = ["front_camera", "front_left_camera", "front_right_camera", "left_camera", "right_camera", "back_camera"]
 SWEEPS = range(2)

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xmodelkd_ros import messages
 from xmodelkd_ros.bag import message_class
 from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.messages.clouds import clouds as messages
 
 cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
 pytest.importorskip("rosbags.image", reason="rosbags-image is not installed")
@@ -140,7 +140,7 @@ BOMB = """
 import resource, struct, sys
 from types import SimpleNamespace
 import numpy as np
-from xmodelkd_ros.messages import check_images, image_to_array
+from xmodelkd_ros.messages.clouds import check_images, image_to_array
 check_images()
 import cv2
 jpeg = cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes()

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmodelkd_ros import messages
 from xmodelkd_ros.bag import message_class
 from xmodelkd_ros.core.errors import LabelError
+from xmodelkd_ros.messages.clouds import clouds as messages
 from xmodelkd_ros.resources import label_map
 
 

@@ -1,0 +1,207 @@
+"""All message layout: point clouds, images and camera calibration to core types and back.
+
+Takes rclpy's messages and those of the rosbags library alike: both name their attributes as the
+ROS definitions do. Neither library is imported; the caller hands in the classes to construct.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmodelkd_ros.core.cloud import PointCloud, Segmentation
+from xmodelkd_ros.core.errors import CloudError
+from xmodelkd_ros.core.labels import IGNORE, LabelMap
+from xmodelkd_ros.messages.point_layout import Column, PointLayout, allocate_data, to_float32, write_points
+from xmodelkd_ros.messages.point_layout import MessageTypes as MessageTypes
+
+INTENSITY_FIELDS = ("intensity", "i", "reflectivity")
+"""Names of the intensity, first found wins. Velodyne, Hesai, Livox, RoboSense and Ouster drivers and Autoware
+write ``intensity``; ``i`` stands in clouds converted from data sets; ``reflectivity`` is what Ouster's native
+point types have instead."""
+
+RING_FIELDS = ("ring", "channel")
+"""Names of the beam number, first found wins: ``ring`` of most drivers, ``channel`` of Autoware's point types."""
+
+
+MissingIntensity = Literal["reject", "fill"]
+
+
+# --- point clouds ----------------------------------------------------------------------------------------------------
+
+
+def to_cloud(msg: Any, missing_intensity: MissingIntensity = "reject") -> PointCloud:
+    """Decode a PointCloud2 of any layout.
+
+    Every point is kept, NaN, infinite and zero positions too. Of a field with several elements the
+    first is taken. Little-endian float32 values are views into the message where rows are contiguous.
+
+    Args:
+        msg: sensor_msgs/PointCloud2, ``data`` as bytes, array.array, numpy array or memoryview.
+        missing_intensity: ``reject`` a cloud without an intensity field, or ``fill`` with zeros.
+
+    Returns:
+        Positions in the message's frame, intensity, and ring if there is a field for it.
+
+    Raises:
+        CloudError: x, y, z or intensity is missing, or the declared layout contradicts itself or the data.
+    """
+    layout = PointLayout.of(msg)
+    if len(layout) == 0:
+        # Without points a driver need not know its fields.
+        none = np.zeros((0, 3), np.float32)
+        return PointCloud(none, none[:, 0], None, layout.height, layout.width)
+    return PointCloud(layout.xyz(), _intensity(layout, missing_intensity), _ring(layout), layout.height, layout.width)
+
+
+def _intensity(layout: PointLayout, missing: MissingIntensity) -> NDArray[np.float32]:
+    field = layout.find(INTENSITY_FIELDS)
+    if field is not None:
+        return to_float32(layout.values(field))
+    if missing == "fill":
+        return np.zeros(len(layout), np.float32)
+    raise CloudError(
+        f"the cloud has no field {' or '.join(INTENSITY_FIELDS)}; it has {layout.field_names}. "
+        "Set missing_intensity to 'fill' to take zeros"
+    )
+
+
+def _ring(layout: PointLayout) -> NDArray[np.integer] | None:
+    field = layout.find(RING_FIELDS)
+    if field is None:
+        return None
+    values = layout.values(field)
+    if values.dtype.kind == "f":
+        # Converted bags store everything as float; -1 is no beam.
+        return np.where(np.isfinite(values), values, -1).clip(-1, 65535).astype(np.int32)
+    return values
+
+
+def has_field(msg: Any, name: str) -> bool:
+    """Whether a PointCloud2 declares a field of this name."""
+    return any(f.name == name for f in msg.fields)
+
+
+def read_field(msg: Any, name: str) -> NDArray[Any]:
+    """(N,) values of one field of a PointCloud2, such as the truth ``label``, in its own type, native byte order.
+
+    Raises:
+        CloudError: there is no such field, or the declared layout contradicts itself or the data.
+    """
+    layout = PointLayout.of(msg)
+    return layout.values(layout.require(name))
+
+
+def _xyz_columns(xyz: NDArray[np.float32]) -> list[Column]:
+    return [Column(name, 4 * axis, "f4", xyz[:, axis]) for axis, name in enumerate("xyz")]
+
+
+def labels_to_msg(
+    cloud: PointCloud, segmentation: Segmentation, header: Any, types: MessageTypes, label_field: str = "label"
+) -> Any:
+    """Encode the labelled cloud.
+
+    x, y, z FLOAT32 at 0, 4, 8, label UINT8 at 12, probability FLOAT32 at 16, entropy FLOAT32 at 20, point_step
+    24: with ``class_id`` as the name of the label field this is Autoware's PointXYZCPE.
+
+    Args:
+        cloud: the sweep that was segmented; the message has its points, order and organisation.
+        segmentation: one label per point; ``is_dense`` is false if any is 255.
+        header: the input's header, taken as it is.
+        types: the classes to construct.
+        label_field: ``label``, or ``class_id`` for Autoware.
+
+    Raises:
+        CloudError: cloud and segmentation differ in length.
+    """
+    if len(segmentation) != len(cloud):
+        raise CloudError(f"{len(segmentation)} labels for {len(cloud)} points")
+    columns = [
+        *_xyz_columns(cloud.xyz),
+        Column(label_field, 12, "u1", segmentation.label),
+        Column("probability", 16, "f4", segmentation.probability),
+        Column("entropy", 20, "f4", segmentation.entropy),
+    ]
+    is_dense = not bool((segmentation.label == IGNORE).any())
+    return write_points(header, (cloud.height, cloud.width), columns, 24, is_dense, types)
+
+
+def colored_to_msg(
+    cloud: PointCloud, label: NDArray[np.uint8], label_map: LabelMap, header: Any, types: MessageTypes
+) -> Any:
+    """Encode x, y, z and ``rgb`` for RViz: a FLOAT32 field whose bits are 0x00RRGGBB, the class's colour."""
+    red, green, blue = label_map.palette.astype(np.uint32).T
+    rgb = (red << 16 | green << 8 | blue).view(np.float32)[label]
+    columns = [*_xyz_columns(cloud.xyz), Column("rgb", 12, "f4", rgb)]
+    return write_points(header, (cloud.height, cloud.width), columns, 16, _is_finite(cloud.xyz), types)
+
+
+def truth_to_msg(
+    cloud: PointCloud,
+    label: NDArray[np.uint8],
+    header: Any,
+    types: MessageTypes,
+    time_s: NDArray[np.float32] | None = None,
+) -> Any:
+    """Encode a recorded sweep with its truth, point_step 20, or 24 with times.
+
+    The fields: x, y, z, ``intensity`` FLOAT32, ``label`` UINT8 @16, ``ring`` UINT16 @18 where the cloud has it, and
+    ``time`` FLOAT32 @20 where times are given (seconds from the header's stamp to the firing of each point).
+
+    Raises:
+        CloudError: the cloud has no intensity.
+    """
+    if cloud.intensity is None:
+        raise CloudError("a sweep with truth needs an intensity")
+    columns = [
+        *_xyz_columns(cloud.xyz),
+        Column("intensity", 12, "f4", cloud.intensity),
+        Column("label", 16, "u1", label),
+        *([] if cloud.ring is None else [Column("ring", 18, "u2", cloud.ring)]),
+        *([] if time_s is None else [Column("time", 20, "f4", time_s)]),
+    ]
+    step = 20 if time_s is None else 24
+    return write_points(header, (cloud.height, cloud.width), columns, step, _is_finite(cloud.xyz), types)
+
+
+def _is_finite(xyz: NDArray[np.float32]) -> bool:
+    return bool(np.isfinite(xyz).all())
+
+
+def filter_msg(msg: Any, keep: NDArray[np.bool_]) -> Any:
+    """A PointCloud2 of the input's class and layout with only some of its points, in one row.
+
+    Args:
+        msg: the cloud to thin out; every field it has is kept, byte for byte.
+        keep: (N,) mask of the points that stay.
+
+    Raises:
+        CloudError: the mask has another length, or the declared layout contradicts itself or the data.
+    """
+    layout = PointLayout.of(msg)
+    if keep.shape != (len(layout),):
+        raise CloudError(f"mask of shape {keep.shape} for {len(layout)} points")
+    width = int(np.count_nonzero(keep))
+    result = type(msg)(
+        header=msg.header,
+        height=1,
+        width=width,
+        fields=msg.fields,
+        is_bigendian=msg.is_bigendian,
+        point_step=msg.point_step,
+        row_step=width * msg.point_step,
+        data=b"",
+        is_dense=msg.is_dense,
+    )
+    data = allocate_data(result, width * layout.point_step)
+    if width:
+        np.compress(keep, layout.records(), out=data.view((np.void, layout.point_step)))
+    return result
+
+
+# --- labels, stamps, transforms --------------------------------------------------------------------------------------
+
+
+# --- cameras ---------------------------------------------------------------------------------------------------------
