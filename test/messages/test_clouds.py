@@ -21,7 +21,7 @@ from xmodelkd_ros.bag import ROSBAGS_TYPES, message_class
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.errors import CloudError
 from xmodelkd_ros.core.labels import LabelClass, LabelMap
-from xmodelkd_ros.messages.clouds import clouds as messages
+from xmodelkd_ros.messages import clouds
 
 os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
 try:
@@ -43,7 +43,7 @@ class Family:
     """One library's message classes."""
 
     name: str
-    types: messages.MessageTypes
+    types: clouds.MessageTypes
 
     def header(self, frame_id: str = "lidar") -> Any:
         if self.name == "rclpy":
@@ -57,7 +57,7 @@ class Family:
 ROSBAGS = Family("rosbags", ROSBAGS_TYPES)
 FAMILIES = [ROSBAGS]
 if sensor_msgs is not None:
-    FAMILIES.append(Family("rclpy", messages.MessageTypes(sensor_msgs.msg.PointCloud2, sensor_msgs.msg.PointField)))
+    FAMILIES.append(Family("rclpy", clouds.MessageTypes(sensor_msgs.msg.PointCloud2, sensor_msgs.msg.PointField)))
 families = pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.name)
 
 
@@ -78,7 +78,7 @@ class FieldSpec:
     def end(self) -> int:
         return self.offset + struct.calcsize(STRUCT_CODES[self.datatype]) * max(self.count, 1)
 
-    def point_field(self, types: messages.MessageTypes) -> Any:
+    def point_field(self, types: clouds.MessageTypes) -> Any:
         return types.PointField(name=self.name, offset=self.offset, datatype=self.datatype, count=self.count)
 
 
@@ -174,7 +174,7 @@ def as_float32(values: np.ndarray) -> np.ndarray:
 @settings(max_examples=150, deadline=None)
 @given(family=st.sampled_from(FAMILIES), spec=layouts())
 def test_every_layout_decodes_as_struct_does(family: Family, spec: CloudSpec):
-    cloud = messages.to_cloud(spec.message(family), missing_intensity="fill")
+    cloud = clouds.to_cloud(spec.message(family), missing_intensity="fill")
 
     assert (cloud.height, cloud.width) == (spec.height, spec.width)
     assert cloud.xyz.dtype == np.float32 and cloud.intensity.dtype == np.float32
@@ -192,11 +192,11 @@ def test_every_layout_decodes_as_struct_does(family: Family, spec: CloudSpec):
 def test_every_field_reads_in_its_own_type_and_native_order(family: Family, spec: CloudSpec):
     message = spec.message(family)
     for f in spec.fields:
-        values = messages.read_field(message, f.name)
+        values = clouds.read_field(message, f.name)
         assert values.dtype == np.dtype(STRUCT_CODES[f.datatype])
         np.testing.assert_array_equal(values, spec.expected(f.name))
-        assert messages.has_field(message, f.name)
-    assert not messages.has_field(message, "label")
+        assert clouds.has_field(message, f.name)
+    assert not clouds.has_field(message, "label")
 
 
 @settings(max_examples=100, deadline=None)
@@ -206,7 +206,7 @@ def test_filtering_keeps_the_bytes_of_the_points_that_stay(family: Family, spec:
     keep = np.array(data.draw(st.lists(st.booleans(), min_size=points, max_size=points)))
     message = spec.message(family)
 
-    kept = messages.filter_msg(message, keep)
+    kept = clouds.filter_msg(message, keep)
 
     assert type(kept) is family.types.PointCloud2
     assert (kept.height, kept.width, kept.row_step) == (1, keep.sum(), keep.sum() * spec.point_step)
@@ -219,7 +219,7 @@ def test_filtering_keeps_the_bytes_of_the_points_that_stay(family: Family, spec:
 @families
 def test_positions_and_intensity_are_views_of_the_message(family: Family):
     message = plain_cloud().message(family)
-    cloud = messages.to_cloud(message)
+    cloud = clouds.to_cloud(message)
     for values in (cloud.xyz, cloud.intensity):
         assert np.shares_memory(values, np.frombuffer(message.data, np.uint8))
         assert not values.flags.writeable
@@ -230,7 +230,7 @@ def test_positions_and_intensity_are_views_of_the_message(family: Family):
 )
 def test_data_may_be_any_buffer(buffer: Any):
     spec = plain_cloud()
-    cloud = messages.to_cloud(spec.message(ROSBAGS, data=buffer(bytes(spec.bytes()))))
+    cloud = clouds.to_cloud(spec.message(ROSBAGS, data=buffer(bytes(spec.bytes()))))
     np.testing.assert_array_equal(cloud.xyz, np.array([spec.values[n] for n in "xyz"]).T)
 
 
@@ -238,45 +238,45 @@ def test_data_may_be_any_buffer(buffer: Any):
 @families
 def test_a_cloud_without_points_is_a_cloud_whatever_else_it_declares(family: Family, height: int, width: int):
     spec = CloudSpec([], {}, height=height, width=width, point_step=0)
-    cloud = messages.to_cloud(spec.message(family, data=bytearray()))
+    cloud = clouds.to_cloud(spec.message(family, data=bytearray()))
     assert (len(cloud), cloud.height, cloud.width) == (0, height, width)
 
     nothing = np.zeros(0, np.float32)
-    labelled = messages.labels_to_msg(
+    labelled = clouds.labels_to_msg(
         cloud, Segmentation(np.zeros(0, np.uint8), nothing, nothing), family.header(), family.types
     )
     assert (labelled.height, labelled.width, len(labelled.data)) == (height, width, 0)
-    assert len(messages.filter_msg(labelled, np.zeros(0, bool)).data) == 0
+    assert len(clouds.filter_msg(labelled, np.zeros(0, bool)).data) == 0
 
 
 @families
 def test_intensity_goes_by_documented_names_only(family: Family):
-    for name in messages.INTENSITY_FIELDS:
+    for name in clouds.INTENSITY_FIELDS:
         spec = plain_cloud()
         spec.fields[3] = FieldSpec(name, 12, FLOAT32)
         spec.values[name] = spec.values["intensity"]
-        np.testing.assert_array_equal(messages.to_cloud(spec.message(family)).intensity, spec.values["intensity"])
+        np.testing.assert_array_equal(clouds.to_cloud(spec.message(family)).intensity, spec.values["intensity"])
     spec.fields[3] = FieldSpec("remission", 12, FLOAT32)
     spec.values["remission"] = spec.values["intensity"]
     with pytest.raises(CloudError, match=r"no field intensity or i or reflectivity; it has x, y, z, remission"):
-        messages.to_cloud(spec.message(family))
-    np.testing.assert_array_equal(messages.to_cloud(spec.message(family), "fill").intensity, [0, 0, 0])
+        clouds.to_cloud(spec.message(family))
+    np.testing.assert_array_equal(clouds.to_cloud(spec.message(family), "fill").intensity, [0, 0, 0])
 
 
 def test_intensity_wins_over_reflectivity():
     spec = plain_cloud(point_step=20)
     spec.fields.insert(0, FieldSpec("reflectivity", 16, UINT16))
     spec.values["reflectivity"] = [7, 8, 9]
-    np.testing.assert_array_equal(messages.to_cloud(spec.message(ROSBAGS)).intensity, spec.values["intensity"])
+    np.testing.assert_array_equal(clouds.to_cloud(spec.message(ROSBAGS)).intensity, spec.values["intensity"])
 
 
-@pytest.mark.parametrize("name", messages.RING_FIELDS)
+@pytest.mark.parametrize("name", clouds.RING_FIELDS)
 @pytest.mark.parametrize("datatype", [UINT8, UINT16, INT32, FLOAT32])
 def test_the_beam_number_becomes_integers(name: str, datatype: int):
     spec = plain_cloud(point_step=20)
     spec.fields.append(FieldSpec(name, 16, datatype))
     spec.values[name] = [0, 63, 127]
-    ring = messages.to_cloud(spec.message(ROSBAGS)).ring
+    ring = clouds.to_cloud(spec.message(ROSBAGS)).ring
     assert ring.dtype.kind in "iu"
     np.testing.assert_array_equal(ring, [0, 63, 127])
 
@@ -285,7 +285,7 @@ def test_a_beam_number_that_is_no_number_is_no_beam():
     spec = plain_cloud(point_step=20)
     spec.fields.append(FieldSpec("ring", 16, FLOAT32))
     spec.values["ring"] = [float("nan"), float("-inf"), 1e30]
-    np.testing.assert_array_equal(messages.to_cloud(spec.message(ROSBAGS)).ring, [-1, -1, 65535])
+    np.testing.assert_array_equal(clouds.to_cloud(spec.message(ROSBAGS)).ring, [-1, -1, 65535])
 
 
 CONTRADICTIONS = {
@@ -306,7 +306,7 @@ CONTRADICTIONS = {
 def test_sizes_that_contradict_each_other_are_rejected(family: Family, complaint: str):
     message = plain_cloud().message(family, **CONTRADICTIONS[complaint])
     with pytest.raises(CloudError, match=complaint):
-        messages.to_cloud(message)
+        clouds.to_cloud(message)
 
 
 @pytest.mark.parametrize(
@@ -326,21 +326,21 @@ def test_fields_that_cannot_be_read_are_rejected(family: Family, bad: FieldSpec,
     message = plain_cloud().message(family)
     message.fields[2] = bad.point_field(family.types)
     with pytest.raises(CloudError, match=complaint):
-        messages.to_cloud(message)
+        clouds.to_cloud(message)
 
 
 def test_a_row_step_left_out_of_a_cloud_of_one_row_says_nothing():
     spec = plain_cloud()
-    np.testing.assert_array_equal(messages.to_cloud(spec.message(ROSBAGS, row_step=0)).xyz[:, 0], spec.values["x"])
+    np.testing.assert_array_equal(clouds.to_cloud(spec.message(ROSBAGS, row_step=0)).xyz[:, 0], spec.values["x"])
 
 
 def test_fields_that_are_not_read_may_be_broken():
     spec = plain_cloud()
     message = spec.message(ROSBAGS)
     message.fields.append(FieldSpec("extra", 400, 99).point_field(ROSBAGS.types))
-    assert len(messages.to_cloud(message)) == 3
+    assert len(clouds.to_cloud(message)) == 3
     with pytest.raises(CloudError, match="field 'extra' has datatype 99"):
-        messages.read_field(message, "extra")
+        clouds.read_field(message, "extra")
 
 
 @settings(max_examples=200, deadline=None)
@@ -355,7 +355,7 @@ def test_no_declaration_makes_it_fail_otherwise(spec: CloudSpec, changes: dict[s
     if length is not None:
         changes = {**changes, "data": spec.bytes()[:length]}
     try:
-        cloud = messages.to_cloud(spec.message(ROSBAGS, **changes), "fill")
+        cloud = clouds.to_cloud(spec.message(ROSBAGS, **changes), "fill")
     except CloudError:
         return
     assert len(cloud) <= len(changes.get("data", spec.bytes()))
@@ -374,7 +374,7 @@ def segmented(points: int = 4, height: int = 1) -> tuple[PointCloud, Segmentatio
 def test_the_labelled_cloud_has_the_layout_of_the_contract(family: Family, label_field: str):
     cloud, segmentation = segmented(6, height=2)
     header = family.header("roof")
-    message = messages.labels_to_msg(cloud, segmentation, header, family.types, label_field)
+    message = clouds.labels_to_msg(cloud, segmentation, header, family.types, label_field)
 
     assert [(f.name, f.offset, f.datatype, f.count) for f in message.fields] == [
         ("x", 0, FLOAT32, 1),
@@ -397,10 +397,10 @@ def test_ros_serializes_what_was_encoded():
     serialization = pytest.importorskip("rclpy.serialization", reason="rclpy is not installed")
     cloud, segmentation = segmented(6, height=2)
     here, there = FAMILIES[1], ROSBAGS
-    message = messages.labels_to_msg(cloud, segmentation, here.header(), here.types)
+    message = clouds.labels_to_msg(cloud, segmentation, here.header(), here.types)
     raw = serialization.serialize_message(message)
     read = get_typestore(Stores.ROS2_KILTED).deserialize_cdr(raw, "sensor_msgs/msg/PointCloud2")
-    expected = messages.labels_to_msg(cloud, segmentation, there.header(), there.types)
+    expected = clouds.labels_to_msg(cloud, segmentation, there.header(), there.types)
     assert bytes(read.data) == bytes(expected.data)
     assert (read.header, read.fields, read.row_step) == (expected.header, expected.fields, expected.row_step)
 
@@ -410,14 +410,14 @@ def test_an_invalid_point_makes_the_labelled_cloud_not_dense(family: Family):
     cloud, valid = segmented()
     invalid = Segmentation(valid.label.copy(), valid.probability.copy(), valid.entropy.copy())
     invalid.label[1], invalid.probability[1], invalid.entropy[1] = 255, 0, np.nan
-    message = messages.labels_to_msg(cloud, invalid, family.header(), family.types)
+    message = clouds.labels_to_msg(cloud, invalid, family.header(), family.types)
     assert message.is_dense is False
-    np.testing.assert_array_equal(messages.read_field(message, "entropy"), invalid.entropy)
+    np.testing.assert_array_equal(clouds.read_field(message, "entropy"), invalid.entropy)
 
 
 def test_labels_of_another_sweep_are_rejected():
     with pytest.raises(CloudError, match="3 labels for 4 points"):
-        messages.labels_to_msg(segmented(4)[0], segmented(3)[1], ROSBAGS.header(), ROSBAGS.types)
+        clouds.labels_to_msg(segmented(4)[0], segmented(3)[1], ROSBAGS.header(), ROSBAGS.types)
 
 
 LABELS = LabelMap("two", (LabelClass(0, "car", (255, 128, 1), ("auto",)), LabelClass(7, "road", (0, 0, 255))))
@@ -426,43 +426,43 @@ LABELS = LabelMap("two", (LabelClass(0, "car", (255, 128, 1), ("auto",)), LabelC
 @families
 def test_colours_are_packed_for_rviz(family: Family):
     cloud, _ = segmented(3)
-    message = messages.colored_to_msg(cloud, np.array([0, 7, 255], np.uint8), LABELS, family.header(), family.types)
+    message = clouds.colored_to_msg(cloud, np.array([0, 7, 255], np.uint8), LABELS, family.header(), family.types)
     assert [(f.name, f.offset, f.datatype) for f in message.fields][3] == ("rgb", 12, FLOAT32)
     bits = [point[3] for point in struct.iter_unpack("<3fI", bytes(message.data))]
     assert bits == [0x00FF8001, 0x000000FF, 0x00404040]
-    np.testing.assert_array_equal(messages.to_cloud(message, "fill").xyz, cloud.xyz)
+    np.testing.assert_array_equal(clouds.to_cloud(message, "fill").xyz, cloud.xyz)
 
 
 @families
 def test_a_sweep_with_its_truth_reads_back_as_it_was(family: Family):
     cloud, segmentation = segmented(5)
     cloud.xyz[2] = np.nan
-    message = messages.truth_to_msg(cloud, segmentation.label, family.header(), family.types)
-    read = messages.to_cloud(message)
+    message = clouds.truth_to_msg(cloud, segmentation.label, family.header(), family.types)
+    read = clouds.to_cloud(message)
     assert message.is_dense is False
     np.testing.assert_array_equal(read.xyz, cloud.xyz)
     np.testing.assert_array_equal(read.intensity, cloud.intensity)
-    np.testing.assert_array_equal(messages.read_field(message, "label"), segmentation.label)
+    np.testing.assert_array_equal(clouds.read_field(message, "label"), segmentation.label)
 
 
 def test_truth_without_intensity_is_rejected():
     with pytest.raises(CloudError, match="needs an intensity"):
-        messages.truth_to_msg(PointCloud(np.zeros((1, 3), np.float32)), np.zeros(1, np.uint8), None, ROSBAGS.types)
+        clouds.truth_to_msg(PointCloud(np.zeros((1, 3), np.float32)), np.zeros(1, np.uint8), None, ROSBAGS.types)
 
 
 def test_a_mask_of_another_length_is_rejected():
     with pytest.raises(CloudError, match=r"mask of shape \(2,\) for 3 points"):
-        messages.filter_msg(plain_cloud().message(ROSBAGS), np.ones(2, bool))
+        clouds.filter_msg(plain_cloud().message(ROSBAGS), np.ones(2, bool))
 
 
 @families
 def test_a_full_sweep_is_encoded_and_decoded_in_milliseconds(family: Family):
     cloud, segmentation = segmented(131_072)
     encode = min(
-        _seconds(lambda: messages.labels_to_msg(cloud, segmentation, family.header(), family.types)) for _ in range(5)
+        _seconds(lambda: clouds.labels_to_msg(cloud, segmentation, family.header(), family.types)) for _ in range(5)
     )
-    message = messages.truth_to_msg(cloud, segmentation.label, family.header(), family.types)
-    decode = min(_seconds(lambda: messages.to_cloud(message)) for _ in range(5))
+    message = clouds.truth_to_msg(cloud, segmentation.label, family.header(), family.types)
+    decode = min(_seconds(lambda: clouds.to_cloud(message)) for _ in range(5))
     # A numpy array handed to rclpy would take 166 ms, a loop over points seconds.
     assert encode < 0.08 and decode < 0.03
 
@@ -484,15 +484,15 @@ class TestAgainstSensorMsgsPy:
         spec = replace(spec, row_padding=0, big_endian=False, fields=[replace(f, count=1) for f in spec.fields])
         message = spec.message(FAMILIES[1])
         theirs = point_cloud2.read_points(message)
-        ours = messages.to_cloud(message, "fill")
+        ours = clouds.to_cloud(message, "fill")
         for axis, name in enumerate("xyz"):
             np.testing.assert_array_equal(ours.xyz[:, axis], as_float32(theirs[name]))
         for f in spec.fields:
-            np.testing.assert_array_equal(messages.read_field(message, f.name), theirs[f.name])
+            np.testing.assert_array_equal(clouds.read_field(message, f.name), theirs[f.name])
 
     def test_it_reads_our_labels(self):
         cloud, segmentation = segmented(7)
-        message = messages.labels_to_msg(cloud, segmentation, FAMILIES[1].header(), FAMILIES[1].types)
+        message = clouds.labels_to_msg(cloud, segmentation, FAMILIES[1].header(), FAMILIES[1].types)
         points = point_cloud2.read_points(message)
         np.testing.assert_array_equal(points["label"], segmentation.label)
         np.testing.assert_array_equal(points["probability"], segmentation.probability)
@@ -502,4 +502,4 @@ class TestAgainstSensorMsgsPy:
     def test_we_read_its_clouds(self):
         xyz = segmented(7)[0].xyz
         message = point_cloud2.create_cloud_xyz32(FAMILIES[1].header(), xyz)
-        np.testing.assert_array_equal(messages.to_cloud(message, "fill").xyz, xyz)
+        np.testing.assert_array_equal(clouds.to_cloud(message, "fill").xyz, xyz)

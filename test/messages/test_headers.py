@@ -9,22 +9,22 @@ from hypothesis import strategies as st
 
 from xmodelkd_ros.bag import message_class
 from xmodelkd_ros.core.errors import LabelError
-from xmodelkd_ros.messages.clouds import clouds as messages
+from xmodelkd_ros.messages import headers
 from xmodelkd_ros.resources import label_map
 
 
 def test_a_label_set_travels_as_json():
-    assert messages.label_map_from_json(messages.label_info_json(label_map("drive13"))) == label_map("drive13")
+    assert headers.label_map_from_json(headers.label_info_json(label_map("drive13"))) == label_map("drive13")
     for text in ("{", "[]", "[" * 100_000, '{"name": "x"}', '{"name": "x", "classes": [{"id": 0}]}'):
         with pytest.raises(LabelError):
-            messages.label_map_from_json(text)
+            headers.label_map_from_json(text)
 
 
 @given(st.integers(-(2**31) * 10**9, (2**31 - 1) * 10**9))
 def test_stamps_are_whole_nanoseconds(nanoseconds: int):
-    stamp = messages.stamp_from_ns(nanoseconds, message_class("builtin_interfaces/msg/Time"))
+    stamp = headers.stamp_from_ns(nanoseconds, message_class("builtin_interfaces/msg/Time"))
     assert 0 <= stamp.nanosec < 10**9
-    assert messages.stamp_ns(stamp) == nanoseconds
+    assert headers.stamp_ns(stamp) == nanoseconds
 
 
 def test_static_transforms_are_matrices_by_frames():
@@ -35,5 +35,5 @@ def test_static_transforms_are_matrices_by_frames():
     )
     header = m("std_msgs/msg/Header")(m("builtin_interfaces/msg/Time")(sec=12, nanosec=34), "/base_link")
     stamped = m("geometry_msgs/msg/TransformStamped")(header, "lidar", pose)
-    found = messages.static_transforms(m("tf2_msgs/msg/TFMessage")([stamped]))
+    found = headers.static_transforms(m("tf2_msgs/msg/TFMessage")([stamped]))
     np.testing.assert_allclose(found["base_link", "lidar"] @ [1, 0, 0, 1], [0, 2, 3, 1], atol=1e-12)

@@ -1,4 +1,4 @@
-"""From messages to arrays: clouds, images, calibrations, transforms and label sets (``xmodelkd_ros/messages/clouds.py``)."""
+"""Messages to arrays: clouds, images, calibrations, transforms and label sets (``xmodelkd_ros/messages/``)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from xmodelkd_ros.bag import ROSBAGS_TYPES
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import LabelError
 from xmodelkd_ros.core.visibility import visible
-from xmodelkd_ros.messages.clouds import clouds as messages
+from xmodelkd_ros.messages import camera_info, clouds, headers, images
 from xmodelkd_ros.resources import label_map, translation
 
-_RCLPY_TYPES = messages.MessageTypes(PointCloud2, PointField)
+_RCLPY_TYPES = clouds.MessageTypes(PointCloud2, PointField)
 _DRIVE13 = label_map("drive13")
 _IDS = np.arange(len(_DRIVE13))
 
@@ -41,32 +41,32 @@ class Points(Target):
     def use(self, value: Any) -> None:
         names = sorted({field.name for field in value.fields})[:8]
         each(
-            lambda: messages.to_cloud(value),
+            lambda: clouds.to_cloud(value),
             lambda: self._label(value),
             lambda: self._thin_out(value),
             *(lambda name=name: self._read(value, name) for name in names),
         )
 
     def _label(self, msg: Any) -> None:
-        cloud = messages.to_cloud(msg, "fill")
+        cloud = clouds.to_cloud(msg, "fill")
         ensure((cloud.height, cloud.width) == (msg.height, msg.width), "the organisation is another one")
         ensure(cloud.xyz.dtype == np.float32 and cloud.intensity.dtype == np.float32, "not in float32")
         types = ROSBAGS_TYPES if hasattr(msg, "__msgtype__") else _RCLPY_TYPES
-        labelled = messages.labels_to_msg(cloud, Segmentation.unlabelled(len(cloud)), msg.header, types)
+        labelled = clouds.labels_to_msg(cloud, Segmentation.unlabelled(len(cloud)), msg.header, types)
         check_message(msg, cloud, labelled, "label", _IDS)
         label = np.arange(len(cloud)).astype(np.uint8)
-        colored = messages.colored_to_msg(cloud, label, _DRIVE13, msg.header, types)
+        colored = clouds.colored_to_msg(cloud, label, _DRIVE13, msg.header, types)
         ensure(len(colored.data) == 16 * len(cloud), "the coloured cloud has another size")
 
     def _read(self, msg: Any, name: str) -> None:
-        values = messages.read_field(msg, name)
+        values = clouds.read_field(msg, name)
         ensure(values.shape == (msg.height * msg.width,), "not one value per point")
         ensure(values.dtype.isnative, "not in native byte order")
 
     def _thin_out(self, msg: Any) -> None:
         declared = msg.height * msg.width
         keep = np.arange(declared if declared <= len(msg.data) else 1) % 3 == 0
-        filtered = messages.filter_msg(msg, keep)
+        filtered = clouds.filter_msg(msg, keep)
         left = np.count_nonzero(keep)
         ensure((filtered.height, filtered.width) == (1, left), "another number of points is left")
         ensure(len(filtered.data) == left * msg.point_step, "points have another size")
@@ -92,7 +92,7 @@ class Images(Target):
         return of_either_library(mutator, message), size(message)
 
     def use(self, value: Any) -> None:
-        pixels = messages.image_to_array(value)
+        pixels = images.image_to_array(value)
         ensure(pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3, "not RGB in 8 bits")
         ensure(pixels.size, "no pixel")
         if not hasattr(value, "format") and not value.encoding.startswith("nv"):
@@ -123,7 +123,7 @@ class CameraInfos(Target):
         each(*(lambda rectified=rectified: self._look(value, rectified) for rectified in (False, True)))
 
     def _look(self, info: Any, rectified: bool) -> None:
-        camera = messages.to_camera(info, "front", self._FROM_LIDAR, rectified)
+        camera = camera_info.to_camera(info, "front", self._FROM_LIDAR, rectified)
         ensure(camera.width > 0 and camera.height > 0, "an image without pixels")
         with np.errstate(all="ignore"):
             pixels, seen = camera.project(self._XYZ)
@@ -145,7 +145,7 @@ class Transforms(Target):
         return of_either_library(mutator, message), size(message)
 
     def use(self, value: Any) -> None:
-        for matrix in messages.static_transforms(value).values():
+        for matrix in headers.static_transforms(value).values():
             check_pose(matrix)
 
 
@@ -162,7 +162,7 @@ class LabelInfos(Target):
     name = "label_infos"
 
     def good(self) -> Any:
-        return messages.label_info_json(_DRIVE13)
+        return headers.label_info_json(_DRIVE13)
 
     def make(self, mutator: Mutator) -> tuple[Any, int]:
         start = label_map(mutator.pick(("drive13", "autoware", "pandaset9"))).to_dict()
@@ -171,9 +171,9 @@ class LabelInfos(Target):
         return text.decode("utf-8", "replace"), len(text)
 
     def use(self, value: Any) -> None:
-        labels = messages.label_map_from_json(value)
+        labels = headers.label_map_from_json(value)
         check_label_map(labels)
-        ensure(messages.label_map_from_json(messages.label_info_json(labels)) == labels, "it does not survive its text")
+        ensure(headers.label_map_from_json(headers.label_info_json(labels)) == labels, "it does not survive its text")
         with suppress(LabelError):  # it may have nothing in common with it
             translation(labels, _DRIVE13)
 
