@@ -19,7 +19,6 @@ from typing import Any
 from training.adaptation import AdaptConfig, Predictions
 from training.adaptation_report import REPORT, summary, write_report
 from training.checkpoint import read_checkpoint
-from training.command import run_command
 from training.config import SourceConfig, frame_range
 from training.data.datasets import DATASETS
 from training.data.sources import load_source
@@ -29,6 +28,7 @@ from training.memory import kept_in_memory
 from training.run import on_one_device
 from training.train import train
 from training.trained_network import TrainedNetwork, trained_network
+from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import LabelMap

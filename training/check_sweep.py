@@ -11,10 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from training.command import run_command
 from training.data.pandaset import PandaSetSequence
 from training.models.image_branch import IMAGE_SIZE
 from xmodelkd_ros.check_sweep import write_check_sweep
+from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.sight import resized
 

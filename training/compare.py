@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from training.checkpoint import CHECKPOINT
-from training.command import run_command
 from training.comparison import Comparison, RunEntry, ScoreEntry
 from training.comparison_report import Scored, write_comparison
 from training.config import ImageTrainingConfig, TrainingConfig
@@ -33,6 +32,7 @@ from training.train_images import train_images
 from training.trained_network import TrainedNetwork, labelled, trained_network
 from training.world import WORLD_VERSION
 from training.world.drive import CHOOSE, TEST
+from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.atomic_write import whole_file
 from xmodelkd_ros.core.errors import ConfigError, quoted
 from xmodelkd_ros.core.metrics import CalibrationError, ConfusionMatrix

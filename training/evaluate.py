@@ -11,11 +11,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from training.command import run_command
 from training.config import frame_range
 from training.data.datasets import DATASETS, SPLITS, WITH_SPLITS, open_drives
 from training.data.sequence import DriveSequence
 from training.data.views import Look
+from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.camera import CameraView
 from xmodelkd_ros.core.errors import ConfigError

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.checkpoint import Checkpoint, read_checkpoint
-from training.command import run_command
 from training.data.knowledge import MOST_CAMERAS
 from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, WholeSweeps, with_rows
@@ -26,6 +25,7 @@ from training.models.image_branch import IMAGE_SIZE, ImageBranch
 from training.modules import StudentTraining, TeacherTraining
 from training.precisions import add_precisions
 from training.trained_network import TrainedNetwork, network_of, tensors
+from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.atomic_write import whole_folder
 from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.labels import IGNORE

@@ -13,9 +13,9 @@ from training.data.views import Look, decoded
 from training.device import inference, on_fastest_device
 from training.memory import remember
 from training.models.image_branch import IMAGE_SIZE, ImageBranch, sample, to_tensor
+from xmodelkd_ros.console import progress
 from xmodelkd_ros.core.visibility import NO_CAMERA
 from xmodelkd_ros.sight import resized
-from xmodelkd_ros.tools.session import progress
 
 
 def see(branch: ImageBranch, looks: Sequence[Look], what: str) -> list[Seen]:

@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.checkpoint import read_checkpoint
-from training.command import run_command
 from training.config import DataConfig
 from training.data.sources import Source, few_sweeps, load_source
 from training.deployed import write_half
 from training.exported import loaded, parity, score
 from training.quantized import Inputs, write_int8
+from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.atomic_write import whole_folder
 from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.model_spec import ModelSpec, NetworkFile, sha256

@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from training.command import run_command
 from training.config import SourceConfig
 from training.corruption import CORRUPTIONS, SEVERITIES
 from training.data.sources import load_source
@@ -26,14 +25,13 @@ from training.robustness_counts import measure, reference_pipeline
 from training.robustness_report import overview, write_robustness
 from training.world import WORLD_VERSION
 from training.world.drive import CHOOSE
+from xmodelkd_ros.console import count, print_notes, run_command
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError, quoted
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_config, find_model, label_map
-from xmodelkd_ros.tools.arguments import count
 from xmodelkd_ros.tools.score import write_metrics
-from xmodelkd_ros.tools.session import print_notes
 
 _METRICS = "metrics.json"
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from training.corruption import SEVERITIES, corrupted
 from training.data.sources import Source
 from training.data.sweeps import Sweep
+from xmodelkd_ros.console import progress
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.metrics import CalibrationError, ConfusionMatrix
 from xmodelkd_ros.core.model_spec import ModelSpec
@@ -22,7 +23,6 @@ from xmodelkd_ros.core.visibility import Pictures
 from xmodelkd_ros.inference.backend import Backend, load_networks
 from xmodelkd_ros.pipeline import SegmentationPipeline, decide
 from xmodelkd_ros.resources import translation
-from xmodelkd_ros.tools.session import progress
 
 TEMPERATURES = ("plain", "tempered")
 """Probabilities as the network gives them (T = 1), and as the model's temperature makes them."""

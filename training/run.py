@@ -20,10 +20,10 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch.utils.data import Subset
 
 from training.checkpoint import CHECKPOINT, NAME, read_steps, save
-from training.command import run_command
 from training.config import ImageTrainingConfig, TrainingConfig
 from training.readable import Readable
 from training.upstream import check_upstream, note_upstream
+from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.atomic_write import make_folder, whole_file, writing
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError, quoted
 

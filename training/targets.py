@@ -20,7 +20,7 @@ from training.data.sweeps import Sweep
 from training.data.voxels import VoxelVotes, drive_votes, in_world, movable_ids, place_of
 from training.modules import Prediction
 from training.trained_network import TrainedNetwork
-from xmodelkd_ros.tools.session import progress
+from xmodelkd_ros.console import progress
 
 _LEAST_SHARE = 1e-4
 """What no sweep said has still this probability, so that its logarithm is finite."""

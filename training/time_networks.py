@@ -18,14 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.command import run_command
+from xmodelkd_ros.console import count, run_command
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.inference.backend import Backend
 from xmodelkd_ros.inference.cpu import gemm_peak_gflops
 from xmodelkd_ros.inference.network_cost import gflop
 from xmodelkd_ros.inference.onnxruntime import OnnxRuntimeBackend
 from xmodelkd_ros.inference.openvino import OpenVinoBackend
-from xmodelkd_ros.tools.arguments import count
 
 _BACKENDS: dict[str, Callable[[Path, str], Backend]] = {"onnxruntime": OnnxRuntimeBackend, "openvino": OpenVinoBackend}
 _WARM_UP = 3

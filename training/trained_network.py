@@ -20,10 +20,10 @@ from training.image_features import see
 from training.memory import remember
 from training.models.image_branch import ImageBranch
 from training.modules import Batch, PointTraining, Prediction, StudentTraining, TeacherTraining
+from xmodelkd_ros.console import progress
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
-from xmodelkd_ros.tools.session import progress
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,9 +16,8 @@ from test.fuzz import report
 from test.fuzz.campaign import AttackError, outcomes
 from test.fuzz.tally import Tally
 from test.fuzz.targets import TARGETS
-from training.command import run_command
+from xmodelkd_ros.console import count, run_command
 from xmodelkd_ros.core.atomic_write import make_folder
-from xmodelkd_ros.tools.arguments import count
 
 _WHOLE = 100_000
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from test.life import report
-from training.command import run_command
+from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import XModelKDError
 

@@ -11,8 +11,8 @@ from training.data.pandaset import PandaSetSequence
 from training.data.semantickitti import semantickitti_drives
 from training.data.sequence import DriveSequence
 from training.data.world import stored_drives
+from xmodelkd_ros.console import print_notes
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.tools.session import print_notes
 
 _OPENED_BY: dict[str, Callable[[Path, str, str], list[DriveSequence]]] = {
     "pandaset": lambda path, split, topic: [PandaSetSequence(path)],

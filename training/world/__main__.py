@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.command import run_command
 from training.world.generate import Request, run
 from training.world.sensing.sensors import LIDARS
+from xmodelkd_ros.console import run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.command import run_command
 from training.config import frame_range
 from training.data.pandaset import PandaSetSequence
 from training.data.world import store
@@ -31,10 +30,10 @@ from training.world.census import BORDERS_PX, Agreement, Census, point_counts, s
 from training.world.drive import CHOOSE, MAX_SWEEPS, TEST, TRAIN, Drive, split_of
 from training.world.mesh import LABELS
 from training.world.pool import each_drive
+from xmodelkd_ros.console import progress, run_command
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.tools.score import write_metrics
-from xmodelkd_ros.tools.session import progress
 
 PANDASET_FRAMES = "0:40"
 _PANDASET_PULSES = 64 * 1800

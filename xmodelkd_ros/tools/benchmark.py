@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from xmodelkd_ros.bag import ROSBAGS_TYPES, message_class
+from xmodelkd_ros.console import progress
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
@@ -26,7 +27,6 @@ from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_model
 from xmodelkd_ros.tools.report import Run, summary, write_report
 from xmodelkd_ros.tools.score import Scores
-from xmodelkd_ros.tools.session import progress
 from xmodelkd_ros.tools.synthetic_sweep import sweep_message, synthetic_sweep
 
 _WARM_UP = 5

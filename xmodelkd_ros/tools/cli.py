@@ -13,9 +13,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from xmodelkd_ros.console import count, positive
 from xmodelkd_ros.core.atomic_write import writing
 from xmodelkd_ros.core.errors import XModelKDError
-from xmodelkd_ros.tools.arguments import count, positive
 
 if TYPE_CHECKING:
     from xmodelkd_ros.tools.recording import Look
@@ -414,8 +414,8 @@ def _fit_sensor(args: argparse.Namespace) -> int:
 
 
 def _recover(args: argparse.Namespace) -> int:
+    from xmodelkd_ros.console import print_notes
     from xmodelkd_ros.recover import recover
-    from xmodelkd_ros.tools.session import print_notes
 
     notes: list[str] = []
     count = recover(args.unfinished, args.out, notes.append)

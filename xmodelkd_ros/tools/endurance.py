@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.console import print_notes, progress
 from xmodelkd_ros.core.atomic_write import make_folder, whole_files
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.tools.charts import draw_series
@@ -28,7 +29,7 @@ from xmodelkd_ros.tools.recording import Recording
 from xmodelkd_ros.tools.replay import node_arguments
 from xmodelkd_ros.tools.rig import MountedCamera
 from xmodelkd_ros.tools.score import write_metrics
-from xmodelkd_ros.tools.session import Options, print_notes, progress
+from xmodelkd_ros.tools.session import Options
 from xmodelkd_ros.tools.sweep_log_reader import SweepLogReader
 
 _NODE, _LABELS = "segmenter", "/segmenter/labels"

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.console import print_notes
 from xmodelkd_ros.core.atomic_write import make_folder, whole_files
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.faults import FAULTS, Fault, schedule
@@ -22,7 +23,7 @@ from xmodelkd_ros.tools.recording import Recording
 from xmodelkd_ros.tools.replay import node_arguments
 from xmodelkd_ros.tools.rig import MountedCamera
 from xmodelkd_ros.tools.score import write_metrics
-from xmodelkd_ros.tools.session import Options, print_notes
+from xmodelkd_ros.tools.session import Options
 from xmodelkd_ros.tools.sweep_log_reader import SweepLogReader
 from xmodelkd_ros.tools.transform_tree import TF_TOPICS, TransformTree, moves
 

@@ -9,12 +9,12 @@ from typing import Any
 import yaml
 
 from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.console import print_notes
 from xmodelkd_ros.core.atomic_write import whole_file
 from xmodelkd_ros.core.errors import BagError, ConfigError
 from xmodelkd_ros.core.transforms import quaternion
 from xmodelkd_ros.tools.recording import Recording
 from xmodelkd_ros.tools.rig import MountedCamera
-from xmodelkd_ros.tools.session import print_notes
 
 _HEADER = """\
 # Cameras of {bag}, found by xmodelkd fit-cameras. Start the node with this file:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.console import print_notes, progress
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import BagError
 from xmodelkd_ros.messages.clouds import read_field
@@ -30,7 +31,7 @@ from xmodelkd_ros.tools.recorded_sweep import Sweep
 from xmodelkd_ros.tools.recording import Recording
 from xmodelkd_ros.tools.rig import MountedCamera
 from xmodelkd_ros.tools.score import Scores
-from xmodelkd_ros.tools.session import Options, Session, print_notes, progress
+from xmodelkd_ros.tools.session import Options, Session
 from xmodelkd_ros.tools.sweep_log_reader import Key, SweepLogReader
 from xmodelkd_ros.tools.transform_tree import TF_TOPICS
 

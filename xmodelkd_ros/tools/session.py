@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.console import print_notes
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.visibility import Shot
@@ -135,14 +133,3 @@ class Session:
         path = write_report(self.options.out, run, metrics, self.scores, spec, view)
         print(f"{table(metrics)} | report {path}")
         return metrics
-
-
-def progress(steps: Any, total: int, what: str) -> Any:
-    """A progress bar on stderr; none where that is not a terminal."""
-    return tqdm(steps, what, total, unit=" sweeps", file=sys.stderr, disable=None, leave=False)
-
-
-def print_notes(notes: Iterable[str]) -> None:
-    """Notes for the user on stderr, each once."""
-    for note in dict.fromkeys(notes):
-        print(f"note: {note}", file=sys.stderr)
