@@ -12,6 +12,8 @@ from xmodelkd_ros.core.normalization import ChannelSpec
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.resources import label_map
 
+pytest_plugins = ["test.example_drive"]
+
 HEIGHT, WIDTH, POINTS = 16, 128, 2000
 FEATURES = (4, 8)
 PANDASET = Path(__file__).resolve().parents[2] / "shared" / "pandaset" / "002"

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from training.config import frame_range
 from training.data.datasets import DATASETS, open_drives
 from training.data.sequence import CameraImage, DriveSequence
-from xmodelkd_ros.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, Storage, message_class
+from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, Storage, message_class
 from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.transforms import inverse, quaternion

@@ -22,7 +22,7 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
 from test.life.machines import Machine
-from xmodelkd_ros.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, message_class
+from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, message_class
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.messages.clouds import MessageTypes, read_field, to_cloud, truth_to_msg
 from xmodelkd_ros.messages.headers import label_info_json, stamp_from_ns, stamp_ns

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.bags.bag import BagReader
 
 PLAYER, RECORDER = "xmodelkd_ros.node.player", "xmodelkd_ros.node.recorder"
 COMMAND, TO_BAG, WORLD = "xmodelkd_ros.tools.cli", "training.to_bag", "training.world"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xmodelkd_ros.bag import message_class
+from xmodelkd_ros.bags.bag import message_class
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.messages.camera_info import to_camera
 

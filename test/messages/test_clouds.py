@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rosbags.typesys import Stores, get_typestore
 
-from xmodelkd_ros.bag import ROSBAGS_TYPES, message_class
+from xmodelkd_ros.bags.bag import ROSBAGS_TYPES, message_class
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.errors import CloudError
 from xmodelkd_ros.core.labels import LabelClass, LabelMap

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmodelkd_ros.bag import message_class
+from xmodelkd_ros.bags.bag import message_class
 from xmodelkd_ros.core.errors import LabelError
 from xmodelkd_ros.messages import headers
 from xmodelkd_ros.resources import label_map

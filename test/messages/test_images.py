@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xmodelkd_ros.bag import message_class
+from xmodelkd_ros.bags.bag import message_class
 from xmodelkd_ros.core.errors import ImageError
 from xmodelkd_ros.messages import images
 

@@ -17,7 +17,7 @@ from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, Imu, PointCloud2
 
-from xmodelkd_ros.bag import POINT_CLOUD_TYPE, BagReader, BagWriter
+from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, BagReader, BagWriter
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.messages.headers import stamp_from_ns, stamp_ns
 from xmodelkd_ros.node import follow_player, sweep_player

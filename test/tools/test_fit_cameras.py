@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import yaml
 
+from xmodelkd_ros.bags.recorded_sweep import passing_s
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.transforms import transform
 from xmodelkd_ros.tools.cli import main
-from xmodelkd_ros.tools.recorded_sweep import passing_s
 
 
 def parameters_of(path):

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from training import evaluate, export, to_bag, train  # noqa: E402
 from training.config import TrainingConfig  # noqa: E402
 from training.data.datasets import open_drives  # noqa: E402
-from xmodelkd_ros.bag import BagReader  # noqa: E402
+from xmodelkd_ros.bags.bag import BagReader  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError  # noqa: E402
 from xmodelkd_ros.core.model_spec import ModelSpec  # noqa: E402
 from xmodelkd_ros.messages.clouds import read_field  # noqa: E402

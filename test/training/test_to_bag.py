@@ -12,7 +12,7 @@ pytest.importorskip("pandas", reason="reading PandaSet needs pandas")
 from training import to_bag
 from training.data.pandaset import PandaSetSequence
 from training.data.world import stored_drives
-from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.core.transforms import inverse
 from xmodelkd_ros.messages.camera_info import to_camera
 from xmodelkd_ros.messages.clouds import read_field, to_cloud

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from training.label_sets import LABELS
-from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.bags.bag import BagReader
+from xmodelkd_ros.bags.recorded_drive import RecordedImage, Recording
+from xmodelkd_ros.bags.recorded_sweep import Sweep, point_times_s
+from xmodelkd_ros.bags.transform_tree import TransformTree, moves, poses_in
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BagError, ConfigError
@@ -19,9 +22,6 @@ from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.messages.images import image_to_array
 from xmodelkd_ros.resources import label_map
-from xmodelkd_ros.tools.recorded_sweep import Sweep, point_times_s
-from xmodelkd_ros.tools.recording import RecordedImage, Recording
-from xmodelkd_ros.tools.transform_tree import TransformTree, moves, poses_in
 
 _BASE_FRAME = "base_link"
 

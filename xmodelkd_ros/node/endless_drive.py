@@ -13,7 +13,7 @@ from rclpy.publisher import Publisher
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import PointCloud2
 
-from xmodelkd_ros.bag import POINT_CLOUD_TYPE, BagReader, RawMessage
+from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, BagReader, RawMessage
 from xmodelkd_ros.core.errors import ConfigError, listed
 from xmodelkd_ros.messages.headers import stamp_from_ns, stamp_ns
 from xmodelkd_ros.node.outputs import latched, reliable

@@ -28,7 +28,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from rclpy.task import Future
 from rclpy.utilities import remove_ros_args
 
-from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.faults import FAULTS, Window, schedule
 from xmodelkd_ros.node.endless_drive import EndlessDrive, Recorded, camera_topics
 from xmodelkd_ros.node.player import wait_for_subscribers

@@ -23,7 +23,7 @@ from rclpy.task import Future
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import PointCloud2
 
-from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.node.endless_drive import EndlessDrive, Recorded, camera_topics
 from xmodelkd_ros.node.outputs import reliable

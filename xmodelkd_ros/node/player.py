@@ -32,7 +32,7 @@ from rclpy.task import Future
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import PointCloud2
 
-from xmodelkd_ros.bag import POINT_CLOUD_TYPE, BagReader, RawMessage
+from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, BagReader, RawMessage
 from xmodelkd_ros.core.errors import BagError, ConfigError, listed
 from xmodelkd_ros.node.outputs import latched, reliable
 from xmodelkd_ros.node.process import ros, run_program

@@ -29,7 +29,7 @@ from rclpy.task import Future
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import PointCloud2
 
-from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.node.outputs import reliable
 from xmodelkd_ros.node.player import wait_for_subscribers

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from xmodelkd_ros.bag import ROSBAGS_TYPES, message_class
+from xmodelkd_ros.bags.bag import ROSBAGS_TYPES, message_class
 from xmodelkd_ros.console import progress
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.camera import CameraModel

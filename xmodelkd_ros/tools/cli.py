@@ -18,7 +18,7 @@ from xmodelkd_ros.core.atomic_write import writing
 from xmodelkd_ros.core.errors import XModelKDError
 
 if TYPE_CHECKING:
-    from xmodelkd_ros.tools.recording import Look
+    from xmodelkd_ros.bags.recorded_drive import Look
     from xmodelkd_ros.tools.session import Options
 
 _NO_BAG = Path("synthetic sweeps")
@@ -337,7 +337,7 @@ def _options(args: argparse.Namespace) -> Options:
 
 
 def _look(args: argparse.Namespace) -> Look:
-    from xmodelkd_ros.tools.recording import Look
+    from xmodelkd_ros.bags.recorded_drive import Look
 
     without = tuple(filter(None, args.drop_cameras.split(",")))
     return Look(round(args.slop * 1e9), args.fixed_frame, without, round(getattr(args, "image_age", 0.0) * 1e9))
@@ -414,8 +414,8 @@ def _fit_sensor(args: argparse.Namespace) -> int:
 
 
 def _recover(args: argparse.Namespace) -> int:
+    from xmodelkd_ros.bags.recover import recover
     from xmodelkd_ros.console import print_notes
-    from xmodelkd_ros.recover import recover
 
     notes: list[str] = []
     count = recover(args.unfinished, args.out, notes.append)

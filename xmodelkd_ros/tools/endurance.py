@@ -16,7 +16,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.bags.bag import BagReader
+from xmodelkd_ros.bags.mounted_cameras import MountedCamera
+from xmodelkd_ros.bags.recorded_drive import Recording
 from xmodelkd_ros.console import print_notes, progress
 from xmodelkd_ros.core.atomic_write import make_folder, whole_files
 from xmodelkd_ros.core.errors import ConfigError
@@ -25,9 +27,7 @@ from xmodelkd_ros.tools.load_outcome import is_in_order
 from xmodelkd_ros.tools.node_under_load import DIAGNOSTICS, RELIABLE, NodeReport, check_role, read_reports, write_sweeps
 from xmodelkd_ros.tools.process_use import Use, use_of
 from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for
-from xmodelkd_ros.tools.recording import Recording
 from xmodelkd_ros.tools.replay import node_arguments
-from xmodelkd_ros.tools.rig import MountedCamera
 from xmodelkd_ros.tools.score import write_metrics
 from xmodelkd_ros.tools.session import Options
 from xmodelkd_ros.tools.sweep_log_reader import SweepLogReader

@@ -12,20 +12,20 @@ from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.bags.bag import BagReader
+from xmodelkd_ros.bags.mounted_cameras import MountedCamera
+from xmodelkd_ros.bags.recorded_drive import Recording
+from xmodelkd_ros.bags.transform_tree import TF_TOPICS, TransformTree, moves
 from xmodelkd_ros.console import print_notes
 from xmodelkd_ros.core.atomic_write import make_folder, whole_files
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.faults import FAULTS, Fault, schedule
 from xmodelkd_ros.messages.headers import stamp_ns
 from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for, wait_for_last
-from xmodelkd_ros.tools.recording import Recording
 from xmodelkd_ros.tools.replay import node_arguments
-from xmodelkd_ros.tools.rig import MountedCamera
 from xmodelkd_ros.tools.score import write_metrics
 from xmodelkd_ros.tools.session import Options
 from xmodelkd_ros.tools.sweep_log_reader import SweepLogReader
-from xmodelkd_ros.tools.transform_tree import TF_TOPICS, TransformTree, moves
 
 _LABELS, _STATUS, _DIAGNOSTICS = "/segmenter/labels", "/segmenter/status", "/diagnostics"
 _READY_S = 60.0

@@ -8,13 +8,12 @@ from typing import Any
 
 import yaml
 
-from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.bags.bag import BagReader
+from xmodelkd_ros.bags.mounted_cameras import MountedCamera, node_parameters
+from xmodelkd_ros.bags.recorded_drive import Recording
 from xmodelkd_ros.console import print_notes
 from xmodelkd_ros.core.atomic_write import whole_file
 from xmodelkd_ros.core.errors import BagError, ConfigError
-from xmodelkd_ros.core.transforms import quaternion
-from xmodelkd_ros.tools.recording import Recording
-from xmodelkd_ros.tools.rig import MountedCamera
 
 _HEADER = """\
 # Cameras of {bag}, found by xmodelkd fit-cameras. Start the node with this file:
@@ -55,25 +54,6 @@ def fit_cameras(bag: Path, out: Path | None = None, points_topic: str = "") -> P
         print(f"{model.name}: {camera.image_topic}, {model.width}x{model.height}, {camera.time_offset_s * 1e3:+.0f} ms")
     print(f"written to {out}; give it to the node as params_file")
     return out
-
-
-def node_parameters(camera: MountedCamera, from_tf: bool = False) -> dict[str, Any]:
-    """A camera as the node's parameters ``cameras.NAME.`` describe it.
-
-    Args:
-        camera: the camera.
-        from_tf: whether TF says where it is.
-    """
-    position, rotation = camera.from_lidar[:3, 3], quaternion(camera.from_lidar[:3, :3])
-    extrinsic = [round(float(value), 7) for value in (*position, *rotation)]
-    return {
-        "image_topic": camera.image_topic,
-        "info_topic": camera.info_topic,
-        "compressed": camera.compressed,
-        "rectified": camera.rectified,
-        **({} if from_tf else {"extrinsic": extrinsic}),
-        "time_offset": camera.time_offset_s,
-    }
 
 
 def _as_yaml(rig: Sequence[MountedCamera]) -> str:

@@ -11,13 +11,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.bags.bag import BagReader
+from xmodelkd_ros.bags.recorded_drive import Recording
 from xmodelkd_ros.core.beam_table import elevations_deg, fit_beams, fit_rings
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import SensorError
 from xmodelkd_ros.core.projection import NO_POINT, ProjectionSpec, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec, nearest
-from xmodelkd_ros.tools.recording import Recording
 
 _T = TypeVar("_T", bound=np.generic)
 

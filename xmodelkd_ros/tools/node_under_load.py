@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xmodelkd_ros.bag import POINT_CLOUD_TYPE, BagReader, BagWriter
+from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, BagReader, BagWriter
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.messages.headers import stamp_from_ns

@@ -17,23 +17,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.bags.bag import BagReader
+from xmodelkd_ros.bags.mounted_cameras import MountedCamera, node_parameters
+from xmodelkd_ros.bags.recorded_drive import Recording
+from xmodelkd_ros.bags.recorded_sweep import Sweep
+from xmodelkd_ros.bags.transform_tree import TF_TOPICS
 from xmodelkd_ros.console import print_notes, progress
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import BagError
 from xmodelkd_ros.messages.clouds import read_field
 from xmodelkd_ros.messages.headers import stamp_ns
 from xmodelkd_ros.resources import find_model
-from xmodelkd_ros.tools.fit_cameras import node_parameters
 from xmodelkd_ros.tools.pictures import SweepView
 from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for, wait_for_last
-from xmodelkd_ros.tools.recorded_sweep import Sweep
-from xmodelkd_ros.tools.recording import Recording
-from xmodelkd_ros.tools.rig import MountedCamera
 from xmodelkd_ros.tools.score import Scores
 from xmodelkd_ros.tools.session import Options, Session
 from xmodelkd_ros.tools.sweep_log_reader import Key, SweepLogReader
-from xmodelkd_ros.tools.transform_tree import TF_TOPICS
 
 _LABELS = "/segmenter/labels"
 _STATUS = "/segmenter/status"

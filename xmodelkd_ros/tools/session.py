@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.bags.bag import BagReader
+from xmodelkd_ros.bags.recorded_drive import Look, Recording
+from xmodelkd_ros.bags.recorded_sweep import Sweep
 from xmodelkd_ros.console import print_notes
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError
@@ -18,8 +20,6 @@ from xmodelkd_ros.messages.clouds import MissingIntensity
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_model, label_map
 from xmodelkd_ros.tools.pictures import SweepView
-from xmodelkd_ros.tools.recorded_sweep import Sweep
-from xmodelkd_ros.tools.recording import Look, Recording
 from xmodelkd_ros.tools.report import Run, table, write_report
 from xmodelkd_ros.tools.score import Scores
 

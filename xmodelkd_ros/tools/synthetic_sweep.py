@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from xmodelkd_ros.bag import ROSBAGS_TYPES, message_class
+from xmodelkd_ros.bags.bag import ROSBAGS_TYPES, message_class
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.projection import ProjectionSpec

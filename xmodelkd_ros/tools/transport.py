@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xmodelkd_ros.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagReader, BagWriter, message_class
+from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagReader, BagWriter, message_class
 from xmodelkd_ros.console import count, positive
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import XModelKDError

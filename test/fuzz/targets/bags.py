@@ -14,13 +14,13 @@ from test.fuzz.labelled import check_segmentation
 from test.fuzz.mutation import Mutator
 from test.fuzz.ros_messages import TYPES
 from test.fuzz.target import InFolder, Limits, Target, each, ensure
-from xmodelkd_ros.bag import ROSBAGS_TYPES, BagReader, BagWriter
+from xmodelkd_ros.bags.bag import ROSBAGS_TYPES, BagReader, BagWriter
+from xmodelkd_ros.bags.recorded_drive import Look, Recording
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.messages.clouds import truth_to_msg
 from xmodelkd_ros.messages.headers import label_info_json
 from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import label_map
-from xmodelkd_ros.tools.recording import Look, Recording
 
 START_NS = 1_700_000_000_000_000_000
 _PERIOD_NS = 100_000_000

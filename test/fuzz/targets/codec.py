@@ -14,7 +14,7 @@ from test.fuzz.labelled import check_message
 from test.fuzz.mutation import Mutator
 from test.fuzz.ros_messages import mutated, of_either_library, size, to_rclpy
 from test.fuzz.target import Limits, Target, each, ensure
-from xmodelkd_ros.bag import ROSBAGS_TYPES
+from xmodelkd_ros.bags.bag import ROSBAGS_TYPES
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import LabelError
 from xmodelkd_ros.core.visibility import visible

@@ -15,7 +15,7 @@ from test.fuzz.mutation import Mutator
 from test.fuzz.target import InFolder, Limits, Target, each, ensure
 from test.fuzz.targets.codec import check_label_map
 from test.fuzz.targets.segmentation import check_certain_labels
-from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.labels import LabelMap, LabelTranslation
 from xmodelkd_ros.core.model_spec import ModelSpec

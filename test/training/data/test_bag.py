@@ -9,12 +9,12 @@ from training.data.bag import BagImage, BagSequence
 from training.data.datasets import open_drives
 from training.data.views import find_views
 from training.data.world import stored_drives
-from xmodelkd_ros.bag import BagReader, BagWriter, message_class
+from xmodelkd_ros.bags.bag import BagReader, BagWriter, message_class
+from xmodelkd_ros.bags.recorded_drive import RecordedImage
+from xmodelkd_ros.bags.recorded_sweep import Sweep, point_times_s
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BagError, ConfigError
 from xmodelkd_ros.core.labels import IGNORE
-from xmodelkd_ros.tools.recorded_sweep import Sweep, point_times_s
-from xmodelkd_ros.tools.recording import RecordedImage
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xmodelkd_ros.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, message_class
+from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, message_class
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.messages.clouds import truth_to_msg

@@ -10,7 +10,7 @@ from rosbags.interfaces import MessageDefinitionFormat
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_idl, get_typestore
 
-from test.bags import (
+from test.example_bags import (
     CLOUD_TYPE,
     START_NS,
     STORAGES,
@@ -24,7 +24,7 @@ from test.bags import (
     write_bag,
     write_foreign,
 )
-from xmodelkd_ros.bag import BagReader, BagWriter, Topic
+from xmodelkd_ros.bags.bag import BagReader, BagWriter, Topic
 from xmodelkd_ros.core.errors import BagError
 from xmodelkd_ros.messages.clouds import to_cloud
 from xmodelkd_ros.messages.headers import stamp_ns

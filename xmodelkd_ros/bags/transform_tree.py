@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.core.transforms import PoseTrack
 from xmodelkd_ros.messages.headers import frames_and_pose, stamp_ns
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from xmodelkd_ros.bag import BagReader, BagWriter
+from xmodelkd_ros.bags.bag import BagReader, BagWriter
 from xmodelkd_ros.core.errors import BagError
 
 

@@ -35,9 +35,9 @@ from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from xmodelkd_ros.bags.rosbags_patches import TolerantReader, UnfinishedReader
 from xmodelkd_ros.core.errors import BagError, listed, one_line, short_line
 from xmodelkd_ros.messages.clouds import MessageTypes
-from xmodelkd_ros.tolerant_reader import TolerantReader, UnfinishedReader
 
 POINT_CLOUD_TYPE = "sensor_msgs/msg/PointCloud2"
 
@@ -324,7 +324,7 @@ class BagWriter:
 
     Use it as a context manager. Until it is complete the bag lies in a folder ``PATH.unfinished-...`` beside its place.
     One that was begun and not finished, because an exception left the ``with`` block, is taken away, unless ``keep``
-    says otherwise. A process that is killed leaves the folder behind: :mod:`xmodelkd_ros.recover` makes a bag of it.
+    says otherwise. A process that is killed leaves the folder behind: :mod:`xmodelkd_ros.bags.recover` makes a bag of it.
 
     Args:
         path: the folder to create, or the ``.mcap`` (``.db3``) file.

@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodelkd_ros.bag import BagReader, Message
+from xmodelkd_ros.bags.bag import BagReader, Message
+from xmodelkd_ros.bags.mounted_cameras import MountedCamera, find_rig, nearest_above
+from xmodelkd_ros.bags.recorded_sweep import Sweep
+from xmodelkd_ros.bags.transform_tree import TransformTree, poses_in
 from xmodelkd_ros.core.camera import CameraModel, CameraView
 from xmodelkd_ros.core.errors import BagError, CloudError, XModelKDError, listed
 from xmodelkd_ros.core.labels import LabelMap
@@ -21,9 +24,6 @@ from xmodelkd_ros.messages.clouds import MissingIntensity, has_field, read_field
 from xmodelkd_ros.messages.headers import label_map_from_json, stamp_ns
 from xmodelkd_ros.messages.images import image_to_array
 from xmodelkd_ros.resources import translation
-from xmodelkd_ros.tools.recorded_sweep import Sweep
-from xmodelkd_ros.tools.rig import MountedCamera, find_rig, nearest_above
-from xmodelkd_ros.tools.transform_tree import TransformTree, poses_in
 
 TRUTH_FIELD = "label"
 _TIMED_SWEEPS = 3

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodelkd_ros.bag import BagReader
+from xmodelkd_ros.bags.bag import BagReader
+from xmodelkd_ros.bags.recorded_sweep import Sweep, passing_s, point_times_s
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.errors import CloudError, XModelKDError
-from xmodelkd_ros.core.transforms import inverse
+from xmodelkd_ros.core.transforms import inverse, quaternion
 from xmodelkd_ros.messages.camera_info import to_camera
 from xmodelkd_ros.messages.headers import static_transforms
 from xmodelkd_ros.messages.images import is_depth
-from xmodelkd_ros.tools.recorded_sweep import Sweep, passing_s, point_times_s
 
 _COMPRESSED = "sensor_msgs/msg/CompressedImage"
 _IMAGE_TYPES = ("sensor_msgs/msg/Image", _COMPRESSED)
@@ -184,3 +184,22 @@ def _camera_name(topic: str) -> str:
     ]
     name = re.sub(r"\W", "_", parts[-1] if parts else "camera")
     return name if name.isidentifier() else f"camera_{name}"
+
+
+def node_parameters(camera: MountedCamera, from_tf: bool = False) -> dict[str, Any]:
+    """A camera as the node's parameters ``cameras.NAME.`` describe it.
+
+    Args:
+        camera: the camera.
+        from_tf: whether TF says where it is.
+    """
+    position, rotation = camera.from_lidar[:3, 3], quaternion(camera.from_lidar[:3, :3])
+    extrinsic = [round(float(value), 7) for value in (*position, *rotation)]
+    return {
+        "image_topic": camera.image_topic,
+        "info_topic": camera.info_topic,
+        "compressed": camera.compressed,
+        "rectified": camera.rectified,
+        **({} if from_tf else {"extrinsic": extrinsic}),
+        "time_offset": camera.time_offset_s,
+    }

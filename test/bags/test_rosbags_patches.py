@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from test.bags import (
+from test.example_bags import (
     CLOUD_TYPE,
     START_NS,
     STORAGES,
@@ -20,9 +20,9 @@ from test.bags import (
     write_bag,
     write_foreign,
 )
-from xmodelkd_ros.bag import BagReader, BagWriter
+from xmodelkd_ros.bags.bag import BagReader, BagWriter
+from xmodelkd_ros.bags.recover import recover
 from xmodelkd_ros.core.errors import BagError
-from xmodelkd_ros.recover import recover
 
 
 def test_a_path_that_is_no_bag_is_rejected(tmp_path: Path):

@@ -3,7 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from xmodelkd_ros.bag import ROSBAGS_TYPES, BagReader, BagWriter, message_class
+from xmodelkd_ros.bags.bag import ROSBAGS_TYPES, BagReader, BagWriter, message_class
+from xmodelkd_ros.bags.mounted_cameras import lookup
+from xmodelkd_ros.bags.recorded_drive import Look, Recording
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BagError, CloudError
 from xmodelkd_ros.core.labels import IGNORE
@@ -11,8 +13,6 @@ from xmodelkd_ros.core.transforms import inverse, transform
 from xmodelkd_ros.messages.clouds import truth_to_msg
 from xmodelkd_ros.messages.headers import label_info_json
 from xmodelkd_ros.resources import label_map
-from xmodelkd_ros.tools.recording import Look, Recording
-from xmodelkd_ros.tools.rig import lookup
 
 DRIVE13 = label_map("drive13")
 
@@ -192,7 +192,7 @@ def test_frames_are_joined_along_the_tree():
 
 
 def test_truth_of_another_type_is_said(make_drive, monkeypatch):
-    monkeypatch.setattr("xmodelkd_ros.tools.recording.TRUTH_FIELD", "intensity")
+    monkeypatch.setattr("xmodelkd_ros.bags.recorded_drive.TRUTH_FIELD", "intensity")
     with (
         BagReader(make_drive()) as reader,
         pytest.raises(CloudError, match=r"sweep at 17\d+ ns: .* is float32; .*UINT8"),
