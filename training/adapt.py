@@ -33,8 +33,8 @@ from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import ModelSpec
+from xmodelkd_ros.reports.scores import write_metrics
 from xmodelkd_ros.resources import find_model, label_map
-from xmodelkd_ros.tools.score import write_metrics
 
 DEFAULTS = Path(__file__).parents[1] / "config" / "adapt.yaml"
 MODEL, METRICS = "model", "metrics.json"

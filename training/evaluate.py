@@ -21,10 +21,10 @@ from xmodelkd_ros.core.camera import CameraView
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.pipeline import SegmentationPipeline
+from xmodelkd_ros.reports.pictures import SweepView
+from xmodelkd_ros.reports.report import Run, table, write_report
+from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.resources import find_model, label_map, translation
-from xmodelkd_ros.tools.pictures import SweepView
-from xmodelkd_ros.tools.report import Run, table, write_report
-from xmodelkd_ros.tools.score import Scores
 
 
 def evaluate(

@@ -15,8 +15,8 @@ from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.inference.backend import load_networks
 from xmodelkd_ros.pipeline import SegmentationPipeline
+from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.resources import label_map
-from xmodelkd_ros.tools.score import Scores
 
 
 def loaded(spec: ModelSpec, folder: Path, precision: str) -> SegmentationPipeline:

@@ -30,8 +30,8 @@ from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError, quoted
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.pipeline import SegmentationPipeline
+from xmodelkd_ros.reports.scores import write_metrics
 from xmodelkd_ros.resources import find_config, find_model, label_map
-from xmodelkd_ros.tools.score import write_metrics
 
 _METRICS = "metrics.json"
 

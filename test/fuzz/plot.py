@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from test.fuzz.tally import Tally
-from xmodelkd_ros.tools.charts import DPI, LINE, MARK, figure, plain
-from xmodelkd_ros.tools.pictures import MUTED, TEXT
+from xmodelkd_ros.reports.charts import DPI, LINE, MARK, figure, plain
+from xmodelkd_ros.reports.pictures import MUTED, TEXT
 
 _PARTS = {"accepted": LINE, "refused": "#c3cad6", "broken promise": MARK}
 _LEAST = 1.0

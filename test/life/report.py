@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from xmodelkd_ros.core.atomic_write import whole_files
-from xmodelkd_ros.tools.charts import DPI, LINE, MARK, figure, plain
-from xmodelkd_ros.tools.pictures import MUTED
+from xmodelkd_ros.reports.charts import DPI, LINE, MARK, figure, plain
+from xmodelkd_ros.reports.pictures import MUTED
 
 PASSED, FAILED, SKIPPED, NOT_RUN = "passed", "failed", "skipped", "not run"
 _COLORS = {PASSED: LINE, FAILED: MARK, SKIPPED: "#adb5bd", NOT_RUN: "#5f3dc4"}

@@ -14,10 +14,10 @@ from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import BagError
 from xmodelkd_ros.dds_profile import PROFILE_VARIABLES
 from xmodelkd_ros.messages.clouds import labels_to_msg
+from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.tools.cli import main
 from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for
 from xmodelkd_ros.tools.replay import _read_status, _score, _Traffic
-from xmodelkd_ros.tools.score import Scores
 from xmodelkd_ros.tools.session import Options, Session
 from xmodelkd_ros.tools.sweep_log_reader import SweepLogReader
 

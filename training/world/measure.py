@@ -33,7 +33,7 @@ from training.world.pool import each_drive
 from xmodelkd_ros.console import progress, run_command
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.tools.score import write_metrics
+from xmodelkd_ros.reports.scores import write_metrics
 
 PANDASET_FRAMES = "0:40"
 _PANDASET_PULSES = 64 * 1800

@@ -21,9 +21,9 @@ from xmodelkd_ros.core.atomic_write import make_folder, whole_files
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.faults import FAULTS, Fault, schedule
 from xmodelkd_ros.messages.headers import stamp_ns
+from xmodelkd_ros.reports.scores import write_metrics
 from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for, wait_for_last
 from xmodelkd_ros.tools.replay import node_arguments
-from xmodelkd_ros.tools.score import write_metrics
 from xmodelkd_ros.tools.session import Options
 from xmodelkd_ros.tools.sweep_log_reader import SweepLogReader
 

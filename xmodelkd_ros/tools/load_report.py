@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from xmodelkd_ros.core.atomic_write import whole_files
+from xmodelkd_ros.reports.charts import DPI, LINE, MARK, figure, plain
+from xmodelkd_ros.reports.pictures import MUTED
+from xmodelkd_ros.reports.scores import write_metrics
 from xmodelkd_ros.scenarios import Scenario
-from xmodelkd_ros.tools.charts import DPI, LINE, MARK, figure, plain
 from xmodelkd_ros.tools.load_outcome import Outcome
-from xmodelkd_ros.tools.pictures import MUTED
-from xmodelkd_ros.tools.score import write_metrics
 
 _COLUMNS = (
     "scenario", "node", "sweeps", "labelled", "at least", "not labelled, as the node says", "p50, ms", "worst, ms",

@@ -27,10 +27,10 @@ from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import BagError
 from xmodelkd_ros.messages.clouds import read_field
 from xmodelkd_ros.messages.headers import stamp_ns
+from xmodelkd_ros.reports.pictures import SweepView
+from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.resources import find_model
-from xmodelkd_ros.tools.pictures import SweepView
 from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for, wait_for_last
-from xmodelkd_ros.tools.score import Scores
 from xmodelkd_ros.tools.session import Options, Session
 from xmodelkd_ros.tools.sweep_log_reader import Key, SweepLogReader
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from xmodelkd_ros.core.metrics import ConfusionMatrix
-from xmodelkd_ros.tools.pictures import MUTED, TEXT
+from xmodelkd_ros.reports.pictures import MUTED, TEXT
 
 DPI = 130
 """Of every chart; :func:`figure` and what saves one take the same."""

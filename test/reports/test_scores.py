@@ -7,8 +7,8 @@ from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.errors import CloudError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import ModelSpec
+from xmodelkd_ros.reports.scores import Scores, is_labelled, percentiles, write_metrics
 from xmodelkd_ros.resources import label_map
-from xmodelkd_ros.tools.score import Scores, is_labelled, percentiles, write_metrics
 
 DRIVE13, PANDASET9 = label_map("drive13"), label_map("pandaset9")
 CAR, TRUCK, TWO_WHEELER, ROAD, OTHER_STATIC, HAZARD, SIGN = 0, 1, 2, 4, 10, 11, 12

@@ -11,16 +11,16 @@ from typing import Any
 from xmodelkd_ros.core.atomic_write import whole_files, writing
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import ModelSpec
-from xmodelkd_ros.tools.charts import draw_confusion, draw_latency
-from xmodelkd_ros.tools.html import bar, number, picture, swatch, table_of, write_page
-from xmodelkd_ros.tools.pictures import (
+from xmodelkd_ros.reports.charts import draw_confusion, draw_latency
+from xmodelkd_ros.reports.html import bar, number, picture, swatch, table_of, write_page
+from xmodelkd_ros.reports.pictures import (
     SweepView,
     draw_birds_eye,
     draw_cameras,
     draw_range_image,
     draw_sweep,
 )
-from xmodelkd_ros.tools.score import Scores, write_metrics
+from xmodelkd_ros.reports.scores import Scores, write_metrics
 
 _PAGE = "report.html"
 
