@@ -18,8 +18,8 @@ from test.traps import Trap
 from xmodelkd_ros.core.errors import ConfigError, LabelError, ModelError
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import sha256
-from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import label_map, translation
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 LOAD = """
 import sys
 from pathlib import Path
-from xmodelkd_ros.pipeline import SegmentationPipeline
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 SegmentationPipeline.load(Path(sys.argv[1]), sys.argv[2]).warm_up()
 """
 TRAINING = "import training.deployed"
@@ -63,7 +63,7 @@ MAY_IMPORT = {
 MAY_IMPORT_BY_NAME = {
     "xmodelkd_ros/node/sweep_log.py",  # message classes, of a checked name
     "xmodelkd_ros/inference/tensorrt.py",  # one of the names that stand there
-    "xmodelkd_ros/fastest.py",
+    "xmodelkd_ros/segmentation/backend_selection.py",
 }
 
 

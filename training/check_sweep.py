@@ -13,10 +13,10 @@ import numpy as np
 
 from training.data.pandaset import PandaSetSequence
 from training.models.image_branch import IMAGE_SIZE
-from xmodelkd_ros.check_sweep import write_check_sweep
 from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.camera import CameraModel
-from xmodelkd_ros.sight import resized
+from xmodelkd_ros.segmentation.image_features import resized
+from xmodelkd_ros.segmentation.parity_sweep import write_check_sweep
 
 _FRAME = 20
 _QUALITY = 85

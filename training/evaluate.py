@@ -20,11 +20,11 @@ from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.camera import CameraView
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
-from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.reports.pictures import SweepView
 from xmodelkd_ros.reports.report import Run, table, write_report
 from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.resources import find_model, label_map, translation
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 
 def evaluate(

@@ -14,9 +14,9 @@ from training.label_sets import scored_labels
 from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.inference.backend import load_networks
-from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.resources import label_map
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 
 def loaded(spec: ModelSpec, folder: Path, precision: str) -> SegmentationPipeline:

@@ -15,7 +15,7 @@ from training.memory import remember
 from training.models.image_branch import IMAGE_SIZE, ImageBranch, sample, to_tensor
 from xmodelkd_ros.console import progress
 from xmodelkd_ros.core.visibility import NO_CAMERA
-from xmodelkd_ros.sight import resized
+from xmodelkd_ros.segmentation.image_features import resized
 
 
 def see(branch: ImageBranch, looks: Sequence[Look], what: str) -> list[Seen]:

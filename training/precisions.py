@@ -29,7 +29,7 @@ from xmodelkd_ros.core.atomic_write import whole_folder
 from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.model_spec import ModelSpec, NetworkFile, sha256
 from xmodelkd_ros.inference.backend import Backend, load_networks
-from xmodelkd_ros.pipeline import SegmentationPipeline
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 PRECISIONS = ("fp16", "int8")
 MIN_EQUAL_IN_HALF = 0.995

@@ -29,9 +29,9 @@ from xmodelkd_ros.console import count, print_notes, run_command
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError, quoted
 from xmodelkd_ros.core.model_spec import ModelSpec
-from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.reports.scores import write_metrics
 from xmodelkd_ros.resources import find_config, find_model, label_map
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 _METRICS = "metrics.json"
 

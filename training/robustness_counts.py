@@ -21,8 +21,9 @@ from xmodelkd_ros.core.metrics import CalibrationError, ConfusionMatrix
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.visibility import Pictures
 from xmodelkd_ros.inference.backend import Backend, load_networks
-from xmodelkd_ros.pipeline import SegmentationPipeline, decide
 from xmodelkd_ros.resources import translation
+from xmodelkd_ros.segmentation.decision import decide
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 TEMPERATURES = ("plain", "tempered")
 """Probabilities as the network gives them (T = 1), and as the model's temperature makes them."""

@@ -23,7 +23,7 @@ from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.strict_json import parse_json
 from xmodelkd_ros.messages.headers import label_map_from_json
-from xmodelkd_ros.pipeline import SegmentationPipeline
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 for _library in ("onnx", "sensor_msgs", "rosbags"):
     pytest.importorskip(_library)

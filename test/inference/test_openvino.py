@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from xmodelkd_ros.check_sweep import equal_labels
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.inference.engine_cache import EngineCache
 from xmodelkd_ros.inference.openvino import OpenVinoBackend
-from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_model
+from xmodelkd_ros.segmentation.parity_sweep import equal_labels
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 pytest.importorskip("openvino")
 

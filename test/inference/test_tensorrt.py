@@ -9,14 +9,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from xmodelkd_ros.check_sweep import read_check_sweep
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.inference import backend, tensorrt
 from xmodelkd_ros.inference.engine_cache import EngineCache
 from xmodelkd_ros.inference.gpu import Gpu, ask_driver, find_gpu
-from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_model
+from xmodelkd_ros.segmentation.parity_sweep import read_check_sweep
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 from xmodelkd_ros.tools.cli import main
 
 onnx = pytest.importorskip("onnx")

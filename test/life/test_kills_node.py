@@ -12,7 +12,7 @@ import pytest
 from xmodelkd_ros.inference.engine_cache import EngineCache, EngineKey
 
 NODE = "xmodelkd_ros.node.segment_node"
-COMPARING, BUILDING = "xmodelkd_ros.compare_libraries", "xmodelkd_ros.inference.tensorrt"
+COMPARING, BUILDING = "xmodelkd_ros.segmentation.compare_backends", "xmodelkd_ros.inference.tensorrt"
 PLAYED_GPU = Path(__file__).with_name("played_gpu.py")
 
 

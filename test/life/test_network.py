@@ -27,7 +27,7 @@ while True:
 LABEL = f"""
 import sys, time
 from pathlib import Path
-from xmodelkd_ros.pipeline import SegmentationPipeline
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 from xmodelkd_ros.tools.benchmark import synthetic_sweep
 for library in sys.argv[2:]:
     pipeline = SegmentationPipeline.load(Path(sys.argv[1]), library)

@@ -15,8 +15,8 @@ from training.data.sources import load_source  # noqa: E402
 from training.modules import StudentTraining  # noqa: E402
 from training.sweep_data import fit_inputs  # noqa: E402
 from xmodelkd_ros.core.errors import ModelError  # noqa: E402
-from xmodelkd_ros.pipeline import SegmentationPipeline  # noqa: E402
 from xmodelkd_ros.resources import find_model  # noqa: E402
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline  # noqa: E402
 
 CONFIG = Path(__file__).parents[2] / "config" / "training" / "labelled_student.yaml"
 TRAIN, EXPORT = "training.train", "training.export"

@@ -6,7 +6,7 @@ import pytest
 
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.node.approximate import ApproximateCollector
-from xmodelkd_ros.sync import Now
+from xmodelkd_ros.segmentation.image_matching import Now
 
 INSTALLED = importlib.util.find_spec("message_filters") is not None
 needs_it = pytest.mark.skipif(not INSTALLED, reason="message_filters comes with a ROS installation, not with pip")

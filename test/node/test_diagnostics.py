@@ -4,7 +4,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.node.diagnostics import ERROR, OK, WARN, Labelled, Report, SweepStatistics, Throttle, to_array
-from xmodelkd_ros.pipeline import Result
+from xmodelkd_ros.segmentation.pipeline import Result
 
 
 def labelled(infer_ms=10.0, mode="student", used=(), missing=None):

@@ -16,7 +16,6 @@ from std_msgs.msg import Header, String
 
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.transforms import transform
-from xmodelkd_ros.fastest import LIBRARIES
 from xmodelkd_ros.messages.clouds import MessageTypes, read_field, to_cloud, truth_to_msg
 from xmodelkd_ros.messages.headers import stamp_ns
 from xmodelkd_ros.node import outputs, segmenter
@@ -24,6 +23,7 @@ from xmodelkd_ros.node.extrinsics import ExtrinsicError
 from xmodelkd_ros.node.outputs import latched, reliable
 from xmodelkd_ros.node.segmenter import Segmenter
 from xmodelkd_ros.resources import label_map
+from xmodelkd_ros.segmentation.backend_selection import LIBRARIES
 
 # The test's model calls points above the sensor building, those below road.
 ROAD, BUILDING = 4, 9

@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from xmodelkd_ros.fastest import LIBRARIES
-from xmodelkd_ros.pipeline import SegmentationPipeline
+from xmodelkd_ros.segmentation.backend_selection import LIBRARIES
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 from xmodelkd_ros.tools.cli import main
 
 

@@ -9,11 +9,11 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("torch")
 
 from training.deployed import write_half  # noqa: E402
-from xmodelkd_ros.check_sweep import equal_labels  # noqa: E402
 from xmodelkd_ros.core.model_spec import ModelSpec, NetworkFile, sha256  # noqa: E402
 from xmodelkd_ros.inference import tensorrt  # noqa: E402
-from xmodelkd_ros.pipeline import SegmentationPipeline  # noqa: E402
 from xmodelkd_ros.resources import find_model  # noqa: E402
+from xmodelkd_ros.segmentation.parity_sweep import equal_labels  # noqa: E402
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline  # noqa: E402
 
 
 @pytest.fixture(scope="module", params=["student", "teacher"])

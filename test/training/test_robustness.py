@@ -16,8 +16,8 @@ from training.robustness_report import corrupted_ece, mean_corrupted, mean_resil
 from training.world import __main__ as world
 from xmodelkd_ros.core.metrics import CalibrationError, ConfusionMatrix
 from xmodelkd_ros.core.model_spec import ModelSpec
-from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_config, label_map, translation
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 KINDS = ("lost_beams", "crosstalk", "missing_echoes")
 

@@ -35,7 +35,7 @@ from xmodelkd_ros.core.cloud import PointCloud  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError, ModelError  # noqa: E402
 from xmodelkd_ros.core.labels import IGNORE  # noqa: E402
 from xmodelkd_ros.core.model_spec import ModelSpec  # noqa: E402
-from xmodelkd_ros.pipeline import SegmentationPipeline  # noqa: E402
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline  # noqa: E402
 
 CONFIGS = Path(__file__).parents[2] / "config" / "training"
 

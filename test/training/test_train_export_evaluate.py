@@ -28,8 +28,8 @@ from xmodelkd_ros.core.metrics import ConfusionMatrix  # noqa: E402
 from xmodelkd_ros.core.model_spec import ModelSpec, sha256  # noqa: E402
 from xmodelkd_ros.core.projection import RangeProjector  # noqa: E402
 from xmodelkd_ros.inference.backend import load_networks  # noqa: E402
-from xmodelkd_ros.pipeline import SegmentationPipeline  # noqa: E402
 from xmodelkd_ros.resources import label_map, translation  # noqa: E402
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "config" / "training" / "pandaset_student.yaml"

@@ -15,7 +15,7 @@ from training.label_sets import labels_of
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.visibility import visible
-from xmodelkd_ros.sight import resized
+from xmodelkd_ros.segmentation.image_features import resized
 
 PLACES = 20_000
 """Labelled places that are kept of a picture, at most."""

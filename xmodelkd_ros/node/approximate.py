@@ -11,7 +11,7 @@ from rclpy.duration import Duration
 from rclpy.time import Time
 
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.sync import MatchedSweep, Now, StampedImage
+from xmodelkd_ros.segmentation.image_matching import MatchedSweep, Now, StampedImage
 
 _QUEUE = 10
 """Messages of each topic that wait for others."""
@@ -54,7 +54,7 @@ class _Stamped:
 
 
 class ApproximateCollector:
-    """Gives sweeps their images as message_filters matches them, in place of :class:`xmodelkd_ros.sync.SweepCollector`.
+    """Gives sweeps their images as message_filters matches them, in place of :class:`xmodelkd_ros.segmentation.image_matching.SweepCollector`.
 
     There is no deadline: a sweep goes when all cameras have an image of it, and never if one has none.
 

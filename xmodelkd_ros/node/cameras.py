@@ -25,7 +25,7 @@ from xmodelkd_ros.messages.images import image_to_array
 from xmodelkd_ros.node.extrinsics import CameraPoses
 from xmodelkd_ros.node.outputs import latched
 from xmodelkd_ros.node.parameters import CameraParameters
-from xmodelkd_ros.sync import JUMP_NS, StampedImage
+from xmodelkd_ros.segmentation.image_matching import JUMP_NS, StampedImage
 
 _DEPTH = 5
 _LOOK_PERIOD_S = 0.5

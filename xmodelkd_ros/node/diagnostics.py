@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-from xmodelkd_ros.pipeline import Result
+from xmodelkd_ros.segmentation.pipeline import Result
 
 _WINDOW = 200
 """Sweeps that the rates and quantiles are taken over: 20 s at 10 Hz."""
@@ -56,7 +56,7 @@ class Labelled:
     Attributes:
         result: its labels.
         points: how many it has.
-        decision: why it did not wait any longer (see :class:`xmodelkd_ros.sync.MatchedSweep`).
+        decision: why it did not wait any longer (see :class:`xmodelkd_ros.segmentation.image_matching.MatchedSweep`).
         used: the cameras that the teacher saw.
         missing: those that it did not, and why.
         stages_ms: milliseconds of each stage.

@@ -26,8 +26,8 @@ from xmodelkd_ros.node.parameters import OutputOptions, Parameters
 from xmodelkd_ros.node.segmenter import Segmenter
 from xmodelkd_ros.node.stamps import StampOrder
 from xmodelkd_ros.node.worker import NewestWinsWorker
-from xmodelkd_ros.pipeline import Result, Stopwatch
-from xmodelkd_ros.sync import MatchedSweep
+from xmodelkd_ros.segmentation.image_matching import MatchedSweep
+from xmodelkd_ros.segmentation.pipeline import Result, Stopwatch
 
 _REASONS: dict[type[Exception], str] = {CloudError: "bad_cloud", ExtrinsicError: "no_transform"}
 """Why a sweep got no labels, by what its processing raised; anything else is ``failed``."""

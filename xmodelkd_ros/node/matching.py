@@ -14,7 +14,7 @@ from xmodelkd_ros.messages.headers import stamp_ns
 from xmodelkd_ros.node.approximate import ApproximateCollector
 from xmodelkd_ros.node.cameras import CameraInfos, FrozenImages, ImageSubscriptions
 from xmodelkd_ros.node.parameters import Parameters
-from xmodelkd_ros.sync import MatchedSweep, Now, SweepCollector
+from xmodelkd_ros.segmentation.image_matching import MatchedSweep, Now, SweepCollector
 
 _POLL_S = 0.005
 _FROZEN_S = 1.0
@@ -70,7 +70,7 @@ class Matching:
 
     @property
     def unused(self) -> dict[str, Counter[str]]:
-        """Images that no sweep got, by camera and reason (see :class:`xmodelkd_ros.sync.SweepCollector`)."""
+        """Images that no sweep got, by camera and reason (see :class:`xmodelkd_ros.segmentation.image_matching.SweepCollector`)."""
         now = self._collector.unused
         names = (*self._unused, *now)
         return {name: self._unused.get(name, Counter()) + now.get(name, Counter()) for name in names}

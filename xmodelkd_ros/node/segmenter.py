@@ -19,9 +19,9 @@ from xmodelkd_ros.messages.images import check_images
 from xmodelkd_ros.node.cameras import Shutter, Taken
 from xmodelkd_ros.node.extrinsics import Transforms, camera_poses, choose_extrinsic, moved
 from xmodelkd_ros.node.parameters import OutputOptions, Parameters
-from xmodelkd_ros.pipeline import Result, SegmentationPipeline
 from xmodelkd_ros.resources import find_model, user_path
-from xmodelkd_ros.sync import StampedImage
+from xmodelkd_ros.segmentation.image_matching import StampedImage
+from xmodelkd_ros.segmentation.pipeline import Result, SegmentationPipeline
 
 _PROGRESS_S = 5.0
 """Seconds between two lines on how far the building of an engine is."""

@@ -23,10 +23,10 @@ from xmodelkd_ros.inference.network_cost import gflop
 from xmodelkd_ros.messages.clouds import labels_to_msg, to_cloud
 from xmodelkd_ros.messages.images import image_to_array
 from xmodelkd_ros.opencv import opencv
-from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.reports.report import Run, summary, write_report
 from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.resources import find_model
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 from xmodelkd_ros.tools.synthetic_sweep import sweep_message, synthetic_sweep
 
 _WARM_UP = 5

@@ -7,8 +7,8 @@ from pathlib import Path
 from time import perf_counter
 
 from xmodelkd_ros.inference.engine_cache import EngineCache
-from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_model
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 
 def build_engine(model: str, precision: str = "auto", folder: Path | None = None) -> None:

@@ -25,8 +25,8 @@ from xmodelkd_ros.inference.gpu import find_gpu
 from xmodelkd_ros.inference.tensorrt import installed_version
 from xmodelkd_ros.messages.clouds import truth_to_msg
 from xmodelkd_ros.messages.headers import stamp_from_ns
-from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_model
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for
 from xmodelkd_ros.tools.sweep_log_reader import SweepLogReader
 

@@ -17,11 +17,11 @@ from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.visibility import Shot
 from xmodelkd_ros.messages.clouds import MissingIntensity
-from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.reports.pictures import SweepView
 from xmodelkd_ros.reports.report import Run, table, write_report
 from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.resources import find_model, label_map
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 _LOOK = Look(slop_ns=50_000_000)
 

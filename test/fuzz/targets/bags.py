@@ -19,8 +19,8 @@ from xmodelkd_ros.bags.recorded_drive import Look, Recording
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.messages.clouds import truth_to_msg
 from xmodelkd_ros.messages.headers import label_info_json
-from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import label_map
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 START_NS = 1_700_000_000_000_000_000
 _PERIOD_NS = 100_000_000

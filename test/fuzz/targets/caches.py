@@ -14,12 +14,12 @@ from test.fuzz import good_messages as good
 from test.fuzz.mutation import Mutator
 from test.fuzz.target import InFolder, Target, ensure
 from test.fuzz.targets.files import any_json
-from xmodelkd_ros import fastest
-from xmodelkd_ros.check_sweep import read_check_sweep, write_check_sweep
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.inference.engine_cache import EngineCache, EngineKey
+from xmodelkd_ros.segmentation import backend_selection as fastest
+from xmodelkd_ros.segmentation.parity_sweep import read_check_sweep, write_check_sweep
 
 _INTRINSIC = np.array([[32.0, 0, 23.5], [0, 32.0, 15.5], [0, 0, 1]])
 

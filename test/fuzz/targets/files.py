@@ -20,8 +20,8 @@ from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.labels import LabelMap, LabelTranslation
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.sensor import SensorSpec
-from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import find_config, find_model, label_map
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 _CLOUD = PointCloud(
     np.random.default_rng(0).uniform([-30, -30, -3], [30, 30, 3], (60, 3)).astype(np.float32),

@@ -6,7 +6,7 @@ from typing import Any
 
 from test.fuzz.mutation import Mutator
 from test.fuzz.target import Target, ensure
-from xmodelkd_ros.sync import PATIENCE, MatchedSweep, Now, SweepCollector
+from xmodelkd_ros.segmentation.image_matching import PATIENCE, MatchedSweep, Now, SweepCollector
 
 _CAMERAS = ("a", "b", "c")
 _MS = 1_000_000

@@ -16,7 +16,7 @@ from test.fuzz.target import BrokenPromiseError, InFolder, Limits, Target
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.model_spec import sha256
-from xmodelkd_ros.pipeline import SegmentationPipeline
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 _CLOUD = PointCloud(
     np.random.default_rng(0).uniform([-30, -30, -3], [30, 30, 3], (60, 3)).astype(np.float32),

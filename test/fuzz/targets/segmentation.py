@@ -17,8 +17,8 @@ from xmodelkd_ros.core.distortion import Lens
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.transforms import transform
 from xmodelkd_ros.core.visibility import Shot
-from xmodelkd_ros.pipeline import SegmentationPipeline
 from xmodelkd_ros.resources import label_map, translation
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 ROAD, BUILDING = 4, 9
 _RING_TYPES = ("uint8", "int8", "uint16", "int32", "uint32")

@@ -8,7 +8,7 @@ from xmodelkd_ros.core.errors import ImageError, ModelError
 from xmodelkd_ros.core.model_spec import ImageBranchSpec, NetworkFile, TensorSpec
 from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjector
 from xmodelkd_ros.core.visibility import NO_CAMERA, Pictures, Views
-from xmodelkd_ros.sight import Sight, resized
+from xmodelkd_ros.segmentation.image_features import Sight, resized
 
 SPEC = ImageBranchSpec(
     {"fp32": NetworkFile("image_branch.onnx", "0" * 64)},

@@ -1,6 +1,6 @@
 """Which library runs a model fastest here, as a program of its own.
 
-    python -m xmodelkd_ros.compare_libraries MODEL PRECISION [PARENT]
+    python -m xmodelkd_ros.segmentation.compare_backends MODEL PRECISION [PARENT]
 
 prints one line of JSON: the back end, and the reason. It ends with the process PARENT.
 """
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from xmodelkd_ros.core.errors import XModelKDError
 from xmodelkd_ros.core.model_spec import ModelSpec
-from xmodelkd_ros.fastest import measure
 from xmodelkd_ros.inference.backend import MIN_EQUAL_IN_INT8, MIN_EQUAL_LABELS
 from xmodelkd_ros.inference.child_process import end_with
-from xmodelkd_ros.pipeline import SegmentationPipeline
+from xmodelkd_ros.segmentation.backend_selection import measure
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 
 def main(arguments: list[str]) -> int:

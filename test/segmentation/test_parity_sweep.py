@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from xmodelkd_ros.check_sweep import read_check_sweep, write_check_sweep
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.segmentation.parity_sweep import read_check_sweep, write_check_sweep
 
 CAMERA = CameraModel("front", 48, 32, np.array([[32.0, 0, 23.5], [0, 32.0, 15.5], [0, 0, 1]]), np.eye(4))
 

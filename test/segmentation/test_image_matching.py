@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xmodelkd_ros.sync import JUMP_NS, PATIENCE, Now, SweepCollector
+from xmodelkd_ros.segmentation.image_matching import JUMP_NS, PATIENCE, Now, SweepCollector
 
 MS = 1_000_000
 SLOP, DEADLINE = 50 * MS, 50 * MS

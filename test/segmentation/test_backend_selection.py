@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from xmodelkd_ros import fastest as module
 from xmodelkd_ros.core.errors import BackendError
-from xmodelkd_ros.fastest import Choice, fastest, measure
 from xmodelkd_ros.inference.engine_cache import EngineCache
-from xmodelkd_ros.pipeline import SegmentationPipeline
+from xmodelkd_ros.segmentation import backend_selection as module
+from xmodelkd_ros.segmentation.backend_selection import Choice, fastest, measure
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 
 class Sleeper:

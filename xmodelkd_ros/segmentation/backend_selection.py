@@ -21,7 +21,6 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodelkd_ros.check_sweep import equal_labels, read_check_sweep
 from xmodelkd_ros.core.atomic_write import whole_file
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BackendError
@@ -31,12 +30,13 @@ from xmodelkd_ros.core.strict_json import parse_json
 from xmodelkd_ros.core.visibility import Shot
 from xmodelkd_ros.inference.backend import REFERENCE
 from xmodelkd_ros.inference.cpu import cores, cpu_name
+from xmodelkd_ros.segmentation.parity_sweep import equal_labels, read_check_sweep
 
 LIBRARIES = (REFERENCE, "openvino")
 """For CPUs."""
 _RUNS = 4
 _LONGEST_S = 300.0
-_PROGRAM = "xmodelkd_ros.compare_libraries"
+_PROGRAM = "xmodelkd_ros.segmentation.compare_backends"
 _NETWORK_STAGES = ("images", "infer")
 
 

@@ -5,8 +5,9 @@ from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import CloudError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.sensor import SensorSpec
-from xmodelkd_ros.pipeline import SegmentationPipeline, decide
 from xmodelkd_ros.resources import find_model, label_map, translation
+from xmodelkd_ros.segmentation.decision import decide
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 ROAD, BUILDING = 4, 9
 
