@@ -24,7 +24,7 @@ from launch.launch_description_entity import LaunchDescriptionEntity
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from xmodelkd_ros.dds_profile import profile_variable, shipped_profile, user_profile
+from xmodelkd_ros.harness.dds_profile import profile_variable, shipped_profile, user_profile
 
 PACKAGE = "xmodelkd_ros"
 SHARE = get_package_share_directory(PACKAGE)

@@ -10,10 +10,10 @@ import pytest
 from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, message_class
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.projection import ProjectionSpec
+from xmodelkd_ros.harness import dds_domain
 from xmodelkd_ros.messages.clouds import truth_to_msg
 from xmodelkd_ros.messages.headers import label_info_json, stamp_from_ns
 from xmodelkd_ros.resources import label_map
-from xmodelkd_ros.tools import dds_domain
 from xmodelkd_ros.tools.benchmark import synthetic_sweep
 from xmodelkd_ros.tools.cli import main
 

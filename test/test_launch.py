@@ -16,7 +16,7 @@ from launch.utilities import perform_substitutions
 from launch_ros.actions import Node
 from launch_ros.substitutions import ExecutableInPackage
 
-from xmodelkd_ros.dds_profile import PROFILE_VARIABLES
+from xmodelkd_ros.harness.dds_profile import PROFILE_VARIABLES
 from xmodelkd_ros.inference.backend import BACKENDS
 from xmodelkd_ros.tools import cli
 

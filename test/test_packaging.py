@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from xmodelkd_ros.core.model_spec import ModelSpec
-from xmodelkd_ros.tools.dds_domain import own_domain
+from xmodelkd_ros.harness.dds_domain import own_domain
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "xmodelkd_ros"

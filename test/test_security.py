@@ -61,7 +61,7 @@ MAY_IMPORT = {
     "training/data/pandaset.py": {"pickle", "pandas.compat.pickle_compat"},
 }
 MAY_IMPORT_BY_NAME = {
-    "xmodelkd_ros/node/sweep_log.py",  # message classes, of a checked name
+    "xmodelkd_ros/harness/sweep_log.py",  # message classes, of a checked name
     "xmodelkd_ros/inference/tensorrt.py",  # one of the names that stand there
     "xmodelkd_ros/segmentation/backend_selection.py",
 }
@@ -288,7 +288,7 @@ def test_a_pandaset_pickle_that_would_run_code_is_refused(tmp_path):
 )
 def test_a_message_type_imports_nothing_but_messages(msgtype, monkeypatch, tmp_path):
     pytest.importorskip("rclpy")
-    from xmodelkd_ros.node.sweep_log import message_class
+    from xmodelkd_ros.harness.sweep_log import message_class
 
     (tmp_path / "trap").mkdir()
     for name in ("py", "x", "Message"):

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from test.fuzz.promises import BROKEN, Outcome
 from xmodelkd_ros.core.errors import XModelKDError
-from xmodelkd_ros.tools.dds_domain import own_domain
+from xmodelkd_ros.harness.dds_domain import own_domain
 
 BATCH = 5000
 """Inputs that one process gets at most."""

@@ -15,7 +15,7 @@ from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_typestore
 
 from test.fuzz.mutation import Mutator
-from xmodelkd_ros.node.sweep_log import message_class as rclpy_class
+from xmodelkd_ros.harness.sweep_log import message_class as rclpy_class
 
 TYPES = get_typestore(Stores.ROS2_KILTED)
 _TRIES = 8

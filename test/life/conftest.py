@@ -24,12 +24,12 @@ from std_msgs.msg import Header
 from test.life.machines import Machine
 from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, message_class
 from xmodelkd_ros.core.projection import ProjectionSpec
+from xmodelkd_ros.harness.processes import dds_environment
 from xmodelkd_ros.messages.clouds import MessageTypes, read_field, to_cloud, truth_to_msg
 from xmodelkd_ros.messages.headers import label_info_json, stamp_from_ns, stamp_ns
 from xmodelkd_ros.node.outputs import reliable
 from xmodelkd_ros.resources import label_map
 from xmodelkd_ros.tools.benchmark import synthetic_sweep
-from xmodelkd_ros.tools.processes import dds_environment
 
 os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"

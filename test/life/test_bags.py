@@ -9,7 +9,7 @@ import pytest
 
 from xmodelkd_ros.bags.bag import BagReader
 
-PLAYER, RECORDER = "xmodelkd_ros.node.player", "xmodelkd_ros.node.recorder"
+PLAYER, RECORDER = "xmodelkd_ros.harness.bag_player", "xmodelkd_ros.harness.recorder"
 COMMAND, TO_BAG, WORLD = "xmodelkd_ros.tools.cli", "training.to_bag", "training.world"
 S = 1_000_000_000
 

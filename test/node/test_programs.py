@@ -17,9 +17,9 @@ from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import String
 
 from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, BagReader, BagWriter
+from xmodelkd_ros.harness.dds_domain import own_domain
 from xmodelkd_ros.messages.clouds import read_field, to_cloud
 from xmodelkd_ros.messages.headers import stamp_ns
-from xmodelkd_ros.tools.dds_domain import own_domain
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 30

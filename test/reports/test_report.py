@@ -9,12 +9,12 @@ from xmodelkd_ros.core.camera import CameraModel, CameraView
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.model_spec import DataSource, ModelSpec
 from xmodelkd_ros.core.projection import ProjectionSpec
+from xmodelkd_ros.harness.synthetic_sweep import synthetic_sweep
 from xmodelkd_ros.reports import pictures
 from xmodelkd_ros.reports.pictures import SweepView
 from xmodelkd_ros.reports.report import Run, _footer, attribution, summary, table, write_report
 from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.resources import label_map
-from xmodelkd_ros.tools.synthetic_sweep import synthetic_sweep
 
 DRIVE13 = label_map("drive13")
 RUN = Run("drive <1>", "xmodelkd evaluate drive --out here", "the time of the pipeline")

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjector
+from xmodelkd_ros.harness.synthetic_sweep import synthetic_sweep
 from xmodelkd_ros.inference.cpu import gemm_peak_gflops
 from xmodelkd_ros.inference.network_cost import gflop
 from xmodelkd_ros.tools.benchmark import Load, _camera
 from xmodelkd_ros.tools.cli import main
-from xmodelkd_ros.tools.synthetic_sweep import synthetic_sweep
 
 
 def test_every_stage_is_timed_and_the_work_is_counted(height_model, tmp_path, capsys):

@@ -1,11 +1,11 @@
 import pytest
 
 from xmodelkd_ros.core.errors import BackendError
-from xmodelkd_ros.dds_profile import PROFILE_VARIABLES
+from xmodelkd_ros.harness.dds_profile import PROFILE_VARIABLES
+from xmodelkd_ros.harness.processes import ProcessError
 from xmodelkd_ros.inference.gpu import Gpu
 from xmodelkd_ros.tools import doctor
 from xmodelkd_ros.tools.cli import main
-from xmodelkd_ros.tools.processes import ProcessError
 
 
 @pytest.mark.usefixtures("own_domain")

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from xmodelkd_ros.faults import FAULTS, Window, schedule
+from xmodelkd_ros.harness.fault_schedule import FAULTS, Window, schedule
 from xmodelkd_ros.tools.cli import main
 from xmodelkd_ros.tools.faults import Outcome, Whole, _Traffic, as_table
 

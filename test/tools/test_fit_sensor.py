@@ -5,9 +5,9 @@ from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import SensorError
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.core.sensor import SensorSpec
+from xmodelkd_ros.harness.synthetic_sweep import synthetic_sweep
 from xmodelkd_ros.tools.cli import main
 from xmodelkd_ros.tools.fit_sensor import beam_spread, fit, fit_sensor, moved_m, warnings
-from xmodelkd_ros.tools.synthetic_sweep import synthetic_sweep
 
 BEAMS = (10.0, 6.0, 3.0, 2.5, 2.0, 1.5, 1.0, 0.5, 0.0, -0.5, -1.0, -2.0, -4.0, -8.0, -14.0, -20.0)
 

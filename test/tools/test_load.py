@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from xmodelkd_ros.scenarios import scenarios
+from xmodelkd_ros.harness.load_scenarios import scenarios
 from xmodelkd_ros.tools.cli import main
 
 pytest.importorskip("rclpy")

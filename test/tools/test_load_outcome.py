@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from xmodelkd_ros.scenarios import scenarios
+from xmodelkd_ros.harness.load_scenarios import scenarios
+from xmodelkd_ros.harness.node_under_load import NodeReport
+from xmodelkd_ros.harness.process_usage import Use
 from xmodelkd_ros.tools.load_outcome import Outcome, is_in_order, latencies_ms, newest_wins, outcome
-from xmodelkd_ros.tools.node_under_load import NodeReport
-from xmodelkd_ros.tools.process_use import Use
 
 MS = 1_000_000
 GOOD = Outcome(

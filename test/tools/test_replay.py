@@ -12,14 +12,15 @@ import pytest
 from xmodelkd_ros.bags.bag import ROSBAGS_TYPES, BagReader, BagWriter, message_class
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import BagError
-from xmodelkd_ros.dds_profile import PROFILE_VARIABLES
+from xmodelkd_ros.harness.dds_profile import PROFILE_VARIABLES
+from xmodelkd_ros.harness.options import Options
+from xmodelkd_ros.harness.processes import ProcessError, Program, dds_environment, wait_for
+from xmodelkd_ros.harness.sweep_log import SweepLogReader
 from xmodelkd_ros.messages.clouds import labels_to_msg
 from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.tools.cli import main
-from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for
 from xmodelkd_ros.tools.replay import _read_status, _score, _Traffic
-from xmodelkd_ros.tools.session import Options, Session
-from xmodelkd_ros.tools.sweep_log_reader import SweepLogReader
+from xmodelkd_ros.tools.session import Session
 
 pytest.importorskip("rclpy")
 pytestmark = pytest.mark.usefixtures("own_domain")
@@ -135,7 +136,9 @@ def test_a_bag_without_cameras_has_no_teacher(make_drive, light_model, tmp_path,
 
 
 def test_a_node_that_dies_is_reported_with_its_last_words(drive, height_model, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("xmodelkd_ros.tools.replay.node_arguments", lambda *_: ["--ros-args", "-p", "model:=/nowhere"])
+    monkeypatch.setattr(
+        "xmodelkd_ros.harness.node_process.node_arguments", lambda *_: ["--ros-args", "-p", "model:=/nowhere"]
+    )
     start = time.monotonic()
     assert main(["replay", str(drive.path), "--model", str(height_model), "--out", str(tmp_path)]) == 1
     assert time.monotonic() - start < 55, "not only when the start times out"

@@ -18,6 +18,7 @@ from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.visibility import Shot
+from xmodelkd_ros.harness.synthetic_sweep import sweep_message, synthetic_sweep
 from xmodelkd_ros.inference.cpu import cores, cpu_name, gemm_peak_gflops
 from xmodelkd_ros.inference.network_cost import gflop
 from xmodelkd_ros.messages.clouds import labels_to_msg, to_cloud
@@ -27,7 +28,6 @@ from xmodelkd_ros.reports.report import Run, summary, write_report
 from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.resources import find_model
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
-from xmodelkd_ros.tools.synthetic_sweep import sweep_message, synthetic_sweep
 
 _WARM_UP = 5
 _VIEW_DEG = 70.0

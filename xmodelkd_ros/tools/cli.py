@@ -19,7 +19,7 @@ from xmodelkd_ros.core.errors import XModelKDError
 
 if TYPE_CHECKING:
     from xmodelkd_ros.bags.recorded_drive import Look
-    from xmodelkd_ros.tools.session import Options
+    from xmodelkd_ros.harness.options import Options
 
 _NO_BAG = Path("synthetic sweeps")
 """In the place of a bag, where a command makes its own sweeps."""
@@ -320,7 +320,7 @@ def _replay(args: argparse.Namespace) -> int:
 
 
 def _options(args: argparse.Namespace) -> Options:
-    from xmodelkd_ros.tools.session import Options
+    from xmodelkd_ros.harness.options import Options
 
     return Options(
         args.bag,
@@ -360,7 +360,7 @@ def _build_engine(args: argparse.Namespace) -> int:
 
 def _options_of_node(args: argparse.Namespace, bag: Path, mode: str) -> Options:
     """Of a node that labels a bag, without scores."""
-    from xmodelkd_ros.tools.session import Options
+    from xmodelkd_ros.harness.options import Options
 
     return Options(
         bag,
@@ -384,8 +384,8 @@ def _faults(args: argparse.Namespace) -> int:
 
 
 def _load(args: argparse.Namespace) -> int:
+    from xmodelkd_ros.harness.options import Options
     from xmodelkd_ros.tools.load import measure_load
-    from xmodelkd_ros.tools.session import Options
 
     options = Options(_NO_BAG, args.model, args.out, args.backend, args.precision, command=args.command)
     outcomes = measure_load(options, args.points, args.seconds, args.scenarios)

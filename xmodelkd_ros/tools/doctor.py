@@ -18,7 +18,9 @@ import numpy as np
 from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, message_class
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import XModelKDError
-from xmodelkd_ros.dds_profile import profile_variable, shipped_profile, user_profile
+from xmodelkd_ros.harness.dds_profile import profile_variable, shipped_profile, user_profile
+from xmodelkd_ros.harness.processes import Program, dds_environment, wait_for
+from xmodelkd_ros.harness.sweep_log import SweepLogReader
 from xmodelkd_ros.inference.cpu import cores
 from xmodelkd_ros.inference.engine_cache import default_folder
 from xmodelkd_ros.inference.gpu import find_gpu
@@ -27,8 +29,6 @@ from xmodelkd_ros.messages.clouds import truth_to_msg
 from xmodelkd_ros.messages.headers import stamp_from_ns
 from xmodelkd_ros.resources import find_model
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
-from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for
-from xmodelkd_ros.tools.sweep_log_reader import SweepLogReader
 
 State = Literal["ok", "missing", "advice"]
 

@@ -22,15 +22,22 @@ from xmodelkd_ros.bags.recorded_drive import Recording
 from xmodelkd_ros.console import print_notes, progress
 from xmodelkd_ros.core.atomic_write import make_folder, whole_files
 from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.harness.node_process import node_arguments
+from xmodelkd_ros.harness.node_under_load import (
+    DIAGNOSTICS,
+    RELIABLE,
+    NodeReport,
+    check_role,
+    read_reports,
+    write_sweeps,
+)
+from xmodelkd_ros.harness.options import Options
+from xmodelkd_ros.harness.process_usage import Use, use_of
+from xmodelkd_ros.harness.processes import ProcessError, Program, dds_environment, wait_for
+from xmodelkd_ros.harness.sweep_log import SweepLogReader
 from xmodelkd_ros.reports.charts import draw_series
 from xmodelkd_ros.reports.scores import write_metrics
 from xmodelkd_ros.tools.load_outcome import is_in_order
-from xmodelkd_ros.tools.node_under_load import DIAGNOSTICS, RELIABLE, NodeReport, check_role, read_reports, write_sweeps
-from xmodelkd_ros.tools.process_use import Use, use_of
-from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for
-from xmodelkd_ros.tools.replay import node_arguments
-from xmodelkd_ros.tools.session import Options
-from xmodelkd_ros.tools.sweep_log_reader import SweepLogReader
 
 _NODE, _LABELS = "segmenter", "/segmenter/labels"
 _SHARES = (1.0, 0.8, 0.95, 0.7, 0.9)

@@ -9,10 +9,11 @@ from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.bags.recorded_drive import Recording
 from xmodelkd_ros.console import print_notes, progress
 from xmodelkd_ros.core.labels import LabelTranslation
+from xmodelkd_ros.harness.options import Options
 from xmodelkd_ros.reports.pictures import SweepView
 from xmodelkd_ros.resources import find_model, translation
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
-from xmodelkd_ros.tools.session import Options, Session
+from xmodelkd_ros.tools.session import Session
 
 _LATENCY = "the time of decoding and the pipeline, without transport"
 

@@ -19,13 +19,13 @@ from xmodelkd_ros.bags.transform_tree import TF_TOPICS, TransformTree, moves
 from xmodelkd_ros.console import print_notes
 from xmodelkd_ros.core.atomic_write import make_folder, whole_files
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.faults import FAULTS, Fault, schedule
+from xmodelkd_ros.harness.fault_schedule import FAULTS, Fault, schedule
+from xmodelkd_ros.harness.node_process import node_arguments
+from xmodelkd_ros.harness.options import Options
+from xmodelkd_ros.harness.processes import Program, dds_environment, wait_for, wait_for_last
+from xmodelkd_ros.harness.sweep_log import SweepLogReader
 from xmodelkd_ros.messages.headers import stamp_ns
 from xmodelkd_ros.reports.scores import write_metrics
-from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for, wait_for_last
-from xmodelkd_ros.tools.replay import node_arguments
-from xmodelkd_ros.tools.session import Options
-from xmodelkd_ros.tools.sweep_log_reader import SweepLogReader
 
 _LABELS, _STATUS, _DIAGNOSTICS = "/segmenter/labels", "/segmenter/status", "/diagnostics"
 _READY_S = 60.0

@@ -16,15 +16,15 @@ from tempfile import TemporaryDirectory
 
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.scenarios import Scenario, scenarios
+from xmodelkd_ros.harness.load_scenarios import Scenario, scenarios
+from xmodelkd_ros.harness.node_process import node_arguments
+from xmodelkd_ros.harness.node_under_load import DIAGNOSTICS, POINTS, RELIABLE, check_role, read_reports, write_sweeps
+from xmodelkd_ros.harness.options import Options
+from xmodelkd_ros.harness.process_usage import Use, use_of
+from xmodelkd_ros.harness.processes import Program, dds_environment, wait_for, wait_for_last
+from xmodelkd_ros.harness.sweep_log import SweepLogReader
 from xmodelkd_ros.tools.load_outcome import Outcome, outcome
 from xmodelkd_ros.tools.load_report import HEAD, row, write_report
-from xmodelkd_ros.tools.node_under_load import DIAGNOSTICS, POINTS, RELIABLE, check_role, read_reports, write_sweeps
-from xmodelkd_ros.tools.process_use import Use, use_of
-from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for, wait_for_last
-from xmodelkd_ros.tools.replay import node_arguments
-from xmodelkd_ros.tools.session import Options
-from xmodelkd_ros.tools.sweep_log_reader import SweepLogReader
 
 _POINTS = "points"
 _ALONE = "rate_10"

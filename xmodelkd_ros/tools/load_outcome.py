@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xmodelkd_ros.scenarios import Scenario
-from xmodelkd_ros.tools.node_under_load import NodeReport
-from xmodelkd_ros.tools.process_use import Use
-from xmodelkd_ros.tools.sweep_log_reader import Key
+from xmodelkd_ros.harness.load_scenarios import Scenario
+from xmodelkd_ros.harness.node_under_load import NodeReport
+from xmodelkd_ros.harness.process_usage import Use
+from xmodelkd_ros.harness.sweep_log import Key
 
 Arrivals = Sequence[tuple[Key, int]]
 """Clouds as they came, and monotonic nanoseconds."""

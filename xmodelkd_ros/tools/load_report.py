@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from xmodelkd_ros.core.atomic_write import whole_files
+from xmodelkd_ros.harness.load_scenarios import Scenario
 from xmodelkd_ros.reports.charts import DPI, LINE, MARK, figure, plain
 from xmodelkd_ros.reports.pictures import MUTED
 from xmodelkd_ros.reports.scores import write_metrics
-from xmodelkd_ros.scenarios import Scenario
 from xmodelkd_ros.tools.load_outcome import Outcome
 
 _COLUMNS = (

@@ -7,32 +7,32 @@ includes both ways through DDS.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from xmodelkd_ros.bags.bag import BagReader
-from xmodelkd_ros.bags.mounted_cameras import MountedCamera, node_parameters
+from xmodelkd_ros.bags.mounted_cameras import MountedCamera
 from xmodelkd_ros.bags.recorded_drive import Recording
 from xmodelkd_ros.bags.recorded_sweep import Sweep
 from xmodelkd_ros.bags.transform_tree import TF_TOPICS
 from xmodelkd_ros.console import print_notes, progress
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import BagError
+from xmodelkd_ros.harness.node_process import node_arguments, stages_ms
+from xmodelkd_ros.harness.options import Options
+from xmodelkd_ros.harness.processes import ProcessError, Program, dds_environment, wait_for, wait_for_last
+from xmodelkd_ros.harness.sweep_log import Key, SweepLogReader
 from xmodelkd_ros.messages.clouds import read_field
 from xmodelkd_ros.messages.headers import stamp_ns
 from xmodelkd_ros.reports.pictures import SweepView
 from xmodelkd_ros.reports.scores import Scores
-from xmodelkd_ros.resources import find_model
-from xmodelkd_ros.tools.processes import ProcessError, Program, dds_environment, wait_for, wait_for_last
-from xmodelkd_ros.tools.session import Options, Session
-from xmodelkd_ros.tools.sweep_log_reader import Key, SweepLogReader
+from xmodelkd_ros.tools.session import Session
 
 _LABELS = "/segmenter/labels"
 _STATUS = "/segmenter/status"
@@ -142,34 +142,6 @@ def _cameras(options: Options, recording: Recording, most: int) -> list[MountedC
     return [camera for camera in cameras if camera.model.name in told]
 
 
-def node_arguments(
-    options: Options, points_topic: str, cameras: Sequence[MountedCamera], sim_time: bool = True
-) -> list[str]:
-    """The command line of the node, for a topic of sweeps and the cameras that a teacher is shown.
-
-    With a fixed frame TF says where the cameras are too, as on a vehicle.
-    """
-    looks = options.mode == "teacher"
-    parameters: dict[str, Any] = {
-        "model": find_model(options.student if looks else options.model).resolve(),
-        "mode": options.mode,
-        "backend": options.backend,
-        "precision": options.precision,
-        "use_sim_time": json.dumps(sim_time),
-    }
-    if looks:
-        parameters |= {"teacher_model": find_model(options.model).resolve()}
-        parameters |= {"sync.slop": options.look.slop_ns * 1e-9, "sync.deadline": options.deadline_s}
-        parameters["cameras"] = f"[{', '.join(camera.model.name for camera in cameras)}]"
-        if options.look.fixed_frame:
-            parameters["fixed_frame"] = options.look.fixed_frame
-        for camera in cameras:
-            described = node_parameters(camera, from_tf=bool(options.look.fixed_frame))
-            parameters |= {f"cameras.{camera.model.name}.{key}": json.dumps(value) for key, value in described.items()}
-    pairs = [text for name, value in parameters.items() for text in ("-p", f"{name}:={value}")]
-    return ["--ros-args", *pairs, "-r", f"points:={points_topic}"]
-
-
 def _player_arguments(bag: Path, rate: float, topics: Sequence[str], log: Path) -> list[str]:
     topics = list(dict.fromkeys(topics))
     return [
@@ -263,12 +235,3 @@ def _read_status(traffic: _Traffic) -> None:
                 else:
                     stamp = stamp_ns(msg.header.stamp)
                     traffic.status[stamp] = (values.get("mode", "student"), stages_ms(values))
-
-
-def stages_ms(values: Mapping[str, str]) -> dict[str, float]:
-    """Stage milliseconds of a status: every ``<stage>_ms`` but the sum."""
-    return {
-        name.removesuffix("_ms"): float(value)
-        for name, value in values.items()
-        if name.endswith("_ms") and name != "latency_ms"
-    }

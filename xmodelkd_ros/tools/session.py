@@ -2,61 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.bags.bag import BagReader
-from xmodelkd_ros.bags.recorded_drive import Look, Recording
+from xmodelkd_ros.bags.recorded_drive import Recording
 from xmodelkd_ros.bags.recorded_sweep import Sweep
 from xmodelkd_ros.console import print_notes
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.visibility import Shot
+from xmodelkd_ros.harness.options import Options
 from xmodelkd_ros.messages.clouds import MissingIntensity
 from xmodelkd_ros.reports.pictures import SweepView
 from xmodelkd_ros.reports.report import Run, table, write_report
 from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.resources import find_model, label_map
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
-
-_LOOK = Look(slop_ns=50_000_000)
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to score.
-
-    Attributes:
-        bag: the bag.
-        model: name or path of the model.
-        out: folder of the report.
-        backend: library that runs the network.
-        precision: precision to run it in.
-        label_set: set to score in; empty for the model's own.
-        points_topic: topic of the sweeps; may be empty if the bag has only one of PointCloud2.
-        command: the command line, for the report.
-        mode: ``student``, or ``teacher`` to show it the cameras' images.
-        look: how cameras are looked through.
-        student: name or path of the student that stands by in replay, where ``model`` is a teacher.
-        deadline_s: how long a sweep waits for images in replay.
-    """
-
-    bag: Path
-    model: str
-    out: Path
-    backend: str = "auto"
-    precision: str = "auto"
-    label_set: str = ""
-    points_topic: str = ""
-    command: str = "xmodelkd"
-    mode: str = "student"
-    look: Look = _LOOK
-    student: str = "student"
-    deadline_s: float = 0.05
 
 
 class Session:

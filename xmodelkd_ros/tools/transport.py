@@ -23,12 +23,12 @@ from xmodelkd_ros.console import count, positive
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import XModelKDError
 from xmodelkd_ros.core.projection import ProjectionSpec
-from xmodelkd_ros.dds_profile import PROFILE_VARIABLES, profile_variable, shipped_profile
+from xmodelkd_ros.harness.dds_profile import PROFILE_VARIABLES, profile_variable, shipped_profile
+from xmodelkd_ros.harness.processes import Program, dds_environment, wait_for
+from xmodelkd_ros.harness.sweep_log import SweepLogReader
+from xmodelkd_ros.harness.synthetic_sweep import synthetic_sweep
 from xmodelkd_ros.messages.clouds import labels_to_msg
 from xmodelkd_ros.messages.headers import stamp_from_ns
-from xmodelkd_ros.tools.processes import Program, dds_environment, wait_for
-from xmodelkd_ros.tools.sweep_log_reader import SweepLogReader
-from xmodelkd_ros.tools.synthetic_sweep import synthetic_sweep
 
 _TOPIC = "/points"
 _BEAMS = ProjectionSpec(tuple(np.linspace(15, -25, 64).tolist()), 1024)

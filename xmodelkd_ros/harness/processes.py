@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 
 from xmodelkd_ros.core.errors import XModelKDError
-from xmodelkd_ros.dds_profile import profile_variable, shipped_profile, user_profile
-from xmodelkd_ros.tools.dds_domain import holders, own_domain
+from xmodelkd_ros.harness.dds_domain import holders, own_domain
+from xmodelkd_ros.harness.dds_profile import profile_variable, shipped_profile, user_profile
 
 _STOP_S = 8.0
 _POLL_S = 0.05

@@ -1,10 +1,10 @@
 """Plays a bag again and again, as one long drive, and lets cameras and clocks fail on the way.
 
-    python -m xmodelkd_ros.node.fault_player BAG --points /points --cameras /front/image_raw:/front/camera_info ...
+    python -m xmodelkd_ros.harness.fault_player BAG --points /points --cameras /front/image_raw:/front/camera_info ...
         --faults camera_stops ... [--rate 1.0] [--warm-up 3] [--fault-seconds 2] [--rest-seconds 2] --log FILE
 
 Every pass goes on where the one before ended: stamps are those of one drive. ``/clock`` is published. Of sweeps
-nothing is changed but their stamps. ``--log`` says when each sweep left (see :mod:`xmodelkd_ros.node.player`) and when
+nothing is changed but their stamps. ``--log`` says when each sweep left (see :mod:`xmodelkd_ros.harness.bag_player`) and when
 each fault began and ended:
 
     {"event": "begin", "fault": "camera_stops", "monotonic_ns": 456}
@@ -29,13 +29,13 @@ from rclpy.task import Future
 from rclpy.utilities import remove_ros_args
 
 from xmodelkd_ros.bags.bag import BagReader
-from xmodelkd_ros.faults import FAULTS, Window, schedule
-from xmodelkd_ros.node.endless_drive import EndlessDrive, Recorded, camera_topics
-from xmodelkd_ros.node.player import wait_for_subscribers
+from xmodelkd_ros.harness.bag_player import wait_for_subscribers
+from xmodelkd_ros.harness.cdr import serialized_stamp_ns, stamped
+from xmodelkd_ros.harness.fault_schedule import FAULTS, Window, schedule
+from xmodelkd_ros.harness.looped_drive import EndlessDrive, Recorded, camera_topics
+from xmodelkd_ros.harness.sim_clock import CLOCK_PERIOD_S, SimClock
+from xmodelkd_ros.harness.sweep_log import SweepLog, message_class
 from xmodelkd_ros.node.process import ros, run_program
-from xmodelkd_ros.node.serialized import serialized_stamp_ns, stamped
-from xmodelkd_ros.node.sim_clock import CLOCK_PERIOD_S, SimClock
-from xmodelkd_ros.node.sweep_log import SweepLog, message_class
 from xmodelkd_ros.opencv import opencv
 
 _TF = "/tf"

@@ -15,10 +15,10 @@ from sensor_msgs.msg import PointCloud2
 
 from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, BagReader, RawMessage
 from xmodelkd_ros.core.errors import ConfigError, listed
+from xmodelkd_ros.harness.cdr import serialized_stamp_ns, stamped
+from xmodelkd_ros.harness.sweep_log import message_class
 from xmodelkd_ros.messages.headers import stamp_from_ns, stamp_ns
 from xmodelkd_ros.node.outputs import latched, reliable
-from xmodelkd_ros.node.serialized import serialized_stamp_ns, stamped
-from xmodelkd_ros.node.sweep_log import message_class
 
 _DEPTH = 10
 _PERIOD_NS = 100_000_000

@@ -19,11 +19,12 @@ from sensor_msgs.msg import CameraInfo, Image, Imu, PointCloud2
 
 from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, BagReader, BagWriter
 from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.harness import closed_loop_player as follow_player
+from xmodelkd_ros.harness import schedule_player as sweep_player
+from xmodelkd_ros.harness.cdr import serialized_points, serialized_stamp_ns, stamped
+from xmodelkd_ros.harness.looped_drive import EndlessDrive, camera_topics
 from xmodelkd_ros.messages.headers import stamp_from_ns, stamp_ns
-from xmodelkd_ros.node import follow_player, sweep_player
-from xmodelkd_ros.node.endless_drive import EndlessDrive, camera_topics
 from xmodelkd_ros.node.outputs import reliable
-from xmodelkd_ros.node.serialized import serialized_points, serialized_stamp_ns, stamped
 
 S = 1_000_000_000
 

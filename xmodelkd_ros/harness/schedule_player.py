@@ -1,9 +1,9 @@
 """Publishes sweeps by a timetable, from a bag that holds one sweep of each size.
 
-    python -m xmodelkd_ros.node.sweep_player BAG TIMETABLE --log FILE [--clock AT:CLOCK:RATE ...] [--timeout 20]
+    python -m xmodelkd_ros.harness.schedule_player BAG TIMETABLE --log FILE [--clock AT:CLOCK:RATE ...] [--timeout 20]
 
 The timetable has one JSON line for each sweep, in order of time; ``--log`` says when it left, as that of
-:mod:`xmodelkd_ros.node.player`:
+:mod:`xmodelkd_ros.harness.bag_player`:
 
     {"at_s": 0.1, "stamp_ns": 123, "points": 107000}
 
@@ -31,13 +31,13 @@ from sensor_msgs.msg import PointCloud2
 
 from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.harness.bag_player import wait_for_subscribers
+from xmodelkd_ros.harness.cdr import stamped
+from xmodelkd_ros.harness.load_scenarios import Arrival, ClockLeg
+from xmodelkd_ros.harness.sim_clock import CLOCK_PERIOD_S, SimClock
+from xmodelkd_ros.harness.sweep_log import SweepLog
 from xmodelkd_ros.node.outputs import reliable
-from xmodelkd_ros.node.player import wait_for_subscribers
 from xmodelkd_ros.node.process import ros, run_program
-from xmodelkd_ros.node.serialized import stamped
-from xmodelkd_ros.node.sim_clock import CLOCK_PERIOD_S, SimClock
-from xmodelkd_ros.node.sweep_log import SweepLog
-from xmodelkd_ros.scenarios import Arrival, ClockLeg
 
 _TOPIC = "points"
 _DEPTH = 10

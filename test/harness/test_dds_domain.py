@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from xmodelkd_ros.tools import dds_domain
+from xmodelkd_ros.harness import dds_domain
+from xmodelkd_ros.harness.processes import Program, dds_environment
 from xmodelkd_ros.tools.cli import main
-from xmodelkd_ros.tools.processes import Program, dds_environment
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has sockets with abstract names")
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has 
 TOOL = """
 import os, sys
 os.getpid = lambda: int(sys.argv[1])
-from xmodelkd_ros.tools.processes import dds_environment
+from xmodelkd_ros.harness.processes import dds_environment
 print(*(dds_environment({"ROS_DOMAIN_ID": "0"})["ROS_DOMAIN_ID"] for _ in range(2)), flush=True)
 sys.stdin.read()
 """

@@ -1,6 +1,6 @@
 """Plays a bag over ROS at its own timing, and logs when each sweep left.
 
-    python -m xmodelkd_ros.node.player BAG [--rate 1.0] [--topics T ...] [--loop] [--clock]
+    python -m xmodelkd_ros.harness.bag_player BAG [--rate 1.0] [--topics T ...] [--loop] [--clock]
         [--wait-for-subscribers TOPIC:N ...] [--timeout 20] [--log FILE] [--ros-args ...]
 
 Messages are published as the bytes they were recorded as, spaced by their times of recording;
@@ -34,10 +34,10 @@ from sensor_msgs.msg import PointCloud2
 
 from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, BagReader, RawMessage
 from xmodelkd_ros.core.errors import BagError, ConfigError, listed
+from xmodelkd_ros.harness.sim_clock import CLOCK_PERIOD_S, SimClock
+from xmodelkd_ros.harness.sweep_log import SweepLog, message_class
 from xmodelkd_ros.node.outputs import latched, reliable
 from xmodelkd_ros.node.process import ros, run_program
-from xmodelkd_ros.node.sim_clock import CLOCK_PERIOD_S, SimClock
-from xmodelkd_ros.node.sweep_log import SweepLog, message_class
 
 _POLL_S = 0.02
 _SETTLE_S = 0.5

@@ -9,12 +9,12 @@ from pathlib import Path
 from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, BagReader, BagWriter
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.model_spec import ModelSpec
+from xmodelkd_ros.harness.node_process import stages_ms
+from xmodelkd_ros.harness.options import Options
+from xmodelkd_ros.harness.processes import ProcessError
+from xmodelkd_ros.harness.synthetic_sweep import sweep_message, synthetic_sweep
 from xmodelkd_ros.messages.headers import stamp_from_ns
 from xmodelkd_ros.resources import find_model
-from xmodelkd_ros.tools.processes import ProcessError
-from xmodelkd_ros.tools.replay import stages_ms
-from xmodelkd_ros.tools.session import Options
-from xmodelkd_ros.tools.synthetic_sweep import sweep_message, synthetic_sweep
 
 POINTS, DIAGNOSTICS = "/points", "/diagnostics"
 RELIABLE = ("-p", "points_reliability:=reliable")

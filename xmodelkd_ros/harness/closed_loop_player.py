@@ -1,11 +1,11 @@
 """Plays a bag over and over as fast as its sweeps get labels: each leaves when the labels of the one before have come.
 
-    python -m xmodelkd_ros.node.follow_player BAG --points /points --labels /segmenter/labels --sweeps 10000
+    python -m xmodelkd_ros.harness.closed_loop_player BAG --points /points --labels /segmenter/labels --sweeps 10000
         [--cameras /front/image_raw:/front/camera_info ...] [--idle 0] [--timeout 20] --log FILE
 
 Every pass goes on where the one before ended: stamps are those of one drive. Images leave before the sweep that they
 are nearest to. ``--idle`` waits between sweeps, as a share of the time that the labels took. ``--log`` says when each
-sweep left and when labels came, all of them (see :mod:`xmodelkd_ros.node.player`). The program ends with 0 when all
+sweep left and when labels came, all of them (see :mod:`xmodelkd_ros.harness.bag_player`). The program ends with 0 when all
 are sent, or on SIGINT or SIGTERM. An error is one line on stderr and exit code 1.
 """
 
@@ -25,12 +25,12 @@ from sensor_msgs.msg import PointCloud2
 
 from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.node.endless_drive import EndlessDrive, Recorded, camera_topics
+from xmodelkd_ros.harness.bag_player import wait_for_subscribers
+from xmodelkd_ros.harness.cdr import serialized_points, serialized_stamp_ns
+from xmodelkd_ros.harness.looped_drive import EndlessDrive, Recorded, camera_topics
+from xmodelkd_ros.harness.sweep_log import SweepLog
 from xmodelkd_ros.node.outputs import reliable
-from xmodelkd_ros.node.player import wait_for_subscribers
 from xmodelkd_ros.node.process import ros, run_program
-from xmodelkd_ros.node.serialized import serialized_points, serialized_stamp_ns
-from xmodelkd_ros.node.sweep_log import SweepLog
 
 _DEPTH = 10
 _LOST_S = 5.0

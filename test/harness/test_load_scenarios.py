@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from xmodelkd_ros.scenarios import scenarios
+from xmodelkd_ros.harness.load_scenarios import scenarios
 
 S = 1_000_000_000
 BY_NAME = {scenario.name: scenario for scenario in scenarios(100, 5.0)}

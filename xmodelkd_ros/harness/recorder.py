@@ -1,6 +1,6 @@
 """Records topics into a bag, and logs when each message arrived.
 
-    python -m xmodelkd_ros.node.recorder --topics /segmenter/labels /segmenter/status /diagnostics
+    python -m xmodelkd_ros.harness.recorder --topics /segmenter/labels /segmenter/status /diagnostics
         [--out FILE.mcap [--discard-unfinished]] [--log FILE] [--pause SECONDS] [--ros-args ...]
 
 Waits until each topic has a publisher and subscribes with the type and QoS that it offers.
@@ -38,9 +38,9 @@ from rclpy.utilities import remove_ros_args
 
 from xmodelkd_ros.bags.bag import BagWriter
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError
+from xmodelkd_ros.harness.sweep_log import SweepLog, message_class
 from xmodelkd_ros.node.outputs import reliable
 from xmodelkd_ros.node.process import ros, run_program, spin
-from xmodelkd_ros.node.sweep_log import SweepLog, message_class
 
 _POLL_S = 0.02
 _MATCH_S = 5.0

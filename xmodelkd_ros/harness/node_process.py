@@ -1,0 +1,48 @@
+"""The segmenter in a process of its own: its command line and the times it reports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from xmodelkd_ros.bags.mounted_cameras import MountedCamera, node_parameters
+from xmodelkd_ros.harness.options import Options
+from xmodelkd_ros.resources import find_model
+
+
+def node_arguments(
+    options: Options, points_topic: str, cameras: Sequence[MountedCamera], sim_time: bool = True
+) -> list[str]:
+    """The command line of the node, for a topic of sweeps and the cameras that a teacher is shown.
+
+    With a fixed frame TF says where the cameras are too, as on a vehicle.
+    """
+    looks = options.mode == "teacher"
+    parameters: dict[str, Any] = {
+        "model": find_model(options.student if looks else options.model).resolve(),
+        "mode": options.mode,
+        "backend": options.backend,
+        "precision": options.precision,
+        "use_sim_time": json.dumps(sim_time),
+    }
+    if looks:
+        parameters |= {"teacher_model": find_model(options.model).resolve()}
+        parameters |= {"sync.slop": options.look.slop_ns * 1e-9, "sync.deadline": options.deadline_s}
+        parameters["cameras"] = f"[{', '.join(camera.model.name for camera in cameras)}]"
+        if options.look.fixed_frame:
+            parameters["fixed_frame"] = options.look.fixed_frame
+        for camera in cameras:
+            described = node_parameters(camera, from_tf=bool(options.look.fixed_frame))
+            parameters |= {f"cameras.{camera.model.name}.{key}": json.dumps(value) for key, value in described.items()}
+    pairs = [text for name, value in parameters.items() for text in ("-p", f"{name}:={value}")]
+    return ["--ros-args", *pairs, "-r", f"points:={points_topic}"]
+
+
+def stages_ms(values: Mapping[str, str]) -> dict[str, float]:
+    """Stage milliseconds of a status: every ``<stage>_ms`` but the sum."""
+    return {
+        name.removesuffix("_ms"): float(value)
+        for name, value in values.items()
+        if name.endswith("_ms") and name != "latency_ms"
+    }
