@@ -24,7 +24,7 @@ from xmodelkd_ros.harness import schedule_player as sweep_player
 from xmodelkd_ros.harness.cdr import serialized_points, serialized_stamp_ns, stamped
 from xmodelkd_ros.harness.looped_drive import EndlessDrive, camera_topics
 from xmodelkd_ros.messages.headers import stamp_from_ns, stamp_ns
-from xmodelkd_ros.node.outputs import reliable
+from xmodelkd_ros.node.qos import reliable
 
 S = 1_000_000_000
 

@@ -27,7 +27,7 @@ from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.harness.processes import dds_environment
 from xmodelkd_ros.messages.clouds import MessageTypes, read_field, to_cloud, truth_to_msg
 from xmodelkd_ros.messages.headers import label_info_json, stamp_from_ns, stamp_ns
-from xmodelkd_ros.node.outputs import reliable
+from xmodelkd_ros.node.qos import reliable
 from xmodelkd_ros.resources import label_map
 from xmodelkd_ros.tools.benchmark import synthetic_sweep
 

@@ -19,7 +19,7 @@ from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.harness.dds_domain import own_domain
 from xmodelkd_ros.messages.clouds import MessageTypes, colored_to_msg, truth_to_msg
 from xmodelkd_ros.messages.headers import stamp_ns
-from xmodelkd_ros.node.outputs import reliable
+from xmodelkd_ros.node.qos import reliable
 from xmodelkd_ros.node.segment_node import SegmentNode
 from xmodelkd_ros.resources import label_map
 

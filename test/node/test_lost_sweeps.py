@@ -1,6 +1,6 @@
 """Sweeps that never got here are counted, whether the middleware says so or not."""
 
-from xmodelkd_ros.node import sweep_input
+from xmodelkd_ros.node import cloud_subscription as sweep_input
 from xmodelkd_ros.node.lost_sweeps import LostSweeps
 
 

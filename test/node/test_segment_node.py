@@ -18,10 +18,11 @@ from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.transforms import transform
 from xmodelkd_ros.messages.clouds import MessageTypes, read_field, to_cloud, truth_to_msg
 from xmodelkd_ros.messages.headers import stamp_ns
-from xmodelkd_ros.node import outputs, segmenter
+from xmodelkd_ros.node import loaded_models as segmenter
+from xmodelkd_ros.node import outputs
 from xmodelkd_ros.node.extrinsics import ExtrinsicError
-from xmodelkd_ros.node.outputs import latched, reliable
-from xmodelkd_ros.node.segmenter import Segmenter
+from xmodelkd_ros.node.loaded_models import Segmenter
+from xmodelkd_ros.node.qos import latched, reliable
 from xmodelkd_ros.resources import label_map
 from xmodelkd_ros.segmentation.backend_selection import LIBRARIES
 

@@ -12,8 +12,9 @@ from std_msgs.msg import Header
 
 from xmodelkd_ros.messages.clouds import read_field, to_cloud
 from xmodelkd_ros.messages.headers import stamp_from_ns
-from xmodelkd_ros.node.cameras import BLIND, FrozenImages
-from xmodelkd_ros.node.outputs import latched, reliable
+from xmodelkd_ros.node.camera_captures import BLIND
+from xmodelkd_ros.node.camera_subscriptions import FrozenImages
+from xmodelkd_ros.node.qos import latched, reliable
 
 CAR, ROAD, BUILDING = 0, 4, 9
 S, MS = 1_000_000_000, 1_000_000
@@ -275,7 +276,7 @@ def test_a_calibration_that_cannot_be_used_costs_its_camera_only(make_teacher, s
 def test_what_nobody_thought_of_costs_its_camera_only(make_teacher, sweep, monkeypatch):
     bench, cameras = make_teacher()
     cameras.wait()
-    monkeypatch.setattr("xmodelkd_ros.node.cameras.image_to_array", lambda msg: 1 / 0)
+    monkeypatch.setattr("xmodelkd_ros.node.camera_captures.image_to_array", lambda msg: 1 / 0)
     labels, status = looked(bench, cameras, sweep(100, stamp=1.0), S, front=200)
     assert (status.message, status.values["mode"], (labels == 255).any()) == ("labelled", "student", False)
     assert status.values["front.missing"].startswith("its image cannot be used: ZeroDivisionError")
@@ -305,7 +306,7 @@ def test_what_was_left_unused_stays_counted_when_the_mode_changes(make_teacher, 
 
 
 def test_a_camera_that_froze_and_fell_silent_has_no_image(make_teacher, sweep, monkeypatch):
-    monkeypatch.setattr("xmodelkd_ros.node.matching._FROZEN_S", 0.2)
+    monkeypatch.setattr("xmodelkd_ros.node.image_matching._FROZEN_S", 0.2)
     bench, cameras = make_teacher(**{"sync.frozen_after": 0.05, "sync.deadline": 0.01})
     cameras.wait()
     for tenth in (10, 11):

@@ -36,8 +36,8 @@ from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, BagReader, RawMessage
 from xmodelkd_ros.core.errors import BagError, ConfigError, listed
 from xmodelkd_ros.harness.sim_clock import CLOCK_PERIOD_S, SimClock
 from xmodelkd_ros.harness.sweep_log import SweepLog, message_class
-from xmodelkd_ros.node.outputs import latched, reliable
 from xmodelkd_ros.node.process import ros, run_program
+from xmodelkd_ros.node.qos import latched, reliable
 
 _POLL_S = 0.02
 _SETTLE_S = 0.5

@@ -29,8 +29,8 @@ from xmodelkd_ros.harness.bag_player import wait_for_subscribers
 from xmodelkd_ros.harness.cdr import serialized_points, serialized_stamp_ns
 from xmodelkd_ros.harness.looped_drive import EndlessDrive, Recorded, camera_topics
 from xmodelkd_ros.harness.sweep_log import SweepLog
-from xmodelkd_ros.node.outputs import reliable
 from xmodelkd_ros.node.process import ros, run_program
+from xmodelkd_ros.node.qos import reliable
 
 _DEPTH = 10
 _LOST_S = 5.0

@@ -18,7 +18,7 @@ from xmodelkd_ros.core.errors import ConfigError, listed
 from xmodelkd_ros.harness.cdr import serialized_stamp_ns, stamped
 from xmodelkd_ros.harness.sweep_log import message_class
 from xmodelkd_ros.messages.headers import stamp_from_ns, stamp_ns
-from xmodelkd_ros.node.outputs import latched, reliable
+from xmodelkd_ros.node.qos import latched, reliable
 
 _DEPTH = 10
 _PERIOD_NS = 100_000_000

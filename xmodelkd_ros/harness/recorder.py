@@ -39,8 +39,8 @@ from rclpy.utilities import remove_ros_args
 from xmodelkd_ros.bags.bag import BagWriter
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError
 from xmodelkd_ros.harness.sweep_log import SweepLog, message_class
-from xmodelkd_ros.node.outputs import reliable
 from xmodelkd_ros.node.process import ros, run_program, spin
+from xmodelkd_ros.node.qos import reliable
 
 _POLL_S = 0.02
 _MATCH_S = 5.0

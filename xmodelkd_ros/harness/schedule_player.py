@@ -36,8 +36,8 @@ from xmodelkd_ros.harness.cdr import stamped
 from xmodelkd_ros.harness.load_scenarios import Arrival, ClockLeg
 from xmodelkd_ros.harness.sim_clock import CLOCK_PERIOD_S, SimClock
 from xmodelkd_ros.harness.sweep_log import SweepLog
-from xmodelkd_ros.node.outputs import reliable
 from xmodelkd_ros.node.process import ros, run_program
+from xmodelkd_ros.node.qos import reliable
 
 _TOPIC = "points"
 _DEPTH = 10

@@ -6,7 +6,7 @@ from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 
 from xmodelkd_ros.messages.headers import stamp_from_ns
-from xmodelkd_ros.node.outputs import reliable
+from xmodelkd_ros.node.qos import reliable
 
 CLOCK_PERIOD_S = 0.01
 """How often it is to be shown."""

@@ -8,7 +8,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import String
@@ -18,20 +18,9 @@ from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.messages.clouds import MessageTypes, colored_to_msg, filter_msg, labels_to_msg
 from xmodelkd_ros.messages.headers import label_info_json
 from xmodelkd_ros.node.parameters import OutputOptions
+from xmodelkd_ros.node.qos import latched, reliable
 
 _TYPES = MessageTypes(PointCloud2, PointField)
-
-
-def reliable(depth: int) -> QoSProfile:
-    """The QoS of outputs: RViz and recorders ask for reliable; whoever asks for best effort gets it too."""
-    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=ReliabilityPolicy.RELIABLE)
-
-
-def latched() -> QoSProfile:
-    """The QoS of what is said once: a late subscriber still gets the last message."""
-    profile = reliable(1)
-    profile.durability = DurabilityPolicy.TRANSIENT_LOCAL
-    return profile
 
 
 class Outputs:

@@ -27,14 +27,14 @@ from rclpy.utilities import remove_ros_args
 
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError
 from xmodelkd_ros.node import parameters
-from xmodelkd_ros.node.approximate import message_filters
+from xmodelkd_ros.node.approximate_sync import message_filters
+from xmodelkd_ros.node.cloud_subscription import SweepInput
 from xmodelkd_ros.node.extrinsics import Transforms
-from xmodelkd_ros.node.labeller import SweepLabeller
+from xmodelkd_ros.node.loaded_models import Segmenter
 from xmodelkd_ros.node.outputs import Outputs
 from xmodelkd_ros.node.parameters import OutputOptions
 from xmodelkd_ros.node.process import first_line, ros, run_program, spin
-from xmodelkd_ros.node.segmenter import Segmenter
-from xmodelkd_ros.node.sweep_input import SweepInput
+from xmodelkd_ros.node.sweep_processor import SweepLabeller
 
 _DIAGNOSTICS_PERIOD_S = 1.0
 

@@ -82,7 +82,7 @@ class SweepCollector(Generic[S, I]):
 
     Every sweep that is added comes out once, in the order in which it came in: with all cameras as soon as each has
     an image within the slop; at its deadline with those that are there; and before any newer one. So sweeps must be
-    added in the order of their stamps (:class:`xmodelkd_ros.node.stamps.StampOrder` sees to that); one that is older
+    added in the order of their stamps (:class:`xmodelkd_ros.node.stamp_order.StampOrder` sees to that); one that is older
     than the one before is of another time. Each method returns the sweeps that go. The caller polls while sweeps wait.
 
     Args:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from xmodelkd_ros.mode import TeacherPace
+from xmodelkd_ros.node.teacher_pace import TeacherPace
 
 
 def paced(period_s, seconds):

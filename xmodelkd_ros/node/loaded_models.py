@@ -16,7 +16,7 @@ from xmodelkd_ros.core.visibility import Shot
 from xmodelkd_ros.inference.engine_cache import EngineCache
 from xmodelkd_ros.messages.clouds import MissingIntensity, to_cloud
 from xmodelkd_ros.messages.images import check_images
-from xmodelkd_ros.node.cameras import Shutter, Taken
+from xmodelkd_ros.node.camera_captures import Shutter, Taken
 from xmodelkd_ros.node.extrinsics import Transforms, camera_poses, choose_extrinsic, moved
 from xmodelkd_ros.node.parameters import OutputOptions, Parameters
 from xmodelkd_ros.resources import find_model, user_path

@@ -1,6 +1,6 @@
 import pytest
 
-from xmodelkd_ros.node.stamps import StampOrder
+from xmodelkd_ros.node.stamp_order import StampOrder
 
 S = 1_000_000_000
 

@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.node.approximate import ApproximateCollector
+from xmodelkd_ros.node.approximate_sync import ApproximateCollector
 from xmodelkd_ros.segmentation.image_matching import Now
 
 INSTALLED = importlib.util.find_spec("message_filters") is not None

@@ -11,8 +11,8 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from xmodelkd_ros.messages.headers import stamp_ns
-from xmodelkd_ros.node.approximate import ApproximateCollector
-from xmodelkd_ros.node.cameras import CameraInfos, FrozenImages, ImageSubscriptions
+from xmodelkd_ros.node.approximate_sync import ApproximateCollector
+from xmodelkd_ros.node.camera_subscriptions import CameraInfos, FrozenImages, ImageSubscriptions
 from xmodelkd_ros.node.parameters import Parameters
 from xmodelkd_ros.segmentation.image_matching import MatchedSweep, Now, SweepCollector
 

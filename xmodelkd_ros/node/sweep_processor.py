@@ -16,15 +16,15 @@ from rclpy.node import Node
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.errors import CloudError, XModelKDError
 from xmodelkd_ros.messages.headers import stamp_ns
-from xmodelkd_ros.mode import TeacherPace
-from xmodelkd_ros.node.cameras import Taken
+from xmodelkd_ros.node.camera_captures import Taken
 from xmodelkd_ros.node.diagnostics import WARN, Labelled, Report, SweepStatistics, Throttle, to_array
 from xmodelkd_ros.node.extrinsics import ExtrinsicError
-from xmodelkd_ros.node.matching import Matching
+from xmodelkd_ros.node.image_matching import Matching
+from xmodelkd_ros.node.loaded_models import Segmenter
 from xmodelkd_ros.node.outputs import Outputs
 from xmodelkd_ros.node.parameters import OutputOptions, Parameters
-from xmodelkd_ros.node.segmenter import Segmenter
-from xmodelkd_ros.node.stamps import StampOrder
+from xmodelkd_ros.node.stamp_order import StampOrder
+from xmodelkd_ros.node.teacher_pace import TeacherPace
 from xmodelkd_ros.node.worker import NewestWinsWorker
 from xmodelkd_ros.segmentation.image_matching import MatchedSweep
 from xmodelkd_ros.segmentation.pipeline import Result, Stopwatch
