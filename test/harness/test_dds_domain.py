@@ -85,7 +85,7 @@ def test_a_domain_stays_taken_while_a_program_that_outlived_its_tool_is_in_it(mo
     monkeypatch.setattr(dds_domain, "_held", {})
     monkeypatch.setattr(os, "getpid", lambda: number)
     env = dds_environment({**os.environ, "ROS_DOMAIN_ID": "0"})
-    recorder = Program("recorder", ["--topics", "/nobody"], env, tmp_path / "recorder.log")
+    recorder = Program("harness.recorder", ["--topics", "/nobody"], env, tmp_path / "recorder.log")
     with recorder:
         dds_domain._held.popitem()[1].close()  # as if this process had been killed
         assert is_taken(number + 1)

@@ -19,8 +19,7 @@ from sensor_msgs.msg import CameraInfo, Image, Imu, PointCloud2
 
 from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, BagReader, BagWriter
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.harness import closed_loop_player as follow_player
-from xmodelkd_ros.harness import schedule_player as sweep_player
+from xmodelkd_ros.harness import closed_loop_player, schedule_player
 from xmodelkd_ros.harness.cdr import serialized_points, serialized_stamp_ns, stamped
 from xmodelkd_ros.harness.looped_drive import EndlessDrive, camera_topics
 from xmodelkd_ros.messages.headers import stamp_from_ns, stamp_ns
@@ -97,7 +96,7 @@ def test_sweeps_leave_by_the_timetable(probe, bag, tmp_path):
     probe.create_subscription(Clock, "/clock", lambda m: clock.append(stamp_ns(m.clock) / S), QoSProfile(depth=1000))
     table = [(0.0, 5, 10), (0.3, 5, 30), (0.3, 9, 10), (0.9, 2, 20)]
     arguments = [bag, write(tmp_path / "table", table), "--log", tmp_path / "log"]
-    assert played(sweep_player, *arguments, "--clock", "0:100:1", "0.4:100:0", "0.6:50:10") == 0
+    assert played(schedule_player, *arguments, "--clock", "0:100:1", "0.4:100:0", "0.6:50:10") == 0
     assert got == [(stamp, points) for _, stamp, points in table]
     logged = rows(tmp_path / "log")
     assert [(row["stamp_ns"], row["points"]) for row in logged] == got
@@ -125,25 +124,25 @@ def test_a_timetable_that_is_wrong_is_said_in_one_line(probe, bag, tmp_path, cap
     probe.create_subscription(PointCloud2, "points", lambda m: None, reliable(10))
     table = write(tmp_path / "table", [(0, 1, 10)])
     table.write_text(table.read_text() + line + "\n")
-    assert played(sweep_player, bag, table) == 1
+    assert played(schedule_player, bag, table) == 1
     (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith("error: ") and said in error
 
 
 def test_a_timetable_is_in_order_of_time(bag, tmp_path, capsys):
-    assert played(sweep_player, bag, write(tmp_path / "table", [(0, 1, 10), (1, 2, 10), (0.5, 3, 10)])) == 1
+    assert played(schedule_player, bag, write(tmp_path / "table", [(0, 1, 10), (1, 2, 10), (0.5, 3, 10)])) == 1
     assert "line 3: a sweep that comes before the one above" in capsys.readouterr().err
 
 
 def test_a_timetable_that_is_not_there(bag, tmp_path, capsys):
-    assert played(sweep_player, bag, tmp_path / "none") == 1
+    assert played(schedule_player, bag, tmp_path / "none") == 1
     assert capsys.readouterr().err == f"error: cannot read timetable {tmp_path / 'none'}: No such file or directory\n"
 
 
 @pytest.mark.parametrize("clock", [["0:1"], ["0:1:x"], ["nan:0:1"], ["0:inf:1"], ["1:0:1", "0:0:1"]])
 def test_clocks_that_are_none(clock, capsys):
     with pytest.raises(SystemExit):
-        played(sweep_player, "bag", "table", "--clock", *clock)
+        played(schedule_player, "bag", "table", "--clock", *clock)
     assert "--clock" in capsys.readouterr().err.splitlines()[-1]
 
 
@@ -158,7 +157,7 @@ def test_sweeps_leave_when_labels_have_come_and_all_labels_are_noted(probe, bag,
 
     probe.create_subscription(PointCloud2, "points", answer, reliable(10))
     arguments = ["--points", "/points", "--labels", "/labels", "--sweeps", "7", "--log", tmp_path / "log"]
-    assert played(follow_player, bag, *arguments) == 0
+    assert played(closed_loop_player, bag, *arguments) == 0
     assert got == [(S + k * S // 10, 10 * (k % 3 + 1)) for k in range(7)]
     logged = [(row["topic"], row["stamp_ns"], row["points"]) for row in rows(tmp_path / "log")]
     assert [row[1:] for row in logged if row[0] == "/points"] == got
@@ -167,10 +166,10 @@ def test_sweeps_leave_when_labels_have_come_and_all_labels_are_noted(probe, bag,
 
 
 def test_where_nobody_labels_it_ends(probe, bag, monkeypatch, capsys):
-    monkeypatch.setattr(follow_player, "_LOST_S", 0.2)
+    monkeypatch.setattr(closed_loop_player, "_LOST_S", 0.2)
     probe.create_subscription(PointCloud2, "points", lambda m: None, reliable(10))
     begin = time.monotonic()
-    assert played(follow_player, bag, "--points", "/points", "--labels", "/labels", "--sweeps", "1000") == 1
+    assert played(closed_loop_player, bag, "--points", "/points", "--labels", "/labels", "--sweeps", "1000") == 1
     assert "no labels on /labels for the last 3 of 3 sweeps; look at the node's log" in capsys.readouterr().err
     assert time.monotonic() - begin < 15
 
@@ -236,7 +235,7 @@ def test_a_bag_that_is_no_drive_is_said(long_bag, points, cameras, said):
 
 
 def test_a_bag_that_cannot_be_followed_is_said(bag, capsys):
-    assert played(follow_player, bag, "--points", "/top", "--labels", "/labels", "--sweeps", "1") == 1
+    assert played(closed_loop_player, bag, "--points", "/top", "--labels", "/labels", "--sweeps", "1") == 1
     assert "has no topic /top; it has /points" in capsys.readouterr().err
     with pytest.raises(argparse.ArgumentTypeError, match="'/image' is not IMAGE_TOPIC:INFO_TOPIC"):
         camera_topics("/image")

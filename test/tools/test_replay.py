@@ -36,7 +36,11 @@ def children(pid):
     """Processes whose parent or session is a process."""
     listing = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 2) for line in listing.splitlines()]
-    return [row for row in rows if int(row[1]) == pid and "xmodelkd_ros.node" in row[2]]
+    return [
+        row
+        for row in rows
+        if int(row[1]) == pid and ("xmodelkd_ros.node" in row[2] or "xmodelkd_ros.harness" in row[2])
+    ]
 
 
 def replay(bag, model, out, *more, rate="0.25"):
@@ -196,7 +200,7 @@ def test_what_the_user_has_set_stays():
 
 
 def test_a_program_that_never_answers_is_said_and_ended(tmp_path):
-    recorder = Program("recorder", ["--topics", "/nobody"], dds_environment(), tmp_path / "recorder.log")
+    recorder = Program("harness.recorder", ["--topics", "/nobody"], dds_environment(), tmp_path / "recorder.log")
     with recorder, pytest.raises(ProcessError, match="an answer did not happen within 2 s; recorder: it wrote nothing"):
         wait_for(lambda: False, [recorder], 2, "an answer")
     assert recorder.returncode in (0, -signal.SIGINT), "the latter if it was still starting"

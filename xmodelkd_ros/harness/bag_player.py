@@ -176,7 +176,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, arguments: Sequence[str], stop: Future) -> int:
     with BagReader(options.bag) as reader, SweepLog(options.log) as log, ros(arguments):
-        node = Node("player")
+        node = Node("bag_player")
         player = Player(node, reader, options.topics, options.clock, log)
         for note in player.notes:
             print(f"note: {note}", file=sys.stderr)
@@ -191,7 +191,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str], stop: Future) ->
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("player", description="Play a bag over ROS at its own timing.")
+    parser = argparse.ArgumentParser("bag_player", description="Play a bag over ROS at its own timing.")
     parser.add_argument("bag", type=Path, help="rosbag2 folder or single file")
     parser.add_argument("--rate", type=_positive, default=1.0, help="how many times faster than recorded")
     parser.add_argument("--topics", nargs="+", default=(), metavar="T", help="topics to play (default: all)")

@@ -127,7 +127,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str], stop: Future) ->
     cameras = dict(options.cameras)
     with BagReader(options.bag) as reader, SweepLog(options.log) as log, ros(arguments):
         drive = EndlessDrive(reader, options.points, cameras)
-        node = Node("follow_player")
+        node = Node("closed_loop_player")
         player = FollowPlayer(node, drive, options.labels, log)
         wanted = dict.fromkeys((options.points, *cameras, *cameras.values()), 1)
         wait_for_subscribers(node, player.publishers, wanted, options.timeout, stop)
@@ -137,7 +137,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str], stop: Future) ->
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("follow_player", description="Play a bag as fast as its sweeps get labels.")
+    parser = argparse.ArgumentParser("closed_loop_player", description="Play a bag as fast as its sweeps get labels.")
     parser.add_argument("bag", type=Path, help="rosbag2 folder or single file")
     parser.add_argument("--points", required=True, metavar="TOPIC", help="of the sweeps")
     parser.add_argument("--labels", required=True, metavar="TOPIC", help="of their labels")

@@ -49,12 +49,12 @@ def dds_environment(environment: Mapping[str, str] | None = None) -> dict[str, s
 
 
 class Program:
-    """A program of ``xmodelkd_ros.node`` in a process of its own.
+    """A ROS program of this package in a process of its own.
 
     Use it as a context manager: leaving it ends the process, gently first.
 
     Args:
-        name: module in ``xmodelkd_ros.node``.
+        module: below ``xmodelkd_ros``, such as ``node.segment_node`` or ``harness.recorder``.
         arguments: its command line.
         env: its environment.
         log: file that takes its output.
@@ -63,9 +63,9 @@ class Program:
         ProcessError: on entering, if it cannot be started.
     """
 
-    def __init__(self, name: str, arguments: Sequence[str], env: Mapping[str, str], log: Path) -> None:
-        self.name = name
-        self._command = [sys.executable, "-m", f"xmodelkd_ros.node.{name}", *arguments]
+    def __init__(self, module: str, arguments: Sequence[str], env: Mapping[str, str], log: Path) -> None:
+        self.name = module.rpartition(".")[2]
+        self._command = [sys.executable, "-m", f"xmodelkd_ros.{module}", *arguments]
         self._env = dict(env)
         self._log = log
 

@@ -151,7 +151,7 @@ def main(args: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, arguments: Sequence[str], stop: Future) -> int:
     with SweepLog(options.log) as log, ros(arguments):
         arrivals = timetable(options.timetable)
-        node = Node("sweep_player")
+        node = Node("schedule_player")
         player = SweepPlayer(node, sweeps_by_points(options.bag), log, options.clock)
         wait_for_subscribers(node, {_TOPIC: player.publisher}, {_TOPIC: options.subscribers}, options.timeout, stop)
         player.play(arrivals, stop)
@@ -160,7 +160,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str], stop: Future) ->
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("sweep_player", description="Publish sweeps by a timetable.")
+    parser = argparse.ArgumentParser("schedule_player", description="Publish sweeps by a timetable.")
     parser.add_argument("bag", type=Path, help="bag with one sweep of each size")
     parser.add_argument("timetable", type=Path, help="JSON lines: at_s, stamp_ns, points of each sweep")
     parser.add_argument("--clock", type=_leg, nargs="+", default=(), metavar="AT:CLOCK:RATE", help="publish /clock")

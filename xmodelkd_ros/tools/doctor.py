@@ -216,8 +216,8 @@ def _send_clouds(folder: Path) -> list[float]:
     play = [str(folder / "clouds.mcap"), "--wait-for-subscribers", f"{_TOPIC}:1", "--log", str(sent.path)]
     record = ["--topics", _TOPIC, "--log", str(received.path)]
     with (
-        Program("recorder", record, env, folder / "recorder.log") as recorder,
-        Program("player", play, env, folder / "player.log") as player,
+        Program("harness.recorder", record, env, folder / "recorder.log") as recorder,
+        Program("harness.bag_player", play, env, folder / "player.log") as player,
     ):
         wait_for(lambda: len(received.clouds(_TOPIC)) >= _CLOUDS, [player, recorder], _ROUND_TRIP_S, "the round trip")
     at_start = sent.clouds(_TOPIC)

@@ -166,11 +166,11 @@ def _play(options: Options, sweeps: int, folder: Path) -> _Traffic:
     env, logs, topic, recorded = dds_environment(), options.out / "logs", recording.points_topic, folder / "said.mcap"
     log, said = SweepLogReader(folder / "sweeps.jsonl"), SweepLogReader(folder / "said.jsonl")
     node_words = [*node_arguments(options, topic, cameras, sim_time=False), *RELIABLE]
-    node = Program("segment_node", node_words, env, logs / "node.log")
+    node = Program("node.segment_node", node_words, env, logs / "node.log")
     report_arguments = ["--topics", DIAGNOSTICS, "--out", str(recorded), "--log", str(said.path)]
-    reports = Program("recorder", report_arguments, env, logs / "reports.log")
+    reports = Program("harness.recorder", report_arguments, env, logs / "reports.log")
     arguments = _player_arguments(options.bag, topic, cameras, sweeps, log.path)
-    player = Program("follow_player", arguments, env, logs / "player.log")
+    player = Program("harness.closed_loop_player", arguments, env, logs / "player.log")
     with ExitStack() as stack:
         running = [stack.enter_context(node), stack.enter_context(reports)]
         wait_for(lambda: said.has_event("ready"), running, _READY_S, "the start of the node")

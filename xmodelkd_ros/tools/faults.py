@@ -260,15 +260,15 @@ def _play(
     logs, env = options.out / "logs", dds_environment()
     sent, received, said = (SweepLogReader(folder / f"{name}.jsonl") for name in ("sent", "received", "said"))
     recorded = folder / "recorded.mcap"
-    node = Program("segment_node", node_arguments(options, recording.points_topic, rig), env, logs / "node.log")
-    labels = Program("recorder", ["--topics", _LABELS, "--log", str(received.path)], env, logs / "labels.log")
+    node = Program("node.segment_node", node_arguments(options, recording.points_topic, rig), env, logs / "node.log")
+    labels = Program("harness.recorder", ["--topics", _LABELS, "--log", str(received.path)], env, logs / "labels.log")
     status_arguments = ["--topics", _STATUS, _DIAGNOSTICS, "--out", str(recorded), "--discard-unfinished"]
     status_arguments += ["--log", str(said.path)]
-    status = Program("recorder", status_arguments, env, logs / "status.log")
+    status = Program("harness.recorder", status_arguments, env, logs / "status.log")
     names = [fault.name for fault in faults]
     arguments = _player_arguments(options, timing, names, recording, rig, sent.path)
     arguments += ["--transforms", *TF_TOPICS] if options.look.fixed_frame else []
-    player = Program("fault_player", arguments, env, logs / "player.log")
+    player = Program("harness.fault_player", arguments, env, logs / "player.log")
     length_s = schedule(names, _WARM_UP_S, timing.fault_s, timing.rest_s)[-1].end_s + timing.rest_s
     with ExitStack() as stack:
         running = [stack.enter_context(program) for program in (node, labels, status)]

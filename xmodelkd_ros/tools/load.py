@@ -93,13 +93,16 @@ class _Run:
         env, topics = dds_environment(), [f"/{name}/labels" for name in names]
         sent, received, said = (SweepLogReader(self.folder / f"{name}.jsonl") for name in ("sent", "received", "said"))
         nodes = {
-            name: Program("segment_node", self._node_arguments(name), env, self.logs / f"{name}.log") for name in names
+            name: Program("node.segment_node", self._node_arguments(name), env, self.logs / f"{name}.log")
+            for name in names
         }
         recorded = self.folder / "recorded.mcap"
-        labels = Program("recorder", ["--topics", *topics, "--log", str(received.path)], env, self.logs / "labels.log")
+        labels = Program(
+            "harness.recorder", ["--topics", *topics, "--log", str(received.path)], env, self.logs / "labels.log"
+        )
         said_on = [DIAGNOSTICS, *(f"/{name}/status" for name in names)]
         report_arguments = ["--topics", *said_on, "--out", str(recorded), "--log", str(said.path)]
-        reports = Program("recorder", report_arguments, env, self.logs / "reports.log")
+        reports = Program("harness.recorder", report_arguments, env, self.logs / "reports.log")
         with ExitStack() as stack:
             running = [stack.enter_context(program) for program in (*nodes.values(), labels, reports)]
             wait_for(lambda: received.has_event("ready") and said.has_event("ready"), running, _READY_S, "the start")
@@ -123,7 +126,7 @@ class _Run:
         log = SweepLogReader(self.folder / "subscriber.jsonl")
         arguments = ["--topics", topic, "--log", str(log.path)]
         arguments += ["--pause", str(_SLOW_S)] if self.scenario.subscriber == "slow" else []
-        program = stack.enter_context(Program("recorder", arguments, env, self.logs / "subscriber.log"))
+        program = stack.enter_context(Program("harness.recorder", arguments, env, self.logs / "subscriber.log"))
         wait_for(lambda: log.has_event("ready"), [program], _READY_S, "the start of a subscriber")
         if self.scenario.subscriber == "dead":
             program.freeze()
@@ -138,7 +141,9 @@ class _Run:
         received: SweepLogReader,
         topics: Sequence[str],
     ) -> None:
-        player = Program("sweep_player", self._player_arguments(sent.path, len(nodes)), env, self.logs / "player.log")
+        player = Program(
+            "harness.schedule_player", self._player_arguments(sent.path, len(nodes)), env, self.logs / "player.log"
+        )
         stack.enter_context(player)
 
         def ended() -> bool:

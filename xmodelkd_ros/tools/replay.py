@@ -102,14 +102,18 @@ def _play(options: Options, rate: float, recording: Recording, most_cameras: int
     sent, received = SweepLogReader(folder / "sent.jsonl"), SweepLogReader(folder / "received.jsonl")
     recorded = folder / "recorded.mcap"
     cameras = _cameras(options, recording, most_cameras)
-    node = Program("segment_node", node_arguments(options, recording.points_topic, cameras), env, logs / "node.log")
+    node = Program(
+        "node.segment_node", node_arguments(options, recording.points_topic, cameras), env, logs / "node.log"
+    )
     recorder_arguments = ["--topics", _LABELS, _STATUS, "--out", str(recorded), "--discard-unfinished"]
     recorder_arguments += ["--log", str(received.path)]
-    recorder = Program("recorder", recorder_arguments, env, logs / "recorder.log")
+    recorder = Program("harness.recorder", recorder_arguments, env, logs / "recorder.log")
     seen = [camera for camera in cameras if camera.model.name not in options.look.without]
     topics = [recording.points_topic, *(t for camera in seen for t in (camera.image_topic, camera.info_topic))]
     topics += TF_TOPICS if options.look.fixed_frame and cameras else ()
-    player = Program("player", _player_arguments(options.bag, rate, topics, sent.path), env, logs / "player.log")
+    player = Program(
+        "harness.bag_player", _player_arguments(options.bag, rate, topics, sent.path), env, logs / "player.log"
+    )
     with ExitStack() as stack:
         begin = time.monotonic()
         running = [stack.enter_context(node), stack.enter_context(recorder)]

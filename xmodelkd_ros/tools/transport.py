@@ -74,10 +74,12 @@ def arrivals_ms(bag: Path, folder: Path, sender_profile: bool, receiver_profile:
     with_profile = {**without, profile_variable(without): shipped_profile()}
     sent, received = SweepLogReader(folder / "sent.jsonl"), SweepLogReader(folder / "received.jsonl")
     player_arguments = [str(bag), "--wait-for-subscribers", f"{_TOPIC}:1", "--log", str(sent.path)]
-    player = Program("player", player_arguments, with_profile if sender_profile else without, folder / "player.log")
+    player = Program(
+        "harness.bag_player", player_arguments, with_profile if sender_profile else without, folder / "player.log"
+    )
     recorder_arguments = ["--topics", _TOPIC, "--log", str(received.path)]
     of_recorder = with_profile if receiver_profile else without
-    recorder = Program("recorder", recorder_arguments, of_recorder, folder / "recorder.log")
+    recorder = Program("harness.recorder", recorder_arguments, of_recorder, folder / "recorder.log")
     with ExitStack() as stack:
         running = [stack.enter_context(recorder), stack.enter_context(player)]
         wait_for(lambda: received.has_event("ready"), running, _READY_S, "the start of the recorder")

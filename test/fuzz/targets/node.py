@@ -23,7 +23,7 @@ from test.fuzz.mutation import Mutator
 from test.fuzz.ros_messages import mutated, size, to_rclpy
 from test.fuzz.target import BrokenPromiseError, Limits, Target, ensure
 from test.fuzz.targets.codec import check_pose
-from test.node.conftest import Bench
+from test.ros import Bench
 from xmodelkd_ros.core import errors
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import CloudError, ConfigError

@@ -30,12 +30,12 @@ START_S = 1000
 class Program:
     """One of the programs, running."""
 
-    def __init__(self, name, *arguments):
+    def __init__(self, module, *arguments):
         # Another domain than the tests within this process.
         domain = own_domain(os.environ["ROS_DOMAIN_ID"])
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         self.process = subprocess.Popen(
-            [sys.executable, "-m", f"xmodelkd_ros.node.{name}", *map(str, arguments)],
+            [sys.executable, "-m", f"xmodelkd_ros.{module}", *map(str, arguments)],
             env={**os.environ, "ROS_DOMAIN_ID": domain, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -62,7 +62,7 @@ class Program:
 
 @pytest.fixture
 def run():
-    """Start a program by name and arguments; what still runs at the end of the test is killed."""
+    """Start a program by its module and arguments; what still runs at the end of the test is killed."""
     programs = []
 
     def start(*arguments):
@@ -123,10 +123,10 @@ def assert_clean(outcome):
 def test_every_sweep_of_a_bag_comes_back_labelled(run, bag, height_model, tmp_path):
     received, sent, out = tmp_path / "received.jsonl", tmp_path / "sent.jsonl", tmp_path / "out.mcap"
     topics = ("/segmenter/labels", "/segmenter/status", "/diagnostics")
-    recorder = run("recorder", "--topics", *topics, "--out", out, "--log", received)
-    node = run("segment_node", *node_arguments(height_model, "-p", "use_sim_time:=true"))
+    recorder = run("harness.recorder", "--topics", *topics, "--out", out, "--log", received)
+    node = run("node.segment_node", *node_arguments(height_model, "-p", "use_sim_time:=true"))
     wait_until(lambda: {"event": "ready"} in lines(received))
-    player = run("player", bag, "--clock", "--wait-for-subscribers", "/top/points:1", "--log", sent)
+    player = run("harness.bag_player", bag, "--clock", "--wait-for-subscribers", "/top/points:1", "--log", sent)
     assert_clean(player.end())
     wait_until(lambda: sum(row.get("topic") == "/segmenter/labels" for row in lines(received)) >= 12)
     wait_until(lambda: any(row.get("topic") == "/diagnostics" for row in lines(received)))
@@ -164,12 +164,12 @@ def test_two_nodes_in_two_namespaces_label_two_lidars(run, height_model, sweep, 
                 msg = sweep(count, stamp=START_S + i / 5, frame_id=f"lidar_{name}")
                 writer.write_raw(f"/{name}/points", round((START_S + i / 5) * S), serialize_message(msg))
     topics = [f"/{name}/segmenter/labels" for name in sizes]
-    recorder = run("recorder", "--topics", *topics, "/diagnostics", "--out", out, "--log", log)
+    recorder = run("harness.recorder", "--topics", *topics, "/diagnostics", "--out", out, "--log", log)
     model = ("--ros-args", "-p", f"model:={height_model}")
-    nodes = [run("segment_node", *model, "-r", f"__ns:=/{name}") for name in sizes]
+    nodes = [run("node.segment_node", *model, "-r", f"__ns:=/{name}") for name in sizes]
     wait_until(lambda: {"event": "ready"} in lines(log))
     topics_and_counts = [f"/{name}/points:1" for name in sizes]
-    assert_clean(run("player", bag, "--wait-for-subscribers", *topics_and_counts).end())
+    assert_clean(run("harness.bag_player", bag, "--wait-for-subscribers", *topics_and_counts).end())
     wait_until(lambda: sum(row.get("topic") in topics for row in lines(log)) >= 16)
     with_diagnostics = len(lines(log)) + 4
     wait_until(lambda: len(lines(log)) >= with_diagnostics)
@@ -184,8 +184,8 @@ def test_two_nodes_in_two_namespaces_label_two_lidars(run, height_model, sweep, 
 
 def test_latched_topics_stay_latched(run, bag, tmp_path):
     log = tmp_path / "log.jsonl"
-    player = run("player", bag, "--topics", "/note", "/top/points", "--loop", "--rate", "10")
-    recorder = run("recorder", "--topics", "/note", "--out", tmp_path / "out", "--log", log)
+    player = run("harness.bag_player", bag, "--topics", "/note", "/top/points", "--loop", "--rate", "10")
+    recorder = run("harness.recorder", "--topics", "/note", "--out", tmp_path / "out", "--log", log)
     wait_until(lambda: len(lines(log)) > 1)
     assert lines(log)[1] == {
         "topic": "/note",
@@ -201,8 +201,8 @@ def test_latched_topics_stay_latched(run, bag, tmp_path):
 
 def test_the_clock_runs_with_the_bag(run, bag, tmp_path):
     out = tmp_path / "clock.mcap"
-    recorder = run("recorder", "--topics", "/clock", "--out", out)
-    player = run("player", bag, "--clock", "--rate", "2", "--wait-for-subscribers", "/clock:1")
+    recorder = run("harness.recorder", "--topics", "/clock", "--out", out)
+    player = run("harness.bag_player", bag, "--clock", "--rate", "2", "--wait-for-subscribers", "/clock:1")
     assert_clean(player.end())
     assert_clean(recorder.end(signal.SIGINT))
     with BagReader(out) as recorded:
@@ -217,10 +217,10 @@ def test_the_clock_runs_with_the_bag(run, bag, tmp_path):
 
 
 def test_to_build_engines_the_node_loads_its_models_and_ends(run, height_model):
-    node = run("segment_node", "--build-only", *node_arguments(height_model))
+    node = run("node.segment_node", "--build-only", *node_arguments(height_model))
     code, stderr = node.end()
     assert (code, "configured: model " in stderr, "active" in stderr) == (0, True, False)
-    node = run("segment_node", "--build-only", *node_arguments("/nowhere"))
+    node = run("node.segment_node", "--build-only", *node_arguments("/nowhere"))
     assert node.end()[0] == 1
 
 
@@ -230,9 +230,9 @@ def test_to_build_engines_the_node_loads_its_models_and_ends(run, height_model):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_node_while_sweeps_are_at_work(run, bag, height_model, tmp_path, number):
     log = tmp_path / "log.jsonl"
-    node = run("segment_node", *node_arguments(height_model))
-    recorder = run("recorder", "--topics", "/segmenter/labels", "--log", log)
-    run("player", bag, "--loop", "--rate", "20")
+    node = run("node.segment_node", *node_arguments(height_model))
+    recorder = run("harness.recorder", "--topics", "/segmenter/labels", "--log", log)
+    run("harness.bag_player", bag, "--loop", "--rate", "20")
     wait_until(lambda: len(lines(log)) > 10)
     node.process.send_signal(number)  # a terminal and ros2 launch both send it
     assert_clean(node.end(number))
@@ -240,9 +240,9 @@ def test_a_signal_ends_the_node_while_sweeps_are_at_work(run, bag, height_model,
 
 
 def test_programs_end_while_they_wait(run, bag, height_model, tmp_path):
-    node = run("segment_node", *node_arguments(height_model, "-p", "autostart:=false"))
-    recorder = run("recorder", "--topics", "/never", "--log", tmp_path / "recorder")
-    player = run("player", bag, "--wait-for-subscribers", "/never:1", "--log", tmp_path / "player")
+    node = run("node.segment_node", *node_arguments(height_model, "-p", "autostart:=false"))
+    recorder = run("harness.recorder", "--topics", "/never", "--log", tmp_path / "recorder")
+    player = run("harness.bag_player", bag, "--wait-for-subscribers", "/never:1", "--log", tmp_path / "player")
     node.wait_for("waiting to be configured")
     wait_until(lambda: (tmp_path / "recorder").exists() and (tmp_path / "player").exists())
     for program in (node, recorder, player):
@@ -302,7 +302,7 @@ def test_programs_end_while_they_wait(run, bag, height_model, tmp_path):
 )
 def test_the_node_says_in_one_line_what_it_cannot_use(run, height_model, parameters, message):
     overrides = [argument for p in parameters for argument in ("-p", p)]
-    code, stderr = run("segment_node", *node_arguments(height_model), *overrides).end()
+    code, stderr = run("node.segment_node", *node_arguments(height_model), *overrides).end()
     assert code == 1
     (line,) = [line for line in stderr.splitlines() if "[INFO]" not in line]
     assert message in line
@@ -310,7 +310,7 @@ def test_the_node_says_in_one_line_what_it_cannot_use(run, height_model, paramet
 
 def test_a_parameter_that_is_misspelt_is_said(run, height_model):
     misspelt = ["-p", "cameras.frnt.extrinsic:=[1.0]", "-p", "sync.slopp:=0.1"]
-    code, stderr = run("segment_node", "--build-only", *node_arguments(height_model), *misspelt).end()
+    code, stderr = run("node.segment_node", "--build-only", *node_arguments(height_model), *misspelt).end()
     assert code == 0
     for name in ("cameras.frnt.extrinsic", "sync.slopp"):
         assert f"parameter {name} is not known and has no effect; is it misspelt?" in stderr
@@ -319,7 +319,7 @@ def test_a_parameter_that_is_misspelt_is_said(run, height_model):
 def test_a_model_that_does_not_match_its_json_is_refused(run, height_model, tmp_path):
     (tmp_path / "model.json").write_bytes((height_model / "model.json").read_bytes())
     (tmp_path / "model.onnx").write_bytes((height_model / "model.onnx").read_bytes() + b" ")
-    code, stderr = run("segment_node", *node_arguments(tmp_path)).end()
+    code, stderr = run("node.segment_node", *node_arguments(tmp_path)).end()
     assert code == 1
     (line,) = stderr.splitlines()
     assert "is not the file that model.json describes: files.fp32.sha256 is" in line
@@ -328,14 +328,17 @@ def test_a_model_that_does_not_match_its_json_is_refused(run, height_model, tmp_
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["player", "nowhere"], "error: bag nowhere does not exist"),
-        (["player", "BAG", "--topics", "/other"], "has no topic '/other'; it has /top/points, /note"),
+        (["harness.bag_player", "nowhere"], "error: bag nowhere does not exist"),
+        (["harness.bag_player", "BAG", "--topics", "/other"], "has no topic '/other'; it has /top/points, /note"),
         (
-            ["player", "BAG", "--wait-for-subscribers", "/top/points:1", "--timeout", "0.1"],
+            ["harness.bag_player", "BAG", "--wait-for-subscribers", "/top/points:1", "--timeout", "0.1"],
             "error: subscribers did not come within 0.1 s: /top/points has 0 of 1",
         ),
-        (["player", "BAG", "--log", "/nowhere/log"], "error: cannot write log /nowhere/log: No such file or directory"),
-        (["recorder", "--topics", "/a", "--out", "BAG"], "exists already; remove it or choose another"),
+        (
+            ["harness.bag_player", "BAG", "--log", "/nowhere/log"],
+            "error: cannot write log /nowhere/log: No such file or directory",
+        ),
+        (["harness.recorder", "--topics", "/a", "--out", "BAG"], "exists already; remove it or choose another"),
     ],
 )
 def test_player_and_recorder_say_in_one_line_what_is_wrong(run, bag, arguments, message):
@@ -347,6 +350,6 @@ def test_player_and_recorder_say_in_one_line_what_is_wrong(run, bag, arguments, 
 
 @pytest.mark.parametrize("option", [["--rate", "0"], ["--rate", "fast"], ["--wait-for-subscribers", "/points"]])
 def test_options_of_the_player(run, option):
-    code, stderr = run("player", "bag", *option).end()
+    code, stderr = run("harness.bag_player", "bag", *option).end()
     assert code == 2
     assert stderr.splitlines()[-1].startswith(f"player: error: argument {option[0]}: ")
