@@ -30,8 +30,8 @@ from training.scoring import confusions
 from training.train import train
 from training.train_images import train_images
 from training.trained_network import TrainedNetwork, labelled, trained_network
-from training.world import WORLD_VERSION
-from training.world.drive import CHOOSE, TEST
+from training.worldgen import WORLD_VERSION
+from training.worldgen.drive import CHOOSE, TEST
 from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.atomic_write import whole_file
 from xmodelkd_ros.core.errors import ConfigError, quoted

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from training.comparison import Comparison
 from training.label_sets import SCORED_LABELS
-from training.world import WORLD_VERSION
+from training.worldgen import WORLD_VERSION
 from xmodelkd_ros.core.metrics import ConfusionMatrix
 from xmodelkd_ros.resources import label_map
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from training.data.datasets import DATASETS
 from training.label_sets import BENCHMARK_LABELS, LABEL_SETS, LABELS
 from training.readable import Readable, require
-from training.world.sensing.sensors import BEAM_TABLES, LIDARS
+from training.worldgen.sensing.sensors import BEAM_TABLES, LIDARS
 from xmodelkd_ros.core.errors import ConfigError
 
 _PRECISIONS = ("auto", "32-true", "bf16-mixed")
@@ -36,7 +36,7 @@ class SourceConfig:
         every: of these frames, take every n-th.
         seeds: A, B: generate the drives of the seeds A to B - 1 that are meant for this use (``world`` without path).
         sweeps: sweeps of each generated drive, spread over ten seconds.
-        lidar: the LiDAR of all generated drives, one of ``training/world/sensing/sensors.py``; empty: each has its own.
+        lidar: the LiDAR of all generated drives, one of ``training/worldgen/sensing/sensors.py``; empty: each has its own.
         cameras: of generated drives: 0, 1 (in front) or 6.
         labels: ``own``; ``none`` for sweeps that only a teacher labels; ``carried``: those that the labelled sweeps of
             the same drive have given to the same places (``training/data/voxels.py``).
@@ -123,7 +123,7 @@ class ModelConfig:
 
     Attributes:
         channels: what describes a point; names known to ``core/normalization.py``.
-        beams: the rows: name of a LiDAR in ``training/world/sensing/sensors.py``; empty: found in the sweeps of the
+        beams: the rows: name of a LiDAR in ``training/worldgen/sensing/sensors.py``; empty: found in the sweeps of the
             first source of ``train``.
         width: columns of the range image.
         max_points: P, points the exported network takes at once.

@@ -23,8 +23,8 @@ from training.memory import kept_in_memory
 from training.readable import Readable, require
 from training.robustness_counts import measure, reference_pipeline
 from training.robustness_report import overview, write_robustness
-from training.world import WORLD_VERSION
-from training.world.drive import CHOOSE
+from training.worldgen import WORLD_VERSION
+from training.worldgen.drive import CHOOSE
 from xmodelkd_ros.console import count, print_notes, run_command
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError, quoted

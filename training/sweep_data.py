@@ -21,7 +21,7 @@ from training.guides import Guides
 from training.models.student import ROW_STRIDE, WRAP
 from training.run import own_part
 from training.teaching import Material, Teaching, is_taught, with_images
-from training.world.sensing.sensors import BEAM_TABLES
+from training.worldgen.sensing.sensors import BEAM_TABLES
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource

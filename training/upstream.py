@@ -7,7 +7,7 @@ from pathlib import Path
 
 from training.checkpoint import CHECKPOINT
 from training.config import SELF, ImageTrainingConfig, TrainingConfig
-from training.world import WORLD_VERSION
+from training.worldgen import WORLD_VERSION
 from xmodelkd_ros.core.atomic_write import whole_file
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.model_spec import sha256

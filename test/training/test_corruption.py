@@ -7,7 +7,7 @@ from training.corruption import CORRUPTIONS, MODERATE, SEVERITIES, corrupted
 from training.corruption.beams import on_other_sensor
 from training.corruption.fog import backscatter, in_fog, visibility_m
 from training.data.sweeps import Sweep
-from training.world.sensing.sensors import BEAM_TABLES
+from training.worldgen.sensing.sensors import BEAM_TABLES
 from xmodelkd_ros.core.beam_table import elevations_deg
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.labels import IGNORE

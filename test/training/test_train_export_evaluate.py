@@ -21,8 +21,8 @@ from training.data.sources import load_source  # noqa: E402
 from training.data.world import WORLD_SOURCE, stored_drives  # noqa: E402
 from training.run import resolved  # noqa: E402
 from training.trained_network import trained_network  # noqa: E402
-from training.world import WORLD_VERSION  # noqa: E402
-from training.world.sensing.sensors import VLP32C  # noqa: E402
+from training.worldgen import WORLD_VERSION  # noqa: E402
+from training.worldgen.sensing.sensors import VLP32C  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError, ModelError  # noqa: E402
 from xmodelkd_ros.core.metrics import ConfusionMatrix  # noqa: E402
 from xmodelkd_ros.core.model_spec import ModelSpec, sha256  # noqa: E402

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from training.corruption.points import without
 from training.data.sweeps import Sweep
-from training.world.sensing.sensors import BEAM_TABLES
+from training.worldgen.sensing.sensors import BEAM_TABLES
 from xmodelkd_ros.core.beam_table import elevations_deg
 from xmodelkd_ros.core.sensor import nearest
 
@@ -43,7 +43,7 @@ def on_other_sensor(sweep: Sweep, lidar: str, rng: np.random.Generator) -> Sweep
 
     Args:
         sweep: the sweep.
-        lidar: name of one of :data:`~training.world.sensing.sensors.BEAM_TABLES`.
+        lidar: name of one of :data:`~training.worldgen.sensing.sensors.BEAM_TABLES`.
         rng: not used: nothing is left to chance.
     """
     usable = np.flatnonzero(np.isfinite(sweep.cloud.xyz).all(axis=1) & sweep.cloud.xyz.any(axis=1))

@@ -21,8 +21,8 @@ from training.data.voxels import carried_labels
 from training.data.world import WORLD_SOURCE, WorldSequence, live_drive
 from training.label_sets import LABELS, labels_of
 from training.memory import is_kept, remember
-from training.world.drive import MAX_SWEEPS, TRAIN, Drive, split_of
 from training.world.pool import each_drive
+from training.worldgen.drive import MAX_SWEEPS, TRAIN, Drive, split_of
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource

@@ -4,7 +4,7 @@ Both give the same bytes. A stored sweep has no positions: they follow from rang
 A drive's folder::
 
     drive.json                    seed, version of the world, sensors, poses, stamps
-    lidar/000.npz                 the arrays of training.world.sensing.lidar.Scan
+    lidar/000.npz                 the arrays of training.worldgen.sensing.lidar.Scan
     camera/front_camera/000.jpg   pictures
     labels/front_camera/000.png   class ids of the pixels, 255 for the sky
 """
@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from training.data.sequence import CameraImage, JpegFile
-from training.world import WORLD_VERSION
-from training.world.drive import MAX_SWEEPS, Drive, Frame
-from training.world.sensing.camera import Picture
-from training.world.sensing.lidar import Scan
-from training.world.sensing.sensors import LidarModel, Rig
+from training.worldgen import WORLD_VERSION
+from training.worldgen.drive import MAX_SWEEPS, Drive, Frame
+from training.worldgen.sensing.camera import Picture
+from training.worldgen.sensing.lidar import Scan
+from training.worldgen.sensing.sensors import LidarModel, Rig
 from xmodelkd_ros.core.atomic_write import whole_folder
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
@@ -51,7 +51,7 @@ _JPEG_QUALITY = 90
 
 
 class Recording(Protocol):
-    """What :class:`WorldSequence` needs of a drive: :class:`training.world.drive.Drive`, or :class:`StoredDrive`."""
+    """What :class:`WorldSequence` needs of a drive: :class:`training.worldgen.drive.Drive`, or :class:`StoredDrive`."""
 
     @property
     def seed(self) -> int: ...  # noqa: D102

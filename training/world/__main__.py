@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training.world.generate import Request, run
-from training.world.sensing.sensors import LIDARS
+from training.worldgen.sensing.sensors import LIDARS
 from xmodelkd_ros.console import run_command
 
 

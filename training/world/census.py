@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from training.data.sequence import DriveSequence
 from training.data.world import WorldSequence, live_drive
-from training.world.drive import MAX_SWEEPS, Drive
-from training.world.mesh import LABELS
-from training.world.sensing.camera import SKY, Picture
+from training.worldgen.drive import MAX_SWEEPS, Drive
+from training.worldgen.mesh import LABELS
+from training.worldgen.sensing.camera import SKY, Picture
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.labels import IGNORE
 

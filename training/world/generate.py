@@ -16,15 +16,15 @@ from tqdm import tqdm
 
 from training.data.world import StoredDrive, store, stored_drives
 from training.to_bag import write_bag
-from training.world.drive import PERIOD_S, Drive, Frame, split_of
 from training.world.pool import each_drive
+from training.worldgen.drive import PERIOD_S, Drive, Frame, split_of
 from xmodelkd_ros.core.atomic_write import hidden_name, make_folder
 from xmodelkd_ros.core.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to generate of each seed: arguments of :class:`training.world.drive.Drive`."""
+    """What to generate of each seed: arguments of :class:`training.worldgen.drive.Drive`."""
 
     sweeps: int
     cameras: int

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from training.config import frame_range
 from training.data.pandaset import PandaSetSequence
 from training.data.world import store
-from training.world import WORLD_VERSION
 from training.world.census import BORDERS_PX, Agreement, Census, point_counts, sky_share, take_census
-from training.world.drive import CHOOSE, MAX_SWEEPS, TEST, TRAIN, Drive, split_of
-from training.world.mesh import LABELS
 from training.world.pool import each_drive
+from training.worldgen import WORLD_VERSION
+from training.worldgen.drive import CHOOSE, MAX_SWEEPS, TEST, TRAIN, Drive, split_of
+from training.worldgen.mesh import LABELS
 from xmodelkd_ros.console import progress, run_command
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError

@@ -29,9 +29,9 @@ from training.data.sources import load_source
 from training.data.sweeps import InputSpec, WholeSweeps
 from training.data.views import Look
 from training.data.world import store
-from training.world.drive import Drive, Frame
-from training.world.sensing.camera import Picture
-from training.world.sensing.lidar import Scan
+from training.worldgen.drive import Drive, Frame
+from training.worldgen.sensing.camera import Picture
+from training.worldgen.sensing.lidar import Scan
 from xmodelkd_ros.core.normalization import ChannelSpec
 from xmodelkd_ros.core.projection import ProjectionSpec
 

@@ -9,7 +9,7 @@ from PIL import Image
 from training.data.pandaset import PandaSetSequence
 from training.data.sequence import JpegFile
 from training.data.world import RenderedImage, stored_drives
-from training.world.sensing.camera import Picture
+from training.worldgen.sensing.camera import Picture
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.errors import ConfigError
 

@@ -9,9 +9,9 @@ import pytest
 
 from training.data.datasets import open_drives
 from training.data.world import StoredDrive, live_drive, store, stored_drives
-from training.world import WORLD_VERSION
 from training.world.census import Agreement, compared
-from training.world.drive import Drive, Frame
+from training.worldgen import WORLD_VERSION
+from training.worldgen.drive import Drive, Frame
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.resources import label_map
 

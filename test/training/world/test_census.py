@@ -6,8 +6,8 @@ import pytest
 
 from training.data.pandaset import PandaSetSequence
 from training.world.census import BORDERS_PX, Agreement, borders, compared, point_counts, sky_share, take_census
-from training.world.mesh import LABELS
-from training.world.sensing.camera import SKY, Picture
+from training.worldgen.mesh import LABELS
+from training.worldgen.sensing.camera import SKY, Picture
 from xmodelkd_ros.core.camera import CameraModel
 
 ROAD, CAR, BUILDING = (LABELS.id_of(name) for name in ("road", "car", "building"))

@@ -3,10 +3,10 @@ import pytest
 from PIL import Image
 
 from training.world import contact_sheet
-from training.world.drive import CHOOSE, TEST, TRAIN, split_of
-from training.world.mesh import LABELS
-from training.world.sensing.lidar import RANGE_STEP_M, Scan
-from training.world.sensing.sensors import LidarModel
+from training.worldgen.drive import CHOOSE, TEST, TRAIN, split_of
+from training.worldgen.mesh import LABELS
+from training.worldgen.sensing.lidar import RANGE_STEP_M, Scan
+from training.worldgen.sensing.sensors import LidarModel
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 
 from training import to_bag
 from training.data.world import WorldSequence, stored_drives
-from training.world import WORLD_VERSION
 from training.world import __main__ as world
+from training.worldgen import WORLD_VERSION
 from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.core.transforms import inverse
 from xmodelkd_ros.messages.camera_info import to_camera

@@ -5,7 +5,7 @@ import pytest
 
 from training.world import measure
 from training.world.census import BORDERS_PX, Agreement, Census
-from training.world.mesh import LABELS
+from training.worldgen.mesh import LABELS
 
 CLASSES = len(LABELS)
 

@@ -1,0 +1,203 @@
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from training.worldgen.materials import material_id
+from training.worldgen.mesh import LABELS, box, merge, plate, pose, quads
+from training.worldgen.sensing.lidar import NO_INSTANCE, RANGE_STEP_M, scan
+from training.worldgen.sensing.sensors import LidarModel
+from training.worldgen.sensing.surfaces import Appearance
+from training.worldgen.tracing import Motion, Tracer
+from xmodelkd_ros.core.labels import IGNORE
+
+END = 3.0
+LIDAR = LidarModel(
+    "test",
+    tuple(float(e) for e in np.linspace(6, -20, 27)),
+    720,
+    reach_m=200.0,
+    beam_gain_spread=0.0,
+    range_noise_m=0.01,
+)
+
+
+@pytest.fixture(scope="module")
+def appearance():
+    """All surfaces equally bright, so that geometry alone tells."""
+    drawn = Appearance.sample(np.random.default_rng(0))
+    same = np.full_like(drawn.reflectances, 0.5)
+    return replace(drawn, reflectances=same, spread=np.zeros_like(drawn.spread))
+
+
+def ground(size=200.0, label="road"):
+    corners = [(-size, -size, 0), (size, -size, 0), (size, size, 0), (-size, size, 0)]
+    return quads([corners], "asphalt", label)
+
+
+def wall(x, material="concrete", label="building", half_width=40.0, height=12.0):
+    """A wall across the x axis that faces the sensor."""
+    corners = [(x, half_width, 0), (x, -half_width, 0), (x, -half_width, height), (x, half_width, height)]
+    return quads([corners], material, label).of_instance(7)
+
+
+def standing(times):
+    return np.repeat(pose(0, 0, 2)[None], len(times), axis=0)
+
+
+def driving(times):
+    """20 m/s ahead, in a bend."""
+    return np.stack([pose(20 * (t - END), 0, 2, 0.5 * (t - END)) for t in times])
+
+
+def scan_of(static, appearance, poses=standing, lidar=LIDAR, actors=(), seed=0):
+    return scan(lidar, Tracer(static, actors), appearance, poses, END, np.random.default_rng(seed))
+
+
+def towards_wall(points, half_width=8.0):
+    return (points[:, 0] > 0) & (np.abs(points[:, 1]) < half_width) & (points[:, 2] > -1.8)
+
+
+def test_the_same_seed_gives_the_same_bytes(appearance):
+    scene = merge([ground(), wall(12), box((1, 1, 1), "car_glass", "car", (5, 2, 0))])
+    first, second = (scan_of(scene, appearance, driving) for _ in range(2))
+    other = scan_of(scene, appearance, driving, seed=1)
+    for name in ("range_steps", "intensity", "label", "instance"):
+        assert getattr(first, name).tobytes() == getattr(second, name).tobytes()
+    assert first.range_steps.tobytes() != other.range_steps.tobytes()
+
+
+def test_points_times_and_rings_follow_from_the_steps_and_the_table(appearance):
+    found = scan_of(merge([ground(), wall(12)]), appearance)
+    column, beam = np.nonzero(found.range_steps)
+    points = found.points(LIDAR)
+    assert points.dtype == np.float32 and len(points) == found.mask.sum() > 10000
+    steps = found.range_steps[column, beam].astype(np.float32)
+    assert (
+        LIDAR.directions()[column, beam] * (steps * np.float32(RANGE_STEP_M))[:, None]
+    ).tobytes() == points.tobytes()
+    np.testing.assert_array_equal(found.ring, beam)
+    np.testing.assert_allclose(found.time_s(LIDAR), LIDAR.column_times_s()[column], atol=1e-7)
+    assert np.all(np.diff(found.time_s(LIDAR)) >= 0) and found.time_s(LIDAR)[-1] == 0
+
+
+def test_labels_and_instances_are_those_of_what_was_hit(appearance):
+    found = scan_of(merge([ground(), wall(12)]), appearance)
+    points = found.points(LIDAR)
+    label, instance = found.label[found.mask], found.instance[found.mask]
+    on_road = (points[:, 2] < -1.9) & (points[:, 0] < 11.5)
+    on_wall = (points[:, 2] > -1.8) & (points[:, 0] > 11.5)
+    assert np.mean(label[on_road] == LABELS.id_of("road")) > 0.99
+    assert np.all(label[on_wall] == LABELS.id_of("building")) and np.all(instance[on_wall] == 7)
+    nothing = ~found.mask
+    assert nothing.any() and np.all(found.label[nothing] == IGNORE)
+    assert np.all(found.instance[nothing] == NO_INSTANCE) and not found.intensity[nothing].any()
+
+
+def test_ranges_are_those_of_the_surface_with_the_sensors_noise(appearance):
+    found = scan_of(wall(20), appearance)
+    points = found.points(LIDAR)
+    off = points[np.abs(points[:, 1]) < 10, 0] - 20
+    assert abs(off.mean()) < 0.001
+    assert np.std(off) == pytest.approx(LIDAR.range_noise_m, rel=0.15)
+
+
+def test_compensation_straightens_what_motion_bent(appearance):
+    found = scan_of(wall(30), appearance, driving)
+    fired, still = found.points(LIDAR), found.compensated(LIDAR, driving, END)
+    assert found.compensated(LIDAR, driving, END).tobytes() == still.tobytes()
+    assert np.std(fired[:, 0]) > 0.2
+    np.testing.assert_allclose(still[:, 0], 30, atol=0.06)
+
+
+def test_points_are_fired_from_where_the_sensor_was_at_their_time(appearance):
+    found = scan_of(wall(30), appearance, driving)
+    ahead = np.abs(found.points(LIDAR)[:, 1]) < 0.2
+    before = 30 + 20 * -found.time_s(LIDAR)[ahead]
+    np.testing.assert_allclose(found.points(LIDAR)[ahead, 0], before, atol=0.1)
+
+
+@dataclass(frozen=True)
+class Rolling:
+    """A box that rolls away from the sensor."""
+
+    meshes: tuple
+    speed: float
+
+    def phase(self, time):
+        return 0
+
+    def motion(self, time):
+        return Motion(np.array([10 + self.speed * (time - END), 0, 0]), np.array([self.speed, 0, 0]), 0.0)
+
+
+def test_moving_things_are_where_they_were_when_the_pulse_met_them(appearance):
+    actor = Rolling((box((2, 3, 3), "concrete", "truck"),), 15.0)
+    found = scan_of(ground(), appearance, actors=[actor])
+    back = (found.label[found.mask] == LABELS.id_of("truck")) & (np.abs(found.points(LIDAR)[:, 2]) < 0.8)
+    when = found.time_s(LIDAR)[back]
+    np.testing.assert_allclose(found.points(LIDAR)[back, 0], 9 + 15 * when, atol=0.06)
+    assert back.sum() > 50
+
+
+def test_at_edges_some_returns_lie_between_the_surfaces(appearance):
+    lidar = replace(LIDAR, columns=2000, divergence_mrad=4.0)
+    fence = merge([plate(0.1, 6, "concrete", "other_static", (0, y, 3)) for y in np.arange(-6, 6, 0.3)])
+    near = merge([wall(12), fence.placed(11, 0, 0, np.pi)])
+    far = merge([wall(25), fence.placed(11, 0, 0, np.pi)])
+    points = scan_of(near, appearance, lidar=lidar).points(lidar)
+    x = points[towards_wall(points, 5.0), 0]
+    assert np.all((x > 10.9) & (x < 12.1))
+    assert 0.01 < np.mean((x > 11.1) & (x < 11.9)) < 0.5
+    points = scan_of(far, appearance, lidar=lidar).points(lidar)
+    x = points[towards_wall(points, 5.0), 0]
+    assert not np.any((x > 11.1) & (x < 24.9))
+
+
+def test_signs_saturate_and_walls_do_not(appearance):
+    sign = plate(3, 3, "sign_face", "traffic_sign", (0, 0, 2)).placed(15, 0, 0, np.pi)
+    found = scan_of(merge([wall(30), sign]), appearance)
+    intensity, label = found.intensity[found.mask], found.label[found.mask]
+    assert np.all(intensity[label == LABELS.id_of("traffic_sign")] >= 250)
+    assert np.percentile(intensity[label == LABELS.id_of("building")], 99) < 100
+
+
+def test_intensity_falls_with_incidence(appearance):
+    found = scan_of(wall(10, "metal_painted", half_width=60.0), appearance)
+    points, intensity = found.points(LIDAR), found.intensity[found.mask].astype(float)
+    cosine = points[:, 0] / np.linalg.norm(points, axis=1)
+    squarely, slanted = intensity[(cosine > 0.8) & (cosine < 0.95)], intensity[(cosine > 0.2) & (cosine < 0.4)]
+    assert slanted.mean() < 0.7 * squarely.mean()
+
+
+def test_glass_loses_returns_and_lets_others_through(appearance):
+    glass = merge([plate(1, 1, "window", "building", (12, y, z)) for y in np.arange(-6, 7) for z in (0.5, 1.5, 2.5)])
+    lost = replace(appearance, transparent=appearance.transparent.copy())
+    lost.transparent[material_id("window")] = 0.6
+    found = scan_of(merge([glass, wall(15, label="other_static")]), lost)
+    ahead = np.abs(np.degrees(np.arctan2(LIDAR.directions()[..., 1], LIDAR.directions()[..., 0]))) < 25
+    ahead &= np.abs(LIDAR.directions()[..., 2]) < np.sin(np.radians(2.5))
+    glass_share = np.mean(found.label[ahead] == LABELS.id_of("building"))
+    behind_share = np.mean(found.label[ahead] == LABELS.id_of("other_static"))
+    assert 0.25 < glass_share < 0.55 and behind_share > 0.15 and np.mean(found.mask[ahead]) < 0.95
+    points, label = found.points(LIDAR), found.label[found.mask]
+    np.testing.assert_allclose(points[label == LABELS.id_of("other_static"), 0], 15, atol=0.06)
+
+
+def test_dark_far_surfaces_at_grazing_incidence_drop_out(appearance):
+    weak = replace(LIDAR, reach_m=40.0)
+    dark = replace(appearance, reflectances=np.full_like(appearance.reflectances, 0.08))
+    share = {}
+    for look, name in ((appearance, "bright"), (dark, "dark")):
+        found = scan_of(ground(), look, lidar=weak)
+        down = -np.sin(np.radians(weak.elevations_deg))  # 2 m over the range of each beam's ring on the road
+        share[name] = found.mask[:, (down > 2 / 70) & (down < 2 / 30)].mean()
+        assert found.mask[:, down > 2 / 10].mean() > 0.98
+    assert share["dark"] < 0.4 < 0.8 < share["bright"]
+
+
+def test_an_empty_sweep_is_a_sweep(appearance):
+    found = scan_of(wall(-900, half_width=0.5, height=0.5), appearance)
+    assert not found.mask.any()
+    assert found.points(LIDAR).shape == (0, 3) and found.compensated(LIDAR, standing, END).shape == (0, 3)
+    assert found.ring.shape == found.time_s(LIDAR).shape == (0,)

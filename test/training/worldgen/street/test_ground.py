@@ -1,0 +1,119 @@
+import hashlib
+
+import numpy as np
+import pytest
+import shapely
+
+from training.worldgen.mesh import LABELS, Mesh, merge
+from training.worldgen.street.ground import ground_meshes
+from training.worldgen.street.streets import Streets
+from training.worldgen.tracing import Tracer
+
+CASES = ((3, False), (5, False), (6, False), (10, False), (104, True))
+
+
+def build(seed: int, unseen: bool) -> tuple[Streets, Mesh]:
+    rng = np.random.default_rng(seed)
+    streets = Streets.generate(rng, unseen)
+    return streets, merge(ground_meshes(streets, rng))
+
+
+@pytest.fixture(scope="module", params=CASES)
+def drive(request: pytest.FixtureRequest) -> tuple[Streets, Mesh]:
+    return build(*request.param)
+
+
+def looked_at(streets: Streets, mesh: Mesh, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and heights that rays straight down meet."""
+    tracer = Tracer(mesh)
+    down = np.tile(np.float32((0, 0, -1)), (len(points), 1))
+    hits = tracer.trace(np.column_stack([points, np.full(len(points), 60.0)]), down, 0.0)
+    return tracer.label(hits), 60.0 - hits.distance.astype(np.float64)
+
+
+def near_roads(streets: Streets, count: int) -> np.ndarray:
+    """Points about all roads, not on a border, where a ray may meet either side."""
+    rng = np.random.default_rng(0)
+    roads = [road.ribbon for road in streets.network.roads]
+    points = np.concatenate([r.at(rng.uniform(0, r.length, count), rng.normal(0, 14, count)) for r in roads])
+    borders = shapely.union_all([zone.shape.boundary for zone in streets.zones])
+    return points[~shapely.dwithin(borders, shapely.points(points), 0.01)]
+
+
+def test_mesh_has_the_zones_labels_and_heights(drive: tuple[Streets, Mesh]) -> None:
+    streets, mesh = drive
+    points = near_roads(streets, 3000)
+    label, height = looked_at(streets, mesh, points)
+    zones = [streets.zones[k] for k in streets.zone_at(*points.T)]
+    expected = np.array([LABELS.id_of(zone.label) for zone in zones])
+    marking = label == LABELS.id_of("road_marking")
+    on_road = np.array([zone.kind in ("road", "bay", "lot") for zone in zones])
+    assert (label[~marking] == expected[~marking]).all()
+    assert on_road[marking].all()
+    assert (np.abs(height - streets.height(*points.T)) < 0.02).mean() > 0.997
+
+
+def test_markings_are_seen_where_they_were_painted(drive: tuple[Streets, Mesh]) -> None:
+    streets, mesh = drive
+    tops = [paint for k, paint in enumerate(streets.paints) if not any(
+        paint.shape.intersects(later.shape) for later in streets.paints[k + 1 :])]  # fmt: skip
+    points = shapely.get_coordinates([paint.shape.representative_point() for paint in tops])
+    label, _ = looked_at(streets, mesh, points)
+    assert (label == [LABELS.id_of(paint.label) for paint in tops]).mean() > 0.99
+
+
+def test_ground_has_no_holes_and_reaches_far(drive: tuple[Streets, Mesh]) -> None:
+    streets, mesh = drive
+    rng = np.random.default_rng(1)
+    around = streets.ego_lane.path[:, None] + rng.uniform(-120, 120, (len(streets.ego_lane.path), 20, 2))
+    _, height = looked_at(streets, mesh, around.reshape(-1, 2))
+    assert np.isfinite(height).all()
+
+
+def test_rays_along_the_street_do_not_slip_through_seams() -> None:
+    streets, mesh = build(5, False)
+    rng = np.random.default_rng(3)
+    start = streets.ego_lane.path[150]
+    eye = np.array([*start, streets.height(*start) + 1.8])
+    rays = np.column_stack([rng.normal(size=(20000, 2)), np.zeros(20000)])
+    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+    rays[:, 2] = -rng.uniform(0.03, 0.3, 20000)
+    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+    hits = Tracer(mesh).trace(eye, rays.astype(np.float32), 0.0)
+    reached = eye + rays * hits.distance[:, None]
+    assert np.isfinite(hits.distance).all()
+    below = reached[:, 2] - streets.terrain(*reached[:, :2].T)
+    close = hits.distance < 60
+    assert below[close].min() > -streets.relief.depth - 0.1
+
+
+def test_kerbs_stand_upright_and_are_part_of_the_pavement(drive: tuple[Streets, Mesh]) -> None:
+    streets, mesh = drive
+    corners = mesh.vertices[mesh.triangles].astype(np.float64)
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    upright = np.abs(normal[:, 2]) < 1e-3 * np.linalg.norm(normal, axis=1)
+    assert upright.any() == (streets.relief.step > 0)
+    assert (mesh.label[upright] == LABELS.id_of("sidewalk")).all()
+    outwards = normal[upright, :2] / np.linalg.norm(normal[upright, :2], axis=1, keepdims=True)
+    before = corners[upright].mean(axis=1)[:, :2] + 0.03 * outwards
+    assert shapely.dwithin(streets.road, shapely.points(before), 0.01).mean() > 0.99
+
+
+def test_all_but_kerbs_faces_up(drive: tuple[Streets, Mesh]) -> None:
+    _, mesh = drive
+    corners = mesh.vertices[mesh.triangles].astype(np.float64)
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    assert (normal[:, 2] > -1e-6).all()
+
+
+def test_triangles_stay_within_the_budget(drive: tuple[Streets, Mesh]) -> None:
+    _, mesh = drive
+    assert 5_000 < len(mesh) < 60_000
+
+
+def test_same_seed_gives_the_same_bytes() -> None:
+    first, again = (build(7, False)[1] for _ in range(2))
+    digests = [hashlib.sha256(b"".join(getattr(m, n).tobytes() for n in ("vertices", "triangles", "material", "label",
+                                                                        "instance"))).hexdigest()
+               for m in (first, again)]  # fmt: skip
+    assert digests[0] == digests[1]

@@ -1,0 +1,211 @@
+import hashlib
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.data.world import live_drive
+from training.worldgen import dressing
+from training.worldgen import drive as drive_module
+from training.worldgen.drive import CHOOSE, MAX_SWEEPS, TEST, TRAIN, Drive, split_of
+from training.worldgen.mesh import LABELS
+from training.worldgen.scene import Scene
+from training.worldgen.sensing.sensors import LIDARS, UNSEEN_LIDARS, Rig
+from training.worldgen.street.streets import Streets
+from xmodelkd_ros.core.errors import ConfigError
+
+ROOT = Path(__file__).parents[3]
+SEED, SWEEPS, COLUMNS = 3, 3, 512
+FRAME = 1
+
+
+def fresh_drive(seed=SEED):
+    return Drive(seed, SWEEPS, cameras=1, columns=COLUMNS, every=10)
+
+
+def digest(drive):
+    """Of all bytes of a sweep and a picture."""
+    scan, picture = drive.scan(FRAME), drive.picture(FRAME, 0)
+    arrays = (scan.range_steps, scan.intensity, scan.label, scan.instance, picture.rgb, picture.label, picture.distance)
+    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def drive():
+    return fresh_drive()
+
+
+@pytest.fixture(scope="module")
+def expected(drive):
+    return digest(drive)
+
+
+def test_the_same_seed_gives_the_same_bytes(expected):
+    assert digest(fresh_drive()) == expected
+
+
+def test_threads_change_nothing(drive, expected):
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(lambda _: digest(drive), range(6))) == {expected}
+
+
+def test_another_process_gives_the_same_bytes(expected):
+    code = (
+        "import importlib.util\n"
+        f"spec = importlib.util.spec_from_file_location('test_drive', {__file__!r})\n"
+        "module = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(module)\n"
+        "print(module.digest(module.fresh_drive()))\n"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "NUMBA_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == expected, done.stderr
+
+
+def test_frames_of_another_seed_differ(expected):
+    assert digest(fresh_drive(SEED + 1)) != expected
+
+
+def test_frames_differ_from_one_another(drive):
+    assert not np.array_equal(drive.scan(0).range_steps, drive.scan(1).range_steps)
+    assert not np.array_equal(drive.picture(0, 0).rgb, drive.picture(1, 0).rgb)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_frames_come_in_order_as_each_would_alone(drive, threads):
+    frames = list(drive.frames((2, 0), threads))
+    assert [frame.index for frame in frames] == [2, 0]
+    for frame in frames:
+        assert np.array_equal(frame.scan.range_steps, drive.scan(frame.index).range_steps)
+        (picture,) = frame.pictures
+        assert np.array_equal(picture.rgb, drive.picture(frame.index, 0).rgb)
+
+
+def test_sweeps_follow_each_other_and_shutters_open_within_them(drive):
+    ends = [drive.end_s(index) for index in range(SWEEPS)]
+    assert np.diff(ends) == pytest.approx(drive.period_s) == pytest.approx(1.0)
+    firings = drive.rig.lidar.column_times_s()
+    assert (np.diff(firings) > 0).all()
+    assert firings[-1] == 0.0
+    assert firings[0] > -0.1
+    assert all(-0.14 < shutter < 0.04 for shutter in drive.rig.shutter_s)
+    assert drive.track.times_s[0] <= ends[0] - 0.14
+    assert drive.track.times_s[-1] >= ends[-1] + 0.04
+
+
+def test_columns_are_those_of_the_sensor_unless_others_are_asked_for(drive):
+    assert drive.scan(0).range_steps.shape[0] == COLUMNS
+    assert drive.scan(0).range_steps.shape[1] == drive.rig.lidar.beams
+
+
+def test_only_the_compensated_points_lie_where_the_scene_is_at_the_stamp(drive):
+    """Rays from where the sensor was at the stamp to the points must end at the points."""
+    sequence = live_drive(drive)
+    index = max(range(SWEEPS), key=lambda k: _travelled_m(drive, k))
+    assert _travelled_m(drive, index) > 0.3, "take a seed whose ego vehicle drives"
+    still = np.isin(sequence.labels(index), [LABELS.id_of(name) for name in ("building", "road", "sidewalk")])
+    fired, compensated = sequence.cloud(index).xyz[still], sequence.compensated(index)[still]
+    met = _share_met(drive, index, compensated)
+    assert met > 0.9
+    assert _share_met(drive, index, fired) < met - 0.1
+
+
+def _travelled_m(drive, index):
+    poses = drive.world_from_lidar(drive.end_s(index) + np.array([-0.1, 0.0]))
+    return float(np.linalg.norm(poses[1, :3, 3] - poses[0, :3, 3]))
+
+
+def _share_met(drive, index, points):
+    time = drive.end_s(index)
+    pose = drive.world_from_lidar(np.array([time]))[0]
+    distance = np.linalg.norm(points, axis=1)
+    directions = (points / distance[:, None]) @ pose[:3, :3].T
+    hits = drive.scene.tracer.trace(pose[:3, 3], directions.astype(np.float32), time)
+    return float((np.abs(hits.distance - distance) < 0.1).mean())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"sweeps": 0}, "0 sweeps"),
+        ({"sweeps": MAX_SWEEPS + 1}, "more seeds"),
+        ({"sweeps": 11, "every": 10}, "more seeds"),
+        ({"every": 0}, "every 0 turns"),
+        ({"cameras": 2}, "2 cameras"),
+        ({"seed": -1}, "seed is -1"),
+        ({"columns": -5}, "columns -5"),
+    ],
+)
+def test_arguments_out_of_range(arguments, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        Drive(**{"seed": SEED, "sweeps": 2, **arguments})
+
+
+def test_seeds_say_what_drives_are_for():
+    splits = [split_of(seed) for seed in range(100)]
+    assert [splits.count(split) for split in (TRAIN, CHOOSE, TEST)] == [80, 10, 10]
+    assert split_of(9) == TEST
+    assert split_of(108) == CHOOSE
+
+
+@pytest.fixture
+def asked(drive, monkeypatch):
+    """Drives get the same scene; what they ask for is written down as (seed's split, scene, LiDAR)."""
+    scenes, sample = [], Rig.sample
+
+    def generate(rng, duration_s, unseen):
+        scenes.append(unseen)
+        return drive.scene
+
+    monkeypatch.setattr(drive_module.Scene, "generate", generate)
+    monkeypatch.setattr(drive_module.Rig, "sample", lambda rng, cameras, choice: sample(rng, cameras, choice))
+    lidars = [Drive(seed, 1, cameras=0).rig.lidar.name for seed in range(150)]
+    return [(split_of(seed), scenes[seed], lidars[seed]) for seed in range(150)]
+
+
+def test_only_test_drives_ask_for_what_training_never_sees(asked):
+    new = {lidar.name for lidar in UNSEEN_LIDARS}
+    assert not new & {lidar.name for lidar in LIDARS}
+    assert all(unseen == (split == TEST) for split, unseen, _ in asked)
+    assert not {lidar for split, _, lidar in asked if split != TEST} & new
+    seen = {lidar for split, _, lidar in asked if split == TEST}
+    assert seen & new
+    assert seen - new, "test drives have the known sensors too"
+
+
+def test_a_drive_may_be_asked_for_with_one_lidar(drive, monkeypatch):
+    monkeypatch.setattr(drive_module.Scene, "generate", lambda rng, duration_s, unseen: drive.scene)
+    rigs = [Drive(seed, 1, cameras=0, lidar="OS1-128").rig for seed in range(8)]
+    assert {rig.lidar.name for rig in rigs} == {"OS1-128"}
+    assert len({rig.lidar.elevations_deg for rig in rigs}) == 8, "every copy is a little different"
+    with pytest.raises(ConfigError, match="lidar is 'OS9', but must be one of Pandar64, HDL-64E, VLP-32C, OS1-128"):
+        Drive(0, 1, lidar="OS9")
+
+
+def test_every_lidar_is_in_training(asked):
+    assert {lidar for split, _, lidar in asked if split == TRAIN} == {lidar.name for lidar in LIDARS}
+
+
+@pytest.mark.parametrize("unseen", [False, True])
+def test_only_scenes_for_testing_have_new_layouts_and_buildings(unseen, monkeypatch):
+    layouts, styles = [], []
+    generate, building = Streets.generate, dressing.buildings.building
+
+    def spied_streets(rng, unseen=False):
+        layouts.append(unseen)
+        return generate(rng, unseen)
+
+    def spied_building(rng, width, depth, unseen=False):
+        styles.append(unseen)
+        return building(rng, width, depth, unseen)
+
+    monkeypatch.setattr("training.worldgen.scene.Streets.generate", spied_streets)
+    monkeypatch.setattr(dressing.buildings, "building", spied_building)
+    Scene.generate(np.random.default_rng(3), 5.0, unseen)  # of a test drive's two kinds of layouts, 3 draws the new one
+    assert any(styles) == unseen
+    assert not all(styles)
+    assert any(layouts) == unseen

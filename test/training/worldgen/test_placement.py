@@ -1,0 +1,125 @@
+from functools import partial
+
+import numpy as np
+import pytest
+import shapely
+
+from training.worldgen.mesh import box, merge
+from training.worldgen.placement import Placement
+from training.worldgen.street.streets import Streets
+from training.worldgen.things import barriers, furniture, posts, vehicles
+
+
+@pytest.fixture(scope="module")
+def streets():
+    return Streets.generate(np.random.default_rng(4))
+
+
+@pytest.fixture
+def placement(streets):
+    return Placement(streets, streets.ego_lane.path, 60.0)
+
+
+@pytest.fixture
+def kerbside(streets, placement):
+    """Places on pavements near the path, 1 m from the carriageway."""
+    places = streets.kerbside(6.0, np.random.default_rng(0), back=1.0)
+    return [p for p in places if placement.near(p.x, p.y) and p.kind == "pavement"]
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+def block(length, width, height=1.0):
+    return lambda rng: box((length, width, height), "concrete", "other_static")
+
+
+def outline(mesh):
+    return shapely.convex_hull(shapely.multipoints(mesh.vertices[:, :2].astype(float)))
+
+
+def test_no_two_things_stand_in_each_other(placement, kerbside):
+    makers = (furniture.bench, furniture.dumpster, furniture.bike_rack, furniture.cafe_table, block(0.5, 3.0))
+    draw = np.random.default_rng(1)
+    for place in kerbside * 3:
+        maker = makers[int(draw.integers(len(makers)))]
+        placement.add(maker, draw, place.x + draw.normal(), place.y + draw.normal(), draw.uniform(-3, 3))
+    outlines = [outline(mesh) for mesh in placement.meshes]
+    assert len(outlines) > 20
+    tree = shapely.STRtree(outlines)
+    first, second = tree.query(outlines, predicate="overlaps")
+    assert (first == second).all()
+
+
+def test_things_keep_off_carriageways_and_out_of_buildings(streets, placement, kerbside):
+    for place in kerbside:
+        placement.add(block(1.0, 2.5), rng(), place.x, place.y, place.yaw, back=1.0)
+    solid = shapely.union_all([streets.road, *(plot.area() for plot in streets.plots)])
+    assert len(placement.meshes) > 10
+    # Discs that cover a rectangle let its corners stick out by a little.
+    assert max(outline(mesh).intersection(solid).area for mesh in placement.meshes) < 0.02
+
+
+def test_what_is_too_deep_for_its_place_moves_back(placement, kerbside):
+    for place in kerbside:
+        if placement.add(block(2.4, 1.0), rng(), place.x, place.y, place.yaw, back=1.0):
+            break
+    middle = placement.meshes[0].vertices[:, :2].mean(axis=0) - (place.x, place.y)
+    assert middle == pytest.approx([-0.5 * np.cos(place.yaw), -0.5 * np.sin(place.yaw)], abs=1e-3)
+
+
+def test_only_what_may_stands_on_the_road(streets, placement):
+    x, y = streets.ego_lane.path[len(streets.ego_lane.path) // 2]
+    assert not placement.add(barriers.cone, rng(), x, y, 0.0)
+    assert placement.add(barriers.cone, rng(), x, y, 0.0, on_road=True)
+    assert not placement.add(barriers.cone, rng(), x, y, 0.0, on_road=True), "the place is taken"
+
+
+def test_nothing_is_made_far_from_the_path(placement):
+    assert not placement.add(pytest.fail, rng(), 9e3, 9e3, 0.0)
+
+
+def test_arms_and_crowns_reach_over_others(placement, kerbside):
+    def gallows(rng):
+        return merge([block(0.2, 0.2, 6.0)(rng), box((6.0, 0.2, 0.2), "metal", "other_static", (0, 0, 6.0))])
+
+    place = kerbside[0]
+    assert placement.add(gallows, rng(), place.x, place.y, place.yaw)
+    along = place.yaw + np.pi / 2
+    assert placement.add(posts.pole, rng(), place.x + np.cos(along), place.y + np.sin(along), place.yaw)
+
+
+def test_long_things_follow_the_slope(placement, kerbside, monkeypatch):
+    monkeypatch.setattr(Streets, "height", lambda self, x, y: 0.1 * np.asarray(x) + 0.0 * np.asarray(y))
+    for place in kerbside:
+        if placement.add(block(0.1, 8.0), rng(), place.x, place.y, place.yaw):
+            break
+    vertices = placement.meshes[0].vertices
+    foot = np.sort(vertices[:, 2] - 0.1 * vertices[:, 0])[: len(vertices) // 2]
+    assert foot == pytest.approx(0.0, abs=0.02)
+
+
+def test_wires_rise_as_they_are_told(placement, kerbside):
+    place = kerbside[0]
+    make = partial(posts.utility_pole, span=30.0)
+    assert placement.add(make, rng(), place.x, place.y, place.yaw, slope=0.1)
+    level = make(rng()).vertices[:, 2]
+    assert placement.meshes[0].vertices[:, 2].max() > level.max() + placement.streets.height(place.x, place.y) + 1.0
+
+
+def test_parked_cars_stand_on_their_wheels(placement, streets, monkeypatch):
+    monkeypatch.setattr(Streets, "height", lambda self, x, y: 0.08 * np.asarray(x) + 0.0 * np.asarray(y))
+    x, y = streets.ego_lane.path[len(streets.ego_lane.path) // 2]
+    assert placement.park(vehicles.car(rng()), x, y, 0.7)
+    assert not placement.park(vehicles.car(rng()), x + 1.0, y, 0.7)
+    vertices = placement.meshes[0].vertices
+    above = vertices[:, 2] - 0.08 * vertices[:, 0]
+    assert above.min() == pytest.approx(0.0, abs=0.12)  # it leans along itself only, not to the side
+
+
+def test_buildings_stand_on_the_lowest_corner(placement, streets):
+    plot = streets.plots[0]
+    placement.build(box((4, 4, 3), "brick", "building"), plot)
+    lowest = streets.height(*shapely.get_coordinates(plot.area()).T).min()
+    assert placement.meshes[0].vertices[:, 2].min() == pytest.approx(lowest, abs=1e-3)

@@ -1,0 +1,151 @@
+"""A drive through a generated street: a seed in, frames of sweeps and pictures out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.worldgen.scene import Scene
+from training.worldgen.sensing.camera import Light, Picture, render
+from training.worldgen.sensing.lidar import Scan, scan
+from training.worldgen.sensing.sensors import LIDARS, UNSEEN_LIDARS, LidarModel, Rig, lidar_named
+from training.worldgen.sensing.surfaces import Appearance
+from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.transforms import PoseTrack, inverse
+
+PERIOD_S = 0.1
+_LEAD_S = 0.3
+"""The first sweep ends this long after time zero, so that its pulses and shutters lie within the track."""
+_TRACK_STEP_S = 0.01
+MAX_SWEEPS = 100
+"""Ten seconds: how far ahead traffic is planned without collisions."""
+
+TRAIN, CHOOSE, TEST = "train", "choose", "test"
+
+
+def split_of(seed: int) -> str:
+    """What a drive may be used for: seeds that end in 9 are for testing, in 8 for choosing, all others for training.
+
+    Test drives also hold styles of buildings, layouts of streets and a LiDAR that the others never have.
+    """
+    return {9: TEST, 8: CHOOSE}.get(seed % 10, TRAIN)
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A sweep and the pictures that belong to it.
+
+    Attributes:
+        index: number of the frame in its drive.
+        scan: the sweep.
+        pictures: one for each camera of the rig.
+    """
+
+    index: int
+    scan: Scan
+    pictures: tuple[Picture, ...]
+
+
+class Drive:
+    """A generated drive. The same arguments give the same bytes.
+
+    Frames may be asked for in any order and from several threads.
+
+    Args:
+        seed: of everything; says also what the drive may be used for (:func:`split_of`).
+        sweeps: number of sweeps.
+        cameras: 0, 1 (front) or 6.
+        columns: pulses of each beam in a turn; 0 leaves the sensor's own number.
+        every: turns of the LiDAR (10 a second) from one sweep to the next.
+        lidar: name of the LiDAR; empty: the seed decides.
+
+    Attributes:
+        period_s: from one sweep to the next.
+        scene: the street and what moves in it.
+        rig: the sensors.
+        track: world from base_link over time.
+        light: what the cameras see by.
+
+    Raises:
+        ConfigError: an argument is out of range.
+    """
+
+    def __init__(
+        self, seed: int, sweeps: int, cameras: int = 6, columns: int = 0, every: int = 1, lidar: str = ""
+    ) -> None:
+        if sweeps < 1 or every < 1 or sweeps * every > MAX_SWEEPS:
+            raise ConfigError(
+                f"a drive of {sweeps} sweeps, one every {every} turns: it can have 1 to {MAX_SWEEPS} turns in all; "
+                "take more seeds for more"
+            )
+        if cameras not in (0, 1, 6):
+            raise ConfigError(f"a rig with {cameras} cameras: it can have 0, 1 or 6")
+        if seed < 0 or columns < 0:
+            raise ConfigError(f"seed is {seed} and columns {columns}; both must be 0 or more")
+        self.seed, self.sweeps, self.period_s = seed, sweeps, every * PERIOD_S
+        choice = (lidar_named(lidar),) if lidar else self._lidars()
+        unseen = split_of(seed) == TEST
+        self.scene = Scene.generate(self._rng("scene"), _LEAD_S + MAX_SWEEPS * PERIOD_S, unseen)
+        rig = Rig.sample(self._rng("rig"), cameras, choice)
+        self.rig = replace(rig, lidar=replace(rig.lidar, columns=columns)) if columns else rig
+        times = np.arange(0.0, _LEAD_S + (sweeps + 1) * self.period_s, _TRACK_STEP_S)
+        self.track = PoseTrack.of_matrices(times, self.scene.ego.world_from_base(times))
+        self._appearance = Appearance.sample(self._rng("appearance"))
+        self.light = Light.sample(self._rng("light"))
+
+    def end_s(self, index: int) -> float:
+        """When a sweep is complete, seconds since the drive began."""
+        return _LEAD_S + index * self.period_s
+
+    def world_from_lidar(self, times_s: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(M, 4, 4) poses of the LiDAR."""
+        return np.asarray(self.track.poses(times_s) @ self.rig.base_from_lidar)
+
+    def scan(self, index: int) -> Scan:
+        """The sweep of a frame."""
+        return scan(
+            self.rig.lidar,
+            self.scene.tracer,
+            self._appearance,
+            self.world_from_lidar,
+            self.end_s(index),
+            self._rng("lidar", index),
+        )
+
+    def picture(self, index: int, camera: int) -> Picture:
+        """The picture of one camera of a frame."""
+        model = self.rig.cameras[camera]
+        time = self.end_s(index) + self.rig.shutter_s[camera]
+        pose = self.world_from_lidar(np.array([time]))[0] @ inverse(model.from_lidar)
+        rng = self._rng("camera", index, camera)
+        return render(self.scene.tracer, self._appearance, self.light, model, pose, time, rng)
+
+    def frames(self, indices: Iterable[int], threads: int = 2) -> Iterator[Frame]:
+        """Frames in order, made by several threads a little ahead of who takes them."""
+        with ThreadPoolExecutor(threads) as pool:
+            pending: list[tuple[int, list[Future[Scan]], list[Future[Picture]]]] = []
+            for index in indices:
+                scans = [pool.submit(self.scan, index)]
+                pictures = [pool.submit(self.picture, index, k) for k in range(len(self.rig.cameras))]
+                pending.append((index, scans, pictures))
+                if len(pending) > threads:
+                    yield _finished(*pending.pop(0))
+            for frame in pending:
+                yield _finished(*frame)
+
+    def _lidars(self) -> tuple[LidarModel, ...]:
+        """The LiDARs of which this drive may carry one: three in ten test drives have one that others never have."""
+        unseen = split_of(self.seed) == TEST and self._rng("unseen lidar").random() < 0.3
+        return UNSEEN_LIDARS if unseen else LIDARS
+
+    def _rng(self, purpose: str, *numbers: int) -> np.random.Generator:
+        """A generator of its own for each purpose, so that a new draw in one place changes nothing elsewhere."""
+        return np.random.default_rng((self.seed, *purpose.encode(), *numbers))
+
+
+def _finished(index: int, scans: list[Future[Scan]], pictures: list[Future[Picture]]) -> Frame:
+    return Frame(index, scans[0].result(), tuple(picture.result() for picture in pictures))

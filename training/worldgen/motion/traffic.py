@@ -1,0 +1,321 @@
+"""What moves: vehicles in lanes, two-wheelers at their edge, people on pavements and crossings.
+
+Everything is drawn where the ego vehicle will come past. Each draw is kept only if it touches nothing
+that was there before, at any moment of the drive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from training.worldgen.mesh import Mesh
+from training.worldgen.motion.motions import (
+    DURATION_S,
+    EgoMotion,
+    Follower,
+    Footprint,
+    Height,
+    knot_count,
+    moments,
+    route,
+    speeds_of,
+    travel,
+)
+from training.worldgen.street.ribbon import Ribbon
+from training.worldgen.things import vehicles
+from training.worldgen.things.people import STRIDE, person, standing
+
+__all__ = ["DURATION_S", "EgoMotion", "Follower", "generate_traffic"]
+
+_VEHICLES: tuple[tuple[Callable[[np.random.Generator], Mesh], float], ...] = (
+    (vehicles.car, 0.6),
+    (vehicles.van, 0.13),
+    (vehicles.pickup, 0.1),
+    (vehicles.truck, 0.08),
+    (vehicles.bus, 0.04),
+    (lambda rng: vehicles.motorcycle(rng, True), 0.05),
+)
+_RIDDEN = (vehicles.bicycle, vehicles.scooter)
+_TRIES = 12
+"""Draws for each thing that is wanted; streets may be full."""
+_QUIET, _CROWDED = (4, 13), (13, 29)
+"""How many vehicles drive or queue where the ego vehicle comes past."""
+_NEAR_M = 40.0
+_ELBOW_M = 0.3
+"""Radius of the disc that a person needs."""
+
+
+class Lane(Protocol):
+    """A lane; vehicles follow its path, in this order."""
+
+    @property
+    def path(self) -> NDArray[np.float64]:
+        """(K, 2) metres."""
+
+    @property
+    def width(self) -> float:
+        """Metres."""
+
+    @property
+    def speed(self) -> float:
+        """Usual speed, metres per second."""
+
+
+class Ways(Protocol):
+    """Where traffic goes: what it needs to know of the streets."""
+
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """For vehicles."""
+
+    @property
+    def walks(self) -> Sequence[NDArray[np.float64]]:
+        """(K, 2) lines for people, along pavements and over roads."""
+
+    def height(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
+        """Of the ground at x and y, metres."""
+
+
+def generate_traffic(
+    rng: np.random.Generator, ways: Ways, ego: EgoMotion, numbers: Iterator[int], obstacles: ArrayLike = ()
+) -> list[Follower]:
+    """Draw the traffic of a drive.
+
+    Args:
+        rng: randomness.
+        ways: lanes, walks and the ground's height.
+        ego: the ego vehicle's motion; nothing touches it.
+        numbers: numbers for objects, each given once.
+        obstacles: (N, 3) x, y and radius of what stands in the way, metres; of large ones the inner metre counts, so
+            that parked vehicles, whose discs are as wide as they are long, do not close the lane beside them.
+    """
+    crowd = _Crowd(rng, ways.height, ego, numbers, np.asarray(obstacles, np.float64).reshape(-1, 3))
+    _drive(crowd, ways.lanes)
+    _ride(crowd, ways.lanes)
+    _walk(crowd, ways.walks)
+    return crowd.actors
+
+
+class _Crowd:
+    """Who is there already, and when they are where.
+
+    Args:
+        rng: randomness.
+        height: of the ground.
+        ego: the ego vehicle.
+        numbers: numbers for objects.
+        obstacles: (N, 3) x, y and radius.
+
+    Attributes:
+        rng: randomness.
+        ego: the ego vehicle.
+        times: (T,) moments at which distances are kept.
+        actors: all that found a place.
+    """
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        height: Height,
+        ego: EgoMotion,
+        numbers: Iterator[int],
+        obstacles: NDArray[np.float64],
+    ) -> None:
+        self.rng, self.ego, self.times = rng, ego, moments(ego.duration)
+        self.actors: list[Follower] = []
+        self._height, self._numbers = height, numbers
+        radius = _disc_radius(ego.WIDTH_M)
+        discs = ego.footprint.discs(ego.LENGTH_M + 1.0, radius)
+        self._discs, self._radii = discs, np.full(discs.shape[1], radius)
+        self._fixed, self._fixed_radii = obstacles[:, :2], np.minimum(obstacles[:, 2], 1.0)
+
+    def claim(self, plan: Footprint, length: float, radius: float) -> bool:
+        """Keep the places free that something of a length will take; says whether they were."""
+        discs = plan.discs(length, radius)
+        if self._touches(discs, radius):
+            return False
+        self._discs = np.concatenate([self._discs, discs], axis=1)
+        self._radii = np.concatenate([self._radii, np.full(discs.shape[1], radius)])
+        return True
+
+    def add_vehicle(self, mesh: Mesh, plan: Footprint) -> None:
+        """Add a vehicle unless it would touch something."""
+        length, width, _ = np.ptp(mesh.vertices, axis=0)
+        if self.claim(plan, length, _disc_radius(width)):
+            self.join((mesh,), plan)
+
+    def join(self, meshes: tuple[Mesh, ...], plan: Footprint, stride: float = 1.0) -> None:
+        """Add what has claimed its places."""
+        number = next(self._numbers)
+        shapes = tuple(mesh.of_instance(number) for mesh in meshes)
+        self.actors.append(Follower.on_ground(shapes, plan, self._height, stride))
+
+    def _touches(self, discs: NDArray[np.float64], radius: float) -> bool:
+        low, high = discs.min(axis=(0, 1)) - radius, discs.max(axis=(0, 1)) + radius
+        still = _overlapping(self._fixed, self._fixed, self._fixed_radii, low, high)
+        moving = _overlapping(self._discs.min(axis=0), self._discs.max(axis=0), self._radii, low, high)
+        return _meet(discs, radius, self._fixed[None, still], self._fixed_radii[still]) or _meet(
+            discs, radius, self._discs[:, moving], self._radii[moving]
+        )
+
+
+def _overlapping(
+    lows: NDArray[np.float64],
+    highs: NDArray[np.float64],
+    radii: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """(M,) which discs, at places from (M, 2) ``lows`` to ``highs``, come into a box at all."""
+    return np.asarray(((lows - radii[:, None] < high) & (highs + radii[:, None] > low)).all(axis=1))
+
+
+def _meet(discs: NDArray[np.float64], radius: float, others: NDArray[np.float64], radii: NDArray[np.float64]) -> bool:
+    """Whether any of (T, K, 2) discs touches any of (T or 1, M, 2) others at the same moment."""
+    apart = discs[:, :, None] - others[:, None]
+    return bool((np.einsum("tkmd,tkmd->tkm", apart, apart) < (radius + radii) ** 2).any())
+
+
+def _disc_radius(width: float) -> float:
+    """Of the discs that cover a vehicle, with a gap of about a quarter of a metre."""
+    return float(0.55 * width + 0.2)
+
+
+@dataclass(frozen=True, eq=False)
+class _Choice:
+    """Ways, and how near their points are to where the ego vehicle will be.
+
+    Attributes:
+        routes: the ways.
+        number: (P,) of the way that a point is on.
+        station: (P,) of the point.
+        share: (P,) probability of the point.
+    """
+
+    routes: list[Ribbon]
+    number: NDArray[np.int64]
+    station: NDArray[np.float64]
+    share: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, routes: list[Ribbon], ego: EgoMotion) -> _Choice:
+        """The nearer to the ego vehicle's way, the more likely."""
+        counts = [len(way.points) for way in routes]
+        points = np.concatenate([way.points for way in routes])
+        station = np.concatenate([np.linspace(0, way.length, n) for way, n in zip(routes, counts, strict=True)])
+        past = ego.footprint.middle[::10]
+        away = np.linalg.norm(points[:, None] - past, axis=-1).min(axis=1)
+        share = np.exp(-((away / _NEAR_M) ** 2)) + 1e-12
+        return cls(routes, np.repeat(np.arange(len(routes)), counts), station, share / share.sum())
+
+    def draw(self, rng: np.random.Generator) -> tuple[int, float]:
+        """Number of a way, and a station on it."""
+        point = int(rng.choice(len(self.share), p=self.share))
+        return int(self.number[point]), float(self.station[point])
+
+
+def _drive(crowd: _Crowd, lanes: Sequence[Lane]) -> None:
+    """Vehicles; all in a lane have one speed, and in the ego vehicle's lane they have its own."""
+    rng = crowd.rng
+    routes = [route(lane.path) for lane in lanes]
+    if not routes:
+        return
+    distances = [_lane_travel(crowd, lane, way) for lane, way in zip(lanes, routes, strict=True)]
+    choice, wanted = _Choice.of(routes, crowd.ego), int(rng.integers(*_CROWDED if rng.random() < 0.5 else _QUIET))
+    odds = np.array([share for _, share in _VEHICLES])
+    for _ in range(_TRIES * wanted):
+        number, station = choice.draw(rng)
+        moment = int(rng.integers(len(crowd.times)))
+        stations = station + distances[number] - distances[number][moment]
+        if len(crowd.actors) >= wanted:
+            return
+        if not _within(stations, routes[number], 3.0):
+            continue
+        mesh = _VEHICLES[int(rng.choice(len(odds), p=odds / odds.sum()))][0](rng)
+        half_base = 0.3 * float(np.ptp(mesh.vertices[:, 0]))
+        if _within(stations, routes[number], half_base + 0.5):
+            crowd.add_vehicle(mesh, Footprint.along(routes[number], stations, crowd.times, half_base))
+
+
+def _lane_travel(crowd: _Crowd, lane: Lane, way: Ribbon) -> NDArray[np.float64]:
+    """(T,) distance that a lane's vehicles travel."""
+    rng = crowd.rng
+    kind = str(rng.choice(("stand", "start", "cruise", "slow"), p=(0.12, 0.12, 0.6, 0.16)))
+    wanted = speeds_of(kind, lane.speed * float(rng.uniform(0.6, 1.1)), knot_count(crowd.ego.duration), rng)
+    if _shared(way, crowd.ego):
+        return crowd.ego.distance(crowd.times)
+    return travel(wanted, way, 0.0, way.length)[1](crowd.times)
+
+
+def _shared(way: Ribbon, ego: EgoMotion) -> bool:
+    """Whether the ego vehicle drives in a lane."""
+    middle, yaw = ego.footprint.middle[0], ego.footprint.yaw[0]
+    apart = np.linalg.norm(way.points - middle, axis=1)
+    same_way = np.cos(way.yaw(way.nearest(middle)) - yaw) > 0.9
+    return bool(apart.min() < 1.0 and same_way)
+
+
+def _within(stations: NDArray[np.float64], way: Ribbon, margin: float) -> bool:
+    return bool(stations.min() > margin and stations.max() < way.length - margin)
+
+
+def _ride(crowd: _Crowd, lanes: Sequence[Lane]) -> None:
+    """Bicycles and scooters at the right edge of lanes."""
+    rng, before = crowd.rng, len(crowd.actors)
+    routes = [route(lane.path) for lane in lanes]
+    if not routes:
+        return
+    choice, wanted = _Choice.of(routes, crowd.ego), int(rng.integers(0, 6))
+    for _ in range(_TRIES * wanted):
+        number, station = choice.draw(rng)
+        speed, moment = float(rng.uniform(2.5, 6.5)), float(rng.uniform(0, crowd.ego.duration))
+        stations = station + speed * (crowd.times - moment)
+        if len(crowd.actors) - before >= wanted:
+            return
+        if not _within(stations, routes[number], 1.0):
+            continue
+        mesh = _RIDDEN[int(rng.random() < 0.3)](rng, True)
+        left = -(lanes[number].width / 2 - float(rng.uniform(0.35, 0.8)))
+        crowd.add_vehicle(mesh, Footprint.along(routes[number], stations, crowd.times, 0.5, left))
+
+
+def _walk(crowd: _Crowd, walks: Sequence[NDArray[np.float64]]) -> None:
+    """People, alone and side by side, in both directions; who comes to the end of a line waits there."""
+    rng, before = crowd.rng, len(crowd.actors)
+    routes = [route(line[::step]) for line in walks for step in (1, -1)]
+    if not routes:
+        return
+    choice, wanted = _Choice.of(routes, crowd.ego), int(rng.integers(8, 26))
+    for _ in range(_TRIES * wanted):
+        if len(crowd.actors) - before >= wanted:
+            return
+        number, station = choice.draw(rng)
+        speed = 0.0 if rng.random() < 0.15 else float(rng.normal(1.3, 0.2))
+        left, moment = float(rng.uniform(-0.6, 0.6)), float(rng.uniform(0, crowd.ego.duration))
+        company = 1 if rng.random() < 0.7 else int(rng.integers(2, 4))
+        for k in range(company):
+            there = station + speed * (crowd.times - moment) + float(rng.uniform(-0.15, 0.15))
+            _step_in(crowd, routes[number], there, left + 0.65 * k, speed)
+
+
+def _step_in(crowd: _Crowd, way: Ribbon, stations: NDArray[np.float64], left: float, speed: float) -> None:
+    """One person on a way, at (T,) stations as far as it reaches."""
+    rng = crowd.rng
+    turn = 0.0 if speed else float(rng.uniform(-np.pi, np.pi))
+    there = _eased(np.clip(stations, 0.4, max(way.length - 0.4, 0.4)))
+    plan = Footprint.along(way, there, crowd.times, 0.25, left, False, turn)
+    if crowd.claim(plan, 0.0, _ELBOW_M):
+        meshes = person(rng) if speed else (standing(rng),)
+        crowd.join(meshes, plan, STRIDE * min(float(meshes[0].vertices[:, 2].max()), 1.9))
+
+
+def _eased(stations: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Without sudden stops."""
+    window = np.array((1, 3, 5, 6, 5, 3, 1)) / 24
+    padded = np.concatenate([2 * stations[0] - stations[3:0:-1], stations, 2 * stations[-1] - stations[-2:-5:-1]])
+    return np.convolve(padded, window, "valid")

@@ -1,0 +1,313 @@
+"""Pictures: one ray a pixel, sun with shadows, sky, haze, and a camera's exposure, tone and noise.
+
+Edges stay those of the labels: a pixel's colour and its label come from the same hit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from training.worldgen.sensing.light import Light, sky
+from training.worldgen.sensing.noise import clamp, mix_bits, value_noise
+from training.worldgen.sensing.surfaces import Appearance, albedo
+from training.worldgen.tracing import Hits, Tracer
+from xmodelkd_ros.core.camera import CameraModel
+
+SKY = 255
+"""Label of pixels that see no surface."""
+
+_MIN_COSINE = 0.08
+"""Grazing surfaces count as if seen at this angle at least: footprints stay finite."""
+
+_WHITE = 4.0
+"""Exposed light from here on is white; below it highlights are compressed."""
+
+_TONES = 16384
+_BRIGHTEST_GAIN = 30.0
+"""Cameras in the dark give up: dusk stays dark."""
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """What a camera saw, and what it was.
+
+    Attributes:
+        rgb: (H, W, 3) uint8 sRGB.
+        label: (H, W) uint8 drive13 class ids, :data:`SKY` for the sky.
+        distance: (H, W) float32 metres along the ray; infinite for the sky.
+    """
+
+    rgb: NDArray[np.uint8]
+    label: NDArray[np.uint8]
+    distance: NDArray[np.float32]
+
+
+def render(
+    tracer: Tracer,
+    appearance: Appearance,
+    light: Light,
+    camera: CameraModel,
+    world_from_camera: NDArray[np.float64],
+    time: float,
+    rng: np.random.Generator,
+) -> Picture:
+    """A picture with a global shutter.
+
+    Args:
+        tracer: the scene.
+        appearance: how its materials look.
+        light: sun, sky and exposure.
+        camera: size and intrinsic; where it is mounted is not looked at.
+        world_from_camera: (4, 4) pose of the optical frame (x right, y down, z forward).
+        time: seconds since the drive began.
+        rng: seeds the sensor's noise.
+    """
+    directions = pixel_rays(camera, world_from_camera)
+    origin = world_from_camera[:3, 3]
+    hits = tracer.trace(origin, directions, time)
+    radiance = _radiance(tracer, appearance, light, hits, origin, directions, float(camera.intrinsic[0, 0]), time)
+    shape = camera.height, camera.width
+    return Picture(
+        _develop(radiance.reshape(*shape, 3), light, np.uint64(rng.integers(2**63))),
+        tracer.label(hits, SKY).reshape(shape),
+        hits.distance.reshape(shape),
+    )
+
+
+def pixel_rays(camera: CameraModel, world_from_camera: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(H * W, 3) unit directions in the world frame through the pixels' centres, row by row."""
+    matrix = world_from_camera[:3, :3] @ np.linalg.inv(camera.intrinsic)
+    return np.asarray(_rays(matrix, camera.width, camera.height))
+
+
+def _radiance(
+    tracer: Tracer,
+    appearance: Appearance,
+    light: Light,
+    hits: Hits,
+    origin: NDArray[np.float64],
+    directions: NDArray[np.float32],
+    focal: float,
+    time: float,
+) -> NDArray[np.float32]:
+    """(N, 3) light that comes in along the rays."""
+    material = tracer.table.material
+    points, footprint, facing, towards = _prepare(
+        origin,
+        directions,
+        hits.distance,
+        hits.normal,
+        hits.triangle,
+        material,
+        light.sun,
+        appearance.translucent,
+        focal,
+    )
+    lit = np.zeros(len(directions), np.bool_)
+    lit[facing] = ~tracer.shaded(points, towards, light.sun, time)
+    colors = albedo(appearance, tracer, hits, footprint)
+    numbers = np.array([light.haze, _veil(tracer, light, origin, time), light.cover, 1.0 / focal])
+    tints = np.stack([light.sun_color, light.ambient, light.ground, light.zenith, light.horizon, light.cloud])
+    surface = hits.distance, hits.normal, hits.triangle, material, colors, lit
+    seed = np.uint64(light.clouds)
+    looks = appearance.gloss, appearance.translucent
+    return np.asarray(_shade(origin, directions, *surface, *looks, light.sun, tints, numbers, seed))
+
+
+def _veil(tracer: Tracer, light: Light, origin: NDArray[np.float64], time: float) -> float:
+    """Strength of the veil of stray light: none where the camera itself stands in the shadow."""
+    if light.glare == 0:
+        return 0.0
+    start = origin[None].astype(np.float32)
+    hidden = tracer.shaded(start, np.zeros_like(start), light.sun, time)[0]
+    return light.glare * (0.25 if hidden else 1.0)
+
+
+def _develop(radiance: NDArray[np.float32], light: Light, seed: np.uint64) -> NDArray[np.uint8]:
+    """(H, W, 3) sRGB of light: exposure, lens, noise, tone curve."""
+    curve = tone_curve(light.contrast)
+    gain = exposure(radiance[::7, ::7].reshape(-1, 3) * light.balance, curve, light.brightness)
+    settings = np.array([light.blur, light.vignette, light.noise, light.saturation])
+    return np.asarray(_expose(radiance, (gain * light.balance).astype(np.float32), settings, curve, seed))
+
+
+def exposure(radiance: NDArray[np.float32], curve: NDArray[np.uint8], mean: float) -> float:
+    """The gain that brings (N, 3) light to a mean of ``mean`` (sRGB, 0 to 255), by bisection; it has an upper end.
+
+    Highlights barely count, as they saturate: a patch of sun does not darken the street.
+    """
+    luminance = radiance.mean(axis=1)
+    low, high = np.log(1e-3), np.log(_BRIGHTEST_GAIN)
+    for _ in range(14):
+        middle = (low + high) / 2
+        index = np.minimum(luminance * np.float32(np.exp(middle) * _TONES / _WHITE), _TONES - 1).astype(np.int32)
+        if curve[index].mean() < mean:
+            low = middle
+        else:
+            high = middle
+    return float(np.exp(high))
+
+
+def tone_curve(contrast: float) -> NDArray[np.uint8]:
+    """(K,) sRGB values of exposed light 0 to ``_WHITE``: between a flat curve and a film's, which darkens shadows.
+
+    Flat: Reinhard et al., Photographic Tone Reproduction for Digital Images, 2002, equation 4.
+    Film: Narkowicz, ACES Filmic Tone Mapping Curve, 2016.
+    """
+    light = np.arange(_TONES, dtype=np.float32) * np.float32(_WHITE / _TONES)
+    flat = light * (1 + light / np.float32(_WHITE**2)) / (1 + light)
+    film = light * (2.51 * light + 0.03) / (light * (2.43 * light + 0.59) + 0.14)
+    shown = np.clip(flat + np.float32(contrast) * (film - flat), 1e-6, 1)
+    srgb = np.where(shown <= 0.0031308, 12.92 * shown, 1.055 * shown ** np.float32(1 / 2.4) - 0.055)
+    return (srgb * 255 + 0.5).astype(np.uint8)
+
+
+@numba.njit(cache=True, nogil=True)
+def _rays(matrix, width, height):  # type: ignore[no-untyped-def]
+    """(H * W, 3) unit vectors along matrix @ (u, v, 1)."""
+    rays = np.empty((height * width, 3), np.float32)
+    for v in range(height):
+        for u in range(width):
+            x = matrix[0, 0] * u + matrix[0, 1] * v + matrix[0, 2]
+            y = matrix[1, 0] * u + matrix[1, 1] * v + matrix[1, 2]
+            z = matrix[2, 0] * u + matrix[2, 1] * v + matrix[2, 2]
+            scale = 1.0 / math.sqrt(x * x + y * y + z * z)
+            i = v * width + u
+            rays[i, 0], rays[i, 1], rays[i, 2] = x * scale, y * scale, z * scale
+    return rays
+
+
+@numba.njit(cache=True, nogil=True)
+def _prepare(origin, directions, distance, normal, triangle, material, sun, translucent, focal):  # type: ignore[no-untyped-def]
+    """Points whose light depends on the sun's being hidden, and footprints of all.
+
+    Returns:
+        (K, 3) points, (N,) footprints in metres, (K,) numbers of the K rays, and (K, 3) normals on the sun's side.
+    """
+    count = len(directions)
+    points, normals = np.empty((count, 3), np.float32), np.empty((count, 3), np.float32)
+    footprint, chosen = np.ones(count, np.float32), np.empty(count, np.int64)
+    found = 0
+    for i in range(count):
+        if triangle[i] < 0:
+            continue
+        n, d = normal[i], directions[i]
+        cosine = -(n[0] * d[0] + n[1] * d[1] + n[2] * d[2])
+        footprint[i] = distance[i] / focal / max(cosine, _MIN_COSINE)
+        towards = n[0] * sun[0] + n[1] * sun[1] + n[2] * sun[2]
+        if towards <= 0 and translucent[material[triangle[i]]] == 0:
+            continue
+        side = 1.0 if towards > 0 else -1.0
+        for c in range(3):
+            points[found, c] = origin[c] + d[c] * distance[i]
+            normals[found, c] = n[c] * side
+        chosen[found] = i
+        found += 1
+    return points[:found], footprint, chosen[:found], normals[:found]
+
+
+@numba.njit(cache=True, nogil=True)
+def _shade(
+    origin, directions, distance, normal, triangle, material, colors, lit, gloss, translucent, sun, tints, numbers, seed
+):  # type: ignore[no-untyped-def]
+    """(N, 3) light along the rays: sky, or sun, sky and ground on a surface and its reflection, seen through haze."""
+    result = np.empty((len(directions), 3), np.float32)
+    sun_color, horizon = tints[0], tints[4]
+    haze, veil, cover, pixel = numbers
+    seen = np.empty(3)
+    for i in range(len(directions)):
+        d = directions[i]
+        if triangle[i] < 0:
+            sky(d[0], d[1], d[2], pixel, sun, sun_color, tints[3], horizon, tints[5], cover, seed, seen)
+        else:
+            m = material[triangle[i]]
+            _diffuse(normal[i], colors[i], lit[i], translucent[m], sun, tints, seen)
+            if gloss[m] > 0:
+                _reflect(origin, d, distance[i], normal[i], lit[i], gloss[m], sun, tints, cover, seed, seen)
+            clear = math.exp(-haze * distance[i])
+            for c in range(3):
+                seen[c] = seen[c] * clear + horizon[c] * (1 - clear)
+        near = max(0.0, d[0] * sun[0] + d[1] * sun[1] + d[2] * sun[2])
+        stray = veil * (0.04 + 0.25 * near**6 + 0.5 * near**40) if veil > 0 else 0.0
+        for c in range(3):
+            result[i, c] = seen[c] + stray * sun_color[c]
+    return result
+
+
+@numba.njit(cache=True, nogil=True)
+def _diffuse(normal, color, lit, translucent, sun, tints, out):  # type: ignore[no-untyped-def]
+    """Write Lambert's light of a surface: sun, sky from above, ground from below."""
+    cosine = normal[0] * sun[0] + normal[1] * sun[1] + normal[2] * sun[2]
+    through = translucent * (0.5 if cosine > 0 else 0.35)
+    direct = (max(cosine, 0.0) * (1 - translucent) + through) if lit else 0.0
+    up = 0.5 + 0.5 * normal[2]
+    for c in range(3):
+        out[c] = color[c] * (tints[0, c] * direct + tints[1, c] * (0.3 + 0.7 * up) * up + tints[2, c] * (1 - up))
+
+
+@numba.njit(cache=True, nogil=True)
+def _reflect(origin, d, distance, n, lit, gloss, sun, tints, cover, seed, out):  # type: ignore[no-untyped-def]
+    """Mix in what a glossy surface mirrors: sky above, dark fronts near the horizon, ground below.
+
+    The line between them wanders with the place, as no pane is flat and no row of fronts even.
+    """
+    cosine = -(d[0] * n[0] + d[1] * n[1] + d[2] * n[2])
+    x, y, z = d[0] + 2 * cosine * n[0], d[1] + 2 * cosine * n[1], d[2] + 2 * cosine * n[2]
+    px, py, pz = origin[0] + distance * d[0], origin[1] + distance * d[1], origin[2] + distance * d[2]
+    edge = 0.12 + 0.5 * (value_noise(px * 0.8 + pz * 0.3, py * 0.8 - pz * 0.9, seed) - 0.5)
+    open_sky = clamp((z - edge) / 0.12)
+    share = gloss * (0.3 + 0.7 * (1 - cosine) ** 4)
+    shine = (x * sun[0] + y * sun[1] + z * sun[2]) if lit else 0.0
+    spark = 4.0 * shine**100 if shine > 0.9 else 0.0
+    low = (1.0 - max(z, 0.0)) ** 4
+    for c in range(3):
+        above = tints[3, c] + (tints[4, c] - tints[3, c]) * low + 0.4 * cover * (tints[5, c] - tints[3, c])
+        mirrored = tints[2, c] * 0.6 * (1 - open_sky) + above * open_sky
+        out[c] += share * (mirrored - out[c] + spark * tints[0, c])
+
+
+@numba.njit(cache=True, nogil=True)
+def _expose(light, gains, settings, curve, seed):  # type: ignore[no-untyped-def]
+    """(H, W, 3) uint8 of (H, W, 3) light: lens blur and vignette, saturation, noise, tone curve."""
+    height, width, _ = light.shape
+    blur, vignette, noise, saturation = settings
+    picture = np.empty((height, width, 3), np.uint8)
+    value = np.empty(3)
+    reach = 1.0 / (0.25 * (width * width + height * height))
+    for v in range(height):
+        above, below = max(v - 1, 0), min(v + 1, height - 1)
+        for u in range(width):
+            left, right = max(u - 1, 0), min(u + 1, width - 1)
+            radius = ((u - width / 2) ** 2 + (v - height / 2) ** 2) * reach
+            dim = 1.0 - vignette * radius * (0.4 + 0.6 * radius)
+            for c in range(3):
+                g, w = gains[c] * dim, blur / 4
+                around = min(light[v, left, c] * g, _WHITE) + min(light[v, right, c] * g, _WHITE)
+                around += min(light[above, u, c] * g, _WHITE) + min(light[below, u, c] * g, _WHITE)
+                value[c] = min(light[v, u, c] * g, _WHITE) * (1 - blur) + around * w
+            _write(value, noise, saturation, curve, mix_bits(u, v, seed), picture[v, u])
+    return picture
+
+
+@numba.njit(cache=True, nogil=True)
+def _write(value, noise, saturation, curve, bits, out):  # type: ignore[no-untyped-def]
+    """Write a pixel: noise grows with the root of its light; half of it is common to the channels."""
+    grey = 0.25 * value[0] + 0.6 * value[1] + 0.15 * value[2]
+    strength = noise * math.sqrt(0.2 * max(grey, 0.0) + 0.002) / 0.2
+    common = _gauss(bits)
+    for c in range(3):
+        own = _gauss(bits >> np.uint64(16 * (c + 1)))
+        exposed = grey + saturation * (value[c] - grey) + strength * (0.8 * common + 0.6 * own)
+        out[c] = curve[min(_TONES - 1, max(0, np.int64(exposed * (_TONES / _WHITE))))]
+
+
+@numba.njit(cache=True, nogil=True)
+def _gauss(bits):  # type: ignore[no-untyped-def]
+    """About normal, of 16 bits: two bytes' sum."""
+    total = np.int64(bits & np.uint64(255)) + np.int64((bits >> np.uint64(8)) & np.uint64(255))
+    return (total - 255) / 104.5

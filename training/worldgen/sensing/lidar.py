@@ -1,0 +1,274 @@
+"""A LiDAR's sweep through a scene: what comes back of each pulse, from where, and how strong.
+
+The story of a pulse: its central ray is traced at its own time from where the sensor was then. Some go
+through glass to what is behind. Where neighbouring pulses do not lie on one surface four more rays of its cone are
+traced (of a tenth of the pulses at most), and the strongest of what they meet wins, or two near surfaces blend.
+Whether a return is detected, how its range scatters, and which intensity is reported follow from its strength.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.worldgen.sensing.returns import RANGE_STEP_M, edge_marks, glass_chances, readings, strengths, strongest
+from training.worldgen.sensing.sensors import LidarModel
+from training.worldgen.sensing.surfaces import Appearance, reflectance
+from training.worldgen.tracing import NOTHING, Hits, Tracer
+from xmodelkd_ros.core.labels import IGNORE
+from xmodelkd_ros.core.transforms import inverse
+
+NO_INSTANCE = -1
+
+PosesAt = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""(M,) seconds to (M, 4, 4) poses of the LiDAR in the world."""
+
+_THROUGH = 0.65
+"""Share of the pulses that glass does not return that see what is behind it; the others are lost."""
+_GLASS_LOSS = 0.6
+_GLASS_STEP_M = 0.01
+_SPLIT_SHARE = 1 / 10
+"""At most this share of the pulses is traced with more than one ray; in trees every pulse would like to be."""
+_SPLIT_REACH = 0.25
+"""How far the four rays of a cone lie to the sides and up and down, as a share of its full angle."""
+_RAY_SHARES = np.array([1 / 3, 1 / 6, 1 / 6, 1 / 6, 1 / 6], np.float32)
+_BLEND_PROBABILITY = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """An organised sweep: C columns of B beams, in the order of firing.
+
+    Attributes:
+        range_steps: (C, B) uint16 in steps of :data:`RANGE_STEP_M`; 0 where nothing came back.
+        intensity: (C, B) uint8 in the sensor's scale.
+        label: (C, B) uint8 drive13 ids; 255 where nothing came back.
+        instance: (C, B) int32 number of the object that was hit; -1 where nothing came back.
+    """
+
+    range_steps: NDArray[np.uint16]
+    intensity: NDArray[np.uint8]
+    label: NDArray[np.uint8]
+    instance: NDArray[np.int32]
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(C, B) which pulses came back; the N points below are these, in the order of firing."""
+        return np.asarray(self.range_steps > 0)
+
+    @property
+    def ring(self) -> NDArray[np.uint16]:
+        """(N,) beam of each point, 0 on top."""
+        return np.asarray(np.nonzero(self.range_steps)[1].astype(np.uint16))
+
+    def time_s(self, lidar: LidarModel) -> NDArray[np.float32]:
+        """(N,) when each point was fired, relative to the end of the sweep (0 or less)."""
+        return np.asarray(lidar.column_times_s()[np.nonzero(self.range_steps)[0]].astype(np.float32))
+
+    def points(self, lidar: LidarModel) -> NDArray[np.float32]:
+        """(N, 3) as fired: in the sensor's frame at the instant of each firing, metres."""
+        mask = self.mask
+        ranges = self.range_steps[mask].astype(np.float32) * np.float32(RANGE_STEP_M)
+        return np.asarray(lidar.directions()[mask] * ranges[:, None])
+
+    def compensated(self, lidar: LidarModel, world_from_lidar: PosesAt, end: float) -> NDArray[np.float32]:
+        """(N, 3) in the sensor's frame at ``end``: the sensor's own motion is taken out.
+
+        Args:
+            lidar: the sensor of the scan.
+            world_from_lidar: its poses at given times.
+            end: time of the sweep's last firing, seconds.
+        """
+        poses = inverse(world_from_lidar(np.array([end]))[0]) @ world_from_lidar(end + lidar.column_times_s())
+        own = poses[np.nonzero(self.range_steps)[0]]
+        moved = np.einsum("nij,nj->ni", own[:, :3, :3], self.points(lidar)) + own[:, :3, 3]
+        return np.asarray(moved.astype(np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class _Rays:
+    """N rays in the world, in the order of firing: origins (N, 3), directions (N, 3), times (N,)."""
+
+    origins: NDArray[np.float32]
+    directions: NDArray[np.float32]
+    times: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def __getitem__(self, index: slice | NDArray[np.int64]) -> _Rays:
+        return _Rays(self.origins[index], self.directions[index], self.times[index])
+
+    def moved(self, by: NDArray[np.float32]) -> _Rays:
+        """The same rays from (N,) metres farther on."""
+        return _Rays(self.origins + by[:, None] * self.directions, self.directions, self.times)
+
+
+@dataclass(frozen=True, eq=False)
+class _Echoes:
+    """What comes back along N rays.
+
+    Attributes:
+        distance: (N,) metres, infinite where nothing comes back.
+        strength: (N,) apparent reflectance: of a face-on diffuser that would return as much.
+        triangle: (N,) what was hit.
+    """
+
+    distance: NDArray[np.float32]
+    strength: NDArray[np.float32]
+    triangle: NDArray[np.int32]
+
+    def take(self, other: _Echoes, index: NDArray[np.int64]) -> None:
+        """Write other echoes over those at ``index``."""
+        for name in ("distance", "strength", "triangle"):
+            getattr(self, name)[index] = getattr(other, name)
+
+
+def scan(
+    lidar: LidarModel,
+    tracer: Tracer,
+    appearance: Appearance,
+    world_from_lidar: PosesAt,
+    end: float,
+    rng: np.random.Generator,
+) -> Scan:
+    """Scan one turn.
+
+    Args:
+        lidar: the sensor.
+        tracer: the scene.
+        appearance: how its materials look.
+        world_from_lidar: poses of the sensor at given times.
+        end: time of the last firing, seconds since the drive began; the turn begins a period earlier.
+        rng: source of randomness.
+    """
+    pulses = _pulses(lidar, world_from_lidar, end)
+    hits = _trace(tracer, pulses)
+    split = _edges(lidar, pulses, hits)
+    cones = _cones(pulses[split], _SPLIT_REACH * lidar.divergence_mrad * 1e-3)
+    rays = _Rays(*_joined(pulses, cones))
+    echoes = _echoes(tracer, appearance, rays, Hits(*_joined(hits, _trace(tracer, cones))), rng)
+    return _measured(lidar, tracer, _mixed(echoes, split, len(pulses), rng), rng)
+
+
+def _pulses(lidar: LidarModel, world_from_lidar: PosesAt, end: float) -> _Rays:
+    """The central rays of all pulses."""
+    times = end + lidar.column_times_s()
+    poses = world_from_lidar(times)
+    rotations = np.swapaxes(poses[:, :3, :3], 1, 2).astype(np.float32)
+    directions = np.matmul(lidar.directions(), rotations).reshape(-1, 3)
+    origins = np.repeat(poses[:, :3, 3].astype(np.float32), lidar.beams, axis=0)
+    return _Rays(origins, directions, np.repeat(times, lidar.beams))
+
+
+def _echoes(tracer: Tracer, appearance: Appearance, rays: _Rays, hits: Hits, rng: np.random.Generator) -> _Echoes:
+    """What comes back along rays with the given first hits, also from behind glass."""
+    echoes, transparent = _first_echoes(tracer, appearance, rays, hits)
+    glass = np.flatnonzero(transparent > 0)
+    # Both triangles of a pane have the same first corner.
+    chance = glass_chances(rng.random(len(glass)), tracer.table.triangles[hits.triangle[glass], 0])
+    odds = transparent[glass]
+    passed, sees = glass[chance < odds], (chance < _THROUGH * odds)[chance < odds]
+    if passed.size == 0:
+        return echoes
+    step = echoes.distance[passed] + np.float32(_GLASS_STEP_M)
+    onwards = rays[passed].moved(step)
+    behind, again_transparent = _first_echoes(tracer, appearance, onwards, _trace(tracer, onwards))
+    seen = sees & (again_transparent == 0)
+    behind.distance[:] = np.where(seen, behind.distance + step, np.float32(np.inf))
+    behind.strength[:] *= np.float32(_GLASS_LOSS)
+    echoes.take(behind, passed)
+    return echoes
+
+
+def _first_echoes(
+    tracer: Tracer, appearance: Appearance, rays: _Rays, hits: Hits
+) -> tuple[_Echoes, NDArray[np.float32]]:
+    """What first hits return, and (N,) the probability that they do not."""
+    missed = hits.triangle == NOTHING
+    material = tracer.table.material[hits.triangle]
+    gloss, retro = appearance.gloss[material], appearance.retro[material]
+    diffuse = reflectance(appearance, tracer, hits)
+    strength = strengths(diffuse, hits.normal, rays.directions, gloss, retro, missed)
+    transparent = np.where(missed, np.float32(0), appearance.transparent[material])
+    return _Echoes(hits.distance, strength, hits.triangle), transparent
+
+
+def _trace(tracer: Tracer, rays: _Rays) -> Hits:
+    return tracer.trace(rays.origins, rays.directions, rays.times if len(rays) else 0.0)
+
+
+def _joined(first: _Rays | Hits, second: _Rays | Hits) -> Iterator[NDArray[Any]]:
+    """Fields of two of a kind, one after the other."""
+    for field in fields(first):
+        yield np.concatenate([getattr(first, field.name), getattr(second, field.name)])
+
+
+def _edges(lidar: LidarModel, pulses: _Rays, hits: Hits) -> NDArray[np.int64]:
+    """Numbers of the pulses whose cone may meet more than one surface, evenly thinned to a share of all."""
+    offsets = np.asarray(lidar.azimuth_offsets_deg or np.zeros(lidar.beams))
+    # The next beam looks where this one looks this many columns later.
+    shifts = np.rint(np.diff(offsets) * (lidar.columns / 360.0)).astype(np.int64)
+    marks = edge_marks(hits.distance, hits.normal, pulses.directions, lidar.columns, lidar.beams, shifts)
+    edges = np.flatnonzero(marks)
+    limit = int(len(marks) * _SPLIT_SHARE)
+    if len(edges) <= limit:
+        return edges
+    return edges[np.linspace(0, len(edges) - 1, limit).astype(np.int64)]
+
+
+def _mixed(echoes: _Echoes, split: NDArray[np.int64], pulses: int, rng: np.random.Generator) -> _Echoes:
+    """What comes back of N pulses when K of them (``split``) are looked at with four more rays each.
+
+    Args:
+        echoes: (N + 4 K) of the pulses' central rays, and then of the others.
+        split: (K,) numbers of the pulses with more rays.
+        pulses: N.
+        rng: source of randomness.
+    """
+    around = pulses + np.arange(4 * len(split)).reshape(-1, 4)
+    rays = np.column_stack([split, around])
+    blends = rng.random(len(split)) < _BLEND_PROBABILITY
+    distance, strength, top = strongest(echoes.distance[rays], echoes.strength[rays], _RAY_SHARES, blends)
+    hit = np.take_along_axis(rays, top[:, None], axis=1)[:, 0]
+    result = _Echoes(echoes.distance[:pulses], echoes.strength[:pulses], echoes.triangle[:pulses])
+    result.take(_Echoes(distance, strength, echoes.triangle[hit]), split)
+    return result
+
+
+def _cones(pulses: _Rays, angle: float) -> _Rays:
+    """Four rays around each of K pulses, ``angle`` (radians) to the sides and up and down; in the pulses' order."""
+    forward = pulses.directions
+    side = np.column_stack([-forward[:, 1], forward[:, 0], np.zeros(len(forward), np.float32)])
+    side /= np.linalg.norm(side, axis=1, keepdims=True)
+    up = np.cross(forward, side)
+    corners = np.array([(1, 1), (1, -1), (-1, 1), (-1, -1)], np.float32) * np.float32(angle)
+    rays = forward[:, None] + corners[:, :1] * side[:, None] + corners[:, 1:] * up[:, None]
+    rays /= np.linalg.norm(rays, axis=2, keepdims=True)
+    return _Rays(np.repeat(pulses.origins, 4, axis=0), rays.reshape(-1, 3), np.repeat(pulses.times, 4))
+
+
+def _measured(lidar: LidarModel, tracer: Tracer, echoes: _Echoes, rng: np.random.Generator) -> Scan:
+    """What the sensor makes of the echoes."""
+    shape = (lidar.columns, lidar.beams)
+    count = len(echoes.distance)
+    chance = rng.random(count, np.float32)
+    noise = rng.standard_normal((2, count), np.float32)
+    gains = np.asarray(lidar.beam_gains or np.ones(lidar.beams), np.float32)
+    steps, intensity = readings(
+        echoes.distance,
+        echoes.strength,
+        chance,
+        noise,
+        np.float32(lidar.gain) * gains,
+        (lidar.min_range_m, lidar.max_range_m, lidar.reach_m, lidar.range_noise_m),
+        (lidar.gamma, lidar.range_exponent),
+    )
+    hit = steps > 0
+    label = np.where(hit, tracer.table.label[echoes.triangle], np.uint8(IGNORE))
+    instance = np.where(hit, tracer.table.instance[echoes.triangle], np.int32(NO_INSTANCE))
+    return Scan(*(values.reshape(shape) for values in (steps, intensity, label, instance)))

@@ -1,0 +1,192 @@
+"""What colour and reflectance a surface has at a point.
+
+Every scene draws its own look of the materials, and every object its own colours from the palettes.
+Reflectances of road, pavement and grass overlap between scenes: intensity alone must not give the class away.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from training.worldgen.materials import MATERIAL_NAMES, MATERIALS, Pattern, palette_colors
+from training.worldgen.sensing.patterns import ANY_ROW, SECOND_ROW, Layout, lay
+from training.worldgen.tracing import Hits, Tracer
+
+_GROUND = (
+    *("asphalt", "asphalt_new", "concrete_road", "cobbles", "gravel", "kerbstone", "grass", "dry_grass", "soil"),
+    *("paving_slabs", "paving_bricks", "paving_concrete", "paving_asphalt"),
+)
+"""Made in one go along a street: a scene has two colours of each, not eight."""
+
+_THIN = ("leaves", "leaves_autumn", "grass", "dry_grass")
+"""Let light through."""
+
+_SCENE_SHARE, _OBJECT_SHARE = 0.8, 0.6
+"""Of ``Material.spread``; the squares add up to one."""
+
+_SECOND_IS_DARKER = 0.55
+_SUM_OF_FOUR = math.sqrt(3)
+"""Brings the sum of four even numbers of width one to a standard deviation of one."""
+
+_BEAM_M, _BEAM_PER_M = 0.02, 0.002
+"""Footprint of a LiDAR's beam: at the sensor, and its growth per metre."""
+
+
+@dataclass(frozen=True, eq=False)
+class Appearance:
+    """How the M materials look in one scene.
+
+    Attributes:
+        colors: (M, 2, 8, 3) float32 first and second colours, one of 8 rows is an object's; linear light, 0 to 1.
+        reflectances: (M, 2) float32 diffuse reflectance of both colours at 905 nm, 0 to 1.
+        spread: (M,) float32 standard deviation of the logarithm of reflectance between objects.
+        gloss: (M,) float32 share of light reflected as by a mirror.
+        retro: (M,) float32 retro-reflection relative to a white diffuser.
+        transparent: (M,) float32 probability that a pulse finds nothing.
+        translucent: (M,) float32 share of light that leaves on any side: leaves, grass.
+        layout: the patterns.
+    """
+
+    colors: NDArray[np.float32]
+    reflectances: NDArray[np.float32]
+    spread: NDArray[np.float32]
+    gloss: NDArray[np.float32]
+    retro: NDArray[np.float32]
+    transparent: NDArray[np.float32]
+    translucent: NDArray[np.float32]
+    layout: Layout
+
+    @classmethod
+    def sample(cls, rng: np.random.Generator) -> Appearance:
+        """The look of a scene."""
+        rows = tuple(MATERIALS.values())
+        return cls(
+            colors=_colors(rng),
+            reflectances=_reflectances(rng),
+            spread=np.array([row.spread * _OBJECT_SHARE for row in rows], np.float32),
+            gloss=np.array([row.gloss for row in rows], np.float32),
+            retro=np.array([row.retro for row in rows], np.float32),
+            transparent=np.array([row.transparent for row in rows], np.float32),
+            translucent=np.array([0.5 * (name in _THIN) for name in MATERIAL_NAMES], np.float32),
+            layout=_layout(rng),
+        )
+
+
+def albedo(appearance: Appearance, tracer: Tracer, hits: Hits, footprint: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Colours of hits.
+
+    Args:
+        appearance: how the materials look.
+        tracer: the scene.
+        hits: N hits in it.
+        footprint: (N,) width of a pixel on the surface, metres; finer detail is averaged.
+
+    Returns:
+        (N, 3) float32 linear light, 0 to 1; lit lamps up to 2. Zero where there is no hit.
+    """
+    laid = _lay(appearance, tracer, hits, footprint)
+    return np.asarray(_mix_colors(appearance.colors, hits.triangle, tracer.table.material, *laid))
+
+
+def reflectance(appearance: Appearance, tracer: Tracer, hits: Hits) -> NDArray[np.float32]:
+    """(N,) float32 diffuse reflectance of hits at 905 nm, 0 to 1, averaged over a beam; 0 where there is no hit."""
+    distance = np.where(hits.triangle < 0, np.float32(0), hits.distance)
+    laid = _lay(appearance, tracer, hits, (_BEAM_M + _BEAM_PER_M * distance).astype(np.float32))
+    tables = appearance.reflectances, appearance.spread
+    return np.asarray(_mix_reflectances(*tables, hits.triangle, tracer.table.material, *laid))
+
+
+def _lay(
+    appearance: Appearance, tracer: Tracer, hits: Hits, footprint: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int8], NDArray[np.uint64]]:
+    table = tracer.table
+    found: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int8], NDArray[np.uint64]] = lay(
+        appearance.layout, hits.triangle, hits.u, hits.v, footprint, tracer.corners, table.material, table.instance
+    )
+    return found
+
+
+def _layout(rng: np.random.Generator) -> Layout:
+    """Patterns of a scene: how strong they are, above all how worn paint is, differs between scenes."""
+    rows = tuple(MATERIALS.values())
+    strength = np.array([row.contrast for row in rows])
+    swing = np.array([0.4 if row.pattern == Pattern.WORN else 0.2 for row in rows])
+    return Layout(
+        np.array([int(row.pattern) for row in rows], np.int64),
+        np.array([row.scale for row in rows]),
+        np.clip(strength * np.exp(rng.normal(size=len(rows)) * swing), 0, 0.7),
+        np.uint64(rng.integers(2**63)),
+    )
+
+
+def _colors(rng: np.random.Generator) -> NDArray[np.float32]:
+    """(M, 2, 8, 3) colours of a scene: palettes, shifted a little for every material."""
+    names, palettes = palette_colors()
+    first = np.stack([palettes[names.index(row.palette)] for row in MATERIALS.values()])
+    second = np.stack([_second(palettes, names, row.palette, row.second) for row in MATERIALS.values()])
+    colors = np.stack([first, second], axis=1)
+    for number, name in enumerate(MATERIAL_NAMES):
+        chosen = rng.integers(8, size=2)
+        if name in _GROUND:
+            colors[number, 0] = colors[number, 0, chosen[np.arange(8) % 2]]
+    brightness = np.exp(rng.normal(scale=0.15, size=(len(MATERIALS), 1, 1, 1)))
+    tint = np.exp(rng.normal(scale=0.03, size=(len(MATERIALS), 1, 1, 3)))
+    return np.clip(colors * brightness * tint, 0.003, 0.95).astype(np.float32)
+
+
+def _second(palettes: NDArray[np.float32], names: tuple[str, ...], palette: str, second: str) -> NDArray[np.float32]:
+    if second:
+        return palettes[names.index(second)]
+    return palettes[names.index(palette)] * np.float32(_SECOND_IS_DARKER)
+
+
+def _reflectances(rng: np.random.Generator) -> NDArray[np.float32]:
+    """(M, 2) reflectances of a scene."""
+    rows = tuple(MATERIALS.values())
+    first = np.array([row.reflectance for row in rows])
+    second = np.array([row.second_reflectance if row.second_reflectance >= 0 else row.reflectance for row in rows])
+    factor = np.exp(rng.normal(size=len(rows)) * [row.spread * _SCENE_SHARE for row in rows])
+    return np.clip(np.stack([first, second], axis=1) * factor[:, None], 0.01, 0.95).astype(np.float32)
+
+
+@numba.njit(cache=True, nogil=True)
+def _mix_colors(colors, triangle, material, mix, shade, row, bits):  # type: ignore[no-untyped-def]
+    """(N, 3) colours: the rows, the brightness and the tint of an object come from its bits."""
+    result = np.zeros((len(triangle), 3), np.float32)
+    for i in range(len(triangle)):
+        if triangle[i] < 0:
+            continue
+        m, b = np.int64(material[triangle[i]]), bits[i]
+        first, second = np.int64(b & np.uint64(7)), np.int64((b >> np.uint64(3)) & np.uint64(7))
+        if row[i] >= SECOND_ROW:
+            second = np.int64(row[i] - SECOND_ROW)
+        elif row[i] != ANY_ROW:
+            first = np.int64(row[i])
+        gain = shade[i] * (0.85 + 0.3 * np.int64((b >> np.uint64(8)) & np.uint64(255)) / 255)
+        for channel in range(3):
+            own = np.int64((b >> np.uint64(16 + 8 * channel)) & np.uint64(255)) / 255
+            color = colors[m, 0, first, channel] * (1 - mix[i]) + colors[m, 1, second, channel] * mix[i]
+            result[i, channel] = min(2.0, max(0.0, color * gain * (0.97 + 0.06 * own)))
+    return result
+
+
+@numba.njit(cache=True, nogil=True)
+def _mix_reflectances(reflectances, spread, triangle, material, mix, shade, row, bits):  # type: ignore[no-untyped-def]
+    """(N,) reflectances: the factor of an object is log-normal (the sum of four 10-bit numbers is close to normal)."""
+    result = np.zeros(len(triangle), np.float32)
+    for i in range(len(triangle)):
+        if triangle[i] < 0:
+            continue
+        m, b = np.int64(material[triangle[i]]), bits[i]
+        total = 0.0
+        for part in range(4):
+            total += np.int64((b >> np.uint64(24 + 10 * part)) & np.uint64(1023)) / 1023 - 0.5
+        factor = math.exp(spread[m] * total * _SUM_OF_FOUR) * (0.5 + 0.5 * shade[i])
+        mean = reflectances[m, 0] * (1 - mix[i]) + reflectances[m, 1] * mix[i]
+        result[i] = min(0.98, max(0.005, mean * factor))
+    return result

@@ -1,0 +1,126 @@
+"""What a road is made of from side to side: lanes, parking, kerbs or soft edges, verges, pavements."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import shapely
+
+from training.worldgen.street.ribbon import Ribbon
+from training.worldgen.street.street_style import Style, pick
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a road, from the lanes outwards; all widths in metres.
+
+    Attributes:
+        cycle: lane for bicycles on the carriageway.
+        parking: strip of parking places; deeper than 4 m: cars stand across.
+        verge: strip between carriageway and pavement, or of open ground where there is no pavement.
+        track: cycle track beside the pavement.
+        pavement: 0 where there is none.
+        soft: the carriageway ends in open ground without a kerb.
+        ditch: a ditch runs along it.
+    """
+
+    cycle: float = 0.0
+    parking: float = 0.0
+    verge: float = 0.0
+    track: float = 0.0
+    pavement: float = 0.0
+    soft: bool = False
+    ditch: bool = False
+
+    @property
+    def border(self) -> float:
+        """Width of all that lies between the carriageway and the plots."""
+        return self.verge + self.track + self.pavement
+
+
+@dataclass(frozen=True, eq=False)
+class Road:
+    """A road; cars travel towards growing s on its right side (d < 0).
+
+    Attributes:
+        ribbon: the middle.
+        lanes: in each direction.
+        lane_width: metres.
+        median: metres between the directions.
+        median_kind: "none", "grass", "paved" or "painted".
+        left: the side d > 0.
+        right: the side d < 0.
+        main: whether it is the one that the ego vehicle follows.
+    """
+
+    ribbon: Ribbon
+    lanes: int
+    lane_width: float
+    median: float
+    median_kind: str
+    left: Side
+    right: Side
+    main: bool
+
+    def side(self, sign: int) -> Side:
+        """Left for +1, right for -1."""
+        return self.left if sign > 0 else self.right
+
+    @property
+    def lanes_edge(self) -> float:
+        """Distance from the middle to the outer edge of the lanes, metres."""
+        return self.median / 2 + self.lanes * self.lane_width
+
+    def edge(self, sign: int) -> float:
+        """Distance from the middle to the end of the carriageway, metres."""
+        side = self.side(sign)
+        return self.lanes_edge + side.cycle + side.parking
+
+    def band(self, sign: int, inner: float, outer: float, start: float, end: float) -> shapely.Geometry:
+        """The strip between two distances from the middle, on one side."""
+        right, left = sorted((sign * inner, sign * outer))
+        return self.ribbon.strip(start, end, right, left)
+
+    def carriageway(self, start: float, end: float) -> shapely.Polygon:
+        """Lanes and parking between two stations."""
+        return self.ribbon.strip(start, end, -self.edge(-1), self.edge(1))
+
+
+def draw_road(
+    rng: np.random.Generator, style: Style, ribbon: Ribbon, lanes: int, main: bool, layout: str = "usual"
+) -> Road:
+    """A road along a curve with a cross-section of its own; ``layout`` as in the network, for the main road."""
+    median, kind = _median(rng, style, lanes, layout) if main else (0.0, "none")
+    track = rng.uniform(1.6, 2.4) if layout == "boulevard" else 0.0
+    cycle = style.cycle_lane if main else 0.0
+    if layout == "boulevard":
+        lanes, cycle = 2, 0.0
+    left, right = (_side(rng, style, cycle, track, main) for _ in range(2))
+    if left.pavement == right.pavement == 0 and style.kind != "suburban":
+        right = replace(right, pavement=rng.uniform(*style.habit.pavement_width), soft=False, ditch=False)
+    return Road(ribbon, lanes, style.lane_width, median, kind, left, right, main)
+
+
+def _median(rng: np.random.Generator, style: Style, lanes: int, layout: str) -> tuple[float, str]:
+    if layout == "boulevard":
+        return rng.uniform(4.5, 9.0), "grass"
+    if layout != "usual" or style.kind == "residential":
+        return 0.0, "none"
+    many = lanes > 1
+    kind = pick(rng, none=0.5 if many else 0.82, painted=0.2 if many else 0.18, grass=0.2 * many, paved=0.1 * many)
+    width = {"none": 0.0, "painted": rng.uniform(2.0, 3.2), "grass": rng.uniform(1.6, 4), "paved": rng.uniform(1, 2)}
+    return width[kind], kind
+
+
+def _side(rng: np.random.Generator, style: Style, cycle: float, track: float, main: bool) -> Side:
+    habit = style.habit
+    parking = rng.uniform(2.0, 2.5) if rng.random() < habit.parking * (1 if main else 0.7) else 0.0
+    if parking and style.kind in ("residential", "industrial") and rng.random() < 0.15:
+        parking = rng.uniform(4.7, 5.3)
+    verge = rng.uniform(*habit.verge_width) if rng.random() < habit.verge else 0.0
+    width = rng.uniform(*habit.pavement_width)
+    if rng.random() < habit.no_pavement and not track:
+        soft = style.kind in ("suburban", "industrial") and not parking and rng.random() < 0.6
+        return Side(cycle, parking, max(verge, 3.4 if soft else 1.0), 0.0, 0.0, soft, soft and rng.random() < 0.5)
+    return Side(cycle, parking, verge, track, width)

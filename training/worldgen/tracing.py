@@ -1,0 +1,320 @@
+"""Rays against a scene: what stands still as one tree, and each thing that moves as a tree in its own frame.
+
+A moving thing is rigid for the few milliseconds of a pulse or a shutter, so rays are moved into its
+frame at their own time instead of rebuilding a tree: a sweep sees it smeared as a real one does, and
+its texture stays with it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numba
+import numpy as np
+from embreex.mesh_construction import TriangleMesh
+from embreex.rtcore_scene import EmbreeScene
+from numpy.typing import NDArray
+
+from training.worldgen.mesh import Mesh, merge
+
+NOTHING = -1
+_SHADOW_BIAS_M = 2e-3
+"""Shadow rays start this far above a surface, or rounding would let it shade itself."""
+_CHUNK = 128
+"""Rays that are looked at together before each by itself."""
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """Where a thing is about an instant, and how it moves on from there.
+
+    Attributes:
+        position: (3,) world, metres.
+        velocity: (3,) metres per second.
+        yaw: radians, about z.
+        yaw_rate: radians per second.
+        pitch: radians, about the thing's y after yaw; positive looks down.
+    """
+
+    position: NDArray[np.float64]
+    velocity: NDArray[np.float64]
+    yaw: float
+    yaw_rate: float = 0.0
+    pitch: float = 0.0
+
+
+class Actor(Protocol):
+    """A thing that moves."""
+
+    @property
+    def meshes(self) -> Sequence[Mesh]:
+        """Its shapes: one, or the phases of a step; in its own frame."""
+
+    def phase(self, time: float) -> int:
+        """Which shape it has at a time, seconds since the drive began."""
+
+    def motion(self, time: float) -> Motion:
+        """Where it is at a time, seconds since the drive began."""
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """Where N rays meet the scene first.
+
+    Attributes:
+        distance: (N,) float32 metres; infinite where there is nothing.
+        triangle: (N,) int32 numbers in :attr:`Tracer.table`; -1 where there is nothing.
+        u: (N,) float32, first barycentric coordinate (weight of the triangle's second corner).
+        v: (N,) float32, second one (weight of the third corner).
+        normal: (N, 3) float32 unit normals in the world frame, on the side of the ray's origin.
+    """
+
+    distance: NDArray[np.float32]
+    triangle: NDArray[np.int32]
+    u: NDArray[np.float32]
+    v: NDArray[np.float32]
+    normal: NDArray[np.float32]
+
+
+class Tracer:
+    """Traces rays against a static mesh and moving actors.
+
+    Safe to use from several threads; Embree and the loops here release the interpreter's lock.
+
+    Args:
+        static: all that stands still, world frame.
+        actors: what moves.
+
+    Attributes:
+        table: all triangles, of the static mesh first and then of each actor's shapes; :class:`Hits` number these.
+        corners: (T, 3, 3) float32 texture coordinates of the corners of the triangles in ``table``.
+    """
+
+    def __init__(self, static: Mesh, actors: Sequence[Actor] = ()) -> None:
+        self.actors = tuple(actors)
+        self._static = _Tree(static)
+        shapes = [mesh for actor in self.actors for mesh in actor.meshes]
+        self.table = merge([static, *shapes])
+        self.corners = self.table.texture[self.table.triangles]
+        trees, first = [], len(static)
+        for mesh in shapes:
+            trees.append(_Tree(mesh, first))
+            first += len(mesh)
+        counts = np.cumsum([0, *(len(actor.meshes) for actor in self.actors)])
+        self._shapes = [trees[a:b] for a, b in itertools.pairwise(counts)]
+
+    def trace(
+        self,
+        origins: NDArray[np.floating],
+        directions: NDArray[np.float32],
+        times: float | NDArray[np.float64],
+    ) -> Hits:
+        """First hits of rays.
+
+        Args:
+            origins: (3,) or (N, 3) metres, world frame.
+            directions: (N, 3) unit vectors, world frame.
+            times: one instant for all rays, or (N,); seconds since the drive began, within 0.2 s of each other.
+        """
+        starts = np.ascontiguousarray(np.broadcast_to(np.asarray(origins, np.float32), directions.shape))
+        rays = np.ascontiguousarray(directions, np.float32)
+        hits = self._static.first_hits(starts, rays)
+        moment = float(np.mean(times))
+        offsets = np.broadcast_to(np.asarray(times - moment, np.float32), len(rays))
+        bundle = _bounds(starts, rays, offsets)
+        for motion, tree in self._moving(moment):
+            near = _near(starts, rays, offsets, hits.distance, *_sphere(motion, tree), *bundle)
+            if near.size:
+                place, later = _placement(motion), offsets[near]
+                found = tree.first_hits(*_into(*place, later, starts[near], rays[near]))
+                _take_nearer(_arrays(hits), _arrays(found), near, later, place[2])
+        _face_origin(hits.normal, rays)
+        return hits
+
+    def shaded(
+        self, points: NDArray[np.float32], normals: NDArray[np.float32], light: NDArray[np.float32], time: float
+    ) -> NDArray[np.bool_]:
+        """(N,) whether something stands between (N, 3) points and a far light in the (3,) unit direction ``light``."""
+        starts = np.ascontiguousarray(points + normals * np.float32(_SHADOW_BIAS_M), np.float32)
+        rays = np.ascontiguousarray(np.broadcast_to(light.astype(np.float32), starts.shape))
+        dark = self._static.any_hit(starts, rays)
+        offsets = np.zeros(len(rays), np.float32)
+        limits = np.where(dark, np.float32(0), np.float32(np.inf))
+        bundle = _bounds(starts, rays, offsets)
+        for motion, tree in self._moving(time):
+            near = _near(starts, rays, offsets, limits, *_sphere(motion, tree), *bundle)
+            if near.size:
+                dark[near] |= tree.any_hit(*_into(*_placement(motion), offsets[near], starts[near], rays[near]))
+        return dark
+
+    def label(self, hits: Hits, nothing: int = 255) -> NDArray[np.uint8]:
+        """(N,) class ids of hits, ``nothing`` where there is none."""
+        return np.where(hits.triangle == NOTHING, np.uint8(nothing), self.table.label[hits.triangle])
+
+    def _moving(self, time: float) -> Iterator[tuple[Motion, _Tree]]:
+        """Where each actor is, and its shape."""
+        for actor, shapes in zip(self.actors, self._shapes, strict=True):
+            yield actor.motion(time), shapes[actor.phase(time)]
+
+
+class _Tree:
+    """An Embree scene of one mesh.
+
+    Attributes:
+        middle: height of its middle above its origin, metres.
+        reach: greatest distance of a vertex from there, metres.
+    """
+
+    def __init__(self, mesh: Mesh, first: int = 0) -> None:
+        self._scene: Any = EmbreeScene(robust=True)
+        self._mesh = TriangleMesh(self._scene, mesh.vertices, mesh.triangles)
+        self._first = first
+        heights = mesh.vertices[:, 2]
+        self.middle = float(heights.min() + heights.max()) / 2
+        self.reach = float(np.linalg.norm(mesh.vertices - (0.0, 0.0, self.middle), axis=1).max())
+
+    def first_hits(self, origins: NDArray[np.float32], directions: NDArray[np.float32]) -> Hits:
+        found = self._scene.run(origins, directions, query="INTERSECT", output=True)
+        missed = found["primID"] < 0
+        triangle = np.where(missed, NOTHING, found["primID"] + self._first).astype(np.int32)
+        distance = np.where(missed, np.float32(np.inf), found["tfar"]).astype(np.float32)
+        return Hits(distance, triangle, found["u"], found["v"], found["Ng"])
+
+    def any_hit(self, origins: NDArray[np.float32], directions: NDArray[np.float32]) -> NDArray[np.bool_]:
+        return np.asarray(self._scene.run(origins, directions, query="OCCLUDED") == 0)
+
+
+def _placement(motion: Motion) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """A motion as the loops below take it: position, velocity, and (yaw, yaw rate, pitch)."""
+    return (
+        np.asarray(motion.position, np.float64),
+        np.asarray(motion.velocity, np.float64),
+        np.array([motion.yaw, motion.yaw_rate, motion.pitch], np.float64),
+    )
+
+
+def _arrays(hits: Hits) -> tuple[NDArray[Any], ...]:
+    return hits.distance, hits.triangle, hits.u, hits.v, hits.normal
+
+
+@numba.njit(cache=True, nogil=True)
+def _into(position, velocity, heading, offsets, origins, directions):  # type: ignore[no-untyped-def]
+    """Origins and directions of rays in the frame of a moving thing at their own times."""
+    local_origins, local_directions = np.empty_like(origins), np.empty_like(directions)
+    cp, sp = np.cos(heading[2]), np.sin(heading[2])
+    for i in range(len(offsets)):
+        t = offsets[i]
+        yaw = heading[0] + heading[1] * t
+        cy, sy = np.cos(yaw), np.sin(yaw)
+        x = origins[i, 0] - position[0] - velocity[0] * t
+        y = origins[i, 1] - position[1] - velocity[1] * t
+        z = origins[i, 2] - position[2] - velocity[2] * t
+        ahead = cy * x + sy * y
+        local_origins[i, 0], local_origins[i, 1] = ahead * cp - z * sp, cy * y - sy * x
+        local_origins[i, 2] = ahead * sp + z * cp
+        x, y, z = directions[i, 0], directions[i, 1], directions[i, 2]
+        ahead = cy * x + sy * y
+        local_directions[i, 0], local_directions[i, 1] = ahead * cp - z * sp, cy * y - sy * x
+        local_directions[i, 2] = ahead * sp + z * cp
+    return local_origins, local_directions
+
+
+@numba.njit(cache=True, nogil=True)
+def _take_nearer(hits, found, near, offsets, heading):  # type: ignore[no-untyped-def]
+    """Write a moving thing's hits over those that lie behind them, normals turned into the world."""
+    distance, triangle, u, v, normal = hits
+    found_distance, found_triangle, found_u, found_v, found_normal = found
+    cp, sp = np.cos(heading[2]), np.sin(heading[2])
+    for i in range(len(near)):
+        k = near[i]
+        if found_distance[i] < distance[k]:
+            distance[k], triangle[k], u[k], v[k] = found_distance[i], found_triangle[i], found_u[i], found_v[i]
+            yaw = heading[0] + heading[1] * offsets[i]
+            cy, sy = np.cos(yaw), np.sin(yaw)
+            x, y, z = found_normal[i]
+            ahead = cp * x + sp * z
+            normal[k, 0], normal[k, 1], normal[k, 2] = cy * ahead - sy * y, sy * ahead + cy * y, cp * z - sp * x
+
+
+def _sphere(motion: Motion, tree: _Tree) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Centre, velocity and radius of a ball around a moving thing."""
+    return motion.position + np.array((0.0, 0.0, tree.middle)), np.asarray(motion.velocity, np.float64), tree.reach
+
+
+@numba.njit(cache=True, nogil=True)
+def _bounds(origins, directions, offsets):  # type: ignore[no-untyped-def]
+    """What holds every _CHUNK rays in a row, so that most of them need no look at most of what moves.
+
+    Returns:
+        (C, 3) middles of the origins and (C,) radii around them, (C, 3) axes of the directions and (C,) angles
+        around them, (C,) largest time offsets.
+    """
+    chunks = (len(directions) + _CHUNK - 1) // _CHUNK
+    middles, axes = np.zeros((chunks, 3), np.float64), np.zeros((chunks, 3), np.float64)
+    radii, angles, latest = np.zeros(chunks), np.zeros(chunks), np.zeros(chunks)
+    for c in range(chunks):
+        first, last = c * _CHUNK, min((c + 1) * _CHUNK, len(directions))
+        for i in range(first, last):
+            for k in range(3):
+                middles[c, k] += origins[i, k] / (last - first)
+                axes[c, k] += directions[i, k]
+        length = np.sqrt((axes[c] ** 2).sum())
+        axes[c] /= max(length, 1e-9)
+        widest, farthest = 1.0, 0.0
+        for i in range(first, last):
+            cosine, apart = 0.0, 0.0
+            for k in range(3):
+                cosine += axes[c, k] * directions[i, k]
+                apart += (origins[i, k] - middles[c, k]) ** 2
+            widest = min(widest, cosine)
+            farthest = max(farthest, apart)
+            latest[c] = max(latest[c], abs(offsets[i]))
+        radii[c] = np.sqrt(farthest)
+        angles[c] = np.arccos(max(-1.0, min(1.0, widest))) + 1e-3
+    return middles, radii, axes, angles, latest
+
+
+@numba.njit(cache=True, nogil=True)
+def _near(  # type: ignore[no-untyped-def]
+    origins, directions, offsets, limits, position, velocity, reach, middles, radii, axes, angles, latest
+):
+    """Numbers of the rays that pass within ``reach`` of a moving point, nearer than their limits."""
+    count = 0
+    result = np.empty(len(directions), np.int64)
+    speed = np.sqrt((velocity**2).sum())
+    for c in range(len(radii)):
+        to = position - middles[c]
+        distance = np.sqrt((to**2).sum())
+        margin = reach + radii[c] + speed * latest[c]
+        if distance > margin:
+            cosine = (to * axes[c]).sum() / distance
+            if np.arccos(max(-1.0, min(1.0, cosine))) > angles[c] + np.arcsin(margin / distance):
+                continue
+        for i in range(c * _CHUNK, min((c + 1) * _CHUNK, len(directions))):
+            t = offsets[i]
+            x = position[0] + velocity[0] * t - origins[i, 0]
+            y = position[1] + velocity[1] * t - origins[i, 1]
+            z = position[2] + velocity[2] * t - origins[i, 2]
+            along = x * directions[i, 0] + y * directions[i, 1] + z * directions[i, 2]
+            if along < -reach or along - reach > limits[i]:
+                continue
+            if x * x + y * y + z * z - along * along <= reach * reach:
+                result[count] = i
+                count += 1
+    return result[:count]
+
+
+@numba.njit(cache=True, nogil=True)
+def _face_origin(normals, directions):  # type: ignore[no-untyped-def]
+    """Make normals unit vectors against the rays, in place."""
+    for i in range(len(normals)):
+        x, y, z = normals[i]
+        length = np.sqrt(x * x + y * y + z * z)
+        if length == 0.0:
+            continue
+        if x * directions[i, 0] + y * directions[i, 1] + z * directions[i, 2] > 0:
+            length = -length
+        normals[i, 0], normals[i, 1], normals[i, 2] = x / length, y / length, z / length
