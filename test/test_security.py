@@ -243,7 +243,7 @@ def test_what_a_file_may_do_is_said_for_that_file_only():
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path, capsys):
     torch = pytest.importorskip("torch")
     from training import export, train
-    from training.config import TrainingConfig
+    from training.config.training import TrainingConfig
 
     run = tmp_path / "run"
     run.mkdir()

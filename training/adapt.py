@@ -19,11 +19,11 @@ from typing import Any
 from training.adaptation import AdaptConfig, Predictions
 from training.adaptation_report import REPORT, summary, write_report
 from training.checkpoint import read_checkpoint
-from training.config import SourceConfig, frame_range
+from training.config.data import SourceConfig, frame_range
+from training.config.label_sets import LABELS
 from training.data.datasets import DATASETS
 from training.data.sources import load_source
 from training.export import export
-from training.label_sets import LABELS
 from training.memory import kept_in_memory
 from training.run import on_one_device
 from training.train import train

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from training.adaptation import Predictions
-from training.label_sets import LABELS
+from training.config.label_sets import LABELS
 from xmodelkd_ros.reports.html import number, picture, swatch, table_of, write_page
 from xmodelkd_ros.reports.pictures import SweepView, draw_change
 from xmodelkd_ros.resources import label_map

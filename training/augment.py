@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from training.config import AugmentConfig
+from training.config.training import AugmentConfig
 from training.data.sweeps import Sweep
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.projection import RangeProjector

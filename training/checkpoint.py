@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.config import TrainingConfig
+from training.config.label_sets import LABELS
+from training.config.training import TrainingConfig
 from training.data.sweeps import InputSpec
-from training.label_sets import LABELS
 from training.models.image_branch import ImageBranch
 from xmodelkd_ros.core.atomic_write import whole_file
 from xmodelkd_ros.core.errors import ConfigError, quoted

@@ -20,10 +20,11 @@ import numpy as np
 from training.checkpoint import CHECKPOINT
 from training.comparison import Comparison, RunEntry, ScoreEntry
 from training.comparison_report import Scored, write_comparison
-from training.config import ImageTrainingConfig, TrainingConfig
+from training.config.image_training import ImageTrainingConfig
+from training.config.label_sets import SCORED_LABELS
+from training.config.training import TrainingConfig
 from training.corruption import corrupted
 from training.data.sources import load_source
-from training.label_sets import SCORED_LABELS
 from training.memory import kept_in_memory
 from training.run import finished, on_one_device, resolved
 from training.scoring import confusions

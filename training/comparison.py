@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from training.config import ImageTrainingConfig, SourceConfig, TrainingConfig
+from training.config.data import SourceConfig
+from training.config.image_training import ImageTrainingConfig
+from training.config.label_sets import LABELS
+from training.config.training import TrainingConfig
+from training.config.yaml_config import Readable, require
 from training.corruption import CORRUPTIONS
-from training.label_sets import LABELS
-from training.readable import Readable, require
 from xmodelkd_ros.core.errors import ConfigError
 
 

@@ -13,7 +13,7 @@ from scipy import stats
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from training.comparison import Comparison
-from training.label_sets import SCORED_LABELS
+from training.config.label_sets import SCORED_LABELS
 from training.worldgen import WORLD_VERSION
 from xmodelkd_ros.core.metrics import ConfusionMatrix
 from xmodelkd_ros.resources import label_map

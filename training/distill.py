@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.config import DistillConfig
+from training.config.training import DistillConfig
 from training.data.knowledge import is_known
 from training.losses import divergence, lovasz_softmax
 from xmodelkd_ros.core.labels import IGNORE

@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from training.config import frame_range
+from training.config.data import frame_range
 from training.data.datasets import DATASETS, SPLITS, WITH_SPLITS, open_drives
 from training.data.sequence import DriveSequence
 from training.data.views import Look

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.checkpoint import Checkpoint, read_checkpoint
+from training.config.label_sets import scored_labels
 from training.data.knowledge import MOST_CAMERAS
 from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, WholeSweeps, with_rows
 from training.deployed import DeployedStudent, DeployedTeacher, camera_inputs, student_inputs, write_onnx
 from training.exported import loaded, parity, score
-from training.label_sets import scored_labels
 from training.models.image_branch import IMAGE_SIZE, ImageBranch
 from training.modules import StudentTraining, TeacherTraining
 from training.precisions import add_precisions

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training.config.label_sets import scored_labels
 from training.data.sources import Source
-from training.label_sets import scored_labels
 from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.inference.backend import load_networks

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from training.checkpoint import check_finished, read_checkpoint, read_origins
-from training.config import SELF, TeacherConfig, TrainingConfig
+from training.config.training import SELF, TeacherConfig, TrainingConfig
 from training.models.image_branch import ImageBranch
 from training.modules import PointTraining, StudentTraining, TeacherTraining
 from training.train_images import trained_branch

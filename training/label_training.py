@@ -8,8 +8,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from training.config import SourceConfig
-from training.label_sets import LABELS, scored_labels
+from training.config.data import SourceConfig
+from training.config.label_sets import LABELS, scored_labels
 from training.losses import class_weights
 from xmodelkd_ros.core.metrics import ConfusionMatrix
 from xmodelkd_ros.resources import label_map, translation

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.checkpoint import extras
-from training.config import TrainingConfig
+from training.config.training import TrainingConfig
 from training.distill import Distillation
 from training.label_training import LabelTraining
 from training.losses import contrastive, segmentation_loss

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.checkpoint import read_checkpoint
-from training.config import DataConfig
+from training.config.data import DataConfig
 from training.data.sources import Source, few_sweeps, load_source
 from training.deployed import write_half
 from training.exported import loaded, parity, score

@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from training.config import SourceConfig
+from training.config.data import SourceConfig
+from training.config.label_sets import LABELS, SCORED_LABELS
+from training.config.yaml_config import Readable, require
 from training.corruption import CORRUPTIONS, SEVERITIES
 from training.data.sources import load_source
-from training.label_sets import LABELS, SCORED_LABELS
 from training.memory import kept_in_memory
-from training.readable import Readable, require
 from training.robustness_counts import measure, reference_pipeline
 from training.robustness_report import overview, write_robustness
 from training.worldgen import WORLD_VERSION

@@ -20,8 +20,9 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch.utils.data import Subset
 
 from training.checkpoint import CHECKPOINT, NAME, read_steps, save
-from training.config import ImageTrainingConfig, TrainingConfig
-from training.readable import Readable
+from training.config.image_training import ImageTrainingConfig
+from training.config.training import TrainingConfig
+from training.config.yaml_config import Readable
 from training.upstream import check_upstream, note_upstream
 from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.atomic_write import make_folder, whole_file, writing

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from training.config.label_sets import LABELS
 from training.data.sources import Source
-from training.label_sets import LABELS
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.metrics import ConfusionMatrix
 from xmodelkd_ros.resources import label_map, translation

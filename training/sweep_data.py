@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from training.checkpoint import Checkpoint
-from training.config import SourceConfig, TrainingConfig
+from training.config.data import SourceConfig
+from training.config.training import TrainingConfig
 from training.data.crops import CropDataset
 from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, sectors

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.checkpoint import CHECKPOINT
-from training.config import DistillConfig, TrainingConfig
+from training.config.training import DistillConfig, TrainingConfig
 from training.data.knowledge import Knowledge
 from training.data.sequence import DriveSequence
 from training.data.sources import Source

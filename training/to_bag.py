@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from training.config import frame_range
+from training.config.data import frame_range
 from training.data.datasets import DATASETS, open_drives
 from training.data.sequence import CameraImage, DriveSequence
 from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, Storage, message_class

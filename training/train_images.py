@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from training.checkpoint import check_finished, read_origins, read_weights
-from training.config import ImageTrainingConfig
+from training.config.image_training import ImageTrainingConfig
+from training.config.label_sets import LABELS
 from training.data.pictures import Picture, PictureDataset
 from training.data.sources import load_pictures, origin_of
-from training.label_sets import LABELS
 from training.label_training import LabelTraining
 from training.losses import segmentation_loss
 from training.models.image_branch import IMAGE_SIZE, ImageBranch, sample, to_tensor

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from training.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint  # noqa: E402
-from training.config import TrainingConfig  # noqa: E402
+from training.config.training import TrainingConfig  # noqa: E402
 from training.data.sources import load_source  # noqa: E402
 from training.modules import StudentTraining  # noqa: E402
 from training.sweep_data import fit_inputs  # noqa: E402

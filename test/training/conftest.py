@@ -117,7 +117,7 @@ def write_nuscenes(tmp_path):
 def images(tmp_path_factory, pandaset):
     """The run of an image branch."""
     pytest.importorskip("efficientnet_lite_pytorch")
-    from training.config import ImageTrainingConfig
+    from training.config.image_training import ImageTrainingConfig
     from training.train_images import train_images
 
     source = f"[{{dataset: pandaset, path: '{pandaset}', frames: [0, 2]}}]"
@@ -130,7 +130,7 @@ def images(tmp_path_factory, pandaset):
 @pytest.fixture(scope="session")
 def config(tmp_path_factory, pandaset):
     """Makes the settings of a run, ``teacher`` or ``distilled``; only the latter has the frame without labels."""
-    from training.config import TrainingConfig
+    from training.config.training import TrainingConfig
 
     folder, real = tmp_path_factory.mktemp("runs"), f"dataset: pandaset, path: '{pandaset}'"
 

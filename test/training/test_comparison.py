@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 from training import compare  # noqa: E402
 from training.comparison import Comparison  # noqa: E402
 from training.comparison_report import results, summary, tables  # noqa: E402
-from training.config import ImageTrainingConfig  # noqa: E402
+from training.config.image_training import ImageTrainingConfig  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError  # noqa: E402
 
 CONFIG = Path(__file__).parents[2] / "config" / "comparison" / "pandaset.yaml"

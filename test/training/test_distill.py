@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from training.config import DistillConfig  # noqa: E402
+from training.config.training import DistillConfig  # noqa: E402
 from training.distill import Distillation  # noqa: E402
 from xmodelkd_ros.core.labels import IGNORE  # noqa: E402
 

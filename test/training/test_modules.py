@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from training.config import TrainingConfig  # noqa: E402
+from training.config.training import TrainingConfig  # noqa: E402
 from training.losses import segmentation_loss  # noqa: E402
 from training.models.student import WRAP  # noqa: E402
 from training.models.teacher import TeacherOutput  # noqa: E402

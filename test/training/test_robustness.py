@@ -9,7 +9,7 @@ pytest.importorskip("embreex", reason="generating drives needs the extra dataset
 pytest.importorskip("onnx")
 
 from training import robustness
-from training.config import SourceConfig
+from training.config.data import SourceConfig
 from training.data.sources import load_source
 from training.robustness_counts import _inputs, _Remembering, reference_pipeline
 from training.robustness_report import corrupted_ece, mean_corrupted, mean_resilience, relative, resilience

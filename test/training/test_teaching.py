@@ -21,7 +21,8 @@ from training import (  # noqa: E402
     train_images,
 )
 from training.checkpoint import CHECKPOINT, read_checkpoint  # noqa: E402
-from training.config import ImageTrainingConfig, SourceConfig  # noqa: E402
+from training.config.data import SourceConfig  # noqa: E402
+from training.config.image_training import ImageTrainingConfig  # noqa: E402
 from training.data.knowledge import Knowledge  # noqa: E402
 from training.data.sources import load_pictures, load_source  # noqa: E402
 from training.data.sweeps import Sweep, with_rows  # noqa: E402

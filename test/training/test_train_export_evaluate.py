@@ -15,7 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from training import evaluate, export, modules, precisions, sweep_data, train  # noqa: E402
 from training.checkpoint import CHECKPOINT  # noqa: E402
-from training.config import SourceConfig, TrainingConfig  # noqa: E402
+from training.config.data import SourceConfig  # noqa: E402
+from training.config.training import TrainingConfig  # noqa: E402
 from training.data.pandaset import PandaSetSequence  # noqa: E402
 from training.data.sources import load_source  # noqa: E402
 from training.data.world import WORLD_SOURCE, stored_drives  # noqa: E402

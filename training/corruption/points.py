@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from training.config.label_sets import LABELS
 from training.data.sweeps import Sweep
-from training.label_sets import LABELS
 from xmodelkd_ros.core.labels import IGNORE, ids_of
 from xmodelkd_ros.resources import label_map
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.label_sets import LABELS
+from training.config.label_sets import LABELS
 from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.bags.recorded_drive import RecordedImage, Recording
 from xmodelkd_ros.bags.recorded_sweep import Sweep, point_times_s

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.augment import augment
-from training.config import AugmentConfig
+from training.config.training import AugmentConfig
 from training.data.knowledge import MOST_CAMERAS, Knowledge, is_known
 from training.data.sweeps import InputSpec, Sweep
 from xmodelkd_ros.core.labels import IGNORE

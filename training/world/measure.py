@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.config import frame_range
+from training.config.data import frame_range
 from training.data.pandaset import PandaSetSequence
 from training.data.world import store
 from training.world.census import BORDERS_PX, Agreement, Census, point_counts, sky_share, take_census

@@ -18,7 +18,7 @@ from test.training.folders import write_pandaset
 from test.traps import Room, Trap
 from training import run as runs
 from training.checkpoint import CHECKPOINT, check_finished, read_checkpoint, read_origins, read_steps, read_weights
-from training.config import TrainingConfig
+from training.config.training import TrainingConfig
 from training.data.sweeps import Sweep
 from training.modules import TeacherTraining
 from training.train import train

@@ -20,7 +20,7 @@ from test.fuzz.target import InFolder, Limits, Target, each, ensure
 from test.fuzz.targets.bags import write_short_drive
 from test.training.folders import write_kitti, write_nuscenes, write_pandaset
 from test.traps import Room, Trap
-from training.config import SourceConfig
+from training.config.data import SourceConfig
 from training.data.datasets import open_drives
 from training.data.nuscenes import read_tables
 from training.data.pictures import pictures_of

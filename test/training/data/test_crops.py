@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.config import AugmentConfig
+from training.config.training import AugmentConfig
 from training.data.crops import CropDataset
 from training.data.knowledge import Knowledge, Seen, join_seen, mean_view
 from training.data.sweeps import InputSpec, Sweep, with_rows

@@ -17,7 +17,7 @@ from PIL import Image
 
 from test.training.folders import write_kitti, write_nuscenes, write_pandaset
 from test.traps import Room
-from training.config import SourceConfig
+from training.config.data import SourceConfig
 from training.data.datasets import open_drives
 from training.data.nuscenes import read_tables
 from training.data.sequence import JpegFile

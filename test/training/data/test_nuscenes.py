@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from training.config import SourceConfig
+from training.config.data import SourceConfig
 from training.data import nuscenes
 from training.data.datasets import open_drives
 from training.data.nuscenes import NuScenesSequence, read_tables

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.config import SourceConfig
+from training.config.data import SourceConfig
 from training.data.datasets import open_drives
 from training.data.semantickitti import SemanticKittiSequence
 from training.data.sources import load_source

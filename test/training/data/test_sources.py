@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from training.config import SourceConfig
+from training.config.data import SourceConfig
 from training.data import sources
 from training.data.pandaset import PandaSetSequence
 from training.data.sources import load_source, stored_frames

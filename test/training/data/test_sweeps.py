@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.config import AugmentConfig
+from training.config.training import AugmentConfig
 from training.data.crops import CropDataset
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors
 from xmodelkd_ros.core.cloud import PointCloud

@@ -3,10 +3,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from training.config import ImageTrainingConfig, TrainingConfig, frame_range
+from training.config.data import frame_range
+from training.config.image_training import ImageTrainingConfig
+from training.config.training import TrainingConfig
 from xmodelkd_ros.core.errors import ConfigError
 
-FOLDER = Path(__file__).parents[2] / "config" / "training"
+FOLDER = Path(__file__).parents[3] / "config" / "training"
 SHIPPED = sorted(FOLDER.glob("*.yaml"))
 STUDENT = FOLDER / "pandaset_student.yaml"
 

@@ -3,118 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from training.data.datasets import DATASETS
-from training.label_sets import BENCHMARK_LABELS, LABEL_SETS, LABELS
-from training.readable import Readable, require
-from training.worldgen.sensing.sensors import BEAM_TABLES, LIDARS
-from xmodelkd_ros.core.errors import ConfigError
+from training.config.data import DataConfig
+from training.config.label_sets import BENCHMARK_LABELS, LABEL_SETS, LABELS
+from training.config.yaml_config import Readable, require
+from training.worldgen.sensing.sensors import BEAM_TABLES
 
 _PRECISIONS = ("auto", "32-true", "bf16-mixed")
-_LABELS = ("own", "none", "carried")
 _SEEDS = 1 << 32
 """What generators of random numbers take."""
 SELF = "self"
 """The teacher of a student that teaches itself."""
-_LAST_SEED = 10_000_000
-"""Seeds are looked through one by one for those that are meant for a use."""
-_LIDARS = tuple(lidar.name for lidar in LIDARS)
-
-
-@dataclass(frozen=True)
-class SourceConfig:
-    """Sweeps of one kind: from folders, or generated when training starts.
-
-    Attributes:
-        dataset: one of :data:`training.data.datasets.DATASETS`.
-        path: the drive, or a folder of many, relative to where training is started; of a whole SemanticKITTI or
-            nuScenes the official split is taken, ``train`` or ``val``. Empty for a world that is generated and kept in
-            memory.
-        topic: of a bag's sweeps; may be empty if the bag has one PointCloud2 topic only.
-        frames: A, B: the frames A to B - 1 of each drive; empty for all.
-        every: of these frames, take every n-th.
-        seeds: A, B: generate the drives of the seeds A to B - 1 that are meant for this use (``world`` without path).
-        sweeps: sweeps of each generated drive, spread over ten seconds.
-        lidar: the LiDAR of all generated drives, one of ``training/worldgen/sensing/sensors.py``; empty: each has its own.
-        cameras: of generated drives: 0, 1 (in front) or 6.
-        labels: ``own``; ``none`` for sweeps that only a teacher labels; ``carried``: those that the labelled sweeps of
-            the same drive have given to the same places (``training/data/voxels.py``).
-        share: of the training sweeps that come from here, relative to the other sources' shares.
-    """
-
-    dataset: str
-    path: str = ""
-    topic: str = ""
-    frames: tuple[int, ...] = ()
-    every: int = 1
-    seeds: tuple[int, ...] = ()
-    sweeps: int = 5
-    lidar: str = ""
-    cameras: int = 0
-    labels: str = "own"
-    share: float = 1.0
-
-    def __post_init__(self) -> None:
-        require("dataset", self.dataset, self.dataset in DATASETS, f"one of {', '.join(DATASETS)}")
-        for name in ("frames", "seeds"):
-            value = getattr(self, name)
-            rising = not value or (len(value) == 2 and 0 <= value[0] < value[1])
-            require(name, value, rising, "two rising numbers")
-        few = not self.seeds or self.seeds[1] <= _LAST_SEED
-        require("seeds", self.seeds, few, f"below {_LAST_SEED}")
-        found = bool(self.path) or (self.dataset == "world" and bool(self.seeds))
-        require("path", self.path, found, "given, or else seeds of the world")
-        require("seeds", self.seeds, not (self.path and self.seeds), "left out beside a path")
-        require("frames", self.frames, not (self.seeds and self.frames), "left out beside seeds")
-        require("every", self.every, self.every > 0, "positive")
-        require("every", self.every, not self.seeds or self.every == 1, "left out beside seeds")
-        require("topic", self.topic, self.dataset == "bag" or not self.topic, "empty where there is no bag")
-        require("lidar", self.lidar, self.lidar in ("", *_LIDARS), f"one of {', '.join(_LIDARS)}")
-        require("lidar", self.lidar, bool(self.seeds) or not self.lidar, "left out without seeds")
-        require("sweeps", self.sweeps, 0 < self.sweeps <= 100, "in 1..100")
-        require("cameras", self.cameras, self.cameras in (0, 1, 6), "0, 1 or 6")
-        require("cameras", self.cameras, bool(self.seeds) or not self.cameras, "left out without seeds")
-        require("labels", self.labels, self.labels in _LABELS, f"one of {', '.join(_LABELS)}")
-        carried = self.labels == "carried" and not self.path
-        require("labels", self.labels, not carried, "own or none without a path: generated drives have labels")
-        require("share", self.share, self.share > 0, "positive")
-
-    def __str__(self) -> str:
-        part = f"frames {self.frames[0]}:{self.frames[1]}" if self.frames else "all frames"
-        part += f", one in {self.every}" if self.every > 1 else ""
-        if self.path:
-            return f"{self.dataset} {Path(self.path).name}, {part}"
-        lidar = self.lidar and f", {self.lidar}"
-        return f"{self.dataset} seeds {self.seeds[0]}:{self.seeds[1]}, {self.sweeps} sweeps each{lidar}"
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Which sweeps serve for what.
-
-    Attributes:
-        train: where sweeps with labels to train on come from.
-        choose: where sweeps for validation come from; each is scored by itself. The first gives the calibration
-            temperature.
-        held_out_sectors: world-frame azimuth sectors (0 to 5, 60 degrees each) whose labels are kept from
-            training, for cross-validation (PandaSet only).
-    """
-
-    train: tuple[SourceConfig, ...]
-    choose: tuple[SourceConfig, ...]
-    held_out_sectors: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name in ("train", "choose"):
-            require(name, getattr(self, name), bool(getattr(self, name)), "at least one source")
-        require("held_out_sectors", self.held_out_sectors, set(self.held_out_sectors) <= set(range(6)), "in 0..5")
-        own = all(source.labels == "own" for source in self.choose)
-        require("choose labels", "none or carried", own, "own: nothing else says what is right")
-        carried = self.held_out_sectors and any(source.labels == "carried" for source in self.train)
-        require("held_out_sectors", self.held_out_sectors, not carried, "empty beside carried labels, which know them")
-        drives = self.held_out_sectors and any(source.dataset == "world" for source in self.train)
-        require("held_out_sectors", self.held_out_sectors, not drives, "empty where train has drives of the world")
 
 
 @dataclass(frozen=True)
@@ -379,88 +278,3 @@ class TrainingConfig(Readable):
         require("label_set", self.label_set, own, f"{LABELS} with sources of {', '.join(sorted(others))}")
         fits = self.model.width % self.optimizer.crop_columns == 0
         require("optimizer.crop_columns", self.optimizer.crop_columns, fits, "a divisor of model.width")
-
-
-@dataclass(frozen=True)
-class PictureConfig:
-    """The length and steps of the image branch's training.
-
-    Attributes:
-        epochs: how many times ``steps`` steps are taken; validation and a checkpoint follow each.
-        steps: optimizer steps per epoch.
-        batch: pictures per step.
-        places: labelled places per picture that the loss sees.
-        learning_rate: the peak of the one-cycle schedule.
-        encoder_rate: the encoder's learning rate relative to that.
-        weight_decay: of AdamW.
-        ema_decay: of the moving average of the weights, which is what is validated and used.
-        workers: processes that prepare pictures; 0 prepares them between steps.
-    """
-
-    epochs: int
-    steps: int
-    batch: int
-    places: int
-    learning_rate: float
-    encoder_rate: float
-    weight_decay: float
-    ema_decay: float
-    workers: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "steps", "batch", "places", "learning_rate", "encoder_rate"):
-            require(name, getattr(self, name), getattr(self, name) > 0, "positive")
-        require("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "in 0..1")
-        require("workers", self.workers, self.workers >= 0, ">= 0")
-
-
-@dataclass(frozen=True)
-class ImageTrainingConfig(Readable):
-    """A training run of the image branch.
-
-    Attributes:
-        name: of the network.
-        run: folder of checkpoints and logs; a run that was interrupted resumes there.
-        seed: of weights, pictures and their changes.
-        features: number of features of a place.
-        data: which pictures.
-        optimizer: length and steps.
-        precision: as in :class:`TrainingConfig`.
-        devices: as in :class:`TrainingConfig`.
-        nodes: as in :class:`TrainingConfig`.
-        start: folder of another run of the image branch, whose weights this one begins with; empty: those of ImageNet.
-    """
-
-    name: str
-    run: str
-    seed: int
-    features: int
-    data: DataConfig
-    optimizer: PictureConfig
-    precision: str = "auto"
-    devices: int = 0
-    nodes: int = 1
-    start: str = ""
-
-    def __post_init__(self) -> None:
-        require("features", self.features, 0 < self.features <= 4096, "in 1..4096")
-        require("seed", self.seed, 0 <= self.seed < _SEEDS, f"in 0..{_SEEDS - 1}")
-        require("precision", self.precision, self.precision in _PRECISIONS, ", ".join(_PRECISIONS))
-        require("devices", self.devices, self.devices >= 0, ">= 0")
-        require("nodes", self.nodes, self.nodes > 0, "positive")
-        hidden = self.data.held_out_sectors
-        require("data.held_out_sectors", hidden, not hidden, "empty: pictures are not cut into sectors")
-        with_labels = all(source.labels != "none" for source in self.data.train)
-        require("data.train labels", "none", with_labels, "own or carried")
-
-
-def frame_range(text: str, name: str = "frames") -> range:
-    """``A:B`` as the frames A to B - 1.
-
-    Raises:
-        ConfigError: it is something else, or empty.
-    """
-    first, _, end = text.partition(":")
-    if not (first.isdigit() and end.isdigit() and int(first) < int(end)):
-        raise ConfigError(f"{name} is '{text}', but must be A:B, frames A to B - 1")
-    return range(int(first), int(end))

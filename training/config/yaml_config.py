@@ -9,7 +9,7 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
-from training.yaml_text import parse_yaml
+from training.config.safe_yaml import parse_yaml
 from xmodelkd_ros.core.errors import ConfigError, listed, one_line, quoted
 
 if TYPE_CHECKING:
