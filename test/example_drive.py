@@ -204,8 +204,8 @@ def write_test_drive():
 def real_drive(pandaset, tmp_path_factory):
     """Three real sweeps with truth and six cameras."""
     pytest.importorskip("pandas")
-    from training.data.pandaset import PandaSetSequence
-    from training.to_bag import write_bag
+    from training.datasets.bag_export import write_bag
+    from training.datasets.pandaset import PandaSetSequence
 
     path = tmp_path_factory.mktemp("bags") / "real.mcap"
     write_bag(PandaSetSequence(pandaset), range(45, 48), path)

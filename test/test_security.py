@@ -58,7 +58,7 @@ def test_nor_do_they_in_training(tmp_path):
 SOURCES = sorted(path for top in ("xmodelkd_ros", "training", "launch") for path in (ROOT / top).rglob("*.py"))
 MAY_IMPORT = {
     # An unpickler with a list of what a table is made of; pandas' own renames what its older versions wrote.
-    "training/data/pandaset.py": {"pickle", "pandas.compat.pickle_compat"},
+    "training/datasets/pandaset.py": {"pickle", "pandas.compat.pickle_compat"},
 }
 MAY_IMPORT_BY_NAME = {
     "xmodelkd_ros/harness/sweep_log.py",  # message classes, of a checked name
@@ -265,7 +265,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path, capsys):
 def test_a_pandaset_pickle_that_would_run_code_is_refused(tmp_path):
     """A checkpoint names the data it was trained on, so that an export reads what stands there."""
     pandas = pytest.importorskip("pandas")
-    from training.data.pandaset import PandaSetSequence
+    from training.datasets.pandaset import PandaSetSequence
 
     sequence = object.__new__(PandaSetSequence)
     sequence.path = tmp_path

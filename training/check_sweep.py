@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from training.data.pandaset import PandaSetSequence
+from training.datasets.pandaset import PandaSetSequence
 from training.models.image_branch import IMAGE_SIZE
 from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.camera import CameraModel

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from training.config.data import frame_range
 from training.data.datasets import DATASETS, SPLITS, WITH_SPLITS, open_drives
-from training.data.sequence import DriveSequence
-from training.data.views import Look
+from training.datasets.exposures import Look
+from training.datasets.sequence import DriveSequence
 from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.camera import CameraView

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from training.data.knowledge import Seen
-from training.data.views import Look, decoded
+from training.datasets.exposures import Look, decoded
 from training.device import inference, on_fastest_device
 from training.memory import remember
 from training.models.image_branch import IMAGE_SIZE, ImageBranch, sample, to_tensor

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.data.knowledge import Knowledge, is_known
-from training.data.sequence import DriveSequence
 from training.data.sweeps import Sweep
 from training.data.voxels import VoxelVotes, drive_votes, in_world, movable_ids, place_of
+from training.datasets.sequence import DriveSequence
 from training.modules import Prediction
 from training.trained_network import TrainedNetwork
 from xmodelkd_ros.console import progress

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from training.checkpoint import CHECKPOINT
 from training.config.training import DistillConfig, TrainingConfig
 from training.data.knowledge import Knowledge
-from training.data.sequence import DriveSequence
 from training.data.sources import Source
 from training.data.sweeps import Sweep, with_rows
-from training.data.views import Look
+from training.datasets.exposures import Look
+from training.datasets.sequence import DriveSequence
 from training.models.image_branch import ImageBranch
 from training.pseudo_labels import pseudo_labelled
 from training.targets import fused, teacher_targets

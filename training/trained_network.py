@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from training.checkpoint import Checkpoint, read_checkpoint, unusable
 from training.data.knowledge import Knowledge, Seen, join_seen, unseen
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, with_rows
-from training.data.views import Look
+from training.datasets.exposures import Look
 from training.device import inference, on_fastest_device
 from training.image_features import see
 from training.memory import remember

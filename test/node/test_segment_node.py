@@ -98,7 +98,7 @@ def test_the_layout_may_change_from_message_to_message(make_bench, sweep):
 
 def test_a_real_sweep(bench, pandaset):
     pytest.importorskip("pandas")
-    from training.data.pandaset import PandaSetSequence
+    from training.datasets.pandaset import PandaSetSequence
 
     cloud = PandaSetSequence(pandaset).cloud(40)
     header = Header(frame_id="pandar")

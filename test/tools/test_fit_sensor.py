@@ -84,8 +84,8 @@ def test_points_without_a_position_do_no_harm(drive, tmp_path):
 
 def test_the_real_sensor_has_64_beams(pandaset, tmp_path, capsys):
     pytest.importorskip("pandas")
-    from training.data.pandaset import PandaSetSequence
-    from training.to_bag import write_bag
+    from training.datasets.bag_export import write_bag
+    from training.datasets.pandaset import PandaSetSequence
 
     write_bag(PandaSetSequence(pandaset), range(10), tmp_path / "standing")
     assert main(["fit-sensor", str(tmp_path / "standing"), "--out", str(tmp_path / "s.json")]) == 0

@@ -26,7 +26,7 @@ from training.config.image_training import ImageTrainingConfig  # noqa: E402
 from training.data.knowledge import Knowledge  # noqa: E402
 from training.data.sources import load_pictures, load_source  # noqa: E402
 from training.data.sweeps import Sweep, with_rows  # noqa: E402
-from training.data.views import Exposures, Firing, Look  # noqa: E402
+from training.datasets.exposures import Exposures, Firing, Look  # noqa: E402
 from training.guides import Guides  # noqa: E402
 from training.pseudo_labels import pseudo_labelled  # noqa: E402
 from training.run import finished  # noqa: E402

@@ -17,9 +17,9 @@ from training import evaluate, export, modules, precisions, sweep_data, train  #
 from training.checkpoint import CHECKPOINT  # noqa: E402
 from training.config.data import SourceConfig  # noqa: E402
 from training.config.training import TrainingConfig  # noqa: E402
-from training.data.pandaset import PandaSetSequence  # noqa: E402
 from training.data.sources import load_source  # noqa: E402
 from training.data.world import WORLD_SOURCE, stored_drives  # noqa: E402
+from training.datasets.pandaset import PandaSetSequence  # noqa: E402
 from training.run import resolved  # noqa: E402
 from training.trained_network import trained_network  # noqa: E402
 from training.worldgen import WORLD_VERSION  # noqa: E402

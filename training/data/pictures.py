@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.config.label_sets import labels_of
-from training.data.sequence import DriveSequence
-from training.data.views import at_instant, decoded
+from training.datasets.exposures import at_instant, decoded
+from training.datasets.sequence import DriveSequence, labels_of
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.visibility import visible

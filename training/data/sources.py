@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.config.data import SourceConfig
-from training.config.label_sets import LABELS, labels_of
+from training.config.label_sets import LABELS
 from training.data.datasets import open_drives
 from training.data.knowledge import MOST_CAMERAS
 from training.data.pictures import Picture, pictures_of
-from training.data.sequence import DriveSequence
 from training.data.sweeps import Sweep
-from training.data.views import Look
 from training.data.voxels import carried_labels
 from training.data.world import WORLD_SOURCE, WorldSequence, live_drive
+from training.datasets.exposures import Look
+from training.datasets.sequence import DriveSequence, labels_of
 from training.memory import is_kept, remember
 from training.world.pool import each_drive
 from training.worldgen.drive import MAX_SWEEPS, TRAIN, Drive, split_of

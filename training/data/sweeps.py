@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.knowledge import Knowledge
-from training.data.sequence import DriveSequence
+from training.datasets.sequence import DriveSequence
 from xmodelkd_ros.core.beam_table import elevations_deg, fit_beams
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.labels import IGNORE

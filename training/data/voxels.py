@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from training.config.label_sets import LABELS, labels_of
-from training.data.sequence import DriveSequence
-from training.data.views import moved
+from training.config.label_sets import LABELS
+from training.datasets.exposures import moved
+from training.datasets.sequence import DriveSequence, labels_of
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.resources import label_map
 

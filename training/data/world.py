@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.data.sequence import CameraImage, JpegFile
+from training.datasets.sequence import CameraImage, JpegFile
 from training.worldgen import WORLD_VERSION
 from training.worldgen.drive import MAX_SWEEPS, Drive, Frame
 from training.worldgen.sensing.camera import Picture
@@ -73,7 +73,7 @@ class Recording(Protocol):
 
 
 class WorldSequence:
-    """A generated drive as a :class:`training.data.sequence.DriveSequence`.
+    """A generated drive as a :class:`training.datasets.sequence.DriveSequence`.
 
     Args:
         recording: the drive, live or stored.
@@ -153,7 +153,7 @@ class WorldSequence:
 
 @dataclass(frozen=True, eq=False)
 class RenderedImage:
-    """A picture that is made when it is first asked for; attributes as in :class:`training.data.sequence.CameraImage`.
+    """A picture that is made when it is first asked for; attributes as in :class:`training.datasets.sequence.CameraImage`.
 
     Attributes:
         render: makes it.

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from training.data.world import StoredDrive, store, stored_drives
-from training.to_bag import write_bag
+from training.datasets.bag_export import write_bag
 from training.world.pool import each_drive
 from training.worldgen.drive import PERIOD_S, Drive, Frame, split_of
 from xmodelkd_ros.core.atomic_write import hidden_name, make_folder

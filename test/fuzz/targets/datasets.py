@@ -22,13 +22,13 @@ from test.training.folders import write_kitti, write_nuscenes, write_pandaset
 from test.traps import Room, Trap
 from training.config.data import SourceConfig
 from training.data.datasets import open_drives
-from training.data.nuscenes import read_tables
 from training.data.pictures import pictures_of
-from training.data.sequence import DriveSequence
 from training.data.sources import load_source
 from training.data.sweeps import InputSpec, WholeSweeps
-from training.data.views import Look
 from training.data.world import store
+from training.datasets.exposures import Look
+from training.datasets.nuscenes import read_tables
+from training.datasets.sequence import DriveSequence
 from training.worldgen.drive import Drive, Frame
 from training.worldgen.sensing.camera import Picture
 from training.worldgen.sensing.lidar import Scan

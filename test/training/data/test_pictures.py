@@ -8,7 +8,7 @@ from PIL import Image
 
 from training.data import pictures
 from training.data.pictures import Picture, changed
-from training.data.views import decoded
+from training.datasets.exposures import decoded
 from xmodelkd_ros.core.errors import ImageError
 
 

@@ -4,7 +4,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from training.data.pandaset import PandaSetSequence
+from training.datasets.pandaset import PandaSetSequence
 from training.world.census import BORDERS_PX, Agreement, borders, compared, point_counts, sky_share, take_census
 from training.worldgen.mesh import LABELS
 from training.worldgen.sensing.camera import SKY, Picture

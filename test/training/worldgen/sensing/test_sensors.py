@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.data.pandaset import PandaSetSequence
+from training.datasets.pandaset import PandaSetSequence
 from training.worldgen.sensing.sensors import (
     HDL32E,
     HDL64E,

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.config.safe_yaml import parse_yaml
-from training.data.sequence import JpegFile
+from training.datasets.sequence import JpegFile
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError, quoted
@@ -79,7 +79,7 @@ stand apart."""
 
 
 class PandaSetSequence:
-    """One PandaSet sequence in the folder layout of its devkit; a :class:`training.data.sequence.DriveSequence`.
+    """One PandaSet sequence in the folder layout of its devkit; a :class:`training.datasets.sequence.DriveSequence`.
 
     Args:
         path: the sequence's folder, for instance ``pandaset/002``.

@@ -28,8 +28,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.binary import points_in, read_labels, read_rows
-from training.data.sequence import JpegFile
+from training.datasets.binary import points_in, read_labels, read_rows
+from training.datasets.sequence import JpegFile
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError, quoted
@@ -123,7 +123,7 @@ class Tables:
 
 
 class NuScenesSequence:
-    """The key frames of one scene; a :class:`training.data.sequence.DriveSequence`.
+    """The key frames of one scene; a :class:`training.datasets.sequence.DriveSequence`.
 
     Args:
         tables: of the version.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -12,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from training.config.label_sets import LABELS
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError, one_line
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.opencv import MOST_PIXELS
+from xmodelkd_ros.resources import label_map, translation
 
 _JPEG_QUALITY = 95
 
@@ -159,3 +162,13 @@ class DriveSequence(Protocol):
 
     def images(self, index: int) -> Sequence[CameraImage]:
         """The picture of each camera that belongs to a sweep."""
+
+
+def labels_of(drive: DriveSequence, index: int, labels: str = LABELS) -> NDArray[np.uint8]:
+    """(N,) labels of a sweep's points in another label set than the drive's own."""
+    return _lookup(drive.label_map, labels)[drive.labels(index)]
+
+
+@lru_cache(maxsize=16)
+def _lookup(source: LabelMap, target: str) -> NDArray[np.uint8]:
+    return translation(source, label_map(target)).lookup

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from training.data.bag import BagImage, BagSequence
 from training.data.datasets import open_drives
-from training.data.views import find_views
 from training.data.world import stored_drives
+from training.datasets.bag import BagImage, BagSequence
+from training.datasets.exposures import find_views
 from xmodelkd_ros.bags.bag import BagReader, BagWriter, message_class
 from xmodelkd_ros.bags.recorded_drive import RecordedImage
 from xmodelkd_ros.bags.recorded_sweep import Sweep, point_times_s

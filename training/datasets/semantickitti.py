@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.data.binary import points_in, read_labels, read_rows
-from training.data.sequence import PngFile
+from training.datasets.binary import points_in, read_labels, read_rows
+from training.datasets.sequence import PngFile
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError
@@ -85,7 +85,7 @@ _CAMERAS = {"image_2": "P2", "image_3": "P3"}
 
 
 class SemanticKittiSequence:
-    """One sequence in the official folder layout; a :class:`training.data.sequence.DriveSequence`.
+    """One sequence in the official folder layout; a :class:`training.datasets.sequence.DriveSequence`.
 
     Its world is the sensor's frame at the first sweep.
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.data.pandaset import PandaSetSequence
+from training.datasets.pandaset import PandaSetSequence
 from xmodelkd_ros.core.beam_table import elevations_deg, fit_beams
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.metrics import ConfusionMatrix
@@ -88,7 +88,7 @@ def test_static_extrinsics_agree_with_the_camera_poses(sequence):
     """The poses give the way from world to camera without the calibration file's extrinsic."""
     import json
 
-    from training.data.pandaset import _pose_track
+    from training.datasets.pandaset import _pose_track
     from xmodelkd_ros.core.transforms import inverse
 
     xyz = sequence.cloud(0).xyz

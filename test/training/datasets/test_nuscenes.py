@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from training.config.data import SourceConfig
-from training.data import nuscenes
 from training.data.datasets import open_drives
-from training.data.nuscenes import NuScenesSequence, read_tables
 from training.data.sources import load_source
-from training.data.views import find_views
+from training.datasets import nuscenes
+from training.datasets.exposures import find_views
+from training.datasets.nuscenes import NuScenesSequence, read_tables
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjector
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.sequence import DriveSequence
+from training.datasets.sequence import DriveSequence
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.errors import ImageError
 from xmodelkd_ros.core.transforms import inverse

@@ -30,7 +30,7 @@ _JPEG_QUALITY = 95
 
 @dataclass(frozen=True, eq=False)
 class BagImage:
-    """An image of a bag; attributes as in :class:`training.data.sequence.CameraImage`."""
+    """An image of a bag; attributes as in :class:`training.datasets.sequence.CameraImage`."""
 
     recorded: RecordedImage
 
@@ -66,7 +66,7 @@ class BagImage:
 
 
 class BagSequence:
-    """A recorded drive; a :class:`training.data.sequence.DriveSequence`. The bag stays open.
+    """A recorded drive; a :class:`training.datasets.sequence.DriveSequence`. The bag stays open.
 
     Clouds are taken as fired, at the times of their field ``time`` (seconds), ``t`` or ``offset_time``
     (nanoseconds) from the stamp, or ``timestamp`` (seconds since 1970); without one, all at the stamp. Where ``/tf``

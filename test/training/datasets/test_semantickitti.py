@@ -8,9 +8,9 @@ from PIL import Image
 
 from training.config.data import SourceConfig
 from training.data.datasets import open_drives
-from training.data.semantickitti import SemanticKittiSequence
 from training.data.sources import load_source
-from training.data.views import find_views
+from training.datasets.exposures import find_views
+from training.datasets.semantickitti import SemanticKittiSequence
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjector
 

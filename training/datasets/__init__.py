@@ -1,0 +1,1 @@
+"""One loader for each dataset behind one interface; export to bags; exposures."""
