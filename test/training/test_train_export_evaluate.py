@@ -18,10 +18,11 @@ from training.checkpoint import CHECKPOINT  # noqa: E402
 from training.config.data import SourceConfig  # noqa: E402
 from training.config.training import TrainingConfig  # noqa: E402
 from training.data.sources import load_source  # noqa: E402
-from training.data.world import WORLD_SOURCE, stored_drives  # noqa: E402
 from training.datasets.pandaset import PandaSetSequence  # noqa: E402
 from training.run import resolved  # noqa: E402
 from training.trained_network import trained_network  # noqa: E402
+from training.world.sequence import WORLD_SOURCE  # noqa: E402
+from training.world.stored import stored_drives  # noqa: E402
 from training.worldgen import WORLD_VERSION  # noqa: E402
 from training.worldgen.sensing.sensors import VLP32C  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError, ModelError  # noqa: E402

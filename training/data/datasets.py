@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from training.data.world import stored_drives
 from training.datasets.bag import BagSequence
 from training.datasets.nuscenes import nuscenes_drives
 from training.datasets.pandaset import PandaSetSequence
 from training.datasets.semantickitti import semantickitti_drives
 from training.datasets.sequence import DriveSequence
+from training.world.stored import stored_drives
 from xmodelkd_ros.console import print_notes
 from xmodelkd_ros.core.errors import ConfigError
 

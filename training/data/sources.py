@@ -17,11 +17,11 @@ from training.data.knowledge import MOST_CAMERAS
 from training.data.pictures import Picture, pictures_of
 from training.data.sweeps import Sweep
 from training.data.voxels import carried_labels
-from training.data.world import WORLD_SOURCE, WorldSequence, live_drive
 from training.datasets.exposures import Look
 from training.datasets.sequence import DriveSequence, labels_of
 from training.memory import is_kept, remember
 from training.world.pool import each_drive
+from training.world.sequence import WORLD_SOURCE, WorldSequence, live_drive
 from training.worldgen.drive import MAX_SWEEPS, TRAIN, Drive, split_of
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE

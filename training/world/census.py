@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.world import WorldSequence, live_drive
 from training.datasets.sequence import DriveSequence
+from training.world.sequence import WorldSequence, live_drive
 from training.worldgen.drive import MAX_SWEEPS, Drive
 from training.worldgen.mesh import LABELS
 from training.worldgen.sensing.camera import SKY, Picture

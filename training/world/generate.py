@@ -14,9 +14,9 @@ from time import perf_counter
 import numpy as np
 from tqdm import tqdm
 
-from training.data.world import StoredDrive, store, stored_drives
 from training.datasets.bag_export import write_bag
 from training.world.pool import each_drive
+from training.world.stored import StoredDrive, store, stored_drives
 from training.worldgen.drive import PERIOD_S, Drive, Frame, split_of
 from xmodelkd_ros.core.atomic_write import hidden_name, make_folder
 from xmodelkd_ros.core.errors import ConfigError

@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.config.data import frame_range
-from training.data.world import store
 from training.datasets.pandaset import PandaSetSequence
 from training.world.census import BORDERS_PX, Agreement, Census, point_counts, sky_share, take_census
 from training.world.pool import each_drive
+from training.world.stored import store
 from training.worldgen import WORLD_VERSION
 from training.worldgen.drive import CHOOSE, MAX_SWEEPS, TEST, TRAIN, Drive, split_of
 from training.worldgen.mesh import LABELS

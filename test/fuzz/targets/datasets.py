@@ -25,10 +25,10 @@ from training.data.datasets import open_drives
 from training.data.pictures import pictures_of
 from training.data.sources import load_source
 from training.data.sweeps import InputSpec, WholeSweeps
-from training.data.world import store
 from training.datasets.exposures import Look
 from training.datasets.nuscenes import read_tables
 from training.datasets.sequence import DriveSequence
+from training.world.stored import store
 from training.worldgen.drive import Drive, Frame
 from training.worldgen.sensing.camera import Picture
 from training.worldgen.sensing.lidar import Scan

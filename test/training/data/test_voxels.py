@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from training.data.voxels import VoxelVotes, carried_labels, in_world, movable_ids
-from training.data.world import live_drive
 from training.datasets.exposures import at_instant
+from training.world.sequence import live_drive
 from training.worldgen.drive import Drive
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.resources import label_map

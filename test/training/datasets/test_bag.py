@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from training.data.datasets import open_drives
-from training.data.world import stored_drives
 from training.datasets.bag import BagImage, BagSequence
 from training.datasets.exposures import find_views
+from training.world.stored import stored_drives
 from xmodelkd_ros.bags.bag import BagReader, BagWriter, message_class
 from xmodelkd_ros.bags.recorded_drive import RecordedImage
 from xmodelkd_ros.bags.recorded_sweep import Sweep, point_times_s

@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("pandas", reason="reading PandaSet needs pandas")
 
 from training import to_bag
-from training.data.world import stored_drives
 from training.datasets.pandaset import PandaSetSequence
+from training.world.stored import stored_drives
 from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.core.transforms import inverse
 from xmodelkd_ros.messages.camera_info import to_camera

@@ -20,9 +20,9 @@ from test.traps import Room
 from training.config.data import SourceConfig
 from training.data.datasets import open_drives
 from training.data.sources import stored_frames
-from training.data.world import StoredDrive
 from training.datasets.nuscenes import read_tables
 from training.datasets.sequence import JpegFile
+from training.world.stored import StoredDrive
 from xmodelkd_ros.core.errors import ConfigError
 
 XYZ = np.random.default_rng(0).uniform([-20, -20, -2], [20, 20, 4], (50, 3))

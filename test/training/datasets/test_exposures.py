@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from training.data.world import live_drive
 from training.datasets.exposures import Look, at_instant, find_views
+from training.world.sequence import live_drive
 from training.worldgen.drive import Drive
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.visibility import MOST_VIEWS, NO_CAMERA, visible

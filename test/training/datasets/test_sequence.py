@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.data.world import RenderedImage, stored_drives
 from training.datasets.pandaset import PandaSetSequence
 from training.datasets.sequence import JpegFile
+from training.world.sequence import RenderedImage
+from training.world.stored import stored_drives
 from training.worldgen.sensing.camera import Picture
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.errors import ConfigError

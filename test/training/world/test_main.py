@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from training import to_bag
-from training.data.world import WorldSequence, stored_drives
 from training.world import __main__ as world
+from training.world.sequence import WorldSequence
+from training.world.stored import stored_drives
 from training.worldgen import WORLD_VERSION
 from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.core.transforms import inverse

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.data.world import live_drive
+from training.world.sequence import live_drive
 from training.worldgen import dressing
 from training.worldgen import drive as drive_module
 from training.worldgen.drive import CHOOSE, MAX_SWEEPS, TEST, TRAIN, Drive, split_of

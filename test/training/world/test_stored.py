@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from training.data.datasets import open_drives
-from training.data.world import StoredDrive, live_drive, store, stored_drives
 from training.world.census import Agreement, compared
+from training.world.sequence import live_drive
+from training.world.stored import StoredDrive, store, stored_drives
 from training.worldgen import WORLD_VERSION
 from training.worldgen.drive import Drive, Frame
 from xmodelkd_ros.core.errors import ConfigError
