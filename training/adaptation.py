@@ -15,7 +15,7 @@ from training.config.data import DataConfig, SourceConfig
 from training.config.label_sets import LABELS
 from training.config.training import AugmentConfig, DistillConfig, OptimizerConfig, TrainingConfig
 from training.config.yaml_config import Readable, require
-from training.data.datasets import open_drives
+from training.data.registry import open_drives
 from training.data.sources import Source
 from training.scoring import confusions
 from training.trained_network import TrainedNetwork, labelled

@@ -24,8 +24,8 @@ from training.config.image_training import ImageTrainingConfig
 from training.config.label_sets import SCORED_LABELS
 from training.config.training import TrainingConfig
 from training.corruption import corrupted
+from training.data.cache import kept_in_memory
 from training.data.sources import load_source
-from training.memory import kept_in_memory
 from training.run import finished, on_one_device, resolved
 from training.scoring import confusions
 from training.train import train

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.config.training import DistillConfig
-from training.data.knowledge import is_known
+from training.data.feature_bank import is_known
 from training.losses import divergence, lovasz_softmax
 from xmodelkd_ros.core.labels import IGNORE
 

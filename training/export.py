@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from training.checkpoint import Checkpoint, read_checkpoint
 from training.config.label_sets import scored_labels
-from training.data.knowledge import MOST_CAMERAS
+from training.data.feature_bank import MOST_CAMERAS
 from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, WholeSweeps, with_rows
 from training.deployed import DeployedStudent, DeployedTeacher, camera_inputs, student_inputs, write_onnx

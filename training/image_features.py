@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from training.data.knowledge import Seen
+from training.data.cache import remember
+from training.data.feature_bank import Seen
 from training.datasets.exposures import Look, decoded
 from training.device import inference, on_fastest_device
-from training.memory import remember
 from training.models.image_branch import IMAGE_SIZE, ImageBranch, sample, to_tensor
 from xmodelkd_ros.console import progress
 from xmodelkd_ros.core.visibility import NO_CAMERA

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.knowledge import Knowledge, is_known
+from training.data.feature_bank import Knowledge, is_known
 from training.data.sweeps import Sweep
 from xmodelkd_ros.core.labels import IGNORE
 

@@ -19,8 +19,8 @@ from training.config.data import SourceConfig
 from training.config.label_sets import LABELS, SCORED_LABELS
 from training.config.yaml_config import Readable, require
 from training.corruption import CORRUPTIONS, SEVERITIES
+from training.data.cache import kept_in_memory
 from training.data.sources import load_source
-from training.memory import kept_in_memory
 from training.robustness_counts import measure, reference_pipeline
 from training.robustness_report import overview, write_robustness
 from training.worldgen import WORLD_VERSION

@@ -15,9 +15,9 @@ from training.checkpoint import Checkpoint
 from training.config.data import SourceConfig
 from training.config.training import TrainingConfig
 from training.data.crops import CropDataset
+from training.data.label_propagation import carried_labels
 from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, sectors
-from training.data.voxels import carried_labels
 from training.guides import Guides
 from training.models.student import ROW_STRIDE, WRAP
 from training.run import own_part

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.data.knowledge import Knowledge, is_known
+from training.data.feature_bank import Knowledge, is_known
+from training.data.label_propagation import VoxelVotes, drive_votes, in_world, movable_ids, place_of
 from training.data.sweeps import Sweep
-from training.data.voxels import VoxelVotes, drive_votes, in_world, movable_ids, place_of
 from training.datasets.sequence import DriveSequence
 from training.modules import Prediction
 from training.trained_network import TrainedNetwork

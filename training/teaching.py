@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from training.checkpoint import CHECKPOINT
 from training.config.training import DistillConfig, TrainingConfig
-from training.data.knowledge import Knowledge
+from training.data.feature_bank import Knowledge
 from training.data.sources import Source
 from training.data.sweeps import Sweep, with_rows
 from training.datasets.exposures import Look

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training.config.data import frame_range
-from training.data.datasets import DATASETS, open_drives
+from training.data.registry import DATASETS, open_drives
 from training.datasets.bag_export import write_bag
 from xmodelkd_ros.console import run_command
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from training.checkpoint import check_finished, read_origins, read_weights
 from training.config.image_training import ImageTrainingConfig
 from training.config.label_sets import LABELS
-from training.data.pictures import Picture, PictureDataset
+from training.data.image_samples import Picture, PictureDataset
 from training.data.sources import load_pictures, origin_of
 from training.label_training import LabelTraining
 from training.losses import segmentation_loss

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from training import evaluate, export, to_bag, train  # noqa: E402
 from training.config.training import TrainingConfig  # noqa: E402
-from training.data.datasets import open_drives  # noqa: E402
+from training.data.registry import open_drives  # noqa: E402
 from xmodelkd_ros.bags.bag import BagReader  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError  # noqa: E402
 from xmodelkd_ros.core.model_spec import ModelSpec  # noqa: E402

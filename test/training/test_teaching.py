@@ -23,7 +23,7 @@ from training import (  # noqa: E402
 from training.checkpoint import CHECKPOINT, read_checkpoint  # noqa: E402
 from training.config.data import SourceConfig  # noqa: E402
 from training.config.image_training import ImageTrainingConfig  # noqa: E402
-from training.data.knowledge import Knowledge  # noqa: E402
+from training.data.feature_bank import Knowledge  # noqa: E402
 from training.data.sources import load_pictures, load_source  # noqa: E402
 from training.data.sweeps import Sweep, with_rows  # noqa: E402
 from training.datasets.exposures import Exposures, Firing, Look  # noqa: E402

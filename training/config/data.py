@@ -6,9 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from training.config.yaml_config import require
-from training.data.datasets import DATASETS
+from training.data.registry import DATASETS
 from training.worldgen.sensing.sensors import LIDARS
 from xmodelkd_ros.core.errors import ConfigError
+
+WITH_SPLITS = ("semantickitti", "nuscenes")
+"""Data sets that have official parts."""
+SPLITS = ("train", "val")
+"""These parts."""
 
 _LABELS = ("own", "none", "carried")
 _LAST_SEED = 10_000_000
@@ -21,7 +26,7 @@ class SourceConfig:
     """Sweeps of one kind: from folders, or generated when training starts.
 
     Attributes:
-        dataset: one of :data:`training.data.datasets.DATASETS`.
+        dataset: one of :data:`training.data.registry.DATASETS`.
         path: the drive, or a folder of many, relative to where training is started; of a whole SemanticKITTI or
             nuScenes the official split is taken, ``train`` or ``val``. Empty for a world that is generated and kept in
             memory.
@@ -33,7 +38,7 @@ class SourceConfig:
         lidar: the LiDAR of all generated drives, one of ``training/worldgen/sensing/sensors.py``; empty: each has its own.
         cameras: of generated drives: 0, 1 (in front) or 6.
         labels: ``own``; ``none`` for sweeps that only a teacher labels; ``carried``: those that the labelled sweeps of
-            the same drive have given to the same places (``training/data/voxels.py``).
+            the same drive have given to the same places (``training/data/label_propagation.py``).
         share: of the training sweeps that come from here, relative to the other sources' shares.
     """
 

@@ -59,7 +59,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How strongly sweeps are changed (see ``training/augment.py``); 0 switches a change off.
+    """How strongly sweeps are changed (see ``training/data/augment.py``); 0 switches a change off.
 
     Attributes:
         scale: the world is scaled by 1 ± this.

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.augment import augment
 from training.config.training import AugmentConfig
-from training.data.knowledge import MOST_CAMERAS, Knowledge, is_known
+from training.data.augment import augment
+from training.data.feature_bank import MOST_CAMERAS, Knowledge, is_known
 from training.data.sweeps import InputSpec, Sweep
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.normalization import Normalizer

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from training.config.data import SourceConfig
 from training.config.label_sets import LABELS
-from training.data.datasets import open_drives
-from training.data.knowledge import MOST_CAMERAS
-from training.data.pictures import Picture, pictures_of
+from training.data.cache import is_kept, remember
+from training.data.feature_bank import MOST_CAMERAS
+from training.data.image_samples import Picture, pictures_of
+from training.data.label_propagation import carried_labels
+from training.data.registry import open_drives
 from training.data.sweeps import Sweep
-from training.data.voxels import carried_labels
 from training.datasets.exposures import Look
 from training.datasets.sequence import DriveSequence, labels_of
-from training.memory import is_kept, remember
 from training.world.pool import each_drive
 from training.world.sequence import WORLD_SOURCE, WorldSequence, live_drive
 from training.worldgen.drive import MAX_SWEEPS, TRAIN, Drive, split_of

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.knowledge import Knowledge
+from training.data.feature_bank import Knowledge
 from training.datasets.sequence import DriveSequence
 from xmodelkd_ros.core.beam_table import elevations_deg, fit_beams
 from xmodelkd_ros.core.cloud import PointCloud
@@ -29,7 +29,7 @@ class Sweep:
     Attributes:
         cloud: N points.
         labels: (N,) class ids, 255 where there is none.
-        rows: (N,) int32, the row of each point in a :class:`training.data.knowledge.Knowledge`; 0 where nothing
+        rows: (N,) int32, the row of each point in a :class:`training.data.feature_bank.Knowledge`; 0 where nothing
             more is known. None is all zeros.
     """
 

@@ -21,8 +21,8 @@ from test.fuzz.targets.bags import write_short_drive
 from test.training.folders import write_kitti, write_nuscenes, write_pandaset
 from test.traps import Room, Trap
 from training.config.data import SourceConfig
-from training.data.datasets import open_drives
-from training.data.pictures import pictures_of
+from training.data.image_samples import pictures_of
+from training.data.registry import open_drives
 from training.data.sources import load_source
 from training.data.sweeps import InputSpec, WholeSweeps
 from training.datasets.exposures import Look

@@ -7,7 +7,7 @@ import pytest
 
 from training.config.training import AugmentConfig
 from training.data.crops import CropDataset
-from training.data.knowledge import Knowledge, Seen, join_seen, mean_view
+from training.data.feature_bank import Knowledge, Seen, join_seen, mean_view
 from training.data.sweeps import InputSpec, Sweep, with_rows
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.labels import IGNORE

@@ -7,9 +7,9 @@ import pytest
 
 from training.config.data import SourceConfig
 from training.data import sources
+from training.data.cache import kept_in_memory
 from training.data.sources import load_source, stored_frames
 from training.datasets.pandaset import PandaSetSequence
-from training.memory import kept_in_memory
 from training.world.sequence import WORLD_SOURCE
 from training.world.stored import stored_drives
 from xmodelkd_ros.core.beam_table import elevations_deg, fit_beams

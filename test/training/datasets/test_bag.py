@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from training.data.datasets import open_drives
+from training.data.registry import open_drives
 from training.datasets.bag import BagImage, BagSequence
 from training.datasets.exposures import find_views
 from training.world.stored import stored_drives

@@ -18,7 +18,7 @@ from PIL import Image
 from test.training.folders import write_kitti, write_nuscenes, write_pandaset
 from test.traps import Room
 from training.config.data import SourceConfig
-from training.data.datasets import open_drives
+from training.data.registry import open_drives
 from training.data.sources import stored_frames
 from training.datasets.nuscenes import read_tables
 from training.datasets.sequence import JpegFile

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from training.config.data import SourceConfig
-from training.data.datasets import open_drives
+from training.data.registry import open_drives
 from training.data.sources import load_source
 from training.datasets import nuscenes
 from training.datasets.exposures import find_views

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from training.config.data import SourceConfig
-from training.data.datasets import open_drives
+from training.data.registry import open_drives
 from training.data.sources import load_source
 from training.datasets.exposures import find_views
 from training.datasets.semantickitti import SemanticKittiSequence

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.data.datasets import open_drives
+from training.data.registry import open_drives
 from training.world.census import Agreement, compared
 from training.world.sequence import live_drive
 from training.world.stored import StoredDrive, store, stored_drives

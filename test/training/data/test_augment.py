@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from training.augment import augment, change_intensity, drop, mix_sectors, move, paste_objects
 from training.config.training import AugmentConfig
+from training.data.augment import augment, change_intensity, drop, mix_sectors, move, paste_objects
 from training.data.sweeps import Sweep
 from xmodelkd_ros.core.beam_table import elevations_deg
 from xmodelkd_ros.core.cloud import PointCloud

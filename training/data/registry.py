@@ -22,10 +22,6 @@ _OPENED_BY: dict[str, Callable[[Path, str, str], list[DriveSequence]]] = {
     "bag": lambda path, split, topic: [BagSequence(path, topic)],
 }
 DATASETS = tuple(_OPENED_BY)
-WITH_SPLITS = ("semantickitti", "nuscenes")
-"""Data sets that have official parts."""
-SPLITS = ("train", "val")
-"""These parts."""
 
 
 def open_drives(dataset: str, path: Path, most: int = 0, split: str = "", topic: str = "") -> list[DriveSequence]:

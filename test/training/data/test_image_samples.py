@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.data import pictures
-from training.data.pictures import Picture, changed
+from training.data import image_samples as pictures
+from training.data.image_samples import Picture, changed
 from training.datasets.exposures import decoded
 from xmodelkd_ros.core.errors import ImageError
 

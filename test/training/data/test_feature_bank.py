@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from training.augment import joined
-from training.data.knowledge import ALL_LIT, Knowledge, Seen, join_seen, mean_view
+from training.data.augment import joined
+from training.data.feature_bank import ALL_LIT, Knowledge, Seen, join_seen, mean_view
 from training.data.sweeps import Sweep, with_rows
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjector

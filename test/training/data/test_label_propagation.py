@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.data.voxels import VoxelVotes, carried_labels, in_world, movable_ids
+from training.data.label_propagation import VoxelVotes, carried_labels, in_world, movable_ids
 from training.datasets.exposures import at_instant
 from training.world.sequence import live_drive
 from training.worldgen.drive import Drive
