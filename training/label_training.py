@@ -10,7 +10,7 @@ from torch import Tensor
 
 from training.config.data import SourceConfig
 from training.config.label_sets import LABELS, scored_labels
-from training.losses import class_weights
+from training.losses.segmentation import class_weights
 from xmodelkd_ros.core.metrics import ConfusionMatrix
 from xmodelkd_ros.resources import label_map, translation
 

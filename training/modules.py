@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from training.checkpoint import extras
 from training.config.training import TrainingConfig
-from training.distill import Distillation
 from training.label_training import LabelTraining
-from training.losses import contrastive, segmentation_loss
+from training.losses.contrastive import Contrast
+from training.losses.distillation import Distillation
+from training.losses.segmentation import segmentation_loss
 from training.models.student import WRAP, Student, at_pixels, wrap
 from training.models.teacher import Teacher
 from training.run import one_cycle
@@ -187,40 +187,6 @@ class TeacherTraining(PointTraining):
         seen = at_pixels(sweep["seen"][:, -1:], sweep["pixel"]).transpose(1, 2)
         heads = found.fused.softmax(dim=1) + found.lidar.softmax(dim=1) + seen * found.image.softmax(dim=1)
         return Prediction(found.fused, heads / (2 + seen), found.joint[..., WRAP:-WRAP], sweep["pixel"])
-
-
-class Contrast(nn.Module):
-    """InfoNCE between what the LiDAR branch and the image branch say of the same points.
-
-    Both are brought to one space; a point and its views are pairs, and the two views of a point that two cameras see;
-    the others of the batch are the negatives.
-
-    Args:
-        width: features of a pixel of the LiDAR branch.
-        features: image features of a view.
-        temperature: of the loss.
-        space: dimensions of the common space.
-    """
-
-    most_points = 1024
-
-    def __init__(self, width: int, features: int, temperature: float, space: int = 32) -> None:
-        super().__init__()
-        self.temperature = temperature
-        self.from_lidar, self.from_image = nn.Linear(width, space), nn.Linear(features, space)
-
-    def forward(self, at_points: Tensor, views: Tensor) -> Tensor:
-        """Loss of features (B, P, width) of points against image features (B, P, 2, F + 1) of views with a mask."""
-        pairs = views.flatten(0, 1)
-        seen = torch.nonzero((pairs[..., -1] > 0).any(dim=1))[:, 0]
-        if len(seen) < 2:
-            return at_points.sum() * 0.0
-        # Evenly, as the points come in random order: a run that is resumed takes the same.
-        seen = seen[:: -(-len(seen) // self.most_points)]
-        point, view = torch.nonzero(pairs[seen, :, -1] > 0, as_tuple=True)
-        shape = F.normalize(self.from_lidar(at_points.flatten(0, 1)[seen]), dim=1)
-        colour = F.normalize(self.from_image(pairs[seen[point], view, :-1]), dim=1)
-        return contrastive(shape, colour, point, self.temperature)
 
 
 def _lidar_network(config: TrainingConfig, classes: int) -> Student:

@@ -20,7 +20,7 @@ from training.config.label_sets import LABELS
 from training.data.image_samples import Picture, PictureDataset
 from training.data.sources import load_pictures, origin_of
 from training.label_training import LabelTraining
-from training.losses import segmentation_loss
+from training.losses.segmentation import segmentation_loss
 from training.models.image_branch import IMAGE_SIZE, ImageBranch, sample, to_tensor
 from training.models.image_encoder import PRETRAINED
 from training.run import finished, fit, interrupted, one_cycle, own_part, resolved, training_command

@@ -3,7 +3,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from training.losses import class_weights, contrastive, divergence, lovasz_softmax, segmentation_loss  # noqa: E402
+from training.losses.contrastive import contrastive  # noqa: E402
+from training.losses.segmentation import class_weights, divergence, lovasz_softmax, segmentation_loss  # noqa: E402
 
 
 def jaccard_loss(target, predicted, c):

@@ -93,32 +93,6 @@ def divergence(student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
     return (weight * each).sum() / weight.sum().clamp(min=1e-6)
 
 
-@_in_fp32
-def contrastive(shape: Tensor, colour: Tensor, point: Tensor, temperature: float) -> Tensor:
-    """InfoNCE between points and their views, and between the two views of a point (van den Oord et al. 2018).
-
-    Mean of three parts: each point finds its views among all views, each view its point among all points, each view of
-    a point that two cameras see the other one. A point with several views has several positives: the mean of
-    their terms (Khosla et al. 2020, eq. 2). The third part is left out where no point has two views.
-
-    Args:
-        shape: (M, D) features of unit length that the LiDAR branch gives to points.
-        colour: (V, D) features of unit length that images give to views of them.
-        point: (V,) the row of ``shape`` that each view shows; every row has a view.
-        temperature: the smaller, the more the hardest pairs count.
-    """
-    similarity = shape @ colour.T / temperature
-    views = torch.bincount(point, minlength=len(shape))
-    to_views = -similarity.log_softmax(dim=1)[point, torch.arange(len(point), device=point.device)] / views[point]
-    parts = [to_views.sum() / len(shape), F.cross_entropy(similarity.T, point)]
-    several = views[point] > 1
-    if several.any():
-        alike = (colour @ colour.T / temperature).fill_diagonal_(float("-inf")).log_softmax(dim=1)
-        others = (point[:, None] == point).fill_diagonal_(False) & several
-        parts.append(-(alike.masked_fill(~others, 0).sum(dim=1) / others.sum(dim=1).clamp(min=1))[several].mean())
-    return torch.stack(parts).mean()
-
-
 def _lovasz_gradient(foreground: Tensor) -> Tensor:
     """Steps of the Jaccard loss as points are given up in order (Berman et al. 2018, algorithm 1)."""
     total = foreground.sum()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from training.config.training import DistillConfig
 from training.data.feature_bank import is_known
-from training.losses import divergence, lovasz_softmax
+from training.losses.segmentation import divergence, lovasz_softmax
 from xmodelkd_ros.core.labels import IGNORE
 
 

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from training.config.training import DistillConfig  # noqa: E402
-from training.distill import Distillation  # noqa: E402
+from training.losses.distillation import Distillation  # noqa: E402
 from xmodelkd_ros.core.labels import IGNORE  # noqa: E402
 
 ONE, TWO = math.log(0.75), math.log(0.25)

@@ -1,0 +1,1 @@
+"""Losses of segmentation, distillation and the contrastive objective."""
