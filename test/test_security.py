@@ -189,7 +189,7 @@ def test_every_allowance_is_used(where, less, by_name):
         "from os import spawnlp as run; run(0, text, text)",
         "import posix; posix.execv(text, [text])",
         "import os; getattr(os, name)(text)",
-        "import training; training.checkpoint.torch.load(path)",
+        "import training; training.modules.checkpoint.torch.load(path)",
         "from training import checkpoint; checkpoint.torch.jit.load(path)",
     ],
 )

@@ -18,13 +18,13 @@ from typing import Any
 
 from training.adaptation import AdaptConfig, Predictions
 from training.adaptation_report import REPORT, summary, write_report
-from training.checkpoint import read_checkpoint
 from training.config.data import SourceConfig, frame_range
 from training.config.label_sets import LABELS
 from training.data.cache import kept_in_memory
 from training.data.registry import DATASETS
 from training.data.sources import load_source
 from training.export import export
+from training.modules.checkpoint import read_checkpoint
 from training.run import on_one_device
 from training.train import train
 from training.trained_network import TrainedNetwork, trained_network

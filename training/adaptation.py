@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.checkpoint import Checkpoint
 from training.config.data import DataConfig, SourceConfig
 from training.config.label_sets import LABELS
 from training.config.training import AugmentConfig, DistillConfig, OptimizerConfig, TrainingConfig
 from training.config.yaml_config import Readable, require
 from training.data.registry import open_drives
 from training.data.sources import Source
+from training.modules.checkpoint import Checkpoint
 from training.scoring import confusions
 from training.trained_network import TrainedNetwork, labelled
 from xmodelkd_ros.core.errors import ConfigError

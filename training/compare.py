@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from training.checkpoint import CHECKPOINT
 from training.comparison import Comparison, RunEntry, ScoreEntry
 from training.comparison_report import Scored, write_comparison
 from training.config.image_training import ImageTrainingConfig
@@ -26,6 +25,7 @@ from training.config.training import TrainingConfig
 from training.corruption import corrupted
 from training.data.cache import kept_in_memory
 from training.data.sources import load_source
+from training.modules.checkpoint import CHECKPOINT
 from training.run import finished, on_one_device, resolved
 from training.scoring import confusions
 from training.train import train

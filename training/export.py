@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.checkpoint import Checkpoint, read_checkpoint
 from training.config.label_sets import scored_labels
 from training.data.feature_bank import MOST_CAMERAS
 from training.data.sources import Source, load_source
@@ -22,7 +21,8 @@ from training.data.sweeps import InputSpec, WholeSweeps, with_rows
 from training.deployed import DeployedStudent, DeployedTeacher, camera_inputs, student_inputs, write_onnx
 from training.exported import loaded, parity, score
 from training.models.image_branch import IMAGE_SIZE, ImageBranch
-from training.modules import StudentTraining, TeacherTraining
+from training.modules.checkpoint import Checkpoint, read_checkpoint
+from training.modules.point_modules import StudentTraining, TeacherTraining
 from training.precisions import add_precisions
 from training.trained_network import TrainedNetwork, network_of, tensors
 from xmodelkd_ros.console import run_command

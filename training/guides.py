@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.checkpoint import check_finished, read_checkpoint, read_origins
 from training.config.training import SELF, TeacherConfig, TrainingConfig
 from training.models.image_branch import ImageBranch
-from training.modules import PointTraining, StudentTraining, TeacherTraining
-from training.train_images import trained_branch
+from training.modules.checkpoint import check_finished, read_checkpoint, read_origins
+from training.modules.image_module import trained_branch
+from training.modules.point_modules import PointTraining, StudentTraining, TeacherTraining
 from training.trained_network import TrainedNetwork, network_of
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.model_spec import DataSource

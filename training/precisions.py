@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.checkpoint import read_checkpoint
 from training.config.data import DataConfig
 from training.data.sources import Source, few_sweeps, load_source
 from training.deployed import write_half
 from training.exported import loaded, parity, score
+from training.modules.checkpoint import read_checkpoint
 from training.quantized import Inputs, write_int8
 from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.atomic_write import whole_folder

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -19,10 +19,10 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch.utils.data import Subset
 
-from training.checkpoint import CHECKPOINT, NAME, read_steps, save
 from training.config.image_training import ImageTrainingConfig
 from training.config.training import TrainingConfig
 from training.config.yaml_config import Readable
+from training.modules.checkpoint import CHECKPOINT, NAME, read_steps, save
 from training.upstream import check_upstream, note_upstream
 from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.atomic_write import make_folder, whole_file, writing
@@ -33,19 +33,6 @@ _Config = TypeVar("_Config", bound=Readable)
 _Run = TypeVar("_Run", TrainingConfig, ImageTrainingConfig)
 
 _SETTINGS = "config.yaml"
-
-
-class Steps(Protocol):
-    """The part of a configuration that a schedule needs."""
-
-    @property
-    def epochs(self) -> int: ...  # noqa: D102
-
-    @property
-    def steps(self) -> int: ...  # noqa: D102
-
-    @property
-    def learning_rate(self) -> float: ...  # noqa: D102
 
 
 def fit(config: RunConfig, module: pl.LightningModule, data: pl.LightningDataModule, resume: Path | None) -> Path:
@@ -185,20 +172,6 @@ def finished(config: RunConfig) -> bool:
     if checkpoint is None:
         return False
     return read_steps(checkpoint.parent) >= config.optimizer.epochs * config.optimizer.steps
-
-
-def one_cycle(optimizer: torch.optim.Optimizer, steps: Steps, rates: Sequence[float]) -> dict[str, Any]:
-    """A one-cycle schedule over the whole run, as Lightning takes it.
-
-    Args:
-        optimizer: the optimizer.
-        steps: the run's length.
-        rates: the peak of each group of parameters.
-    """
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, list(rates), total_steps=steps.epochs * steps.steps, pct_start=0.1
-    )
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def resolved(config: _Run) -> _Run:

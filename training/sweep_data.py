@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from training.checkpoint import Checkpoint
 from training.config.data import SourceConfig
 from training.config.training import TrainingConfig
 from training.data.crops import CropDataset
@@ -20,6 +19,7 @@ from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, sectors
 from training.guides import Guides
 from training.models.student import ROW_STRIDE, WRAP
+from training.modules.checkpoint import Checkpoint
 from training.run import own_part
 from training.teaching import Material, Teaching, is_taught, with_images
 from training.worldgen.sensing.sensors import BEAM_TABLES

@@ -18,7 +18,7 @@ from training.data.feature_bank import Knowledge, is_known
 from training.data.label_propagation import VoxelVotes, drive_votes, in_world, movable_ids, place_of
 from training.data.sweeps import Sweep
 from training.datasets.sequence import DriveSequence
-from training.modules import Prediction
+from training.modules.point_modules import Prediction
 from training.trained_network import TrainedNetwork
 from xmodelkd_ros.console import progress
 

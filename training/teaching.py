@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.checkpoint import CHECKPOINT
 from training.config.training import DistillConfig, TrainingConfig
 from training.data.feature_bank import Knowledge
 from training.data.sources import Source
@@ -17,6 +16,7 @@ from training.data.sweeps import Sweep, with_rows
 from training.datasets.exposures import Look
 from training.datasets.sequence import DriveSequence
 from training.models.image_branch import ImageBranch
+from training.modules.checkpoint import CHECKPOINT
 from training.pseudo_labels import pseudo_labelled
 from training.targets import fused, teacher_targets
 from training.trained_network import TrainedNetwork, seen_by, trained_network

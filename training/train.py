@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 
-from training.checkpoint import CHECKPOINT, Checkpoint, check_finished, read_checkpoint
 from training.config.training import TrainingConfig
 from training.guides import Guides
-from training.modules import PointTraining, StudentTraining
+from training.modules.checkpoint import CHECKPOINT, Checkpoint, check_finished, read_checkpoint
+from training.modules.point_modules import PointTraining, StudentTraining
 from training.run import finished, fit, interrupted, resolved, training_command
 from training.sweep_data import SweepData
 from xmodelkd_ros.core.errors import ConfigError

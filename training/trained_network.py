@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.checkpoint import Checkpoint, read_checkpoint, unusable
 from training.data.cache import remember
 from training.data.feature_bank import Knowledge, Seen, join_seen, unseen
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, with_rows
@@ -19,7 +18,8 @@ from training.datasets.exposures import Look
 from training.device import inference, on_fastest_device
 from training.image_features import see
 from training.models.image_branch import ImageBranch
-from training.modules import Batch, PointTraining, Prediction, StudentTraining, TeacherTraining
+from training.modules.checkpoint import Checkpoint, read_checkpoint, unusable
+from training.modules.point_modules import Batch, PointTraining, Prediction, StudentTraining, TeacherTraining
 from xmodelkd_ros.console import progress
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource

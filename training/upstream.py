@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from training.checkpoint import CHECKPOINT
 from training.config.image_training import ImageTrainingConfig
 from training.config.training import SELF, TrainingConfig
+from training.modules.checkpoint import CHECKPOINT
 from training.worldgen import WORLD_VERSION
 from xmodelkd_ros.core.atomic_write import whole_file
 from xmodelkd_ros.core.errors import ConfigError

@@ -9,10 +9,10 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from training.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint  # noqa: E402
 from training.config.training import TrainingConfig  # noqa: E402
 from training.data.sources import load_source  # noqa: E402
-from training.modules import StudentTraining  # noqa: E402
+from training.modules.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint  # noqa: E402
+from training.modules.point_modules import StudentTraining  # noqa: E402
 from training.sweep_data import fit_inputs  # noqa: E402
 from xmodelkd_ros.core.errors import ModelError  # noqa: E402
 from xmodelkd_ros.resources import find_model  # noqa: E402

@@ -11,16 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("efficientnet_lite_pytorch")
 
-from training import (  # noqa: E402
-    export,
-    guides,
-    modules,
-    sweep_data,
-    teaching,
-    train,
-    train_images,
-)
-from training.checkpoint import CHECKPOINT, read_checkpoint  # noqa: E402
+from training import export, guides, sweep_data, teaching, train, train_images
 from training.config.data import SourceConfig  # noqa: E402
 from training.config.image_training import ImageTrainingConfig  # noqa: E402
 from training.data.feature_bank import Knowledge  # noqa: E402
@@ -28,6 +19,8 @@ from training.data.sources import load_pictures, load_source  # noqa: E402
 from training.data.sweeps import Sweep, with_rows  # noqa: E402
 from training.datasets.exposures import Exposures, Firing, Look  # noqa: E402
 from training.guides import Guides  # noqa: E402
+from training.modules import point_modules as modules
+from training.modules.checkpoint import CHECKPOINT, read_checkpoint  # noqa: E402
 from training.pseudo_labels import pseudo_labelled  # noqa: E402
 from training.run import finished  # noqa: E402
 from training.targets import Targets, fused, teacher_targets  # noqa: E402

@@ -17,12 +17,19 @@ from test.fuzz.target import InFolder, Limits, Target, each, ensure
 from test.training.folders import write_pandaset
 from test.traps import Room, Trap
 from training import run as runs
-from training.checkpoint import CHECKPOINT, check_finished, read_checkpoint, read_origins, read_steps, read_weights
 from training.config.training import TrainingConfig
 from training.data.sweeps import Sweep
-from training.modules import TeacherTraining
+from training.modules.checkpoint import (
+    CHECKPOINT,
+    check_finished,
+    read_checkpoint,
+    read_origins,
+    read_steps,
+    read_weights,
+)
+from training.modules.image_module import trained_branch
+from training.modules.point_modules import TeacherTraining
 from training.train import train
-from training.train_images import trained_branch
 from training.trained_network import labelled, network_of
 from xmodelkd_ros.core.atomic_write import writing
 from xmodelkd_ros.core.cloud import PointCloud

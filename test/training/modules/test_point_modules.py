@@ -11,9 +11,9 @@ from training.losses.contrastive import Contrast  # noqa: E402
 from training.losses.segmentation import segmentation_loss  # noqa: E402
 from training.models.student import WRAP  # noqa: E402
 from training.models.teacher import TeacherOutput  # noqa: E402
-from training.modules import StudentTraining, TeacherTraining  # noqa: E402
+from training.modules.point_modules import StudentTraining, TeacherTraining  # noqa: E402
 
-CONFIGS = Path(__file__).parents[2] / "config" / "training"
+CONFIGS = Path(__file__).parents[3] / "config" / "training"
 SMALL = ["model.widths=[8, 8, 8, 8, 8]", "model.blocks=[0, 0, 0, 0]", "model.table=8"]
 
 

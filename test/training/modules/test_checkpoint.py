@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from test.traps import Room  # noqa: E402
-from training.checkpoint import (  # noqa: E402
+from training.modules.checkpoint import (  # noqa: E402
     CHECKPOINT,
     check_finished,
     read_checkpoint,
@@ -21,7 +21,7 @@ from training.run import _Restoring  # noqa: E402
 from training.trained_network import network_of  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError  # noqa: E402
 
-SHIPPED = Path(__file__).parents[2] / "models" / "student"
+SHIPPED = Path(__file__).parents[3] / "models" / "student"
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_a_checkpoint_that_may_be_whole_is_not_to_be_removed(run, held, monkeypa
         (ImportError("no module named x"), "no module named x; install or update that library"),
     ],
 )
-@pytest.mark.parametrize("where", ["torch.load", "training.checkpoint.InputSpec.from_dict"])
+@pytest.mark.parametrize("where", ["torch.load", "training.modules.checkpoint.InputSpec.from_dict"])
 def test_nor_is_it_to_blame_for_what_the_machine_lacks(run, held, monkeypatch, error, said, where):
     torch.save(held, run / CHECKPOINT)
 

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.checkpoint import extras
 from training.config.training import TrainingConfig
-from training.label_training import LabelTraining
 from training.losses.contrastive import Contrast
 from training.losses.distillation import Distillation
 from training.losses.segmentation import segmentation_loss
 from training.models.student import WRAP, Student, at_pixels, wrap
 from training.models.teacher import Teacher
-from training.run import one_cycle
+from training.modules.checkpoint import extras
+from training.modules.label_module import LabelTraining
+from training.modules.schedule import one_cycle
 from xmodelkd_ros.core.labels import IGNORE
 
 Batch = dict[str, Tensor]
