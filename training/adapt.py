@@ -25,9 +25,9 @@ from training.data.registry import DATASETS
 from training.data.sources import load_source
 from training.export import export
 from training.modules.checkpoint import read_checkpoint
+from training.predict.trained_network import TrainedNetwork, trained_network
 from training.run import on_one_device
 from training.train import train
-from training.trained_network import TrainedNetwork, trained_network
 from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError

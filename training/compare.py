@@ -26,11 +26,11 @@ from training.corruption import corrupted
 from training.data.cache import kept_in_memory
 from training.data.sources import load_source
 from training.modules.checkpoint import CHECKPOINT
+from training.predict.trained_network import TrainedNetwork, labelled, trained_network
 from training.run import finished, on_one_device, resolved
 from training.scoring import confusions
 from training.train import train
 from training.train_images import train_images
-from training.trained_network import TrainedNetwork, labelled, trained_network
 from training.worldgen import WORLD_VERSION
 from training.worldgen.drive import CHOOSE, TEST
 from xmodelkd_ros.console import run_command

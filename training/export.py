@@ -24,7 +24,7 @@ from training.models.image_branch import IMAGE_SIZE, ImageBranch
 from training.modules.checkpoint import Checkpoint, read_checkpoint
 from training.modules.point_modules import StudentTraining, TeacherTraining
 from training.precisions import add_precisions
-from training.trained_network import TrainedNetwork, network_of, tensors
+from training.predict.trained_network import TrainedNetwork, network_of, tensors
 from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.atomic_write import whole_folder
 from xmodelkd_ros.core.errors import ModelError

@@ -11,7 +11,7 @@ from training.models.image_branch import ImageBranch
 from training.modules.checkpoint import check_finished, read_checkpoint, read_origins
 from training.modules.image_module import trained_branch
 from training.modules.point_modules import PointTraining, StudentTraining, TeacherTraining
-from training.trained_network import TrainedNetwork, network_of
+from training.predict.trained_network import TrainedNetwork, network_of
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.model_spec import DataSource
 

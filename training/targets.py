@@ -19,7 +19,7 @@ from training.data.label_propagation import VoxelVotes, drive_votes, in_world, m
 from training.data.sweeps import Sweep
 from training.datasets.sequence import DriveSequence
 from training.modules.point_modules import Prediction
-from training.trained_network import TrainedNetwork
+from training.predict.trained_network import TrainedNetwork
 from xmodelkd_ros.console import progress
 
 _LEAST_SHARE = 1e-4

@@ -17,9 +17,9 @@ from training.datasets.exposures import Look
 from training.datasets.sequence import DriveSequence
 from training.models.image_branch import ImageBranch
 from training.modules.checkpoint import CHECKPOINT
+from training.predict.trained_network import TrainedNetwork, seen_by, trained_network
 from training.pseudo_labels import pseudo_labelled
 from training.targets import fused, teacher_targets
-from training.trained_network import TrainedNetwork, seen_by, trained_network
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.resources import label_map
 

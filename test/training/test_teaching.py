@@ -21,10 +21,10 @@ from training.datasets.exposures import Exposures, Firing, Look  # noqa: E402
 from training.guides import Guides  # noqa: E402
 from training.modules import point_modules as modules
 from training.modules.checkpoint import CHECKPOINT, read_checkpoint  # noqa: E402
+from training.predict.trained_network import labelled, shuffled_looks, trained_network  # noqa: E402
 from training.pseudo_labels import pseudo_labelled  # noqa: E402
 from training.run import finished  # noqa: E402
 from training.targets import Targets, fused, teacher_targets  # noqa: E402
-from training.trained_network import labelled, shuffled_looks, trained_network  # noqa: E402
 from xmodelkd_ros.core.cloud import PointCloud  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError, ModelError  # noqa: E402
 from xmodelkd_ros.core.labels import IGNORE  # noqa: E402

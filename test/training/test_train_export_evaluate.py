@@ -20,8 +20,8 @@ from training.data.sources import load_source  # noqa: E402
 from training.datasets.pandaset import PandaSetSequence  # noqa: E402
 from training.modules import point_modules as modules  # noqa: E402
 from training.modules.checkpoint import CHECKPOINT  # noqa: E402
+from training.predict.trained_network import trained_network  # noqa: E402
 from training.run import resolved  # noqa: E402
-from training.trained_network import trained_network  # noqa: E402
 from training.world.sequence import WORLD_SOURCE  # noqa: E402
 from training.world.stored import stored_drives  # noqa: E402
 from training.worldgen import WORLD_VERSION  # noqa: E402

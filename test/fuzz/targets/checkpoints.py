@@ -29,8 +29,8 @@ from training.modules.checkpoint import (
 )
 from training.modules.image_module import trained_branch
 from training.modules.point_modules import TeacherTraining
+from training.predict.trained_network import labelled, network_of
 from training.train import train
-from training.trained_network import labelled, network_of
 from xmodelkd_ros.core.atomic_write import writing
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.labels import IGNORE

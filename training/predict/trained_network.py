@@ -15,11 +15,11 @@ from training.data.cache import remember
 from training.data.feature_bank import Knowledge, Seen, join_seen, unseen
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, with_rows
 from training.datasets.exposures import Look
-from training.device import inference, on_fastest_device
-from training.image_features import see
 from training.models.image_branch import ImageBranch
 from training.modules.checkpoint import Checkpoint, read_checkpoint, unusable
 from training.modules.point_modules import Batch, PointTraining, Prediction, StudentTraining, TeacherTraining
+from training.predict.device import inference, on_fastest_device
+from training.predict.image_features import see
 from xmodelkd_ros.console import progress
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource

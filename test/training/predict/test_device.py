@@ -2,7 +2,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from training.device import inference, on_fastest_device  # noqa: E402
+from training.predict.device import inference, on_fastest_device  # noqa: E402
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 

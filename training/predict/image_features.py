@@ -11,8 +11,8 @@ import torch
 from training.data.cache import remember
 from training.data.feature_bank import Seen
 from training.datasets.exposures import Look, decoded
-from training.device import inference, on_fastest_device
 from training.models.image_branch import IMAGE_SIZE, ImageBranch, sample, to_tensor
+from training.predict.device import inference, on_fastest_device
 from xmodelkd_ros.console import progress
 from xmodelkd_ros.core.visibility import NO_CAMERA
 from xmodelkd_ros.segmentation.image_features import resized
