@@ -17,11 +17,11 @@ from training.data.crops import CropDataset
 from training.data.label_propagation import carried_labels
 from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, sectors
-from training.guides import Guides
+from training.distillation.prerequisites import Guides
+from training.distillation.supervision import Material, Teaching, is_taught, with_images
 from training.models.student import ROW_STRIDE, WRAP
 from training.modules.checkpoint import Checkpoint
 from training.run import own_part
-from training.teaching import Material, Teaching, is_taught, with_images
 from training.worldgen.sensing.sensors import BEAM_TABLES
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 
 from training.config.training import TrainingConfig
-from training.guides import Guides
+from training.distillation.prerequisites import Guides
 from training.modules.checkpoint import CHECKPOINT, Checkpoint, check_finished, read_checkpoint
 from training.modules.point_modules import PointTraining, StudentTraining
 from training.run import finished, fit, interrupted, resolved, training_command

@@ -168,7 +168,7 @@ class TeacherConfig:
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """What a student learns from a teacher, on sweeps without own labels (``training/teaching.py``, ``distill.py``).
+    """What a student learns from a teacher, on sweeps without own labels (``training/distillation/supervision.py``, ``distill.py``).
 
     Attributes:
         teacher: folder of the teacher's run, which may be a student's; ``self``: the averaged weights of the run

@@ -1,4 +1,4 @@
-"""Distillation: the losses by which a student learns what a teacher says (:mod:`training.targets`)."""
+"""Distillation: the losses by which a student learns what a teacher says (:mod:`training.distillation.teacher_targets`)."""
 
 from __future__ import annotations
 

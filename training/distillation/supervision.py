@@ -15,11 +15,11 @@ from training.data.sources import Source
 from training.data.sweeps import Sweep, with_rows
 from training.datasets.exposures import Look
 from training.datasets.sequence import DriveSequence
+from training.distillation.pseudo_labels import pseudo_labelled
+from training.distillation.teacher_targets import fused, teacher_targets
 from training.models.image_branch import ImageBranch
 from training.modules.checkpoint import CHECKPOINT
 from training.predict.trained_network import TrainedNetwork, seen_by, trained_network
-from training.pseudo_labels import pseudo_labelled
-from training.targets import fused, teacher_targets
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.resources import label_map
 

@@ -11,27 +11,29 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("efficientnet_lite_pytorch")
 
-from training import export, guides, sweep_data, teaching, train, train_images
+from training import export, sweep_data, train, train_images
 from training.config.data import SourceConfig  # noqa: E402
 from training.config.image_training import ImageTrainingConfig  # noqa: E402
 from training.data.feature_bank import Knowledge  # noqa: E402
 from training.data.sources import load_pictures, load_source  # noqa: E402
 from training.data.sweeps import Sweep, with_rows  # noqa: E402
 from training.datasets.exposures import Exposures, Firing, Look  # noqa: E402
-from training.guides import Guides  # noqa: E402
+from training.distillation import prerequisites as guides
+from training.distillation import supervision as teaching
+from training.distillation.prerequisites import Guides  # noqa: E402
+from training.distillation.pseudo_labels import pseudo_labelled  # noqa: E402
+from training.distillation.teacher_targets import Targets, fused, teacher_targets  # noqa: E402
 from training.modules import point_modules as modules
 from training.modules.checkpoint import CHECKPOINT, read_checkpoint  # noqa: E402
 from training.predict.trained_network import labelled, shuffled_looks, trained_network  # noqa: E402
-from training.pseudo_labels import pseudo_labelled  # noqa: E402
 from training.run import finished  # noqa: E402
-from training.targets import Targets, fused, teacher_targets  # noqa: E402
 from xmodelkd_ros.core.cloud import PointCloud  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError, ModelError  # noqa: E402
 from xmodelkd_ros.core.labels import IGNORE  # noqa: E402
 from xmodelkd_ros.core.model_spec import ModelSpec  # noqa: E402
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline  # noqa: E402
 
-CONFIGS = Path(__file__).parents[2] / "config" / "training"
+CONFIGS = Path(__file__).parents[3] / "config" / "training"
 
 
 def test_the_teacher_uses_what_it_sees(teacher, pandaset):

@@ -1,0 +1,1 @@
+"""Teacher targets and pseudo-labels, and the runs that a run builds on."""
