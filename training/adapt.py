@@ -26,7 +26,7 @@ from training.data.sources import load_source
 from training.export import export
 from training.modules.checkpoint import read_checkpoint
 from training.predict.trained_network import TrainedNetwork, trained_network
-from training.run import on_one_device
+from training.runs.trainer import on_one_device
 from training.train import train
 from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.atomic_write import make_folder

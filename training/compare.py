@@ -27,7 +27,7 @@ from training.data.cache import kept_in_memory
 from training.data.sources import load_source
 from training.modules.checkpoint import CHECKPOINT
 from training.predict.trained_network import TrainedNetwork, labelled, trained_network
-from training.run import finished, on_one_device, resolved
+from training.runs.trainer import finished, on_one_device, resolved
 from training.scoring import confusions
 from training.train import train
 from training.train_images import train_images

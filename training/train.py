@@ -13,8 +13,9 @@ from training.config.training import TrainingConfig
 from training.distillation.prerequisites import Guides
 from training.modules.checkpoint import CHECKPOINT, Checkpoint, check_finished, read_checkpoint
 from training.modules.point_modules import PointTraining, StudentTraining
-from training.run import finished, fit, interrupted, resolved, training_command
-from training.sweep_data import SweepData
+from training.runs.command import training_command
+from training.runs.sweep_data import SweepData
+from training.runs.trainer import finished, fit, interrupted, resolved
 from xmodelkd_ros.core.errors import ConfigError
 
 

@@ -13,7 +13,7 @@ from training.config.training import TrainingConfig  # noqa: E402
 from training.data.sources import load_source  # noqa: E402
 from training.modules.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint  # noqa: E402
 from training.modules.point_modules import StudentTraining  # noqa: E402
-from training.sweep_data import fit_inputs  # noqa: E402
+from training.runs.sweep_data import fit_inputs  # noqa: E402
 from xmodelkd_ros.core.errors import ModelError  # noqa: E402
 from xmodelkd_ros.resources import find_model  # noqa: E402
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline  # noqa: E402

@@ -13,7 +13,7 @@ onnx = pytest.importorskip("onnx")
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
 
-from training import evaluate, export, precisions, sweep_data, train  # noqa: E402
+from training import evaluate, export, precisions, train  # noqa: E402
 from training.config.data import SourceConfig  # noqa: E402
 from training.config.training import TrainingConfig  # noqa: E402
 from training.data.sources import load_source  # noqa: E402
@@ -21,7 +21,8 @@ from training.datasets.pandaset import PandaSetSequence  # noqa: E402
 from training.modules import point_modules as modules  # noqa: E402
 from training.modules.checkpoint import CHECKPOINT  # noqa: E402
 from training.predict.trained_network import trained_network  # noqa: E402
-from training.run import resolved  # noqa: E402
+from training.runs import sweep_data  # noqa: E402
+from training.runs.trainer import resolved  # noqa: E402
 from training.world.sequence import WORLD_SOURCE  # noqa: E402
 from training.world.stored import stored_drives  # noqa: E402
 from training.worldgen import WORLD_VERSION  # noqa: E402

@@ -16,7 +16,6 @@ from test.fuzz.mutation import Mutator
 from test.fuzz.target import InFolder, Limits, Target, each, ensure
 from test.training.folders import write_pandaset
 from test.traps import Room, Trap
-from training import run as runs
 from training.config.training import TrainingConfig
 from training.data.sweeps import Sweep
 from training.modules.checkpoint import (
@@ -30,6 +29,7 @@ from training.modules.checkpoint import (
 from training.modules.image_module import trained_branch
 from training.modules.point_modules import TeacherTraining
 from training.predict.trained_network import labelled, network_of
+from training.runs import trainer as runs
 from training.train import train
 from xmodelkd_ros.core.atomic_write import writing
 from xmodelkd_ros.core.cloud import PointCloud

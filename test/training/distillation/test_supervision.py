@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("efficientnet_lite_pytorch")
 
-from training import export, sweep_data, train, train_images
+from training import export, train, train_images
 from training.config.data import SourceConfig  # noqa: E402
 from training.config.image_training import ImageTrainingConfig  # noqa: E402
 from training.data.feature_bank import Knowledge  # noqa: E402
@@ -26,7 +26,8 @@ from training.distillation.teacher_targets import Targets, fused, teacher_target
 from training.modules import point_modules as modules
 from training.modules.checkpoint import CHECKPOINT, read_checkpoint  # noqa: E402
 from training.predict.trained_network import labelled, shuffled_looks, trained_network  # noqa: E402
-from training.run import finished  # noqa: E402
+from training.runs import sweep_data
+from training.runs.trainer import finished  # noqa: E402
 from xmodelkd_ros.core.cloud import PointCloud  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError, ModelError  # noqa: E402
 from xmodelkd_ros.core.labels import IGNORE  # noqa: E402

@@ -18,7 +18,7 @@ from training.modules.checkpoint import (  # noqa: E402
     read_weights,
 )
 from training.predict.trained_network import network_of  # noqa: E402
-from training.run import _Restoring  # noqa: E402
+from training.runs.trainer import _Restoring  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError  # noqa: E402
 
 SHIPPED = Path(__file__).parents[3] / "models" / "student"

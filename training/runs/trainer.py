@@ -23,7 +23,7 @@ from training.config.image_training import ImageTrainingConfig
 from training.config.training import TrainingConfig
 from training.config.yaml_config import Readable
 from training.modules.checkpoint import CHECKPOINT, NAME, read_steps, save
-from training.upstream import check_upstream, note_upstream
+from training.runs.provenance import check_upstream, note_upstream
 from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.atomic_write import make_folder, whole_file, writing
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError, quoted
@@ -211,32 +211,3 @@ def _fast_precision() -> str:
     return "bf16-mixed" if fast else "32-true"
 
 
-def training_command(
-    arguments: Sequence[str] | None,
-    name: str,
-    what: str,
-    kind: type[_Config],
-    train: Callable[[_Config], Path],
-    following: str,
-) -> int:
-    """The command line of a training program: a configuration file, and overrides.
-
-    Args:
-        arguments: of the command line.
-        name: of the module.
-        what: what it trains, for its help.
-        kind: of configuration.
-        train: trains, and returns the run's folder.
-        following: what to do with the run, ``{run}`` standing for its folder.
-    """
-    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=f"Train {what}.")
-    parser.add_argument("config", type=Path, metavar="CONFIG.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value")
-    options = parser.parse_args(arguments)
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-
-    def work() -> str:
-        run = train(kind.read(options.config, options.overrides))
-        return f"trained: {run}; {following.format(run=run)}"
-
-    return run_command(work)

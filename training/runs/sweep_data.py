@@ -21,7 +21,7 @@ from training.distillation.prerequisites import Guides
 from training.distillation.supervision import Material, Teaching, is_taught, with_images
 from training.models.student import ROW_STRIDE, WRAP
 from training.modules.checkpoint import Checkpoint
-from training.run import own_part
+from training.runs.trainer import own_part
 from training.worldgen.sensing.sensors import BEAM_TABLES
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
