@@ -31,7 +31,7 @@ from pathlib import Path
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 SegmentationPipeline.load(Path(sys.argv[1]), sys.argv[2]).warm_up()
 """
-TRAINING = "import training.deployed"
+TRAINING = "import training.deploy.onnx_modules"
 
 
 def files_left_by(code, *arguments, home):

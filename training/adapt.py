@@ -23,7 +23,7 @@ from training.config.label_sets import LABELS
 from training.data.cache import kept_in_memory
 from training.data.registry import DATASETS
 from training.data.sources import load_source
-from training.export import export
+from training.deploy.model_folder import export
 from training.modules.checkpoint import read_checkpoint
 from training.predict.trained_network import TrainedNetwork, trained_network
 from training.runs.trainer import on_one_device

@@ -8,7 +8,7 @@ import pytest
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("torch")
 
-from training.deployed import write_half  # noqa: E402
+from training.deploy.fp16 import write_half  # noqa: E402
 from xmodelkd_ros.core.model_spec import ModelSpec, NetworkFile, sha256  # noqa: E402
 from xmodelkd_ros.inference import tensorrt  # noqa: E402
 from xmodelkd_ros.resources import find_model  # noqa: E402

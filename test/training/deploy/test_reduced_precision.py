@@ -6,8 +6,8 @@ import pytest
 onnx = pytest.importorskip("onnx")
 torch = pytest.importorskip("torch")
 
-from training.deployed import write_onnx  # noqa: E402
-from training.quantized import write_int8  # noqa: E402
+from training.deploy.int8 import write_int8  # noqa: E402
+from training.deploy.onnx_graph import write_onnx  # noqa: E402
 
 
 @pytest.fixture(scope="module")

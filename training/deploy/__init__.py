@@ -1,0 +1,1 @@
+"""From a run to an ONNX model folder: graph, parity, fp16, int8."""

@@ -1,0 +1,159 @@
+"""A model folder from a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from training.data.feature_bank import MOST_CAMERAS
+from training.data.sources import Source, load_source
+from training.data.sweeps import InputSpec, WholeSweeps, with_rows
+from training.deploy.onnx_graph import write_onnx
+from training.deploy.onnx_modules import DeployedStudent, DeployedTeacher, camera_inputs, student_inputs
+from training.deploy.parity import loaded, parity, score
+from training.deploy.reduced_precision import add_precisions
+from training.models.image_branch import IMAGE_SIZE, ImageBranch
+from training.modules.checkpoint import Checkpoint, read_checkpoint
+from training.modules.point_modules import StudentTraining, TeacherTraining
+from training.predict.trained_network import TrainedNetwork, network_of, tensors
+from xmodelkd_ros.core.atomic_write import whole_folder
+from xmodelkd_ros.core.errors import ModelError
+from xmodelkd_ros.core.labels import IGNORE
+from xmodelkd_ros.core.model_spec import ImageBranchSpec, ModelSpec, NetworkFile, TensorSpec, sha256
+from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
+from xmodelkd_ros.resources import label_map
+
+NETWORK, IMAGE_NETWORK = "model.onnx", "image_branch.onnx"
+MIN_EQUAL_LABELS = 0.999
+"""Share of points that must get the same label from the exported network as from the trained one."""
+_TEMPERATURES = (0.1, 10.0)
+"""Outside of this a network says nothing: one of a few steps would be best with all classes equally likely."""
+
+
+def torch_logits(network: TrainedNetwork, source: Source) -> list[NDArray[np.float32]]:
+    """(C, N) logits of the points with a usable position of each sweep, from PyTorch in fp32."""
+    (sweeps,) = with_rows([source.sweeps], [True])
+    whole = WholeSweeps(sweeps, network.inputs, network.knowledge(sweeps, source.looks))
+    with torch.inference_mode():
+        return [network.module.predict(tensors(whole[i])).logits[0].numpy() for i in range(len(whole))]
+
+
+def fit_temperature(logits: Sequence[NDArray[np.float32]], labels: Sequence[NDArray[np.uint8]]) -> float:
+    """The temperature that minimises the negative log-likelihood of the labels (Guo et al. 2017)."""
+    flat = torch.from_numpy(np.concatenate(logits, axis=1)).T
+    target = torch.from_numpy(np.concatenate(labels)).long()
+    known = target != IGNORE
+    flat, target = flat[known], target[known]
+    log_temperature = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.LBFGS([log_temperature], max_iter=30, line_search_fn="strong_wolfe")
+
+    def negative_log_likelihood() -> Tensor:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(flat / log_temperature.exp(), target)
+        loss.backward()
+        return loss
+
+    optimizer.step(negative_log_likelihood)
+    return round(float(np.clip(log_temperature.exp().item(), *_TEMPERATURES)), 4)
+
+
+def export(run: Path, out: Path, temperature: float | None = None) -> ModelSpec:
+    """Write a model folder; an older one in its place is replaced only when the new one is complete.
+
+    Args:
+        run: the run's folder.
+        out: the model folder.
+        temperature: of its probabilities; None fits one to the run's first choosing source.
+
+    Raises:
+        ConfigError: the run holds no checkpoint, or nothing can be written there.
+        ModelError: the exported network does not do what the trained one does.
+    """
+    trained = read_checkpoint(run)
+    network = network_of(trained)
+    with whole_folder(out) as folder:
+        images, labels = network.branch is not None, trained.config.label_set
+        sources = [load_source(source, "choose", images, labels) for source in trained.config.data.choose]
+        spec = _written(trained, network, folder)
+        expected = [torch_logits(network, source) for source in sources]
+        if temperature is None:
+            temperature = fit_temperature(expected[0], _labels(sources[0], network.inputs))
+        spec = replace(spec, temperature=temperature)
+        pipeline = loaded(spec, folder, "fp32")
+        metrics: dict[str, Any] = {"command": f"python -m training.export {run} {out}"}
+        metrics["parity"] = parity(pipeline, sources, expected, MIN_EQUAL_LABELS)
+        metrics["choose"] = [score(source, pipeline) for source in sources]
+        spec = add_precisions(replace(spec, metrics=metrics), folder, trained.config.data, sources, metrics["command"])
+        spec.write(folder)
+        trained.write(folder)
+    return spec
+
+
+def _written(trained: Checkpoint, network: TrainedNetwork, folder: Path) -> ModelSpec:
+    """Write the networks, and say what they are."""
+    inputs, points = trained.inputs, trained.config.model.max_points
+    size = (inputs.projection.height, inputs.projection.width)
+    taken = student_inputs(len(inputs.channels), size, points)
+    image_branch, deployed = None, _deployed(network)
+    if network.branch is not None:
+        image_branch = _written_image_branch(network.branch, folder)
+        taken |= camera_inputs(image_branch.features.shape[1:], MOST_CAMERAS, size)
+    write_onnx(deployed, taken, "logits", folder / NETWORK)
+    labels = label_map(trained.config.label_set)
+    return ModelSpec(
+        name=trained.config.name,
+        role="teacher" if image_branch else "student",
+        files=_files(NETWORK, folder),
+        inputs=tuple(_tensor_spec(name, tensor) for name, tensor in taken.items()),
+        outputs=(TensorSpec("logits", (len(labels), points), "float32"),),
+        projection=inputs.projection,
+        channels=inputs.channels,
+        intensity_range=inputs.intensity_range,
+        labels=labels,
+        temperature=1.0,
+        training_data=trained.origins,
+        image_branch=image_branch,
+    )
+
+
+def _deployed(network: TrainedNetwork) -> nn.Module:
+    """Raises a ModelError for a teacher that takes no images: it serves comparisons only."""
+    if isinstance(network.module, StudentTraining):
+        return DeployedStudent(network.module.student.float())
+    if network.branch is None or not isinstance(network.module, TeacherTraining):
+        raise ModelError("a teacher without cameras serves comparisons only; export a student, or a teacher with them")
+    return DeployedTeacher(network.module.teacher.float())
+
+
+def _written_image_branch(branch: ImageBranch, folder: Path) -> ImageBranchSpec:
+    taken = {"picture": torch.zeros(1, 3, *IMAGE_SIZE)}
+    with torch.inference_mode():
+        features = branch(taken["picture"])
+    write_onnx(branch, taken, "features", folder / IMAGE_NETWORK)
+    return ImageBranchSpec(
+        files=_files(IMAGE_NETWORK, folder),
+        picture=_tensor_spec("picture", taken["picture"]),
+        features=_tensor_spec("features", features),
+        cameras=MOST_CAMERAS,
+    )
+
+
+def _files(name: str, folder: Path) -> dict[str, NetworkFile]:
+    return {"fp32": NetworkFile(name, sha256(folder / name))}
+
+
+def _tensor_spec(name: str, tensor: Tensor) -> TensorSpec:
+    return TensorSpec(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+
+
+def _labels(source: Source, inputs: InputSpec) -> list[NDArray[np.uint8]]:
+    """The labels of the points with a usable position of each sweep."""
+    projector = RangeProjector(inputs.projection)
+    return [sweep.labels[projector.project(sweep.cloud).pixel != NO_PIXEL] for sweep in source.sweeps]
