@@ -16,14 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from training.adaptation import AdaptConfig, Predictions
-from training.adaptation_report import REPORT, summary, write_report
 from training.config.data import SourceConfig, frame_range
 from training.config.label_sets import LABELS
 from training.data.cache import kept_in_memory
 from training.data.registry import DATASETS
 from training.data.sources import load_source
 from training.deploy.model_folder import export
+from training.experiments.adaptation import AdaptConfig, Predictions
+from training.experiments.adaptation_report import REPORT, summary, write_report
 from training.modules.checkpoint import read_checkpoint
 from training.predict.trained_network import TrainedNetwork, trained_network
 from training.runs.trainer import on_one_device

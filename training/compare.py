@@ -17,18 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from training.comparison import Comparison, RunEntry, ScoreEntry
-from training.comparison_report import Scored, write_comparison
 from training.config.image_training import ImageTrainingConfig
 from training.config.label_sets import SCORED_LABELS
 from training.config.training import TrainingConfig
-from training.corruption import corrupted
 from training.data.cache import kept_in_memory
 from training.data.sources import load_source
+from training.experiments.agreement import confusions
+from training.experiments.comparison_config import Comparison, RunEntry, ScoreEntry
+from training.experiments.comparison_report import Scored, write_comparison
+from training.experiments.corruption import corrupted
 from training.modules.checkpoint import CHECKPOINT
 from training.predict.trained_network import TrainedNetwork, labelled, trained_network
 from training.runs.trainer import finished, on_one_device, resolved
-from training.scoring import confusions
 from training.train import train
 from training.train_images import train_images
 from training.worldgen import WORLD_VERSION

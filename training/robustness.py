@@ -18,11 +18,11 @@ from typing import Any
 from training.config.data import SourceConfig
 from training.config.label_sets import LABELS, SCORED_LABELS
 from training.config.yaml_config import Readable, require
-from training.corruption import CORRUPTIONS, SEVERITIES
 from training.data.cache import kept_in_memory
 from training.data.sources import load_source
-from training.robustness_counts import measure, reference_pipeline
-from training.robustness_report import overview, write_robustness
+from training.experiments.corruption import CORRUPTIONS, SEVERITIES
+from training.experiments.robustness_metrics import measure, reference_pipeline
+from training.experiments.robustness_report import overview, write_robustness
 from training.worldgen import WORLD_VERSION
 from training.worldgen.drive import CHOOSE
 from xmodelkd_ros.console import count, print_notes, run_command

@@ -11,9 +11,9 @@ import yaml
 torch = pytest.importorskip("torch")
 
 from training import adapt  # noqa: E402
-from training.adaptation import AdaptConfig  # noqa: E402
 from training.datasets.bag_export import write_bag  # noqa: E402
 from training.datasets.pandaset import PandaSetSequence  # noqa: E402
+from training.experiments.adaptation import AdaptConfig  # noqa: E402
 from training.models.image_encoder import PRETRAINED  # noqa: E402
 from training.modules.checkpoint import CHECKPOINT  # noqa: E402
 from training.world.sequence import WORLD_SOURCE  # noqa: E402

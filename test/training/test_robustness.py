@@ -11,8 +11,8 @@ pytest.importorskip("onnx")
 from training import robustness
 from training.config.data import SourceConfig
 from training.data.sources import load_source
-from training.robustness_counts import _inputs, _Remembering, reference_pipeline
-from training.robustness_report import corrupted_ece, mean_corrupted, mean_resilience, relative, resilience
+from training.experiments.robustness_metrics import _inputs, _Remembering, reference_pipeline
+from training.experiments.robustness_report import corrupted_ece, mean_corrupted, mean_resilience, relative, resilience
 from training.world import __main__ as world
 from xmodelkd_ros.core.metrics import CalibrationError, ConfusionMatrix
 from xmodelkd_ros.core.model_spec import ModelSpec

@@ -9,11 +9,11 @@ import yaml
 
 from test.fuzz.mutation import Mutator
 from test.fuzz.target import InFolder, Limits, Target, each, ensure
-from training.adaptation import AdaptConfig
-from training.comparison import Comparison
 from training.config.image_training import ImageTrainingConfig
 from training.config.training import TrainingConfig
 from training.config.yaml_config import Readable
+from training.experiments.adaptation import AdaptConfig
+from training.experiments.comparison_config import Comparison
 from training.robustness import RobustnessConfig
 from xmodelkd_ros.resources import find_config
 

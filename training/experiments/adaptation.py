@@ -16,9 +16,9 @@ from training.config.training import AugmentConfig, DistillConfig, OptimizerConf
 from training.config.yaml_config import Readable, require
 from training.data.registry import open_drives
 from training.data.sources import Source
+from training.experiments.agreement import confusions
 from training.modules.checkpoint import Checkpoint
 from training.predict.trained_network import TrainedNetwork, labelled
-from training.scoring import confusions
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.core.metrics import ConfusionMatrix

@@ -11,7 +11,7 @@ from training.config.image_training import ImageTrainingConfig
 from training.config.label_sets import LABELS
 from training.config.training import TrainingConfig
 from training.config.yaml_config import Readable, require
-from training.corruption import CORRUPTIONS
+from training.experiments.corruption import CORRUPTIONS
 from xmodelkd_ros.core.errors import ConfigError
 
 
@@ -48,7 +48,7 @@ class ScoreEntry:
         name: a column of the table.
         source: the sweeps, of drives to choose with, or to test with if held back.
         held_back: whether they are only opened with ``--open``.
-        corruption: what befalls them before, one of :data:`training.corruption.CORRUPTIONS`, moderately; a teacher's
+        corruption: what befalls them before, one of :data:`training.experiments.corruption.CORRUPTIONS`, moderately; a teacher's
             cameras show points where they were before. Empty: nothing.
     """
 

@@ -20,10 +20,16 @@ from typing import Any
 
 import numpy as np
 
-from training.corruption.beams import on_other_sensor, without_beams
-from training.corruption.fog import in_fog
-from training.corruption.points import with_blur, with_crosstalk, with_noise, with_weak_intensity, without_echoes
 from training.data.sweeps import Sweep
+from training.experiments.corruption.beams import on_other_sensor, without_beams
+from training.experiments.corruption.fog import in_fog
+from training.experiments.corruption.points import (
+    with_blur,
+    with_crosstalk,
+    with_noise,
+    with_weak_intensity,
+    without_echoes,
+)
 
 SEVERITIES = ("light", "moderate", "heavy")
 MODERATE = 1

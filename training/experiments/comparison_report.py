@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from scipy import stats
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from training.comparison import Comparison
 from training.config.label_sets import SCORED_LABELS
+from training.experiments.comparison_config import Comparison
 from training.worldgen import WORLD_VERSION
 from xmodelkd_ros.core.metrics import ConfusionMatrix
 from xmodelkd_ros.resources import label_map

@@ -7,8 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from training.adaptation import Predictions
 from training.config.label_sets import LABELS
+from training.experiments.adaptation import Predictions
 from xmodelkd_ros.reports.html import number, picture, swatch, table_of, write_page
 from xmodelkd_ros.reports.pictures import SweepView, draw_change
 from xmodelkd_ros.resources import label_map

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from training.corruption.points import without
 from training.data.sweeps import Sweep
+from training.experiments.corruption.points import without
 from training.worldgen.sensing.sensors import BEAM_TABLES
 from xmodelkd_ros.core.beam_table import elevations_deg
 from xmodelkd_ros.core.sensor import nearest

@@ -3,10 +3,10 @@ import pytest
 
 pytest.importorskip("embreex", reason="beam tables come with the generated world, which needs the extra datasets")
 
-from training.corruption import CORRUPTIONS, MODERATE, SEVERITIES, corrupted
-from training.corruption.beams import on_other_sensor
-from training.corruption.fog import backscatter, in_fog, visibility_m
 from training.data.sweeps import Sweep
+from training.experiments.corruption import CORRUPTIONS, MODERATE, SEVERITIES, corrupted
+from training.experiments.corruption.beams import on_other_sensor
+from training.experiments.corruption.fog import backscatter, in_fog, visibility_m
 from training.worldgen.sensing.sensors import BEAM_TABLES
 from xmodelkd_ros.core.beam_table import elevations_deg
 from xmodelkd_ros.core.cloud import PointCloud

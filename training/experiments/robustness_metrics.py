@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.corruption import SEVERITIES, corrupted
 from training.data.sources import Source
 from training.data.sweeps import Sweep
+from training.experiments.corruption import SEVERITIES, corrupted
 from xmodelkd_ros.console import progress
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.metrics import CalibrationError, ConfusionMatrix

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from training.robustness_counts import TEMPERATURES
+from training.experiments.robustness_metrics import TEMPERATURES
 from xmodelkd_ros.core.atomic_write import whole_files
 
 Found = Mapping[str, Any]
-"""What :func:`training.robustness_counts.measure` gives of one model on one source."""
+"""What :func:`training.experiments.robustness_metrics.measure` gives of one model on one source."""
 
 _DPI = 120
 _PAGE = "robustness.md"

@@ -8,13 +8,13 @@ import yaml
 torch = pytest.importorskip("torch")
 
 from training import compare  # noqa: E402
-from training.comparison import Comparison  # noqa: E402
-from training.comparison_report import results, summary, tables  # noqa: E402
 from training.config.image_training import ImageTrainingConfig  # noqa: E402
+from training.experiments.comparison_config import Comparison  # noqa: E402
+from training.experiments.comparison_report import results, summary, tables  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError  # noqa: E402
 
-CONFIG = Path(__file__).parents[2] / "config" / "comparison" / "pandaset.yaml"
-STUDENT = Path(__file__).parents[2] / "config" / "training" / "pandaset_student.yaml"
+CONFIG = Path(__file__).parents[3] / "config" / "comparison" / "pandaset.yaml"
+STUDENT = Path(__file__).parents[3] / "config" / "training" / "pandaset_student.yaml"
 
 
 def test_intervals_are_students():

@@ -22,8 +22,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from training.corruption.points import scaled_intensity
 from training.data.sweeps import Sweep
+from training.experiments.corruption.points import scaled_intensity
 from xmodelkd_ros.core.labels import IGNORE
 
 _LIGHT_M_S = 299_792_458.0

@@ -1,0 +1,1 @@
+"""Comparisons, corruptions and adaptation: measure and report."""
