@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
-import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +22,6 @@ from training.config.training import TrainingConfig
 from training.config.yaml_config import Readable
 from training.modules.checkpoint import CHECKPOINT, NAME, read_steps, save
 from training.runs.provenance import check_upstream, note_upstream
-from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.atomic_write import make_folder, whole_file, writing
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError, quoted
 
@@ -209,5 +206,3 @@ def _fast_precision() -> str:
         capabilities = torch.cpu.get_capabilities()
         fast = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return "bf16-mixed" if fast else "32-true"
-
-

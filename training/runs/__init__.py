@@ -1,0 +1,1 @@
+"""A run: its folder, trainer, data modules and provenance."""

@@ -1,0 +1,78 @@
+"""Images and their labels for the training of the image branch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from training.config.image_training import ImageTrainingConfig
+from training.config.label_sets import LABELS
+from training.data.image_samples import Picture, PictureDataset
+from training.data.sources import load_pictures, origin_of
+from training.models.image_branch import IMAGE_SIZE
+from training.runs.trainer import own_part
+from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.labels import IGNORE
+from xmodelkd_ros.core.model_spec import DataSource
+from xmodelkd_ros.resources import label_map
+
+
+class PictureData(pl.LightningDataModule):
+    """Changed pictures to train on, and unchanged ones of each choosing source.
+
+    Args:
+        config: the run.
+        before: where what is learnt already comes from.
+
+    Attributes:
+        class_counts: (C,) labelled places of each class as their pictures are drawn, after :meth:`setup`.
+        origins: where the training pictures come from, ``before`` too, likewise.
+    """
+
+    class_counts: Tensor
+    origins: list[DataSource]
+
+    def __init__(self, config: ImageTrainingConfig, before: Sequence[DataSource] = ()) -> None:
+        super().__init__()
+        self._config, self._before = config, before
+        self._train: list[list[Picture]] = []
+        self._choose: list[list[Picture]] = []
+
+    def setup(self, stage: str) -> None:
+        """Read or generate the pictures, once."""
+        if self._train:
+            return
+        data = self._config.data
+        self._train = [load_pictures(source, "train", data.train) for source in data.train]
+        self._choose = [load_pictures(source, "choose") for source in data.choose]
+        for source, pictures in zip(data.train, self._train, strict=True):
+            if not any(len(picture.labels) for picture in pictures):
+                raise ConfigError(f"{source} has no pictures with labels; give drives with cameras and labels")
+        self.origins = list(dict.fromkeys([*self._before, *(origin_of(source, "train") for source in data.train)]))
+        counts = np.zeros(IGNORE + 1)
+        for source, pictures in zip(data.train, self._train, strict=True):
+            places = sum(np.bincount(picture.labels, minlength=IGNORE + 1) for picture in pictures)
+            counts += source.share / len(pictures) * places
+        self.class_counts = torch.tensor(counts[: len(label_map(LABELS))], dtype=torch.float32)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Pictures of one epoch; the trainer asks for a new loader in each, so that a resumed run goes on alike."""
+        o = self._config.optimizer
+        epoch = self.trainer.current_epoch if self.trainer is not None else 0
+        shares = [source.share for source in self._config.data.train]
+        seed = self._config.seed * 100_003 + epoch
+        processes = self.trainer.world_size if self.trainer is not None else 1
+        pictures = PictureDataset(self._train, shares, IMAGE_SIZE, o.places, o.steps * o.batch * processes, seed)
+        return DataLoader(own_part(pictures, self.trainer), batch_size=o.batch, num_workers=o.workers)
+
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        """The pictures of each choosing source, one at a time."""
+        places = self._config.optimizer.places
+        whole = [PictureDataset([p], [1.0], IMAGE_SIZE, places, len(p), None) for p in self._choose]
+        return [DataLoader(own_part(pictures, self.trainer)) for pictures in whole]
