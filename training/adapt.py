@@ -16,10 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from training.config.data import SourceConfig, frame_range
+from training.config.data import DATASETS, SourceConfig, frame_range
 from training.config.label_sets import LABELS
 from training.data.cache import kept_in_memory
-from training.data.registry import DATASETS
 from training.data.sources import load_source
 from training.deploy.model_folder import export
 from training.experiments.adaptation import AdaptConfig, Predictions

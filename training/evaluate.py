@@ -11,8 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from training.config.data import SPLITS, WITH_SPLITS, frame_range
-from training.data.registry import DATASETS, open_drives
+from training.config.data import DATASETS, SPLITS, WITH_SPLITS, frame_range
+from training.data.registry import open_drives
 from training.datasets.exposures import Look
 from training.datasets.sequence import DriveSequence
 from xmodelkd_ros.console import run_command

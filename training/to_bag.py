@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.config.data import frame_range
-from training.data.registry import DATASETS, open_drives
+from training.config.data import DATASETS, frame_range
+from training.data.registry import open_drives
 from training.datasets.bag_export import write_bag
 from xmodelkd_ros.console import run_command
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from training.config.yaml_config import require
-from training.data.registry import DATASETS
 from training.worldgen.sensing.sensors import LIDARS
 from xmodelkd_ros.core.errors import ConfigError
 
+DATASETS = ("pandaset", "semantickitti", "nuscenes", "world", "bag")
 WITH_SPLITS = ("semantickitti", "nuscenes")
 """Data sets that have official parts."""
 SPLITS = ("train", "val")
@@ -26,7 +26,7 @@ class SourceConfig:
     """Sweeps of one kind: from folders, or generated when training starts.
 
     Attributes:
-        dataset: one of :data:`training.data.registry.DATASETS`.
+        dataset: one of :data:`DATASETS`.
         path: the drive, or a folder of many, relative to where training is started; of a whole SemanticKITTI or
             nuScenes the official split is taken, ``train`` or ``val``. Empty for a world that is generated and kept in
             memory.

@@ -21,7 +21,6 @@ _OPENED_BY: dict[str, Callable[[Path, str, str], list[DriveSequence]]] = {
     "world": lambda path, split, topic: [*stored_drives(path)],
     "bag": lambda path, split, topic: [BagSequence(path, topic)],
 }
-DATASETS = tuple(_OPENED_BY)
 
 
 def open_drives(dataset: str, path: Path, most: int = 0, split: str = "", topic: str = "") -> list[DriveSequence]:
