@@ -35,7 +35,7 @@ else
 endif
 
 # Most tests are single threads of work; those with running nodes measure time, and have the machine to themselves.
-WITH_NODES := test/harness test/life test/node test/tools
+WITH_NODES := test/harness test/resilience test/node test/tools
 
 test: .venv/.complete
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest test $(WITH_NODES:%=--ignore=%) --numprocesses auto --maxprocesses 4 --dist loadfile

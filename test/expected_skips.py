@@ -2,7 +2,7 @@
 
 ``XMODELKD_CI_HAS`` names, separated by spaces, what a machine is known to have, so that a test which misses it fails
 the run too: ``namespaces`` (of users, mounts and networks, with mounts of tmpfs and of folders in them: what
-``test/life`` needs). ``.ci/run`` names nothing, for containers may forbid them.
+``test/resilience`` needs). ``.ci/run`` names nothing, for containers may forbid them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import Counter
 
 import pytest
 
-from test.life.machines import TRIALS
+from test.resilience.machines import TRIALS
 
 EXPECTED = (
     # Data and devices that such a machine need not have.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from test.expected_skips import expected
-from test.life.machines import TRIALS
+from test.resilience.machines import TRIALS
 
 ROOT = Path(__file__).parents[1]
 EXPECTED = """

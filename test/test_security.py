@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import yaml
 
+from test.guards import Trap
 from test.source import complaints
-from test.traps import Trap
 from xmodelkd_ros.core.errors import ConfigError, LabelError, ModelError
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import sha256
@@ -138,7 +138,7 @@ def test_every_allowance_is_used(where, less, by_name):
         "import numpy as n; (n if x else y).load(path)",
         "pandas.read_pickle(path)",
         "from pandas import read_pickle as read; read(path)",
-        "StudentTraining.load_from_checkpoint(path)",
+        "StudentModule.load_from_checkpoint(path)",
         "subprocess.run(text, shell=True)",
         "subprocess.run(text, shell=wanted)",
         "os.system(text)",

@@ -18,13 +18,13 @@ from typing import Any
 
 from training.config.data import DATASETS, SourceConfig, frame_range
 from training.config.label_sets import LABELS
-from training.data.cache import kept_in_memory
+from training.data.cache import run_cache
 from training.data.sources import load_source
 from training.deploy.model_folder import export
 from training.experiments.adaptation import AdaptConfig, Predictions
 from training.experiments.adaptation_report import REPORT, summary, write_report
 from training.modules.checkpoint import read_checkpoint
-from training.predict.trained_network import TrainedNetwork, trained_network
+from training.predict.predictor import Predictor, load_predictor
 from training.runs.trainer import on_one_device
 from training.train import train
 from xmodelkd_ros.console import run_command
@@ -56,7 +56,7 @@ def adapt(config: AdaptConfig, scored: str, command: str) -> dict[str, Any]:
     folder, scored_in = Path(config.run), label_map(scored)
     student = read_checkpoint(Path(config.model))
     settings = on_one_device(config.training(student))
-    teacher = trained_network(Path(config.distill.teacher))
+    teacher = load_predictor(Path(config.distill.teacher))
     _, held_out = config.parts()
     make_folder(folder)
     # Its labels, if it has any, are for comparison only: a drive without them will do.
@@ -66,8 +66,8 @@ def adapt(config: AdaptConfig, scored: str, command: str) -> dict[str, Any]:
             f"{config.drive} has no images that show its sweeps, but {config.distill.teacher} needs them; record "
             "CameraInfo and /tf_static too, with clocks that agree, or name a teacher that sees no images"
         )
-    before = trained_network(Path(config.model))
-    after = trained_network(train(settings))
+    before = load_predictor(Path(config.model))
+    after = load_predictor(train(settings))
     predictions = Predictions.of(source, {"before": before, "after": after, "teacher": teacher})
     metrics = {
         "drive": {"learnt": str(settings.data.train[-1]), "held_out": str(held_out), "sweeps": len(source.sweeps)},
@@ -88,9 +88,7 @@ def _temperature(model: Path) -> float | None:
     return ModelSpec.read(model).temperature if (model / "model.json").exists() else None
 
 
-def _remembered(
-    config: SourceConfig, before: TrainedNetwork, after: TrainedNetwork, scored: LabelMap
-) -> dict[str, Any]:
+def _remembered(config: SourceConfig, before: Predictor, after: Predictor, scored: LabelMap) -> dict[str, Any]:
     """What the student knew of old drives, and what it knows now."""
     predictions = Predictions.of(load_source(config, "choose"), {"before": before, "after": after})
     return {"data": str(config), **(predictions.truth(scored) or {})}
@@ -117,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> str:
         config = AdaptConfig.read(options.config, [*_overrides(options), *options.overrides])
-        with kept_in_memory():
+        with run_cache():
             metrics = adapt(config, options.label_set, shlex.join(["python", "-m", "training.adapt", *words]))
         return f"{summary(metrics)}\nmodel {Path(config.run) / MODEL} | report {Path(config.run) / REPORT}"
 

@@ -16,7 +16,7 @@ from training.models.image_branch import IMAGE_SIZE
 from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.segmentation.image_features import resized
-from xmodelkd_ros.segmentation.parity_sweep import write_check_sweep
+from xmodelkd_ros.segmentation.parity_sweep import write_parity_sweep
 
 _FRAME = 20
 _QUALITY = 85
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> str:
         sequence = PandaSetSequence(options.sequence)
         pictures = [_small(image.camera, image.pixels()) for image in sequence.images(_FRAME)]
-        write_check_sweep(options.out, sequence.cloud(_FRAME), pictures)
+        write_parity_sweep(options.out, sequence.cloud(_FRAME), pictures)
         return f"written: {options.out}"
 
     return run_command(work)

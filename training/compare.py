@@ -20,21 +20,21 @@ import numpy as np
 from training.config.image_training import ImageTrainingConfig
 from training.config.label_sets import SCORED_LABELS
 from training.config.training import TrainingConfig
-from training.data.cache import kept_in_memory
+from training.data.cache import run_cache
 from training.data.sources import load_source
 from training.experiments.agreement import confusions
 from training.experiments.comparison_config import Comparison, RunEntry, ScoreEntry
 from training.experiments.comparison_report import Scored, write_comparison
 from training.experiments.corruption import corrupted
 from training.modules.checkpoint import CHECKPOINT
-from training.predict.trained_network import TrainedNetwork, labelled, trained_network
+from training.predict.predictor import Predictor, load_predictor, predict_labels
 from training.runs.trainer import finished, on_one_device, resolved
 from training.train import train
 from training.train_images import train_images
 from training.worldgen import WORLD_VERSION
 from training.worldgen.drive import CHOOSE, TEST
 from xmodelkd_ros.console import run_command
-from xmodelkd_ros.core.atomic_write import whole_file
+from xmodelkd_ros.core.atomic_write import atomic_file
 from xmodelkd_ros.core.errors import ConfigError, quoted
 from xmodelkd_ros.core.metrics import CalibrationError, ConfusionMatrix
 from xmodelkd_ros.core.model_spec import sha256
@@ -92,11 +92,11 @@ def _scores(comparison: Comparison, entry: RunEntry, seed: int, wanted: Sequence
         known = {"sha256": network, "counts": {}}
     for score in wanted:
         if _scored_with(score) not in known["counts"]:
-            found = score_network(trained_network(run), score, f"{run.name} {score.name}")
+            found = score_network(load_predictor(run), score, f"{run.name} {score.name}")
             known["counts"][_scored_with(score)] = found
             if score.held_back:  # first: an opening that is written down twice is better than one that is not
                 _log_opening(comparison, run, score, network, found)
-            with whole_file(kept) as unfinished:
+            with atomic_file(kept) as unfinished:
                 unfinished.write_text(json.dumps(known), encoding="utf-8")
     return {score.name: known["counts"][_scored_with(score)] for score in wanted}
 
@@ -128,13 +128,13 @@ def _scored_with(score: ScoreEntry) -> str:
     return json.dumps([asdict(score.source), score.held_back, score.corruption, SCORED_LABELS, world])
 
 
-def score_network(network: TrainedNetwork, score: ScoreEntry, what: str) -> Scored:
+def score_network(network: Predictor, score: ScoreEntry, what: str) -> Scored:
     """Count the confusion of a network over all points of some sweeps and those that a camera sees; its calibration."""
     source = load_source(score.source, TEST if score.held_back else CHOOSE, images=True)
     sweeps = source.sweeps
     if score.corruption:
         sweeps = [corrupted(sweep, score.corruption, number) for number, sweep in enumerate(sweeps)]
-    said, truth = list(labelled(network, sweeps, source.looks, what)), [sweep.labels for sweep in sweeps]
+    said, truth = list(predict_labels(network, sweeps, source.encoded_images, what)), [sweep.labels for sweep in sweeps]
     found = confusions(source, [sweep.ids for sweep in said], truth, label_map(SCORED_LABELS))
     calibration = CalibrationError()
     for labels, sweep in zip(truth, said, strict=True):
@@ -154,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 
     def work() -> str:
-        with kept_in_memory():
+        with run_cache():
             folder = compare(Comparison.read(options.config, options.overrides), options.open)
         return (folder / "table.md").read_text(encoding="utf-8") + f"\nwritten: {folder}"
 

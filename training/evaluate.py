@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from training.config.data import DATASETS, SPLITS, WITH_SPLITS, frame_range
 from training.data.registry import open_drives
-from training.datasets.exposures import Look
+from training.datasets.exposures import EncodedSweepImages
 from training.datasets.sequence import DriveSequence
 from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.atomic_write import make_folder
@@ -56,7 +56,7 @@ def evaluate(
         # Scored in the drive's own classes, the truth stays what it is, however few of them the model knows.
         scored_truth = labels if scores.label_map == drive.label_map else scores.to_scored(truth)
         cloud = drive.cloud(index)
-        pictures = Look.at(drive, index).pictures() if pipeline.spec.role == "teacher" else ()
+        pictures = EncodedSweepImages.at(drive, index).pictures() if pipeline.spec.role == "teacher" else ()
         result = pipeline.segment(cloud, pictures=pictures)
         scores.add(
             cloud,

@@ -19,7 +19,7 @@ from training.data.sources import load_source
 from training.deploy.reduced_precision import PRECISIONS, add_precisions
 from training.modules.checkpoint import read_checkpoint
 from xmodelkd_ros.console import run_command
-from xmodelkd_ros.core.atomic_write import whole_folder
+from xmodelkd_ros.core.atomic_write import atomic_dir
 from xmodelkd_ros.core.model_spec import ModelSpec
 
 
@@ -38,7 +38,7 @@ def add_to(model: Path, wanted: Sequence[str]) -> ModelSpec:
     spec = _without(ModelSpec.read(model), wanted)
     images = spec.image_branch is not None
     sources = [load_source(source, "choose", images, config.label_set) for source in config.data.choose]
-    with whole_folder(model) as folder:
+    with atomic_dir(model) as folder:
         shutil.copytree(
             model, folder, ignore=shutil.ignore_patterns(*(f"*.{name}.onnx" for name in wanted)), dirs_exist_ok=True
         )

@@ -17,8 +17,8 @@ from typing import Any
 
 from training.config.data import SourceConfig
 from training.config.label_sets import LABELS, SCORED_LABELS
-from training.config.yaml_config import Readable, require
-from training.data.cache import kept_in_memory
+from training.config.yaml_config import YamlConfig, require
+from training.data.cache import run_cache
 from training.data.sources import load_source
 from training.experiments.corruption import CORRUPTIONS, SEVERITIES
 from training.experiments.robustness_metrics import measure, reference_pipeline
@@ -58,7 +58,7 @@ class ScoredSource:
 
 
 @dataclass(frozen=True)
-class RobustnessConfig(Readable):
+class RobustnessConfig(YamlConfig):
     """What is labelled, and by whom.
 
     Attributes:
@@ -95,7 +95,7 @@ def measure_all(config: RobustnessConfig, kinds: Sequence[str], every: int, out:
     scored = {entry.name: label_map(entry.label_set) for entry in config.sources}
     make_folder(out)
     metrics = _begun(out / _METRICS, config, kinds, every)
-    with kept_in_memory():
+    with run_cache():
         for entry in config.sources:
             known = metrics["sources"][entry.name]["models"]
             missing = {
@@ -106,7 +106,7 @@ def measure_all(config: RobustnessConfig, kinds: Sequence[str], every: int, out:
             with_images = any(pipeline.spec.role == "teacher" for pipeline in missing.values())
             for name, pipeline in missing.items():
                 source = load_source(entry.source, CHOOSE, with_images)
-                if pipeline.spec.role == "teacher" and not source.looks:
+                if pipeline.spec.role == "teacher" and not source.encoded_images:
                     print_notes([f"{entry.name} has no images, so {name} labels by the LiDAR alone"])
                 found = measure(pipeline, source, scored[entry.name], kinds, every, f"{name}, {entry.name}")
                 known[name] = {"network": _networks(pipeline.spec), **found}

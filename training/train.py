@@ -10,9 +10,9 @@ from pathlib import Path
 import pytorch_lightning as pl
 
 from training.config.training import TrainingConfig
-from training.distillation.prerequisites import Guides
+from training.distillation.prerequisites import UpstreamModels
 from training.modules.checkpoint import CHECKPOINT, Checkpoint, check_finished, read_checkpoint
-from training.modules.point_modules import PointTraining, StudentTraining
+from training.modules.point_modules import PointModule, StudentModule
 from training.runs.command import training_command
 from training.runs.sweep_data import SweepData
 from training.runs.trainer import finished, fit, interrupted, resolved
@@ -31,12 +31,12 @@ def train(config: TrainingConfig) -> Path:
     own = interrupted(config)
     start = None if own else _start_of(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    guides = Guides.of(config)
-    module: PointTraining = guides.module(config.to_dict())
+    upstream = UpstreamModels.of(config)
+    module: PointModule = upstream.module(config.to_dict())
     if start:
         _go_on(module, start)
     before = read_checkpoint(own.parent) if own else start
-    return fit(config, module, SweepData(config, before, guides), own)
+    return fit(config, module, SweepData(config, before, upstream), own)
 
 
 def _start_of(config: TrainingConfig) -> Checkpoint | None:
@@ -54,9 +54,9 @@ def _start_of(config: TrainingConfig) -> Checkpoint | None:
     return start
 
 
-def _go_on(module: PointTraining, start: Checkpoint) -> None:
+def _go_on(module: PointModule, start: Checkpoint) -> None:
     """Begin with the network of another run; a teacher may begin with a student as its LiDAR branch."""
-    if isinstance(module, StudentTraining):
+    if isinstance(module, StudentModule):
         start.load_into(module, "student")
     elif start.config.teacher:
         start.load_into(module, "teacher")

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 from training.config.image_training import ImageTrainingConfig
 from training.models.image_encoder import PRETRAINED
 from training.modules.checkpoint import check_finished, read_origins
-from training.modules.image_module import ImageTraining, _load
+from training.modules.image_module import ImageBranchModule, _load
 from training.runs.command import training_command
 from training.runs.image_data import PictureData
 from training.runs.trainer import finished, fit, interrupted, resolved
@@ -28,7 +28,7 @@ def train_images(config: ImageTrainingConfig) -> Path:
         return Path(config.run)
     own = interrupted(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    module = ImageTraining(config.to_dict())
+    module = ImageBranchModule(config.to_dict())
     if config.start and not own:
         check_finished(Path(config.start), "start")
         _load(module, Path(config.start))

@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from xmodelkd_ros.core.atomic_write import writing
+from xmodelkd_ros.core.atomic_write import disk_errors
 from xmodelkd_ros.core.errors import XModelKDError
 
 _INTERRUPTED = 130
@@ -50,7 +50,7 @@ def run_command(work: Callable[[], str]) -> int:
         The exit code, 0 on success only.
     """
     try:
-        with writing():
+        with disk_errors():
             print(work())
     except XModelKDError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -5,7 +5,7 @@ import pytest
 
 from xmodelkd_ros.bags.bag import ROSBAGS_TYPES, BagReader, BagWriter, message_class
 from xmodelkd_ros.bags.mounted_cameras import lookup
-from xmodelkd_ros.bags.recorded_drive import Look, Recording
+from xmodelkd_ros.bags.recorded_drive import CameraOptions, RecordedDrive
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BagError, CloudError
 from xmodelkd_ros.core.labels import IGNORE
@@ -19,7 +19,7 @@ DRIVE13 = label_map("drive13")
 
 def test_sweeps_come_with_stamp_cloud_and_truth(drive):
     with BagReader(drive.path) as reader:
-        recording = Recording(reader, labels=DRIVE13)
+        recording = RecordedDrive(reader, labels=DRIVE13)
         sweeps = list(recording.sweeps())
     assert recording.points_topic == "/points"
     assert recording.count == len(sweeps) == len(drive.clouds)
@@ -32,21 +32,21 @@ def test_sweeps_come_with_stamp_cloud_and_truth(drive):
 
 def test_truth_is_translated_into_the_models_labels(drive):
     with BagReader(drive.path) as reader:
-        sweep = next(Recording(reader, labels=label_map("pandaset9")).sweeps())
+        sweep = next(RecordedDrive(reader, labels=label_map("pandaset9")).sweeps())
     names = {name: label_map("pandaset9").id_of(name) for name in ("car", "road", "building")}
     assert set(np.unique(sweep.truth)) == {*names.values(), IGNORE}
 
 
 def test_no_truth_without_its_field(make_drive):
     with BagReader(make_drive(with_truth=False)) as reader:
-        recording = Recording(reader, labels=DRIVE13)
+        recording = RecordedDrive(reader, labels=DRIVE13)
         assert next(recording.sweeps()).truth is None
     assert recording.notes == ["no score: the clouds have no field 'label' with the truth"]
 
 
 def test_no_truth_without_the_meaning_of_its_numbers(make_drive):
     with BagReader(make_drive(label_set="")) as reader:
-        recording = Recording(reader, labels=DRIVE13)
+        recording = RecordedDrive(reader, labels=DRIVE13)
         assert [sweep.truth for sweep in recording.sweeps()] == [None, None]
     assert recording.notes == ["field 'label' is not taken for truth: no label_info_json says what its numbers mean"]
 
@@ -54,45 +54,50 @@ def test_no_truth_without_the_meaning_of_its_numbers(make_drive):
 MS = 1_000_000
 
 
-def seen_of(path, look, index=1, offset_s=0.0):
+def seen_of(path, camera_options, index=1, offset_s=0.0):
     """What the front camera took of a sweep: its shade, and how far ahead the sweep's points were for it, in metres."""
     with BagReader(path) as reader:
-        recording = Recording(reader)
+        recording = RecordedDrive(reader)
         sweep = list(recording.sweeps())[index]
         rig = recording.mounted("lidar")
         rig.update({topic: replace(camera, time_offset_s=offset_s) for topic, camera in rig.items()})
-        (shot,) = recording.shots(sweep, look)
-    if shot is None:
+        (camera_frame,) = recording.camera_frames(sweep, camera_options)
+    if camera_frame is None:
         return None
-    return int(shot.pixels[0, 0, 0]), None if shot.motion is None else round(float(shot.motion[0, 3]), 6)
+    return int(camera_frame.pixels[0, 0, 0]), None if camera_frame.motion is None else round(
+        float(camera_frame.motion[0, 3]), 6
+    )
 
 
 @pytest.mark.parametrize(
     ("look", "offset_s", "expected"),
     [
-        (Look(50 * MS), 0.0, (10, None)),
-        (Look(10 * MS), 0.0, None),
+        (CameraOptions(50 * MS), 0.0, (10, None)),
+        (CameraOptions(10 * MS), 0.0, None),
         # Ten metres a second, an image 20 ms before the sweep; and the one before that.
-        (Look(50 * MS, "odom"), 0.0, (10, 0.2)),
-        (Look(50 * MS, "odom", age_ns=100 * MS), 0.0, (10, 1.2)),
+        (CameraOptions(50 * MS, "odom"), 0.0, (10, 0.2)),
+        (CameraOptions(50 * MS, "odom", age_ns=100 * MS), 0.0, (10, 1.2)),
         # The image is of the time when the LiDAR passes over what it shows, 10 ms before the sweep's stamp.
-        (Look(50 * MS, "odom"), 0.010, (10, 0.1)),
+        (CameraOptions(50 * MS, "odom"), 0.010, (10, 0.1)),
     ],
 )
-def test_what_a_camera_took_of_a_sweep(make_drive, look, offset_s, expected):
-    assert seen_of(make_drive(speed=10.0, sweeps=3), look, 2 if look.age_ns else 1, offset_s) == expected
+def test_what_a_camera_took_of_a_sweep(make_drive, camera_options, offset_s, expected):
+    assert (
+        seen_of(make_drive(speed=10.0, sweeps=3), camera_options, 2 if camera_options.age_ns else 1, offset_s)
+        == expected
+    )
 
 
 def test_a_camera_that_is_dropped_takes_no_place(make_drive):
     with BagReader(make_drive(cameras=("front", "rear"))) as reader:
-        recording = Recording(reader)
-        shots = recording.shots(next(recording.sweeps()), Look(50 * MS, without=("front",)))
-    assert [shot.camera.name for shot in shots] == ["rear"]
+        recording = RecordedDrive(reader)
+        camera_frames = recording.camera_frames(next(recording.sweeps()), CameraOptions(50 * MS, without=("front",)))
+    assert [camera_frame.camera.name for camera_frame in camera_frames] == ["rear"]
 
 
 def test_times_that_are_none_cost_the_offset_only(make_drive):
     with BagReader(make_drive(rename={"intensity": "time"})) as reader:
-        recording = Recording(reader, missing_intensity="fill")
+        recording = RecordedDrive(reader, missing_intensity="fill")
         (camera,) = recording.mounted("lidar").values()
     assert camera.time_offset_s == 0.0
     assert recording.notes[0].startswith("times of the points are not used: sweep at ")
@@ -109,14 +114,14 @@ def test_times_that_are_none_cost_the_offset_only(make_drive):
 )
 def test_a_camera_has_one_topic_and_a_name_that_a_parameter_can_have(make_drive, topics, name, chosen):
     with BagReader(make_drive(image_topics=topics)) as reader:
-        (camera,) = Recording(reader).mounted("lidar").values()
+        (camera,) = RecordedDrive(reader).mounted("lidar").values()
     assert (camera.model.name, camera.image_topic) == (name, chosen)
 
 
 def test_a_fixed_frame_that_is_none_is_said(make_drive):
     bag = make_drive(speed=10.0)
     with pytest.raises(BagError, match="no transform joins 'lidar' to fixed frame 'map'; above it is base_link, odom"):
-        seen_of(bag, Look(50 * MS, "map"))
+        seen_of(bag, CameraOptions(50 * MS, "map"))
 
 
 def test_the_label_set_of_a_recorded_segmenter_is_not_the_truths(tmp_path, header):
@@ -129,7 +134,7 @@ def test_the_label_set_of_a_recorded_segmenter_is_not_the_truths(tmp_path, heade
         truth = np.array([13, 13, 7], np.uint8)
         bag.write("/lidar/points", 1, truth_to_msg(cloud, truth, header(1), ROSBAGS_TYPES))
     with BagReader(tmp_path / "bag") as reader:
-        recording = Recording(reader, labels=DRIVE13)
+        recording = RecordedDrive(reader, labels=DRIVE13)
         assert recording.truth_map == label_map("pandaset42")
         np.testing.assert_array_equal(next(recording.sweeps()).truth, [0, 0, 4])
 
@@ -137,15 +142,15 @@ def test_the_label_set_of_a_recorded_segmenter_is_not_the_truths(tmp_path, heade
 def test_two_clouds_ask_for_a_choice(make_drive):
     with BagReader(make_drive(topics=("/front", "/rear"))) as reader:
         with pytest.raises(BagError, match=r"/front .*/rear"):
-            Recording(reader)
-        assert Recording(reader, "/rear").count == 2
+            RecordedDrive(reader)
+        assert RecordedDrive(reader, "/rear").count == 2
 
 
 def test_the_image_nearest_to_the_sweep_with_its_camera(drive):
     with BagReader(drive.path) as reader:
-        recording = Recording(reader, labels=DRIVE13)
+        recording = RecordedDrive(reader, labels=DRIVE13)
         sweep = list(recording.sweeps())[2]
-        (view,) = recording.cameras(sweep)
+        (view,) = recording.camera_views(sweep)
     assert view.camera.name == "front"
     assert (view.image == 20).all(), "the image taken for sweep 2"
     pixels, inside = view.camera.project(np.array([[10.5, 0, 0], [-10, 0, 0]], np.float32))
@@ -155,17 +160,17 @@ def test_the_image_nearest_to_the_sweep_with_its_camera(drive):
 
 def test_a_camera_without_extrinsic_is_left_out_with_a_note(drive):
     with BagReader(drive.path) as reader:
-        recording = Recording(reader, labels=DRIVE13)
+        recording = RecordedDrive(reader, labels=DRIVE13)
         sweep = next(recording.sweeps())
         sweep.message.header.frame_id = "roof"
-        assert recording.cameras(sweep) == ()
+        assert recording.camera_views(sweep) == ()
     assert "/camera/front/image_raw not used: /tf_static does not join" in recording.notes[0]
 
 
 def test_distances_are_no_pictures(make_drive):
     with BagReader(make_drive(depth=True)) as reader:
-        recording = Recording(reader, labels=DRIVE13)
-        (view,) = recording.cameras(next(recording.sweeps()))
+        recording = RecordedDrive(reader, labels=DRIVE13)
+        (view,) = recording.camera_views(next(recording.sweeps()))
     assert (view.image == 0).all(), "the picture"
     assert [note.split(":")[0] for note in recording.notes] == [
         "/camera/front/depth/image_raw not used",
@@ -175,8 +180,8 @@ def test_distances_are_no_pictures(make_drive):
 
 def test_a_bag_without_cameras_has_none(make_drive):
     with BagReader(make_drive(cameras=())) as reader:
-        recording = Recording(reader, labels=DRIVE13)
-        assert recording.cameras(next(recording.sweeps())) == ()
+        recording = RecordedDrive(reader, labels=DRIVE13)
+        assert recording.camera_views(next(recording.sweeps())) == ()
         assert recording.notes == []
 
 
@@ -197,4 +202,4 @@ def test_truth_of_another_type_is_said(make_drive, monkeypatch):
         BagReader(make_drive()) as reader,
         pytest.raises(CloudError, match=r"sweep at 17\d+ ns: .* is float32; .*UINT8"),
     ):
-        next(Recording(reader, labels=DRIVE13).sweeps())
+        next(RecordedDrive(reader, labels=DRIVE13).sweeps())

@@ -68,7 +68,7 @@ def test_a_point_on_the_axis_of_a_fisheye_is_in_the_middle():
 def test_where_a_polynomial_folds_back_nothing_is_seen():
     """x (1 - 0.3 x^2) grows up to x = 1.054, 46.5 degrees; beyond it points would come back into the image."""
     lens = Lens.of("plumb_bob", [-0.3, 0, 0, 0])
-    assert np.degrees(lens.limit) == pytest.approx(46.5, abs=0.1)
+    assert np.degrees(lens.max_valid_angle) == pytest.approx(46.5, abs=0.1)
     camera = CameraModel("wide", 1280, 720, K, np.eye(4), lens)
     far_aside = np.array([[1.8, 0, 1.0]])  # 1.8 (1 - 0.3 1.8^2) = 0.05
     pixels, visible = camera.project(far_aside)

@@ -6,7 +6,7 @@ import pytest
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.errors import ImageError
 from xmodelkd_ros.core.transforms import transform
-from xmodelkd_ros.core.visibility import NO_CAMERA, Pictures, Shot, Views, visible
+from xmodelkd_ros.core.visibility import NO_CAMERA, CameraFrame, PointVisibility, SweepImages, visible
 
 CAMERA = CameraModel("front", 640, 384, np.array([[400.0, 0, 320], [0, 400.0, 192], [0, 0, 1]]), np.eye(4))
 
@@ -38,15 +38,15 @@ def test_an_image_of_any_shape_takes_little_memory(width, height):
 def test_of_two_cameras_the_one_that_has_a_point_nearer_its_middle_comes_first():
     aside = CameraModel("aside", 640, 384, CAMERA.intrinsic, np.eye(4))
     xyz = np.array([[0.0, 0, 5], [3.0, 0, 5], [0, 0, -5]])
-    views = Views.find(3, [(0, CAMERA, xyz), (4, aside, xyz - [1.0, 0, 0])])
+    views = PointVisibility.find(3, [(0, CAMERA, xyz), (4, aside, xyz - [1.0, 0, 0])])
     assert views.camera.tolist() == [[0, 4], [4, 0], [NO_CAMERA, NO_CAMERA]]
     np.testing.assert_allclose(views.uv[0, 1], [-80 / 320 + 1 / 640, 1 / 384], atol=1e-6)
     assert (views.uv[2] == 0).all()
 
 
 def test_without_pictures_nothing_is_seen():
-    assert (Views.find(5, []).camera == NO_CAMERA).all()
-    assert Views.find(0, [(0, CAMERA, np.zeros((0, 3)))]).camera.shape == (0, 2)
+    assert (PointVisibility.find(5, []).camera == NO_CAMERA).all()
+    assert PointVisibility.find(0, [(0, CAMERA, np.zeros((0, 3)))]).camera.shape == (0, 2)
 
 
 def image(width=640, height=384):
@@ -54,8 +54,8 @@ def image(width=640, height=384):
 
 
 def test_pictures_keep_the_numbers_of_their_cameras():
-    pictures = Pictures.of(
-        np.array([[0.0, 0, 5], [np.nan, 0, 5], [np.inf, 0, 0]], np.float32), [None, Shot(CAMERA, image())]
+    pictures = SweepImages.of(
+        np.array([[0.0, 0, 5], [np.nan, 0, 5], [np.inf, 0, 0]], np.float32), [None, CameraFrame(CAMERA, image())]
     )
     assert [pixels is None for pixels in pictures.pixels] == [True, False]
     assert pictures.views.camera.tolist() == [[1, NO_CAMERA], [NO_CAMERA] * 2, [NO_CAMERA] * 2]
@@ -65,21 +65,22 @@ def test_pictures_keep_the_numbers_of_their_cameras():
 def test_a_point_of_any_bits_is_not_seen_and_warns_of_nothing():
     bits = np.array([0x7F800001, 0xFF800001, 0x7F800000, 0x7F7FFFFF], np.uint32)  # NaN that signal, infinity, 3e38
     xyz = np.repeat(bits.view(np.float32)[:, None], 3, axis=1)
-    assert (Pictures.of(xyz, [Shot(CAMERA, image())]).views.camera[:3] == NO_CAMERA).all()
+    assert (SweepImages.of(xyz, [CameraFrame(CAMERA, image())]).views.camera[:3] == NO_CAMERA).all()
 
 
 def test_a_vehicle_that_drove_on_sees_things_nearer():
     """The camera looks along z; half a metre on, what was at 5 m and 1 m aside is at 4.5 m."""
     point = np.array([[1.0, 0, 5]])
-    driven = Shot(CAMERA, image(), transform((0, 0, -0.5), (0, 0, 0, 1)))
+    driven = CameraFrame(CAMERA, image(), transform((0, 0, -0.5), (0, 0, 0, 1)))
     (at_stamp,), (at_shutter,) = (
-        Pictures.of(point, [shot]).views.uv[:, 0, 0] for shot in (Shot(CAMERA, image()), driven)
+        SweepImages.of(point, [camera_frame]).views.uv[:, 0, 0]
+        for camera_frame in (CameraFrame(CAMERA, image()), driven)
     )
     assert (at_stamp + 1) * 320 - 0.5 == pytest.approx(320 + 400 / 5)
     assert (at_shutter + 1) * 320 - 0.5 == pytest.approx(320 + 400 / 4.5)
 
 
 def test_an_image_may_have_another_size_but_not_another_shape():
-    Shot(CAMERA, image(320, 192))
+    CameraFrame(CAMERA, image(320, 192))
     with pytest.raises(ImageError, match="'front' is 640x480, but the camera is calibrated for 640x384"):
-        Shot(CAMERA, image(640, 480))
+        CameraFrame(CAMERA, image(640, 480))

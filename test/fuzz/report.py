@@ -12,7 +12,7 @@ from pathlib import Path
 from test.fuzz.plot import draw
 from test.fuzz.promises import Outcome
 from test.fuzz.tally import Tally
-from xmodelkd_ros.core.atomic_write import whole_files
+from xmodelkd_ros.core.atomic_write import atomic_files
 
 BROKEN_FOLDER = "broken"
 UNFINISHED_FOLDER = "broken.unfinished"
@@ -65,7 +65,7 @@ def write(out: Path, command: str, seconds: float, tallies: Mapping[str, Tally])
         "broken": broken,
         "targets": {name: tally.to_dict() for name, tally in tallies.items()},
     }
-    with whole_files(out, "fuzz.md") as folder:
+    with atomic_files(out, "fuzz.md") as folder:
         (folder / "fuzz.md").write_text(f"{head}\n{plot}\n\n{table(tallies)}\n{_LEGEND}", encoding="utf-8")
         draw(tallies, folder / "fuzz.png")
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")

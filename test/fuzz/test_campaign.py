@@ -13,11 +13,11 @@ from test.fuzz import report
 from test.fuzz.__main__ import main, shares
 from test.fuzz.campaign import AttackError, outcomes
 from test.fuzz.mutation import Mutator
-from test.fuzz.sabotage import HARMS
+from test.fuzz.self_test import HARMS
 from test.fuzz.targets import TARGETS, Place
 from test.fuzz.worker import NO_LONGER
 
-HERE = "test.fuzz.sabotage"
+HERE = "test.fuzz.self_test"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is measured by what Linux says of a process")
 
 
@@ -34,7 +34,7 @@ def each_once():
 
 
 def test_every_broken_promise_is_found_and_the_rest_goes_on(each_once):
-    found = list(outcomes(f"{HERE}:Harms", 0, each_once))
+    found = list(outcomes(f"{HERE}:Mutants", 0, each_once))
     assert [outcome.number for outcome in found] == each_once
     for outcome in found:
         _, kind, why = HARMS[harm(outcome.number)]
@@ -54,7 +54,7 @@ def test_what_hangs_is_ended():
 
 
 def test_a_target_that_no_longer_takes_good_input_is_found():
-    found = list(outcomes(f"{HERE}:Worn", 0, range(3)))
+    found = list(outcomes(f"{HERE}:Ageing", 0, range(3)))
     assert [outcome.kind for outcome in found] == ["accepted"] * 3 + ["broken"]
     assert (found[-1].number, found[-1].why) == (2, NO_LONGER) and "worn out" in found[-1].detail
 
@@ -66,7 +66,7 @@ def test_an_attack_that_cannot_be_made_is_an_error(name, why):
 
 
 def test_the_command_counts_and_keeps_what_broke(each_once, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(TARGETS, "harms", Place(f"{HERE}:Harms", 10))
+    monkeypatch.setitem(TARGETS, "harms", Place(f"{HERE}:Mutants", 10))
     (tmp_path / "out" / "broken").mkdir(parents=True)
     (tmp_path / "out" / "broken" / "of an attack before").touch()
     chosen = [n for n in each_once if harm(n) in ("none", "refusal", "other error")]
@@ -74,7 +74,7 @@ def test_the_command_counts_and_keeps_what_broke(each_once, tmp_path, monkeypatc
     assert main(arguments) == 1
     said = capsys.readouterr()
     assert said.err.startswith("error: 1 of 3 inputs broke a promise; see ")
-    assert "| harms | 3 | 1 | 1 CloudError |" in said.out and "1 KeyError at test/fuzz/sabotage.py" in said.out
+    assert "| harms | 3 | 1 | 1 CloudError |" in said.out and "1 KeyError at test/fuzz/self_test.py" in said.out
     (kept,) = (tmp_path / "out" / "broken").iterdir()
     broken = next(n for n in chosen if harm(n) == "other error")
     assert f"--targets harms --seed 0 --numbers {broken} --out DIR" in kept.read_text()

@@ -21,7 +21,7 @@ from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, BagReader, BagWriter
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.harness import closed_loop_player, schedule_player
 from xmodelkd_ros.harness.cdr import serialized_points, serialized_stamp_ns, stamped
-from xmodelkd_ros.harness.looped_drive import EndlessDrive, camera_topics
+from xmodelkd_ros.harness.looped_drive import LoopedDrive, camera_topics
 from xmodelkd_ros.messages.headers import stamp_from_ns, stamp_ns
 from xmodelkd_ros.node.qos import reliable
 
@@ -198,7 +198,7 @@ def long_bag(tmp_path_factory, sweep):
 
 def test_time_never_goes_back_and_nothing_comes_twice(long_bag):
     with BagReader(long_bag) as reader:
-        drive = EndlessDrive(reader, "/points", {"/image": "/info"})
+        drive = LoopedDrive(reader, "/points", {"/image": "/info"})
     messages = list(islice(drive.messages(), 200))
     assert all(b.after_ns >= a.after_ns for a, b in pairwise(messages))
     assert messages[0].topic == "/info"
@@ -210,7 +210,7 @@ def test_time_never_goes_back_and_nothing_comes_twice(long_bag):
 
 def test_sweeps_wait_for_what_belongs_to_them(long_bag):
     with BagReader(long_bag) as reader:
-        drive = EndlessDrive(reader, "/points", {"/image": "/info"})
+        drive = LoopedDrive(reader, "/points", {"/image": "/info"})
     waits_ns = drive.sweep_ns // 2
     images = []
     for message in islice(drive.messages(waits_ns), 200):
@@ -231,7 +231,7 @@ def test_sweeps_wait_for_what_belongs_to_them(long_bag):
 )
 def test_a_bag_that_is_no_drive_is_said(long_bag, points, cameras, said):
     with BagReader(long_bag) as reader, pytest.raises(ConfigError, match=said):
-        EndlessDrive(reader, points, cameras)
+        LoopedDrive(reader, points, cameras)
 
 
 def test_a_bag_that_cannot_be_followed_is_said(bag, capsys):

@@ -15,7 +15,7 @@ from xmodelkd_ros.inference import backend, tensorrt
 from xmodelkd_ros.inference.engine_cache import EngineCache
 from xmodelkd_ros.inference.gpu import Gpu, ask_driver, find_gpu
 from xmodelkd_ros.resources import find_model
-from xmodelkd_ros.segmentation.parity_sweep import read_check_sweep
+from xmodelkd_ros.segmentation.parity_sweep import read_parity_sweep
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 from xmodelkd_ros.tools.cli import main
 
@@ -303,9 +303,9 @@ def test_a_teacher_looks_through_engines_too(gpu, tmp_path):
     teacher = find_model("teacher")
     pipeline = SegmentationPipeline.load(teacher, "tensorrt", engines=EngineCache(tmp_path))
     assert [path.name for path in gpu.built] == ["model.onnx", "image_branch.onnx"]
-    cloud, shots = read_check_sweep(cameras=6)
-    expected = SegmentationPipeline.load(teacher).segment(cloud, pictures=shots).segmentation.label
-    np.testing.assert_array_equal(pipeline.segment(cloud, pictures=shots).segmentation.label, expected)
+    cloud, camera_frames = read_parity_sweep(cameras=6)
+    expected = SegmentationPipeline.load(teacher).segment(cloud, pictures=camera_frames).segmentation.label
+    np.testing.assert_array_equal(pipeline.segment(cloud, pictures=camera_frames).segmentation.label, expected)
 
 
 def test_engines_are_built_before_they_are_needed(gpu, height_model, tmp_path, capsys):
@@ -359,6 +359,6 @@ def test_a_call_of_cuda_that_fails_is_said(gpu, height_model, tmp_path, monkeypa
 
 
 def test_the_stored_sweep_is_a_real_one_with_six_images():
-    cloud, shots = read_check_sweep(cameras=6)
-    assert len(cloud) > 100_000 and np.abs(cloud.xyz).max() > 150 and len({s.camera.name for s in shots}) == 6
-    assert read_check_sweep(cameras=0)[1] == ()
+    cloud, camera_frames = read_parity_sweep(cameras=6)
+    assert len(cloud) > 100_000 and np.abs(cloud.xyz).max() > 150 and len({s.camera.name for s in camera_frames}) == 6
+    assert read_parity_sweep(cameras=0)[1] == ()

@@ -37,7 +37,7 @@ def test_a_sweep_goes_with_the_images_of_all_cameras(collector):
     assert images(collector, 1000, "left") == []
     assert collector.add_sweep(1010 * MS, "sweep", NOW) == []
     (gone,) = images(collector, 1020, "right")
-    assert (gone.sweep, gone.stamp_ns, gone.decision) == ("sweep", 1010 * MS, "complete")
+    assert (gone.sweep, gone.stamp_ns, gone.release_reason) == ("sweep", 1010 * MS, "complete")
     assert {name: (image.stamp_ns, image.image) for name, image in gone.images.items()} == {
         "left": (1000 * MS, "left 1000"),
         "right": (1020 * MS, "right 1020"),

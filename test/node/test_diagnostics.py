@@ -3,13 +3,13 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from xmodelkd_ros.core.cloud import Segmentation
-from xmodelkd_ros.node.diagnostics import ERROR, OK, WARN, Labelled, Report, SweepStatistics, Throttle, to_array
+from xmodelkd_ros.node.diagnostics import ERROR, OK, WARN, LabelledSweep, Report, SweepStatistics, Throttle, to_array
 from xmodelkd_ros.segmentation.pipeline import Result
 
 
 def labelled(infer_ms=10.0, mode="student", used=(), missing=None):
     result = Result(Segmentation.unlabelled(3), mode, {}, 1)
-    return Labelled(result, 3, "complete", used, missing or {}, {"infer": infer_ms})
+    return LabelledSweep(result, 3, "complete", used, missing or {}, {"infer": infer_ms})
 
 
 def at_10_hz(statistics, count=20, start=100.0):

@@ -1,7 +1,7 @@
 """Sweeps that never got here are counted, whether the middleware says so or not."""
 
 from xmodelkd_ros.node import cloud_subscription as sweep_input
-from xmodelkd_ros.node.lost_sweeps import LostSweeps
+from xmodelkd_ros.node.lost_sweeps import LostSweepCounter
 
 
 def info(number, publisher=b"a"):
@@ -9,7 +9,7 @@ def info(number, publisher=b"a"):
 
 
 def taken(*messages):
-    lost = LostSweeps()
+    lost = LostSweepCounter()
     return [lost.received(message) for message in messages]
 
 
@@ -26,7 +26,7 @@ def test_numbers_that_start_again_are_no_loss():
 
 
 def test_of_many_publishers_the_latest_are_remembered():
-    lost = LostSweeps()
+    lost = LostSweepCounter()
     for number in range(1000):
         lost.received(info(1, str(number).encode()))
     assert lost.received(info(4, b"999")) == 2
@@ -34,20 +34,20 @@ def test_of_many_publishers_the_latest_are_remembered():
 
 
 def test_a_loss_that_is_an_event_too_counts_once():
-    lost = LostSweeps()
+    lost = LostSweepCounter()
     assert [lost.received(info(1)), lost.reported(3), lost.received(info(5))] == [0, 3, 0]
     assert [lost.received(info(8)), lost.reported(2), lost.reported(2)] == [2, 0, 2]
 
 
 def test_losses_of_two_kinds_are_added():
     """The last three of one publisher, of which only an event tells, and then a gap of another."""
-    lost = LostSweeps()
+    lost = LostSweepCounter()
     told = [lost.received(info(1)), lost.reported(3), lost.received(info(1, b"b")), lost.received(info(5, b"b"))]
     assert told == [0, 3, 0, 3]
 
 
 def test_where_nobody_says_who_published_events_count():
-    lost = LostSweeps()
+    lost = LostSweepCounter()
     assert [lost.received({"publication_sequence_number": 9}), lost.received({}), lost.reported(1)] == [0, 0, 1]
 
 

@@ -21,7 +21,7 @@ from xmodelkd_ros.messages.headers import stamp_ns
 from xmodelkd_ros.node import loaded_models as segmenter
 from xmodelkd_ros.node import outputs
 from xmodelkd_ros.node.extrinsics import ExtrinsicError
-from xmodelkd_ros.node.loaded_models import Segmenter
+from xmodelkd_ros.node.loaded_models import LoadedModels
 from xmodelkd_ros.node.qos import latched, reliable
 from xmodelkd_ros.resources import label_map
 from xmodelkd_ros.segmentation.backend_selection import LIBRARIES
@@ -142,7 +142,7 @@ def test_a_cloud_without_x_or_with_too_little_data_is_refused(bench, sweep):
 
 def test_an_unexpected_error_costs_one_sweep(bench, sweep, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(Segmenter, "segment", lambda *_: 1 / 0)
+        patch.setattr(LoadedModels, "segment", lambda *_: 1 / 0)
         status = bench.outcome(sweep(10))
     assert (status.message, status.values["detail"]) == ("unlabelled: failed", "ZeroDivisionError('division by zero')")
     assert bench.outcome(sweep(10, stamp=2.0)).message == "labelled"
@@ -153,14 +153,14 @@ def test_an_unexpected_error_costs_one_sweep(bench, sweep, monkeypatch):
 
 def test_under_overload_the_newest_wins_and_drops_are_counted(bench, sweep, monkeypatch):
     begun, gate = threading.Event(), threading.Event()
-    segment = Segmenter.segment
+    segment = LoadedModels.segment
 
     def slow(*args):
         begun.set()
         assert gate.wait(timeout=20)
         return segment(*args)
 
-    monkeypatch.setattr(Segmenter, "segment", slow)
+    monkeypatch.setattr(LoadedModels, "segment", slow)
     bench.points.publish(sweep(10, stamp=1.0))
     bench.wait(begun.is_set)
     for stamp in (2.0, 3.0, 4.0, 5.0):
@@ -439,8 +439,10 @@ def test_a_parameter_that_cannot_be_used_can_be_corrected(make_bench):
 
 def test_deactivating_waits_for_the_sweeps_at_hand(bench, sweep, monkeypatch):
     begun, gate = threading.Event(), threading.Event()
-    segment = Segmenter.segment
-    monkeypatch.setattr(Segmenter, "segment", lambda *args: begun.set() or (gate.wait(timeout=20) and segment(*args)))
+    segment = LoadedModels.segment
+    monkeypatch.setattr(
+        LoadedModels, "segment", lambda *args: begun.set() or (gate.wait(timeout=20) and segment(*args))
+    )
     bench.points.publish(sweep(10))
     bench.wait(begun.is_set)
     threading.Timer(0.2, gate.set).start()

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 
-from xmodelkd_ros.node.shared_memory import free_what_is_left
+from xmodelkd_ros.node.shared_memory import remove_stale_segments
 
 HOLD = """
 import fcntl, os, sys, time
@@ -31,11 +31,11 @@ def test_segments_that_nobody_holds_are_removed_once_their_process_is_killed(tmp
     memory, lock = segment(tmp_path, 1)
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
-    free_what_is_left(tmp_path)
+    remove_stale_segments(tmp_path)
     assert memory.exists() and lock.exists()
     holder.send_signal(signal.SIGKILL)
     holder.communicate()
-    free_what_is_left(tmp_path)
+    remove_stale_segments(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -47,7 +47,7 @@ def test_only_segments_are_removed_and_none_that_is_just_being_made(tmp_path):
         path.write_bytes(b"")
         os.utime(path, (0, 0))
     (tmp_path / f"fastdds_{3:016x}_el").mkdir()
-    free_what_is_left(tmp_path)
+    remove_stale_segments(tmp_path)
     assert not old.exists()
     assert all(path.exists() for path in (*young, *others))
 
@@ -56,13 +56,13 @@ def test_a_lock_that_its_process_is_about_to_take_is_not_even_tried(tmp_path, mo
     segment(tmp_path, 1, age_s=0)
     tried = []
     monkeypatch.setattr(fcntl, "flock", lambda *arguments: tried.append(arguments))
-    free_what_is_left(tmp_path)
+    remove_stale_segments(tmp_path)
     assert tried == []
 
 
 def test_a_machine_without_shared_memory_is_none_of_its_business(tmp_path):
-    free_what_is_left(tmp_path / "nowhere")
+    remove_stale_segments(tmp_path / "nowhere")
     locked = segment(tmp_path, 1)[1].open("ab")
     fcntl.flock(locked, fcntl.LOCK_EX)
-    free_what_is_left(tmp_path)
+    remove_stale_segments(tmp_path)
     assert len(list(tmp_path.iterdir())) == 2

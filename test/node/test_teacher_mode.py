@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 from xmodelkd_ros.messages.clouds import read_field, to_cloud
 from xmodelkd_ros.messages.headers import stamp_from_ns
 from xmodelkd_ros.node.camera_captures import BLIND
-from xmodelkd_ros.node.camera_subscriptions import FrozenImages
+from xmodelkd_ros.node.camera_subscriptions import FrozenImageDetector
 from xmodelkd_ros.node.qos import latched, reliable
 
 CAR, ROAD, BUILDING = 0, 4, 9
@@ -321,7 +321,7 @@ def test_noise_in_the_brightness_alone_is_no_frozen_image():
     for width, height in ((1920, 1080), (640, 480), (1280, 960), (1936, 1216)):
         images = np.full((2, height * width * 2), 128, np.uint8)
         images[:, 1::2] = np.random.default_rng(0).integers(0, 30, (2, height * width))
-        frozen = FrozenImages()
+        frozen = FrozenImageDetector()
         assert [frozen.frozen_ns("front", number * S, data) for number, data in enumerate(images)] == [0, 0]
         assert frozen.frozen_ns("front", 2 * S, images[1].copy()) == S
 

@@ -8,7 +8,7 @@ import pytest
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.inference.engine_cache import EngineCache
 from xmodelkd_ros.segmentation import backend_selection as module
-from xmodelkd_ros.segmentation.backend_selection import Choice, fastest, measure
+from xmodelkd_ros.segmentation.backend_selection import BackendChoice, measure, select_backend
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 
@@ -54,7 +54,7 @@ def test_one_that_does_not_take_the_model_is_left_out(fails, monkeypatch):
     assert measure(load, 0, 0.995) == ("onnxruntime", "onnxruntime 10 ms a sweep, openvino not used: no")
 
 
-QUICK = Choice("openvino", "it is quick")
+QUICK = BackendChoice("openvino", "it is quick")
 
 
 @pytest.fixture
@@ -66,14 +66,14 @@ def choose(monkeypatch, tmp_path):
     def choose(model=b"{}", precision="fp32", found=QUICK):
         (tmp_path / "model.json").write_bytes(model)
         monkeypatch.setattr(module, "_measured_apart", lambda *_: found)
-        return fastest(tmp_path, precision, tmp_path / "kept", lambda line: None)
+        return select_backend(tmp_path, precision, tmp_path / "kept", lambda line: None)
 
     return choose
 
 
 def test_what_was_measured_is_kept(choose):
     assert choose() == ("openvino", "it is quick, measured now")
-    assert choose(found=Choice("onnxruntime", "")) == ("openvino", "it is quick, measured before")
+    assert choose(found=BackendChoice("onnxruntime", "")) == ("openvino", "it is quick, measured before")
 
 
 @pytest.mark.parametrize("change", ["model", "precision", "library", "processor", "cores"])
@@ -86,7 +86,7 @@ def test_what_changed_is_measured_again(choose, monkeypatch, change):
     if change == "cores":
         monkeypatch.setattr(module, "cores", lambda: 99)
     changed = {"model": {"model": b"another"}, "precision": {"precision": "int8"}}.get(change, {})
-    assert choose(**changed, found=Choice("onnxruntime", "now")).backend == "onnxruntime"
+    assert choose(**changed, found=BackendChoice("onnxruntime", "now")).backend == "onnxruntime"
 
 
 def test_a_note_that_is_torn_or_names_another_library_is_measured_again(choose, tmp_path):
@@ -125,7 +125,7 @@ def test_where_they_cannot_be_compared_the_reference_is_taken(monkeypatch, tmp_p
     monkeypatch.setattr(module, "_PROGRAM", program)
     (tmp_path / "model.json").write_text("{}")
     said = []
-    backend, reason = fastest(tmp_path, "fp32", tmp_path / "kept", said.append)
+    backend, reason = select_backend(tmp_path, "fp32", tmp_path / "kept", said.append)
     assert backend == "onnxruntime"
     assert reason.startswith("onnxruntime is the reference, and libraries could not be compared: exit code ")
     assert said == [f"finding out which library runs {tmp_path.name} fastest here: onnxruntime, openvino"]

@@ -7,8 +7,8 @@ from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ImageError, ModelError
 from xmodelkd_ros.core.model_spec import ImageBranchSpec, NetworkFile, TensorSpec
 from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjector
-from xmodelkd_ros.core.visibility import NO_CAMERA, Pictures, Views
-from xmodelkd_ros.segmentation.image_features import Sight, resized
+from xmodelkd_ros.core.visibility import NO_CAMERA, PointVisibility, SweepImages
+from xmodelkd_ros.segmentation.image_features import ImageFeatureSampler, resized
 
 SPEC = ImageBranchSpec(
     {"fp32": NetworkFile("image_branch.onnx", "0" * 64)},
@@ -29,15 +29,15 @@ class Brightness:
 
 @pytest.fixture
 def sight():
-    return Sight(SPEC, Brightness())
+    return ImageFeatureSampler(SPEC, Brightness())
 
 
 def taken(camera, uv, pixels):
     """A point ahead and one behind; the first camera that sees each."""
     cloud = PointCloud(np.array([[10, 0, 0], [-10, 0.1, 0]], np.float32), np.ones(2, np.float32))
     cameras = np.array([[camera, NO_CAMERA], [NO_CAMERA, NO_CAMERA]], np.int8)
-    views = Views(cameras, np.array([[uv, (0, 0)], [(0, 0), (0, 0)]], np.float32))
-    return RangeProjector(PROJECTION).project(cloud), Pictures(pixels, views)
+    views = PointVisibility(cameras, np.array([[uv, (0, 0)], [(0, 0), (0, 0)]], np.float32))
+    return RangeProjector(PROJECTION).project(cloud), SweepImages(pixels, views)
 
 
 def test_a_place_lies_in_the_map_of_its_camera(sight):
@@ -63,7 +63,7 @@ def test_where_an_image_is_missing_an_earlier_one_is_not_taken(sight):
 
 def test_without_pictures_nothing_is_seen(sight):
     projection, _ = taken(0, (0, 0), ())
-    inputs = sight.inputs(projection, SIZE, Pictures.of(np.zeros((2, 3)), ()))
+    inputs = sight.inputs(projection, SIZE, SweepImages.of(np.zeros((2, 3)), ()))
     assert inputs["seen"].shape == (2, *SIZE) and not inputs["seen"].any()
     assert inputs["places"].shape == (2, *SIZE, 2)
 

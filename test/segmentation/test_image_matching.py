@@ -29,7 +29,7 @@ def stamps(matched):
 
 def test_without_cameras_a_sweep_goes_at_once():
     (gone,) = collector().add_sweep(0, "sweep", now(0))
-    assert (gone.sweep, gone.images, gone.decision) == ("sweep", {}, "complete")
+    assert (gone.sweep, gone.images, gone.release_reason) == ("sweep", {}, "complete")
 
 
 def test_a_sweep_goes_with_the_last_camera_that_it_waited_for():
@@ -37,7 +37,7 @@ def test_a_sweep_goes_with_the_last_camera_that_it_waited_for():
     assert c.add_image("left", 1000 * MS, "l", now(1001)) == []
     assert c.add_sweep(1000 * MS, "sweep", now(1100)) == []
     (gone,) = c.add_image("right", 1010 * MS, "r", now(1120))
-    assert gone.decision == "complete" and gone.stamp_ns == 1000 * MS
+    assert gone.release_reason == "complete" and gone.stamp_ns == 1000 * MS
     assert {name: image.image for name, image in gone.images.items()} == {"left": "l", "right": "r"}
     assert len(c) == 0
 
@@ -57,28 +57,28 @@ def test_at_the_deadline_it_goes_with_what_is_there():
     c.add_sweep(1000 * MS, "sweep", now(1100))
     assert c.poll(now(1149)) == []
     (gone,) = c.poll(now(1150))
-    assert gone.decision == "deadline" and stamps(gone) == {"left": 1000}
+    assert gone.release_reason == "deadline" and stamps(gone) == {"left": 1000}
 
 
 def test_a_deadline_may_change_while_a_sweep_waits():
     c = collector("front")
     c.add_sweep(0, "sweep", now(100))
     c.deadline_ns = 10 * MS
-    assert [gone.decision for gone in c.poll(now(110))] == ["deadline"]
+    assert [gone.release_reason for gone in c.poll(now(110))] == ["deadline"]
 
 
 def test_a_stopped_clock_keeps_a_sweep_for_four_deadlines_of_steady_time():
     c = collector("front")
     c.add_sweep(0, "sweep", now(100, 0))
     assert c.poll(now(100, PATIENCE * 50 - 1)) == []
-    assert [gone.decision for gone in c.poll(now(100, PATIENCE * 50))] == ["deadline"]
+    assert [gone.release_reason for gone in c.poll(now(100, PATIENCE * 50))] == ["deadline"]
 
 
 def test_a_slow_clock_gives_images_more_time():
     c = collector("front")
     c.add_sweep(0, "sweep", now(100, 0))
     assert c.poll(now(125, 150)) == []
-    assert [gone.decision for gone in c.add_image("front", 0, "late by the wall", now(130, 180))] == ["complete"]
+    assert [gone.release_reason for gone in c.add_image("front", 0, "late by the wall", now(130, 180))] == ["complete"]
 
 
 def test_a_newer_sweep_takes_the_older_ones_along():
@@ -86,7 +86,7 @@ def test_a_newer_sweep_takes_the_older_ones_along():
     c.add_sweep(1000 * MS, "old", now(1100))
     c.add_sweep(1100 * MS, "new", now(1200))
     gone = c.add_image("front", 1100 * MS, "image", now(1210))
-    assert [(one.sweep, one.decision, len(one.images)) for one in gone] == [
+    assert [(one.sweep, one.release_reason, len(one.images)) for one in gone] == [
         ("old", "overtaken", 0),
         ("new", "complete", 1),
     ]
@@ -130,7 +130,7 @@ def test_a_bag_that_loops_sends_its_last_sweeps_out_alone_and_starts_anew():
     c.add_sweep(9_900 * MS, "last", now(10_000))
     c.add_image("front", 0, "first", now(10_010))
     gone = c.add_sweep(0, "first", now(10_020))
-    assert [(one.sweep, one.decision, stamps(one)) for one in gone] == [
+    assert [(one.sweep, one.release_reason, stamps(one)) for one in gone] == [
         ("last", "clock_jump", {}),
         ("first", "complete", {"front": 0}),
     ]
@@ -141,7 +141,7 @@ def test_a_clock_that_jumps_back_sends_sweeps_out():
     c = collector("front")
     c.add_sweep(10_000 * MS, "sweep", now(10_000, 0))
     (gone,) = c.poll(now(5_000, 1))
-    assert gone.decision == "clock_jump"
+    assert gone.release_reason == "clock_jump"
     assert c.poll(now(5_001, 2)) == []
 
 
@@ -150,7 +150,7 @@ def test_what_waits_can_be_flushed():
     c.add_image("left", 0, "l", now(0))
     c.add_sweep(0, "sweep", now(1))
     (gone,) = c.flush()
-    assert gone.decision == "flushed" and list(gone.images) == ["left"]
+    assert gone.release_reason == "flushed" and list(gone.images) == ["left"]
 
 
 # --- promises ---------------------------------------------------------------------------------------------------------
@@ -256,9 +256,9 @@ def test_every_sweep_comes_out_once_in_order_and_in_time(drive):
             assert clock(at).ros_ns - clock(arrived).ros_ns <= DEADLINE + 5 * MS * max(drive.clock_rate, 1)
         for name, image in one.images.items():
             assert image.image[0] == name and abs(image.stamp_ns - stamp) <= SLOP
-        if one.decision == "complete":
+        if one.release_reason == "complete":
             assert set(one.images) == set(drive.cameras)
-        if one.decision == "clock_jump":
+        if one.release_reason == "clock_jump":
             assert not one.images
 
 
@@ -328,7 +328,7 @@ def test_an_image_of_another_time_costs_no_other_one():
     c.add_image("front", 2_000 * MS, "again from the beginning", now(10_200))
     assert c.add_sweep(10_200 * MS, "last", now(10_210)) == []
     gone = c.add_sweep(2_000 * MS, "first", now(10_220))
-    assert [(one.decision, stamps(one)) for one in gone] == [("clock_jump", {}), ("complete", {"front": 2_000})]
+    assert [(one.release_reason, stamps(one)) for one in gone] == [("clock_jump", {}), ("complete", {"front": 2_000})]
     assert c.unused["front"] == {"clock_jump": 2}
 
 
@@ -370,5 +370,5 @@ def test_a_steady_camera_is_there_for_every_sweep(rate):
     for arrival, camera, stamp in sorted(events):
         at = Now(round(arrival * 1e9), round(arrival * 1e9))
         add = c.add_image(camera, round(stamp * 1e9), "", at) if camera else c.add_sweep(round(stamp * 1e9), "", at)
-        decisions += [one.decision for one in add]
+        decisions += [one.release_reason for one in add]
     assert decisions == ["complete"] * 45

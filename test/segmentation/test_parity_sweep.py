@@ -7,7 +7,7 @@ import pytest
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.segmentation.parity_sweep import read_check_sweep, write_check_sweep
+from xmodelkd_ros.segmentation.parity_sweep import read_parity_sweep, write_parity_sweep
 
 CAMERA = CameraModel("front", 48, 32, np.array([[32.0, 0, 23.5], [0, 32.0, 15.5], [0, 0, 1]]), np.eye(4))
 
@@ -18,7 +18,7 @@ def stored(tmp_path, monkeypatch):
     path = tmp_path / "share" / "xmodelkd_ros" / "config" / "check_sweep.npz"
     path.parent.mkdir(parents=True)
     cloud = PointCloud(np.full((100, 3), 5, np.float32), np.full(100, 7, np.float32))
-    write_check_sweep(path, cloud, [(CAMERA, cv2.imencode(".jpg", np.zeros((32, 48, 3), np.uint8))[1].tobytes())])
+    write_parity_sweep(path, cloud, [(CAMERA, cv2.imencode(".jpg", np.zeros((32, 48, 3), np.uint8))[1].tobytes())])
     monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
     return path
 
@@ -29,8 +29,12 @@ def change(path, **arrays):
 
 
 def test_it_is_read_back(stored):
-    cloud, shots = read_check_sweep(2)
-    assert (len(cloud), cloud.intensity[0], [shot.camera.name for shot in shots]) == (100, 7, ["front"])
+    cloud, camera_frames = read_parity_sweep(2)
+    assert (len(cloud), cloud.intensity[0], [camera_frame.camera.name for camera_frame in camera_frames]) == (
+        100,
+        7,
+        ["front"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,4 +54,4 @@ def test_it_is_read_back(stored):
 def test_what_cannot_be_used_is_one_error(stored, harm):
     harm(stored)
     with pytest.raises(ConfigError, match=r"check_sweep\.npz.*install the package again$"):
-        read_check_sweep(2)
+        read_parity_sweep(2)

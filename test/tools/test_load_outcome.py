@@ -6,7 +6,7 @@ import pytest
 
 from xmodelkd_ros.harness.load_scenarios import scenarios
 from xmodelkd_ros.harness.node_under_load import NodeReport
-from xmodelkd_ros.harness.process_usage import Use
+from xmodelkd_ros.harness.process_usage import ProcessUsage
 from xmodelkd_ros.tools.load_outcome import Outcome, is_in_order, latencies_ms, newest_wins, outcome
 
 MS = 1_000_000
@@ -86,7 +86,7 @@ def test_what_went_and_came_is_joined():
     scenario = next(s for s in scenarios(5, 1.0) if s.name == "dead_subscriber")
     went = arrivals(range(10), *(k * 100 for k in range(10)))
     came = arrivals(range(1, 10), *(k * 100 + 30 + k for k in range(1, 10)))
-    uses = [Use(megabytes, 20, 20) for megabytes in (100, 200, 201, 202, 205, 206)]
+    uses = [ProcessUsage(megabytes, 20, 20) for megabytes in (100, 200, 201, 202, 205, 206)]
     said = {"received": "10", "published": "9", "published.student": "9", "dropped.overload": "1", "infer_ms.p99": "9"}
     labelled = {"mode": "student", "latency_ms": "300.0", "infer_ms": "100.0", "decode_ms": "20.0"}
     report = NodeReport.of(said, [labelled] * 9 + [{"detail": "a newer sweep came"}])

@@ -152,7 +152,7 @@ def teacher(images, config):
 
 
 @pytest.fixture(scope="session")
-def taught(teacher, config):
+def teacher_logits(teacher, config):
     """The settings of a student that takes all that a teacher can give."""
     more = ["logits_weight=2", "lovasz_weight=1", "pseudo_share=0", "features_weight=1", "contrast_weight=0.1"]
     more = [f"distill.{change}" for change in (*more, "fuse_m=0.2")]
@@ -160,8 +160,8 @@ def taught(teacher, config):
 
 
 @pytest.fixture(scope="session")
-def student(taught):
+def student(teacher_logits):
     """The run of that student."""
     from training.train import train
 
-    return train(taught)
+    return train(teacher_logits)

@@ -11,7 +11,7 @@ pytest.importorskip("onnx")
 from training import robustness
 from training.config.data import SourceConfig
 from training.data.sources import load_source
-from training.experiments.robustness_metrics import _inputs, _Remembering, reference_pipeline
+from training.experiments.robustness_metrics import _CachingBackend, _inputs, reference_pipeline
 from training.experiments.robustness_report import corrupted_ece, mean_corrupted, mean_resilience, relative, resilience
 from training.world import __main__ as world
 from xmodelkd_ros.core.metrics import CalibrationError, ConfusionMatrix
@@ -161,7 +161,7 @@ def test_unknown_corruptions_and_folders_of_others_are_refused(command, tmp_path
 def test_cameras_show_points_where_they_lie_now(drive):
     source = load_source(SourceConfig("world", str(drive)), "choose", images=True)
     (_, clean, seen), (_, blurred, moved) = _inputs(source, [1], [("", 0), ("motion_blur", 2)])
-    np.testing.assert_array_equal(seen.views.uv, source.looks[1].views.uv)
+    np.testing.assert_array_equal(seen.views.uv, source.encoded_images[1].views.uv)
     assert seen.pixels is moved.pixels, "decoded once"
     both = (seen.views.camera[:, 0] == 0) & (moved.views.camera[:, 0] == 0)
     assert both.sum() > 100
@@ -173,7 +173,7 @@ def test_cameras_show_points_where_they_lie_now(drive):
 
 def test_an_image_that_comes_again_is_not_looked_at_again(light_model):
     branch = reference_pipeline(light_model)._sight._backend
-    assert isinstance(branch, _Remembering)
+    assert isinstance(branch, _CachingBackend)
     asked, infer = [], branch._backend.infer
     branch._backend.infer = lambda inputs: asked.append(1) or infer(inputs)
     rng = np.random.default_rng(0)

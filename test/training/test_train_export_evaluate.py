@@ -20,7 +20,7 @@ from training.data.sources import load_source  # noqa: E402
 from training.datasets.pandaset import PandaSetSequence  # noqa: E402
 from training.modules import point_modules as modules  # noqa: E402
 from training.modules.checkpoint import CHECKPOINT  # noqa: E402
-from training.predict.trained_network import trained_network  # noqa: E402
+from training.predict.predictor import load_predictor  # noqa: E402
 from training.runs import sweep_data  # noqa: E402
 from training.runs.trainer import resolved  # noqa: E402
 from training.world.sequence import WORLD_SOURCE  # noqa: E402
@@ -127,7 +127,7 @@ class InterruptionError(Exception):
 
 def interrupt(config):
     """Train for an epoch of two steps, and for one step more."""
-    step = modules.StudentTraining.training_step
+    step = modules.StudentModule.training_step
 
     def stop(self, batch, batch_index):
         if self.trainer.global_step == 3:
@@ -135,7 +135,7 @@ def interrupt(config):
         return step(self, batch, batch_index)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptionError):
-        patch.setattr(modules.StudentTraining, "training_step", stop)
+        patch.setattr(modules.StudentModule, "training_step", stop)
         train.train(config)
 
 
@@ -171,7 +171,7 @@ def test_a_run_can_start_from_another(run, going_on):
     first, second = checkpoint(run), checkpoint(train.train(going_on))
     assert second["inputs"] == first["inputs"]
     assert [origin["name"] for origin in second["origins"]] == ["PandaSet", f"xmodelkd_ros world {WORLD_VERSION}"]
-    for name, _ in modules.StudentTraining(going_on.to_dict()).named_parameters():
+    for name, _ in modules.StudentModule(going_on.to_dict()).named_parameters():
         torch.testing.assert_close(second["state_dict"][name], first["state_dict"][name], msg=name)
 
 
@@ -284,7 +284,7 @@ def check_network(network):
 
 def test_an_export_that_differs_from_training_is_refused(run, model, pandaset):
     source = load_source(SourceConfig("pandaset", str(pandaset), frames=(58, 59)), "choose")
-    logits = export.torch_logits(trained_network(run), source)
+    logits = export.torch_logits(load_predictor(run), source)
     right = SegmentationPipeline.load(model)
 
     class Wrong:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from training.config.data import DataConfig
 from training.config.training import _PRECISIONS, _SEEDS
-from training.config.yaml_config import Readable, require
+from training.config.yaml_config import YamlConfig, require
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class PictureConfig:
 
 
 @dataclass(frozen=True)
-class ImageTrainingConfig(Readable):
+class ImageTrainingConfig(YamlConfig):
     """A training run of the image branch.
 
     Attributes:

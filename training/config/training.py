@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from training.config.data import DataConfig
 from training.config.label_sets import BENCHMARK_LABELS, LABEL_SETS, LABELS
-from training.config.yaml_config import Readable, require
+from training.config.yaml_config import YamlConfig, require
 from training.worldgen.sensing.sensors import BEAM_TABLES
 
 _PRECISIONS = ("auto", "32-true", "bf16-mixed")
@@ -213,7 +213,7 @@ class DistillConfig:
 
 
 @dataclass(frozen=True)
-class TrainingConfig(Readable):
+class TrainingConfig(YamlConfig):
     """A training run.
 
     Attributes:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class Readable:
+class YamlConfig:
     """A configuration that is read from YAML and stored in checkpoints."""
 
     @classmethod

@@ -11,8 +11,8 @@ _kept: dict[Hashable, Any] | None = None
 
 
 @contextmanager
-def kept_in_memory() -> Iterator[None]:
-    """Within it, :func:`remember` makes everything once."""
+def run_cache() -> Iterator[None]:
+    """Within it, :func:`memoize` makes everything once."""
     global _kept
     before, _kept = _kept, {}
     try:
@@ -21,8 +21,8 @@ def kept_in_memory() -> Iterator[None]:
         _kept = before
 
 
-def remember(key: Hashable, make: Callable[[], _T]) -> _T:
-    """What ``make`` makes; the same again for the same key within :func:`kept_in_memory`, and anew outside of it."""
+def memoize(key: Hashable, make: Callable[[], _T]) -> _T:
+    """What ``make`` makes; the same again for the same key within :func:`run_cache`, and anew outside of it."""
     if _kept is None:
         return make()
     if key not in _kept:
@@ -31,6 +31,6 @@ def remember(key: Hashable, make: Callable[[], _T]) -> _T:
     return kept
 
 
-def is_kept(key: Hashable) -> bool:
-    """Whether :func:`remember` has what belongs to a key."""
+def is_cached(key: Hashable) -> bool:
+    """Whether :func:`memoize` has what belongs to a key."""
     return _kept is not None and key in _kept

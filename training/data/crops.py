@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from training.config.training import AugmentConfig
 from training.data.augment import augment
-from training.data.feature_bank import MOST_CAMERAS, Knowledge, is_known
+from training.data.feature_bank import MOST_CAMERAS, PointFeatureBank, is_known
 from training.data.sweeps import InputSpec, Sweep
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.normalization import Normalizer
@@ -35,7 +35,7 @@ class CropDataset:
         points: points per crop that the loss sees.
         length: number of samples, each a sweep.
         seed: of everything random.
-        knowledge: what is known of the points beside their labels.
+        feature_bank: what is known of the points beside their labels.
         shows: whether the network looks at what cameras see; a student that is only compared with it does not.
         dark_cameras: probability that a camera gives nothing; half of that, that none does.
     """
@@ -53,7 +53,7 @@ class CropDataset:
         points: int,
         length: int,
         seed: int,
-        knowledge: Knowledge | None = None,
+        feature_bank: PointFeatureBank | None = None,
         shows: bool = True,
         dark_cameras: float = 0.0,
     ) -> None:
@@ -63,7 +63,7 @@ class CropDataset:
         self._projector = RangeProjector(spec.projection)
         self._normalizer = Normalizer(spec.channels, spec.intensity_range)
         self._size = (spec.projection.height, spec.projection.width)
-        self._knowledge, self._shows, self._dark = knowledge or Knowledge(), shows, dark_cameras
+        self._knowledge, self._shows, self._dark = feature_bank or PointFeatureBank(), shows, dark_cameras
 
     def __len__(self) -> int:
         return self._length
@@ -75,8 +75,8 @@ class CropDataset:
             ``image`` (n, K + 1, H, columns + 2 margin), ``points`` (n, P, K), ``pixel`` (n, P) int32 and ``labels``
             (n, P) uint8, 255 where a crop has fewer points than P or a point has no label. With cameras also ``seen``
             (n, F + 1, H, columns + 2 margin), the image features of the pixels' nearest points and a mask, and
-            ``views`` (n, P, 2, F + 1), those of the points' views. With a teacher ``taught`` (n, P, C), its logits,
-            all zero where it says nothing, and ``deep`` (n, P, D), its features.
+            ``views`` (n, P, 2, F + 1), those of the points' views. With a teacher ``teacher_logits`` (n, P, C), its logits,
+            all zero where it says nothing, and ``teacher_features`` (n, P, D), its features.
         """
         rng = np.random.default_rng((self._seed, index))
         sweep = augment(*self._drawn(rng), self._projector, self._augmentation, rng)
@@ -99,10 +99,10 @@ class CropDataset:
             if self._shows:
                 batch["seen"] = self._windows(self._knowledge.image(sweep.rows, projection, self._size, dark), start)
             batch["views"] = self._knowledge.views(rows[kept], dark)
-        if self._knowledge.taught is not None:
-            batch["taught"] = self._knowledge.taught[rows[kept]]
-        if self._knowledge.deep is not None:
-            batch["deep"] = self._knowledge.deep[rows[kept]]
+        if self._knowledge.teacher_logits is not None:
+            batch["taught"] = self._knowledge.teacher_logits[rows[kept]]
+        if self._knowledge.teacher_features is not None:
+            batch["deep"] = self._knowledge.teacher_features[rows[kept]]
         return batch
 
     def _useful(self, sweep: Sweep) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -110,8 +110,8 @@ class CropDataset:
         labelled = sweep.labels != IGNORE
         if sweep.rows is None:
             return labelled, np.zeros_like(labelled)
-        if self._knowledge.taught is not None:
-            labelled = labelled | is_known(self._knowledge.taught[sweep.rows])
+        if self._knowledge.teacher_logits is not None:
+            labelled = labelled | is_known(self._knowledge.teacher_logits[sweep.rows])
         return labelled, sweep.rows > 0
 
     def _drawn(self, rng: np.random.Generator) -> tuple[Sweep, Sweep, Sweep]:

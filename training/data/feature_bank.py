@@ -26,7 +26,7 @@ def is_known(values: Any) -> Any:
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class ImageFeatures:
     """What cameras see at M points.
 
     Attributes:
@@ -39,20 +39,20 @@ class Seen:
 
 
 @dataclass(frozen=True, eq=False)
-class Knowledge:
+class PointFeatureBank:
     """Tables of M rows; row 0 stands for a point of which nothing is known.
 
     Attributes:
         seen: image features; None where no cameras serve.
-        taught: (M, C) float16 logits of a teacher, all zero where it says nothing; None without a teacher.
-        deep: (M, D) float16 features of that teacher, all zero likewise; None where they do not serve.
-        doubt: (M,) float16, how much the teacher doubts its most probable class; None where it does not matter.
+        teacher_logits: (M, C) float16 logits of a teacher, all zero where it says nothing; None without a teacher.
+        teacher_features: (M, D) float16 features of that teacher, all zero likewise; None where they do not serve.
+        teacher_uncertainty: (M,) float16, how much the teacher doubts its most probable class; None where it does not matter.
     """
 
-    seen: Seen | None = None
-    taught: NDArray[np.float16] | None = None
-    deep: NDArray[np.float16] | None = None
-    doubt: NDArray[np.float16] | None = None
+    seen: ImageFeatures | None = None
+    teacher_logits: NDArray[np.float16] | None = None
+    teacher_features: NDArray[np.float16] | None = None
+    teacher_uncertainty: NDArray[np.float16] | None = None
 
     def views(self, rows: NDArray[np.int32], dark: NDArray[np.bool_]) -> NDArray[np.float32]:
         """(N, 2, F + 1) image features of the views of points, and 1 where there is a view.
@@ -93,12 +93,16 @@ def mean_view(views: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.hstack([total[:, :-1] / np.maximum(count, 1), count > 0]).astype(np.float32)
 
 
-def unseen(points: int, features: int = 0) -> Seen:
+def unseen(points: int, features: int = 0) -> ImageFeatures:
     """Points that no camera sees."""
-    return Seen(np.zeros((points, MOST_VIEWS, features), np.float16), np.full((points, MOST_VIEWS), NO_CAMERA, np.int8))
+    return ImageFeatures(
+        np.zeros((points, MOST_VIEWS, features), np.float16), np.full((points, MOST_VIEWS), NO_CAMERA, np.int8)
+    )
 
 
-def join_seen(parts: Sequence[Seen], features: int) -> Seen:
+def join_seen(parts: Sequence[ImageFeatures], features: int) -> ImageFeatures:
     """One table from those of many sweeps, with row 0 before them."""
     everything = [unseen(1, features), *parts]
-    return Seen(np.concatenate([p.features for p in everything]), np.concatenate([p.camera for p in everything]))
+    return ImageFeatures(
+        np.concatenate([p.features for p in everything]), np.concatenate([p.camera for p in everything])
+    )

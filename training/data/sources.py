@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from training.config.data import SourceConfig
 from training.config.label_sets import LABELS
-from training.data.cache import is_kept, remember
+from training.data.cache import is_cached, memoize
 from training.data.feature_bank import MOST_CAMERAS
 from training.data.image_samples import Picture, pictures_of
 from training.data.label_propagation import carried_labels
 from training.data.registry import open_drives
 from training.data.sweeps import Sweep
-from training.datasets.exposures import Look
+from training.datasets.exposures import EncodedSweepImages
 from training.datasets.sequence import DriveSequence, labels_of
 from training.world.pool import each_drive
 from training.world.sequence import WORLD_SOURCE, WorldSequence, live_drive
@@ -26,7 +26,7 @@ from training.worldgen.drive import MAX_SWEEPS, TRAIN, Drive, split_of
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
-from xmodelkd_ros.core.visibility import NO_CAMERA, Pictures
+from xmodelkd_ros.core.visibility import NO_CAMERA, SweepImages
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,24 +38,24 @@ class Source:
         sweeps: the sweeps.
         frames: (drive, frame number) of each sweep; empty for generated ones.
         origin: for ``model.json``.
-        looks: what the cameras took of each sweep, if that was asked for and there are any.
+        encoded_images: what the cameras took of each sweep, if that was asked for and there are any.
     """
 
     config: SourceConfig
     sweeps: list[Sweep]
     frames: list[tuple[DriveSequence, int]]
     origin: DataSource
-    looks: list[Look] = field(default_factory=list)
+    encoded_images: list[EncodedSweepImages] = field(default_factory=list)
 
-    def pictures(self, number: int) -> Pictures | tuple[()]:
+    def pictures(self, number: int) -> SweepImages | tuple[()]:
         """What cameras took of a sweep, if that was asked for and there is anything."""
-        return self.looks[number].pictures() if self.looks else ()
+        return self.encoded_images[number].pictures() if self.encoded_images else ()
 
     def seen(self, number: int) -> NDArray[np.bool_]:
         """(N,) which points of a sweep a camera sees."""
-        if not self.looks:
+        if not self.encoded_images:
             return np.zeros(len(self.sweeps[number].labels), np.bool_)
-        return np.asarray((self.looks[number].views.camera != NO_CAMERA).any(axis=1))
+        return np.asarray((self.encoded_images[number].views.camera != NO_CAMERA).any(axis=1))
 
 
 def load_source(config: SourceConfig, use: str, images: bool = False, labels: str = LABELS) -> Source:
@@ -75,12 +75,12 @@ def load_source(config: SourceConfig, use: str, images: bool = False, labels: st
     read = replace(config, share=1.0, labels="own")
     images = images and bool(config.path or config.cameras)
     key = ("source", read, use, images, labels)
-    if not images and is_kept(("source", read, use, True, labels)):
+    if not images and is_cached(("source", read, use, True, labels)):
         key = ("source", read, use, True, labels)
-    source = remember(key, lambda: _loaded(read, use, images, labels))
+    source = memoize(key, lambda: _loaded(read, use, images, labels))
     if config.path and config.labels == "own" and not any((sweep.labels != IGNORE).any() for sweep in source.sweeps):
         raise ConfigError(f"{config} has no labels to {use} with; fetch them, or give other drives")
-    return replace(source, config=config, looks=source.looks if images else [])
+    return replace(source, config=config, encoded_images=source.encoded_images if images else [])
 
 
 def _loaded(config: SourceConfig, use: str, images: bool, labels: str) -> Source:
@@ -88,8 +88,8 @@ def _loaded(config: SourceConfig, use: str, images: bool, labels: str) -> Source
         return _of_frames(config, stored_frames(config, use), images, labels)
     generated = each_drive(partial(_drive_sweeps, config=config, images=images), _seeds(config, use))
     pairs = [pair for drive in generated for pair in drive]
-    looks = [look for _, look in pairs if look is not None]
-    return Source(config, [sweep for sweep, _ in pairs], [], WORLD_SOURCE, looks)
+    encoded_images = [look for _, look in pairs if look is not None]
+    return Source(config, [sweep for sweep, _ in pairs], [], WORLD_SOURCE, encoded_images)
 
 
 def _of_frames(config: SourceConfig, frames: list[tuple[DriveSequence, int]], images: bool, labels: str) -> Source:
@@ -98,8 +98,8 @@ def _of_frames(config: SourceConfig, frames: list[tuple[DriveSequence, int]], im
     most = max((len(drive.cameras) for drive, _ in frames), default=0) if with_images else 0
     if most > MOST_CAMERAS:
         raise ConfigError(f"{config} has {most} cameras, but {MOST_CAMERAS} can be used; record fewer image topics")
-    looks = [Look.at(drive, index) for drive, index in frames] if with_images else []
-    return Source(config, sweeps, frames, frames[0][0].source, looks)
+    encoded_images = [EncodedSweepImages.at(drive, index) for drive, index in frames] if with_images else []
+    return Source(config, sweeps, frames, frames[0][0].source, encoded_images)
 
 
 def few_sweeps(config: SourceConfig, count: int, images: bool) -> Source:
@@ -183,10 +183,11 @@ def _live(seed: int, config: SourceConfig) -> WorldSequence:
     return live_drive(Drive(seed, config.sweeps, cameras=config.cameras, every=every, lidar=config.lidar))
 
 
-def _drive_sweeps(seed: int, config: SourceConfig, images: bool) -> list[tuple[Sweep, Look | None]]:
+def _drive_sweeps(seed: int, config: SourceConfig, images: bool) -> list[tuple[Sweep, EncodedSweepImages | None]]:
     drive = _live(seed, config)
     return [
-        (Sweep(drive.cloud(k), drive.labels(k)), Look.at(drive, k) if images else None) for k in range(config.sweeps)
+        (Sweep(drive.cloud(k), drive.labels(k)), EncodedSweepImages.at(drive, k) if images else None)
+        for k in range(config.sweeps)
     ]
 
 

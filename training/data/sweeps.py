@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.feature_bank import Knowledge
+from training.data.feature_bank import PointFeatureBank
 from training.datasets.sequence import DriveSequence
 from xmodelkd_ros.core.beam_table import elevations_deg, fit_beams
 from xmodelkd_ros.core.cloud import PointCloud
@@ -29,7 +29,7 @@ class Sweep:
     Attributes:
         cloud: N points.
         labels: (N,) class ids, 255 where there is none.
-        rows: (N,) int32, the row of each point in a :class:`training.data.feature_bank.Knowledge`; 0 where nothing
+        rows: (N,) int32, the row of each point in a :class:`training.data.feature_bank.PointFeatureBank`; 0 where nothing
             more is known. None is all zeros.
     """
 
@@ -114,11 +114,11 @@ class WholeSweeps:
     Args:
         sweeps: the sweeps.
         spec: the network's inputs.
-        knowledge: what cameras see at the points, for a teacher.
+        feature_bank: what cameras see at the points, for a teacher.
     """
 
-    def __init__(self, sweeps: Sequence[Sweep], spec: InputSpec, knowledge: Knowledge | None = None) -> None:
-        self._knowledge = knowledge or Knowledge()
+    def __init__(self, sweeps: Sequence[Sweep], spec: InputSpec, feature_bank: PointFeatureBank | None = None) -> None:
+        self._knowledge = feature_bank or PointFeatureBank()
         self._sweeps, self._size = sweeps, (spec.projection.height, spec.projection.width)
         self._projector = RangeProjector(spec.projection)
         self._normalizer = Normalizer(spec.channels, spec.intensity_range)

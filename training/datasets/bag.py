@@ -12,8 +12,8 @@ from PIL import Image
 
 from training.config.label_sets import LABELS
 from xmodelkd_ros.bags.bag import BagReader
-from xmodelkd_ros.bags.recorded_drive import RecordedImage, Recording
-from xmodelkd_ros.bags.recorded_sweep import Sweep, point_times_s
+from xmodelkd_ros.bags.recorded_drive import RecordedDrive, RecordedImage
+from xmodelkd_ros.bags.recorded_sweep import RecordedSweep, point_times_s
 from xmodelkd_ros.bags.transform_tree import TransformTree, moves, poses_in
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
@@ -94,14 +94,14 @@ class BagSequence:
         self.source = DataSource(self.name, "as its owner says", "")
         self.label_map = label_map(LABELS)
         self._reader = BagReader(self.path).__enter__()
-        self._recording = Recording(self._reader, topic, self.label_map)
+        self._recording = RecordedDrive(self._reader, topic, self.label_map)
         self._log_times_ns = self._recording.log_times_ns()
         if not self._log_times_ns:
             raise BagError(f"bag {self.path} has no sweep that can be read; record it again")
         self._sweep = self._recording.sweep_at(self._log_times_ns[0])
         self._log_time_ns, self._start_ns = self._log_times_ns[0], self._sweep.stamp_ns
         frame = self._sweep.message.header.frame_id
-        self.cameras = tuple({camera.name: camera for camera in self._recording.rig(frame).values()}.values())
+        self.cameras = tuple({camera.name: camera for camera in self._recording.cameras(frame).values()}.values())
         self._chain = TransformTree(self._reader, self._start_ns).chain_above(frame)
         names = [name for name, _ in self._chain]
         mounted = names.index(_BASE_FRAME) + 1 if _BASE_FRAME in names else 0
@@ -155,7 +155,7 @@ class BagSequence:
         nearest = {image.camera.name: BagImage(image) for image in self._recording.images(self._at(index))}
         return tuple(nearest.values())
 
-    def _at(self, index: int) -> Sweep:
+    def _at(self, index: int) -> RecordedSweep:
         """A sweep; the last one is kept, as several things are asked of each."""
         if not 0 <= index < len(self):
             raise ConfigError(f"{self.path} has no sweep {index}; it has 0 to {len(self) - 1}")
@@ -165,5 +165,5 @@ class BagSequence:
         return self._sweep
 
 
-def _usable(sweep: Sweep) -> NDArray[np.bool_]:
+def _usable(sweep: RecordedSweep) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(sweep.cloud.xyz).all(axis=1))

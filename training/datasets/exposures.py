@@ -16,7 +16,7 @@ from training.datasets.sequence import DriveSequence
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.errors import ImageError
 from xmodelkd_ros.core.transforms import inverse
-from xmodelkd_ros.core.visibility import Pictures, Views
+from xmodelkd_ros.core.visibility import PointVisibility, SweepImages
 
 _TIME_SLICES = 64
 
@@ -56,31 +56,33 @@ class Exposures:
 
     Attributes:
         firing: of the points.
-        shots: number of each camera, the camera, and (4, 4) the sensor when its shutter was open from the world.
+        camera_frames: number of each camera, the camera, and (4, 4) the sensor when its shutter was open from the world.
     """
 
     firing: Firing
-    shots: tuple[tuple[int, CameraModel, NDArray[np.float64]], ...]
+    camera_frames: tuple[tuple[int, CameraModel, NDArray[np.float64]], ...]
 
     @classmethod
     def of(cls, sequence: DriveSequence, frame: int) -> Exposures:
         """The exposures of a frame."""
         stamp = sequence.stamp_ns(frame)
         numbers = {camera.name: number for number, camera in enumerate(sequence.cameras)}
-        shots = tuple(
+        camera_frames = tuple(
             (numbers[image.camera.name], image.camera, _at(sequence, frame, (image.stamp_ns - stamp) * 1e-9))
             for image in sequence.images(frame)
         )
-        return cls(Firing.of(sequence, frame, sequence.time_s(frame)), shots)
+        return cls(Firing.of(sequence, frame, sequence.time_s(frame)), camera_frames)
 
-    def views(self, xyz: NDArray[np.float32]) -> Views:
+    def views(self, xyz: NDArray[np.float32]) -> PointVisibility:
         """The views of the sweep's points, if they lie at (N, 3) ``xyz``, each as it was fired."""
-        shots = ((number, camera, self.firing.moved(xyz, shutter)) for number, camera, shutter in self.shots)
-        return Views.find(len(xyz), shots)
+        camera_frames = (
+            (number, camera, self.firing.moved(xyz, shutter)) for number, camera, shutter in self.camera_frames
+        )
+        return PointVisibility.find(len(xyz), camera_frames)
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class EncodedSweepImages:
     """The images that belong to a sweep, and which of their places show its points.
 
     Attributes:
@@ -90,20 +92,20 @@ class Look:
     """
 
     jpegs: tuple[bytes, ...]
-    views: Views
+    views: PointVisibility
     exposures: Exposures
 
     @classmethod
-    def at(cls, sequence: DriveSequence, frame: int) -> Look:
+    def at(cls, sequence: DriveSequence, frame: int) -> EncodedSweepImages:
         """The images of a frame."""
         taken = {image.camera.name: image.jpeg() for image in sequence.images(frame)}
         exposures = Exposures.of(sequence, frame)
         jpegs = tuple(taken.get(camera.name, b"") for camera in sequence.cameras)
         return cls(jpegs, exposures.views(sequence.cloud(frame).xyz), exposures)
 
-    def pictures(self) -> Pictures:
+    def pictures(self) -> SweepImages:
         """The images, decoded."""
-        return Pictures(tuple(decoded(jpeg) if jpeg else None for jpeg in self.jpegs), self.views)
+        return SweepImages(tuple(decoded(jpeg) if jpeg else None for jpeg in self.jpegs), self.views)
 
 
 def decoded(jpeg: bytes) -> NDArray[np.uint8]:
@@ -121,7 +123,7 @@ def decoded(jpeg: bytes) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
 
 
-def find_views(sequence: DriveSequence, frame: int) -> Views:
+def find_views(sequence: DriveSequence, frame: int) -> PointVisibility:
     """The views of all points of a sweep in the images that belong to it."""
     return Exposures.of(sequence, frame).views(sequence.cloud(frame).xyz)
 

@@ -16,14 +16,14 @@ from training.data.feature_bank import MOST_CAMERAS
 from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, WholeSweeps, with_rows
 from training.deploy.onnx_graph import write_onnx
-from training.deploy.onnx_modules import DeployedStudent, DeployedTeacher, camera_inputs, student_inputs
+from training.deploy.onnx_modules import ExportableStudent, ExportableTeacher, camera_inputs, student_inputs
 from training.deploy.parity import loaded, parity, score
 from training.deploy.reduced_precision import add_precisions
 from training.models.image_branch import IMAGE_SIZE, ImageBranch
 from training.modules.checkpoint import Checkpoint, read_checkpoint
-from training.modules.point_modules import StudentTraining, TeacherTraining
-from training.predict.trained_network import TrainedNetwork, network_of, tensors
-from xmodelkd_ros.core.atomic_write import whole_folder
+from training.modules.point_modules import StudentModule, TeacherModule
+from training.predict.predictor import Predictor, predictor_of, tensors
+from xmodelkd_ros.core.atomic_write import atomic_dir
 from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import ImageBranchSpec, ModelSpec, NetworkFile, TensorSpec, sha256
@@ -37,10 +37,10 @@ _TEMPERATURES = (0.1, 10.0)
 """Outside of this a network says nothing: one of a few steps would be best with all classes equally likely."""
 
 
-def torch_logits(network: TrainedNetwork, source: Source) -> list[NDArray[np.float32]]:
+def torch_logits(network: Predictor, source: Source) -> list[NDArray[np.float32]]:
     """(C, N) logits of the points with a usable position of each sweep, from PyTorch in fp32."""
     (sweeps,) = with_rows([source.sweeps], [True])
-    whole = WholeSweeps(sweeps, network.inputs, network.knowledge(sweeps, source.looks))
+    whole = WholeSweeps(sweeps, network.inputs, network.feature_bank(sweeps, source.encoded_images))
     with torch.inference_mode():
         return [network.module.predict(tensors(whole[i])).logits[0].numpy() for i in range(len(whole))]
 
@@ -77,8 +77,8 @@ def export(run: Path, out: Path, temperature: float | None = None) -> ModelSpec:
         ModelError: the exported network does not do what the trained one does.
     """
     trained = read_checkpoint(run)
-    network = network_of(trained)
-    with whole_folder(out) as folder:
+    network = predictor_of(trained)
+    with atomic_dir(out) as folder:
         images, labels = network.branch is not None, trained.config.label_set
         sources = [load_source(source, "choose", images, labels) for source in trained.config.data.choose]
         spec = _written(trained, network, folder)
@@ -96,7 +96,7 @@ def export(run: Path, out: Path, temperature: float | None = None) -> ModelSpec:
     return spec
 
 
-def _written(trained: Checkpoint, network: TrainedNetwork, folder: Path) -> ModelSpec:
+def _written(trained: Checkpoint, network: Predictor, folder: Path) -> ModelSpec:
     """Write the networks, and say what they are."""
     inputs, points = trained.inputs, trained.config.model.max_points
     size = (inputs.projection.height, inputs.projection.width)
@@ -123,13 +123,13 @@ def _written(trained: Checkpoint, network: TrainedNetwork, folder: Path) -> Mode
     )
 
 
-def _deployed(network: TrainedNetwork) -> nn.Module:
+def _deployed(network: Predictor) -> nn.Module:
     """Raises a ModelError for a teacher that takes no images: it serves comparisons only."""
-    if isinstance(network.module, StudentTraining):
-        return DeployedStudent(network.module.student.float())
-    if network.branch is None or not isinstance(network.module, TeacherTraining):
+    if isinstance(network.module, StudentModule):
+        return ExportableStudent(network.module.student.float())
+    if network.branch is None or not isinstance(network.module, TeacherModule):
         raise ModelError("a teacher without cameras serves comparisons only; export a student, or a teacher with them")
-    return DeployedTeacher(network.module.teacher.float())
+    return ExportableTeacher(network.module.teacher.float())
 
 
 def _written_image_branch(branch: ImageBranch, folder: Path) -> ImageBranchSpec:

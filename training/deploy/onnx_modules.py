@@ -10,7 +10,7 @@ from training.models.teacher import Teacher
 from xmodelkd_ros.core.visibility import MOST_VIEWS
 
 
-class DeployedStudent(nn.Module):
+class ExportableStudent(nn.Module):
     """The student with the contract's inputs: one sweep, no batch dimension on points and pixels."""
 
     def __init__(self, student: Student) -> None:
@@ -24,7 +24,7 @@ class DeployedStudent(nn.Module):
         return self.student.head.label(table, points, pixel)
 
 
-class DeployedTeacher(nn.Module):
+class ExportableTeacher(nn.Module):
     """The teacher with the contract's inputs: as the student's, and what the cameras show.
 
     The feature maps of all cameras lie one above the other, so that a pixel costs two samples however many there are.

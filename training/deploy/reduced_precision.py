@@ -86,7 +86,7 @@ def _add_int8(
     spec: ModelSpec, folder: Path, data: DataConfig, sources: Sequence[Source], whole: SegmentationPipeline
 ) -> tuple[ModelSpec, Mapping[str, Any]]:
     """The model in 8 bits as well, and its scores; raises a ModelError if it is not good enough."""
-    heard = _heard(spec, folder, data)
+    heard = _calibration_inputs(spec, folder, data)
     quantized = _with_precision(spec, folder, "int8", lambda network, out, part: write_int8(network, out, heard[part]))
     pipeline = loaded(quantized, folder, "int8")
     found = [(score(source, whole), score(source, pipeline)) for source in sources]
@@ -96,10 +96,10 @@ def _add_int8(
     return quantized, {"choose": [after for _, after in found]}
 
 
-def _heard(spec: ModelSpec, folder: Path, data: DataConfig) -> list[list[Inputs]]:
+def _calibration_inputs(spec: ModelSpec, folder: Path, data: DataConfig) -> list[list[Inputs]]:
     """What the network takes on some training sweeps, and what a teacher's image branch does."""
     networks = load_networks(spec, folder, "onnxruntime", "fp32")
-    network, branch = _Listening(networks.network), networks.image_branch and _Listening(networks.image_branch)
+    network, branch = _InputRecorder(networks.network), networks.image_branch and _InputRecorder(networks.image_branch)
     pipeline = SegmentationPipeline(spec, network, None, branch)
     for config in data.train:
         source = few_sweeps(config, _EXAMPLES, images=branch is not None)
@@ -108,7 +108,7 @@ def _heard(spec: ModelSpec, folder: Path, data: DataConfig) -> list[list[Inputs]
     return [network.heard, branch.heard if branch else []]
 
 
-class _Listening:
+class _InputRecorder:
     """A back end that keeps what it is given (see :class:`~xmodelkd_ros.inference.backend.Backend`)."""
 
     def __init__(self, backend: Backend) -> None:

@@ -10,14 +10,14 @@ from training.config.training import SELF, TeacherConfig, TrainingConfig
 from training.models.image_branch import ImageBranch
 from training.modules.checkpoint import check_finished, read_checkpoint, read_origins
 from training.modules.image_module import trained_branch
-from training.modules.point_modules import PointTraining, StudentTraining, TeacherTraining
-from training.predict.trained_network import TrainedNetwork, network_of
+from training.modules.point_modules import PointModule, StudentModule, TeacherModule
+from training.predict.predictor import Predictor, predictor_of
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.model_spec import DataSource
 
 
 @dataclass(frozen=True, eq=False)
-class Guides:
+class UpstreamModels:
     """The finished networks that a run builds on.
 
     Attributes:
@@ -27,11 +27,11 @@ class Guides:
     """
 
     branch: ImageBranch | None = None
-    teacher: TrainedNetwork | None = None
+    teacher: Predictor | None = None
     origins: tuple[DataSource, ...] = ()
 
     @classmethod
-    def of(cls, config: TrainingConfig) -> Guides:
+    def of(cls, config: TrainingConfig) -> UpstreamModels:
         """Load what a configuration names.
 
         Raises:
@@ -50,7 +50,7 @@ class Guides:
                 f"distill.teacher is {place}, which knows the classes of {checkpoint.config.label_set}; name one of "
                 f"{config.label_set}"
             )
-        teacher = network_of(checkpoint)
+        teacher = predictor_of(checkpoint)
         if config.distill.contrast_weight and teacher.branch is None:
             raise ConfigError(
                 f"distill.contrast_weight is {config.distill.contrast_weight}, but {config.distill.teacher} sees no "
@@ -58,12 +58,12 @@ class Guides:
             )
         return cls(teacher.branch, teacher, teacher.origins)
 
-    def module(self, settings: dict[str, Any]) -> PointTraining:
+    def module(self, settings: dict[str, Any]) -> PointModule:
         """The network to train, from what :meth:`TrainingConfig.to_dict` gives."""
         features = self.branch.features if self.branch else 0
         if settings["teacher"]:
-            return TeacherTraining(settings, features)
-        return StudentTraining(settings, self.teacher.module.width if self.teacher else 0, features)
+            return TeacherModule(settings, features)
+        return StudentModule(settings, self.teacher.module.width if self.teacher else 0, features)
 
 
 def _branch_of(settings: TeacherConfig) -> ImageBranch | None:

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.data.feature_bank import Knowledge, is_known
+from training.data.feature_bank import PointFeatureBank, is_known
 from training.data.label_propagation import VoxelVotes, drive_votes, in_world, movable_ids, place_of
 from training.data.sweeps import Sweep
 from training.datasets.sequence import DriveSequence
 from training.modules.point_modules import Prediction
-from training.predict.trained_network import TrainedNetwork
+from training.predict.predictor import Predictor
 from xmodelkd_ros.console import progress
 
 _LEAST_SHARE = 1e-4
@@ -32,28 +32,30 @@ class Targets:
 
     Attributes:
         logits: (N, C) float16.
-        doubt: (N,) float16, 1 less the probability that the mean of the teacher's heads gives to the class it says, the
+        teacher_uncertainty: (N,) float16, 1 less the probability that the mean of the teacher's heads gives to the class it says, the
             one with the largest logit; of fused ones, 1 less the share of its votes.
         features: (N, D) float16.
     """
 
     logits: NDArray[np.float16]
-    doubt: NDArray[np.float16]
+    teacher_uncertainty: NDArray[np.float16]
     features: NDArray[np.float16]
 
 
-def teacher_targets(teacher: TrainedNetwork, sweeps: Sequence[Sweep], knowledge: Knowledge, what: str) -> list[Targets]:
+def teacher_targets(
+    teacher: Predictor, sweeps: Sequence[Sweep], feature_bank: PointFeatureBank, what: str
+) -> list[Targets]:
     """Let a teacher label sweeps as they are and as a mirror shows them; its mean is what it says.
 
     Args:
         teacher: the teacher.
-        sweeps: the sweeps, with their rows in ``knowledge``.
-        knowledge: what cameras see at the points.
+        sweeps: the sweeps, with their rows in ``feature_bank``.
+        feature_bank: what cameras see at the points.
         what: title of the progress bar.
     """
     answers = zip(
-        teacher.predictions(sweeps, knowledge),
-        teacher.predictions([_mirrored(sweep) for sweep in sweeps], knowledge),
+        teacher.predictions(sweeps, feature_bank),
+        teacher.predictions([_mirrored(sweep) for sweep in sweeps], feature_bank),
         strict=True,
     )
     return [_targets(one, other, valid) for (one, valid), (other, _) in progress(answers, len(sweeps), what)]
@@ -64,10 +66,13 @@ def _mirrored(sweep: Sweep) -> Sweep:
 
 
 def _targets(one: Prediction, other: Prediction, valid: NDArray[np.bool_]) -> Targets:
-    logits, beliefs = (one.logits[0] + other.logits[0]) / 2, (one.beliefs[0] + other.beliefs[0]) / 2
-    doubt = 1 - beliefs.gather(0, logits.argmax(dim=0, keepdim=True))[0]
+    logits, head_mean_probs = (
+        (one.logits[0] + other.logits[0]) / 2,
+        (one.head_mean_probs[0] + other.head_mean_probs[0]) / 2,
+    )
+    teacher_uncertainty = 1 - head_mean_probs.gather(0, logits.argmax(dim=0, keepdim=True))[0]
     features = (one.at_points()[0] + other.at_points()[0]) / 2
-    return Targets(*(_spread(values, valid) for values in (logits.T, doubt, features)))
+    return Targets(*(_spread(values, valid) for values in (logits.T, teacher_uncertainty, features)))
 
 
 def _spread(values: Tensor, valid: NDArray[np.bool_]) -> NDArray[np.float16]:
@@ -77,7 +82,7 @@ def _spread(values: Tensor, valid: NDArray[np.bool_]) -> NDArray[np.float16]:
     return every
 
 
-def fused(
+def voxel_averaged(
     targets: Sequence[Targets], frames: Sequence[tuple[DriveSequence, int] | None], side_m: float
 ) -> list[Targets]:
     """Targets in which each still thing has the mean of what was said of it in all sweeps of its drive.
@@ -107,9 +112,9 @@ def _averaged(targets: Targets, votes: NDArray[np.float32]) -> Targets:
     movable = np.isin(targets.logits.argmax(axis=1), movable_ids())
     known = votes.any(axis=1) & is_known(targets.logits) & ~movable
     share = votes[known] / votes[known].sum(axis=1, keepdims=True)
-    logits, doubt = targets.logits.copy(), targets.doubt.copy()
-    logits[known], doubt[known] = np.log(np.maximum(share, _LEAST_SHARE)), 1 - share.max(axis=1)
-    return replace(targets, logits=logits, doubt=doubt)
+    logits, teacher_uncertainty = targets.logits.copy(), targets.teacher_uncertainty.copy()
+    logits[known], teacher_uncertainty[known] = np.log(np.maximum(share, _LEAST_SHARE)), 1 - share.max(axis=1)
+    return replace(targets, logits=logits, teacher_uncertainty=teacher_uncertainty)
 
 
 def _probabilities(logits: NDArray[np.float16]) -> NDArray[np.float32]:

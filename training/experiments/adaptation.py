@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from training.config.data import DataConfig, SourceConfig
 from training.config.label_sets import LABELS
 from training.config.training import AugmentConfig, DistillConfig, OptimizerConfig, TrainingConfig
-from training.config.yaml_config import Readable, require
+from training.config.yaml_config import YamlConfig, require
 from training.data.registry import open_drives
 from training.data.sources import Source
 from training.experiments.agreement import confusions
 from training.modules.checkpoint import Checkpoint
-from training.predict.trained_network import TrainedNetwork, labelled
+from training.predict.predictor import Predictor, predict_labels
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.core.metrics import ConfusionMatrix
@@ -28,7 +28,7 @@ _LEAST_SWEEPS = 10
 
 
 @dataclass(frozen=True)
-class AdaptConfig(Readable):
+class AdaptConfig(YamlConfig):
     """How a student learns from a drive.
 
     Attributes:
@@ -114,9 +114,12 @@ class Predictions:
     labels: dict[str, list[NDArray[np.uint8]]]
 
     @classmethod
-    def of(cls, source: Source, networks: dict[str, TrainedNetwork]) -> Predictions:
+    def of(cls, source: Source, networks: dict[str, Predictor]) -> Predictions:
         """Ask networks."""
-        said = {name: labelled(network, source.sweeps, source.looks, name) for name, network in networks.items()}
+        said = {
+            name: predict_labels(network, source.sweeps, source.encoded_images, name)
+            for name, network in networks.items()
+        }
         return cls(source, {name: [sweep.ids for sweep in sweeps] for name, sweeps in said.items()})
 
     @property

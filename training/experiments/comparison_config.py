@@ -10,7 +10,7 @@ from training.config.data import SourceConfig
 from training.config.image_training import ImageTrainingConfig
 from training.config.label_sets import LABELS
 from training.config.training import TrainingConfig
-from training.config.yaml_config import Readable, require
+from training.config.yaml_config import YamlConfig, require
 from training.experiments.corruption import CORRUPTIONS
 from xmodelkd_ros.core.errors import ConfigError
 
@@ -63,7 +63,7 @@ class ScoreEntry:
 
 
 @dataclass(frozen=True)
-class Comparison(Readable):
+class Comparison(YamlConfig):
     """A comparison.
 
     Attributes:
@@ -104,7 +104,7 @@ class Comparison(Readable):
         """The settings of a run of a seed.
 
         Raises:
-            ConfigError: as :meth:`Readable.read`, or an override names a run that does not come before this one.
+            ConfigError: as :meth:`YamlConfig.read`, or an override names a run that does not come before this one.
         """
         known = {}
         for other in self.runs[: self.runs.index(entry)]:

@@ -19,7 +19,7 @@ from xmodelkd_ros.console import progress
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.metrics import CalibrationError, ConfusionMatrix
 from xmodelkd_ros.core.model_spec import ModelSpec
-from xmodelkd_ros.core.visibility import Pictures
+from xmodelkd_ros.core.visibility import SweepImages
 from xmodelkd_ros.inference.backend import Backend, load_networks
 from xmodelkd_ros.resources import translation
 from xmodelkd_ros.segmentation.decision import decide
@@ -41,11 +41,11 @@ def reference_pipeline(folder: Path) -> SegmentationPipeline:
     """
     spec = ModelSpec.read(folder)
     networks = load_networks(spec, folder, precision="fp32")
-    branch = networks.image_branch and _Remembering(networks.image_branch, spec.cameras)
+    branch = networks.image_branch and _CachingBackend(networks.image_branch, spec.cameras)
     return SegmentationPipeline(spec, networks.network, None, branch)
 
 
-class _Remembering:
+class _CachingBackend:
     """A back end that knows its latest answers (see :class:`~xmodelkd_ros.inference.backend.Backend`).
 
     Args:
@@ -87,7 +87,7 @@ def measure(
         ``miou``, ``iou`` by class, ``points`` with a truth, and ``ece`` (see :class:`Calibration`).
     """
     if pipeline.spec.role != "teacher":
-        source = replace(source, looks=[])
+        source = replace(source, encoded_images=[])
     variants = [_CLEAN, *((kind, severity) for kind in kinds for severity in range(len(SEVERITIES)))]
     counts = {variant: Counts(pipeline.spec, scored) for variant in variants}
     numbers = range(0, len(source.sweeps), every)
@@ -100,14 +100,14 @@ def measure(
 
 def _inputs(
     source: Source, numbers: Sequence[int], variants: Sequence[Variant]
-) -> Iterator[tuple[Variant, Sweep, Pictures | tuple[()]]]:
+) -> Iterator[tuple[Variant, Sweep, SweepImages | tuple[()]]]:
     """Each sweep in each variant, and what cameras took of it."""
     for number in numbers:
         clean, pictures = source.sweeps[number], source.pictures(number)
         for kind, severity in variants:
             sweep = corrupted(clean, kind, number, severity) if kind else clean
-            if isinstance(pictures, Pictures):
-                views = source.looks[number].exposures.views(sweep.cloud.xyz)
+            if isinstance(pictures, SweepImages):
+                views = source.encoded_images[number].exposures.views(sweep.cloud.xyz)
                 yield (kind, severity), sweep, replace(pictures, views=views)
             else:
                 yield (kind, severity), sweep, pictures

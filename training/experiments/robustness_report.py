@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from training.experiments.robustness_metrics import TEMPERATURES
-from xmodelkd_ros.core.atomic_write import whole_files
+from xmodelkd_ros.core.atomic_write import atomic_files
 
 Found = Mapping[str, Any]
 """What :func:`training.experiments.robustness_metrics.measure` gives of one model on one source."""
@@ -83,7 +83,7 @@ def write_robustness(out: Path, metrics: Found, command: str) -> None:
         metrics: the content of ``metrics.json``.
         command: that made them.
     """
-    with whole_files(out, _PAGE) as unfinished:
+    with atomic_files(out, _PAGE) as unfinished:
         parts = ["# Robustness", f"```\n{command}\n```", _EXPLAINED.strip()]
         for name, source in metrics["sources"].items():
             if source["models"]:  # none: an interrupted command wanted it

@@ -19,13 +19,13 @@ class Distillation(nn.Module):
     Args:
         config: their weights.
         width: features of a pixel of the student.
-        deep: features of the teacher.
+        teacher_features: features of the teacher.
     """
 
-    def __init__(self, config: DistillConfig, width: int, deep: int) -> None:
+    def __init__(self, config: DistillConfig, width: int, teacher_features: int) -> None:
         super().__init__()
         self.config = config
-        self.translate = nn.Linear(width, deep) if config.features_weight else None
+        self.translate = nn.Linear(width, teacher_features) if config.features_weight else None
 
     def forward(
         self, logits: Tensor, at_points: Tensor, crops: Mapping[str, Tensor], weights: Tensor
@@ -35,23 +35,23 @@ class Distillation(nn.Module):
         Args:
             logits: (B, C, P) of the student.
             at_points: (B, P, width) its features at the points' pixels.
-            crops: as :class:`training.data.crops.CropDataset` makes them, with ``taught``, ``deep``, both or none.
+            crops: as :class:`training.data.crops.CropDataset` makes them, with ``teacher_logits``, ``teacher_features``, both or none.
             weights: (C,) of the classes.
         """
         losses = self._classes(logits, crops, weights) if "taught" in crops else {}
         if self.translate is not None and "deep" in crops:
-            deep = crops["deep"].flatten(0, 1).float()
-            known = is_known(deep)
+            teacher_features = crops["deep"].flatten(0, 1).float()
+            known = is_known(teacher_features)
             if known.any():
                 mine = self.translate(at_points.flatten(0, 1)[known])
-                distance = 1 - F.cosine_similarity(mine, deep[known], dim=1)
+                distance = 1 - F.cosine_similarity(mine, teacher_features[known], dim=1)
                 losses["features"] = self.config.features_weight * distance.mean()
         return losses
 
     def _classes(self, logits: Tensor, crops: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
-        taught = crops["taught"].flatten(0, 1).float()
-        known = is_known(taught)
-        theirs, mine = taught[known], logits.transpose(1, 2).flatten(0, 1)[known]
+        teacher_logits = crops["taught"].flatten(0, 1).float()
+        known = is_known(teacher_logits)
+        theirs, mine = teacher_logits[known], logits.transpose(1, 2).flatten(0, 1)[known]
         if len(theirs) == 0:
             return {}
         losses = {}

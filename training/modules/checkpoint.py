@@ -19,7 +19,7 @@ from training.config.label_sets import LABELS
 from training.config.training import TrainingConfig
 from training.data.sweeps import InputSpec
 from training.models.image_branch import ImageBranch
-from xmodelkd_ros.core.atomic_write import whole_file
+from xmodelkd_ros.core.atomic_write import atomic_file
 from xmodelkd_ros.core.errors import ConfigError, quoted
 from xmodelkd_ros.core.file_content import blamed, file_content
 from xmodelkd_ros.core.model_spec import DataSource
@@ -89,7 +89,7 @@ def save(data: Mapping[str, Any], path: Path) -> None:
     """
     whole = io.BytesIO()  # onto a full disk PyTorch would write with errors of its own
     torch.save(data, whole)
-    with whole_file(path) as unfinished:
+    with atomic_file(path) as unfinished:
         unfinished.write_bytes(whole.getbuffer())
 
 

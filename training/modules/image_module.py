@@ -13,12 +13,12 @@ from training.config.image_training import ImageTrainingConfig
 from training.losses.segmentation import segmentation_loss
 from training.models.image_branch import ImageBranch, sample, to_tensor
 from training.modules.checkpoint import read_weights
-from training.modules.label_module import LabelTraining
+from training.modules.label_module import SegmentationModule
 from training.modules.schedule import one_cycle
 from xmodelkd_ros.core.errors import ConfigError
 
 
-class ImageTraining(LabelTraining):
+class ImageBranchModule(SegmentationModule):
     """The image branch with its loss and optimizer.
 
     Args:
@@ -72,14 +72,14 @@ def trained_branch(run: Path) -> ImageBranch:
         features = ImageTrainingConfig.from_dict(settings).features
         if weights["branch.classify.weight"].shape[1:] != (features,):
             raise ConfigError(f"its weights are not those of {features} features")
-        module = ImageTraining(settings)
+        module = ImageBranchModule(settings)
     except (ConfigError, KeyError) as error:
         raise ConfigError(f"{run} holds no run of training.train_images; name one of an image branch") from error
     _load(module, run)
     return module.branch.eval()
 
 
-def _load(module: ImageTraining, run: Path) -> None:
+def _load(module: ImageBranchModule, run: Path) -> None:
     try:
         module.load_state_dict(read_weights(run)[1])
     except (RuntimeError, AttributeError) as error:

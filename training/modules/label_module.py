@@ -15,7 +15,7 @@ from xmodelkd_ros.core.metrics import ConfusionMatrix
 from xmodelkd_ros.resources import label_map, translation
 
 
-class LabelTraining(pl.LightningModule):
+class SegmentationModule(pl.LightningModule):
     """A network that gives classes to points or places; its data module knows their ``class_counts``.
 
     Args:

@@ -16,7 +16,7 @@ from training.losses.segmentation import segmentation_loss
 from training.models.student import WRAP, Student, at_pixels, wrap
 from training.models.teacher import Teacher
 from training.modules.checkpoint import extras
-from training.modules.label_module import LabelTraining
+from training.modules.label_module import SegmentationModule
 from training.modules.schedule import one_cycle
 from xmodelkd_ros.core.labels import IGNORE
 
@@ -29,14 +29,14 @@ class Prediction:
 
     Attributes:
         logits: (B, C, N).
-        beliefs: (B, C, N) probabilities; of a network with several heads their mean, so that they are high only where
+        head_mean_probs: (B, C, N) probabilities; of a network with several heads their mean, so that they are high only where
             the heads agree.
         features: (B, D, H, W) of the pixels.
         pixel: (B, N) pixels of the points.
     """
 
     logits: Tensor
-    beliefs: Tensor
+    head_mean_probs: Tensor
     features: Tensor
     pixel: Tensor
 
@@ -46,10 +46,10 @@ class Prediction:
 
     def cpu(self) -> Prediction:
         """The same, in the processor's memory."""
-        return Prediction(self.logits.cpu(), self.beliefs.cpu(), self.features.cpu(), self.pixel.cpu())
+        return Prediction(self.logits.cpu(), self.head_mean_probs.cpu(), self.features.cpu(), self.pixel.cpu())
 
 
-class PointTraining(LabelTraining, ABC):
+class PointModule(SegmentationModule, ABC):
     """A network that labels points, with its optimizer.
 
     Args:
@@ -101,20 +101,20 @@ class PointTraining(LabelTraining, ABC):
         return one_cycle(optimizer, o, [o.learning_rate])
 
 
-class StudentTraining(PointTraining):
+class StudentModule(PointModule):
     """The student, with or without a teacher.
 
     Args:
-        config: as for :class:`PointTraining`.
-        deep: features of the teacher.
+        config: as for :class:`PointModule`.
+        teacher_features: features of the teacher.
         features: image features of a point.
     """
 
-    def __init__(self, config: dict[str, Any], deep: int = 0, features: int = 0) -> None:
+    def __init__(self, config: dict[str, Any], teacher_features: int = 0, features: int = 0) -> None:
         super().__init__(config)
         self.student = _lidar_network(self.config, len(self.labels)).to(memory_format=self._memory_format)
         settings, width = self.config.distill, self.student.width
-        self.distillation = Distillation(settings, width, deep) if settings else None
+        self.distillation = Distillation(settings, width, teacher_features) if settings else None
         with_images = settings is not None and settings.contrast_weight > 0
         self.contrast = Contrast(width, features, settings.temperature) if settings and with_images else None
 
@@ -131,14 +131,14 @@ class StudentTraining(PointTraining):
         if self.distillation is None:
             return labelled
         at_points = at_pixels(features[..., WRAP:-WRAP], crops["pixel"])
-        taught = self.distillation(logits, at_points, crops, self.class_weights)
+        teacher_logits = self.distillation(logits, at_points, crops, self.class_weights)
         if self.contrast is not None:
             weight = self.distillation.config.contrast_weight
-            taught["contrast"] = weight * self.contrast(at_points, crops["views"])
-        self.log_dict({f"train/{name}": value for name, value in taught.items()})
+            teacher_logits["contrast"] = weight * self.contrast(at_points, crops["views"])
+        self.log_dict({f"train/{name}": value for name, value in teacher_logits.items()})
         steps = self.config.optimizer.epochs * self.config.optimizer.steps
         risen = min(1.0, self.global_step / (self.distillation.config.ramp * steps))
-        return labelled + risen * sum(taught.values(), torch.zeros(()))
+        return labelled + risen * sum(teacher_logits.values(), torch.zeros(()))
 
     def predict(self, sweep: Batch) -> Prediction:
         """Label a whole sweep."""
@@ -148,8 +148,8 @@ class StudentTraining(PointTraining):
         return Prediction(logits, logits.softmax(dim=1), features[..., WRAP:-WRAP], sweep["pixel"])
 
 
-class TeacherTraining(PointTraining):
-    """The teacher, which sees the image branch's features; arguments as for :class:`PointTraining`."""
+class TeacherModule(PointModule):
+    """The teacher, which sees the image branch's features; arguments as for :class:`PointModule`."""
 
     def __init__(self, config: dict[str, Any], features: int) -> None:
         super().__init__(config)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from training.data.cache import remember
-from training.data.feature_bank import Seen
-from training.datasets.exposures import Look, decoded
+from training.data.cache import memoize
+from training.data.feature_bank import ImageFeatures
+from training.datasets.exposures import EncodedSweepImages, decoded
 from training.models.image_branch import IMAGE_SIZE, ImageBranch, sample, to_tensor
 from training.predict.device import inference, on_fastest_device
 from xmodelkd_ros.console import progress
@@ -18,25 +18,25 @@ from xmodelkd_ros.core.visibility import NO_CAMERA
 from xmodelkd_ros.segmentation.image_features import resized
 
 
-def see(branch: ImageBranch, looks: Sequence[Look], what: str) -> list[Seen]:
+def see(branch: ImageBranch, encoded_images: Sequence[EncodedSweepImages], what: str) -> list[ImageFeatures]:
     """The image features of the points of each sweep.
 
     Args:
         branch: the image branch.
-        looks: the images of the sweeps.
+        encoded_images: the images of the sweeps.
         what: title of the progress bar.
     """
     weights = hashlib.sha256(b"".join(v.numpy().tobytes() for v in branch.state_dict().values())).digest()
     looking = on_fastest_device(branch)
     # The look is kept beside what is seen in it, so that no other one can get its id.
     return [
-        remember((weights, id(look)), lambda look=look: (look, _seen(looking, look)))[1]
-        for look in progress(looks, len(looks), what)
+        memoize((weights, id(look)), lambda look=look: (look, _seen(looking, look)))[1]
+        for look in progress(encoded_images, len(encoded_images), what)
     ]
 
 
 @inference()
-def _seen(branch: ImageBranch, look: Look) -> Seen:
+def _seen(branch: ImageBranch, look: EncodedSweepImages) -> ImageFeatures:
     device = next(branch.parameters()).device
     camera, uv = look.views.camera.copy(), torch.from_numpy(look.views.uv)
     features = np.zeros((*camera.shape, branch.features), np.float16)
@@ -48,4 +48,4 @@ def _seen(branch: ImageBranch, look: Look) -> Seen:
             pixels = torch.from_numpy(resized(decoded(jpeg), IMAGE_SIZE))[None]
             found = sample(branch(to_tensor(pixels.to(device))), uv[points, slots][None].to(device))[0].T
             features[points, slots] = found.cpu().numpy().astype(np.float16)
-    return Seen(features, camera)
+    return ImageFeatures(features, camera)

@@ -9,7 +9,7 @@ from training.config.image_training import ImageTrainingConfig
 from training.config.training import SELF, TrainingConfig
 from training.modules.checkpoint import CHECKPOINT
 from training.worldgen import WORLD_VERSION
-from xmodelkd_ros.core.atomic_write import whole_file
+from xmodelkd_ros.core.atomic_write import atomic_file
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.model_spec import sha256
 
@@ -19,7 +19,7 @@ _WORLD = "the generated world"
 
 def note_upstream(config: TrainingConfig | ImageTrainingConfig) -> None:
     """Write into the run's folder which checkpoints it builds on, by their hashes, and which world."""
-    with whole_file(Path(config.run) / _BUILT_ON) as unfinished:
+    with atomic_file(Path(config.run) / _BUILT_ON) as unfinished:
         unfinished.write_text(json.dumps(_hashes(config), indent=1), encoding="utf-8")
 
 

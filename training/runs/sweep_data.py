@@ -17,8 +17,8 @@ from training.data.crops import CropDataset
 from training.data.label_propagation import carried_labels
 from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, sectors
-from training.distillation.prerequisites import Guides
-from training.distillation.supervision import Material, Teaching, is_taught, with_images
+from training.distillation.prerequisites import UpstreamModels
+from training.distillation.supervision import EpochData, TeacherSupervision, is_taught, with_images
 from training.models.student import ROW_STRIDE, WRAP
 from training.modules.checkpoint import Checkpoint
 from training.runs.trainer import own_part
@@ -38,7 +38,7 @@ class SweepData(pl.LightningDataModule):
     Args:
         config: the run.
         before: where the run goes on from: its own last checkpoint, or that of the run it starts with.
-        guides: the finished networks that the run builds on.
+        upstream: the finished networks that the run builds on.
 
     Attributes:
         spec: the network's inputs, after :meth:`setup`: those of ``before``, or fitted on the first training source.
@@ -51,37 +51,39 @@ class SweepData(pl.LightningDataModule):
     origins: list[DataSource]
     class_counts: Tensor
 
-    def __init__(self, config: TrainingConfig, before: Checkpoint | None = None, guides: Guides | None = None) -> None:
+    def __init__(
+        self, config: TrainingConfig, before: Checkpoint | None = None, upstream: UpstreamModels | None = None
+    ) -> None:
         super().__init__()
-        self._config, self._before, self._guides = config, before, guides or Guides()
+        self._config, self._before, self._guides = config, before, upstream or UpstreamModels()
         self.branch = self._guides.branch if config.teacher else None
-        self._material, self._choose = Material(), Material()
-        self._teaching: Teaching | None = None
+        self._material, self._choose = EpochData(), EpochData()
+        self._teaching: TeacherSupervision | None = None
 
     def setup(self, stage: str) -> None:
         """Read the sweeps, once, and let cameras show what they see of them."""
         if self._material.sources:
             return
-        config, guides = self._config, self._guides
+        config, upstream = self._config, self._guides
         sources, choose = self._loaded()
-        if config.teacher and guides.branch and not any(source.looks for source in sources):
+        if config.teacher and upstream.branch and not any(source.encoded_images for source in sources):
             raise ConfigError(
                 "teacher.image_branch is given, but no training source has images; give drives with cameras "
                 "(generated ones: cameras: 6), or teacher.image_branch=''"
             )
         self.spec = self._before.inputs if self._before else fit_inputs(config, sources[0])
         earlier = self._before.origins if self._before else ()
-        known = (*earlier, *guides.origins, *(source.origin for source in sources))
+        known = (*earlier, *upstream.origins, *(source.origin for source in sources))
         self.origins = list(dict.fromkeys(known))
         sweeps = [self._labelled(source, sources) for source in sources]
         self.class_counts = self._counted(sweeps)
-        self._material, self._choose = Material(sweeps), Material([source.sweeps for source in choose])
+        self._material, self._choose = EpochData(sweeps), EpochData([source.sweeps for source in choose])
         if config.teacher:
             shuffled = config.teacher.shuffled
-            self._material = with_images(sweeps, sources, guides.branch, shuffled)
-            self._choose = with_images(self._choose.sources, choose, guides.branch, shuffled)
+            self._material = with_images(sweeps, sources, upstream.branch, shuffled)
+            self._choose = with_images(self._choose.sources, choose, upstream.branch, shuffled)
         if config.distill:
-            self._teaching = Teaching(config, guides.teacher, sweeps, sources)
+            self._teaching = TeacherSupervision(config, upstream.teacher, sweeps, sources)
 
     def _labelled(self, source: Source, sources: Sequence[Source]) -> list[Sweep]:
         """The sweeps of a source with the labels that the run may use."""
@@ -117,7 +119,7 @@ class SweepData(pl.LightningDataModule):
         assert self._config.distill is not None
         return use == "train" and is_taught(source.labels, self._config.distill)
 
-    def material(self) -> Material:
+    def material(self) -> EpochData:
         """What the epoch is learnt from."""
         return self._teaching.material(self._epoch()) if self._teaching else self._material
 
@@ -140,7 +142,7 @@ class SweepData(pl.LightningDataModule):
             points=o.points,
             length=o.steps * o.batch * (self.trainer.world_size if self.trainer is not None else 1),
             seed=self._config.seed * 100_003 + self._epoch(),
-            knowledge=material.knowledge,
+            feature_bank=material.feature_bank,
             shows=self._config.teacher is not None,
             dark_cameras=self._config.teacher.dark_cameras if self._config.teacher else 0.0,
         )
@@ -148,7 +150,7 @@ class SweepData(pl.LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """Whole sweeps of each choosing source, one at a time."""
-        whole = [WholeSweeps(sweeps, self.spec, self._choose.knowledge) for sweeps in self._choose.sources]
+        whole = [WholeSweeps(sweeps, self.spec, self._choose.feature_bank) for sweeps in self._choose.sources]
         return [DataLoader(own_part(sweeps, self.trainer), batch_size=None) for sweeps in whole]
 
 

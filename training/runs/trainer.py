@@ -19,14 +19,14 @@ from torch.utils.data import Subset
 
 from training.config.image_training import ImageTrainingConfig
 from training.config.training import TrainingConfig
-from training.config.yaml_config import Readable
+from training.config.yaml_config import YamlConfig
 from training.modules.checkpoint import CHECKPOINT, NAME, read_steps, save
 from training.runs.provenance import check_upstream, note_upstream
-from xmodelkd_ros.core.atomic_write import make_folder, whole_file, writing
+from xmodelkd_ros.core.atomic_write import atomic_file, disk_errors, make_folder
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError, quoted
 
 RunConfig = TrainingConfig | ImageTrainingConfig
-_Config = TypeVar("_Config", bound=Readable)
+_Config = TypeVar("_Config", bound=YamlConfig)
 _Run = TypeVar("_Run", TrainingConfig, ImageTrainingConfig)
 
 _SETTINGS = "config.yaml"
@@ -47,8 +47,8 @@ def fit(config: RunConfig, module: pl.LightningModule, data: pl.LightningDataMod
     run, restoring = Path(config.run), _Restoring()
     make_folder(run)
     try:
-        with writing(run), restoring.named(resume):
-            with whole_file(run / _SETTINGS) as unfinished:
+        with disk_errors(run), restoring.named(resume):
+            with atomic_file(run / _SETTINGS) as unfinished:
                 unfinished.write_text(yaml.safe_dump(config.to_dict(), sort_keys=False), encoding="utf-8")
             if resume is None:
                 note_upstream(config)

@@ -26,7 +26,7 @@ from training.worldgen import WORLD_VERSION
 from training.worldgen.drive import MAX_SWEEPS, Drive, Frame
 from training.worldgen.sensing.lidar import Scan
 from training.worldgen.sensing.sensors import LidarModel, Rig
-from xmodelkd_ros.core.atomic_write import whole_folder
+from xmodelkd_ros.core.atomic_write import atomic_dir
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.errors import ConfigError, quoted
 from xmodelkd_ros.core.labels import IGNORE
@@ -130,7 +130,7 @@ def store(drive: Drive, folder: Path, frames: Iterable[Frame]) -> int:
     if folder.exists():
         raise ConfigError(f"{folder} exists already; remove it or choose another folder")
     text = json.dumps(_describe(drive), indent=1)
-    with whole_folder(folder) as unfinished:
+    with atomic_dir(folder) as unfinished:
         written = sum(_store_frame(drive.rig, unfinished, frame) for frame in frames)
         (unfinished / _DRIVE_FILE).write_text(text, encoding="utf-8")
     return written + len(text)

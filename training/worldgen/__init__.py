@@ -8,7 +8,7 @@ How a frame comes about, and where to read on:
                                 and ``placement``
 ``street/``                     roads, junctions, pavements, plots and lanes as polygons and lines (``streets``);
                                 ``ground`` makes meshes of them
-``things/``                     what stands or moves there: buildings, plants, furniture, vehicles, people
+``assets/``                     what stands or moves there: buildings, plants, furniture, vehicles, people
 ``motion/``                     what moves, and how; the ego vehicle too
 ``mesh``, ``materials``         triangles, each with a material, a class and an instance
 ``tracing``                     rays against the scene

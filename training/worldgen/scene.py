@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.worldgen.dressing import dress
 from training.worldgen.mesh import merge
 from training.worldgen.motion.traffic import EgoMotion, generate_traffic
 from training.worldgen.placement import Placement
+from training.worldgen.populate import populate
 from training.worldgen.street.ground import ground_meshes
 from training.worldgen.street.streets import Streets
 from training.worldgen.tracing import Tracer
@@ -46,7 +46,7 @@ class Scene:
         ego = EgoMotion.sample(rng, streets.ego_lane.path, streets.height)
         path = ego.world_from_base(np.linspace(0.0, duration_s, 20))[:, :2, 3]
         placement = Placement(streets, path, _REACH_M)
-        dress(placement, rng, unseen)
+        populate(placement, rng, unseen)
         actors = generate_traffic(rng, streets, ego, placement.numbers, placement.discs)
         static = merge([*ground_meshes(streets, rng), *placement.meshes])
         return cls(streets, Tracer(static, actors), ego)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.bags.bag import BagReader
-from xmodelkd_ros.bags.recorded_sweep import Sweep, passing_s, point_times_s
+from xmodelkd_ros.bags.recorded_sweep import RecordedSweep, passing_s, point_times_s
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.errors import CloudError, XModelKDError
 from xmodelkd_ros.core.transforms import inverse, quaternion
@@ -48,8 +48,8 @@ class MountedCamera:
     time_offset_s: float
 
 
-def find_rig(
-    reader: BagReader, lidar_frame: str, read_sweeps: Callable[[], Sequence[Sweep]], note: Callable[[str], None]
+def find_cameras(
+    reader: BagReader, lidar_frame: str, read_sweeps: Callable[[], Sequence[RecordedSweep]], note: Callable[[str], None]
 ) -> dict[str, MountedCamera]:
     """The cameras with calibration and extrinsic in a bag, by image topic and in the order of their names.
 
@@ -61,7 +61,7 @@ def find_rig(
         read_sweeps: gives some of them, whose times tell when the LiDAR passes over what a camera sees.
         note: takes a line on each topic that is not used.
     """
-    rig: dict[str, MountedCamera] = {}
+    cameras: dict[str, MountedCamera] = {}
     calibrations = _calibrations(reader, note)
     sweeps = read_sweeps() if calibrations else []
     order = sorted(calibrations, key=lambda topic: (reader.topics[topic].type != _COMPRESSED, _is_rectified(topic)))
@@ -70,7 +70,7 @@ def find_rig(
     frames = _static_transforms(reader) if calibrations else {}
     for topic in order:
         info_topic, info = calibrations[topic]
-        if any(camera.info_topic == info_topic for camera in rig.values()):
+        if any(camera.info_topic == info_topic for camera in cameras.values()):
             continue
         from_lidar = lookup(frames, info.header.frame_id, lidar_frame)
         if from_lidar is None:
@@ -83,11 +83,11 @@ def find_rig(
             continue
         compressed = reader.topics[topic].type == _COMPRESSED
         offset_s = _time_offset_s(model, sweeps, note)
-        rig[topic] = MountedCamera(model, topic, info_topic, compressed, _is_rectified(topic), from_lidar, offset_s)
-    return dict(sorted(rig.items(), key=lambda item: item[1].model.name))
+        cameras[topic] = MountedCamera(model, topic, info_topic, compressed, _is_rectified(topic), from_lidar, offset_s)
+    return dict(sorted(cameras.items(), key=lambda item: item[1].model.name))
 
 
-def _time_offset_s(camera: CameraModel, sweeps: Sequence[Sweep], note: Callable[[str], None]) -> float:
+def _time_offset_s(camera: CameraModel, sweeps: Sequence[RecordedSweep], note: Callable[[str], None]) -> float:
     passing = []
     for sweep in sweeps:
         seen = camera.project(sweep.cloud.xyz)[1]

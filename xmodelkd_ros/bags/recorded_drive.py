@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.bags.bag import BagReader, Message
-from xmodelkd_ros.bags.mounted_cameras import MountedCamera, find_rig, nearest_above
-from xmodelkd_ros.bags.recorded_sweep import Sweep
+from xmodelkd_ros.bags.mounted_cameras import MountedCamera, find_cameras, nearest_above
+from xmodelkd_ros.bags.recorded_sweep import RecordedSweep
 from xmodelkd_ros.bags.transform_tree import TransformTree, poses_in
 from xmodelkd_ros.core.camera import CameraModel, CameraView
 from xmodelkd_ros.core.errors import BagError, CloudError, XModelKDError, listed
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.transforms import inverse
-from xmodelkd_ros.core.visibility import Shot
+from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.messages.clouds import MissingIntensity, has_field, read_field, to_cloud
 from xmodelkd_ros.messages.headers import label_map_from_json, stamp_ns
 from xmodelkd_ros.messages.images import image_to_array
@@ -53,7 +53,7 @@ class RecordedImage:
 
 
 @dataclass(frozen=True)
-class Look:
+class CameraOptions:
     """How the cameras of a bag are looked through.
 
     Attributes:
@@ -92,7 +92,7 @@ class Look:
         return [name for name in names if name in told]
 
 
-class Recording:
+class RecordedDrive:
     """The part of a bag that the tools use.
 
     Args:
@@ -128,13 +128,13 @@ class Recording:
         self.duration_s = (reader.end_ns - reader.start_ns) / 1e9
         self.notes: list[str] = []
         self.truth_map = _truth_map(reader, self.points_topic)
-        self._rigs: dict[str, dict[str, MountedCamera]] = {}
+        self._cameras_by_frame: dict[str, dict[str, MountedCamera]] = {}
         self._tree: TransformTree | None = None
         self._to_labels = None
         if self.truth_map is not None and labels is not None:
             self._to_labels = translation(self.truth_map, labels)
 
-    def sweeps(self) -> Iterator[Sweep]:
+    def sweeps(self) -> Iterator[RecordedSweep]:
         """Every sweep, in the order of recording.
 
         Raises:
@@ -148,27 +148,27 @@ class Recording:
         """When each sweep was recorded."""
         return [message.log_time_ns for message in self._reader.raw([self.points_topic])]
 
-    def sweep_at(self, log_time_ns: int) -> Sweep:
+    def sweep_at(self, log_time_ns: int) -> RecordedSweep:
         """The sweep recorded at one of :meth:`log_times_ns`; errors as in :meth:`sweeps`."""
         return self._read(self._reader.first(self.points_topic, log_time_ns, log_time_ns + 1))
 
-    def first_sweep(self) -> Sweep:
+    def first_sweep(self) -> RecordedSweep:
         """The first one; errors as in :meth:`sweeps`."""
         return self._read(self._reader.first(self.points_topic))
 
-    def _read(self, message: Message) -> Sweep:
+    def _read(self, message: Message) -> RecordedSweep:
         stamp = stamp_ns(message.message.header.stamp)
         try:
             return self._sweep(message, stamp)
         except CloudError as error:
             raise CloudError(f"{self.points_topic}, sweep at {stamp} ns: {error}") from error
 
-    def _sweep(self, message: Message, stamp: int) -> Sweep:
+    def _sweep(self, message: Message, stamp: int) -> RecordedSweep:
         start = perf_counter()
         cloud = to_cloud(message.message, self._missing_intensity)
         decode_ms = (perf_counter() - start) * 1e3
         truth = self._truth(message.message)
-        return Sweep(message.message, stamp, message.log_time_ns, cloud, truth, decode_ms)
+        return RecordedSweep(message.message, stamp, message.log_time_ns, cloud, truth, decode_ms)
 
     def _truth(self, msg: Any) -> NDArray[np.uint8] | None:
         if self._labels is None:
@@ -184,7 +184,7 @@ class Recording:
             raise CloudError(f"field '{TRUTH_FIELD}' is {truth.dtype}; truth must be UINT8")
         return self._to_labels.apply(truth)
 
-    def cameras(self, sweep: Sweep) -> tuple[CameraView, ...]:
+    def camera_views(self, sweep: RecordedSweep) -> tuple[CameraView, ...]:
         """The image of each camera nearest to a sweep, for cameras with calibration and extrinsic in the bag."""
         views = []
         for image in self.images(sweep):
@@ -194,32 +194,36 @@ class Recording:
                 self._note(f"camera {image.camera.name} not used: {error}")
         return tuple(views)
 
-    def shots(self, sweep: Sweep, look: Look) -> tuple[Shot | None, ...]:
+    def camera_frames(self, sweep: RecordedSweep, camera_options: CameraOptions) -> tuple[CameraFrame | None, ...]:
         """What each camera of the bag took of a sweep; None for those without an image within the slop.
 
         Args:
             sweep: the sweep.
-            look: how cameras are looked through.
+            camera_options: how cameras are looked through.
 
         Raises:
             BagError: no transform joins the LiDAR's frame to the look's ``fixed_frame``, or it drops a camera that the
                 bag does not have.
         """
-        names = [camera.name for camera in self.rig(sweep.message.header.frame_id).values()]
-        look.check(names)
-        taken = {image.camera.name: image for image in self.images(sweep, look.slop_ns, look.age_ns)}
-        wanted = [taken.get(name) for name in names if name not in look.without]
-        return tuple(None if image is None else self._shot(image, sweep, look.fixed_frame) for image in wanted)
+        names = [camera.name for camera in self.cameras(sweep.message.header.frame_id).values()]
+        camera_options.check(names)
+        taken = {
+            image.camera.name: image for image in self.images(sweep, camera_options.slop_ns, camera_options.age_ns)
+        }
+        wanted = [taken.get(name) for name in names if name not in camera_options.without]
+        return tuple(
+            None if image is None else self._camera_frame(image, sweep, camera_options.fixed_frame) for image in wanted
+        )
 
-    def _shot(self, image: RecordedImage, sweep: Sweep, fixed_frame: str) -> Shot | None:
+    def _camera_frame(self, image: RecordedImage, sweep: RecordedSweep, fixed_frame: str) -> CameraFrame | None:
         motion = self._motion(sweep, image.matched_ns, fixed_frame) if fixed_frame else None
         try:
-            return Shot(image.camera, image_to_array(image.message), motion)
+            return CameraFrame(image.camera, image_to_array(image.message), motion)
         except XModelKDError as error:
             self._note(f"camera {image.camera.name} not used: {error}")
             return None
 
-    def _motion(self, sweep: Sweep, stamp_ns: int, fixed_frame: str) -> NDArray[np.float64]:
+    def _motion(self, sweep: RecordedSweep, stamp_ns: int, fixed_frame: str) -> NDArray[np.float64]:
         """(4, 4) from the LiDAR's frame at the sweep's stamp to the LiDAR's frame at another one."""
         self._tree = self._tree or TransformTree(self._reader, sweep.stamp_ns)
         frame = sweep.message.header.frame_id
@@ -233,33 +237,33 @@ class Recording:
         at_sweep, at_image = poses_in(chain, (stamps - self._tree.origin_ns) * 1e-9)
         return np.asarray(inverse(at_image) @ at_sweep)
 
-    def images(self, sweep: Sweep, slop_ns: int = _MAX_GAP_NS, age_ns: int = 0) -> list[RecordedImage]:
+    def images(self, sweep: RecordedSweep, slop_ns: int = _MAX_GAP_NS, age_ns: int = 0) -> list[RecordedImage]:
         """The image of each camera nearest to a sweep, or to some time before it, and within the slop; not decoded."""
-        rig = self.mounted(sweep.message.header.frame_id)
-        if not rig:
+        cameras = self.mounted(sweep.message.header.frame_id)
+        if not cameras:
             return []
         nearest: dict[str, tuple[int, RecordedImage]] = {}
         middle = sweep.log_time_ns - age_ns
         around = (middle - _SEARCH_NS, middle + _SEARCH_NS)
-        for topic, _, message in self._reader.messages(list(rig), *around):
-            stamp, mounted = stamp_ns(message.header.stamp), rig[topic]
+        for topic, _, message in self._reader.messages(list(cameras), *around):
+            stamp, mounted = stamp_ns(message.header.stamp), cameras[topic]
             image = RecordedImage(mounted.model, stamp, stamp + round(mounted.time_offset_s * 1e9), message)
             gap = abs(image.matched_ns + age_ns - sweep.stamp_ns)
             if gap <= slop_ns and (topic not in nearest or gap < nearest[topic][0]):
                 nearest[topic] = gap, image
         return [image for _, image in nearest.values()]
 
-    def rig(self, lidar_frame: str) -> dict[str, CameraModel]:
+    def cameras(self, lidar_frame: str) -> dict[str, CameraModel]:
         """The cameras with calibration and extrinsic in the bag, by image topic and in the order of their names."""
         return {topic: mounted.model for topic, mounted in self.mounted(lidar_frame).items()}
 
     def mounted(self, lidar_frame: str) -> dict[str, MountedCamera]:
-        """What :meth:`rig` gives, with topics and extrinsics: compressed images where there are, else raw ones."""
-        if lidar_frame not in self._rigs:
-            self._rigs[lidar_frame] = find_rig(
+        """What :meth:`cameras` gives, with topics and extrinsics: compressed images where there are, else raw ones."""
+        if lidar_frame not in self._cameras_by_frame:
+            self._cameras_by_frame[lidar_frame] = find_cameras(
                 self._reader, lidar_frame, lambda: list(islice(self.sweeps(), _TIMED_SWEEPS)), self._note
             )
-        return self._rigs[lidar_frame]
+        return self._cameras_by_frame[lidar_frame]
 
     def _note(self, text: str) -> None:
         if text not in self.notes:

@@ -23,7 +23,7 @@ _SEAM = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class Sweep:
+class RecordedSweep:
     """A sweep as recorded.
 
     Attributes:
@@ -43,7 +43,7 @@ class Sweep:
     decode_ms: float
 
 
-def point_times_s(sweep: Sweep) -> NDArray[np.float32]:
+def point_times_s(sweep: RecordedSweep) -> NDArray[np.float32]:
     """(N,) when each point was fired, seconds from the sweep's stamp; zero where the cloud does not say it.
 
     Drivers write them into a field ``time`` (seconds), ``t`` or ``offset_time`` (nanoseconds) from the stamp, or

@@ -9,13 +9,13 @@ from xmodelkd_ros.bags.bag import BagReader, BagWriter
 from xmodelkd_ros.core.errors import BagError
 
 
-def recover(path: Path, out: Path, say: Callable[[str], None] = lambda line: None) -> int:
+def recover(path: Path, out: Path, on_progress: Callable[[str], None] = lambda line: None) -> int:
     """Copy what is whole of MCAP files without their end: every message up to the last chunk that was written.
 
     Args:
         path: such a file, or a folder with such files in it, as an unfinished recording leaves it behind.
         out: the bag to write.
-        say: takes a line about each topic that cannot be copied.
+        on_progress: takes a line about each topic that cannot be copied.
 
     Returns:
         The number of messages.
@@ -27,20 +27,20 @@ def recover(path: Path, out: Path, say: Callable[[str], None] = lambda line: Non
     if not files:
         raise BagError(f"{path} holds no .mcap file; what was recorded into other files cannot be saved")
     with BagWriter(out) as writer:
-        return sum(_copy(file, writer, say) for file in files)
+        return sum(_copy(file, writer, on_progress) for file in files)
 
 
-def _copy(file: Path, writer: BagWriter, say: Callable[[str], None]) -> int:
+def _copy(file: Path, writer: BagWriter, on_progress: Callable[[str], None]) -> int:
     count = 0
     with BagReader(file, unfinished=True) as reader:
         for topic in [topic for topic in reader.topics.values() if topic.name not in writer.topics]:
             try:
                 writer.add_topic(topic.name, topic.type, topic.latched)
             except BagError as error:
-                say(str(error))
+                on_progress(str(error))
         for message in reader.raw(writer.topics & reader.topics.keys()):
             writer.write_raw(*message)
             count += 1
         for note in reader.notes:
-            say(note)
+            on_progress(note)
     return count

@@ -43,7 +43,7 @@ class _Schemas(dict[int, Schema]):
         super().__setitem__(key, schema)
 
 
-class _NoLongerThanItIs(BufferedReader):
+class _BoundedReader(BufferedReader):
     """A file that makes no room for more bytes than it has."""
 
     def __init__(self, raw: RawIOBase) -> None:
@@ -64,7 +64,7 @@ class _McapReader(McapReader):
 
     def _open(self) -> None:
         assert isinstance(self.bio, BufferedReader), "open() has opened it"
-        self.bio = _NoLongerThanItIs(self.bio.detach())
+        self.bio = _BoundedReader(self.bio.detach())
         super()._open()
 
 
@@ -113,7 +113,7 @@ _END = b"\x02" + (20).to_bytes(8, "little") + bytes(20) + b"\x89MCAP0\r\n"
 """A footer that names no index, and the magic bytes."""
 
 
-class _Ended(io.RawIOBase):
+class _TruncatedMcap(io.RawIOBase):
     """An MCAP file up to its last whole record, and an end after it.
 
     Args:
@@ -170,7 +170,7 @@ def _whole_bytes(file: BinaryIO) -> int:
 class _UnfinishedMcapReader(_McapReader):
     def _open(self) -> None:
         assert self.bio is not None
-        self.bio = cast(BinaryIO, io.BufferedReader(_Ended(self.bio)))
+        self.bio = cast(BinaryIO, io.BufferedReader(_TruncatedMcap(self.bio)))
         super()._open()
 
     def messages(

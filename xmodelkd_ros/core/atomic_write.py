@@ -15,7 +15,7 @@ _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
 @contextmanager
-def writing(place: Path | None = None) -> Iterator[None]:
+def disk_errors(place: Path | None = None) -> Iterator[None]:
     """Turn errors that come from the disk into one line.
 
     Args:
@@ -34,7 +34,7 @@ def writing(place: Path | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """A file to write, in a hidden folder beside ``path``, whose place it takes when all went well.
 
     A process that is killed leaves the hidden folder behind.
@@ -49,7 +49,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_files(out: Path, last: str) -> Iterator[Path]:
+def atomic_files(out: Path, last: str) -> Iterator[Path]:
     """A hidden folder in ``out`` to write files to, which take their places there together when all went well.
 
     Args:
@@ -59,7 +59,7 @@ def whole_files(out: Path, last: str) -> Iterator[Path]:
     Raises:
         DiskError: the disk is full or fails; what was there before is left as it was.
     """
-    with writing(out), tempfile.TemporaryDirectory(prefix=".report-", dir=out) as unfinished:
+    with disk_errors(out), tempfile.TemporaryDirectory(prefix=".report-", dir=out) as unfinished:
         yield Path(unfinished)
         for file in sorted(Path(unfinished).iterdir(), key=lambda file: file.name == last):
             os.replace(file, out / file.name)
@@ -78,7 +78,7 @@ def make_folder(path: Path) -> None:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def atomic_dir(path: Path) -> Iterator[Path]:
     """A folder to write to, hidden beside ``path``, whose place it takes when all went well.
 
     Raises:
@@ -90,7 +90,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         temporary = tempfile.TemporaryDirectory(dir=path.parent, prefix=hidden_name(path))
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}; choose another place") from error
-    with writing(path), temporary as name:
+    with disk_errors(path), temporary as name:
         folder = Path(name) / path.name
         folder.mkdir()
         yield folder

@@ -60,7 +60,9 @@ class CameraModel:
         pixels[ahead, 0], pixels[ahead, 1] = u, v
         return pixels, seen
 
-    def look(self, xyz: NDArray[np.floating]) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
+    def project_visible(
+        self, xyz: NDArray[np.floating]
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
         """The points that fall into the image: :meth:`project`, where only these matter.
 
         Args:
@@ -95,7 +97,7 @@ class CameraModel:
             x, y = points[:, 0] / points[:, 2], points[:, 1] / points[:, 2]
             holds = np.ones(len(points), np.bool_)
         else:
-            plane, holds = self.lens.bend(points)
+            plane, holds = self.lens.distort(points)
             x, y = plane.T
         u, v = (row[0] * x + row[1] * y + row[2] for row in self.intrinsic[:2])
         inside = (u >= -0.5) & (u < self.width - 0.5) & (v >= -0.5) & (v < self.height - 0.5)

@@ -53,7 +53,7 @@ class Lens:
         """Whether it may see what is beside and behind it."""
         return self.model == "equidistant"
 
-    def bend(self, rays: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def distort(self, rays: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Where rays meet the image plane.
 
         Args:
@@ -67,10 +67,10 @@ class Lens:
         angle = np.arctan2(np.hypot(x, y), z)
         with np.errstate(all="ignore"):
             bent = self._fisheye(x, y, angle) if self.is_fisheye else self._pinhole(x / z, y / z)
-        return np.stack(bent, axis=1), angle < self.limit
+        return np.stack(bent, axis=1), angle < self.max_valid_angle
 
     @cached_property
-    def limit(self) -> float:
+    def max_valid_angle(self) -> float:
         """Angle from the axis, radians, up to which the image's radius grows with it."""
         angles = np.linspace(0, np.pi if self.is_fisheye else np.radians(89), _STEPS)
         with np.errstate(all="ignore"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodelkd_ros.core.atomic_write import whole_file
+from xmodelkd_ros.core.atomic_write import atomic_file
 from xmodelkd_ros.core.errors import SensorError, quoted
 from xmodelkd_ros.core.strict_json import parse_json
 
@@ -41,7 +41,7 @@ class SensorSpec:
 
     def write(self, path: Path) -> None:
         """Write the sensor file (JSON)."""
-        with whole_file(path) as unfinished:
+        with atomic_file(path) as unfinished:
             unfinished.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
     @classmethod

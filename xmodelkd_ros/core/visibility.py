@@ -32,7 +32,7 @@ hidden."""
 
 
 @dataclass(frozen=True, eq=False)
-class Views:
+class PointVisibility:
     """The cameras that see each of N points, the one that has it nearest its middle first.
 
     Attributes:
@@ -44,7 +44,7 @@ class Views:
     uv: NDArray[np.float32]
 
     @classmethod
-    def find(cls, points: int, pictures: Iterable[tuple[int, CameraModel, NDArray[np.floating]]]) -> Views:
+    def find(cls, points: int, pictures: Iterable[tuple[int, CameraModel, NDArray[np.floating]]]) -> PointVisibility:
         """The views of points in pictures.
 
         Args:
@@ -87,7 +87,7 @@ class Views:
 
 
 @dataclass(frozen=True, eq=False)
-class Shot:
+class CameraFrame:
     """What one camera took of a sweep.
 
     Attributes:
@@ -115,7 +115,7 @@ class Shot:
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
+class SweepImages:
     """What cameras took of a sweep.
 
     Attributes:
@@ -124,21 +124,27 @@ class Pictures:
     """
 
     pixels: tuple[NDArray[np.uint8] | None, ...]
-    views: Views
+    views: PointVisibility
 
     @classmethod
-    def of(cls, xyz: NDArray[np.floating], shots: Sequence[Shot | None]) -> Pictures:
+    def of(cls, xyz: NDArray[np.floating], camera_frames: Sequence[CameraFrame | None]) -> SweepImages:
         """The pictures of a sweep.
 
         Args:
             xyz: (N, 3) its points in the LiDAR's frame at its stamp.
-            shots: of each camera; None where there is none.
+            camera_frames: of each camera; None where there is none.
         """
-        taken = [(number, shot) for number, shot in enumerate(shots) if shot is not None]
+        taken = [
+            (number, camera_frame) for number, camera_frame in enumerate(camera_frames) if camera_frame is not None
+        ]
         with np.errstate(invalid="ignore", over="ignore"):  # of points without a position
             points = xyz.astype(np.float64)  # once for all cameras
-            found = Views.find(len(xyz), ((number, _driven(shot), points) for number, shot in taken))
-        return cls(tuple(None if shot is None else shot.pixels for shot in shots), found)
+            found = PointVisibility.find(
+                len(xyz), ((number, _driven(camera_frame), points) for number, camera_frame in taken)
+            )
+        return cls(
+            tuple(None if camera_frame is None else camera_frame.pixels for camera_frame in camera_frames), found
+        )
 
     def points_seen(self) -> tuple[int, ...]:
         """How many points each camera sees, but for those that :data:`MOST_VIEWS` others have nearer their middle."""
@@ -146,16 +152,16 @@ class Pictures:
         return tuple(int(count) for count in counts[1:])
 
 
-def _driven(shot: Shot) -> CameraModel:
+def _driven(camera_frame: CameraFrame) -> CameraModel:
     """The camera as it stood when its shutter was open, seen from where the LiDAR was at the sweep's stamp."""
-    if shot.motion is None:
-        return shot.camera
-    return replace(shot.camera, from_lidar=shot.camera.from_lidar @ shot.motion)
+    if camera_frame.motion is None:
+        return camera_frame.camera
+    return replace(camera_frame.camera, from_lidar=camera_frame.camera.from_lidar @ camera_frame.motion)
 
 
 def visible(camera: CameraModel, xyz: NDArray[np.floating]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """(M,) indices of the points that a camera sees, and (M, 2) places in its image, -1 to 1 from edge to edge."""
-    index, pixels, depth = camera.look(xyz)
+    index, pixels, depth = camera.project_visible(xyz)
     size = np.array([camera.width, camera.height])
     side = max(camera.width, camera.height) * _CELL
     cell = np.floor((pixels + 0.5) / side).astype(np.int64)

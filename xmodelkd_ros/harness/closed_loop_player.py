@@ -27,7 +27,7 @@ from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.harness.bag_player import wait_for_subscribers
 from xmodelkd_ros.harness.cdr import serialized_points, serialized_stamp_ns
-from xmodelkd_ros.harness.looped_drive import EndlessDrive, Recorded, camera_topics
+from xmodelkd_ros.harness.looped_drive import LoopedDrive, Recorded, camera_topics
 from xmodelkd_ros.harness.sweep_log import SweepLog
 from xmodelkd_ros.node.process import ros, run_program
 from xmodelkd_ros.node.qos import reliable
@@ -41,7 +41,7 @@ _LINGER_S = 1.5
 """Labels that come twice, and the node's last diagnostics, come by then."""
 
 
-class FollowPlayer:
+class ClosedLoopPlayer:
     """Publishes a drive at the speed of its labels.
 
     Args:
@@ -54,7 +54,7 @@ class FollowPlayer:
         publishers: by topic.
     """
 
-    def __init__(self, node: Node, drive: EndlessDrive, labels: str, log: SweepLog) -> None:
+    def __init__(self, node: Node, drive: LoopedDrive, labels: str, log: SweepLog) -> None:
         self._drive, self._labels, self._log = drive, labels, log
         self.publishers = drive.publishers(node)
         self._awaited_ns: int | None = None
@@ -126,9 +126,9 @@ def main(args: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, arguments: Sequence[str], stop: Future) -> int:
     cameras = dict(options.cameras)
     with BagReader(options.bag) as reader, SweepLog(options.log) as log, ros(arguments):
-        drive = EndlessDrive(reader, options.points, cameras)
+        drive = LoopedDrive(reader, options.points, cameras)
         node = Node("closed_loop_player")
-        player = FollowPlayer(node, drive, options.labels, log)
+        player = ClosedLoopPlayer(node, drive, options.labels, log)
         wanted = dict.fromkeys((options.points, *cameras, *cameras.values()), 1)
         wait_for_subscribers(node, player.publishers, wanted, options.timeout, stop)
         player.play(options.sweeps, options.idle, stop)

@@ -32,7 +32,7 @@ from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.harness.bag_player import wait_for_subscribers
 from xmodelkd_ros.harness.cdr import serialized_stamp_ns, stamped
 from xmodelkd_ros.harness.fault_schedule import FAULTS, Window, schedule
-from xmodelkd_ros.harness.looped_drive import EndlessDrive, Recorded, camera_topics
+from xmodelkd_ros.harness.looped_drive import LoopedDrive, Recorded, camera_topics
 from xmodelkd_ros.harness.sim_clock import CLOCK_PERIOD_S, SimClock
 from xmodelkd_ros.harness.sweep_log import SweepLog, message_class
 from xmodelkd_ros.node.process import ros, run_program
@@ -44,7 +44,7 @@ _JUMP_NS = 10_033_000_000
 """Not a whole number of sweeps, so that no stamp comes twice."""
 
 
-class Spoiler:
+class FaultInjector:
     """Makes of each message what a fault leaves of it.
 
     Args:
@@ -57,7 +57,7 @@ class Spoiler:
         self._frozen: dict[str, bytes] = {}
         self._held: dict[str, bytes] = {}
 
-    def spoiled(self, fault: str, topic: str, data: bytes) -> list[tuple[float, str, bytes]]:
+    def inject(self, fault: str, topic: str, data: bytes) -> list[tuple[float, str, bytes]]:
         """What is published instead of a message: how many seconds later, on which topic, which bytes."""
         if topic == _TF and fault == "transforms_stop":
             return []
@@ -138,7 +138,9 @@ class FaultPlayer:
         publishers: by topic.
     """
 
-    def __init__(self, node: Node, drive: EndlessDrive, spoiler: Spoiler, log: SweepLog, points_topic: str) -> None:
+    def __init__(
+        self, node: Node, drive: LoopedDrive, spoiler: FaultInjector, log: SweepLog, points_topic: str
+    ) -> None:
         self._drive, self._spoiler, self._log, self._points_topic = drive, spoiler, log, points_topic
         self._clock = SimClock(node)
         self.publishers = drive.publishers(node)
@@ -180,7 +182,7 @@ class FaultPlayer:
         if message.points is not None and message.stamp_ns is not None:
             self._log.row(message.topic, message.stamp_ns + later_ns, message.points, time.monotonic_ns())
         fault = active.fault if active else ""
-        for late_s, topic, bytes_ in self._spoiler.spoiled(fault, message.topic, data):
+        for late_s, topic, bytes_ in self._spoiler.inject(fault, message.topic, data):
             if late_s:
                 due = time.monotonic() + late_s / self._rate
                 heapq.heappush(self._late, (due, len(self._late), topic, bytes_))
@@ -218,9 +220,9 @@ def _run(options: argparse.Namespace, arguments: Sequence[str], stop: Future) ->
     cameras = dict(options.cameras)
     windows = schedule(options.faults, options.warm_up, options.fault_seconds, options.rest_seconds)
     with BagReader(options.bag) as reader, SweepLog(options.log) as log, ros(arguments):
-        drive = EndlessDrive(reader, options.points, cameras, options.transforms)
+        drive = LoopedDrive(reader, options.points, cameras, options.transforms)
         node = Node("player")
-        spoiler = Spoiler({name: message_class(topic.type) for name, topic in drive.topics.items()}, cameras)
+        spoiler = FaultInjector({name: message_class(topic.type) for name, topic in drive.topics.items()}, cameras)
         player = FaultPlayer(node, drive, spoiler, log, options.points)
         topics = (options.points, *cameras, *cameras.values(), *options.transforms)
         wait_for_subscribers(node, player.publishers, dict.fromkeys(topics, 1), options.timeout, stop)

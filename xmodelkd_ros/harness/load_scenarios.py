@@ -19,7 +19,7 @@ _JITTER_NS = (0, 20_000_000, -25_000_000, 10_000_000, -5_000_000)
 
 
 @dataclass(frozen=True)
-class Arrival:
+class ScheduledSweep:
     """A sweep that is published.
 
     Attributes:
@@ -34,7 +34,7 @@ class Arrival:
 
 
 @dataclass(frozen=True)
-class ClockLeg:
+class ClockSegment:
     """How ``/clock`` goes on from a moment.
 
     Attributes:
@@ -65,15 +65,15 @@ class Scenario:
 
     name: str
     what: str
-    arrivals: Sequence[Arrival]
+    arrivals: Sequence[ScheduledSweep]
     nodes: int = 1
     subscriber: str = ""
     sim_time: bool = False
-    clock: Sequence[ClockLeg] = ()
+    clock: Sequence[ClockSegment] = ()
     out_of_order: int = 0
 
 
-def steady(seconds: float, rate_hz: float, points: Iterable[int], period_ns: int | None = None) -> list[Arrival]:
+def steady(seconds: float, rate_hz: float, points: Iterable[int], period_ns: int | None = None) -> list[ScheduledSweep]:
     """Sweeps at one rate.
 
     Args:
@@ -84,7 +84,9 @@ def steady(seconds: float, rate_hz: float, points: Iterable[int], period_ns: int
     """
     between_ns = round(1e9 / rate_hz) if period_ns is None else period_ns
     sizes = itertools.cycle(points)
-    return [Arrival(k / rate_hz, _START_NS + k * between_ns, next(sizes)) for k in range(round(seconds * rate_hz))]
+    return [
+        ScheduledSweep(k / rate_hz, _START_NS + k * between_ns, next(sizes)) for k in range(round(seconds * rate_hz))
+    ]
 
 
 def scenarios(points: int, seconds: float) -> list[Scenario]:
@@ -117,9 +119,9 @@ def _sizes(points: int) -> tuple[int, ...]:
     return 0, 1, points, 2 * points
 
 
-def _bursts(seconds: float, points: int) -> list[Arrival]:
+def _bursts(seconds: float, points: int) -> list[ScheduledSweep]:
     sweeps = [(burst, k) for burst in range(round(seconds * 2)) for k in range(_BURST)]
-    return [Arrival(b / 2, _START_NS + (b * _BURST + k) * _PERIOD_NS, points) for b, k in sweeps]
+    return [ScheduledSweep(b / 2, _START_NS + (b * _BURST + k) * _PERIOD_NS, points) for b, k in sweeps]
 
 
 # --- who else is there -----------------------------------------------------------------------------------------------
@@ -143,9 +145,13 @@ def _other_clocks(points: int, seconds: float) -> list[Scenario]:
     start_s = _START_NS / _S
     slow, fast = steady(2.5 * seconds, 1, [points], _PERIOD_NS), steady(seconds / 2, 100, [points], _PERIOD_NS)
     all_equal = steady(seconds, _HZ, [points], 0)
-    paused = (ClockLeg(0, start_s, 1), ClockLeg(half_s, start_s + half_s, 0), ClockLeg(half_s + 2, start_s + half_s, 1))
-    stopped, again = paused[:2], (ClockLeg(0, start_s, 1), ClockLeg(half_s, start_s, 1))
-    ahead = (ClockLeg(0, start_s, 1), ClockLeg(half_s, start_s + _HOUR_NS / _S, 1))
+    paused = (
+        ClockSegment(0, start_s, 1),
+        ClockSegment(half_s, start_s + half_s, 0),
+        ClockSegment(half_s + 2, start_s + half_s, 1),
+    )
+    stopped, again = paused[:2], (ClockSegment(0, start_s, 1), ClockSegment(half_s, start_s, 1))
+    ahead = (ClockSegment(0, start_s, 1), ClockSegment(half_s, start_s + _HOUR_NS / _S, 1))
     later = [replace(a, stamp_ns=a.stamp_ns + _HOUR_NS - round(half_s * _S)) for a in everyday if a.at_s >= half_s]
     jumping = [*everyday[: len(everyday) // 2], *later]
     jittered = _jittered(everyday)
@@ -153,8 +159,8 @@ def _other_clocks(points: int, seconds: float) -> list[Scenario]:
         Scenario(
             "pause", "sweeps and /clock stand still for two seconds", _pause(everyday), sim_time=True, clock=paused
         ),
-        Scenario("slow_motion", "a tenth of the speed", slow, sim_time=True, clock=(ClockLeg(0, start_s, 0.1),)),
-        Scenario("fast_motion", "ten times the speed", fast, sim_time=True, clock=(ClockLeg(0, start_s, 10),)),
+        Scenario("slow_motion", "a tenth of the speed", slow, sim_time=True, clock=(ClockSegment(0, start_s, 0.1),)),
+        Scenario("fast_motion", "ten times the speed", fast, sim_time=True, clock=(ClockSegment(0, start_s, 10),)),
         Scenario("loop", "stamps and /clock start again, the same", _loop(everyday), sim_time=True, clock=again),
         Scenario("clock_jumps", "stamps and /clock jump an hour ahead", jumping, sim_time=True, clock=ahead),
         Scenario("clock_stops", "/clock stands still, sweeps do not", everyday, sim_time=True, clock=stopped),
@@ -171,25 +177,25 @@ def _other_clocks(points: int, seconds: float) -> list[Scenario]:
     ]
 
 
-def _pause(arrivals: Sequence[Arrival], seconds: float = 2.0) -> list[Arrival]:
+def _pause(arrivals: Sequence[ScheduledSweep], seconds: float = 2.0) -> list[ScheduledSweep]:
     """No sweep for some seconds, in the middle; stamps go by a clock that stands still meanwhile."""
     half = len(arrivals) // 2
     return [*arrivals[:half], *(replace(a, at_s=a.at_s + seconds) for a in arrivals[half:])]
 
 
-def _loop(arrivals: Sequence[Arrival]) -> list[Arrival]:
+def _loop(arrivals: Sequence[ScheduledSweep]) -> list[ScheduledSweep]:
     """The second half has the stamps of the first."""
     half = len(arrivals) // 2
     again = zip(arrivals[half : 2 * half], arrivals[:half], strict=True)
     return [*arrivals[:half], *(replace(late, stamp_ns=early.stamp_ns) for late, early in again)]
 
 
-def _jittered(arrivals: Sequence[Arrival]) -> list[Arrival]:
+def _jittered(arrivals: Sequence[ScheduledSweep]) -> list[ScheduledSweep]:
     offsets_ns = [
         -_OLD_NS if k % _EVERY_OLD == _EVERY_OLD - 1 else _JITTER_NS[k % len(_JITTER_NS)] for k in range(len(arrivals))
     ]
     return [replace(a, stamp_ns=a.stamp_ns + offset) for a, offset in zip(arrivals, offsets_ns, strict=True)]
 
 
-def _restamped(arrivals: Sequence[Arrival], later_ns: int) -> list[Arrival]:
+def _restamped(arrivals: Sequence[ScheduledSweep], later_ns: int) -> list[ScheduledSweep]:
     return [replace(a, stamp_ns=a.stamp_ns + later_ns) for a in arrivals]

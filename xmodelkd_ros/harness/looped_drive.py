@@ -45,7 +45,7 @@ class Recorded(NamedTuple):
     later_ns: int = 0
 
 
-class EndlessDrive:
+class LoopedDrive:
     """Plays a bag over and over.
 
     A pass lasts as long as its sweeps. Of each other topic it has as much, from no more than a sweep before the first

@@ -28,12 +28,12 @@ def node_arguments(
     }
     if looks:
         parameters |= {"teacher_model": find_model(options.model).resolve()}
-        parameters |= {"sync.slop": options.look.slop_ns * 1e-9, "sync.deadline": options.deadline_s}
+        parameters |= {"sync.slop": options.camera_options.slop_ns * 1e-9, "sync.deadline": options.deadline_s}
         parameters["cameras"] = f"[{', '.join(camera.model.name for camera in cameras)}]"
-        if options.look.fixed_frame:
-            parameters["fixed_frame"] = options.look.fixed_frame
+        if options.camera_options.fixed_frame:
+            parameters["fixed_frame"] = options.camera_options.fixed_frame
         for camera in cameras:
-            described = node_parameters(camera, from_tf=bool(options.look.fixed_frame))
+            described = node_parameters(camera, from_tf=bool(options.camera_options.fixed_frame))
             parameters |= {f"cameras.{camera.model.name}.{key}": json.dumps(value) for key, value in described.items()}
     pairs = [text for name, value in parameters.items() for text in ("-p", f"{name}:={value}")]
     return ["--ros-args", *pairs, "-r", f"points:={points_topic}"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from xmodelkd_ros.bags.recorded_drive import Look
+from xmodelkd_ros.bags.recorded_drive import CameraOptions
 
-_LOOK = Look(slop_ns=50_000_000)
+_CAMERAS = CameraOptions(slop_ns=50_000_000)
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Options:
         points_topic: topic of the sweeps; may be empty if the bag has only one of PointCloud2.
         command: the command line, for the report.
         mode: ``student``, or ``teacher`` to show it the cameras' images.
-        look: how cameras are looked through.
+        camera_options: how cameras are looked through.
         student: name or path of the student that stands by in replay, where ``model`` is a teacher.
         deadline_s: how long a sweep waits for images in replay.
     """
@@ -38,6 +38,6 @@ class Options:
     points_topic: str = ""
     command: str = "xmodelkd"
     mode: str = "student"
-    look: Look = _LOOK
+    camera_options: CameraOptions = _CAMERAS
     student: str = "student"
     deadline_s: float = 0.05

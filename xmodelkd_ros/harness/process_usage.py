@@ -10,7 +10,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
-class Use:
+class ProcessUsage:
     """What a process holds at a moment.
 
     Attributes:
@@ -24,11 +24,11 @@ class Use:
     threads: int
 
 
-def use_of(pid: int) -> Use | None:
+def process_usage(pid: int) -> ProcessUsage | None:
     """What a process holds now; None if it is gone."""
     folder = Path("/proc") / str(pid)
     try:
         pages = int((folder / "statm").read_text().split()[1])
-        return Use(pages * _PAGE / 1e6, len(os.listdir(folder / "fd")), len(os.listdir(folder / "task")))
+        return ProcessUsage(pages * _PAGE / 1e6, len(os.listdir(folder / "fd")), len(os.listdir(folder / "task")))
     except (OSError, IndexError):  # it ends while it is looked at
         return None

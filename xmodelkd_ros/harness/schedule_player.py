@@ -33,7 +33,7 @@ from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.harness.bag_player import wait_for_subscribers
 from xmodelkd_ros.harness.cdr import stamped
-from xmodelkd_ros.harness.load_scenarios import Arrival, ClockLeg
+from xmodelkd_ros.harness.load_scenarios import ClockSegment, ScheduledSweep
 from xmodelkd_ros.harness.sim_clock import CLOCK_PERIOD_S, SimClock
 from xmodelkd_ros.harness.sweep_log import SweepLog
 from xmodelkd_ros.node.process import ros, run_program
@@ -55,7 +55,7 @@ def sweeps_by_points(path: Path) -> dict[int, bytes]:
     return {cloud.height * cloud.width: data for cloud, data in clouds}
 
 
-def timetable(path: Path) -> list[Arrival]:
+def timetable(path: Path) -> list[ScheduledSweep]:
     """The lines of a timetable.
 
     Raises:
@@ -72,9 +72,9 @@ def timetable(path: Path) -> list[Arrival]:
     return arrivals
 
 
-def _arrival(where: str, line: str) -> Arrival:
+def _arrival(where: str, line: str) -> ScheduledSweep:
     try:
-        arrival = Arrival(**json.loads(line))
+        arrival = ScheduledSweep(**json.loads(line))
         is_good = 0 <= arrival.at_s < float("inf") and {type(arrival.stamp_ns), type(arrival.points)} == {int}
         is_good = is_good and abs(arrival.stamp_ns) < _LAST_NS
     except (ValueError, TypeError):
@@ -84,13 +84,13 @@ def _arrival(where: str, line: str) -> Arrival:
     return arrival
 
 
-def clock_ns(legs: Sequence[ClockLeg], after_s: float) -> int:
+def clock_ns(legs: Sequence[ClockSegment], after_s: float) -> int:
     """What ``/clock`` shows some seconds after the start."""
     leg = legs[max(bisect_right([leg.at_s for leg in legs], after_s) - 1, 0)]
     return round((leg.clock_s + (after_s - leg.at_s) * leg.rate) * 1e9)
 
 
-class SweepPlayer:
+class SchedulePlayer:
     """Publishes sweeps.
 
     Args:
@@ -100,12 +100,12 @@ class SweepPlayer:
         legs: how ``/clock`` goes meanwhile; none: it is not published.
     """
 
-    def __init__(self, node: Node, sweeps: dict[int, bytes], log: SweepLog, legs: Sequence[ClockLeg]) -> None:
+    def __init__(self, node: Node, sweeps: dict[int, bytes], log: SweepLog, legs: Sequence[ClockSegment]) -> None:
         self.publisher = node.create_publisher(PointCloud2, _TOPIC, reliable(_DEPTH))
         self._sweeps, self._log, self._legs = sweeps, log, legs
         self._clock = SimClock(node) if legs else None
 
-    def play(self, arrivals: Sequence[Arrival], stop: Future) -> None:
+    def play(self, arrivals: Sequence[ScheduledSweep], stop: Future) -> None:
         """Publish each sweep at its time.
 
         Raises:
@@ -132,7 +132,7 @@ class SweepPlayer:
                 return
             time.sleep(min(until_s - after_s, CLOCK_PERIOD_S))
 
-    def _send(self, arrival: Arrival) -> None:
+    def _send(self, arrival: ScheduledSweep) -> None:
         data = stamped(self._sweeps[arrival.points], arrival.stamp_ns)
         self._log.row(_TOPIC, arrival.stamp_ns, arrival.points, time.monotonic_ns())
         self.publisher.publish(data)
@@ -152,7 +152,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str], stop: Future) ->
     with SweepLog(options.log) as log, ros(arguments):
         arrivals = timetable(options.timetable)
         node = Node("schedule_player")
-        player = SweepPlayer(node, sweeps_by_points(options.bag), log, options.clock)
+        player = SchedulePlayer(node, sweeps_by_points(options.bag), log, options.clock)
         wait_for_subscribers(node, {_TOPIC: player.publisher}, {_TOPIC: options.subscribers}, options.timeout, stop)
         player.play(arrivals, stop)
         node.destroy_node()
@@ -170,14 +170,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _leg(text: str) -> ClockLeg:
+def _leg(text: str) -> ClockSegment:
     try:
         at_s, clock_s, rate = map(float, text.split(":"))
     except ValueError:
         at_s = clock_s = rate = math.nan
     if not all(map(math.isfinite, (at_s, clock_s, rate))):
         raise argparse.ArgumentTypeError(f"'{text}' is not AT:CLOCK:RATE, such as 0:1000:1")
-    return ClockLeg(at_s, clock_s, rate)
+    return ClockSegment(at_s, clock_s, rate)
 
 
 if __name__ == "__main__":

@@ -54,13 +54,13 @@ class Networks:
     Attributes:
         network: of a student or a teacher.
         image_branch: what looks at images for a teacher; None for a student.
-        settle: to be told which share of labels is equal to the reference back end's, where engines have just been
+        finish_parity_check: to be told which share of labels is equal to the reference back end's, where engines have just been
             built; it raises a BackendError if that is too little. None where there is nothing to compare.
     """
 
     network: Backend
     image_branch: Backend | None
-    settle: Callable[[float], None] | None = None
+    finish_parity_check: Callable[[float], None] | None = None
 
 
 MIN_EQUAL_LABELS = 0.995
@@ -98,8 +98,8 @@ def load_networks(
     if spec.image_branch is not None:
         image_branch = load(spec.network_path(folder, precision, image_branch=True), precision)
         spec.image_branch.check_network(image_branch.inputs, image_branch.outputs)
-    settle = load.settle if isinstance(load, _Engines) and load.new else None
-    return Networks(network, image_branch, settle)
+    finish_parity_check = load.finish_parity_check if isinstance(load, _Engines) and load.new else None
+    return Networks(network, image_branch, finish_parity_check)
 
 
 def _loader(backend: str, engines: EngineCache | None) -> Callable[[Path, str], Backend]:
@@ -157,13 +157,13 @@ class _Engines:
             try:
                 return self._tensorrt.TensorRtBackend(engine, precision, key.name)
             except BackendError as error:  # its own library no longer takes it
-                self._cache.say(str(error))
-        engine = self._cache.build(key, partial(self._tensorrt.build_apart, path, say=self._cache.say))
+                self._cache.on_progress(str(error))
+        engine = self._cache.build(key, partial(self._tensorrt.build_apart, path, on_progress=self._cache.on_progress))
         loaded = self._tensorrt.TensorRtBackend(engine, precision, key.name)
         self.new.append((key, engine))
         return loaded
 
-    def settle(self, equal_labels: float) -> None:
+    def finish_parity_check(self, equal_labels: float) -> None:
         """Keep the new engines, or refuse them."""
         for key, engine in self.new:
             if equal_labels >= MIN_EQUAL_LABELS:

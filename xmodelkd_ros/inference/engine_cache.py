@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from xmodelkd_ros.core.atomic_write import whole_file
+from xmodelkd_ros.core.atomic_write import atomic_file
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.core.strict_json import parse_json
 
@@ -76,12 +76,12 @@ class EngineCache:
 
     Args:
         folder: of the engines, made when the first one is kept; None for the user's cache folder.
-        say: takes a line on how far the building of an engine is.
+        on_progress: takes a line on how far the building of an engine is.
     """
 
-    def __init__(self, folder: Path | None = None, say: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(self, folder: Path | None = None, on_progress: Callable[[str], None] = lambda line: None) -> None:
         self.folder = folder or default_folder()
-        self.say = say
+        self.on_progress = on_progress
 
     def find(self, key: EngineKey) -> bytes | None:
         """The engine of a key, if it is whole, and was accepted when it was compared."""
@@ -128,9 +128,9 @@ class EngineCache:
         try:
             with _locked(self.folder):
                 if not _holds(self._file(key), engine):
-                    with whole_file(self._file(key)) as unfinished:
+                    with atomic_file(self._file(key)) as unfinished:
                         unfinished.write_bytes(engine)
-                with whole_file(self._note(key)) as unfinished:
+                with atomic_file(self._note(key)) as unfinished:
                     unfinished.write_text(json.dumps(note, indent=2), encoding="utf-8")
         except OSError as error:
             raise BackendError(f"cannot write to {self.folder}: {error.strerror}") from error

@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodelkd_ros.core.atomic_write import whole_file
+from xmodelkd_ros.core.atomic_write import atomic_file
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.core.model_spec import TensorSpec
-from xmodelkd_ros.inference.child_process import end_with
+from xmodelkd_ros.inference.child_process import exit_with_parent
 
 _MODULES = ("tensorrt", "tensorrt_rtx")
 _FLAGS = ("EXPLICIT_BATCH", "STRONGLY_TYPED")
@@ -62,12 +62,12 @@ def installed_version() -> str:
 # --- building ---------------------------------------------------------------------------------------------------------
 
 
-def build(network: Path, say: Callable[[str], None] | None = None) -> bytes:
+def build(network: Path, on_progress: Callable[[str], None] | None = None) -> bytes:
     """Build an engine for this machine's GPU, or with TensorRT-RTX for any that it knows.
 
     Args:
         network: ONNX file.
-        say: takes a line on how far it is.
+        on_progress: takes a line on how far it is.
 
     Raises:
         BackendError: names the node that TensorRT cannot take, or says why nothing was built.
@@ -80,21 +80,21 @@ def build(network: Path, say: Callable[[str], None] | None = None) -> bytes:
     if not parser.parse_from_file(str(network)):
         raise BackendError(f"TensorRT cannot take {network.name}: {_first_error(parser)}")
     config = builder.create_builder_config()
-    if say is not None and hasattr(trt, "IProgressMonitor"):
-        config.progress_monitor = _monitor(trt, say)
+    if on_progress is not None and hasattr(trt, "IProgressMonitor"):
+        config.progress_monitor = _monitor(trt, on_progress)
     engine = builder.build_serialized_network(definition, config)
     if engine is None:
         raise BackendError(f"TensorRT built no engine of {network.name}; its messages above say why")
     return bytes(engine)
 
 
-def build_apart(network: Path, engine: Path, say: Callable[[str], None] = lambda line: None) -> None:
+def build_apart(network: Path, engine: Path, on_progress: Callable[[str], None] = lambda line: None) -> None:
     """:func:`build` in another process, into a file that is there only when it is whole.
 
     Args:
         network: ONNX file.
         engine: file to write.
-        say: takes a line on how far it is.
+        on_progress: takes a line on how far it is.
 
     Raises:
         BackendError: as :func:`build`, or the process died.
@@ -105,7 +105,7 @@ def build_apart(network: Path, engine: Path, say: Callable[[str], None] = lambda
         assert process.stderr is not None
         for line in filter(None, map(str.strip, process.stderr)):
             if line.startswith(_PROGRESS):
-                say(f"building an engine of {network}: {line.removeprefix(_PROGRESS)}")
+                on_progress(f"building an engine of {network}: {line.removeprefix(_PROGRESS)}")
             else:
                 last = line
     if process.returncode == 1 and last.startswith(_ERROR):
@@ -114,7 +114,7 @@ def build_apart(network: Path, engine: Path, say: Callable[[str], None] = lambda
         raise BackendError(f"building an engine of {network} ended with exit code {process.returncode}: {last}")
 
 
-def _monitor(trt: Any, say: Callable[[str], None]) -> Any:
+def _monitor(trt: Any, on_progress: Callable[[str], None]) -> Any:
     """Says how far each phase of the building is."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
@@ -124,10 +124,10 @@ def _monitor(trt: Any, say: Callable[[str], None]) -> Any:
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             self._steps[phase_name] = num_steps
-            say(phase_name)
+            on_progress(phase_name)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            say(f"{phase_name}, step {step + 1} of {self._steps.get(phase_name, 0)}")
+            on_progress(f"{phase_name}, step {step + 1} of {self._steps.get(phase_name, 0)}")
             return True
 
         def phase_finish(self, phase_name: str) -> None:
@@ -288,10 +288,10 @@ def main(arguments: Sequence[str]) -> int:
     """Build an engine; the exit code."""
     network, engine = map(Path, arguments[:2])
     for parent in arguments[2:]:
-        end_with(int(parent))
+        exit_with_parent(int(parent))
     try:
         built = build(network, lambda line: print(f"{_PROGRESS}{line}", file=sys.stderr, flush=True))
-        with whole_file(engine) as unfinished:
+        with atomic_file(engine) as unfinished:
             unfinished.write_bytes(built)
     except BackendError as error:
         print(f"{_ERROR}{error}", file=sys.stderr)

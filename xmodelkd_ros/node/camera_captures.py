@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.errors import XModelKDError
-from xmodelkd_ros.core.visibility import Shot
+from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.messages.camera_info import to_camera
 from xmodelkd_ros.messages.images import image_to_array
 from xmodelkd_ros.node.extrinsics import CameraPoses
@@ -24,44 +24,53 @@ FROZEN = "its image stays the same to the bit"
 
 
 @dataclass(frozen=True, eq=False)
-class Taken:
+class CameraFrames:
     """What the cameras took of a sweep.
 
     Attributes:
-        shots: of each camera, in the order of the parameters; None where there is none.
+        camera_frames: of each camera, in the order of the parameters; None where there is none.
         missing: why, by the camera's name.
     """
 
-    shots: tuple[Shot | None, ...]
+    camera_frames: tuple[CameraFrame | None, ...]
     missing: Mapping[str, str]
 
-    def left_to_student(self, why: str) -> Taken:
+    def left_to_student(self, why: str) -> CameraFrames:
         """Nothing of it was used, for a reason that has to do with no camera."""
-        return Taken((), {**self.missing, **dict.fromkeys(self.used, why)})
+        return CameraFrames((), {**self.missing, **dict.fromkeys(self.used, why)})
 
-    def explained(self, frozen: Collection[str]) -> Taken:
+    def explained(self, frozen: Collection[str]) -> CameraFrames:
         """The same, if some cameras are known to send one image again and again."""
         why = {name: FROZEN for name, reason in self.missing.items() if reason == NO_IMAGE and name in frozen}
         return replace(self, missing={**self.missing, **why})
 
-    def without_blind(self, points_seen: Sequence[int]) -> Taken:
+    def without_blind(self, points_seen: Sequence[int]) -> CameraFrames:
         """The same, if cameras that see none of the sweep's points count as missing.
 
         Args:
             points_seen: by each camera.
         """
-        blind = [shot is not None and count == 0 for shot, count in zip(self.shots, points_seen, strict=True)]
-        shots = tuple(None if none else shot for shot, none in zip(self.shots, blind, strict=True))
-        names = [shot.camera.name for shot, none in zip(self.shots, blind, strict=True) if none and shot is not None]
-        return Taken(shots, {**self.missing, **dict.fromkeys(names, BLIND)})
+        blind = [
+            camera_frame is not None and count == 0
+            for camera_frame, count in zip(self.camera_frames, points_seen, strict=True)
+        ]
+        camera_frames = tuple(
+            None if none else camera_frame for camera_frame, none in zip(self.camera_frames, blind, strict=True)
+        )
+        names = [
+            camera_frame.camera.name
+            for camera_frame, none in zip(self.camera_frames, blind, strict=True)
+            if none and camera_frame is not None
+        ]
+        return CameraFrames(camera_frames, {**self.missing, **dict.fromkeys(names, BLIND)})
 
     @property
     def used(self) -> tuple[str, ...]:
         """The cameras that took something."""
-        return tuple(shot.camera.name for shot in self.shots if shot is not None)
+        return tuple(camera_frame.camera.name for camera_frame in self.camera_frames if camera_frame is not None)
 
 
-class Shutter:
+class CameraFrameBuilder:
     """From the images of a sweep to what a teacher is shown.
 
     Args:
@@ -79,7 +88,7 @@ class Shutter:
         infos: Mapping[str, Any],
         lidar_frame: str,
         sweep_ns: int,
-    ) -> Taken:
+    ) -> CameraFrames:
         """Decode the images of a sweep. What is wrong with a camera costs that camera only.
 
         Args:
@@ -88,30 +97,32 @@ class Shutter:
             lidar_frame: frame of the sweep.
             sweep_ns: its stamp.
         """
-        shots: list[Shot | None] = []
+        camera_frames: list[CameraFrame | None] = []
         missing: dict[str, str] = {}
         for camera in self._cameras:
-            shots.append(None)
+            camera_frames.append(None)
             if camera.name not in images:
                 missing[camera.name] = NO_IMAGE
             elif camera.name not in infos:
                 missing[camera.name] = f"no CameraInfo on {camera.info_topic}"
             else:
                 try:
-                    shots[-1] = self._shot(camera, images[camera.name], infos[camera.name], lidar_frame, sweep_ns)
+                    camera_frames[-1] = self._camera_frame(
+                        camera, images[camera.name], infos[camera.name], lidar_frame, sweep_ns
+                    )
                 except XModelKDError as error:
                     missing[camera.name] = str(error)
                 except Exception as error:  # of a library, on data that nobody thought of
                     missing[camera.name] = f"its image cannot be used: {error!r}"
-        return Taken(tuple(shots), missing)
+        return CameraFrames(tuple(camera_frames), missing)
 
-    def _shot(
+    def _camera_frame(
         self, camera: CameraParameters, image: StampedImage[Any], info: Any, lidar_frame: str, sweep_ns: int
-    ) -> Shot:
+    ) -> CameraFrame:
         frame = info.header.frame_id or image.image.header.frame_id  # as the offline tools take it
         from_lidar = self._poses.from_lidar(camera.name, frame.lstrip("/"), lidar_frame.lstrip("/"), image.stamp_ns)
         motion = self._poses.motion(lidar_frame.lstrip("/"), sweep_ns, image.stamp_ns)
-        return Shot(self._model(camera, info, from_lidar), image_to_array(image.image), motion)
+        return CameraFrame(self._model(camera, info, from_lidar), image_to_array(image.image), motion)
 
     def _model(self, camera: CameraParameters, info: Any, from_lidar: NDArray[np.float64]) -> CameraModel:
         """The camera; made again only where something of it changed."""

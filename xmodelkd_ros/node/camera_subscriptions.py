@@ -106,7 +106,7 @@ def _subscription(node: Node, type_: Any, topic: str, callback: Callable[[Any], 
     return node.create_subscription(type_, topic, callback, qos, qos_overriding_options=overridable)
 
 
-class FrozenImages:
+class FrozenImageDetector:
     """Finds cameras that send one image again and again."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from rclpy.qos import HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolic
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import PointCloud2
 
-from xmodelkd_ros.node.lost_sweeps import LostSweeps
+from xmodelkd_ros.node.lost_sweeps import LostSweepCounter
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -24,7 +24,7 @@ _LOOK_PERIOD_S = 0.1
 _POLICIES = {"best_effort": ReliabilityPolicy.BEST_EFFORT, "reliable": ReliabilityPolicy.RELIABLE}
 
 
-class SweepInput:
+class CloudSubscription:
     """Subscribes to ``points`` as reliably as every publisher of it offers.
 
     Best effort is what any driver can serve. But a driver without a DDS profile for large clouds
@@ -45,7 +45,7 @@ class SweepInput:
         self._node = node
         self._on_points = on_points
         self._on_lost = on_lost
-        self._lost = LostSweeps()
+        self._lost = LostSweepCounter()
         self._subscribe(_POLICIES.get(reliability, ReliabilityPolicy.BEST_EFFORT))
         self._timer = None
         if reliability not in _POLICIES:

@@ -22,7 +22,7 @@ _WINDOW = 200
 _STALE_PERIODS = 5
 _MIN_STALE_S = 0.5
 _UNKNOWN_PERIOD_S = 0.2
-"""Taken for the sweep period until two sweeps have come: the slowest LiDARs turn at 5 Hz."""
+"""CameraFrames for the sweep period until two sweeps have come: the slowest LiDARs turn at 5 Hz."""
 
 _PATIENCE_S = 5.0
 """How long the first sweep may be in coming."""
@@ -50,13 +50,13 @@ class Report:
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled:
+class LabelledSweep:
     """A sweep that went out with labels.
 
     Attributes:
         result: its labels.
         points: how many it has.
-        decision: why it did not wait any longer (see :class:`xmodelkd_ros.segmentation.image_matching.MatchedSweep`).
+        release_reason: why it did not wait any longer (see :class:`xmodelkd_ros.segmentation.image_matching.MatchedSweep`).
         used: the cameras that the teacher saw.
         missing: those that it did not, and why.
         stages_ms: milliseconds of each stage.
@@ -64,7 +64,7 @@ class Labelled:
 
     result: Result
     points: int
-    decision: str
+    release_reason: str
     used: Sequence[str]
     missing: Mapping[str, str]
     stages_ms: Mapping[str, float]
@@ -75,7 +75,7 @@ class Labelled:
             "mode": self.result.mode,
             "cameras": ",".join(self.used),
             **{f"{camera}.missing": reason for camera, reason in self.missing.items()},
-            **({"went": self.decision} if self.used or self.missing else {}),
+            **({"went": self.release_reason} if self.used or self.missing else {}),
             "points": str(self.points),
             "points_invalid": str(self.result.invalid),
             "latency_ms": f"{latency_ms:.2f}",
@@ -129,7 +129,7 @@ class SweepStatistics:
             self._problems[f"{outcome}.{reason}"] += count
             self._last_problem = detail or reason
 
-    def published(self, latency_ms: float, labelled: Labelled) -> None:
+    def published(self, latency_ms: float, labelled: LabelledSweep) -> None:
         """A sweep went out, this long after it arrived."""
         with self._lock:
             self._published += 1

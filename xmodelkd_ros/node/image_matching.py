@@ -12,7 +12,7 @@ from rclpy.node import Node
 
 from xmodelkd_ros.messages.headers import stamp_ns
 from xmodelkd_ros.node.approximate_sync import ApproximateCollector
-from xmodelkd_ros.node.camera_subscriptions import CameraInfos, FrozenImages, ImageSubscriptions
+from xmodelkd_ros.node.camera_subscriptions import CameraInfos, FrozenImageDetector, ImageSubscriptions
 from xmodelkd_ros.node.parameters import Parameters
 from xmodelkd_ros.segmentation.image_matching import MatchedSweep, Now, SweepCollector
 
@@ -21,7 +21,7 @@ _FROZEN_S = 1.0
 """How long after its last image a camera that froze is still called so."""
 
 
-class Matching:
+class ImageSync:
     """Gives sweeps their images in teacher mode, and lets them through at once otherwise.
 
     All methods are called from the executor's thread; ``infos`` and ``frozen_now`` may be read from others.
@@ -49,7 +49,7 @@ class Matching:
         self._node, self._ready, self._unmatched = node, ready, unmatched
         self._images: ImageSubscriptions | None = None
         self._infos = CameraInfos(node, parameters.cameras)
-        self._frozen = FrozenImages()
+        self._frozen = FrozenImageDetector()
         # Steady time: a stopped /clock must not keep a sweep.
         self._timer = node.create_timer(_POLL_S, self._poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._timer.cancel()

@@ -12,11 +12,11 @@ from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.sensor import SensorSpec
-from xmodelkd_ros.core.visibility import Shot
+from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.inference.engine_cache import EngineCache
 from xmodelkd_ros.messages.clouds import MissingIntensity, to_cloud
 from xmodelkd_ros.messages.images import check_images
-from xmodelkd_ros.node.camera_captures import Shutter, Taken
+from xmodelkd_ros.node.camera_captures import CameraFrameBuilder, CameraFrames
 from xmodelkd_ros.node.extrinsics import Transforms, camera_poses, choose_extrinsic, moved
 from xmodelkd_ros.node.parameters import OutputOptions, Parameters
 from xmodelkd_ros.resources import find_model, user_path
@@ -27,7 +27,7 @@ _PROGRESS_S = 5.0
 """Seconds between two lines on how far the building of an engine is."""
 
 
-class Segmenter:
+class LoadedModels:
     """The loaded models and how clouds get to them.
 
     Args:
@@ -55,7 +55,7 @@ class Segmenter:
         self._extrinsic = choose_extrinsic(transforms, self._frame, parameters.projection_extrinsic)
         extrinsics = {camera.name: camera.extrinsic for camera in parameters.cameras}
         poses = camera_poses(transforms, extrinsics, parameters.fixed_frame)
-        self._shutter = Shutter(parameters.cameras, poses)
+        self._shutter = CameraFrameBuilder(parameters.cameras, poses)
         # A model that does not use intensity takes clouds without it.
         needs_intensity = any(pipeline.needs_intensity for pipeline in self._pipelines)
         self._missing_intensity: MissingIntensity = parameters.missing_intensity if needs_intensity else "fill"
@@ -100,16 +100,16 @@ class Segmenter:
 
     def take(
         self, images: Mapping[str, StampedImage[Any]], infos: Mapping[str, Any], frame_id: str, sweep_ns: int
-    ) -> Taken:
-        """What the cameras show of a sweep (see :meth:`Shutter.take`)."""
+    ) -> CameraFrames:
+        """What the cameras show of a sweep (see :meth:`CameraFrameBuilder.take`)."""
         return self._shutter.take(images, infos, self._frame or frame_id, sweep_ns)
 
-    def not_taken(self, why: str) -> Taken:
+    def not_taken(self, why: str) -> CameraFrames:
         """What is said of a sweep that is not shown to the teacher."""
-        return Taken((), {camera.name: why for camera in self._parameters.cameras})
+        return CameraFrames((), {camera.name: why for camera in self._parameters.cameras})
 
     def segment(
-        self, cloud: PointCloud, frame_id: str, options: OutputOptions, shots: Sequence[Shot | None] = ()
+        self, cloud: PointCloud, frame_id: str, options: OutputOptions, camera_frames: Sequence[CameraFrame | None] = ()
     ) -> Result:
         """Label the points of a sweep, by the teacher if there is an image of it.
 
@@ -117,7 +117,7 @@ class Segmenter:
             cloud: the sweep, in the frame it came in.
             frame_id: name of that frame.
             options: of the output.
-            shots: what the cameras took of it.
+            camera_frames: what the cameras took of it.
 
         Raises:
             ExtrinsicError: the cloud's frame is not known yet.
@@ -126,8 +126,8 @@ class Segmenter:
         """
         if self._extrinsic is not None and frame_id != self._frame:
             cloud = moved(cloud, self._extrinsic(frame_id))
-        if self._teacher is not None and any(shot is not None for shot in shots):
-            return self._teacher.segment(cloud, options.into, shots)
+        if self._teacher is not None and any(camera_frame is not None for camera_frame in camera_frames):
+            return self._teacher.segment(cloud, options.into, camera_frames)
         return self._student.segment(cloud, options.into)
 
 

@@ -9,7 +9,7 @@ _PUBLISHERS = 64
 """That are remembered, however many come and go."""
 
 
-class LostSweeps:
+class LostSweepCounter:
     """Counts them.
 
     A subscription that is served too slowly loses the oldest sweeps of its queue, and says nothing of it; but the

@@ -18,10 +18,10 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
-from xmodelkd_ros.core.atomic_write import writing
+from xmodelkd_ros.core.atomic_write import disk_errors
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError
 from xmodelkd_ros.node.diagnostics import Throttle
-from xmodelkd_ros.node.shared_memory import free_what_is_left
+from xmodelkd_ros.node.shared_memory import remove_stale_segments
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _MALLOPT = ((-1, 256 << 20), (-3, 32 << 20))
@@ -44,7 +44,7 @@ def run_program(program: Callable[[Future], int]) -> int:
     stop: Future = Future()
     _complete_on_signal(stop)
     try:
-        with writing():
+        with disk_errors():
             return program(stop)
     except XModelKDError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -80,7 +80,7 @@ def ros(args: Sequence[str]) -> Iterator[None]:
         ConfigError: the ROS arguments cannot be parsed.
     """
     _keep_freed_memory()
-    free_what_is_left()
+    remove_stale_segments()
     try:
         _init(args)
     except Exception as error:  # rclpy's errors for a wrong argument, a missing or a broken parameter file differ

@@ -28,13 +28,13 @@ from rclpy.utilities import remove_ros_args
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError
 from xmodelkd_ros.node import parameters
 from xmodelkd_ros.node.approximate_sync import message_filters
-from xmodelkd_ros.node.cloud_subscription import SweepInput
+from xmodelkd_ros.node.cloud_subscription import CloudSubscription
 from xmodelkd_ros.node.extrinsics import Transforms
-from xmodelkd_ros.node.loaded_models import Segmenter
+from xmodelkd_ros.node.loaded_models import LoadedModels
 from xmodelkd_ros.node.outputs import Outputs
 from xmodelkd_ros.node.parameters import OutputOptions
 from xmodelkd_ros.node.process import first_line, ros, run_program, spin
-from xmodelkd_ros.node.sweep_processor import SweepLabeller
+from xmodelkd_ros.node.sweep_processor import SweepProcessor
 
 _DIAGNOSTICS_PERIOD_S = 1.0
 
@@ -51,10 +51,10 @@ class SegmentNode(LifecycleNode):  # type: ignore[misc]
             raise
         self.add_on_set_parameters_callback(self._on_parameters)
         self._transforms = Transforms(self)
-        self._segmenter: Segmenter | None = None
+        self._segmenter: LoadedModels | None = None
         self._outputs: Outputs | None = None
-        self._labeller: SweepLabeller | None = None
-        self._input: SweepInput | None = None
+        self._labeller: SweepProcessor | None = None
+        self._input: CloudSubscription | None = None
         self._timer: Timer | None = None
 
     def start(self) -> bool:
@@ -114,7 +114,7 @@ class SegmentNode(LifecycleNode):  # type: ignore[misc]
             self.get_logger().warning(f"parameter {name} is not known and has no effect; is it misspelt?")
         if values.policy == "approximate":
             message_filters()
-        self._segmenter = Segmenter(self, values, self._transforms)
+        self._segmenter = LoadedModels(self, values, self._transforms)
         options = OutputOptions.of(values, self._segmenter.labels)
         self._outputs = Outputs(self)
         self._outputs.announce(options)
@@ -124,11 +124,13 @@ class SegmentNode(LifecycleNode):  # type: ignore[misc]
     def _activate(self) -> None:
         assert self._segmenter is not None and self._outputs is not None
         values = parameters.read(self)
-        self._labeller = SweepLabeller(self, self._segmenter, self._outputs, values)
+        self._labeller = SweepProcessor(self, self._segmenter, self._outputs, values)
         # Steady time: a stopped /clock must not silence the report that nothing comes in.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = self.create_timer(_DIAGNOSTICS_PERIOD_S, self._labeller.report, clock=steady)
-        self._input = SweepInput(self, values.points_reliability, self._labeller.on_points, self._labeller.on_lost)
+        self._input = CloudSubscription(
+            self, values.points_reliability, self._labeller.on_points, self._labeller.on_lost
+        )
         self.get_logger().info(f"active: labelling {self._input.topic}")
 
     def _deactivate(self) -> None:

@@ -16,7 +16,7 @@ _YOUNG_S = 5.0
 """A lock file is made a moment before it is locked."""
 
 
-def free_what_is_left(folder: Path = _FOLDER) -> None:
+def remove_stale_segments(folder: Path = _FOLDER) -> None:
     """Remove the segments of processes that are no more, as Fast DDS's own ``fastdds shm clean`` does.
 
     Without it each restart after a crash takes memory that only a reboot gives back.

@@ -16,11 +16,11 @@ from rclpy.node import Node
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.errors import CloudError, XModelKDError
 from xmodelkd_ros.messages.headers import stamp_ns
-from xmodelkd_ros.node.camera_captures import Taken
-from xmodelkd_ros.node.diagnostics import WARN, Labelled, Report, SweepStatistics, Throttle, to_array
+from xmodelkd_ros.node.camera_captures import CameraFrames
+from xmodelkd_ros.node.diagnostics import WARN, LabelledSweep, Report, SweepStatistics, Throttle, to_array
 from xmodelkd_ros.node.extrinsics import ExtrinsicError
-from xmodelkd_ros.node.image_matching import Matching
-from xmodelkd_ros.node.loaded_models import Segmenter
+from xmodelkd_ros.node.image_matching import ImageSync
+from xmodelkd_ros.node.loaded_models import LoadedModels
 from xmodelkd_ros.node.outputs import Outputs
 from xmodelkd_ros.node.parameters import OutputOptions, Parameters
 from xmodelkd_ros.node.stamp_order import StampOrder
@@ -47,7 +47,7 @@ class _Sweep:
     arrival_s: float
 
 
-class SweepLabeller:
+class SweepProcessor:
     """Labels every sweep that an active node gets, in stamp order, as long as the model keeps up.
 
     Beyond that the newest wins. What is dropped is counted by reason, logged (not more often than
@@ -61,7 +61,7 @@ class SweepLabeller:
         parameters: of the node.
     """
 
-    def __init__(self, node: Node, segmenter: Segmenter, outputs: Outputs, parameters: Parameters) -> None:
+    def __init__(self, node: Node, segmenter: LoadedModels, outputs: Outputs, parameters: Parameters) -> None:
         self._node = node
         # With its namespace: a vehicle has several LiDARs, and all report to /diagnostics.
         self._name = node.get_fully_qualified_name().lstrip("/")
@@ -76,7 +76,7 @@ class SweepLabeller:
         self._frame_id = ""
         self._worker = NewestWinsWorker(self._label, self._replaced, self._failed)
         self._catches_up_until_s = -math.inf
-        self._matching = Matching(node, parameters, self._submit, self._unmatched)
+        self._matching = ImageSync(node, parameters, self._submit, self._unmatched)
 
     def on_points(self, msg: Any) -> None:
         """Take a cloud (the subscription's callback)."""
@@ -146,7 +146,9 @@ class SweepLabeller:
         with clock("publish"):
             self._outputs.publish(sweep.msg, cloud, result.segmentation, options)
         now_s = time.monotonic()
-        labelled = Labelled(result, len(cloud), matched.decision, taken.used, taken.missing, clock.milliseconds)
+        labelled = LabelledSweep(
+            result, len(cloud), matched.release_reason, taken.used, taken.missing, clock.milliseconds
+        )
         self._statistics.published((now_s - sweep.arrival_s) * 1e3, labelled)
         self._outputs.status(self._status(sweep.msg, labelled.report((now_s - sweep.arrival_s) * 1e3)))
         if result.mode == "teacher" and self._pace.took(now_s - start_s, now_s):
@@ -155,9 +157,9 @@ class SweepLabeller:
 
     def _segmented(
         self, matched: MatchedSweep[_Sweep, Any], cloud: PointCloud, options: OutputOptions, clock: Stopwatch
-    ) -> tuple[Taken, Result]:
+    ) -> tuple[CameraFrames, Result]:
         """What the cameras took of a sweep, and its labels: the student's where the teacher is not there or fails."""
-        frame_id, taken = matched.sweep.msg.header.frame_id, Taken((), {})
+        frame_id, taken = matched.sweep.msg.header.frame_id, CameraFrames((), {})
         if not self._worker.waiting or time.monotonic() > self._catches_up_until_s:
             self._worker.places = 1  # the newest wins
         if self._mode == "teacher":
@@ -181,7 +183,7 @@ class SweepLabeller:
 
     def _by_teacher(
         self, matched: MatchedSweep[_Sweep, Any], cloud: PointCloud, options: OutputOptions, clock: Stopwatch
-    ) -> tuple[Taken, Result | None]:
+    ) -> tuple[CameraFrames, Result | None]:
         """What the cameras took of a sweep, and the teacher's labels; None if it saw nothing, or failed."""
         frame_id, taken = matched.sweep.msg.header.frame_id, self._segmenter.not_taken("the teacher failed")
         try:
@@ -190,7 +192,7 @@ class SweepLabeller:
             taken = taken.explained(self._matching.frozen_now)
             if not taken.used:
                 return taken, None
-            result = self._segmenter.segment(cloud, frame_id, options, taken.shots)
+            result = self._segmenter.segment(cloud, frame_id, options, taken.camera_frames)
         except Exception as error:
             self._warn("teacher_failed", repr(error))
             return taken.left_to_student(f"the teacher failed: {error!r}"), None

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from xmodelkd_ros.core.atomic_write import whole_files, writing
+from xmodelkd_ros.core.atomic_write import atomic_files, disk_errors
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.reports.charts import draw_confusion, draw_latency
@@ -61,9 +61,9 @@ def write_report(
     Raises:
         DiskError: the disk is full or fails; an older report is left as it was.
     """
-    with writing(out):
+    with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    with whole_files(out, _PAGE) as unfinished:
+    with atomic_files(out, _PAGE) as unfinished:
         _write_all(unfinished, run, metrics, scores, spec, view)
     return out / _PAGE
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodelkd_ros.core.atomic_write import whole_file, writing
+from xmodelkd_ros.core.atomic_write import atomic_file, disk_errors
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.errors import CloudError
 from xmodelkd_ros.core.labels import IGNORE, LabelMap, LabelTranslation
@@ -217,7 +217,7 @@ def write_metrics(out: Path, metrics: Mapping[str, Any]) -> Path:
     """
     out.mkdir(parents=True, exist_ok=True)
     path = out / "metrics.json"
-    with writing(path), whole_file(path) as unfinished:
+    with disk_errors(path), atomic_file(path) as unfinished:
         unfinished.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     return path
 

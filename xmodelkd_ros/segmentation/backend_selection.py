@@ -21,16 +21,16 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodelkd_ros.core.atomic_write import whole_file
+from xmodelkd_ros.core.atomic_write import atomic_file
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.core.labels import LabelTranslation
 from xmodelkd_ros.core.model_spec import sha256
 from xmodelkd_ros.core.strict_json import parse_json
-from xmodelkd_ros.core.visibility import Shot
+from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.inference.backend import REFERENCE
 from xmodelkd_ros.inference.cpu import cores, cpu_name
-from xmodelkd_ros.segmentation.parity_sweep import equal_labels, read_check_sweep
+from xmodelkd_ros.segmentation.parity_sweep import equal_labels, read_parity_sweep
 
 LIBRARIES = (REFERENCE, "openvino")
 """For CPUs."""
@@ -47,25 +47,25 @@ class _Result(Protocol):
 
 class _Pipeline(Protocol):
     def segment(
-        self, cloud: PointCloud, into: LabelTranslation | None = None, pictures: Sequence[Shot | None] = ()
+        self, cloud: PointCloud, into: LabelTranslation | None = None, pictures: Sequence[CameraFrame | None] = ()
     ) -> _Result: ...
 
     def logits(
-        self, cloud: PointCloud, pictures: Sequence[Shot | None] = ()
+        self, cloud: PointCloud, pictures: Sequence[CameraFrame | None] = ()
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]: ...
 
 
 Pipeline = TypeVar("Pipeline", bound=_Pipeline)
 
 
-class Choice(NamedTuple):
+class BackendChoice(NamedTuple):
     """A back end, and why it was taken."""
 
     backend: str
     reason: str
 
 
-def fastest(model: Path, precision: str, cache: Path, say: Callable[[str], None]) -> Choice:
+def select_backend(model: Path, precision: str, cache: Path, on_progress: Callable[[str], None]) -> BackendChoice:
     """The library that takes the shortest time for the stored sweep.
 
     One that does not load the model, or gives too many points another label than the reference does, is not taken.
@@ -76,7 +76,7 @@ def fastest(model: Path, precision: str, cache: Path, say: Callable[[str], None]
         precision: as in the node's parameter.
         cache: folder where it is kept what was measured. What cannot be kept is measured again at the next start, and
             the reason says so.
-        say: takes a line when it is measured, which takes seconds.
+        on_progress: takes a line when it is measured, which takes seconds.
 
     Raises:
         ModelError: the folder holds no model.
@@ -84,21 +84,21 @@ def fastest(model: Path, precision: str, cache: Path, say: Callable[[str], None]
     there = [name for name in LIBRARIES if _is_installed(name)]
     if len(there) < 2:
         name = there[0] if there else LIBRARIES[0]  # which then says how to install it
-        return Choice(name, f"{name} is the only library installed")
+        return BackendChoice(name, f"{name} is the only library installed")
     key = [sha256(model / "model.json"), precision, *map(_version, there), cpu_name(), str(cores())]
     note = cache / f"fastest-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]}.json"
     kept = _read(note)
     if kept is not None and kept.backend in there:
-        return Choice(kept.backend, f"{kept.reason}, measured before")
-    say(f"finding out which library runs {model.name} fastest here: {', '.join(there)}")
+        return BackendChoice(kept.backend, f"{kept.reason}, measured before")
+    on_progress(f"finding out which library runs {model.name} fastest here: {', '.join(there)}")
     try:
         found = _measured_apart(model, precision)
     except BackendError as error:
-        return Choice(REFERENCE, f"{REFERENCE} is the reference, and libraries could not be compared: {error}")
-    return Choice(found.backend, f"{found.reason}, measured now{_write(note, found)}")
+        return BackendChoice(REFERENCE, f"{REFERENCE} is the reference, and libraries could not be compared: {error}")
+    return BackendChoice(found.backend, f"{found.reason}, measured now{_write(note, found)}")
 
 
-def _measured_apart(model: Path, precision: str) -> Choice:
+def _measured_apart(model: Path, precision: str) -> BackendChoice:
     """What :func:`measure` finds in a process of its own."""
     command = [sys.executable, "-m", _PROGRAM, str(model), precision, str(os.getpid())]
     try:
@@ -112,7 +112,7 @@ def _measured_apart(model: Path, precision: str) -> Choice:
     return found
 
 
-def measure(load: Callable[[str], Pipeline], cameras: int, least: float) -> Choice:
+def measure(load: Callable[[str], Pipeline], cameras: int, least: float) -> BackendChoice:
     """Compare the libraries.
 
     Args:
@@ -137,16 +137,16 @@ def measure(load: Callable[[str], Pipeline], cameras: int, least: float) -> Choi
             pipelines[name] = pipeline
     times = _times_ms(pipelines, cameras)
     ranked = sorted(times, key=lambda name: times[name])
-    return Choice(ranked[0], ", ".join([*(f"{name} {times[name]:.0f} ms a sweep" for name in ranked), *refused]))
+    return BackendChoice(ranked[0], ", ".join([*(f"{name} {times[name]:.0f} ms a sweep" for name in ranked), *refused]))
 
 
 def _times_ms(pipelines: Mapping[str, Pipeline], cameras: int) -> dict[str, float]:
     """The shortest time of the networks; in turns, so that other work on the machine meets all alike."""
-    cloud, shots = read_check_sweep(cameras)
+    cloud, camera_frames = read_parity_sweep(cameras)
     times = dict.fromkeys(pipelines, float("inf"))
     for _ in range(_RUNS):
         for name, pipeline in pipelines.items():
-            stages = pipeline.segment(cloud, pictures=shots).stages_ms
+            stages = pipeline.segment(cloud, pictures=camera_frames).stages_ms
             times[name] = min(times[name], sum(stages.get(stage, 0.0) for stage in _NETWORK_STAGES))
     return times
 
@@ -163,27 +163,27 @@ def _version(name: str) -> str:
         return f"{name} {getattr(import_module(name), '__version__', '')}"
 
 
-def _choice(text: str) -> Choice | None:
+def _choice(text: str) -> BackendChoice | None:
     """What a line of JSON says; None if it says something else."""
     try:
         data = parse_json(text)
-        return Choice(str(data["backend"]), str(data["reason"]))
+        return BackendChoice(str(data["backend"]), str(data["reason"]))
     except (ValueError, KeyError, TypeError):
         return None
 
 
-def _read(note: Path) -> Choice | None:
+def _read(note: Path) -> BackendChoice | None:
     try:
         return _choice(note.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
 
-def _write(note: Path, found: Choice) -> str:
+def _write(note: Path, found: BackendChoice) -> str:
     """Keep a choice; what is to be said if it cannot be kept."""
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(note) as unfinished:
+        with atomic_file(note) as unfinished:
             unfinished.write_text(json.dumps(found._asdict()), encoding="utf-8")
     except OSError as error:
         return f" and at every start: cannot write to {note.parent}: {error.strerror}; set engine_cache_dir"

@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from xmodelkd_ros.core.errors import ImageError
 from xmodelkd_ros.core.model_spec import ImageBranchSpec
 from xmodelkd_ros.core.projection import NO_POINT, RangeProjection
-from xmodelkd_ros.core.visibility import MOST_VIEWS, NO_CAMERA, Pictures, Views
+from xmodelkd_ros.core.visibility import MOST_VIEWS, NO_CAMERA, PointVisibility, SweepImages
 from xmodelkd_ros.inference.backend import Backend
 from xmodelkd_ros.opencv import opencv
 
 
-class Sight:
+class ImageFeatureSampler:
     """Runs the image branch, and finds where its features belong.
 
     Args:
@@ -27,7 +27,7 @@ class Sight:
         self._maps = np.zeros((1, features, spec.cameras * self._height, width), np.float32)
 
     def inputs(
-        self, projection: RangeProjection, size: tuple[int, int], pictures: Pictures
+        self, projection: RangeProjection, size: tuple[int, int], pictures: SweepImages
     ) -> dict[str, NDArray[np.float32]]:
         """``maps``, ``places`` and ``seen`` of a sweep (see :class:`xmodelkd_ros.core.model_spec.ModelSpec`).
 
@@ -55,7 +55,7 @@ class Sight:
         return found[self._spec.features.name]
 
     def _places(
-        self, views: Views, there: NDArray[np.bool_], projection: RangeProjection, size: tuple[int, int]
+        self, views: PointVisibility, there: NDArray[np.bool_], projection: RangeProjection, size: tuple[int, int]
     ) -> dict[str, NDArray[np.float32]]:
         occupied = projection.point != NO_POINT
         nearest = projection.point[occupied]

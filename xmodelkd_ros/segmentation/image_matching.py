@@ -60,14 +60,14 @@ class MatchedSweep(Generic[S, I]):
         stamp_ns: of the sweep.
         sweep: the sweep.
         images: of each camera that has one.
-        decision: why it goes now: ``complete``; ``deadline``; ``overtaken``, because a newer one goes; ``clock_jump``;
+        release_reason: why it goes now: ``complete``; ``deadline``; ``overtaken``, because a newer one goes; ``clock_jump``;
             or ``flushed``.
     """
 
     stamp_ns: int
     sweep: S
     images: Mapping[str, StampedImage[I]]
-    decision: str
+    release_reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,22 +154,22 @@ class SweepCollector(Generic[S, I]):
 
     def _due(self, now: Now) -> list[MatchedSweep[S, I]]:
         """The sweeps that go now; an older one goes before any newer one, whatever it lacks."""
-        decisions = [self._decision(waiting, now) for waiting in self._waiting]
-        last = max((number for number, decision in enumerate(decisions) if decision), default=-1)
+        decisions = [self._release_reason(waiting, now) for waiting in self._waiting]
+        last = max((number for number, release_reason in enumerate(decisions) if release_reason), default=-1)
         return [self._matched(self._waiting.popleft(), decisions[number] or "overtaken") for number in range(last + 1)]
 
-    def _decision(self, waiting: _Waiting[S], now: Now) -> str:
+    def _release_reason(self, waiting: _Waiting[S], now: Now) -> str:
         if all(kept.find(waiting.stamp_ns, self.slop_ns) for kept in self._cameras.values()):
             return "complete"
         return "deadline" if self._left_ns(waiting, now) <= 0 else ""
 
-    def _matched(self, waiting: _Waiting[S], decision: str) -> MatchedSweep[S, I]:
+    def _matched(self, waiting: _Waiting[S], release_reason: str) -> MatchedSweep[S, I]:
         found = {name: kept.find(waiting.stamp_ns, self.slop_ns) for name, kept in self._cameras.items()}
         images = {name: kept.take() for name, kept in found.items() if kept is not None}
         self._gone.append((waiting.stamp_ns, frozenset(self._cameras) - frozenset(images)))
         for kept in self._cameras.values():  # no later sweep is older, unless it is of another time
             kept.drop(waiting.stamp_ns - JUMP_NS, waiting.stamp_ns - self.slop_ns)
-        return MatchedSweep(waiting.stamp_ns, waiting.sweep, images, decision)
+        return MatchedSweep(waiting.stamp_ns, waiting.sweep, images, release_reason)
 
     def _after_jump(self, now: Now) -> list[MatchedSweep[S, I]]:
         before, self._ros_ns = self._ros_ns, now.ros_ns

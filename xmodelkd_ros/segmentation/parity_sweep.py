@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError, one_line
-from xmodelkd_ros.core.visibility import Shot
+from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.opencv import decoded
 from xmodelkd_ros.resources import find_config
 
@@ -25,7 +25,7 @@ class _Labels(Protocol):
     """What is compared: a pipeline."""
 
     def logits(
-        self, cloud: PointCloud, pictures: Sequence[Shot | None] = ()
+        self, cloud: PointCloud, pictures: Sequence[CameraFrame | None] = ()
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]: ...
 
 
@@ -40,12 +40,12 @@ def equal_labels(one: _Labels, other: _Labels, cameras: int) -> float:
     Raises:
         ConfigError: the package lacks the sweep.
     """
-    cloud, shots = read_check_sweep(cameras)
-    (first, valid), (second, _) = (pipeline.logits(cloud, shots) for pipeline in (one, other))
+    cloud, camera_frames = read_parity_sweep(cameras)
+    (first, valid), (second, _) = (pipeline.logits(cloud, camera_frames) for pipeline in (one, other))
     return float((first.argmax(axis=0) == second.argmax(axis=0))[valid].mean())
 
 
-def read_check_sweep(cameras: int) -> tuple[PointCloud, tuple[Shot, ...]]:
+def read_parity_sweep(cameras: int) -> tuple[PointCloud, tuple[CameraFrame, ...]]:
     """The sweep, and what so many of six cameras took of it; errors as :func:`equal_labels`."""
     path = find_config(_FILE)
     try:
@@ -54,38 +54,40 @@ def read_check_sweep(cameras: int) -> tuple[PointCloud, tuple[Shot, ...]]:
                 stored["xyz"].astype(np.float32) / np.float32(_METRE), stored["intensity"].astype(np.float32)
             )
             names = [str(name) for name in stored["cameras"][:cameras]]
-            shots = tuple(
-                _shot(name, stored[f"{name}.jpeg"], stored[f"{name}.intrinsic"], stored[f"{name}.from_lidar"])
+            camera_frames = tuple(
+                _camera_frame(name, stored[f"{name}.jpeg"], stored[f"{name}.intrinsic"], stored[f"{name}.from_lidar"])
                 for name in names
             )
     except Exception as error:  # those of numpy, zipfile, zlib and OpenCV share no base class
         raise ConfigError(f"cannot read {path}: {one_line(error)}; install the package again") from error
-    return cloud, shots
+    return cloud, camera_frames
 
 
-def write_check_sweep(path: Path, cloud: PointCloud, shots: Sequence[tuple[CameraModel, bytes]]) -> None:
+def write_parity_sweep(path: Path, cloud: PointCloud, camera_frames: Sequence[tuple[CameraModel, bytes]]) -> None:
     """Store a sweep.
 
     Args:
         path: the file.
         cloud: the sweep; points without a position are left out.
-        shots: each camera, of the size of its picture, and the picture as JPEG.
+        camera_frames: each camera, of the size of its picture, and the picture as JPEG.
     """
     assert cloud.intensity is not None, "a real sweep has it"
     intensity, finite = cloud.intensity, np.isfinite(cloud.xyz).all(axis=1)
     arrays: dict[str, NDArray[np.generic]] = {
         "xyz": np.round(cloud.xyz[finite] * _METRE).astype(np.int16),
         "intensity": np.round(intensity[finite]).astype(np.uint8),
-        "cameras": np.array([camera.name for camera, _ in shots]),
+        "cameras": np.array([camera.name for camera, _ in camera_frames]),
     }
-    for camera, jpeg in shots:
+    for camera, jpeg in camera_frames:
         arrays[f"{camera.name}.jpeg"] = np.frombuffer(jpeg, np.uint8)
         arrays[f"{camera.name}.intrinsic"] = camera.intrinsic
         arrays[f"{camera.name}.from_lidar"] = camera.from_lidar
     np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
-def _shot(name: str, jpeg: NDArray[np.uint8], intrinsic: NDArray[np.float64], from_lidar: NDArray[np.float64]) -> Shot:
+def _camera_frame(
+    name: str, jpeg: NDArray[np.uint8], intrinsic: NDArray[np.float64], from_lidar: NDArray[np.float64]
+) -> CameraFrame:
     pixels = decoded(jpeg)
     height, width = pixels.shape[:2]
-    return Shot(CameraModel(name, width, height, intrinsic, from_lidar), pixels)
+    return CameraFrame(CameraModel(name, width, height, intrinsic, from_lidar), pixels)

@@ -18,12 +18,12 @@ from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.normalization import Normalizer
 from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec
-from xmodelkd_ros.core.visibility import Pictures, Shot
+from xmodelkd_ros.core.visibility import CameraFrame, SweepImages
 from xmodelkd_ros.inference.backend import Backend, load_networks
 from xmodelkd_ros.inference.engine_cache import EngineCache
-from xmodelkd_ros.segmentation.backend_selection import fastest
+from xmodelkd_ros.segmentation.backend_selection import select_backend
 from xmodelkd_ros.segmentation.decision import decide
-from xmodelkd_ros.segmentation.image_features import Sight
+from xmodelkd_ros.segmentation.image_features import ImageFeatureSampler
 from xmodelkd_ros.segmentation.parity_sweep import equal_labels
 
 
@@ -36,7 +36,7 @@ class Result:
         mode: ``teacher`` if a teacher saw images of the sweep, else ``student``.
         stages_ms: milliseconds spent in each stage, in order.
         invalid: points without a usable position.
-        seen: how many points each camera sees (see :meth:`Pictures.points_seen`); empty without pictures.
+        seen: how many points each camera sees (see :meth:`SweepImages.points_seen`); empty without pictures.
     """
 
     segmentation: Segmentation
@@ -71,7 +71,9 @@ class SegmentationPipeline:
         self.spec = spec
         self.backend = backend
         self.choice = choice
-        self._sight = Sight(spec.image_branch, image_branch) if spec.image_branch and image_branch else None
+        self._image_features = (
+            ImageFeatureSampler(spec.image_branch, image_branch) if spec.image_branch and image_branch else None
+        )
         self._points = np.zeros((spec.max_points, len(spec.channels)), np.float32)
         self._pixel = np.zeros(spec.max_points, np.int32)
         self._projector = RangeProjector(spec.projection, sensor)
@@ -96,12 +98,12 @@ class SegmentationPipeline:
         spec = ModelSpec.read(folder)
         engines, why = engines or EngineCache(), ""
         if backend == "auto":
-            backend, why = fastest(folder, precision, engines.folder, engines.say)
+            backend, why = select_backend(folder, precision, engines.folder, engines.on_progress)
         networks = load_networks(spec, folder, backend, precision, engines)
-        if networks.settle is not None:
+        if networks.finish_parity_check is not None:
             new = cls(spec, networks.network, None, networks.image_branch)
             reference = cls.load(folder, "onnxruntime")
-            networks.settle(equal_labels(new, reference, spec.cameras))
+            networks.finish_parity_check(equal_labels(new, reference, spec.cameras))
         return cls(spec, networks.network, sensor, networks.image_branch, why)
 
     @property
@@ -119,15 +121,15 @@ class SegmentationPipeline:
         points = self.spec.max_points
         xyz = np.full((points, 3), 10, np.float32)
         xyz[:, 1] = np.linspace(-20, 20, points)
-        shots = [_ahead()] if self._sight is not None else []
+        camera_frames = [_ahead()] if self._image_features is not None else []
         for _ in range(2):
-            self.segment(PointCloud(xyz, np.zeros(points, np.float32)), pictures=shots)
+            self.segment(PointCloud(xyz, np.zeros(points, np.float32)), pictures=camera_frames)
 
     def segment(
         self,
         cloud: PointCloud,
         into: LabelTranslation | None = None,
-        pictures: Pictures | Sequence[Shot | None] = (),
+        pictures: SweepImages | Sequence[CameraFrame | None] = (),
     ) -> Result:
         """Label every point of a sweep.
 
@@ -147,7 +149,7 @@ class SegmentationPipeline:
         return Result(segmentation, mode, clock.milliseconds, len(cloud) - int(np.count_nonzero(valid)), seen or ())
 
     def logits(
-        self, cloud: PointCloud, pictures: Pictures | Sequence[Shot | None] = ()
+        self, cloud: PointCloud, pictures: SweepImages | Sequence[CameraFrame | None] = ()
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """(C, N) logits of the points of a sweep, not calibrated, and (N,) whether they have a usable position.
 
@@ -156,7 +158,7 @@ class SegmentationPipeline:
         return self._logits(cloud, pictures, Stopwatch())[:2]
 
     def _logits(
-        self, cloud: PointCloud, pictures: Pictures | Sequence[Shot | None], clock: Stopwatch
+        self, cloud: PointCloud, pictures: SweepImages | Sequence[CameraFrame | None], clock: Stopwatch
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_], tuple[int, ...] | None]:
         """Logits, which points have a position, and how many each camera sees; None if no teacher saw an image."""
         size = (self.spec.projection.height, self.spec.projection.width)
@@ -168,11 +170,11 @@ class SegmentationPipeline:
             valid = projection.pixel != NO_PIXEL
             points[:-1][~valid] = 0
         counts = None
-        if self._sight is not None:
+        if self._image_features is not None:
             with clock("views"):
-                seen = pictures if isinstance(pictures, Pictures) else Pictures.of(cloud.xyz, pictures)
+                seen = pictures if isinstance(pictures, SweepImages) else SweepImages.of(cloud.xyz, pictures)
             with clock("images"):
-                dense |= self._sight.inputs(projection, size, seen)
+                dense |= self._image_features.inputs(projection, size, seen)
             if any(pixels is not None for pixels in seen.pixels):
                 counts = seen.points_seen()
         with clock("infer"):
@@ -197,11 +199,11 @@ class SegmentationPipeline:
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
 
 
-def _ahead() -> Shot:
+def _ahead() -> CameraFrame:
     """What a camera that looks along x takes of a dark night."""
     intrinsic = np.array([[32.0, 0.0, 31.5], [0.0, 32.0, 15.5], [0.0, 0.0, 1.0]])
     from_lidar = np.array([[0.0, -1.0, 0.0, 0.0], [0.0, 0.0, -1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
-    return Shot(CameraModel("ahead", 64, 32, intrinsic, from_lidar), np.zeros((32, 64, 3), np.uint8))
+    return CameraFrame(CameraModel("ahead", 64, 32, intrinsic, from_lidar), np.zeros((32, 64, 3), np.uint8))
 
 
 class Stopwatch:

@@ -17,7 +17,7 @@ from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.core.visibility import Shot
+from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.harness.synthetic_sweep import sweep_message, synthetic_sweep
 from xmodelkd_ros.inference.cpu import cores, cpu_name, gemm_peak_gflops
 from xmodelkd_ros.inference.network_cost import gflop
@@ -125,9 +125,9 @@ def _one_sweep(
     start = perf_counter()
     cloud = to_cloud(message)
     decoded = perf_counter()
-    shots = [Shot(camera, image_to_array(image)) for camera, image in cameras]
+    camera_frames = [CameraFrame(camera, image_to_array(image)) for camera, image in cameras]
     taken = perf_counter()
-    result = pipeline.segment(cloud, pictures=shots)
+    result = pipeline.segment(cloud, pictures=camera_frames)
     segmented = perf_counter()
     labels_to_msg(cloud, result.segmentation, message.header, ROSBAGS_TYPES)
     end = perf_counter()

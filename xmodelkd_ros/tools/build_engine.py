@@ -24,11 +24,11 @@ def build_engine(model: str, precision: str = "auto", folder: Path | None = None
     """
     on_terminal = sys.stderr.isatty()
 
-    def say(line: str) -> None:
+    def on_progress(line: str) -> None:
         if on_terminal:
             print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
-    engines, start = EngineCache(folder, say), perf_counter()
+    engines, start = EngineCache(folder, on_progress), perf_counter()
     pipeline = SegmentationPipeline.load(find_model(model), "tensorrt", precision, engines=engines)
     if on_terminal:
         print("\r\033[K", end="", file=sys.stderr)

@@ -14,11 +14,11 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from xmodelkd_ros.console import count, positive
-from xmodelkd_ros.core.atomic_write import writing
+from xmodelkd_ros.core.atomic_write import disk_errors
 from xmodelkd_ros.core.errors import XModelKDError
 
 if TYPE_CHECKING:
-    from xmodelkd_ros.bags.recorded_drive import Look
+    from xmodelkd_ros.bags.recorded_drive import CameraOptions
     from xmodelkd_ros.harness.options import Options
 
 _NO_BAG = Path("synthetic sweeps")
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # As an exception, so that programs that were started and temporary files are cleared away.
         signal.signal(signal.SIGTERM, _terminate)
     try:
-        with writing():
+        with disk_errors():
             code: int = args.run(args)
         return code
     except XModelKDError as error:
@@ -336,11 +336,13 @@ def _options(args: argparse.Namespace) -> Options:
     )
 
 
-def _look(args: argparse.Namespace) -> Look:
-    from xmodelkd_ros.bags.recorded_drive import Look
+def _look(args: argparse.Namespace) -> CameraOptions:
+    from xmodelkd_ros.bags.recorded_drive import CameraOptions
 
     without = tuple(filter(None, args.drop_cameras.split(",")))
-    return Look(round(args.slop * 1e9), args.fixed_frame, without, round(getattr(args, "image_age", 0.0) * 1e9))
+    return CameraOptions(
+        round(args.slop * 1e9), args.fixed_frame, without, round(getattr(args, "image_age", 0.0) * 1e9)
+    )
 
 
 def _benchmark(args: argparse.Namespace) -> int:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.bags.mounted_cameras import MountedCamera
-from xmodelkd_ros.bags.recorded_drive import Recording
+from xmodelkd_ros.bags.recorded_drive import RecordedDrive
 from xmodelkd_ros.console import print_notes, progress
-from xmodelkd_ros.core.atomic_write import make_folder, whole_files
+from xmodelkd_ros.core.atomic_write import atomic_files, make_folder
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.harness.node_process import node_arguments
 from xmodelkd_ros.harness.node_under_load import (
@@ -32,7 +32,7 @@ from xmodelkd_ros.harness.node_under_load import (
     write_sweeps,
 )
 from xmodelkd_ros.harness.options import Options
-from xmodelkd_ros.harness.process_usage import Use, use_of
+from xmodelkd_ros.harness.process_usage import ProcessUsage, process_usage
 from xmodelkd_ros.harness.processes import ProcessError, Program, dds_environment, wait_for
 from xmodelkd_ros.harness.sweep_log import SweepLogReader
 from xmodelkd_ros.reports.charts import draw_series
@@ -148,7 +148,7 @@ class _Traffic:
     sent: list[tuple[tuple[int, int], int]]
     labels: list[tuple[tuple[int, int], int]]
     report: NodeReport
-    samples: list[tuple[int, Use]]
+    samples: list[tuple[int, ProcessUsage]]
     seconds: float
 
     def latencies_ms(self) -> NDArray[np.float64]:
@@ -160,7 +160,7 @@ class _Traffic:
 def _play(options: Options, sweeps: int, folder: Path) -> _Traffic:
     """Let a player follow the node through so many sweeps, and write down what the node says meanwhile."""
     with BagReader(options.bag) as reader:
-        recording = Recording(reader, options.points_topic)
+        recording = RecordedDrive(reader, options.points_topic)
         cameras = _cameras(options, recording)
         print_notes([*reader.notes, *recording.notes])
     env, logs, topic, recorded = dds_environment(), options.out / "logs", recording.points_topic, folder / "said.mcap"
@@ -184,7 +184,7 @@ def _play(options: Options, sweeps: int, folder: Path) -> _Traffic:
     return _Traffic(sent, labels, read_reports(recorded, [_NODE])[_NODE], samples, seconds)
 
 
-def _cameras(options: Options, recording: Recording) -> list[MountedCamera]:
+def _cameras(options: Options, recording: RecordedDrive) -> list[MountedCamera]:
     """All that the bag has, for a teacher."""
     if options.mode != "teacher":
         return []
@@ -204,16 +204,16 @@ def _player_arguments(bag: Path, topic: str, cameras: Sequence[MountedCamera], s
 
 def _watched(
     node: Program, player: Program, running: Sequence[Program], log: SweepLogReader, sweeps: int
-) -> list[tuple[int, Use]]:
+) -> list[tuple[int, ProcessUsage]]:
     """What the node's process held after how many labels, until the player has ended."""
-    samples: list[tuple[int, Use]] = []
+    samples: list[tuple[int, ProcessUsage]] = []
     next_s = 0.0
 
     def ended() -> bool:
         nonlocal next_s
         if time.monotonic() >= next_s:
             next_s = time.monotonic() + _SAMPLE_S
-            done, use = len(log.arrivals(_LABELS)), use_of(node.pid)
+            done, use = len(log.arrivals(_LABELS)), process_usage(node.pid)
             bar.update(done - bar.n)
             if done and use is not None:
                 samples.append((done, use))
@@ -254,7 +254,11 @@ def _judged(mode: str, traffic: _Traffic, latencies: NDArray[np.float64]) -> End
 
 
 def _write(
-    out: Path, result: Endurance, latencies: NDArray[np.float64], samples: Sequence[tuple[int, Use]], command: str
+    out: Path,
+    result: Endurance,
+    latencies: NDArray[np.float64],
+    samples: Sequence[tuple[int, ProcessUsage]],
+    command: str,
 ) -> None:
     table = as_table(result)
     done = [count for count, _ in samples]
@@ -264,7 +268,7 @@ def _write(
         "handles": (done, [use.handles for _, use in samples]),
         "threads": (done, [use.threads for _, use in samples]),
     }
-    with whole_files(out, "endurance.md") as folder:
+    with atomic_files(out, "endurance.md") as folder:
         (folder / "endurance.md").write_text(table, encoding="utf-8")
         draw_series(folder / "endurance.png", "sweeps", series)
         write_metrics(folder, {**asdict(result), "broken": result.broken, "command": command})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xmodelkd_ros.bags.bag import BagReader
-from xmodelkd_ros.bags.recorded_drive import Recording
+from xmodelkd_ros.bags.recorded_drive import RecordedDrive
 from xmodelkd_ros.console import print_notes, progress
 from xmodelkd_ros.core.labels import LabelTranslation
 from xmodelkd_ros.harness.options import Options
@@ -53,14 +53,14 @@ class _Other:
         return cls(pipeline, translation(pipeline.labels, first.labels))
 
 
-def _segment_all(session: Session, recording: Recording, other: _Other | None) -> SweepView | None:
+def _segment_all(session: Session, recording: RecordedDrive, other: _Other | None) -> SweepView | None:
     """Add every sweep to the scores; returns the middle one to draw."""
     pipeline, scores = session.pipeline, session.scores
     # What the libraries set up on first use must not count for the first sweep.
     pipeline.warm_up()
     view = None
     for index, sweep in enumerate(progress(recording.sweeps(), recording.count, "evaluate")):
-        result = pipeline.segment(sweep.cloud, pictures=session.shots(recording, sweep))
+        result = pipeline.segment(sweep.cloud, pictures=session.camera_frames(recording, sweep))
         stages = {"decode": sweep.decode_ms, **result.stages_ms}
         scores.add(sweep.cloud, result.segmentation, sweep.truth, stages_ms=stages, mode=result.mode)
         if other is not None:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.bags.mounted_cameras import MountedCamera
-from xmodelkd_ros.bags.recorded_drive import Recording
+from xmodelkd_ros.bags.recorded_drive import RecordedDrive
 from xmodelkd_ros.bags.transform_tree import TF_TOPICS, TransformTree, moves
 from xmodelkd_ros.console import print_notes
-from xmodelkd_ros.core.atomic_write import make_folder, whole_files
+from xmodelkd_ros.core.atomic_write import atomic_files, make_folder
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.harness.fault_schedule import FAULTS, Fault, schedule
 from xmodelkd_ros.harness.node_process import node_arguments
@@ -129,7 +129,7 @@ def measure_faults(options: Options, timing: Timing, names: Sequence[str] = ()) 
         raise ConfigError(f"no fault {', '.join(unknown)}; there are {', '.join(fault.name for fault in FAULTS)}")
     make_folder(options.out)
     with BagReader(options.bag) as reader, tempfile.TemporaryDirectory(prefix=".faults.", dir=options.out) as folder:
-        recording = Recording(reader, options.points_topic)
+        recording = RecordedDrive(reader, options.points_topic)
         frame = recording.first_sweep().message.header.frame_id
         rig = list(recording.mounted(frame).values())
         if not rig:
@@ -141,12 +141,14 @@ def measure_faults(options: Options, timing: Timing, names: Sequence[str] = ()) 
             raise ConfigError(f"faults of TF cannot be shown: {without_tf}; leave them out")
         left_out = [f"{fault.name} is left out: {without_tf}" for fault in FAULTS if fault.needs_tf and without_tf]
         print_notes([*reader.notes, *recording.notes, *left_out])
-        options = replace(options, look=replace(options.look, fixed_frame=fixed_frame if looks_at_tf else ""))
+        options = replace(
+            options, camera_options=replace(options.camera_options, fixed_frame=fixed_frame if looks_at_tf else "")
+        )
         traffic = _play(options, timing, chosen, recording, rig, Path(folder))
     outcomes = [traffic.outcome(fault, len(rig)) for fault in chosen]
     whole = traffic.whole()
     table = f"{as_table(outcomes)}\n{whole.line()}"
-    with whole_files(options.out, "faults.md") as unfinished:
+    with atomic_files(options.out, "faults.md") as unfinished:
         (unfinished / "faults.md").write_text(table, encoding="utf-8")
         found = {"faults": [asdict(outcome) for outcome in outcomes], "whole": asdict(whole)}
         write_metrics(unfinished, {**found, "command": options.command})
@@ -253,7 +255,7 @@ def _play(
     options: Options,
     timing: Timing,
     faults: Sequence[Fault],
-    recording: Recording,
+    recording: RecordedDrive,
     rig: Sequence[MountedCamera],
     folder: Path,
 ) -> _Traffic:
@@ -267,7 +269,7 @@ def _play(
     status = Program("harness.recorder", status_arguments, env, logs / "status.log")
     names = [fault.name for fault in faults]
     arguments = _player_arguments(options, timing, names, recording, rig, sent.path)
-    arguments += ["--transforms", *TF_TOPICS] if options.look.fixed_frame else []
+    arguments += ["--transforms", *TF_TOPICS] if options.camera_options.fixed_frame else []
     player = Program("harness.fault_player", arguments, env, logs / "player.log")
     length_s = schedule(names, _WARM_UP_S, timing.fault_s, timing.rest_s)[-1].end_s + timing.rest_s
     with ExitStack() as stack:
@@ -289,7 +291,7 @@ def _player_arguments(
     options: Options,
     timing: Timing,
     names: Sequence[str],
-    recording: Recording,
+    recording: RecordedDrive,
     rig: Sequence[MountedCamera],
     log: Path,
 ) -> list[str]:

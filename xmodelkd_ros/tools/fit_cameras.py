@@ -10,9 +10,9 @@ import yaml
 
 from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.bags.mounted_cameras import MountedCamera, node_parameters
-from xmodelkd_ros.bags.recorded_drive import Recording
+from xmodelkd_ros.bags.recorded_drive import RecordedDrive
 from xmodelkd_ros.console import print_notes
-from xmodelkd_ros.core.atomic_write import whole_file
+from xmodelkd_ros.core.atomic_write import atomic_file
 from xmodelkd_ros.core.errors import BagError, ConfigError
 
 _HEADER = """\
@@ -38,14 +38,14 @@ def fit_cameras(bag: Path, out: Path | None = None, points_topic: str = "") -> P
         XModelKDError: the bag cannot be read or has no cameras, or the file cannot be written.
     """
     with BagReader(bag) as reader:
-        recording = Recording(reader, points_topic, missing_intensity="fill")
+        recording = RecordedDrive(reader, points_topic, missing_intensity="fill")
         rig = list(recording.mounted(recording.first_sweep().message.header.frame_id).values())
         print_notes([*reader.notes, *recording.notes])
     if not rig:
         raise BagError(f"{bag} has no images with a CameraInfo and a place in /tf_static; record these topics too")
     out = out or Path(f"{bag.stem}.cameras.yaml")
     try:
-        with whole_file(out) as unfinished:
+        with atomic_file(out) as unfinished:
             unfinished.write_text(_HEADER.format(bag=bag.name) + _as_yaml(rig), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot write {out}: {error.strerror}; choose another file") from error

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.bags.bag import BagReader
-from xmodelkd_ros.bags.recorded_drive import Recording
+from xmodelkd_ros.bags.recorded_drive import RecordedDrive
 from xmodelkd_ros.core.beam_table import elevations_deg, fit_beams, fit_rings
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import SensorError
@@ -47,7 +47,7 @@ def fit_sensor(
         XModelKDError: the bag cannot be read, or beams cannot be told apart in it.
     """
     with BagReader(bag) as reader:
-        recording = Recording(reader, points_topic, missing_intensity="fill")
+        recording = RecordedDrive(reader, points_topic, missing_intensity="fill")
         clouds = [_usable(sweep.cloud) for sweep in islice(recording.sweeps(), sweeps)]
     sensor = fit(clouds, bag.stem, beams)
     out = out or Path(f"{bag.stem}.sensor.json")

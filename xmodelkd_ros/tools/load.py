@@ -20,7 +20,7 @@ from xmodelkd_ros.harness.load_scenarios import Scenario, scenarios
 from xmodelkd_ros.harness.node_process import node_arguments
 from xmodelkd_ros.harness.node_under_load import DIAGNOSTICS, POINTS, RELIABLE, check_role, read_reports, write_sweeps
 from xmodelkd_ros.harness.options import Options
-from xmodelkd_ros.harness.process_usage import Use, use_of
+from xmodelkd_ros.harness.process_usage import ProcessUsage, process_usage
 from xmodelkd_ros.harness.processes import Program, dds_environment, wait_for, wait_for_last
 from xmodelkd_ros.harness.sweep_log import SweepLogReader
 from xmodelkd_ros.tools.load_outcome import Outcome, outcome
@@ -82,7 +82,7 @@ class _Run:
     folder: Path
     logs: Path
     alone_ms: float | None
-    samples: dict[str, list[Use]] = field(default_factory=dict)
+    samples: dict[str, list[ProcessUsage]] = field(default_factory=dict)
     sampled_s: float = 0.0
 
     def outcomes(self) -> list[Outcome]:
@@ -172,6 +172,6 @@ class _Run:
             return
         self.sampled_s = time.monotonic()
         for name, node in nodes.items():
-            use = use_of(node.pid)
+            use = process_usage(node.pid)
             if use is not None:
                 self.samples.setdefault(name, []).append(use)

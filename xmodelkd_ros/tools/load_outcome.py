@@ -12,7 +12,7 @@ import numpy as np
 
 from xmodelkd_ros.harness.load_scenarios import Scenario
 from xmodelkd_ros.harness.node_under_load import NodeReport
-from xmodelkd_ros.harness.process_usage import Use
+from xmodelkd_ros.harness.process_usage import ProcessUsage
 from xmodelkd_ros.harness.sweep_log import Key
 
 Arrivals = Sequence[tuple[Key, int]]
@@ -122,7 +122,7 @@ def outcome(
     went: Arrivals,
     came: Arrivals,
     report: NodeReport,
-    uses: Sequence[Use],
+    uses: Sequence[ProcessUsage],
     alone_ms: float | None = None,
 ) -> Outcome:
     """Join what went into a node and what came out.

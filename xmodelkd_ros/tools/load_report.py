@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xmodelkd_ros.core.atomic_write import whole_files
+from xmodelkd_ros.core.atomic_write import atomic_files
 from xmodelkd_ros.harness.load_scenarios import Scenario
 from xmodelkd_ros.reports.charts import DPI, LINE, MARK, figure, plain
 from xmodelkd_ros.reports.pictures import MUTED
@@ -55,7 +55,7 @@ def write_report(out: Path, outcomes: Sequence[Outcome], every: Sequence[Scenari
     table = "\n".join([HEAD, *map(row, outcomes)])
     derived = ("p50_ms", "worst_ms", "thirds_ms", "unaccounted", "broken")
     rows = [{**asdict(o), **{name: getattr(o, name) for name in derived}} for o in outcomes]
-    with whole_files(out, "load.md") as folder:
+    with atomic_files(out, "load.md") as folder:
         (folder / "load.md").write_text(
             f"![What became of the sweeps](load.png)\n\n{table}\n{_LEGEND}\n{what}", encoding="utf-8"
         )

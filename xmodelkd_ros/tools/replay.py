@@ -18,8 +18,8 @@ from typing import Any
 
 from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.bags.mounted_cameras import MountedCamera
-from xmodelkd_ros.bags.recorded_drive import Recording
-from xmodelkd_ros.bags.recorded_sweep import Sweep
+from xmodelkd_ros.bags.recorded_drive import RecordedDrive
+from xmodelkd_ros.bags.recorded_sweep import RecordedSweep
 from xmodelkd_ros.bags.transform_tree import TF_TOPICS
 from xmodelkd_ros.console import print_notes, progress
 from xmodelkd_ros.core.cloud import Segmentation
@@ -96,7 +96,7 @@ class _Traffic:
         return [f"the node says of {count} sweeps: {problem}" for problem, count in self.problems.items()]
 
 
-def _play(options: Options, rate: float, recording: Recording, most_cameras: int, folder: Path) -> _Traffic:
+def _play(options: Options, rate: float, recording: RecordedDrive, most_cameras: int, folder: Path) -> _Traffic:
     """Run the three processes from the first discovery to the last label; a teacher takes ``most_cameras``."""
     logs, env = options.out / "logs", dds_environment()
     sent, received = SweepLogReader(folder / "sent.jsonl"), SweepLogReader(folder / "received.jsonl")
@@ -108,9 +108,9 @@ def _play(options: Options, rate: float, recording: Recording, most_cameras: int
     recorder_arguments = ["--topics", _LABELS, _STATUS, "--out", str(recorded), "--discard-unfinished"]
     recorder_arguments += ["--log", str(received.path)]
     recorder = Program("harness.recorder", recorder_arguments, env, logs / "recorder.log")
-    seen = [camera for camera in cameras if camera.model.name not in options.look.without]
+    seen = [camera for camera in cameras if camera.model.name not in options.camera_options.without]
     topics = [recording.points_topic, *(t for camera in seen for t in (camera.image_topic, camera.info_topic))]
-    topics += TF_TOPICS if options.look.fixed_frame and cameras else ()
+    topics += TF_TOPICS if options.camera_options.fixed_frame and cameras else ()
     player = Program(
         "harness.bag_player", _player_arguments(options.bag, rate, topics, sent.path), env, logs / "player.log"
     )
@@ -130,7 +130,7 @@ def _play(options: Options, rate: float, recording: Recording, most_cameras: int
     return traffic
 
 
-def _cameras(options: Options, recording: Recording, most: int) -> list[MountedCamera]:
+def _cameras(options: Options, recording: RecordedDrive, most: int) -> list[MountedCamera]:
     """The cameras that a teacher is told of, one topic of each.
 
     Raises:
@@ -142,7 +142,7 @@ def _cameras(options: Options, recording: Recording, most: int) -> list[MountedC
     cameras = list(recording.mounted(frame).values())
     if not cameras:
         raise BagError(f"{options.bag} has no camera that a teacher could look through; replay it with --mode student")
-    told = options.look.shown([camera.model.name for camera in cameras], most)
+    told = options.camera_options.shown([camera.model.name for camera in cameras], most)
     return [camera for camera in cameras if camera.model.name in told]
 
 
@@ -155,7 +155,7 @@ def _player_arguments(bag: Path, rate: float, topics: Sequence[str], log: Path) 
 
 
 def _follow(
-    recording: Recording,
+    recording: RecordedDrive,
     rate: float,
     player: Program,
     running: Sequence[Program],
@@ -178,7 +178,7 @@ def _follow(
 # --- scoring ---------------------------------------------------------------------------------------------------------
 
 
-def _score(session: Session, recording: Recording, traffic: _Traffic) -> SweepView | None:
+def _score(session: Session, recording: RecordedDrive, traffic: _Traffic) -> SweepView | None:
     """Join what went in and what came out by stamp and number of points; returns the middle labelled sweep."""
     view, scores = None, session.scores
     scored: set[Key] = set()
@@ -201,7 +201,7 @@ def _score(session: Session, recording: Recording, traffic: _Traffic) -> SweepVi
     return view
 
 
-def _add(scores: Scores, sweep: Sweep, segmentation: Segmentation, traffic: _Traffic, key: Key) -> None:
+def _add(scores: Scores, sweep: RecordedSweep, segmentation: Segmentation, traffic: _Traffic, key: Key) -> None:
     latency_ms = (traffic.received[key] - traffic.sent[key]) / 1e6
     mode, stages = traffic.status.get(sweep.stamp_ns, ("student", {}))
     scores.add(sweep.cloud, segmentation, sweep.truth, stages_ms=stages, latency_ms=latency_ms, mode=mode)

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.bags.bag import BagReader
-from xmodelkd_ros.bags.recorded_drive import Recording
-from xmodelkd_ros.bags.recorded_sweep import Sweep
+from xmodelkd_ros.bags.recorded_drive import RecordedDrive
+from xmodelkd_ros.bags.recorded_sweep import RecordedSweep
 from xmodelkd_ros.console import print_notes
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.core.visibility import Shot
+from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.harness.options import Options
 from xmodelkd_ros.messages.clouds import MissingIntensity
 from xmodelkd_ros.reports.pictures import SweepView
@@ -50,28 +50,28 @@ class Session:
         if options.mode != "teacher" and is_teacher:
             print_notes([f"{options.model} is shown no images, so it labels by the LiDAR alone; give --mode teacher"])
 
-    def open(self, reader: BagReader) -> Recording:
+    def open(self, reader: BagReader) -> RecordedDrive:
         """The bag's sweeps as the model needs them, truth in the model's labels."""
         missing_intensity: MissingIntensity = "reject" if self.pipeline.needs_intensity else "fill"
-        return Recording(reader, self.options.points_topic, self.pipeline.labels, missing_intensity)
+        return RecordedDrive(reader, self.options.points_topic, self.pipeline.labels, missing_intensity)
 
-    def shots(self, recording: Recording, sweep: Sweep) -> tuple[Shot | None, ...]:
+    def camera_frames(self, recording: RecordedDrive, sweep: RecordedSweep) -> tuple[CameraFrame | None, ...]:
         """What a teacher is shown of a sweep.
 
         Raises:
-            BagError: as :meth:`Recording.shots`, or more cameras are used than it takes.
+            BagError: as :meth:`RecordedDrive.camera_frames`, or more cameras are used than it takes.
         """
         if self.options.mode != "teacher":
             return ()
-        names = [camera.name for camera in recording.rig(sweep.message.header.frame_id).values()]
-        self.options.look.shown(names, self.pipeline.spec.cameras)
-        return recording.shots(sweep, self.options.look)
+        names = [camera.name for camera in recording.cameras(sweep.message.header.frame_id).values()]
+        self.options.camera_options.shown(names, self.pipeline.spec.cameras)
+        return recording.camera_frames(sweep, self.options.camera_options)
 
-    def view(self, recording: Recording, sweep: Sweep, label: NDArray[np.uint8]) -> SweepView:
+    def view(self, recording: RecordedDrive, sweep: RecordedSweep, label: NDArray[np.uint8]) -> SweepView:
         """What the report draws of a sweep, in the scored label set."""
         scores = self.scores
         truth = None if sweep.truth is None else scores.to_scored(sweep.truth)
-        return SweepView(sweep.cloud, scores.to_scored(label), scores.label_map, truth, recording.cameras(sweep))
+        return SweepView(sweep.cloud, scores.to_scored(label), scores.label_map, truth, recording.camera_views(sweep))
 
     def report(self, what: str, latency: str, view: SweepView | None, start_s: float | None = None) -> dict[str, Any]:
         """Write the report and print the scores.

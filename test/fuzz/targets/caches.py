@@ -18,8 +18,8 @@ from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.inference.engine_cache import EngineCache, EngineKey
-from xmodelkd_ros.segmentation import backend_selection as fastest
-from xmodelkd_ros.segmentation.parity_sweep import read_check_sweep, write_check_sweep
+from xmodelkd_ros.segmentation import backend_selection as select_backend
+from xmodelkd_ros.segmentation.parity_sweep import read_parity_sweep, write_parity_sweep
 
 _INTRINSIC = np.array([[32.0, 0, 23.5], [0, 32.0, 15.5], [0, 0, 1]])
 
@@ -35,7 +35,7 @@ class CheckSweep(InFolder):
         self._file.parent.mkdir(parents=True)
         camera = CameraModel("front", good.WIDTH, good.HEIGHT, _INTRINSIC, np.eye(4))
         cloud = PointCloud(good.points(Mutator.of("sweep", 0, 0), 100), np.full(100, 7, np.float32))
-        write_check_sweep(self._file, cloud, [(camera, good.encoded(".jpg"))])
+        write_parity_sweep(self._file, cloud, [(camera, good.encoded(".jpg"))])
         self._whole = self._file.read_bytes()
         with np.load(io.BytesIO(self._whole)) as stored:
             self._arrays = dict(stored)
@@ -71,9 +71,12 @@ class CheckSweep(InFolder):
 
     def use(self, value: Any) -> None:
         self._file.write_bytes(value)
-        cloud, shots = read_check_sweep(2)
+        cloud, camera_frames = read_parity_sweep(2)
         ensure(cloud.intensity is not None and cloud.xyz.dtype == np.float32, "not a sweep")
-        ensure(len(shots) <= 2 and all(shot.pixels.dtype == np.uint8 for shot in shots), "not pictures")
+        ensure(
+            len(camera_frames) <= 2 and all(camera_frame.pixels.dtype == np.uint8 for camera_frame in camera_frames),
+            "not pictures",
+        )
 
 
 class Engines(InFolder):
@@ -123,12 +126,12 @@ class Fastest(InFolder):
         super().__enter__()
         (self.folder / "model.json").write_text("{}")
         self._kept = self.folder / "kept"
-        found = fastest.Choice("openvino", "it is quick")
-        measured, fastest._measured_apart = fastest._measured_apart, lambda *_: found
+        found = select_backend.BackendChoice("openvino", "it is quick")
+        measured, select_backend._measured_apart = select_backend._measured_apart, lambda *_: found
         try:
-            fastest.fastest(self.folder, "fp32", self._kept, lambda line: None)
+            select_backend.select_backend(self.folder, "fp32", self._kept, lambda line: None)
         finally:
-            fastest._measured_apart = measured
+            select_backend._measured_apart = measured
         (self._note,) = self._kept.iterdir()
         self._text = self._note.read_bytes()
         return self
@@ -146,7 +149,7 @@ class Fastest(InFolder):
             raise _MeasuredAgainError
 
         try:
-            found = fastest.fastest(self.folder, "fp32", self._kept, measure_again)
+            found = select_backend.select_backend(self.folder, "fp32", self._kept, measure_again)
         except _MeasuredAgainError:
             raise BackendError("it is measured again") from None
-        ensure(found.backend in fastest.LIBRARIES, "a library that is not known")
+        ensure(found.backend in select_backend.LIBRARIES, "a library that is not known")

@@ -14,8 +14,8 @@ import yaml
 
 from test.fuzz.mutation import Mutator
 from test.fuzz.target import InFolder, Limits, Target, each, ensure
+from test.guards import Room, Trap
 from test.training.folders import write_pandaset
-from test.traps import Room, Trap
 from training.config.training import TrainingConfig
 from training.data.sweeps import Sweep
 from training.modules.checkpoint import (
@@ -27,11 +27,11 @@ from training.modules.checkpoint import (
     read_weights,
 )
 from training.modules.image_module import trained_branch
-from training.modules.point_modules import TeacherTraining
-from training.predict.trained_network import labelled, network_of
+from training.modules.point_modules import TeacherModule
+from training.predict.predictor import labelled, predictor_of
 from training.runs import trainer as runs
 from training.train import train
-from xmodelkd_ros.core.atomic_write import writing
+from xmodelkd_ros.core.atomic_write import disk_errors
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
@@ -87,7 +87,7 @@ class Checkpoints(InFolder):
         data = torch.load(io.BytesIO(self._half), weights_only=True)
         config = copy.deepcopy(data["hyper_parameters"]["config"])
         config["teacher"] = {"image_branch": "", "width": 8}
-        module = TeacherTraining(config, 0)
+        module = TeacherModule(config, 0)
         kept = {"global_step": 1, "inputs": data["inputs"], "origins": data["origins"], "branch": None}
         parts = {"hyper_parameters": {"config": module.config.to_dict(), "features": 0}}
         return _saved({**kept, **parts, "state_dict": module.state_dict()})
@@ -122,7 +122,7 @@ class Checkpoints(InFolder):
         )
 
     def _label(self) -> None:
-        network = network_of(read_checkpoint(self._run))
+        network = predictor_of(read_checkpoint(self._run))
         sweep = Sweep(_CLOUD, np.full(len(_CLOUD), 255, np.uint8))
         (found,) = labelled(network, [sweep], [], "")
         ensure(found.ids.shape == (len(_CLOUD),), "not one label per point")
@@ -134,7 +134,7 @@ class Checkpoints(InFolder):
         raise AssertionError("a network that labels points is taken for an image branch")
 
     def _go_on(self) -> None:
-        with writing():
+        with disk_errors():
             train(self._config)
         ensure(read_steps(self._run) >= 2, "the run is not finished")
 

@@ -18,14 +18,14 @@ import yaml
 from test.fuzz.mutation import Mutator
 from test.fuzz.target import InFolder, Limits, Target, each, ensure
 from test.fuzz.targets.bags import write_short_drive
+from test.guards import Room, Trap
 from test.training.folders import write_kitti, write_nuscenes, write_pandaset
-from test.traps import Room, Trap
 from training.config.data import SourceConfig
 from training.data.image_samples import pictures_of
 from training.data.registry import open_drives
 from training.data.sources import load_source
 from training.data.sweeps import InputSpec, WholeSweeps
-from training.datasets.exposures import Look
+from training.datasets.exposures import EncodedSweepImages
 from training.datasets.nuscenes import read_tables
 from training.datasets.sequence import DriveSequence
 from training.world.stored import store
@@ -113,7 +113,7 @@ def _use_frame(drive: DriveSequence, k: int) -> None:
     ensure(times.shape == (len(cloud),) and times.dtype == np.float32, "not one time per point")
     ensure(drive.world_from_lidar(k).shape == (4, 4) and isinstance(drive.stamp_ns(k), int), "no pose or no stamp")
     each(
-        lambda: Look.at(drive, k).pictures(),
+        lambda: EncodedSweepImages.at(drive, k).pictures(),
         lambda: pictures_of(drive, k, np.random.default_rng(0)),
         *(lambda image=image: _use_image(image) for image in drive.images(k)),
     )

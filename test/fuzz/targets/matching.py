@@ -64,7 +64,10 @@ class Sync(Target):
     def _check(self, gone: list[MatchedSweep[int, str]], stamps: list[int], slop: int) -> None:
         ensure([m.sweep for m in gone] == list(range(len(stamps))), "not every sweep once and in order")
         for matched in gone:
-            ensure(matched.stamp_ns == stamps[matched.sweep] and matched.decision in _DECISIONS, "a sweep has changed")
+            ensure(
+                matched.stamp_ns == stamps[matched.sweep] and matched.release_reason in _DECISIONS,
+                "a sweep has changed",
+            )
             for camera, image in matched.images.items():
                 ensure(image.image == camera, "an image of another camera")
                 ensure(abs(image.stamp_ns - matched.stamp_ns) <= slop, "an image beyond the slop")

@@ -16,7 +16,7 @@ from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.distortion import Lens
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.transforms import transform
-from xmodelkd_ros.core.visibility import Shot
+from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.resources import label_map, translation
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
@@ -96,7 +96,7 @@ class Teacher(InFolder):
     def good(self) -> Any:
         cloud = PointCloud(np.full((2000, 3), 5, np.float32), np.zeros(2000, np.float32))
         camera = CameraModel("front", 64, 32, np.array([[32.0, 0, 31.5], [0, 32.0, 15.5], [0, 0, 1]]), self._AHEAD)
-        return cloud, lambda: [Shot(camera, np.full((32, 64, 3), 200, np.uint8)), None]
+        return cloud, lambda: [CameraFrame(camera, np.full((32, 64, 3), 200, np.uint8)), None]
 
     def make(self, mutator: Mutator) -> tuple[Any, int]:
         cloud = any_cloud(mutator)
@@ -119,16 +119,16 @@ class Teacher(InFolder):
         return {**values, "lens": (model, coefficients) if mutator.chance(0.5) else None}, image, motion
 
     @staticmethod
-    def _shots(taken: list[Any]) -> list[Shot | None]:
-        shots: list[Shot | None] = []
+    def _shots(taken: list[Any]) -> list[CameraFrame | None]:
+        camera_frames: list[CameraFrame | None] = []
         for values, image, motion in taken:
             lens = values["lens"] and Lens.of(*values["lens"])
             moved = motion and transform(motion, (0, 0, 0, 1))
-            shots.append(Shot(CameraModel(name="front", **{**values, "lens": lens}), image, moved))
-        return shots
+            camera_frames.append(CameraFrame(CameraModel(name="front", **{**values, "lens": lens}), image, moved))
+        return camera_frames
 
     def use(self, value: Any) -> None:
-        cloud, shots = value
+        cloud, camera_frames = value
         with np.errstate(all="ignore"):
-            result = self._pipeline.segment(cloud, pictures=shots())
+            result = self._pipeline.segment(cloud, pictures=camera_frames())
         check_segmentation(cloud, result.segmentation, np.arange(len(self._pipeline.labels)))

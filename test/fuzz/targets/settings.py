@@ -11,7 +11,7 @@ from test.fuzz.mutation import Mutator
 from test.fuzz.target import InFolder, Limits, Target, each, ensure
 from training.config.image_training import ImageTrainingConfig
 from training.config.training import TrainingConfig
-from training.config.yaml_config import Readable
+from training.config.yaml_config import YamlConfig
 from training.experiments.adaptation import AdaptConfig
 from training.experiments.comparison_config import Comparison
 from training.robustness import RobustnessConfig
@@ -73,7 +73,7 @@ class TrainingYaml(InFolder):
     def __enter__(self) -> Target:
         super().__enter__()
         folder = find_config("adapt.yaml").parent
-        self._files: list[tuple[type[Readable], str]] = [
+        self._files: list[tuple[type[YamlConfig], str]] = [
             *((AdaptConfig, file.read_text()) for file in [folder / "adapt.yaml"]),
             *((RobustnessConfig, file.read_text()) for file in [folder / "robustness.yaml"]),
             *((_kind(file), file.read_text()) for file in sorted((folder / "training").glob("*.yaml"))),
@@ -119,7 +119,7 @@ class TrainingYaml(InFolder):
             each(*(lambda entry=entry: config.settings(entry, config.seeds_of(entry)[0]) for entry in config.runs))
 
 
-def _kind(file: Path) -> type[Readable]:
+def _kind(file: Path) -> type[YamlConfig]:
     return ImageTrainingConfig if "image_branch" in file.name or "images" in file.name else TrainingConfig
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from training.config.training import AugmentConfig
 from training.data.crops import CropDataset
-from training.data.feature_bank import Knowledge, Seen, join_seen, mean_view
+from training.data.feature_bank import ImageFeatures, PointFeatureBank, join_seen, mean_view
 from training.data.sweeps import InputSpec, Sweep, with_rows
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.labels import IGNORE
@@ -32,35 +32,35 @@ def sources():
 
 
 @pytest.fixture(scope="module")
-def knowledge(sources):
-    seen, taught = [], [np.zeros((1, 13))]
+def feature_bank(sources):
+    seen, teacher_logits = [], [np.zeros((1, 13))]
     for one in (*sources[0], *sources[1]):
         ranges = np.linalg.norm(one.cloud.xyz, axis=1)
         camera = np.full((4000, 2), -1, np.int8)
         camera[::2, 0] = np.arange(2000) % 6
-        seen.append(Seen(np.tile(ranges[:, None, None], (1, 2, 1)).astype(np.float16), camera))
-        taught.append(np.tile((ranges * (np.arange(4000) % 2 == 0))[:, None], (1, 13)))
-    return Knowledge(join_seen(seen, 1), np.concatenate(taught).astype(np.float16))
+        seen.append(ImageFeatures(np.tile(ranges[:, None, None], (1, 2, 1)).astype(np.float16), camera))
+        teacher_logits.append(np.tile((ranges * (np.arange(4000) % 2 == 0))[:, None], (1, 13)))
+    return PointFeatureBank(join_seen(seen, 1), np.concatenate(teacher_logits).astype(np.float16))
 
 
-def crops(sources, knowledge, dark=0.0, **augment):
+def crops(sources, feature_bank, dark=0.0, **augment):
     return CropDataset(
         sources, ["a", "b", "c"], [1, 1, 1], SPEC, AugmentConfig(**augment),
-        columns=128, margin=32, points=1500, length=12, seed=0, knowledge=knowledge, dark_cameras=dark,
+        columns=128, margin=32, points=1500, length=12, seed=0, feature_bank=feature_bank, dark_cameras=dark,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("augment", [{}, {"mix": 1.0}, {"drop_points": 0.3, "drop_rows": 0.3}])
-def test_points_keep_what_is_known_of_them(sources, knowledge, augment):
+def test_points_keep_what_is_known_of_them(sources, feature_bank, augment):
     known = 0
-    for batch in (crops(sources, knowledge, **augment)[k] for k in range(12)):
-        ranges, taught = batch["points"][..., 0], batch["taught"][..., 0]
+    for batch in (crops(sources, feature_bank, **augment)[k] for k in range(12)):
+        ranges, teacher_logits = batch["points"][..., 0], batch["taught"][..., 0]
         views = mean_view(batch["views"].reshape(-1, 2, 2)).reshape(*ranges.shape, 2)
         seen = views[..., 1] > 0
         np.testing.assert_allclose(views[..., 0][seen], ranges[seen], rtol=2e-3)
         assert not views[~seen].any()
-        said = taught > 0
-        np.testing.assert_allclose(taught[said], ranges[said], rtol=2e-3)
+        said = teacher_logits > 0
+        np.testing.assert_allclose(teacher_logits[said], ranges[said], rtol=2e-3)
         np.testing.assert_array_equal(said, seen)
         image, pixels = batch["image"], batch["seen"]
         there = pixels[:, 1] > 0
@@ -70,11 +70,11 @@ def test_points_keep_what_is_known_of_them(sources, knowledge, augment):
     assert known > 3000
 
 
-def test_points_of_which_only_cameras_know_fill_the_places_that_labels_leave(sources, knowledge):
+def test_points_of_which_only_cameras_know_fill_the_places_that_labels_leave(sources, feature_bank):
     def batches(labelled):
         labels = np.where(np.arange(4000) < labelled, 3, IGNORE).astype(np.uint8)
         given = [[sweep.with_labels(labels) for sweep in source] for source in sources]
-        found = crops(given, replace(knowledge, taught=None))
+        found = crops(given, replace(feature_bank, teacher_logits=None))
         return [(found[k]["labels"] != IGNORE, (found[k]["views"][..., -1] > 0).any(axis=-1)) for k in range(12)]
 
     assert any(seen.any() for _, seen in batches(0)), "a student may be compared with images alone"
@@ -84,8 +84,8 @@ def test_points_of_which_only_cameras_know_fill_the_places_that_labels_leave(sou
     assert all(known.all() for known, _ in batches(4000)), "no label gives way to them"
 
 
-def test_dark_cameras_show_nothing(sources, knowledge):
+def test_dark_cameras_show_nothing(sources, feature_bank):
     def share_seen(dark):
-        return np.mean([(crops(sources, knowledge, dark)[k]["seen"][:, 1] > 0).mean() for k in range(12)])
+        return np.mean([(crops(sources, feature_bank, dark)[k]["seen"][:, 1] > 0).mean() for k in range(12)])
 
     assert 0.1 < share_seen(0.6) / share_seen(0.0) < 0.6, "two in five, and none at all in three of ten sweeps"

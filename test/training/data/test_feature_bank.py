@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from training.data.augment import joined
-from training.data.feature_bank import ALL_LIT, Knowledge, Seen, join_seen, mean_view
+from training.data.feature_bank import ALL_LIT, ImageFeatures, PointFeatureBank, join_seen, mean_view
 from training.data.sweeps import Sweep, with_rows
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjector
@@ -15,35 +15,35 @@ def sweep(count, label=0):
 
 
 @pytest.fixture
-def knowledge():
+def feature_bank():
     """Three points: seen by the cameras 0 and 1, by camera 2, and by none."""
     features = np.array([[[2.0], [4.0]], [[6.0], [0.0]], [[0.0], [0.0]]], np.float16)
     camera = np.array([[0, 1], [2, NO_CAMERA], [NO_CAMERA, NO_CAMERA]], np.int8)
-    return Knowledge(join_seen([Seen(features, camera)], 1))
+    return PointFeatureBank(join_seen([ImageFeatures(features, camera)], 1))
 
 
-def test_each_view_of_a_point_has_its_features(knowledge):
-    views = knowledge.views(np.array([[0, 1], [2, 3]], np.int32), ALL_LIT)
+def test_each_view_of_a_point_has_its_features(feature_bank):
+    views = feature_bank.views(np.array([[0, 1], [2, 3]], np.int32), ALL_LIT)
     expected = [[(0, 0), (0, 0)], [(2, 1), (4, 1)], [(6, 1), (0, 0)], [(0, 0), (0, 0)]]
     np.testing.assert_array_equal(views.reshape(4, 2, 2), expected)
     np.testing.assert_array_equal(mean_view(views.reshape(4, 2, 2)), [(0, 0), (3, 1), (6, 1), (0, 0)])
 
 
-def test_a_dark_camera_gives_nothing(knowledge):
+def test_a_dark_camera_gives_nothing(feature_bank):
     dark = np.array([True, False, True, False, False, False])
-    views = knowledge.views(np.array([1, 2], np.int32), dark)
+    views = feature_bank.views(np.array([1, 2], np.int32), dark)
     np.testing.assert_array_equal(views, [[(0, 0), (4, 1)], [(0, 0), (0, 0)]])
     np.testing.assert_array_equal(mean_view(views), [(4, 1), (0, 0)])
 
 
-def test_the_image_shows_nearest_points_and_nothing_where_there_is_none(knowledge):
+def test_the_image_shows_nearest_points_and_nothing_where_there_is_none(feature_bank):
     xyz = np.array([[9.0, 0, 0], [5.0, 0, 0], [0, 7.0, 0]], np.float32)  # the second hides the first
     projection = RangeProjector(ProjectionSpec((0.0,), 4)).project(PointCloud(xyz))
-    image = knowledge.image(np.array([2, 1, 3], np.int32), projection, (1, 4))
+    image = feature_bank.image(np.array([2, 1, 3], np.int32), projection, (1, 4))
     assert image.shape == (2, 1, 4)
     np.testing.assert_array_equal(image[:, 0, projection.pixel[0]], (3, 1))
     assert image[1].sum() == 1
-    assert not knowledge.image(None, projection, (1, 4)).any()
+    assert not feature_bank.image(None, projection, (1, 4)).any()
 
 
 def test_rows_go_where_their_points_go():

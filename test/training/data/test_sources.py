@@ -7,7 +7,7 @@ import pytest
 
 from training.config.data import SourceConfig
 from training.data import sources
-from training.data.cache import kept_in_memory
+from training.data.cache import run_cache
 from training.data.sources import load_source, stored_frames
 from training.datasets.pandaset import PandaSetSequence
 from training.world.sequence import WORLD_SOURCE
@@ -39,7 +39,7 @@ def test_sweeps_of_a_bag(generated):
     source = load_source(SourceConfig("bag", str(generated.bag), topic="/points"), "train", images=True)
     (drive,) = stored_drives(generated.folder)
     assert [same(sweep, drive, index) for index, sweep in enumerate(source.sweeps)] == [True] * 2
-    assert [len(look.jpegs) for look in source.looks] == [6, 6]
+    assert [len(look.jpegs) for look in source.encoded_images] == [6, 6]
 
 
 def test_frames_of_a_folder_of_drives(drives):
@@ -110,7 +110,7 @@ def test_within_memory_a_source_is_read_once(drives, monkeypatch):
     frames = sources.stored_frames
     monkeypatch.setattr(sources, "stored_frames", lambda *words: reads.append(words) or frames(*words))
     config = SourceConfig("world", str(drives.folder))
-    with kept_in_memory():
+    with run_cache():
         first = load_source(config, "train")
         again = load_source(replace(config, share=3.0, labels="none"), "train")
         assert len(reads) == 1 and again.sweeps is first.sweeps

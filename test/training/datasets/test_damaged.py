@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from test.guards import Room
 from test.training.folders import write_kitti, write_nuscenes, write_pandaset
-from test.traps import Room
 from training.config.data import SourceConfig
 from training.data.registry import open_drives
 from training.data.sources import stored_frames

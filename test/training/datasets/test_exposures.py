@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.datasets.exposures import Look, at_instant, find_views
+from training.datasets.exposures import EncodedSweepImages, at_instant, find_views
 from training.world.sequence import live_drive
 from training.worldgen.drive import Drive
 from xmodelkd_ros.core.camera import CameraModel
@@ -69,7 +69,7 @@ def test_without_cameras_nothing_is_seen():
 
 def test_points_that_something_moved_are_seen_where_they_lie_now(drive):
     """All 5 degrees to the left: they appear in other pixels, and lost ones in none."""
-    look, xyz = Look.at(drive, 1), drive.cloud(1).xyz
+    look, xyz = EncodedSweepImages.at(drive, 1), drive.cloud(1).xyz
     angle = np.radians(5)
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
     turned = (xyz @ turn.T).astype(np.float32)

@@ -36,10 +36,10 @@ def with_half(files, folder):
 
 
 def test_it_labels_a_real_sweep_as_the_whole_numbers_do(folder):
-    looks = folder.name == "teacher"
+    encoded_images = folder.name == "teacher"
     half, whole = SegmentationPipeline.load(folder, precision="fp16"), SegmentationPipeline.load(folder)
     assert half.backend.precision == "fp16"
-    assert equal_labels(half, whole, cameras=6 if looks else 0) > 0.995
+    assert equal_labels(half, whole, cameras=6 if encoded_images else 0) > 0.995
     sizes = [file.stat().st_size for file in (folder / "model.fp16.onnx", folder / "model.onnx")]
     assert sizes[0] < 0.6 * sizes[1]
 

@@ -14,18 +14,18 @@ pytest.importorskip("efficientnet_lite_pytorch")
 from training import export, train, train_images
 from training.config.data import SourceConfig  # noqa: E402
 from training.config.image_training import ImageTrainingConfig  # noqa: E402
-from training.data.feature_bank import Knowledge  # noqa: E402
+from training.data.feature_bank import PointFeatureBank  # noqa: E402
 from training.data.sources import load_pictures, load_source  # noqa: E402
 from training.data.sweeps import Sweep, with_rows  # noqa: E402
-from training.datasets.exposures import Exposures, Firing, Look  # noqa: E402
-from training.distillation import prerequisites as guides
+from training.datasets.exposures import EncodedSweepImages, Exposures, Firing  # noqa: E402
+from training.distillation import prerequisites as upstream
 from training.distillation import supervision as teaching
-from training.distillation.prerequisites import Guides  # noqa: E402
+from training.distillation.prerequisites import UpstreamModels  # noqa: E402
 from training.distillation.pseudo_labels import pseudo_labelled  # noqa: E402
-from training.distillation.teacher_targets import Targets, fused, teacher_targets  # noqa: E402
+from training.distillation.teacher_targets import Targets, teacher_targets, voxel_averaged  # noqa: E402
 from training.modules import point_modules as modules
 from training.modules.checkpoint import CHECKPOINT, read_checkpoint  # noqa: E402
-from training.predict.trained_network import labelled, shuffled_looks, trained_network  # noqa: E402
+from training.predict.predictor import load_predictor, predict_labels, shuffled_looks  # noqa: E402
 from training.runs import sweep_data
 from training.runs.trainer import finished  # noqa: E402
 from xmodelkd_ros.core.cloud import PointCloud  # noqa: E402
@@ -39,13 +39,13 @@ CONFIGS = Path(__file__).parents[3] / "config" / "training"
 
 def test_the_teacher_uses_what_it_sees(teacher, pandaset):
     """Its labels change with the images, above all where a camera sees something."""
-    network = trained_network(teacher)
+    network = load_predictor(teacher)
     source = load_source(SourceConfig("pandaset", str(pandaset), frames=(0, 1)), "train", images=True)
     (sweeps,) = with_rows([source.sweeps], [True])
-    knowledge = network.knowledge(sweeps, source.looks)
-    others = network.knowledge(sweeps, shuffled_looks(source.looks))
-    (own,), (other,) = (teacher_targets(network, sweeps, known, "") for known in (knowledge, others))
-    seen = (source.looks[0].views.camera >= 0).any(axis=1)
+    feature_bank = network.feature_bank(sweeps, source.encoded_images)
+    others = network.feature_bank(sweeps, shuffled_looks(source.encoded_images))
+    (own,), (other,) = (teacher_targets(network, sweeps, known, "") for known in (feature_bank, others))
+    seen = (source.encoded_images[0].views.camera >= 0).any(axis=1)
     change = np.abs(own.logits.astype(np.float32) - other.logits).max(axis=1)
     assert (change[seen] > 0).mean() > 0.9
     assert change[seen].mean() > 1.3 * change[~seen].mean(), "others see only what is beside them"
@@ -53,14 +53,14 @@ def test_the_teacher_uses_what_it_sees(teacher, pandaset):
 
 def look(*jpegs):
     exposures = Exposures(Firing(np.zeros(0, np.uint8), np.zeros((0, 4, 4))), ())
-    return Look(tuple(jpegs), exposures.views(np.zeros((0, 3), np.float32)), exposures)
+    return EncodedSweepImages(tuple(jpegs), exposures.views(np.zeros((0, 3), np.float32)), exposures)
 
 
 def test_shuffled_images_are_of_other_cameras():
-    looks = [look(*(f"{sweep}{camera}".encode() for camera in range(3))) for sweep in range(5)]
-    for other in shuffled_looks(looks):
+    encoded_images = [look(*(f"{sweep}{camera}".encode() for camera in range(3))) for sweep in range(5)]
+    for other in shuffled_looks(encoded_images):
         assert all(int(jpeg[1:]) != camera for camera, jpeg in enumerate(other.jpegs))
-    assert len({jpeg[:1] for other in shuffled_looks(looks) for jpeg in other.jpegs}) > 2, "of whatever sweep"
+    assert len({jpeg[:1] for other in shuffled_looks(encoded_images) for jpeg in other.jpegs}) > 2, "of whatever sweep"
     for sweep, other in enumerate(shuffled_looks([look(f"{k}".encode()) for k in range(4)])):
         assert other.jpegs != (f"{sweep}".encode(),), "a single camera gets images of other sweeps"
 
@@ -69,7 +69,7 @@ def test_a_teacher_whose_drives_have_no_images_is_refused(config, images):
     words = [f"teacher.image_branch={images}", "data.train=[{dataset: world, seeds: [0, 1], sweeps: 1}]"]
     settings = config("no_images", "teacher", *words)
     with pytest.raises(ConfigError, match="no training source has images; give drives with cameras"):
-        sweep_data.SweepData(settings, guides=Guides.of(settings)).setup("fit")
+        sweep_data.SweepData(settings, upstream=UpstreamModels.of(settings)).setup("fit")
 
 
 def test_an_image_branch_that_is_none_is_said(config, student):
@@ -83,25 +83,25 @@ def test_a_finished_run_does_nothing_again(student, monkeypatch):
 
 
 def test_the_teacher_takes_its_image_branch_along(teacher, images, monkeypatch):
-    monkeypatch.setattr(guides, "trained_branch", lambda _: pytest.fail("the run of the images may be gone"))
-    own, first = trained_network(teacher).branch.state_dict(), train_images.trained_branch(images).state_dict()
+    monkeypatch.setattr(upstream, "trained_branch", lambda _: pytest.fail("the run of the images may be gone"))
+    own, first = load_predictor(teacher).branch.state_dict(), train_images.trained_branch(images).state_dict()
     assert all(torch.equal(own[name], value) for name, value in first.items())
 
 
 def test_a_teacher_without_cameras_needs_no_images(config, pandaset):
     run = train.train(config("blind", "teacher", "teacher.image_branch=''"))
-    network = trained_network(run)
+    network = load_predictor(run)
     assert network.branch is None
     source = load_source(SourceConfig("pandaset", str(pandaset), frames=(0, 1)), "train")
     (sweeps,) = with_rows([source.sweeps], [True])
-    (targets,) = teacher_targets(network, sweeps, network.knowledge(sweeps, []), "")
+    (targets,) = teacher_targets(network, sweeps, network.feature_bank(sweeps, []), "")
     assert targets.logits.any(axis=1).mean() > 0.99
 
 
-def test_a_student_learns_from_sweeps_without_labels(student, taught):
+def test_a_student_learns_from_sweeps_without_labels(student, teacher_logits):
     weights = read_checkpoint(student).weights
     assert all(torch.isfinite(value).all() for value in weights.values())
-    data = sweep_data.SweepData(taught, guides=Guides.of(taught))
+    data = sweep_data.SweepData(teacher_logits, upstream=UpstreamModels.of(teacher_logits))
     data.setup("fit")
     crops = next(iter(data.train_dataloader()))
     assert crops["taught"].any(), "the teacher has spoken"
@@ -127,7 +127,7 @@ def test_the_exported_teacher_labels_as_the_trained_one(teacher, pandaset, tmp_p
     assert not operators & {"NonZero", "ScatterND", "ScatterElements", "GatherND", "Unique", "Loop", "If"}
     pipeline = SegmentationPipeline.load(tmp_path / "model")
     source = load_source(SourceConfig("pandaset", str(pandaset), frames=(58, 59)), "choose", images=True)
-    (expected,) = (said.ids for said in labelled(trained_network(teacher), source.sweeps, source.looks, ""))
+    (expected,) = (said.ids for said in predict_labels(load_predictor(teacher), source.sweeps, source.encoded_images, ""))
     result = pipeline.segment(source.sweeps[0].cloud, pictures=source.pictures(0))
     assert result.mode == "teacher"
     assert (result.segmentation.label == expected).mean() > 0.999
@@ -154,7 +154,7 @@ class InterruptionError(Exception):
 def test_an_interrupted_run_resumes_to_the_same_weights(kind, request, tmp_path):
     run = request.getfixturevalue(kind)
     changed = replace(read_checkpoint(run).config, run=str(tmp_path / "resumed"))
-    module = modules.StudentTraining if kind == "student" else modules.TeacherTraining
+    module = modules.StudentModule if kind == "student" else modules.TeacherModule
     step = module.training_step
 
     def stop(self, batch, batch_index):
@@ -187,7 +187,7 @@ def test_a_run_does_not_go_on_with_a_teacher_that_was_trained_again(teacher, con
 
 def test_a_student_that_teaches_itself_listens_to_its_last_checkpoint(config, monkeypatch):
     asked = []
-    monkeypatch.setattr(teaching, "trained_network", lambda run: asked.append(run) or trained_network(run))
+    monkeypatch.setattr(teaching, "trained_network", lambda run: asked.append(run) or load_predictor(run))
     run = train.train(config("self_taught", "distilled", "distill.teacher=self"))
     assert asked == [run], "in its second epoch, not in the first"
     words = ["distill.teacher=self", "distill.pseudo_share=0.5", f"start={run}"]
@@ -198,7 +198,7 @@ def test_a_student_that_teaches_itself_listens_to_its_last_checkpoint(config, mo
 def test_a_student_that_teaches_itself_is_asked_once_after_an_interruption(config, monkeypatch):
     asked = []
     settings = config("resumed", "distilled", "distill.teacher=self", "optimizer.epochs=2")
-    step = modules.StudentTraining.training_step
+    step = modules.StudentModule.training_step
 
     def stop(self, batch, batch_index):
         if self.current_epoch == 1:
@@ -206,9 +206,9 @@ def test_a_student_that_teaches_itself_is_asked_once_after_an_interruption(confi
         return step(self, batch, batch_index)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptionError):
-        patch.setattr(modules.StudentTraining, "training_step", stop)
+        patch.setattr(modules.StudentModule, "training_step", stop)
         train.train(settings)
-    monkeypatch.setattr(teaching, "trained_network", lambda run: asked.append(run) or trained_network(run))
+    monkeypatch.setattr(teaching, "trained_network", lambda run: asked.append(run) or load_predictor(run))
     assert asked == [train.train(settings)]
 
 
@@ -223,20 +223,20 @@ def test_a_student_s_run_loads_images_only_where_its_teacher_looks(teacher, conf
 
     monkeypatch.setattr(sweep_data, "load_source", load_and_note)
     settings = config("looks", "distilled", f"distill.teacher={teacher}", f"distill.on_labelled={on_labelled}")
-    sweep_data.SweepData(settings, guides=Guides.of(settings)).setup("fit")
+    sweep_data.SweepData(settings, upstream=UpstreamModels.of(settings)).setup("fit")
     assert set(loaded) == {("train", "own", on_labelled), ("train", "none", True), ("choose", "own", False)}
 
 
 def test_the_mean_of_a_sweep_and_its_mirror_image_is_said(teacher, pandaset):
-    network = trained_network(teacher)
+    network = load_predictor(teacher)
     source = load_source(SourceConfig("pandaset", str(pandaset), frames=(0, 1)), "train", images=True)
     (sweeps,) = with_rows([source.sweeps], [True])
     mirrored = [sweep.with_cloud(sweep.cloud.xyz * (1, -1, 1), sweep.cloud.intensity) for sweep in sweeps]
-    knowledge = network.knowledge(sweeps, source.looks)
-    (one,), (other,) = (teacher_targets(network, given, knowledge, "") for given in (sweeps, mirrored))
+    feature_bank = network.feature_bank(sweeps, source.encoded_images)
+    (one,), (other,) = (teacher_targets(network, given, feature_bank, "") for given in (sweeps, mirrored))
     # Not quite: a few points lie on the edge of a pixel.
     assert np.isclose(one.logits, other.logits, atol=2e-3).mean() > 0.99
-    ((said, valid),) = network.predictions(sweeps, knowledge)
+    ((said, valid),) = network.predictions(sweeps, feature_bank)
     assert np.abs(one.logits[valid] - said.logits[0].T.numpy()).max() > 1e-2, "not what it says of the one alone"
 
 
@@ -271,11 +271,11 @@ def test_what_is_said_of_still_things_is_averaged_over_a_drive(pandaset):
     said = [Targets(np.tile(road, (first, 1)), np.zeros(first, np.float16), np.zeros((first, 1), np.float16))]
     said.append(Targets(np.tile(terrain, (second, 1)), np.zeros(second, np.float16), np.zeros((second, 1), np.float16)))
     said[1].logits[: second // 2] = car
-    mixed = fused(said, source.frames, 0.5)
+    mixed = voxel_averaged(said, source.frames, 0.5)
     np.testing.assert_array_equal(mixed[1].logits[: second // 2], said[1].logits[: second // 2])
     share = np.exp(mixed[0].logits[:, names.id_of("terrain")].astype(np.float32))
     assert (share > 0.2).mean() > 0.2 and (share < 0.8).mean() > 0.8
-    alone = fused(said, [None, None], 0.5)
+    alone = voxel_averaged(said, [None, None], 0.5)
     assert all(new is old for new, old in zip(alone, said, strict=True))
 
 
@@ -287,8 +287,8 @@ def test_pseudo_labels_are_the_most_certain_of_each_class():
     labels = np.array([IGNORE] * 5 + [7], np.uint8)
     sweep = Sweep(points(6), labels, np.arange(1, 7, dtype=np.int32))
     own = Sweep(points(1), np.array([IGNORE], np.uint8), np.array([1], np.int32))
-    knowledge = Knowledge(taught=logits, doubt=1 - logits.max(axis=1) / 10)
-    ((labelled_sweep,), (kept,)) = pseudo_labelled([[sweep], [own]], [True, False], knowledge, 0.5)
+    feature_bank = PointFeatureBank(teacher_logits=logits, teacher_uncertainty=1 - logits.max(axis=1) / 10)
+    ((labelled_sweep,), (kept,)) = pseudo_labelled([[sweep], [own]], [True, False], feature_bank, 0.5)
     assert labelled_sweep.labels.tolist() == [4, 4, IGNORE, 0, IGNORE, 7]
     assert kept is own and sweep.labels is labels
 
@@ -296,11 +296,13 @@ def test_pseudo_labels_are_the_most_certain_of_each_class():
 @pytest.mark.parametrize("share", [0.3, 0.7, 1.0])
 def test_pseudo_labels_of_many_points_are_as_many_as_wanted(share):
     count = 200_000
-    doubt = np.random.default_rng(0).permutation(np.linspace(0, 0.5, count)).astype(np.float16)
+    teacher_uncertainty = np.random.default_rng(0).permutation(np.linspace(0, 0.5, count)).astype(np.float16)
     logits = np.zeros((count, 13), np.float16)
     logits[:, 4] = 1
     sweep = Sweep(points(count), np.full(count, IGNORE, np.uint8), np.arange(count, dtype=np.int32))
-    ((found,),) = pseudo_labelled([[sweep]], [True], Knowledge(taught=logits, doubt=doubt), share)
+    ((found,),) = pseudo_labelled(
+        [[sweep]], [True], PointFeatureBank(teacher_logits=logits, teacher_uncertainty=teacher_uncertainty), share
+    )
     assert (found.labels == 4).mean() == pytest.approx(share, abs=0.005)
 
 
@@ -310,7 +312,7 @@ def points(count):
 
 def test_a_student_takes_pseudo_labels(teacher, config):
     settings = config("pseudo", "distilled", f"distill.teacher={teacher}", "distill.pseudo_share=0.5")
-    data = sweep_data.SweepData(settings, guides=Guides.of(settings))
+    data = sweep_data.SweepData(settings, upstream=UpstreamModels.of(settings))
     data.setup("fit")
     labels = data.material().sources[1][0].labels
     assert (labels != IGNORE).mean() == pytest.approx(0.5, abs=0.05)
@@ -319,7 +321,7 @@ def test_a_student_takes_pseudo_labels(teacher, config):
 @pytest.mark.parametrize("on_labelled", [False, True])
 def test_a_teacher_is_asked_about_labelled_sweeps_only_if_that_is_wanted(teacher, config, on_labelled):
     settings = config("asked", "distilled", f"distill.teacher={teacher}", f"distill.on_labelled={on_labelled}")
-    data = sweep_data.SweepData(settings, guides=Guides.of(settings))
+    data = sweep_data.SweepData(settings, upstream=UpstreamModels.of(settings))
     data.setup("fit")
     assert [source[0].rows is not None for source in data.material().sources] == [on_labelled, True]
 

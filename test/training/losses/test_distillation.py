@@ -16,7 +16,7 @@ WEIGHTS = torch.tensor([1.0, 2.0])
 
 def losses(crops, logits, at_points=None, **settings):
     config = DistillConfig("teacher", **{"logits_weight": 0.0, "lovasz_weight": 0.0, **settings})
-    made = Distillation(config, width=2, deep=2)
+    made = Distillation(config, width=2, teacher_features=2)
     if made.translate is not None:
         torch.nn.init.eye_(made.translate.weight)
         torch.nn.init.zeros_(made.translate.bias)
@@ -25,18 +25,18 @@ def losses(crops, logits, at_points=None, **settings):
     )
 
 
-def crops(taught, labels, deep=None):
-    given = {"taught": torch.tensor([taught]), "labels": torch.tensor([labels], dtype=torch.uint8)}
-    return given if deep is None else {**given, "deep": torch.tensor([deep])}
+def crops(teacher_logits, labels, teacher_features=None):
+    given = {"taught": torch.tensor([teacher_logits]), "labels": torch.tensor([labels], dtype=torch.uint8)}
+    return given if teacher_features is None else {**given, "deep": torch.tensor([teacher_features])}
 
 
 def test_divergence_counts_points_of_which_the_teacher_says_something():
     """The student is undecided: 3/4 log(3/4 : 1/2) + 1/4 log(1/4 : 1/2) of each; the silent point does not count."""
-    taught = [[ONE, TWO], [0.0, 0.0], [TWO, ONE]]
+    teacher_logits = [[ONE, TWO], [0.0, 0.0], [TWO, ONE]]
     expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
-    found = losses(crops(taught, [0, 0, IGNORE]), [[0.0, 0.0], [9.0, 0.0], [0.0, 0.0]], logits_weight=2.0)
+    found = losses(crops(teacher_logits, [0, 0, IGNORE]), [[0.0, 0.0], [9.0, 0.0], [0.0, 0.0]], logits_weight=2.0)
     assert found["logits"].item() == pytest.approx(2 * expected, rel=1e-5)
-    same = losses(crops(taught, [0, 0, IGNORE]), [[ONE, TWO], [9.0, 0.0], [TWO, ONE]], logits_weight=2.0)
+    same = losses(crops(teacher_logits, [0, 0, IGNORE]), [[ONE, TWO], [9.0, 0.0], [TWO, ONE]], logits_weight=2.0)
     assert same["logits"].item() == pytest.approx(0, abs=1e-6)
 
 
@@ -49,16 +49,18 @@ def test_rare_classes_weigh_more():
 
 def test_lovasz_takes_the_teachers_class_where_there_is_no_label():
     """The point that has a label does not count. Of the others, one is 1/4 wrong, and one is right."""
-    taught, said = [[9.0, 0.0], [0.0, 9.0], [9.0, 0.0]], [[ONE, TWO], [-30.0, 30.0], [-30.0, 30.0]]
-    found = losses(crops(taught, [IGNORE, IGNORE, 0]), said, lovasz_weight=1.0)
+    teacher_logits, said = [[9.0, 0.0], [0.0, 9.0], [9.0, 0.0]], [[ONE, TWO], [-30.0, 30.0], [-30.0, 30.0]]
+    found = losses(crops(teacher_logits, [IGNORE, IGNORE, 0]), said, lovasz_weight=1.0)
     # First class: one point is foreground, its error 0.25 costs all of it. Second: the other's 0.25 costs a half.
     assert found["lovasz"].item() == pytest.approx((0.25 * 1 + 0.25 * 0.5) / 2, rel=1e-4)
-    assert "lovasz" not in losses(crops(taught, [0, 1, 0]), said, lovasz_weight=1.0), "all points have labels"
+    assert "lovasz" not in losses(crops(teacher_logits, [0, 1, 0]), said, lovasz_weight=1.0), "all points have labels"
 
 
 def test_features_are_compared_by_their_angle():
     """Alike, and at a right angle; how long they are does not matter."""
-    given = crops([[ONE, TWO], [ONE, TWO], [0.0, 0.0]], [IGNORE] * 3, deep=[[3.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
+    given = crops(
+        [[ONE, TWO], [ONE, TWO], [0.0, 0.0]], [IGNORE] * 3, teacher_features=[[3.0, 0.0], [0.0, 2.0], [0.0, 0.0]]
+    )
     found = losses(given, [[0.0, 0.0]] * 3, [[1.0, 0.0], [5.0, 0.0], [0.0, 1.0]], features_weight=0.5)
     assert found["features"].item() == pytest.approx(0.5 * (0 + 1) / 2, abs=1e-6)
 

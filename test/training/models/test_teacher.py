@@ -24,7 +24,7 @@ def teacher():
 
 
 @pytest.fixture
-def taught(teacher):
+def teacher_logits(teacher):
     """One that has learnt something from images."""
     torch.nn.init.normal_(teacher.head.classify.weight)
     return teacher
@@ -45,29 +45,31 @@ def test_a_teacher_begins_as_its_student(teacher):
     torch.testing.assert_close(said.fused, said.lidar)
 
 
-def test_every_point_gets_logits_from_each_head(taught):
+def test_every_point_gets_logits_from_each_head(teacher_logits):
     image, colour, points, pixel = inputs()
-    said = taught(image, colour, points, pixel)
+    said = teacher_logits(image, colour, points, pixel)
     assert said.fused.shape == said.lidar.shape == said.image.shape == (1, CLASSES, 50)
     assert not torch.allclose(said.fused, said.lidar)
-    other = taught(image + 1, colour, points, pixel)
+    other = teacher_logits(image + 1, colour, points, pixel)
     assert not torch.allclose(said.fused, said.lidar)
     torch.testing.assert_close(other.image, said.image, msg="the image head sees no range image")
     assert not torch.allclose(other.lidar, said.lidar)
 
 
-def test_without_cameras_image_features_change_nothing(taught):
+def test_without_cameras_image_features_change_nothing(teacher_logits):
     image, colour, points, pixel = inputs(seen=False)
     other = colour.clone()
     other[:, :-1] += 3
-    torch.testing.assert_close(taught(image, colour, points, pixel).fused, taught(image, other, points, pixel).fused)
+    torch.testing.assert_close(
+        teacher_logits(image, colour, points, pixel).fused, teacher_logits(image, other, points, pixel).fused
+    )
 
 
-def test_images_change_what_is_said_but_not_what_the_lidar_branch_says(taught):
+def test_images_change_what_is_said_but_not_what_the_lidar_branch_says(teacher_logits):
     image, colour, points, pixel = inputs()
     other = colour.clone()
     other[:, :-1] += 3
-    one, two = taught(image, colour, points, pixel), taught(image, other, points, pixel)
+    one, two = teacher_logits(image, colour, points, pixel), teacher_logits(image, other, points, pixel)
     assert not torch.allclose(one.fused, two.fused)
     torch.testing.assert_close(one.lidar, two.lidar)
 

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from test.traps import Room  # noqa: E402
+from test.guards import Room  # noqa: E402
 from training.modules.checkpoint import (  # noqa: E402
     CHECKPOINT,
     check_finished,
@@ -17,7 +17,7 @@ from training.modules.checkpoint import (  # noqa: E402
     read_steps,
     read_weights,
 )
-from training.predict.trained_network import network_of  # noqa: E402
+from training.predict.predictor import predictor_of  # noqa: E402
 from training.runs.trainer import _Restoring  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError  # noqa: E402
 
@@ -39,7 +39,7 @@ def refused(run, held, match="holds another network, or one of another version")
     tracemalloc.start()
     try:
         with pytest.raises(ConfigError, match=match) as error:
-            network_of(read_checkpoint(run))
+            predictor_of(read_checkpoint(run))
         assert tracemalloc.get_traced_memory()[1] < 50_000_000
     finally:
         tracemalloc.stop()
@@ -211,7 +211,7 @@ def test_lengths_that_are_texts_are_not_multiplied(run, held):
 
 def test_what_is_shipped_is_taken(run, held):
     torch.save(held, run / CHECKPOINT)
-    assert network_of(read_checkpoint(run)).inputs.projection.width == 1024
+    assert predictor_of(read_checkpoint(run)).inputs.projection.width == 1024
     assert read_steps(run) > 100 and read_origins(run)[0].name and read_weights(run)[1]
 
 

@@ -11,7 +11,7 @@ from training.losses.contrastive import Contrast  # noqa: E402
 from training.losses.segmentation import segmentation_loss  # noqa: E402
 from training.models.student import WRAP  # noqa: E402
 from training.models.teacher import TeacherOutput  # noqa: E402
-from training.modules.point_modules import StudentTraining, TeacherTraining  # noqa: E402
+from training.modules.point_modules import StudentModule, TeacherModule  # noqa: E402
 
 CONFIGS = Path(__file__).parents[3] / "config" / "training"
 SMALL = ["model.widths=[8, 8, 8, 8, 8]", "model.blocks=[0, 0, 0, 0]", "model.table=8"]
@@ -19,7 +19,7 @@ SMALL = ["model.widths=[8, 8, 8, 8, 8]", "model.blocks=[0, 0, 0, 0]", "model.tab
 
 @pytest.fixture
 def teacher():
-    return TeacherTraining(TrainingConfig.read(CONFIGS / "pandaset_teacher.yaml", SMALL).to_dict(), features=4).eval()
+    return TeacherModule(TrainingConfig.read(CONFIGS / "pandaset_teacher.yaml", SMALL).to_dict(), features=4).eval()
 
 
 def test_a_teacher_is_certain_where_its_heads_agree(teacher, monkeypatch):
@@ -33,8 +33,8 @@ def test_a_teacher_is_certain_where_its_heads_agree(teacher, monkeypatch):
     seen[0, -1, 0, :2] = 1
     sweep = {"image": torch.zeros(1, 4, 8, 64), "seen": seen, "points": torch.zeros(1, 3, 3)}
     said = teacher.predict({**sweep, "pixel": torch.arange(3, dtype=torch.int32)[None]})
-    assert said.beliefs[0, 0].tolist() == pytest.approx([1.0, 2 / 3, 1.0], abs=0.01)
-    torch.testing.assert_close(said.beliefs.sum(dim=1), torch.ones(1, 3))
+    assert said.head_mean_probs[0, 0].tolist() == pytest.approx([1.0, 2 / 3, 1.0], abs=0.01)
+    torch.testing.assert_close(said.head_mean_probs.sum(dim=1), torch.ones(1, 3))
 
 
 def crops(seen):
@@ -66,9 +66,9 @@ def test_a_student_never_looks_at_an_image(monkeypatch):
     for weight, same in ((0, True), (1, False)):
         torch.manual_seed(0)
         words = [*SMALL, f"distill.contrast_weight={weight}"]
-        student = StudentTraining(TrainingConfig.read(config, words).to_dict(), 8, 4 if weight else 0).eval()
+        student = StudentModule(TrainingConfig.read(config, words).to_dict(), 8, 4 if weight else 0).eval()
         monkeypatch.setattr(student, "log_dict", lambda *_, **__: None)
-        monkeypatch.setattr(StudentTraining, "global_step", 10_000)
+        monkeypatch.setattr(StudentModule, "global_step", 10_000)
         blind, sighted = crops(0), crops(1)
         sighted["views"] = torch.ones_like(sighted["views"])
         sighted["views"][..., :-1] = torch.randn(1, 3, 2, 4)
@@ -80,12 +80,12 @@ def test_a_student_never_looks_at_an_image(monkeypatch):
 def test_what_a_teacher_says_counts_more_and_more(monkeypatch):
     words = ["distill.ramp=0.5", "distill.logits_weight=2", "distill.lovasz_weight=1"]
     config = TrainingConfig.read(CONFIGS / "pandaset_distilled.yaml", [*SMALL, *words])
-    student = StudentTraining(config.to_dict(), 8).eval()
+    student = StudentModule(config.to_dict(), 8).eval()
     monkeypatch.setattr(student, "log_dict", lambda *_, **__: None)
     steps = config.optimizer.epochs * config.optimizer.steps
 
     def loss(step):
-        monkeypatch.setattr(StudentTraining, "global_step", step)
+        monkeypatch.setattr(StudentModule, "global_step", step)
         return student.loss(crops(0)).item()
 
     begin, half, whole, end = (loss(step) for step in (0, steps // 4, steps // 2, steps))

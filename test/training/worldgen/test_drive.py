@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from training.world.sequence import live_drive
-from training.worldgen import dressing
 from training.worldgen import drive as drive_module
+from training.worldgen import populate as dressing
 from training.worldgen.drive import CHOOSE, MAX_SWEEPS, TEST, TRAIN, Drive, split_of
 from training.worldgen.mesh import LABELS
 from training.worldgen.scene import Scene

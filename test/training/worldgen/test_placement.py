@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import shapely
 
+from training.worldgen.assets import barriers, furniture, posts, vehicles
 from training.worldgen.mesh import box, merge
 from training.worldgen.placement import Placement
 from training.worldgen.street.streets import Streets
-from training.worldgen.things import barriers, furniture, posts, vehicles
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from training.worldgen.assets import vehicles
+from training.worldgen.assets.people import STRIDE, person, standing
 from training.worldgen.mesh import Mesh
 from training.worldgen.motion.motions import (
     DURATION_S,
@@ -27,8 +29,6 @@ from training.worldgen.motion.motions import (
     travel,
 )
 from training.worldgen.street.ribbon import Ribbon
-from training.worldgen.things import vehicles
-from training.worldgen.things.people import STRIDE, person, standing
 
 __all__ = ["DURATION_S", "EgoMotion", "Follower", "generate_traffic"]
 

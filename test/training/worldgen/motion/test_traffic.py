@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import shapely
 
+from training.worldgen.assets.people import STRIDE, person
+from training.worldgen.assets.vehicles import car
 from training.worldgen.mesh import LABELS
 from training.worldgen.motion.motions import Follower, Footprint, moments, route
 from training.worldgen.motion.traffic import EgoMotion, generate_traffic
 from training.worldgen.street.streets import Streets
-from training.worldgen.things.people import STRIDE, person
-from training.worldgen.things.vehicles import car
 
 DURATION = 10.0
 

@@ -1,0 +1,110 @@
+"""What runs along streets: fences around car parks and open ground, across the gaps between buildings, and wires."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from training.worldgen.assets import buildings, greenery, posts
+from training.worldgen.mesh import Mesh
+from training.worldgen.placement import Placement
+from training.worldgen.street.streets import Place
+
+Fence = Callable[[np.random.Generator, float], Mesh]
+"""Makes a fence, wall or hedge of a length in metres, along y."""
+
+_AROUND_LOTS = (buildings.yard_fence, buildings.yard_fence, buildings.yard_fence, buildings.wall)
+_AROUND_GROUND = (buildings.fence, buildings.yard_fence, buildings.wall, greenery.hedge)
+_WALKED = ("pavement", "plaza", "path")
+_OPENING_M = 3.0
+"""Room left free beside driveways and crossings."""
+_PIECE_M, _LEAST_PIECE_M = 5.0, 0.5
+_LEAST_GAP_M, _LEAST_LINE_M = 0.9, 3.0
+_SPAN_M = (20.0, 50.0)
+
+
+def enclose(placement: Placement, rng: np.random.Generator) -> None:
+    """Put fences, walls and hedges around car parks and open ground and across gaps, and wires over the pavement."""
+    share = rng.uniform(0.35, 0.95)
+    for kind, makers in (("lot", _AROUND_LOTS), ("ground", _AROUND_GROUND)):
+        for line in _borders(placement, kind):
+            if rng.random() < share:
+                _along(placement, rng, line, makers)
+    for plot in placement.streets.plots:
+        if plot.gap > _LEAST_GAP_M and rng.random() < share:
+            for side in (-1, 1):
+                middle = side * (plot.width + plot.gap) / 2
+                ends = plot.points([(-0.6, middle - plot.gap / 2), (-0.6, middle + plot.gap / 2)])
+                _along(placement, rng, ends, _AROUND_LOTS if rng.random() < 0.5 else _AROUND_GROUND)
+    if rng.random() < 0.5:
+        _wires(placement, rng)
+
+
+def _borders(placement: Placement, kind: str) -> list[NDArray[np.float64]]:
+    """(K, 2) lines between car parks or open ground and where people walk, away from openings."""
+    streets = placement.streets
+    inside = streets.region(kind)
+    edge = shapely.intersection(shapely.boundary(inside), streets.region(*_WALKED).buffer(0.05))
+    openings = [streets.region("driveway").buffer(_OPENING_M), *(c.shape.buffer(_OPENING_M) for c in streets.crossings)]
+    free = shapely.difference(edge, shapely.union_all(openings))
+    pieces = _lines_of(free)
+    lines = shapely.get_parts(shapely.line_merge(shapely.multilinestrings(pieces))) if pieces else ()
+    return [shapely.get_coordinates(line.simplify(0.15)) for line in lines if line.length > _LEAST_LINE_M]
+
+
+def _lines_of(geometry: shapely.Geometry) -> list[shapely.Geometry]:
+    return [part for part in shapely.get_parts(geometry) if part.geom_type == "LineString"]
+
+
+def _along(placement: Placement, rng: np.random.Generator, line: NDArray[np.float64], makers: Sequence[Fence]) -> None:
+    """One kind of fence, wall or hedge along a line."""
+    maker = makers[int(rng.integers(len(makers)))]
+    seed = int(rng.integers(1 << 32))
+    for start, end in pairwise(line):
+        add_pieces(placement, maker, seed, start, end)
+
+
+def add_pieces(
+    placement: Placement, maker: Fence, seed: int, start: NDArray[np.float64], end: NDArray[np.float64]
+) -> None:
+    """A straight fence, wall or hedge in pieces that are alike, for it follows the ground and gives way to things.
+
+    Args:
+        placement: where to add it.
+        maker: makes a piece.
+        seed: decides how all pieces look.
+        start: (2,) metres; the fence faces to the right of the way from here to ``end``.
+        end: (2,) metres.
+    """
+    length = float(np.hypot(*(end - start)))
+    if length < _LEAST_PIECE_M:
+        return
+    yaw = float(np.arctan2(*(end - start)[::-1])) - np.pi / 2
+    count = max(1, round(length / _PIECE_M))
+    for k in range(count):
+        x, y = start + (end - start) * (k + 0.5) / count
+        own = np.random.default_rng(seed)
+        placement.add(partial(maker, length=length / count), own, float(x), float(y), yaw, slack=0.5)
+
+
+def _wires(placement: Placement, rng: np.random.Generator) -> None:
+    """Poles along one side of each road with wires from one to the next."""
+    places = placement.streets.kerbside(float(rng.uniform(28.0, 40.0)), rng, back=0.5)
+    seed = int(rng.integers(1 << 32))
+    for here, following in pairwise(places):
+        span = float(np.hypot(following.x - here.x, following.y - here.y))
+        if _SPAN_M[0] < span < _SPAN_M[1] and _same_side(here, following):
+            yaw = float(np.arctan2(following.y - here.y, following.x - here.x)) - np.pi / 2
+            make = partial(posts.utility_pole, span=span)
+            low, high = placement.streets.height(*np.array([(here.x, here.y), (following.x, following.y)]).T)
+            slope = float(high - low) / span  # the wires rise with the street
+            placement.add(make, np.random.default_rng(seed), here.x, here.y, yaw, slope=slope)
+
+
+def _same_side(here: Place, following: Place) -> bool:
+    return following.s > here.s and abs(np.angle(np.exp(1j * (following.yaw - here.yaw)))) < 0.5

@@ -1,0 +1,264 @@
+"""What stands along the streets: buildings, gardens, lamps, trees, signs, parked vehicles, roadworks, people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import shapely
+
+from training.worldgen.assets import barriers, buildings, furniture, greenery, people, posts, vehicles
+from training.worldgen.fences import add_pieces, enclose
+from training.worldgen.placement import Maker, Placement
+from training.worldgen.street.streets import Bay, Place, Plot
+
+
+@dataclass(frozen=True)
+class SceneDensity:
+    """How much of everything a drive has.
+
+    Attributes:
+        parked: share of parking places taken.
+        tree_spacing: metres between street trees.
+        lamp_spacing: metres between lamps.
+        clutter_spacing: metres between other things on the pavement.
+        garden: probability that a front garden has a hedge, fence or wall.
+        roadworks: number of places with cones and barriers.
+        foreign: probability that a building is of a style that only test drives have.
+    """
+
+    parked: float
+    tree_spacing: float
+    lamp_spacing: float
+    clutter_spacing: float
+    garden: float
+    roadworks: int
+    foreign: float
+
+    @classmethod
+    def sample(cls, rng: np.random.Generator, unseen: bool) -> SceneDensity:
+        """Draw the habits of a drive; ``unseen``: with what only test drives have."""
+        return cls(
+            parked=1.0 - 0.75 * rng.random() ** 2,  # half of the drives: over four fifths
+            tree_spacing=rng.choice((9.0, 14.0, 22.0, 60.0)),
+            lamp_spacing=rng.uniform(22.0, 40.0),
+            clutter_spacing=rng.uniform(5.0, 18.0),
+            garden=rng.uniform(0.3, 0.95),
+            roadworks=int(rng.integers(2, 6)),
+            foreign=0.35 if unseen else 0.0,
+        )
+
+
+_CLUTTER: dict[str, tuple[Maker, float]] = {
+    # what, and how often
+    "bin": (furniture.bin, 1.5),
+    "bench": (furniture.bench, 1.0),
+    "hydrant": (furniture.hydrant, 0.7),
+    "post_box": (furniture.post_box, 0.6),
+    "bollard": (furniture.bollard, 1.2),
+    "bike_rack": (furniture.bike_rack, 0.6),
+    "bicycle": (lambda rng: vehicles.bicycle(rng, rider=False), 2.0),
+    "motorcycle": (lambda rng: vehicles.motorcycle(rng, rider=False), 0.8),
+    "news_box": (furniture.news_box, 0.7),
+    "street_name": (posts.street_name_sign, 0.7),
+    "billboard": (posts.billboard, 0.3),
+    "pylon": (barriers.pylon, 1.0),
+    "advert_column": (furniture.advert_column, 0.5),
+    "poster_stand": (furniture.poster_stand, 1.3),
+    "phone_box": (furniture.phone_box, 0.4),
+    "cabinet": (furniture.electrical_cabinet, 0.9),
+    "dumpster": (furniture.dumpster, 0.5),
+    "parking_meter": (furniture.parking_meter, 0.8),
+    "planter": (greenery.planter, 1.0),
+    "cafe_table": (furniture.cafe_table, 0.7),
+    "sign": (posts.traffic_sign, 2.2),
+    "pole": (posts.pole, 0.8),
+    "bush": (greenery.bush, 0.8),
+    "standing": (people.standing, 2.2),
+    "cone": (barriers.cone, 1.2),
+}
+_SIGNS = ("sign", "street_name")
+"""What those who drive by look at."""
+_FACING = ("billboard", "dumpster", "cabinet", "bike_rack", "phone_box", "news_box")
+"""What always stands along the road."""
+_RARE: tuple[tuple[float, float, Maker, float], ...] = (
+    # metres from one to the next, metres from the road, what, and how it is turned
+    (140.0, 1.8, furniture.bus_shelter, 0.0),
+    (220.0, 0.7, posts.overhead_sign, np.pi / 2),
+    (160.0, 1.6, posts.direction_sign, np.pi / 2),
+    (260.0, 2.6, buildings.hut, 0.0),
+)
+_PARKED: tuple[tuple[Maker, float, float], ...] = (
+    # what, how often, half its length
+    (vehicles.car, 7.0, 2.3),
+    (vehicles.van, 1.8, 2.5),
+    (vehicles.pickup, 3.0, 2.9),
+    (vehicles.truck, 0.5, 4.5),
+)
+_EGO_ROOM_M = 2.2
+"""Nothing is put on the road nearer than this to the ego vehicle's path."""
+
+
+def populate(placement: Placement, rng: np.random.Generator, unseen: bool) -> None:
+    """Fill the streets of a placement; the order decides who gives way."""
+    habits = SceneDensity.sample(rng, unseen)
+    _junctions(placement, rng)
+    for plot in (*placement.streets.plots, *placement.streets.back_plots):
+        _plot(placement, rng, plot, habits)
+    _roadworks(placement, rng, habits)
+    for bay in placement.streets.bays:
+        _park(placement, rng, bay, habits.parked)
+    lamp_seed = int(rng.integers(1 << 32))  # the lamps of a street are alike
+    for place in placement.streets.kerbside(habits.lamp_spacing, rng):
+        placement.add(posts.lamp, np.random.default_rng(lamp_seed), place.x, place.y, place.yaw)
+    _street_trees(placement, rng, habits.tree_spacing)
+    _clutter(placement, rng, habits.clutter_spacing)
+    enclose(placement, rng)
+    _open_ground(placement, rng)
+
+
+def _plot(placement: Placement, rng: np.random.Generator, plot: Plot, habits: SceneDensity) -> None:
+    x, y = plot.points([(-plot.depth / 2, 0.0)])[0]
+    if not placement.near(x, y):
+        return
+    house = buildings.building(rng, plot.width, plot.depth, unseen=bool(rng.random() < habits.foreign))
+    placement.build(house, plot)
+    if plot.setback > 1.6 and rng.random() < habits.garden:
+        _front_garden(placement, rng, plot)
+
+
+def _front_garden(placement: Placement, rng: np.random.Generator, plot: Plot) -> None:
+    """Something along the pavement with an opening, and bushes behind it."""
+    makers = (greenery.hedge, buildings.fence, buildings.wall, greenery.ivy_wall, greenery.flower_bed)
+    maker, seed = makers[int(rng.choice(len(makers), p=(0.3, 0.3, 0.25, 0.05, 0.1)))], int(rng.integers(1 << 32))
+    opening = rng.uniform(1.2, 3.5)
+    half = (plot.width + min(plot.gap, 1.0) - opening) / 2
+    if half > 1.5:
+        for side in (-1, 1):
+            ends = sorted((side * opening / 2, side * (opening / 2 + half)))
+            start, end = plot.points([(plot.setback - 0.4, y) for y in ends])
+            if not _paved(placement, *(start + end) / 2):
+                add_pieces(placement, maker, seed, start, end)
+    for _ in range(int(rng.integers(0, 4))):
+        local = (rng.uniform(0.7, plot.setback - 0.6), rng.uniform(-0.5, 0.5) * plot.width)
+        x, y = plot.points([local])[0]
+        tall = plot.setback > 4 and rng.random() < 0.3
+        if not _paved(placement, x, y):
+            placement.add(greenery.tree if tall else greenery.bush, rng, x, y, rng.uniform(-np.pi, np.pi))
+
+
+def _paved(placement: Placement, x: float, y: float) -> bool:
+    """Whether a place is for driving or walking."""
+    streets = placement.streets
+    return streets.zones[int(streets.zone_at(x, y))].kind not in ("yard", "ground", "verge", "green_island", "plaza")
+
+
+def _junctions(placement: Placement, rng: np.random.Generator) -> None:
+    for junction in placement.streets.junctions:
+        seed = int(rng.integers(1 << 32))
+        for approach in junction.approaches:
+            if approach.control == "lights":
+                own = np.random.default_rng(seed)
+                placement.add(posts.traffic_light, own, approach.post_x, approach.post_y, approach.post_yaw)
+            elif approach.control != "none":
+                placement.add(posts.traffic_sign, rng, approach.post_x, approach.post_y, approach.post_yaw)
+
+
+def _park(placement: Placement, rng: np.random.Generator, bay: Bay, share: float) -> None:
+    taken, kind = rng.random() < share, int(rng.choice(len(_PARKED), p=_frequencies([p[1] for p in _PARKED])))
+    if not taken or not placement.near(bay.x, bay.y):
+        return
+    maker, _, half = _PARKED[kind]
+    if half > bay.length / 2 + 1.0:  # too long for the place: a car instead
+        maker, _, half = _PARKED[0]
+    turned = np.pi * (rng.random() < (0.5 if bay.kind != "kerb" else 0.08))
+    yaw = bay.yaw + turned + rng.normal(0, 0.02)
+    placement.park(maker(rng), bay.x + rng.normal(0, 0.1), bay.y + rng.normal(0, 0.1), yaw)
+
+
+def _street_trees(placement: Placement, rng: np.random.Generator, spacing: float) -> None:
+    planted = rng.random() < 0.6
+    kind = int(rng.integers(1 << 32))  # a street is planted with one kind, of different ages
+    for place in placement.streets.kerbside(spacing, rng, back=0.9):
+        own = rng if rng.random() < 0.3 else np.random.default_rng((kind, int(rng.integers(4))))
+        maker = greenery.street_tree if planted and rng.random() < 0.8 else greenery.tree
+        placement.add(maker, own, place.x, place.y, rng.uniform(-np.pi, np.pi))
+
+
+def _clutter(placement: Placement, rng: np.random.Generator, spacing: float) -> None:
+    names = list(_CLUTTER)
+    frequencies = _frequencies([weight for _, weight in _CLUTTER.values()])
+    for back in (0.6, 1.6):
+        for place in placement.streets.kerbside(spacing, rng, back=back):
+            name = names[int(rng.choice(len(names), p=frequencies))]
+            turn = np.pi / 2 if name in _SIGNS else 0.0 if name in _FACING else rng.choice((0.0, np.pi / 2, -np.pi / 2))
+            yaw = place.yaw + turn + rng.normal(0, 0.1)
+            placement.add(_CLUTTER[name][0], rng, place.x, place.y, yaw, back=None if turn else back)
+    for spacing, back, maker, turn in _RARE:
+        for place in placement.streets.kerbside(spacing, rng, back=back):
+            placement.add(maker, rng, place.x, place.y, place.yaw + turn, back=None if turn else back)
+    for place in placement.streets.kerbside(110.0, rng, back=0.5):
+        _row(placement, rng, place)
+
+
+def _row(placement: Placement, rng: np.random.Generator, place: Place) -> None:
+    """Bollards or a railing along the kerb."""
+    along = place.yaw + np.pi / 2
+    if rng.random() < 0.5:
+        seed = int(rng.integers(1 << 32))
+        for k in range(int(rng.integers(4, 9))):
+            x, y = place.x + 1.6 * k * np.cos(along), place.y + 1.6 * k * np.sin(along)
+            if not _carriageway(placement, x, y):
+                placement.add(furniture.bollard, np.random.default_rng(seed), x, y, place.yaw)
+    elif not _carriageway(placement, place.x, place.y):
+        maker = barriers.railing if rng.random() < 0.6 else barriers.guard_rail
+        placement.add(partial(maker, length=rng.uniform(4.0, 9.0)), rng, place.x, place.y, place.yaw, slack=0.2)
+
+
+def _carriageway(placement: Placement, x: float, y: float) -> bool:
+    return bool(shapely.contains_xy(placement.streets.road, x, y))
+
+
+def _roadworks(placement: Placement, rng: np.random.Generator, habits: SceneDensity) -> None:
+    """Cones or barriers around a strip of the carriageway's edge, things lying about in it."""
+    places = placement.streets.kerbside(40.0, rng, back=-1.4)
+    near = [p for p in places if placement.near(p.x, p.y) and placement.from_path(p.x, p.y) > _EGO_ROOM_M]
+    for k in rng.permutation(len(near))[: habits.roadworks]:
+        place = near[int(k)]
+        along = place.yaw + np.pi / 2
+        length, seed = rng.uniform(5.0, 16.0), int(rng.integers(1 << 32))
+        for s in np.arange(0.0, length, rng.uniform(1.2, 2.5)):
+            x, y = place.x + s * np.cos(along), place.y + s * np.sin(along)
+            if placement.from_path(x, y) < _EGO_ROOM_M:
+                continue
+            maker = (barriers.cone, barriers.pylon, barriers.barrier)[int(rng.choice(3, p=(0.55, 0.25, 0.2)))]
+            placement.add(maker, np.random.default_rng(seed), x, y, place.yaw, on_road=True)
+        for _ in range(int(rng.integers(1, 5))):
+            s, back = rng.uniform(0.5, length), rng.uniform(0.5, 1.2)
+            x = place.x + s * np.cos(along) - back * np.cos(place.yaw)
+            y = place.y + s * np.sin(along) - back * np.sin(place.yaw)
+            if placement.from_path(x, y) > _EGO_ROOM_M:
+                placement.add(barriers.debris, rng, x, y, rng.uniform(-np.pi, np.pi), on_road=True)
+
+
+def _open_ground(placement: Placement, rng: np.random.Generator) -> None:
+    """Trees and bushes on greens and open ground, some things on squares."""
+    streets = placement.streets
+    x0, y0, x1, y1 = shapely.bounds(streets.road)
+    for _ in range(160):
+        x, y = rng.uniform(x0, x1), rng.uniform(y0, y1)
+        maker = (greenery.tree, greenery.bush)[int(rng.random() < 0.5)]
+        seed = int(rng.integers(1 << 32))
+        if not placement.near(x, y):
+            continue
+        kind = streets.zones[int(streets.zone_at(x, y))].kind
+        if kind == "plaza":
+            maker = furniture.bench
+        if kind in ("yard", "ground", "green_island", "plaza"):
+            placement.add(maker, np.random.default_rng(seed), x, y, rng.uniform(-np.pi, np.pi))
+
+
+def _frequencies(weights: list[float]) -> np.ndarray:
+    values = np.asarray(weights)
+    return np.asarray(values / values.sum())
