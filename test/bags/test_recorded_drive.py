@@ -70,7 +70,7 @@ def seen_of(path, camera_options, index=1, offset_s=0.0):
 
 
 @pytest.mark.parametrize(
-    ("look", "offset_s", "expected"),
+    ("camera_options", "offset_s", "expected"),
     [
         (CameraOptions(50 * MS), 0.0, (10, None)),
         (CameraOptions(10 * MS), 0.0, None),

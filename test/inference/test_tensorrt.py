@@ -262,9 +262,9 @@ def gpu(monkeypatch):
     """A machine with a GPU, TensorRT and CUDA bindings, all played; gives TensorRT, and what was built."""
     trt, built = FakeTensorRt(), []
 
-    def build(network, engine, say):
+    def build(network, engine, on_progress):
         built.append(network)
-        say("half")
+        on_progress("half")
         engine.write_bytes(network.read_bytes())
 
     monkeypatch.setattr(backend, "find_gpu", lambda: Gpu("Orin", "8.7", "12.6"))

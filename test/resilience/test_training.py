@@ -81,7 +81,7 @@ def run(drive, tmp_path_factory):
     folder.mkdir()
     config = TrainingConfig.read(CONFIG, settings(drive, folder))
     source = load_source(config.data.train[0], "train")
-    arguments = {"config": config.to_dict(), "deep": 0, "features": 0}
+    arguments = {"config": config.to_dict(), "teacher_feature_dim": 0, "features": 0}
     weights = StudentModule(**arguments).state_dict()
     inputs, origins = fit_inputs(config, source), (source.origin,)
     Checkpoint(folder, config, arguments, EPOCHS * STEPS, weights, inputs, origins, None).write(folder)

@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 from training import evaluate, export, to_bag, train  # noqa: E402
 from training.config.training import TrainingConfig  # noqa: E402
 from training.data.registry import open_drives  # noqa: E402
+from training.datasets import bag_export  # noqa: E402
 from xmodelkd_ros.bags.bag import BagReader  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError  # noqa: E402
 from xmodelkd_ros.core.model_spec import ModelSpec  # noqa: E402
@@ -137,7 +138,7 @@ def test_the_recipe_for_own_bags_gives_a_sequence_of_the_same_points(write_kitti
     """The code in docs/datasets.md, as it stands there."""
     xyz = sweep_of("HDL-64E")
     (drive,) = open_drives("semantickitti", write_kitti([8], xyz, np.full(len(xyz), 40)))
-    to_bag.write_bag(drive, range(2), tmp_path / "mine.mcap")
+    bag_export.write_bag(drive, range(2), tmp_path / "mine.mcap")
     text = (CONFIGS.parents[1] / "docs" / "datasets.md").read_text(encoding="utf-8")
     code = text.split("```python\n")[1].split("```")[0]
     poses = {drive.stamp_ns(k): drive.world_from_lidar(k) for k in range(2)}

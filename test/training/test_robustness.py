@@ -172,7 +172,7 @@ def test_cameras_show_points_where_they_lie_now(drive):
 
 
 def test_an_image_that_comes_again_is_not_looked_at_again(light_model):
-    branch = reference_pipeline(light_model)._sight._backend
+    branch = reference_pipeline(light_model)._image_features._backend
     assert isinstance(branch, _CachingBackend)
     asked, infer = [], branch._backend.infer
     branch._backend.infer = lambda inputs: asked.append(1) or infer(inputs)

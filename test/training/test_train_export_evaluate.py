@@ -18,6 +18,7 @@ from training.config.data import SourceConfig  # noqa: E402
 from training.config.training import TrainingConfig  # noqa: E402
 from training.data.sources import load_source  # noqa: E402
 from training.datasets.pandaset import PandaSetSequence  # noqa: E402
+from training.deploy import model_folder  # noqa: E402
 from training.modules import point_modules as modules  # noqa: E402
 from training.modules.checkpoint import CHECKPOINT  # noqa: E402
 from training.predict.predictor import load_predictor  # noqa: E402
@@ -284,16 +285,16 @@ def check_network(network):
 
 def test_an_export_that_differs_from_training_is_refused(run, model, pandaset):
     source = load_source(SourceConfig("pandaset", str(pandaset), frames=(58, 59)), "choose")
-    logits = export.torch_logits(load_predictor(run), source)
+    logits = model_folder.torch_logits(load_predictor(run), source)
     right = SegmentationPipeline.load(model)
 
     class Wrong:
         def infer(self, feeds):
             return {"logits": -right.backend.infer(feeds)["logits"]}
 
-    assert export.parity(right, [source], [logits], 0.999)["equal_labels"] > 0.9999
+    assert model_folder.parity(right, [source], [logits], 0.999)["equal_labels"] > 0.9999
     with pytest.raises(ModelError, match="labels only"):
-        export.parity(SegmentationPipeline(right.spec, Wrong()), [source], [logits], 0.999)
+        model_folder.parity(SegmentationPipeline(right.spec, Wrong()), [source], [logits], 0.999)
 
 
 def test_precisions_that_lose_too_much_are_left_out_with_a_note(run, model, tmp_path, capsys, monkeypatch):
@@ -330,7 +331,7 @@ def test_a_failed_export_leaves_the_old_model_alone(run, model, monkeypatch):
     def fail(*_):
         raise ModelError("no")
 
-    monkeypatch.setattr(export, "parity", fail)
+    monkeypatch.setattr(model_folder, "parity", fail)
     with pytest.raises(ModelError):
         export.export(run, model)
     assert sha256(model / "model.json") == before
@@ -338,7 +339,7 @@ def test_a_failed_export_leaves_the_old_model_alone(run, model, monkeypatch):
 
 
 def test_places_that_cannot_be_written_are_said_before_the_work(run, model, pandaset, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(export, "load_source", lambda *_, **__: pytest.fail("it went to work"))
+    monkeypatch.setattr(model_folder, "load_source", lambda *_, **__: pytest.fail("it went to work"))
     monkeypatch.setattr(evaluate, "evaluate", lambda *_: pytest.fail("it went to work"))
     (tmp_path / "file").touch()
     assert export.main([str(run), str(tmp_path / "file" / "model")]) == 1
@@ -360,7 +361,7 @@ def test_export_of_nothing_and_of_a_damaged_run_says_what_to_do(tmp_path, capsys
 
 def test_the_first_choosing_source_gives_the_temperature(run, tmp_path, monkeypatch):
     fitted = []
-    monkeypatch.setattr(export, "fit_temperature", lambda logits, labels: fitted.append((logits, labels)) or 2.0)
+    monkeypatch.setattr(model_folder, "fit_temperature", lambda logits, labels: fitted.append((logits, labels)) or 2.0)
     assert export.export(run, tmp_path / "model").temperature == 2.0
     ((logits, labels),) = fitted
     assert len(logits) == len(labels) == 1, "one real frame, and not the generated ones"
@@ -372,9 +373,9 @@ def test_temperature_brings_probabilities_to_the_frequency_of_hits():
     logits = rng.normal(size=(4, 20000)).astype(np.float32)
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=0)
     labels = np.array([rng.choice(4, p=p / p.sum()) for p in probabilities.T.astype(np.float64)], np.uint8)
-    assert export.fit_temperature([logits * 3], [labels]) == pytest.approx(3, rel=0.05)
+    assert model_folder.fit_temperature([logits * 3], [labels]) == pytest.approx(3, rel=0.05)
     labels[:100] = 255
-    assert export.fit_temperature([logits * 3], [labels]) == pytest.approx(3, rel=0.05)
+    assert model_folder.fit_temperature([logits * 3], [labels]) == pytest.approx(3, rel=0.05)
 
 
 def test_evaluation_writes_metrics_and_report(model, pandaset, tmp_path, capsys):

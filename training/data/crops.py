@@ -100,9 +100,9 @@ class CropDataset:
                 batch["seen"] = self._windows(self._knowledge.image(sweep.rows, projection, self._size, dark), start)
             batch["views"] = self._knowledge.views(rows[kept], dark)
         if self._knowledge.teacher_logits is not None:
-            batch["taught"] = self._knowledge.teacher_logits[rows[kept]]
+            batch["teacher_logits"] = self._knowledge.teacher_logits[rows[kept]]
         if self._knowledge.teacher_features is not None:
-            batch["deep"] = self._knowledge.teacher_features[rows[kept]]
+            batch["teacher_features"] = self._knowledge.teacher_features[rows[kept]]
         return batch
 
     def _useful(self, sweep: Sweep) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

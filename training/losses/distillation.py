@@ -19,13 +19,13 @@ class Distillation(nn.Module):
     Args:
         config: their weights.
         width: features of a pixel of the student.
-        teacher_features: features of the teacher.
+        teacher_feature_dim: channels of the teacher's features.
     """
 
-    def __init__(self, config: DistillConfig, width: int, teacher_features: int) -> None:
+    def __init__(self, config: DistillConfig, width: int, teacher_feature_dim: int) -> None:
         super().__init__()
         self.config = config
-        self.translate = nn.Linear(width, teacher_features) if config.features_weight else None
+        self.translate = nn.Linear(width, teacher_feature_dim) if config.features_weight else None
 
     def forward(
         self, logits: Tensor, at_points: Tensor, crops: Mapping[str, Tensor], weights: Tensor
@@ -38,9 +38,9 @@ class Distillation(nn.Module):
             crops: as :class:`training.data.crops.CropDataset` makes them, with ``teacher_logits``, ``teacher_features``, both or none.
             weights: (C,) of the classes.
         """
-        losses = self._classes(logits, crops, weights) if "taught" in crops else {}
-        if self.translate is not None and "deep" in crops:
-            teacher_features = crops["deep"].flatten(0, 1).float()
+        losses = self._classes(logits, crops, weights) if "teacher_logits" in crops else {}
+        if self.translate is not None and "teacher_features" in crops:
+            teacher_features = crops["teacher_features"].flatten(0, 1).float()
             known = is_known(teacher_features)
             if known.any():
                 mine = self.translate(at_points.flatten(0, 1)[known])
@@ -49,7 +49,7 @@ class Distillation(nn.Module):
         return losses
 
     def _classes(self, logits: Tensor, crops: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
-        teacher_logits = crops["taught"].flatten(0, 1).float()
+        teacher_logits = crops["teacher_logits"].flatten(0, 1).float()
         known = is_known(teacher_logits)
         theirs, mine = teacher_logits[known], logits.transpose(1, 2).flatten(0, 1)[known]
         if len(theirs) == 0:

@@ -28,6 +28,8 @@ from xmodelkd_ros.resources import label_map
 NAME = "last"
 CHECKPOINT = f"{NAME}.ckpt"
 _MOST_STEPS = 1 << 40
+_RENAMED = {"deep": "teacher_feature_dim"}
+"""Arguments of modules under the names of older checkpoints."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +111,7 @@ def read_checkpoint(run: Path) -> Checkpoint:
         return Checkpoint(
             path=path,
             config=TrainingConfig.from_dict(data["hyper_parameters"]["config"]),
-            arguments=data["hyper_parameters"],
+            arguments={_RENAMED.get(name, name): value for name, value in data["hyper_parameters"].items()},
             steps=_count(data["global_step"]),
             weights=_floats(data["state_dict"]),
             inputs=_inputs(data),

@@ -106,15 +106,15 @@ class StudentModule(PointModule):
 
     Args:
         config: as for :class:`PointModule`.
-        teacher_features: features of the teacher.
+        teacher_feature_dim: channels of the teacher's features.
         features: image features of a point.
     """
 
-    def __init__(self, config: dict[str, Any], teacher_features: int = 0, features: int = 0) -> None:
+    def __init__(self, config: dict[str, Any], teacher_feature_dim: int = 0, features: int = 0) -> None:
         super().__init__(config)
         self.student = _lidar_network(self.config, len(self.labels)).to(memory_format=self._memory_format)
         settings, width = self.config.distill, self.student.width
-        self.distillation = Distillation(settings, width, teacher_features) if settings else None
+        self.distillation = Distillation(settings, width, teacher_feature_dim) if settings else None
         with_images = settings is not None and settings.contrast_weight > 0
         self.contrast = Contrast(width, features, settings.temperature) if settings and with_images else None
 

@@ -54,7 +54,7 @@ def crops(sources, feature_bank, dark=0.0, **augment):
 def test_points_keep_what_is_known_of_them(sources, feature_bank, augment):
     known = 0
     for batch in (crops(sources, feature_bank, **augment)[k] for k in range(12)):
-        ranges, teacher_logits = batch["points"][..., 0], batch["taught"][..., 0]
+        ranges, teacher_logits = batch["points"][..., 0], batch["teacher_logits"][..., 0]
         views = mean_view(batch["views"].reshape(-1, 2, 2)).reshape(*ranges.shape, 2)
         seen = views[..., 1] > 0
         np.testing.assert_allclose(views[..., 0][seen], ranges[seen], rtol=2e-3)

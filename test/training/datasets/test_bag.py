@@ -11,7 +11,7 @@ from training.datasets.exposures import find_views
 from training.world.stored import stored_drives
 from xmodelkd_ros.bags.bag import BagReader, BagWriter, message_class
 from xmodelkd_ros.bags.recorded_drive import RecordedImage
-from xmodelkd_ros.bags.recorded_sweep import Sweep, point_times_s
+from xmodelkd_ros.bags.recorded_sweep import RecordedSweep, point_times_s
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BagError, ConfigError
 from xmodelkd_ros.core.labels import IGNORE
@@ -120,7 +120,7 @@ def test_times_as_drivers_write_them(name, dtype, values, seconds):
         is_dense=True,
     )
     cloud = PointCloud(np.ones((2, 3), np.float32), np.ones(2, np.float32))
-    sweep = Sweep(message, 1_700_000_003_000_000_000, 0, cloud, None, 0.0)
+    sweep = RecordedSweep(message, 1_700_000_003_000_000_000, 0, cloud, None, 0.0)
     np.testing.assert_allclose(point_times_s(sweep), seconds, atol=1e-6)
 
 

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("pandas", reason="reading PandaSet needs pandas")
 
 from training import to_bag
+from training.datasets import bag_export
 from training.datasets.pandaset import PandaSetSequence
 from training.world.stored import stored_drives
 from xmodelkd_ros.bags.bag import BagReader
@@ -70,7 +71,7 @@ def test_the_label_set_is_latched(bag: BagReader, sequence: PandaSetSequence):
 def test_images_are_the_untouched_files(bag: BagReader, sequence: PandaSetSequence):
     for index in FRAMES:
         for image in sequence.images(index):
-            read = messages(bag, to_bag.image_topic(image.camera))[index - FRAMES[0]]
+            read = messages(bag, bag_export.image_topic(image.camera))[index - FRAMES[0]]
             assert bytes(read.data) == image.path.read_bytes()
             assert (read.format, stamp_ns(read.header.stamp)) == ("jpeg", image.stamp_ns)
     assert image_to_array(read).shape == (1080, 1920, 3)
@@ -83,8 +84,8 @@ def test_cameras_are_calibrated_and_stand_where_they_should(bag: BagReader, sequ
     assert len(poses) == 1 + CAMERAS == 1 + len(sequence.cameras)
     xyz = sequence.cloud(FRAMES[0]).xyz[::50]
     for camera in sequence.cameras:
-        info = messages(bag, to_bag.info_topic(camera))[0]
-        assert info.header.frame_id == to_bag.optical_frame(camera)
+        info = messages(bag, bag_export.info_topic(camera))[0]
+        assert info.header.frame_id == bag_export.optical_frame(camera)
         extrinsic = inverse(poses["base_link", info.header.frame_id]) @ poses["base_link", "lidar"]
         read = to_camera(info, camera.name, extrinsic)
         pixels, inside = camera.project(xyz)

@@ -11,22 +11,23 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("efficientnet_lite_pytorch")
 
-from training import export, train, train_images
+from training import export, train, train_images  # noqa: E402
 from training.config.data import SourceConfig  # noqa: E402
 from training.config.image_training import ImageTrainingConfig  # noqa: E402
 from training.data.feature_bank import PointFeatureBank  # noqa: E402
 from training.data.sources import load_pictures, load_source  # noqa: E402
 from training.data.sweeps import Sweep, with_rows  # noqa: E402
 from training.datasets.exposures import EncodedSweepImages, Exposures, Firing  # noqa: E402
-from training.distillation import prerequisites as upstream
-from training.distillation import supervision as teaching
+from training.distillation import prerequisites as upstream  # noqa: E402
+from training.distillation import supervision as teaching  # noqa: E402
 from training.distillation.prerequisites import UpstreamModels  # noqa: E402
 from training.distillation.pseudo_labels import pseudo_labelled  # noqa: E402
 from training.distillation.teacher_targets import Targets, teacher_targets, voxel_averaged  # noqa: E402
-from training.modules import point_modules as modules
+from training.modules import image_module  # noqa: E402
+from training.modules import point_modules as modules  # noqa: E402
 from training.modules.checkpoint import CHECKPOINT, read_checkpoint  # noqa: E402
 from training.predict.predictor import load_predictor, predict_labels, shuffled_looks  # noqa: E402
-from training.runs import sweep_data
+from training.runs import sweep_data  # noqa: E402
 from training.runs.trainer import finished  # noqa: E402
 from xmodelkd_ros.core.cloud import PointCloud  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError, ModelError  # noqa: E402
@@ -84,7 +85,7 @@ def test_a_finished_run_does_nothing_again(student, monkeypatch):
 
 def test_the_teacher_takes_its_image_branch_along(teacher, images, monkeypatch):
     monkeypatch.setattr(upstream, "trained_branch", lambda _: pytest.fail("the run of the images may be gone"))
-    own, first = load_predictor(teacher).branch.state_dict(), train_images.trained_branch(images).state_dict()
+    own, first = load_predictor(teacher).branch.state_dict(), image_module.trained_branch(images).state_dict()
     assert all(torch.equal(own[name], value) for name, value in first.items())
 
 
@@ -104,8 +105,8 @@ def test_a_student_learns_from_sweeps_without_labels(student, teacher_logits):
     data = sweep_data.SweepData(teacher_logits, upstream=UpstreamModels.of(teacher_logits))
     data.setup("fit")
     crops = next(iter(data.train_dataloader()))
-    assert crops["taught"].any(), "the teacher has spoken"
-    assert crops["deep"].any() and crops["views"].any()
+    assert crops["teacher_logits"].any(), "the teacher has spoken"
+    assert crops["teacher_features"].any() and crops["views"].any()
     assert "seen" not in crops, "the student never looks at what it is compared with"
     unlabelled = data.material().sources[1][0]
     assert (unlabelled.labels == IGNORE).all()
@@ -127,7 +128,9 @@ def test_the_exported_teacher_labels_as_the_trained_one(teacher, pandaset, tmp_p
     assert not operators & {"NonZero", "ScatterND", "ScatterElements", "GatherND", "Unique", "Loop", "If"}
     pipeline = SegmentationPipeline.load(tmp_path / "model")
     source = load_source(SourceConfig("pandaset", str(pandaset), frames=(58, 59)), "choose", images=True)
-    (expected,) = (said.ids for said in predict_labels(load_predictor(teacher), source.sweeps, source.encoded_images, ""))
+    (expected,) = (
+        said.ids for said in predict_labels(load_predictor(teacher), source.sweeps, source.encoded_images, "")
+    )
     result = pipeline.segment(source.sweeps[0].cloud, pictures=source.pictures(0))
     assert result.mode == "teacher"
     assert (result.segmentation.label == expected).mean() > 0.999
@@ -187,7 +190,7 @@ def test_a_run_does_not_go_on_with_a_teacher_that_was_trained_again(teacher, con
 
 def test_a_student_that_teaches_itself_listens_to_its_last_checkpoint(config, monkeypatch):
     asked = []
-    monkeypatch.setattr(teaching, "trained_network", lambda run: asked.append(run) or load_predictor(run))
+    monkeypatch.setattr(teaching, "load_predictor", lambda run: asked.append(run) or load_predictor(run))
     run = train.train(config("self_taught", "distilled", "distill.teacher=self"))
     assert asked == [run], "in its second epoch, not in the first"
     words = ["distill.teacher=self", "distill.pseudo_share=0.5", f"start={run}"]
@@ -208,7 +211,7 @@ def test_a_student_that_teaches_itself_is_asked_once_after_an_interruption(confi
     with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptionError):
         patch.setattr(modules.StudentModule, "training_step", stop)
         train.train(settings)
-    monkeypatch.setattr(teaching, "trained_network", lambda run: asked.append(run) or load_predictor(run))
+    monkeypatch.setattr(teaching, "load_predictor", lambda run: asked.append(run) or load_predictor(run))
     assert asked == [train.train(settings)]
 
 
@@ -346,7 +349,7 @@ def test_an_image_branch_can_go_on_from_another(images, pandaset, tmp_path, stud
     words += ["optimizer.learning_rate=1e-12", "optimizer.ema_decay=0", "optimizer.workers=0", "precision=32-true"]
     words += [f"start={images}", f"run={tmp_path / 'images'}"]
     config = ImageTrainingConfig.read(CONFIGS / "pandaset_images.yaml", words)
-    begun, first = (train_images.trained_branch(run) for run in (train_images.train_images(config), images))
+    begun, first = (image_module.trained_branch(run) for run in (train_images.train_images(config), images))
     torch.testing.assert_close(begun.classify.weight, first.classify.weight)
     with pytest.raises(ConfigError, match="holds a network other than the image branch"):
         train_images.train_images(replace(config, start=str(student), run=str(tmp_path / "other")))

@@ -39,19 +39,19 @@ def found():
     def of(right, wrong):
         return {"far": {"all": counts(right, wrong), "seen": counts(right, 0), "ece": 0.05}}
 
-    return {"plain": {0: of(50, 50), 1: of(60, 40)}, "taught": {0: of(80, 20), 1: of(70, 30), 2: of(1, 99)}}
+    return {"plain": {0: of(50, 50), 1: of(60, 40)}, "distilled": {0: of(80, 20), 1: of(70, 30), 2: of(1, 99)}}
 
 
 def test_gains_are_paired_by_seed(found):
     rows = results(found, ["far"], "plain")["far"]
-    plain, teacher_logits = rows["plain"], rows["taught"]
+    plain, distilled = rows["plain"], rows["distilled"]
     # right / (right + 2 wrong) for both classes
     np.testing.assert_allclose(plain["measures"]["miou"]["values"], [50 / 150, 60 / 140])
-    np.testing.assert_allclose(teacher_logits["gains"]["miou"]["values"], [80 / 120 - 50 / 150, 70 / 130 - 60 / 140])
-    assert len(teacher_logits["measures"]["miou"]["values"]) == 3
+    np.testing.assert_allclose(distilled["gains"]["miou"]["values"], [80 / 120 - 50 / 150, 70 / 130 - 60 / 140])
+    assert len(distilled["measures"]["miou"]["values"]) == 3
     assert plain["gains"]["miou"]["mean"] == 0
-    assert teacher_logits["measures"]["miou_seen"]["mean"] == 1
-    assert set(teacher_logits["measures"]) == {
+    assert distilled["measures"]["miou_seen"]["mean"] == 1
+    assert set(distilled["measures"]) == {
         "miou",
         "miou_without_vegetation",
         "miou_seen",
@@ -64,10 +64,10 @@ def test_gains_are_paired_by_seed(found):
 def test_the_table_has_a_row_for_each(found):
     text = tables(results(found, ["far"], "plain"))
     assert text.startswith("**far**")
-    head, _, plain, teacher_logits = (line for line in text.splitlines() if line.startswith("|"))
+    head, _, plain, distilled = (line for line in text.splitlines() if line.startswith("|"))
     assert head.endswith("| road | vegetation |")
     assert plain.startswith("| plain | 2 | 38.1 ± 6.7 | +0.0 (+0.0 to +0.0) |")
-    assert teacher_logits.startswith("| taught | 3 | ")
+    assert distilled.startswith("| taught | 3 | ")
 
 
 @pytest.mark.parametrize("file", sorted(CONFIG.parent.glob("*.yaml")), ids=lambda path: path.stem)

@@ -16,7 +16,7 @@ WEIGHTS = torch.tensor([1.0, 2.0])
 
 def losses(crops, logits, at_points=None, **settings):
     config = DistillConfig("teacher", **{"logits_weight": 0.0, "lovasz_weight": 0.0, **settings})
-    made = Distillation(config, width=2, teacher_features=2)
+    made = Distillation(config, width=2, teacher_feature_dim=2)
     if made.translate is not None:
         torch.nn.init.eye_(made.translate.weight)
         torch.nn.init.zeros_(made.translate.bias)
@@ -26,8 +26,8 @@ def losses(crops, logits, at_points=None, **settings):
 
 
 def crops(teacher_logits, labels, teacher_features=None):
-    given = {"taught": torch.tensor([teacher_logits]), "labels": torch.tensor([labels], dtype=torch.uint8)}
-    return given if teacher_features is None else {**given, "deep": torch.tensor([teacher_features])}
+    given = {"teacher_logits": torch.tensor([teacher_logits]), "labels": torch.tensor([labels], dtype=torch.uint8)}
+    return given if teacher_features is None else {**given, "teacher_features": torch.tensor([teacher_features])}
 
 
 def test_divergence_counts_points_of_which_the_teacher_says_something():

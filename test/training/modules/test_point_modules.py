@@ -44,7 +44,7 @@ def crops(seen):
     given |= {"seen": torch.zeros(1, 5, 16, 64 + 2 * WRAP), "views": torch.zeros(1, 3, 2, 5)}
     given["seen"][:, -1, 0, WRAP] = seen
     given |= {"pixel": torch.arange(3, dtype=torch.int32)[None], "labels": torch.tensor([[0, 1, 2]], dtype=torch.uint8)}
-    return given | {"taught": torch.randn(1, 3, 13).half()}
+    return given | {"teacher_logits": torch.randn(1, 3, 13).half()}
 
 
 def test_the_image_head_learns_from_what_cameras_see(teacher, monkeypatch):

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from training import to_bag
+from training.datasets import bag_export
 from training.world import __main__ as world
 from training.world.sequence import WorldSequence
 from training.world.stored import stored_drives
@@ -80,7 +80,7 @@ def test_images_are_the_files_of_the_folder_and_calibrated(bag, drive):
     assert len(poses) == 1 + len(CAMERAS)
     np.testing.assert_allclose(poses["base_link", "lidar"], drive.base_from_lidar, atol=1e-12)
     for number, camera in enumerate(drive.cameras):
-        pictures, infos = (messages(bag, topic(camera)) for topic in (to_bag.image_topic, to_bag.info_topic))
+        pictures, infos = (messages(bag, topic(camera)) for topic in (bag_export.image_topic, bag_export.info_topic))
         assert len(pictures) == len(infos) == len(SWEEPS)
         for index, picture, info in zip(SWEEPS, pictures, infos, strict=True):
             image = drive.images(index)[number]
