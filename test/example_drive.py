@@ -226,4 +226,4 @@ def real_evaluation(real_drive, height_model, tmp_path_factory):
 @pytest.fixture
 def own_domain(monkeypatch):
     """A DDS domain that no other test process has."""
-    monkeypatch.setenv("ROS_DOMAIN_ID", dds_domain.own_domain(os.environ.get("ROS_DOMAIN_ID", "0")))
+    monkeypatch.setenv("ROS_DOMAIN_ID", dds_domain.reserve_domain(os.environ.get("ROS_DOMAIN_ID", "0")))

@@ -16,7 +16,7 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
 from xmodelkd_ros.core.cloud import PointCloud
-from xmodelkd_ros.harness.dds_domain import own_domain
+from xmodelkd_ros.harness.dds_domain import reserve_domain
 from xmodelkd_ros.messages.clouds import MessageTypes, colored_to_msg, truth_to_msg
 from xmodelkd_ros.messages.headers import stamp_ns
 from xmodelkd_ros.node.qos import reliable
@@ -25,7 +25,7 @@ from xmodelkd_ros.resources import label_map
 
 os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-os.environ["ROS_DOMAIN_ID"] = own_domain(os.environ.get("ROS_DOMAIN_ID", "0"))
+os.environ["ROS_DOMAIN_ID"] = reserve_domain(os.environ.get("ROS_DOMAIN_ID", "0"))
 
 TYPES = MessageTypes(PointCloud2, PointField)
 DEADLINE_S = 20

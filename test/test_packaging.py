@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from xmodelkd_ros.core.model_spec import ModelSpec
-from xmodelkd_ros.harness.dds_domain import own_domain
+from xmodelkd_ros.harness.dds_domain import reserve_domain
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "xmodelkd_ros"
@@ -71,7 +71,7 @@ def declared(monkeypatch):
 
     from xmodelkd_ros.node import parameters
 
-    domain = int(own_domain(os.environ.get("ROS_DOMAIN_ID", "0")))
+    domain = int(reserve_domain(os.environ.get("ROS_DOMAIN_ID", "0")))
     with ExitStack() as stack:
 
         def make(*arguments):

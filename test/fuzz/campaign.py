@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from test.fuzz.promises import BROKEN, Outcome
 from xmodelkd_ros.core.errors import XModelKDError
-from xmodelkd_ros.harness.dds_domain import own_domain
+from xmodelkd_ros.harness.dds_domain import reserve_domain
 
 BATCH = 5000
 """Inputs that one process gets at most."""
@@ -73,7 +73,7 @@ def _of_one_process(place: str, seed: int, numbers: Sequence[int], hang_s: float
 
 def _environment() -> dict[str, str]:
     """With a DDS domain of its own: nodes that are attacked must not be heard by a vehicle."""
-    domain = own_domain(os.environ.get("ROS_DOMAIN_ID", "0"))
+    domain = reserve_domain(os.environ.get("ROS_DOMAIN_ID", "0"))
     return {**os.environ, "ROS_DOMAIN_ID": domain, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
 
 

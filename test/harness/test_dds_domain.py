@@ -95,11 +95,11 @@ def test_a_domain_stays_taken_while_a_program_that_outlived_its_tool_is_in_it(mo
 def test_a_fork_holds_nothing_of_its_parent(monkeypatch, number):
     monkeypatch.setattr(dds_domain, "_held", {})
     monkeypatch.setattr(os, "getpid", lambda: number)
-    assert dds_domain.own_domain("0") == str(number + 1)
+    assert dds_domain.reserve_domain("0") == str(number + 1)
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(write, dds_domain.own_domain("0").encode())
+        os.write(write, dds_domain.reserve_domain("0").encode())
         os._exit(0)
     os.waitpid(child, 0)
     assert os.read(read, 9) == str(number + 2).encode()
@@ -110,9 +110,9 @@ def test_a_fork_holds_nothing_of_its_parent(monkeypatch, number):
 def test_the_users_domain_is_avoided_though_it_is_free(monkeypatch, number):
     monkeypatch.setattr(dds_domain, "_held", {})
     monkeypatch.setattr(os, "getpid", lambda: number)
-    assert dds_domain.own_domain(str(number + 1)) == str(number + 2)
-    assert dds_domain.own_domain("0") == str(number + 2), "which this process has"
-    assert dds_domain.own_domain(str(number + 2)) == str(number + 1)
+    assert dds_domain.reserve_domain(str(number + 1)) == str(number + 2)
+    assert dds_domain.reserve_domain("0") == str(number + 2), "which this process has"
+    assert dds_domain.reserve_domain(str(number + 2)) == str(number + 1)
 
 
 def test_where_all_are_taken_a_tool_says_so_in_a_line(monkeypatch, height_model, drive, tmp_path, capsys):
@@ -130,5 +130,5 @@ def test_where_names_are_forbidden_the_number_decides(monkeypatch, number):
     monkeypatch.setattr(dds_domain, "_held", {})
     monkeypatch.setattr(dds_domain.socket.socket, "bind", forbidden)
     monkeypatch.setattr(os, "getpid", lambda: number)
-    assert dds_domain.own_domain("0") == str(number + 1)
-    assert dds_domain.holders(str(number + 1)) == ()
+    assert dds_domain.reserve_domain("0") == str(number + 1)
+    assert dds_domain.lock_descriptors(str(number + 1)) == ()

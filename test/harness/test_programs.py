@@ -17,7 +17,7 @@ from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import String
 
 from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, BagReader, BagWriter
-from xmodelkd_ros.harness.dds_domain import own_domain
+from xmodelkd_ros.harness.dds_domain import reserve_domain
 from xmodelkd_ros.messages.clouds import read_field, to_cloud
 from xmodelkd_ros.messages.headers import stamp_ns
 
@@ -32,7 +32,7 @@ class Program:
 
     def __init__(self, module, *arguments):
         # Another domain than the tests within this process.
-        domain = own_domain(os.environ["ROS_DOMAIN_ID"])
+        domain = reserve_domain(os.environ["ROS_DOMAIN_ID"])
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         self.process = subprocess.Popen(
             [sys.executable, "-m", f"xmodelkd_ros.{module}", *map(str, arguments)],

@@ -13,8 +13,8 @@ from xmodelkd_ros.bags.bag import ROSBAGS_TYPES, BagReader, BagWriter, message_c
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import BagError
 from xmodelkd_ros.harness.dds_profile import PROFILE_VARIABLES
-from xmodelkd_ros.harness.options import Options
 from xmodelkd_ros.harness.processes import ProcessError, Program, dds_environment, wait_for
+from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.harness.sweep_log import SweepLogReader
 from xmodelkd_ros.messages.clouds import labels_to_msg
 from xmodelkd_ros.reports.scores import Scores
@@ -235,7 +235,7 @@ def test_what_went_in_and_came_out_is_joined_by_stamp_and_number_of_points(drive
         dict.fromkeys(keys, 1_000_000), {keys[i]: (8 + i) * 1_000_000 for i in (0, 1, 3)}, tmp_path / "recorded"
     )
     _read_status(traffic)
-    session = Session(Options(drive.path, str(height_model), tmp_path / "out"))
+    session = Session(RunOptions(drive.path, str(height_model), tmp_path / "out"))
     with BagReader(drive.path) as reader:
         view = _score(session, session.open(reader), traffic)
     metrics = session.scores.metrics(session.pipeline.spec, "onnxruntime", "fp32")
@@ -251,7 +251,7 @@ def test_what_went_in_and_came_out_is_joined_by_stamp_and_number_of_points(drive
 
 
 def test_sweeps_that_cannot_be_told_apart_are_refused(drive, height_model, tmp_path):
-    session = Session(Options(drive.path, str(height_model), tmp_path / "out"))
+    session = Session(RunOptions(drive.path, str(height_model), tmp_path / "out"))
     with BagReader(drive.path) as reader:
         recording = session.open(reader)
         sweep = next(recording.sweeps())

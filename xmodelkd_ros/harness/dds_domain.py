@@ -19,7 +19,7 @@ class DomainError(XModelKDError):
     """All DDS domains are taken."""
 
 
-def own_domain(avoided: str) -> str:
+def reserve_domain(avoided: str) -> str:
     """A domain that no other program of this package on this machine has, the same at every call.
 
     Only Linux has sockets with abstract names; elsewhere, and where these are forbidden, the process's number decides.
@@ -41,7 +41,7 @@ def own_domain(avoided: str) -> str:
     )
 
 
-def holders(domain: str) -> tuple[int, ...]:
+def lock_descriptors(domain: str) -> tuple[int, ...]:
     """What a process has to inherit to hold a domain of this one beyond its end: descriptors."""
     held = _held.get(int(domain)) if domain.isdecimal() else None
     return () if held is None else (held.fileno(),)

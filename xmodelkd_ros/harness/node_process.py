@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xmodelkd_ros.bags.mounted_cameras import MountedCamera, node_parameters
-from xmodelkd_ros.harness.options import Options
+from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.resources import find_model
 
 
 def node_arguments(
-    options: Options, points_topic: str, cameras: Sequence[MountedCamera], sim_time: bool = True
+    options: RunOptions, points_topic: str, cameras: Sequence[MountedCamera], sim_time: bool = True
 ) -> list[str]:
     """The command line of the node, for a topic of sweeps and the cameras that a teacher is shown.
 

@@ -10,8 +10,8 @@ from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, BagReader, BagWriter
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.harness.node_process import stages_ms
-from xmodelkd_ros.harness.options import Options
 from xmodelkd_ros.harness.processes import ProcessError
+from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.harness.synthetic_sweep import sweep_message, synthetic_sweep
 from xmodelkd_ros.messages.headers import stamp_from_ns
 from xmodelkd_ros.resources import find_model
@@ -22,7 +22,7 @@ RELIABLE = ("-p", "points_reliability:=reliable")
 _PERIOD_NS = 100_000_000
 
 
-def check_role(options: Options) -> None:
+def require_role(options: RunOptions) -> None:
     """Raise a ConfigError for a model that cannot be run in the mode that is asked for, before a node is started."""
     role = ModelSpec.read(find_model(options.model)).role
     if role != options.mode:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from xmodelkd_ros.core.errors import XModelKDError
-from xmodelkd_ros.harness.dds_domain import holders, own_domain
+from xmodelkd_ros.harness.dds_domain import lock_descriptors, reserve_domain
 from xmodelkd_ros.harness.dds_profile import profile_variable, shipped_profile, user_profile
 
 _STOP_S = 8.0
@@ -34,7 +34,7 @@ def dds_environment(environment: Mapping[str, str] | None = None) -> dict[str, s
         DomainError: other programs of this package have all domains.
     """
     env = dict(os.environ if environment is None else environment)
-    env["ROS_DOMAIN_ID"] = own_domain(env.get("ROS_DOMAIN_ID", "0"))
+    env["ROS_DOMAIN_ID"] = reserve_domain(env.get("ROS_DOMAIN_ID", "0"))
     env["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     if env.get("ROS_DISTRO") == "humble":
         env["ROS_LOCALHOST_ONLY"] = "1"
@@ -78,7 +78,7 @@ class Program:
                 self._process = subprocess.Popen(
                     self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                     env=self._env, start_new_session=True,
-                    pass_fds=holders(self._env.get("ROS_DOMAIN_ID", "")),
+                    pass_fds=lock_descriptors(self._env.get("ROS_DOMAIN_ID", "")),
                 )  # fmt: skip
         except OSError as error:
             raise ProcessError(f"cannot start {self.name}: {error}") from error
@@ -99,7 +99,7 @@ class Program:
         """The process's number."""
         return self._process.pid
 
-    def freeze(self) -> None:
+    def suspend(self) -> None:
         """Let it stand still, until it is stopped."""
         self._process.send_signal(signal.SIGSTOP)
 
@@ -121,9 +121,9 @@ class Program:
             ProcessError: it failed; the message has the last lines it wrote.
         """
         if self.returncode not in (None, 0):
-            raise ProcessError(f"{self.name} ended with exit code {self.returncode}: {self.last_words()}")
+            raise ProcessError(f"{self.name} ended with exit code {self.returncode}: {self.output_tail()}")
 
-    def last_words(self) -> str:
+    def output_tail(self) -> str:
         """The last lines of its output as one line, from its last error on where it reports one."""
         lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
         errors = [i for i, line in enumerate(lines) if line.startswith("error:") or "[ERROR]" in line]
@@ -142,12 +142,12 @@ def wait_for(condition: Callable[[], bool], programs: Sequence[Program], timeout
         for program in programs:
             program.check()
         if time.monotonic() > end:
-            said = " | ".join(f"{program.name}: {program.last_words()}" for program in programs)
+            said = " | ".join(f"{program.name}: {program.output_tail()}" for program in programs)
             raise ProcessError(f"{what} did not happen within {timeout_s:.0f} s; {said}")
         time.sleep(_POLL_S)
 
 
-def wait_for_last(count: Callable[[], int], wanted: int, quiet_s: float) -> None:
+def wait_for_count(count: Callable[[], int], wanted: int, quiet_s: float) -> None:
     """Give what is still on its way time: until ``count`` is as wanted, or has not grown for ``quiet_s`` seconds."""
     newest, since = count(), time.monotonic()
     while newest < wanted and time.monotonic() - since < quiet_s:

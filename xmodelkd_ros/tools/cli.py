@@ -19,7 +19,7 @@ from xmodelkd_ros.core.errors import XModelKDError
 
 if TYPE_CHECKING:
     from xmodelkd_ros.bags.recorded_drive import CameraOptions
-    from xmodelkd_ros.harness.options import Options
+    from xmodelkd_ros.harness.run_options import RunOptions
 
 _NO_BAG = Path("synthetic sweeps")
 """In the place of a bag, where a command makes its own sweeps."""
@@ -319,10 +319,10 @@ def _replay(args: argparse.Namespace) -> int:
     return 0
 
 
-def _options(args: argparse.Namespace) -> Options:
-    from xmodelkd_ros.harness.options import Options
+def _options(args: argparse.Namespace) -> RunOptions:
+    from xmodelkd_ros.harness.run_options import RunOptions
 
-    return Options(
+    return RunOptions(
         args.bag,
         args.model,
         args.out,
@@ -360,11 +360,11 @@ def _build_engine(args: argparse.Namespace) -> int:
     return 0
 
 
-def _options_of_node(args: argparse.Namespace, bag: Path, mode: str) -> Options:
+def _options_of_node(args: argparse.Namespace, bag: Path, mode: str) -> RunOptions:
     """Of a node that labels a bag, without scores."""
-    from xmodelkd_ros.harness.options import Options
+    from xmodelkd_ros.harness.run_options import RunOptions
 
-    return Options(
+    return RunOptions(
         bag,
         args.model,
         args.out,
@@ -386,10 +386,10 @@ def _faults(args: argparse.Namespace) -> int:
 
 
 def _load(args: argparse.Namespace) -> int:
-    from xmodelkd_ros.harness.options import Options
+    from xmodelkd_ros.harness.run_options import RunOptions
     from xmodelkd_ros.tools.load import measure_load
 
-    options = Options(_NO_BAG, args.model, args.out, args.backend, args.precision, command=args.command)
+    options = RunOptions(_NO_BAG, args.model, args.out, args.backend, args.precision, command=args.command)
     outcomes = measure_load(options, args.points, args.seconds, args.scenarios)
     return 1 if any(outcome.broken for outcome in outcomes) else 0
 

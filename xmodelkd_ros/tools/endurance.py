@@ -27,13 +27,13 @@ from xmodelkd_ros.harness.node_under_load import (
     DIAGNOSTICS,
     RELIABLE,
     NodeReport,
-    check_role,
     read_reports,
+    require_role,
     write_sweeps,
 )
-from xmodelkd_ros.harness.options import Options
 from xmodelkd_ros.harness.process_usage import ProcessUsage, process_usage
 from xmodelkd_ros.harness.processes import ProcessError, Program, dds_environment, wait_for
+from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.harness.sweep_log import SweepLogReader
 from xmodelkd_ros.reports.charts import draw_series
 from xmodelkd_ros.reports.scores import write_metrics
@@ -106,7 +106,7 @@ class Endurance:
         return [what for what, is_so in wrong.items() if is_so]
 
 
-def measure_endurance(options: Options, sweeps: int, points: int | None = None) -> Endurance:
+def measure_endurance(options: RunOptions, sweeps: int, points: int | None = None) -> Endurance:
     """Let the node label many sweeps and watch its process.
 
     Args:
@@ -122,7 +122,7 @@ def measure_endurance(options: Options, sweeps: int, points: int | None = None) 
         raise ConfigError(f"--sweeps: give {_LEAST} or more, for fewer show nothing")
     if points is not None and options.mode == "teacher":
         raise ConfigError("a teacher needs images: give a bag that has them")
-    check_role(options)
+    require_role(options)
     make_folder(options.out)
     with TemporaryDirectory(prefix=".endurance.", dir=options.out) as name:
         folder = Path(name)
@@ -157,7 +157,7 @@ class _Traffic:
         return np.array([(first[key] - at) / 1e6 for key, at in self.sent if key in first])
 
 
-def _play(options: Options, sweeps: int, folder: Path) -> _Traffic:
+def _play(options: RunOptions, sweeps: int, folder: Path) -> _Traffic:
     """Let a player follow the node through so many sweeps, and write down what the node says meanwhile."""
     with BagReader(options.bag) as reader:
         recording = RecordedDrive(reader, options.points_topic)
@@ -184,7 +184,7 @@ def _play(options: Options, sweeps: int, folder: Path) -> _Traffic:
     return _Traffic(sent, labels, read_reports(recorded, [_NODE])[_NODE], samples, seconds)
 
 
-def _cameras(options: Options, recording: RecordedDrive) -> list[MountedCamera]:
+def _cameras(options: RunOptions, recording: RecordedDrive) -> list[MountedCamera]:
     """All that the bag has, for a teacher."""
     if options.mode != "teacher":
         return []

@@ -9,7 +9,7 @@ from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.bags.recorded_drive import RecordedDrive
 from xmodelkd_ros.console import print_notes, progress
 from xmodelkd_ros.core.labels import LabelTranslation
-from xmodelkd_ros.harness.options import Options
+from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.reports.pictures import SweepView
 from xmodelkd_ros.resources import find_model, translation
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
@@ -18,7 +18,7 @@ from xmodelkd_ros.tools.session import Session
 _LATENCY = "the time of decoding and the pipeline, without transport"
 
 
-def evaluate(options: Options, against: str = "") -> dict[str, Any]:
+def evaluate(options: RunOptions, against: str = "") -> dict[str, Any]:
     """Segment every sweep of a bag, score it where the bag holds truth, and write the report.
 
     Args:
@@ -48,7 +48,7 @@ class _Other:
     to_first: LabelTranslation
 
     @classmethod
-    def load(cls, model: str, options: Options, first: SegmentationPipeline) -> _Other:
+    def load(cls, model: str, options: RunOptions, first: SegmentationPipeline) -> _Other:
         pipeline = SegmentationPipeline.load(find_model(model), options.backend, options.precision)
         return cls(pipeline, translation(pipeline.labels, first.labels))
 

@@ -21,8 +21,8 @@ from xmodelkd_ros.core.atomic_write import atomic_files, make_folder
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.harness.fault_schedule import FAULTS, Fault, schedule
 from xmodelkd_ros.harness.node_process import node_arguments
-from xmodelkd_ros.harness.options import Options
-from xmodelkd_ros.harness.processes import Program, dds_environment, wait_for, wait_for_last
+from xmodelkd_ros.harness.processes import Program, dds_environment, wait_for, wait_for_count
+from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.harness.sweep_log import SweepLogReader
 from xmodelkd_ros.messages.headers import stamp_ns
 from xmodelkd_ros.reports.scores import write_metrics
@@ -110,7 +110,7 @@ class Whole:
         return f"{found}, {f'{self.twice} TWICE' if self.twice else 'each once'} and {order}.\n"
 
 
-def measure_faults(options: Options, timing: Timing, names: Sequence[str] = ()) -> tuple[list[Outcome], Whole]:
+def measure_faults(options: RunOptions, timing: Timing, names: Sequence[str] = ()) -> tuple[list[Outcome], Whole]:
     """Play a bag while cameras and clocks fail, and see what the node makes of it.
 
     Args:
@@ -252,7 +252,7 @@ def _gravest(said: Sequence[tuple[int, str]]) -> tuple[str, ...]:
 
 
 def _play(
-    options: Options,
+    options: RunOptions,
     timing: Timing,
     faults: Sequence[Fault],
     recording: RecordedDrive,
@@ -278,7 +278,7 @@ def _play(
         running.append(stack.enter_context(player))
         wait_for(lambda: player.returncode is not None, running, 60 + 3 * length_s / timing.rate, "the end of the bag")
         player.check()
-        wait_for_last(lambda: len(received.clouds(_LABELS)), len(sent.clouds(recording.points_topic)), _LATE_S)
+        wait_for_count(lambda: len(received.clouds(_LABELS)), len(sent.clouds(recording.points_topic)), _LATE_S)
     for program in (player, labels, status, node):
         program.check()
     statuses, diagnostics = _read(recorded, said.path)
@@ -288,7 +288,7 @@ def _play(
 
 
 def _player_arguments(
-    options: Options,
+    options: RunOptions,
     timing: Timing,
     names: Sequence[str],
     recording: RecordedDrive,

@@ -18,10 +18,10 @@ from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.harness.load_scenarios import Scenario, scenarios
 from xmodelkd_ros.harness.node_process import node_arguments
-from xmodelkd_ros.harness.node_under_load import DIAGNOSTICS, POINTS, RELIABLE, check_role, read_reports, write_sweeps
-from xmodelkd_ros.harness.options import Options
+from xmodelkd_ros.harness.node_under_load import DIAGNOSTICS, POINTS, RELIABLE, read_reports, require_role, write_sweeps
 from xmodelkd_ros.harness.process_usage import ProcessUsage, process_usage
-from xmodelkd_ros.harness.processes import Program, dds_environment, wait_for, wait_for_last
+from xmodelkd_ros.harness.processes import Program, dds_environment, wait_for, wait_for_count
+from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.harness.sweep_log import SweepLogReader
 from xmodelkd_ros.tools.load_outcome import Outcome, outcome
 from xmodelkd_ros.tools.load_report import HEAD, row, write_report
@@ -38,7 +38,7 @@ _SAMPLE_S = 0.25
 _SLOW_S = 0.5
 
 
-def measure_load(options: Options, points: int, seconds: float, names: Sequence[str] = ()) -> list[Outcome]:
+def measure_load(options: RunOptions, points: int, seconds: float, names: Sequence[str] = ()) -> list[Outcome]:
     """Put the node under each kind of load.
 
     Args:
@@ -54,7 +54,7 @@ def measure_load(options: Options, points: int, seconds: float, names: Sequence[
     unknown = sorted(set(names) - {scenario.name for scenario in every})
     if unknown:
         raise ConfigError(f"no scenario {', '.join(unknown)}; there are {', '.join(s.name for s in every)}")
-    check_role(options)
+    require_role(options)
     out = options.out
     make_folder(out)
     chosen = [scenario for scenario in every if not names or scenario.name in names]
@@ -78,7 +78,7 @@ class _Run:
     """A scenario, played once."""
 
     scenario: Scenario
-    options: Options
+    options: RunOptions
     folder: Path
     logs: Path
     alone_ms: float | None
@@ -129,7 +129,7 @@ class _Run:
         program = stack.enter_context(Program("harness.recorder", arguments, env, self.logs / "subscriber.log"))
         wait_for(lambda: log.has_event("ready"), [program], _READY_S, "the start of a subscriber")
         if self.scenario.subscriber == "dead":
-            program.freeze()
+            program.suspend()
 
     def _play(
         self,
@@ -154,7 +154,7 @@ class _Run:
         wait_for(ended, [*running, player], 60 + 3 * self.scenario.arrivals[-1].at_s, "the end of the sweeps")
         player.check()
         wanted = len(sent.arrivals(_POINTS)) * len(topics)
-        wait_for_last(lambda: sum(len(received.arrivals(topic)) for topic in topics), wanted, _LATE_S)
+        wait_for_count(lambda: sum(len(received.arrivals(topic)) for topic in topics), wanted, _LATE_S)
         time.sleep(_REPORT_S)
 
     def _player_arguments(self, log: Path, subscribers: int) -> list[str]:

@@ -25,8 +25,8 @@ from xmodelkd_ros.console import print_notes, progress
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import BagError
 from xmodelkd_ros.harness.node_process import node_arguments, stages_ms
-from xmodelkd_ros.harness.options import Options
-from xmodelkd_ros.harness.processes import ProcessError, Program, dds_environment, wait_for, wait_for_last
+from xmodelkd_ros.harness.processes import ProcessError, Program, dds_environment, wait_for, wait_for_count
+from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.harness.sweep_log import Key, SweepLogReader
 from xmodelkd_ros.messages.clouds import read_field
 from xmodelkd_ros.messages.headers import stamp_ns
@@ -42,7 +42,7 @@ _LATE_S = 5.0
 _LATENCY = "from just before the sweep is published to the receipt of its labels in another process"
 
 
-def replay(options: Options, rate: float = 1.0) -> dict[str, Any]:
+def replay(options: RunOptions, rate: float = 1.0) -> dict[str, Any]:
     """Play a bag to the node, score its labels, and write the report.
 
     Args:
@@ -96,7 +96,7 @@ class _Traffic:
         return [f"the node says of {count} sweeps: {problem}" for problem, count in self.problems.items()]
 
 
-def _play(options: Options, rate: float, recording: RecordedDrive, most_cameras: int, folder: Path) -> _Traffic:
+def _play(options: RunOptions, rate: float, recording: RecordedDrive, most_cameras: int, folder: Path) -> _Traffic:
     """Run the three processes from the first discovery to the last label; a teacher takes ``most_cameras``."""
     logs, env = options.out / "logs", dds_environment()
     sent, received = SweepLogReader(folder / "sent.jsonl"), SweepLogReader(folder / "received.jsonl")
@@ -125,12 +125,12 @@ def _play(options: Options, rate: float, recording: RecordedDrive, most_cameras:
         program.check()
     traffic = _Traffic(sent.clouds(recording.points_topic), received.clouds(_LABELS), recorded, start_s)
     if not traffic.received:
-        raise ProcessError(f"the node labelled none of {len(traffic.sent)} sweeps: {node.last_words()}")
+        raise ProcessError(f"the node labelled none of {len(traffic.sent)} sweeps: {node.output_tail()}")
     _read_status(traffic)
     return traffic
 
 
-def _cameras(options: Options, recording: RecordedDrive, most: int) -> list[MountedCamera]:
+def _cameras(options: RunOptions, recording: RecordedDrive, most: int) -> list[MountedCamera]:
     """The cameras that a teacher is told of, one topic of each.
 
     Raises:
@@ -172,7 +172,7 @@ def _follow(
     with bar:
         wait_for(ended, running, 60 + 3 * recording.duration_s / rate, "the end of the bag")
         player.check()
-        wait_for_last(lambda: len(received.clouds(_LABELS)), len(sent.clouds(recording.points_topic)), _LATE_S)
+        wait_for_count(lambda: len(received.clouds(_LABELS)), len(sent.clouds(recording.points_topic)), _LATE_S)
 
 
 # --- scoring ---------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from xmodelkd_ros.console import print_notes
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.visibility import CameraFrame
-from xmodelkd_ros.harness.options import Options
+from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.messages.clouds import MissingIntensity
 from xmodelkd_ros.reports.pictures import SweepView
 from xmodelkd_ros.reports.report import Run, table, write_report
@@ -38,7 +38,7 @@ class Session:
         XModelKDError: the model or the label set cannot be used, or the folder cannot be made.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: RunOptions) -> None:
         self.options = options
         self.pipeline = SegmentationPipeline.load(find_model(options.model), options.backend, options.precision)
         scored = label_map(options.label_set) if options.label_set else None

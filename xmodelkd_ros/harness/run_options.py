@@ -11,7 +11,7 @@ _CAMERAS = CameraOptions(slop_ns=50_000_000)
 
 
 @dataclass(frozen=True)
-class Options:
+class RunOptions:
     """What to score.
 
     Attributes:
