@@ -20,12 +20,12 @@ RUNTIME = {
     "resources": set(),
     "opencv": set(),
     "console": set(),
-    "inference": set(),
+    "inference": {"console"},
     "messages": {"opencv"},
-    "segmentation": {"inference", "opencv", "resources"},
+    "segmentation": {"console", "inference", "opencv", "resources"},
     "bags": {"messages", "resources", "segmentation"},
     "reports": {"resources"},
-    "node": {"inference", "messages", "resources", "segmentation"},
+    "node": {"console", "inference", "messages", "resources", "segmentation"},
     "harness": {"bags", "messages", "node", "opencv", "resources"},
     "tools": {*TOP_LEVEL, "bags", "harness", "inference", "messages", "reports", "segmentation"},
 }
@@ -94,11 +94,11 @@ def project_imports(path):
 
 @MODULE_IDS
 def test_imports_between_folders_run_one_way(module):
-    top, folder = (module.split(".") + [""])[:2]
+    top, folder = (*module.split("."), "")[:2]
     if not folder or (top, folder) == ("training", "__init__"):
         return
     for imported in project_imports(MODULES[module]):
-        other_top, other = (imported.split(".") + [""])[:2]
+        other_top, other = (*imported.split("."), "")[:2]
         if (top, folder) == (other_top, other):
             continue
         if top == "xmodelkd_ros":

@@ -1,4 +1,4 @@
-"""How commands talk and end: progress, notes, one-line errors, exit codes, numbers as arguments."""
+"""What all commands share: progress bars, notes, one-line errors with exit codes, numeric arguments."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tqdm import tqdm
-
 from xmodelkd_ros.core.atomic_write import disk_errors
 from xmodelkd_ros.core.errors import XModelKDError
 
 _INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
+"""Exit code after Ctrl-C, by the convention of shells."""
 
 
 def progress(steps: Any, total: int, what: str) -> Any:
-    """A progress bar on stderr; none where that is not a terminal."""
+    """A progress bar over sweeps on stderr; none if stderr is not a terminal."""
+    from tqdm import tqdm  # not installed on vehicles, where the node imports this module
+
     return tqdm(steps, what, total, unit=" sweeps", file=sys.stderr, disable=None, leave=False)
 
 
 def print_notes(notes: Iterable[str]) -> None:
-    """Notes for the user on stderr, each once."""
+    """Print notes for the user on stderr, each once."""
     for note in dict.fromkeys(notes):
         print(f"note: {note}", file=sys.stderr)
 
 
 def positive(text: str) -> float:
-    """A number above zero."""
+    """Parse a finite number above zero (an argparse type)."""
     value = float(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
@@ -36,26 +36,35 @@ def positive(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """A whole number above zero."""
+    """Parse an integer above zero (an argparse type)."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return value
 
 
-def run_command(work: Callable[[], str]) -> int:
-    """Do the work of a command and print what it says; an error is one line on stderr.
+def exit_code(work: Callable[[], int]) -> int:
+    """Run a program's work; an error that this package raises on purpose becomes one line on stderr.
 
     Returns:
-        The exit code, 0 on success only.
+        What ``work`` returns, 1 after such an error, 130 after Ctrl-C.
     """
     try:
         with disk_errors():
-            print(work())
+            return work()
     except XModelKDError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return _INTERRUPTED
-    return 0
+
+
+def run_command(work: Callable[[], str]) -> int:
+    """Run a command and print the text that it returns; exit codes as in :func:`exit_code`, 0 on success."""
+
+    def print_result() -> int:
+        print(work())
+        return 0
+
+    return exit_code(print_result)

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xmodelkd_ros.console import exit_code
 from xmodelkd_ros.core.atomic_write import atomic_file
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.core.model_spec import TensorSpec
@@ -285,20 +286,20 @@ class _Cuda:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Build an engine; the exit code."""
+    """Build an engine; returns the exit code."""
     network, engine = map(Path, arguments[:2])
     for parent in arguments[2:]:
         exit_with_parent(int(parent))
+    return exit_code(lambda: _build_to_file(network, engine))
+
+
+def _build_to_file(network: Path, engine: Path) -> int:
+    built = build(network, lambda line: print(f"{_PROGRESS}{line}", file=sys.stderr, flush=True))
     try:
-        built = build(network, lambda line: print(f"{_PROGRESS}{line}", file=sys.stderr, flush=True))
         with atomic_file(engine) as unfinished:
             unfinished.write_bytes(built)
-    except BackendError as error:
-        print(f"{_ERROR}{error}", file=sys.stderr)
-        return 1
     except OSError as error:
-        print(f"{_ERROR}cannot write engine {engine}: {error.strerror}; choose another folder", file=sys.stderr)
-        return 1
+        raise BackendError(f"cannot write engine {engine}: {error.strerror}; choose another folder") from error
     return 0
 
 

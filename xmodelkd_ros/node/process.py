@@ -18,8 +18,8 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
-from xmodelkd_ros.core.atomic_write import disk_errors
-from xmodelkd_ros.core.errors import ConfigError, XModelKDError
+from xmodelkd_ros.console import exit_code
+from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.node.diagnostics import Throttle
 from xmodelkd_ros.node.shared_memory import remove_stale_segments
 
@@ -33,22 +33,17 @@ _PAUSE_AFTER_ERROR_S = 0.01
 
 
 def run_program(program: Callable[[Future], int]) -> int:
-    """Run a program's body; an error this package raises on purpose becomes one line on stderr.
+    """Run a program until it ends or a signal stops it; errors as in :func:`~xmodelkd_ros.console.exit_code`.
 
     Args:
-        program: takes the future that a stop signal completes, returns the exit code.
+        program: takes the future that SIGINT or SIGTERM completes, returns the exit code.
 
     Returns:
-        The exit code: 1 after an error.
+        The exit code.
     """
     stop: Future = Future()
     _complete_on_signal(stop)
-    try:
-        with disk_errors():
-            return program(stop)
-    except XModelKDError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return exit_code(lambda: program(stop))
 
 
 def _complete_on_signal(stop: Future) -> None:

@@ -13,9 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from xmodelkd_ros.console import count, positive
-from xmodelkd_ros.core.atomic_write import disk_errors
-from xmodelkd_ros.core.errors import XModelKDError
+from xmodelkd_ros.console import count, exit_code, positive
 
 if TYPE_CHECKING:
     from xmodelkd_ros.bags.recorded_drive import CameraOptions
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
 
 _NO_BAG = Path("synthetic sweeps")
 """In the place of a bag, where a command makes its own sweeps."""
-_INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 _TERMINATED = 143
 
 
@@ -40,15 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if threading.current_thread() is threading.main_thread():
         # As an exception, so that programs that were started and temporary files are cleared away.
         signal.signal(signal.SIGTERM, _terminate)
-    try:
-        with disk_errors():
-            code: int = args.run(args)
-        return code
-    except XModelKDError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return _INTERRUPTED
+    return exit_code(lambda: args.run(args))
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:

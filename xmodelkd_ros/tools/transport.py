@@ -19,9 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagReader, BagWriter, message_class
-from xmodelkd_ros.console import count, positive
+from xmodelkd_ros.console import count, exit_code, positive
 from xmodelkd_ros.core.cloud import Segmentation
-from xmodelkd_ros.core.errors import XModelKDError
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.harness.dds_profile import PROFILE_VARIABLES, profile_variable, shipped_profile
 from xmodelkd_ros.harness.processes import Program, dds_environment, wait_for
@@ -94,15 +93,15 @@ def arrivals_ms(bag: Path, folder: Path, sender_profile: bool, receiver_profile:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table; the exit code."""
     options = _parser().parse_args(argv)
-    print("| points | profile of the publisher | of the subscriber | p50, ms | p99, ms | lost |")
-    print("|---" * 6 + "|")
-    try:
+
+    def print_table() -> int:
+        print("| points | profile of the publisher | of the subscriber | p50, ms | p99, ms | lost |")
+        print("|---" * 6 + "|")
         for points in options.points:
             _print_rows(points, options.sweeps, options.rate)
-    except XModelKDError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+        return 0
+
+    return exit_code(print_table)
 
 
 def _print_rows(points: int, sweeps: int, rate_hz: float) -> None:
