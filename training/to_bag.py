@@ -16,6 +16,7 @@ from training.config.data import DATASETS, frame_range
 from training.data.registry import open_drives
 from training.datasets.bag_export import write_bag
 from xmodelkd_ros.console import run_command
+from xmodelkd_ros.messages.topics import POINTS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("out", type=Path, metavar="OUT", help="rosbag2 folder to create, or one .mcap file")
     parser.add_argument("--frames", metavar="A:B", default="", help="frames A to B - 1 (default: all)")
     parser.add_argument(
-        "--points-topic", metavar="TOPIC", default="/points", help="topic of the sweeps (default: %(default)s)"
+        "--points-topic", metavar="TOPIC", default=POINTS, help="topic of the sweeps (default: %(default)s)"
     )
     parser.add_argument(
         "--storage", choices=["mcap", "sqlite3"], default="mcap", help="how a bag is stored (default: %(default)s)"

@@ -197,7 +197,7 @@ def test_frames_are_joined_along_the_tree():
 
 
 def test_truth_of_another_type_is_said(make_drive, monkeypatch):
-    monkeypatch.setattr("xmodelkd_ros.bags.recorded_drive.TRUTH_FIELD", "intensity")
+    monkeypatch.setattr("xmodelkd_ros.bags.recorded_drive.LABEL_FIELD", "intensity")
     with (
         BagReader(make_drive()) as reader,
         pytest.raises(CloudError, match=r"sweep at 17\d+ ns: .* is float32; .*UINT8"),

@@ -16,20 +16,19 @@ from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.transforms import inverse, quaternion
 from xmodelkd_ros.messages.clouds import truth_to_msg
 from xmodelkd_ros.messages.headers import label_info_json, stamp_from_ns
+from xmodelkd_ros.messages.topics import LABEL_INFO_JSON, POINTS, STATIC_TF, TF
 
 BASE_FRAME = "base_link"
 LIDAR_FRAME = "lidar"
 MAP_FRAME = "map"
-LABEL_INFO_TOPIC = "/label_info_json"
-STATIC_TF_TOPIC = "/tf_static"
-TF_TOPIC = "/tf"
+LABEL_INFO_TOPIC = f"/{LABEL_INFO_JSON}"
 _IMAGE_TYPE = "sensor_msgs/msg/CompressedImage"
 _INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 _TF_TYPE = "tf2_msgs/msg/TFMessage"
 
 
 def write_bag(
-    sequence: DriveSequence, frames: range, out: Path, points_topic: str = "/points", storage: Storage = "mcap"
+    sequence: DriveSequence, frames: range, out: Path, points_topic: str = POINTS, storage: Storage = "mcap"
 ) -> None:
     """Write frames of a sequence into a bag.
 
@@ -69,8 +68,8 @@ def optical_frame(camera: CameraModel) -> str:
 def _announce(bag: BagWriter, sequence: DriveSequence, points_topic: str) -> None:
     bag.add_topic(points_topic, POINT_CLOUD_TYPE)
     bag.add_topic(LABEL_INFO_TOPIC, "std_msgs/msg/String", latched=True)
-    bag.add_topic(STATIC_TF_TOPIC, _TF_TYPE, latched=True)
-    bag.add_topic(TF_TOPIC, _TF_TYPE)
+    bag.add_topic(STATIC_TF, _TF_TYPE, latched=True)
+    bag.add_topic(TF, _TF_TYPE)
     for camera in sequence.cameras:
         bag.add_topic(image_topic(camera), _IMAGE_TYPE)
         bag.add_topic(info_topic(camera), _INFO_TYPE)
@@ -85,7 +84,7 @@ def _write_latched(bag: BagWriter, sequence: DriveSequence, first: int) -> None:
     poses = {LIDAR_FRAME: base_from_lidar}
     poses.update({optical_frame(c): base_from_lidar @ inverse(c.from_lidar) for c in sequence.cameras})
     transforms = [_transform(BASE_FRAME, frame, pose, start_ns) for frame, pose in poses.items()]
-    bag.write(STATIC_TF_TOPIC, start_ns, message_class(_TF_TYPE)(transforms=transforms))
+    bag.write(STATIC_TF, start_ns, message_class(_TF_TYPE)(transforms=transforms))
 
 
 def _write_frame(bag: BagWriter, sequence: DriveSequence, index: int, points_topic: str) -> None:
@@ -97,7 +96,7 @@ def _write_frame(bag: BagWriter, sequence: DriveSequence, index: int, points_top
     stamp_ns = sequence.stamp_ns(index)
     map_from_base = sequence.world_from_lidar(index) @ inverse(sequence.base_from_lidar)
     vehicle = _transform(MAP_FRAME, BASE_FRAME, map_from_base, stamp_ns)
-    bag.write(TF_TOPIC, stamp_ns, message_class(_TF_TYPE)(transforms=[vehicle]))
+    bag.write(TF, stamp_ns, message_class(_TF_TYPE)(transforms=[vehicle]))
     header = _header(stamp_ns, LIDAR_FRAME)
     points = sequence.cloud(index), sequence.labels(index)
     cloud = truth_to_msg(*points, header, ROSBAGS_TYPES, sequence.time_s(index))

@@ -18,6 +18,7 @@ from xmodelkd_ros.core.transforms import inverse, quaternion
 from xmodelkd_ros.messages.camera_info import to_camera
 from xmodelkd_ros.messages.headers import static_transforms
 from xmodelkd_ros.messages.images import is_depth
+from xmodelkd_ros.messages.topics import STATIC_TF
 
 _COMPRESSED = "sensor_msgs/msg/CompressedImage"
 _IMAGE_TYPES = ("sensor_msgs/msg/Image", _COMPRESSED)
@@ -120,8 +121,8 @@ def _calibrations(reader: BagReader, note: Callable[[str], None]) -> dict[str, t
 def _static_transforms(reader: BagReader) -> dict[tuple[str, str], NDArray[np.float64]]:
     """(parent, child) to the (4, 4) matrix with p_parent = M @ p_child, as ``/tf_static`` has them."""
     found: dict[tuple[str, str], NDArray[np.float64]] = {}
-    if "/tf_static" in reader.topics:
-        for message in reader.messages(["/tf_static"]):
+    if STATIC_TF in reader.topics:
+        for message in reader.messages([STATIC_TF]):
             found.update(static_transforms(message.message))
     return found
 

@@ -20,15 +20,14 @@ from xmodelkd_ros.core.errors import BagError, CloudError, XModelKDError, listed
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.transforms import inverse
 from xmodelkd_ros.core.visibility import CameraFrame
-from xmodelkd_ros.messages.clouds import MissingIntensity, has_field, read_field, to_cloud
+from xmodelkd_ros.messages.clouds import LABEL_FIELD, MissingIntensity, has_field, read_field, to_cloud
 from xmodelkd_ros.messages.headers import label_map_from_json, stamp_ns
 from xmodelkd_ros.messages.images import image_to_array
+from xmodelkd_ros.messages.topics import LABEL_INFO_JSON
 from xmodelkd_ros.resources import translation
 
-TRUTH_FIELD = "label"
 _TIMED_SWEEPS = 3
 """Sweeps that tell when the LiDAR passes over what a camera sees."""
-_LABEL_INFO = "label_info_json"
 _SEARCH_NS = 1_000_000_000
 """Images are looked for this far around a sweep's time of recording."""
 _MAX_GAP_NS = 100_000_000
@@ -173,15 +172,15 @@ class RecordedDrive:
     def _truth(self, msg: Any) -> NDArray[np.uint8] | None:
         if self._labels is None:
             return None
-        if not has_field(msg, TRUTH_FIELD):
-            self._note(f"no score: the clouds have no field '{TRUTH_FIELD}' with the truth")
+        if not has_field(msg, LABEL_FIELD):
+            self._note(f"no score: the clouds have no field '{LABEL_FIELD}' with the truth")
             return None
         if self._to_labels is None:
-            self._note(f"field '{TRUTH_FIELD}' is not taken for truth: no {_LABEL_INFO} says what its numbers mean")
+            self._note(f"field '{LABEL_FIELD}' is not taken for truth: no {LABEL_INFO_JSON} says what its numbers mean")
             return None
-        truth = read_field(msg, TRUTH_FIELD)
+        truth = read_field(msg, LABEL_FIELD)
         if truth.dtype != np.uint8:
-            raise CloudError(f"field '{TRUTH_FIELD}' is {truth.dtype}; truth must be UINT8")
+            raise CloudError(f"field '{LABEL_FIELD}' is {truth.dtype}; truth must be UINT8")
         return self._to_labels.apply(truth)
 
     def camera_views(self, sweep: RecordedSweep) -> tuple[CameraView, ...]:
@@ -271,7 +270,7 @@ class RecordedDrive:
 
 
 def _truth_map(reader: BagReader, points_topic: str) -> LabelMap | None:
-    topics = [t.name for t in reader.topics.values() if t.name.endswith(_LABEL_INFO) and t.count]
+    topics = [t.name for t in reader.topics.values() if t.name.endswith(LABEL_INFO_JSON) and t.count]
     # A segmenter's own label set may have been recorded as well, beside its labels.
     nearest = topics[0] if len(topics) == 1 else nearest_above(points_topic, topics)
     return None if nearest is None else label_map_from_json(reader.first(nearest).message.data)

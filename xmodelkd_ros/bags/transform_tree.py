@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.core.transforms import PoseTrack
 from xmodelkd_ros.messages.headers import frames_and_pose, stamp_ns
-
-TF_TOPICS = ("/tf_static", "/tf")
+from xmodelkd_ros.messages.topics import STATIC_TF, TF
 
 SMOOTH_FRAME = "odom"
 """Poses are taken in it, as they do not jump there (REP-105), and else in the frame that all others hang on."""
@@ -35,11 +34,11 @@ class TransformTree:
         self.origin_ns = origin_ns
         self._above: dict[str, tuple[str, Edge]] = {}
         moving: dict[str, tuple[str, dict[int, NDArray[np.float64]]]] = {}
-        for topic in TF_TOPICS:
+        for topic in (STATIC_TF, TF):
             for message in reader.messages([topic]) if topic in reader.topics else ():
                 for stamped in message.message.transforms:
                     (parent, child), pose = frames_and_pose(stamped)
-                    if topic == "/tf_static":
+                    if topic == STATIC_TF:
                         self._above[child] = (parent, pose)
                     else:
                         moving.setdefault(child, (parent, {}))[1][stamp_ns(stamped.header.stamp)] = pose

@@ -35,10 +35,10 @@ from xmodelkd_ros.harness.fault_schedule import FAULTS, Window, schedule
 from xmodelkd_ros.harness.looped_drive import LoopedDrive, Recorded, camera_topics
 from xmodelkd_ros.harness.sim_clock import CLOCK_PERIOD_S, SimClock
 from xmodelkd_ros.harness.sweep_log import SweepLog, message_class
+from xmodelkd_ros.messages.topics import TF
 from xmodelkd_ros.node.process import ros, run_program
 from xmodelkd_ros.opencv import opencv
 
-_TF = "/tf"
 _LATE_S = 0.3
 _JUMP_NS = 10_033_000_000
 """Not a whole number of sweeps, so that no stamp comes twice."""
@@ -59,7 +59,7 @@ class FaultInjector:
 
     def inject(self, fault: str, topic: str, data: bytes) -> list[tuple[float, str, bytes]]:
         """What is published instead of a message: how many seconds later, on which topic, which bytes."""
-        if topic == _TF and fault == "transforms_stop":
+        if topic == TF and fault == "transforms_stop":
             return []
         if topic in self._infos and fault == "calibration_zero":
             info = self._read(topic, data)

@@ -14,9 +14,9 @@ from xmodelkd_ros.harness.processes import ProcessError
 from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.harness.synthetic_sweep import sweep_message, synthetic_sweep
 from xmodelkd_ros.messages.headers import stamp_from_ns
+from xmodelkd_ros.messages.topics import DIAGNOSTICS, POINTS
 from xmodelkd_ros.resources import find_model
 
-POINTS, DIAGNOSTICS = "/points", "/diagnostics"
 RELIABLE = ("-p", "points_reliability:=reliable")
 """ROS arguments. Else the node subscribes again when it has seen that the player is reliable, amid the first sweeps."""
 _PERIOD_NS = 100_000_000

@@ -6,6 +6,7 @@ from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 
 from xmodelkd_ros.messages.headers import stamp_from_ns
+from xmodelkd_ros.messages.topics import CLOCK
 from xmodelkd_ros.node.qos import reliable
 
 CLOCK_PERIOD_S = 0.01
@@ -16,7 +17,7 @@ class SimClock:
     """Publishes ``/clock``."""
 
     def __init__(self, node: Node) -> None:
-        self._publisher = node.create_publisher(Clock, "/clock", reliable(1))
+        self._publisher = node.create_publisher(Clock, CLOCK, reliable(1))
 
     def show(self, now_ns: int) -> None:
         """Say what time it is, in nanoseconds."""

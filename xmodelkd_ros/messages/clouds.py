@@ -6,7 +6,7 @@ ROS definitions do. Neither library is imported; the caller hands in the classes
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,18 @@ point types have instead."""
 RING_FIELDS = ("ring", "channel")
 """Names of the beam number, first found wins: ``ring`` of most drivers, ``channel`` of Autoware's point types."""
 
+LABEL_FIELD, AUTOWARE_LABEL_FIELD = "label", "class_id"
+"""Names of the class ids: in labelled clouds, and as ground truth in recorded ones; the second in Autoware's layout."""
+_PROBABILITY, _ENTROPY = "probability", "entropy"
 
 MissingIntensity = Literal["reject", "fill"]
+MISSING_INTENSITY: tuple[MissingIntensity, ...] = get_args(MissingIntensity)
+"""What to do with a cloud without intensity: reject it, or fill in zeros."""
 
 
-# --- point clouds ----------------------------------------------------------------------------------------------------
+def missing_intensity_policy(needs_intensity: bool, configured: MissingIntensity = "reject") -> MissingIntensity:
+    """The policy for a model: the configured one if the model uses intensity, else ``fill``."""
+    return configured if needs_intensity else "fill"
 
 
 def to_cloud(msg: Any, missing_intensity: MissingIntensity = "reject") -> PointCloud:
@@ -99,7 +106,7 @@ def _xyz_columns(xyz: NDArray[np.float32]) -> list[Column]:
 
 
 def labels_to_msg(
-    cloud: PointCloud, segmentation: Segmentation, header: Any, types: MessageTypes, label_field: str = "label"
+    cloud: PointCloud, segmentation: Segmentation, header: Any, types: MessageTypes, label_field: str = LABEL_FIELD
 ) -> Any:
     """Encode the labelled cloud.
 
@@ -121,11 +128,20 @@ def labels_to_msg(
     columns = [
         *_xyz_columns(cloud.xyz),
         Column(label_field, 12, "u1", segmentation.label),
-        Column("probability", 16, "f4", segmentation.probability),
-        Column("entropy", 20, "f4", segmentation.entropy),
+        Column(_PROBABILITY, 16, "f4", segmentation.probability),
+        Column(_ENTROPY, 20, "f4", segmentation.entropy),
     ]
     is_dense = not bool((segmentation.label == IGNORE).any())
     return write_points(header, (cloud.height, cloud.width), columns, 24, is_dense, types)
+
+
+def read_segmentation(msg: Any) -> Segmentation:
+    """Decode a labelled cloud, the inverse of :func:`labels_to_msg` with ``label`` as the label field.
+
+    Raises:
+        CloudError: a field is missing, or the declared layout contradicts itself or the data.
+    """
+    return Segmentation(*(read_field(msg, name) for name in (LABEL_FIELD, _PROBABILITY, _ENTROPY)))
 
 
 def colored_to_msg(
@@ -158,7 +174,7 @@ def truth_to_msg(
     columns = [
         *_xyz_columns(cloud.xyz),
         Column("intensity", 12, "f4", cloud.intensity),
-        Column("label", 16, "u1", label),
+        Column(LABEL_FIELD, 16, "u1", label),
         *([] if cloud.ring is None else [Column("ring", 18, "u2", cloud.ring)]),
         *([] if time_s is None else [Column("time", 20, "f4", time_s)]),
     ]
@@ -199,9 +215,3 @@ def filter_msg(msg: Any, keep: NDArray[np.bool_]) -> Any:
     if width:
         np.compress(keep, layout.records(), out=data.view((np.void, layout.point_step)))
     return result
-
-
-# --- labels, stamps, transforms --------------------------------------------------------------------------------------
-
-
-# --- cameras ---------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.inference.engine_cache import EngineCache
-from xmodelkd_ros.messages.clouds import MissingIntensity, to_cloud
+from xmodelkd_ros.messages.clouds import missing_intensity_policy, to_cloud
 from xmodelkd_ros.messages.images import check_images
 from xmodelkd_ros.node.camera_captures import CameraFrameBuilder, CameraFrames
 from xmodelkd_ros.node.extrinsics import Transforms, camera_poses, choose_extrinsic, moved
@@ -56,9 +56,8 @@ class LoadedModels:
         extrinsics = {camera.name: camera.extrinsic for camera in parameters.cameras}
         poses = camera_poses(transforms, extrinsics, parameters.fixed_frame)
         self._shutter = CameraFrameBuilder(parameters.cameras, poses)
-        # A model that does not use intensity takes clouds without it.
         needs_intensity = any(pipeline.needs_intensity for pipeline in self._pipelines)
-        self._missing_intensity: MissingIntensity = parameters.missing_intensity if needs_intensity else "fill"
+        self._missing_intensity = missing_intensity_policy(needs_intensity, parameters.missing_intensity)
         for pipeline in self._pipelines:
             pipeline.warm_up()
 

@@ -17,6 +17,7 @@ from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.messages.clouds import MessageTypes, colored_to_msg, filter_msg, labels_to_msg
 from xmodelkd_ros.messages.headers import label_info_json
+from xmodelkd_ros.messages.topics import DIAGNOSTICS, LABEL_INFO_JSON, LABELS, STATUS
 from xmodelkd_ros.node.parameters import OutputOptions
 from xmodelkd_ros.node.qos import latched, reliable
 
@@ -41,12 +42,12 @@ class Outputs:
             raise
 
     def _create_all(self) -> None:
-        self._labels = self._create(PointCloud2, "~/labels", reliable(5))
+        self._labels = self._create(PointCloud2, f"~/{LABELS}", reliable(5))
         self._colored = self._create(PointCloud2, "~/colored", reliable(5))
         self._filtered = self._create(PointCloud2, "~/filtered", reliable(5))
-        self._status = self._create(DiagnosticArray, "~/status", reliable(10))
-        self._diagnostics = self._create(DiagnosticArray, "/diagnostics", reliable(10))
-        self._label_info_json = self._create(String, "~/label_info_json", latched())
+        self._status = self._create(DiagnosticArray, f"~/{STATUS}", reliable(10))
+        self._diagnostics = self._create(DiagnosticArray, DIAGNOSTICS, reliable(10))
+        self._label_info_json = self._create(String, f"~/{LABEL_INFO_JSON}", latched())
         self._vision = _vision_types()
         if self._vision is not None:
             self._label_info = self._create(self._vision.LabelInfo, "~/label_info", latched())

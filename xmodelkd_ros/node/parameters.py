@@ -14,12 +14,11 @@ from rclpy.parameter import Parameter
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import LabelMap, LabelTranslation, ids_of
 from xmodelkd_ros.inference.backend import BACKENDS, PRECISIONS
-from xmodelkd_ros.messages.clouds import MissingIntensity
+from xmodelkd_ros.messages.clouds import AUTOWARE_LABEL_FIELD, LABEL_FIELD, MISSING_INTENSITY, MissingIntensity
 from xmodelkd_ros.resources import label_map, translation
 
 _MODES = ("student", "teacher")
 _SYNC_POLICIES = ("collector", "approximate")
-_MISSING_INTENSITY = ("reject", "fill")
 _LABEL_SETS = ("native", "autoware")
 _RELIABILITIES = ("auto", "best_effort", "reliable")
 
@@ -97,7 +96,7 @@ _TABLE = (
         _Type.STRING,
         True,
         "What to do with clouds without an intensity field, where the model needs one: drop them, or take zeros.",
-        _MISSING_INTENSITY,
+        MISSING_INTENSITY,
     ),
     _Row(
         "output.label_set",
@@ -392,7 +391,7 @@ class OutputOptions:
             LabelError: a class that the label set lacks, or no table between the sets.
         """
         if parameters.label_set == "native":
-            return cls(model_labels, None, "label", ids_of(model_labels, parameters.drop_classes))
+            return cls(model_labels, None, LABEL_FIELD, ids_of(model_labels, parameters.drop_classes))
         autoware = label_map("autoware")
         into = translation(model_labels, autoware)
-        return cls(autoware, into, "class_id", ids_of(autoware, parameters.drop_classes))
+        return cls(autoware, into, AUTOWARE_LABEL_FIELD, ids_of(autoware, parameters.drop_classes))

@@ -26,6 +26,7 @@ from rclpy.timer import Timer
 from rclpy.utilities import remove_ros_args
 
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError
+from xmodelkd_ros.messages.topics import SEGMENTER
 from xmodelkd_ros.node import parameters
 from xmodelkd_ros.node.approximate_sync import message_filters
 from xmodelkd_ros.node.cloud_subscription import CloudSubscription
@@ -43,7 +44,7 @@ class SegmentNode(LifecycleNode):  # type: ignore[misc]
     """The life cycle of the segmenter: configured it has a model and publishers, active it labels sweeps."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__("segmenter", **kwargs)
+        super().__init__(SEGMENTER, **kwargs)
         try:
             parameters.declare(self)
         except Exception:

@@ -24,7 +24,6 @@ from xmodelkd_ros.core.atomic_write import atomic_files, make_folder
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.harness.node_process import node_arguments
 from xmodelkd_ros.harness.node_under_load import (
-    DIAGNOSTICS,
     RELIABLE,
     NodeReport,
     read_reports,
@@ -35,11 +34,11 @@ from xmodelkd_ros.harness.process_usage import ProcessUsage, process_usage
 from xmodelkd_ros.harness.processes import ProcessError, Program, dds_environment, wait_for
 from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.harness.sweep_log import SweepLogReader
+from xmodelkd_ros.messages.topics import DIAGNOSTICS, SEGMENTER, SEGMENTER_LABELS
 from xmodelkd_ros.reports.charts import draw_series
 from xmodelkd_ros.reports.scores import write_metrics
 from xmodelkd_ros.tools.load_outcome import is_in_order
 
-_NODE, _LABELS = "segmenter", "/segmenter/labels"
 _SHARES = (1.0, 0.8, 0.95, 0.7, 0.9)
 """Synthetic sweeps differ in size, as real ones do."""
 _SAMPLE_S = 1.0
@@ -180,8 +179,8 @@ def _play(options: RunOptions, sweeps: int, folder: Path) -> _Traffic:
         seconds = time.monotonic() - start
     for program in (player, node, reports):
         program.check()
-    sent, labels = log.arrivals(topic), log.arrivals(_LABELS)
-    return _Traffic(sent, labels, read_reports(recorded, [_NODE])[_NODE], samples, seconds)
+    sent, labels = log.arrivals(topic), log.arrivals(SEGMENTER_LABELS)
+    return _Traffic(sent, labels, read_reports(recorded, [SEGMENTER])[SEGMENTER], samples, seconds)
 
 
 def _cameras(options: RunOptions, recording: RecordedDrive) -> list[MountedCamera]:
@@ -197,7 +196,7 @@ def _cameras(options: RunOptions, recording: RecordedDrive) -> list[MountedCamer
 def _player_arguments(bag: Path, topic: str, cameras: Sequence[MountedCamera], sweeps: int, log: Path) -> list[str]:
     shown = [f"{camera.image_topic}:{camera.info_topic}" for camera in cameras]
     return [
-        str(bag), "--points", topic, "--labels", _LABELS, "--sweeps", str(sweeps), "--timeout", str(_READY_S),
+        str(bag), "--points", topic, "--labels", SEGMENTER_LABELS, "--sweeps", str(sweeps), "--timeout", str(_READY_S),
         *(["--cameras", *shown, "--idle", str(_TEACHERS_REST)] if shown else []), "--log", str(log),
     ]  # fmt: skip
 
@@ -213,7 +212,7 @@ def _watched(
         nonlocal next_s
         if time.monotonic() >= next_s:
             next_s = time.monotonic() + _SAMPLE_S
-            done, use = len(log.arrivals(_LABELS)), process_usage(node.pid)
+            done, use = len(log.arrivals(SEGMENTER_LABELS)), process_usage(node.pid)
             bar.update(done - bar.n)
             if done and use is not None:
                 samples.append((done, use))

@@ -15,7 +15,7 @@ from pathlib import Path
 from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.bags.mounted_cameras import MountedCamera
 from xmodelkd_ros.bags.recorded_drive import RecordedDrive
-from xmodelkd_ros.bags.transform_tree import TF_TOPICS, TransformTree, moves
+from xmodelkd_ros.bags.transform_tree import TransformTree, moves
 from xmodelkd_ros.console import print_notes
 from xmodelkd_ros.core.atomic_write import atomic_files, make_folder
 from xmodelkd_ros.core.errors import ConfigError
@@ -25,9 +25,9 @@ from xmodelkd_ros.harness.processes import Program, dds_environment, wait_for, w
 from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.harness.sweep_log import SweepLogReader
 from xmodelkd_ros.messages.headers import stamp_ns
+from xmodelkd_ros.messages.topics import DIAGNOSTICS, SEGMENTER_LABELS, SEGMENTER_STATUS, STATIC_TF, TF
 from xmodelkd_ros.reports.scores import write_metrics
 
-_LABELS, _STATUS, _DIAGNOSTICS = "/segmenter/labels", "/segmenter/status", "/diagnostics"
 _READY_S = 60.0
 _WARM_UP_S = 2.0
 _LATE_S = 5.0
@@ -263,13 +263,15 @@ def _play(
     sent, received, said = (SweepLogReader(folder / f"{name}.jsonl") for name in ("sent", "received", "said"))
     recorded = folder / "recorded.mcap"
     node = Program("node.segment_node", node_arguments(options, recording.points_topic, rig), env, logs / "node.log")
-    labels = Program("harness.recorder", ["--topics", _LABELS, "--log", str(received.path)], env, logs / "labels.log")
-    status_arguments = ["--topics", _STATUS, _DIAGNOSTICS, "--out", str(recorded), "--discard-unfinished"]
+    labels = Program(
+        "harness.recorder", ["--topics", SEGMENTER_LABELS, "--log", str(received.path)], env, logs / "labels.log"
+    )
+    status_arguments = ["--topics", SEGMENTER_STATUS, DIAGNOSTICS, "--out", str(recorded), "--discard-unfinished"]
     status_arguments += ["--log", str(said.path)]
     status = Program("harness.recorder", status_arguments, env, logs / "status.log")
     names = [fault.name for fault in faults]
     arguments = _player_arguments(options, timing, names, recording, rig, sent.path)
-    arguments += ["--transforms", *TF_TOPICS] if options.camera_options.fixed_frame else []
+    arguments += ["--transforms", STATIC_TF, TF] if options.camera_options.fixed_frame else []
     player = Program("harness.fault_player", arguments, env, logs / "player.log")
     length_s = schedule(names, _WARM_UP_S, timing.fault_s, timing.rest_s)[-1].end_s + timing.rest_s
     with ExitStack() as stack:
@@ -278,12 +280,14 @@ def _play(
         running.append(stack.enter_context(player))
         wait_for(lambda: player.returncode is not None, running, 60 + 3 * length_s / timing.rate, "the end of the bag")
         player.check()
-        wait_for_count(lambda: len(received.clouds(_LABELS)), len(sent.clouds(recording.points_topic)), _LATE_S)
+        wait_for_count(
+            lambda: len(received.clouds(SEGMENTER_LABELS)), len(sent.clouds(recording.points_topic)), _LATE_S
+        )
     for program in (player, labels, status, node):
         program.check()
     statuses, diagnostics = _read(recorded, said.path)
-    clouds = sent.clouds(recording.points_topic), received.clouds(_LABELS)
-    outputs = [key for key, _ in received.arrivals(_LABELS)]
+    clouds = sent.clouds(recording.points_topic), received.clouds(SEGMENTER_LABELS)
+    outputs = [key for key, _ in received.arrivals(SEGMENTER_LABELS)]
     return _Traffic(*clouds, outputs, statuses, diagnostics, sent.windows())
 
 
@@ -306,13 +310,13 @@ def _player_arguments(
 def _read(recorded: Path, log: Path) -> tuple[dict[int, tuple[str, int]], list[tuple[int, int, str]]]:
     """The status of each sweep by its stamp, and the diagnostics with the monotonic time of their arrival."""
     rows = (json.loads(line) for line in log.read_text(encoding="utf-8").splitlines())
-    arrivals = [row["monotonic_ns"] for row in rows if row.get("topic") == _DIAGNOSTICS]
+    arrivals = [row["monotonic_ns"] for row in rows if row.get("topic") == DIAGNOSTICS]
     status: dict[int, tuple[str, int]] = {}
     diagnostics: list[tuple[int, int, str]] = []
     with BagReader(recorded) as reader:
-        for topic, _, message in reader.messages([_STATUS, _DIAGNOSTICS]):
+        for topic, _, message in reader.messages([SEGMENTER_STATUS, DIAGNOSTICS]):
             (said,) = message.status
-            if topic == _DIAGNOSTICS:
+            if topic == DIAGNOSTICS:
                 diagnostics.append((arrivals[len(diagnostics)], int(said.level), said.message))
                 continue
             values = {pair.key: pair.value for pair in said.values}

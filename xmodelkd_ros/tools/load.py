@@ -18,11 +18,12 @@ from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.harness.load_scenarios import Scenario, scenarios
 from xmodelkd_ros.harness.node_process import node_arguments
-from xmodelkd_ros.harness.node_under_load import DIAGNOSTICS, POINTS, RELIABLE, read_reports, require_role, write_sweeps
+from xmodelkd_ros.harness.node_under_load import RELIABLE, read_reports, require_role, write_sweeps
 from xmodelkd_ros.harness.process_usage import ProcessUsage, process_usage
 from xmodelkd_ros.harness.processes import Program, dds_environment, wait_for, wait_for_count
 from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.harness.sweep_log import SweepLogReader
+from xmodelkd_ros.messages.topics import DIAGNOSTICS, POINTS, SEGMENTER, STATUS, output_topic
 from xmodelkd_ros.tools.load_outcome import Outcome, outcome
 from xmodelkd_ros.tools.load_report import HEAD, row, write_report
 
@@ -89,7 +90,7 @@ class _Run:
         """What came of it, of each node."""
         scenario = self.scenario
         write_sweeps(self.folder / "sweeps.mcap", self.options.model, sorted({a.points for a in scenario.arrivals}))
-        names = ["segmenter", *(f"segmenter_{k + 2}" for k in range(scenario.nodes - 1))]
+        names = [SEGMENTER, *(f"{SEGMENTER}_{k + 2}" for k in range(scenario.nodes - 1))]
         env, topics = dds_environment(), [f"/{name}/labels" for name in names]
         sent, received, said = (SweepLogReader(self.folder / f"{name}.jsonl") for name in ("sent", "received", "said"))
         nodes = {
@@ -100,7 +101,7 @@ class _Run:
         labels = Program(
             "harness.recorder", ["--topics", *topics, "--log", str(received.path)], env, self.logs / "labels.log"
         )
-        said_on = [DIAGNOSTICS, *(f"/{name}/status" for name in names)]
+        said_on = [DIAGNOSTICS, *(output_topic(STATUS, name) for name in names)]
         report_arguments = ["--topics", *said_on, "--out", str(recorded), "--log", str(said.path)]
         reports = Program("harness.recorder", report_arguments, env, self.logs / "reports.log")
         with ExitStack() as stack:

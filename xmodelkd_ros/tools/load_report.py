@@ -10,6 +10,7 @@ import numpy as np
 
 from xmodelkd_ros.core.atomic_write import atomic_files
 from xmodelkd_ros.harness.load_scenarios import Scenario
+from xmodelkd_ros.messages.topics import SEGMENTER
 from xmodelkd_ros.reports.charts import DPI, LINE, MARK, figure, plain
 from xmodelkd_ros.reports.pictures import MUTED
 from xmodelkd_ros.reports.scores import write_metrics
@@ -71,7 +72,7 @@ def draw_load(path: Path, outcomes: Sequence[Outcome]) -> None:
         path: the picture.
         outcomes: one for each scenario and node.
     """
-    names = [o.scenario if o.node == "segmenter" else f"{o.scenario}, {o.node}" for o in outcomes]
+    names = [o.scenario if o.node == SEGMENTER else f"{o.scenario}, {o.node}" for o in outcomes]
     rows = np.arange(len(outcomes))
     chart = figure(11, 1.4 + 0.3 * len(outcomes))
     shares, times, memory = chart.subplots(1, 3, sharey=True, width_ratios=(1, 2, 1))

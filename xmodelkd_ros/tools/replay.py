@@ -20,7 +20,6 @@ from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.bags.mounted_cameras import MountedCamera
 from xmodelkd_ros.bags.recorded_drive import RecordedDrive
 from xmodelkd_ros.bags.recorded_sweep import RecordedSweep
-from xmodelkd_ros.bags.transform_tree import TF_TOPICS
 from xmodelkd_ros.console import print_notes, progress
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import BagError
@@ -28,14 +27,13 @@ from xmodelkd_ros.harness.node_process import node_arguments, stages_ms
 from xmodelkd_ros.harness.processes import ProcessError, Program, dds_environment, wait_for, wait_for_count
 from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.harness.sweep_log import Key, SweepLogReader
-from xmodelkd_ros.messages.clouds import read_field
+from xmodelkd_ros.messages.clouds import read_segmentation
 from xmodelkd_ros.messages.headers import stamp_ns
+from xmodelkd_ros.messages.topics import SEGMENTER_LABELS, SEGMENTER_STATUS, STATIC_TF, TF
 from xmodelkd_ros.reports.pictures import SweepView
 from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.tools.session import Session
 
-_LABELS = "/segmenter/labels"
-_STATUS = "/segmenter/status"
 _READY_S = 60.0
 _LATE_S = 5.0
 """How long to wait for labels after the last one came."""
@@ -105,12 +103,19 @@ def _play(options: RunOptions, rate: float, recording: RecordedDrive, most_camer
     node = Program(
         "node.segment_node", node_arguments(options, recording.points_topic, cameras), env, logs / "node.log"
     )
-    recorder_arguments = ["--topics", _LABELS, _STATUS, "--out", str(recorded), "--discard-unfinished"]
+    recorder_arguments = [
+        "--topics",
+        SEGMENTER_LABELS,
+        SEGMENTER_STATUS,
+        "--out",
+        str(recorded),
+        "--discard-unfinished",
+    ]
     recorder_arguments += ["--log", str(received.path)]
     recorder = Program("harness.recorder", recorder_arguments, env, logs / "recorder.log")
     seen = [camera for camera in cameras if camera.model.name not in options.camera_options.without]
     topics = [recording.points_topic, *(t for camera in seen for t in (camera.image_topic, camera.info_topic))]
-    topics += TF_TOPICS if options.camera_options.fixed_frame and cameras else ()
+    topics += (STATIC_TF, TF) if options.camera_options.fixed_frame and cameras else ()
     player = Program(
         "harness.bag_player", _player_arguments(options.bag, rate, topics, sent.path), env, logs / "player.log"
     )
@@ -123,7 +128,7 @@ def _play(options: RunOptions, rate: float, recording: RecordedDrive, most_camer
         _follow(recording, rate, player, running, sent, received)
     for program in (player, recorder, node):
         program.check()
-    traffic = _Traffic(sent.clouds(recording.points_topic), received.clouds(_LABELS), recorded, start_s)
+    traffic = _Traffic(sent.clouds(recording.points_topic), received.clouds(SEGMENTER_LABELS), recorded, start_s)
     if not traffic.received:
         raise ProcessError(f"the node labelled none of {len(traffic.sent)} sweeps: {node.output_tail()}")
     _read_status(traffic)
@@ -166,13 +171,15 @@ def _follow(
     bar = progress(None, recording.count, "replay")
 
     def ended() -> bool:
-        bar.update(len(received.clouds(_LABELS)) - bar.n)
+        bar.update(len(received.clouds(SEGMENTER_LABELS)) - bar.n)
         return player.returncode is not None
 
     with bar:
         wait_for(ended, running, 60 + 3 * recording.duration_s / rate, "the end of the bag")
         player.check()
-        wait_for_count(lambda: len(received.clouds(_LABELS)), len(sent.clouds(recording.points_topic)), _LATE_S)
+        wait_for_count(
+            lambda: len(received.clouds(SEGMENTER_LABELS)), len(sent.clouds(recording.points_topic)), _LATE_S
+        )
 
 
 # --- scoring ---------------------------------------------------------------------------------------------------------
@@ -223,15 +230,15 @@ class _Labelled:
 
     @staticmethod
     def _decoded(reader: BagReader) -> Iterator[tuple[Key, Segmentation]]:
-        for _, _, msg in reader.messages([_LABELS]):
-            segmentation = Segmentation(*(read_field(msg, name) for name in ("label", "probability", "entropy")))
+        for _, _, msg in reader.messages([SEGMENTER_LABELS]):
+            segmentation = read_segmentation(msg)
             yield (stamp_ns(msg.header.stamp), len(segmentation)), segmentation
 
 
 def _read_status(traffic: _Traffic) -> None:
     """Fill in mode, stages and drops from the node's status topic."""
     with BagReader(traffic.recorded) as reader:
-        for _, _, msg in reader.messages([_STATUS]):
+        for _, _, msg in reader.messages([SEGMENTER_STATUS]):
             for status in msg.status:
                 values = {pair.key: pair.value for pair in status.values}
                 if status.message != "labelled":

@@ -15,7 +15,7 @@ from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.harness.run_options import RunOptions
-from xmodelkd_ros.messages.clouds import MissingIntensity
+from xmodelkd_ros.messages.clouds import missing_intensity_policy
 from xmodelkd_ros.reports.pictures import SweepView
 from xmodelkd_ros.reports.report import Run, table, write_report
 from xmodelkd_ros.reports.scores import Scores
@@ -52,7 +52,7 @@ class Session:
 
     def open(self, reader: BagReader) -> RecordedDrive:
         """The bag's sweeps as the model needs them, truth in the model's labels."""
-        missing_intensity: MissingIntensity = "reject" if self.pipeline.needs_intensity else "fill"
+        missing_intensity = missing_intensity_policy(self.pipeline.needs_intensity)
         return RecordedDrive(reader, self.options.points_topic, self.pipeline.labels, missing_intensity)
 
     def camera_frames(self, recording: RecordedDrive, sweep: RecordedSweep) -> tuple[CameraFrame | None, ...]:

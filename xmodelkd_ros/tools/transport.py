@@ -28,8 +28,8 @@ from xmodelkd_ros.harness.sweep_log import SweepLogReader
 from xmodelkd_ros.harness.synthetic_sweep import synthetic_sweep
 from xmodelkd_ros.messages.clouds import labels_to_msg
 from xmodelkd_ros.messages.headers import stamp_from_ns
+from xmodelkd_ros.messages.topics import POINTS
 
-_TOPIC = "/points"
 _BEAMS = ProjectionSpec(tuple(np.linspace(15, -25, 64).tolist()), 1024)
 _READY_S = 30.0
 _END_S = 60.0
@@ -48,12 +48,12 @@ def write_bag(path: Path, points: int, sweeps: int, rate_hz: float) -> None:
     cloud, time_class = synthetic_sweep(_BEAMS, points), message_class("builtin_interfaces/msg/Time")
     header_class = message_class("std_msgs/msg/Header")
     with BagWriter(path) as bag:
-        bag.add_topic(_TOPIC, POINT_CLOUD_TYPE)
+        bag.add_topic(POINTS, POINT_CLOUD_TYPE)
         for number in range(sweeps):
             stamp_ns = round(number / rate_hz * 1e9)
             header = header_class(stamp_from_ns(stamp_ns, time_class), "lidar")
             message = labels_to_msg(cloud, Segmentation.unlabelled(points), header, ROSBAGS_TYPES)
-            bag.write(_TOPIC, stamp_ns, message)
+            bag.write(POINTS, stamp_ns, message)
 
 
 def arrivals_ms(bag: Path, folder: Path, sender_profile: bool, receiver_profile: bool) -> list[float | None]:
@@ -72,11 +72,11 @@ def arrivals_ms(bag: Path, folder: Path, sender_profile: bool, receiver_profile:
     without = {name: value for name, value in environment.items() if name not in PROFILE_VARIABLES}
     with_profile = {**without, profile_variable(without): shipped_profile()}
     sent, received = SweepLogReader(folder / "sent.jsonl"), SweepLogReader(folder / "received.jsonl")
-    player_arguments = [str(bag), "--wait-for-subscribers", f"{_TOPIC}:1", "--log", str(sent.path)]
+    player_arguments = [str(bag), "--wait-for-subscribers", f"{POINTS}:1", "--log", str(sent.path)]
     player = Program(
         "harness.bag_player", player_arguments, with_profile if sender_profile else without, folder / "player.log"
     )
-    recorder_arguments = ["--topics", _TOPIC, "--log", str(received.path)]
+    recorder_arguments = ["--topics", POINTS, "--log", str(received.path)]
     of_recorder = with_profile if receiver_profile else without
     recorder = Program("harness.recorder", recorder_arguments, of_recorder, folder / "recorder.log")
     with ExitStack() as stack:
@@ -86,8 +86,8 @@ def arrivals_ms(bag: Path, folder: Path, sender_profile: bool, receiver_profile:
             length_s = (reader.end_ns - reader.start_ns) / 1e9
         wait_for(lambda: player.returncode is not None, running, _END_S + length_s, "the end of the bag")
         player.check()
-    there = received.clouds(_TOPIC)
-    return [(there[key] - at_ns) / 1e6 if key in there else None for key, at_ns in sent.clouds(_TOPIC).items()]
+    there = received.clouds(POINTS)
+    return [(there[key] - at_ns) / 1e6 if key in there else None for key, at_ns in sent.clouds(POINTS).items()]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

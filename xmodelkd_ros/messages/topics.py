@@ -1,0 +1,20 @@
+"""Names of topics that the node, bags, tools and training share."""
+
+SEGMENTER = "segmenter"
+"""Default name of the node."""
+LABELS, STATUS, LABEL_INFO_JSON = "labels", "status", "label_info_json"
+"""The node's outputs, below its name. A bag's own ``label_info_json`` describes the truth in its clouds."""
+
+POINTS = "/points"
+"""Default topic of the sweeps."""
+DIAGNOSTICS = "/diagnostics"
+CLOCK = "/clock"
+STATIC_TF, TF = "/tf_static", "/tf"
+
+
+def output_topic(output: str, node: str = SEGMENTER) -> str:
+    """Absolute topic of one of the node's outputs."""
+    return f"/{node}/{output}"
+
+
+SEGMENTER_LABELS, SEGMENTER_STATUS = output_topic(LABELS), output_topic(STATUS)
