@@ -88,8 +88,8 @@ def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
     make_folder(options.out)
     scores, view = evaluate(frames, pipeline, scored)
     metrics = scores.metrics(pipeline.spec, pipeline.backend.name, pipeline.backend.precision)
-    if scores.label_map.knows("vegetation"):
-        metrics["miou_without_vegetation"] = scores.confusion.miou(without=("vegetation",))
+    if scores.label_map.has_class("vegetation"):
+        metrics["miou_without_vegetation"] = scores.confusion.miou(exclude=("vegetation",))
     title = f"{options.dataset} {options.path.name}, frames {options.frames or 'all'}"
     write_report(options.out, Run(title, command, "the time of the pipeline"), metrics, scores, pipeline.spec, view)
     return metrics

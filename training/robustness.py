@@ -25,7 +25,7 @@ from training.experiments.robustness_metrics import measure, reference_pipeline
 from training.experiments.robustness_report import overview, write_robustness
 from training.worldgen import WORLD_VERSION
 from training.worldgen.drive import CHOOSE
-from xmodelkd_ros.console import count, print_notes, run_command
+from xmodelkd_ros.console import positive_int, print_notes, run_command
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError, quoted
 from xmodelkd_ros.core.model_spec import ModelSpec
@@ -186,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--models", nargs="+", metavar="DIR", help="names or folders (default: the file's)")
     parser.add_argument("--sources", nargs="+", metavar="NAME", help="of the file's (default: all)")
     parser.add_argument("--corruptions", nargs="+", metavar="NAME", help=f"of {', '.join(CORRUPTIONS)} (default: all)")
-    parser.add_argument("--every", type=count, metavar="N", default=1, help="every Nth sweep of each source")
+    parser.add_argument("--every", type=positive_int, metavar="N", default=1, help="every Nth sweep of each source")
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the results; may hold some")
     words = list(sys.argv[1:] if argv is None else argv)
     options = parser.parse_intermixed_args(words)

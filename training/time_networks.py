@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodelkd_ros.console import count, run_command
+from xmodelkd_ros.console import positive_int, run_command
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.inference.backend import Backend
 from xmodelkd_ros.inference.cpu import gemm_peak_gflops
@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--backend", nargs="+", choices=sorted(_BACKENDS), default=["onnxruntime"], help="libraries")
     parser.add_argument(
         "--runs",
-        type=count,
+        type=positive_int,
         metavar="N",
         default=30,
         help="of each network (default: %(default)s)",

@@ -27,7 +27,7 @@ def print_notes(notes: Iterable[str]) -> None:
         print(f"note: {note}", file=sys.stderr)
 
 
-def positive(text: str) -> float:
+def positive_float(text: str) -> float:
     """Parse a finite number above zero (an argparse type)."""
     value = float(text)
     if not 0 < value < float("inf"):
@@ -35,7 +35,7 @@ def positive(text: str) -> float:
     return value
 
 
-def count(text: str) -> int:
+def positive_int(text: str) -> int:
     """Parse an integer above zero (an argparse type)."""
     value = int(text)
     if value < 1:

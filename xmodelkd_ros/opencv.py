@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.core.errors import ImageError
 
-_LIMIT, MOST_PIXELS = "OPENCV_IO_MAX_IMAGE_PIXELS", 1 << 25
+_LIMIT, MAX_PIXELS = "OPENCV_IO_MAX_IMAGE_PIXELS", 1 << 25
 """33 million pixels: more than any camera on a vehicle has. OpenCV itself takes a thousand million, so that a few
 hundred bytes with a damaged size would cost gigabytes and half a minute. It looks at this once, when it is loaded: so
 whoever imports it by himself imports this module first."""
-os.environ.setdefault(_LIMIT, str(MOST_PIXELS))
+os.environ.setdefault(_LIMIT, str(MAX_PIXELS))
 
 
 def opencv() -> Any:
@@ -30,7 +30,7 @@ def opencv() -> Any:
     return cv2
 
 
-def decoded(data: Any) -> NDArray[np.uint8]:
+def decode_image(data: Any) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB of the bytes of a JPEG or PNG image.
 
     It is left as it comes from the sensor: so the camera was calibrated, whatever a tag says of which side is up.

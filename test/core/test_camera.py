@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from xmodelkd_ros.core.camera import CameraModel
-from xmodelkd_ros.core.distortion import Lens
+from xmodelkd_ros.core.distortion import DistortionModel
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.transforms import inverse, quaternion, transform
 
@@ -35,7 +35,7 @@ LENSES = [
 @pytest.mark.parametrize(("model", "coefficients"), LENSES)
 def test_distortion_agrees_with_opencv(model, coefficients):
     xyz = np.random.default_rng(0).uniform([2, -5, -3], [60, 5, 3], (2000, 3))
-    camera = CameraModel("front", 1280, 720, K, FORWARD, Lens.of(model, coefficients))
+    camera = CameraModel("front", 1280, 720, K, FORWARD, DistortionModel.from_coefficients(model, coefficients))
     pixels, visible = camera.project(xyz)
     rotation, _ = cv2.Rodrigues(FORWARD[:3, :3])
     expected = cv2.projectPoints(xyz, rotation, FORWARD[:3, 3], K, np.array(coefficients))[0][:, 0]
@@ -44,14 +44,14 @@ def test_distortion_agrees_with_opencv(model, coefficients):
 
 
 def test_a_fisheye_agrees_with_opencv_and_sees_sideways():
-    lens = Lens.of("equidistant", [0.01, -0.004, 0.002, -0.0005])
+    distortion = DistortionModel.from_coefficients("equidistant", [0.01, -0.004, 0.002, -0.0005])
     intrinsic = np.array([[300.0, 0, 640], [0, 310.0, 360], [0, 0, 1]])
-    camera = CameraModel("round", 1280, 720, intrinsic, np.eye(4), lens)
+    camera = CameraModel("round", 1280, 720, intrinsic, np.eye(4), distortion)
     xyz = np.random.default_rng(0).normal(size=(2000, 3)) * 10
     pixels, visible = camera.project(xyz)
     ahead = xyz[:, 2] > 1  # OpenCV takes only these
     expected = cv2.fisheye.projectPoints(
-        xyz[ahead][:, None], np.zeros(3), np.zeros(3), intrinsic, np.array(lens.coefficients)
+        xyz[ahead][:, None], np.zeros(3), np.zeros(3), intrinsic, np.array(distortion.coefficients)
     )[0][:, 0]
     np.testing.assert_allclose(pixels[ahead], expected, atol=1e-6)
     assert camera.project(np.array([[10.0, 0, -0.5]]))[1].all(), "beside it, and a little behind"
@@ -61,15 +61,15 @@ def test_a_fisheye_agrees_with_opencv_and_sees_sideways():
 
 
 def test_a_point_on_the_axis_of_a_fisheye_is_in_the_middle():
-    camera = CameraModel("round", 1280, 720, K, np.eye(4), Lens.of("fisheye", [0.0, 0, 0, 0]))
+    camera = CameraModel("round", 1280, 720, K, np.eye(4), DistortionModel.from_coefficients("fisheye", [0.0, 0, 0, 0]))
     np.testing.assert_allclose(camera.project(np.array([[0.0, 0, 5]]))[0], [[640, 360]])
 
 
 def test_where_a_polynomial_folds_back_nothing_is_seen():
     """x (1 - 0.3 x^2) grows up to x = 1.054, 46.5 degrees; beyond it points would come back into the image."""
-    lens = Lens.of("plumb_bob", [-0.3, 0, 0, 0])
-    assert np.degrees(lens.max_valid_angle) == pytest.approx(46.5, abs=0.1)
-    camera = CameraModel("wide", 1280, 720, K, np.eye(4), lens)
+    distortion = DistortionModel.from_coefficients("plumb_bob", [-0.3, 0, 0, 0])
+    assert np.degrees(distortion.max_valid_angle) == pytest.approx(46.5, abs=0.1)
+    camera = CameraModel("wide", 1280, 720, K, np.eye(4), distortion)
     far_aside = np.array([[1.8, 0, 1.0]])  # 1.8 (1 - 0.3 1.8^2) = 0.05
     pixels, visible = camera.project(far_aside)
     assert 0 < pixels[0, 0] < 1280 and not visible[0]
@@ -86,13 +86,13 @@ def test_where_a_polynomial_folds_back_nothing_is_seen():
 )
 def test_a_lens_that_is_not_known_is_refused(model, coefficients, said):
     with pytest.raises(ConfigError, match=said):
-        Lens.of(model, coefficients)
+        DistortionModel.from_coefficients(model, coefficients)
 
 
 @pytest.mark.parametrize("model", ["plumb_bob", "rational_polynomial", "", "martian"])
 def test_no_coefficients_bend_nothing(model):
-    assert Lens.of(model, []) is None
-    assert Lens.of(model, [0.0] * 5) is None
+    assert DistortionModel.from_coefficients(model, []) is None
+    assert DistortionModel.from_coefficients(model, [0.0] * 5) is None
 
 
 def test_points_behind_the_camera_are_not_seen():

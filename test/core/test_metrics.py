@@ -16,7 +16,7 @@ def test_iou_by_hand():
     # a: 2 hits, 1 missed; b: 1 hit, 1 missed (255 is a miss), 1 false alarm; c never true
     assert matrix.iou() == {"a": pytest.approx(2 / 3), "b": pytest.approx(1 / 3), "c": None}
     assert matrix.miou() == pytest.approx(0.5)
-    assert matrix.miou(without=["b"]) == pytest.approx(2 / 3)
+    assert matrix.miou(exclude=["b"]) == pytest.approx(2 / 3)
     assert matrix.points == {"a": 3, "b": 2, "c": 0}
 
 
@@ -26,7 +26,7 @@ def test_a_set_may_count_classes_that_do_not_occur_as_zero():
     matrix.update(np.array([2, 2, 5, 5]), np.array([2, 2, 5, 2]))
     assert matrix.iou() == {"a": pytest.approx(2 / 3), "b": 0.5, "c": None}
     assert matrix.miou() == pytest.approx((2 / 3 + 0.5) / 3)
-    assert matrix.miou(without=["c"]) == matrix.miou(occurring=True) == pytest.approx((2 / 3 + 0.5) / 2)
+    assert matrix.miou(exclude=["c"]) == matrix.miou(occurring_only=True) == pytest.approx((2 / 3 + 0.5) / 2)
 
 
 def test_nothing_counted_is_none():

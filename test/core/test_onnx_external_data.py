@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xmodelkd_ros.core.onnx_external_data import keeps_weights_elsewhere
+from xmodelkd_ros.core.onnx_external_data import has_external_data
 from xmodelkd_ros.resources import find_model
 
 onnx = pytest.importorskip("onnx")
@@ -40,35 +40,35 @@ def model(graph, **more):
 
 @pytest.mark.parametrize("place", PLACES)
 def test_they_are_found(place):
-    assert keeps_weights_elsewhere(model(PLACES[place]).SerializeToString())
+    assert has_external_data(model(PLACES[place]).SerializeToString())
 
 
 def test_they_are_found_in_functions_and_in_what_trains_a_network():
     function = helper.make_function("own", "F", [], ["c"], [constant(value=elsewhere())], [helper.make_opsetid("", 17)])
-    assert keeps_weights_elsewhere(model(graph(), functions=[function]).SerializeToString())
+    assert has_external_data(model(graph(), functions=[function]).SerializeToString())
     trained = model(graph())
     trained.training_info.add().algorithm.CopyFrom(PLACES["constant"])
-    assert keeps_weights_elsewhere(trained.SerializeToString())
+    assert has_external_data(trained.SerializeToString())
 
 
 def test_a_location_alone_is_enough():
     tensor = elsewhere()
     tensor.ClearField("data_location")
-    assert keeps_weights_elsewhere(model(graph(weights=[tensor])).SerializeToString())
+    assert has_external_data(model(graph(weights=[tensor])).SerializeToString())
 
 
 @pytest.mark.parametrize("name", ["student/model.onnx", "teacher/model.int8.onnx", "teacher/image_branch.onnx"])
 def test_shipped_networks_have_theirs_with_them(name):
     folder, file = name.split("/")
     network = (find_model(folder) / file).read_bytes()
-    assert not keeps_weights_elsewhere(network)
+    assert not has_external_data(network)
     named = onnx.load_from_string(network)
     named.graph.initializer.append(numpy_helper.from_array(np.ones(3, np.float32), "external_data location"))
-    assert not keeps_weights_elsewhere(named.SerializeToString()), "a name says nothing"
+    assert not has_external_data(named.SerializeToString()), "a name says nothing"
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"network", b"\x3a\xff\xff\xff\xff\x0f", b"\x80" * 50, b"\x3a\x05abc", bytes(100)]
 )
 def test_what_is_no_network_has_none(data):
-    assert not keeps_weights_elsewhere(data)
+    assert not has_external_data(data)

@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import CloudError, ModelError
-from xmodelkd_ros.core.projection import FARTHEST_M, NO_PIXEL, NO_POINT, ProjectionSpec, RangeProjector
+from xmodelkd_ros.core.projection import MAX_RANGE_M, NO_PIXEL, NO_POINT, ProjectionSpec, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec
 
 UNEVEN = ProjectionSpec((10.0, 2.0, 0.0, -1.0, -15.0), width=8)
@@ -77,7 +77,7 @@ def test_against_a_loop_over_points(xyz):
         x, y, z = xyz.T
         distance = np.sqrt(x * x + y * y + z * z)
     for i, pixel in enumerate(projection.pixel):
-        usable = spec.min_range_m <= distance[i] <= FARTHEST_M
+        usable = spec.min_range_m <= distance[i] <= MAX_RANGE_M
         if not usable:
             assert pixel == NO_PIXEL
             continue

@@ -54,7 +54,7 @@ def image(width=640, height=384):
 
 
 def test_pictures_keep_the_numbers_of_their_cameras():
-    pictures = SweepImages.of(
+    pictures = SweepImages.from_frames(
         np.array([[0.0, 0, 5], [np.nan, 0, 5], [np.inf, 0, 0]], np.float32), [None, CameraFrame(CAMERA, image())]
     )
     assert [pixels is None for pixels in pictures.pixels] == [True, False]
@@ -65,7 +65,7 @@ def test_pictures_keep_the_numbers_of_their_cameras():
 def test_a_point_of_any_bits_is_not_seen_and_warns_of_nothing():
     bits = np.array([0x7F800001, 0xFF800001, 0x7F800000, 0x7F7FFFFF], np.uint32)  # NaN that signal, infinity, 3e38
     xyz = np.repeat(bits.view(np.float32)[:, None], 3, axis=1)
-    assert (SweepImages.of(xyz, [CameraFrame(CAMERA, image())]).views.camera[:3] == NO_CAMERA).all()
+    assert (SweepImages.from_frames(xyz, [CameraFrame(CAMERA, image())]).views.camera[:3] == NO_CAMERA).all()
 
 
 def test_a_vehicle_that_drove_on_sees_things_nearer():
@@ -73,7 +73,7 @@ def test_a_vehicle_that_drove_on_sees_things_nearer():
     point = np.array([[1.0, 0, 5]])
     driven = CameraFrame(CAMERA, image(), transform((0, 0, -0.5), (0, 0, 0, 1)))
     (at_stamp,), (at_shutter,) = (
-        SweepImages.of(point, [camera_frame]).views.uv[:, 0, 0]
+        SweepImages.from_frames(point, [camera_frame]).views.uv[:, 0, 0]
         for camera_frame in (CameraFrame(CAMERA, image()), driven)
     )
     assert (at_stamp + 1) * 320 - 0.5 == pytest.approx(320 + 400 / 5)

@@ -16,7 +16,7 @@ from test.fuzz import report
 from test.fuzz.campaign import AttackError, outcomes
 from test.fuzz.tally import Tally
 from test.fuzz.targets import TARGETS
-from xmodelkd_ros.console import count, run_command
+from xmodelkd_ros.console import positive_int, run_command
 from xmodelkd_ros.core.atomic_write import make_folder
 
 _WHOLE = 100_000
@@ -33,7 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m test.fuzz", description=__doc__)
-    parser.add_argument("--inputs", type=count, default=_WHOLE, help="inputs in all, shared out among the targets")
+    parser.add_argument(
+        "--inputs", type=positive_int, default=_WHOLE, help="inputs in all, shared out among the targets"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--targets", nargs="+", choices=list(TARGETS), default=list(TARGETS), metavar="TARGET")
     parser.add_argument("--numbers", nargs="+", type=int, help="only these inputs of one target, to see them again")

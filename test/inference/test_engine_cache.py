@@ -64,14 +64,14 @@ def test_of_engines_that_two_processes_build_at_once_one_that_was_compared_is_ke
     assert cache.find(KEY) == b"mine"
     cache.accept(KEY, theirs, 0.998)
     assert cache.find(KEY) == b"theirs"
-    cache.refuse(KEY)
+    cache.reject(KEY)
     cache.accept(KEY, mine, 0.999)
     assert cache.find(KEY) == b"mine"
 
 
 def test_a_refused_engine_is_gone(cache):
     cache.build(KEY, lambda path: path.write_bytes(b"engine"))
-    cache.refuse(KEY)
+    cache.reject(KEY)
     assert list(cache.folder.iterdir()) == []
 
 

@@ -13,7 +13,7 @@ from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.inference import backend, tensorrt
 from xmodelkd_ros.inference.engine_cache import EngineCache
-from xmodelkd_ros.inference.gpu import Gpu, ask_driver, find_gpu
+from xmodelkd_ros.inference.gpu import Gpu, find_gpu, query_driver
 from xmodelkd_ros.resources import find_model
 from xmodelkd_ros.segmentation.parity_sweep import read_parity_sweep
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
@@ -53,7 +53,7 @@ def test_an_operator_that_tensorrt_cannot_take_is_named(builder, tmp_path):
         tensorrt.build(path)
     assert "\n" not in str(error.value)
     with pytest.raises(BackendError) as apart:
-        tensorrt.build_apart(path, tmp_path / "odd.engine")
+        tensorrt.build_in_subprocess(path, tmp_path / "odd.engine")
     assert str(apart.value) == str(error.value)
     assert [p.name for p in tmp_path.iterdir()] == ["odd.onnx"]
 
@@ -61,19 +61,19 @@ def test_an_operator_that_tensorrt_cannot_take_is_named(builder, tmp_path):
 def test_a_file_that_is_no_network_is_said(builder, tmp_path):
     (tmp_path / "no.onnx").write_bytes(b"no network")
     with pytest.raises(BackendError, match=r"TensorRT cannot take no\.onnx: "):
-        tensorrt.build_apart(tmp_path / "no.onnx", tmp_path / "no.engine")
+        tensorrt.build_in_subprocess(tmp_path / "no.onnx", tmp_path / "no.engine")
 
 
 def test_an_engine_is_built_in_a_process_of_its_own(builder, height_model, tmp_path):
-    tensorrt.build_apart(height_model / "model.onnx", tmp_path / "height.engine")
+    tensorrt.build_in_subprocess(height_model / "model.onnx", tmp_path / "height.engine")
     assert (tmp_path / "height.engine").read_bytes() == tensorrt.build(height_model / "model.onnx")
     said = []
-    tensorrt.build_apart(find_model("student") / "model.onnx", tmp_path / "student.engine", said.append)
+    tensorrt.build_in_subprocess(find_model("student") / "model.onnx", tmp_path / "student.engine", said.append)
     assert len(said) > 1 and all(line.startswith("building an engine of ") for line in said)
     with pytest.raises(
         BackendError, match=r"cannot write engine /nowhere/x[.]engine: No such file or directory; choose"
     ):
-        tensorrt.build_apart(height_model / "model.onnx", Path("/nowhere/x.engine"))
+        tensorrt.build_in_subprocess(height_model / "model.onnx", Path("/nowhere/x.engine"))
 
 
 def test_a_process_that_dies_while_it_builds_is_said(monkeypatch, tmp_path):
@@ -82,7 +82,7 @@ def test_a_process_that_dies_while_it_builds_is_said(monkeypatch, tmp_path):
     dies.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(dies))
     with pytest.raises(BackendError, match=r"building an engine of x\.onnx ended with exit code -9: it wrote nothing"):
-        tensorrt.build_apart(Path("x.onnx"), tmp_path / "x.engine")
+        tensorrt.build_in_subprocess(Path("x.onnx"), tmp_path / "x.engine")
 
 
 # --- which GPU --------------------------------------------------------------------------------------------------------
@@ -121,15 +121,15 @@ class Driver:
 
 
 def test_the_driver_says_which_gpu_there_is():
-    assert ask_driver(Driver()) == Gpu("Orin", "8.7", "12.6")
-    assert ask_driver(Driver(count=0)) is None
+    assert query_driver(Driver()) == Gpu("Orin", "8.7", "12.6")
+    assert query_driver(Driver(count=0)) is None
     calls = ("Init", "DeviceGetCount", "DeviceGet", "DriverGetVersion", "DeviceGetName", "DeviceGetAttribute")
-    assert [ask_driver(Driver(fails=f"cu{call}")) for call in calls] == [None] * len(calls)
+    assert [query_driver(Driver(fails=f"cu{call}")) for call in calls] == [None] * len(calls)
 
 
 @pytest.mark.skipif(HAS_GPU, reason="there is a GPU")
 def test_without_a_gpu_tensorrt_is_not_touched(height_model, monkeypatch):
-    monkeypatch.setattr(tensorrt, "installed", lambda: pytest.fail("asked for the library"))
+    monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: pytest.fail("asked for the library"))
     with pytest.raises(BackendError, match="backend tensorrt needs an NVIDIA GPU and its driver, and finds none"):
         SegmentationPipeline.load(height_model, "tensorrt")
 
@@ -138,7 +138,7 @@ def test_without_tensorrt_the_error_says_where_to_get_it(monkeypatch):
     for module in ("tensorrt", "tensorrt_rtx"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(BackendError, match="TensorRT is not installed; on a Jetson it comes with JetPack"):
-        tensorrt.installed()
+        tensorrt.import_tensorrt()
 
 
 # --- running: hardware that is not there is played by ONNX Runtime on memory of the host ------------------------------
@@ -268,8 +268,8 @@ def gpu(monkeypatch):
         engine.write_bytes(network.read_bytes())
 
     monkeypatch.setattr(backend, "find_gpu", lambda: Gpu("Orin", "8.7", "12.6"))
-    monkeypatch.setattr(tensorrt, "installed", lambda: trt)
-    monkeypatch.setattr(tensorrt, "build_apart", build)
+    monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: trt)
+    monkeypatch.setattr(tensorrt, "build_in_subprocess", build)
     monkeypatch.setattr(tensorrt._Cuda, "_runtime", CUDA)
     return SimpleNamespace(trt=trt, built=built)
 

@@ -140,8 +140,8 @@ BOMB = """
 import resource, struct, sys
 from types import SimpleNamespace
 import numpy as np
-from xmodelkd_ros.messages.images import check_images, image_to_array
-check_images()
+from xmodelkd_ros.messages.images import load_image_decoders, image_to_array
+load_image_decoders()
 import cv2
 jpeg = cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes()
 at = jpeg.index(b"\\xff\\xc0") + 5
@@ -169,9 +169,9 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ImageError, match=r"pip install rosbags-image\[opencv\]"):
         images.image_to_array(image("rgb8", RGB))
     with pytest.raises(ImageError, match="rosbags-image"):
-        images.check_images()
+        images.load_image_decoders()
     monkeypatch.undo()
-    images.check_images()
+    images.load_image_decoders()
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(ImageError, match="pip install opencv-python-headless"):
         images.image_to_array(compressed(b"1"))

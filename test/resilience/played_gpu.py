@@ -30,7 +30,7 @@ def main(network, module, *arguments):
     engine = played.FakeEngine(library, Path(network).read_bytes())
     library.Runtime = lambda logger: SimpleNamespace(deserialize_cuda_engine=lambda built: engine if built else None)
     backend.find_gpu = lambda: Gpu("Orin", "8.7", "12.6")
-    tensorrt.installed = lambda: library
+    tensorrt.import_tensorrt = lambda: library
     tensorrt._Cuda._runtime = played.CUDA
     sys.argv = [module, *arguments]
     return importlib.import_module(module).main()

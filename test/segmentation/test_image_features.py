@@ -63,7 +63,7 @@ def test_where_an_image_is_missing_an_earlier_one_is_not_taken(sight):
 
 def test_without_pictures_nothing_is_seen(sight):
     projection, _ = taken(0, (0, 0), ())
-    inputs = sight.inputs(projection, SIZE, SweepImages.of(np.zeros((2, 3)), ()))
+    inputs = sight.inputs(projection, SIZE, SweepImages.from_frames(np.zeros((2, 3)), ()))
     assert inputs["seen"].shape == (2, *SIZE) and not inputs["seen"].any()
     assert inputs["places"].shape == (2, *SIZE, 2)
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.core.projection import RangeProjection
-from xmodelkd_ros.core.visibility import MOST_VIEWS, NO_CAMERA
+from xmodelkd_ros.core.visibility import MAX_VIEWS, NO_CAMERA
 
 MOST_CAMERAS = 6
 ALL_LIT = np.zeros(MOST_CAMERAS, np.bool_)
@@ -96,7 +96,7 @@ def mean_view(views: NDArray[np.float32]) -> NDArray[np.float32]:
 def unseen(points: int, features: int = 0) -> ImageFeatures:
     """Points that no camera sees."""
     return ImageFeatures(
-        np.zeros((points, MOST_VIEWS, features), np.float16), np.full((points, MOST_VIEWS), NO_CAMERA, np.int8)
+        np.zeros((points, MAX_VIEWS, features), np.float16), np.full((points, MAX_VIEWS), NO_CAMERA, np.int8)
     )
 
 

@@ -379,7 +379,7 @@ def _class_of_raw(folder: Path) -> NDArray[np.uint8]:
     raw, own = label_map("nuscenes32"), translation(label_map("nuscenes32"), label_map("nuscenes16")).lookup
     lookup = np.full(256, IGNORE, np.uint8)
     for name, index in _read(folder, "category", lambda row: (_text(row["name"]), int(row["index"]))).items():
-        if not (raw.knows(name) and 0 <= index < IGNORE):
+        if not (raw.has_class(name) and 0 <= index < IGNORE):
             raise ConfigError(
                 f"{folder}: category.json has '{name}' as number {index}, which nuScenes-lidarseg has not"
             )

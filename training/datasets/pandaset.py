@@ -26,7 +26,7 @@ from training.datasets.sequence import JpegFile
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError, quoted
-from xmodelkd_ros.core.file_content import blamed, file_content
+from xmodelkd_ros.core.file_reading import content_errors, read_file
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.core.strict_json import parse_json
@@ -241,8 +241,8 @@ class PandaSetSequence:
 
     def _pickle(self, relative: str) -> Any:
         path, unpickler = self.path / relative, _table_unpickler()
-        content = file_content(path, f"cannot read {path}: there is no such file; fetch the sequence again")
-        with blamed(path, lambda error: ConfigError(f"cannot read {path}: {error}; fetch the sequence again")):
+        content = read_file(path, f"cannot read {path}: there is no such file; fetch the sequence again")
+        with content_errors(path, lambda error: ConfigError(f"cannot read {path}: {error}; fetch the sequence again")):
             with gzip.open(io.BytesIO(content)) as file:
                 data = _unpacked(file)
             # Finds lengths that are damaged before room is made for them.

@@ -19,7 +19,7 @@ from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError, one_line
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import DataSource
-from xmodelkd_ros.opencv import MOST_PIXELS
+from xmodelkd_ros.opencv import MAX_PIXELS
 from xmodelkd_ros.resources import label_map, translation
 
 _JPEG_QUALITY = 95
@@ -96,7 +96,7 @@ def _decoded(data: bytes, mode: str, path: Path, remedy: str) -> NDArray[np.uint
     """The pixels of a file, three of RGB or one of L, which must have one."""
     try:
         with Image.open(io.BytesIO(data)) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
+            if picture.width * picture.height > MAX_PIXELS:
                 raise ValueError(f"it says that it has {picture.width} x {picture.height} pixels")
             if mode == "L" and picture.mode != mode:
                 raise ValueError(f"its mode is {picture.mode}, not {mode}")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from training.models.student import Student, wrap
 from training.models.teacher import Teacher
-from xmodelkd_ros.core.visibility import MOST_VIEWS
+from xmodelkd_ros.core.visibility import MAX_VIEWS
 
 
 class ExportableStudent(nn.Module):
@@ -73,6 +73,6 @@ def camera_inputs(maps: tuple[int, int, int], cameras: int, size: tuple[int, int
     features, height, width = maps
     return {
         "maps": torch.zeros(1, features, cameras * height, width),
-        "places": torch.zeros(MOST_VIEWS, *size, 2),
-        "seen": torch.zeros(MOST_VIEWS, *size),
+        "places": torch.zeros(MAX_VIEWS, *size, 2),
+        "seen": torch.zeros(MAX_VIEWS, *size),
     }

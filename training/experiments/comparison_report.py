@@ -56,7 +56,7 @@ def _measures(scored: Scored) -> dict[str, float]:
         matrix.counts = np.asarray(scored[name], np.int64)
     measures = {
         "miou": confusion["all"].miou(),
-        "miou_without_vegetation": confusion["all"].miou(without=("vegetation",)),
+        "miou_without_vegetation": confusion["all"].miou(exclude=("vegetation",)),
         "miou_seen": confusion["seen"].miou(),
         "ece": scored["ece"],
         **confusion["all"].iou(),

@@ -21,7 +21,7 @@ from training.data.sweeps import InputSpec
 from training.models.image_branch import ImageBranch
 from xmodelkd_ros.core.atomic_write import atomic_file
 from xmodelkd_ros.core.errors import ConfigError, quoted
-from xmodelkd_ros.core.file_content import blamed, file_content
+from xmodelkd_ros.core.file_reading import content_errors, read_file
 from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.resources import label_map
 
@@ -185,10 +185,8 @@ def _branch(sight: Mapping[str, Any] | None) -> ImageBranch | None:
 
 def _loaded(run: Path) -> Any:
     path = run / CHECKPOINT
-    content = file_content(
-        path, f"{run} holds no {CHECKPOINT}: name a run, or train one with 'python -m training.train'"
-    )
-    with blamed(path, lambda error: ConfigError(f"cannot read checkpoint {path}; {_instead(run)}")):
+    content = read_file(path, f"{run} holds no {CHECKPOINT}: name a run, or train one with 'python -m training.train'")
+    with content_errors(path, lambda error: ConfigError(f"cannot read checkpoint {path}; {_instead(run)}")):
         _check_room(content)
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
@@ -200,7 +198,7 @@ def _instead(run: Path) -> str:
 
 def _usable(path: Path) -> AbstractContextManager[None]:
     """Whatever a checkpoint holds instead of what it should: it is the wrong one."""
-    return blamed(path, lambda error: unusable(path))
+    return content_errors(path, lambda error: unusable(path))
 
 
 def _check_room(content: bytes) -> None:

@@ -18,7 +18,7 @@ from training.datasets.bag_export import write_bag
 from training.world.pool import each_drive
 from training.world.stored import StoredDrive, store, stored_drives
 from training.worldgen.drive import PERIOD_S, Drive, Frame, split_of
-from xmodelkd_ros.core.atomic_write import hidden_name, make_folder
+from xmodelkd_ros.core.atomic_write import make_folder, temporary_prefix
 from xmodelkd_ros.core.errors import ConfigError
 
 
@@ -80,7 +80,7 @@ def _run_many(seeds: Sequence[int], request: Request, out: Path) -> str:
         lines = list(each_drive(partial(_generate_one_of_many, request=request, parent=out), wanted))
     finally:
         for seed in wanted:  # what processes that were ended have left
-            for unfinished in out.glob(f"{hidden_name(_folder(out, seed))}*"):
+            for unfinished in out.glob(f"{temporary_prefix(_folder(out, seed))}*"):
                 shutil.rmtree(unfinished, ignore_errors=True)
     kept = f", {len(seeds) - len(wanted)} of them were there" if len(wanted) < len(seeds) else ""
     return "\n".join([*lines, f"{out}: {len(seeds)} drives{kept}"])

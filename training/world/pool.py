@@ -16,7 +16,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from xmodelkd_ros.core.errors import XModelKDError
-from xmodelkd_ros.inference.child_process import exit_with_parent
+from xmodelkd_ros.inference.child_process import exit_when_parent_dies
 from xmodelkd_ros.inference.cpu import cores
 
 Result = TypeVar("Result")
@@ -33,7 +33,7 @@ def each_drive(work: Callable[[int], Result], seeds: Sequence[int]) -> Iterator[
         XModelKDError: a process was ended by somebody else.
     """
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn"), exit_with_parent, (os.getpid(),))
+    pool = ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn"), exit_when_parent_dies, (os.getpid(),))
     try:
         with _interrupts_ignored():
             results = pool.map(work, seeds)

@@ -87,7 +87,7 @@ def atomic_dir(path: Path) -> Iterator[Path]:
     """
     make_folder(path.parent)
     try:
-        temporary = tempfile.TemporaryDirectory(dir=path.parent, prefix=hidden_name(path))
+        temporary = tempfile.TemporaryDirectory(dir=path.parent, prefix=temporary_prefix(path))
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}; choose another place") from error
     with disk_errors(path), temporary as name:
@@ -99,6 +99,6 @@ def atomic_dir(path: Path) -> Iterator[Path]:
         os.replace(folder, path)
 
 
-def hidden_name(path: Path) -> str:
+def temporary_prefix(path: Path) -> str:
     """How the hidden folder's name begins; a process that is killed leaves it behind."""
     return f".{path.name}-"

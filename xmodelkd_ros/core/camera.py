@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodelkd_ros.core.distortion import Lens
+from xmodelkd_ros.core.distortion import DistortionModel
 from xmodelkd_ros.core.errors import ConfigError
 
 _NEAREST_M = 0.1
@@ -24,7 +24,7 @@ class CameraModel:
         intrinsic: (3, 3) K, pixels.
         from_lidar: (4, 4) extrinsic, LiDAR frame to the camera's optical frame
             (REP-103: x right, y down, z forward): p_camera = from_lidar @ p_lidar.
-        lens: how it bends rays; None if its images are free of distortion (rectified).
+        distortion: how it bends rays; None if its images are free of distortion (rectified).
     """
 
     name: str
@@ -32,7 +32,7 @@ class CameraModel:
     height: int
     intrinsic: NDArray[np.float64]
     from_lidar: NDArray[np.float64]
-    lens: Lens | None = None
+    distortion: DistortionModel | None = None
 
     def __post_init__(self) -> None:
         if self.intrinsic.shape != (3, 3) or self.intrinsic[0, 0] <= 0 or self.intrinsic[1, 1] <= 0:
@@ -93,11 +93,11 @@ class CameraModel:
         self, points: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
         """Pixels u and v of points ahead, in the camera's frame, and whether they fall into the image."""
-        if self.lens is None:
+        if self.distortion is None:
             x, y = points[:, 0] / points[:, 2], points[:, 1] / points[:, 2]
             holds = np.ones(len(points), np.bool_)
         else:
-            plane, holds = self.lens.distort(points)
+            plane, holds = self.distortion.distort(points)
             x, y = plane.T
         u, v = (row[0] * x + row[1] * y + row[2] for row in self.intrinsic[:2])
         inside = (u >= -0.5) & (u < self.width - 0.5) & (v >= -0.5) & (v < self.height - 0.5)
@@ -108,7 +108,7 @@ class CameraModel:
 
     @property
     def _is_fisheye(self) -> bool:
-        return self.lens is not None and self.lens.is_fisheye
+        return self.distortion is not None and self.distortion.is_fisheye
 
     def _seen_from(self, xyz: NDArray[np.floating]) -> NDArray[np.float64]:
         return np.asarray(xyz @ self.from_lidar[:3, :3].T + self.from_lidar[:3, 3])

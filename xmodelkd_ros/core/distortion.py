@@ -18,7 +18,7 @@ _STEPS = 2000
 
 
 @dataclass(frozen=True)
-class Lens:
+class DistortionModel:
     """A distortion model and its coefficients.
 
     Attributes:
@@ -30,7 +30,7 @@ class Lens:
     coefficients: tuple[float, ...]
 
     @classmethod
-    def of(cls, model: str, coefficients: Sequence[float]) -> Lens | None:
+    def from_coefficients(cls, model: str, coefficients: Sequence[float]) -> DistortionModel | None:
         """The lens that a CameraInfo tells of; None for one that bends nothing.
 
         Raises:

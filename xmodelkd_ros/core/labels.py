@@ -81,7 +81,7 @@ class LabelMap:
                 f"label set '{self.name}' has no class {quoted(name)}; it has {listed(self.names)}"
             ) from None
 
-    def knows(self, name: str) -> bool:
+    def has_class(self, name: str) -> bool:
         """Whether a class goes by this name or alias."""
         return name.lower() in self._id_by_name
 
@@ -187,7 +187,7 @@ class LabelTranslation:
         Raises:
             LabelError: no class matches, so the two sets have nothing in common.
         """
-        table = {c.name: next((n for n in (c.name, *c.aliases) if target.knows(n)), None) for c in source.classes}
+        table = {c.name: next((n for n in (c.name, *c.aliases) if target.has_class(n)), None) for c in source.classes}
         if not any(table.values()):
             raise LabelError(
                 f"label sets '{source.name}' and '{target.name}' share no class name; "

@@ -44,7 +44,7 @@ class ConfusionMatrix:
         union = truth + self.counts[:, :-1].sum(axis=0) - hits
         return {name: float(hits[i] / union[i]) if truth[i] else None for i, name in enumerate(self.label_map.names)}
 
-    def miou(self, without: Sequence[str] = (), *, occurring: bool = False) -> float | None:
+    def miou(self, exclude: Sequence[str] = (), *, occurring_only: bool = False) -> float | None:
         """Mean IoU over the classes that occur in the truth; None if none occurs.
 
         In a set with ``mean_over_all`` those that do not occur count as 0.
@@ -53,9 +53,9 @@ class ConfusionMatrix:
             without: names of classes that are left out.
             occurring: take the mean over the classes that occur in every set.
         """
-        ious = {name: v for name, v in self.iou().items() if name not in without}
+        ious = {name: v for name, v in self.iou().items() if name not in exclude}
         values = [v for v in ious.values() if v is not None]
-        count = len(ious) if self.label_map.mean_over_all and not occurring else len(values)
+        count = len(ious) if self.label_map.mean_over_all and not occurring_only else len(values)
         return float(np.sum(values) / count) if values else None
 
 

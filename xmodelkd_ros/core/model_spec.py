@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 from xmodelkd_ros.core.errors import LabelError, ModelError, listed, quoted
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.normalization import ChannelSpec
-from xmodelkd_ros.core.onnx_external_data import keeps_weights_elsewhere
+from xmodelkd_ros.core.onnx_external_data import has_external_data
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.core.strict_json import parse_json
-from xmodelkd_ros.core.visibility import MOST_VIEWS
+from xmodelkd_ros.core.visibility import MAX_VIEWS
 
 SCHEMA = 1
 _FILE_NAME = "model.json"
@@ -153,8 +153,8 @@ class ModelSpec:
         return (
             *student,
             TensorSpec("maps", (1, features, self.image_branch.cameras * height, width), "float32"),
-            TensorSpec("places", (MOST_VIEWS, *pixels, 2), "float32"),
-            TensorSpec("seen", (MOST_VIEWS, *pixels), "float32"),
+            TensorSpec("places", (MAX_VIEWS, *pixels, 2), "float32"),
+            TensorSpec("seen", (MAX_VIEWS, *pixels), "float32"),
         )
 
     def _expected_outputs(self) -> tuple[TensorSpec, ...]:
@@ -231,7 +231,7 @@ def _checked_path(folder: Path, entry: NetworkFile, where: str) -> Path:
             f"{path} is not the file that model.json describes: {where}.sha256 is "
             f"{entry.sha256[:12]}..., the file's is {actual[:12]}...; export the model again"
         )
-    if keeps_weights_elsewhere(network):
+    if has_external_data(network):
         raise ModelError(f"{path} keeps weights in other files, for which {where}.sha256 says nothing; export it again")
     return path
 

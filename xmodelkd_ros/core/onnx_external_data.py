@@ -23,7 +23,7 @@ _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 _VARINT, _FIXED64, _BYTES, _GROUP, _END_GROUP, _FIXED32 = range(6)
 
 
-def keeps_weights_elsewhere(network: bytes) -> bool:
+def has_external_data(network: bytes) -> bool:
     """Whether a network reads weights from other files than its own. What is no ONNX file does not."""
     waiting = [("model", memoryview(network))]
     try:

@@ -21,7 +21,7 @@ from xmodelkd_ros.core.sensor import SensorSpec, nearest
 NO_PIXEL = -1
 NO_POINT = -1
 
-FARTHEST_M = 1000.0
+MAX_RANGE_M = 1000.0
 """No LiDAR on a vehicle sees as far. A point beyond would spoil the labels of its whole surroundings in the range
 image, as no network was trained with such numbers."""
 
@@ -43,7 +43,7 @@ class ProjectionSpec:
         width: number of columns. Column 0 begins at azimuth +180 degrees (behind), azimuth falls
             to the right, so that the image is seen from the sensor and its centre looks along +x.
         min_range_m: closer points (returns from the vehicle itself, or the zero point) are invalid, as those beyond
-            ``FARTHEST_M`` are.
+            ``MAX_RANGE_M`` are.
     """
 
     beam_elevations_deg: tuple[float, ...]
@@ -54,10 +54,10 @@ class ProjectionSpec:
         rows = np.asarray(self.beam_elevations_deg, np.float64)
         if rows.size == 0 or not np.all(np.diff(rows) < 0) or not np.all(np.abs(rows) <= 90):
             raise ModelError("projection.beam_elevations_deg must fall strictly from row to row, within +-90")
-        if self.width < 1 or not 0 < self.min_range_m < FARTHEST_M:
+        if self.width < 1 or not 0 < self.min_range_m < MAX_RANGE_M:
             raise ModelError(
                 f"projection.width is {self.width} and min_range_m {self.min_range_m}; both must be positive, and the "
-                f"range below {FARTHEST_M:.0f} m"
+                f"range below {MAX_RANGE_M:.0f} m"
             )
 
     @property
@@ -109,7 +109,7 @@ class RangeProjector:
         x, y, z = (np.ascontiguousarray(cloud.xyz[:, axis]) for axis in range(3))
         with np.errstate(invalid="ignore", over="ignore"):
             distance = np.sqrt(x * x + y * y + z * z)
-            valid = (distance >= self.spec.min_range_m) & (distance <= FARTHEST_M)
+            valid = (distance >= self.spec.min_range_m) & (distance <= MAX_RANGE_M)
         if valid.all():
             pixel = self._columns(x, y) + self._rows(z, distance, cloud.ring)
             return RangeProjection(pixel, self._nearest_points(pixel, distance), distance)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.errors import ImageError
 
-MOST_VIEWS = 2
+MAX_VIEWS = 2
 """Neighbouring cameras overlap at their edges; no point is seen by three."""
 NO_CAMERA = -1
 
@@ -52,8 +52,8 @@ class PointVisibility:
             pictures: the number of each camera, the camera, and the (N, 3) points in the LiDAR's frame when its
                 shutter was open.
         """
-        found = cls(np.full((points, MOST_VIEWS), NO_CAMERA, np.int8), np.zeros((points, MOST_VIEWS, 2), np.float32))
-        off = np.full((points, MOST_VIEWS), np.inf)
+        found = cls(np.full((points, MAX_VIEWS), NO_CAMERA, np.int8), np.zeros((points, MAX_VIEWS, 2), np.float32))
+        off = np.full((points, MAX_VIEWS), np.inf)
         for number, camera, xyz in pictures:
             index, place = visible(camera, xyz)
             found._insert(index, number, place, np.abs(place).max(axis=1), off)
@@ -76,7 +76,7 @@ class PointVisibility:
             off: (M,) how far from its middle.
             best: (N, 2) the same of the cameras that are there, changed in place.
         """
-        for rank in range(MOST_VIEWS):
+        for rank in range(MAX_VIEWS):
             nearer = off < best[index, rank]
             at = index[nearer]
             # Those that follow move back by one.
@@ -127,7 +127,7 @@ class SweepImages:
     views: PointVisibility
 
     @classmethod
-    def of(cls, xyz: NDArray[np.floating], camera_frames: Sequence[CameraFrame | None]) -> SweepImages:
+    def from_frames(cls, xyz: NDArray[np.floating], camera_frames: Sequence[CameraFrame | None]) -> SweepImages:
         """The pictures of a sweep.
 
         Args:
@@ -146,8 +146,8 @@ class SweepImages:
             tuple(None if camera_frame is None else camera_frame.pixels for camera_frame in camera_frames), found
         )
 
-    def points_seen(self) -> tuple[int, ...]:
-        """How many points each camera sees, but for those that :data:`MOST_VIEWS` others have nearer their middle."""
+    def visible_counts(self) -> tuple[int, ...]:
+        """How many points each camera sees, but for those that :data:`MAX_VIEWS` others have nearer their middle."""
         counts = np.bincount(self.views.camera.ravel() - NO_CAMERA, minlength=len(self.pixels) + 1)
         return tuple(int(count) for count in counts[1:])
 

@@ -48,7 +48,7 @@ class Backend(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Networks:
+class LoadedNetworks:
     """The networks of a model, loaded.
 
     Attributes:
@@ -71,7 +71,7 @@ MIN_EQUAL_IN_INT8 = 0.99
 
 def load_networks(
     spec: ModelSpec, folder: Path, backend: str = REFERENCE, precision: str = "auto", engines: EngineCache | None = None
-) -> Networks:
+) -> LoadedNetworks:
     """Load a model's networks and compare them with ``model.json``.
 
     Args:
@@ -99,7 +99,7 @@ def load_networks(
         image_branch = load(spec.network_path(folder, precision, image_branch=True), precision)
         spec.image_branch.check_network(image_branch.inputs, image_branch.outputs)
     finish_parity_check = load.finish_parity_check if isinstance(load, _Engines) and load.new else None
-    return Networks(network, image_branch, finish_parity_check)
+    return LoadedNetworks(network, image_branch, finish_parity_check)
 
 
 def _loader(backend: str, engines: EngineCache | None) -> Callable[[Path, str], Backend]:
@@ -158,7 +158,9 @@ class _Engines:
                 return self._tensorrt.TensorRtBackend(engine, precision, key.name)
             except BackendError as error:  # its own library no longer takes it
                 self._cache.on_progress(str(error))
-        engine = self._cache.build(key, partial(self._tensorrt.build_apart, path, on_progress=self._cache.on_progress))
+        engine = self._cache.build(
+            key, partial(self._tensorrt.build_in_subprocess, path, on_progress=self._cache.on_progress)
+        )
         loaded = self._tensorrt.TensorRtBackend(engine, precision, key.name)
         self.new.append((key, engine))
         return loaded
@@ -169,7 +171,7 @@ class _Engines:
             if equal_labels >= MIN_EQUAL_LABELS:
                 self._cache.accept(key, engine, equal_labels)
             else:
-                self._cache.refuse(key)
+                self._cache.reject(key)
         if equal_labels < MIN_EQUAL_LABELS:
             raise BackendError(
                 f"TensorRT gives only {equal_labels:.1%} of the points of a stored sweep the label that ONNX Runtime "

@@ -9,7 +9,7 @@ import time
 _LOOK_PERIOD_S = 1.0
 
 
-def exit_with_parent(parent: int) -> None:
+def exit_when_parent_dies(parent: int) -> None:
     """Have this process end soon after its parent, which may be killed and then says nothing.
 
     Args:

@@ -135,7 +135,7 @@ class EngineCache:
         except OSError as error:
             raise BackendError(f"cannot write to {self.folder}: {error.strerror}") from error
 
-    def refuse(self, key: EngineKey) -> None:
+    def reject(self, key: EngineKey) -> None:
         """Remove an engine that labels otherwise than the reference back end."""
         self._file(key).unlink(missing_ok=True)
 

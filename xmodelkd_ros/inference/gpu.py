@@ -31,10 +31,10 @@ def find_gpu() -> Gpu | None:
         driver = ctypes.CDLL(_DRIVER)
     except OSError:
         return None
-    return ask_driver(driver)
+    return query_driver(driver)
 
 
-def ask_driver(driver: Any) -> Gpu | None:
+def query_driver(driver: Any) -> Gpu | None:
     """The first GPU of a loaded CUDA driver library."""
     count, version, device = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
     if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:

@@ -28,7 +28,7 @@ from xmodelkd_ros.console import exit_code
 from xmodelkd_ros.core.atomic_write import atomic_file
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.core.model_spec import TensorSpec
-from xmodelkd_ros.inference.child_process import exit_with_parent
+from xmodelkd_ros.inference.child_process import exit_when_parent_dies
 
 _MODULES = ("tensorrt", "tensorrt_rtx")
 _FLAGS = ("EXPLICIT_BATCH", "STRONGLY_TYPED")
@@ -37,7 +37,7 @@ _PROGRESS, _ERROR = "progress: ", "error: "
 """How lines of the process that builds begin."""
 
 
-def installed() -> Any:
+def import_tensorrt() -> Any:
     """The installed TensorRT.
 
     Raises:
@@ -55,8 +55,8 @@ def installed() -> Any:
 
 
 def installed_version() -> str:
-    """Name and version of the installed TensorRT; errors as :func:`installed`."""
-    found = installed()
+    """Name and version of the installed TensorRT; errors as :func:`import_tensorrt`."""
+    found = import_tensorrt()
     return f"{found.__name__} {found.__version__}"
 
 
@@ -73,7 +73,7 @@ def build(network: Path, on_progress: Callable[[str], None] | None = None) -> by
     Raises:
         BackendError: names the node that TensorRT cannot take, or says why nothing was built.
     """
-    trt = installed()
+    trt = import_tensorrt()
     builder = trt.Builder(_logger(trt))
     known = [getattr(trt.NetworkDefinitionCreationFlag, name, None) for name in _FLAGS]
     definition = builder.create_network(sum(1 << int(flag) for flag in known if flag is not None))
@@ -89,7 +89,7 @@ def build(network: Path, on_progress: Callable[[str], None] | None = None) -> by
     return bytes(engine)
 
 
-def build_apart(network: Path, engine: Path, on_progress: Callable[[str], None] = lambda line: None) -> None:
+def build_in_subprocess(network: Path, engine: Path, on_progress: Callable[[str], None] = lambda line: None) -> None:
     """:func:`build` in another process, into a file that is there only when it is whole.
 
     Args:
@@ -169,7 +169,7 @@ class TensorRtBackend:
     name = "tensorrt"
 
     def __init__(self, engine: bytes, precision: str, key: str) -> None:
-        trt = installed()
+        trt = import_tensorrt()
         self.precision, self.key = precision, key
         self._cuda = _Cuda()
         self._runtime = trt.Runtime(_logger(trt))
@@ -289,7 +289,7 @@ def main(arguments: Sequence[str]) -> int:
     """Build an engine; returns the exit code."""
     network, engine = map(Path, arguments[:2])
     for parent in arguments[2:]:
-        exit_with_parent(int(parent))
+        exit_when_parent_dies(int(parent))
     return exit_code(lambda: _build_to_file(network, engine))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.core.camera import CameraModel
-from xmodelkd_ros.core.distortion import Lens
+from xmodelkd_ros.core.distortion import DistortionModel
 from xmodelkd_ros.core.errors import ConfigError
 
 
@@ -30,16 +30,16 @@ def to_camera(info: Any, name: str, from_lidar: NDArray[np.float64], rectified: 
         _check_calibrated(name, intrinsic, "p")
         turned[:3, :3] = _rectifying(name, info)
         turned[:3, 3] = np.linalg.solve(intrinsic, projection[:, 3])  # the right one of a pair stands aside
-        from_lidar, lens = turned @ from_lidar, None
+        from_lidar, distortion = turned @ from_lidar, None
     else:
         intrinsic = np.asarray(info.k, np.float64).reshape(3, 3)
         _check_calibrated(name, intrinsic, "k")
         try:
-            lens = Lens.of(str(info.distortion_model), info.d)
+            distortion = DistortionModel.from_coefficients(str(info.distortion_model), info.d)
         except ConfigError as error:
             raise ConfigError(f"camera '{name}': {error}") from error
     intrinsic, size = _of_the_image(info, intrinsic)
-    return CameraModel(name, *size, intrinsic, from_lidar, lens)
+    return CameraModel(name, *size, intrinsic, from_lidar, distortion)
 
 
 def _rectifying(name: str, info: Any) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.core.errors import ImageError, shortened
-from xmodelkd_ros.opencv import decoded, opencv
+from xmodelkd_ros.opencv import decode_image, opencv
 
 _REASON = 160
 """Characters of a library's error that are passed on."""
@@ -37,7 +37,7 @@ def image_to_array(msg: Any) -> NDArray[np.uint8]:
     if is_depth(msg):
         raise ImageError(f"image '{kind}' shows distances; name the topic of the camera's pictures")
     try:
-        pixels = np.ascontiguousarray(decoded(msg.data) if hasattr(msg, "format") else _raw_decoder()(msg))
+        pixels = np.ascontiguousarray(decode_image(msg.data) if hasattr(msg, "format") else _raw_decoder()(msg))
     except ImageError:
         raise
     except Exception as error:
@@ -51,7 +51,7 @@ def image_to_array(msg: Any) -> NDArray[np.uint8]:
     return pixels
 
 
-def check_images() -> None:
+def load_image_decoders() -> None:
     """Load the libraries that decode images, which takes long the first time.
 
     Raises:

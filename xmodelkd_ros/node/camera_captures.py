@@ -44,15 +44,15 @@ class CameraFrames:
         why = {name: FROZEN for name, reason in self.missing.items() if reason == NO_IMAGE and name in frozen}
         return replace(self, missing={**self.missing, **why})
 
-    def without_blind(self, points_seen: Sequence[int]) -> CameraFrames:
+    def without_blind(self, visible_counts: Sequence[int]) -> CameraFrames:
         """The same, if cameras that see none of the sweep's points count as missing.
 
         Args:
-            points_seen: by each camera.
+            visible_counts: by each camera.
         """
         blind = [
             camera_frame is not None and count == 0
-            for camera_frame, count in zip(self.camera_frames, points_seen, strict=True)
+            for camera_frame, count in zip(self.camera_frames, visible_counts, strict=True)
         ]
         camera_frames = tuple(
             None if none else camera_frame for camera_frame, none in zip(self.camera_frames, blind, strict=True)

@@ -15,7 +15,7 @@ from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.inference.engine_cache import EngineCache
 from xmodelkd_ros.messages.clouds import missing_intensity_policy, to_cloud
-from xmodelkd_ros.messages.images import check_images
+from xmodelkd_ros.messages.images import load_image_decoders
 from xmodelkd_ros.node.camera_captures import CameraFrameBuilder, CameraFrames
 from xmodelkd_ros.node.extrinsics import Transforms, camera_poses, choose_extrinsic, moved
 from xmodelkd_ros.node.parameters import OutputOptions, Parameters
@@ -50,7 +50,7 @@ class LoadedModels:
         if parameters.cameras:
             self._teacher = self._loaded("teacher_model", parameters.teacher_model, "teacher", sensor)
             _check_teacher(self._teacher.spec, self._student.spec, len(parameters.cameras))
-            check_images()
+            load_image_decoders()
         self._frame = parameters.projection_frame
         self._extrinsic = choose_extrinsic(transforms, self._frame, parameters.projection_extrinsic)
         extrinsics = {camera.name: camera.extrinsic for camera in parameters.cameras}

@@ -128,7 +128,7 @@ class Scores:
         sweep = ConfusionMatrix(self.label_map)
         sweep.update(self.to_scored(truth) if scored_truth is None else scored_truth, self.to_scored(label))
         self.confusion.counts += sweep.counts
-        return sweep.miou(occurring=True)
+        return sweep.miou(occurring_only=True)
 
     @property
     def modes(self) -> Counter[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.inference.backend import MIN_EQUAL_IN_INT8, MIN_EQUAL_LABELS
-from xmodelkd_ros.inference.child_process import exit_with_parent
+from xmodelkd_ros.inference.child_process import exit_when_parent_dies
 from xmodelkd_ros.segmentation.backend_selection import measure
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
     """Measure and print the result; returns the exit code."""
     model, precision = Path(arguments[0]), arguments[1]
     for parent in arguments[2:]:
-        exit_with_parent(int(parent))
+        exit_when_parent_dies(int(parent))
     min_equal = MIN_EQUAL_IN_INT8 if precision == "int8" else MIN_EQUAL_LABELS
 
     def compare() -> str:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from xmodelkd_ros.core.errors import ImageError
 from xmodelkd_ros.core.model_spec import ImageBranchSpec
 from xmodelkd_ros.core.projection import NO_POINT, RangeProjection
-from xmodelkd_ros.core.visibility import MOST_VIEWS, NO_CAMERA, PointVisibility, SweepImages
+from xmodelkd_ros.core.visibility import MAX_VIEWS, NO_CAMERA, PointVisibility, SweepImages
 from xmodelkd_ros.inference.backend import Backend
 from xmodelkd_ros.opencv import opencv
 
@@ -59,8 +59,8 @@ class ImageFeatureSampler:
     ) -> dict[str, NDArray[np.float32]]:
         occupied = projection.point != NO_POINT
         nearest = projection.point[occupied]
-        camera = np.full((len(occupied), MOST_VIEWS), NO_CAMERA, np.int8)
-        uv = np.zeros((len(occupied), MOST_VIEWS, 2), np.float32)
+        camera = np.full((len(occupied), MAX_VIEWS), NO_CAMERA, np.int8)
+        uv = np.zeros((len(occupied), MAX_VIEWS, 2), np.float32)
         camera[occupied], uv[occupied] = views.camera[nearest], views.uv[nearest]
         # A map ends where the next one begins: places beyond the middle of its outer cells would mix the two.
         margin = 0.5 / self._height

@@ -13,7 +13,7 @@ from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError, one_line
 from xmodelkd_ros.core.visibility import CameraFrame
-from xmodelkd_ros.opencv import decoded
+from xmodelkd_ros.opencv import decode_image
 from xmodelkd_ros.resources import find_config
 
 _FILE = "check_sweep.npz"
@@ -88,6 +88,6 @@ def write_parity_sweep(path: Path, cloud: PointCloud, camera_frames: Sequence[tu
 def _camera_frame(
     name: str, jpeg: NDArray[np.uint8], intrinsic: NDArray[np.float64], from_lidar: NDArray[np.float64]
 ) -> CameraFrame:
-    pixels = decoded(jpeg)
+    pixels = decode_image(jpeg)
     height, width = pixels.shape[:2]
     return CameraFrame(CameraModel(name, width, height, intrinsic, from_lidar), pixels)

@@ -36,7 +36,7 @@ class Result:
         mode: ``teacher`` if a teacher saw images of the sweep, else ``student``.
         stages_ms: milliseconds spent in each stage, in order.
         invalid: points without a usable position.
-        seen: how many points each camera sees (see :meth:`SweepImages.points_seen`); empty without pictures.
+        seen: how many points each camera sees (see :meth:`SweepImages.visible_counts`); empty without pictures.
     """
 
     segmentation: Segmentation
@@ -172,11 +172,11 @@ class SegmentationPipeline:
         counts = None
         if self._image_features is not None:
             with clock("views"):
-                seen = pictures if isinstance(pictures, SweepImages) else SweepImages.of(cloud.xyz, pictures)
+                seen = pictures if isinstance(pictures, SweepImages) else SweepImages.from_frames(cloud.xyz, pictures)
             with clock("images"):
                 dense |= self._image_features.inputs(projection, size, seen)
             if any(pixels is not None for pixels in seen.pixels):
-                counts = seen.points_seen()
+                counts = seen.visible_counts()
         with clock("infer"):
             return self._infer(dense, points[:-1], projection.pixel), valid, counts
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from xmodelkd_ros.console import count, exit_code, positive
+from xmodelkd_ros.console import exit_code, positive_float, positive_int
 
 if TYPE_CHECKING:
     from xmodelkd_ros.bags.recorded_drive import CameraOptions
@@ -76,7 +76,7 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     parser.add_argument(
         "--image-age",
-        type=positive,
+        type=positive_float,
         default=0.0,
         metavar="SECONDS",
         help="teacher: show it images that are this old, to see what that costs (default: %(default)s)",
@@ -91,11 +91,11 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     _add_bag(parser)
     _add_model(parser)
     _add_scoring(parser)
-    parser.add_argument("--rate", type=positive, default=1.0, help="speed of play (default: %(default)s)")
+    parser.add_argument("--rate", type=positive_float, default=1.0, help="speed of play (default: %(default)s)")
     _add_student(parser)
     parser.add_argument(
         "--deadline",
-        type=positive,
+        type=positive_float,
         default=0.05,
         metavar="SECONDS",
         help="teacher: how long a sweep waits for images (default: %(default)s)",
@@ -111,12 +111,12 @@ def _add_faults(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     _add_model(parser)
     _add_student(parser)
     parser.add_argument("--faults", nargs="+", default=(), metavar="F", help="which (default: all)")
-    parser.add_argument("--rate", type=positive, default=1.0, help="speed of play (default: %(default)s)")
+    parser.add_argument("--rate", type=positive_float, default=1.0, help="speed of play (default: %(default)s)")
     parser.add_argument(
-        "--fault-seconds", type=positive, default=2.0, metavar="S", help="of each fault (default: %(default)s)"
+        "--fault-seconds", type=positive_float, default=2.0, metavar="S", help="of each fault (default: %(default)s)"
     )
     parser.add_argument(
-        "--rest-seconds", type=positive, default=2.0, metavar="S", help="after each fault (default: %(default)s)"
+        "--rest-seconds", type=positive_float, default=2.0, metavar="S", help="after each fault (default: %(default)s)"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of faults.md and metrics.json")
     parser.set_defaults(run=_faults)
@@ -129,9 +129,11 @@ def _add_load(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="give the node more sweeps than it can label, other ones, other clocks and bad company; needs no data",
     )
     _add_model(parser)
-    parser.add_argument("--points", type=count, default=131072, help="of an everyday sweep (default: %(default)s)")
     parser.add_argument(
-        "--seconds", type=positive, default=10.0, metavar="S", help="of each scenario (default: %(default)s)"
+        "--points", type=positive_int, default=131072, help="of an everyday sweep (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seconds", type=positive_float, default=10.0, metavar="S", help="of each scenario (default: %(default)s)"
     )
     parser.add_argument("--scenarios", nargs="+", default=(), metavar="S", help="which (default: all)")
     parser.add_argument(
@@ -151,9 +153,9 @@ def _add_endurance(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     _add_mode(parser)
     _add_student(parser)
     parser.add_argument(
-        "--points", type=count, default=131072, help="of the largest synthetic sweeps (default: %(default)s)"
+        "--points", type=positive_int, default=131072, help="of the largest synthetic sweeps (default: %(default)s)"
     )
-    parser.add_argument("--sweeps", type=count, default=10000, help="how many (default: %(default)s)")
+    parser.add_argument("--sweeps", type=positive_int, default=10000, help="how many (default: %(default)s)")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of endurance.md, its plot and metrics.json"
     )
@@ -165,14 +167,20 @@ def _add_benchmark(commands: argparse._SubParsersAction[argparse.ArgumentParser]
         "benchmark", allow_abbrev=False, help="time every stage on a synthetic sweep; needs no data"
     )
     _add_model(parser)
-    parser.add_argument("--points", type=count, default=131072, help="points of the sweep (default: %(default)s)")
     parser.add_argument(
-        "--cameras", type=count, default=0, metavar="N", help="a teacher's, each with a JPEG image (default: none)"
+        "--points", type=positive_int, default=131072, help="points of the sweep (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--cameras",
+        type=positive_int,
+        default=0,
+        metavar="N",
+        help="a teacher's, each with a JPEG image (default: none)",
     )
     parser.add_argument(
         "--image-size", type=_size, default=(1920, 1080), metavar="WxH", help="of their images (default: 1920x1080)"
     )
-    parser.add_argument("--repeats", type=count, default=100, help="sweeps to time (default: %(default)s)")
+    parser.add_argument("--repeats", type=positive_int, default=100, help="sweeps to time (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of metrics.json")
     parser.set_defaults(run=_benchmark)
 
@@ -215,8 +223,10 @@ def _add_fit_sensor(commands: argparse._SubParsersAction[argparse.ArgumentParser
         help="find the beam table, field of view and intensity range of a LiDAR from its sweeps",
     )
     _add_bag(parser)
-    parser.add_argument("--beams", type=count, default=None, help="number of beams, where it is known")
-    parser.add_argument("--sweeps", type=count, default=20, help="sweeps to read from the start (default: %(default)s)")
+    parser.add_argument("--beams", type=positive_int, default=None, help="number of beams, where it is known")
+    parser.add_argument(
+        "--sweeps", type=positive_int, default=20, help="sweeps to read from the start (default: %(default)s)"
+    )
     parser.add_argument(
         "--out", type=Path, default=None, metavar="FILE", help="sensor file (default: the bag's name.sensor.json)"
     )
@@ -270,7 +280,7 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
     _add_mode(parser)
     parser.add_argument(
         "--slop",
-        type=positive,
+        type=positive_float,
         default=0.05,
         metavar="SECONDS",
         help="teacher: an image farther from a sweep is not of it (default: %(default)s)",
@@ -290,7 +300,7 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
 
 def _size(text: str) -> tuple[int, int]:
     width, _, height = text.partition("x")
-    return count(width), count(height)
+    return positive_int(width), positive_int(height)
 
 
 def _evaluate(args: argparse.Namespace) -> int:

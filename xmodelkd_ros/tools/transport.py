@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagReader, BagWriter, message_class
-from xmodelkd_ros.console import count, exit_code, positive
+from xmodelkd_ros.console import exit_code, positive_float, positive_int
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.harness.dds_profile import PROFILE_VARIABLES, profile_variable, shipped_profile
@@ -120,14 +120,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("transport", description="Time clouds through DDS, with and without the profile.")
     parser.add_argument(
         "--points",
-        type=count,
+        type=positive_int,
         nargs="+",
         default=[131072, 262144],
         metavar="N",
         help="in a cloud (default: %(default)s)",
     )
-    parser.add_argument("--sweeps", type=count, default=60, help="clouds to send (default: %(default)s)")
-    parser.add_argument("--rate", type=positive, default=10.0, help="clouds in a second (default: %(default)s)")
+    parser.add_argument("--sweeps", type=positive_int, default=60, help="clouds to send (default: %(default)s)")
+    parser.add_argument("--rate", type=positive_float, default=10.0, help="clouds in a second (default: %(default)s)")
     return parser
 
 

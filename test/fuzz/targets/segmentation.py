@@ -13,7 +13,7 @@ from test.fuzz.mutation import Mutator
 from test.fuzz.target import InFolder, Target, ensure
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
-from xmodelkd_ros.core.distortion import Lens
+from xmodelkd_ros.core.distortion import DistortionModel
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.transforms import transform
 from xmodelkd_ros.core.visibility import CameraFrame
@@ -122,7 +122,7 @@ class Teacher(InFolder):
     def _shots(taken: list[Any]) -> list[CameraFrame | None]:
         camera_frames: list[CameraFrame | None] = []
         for values, image, motion in taken:
-            lens = values["lens"] and Lens.of(*values["lens"])
+            lens = values["lens"] and DistortionModel.from_coefficients(*values["lens"])
             moved = motion and transform(motion, (0, 0, 0, 1))
             camera_frames.append(CameraFrame(CameraModel(name="front", **{**values, "lens": lens}), image, moved))
         return camera_frames

@@ -5,7 +5,7 @@ from training.datasets.exposures import EncodedSweepImages, at_instant, find_vie
 from training.world.sequence import live_drive
 from training.worldgen.drive import Drive
 from xmodelkd_ros.core.camera import CameraModel
-from xmodelkd_ros.core.visibility import MOST_VIEWS, NO_CAMERA, visible
+from xmodelkd_ros.core.visibility import MAX_VIEWS, NO_CAMERA, visible
 
 CAMERA = CameraModel("front", 640, 384, np.array([[400.0, 0, 320], [0, 400.0, 192], [0, 0, 1]]), np.eye(4))
 
@@ -25,7 +25,7 @@ def test_points_brought_to_the_stamp_are_the_worlds_own_compensation(drive):
 def test_what_a_point_is_stands_where_the_camera_sees_it(drive):
     views, labels = find_views(drive, 1), drive.labels(1)
     images = drive.images(1)
-    assert views.camera.shape == (len(labels), MOST_VIEWS)
+    assert views.camera.shape == (len(labels), MAX_VIEWS)
     equal = []
     for number, image in enumerate(images):
         pixels = image.labels()
@@ -64,7 +64,7 @@ def test_the_first_view_is_the_one_nearest_the_middle(drive):
 
 def test_without_cameras_nothing_is_seen():
     views = find_views(live_drive(Drive(5, 1, cameras=0)), 0)
-    assert views.camera.shape[1] == MOST_VIEWS and (views.camera == NO_CAMERA).all()
+    assert views.camera.shape[1] == MAX_VIEWS and (views.camera == NO_CAMERA).all()
 
 
 def test_points_that_something_moved_are_seen_where_they_lie_now(drive):

@@ -13,7 +13,7 @@ from xmodelkd_ros.core.errors import ConfigError, one_line
 _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 
-def file_content(path: Path, missing: str) -> bytes:
+def read_file(path: Path, missing: str) -> bytes:
     """What is in a file.
 
     Args:
@@ -38,7 +38,7 @@ def file_content(path: Path, missing: str) -> bytes:
 
 
 @contextmanager
-def blamed(path: Path, damaged: Callable[[Exception], ConfigError]) -> Iterator[None]:
+def content_errors(path: Path, damaged: Callable[[Exception], ConfigError]) -> Iterator[None]:
     """Blame the content of a file for whatever goes wrong as it is used, but for what is the machine's fault.
 
     Args:
