@@ -113,11 +113,10 @@ def kitti(tmp_path):
 def test_a_bag_whose_program_is_killed_is_not_there_and_can_be_made_again(start, kitti, wait_until, tmp_path):
     out = tmp_path / "bags" / "drive"
     words = ["semantickitti", kitti, out]
-    disk_errors = start(TO_BAG, *words)
+    writer = start(TO_BAG, *words)
     wait_until(lambda: list(out.parent.glob("drive.unfinished-*/*/drive.*")), "the file")
-    time.sleep(0.2)
-    disk_errors.kill()
-    assert disk_errors.end() == -signal.SIGKILL
+    writer.kill()
+    assert writer.end() == -signal.SIGKILL
     assert [path.name.split("-")[0] for path in out.parent.iterdir()] == ["drive.unfinished"]
     assert start(TO_BAG, *words, "--frames", "0:9").end() == 0
     with BagReader(out) as bag:

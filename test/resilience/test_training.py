@@ -135,7 +135,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_one_that_was_there(run, tmp_p
 REPLACE = """
 import os, signal, sys
 from pathlib import Path
-from training import atomic_dir
+from xmodelkd_ros.core import atomic_write
 replace, done = os.replace, []
 
 def and_die(*paths):
@@ -145,7 +145,7 @@ def and_die(*paths):
         os.kill(os.getpid(), signal.SIGKILL)
 
 os.replace = and_die
-with atomic_dir.atomic_dir(Path(sys.argv[1])) as folder:
+with atomic_write.atomic_dir(Path(sys.argv[1])) as folder:
     (folder / "model.json").write_text("new")
 """
 
