@@ -25,6 +25,7 @@ from xmodelkd_ros.inference.cpu import gemm_peak_gflops
 from xmodelkd_ros.inference.network_cost import gflop
 from xmodelkd_ros.inference.onnxruntime import OnnxRuntimeBackend
 from xmodelkd_ros.inference.openvino import OpenVinoBackend
+from xmodelkd_ros.reports.markdown import markdown_table
 
 _BACKENDS: dict[str, Callable[[Path, str], Backend]] = {"onnxruntime": OnnxRuntimeBackend, "openvino": OpenVinoBackend}
 _WARM_UP = 3
@@ -73,23 +74,17 @@ def table(paths: Sequence[Path], backends: Sequence[str], runs: int) -> str:
     networks = {f"{path} {backend}": _BACKENDS[backend](path, "fp32") for path, backend in rows}
     times, peak = times_ms(networks, runs), gemm_peak_gflops()
     first = float(np.median(next(iter(times.values()))))
-    lines = [
-        f"GEMM peak of this machine (numpy, float32): {peak:.0f} GFLOP/s",
-        "",
-        "| network | library | GFLOP | p50, ms | p99, ms | GFLOP/s | share of GEMM peak | times the first |",
-        "|---" * 8 + "|",
-    ]
+    head = ("network", "library", "GFLOP", "p50, ms", "p99, ms", "GFLOP/s", "share of GEMM peak", "times the first")
+    lines = []
     for (path, backend), samples in zip(rows, times.values(), strict=True):
         p50, p99 = np.percentile(samples, [50, 99])
         flop = gflop(path)
         rate = None if flop is None else flop / (p50 / 1e3)
-        speed = "? | ?" if rate is None else f"{rate:.0f} | {rate / peak:.0%}"
+        speed = ("?", "?") if rate is None else (f"{rate:.0f}", f"{rate / peak:.0%}")
         size = "?" if flop is None else f"{flop:.1f}"
-        lines.append(
-            f"| {path.parent.name}/{path.stem} | {backend} | {size} "
-            f"| {p50:.1f} | {p99:.1f} | {speed} | {p50 / first:.1f} |"
-        )
-    return "\n".join(lines)
+        name = f"{path.parent.name}/{path.stem}"
+        lines.append((name, backend, size, f"{p50:.1f}", f"{p99:.1f}", *speed, f"{p50 / first:.1f}"))
+    return f"GEMM peak of this machine (numpy, float32): {peak:.0f} GFLOP/s\n\n{markdown_table(head, lines)}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,6 +13,7 @@ from test.fuzz.plot import draw
 from test.fuzz.promises import Outcome
 from test.fuzz.tally import Tally
 from xmodelkd_ros.core.atomic_write import atomic_files
+from xmodelkd_ros.reports.markdown import markdown_table
 
 BROKEN_FOLDER = "broken"
 UNFINISHED_FOLDER = "broken.unfinished"
@@ -23,22 +24,24 @@ _OLDER_FOLDER = "broken.older"
 
 def table(tallies: Mapping[str, Tally]) -> str:
     """The table of ``fuzz.md``."""
-    lines = [
-        "| target | inputs | accepted | refused | slowest, ms | memory, MB | times the input | broken promises |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    head = (
+        *("target", "inputs", "accepted", "refused"),
+        *("slowest, ms", "memory, MB", "times the input", "broken promises"),
+    )
+    rows = []
     for name, tally in tallies.items():
         multiple = f"{tally.multiple:.1f}" if tally.multiple > 0 else ""
-        cells = (
-            *(name, f"{tally.inputs:,}", f"{tally.accepted:,}", _counts(tally.refused)),
-            *(f"{tally.slowest_ms:.0f}", f"{tally.peak / 1e6:.1f}", multiple, _counts(tally.broken)),
+        rows.append(
+            (
+                *(name, f"{tally.inputs:,}", f"{tally.accepted:,}", _counts(tally.refused)),
+                *(f"{tally.slowest_ms:.0f}", f"{tally.peak / 1e6:.1f}", multiple, _counts(tally.broken)),
+            )
         )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return markdown_table(head, rows)
 
 
 def _counts(counter: Counter[str]) -> str:
-    found = [f"{count:,} {why}".replace("|", "/") for why, count in counter.most_common() if count]
+    found = [f"{count:,} {why}" for why, count in counter.most_common() if count]
     return ", ".join(found) or "0"
 
 

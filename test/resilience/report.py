@@ -12,6 +12,7 @@ import pytest
 
 from xmodelkd_ros.core.atomic_write import atomic_files
 from xmodelkd_ros.reports.charts import DPI, LINE, MARK, figure, plain
+from xmodelkd_ros.reports.markdown import markdown_table
 from xmodelkd_ros.reports.pictures import MUTED
 
 PASSED, FAILED, SKIPPED, NOT_RUN = "passed", "failed", "skipped", "not run"
@@ -146,9 +147,8 @@ def tests(rows: Sequence[Row]) -> list[Test]:
 
 def table(rows: Sequence[Row]) -> str:
     """The table of ``life.md``."""
-    lines = ["| what was done | in | outcome | seconds | why |", "|---|---|---|---|---|"]
-    lines += [f"| {' | '.join(cell.replace('|', '/') for cell in test.cells)} |" for test in tests(rows)]
-    return "\n".join(lines)
+    head = ("what was done", "in", "outcome", "seconds", "why")
+    return markdown_table(head, [test.cells for test in tests(rows)])
 
 
 def write(out: Path, command: str, seconds: float, rows: Sequence[Row]) -> None:

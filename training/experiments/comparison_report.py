@@ -16,6 +16,7 @@ from training.config.label_sets import SCORED_LABELS
 from training.experiments.comparison_config import Comparison
 from training.worldgen import WORLD_VERSION
 from xmodelkd_ros.core.metrics import ConfusionMatrix
+from xmodelkd_ros.reports.markdown import markdown_table
 from xmodelkd_ros.resources import label_map
 
 MEASURES = ("miou", "miou_without_vegetation", "miou_seen")
@@ -83,14 +84,14 @@ def tables(outcome: Mapping[str, Any]) -> str:
         classes = [n for n in label_map(SCORED_LABELS).names if n in next(iter(rows.values()))["measures"]]
         head = ["", "seeds", "mIoU9", "gain", "without vegetation", "gain", "seen by a camera", "gain"]
         head += ["ECE, not calibrated", *classes]
-        lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+        lines = []
         for name, row in rows.items():
             cells = [name, str(len(row["measures"]["miou"]["values"]))]
             for measure in MEASURES:
                 cells += [_mean(row["measures"].get(measure)), _gain(row["gains"].get(measure))]
             cells.append(_mean(row["measures"].get("ece")))
             lines.append(cells + [_percent(row["measures"][c]["mean"]) for c in classes])
-        parts.append(f"**{score}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+        parts.append(f"**{score}**\n\n" + markdown_table(head, lines, numeric=True))
     return "\n\n".join(parts) + "\n"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from training.experiments.robustness_metrics import TEMPERATURES
 from xmodelkd_ros.core.atomic_write import atomic_files
+from xmodelkd_ros.reports.markdown import markdown_table
 
 Found = Mapping[str, Any]
 """What :func:`training.experiments.robustness_metrics.measure` gives of one model on one source."""
@@ -122,7 +123,7 @@ def _miou_table(models: Mapping[str, Found], metrics: Found) -> str:
             row += [f"{_percent(one['miou'])} ({100 * relative(one, found['clean']):.0f})" for one in cells]
             row.append(_percent(resilience(found)[kind]))
         rows.append(row)
-    return _markdown(head, [clean, *rows, mean])
+    return markdown_table(head, [clean, *rows, mean], numeric=True)
 
 
 def _ece_table(models: Mapping[str, Found]) -> str:
@@ -138,12 +139,7 @@ def _ece_table(models: Mapping[str, Found]) -> str:
         ]
         cells = ["" if value is None else f"{value:.3f}" for value in values]
         rows.append([model, f"{found['network']['temperature']:.3f}", *cells])
-    return _markdown(head, rows)
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(head, rows, numeric=True)
 
 
 def _percent(share: float | None) -> str:

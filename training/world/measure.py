@@ -33,6 +33,7 @@ from training.worldgen.mesh import LABELS
 from xmodelkd_ros.console import progress, run_command
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.reports.markdown import markdown_table
 from xmodelkd_ros.reports.scores import write_metrics
 
 PANDASET_FRAMES = "0:40"
@@ -231,17 +232,12 @@ def _agreement_table(metrics: dict[str, Any]) -> str:
         (str(border), *(f"{metrics['agreement'][f'border_{border}_px'][name]:.1%}" for name in names))
         for border in BORDERS_PX
     ]
-    return _table(head, rows)
+    return markdown_table(head, rows)
 
 
 def _returns_line(metrics: dict[str, Any]) -> str:
     real = f", of PandaSet's {metrics['pandaset']['returns']:.1%}" if metrics["pandaset"] else ""
     return f"Of the pulses {metrics['returns']:.1%} come back{real}."
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _percent(share: float) -> str:

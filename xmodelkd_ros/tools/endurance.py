@@ -36,6 +36,7 @@ from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.harness.sweep_log import SweepLogReader
 from xmodelkd_ros.messages.topics import DIAGNOSTICS, SEGMENTER, SEGMENTER_LABELS
 from xmodelkd_ros.reports.charts import draw_series
+from xmodelkd_ros.reports.markdown import markdown_table
 from xmodelkd_ros.reports.scores import write_metrics
 from xmodelkd_ros.tools.load_outcome import is_in_order
 
@@ -289,4 +290,4 @@ def as_table(result: Endurance) -> str:
         ("p99 of each tenth, ms", ", ".join(f"{value:.0f}" for value in result.p99_ms)),
         ("as promised", f"NO: {', '.join(result.broken)}" if result.broken else "yes"),
     ]
-    return "| | |\n|---|---|\n" + "".join(f"| {name} | {value} |\n" for name, value in rows)
+    return markdown_table(("", ""), rows) + "\n"

@@ -26,6 +26,7 @@ from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.harness.sweep_log import SweepLogReader
 from xmodelkd_ros.messages.headers import stamp_ns
 from xmodelkd_ros.messages.topics import DIAGNOSTICS, SEGMENTER_LABELS, SEGMENTER_STATUS, STATIC_TF, TF
+from xmodelkd_ros.reports.markdown import markdown_table
 from xmodelkd_ros.reports.scores import write_metrics
 
 _READY_S = 60.0
@@ -168,24 +169,27 @@ def _fixed_frame(reader: BagReader, lidar_frame: str) -> tuple[str, str]:
 
 def as_table(outcomes: Sequence[Outcome]) -> str:
     """The outcomes as a table in Markdown."""
-    lines = [
-        "| fault | expected | seen | cameras | sweeps in | out | worst latency | diagnostics | well again after |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    head = (
+        *("fault", "expected", "seen", "cameras", "sweeps in"),
+        *("out", "worst latency", "diagnostics", "well again after"),
+    )
+    rows = []
     for o in outcomes:
         again = "never" if o.recovery_s is None else f"{o.recovery_s:.1f} s"
-        cells = (
-            o.fault,
-            o.expected,
-            o.seen,
-            o.cameras,
-            o.sweeps_in,
-            o.sweeps_out,
-            f"{o.worst_ms:.0f} ms",
-            next(reversed(o.diagnostics), ""),
+        rows.append(
+            (
+                o.fault,
+                o.expected,
+                o.seen,
+                o.cameras,
+                o.sweeps_in,
+                o.sweeps_out,
+                f"{o.worst_ms:.0f} ms",
+                next(reversed(o.diagnostics), ""),
+                again,
+            )
         )
-        lines.append("| " + " | ".join(map(str, (*cells, again))) + " |")
-    return "\n".join(lines) + "\n"
+    return markdown_table(head, rows) + "\n"
 
 
 @dataclass(eq=False)

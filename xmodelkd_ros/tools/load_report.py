@@ -12,6 +12,7 @@ from xmodelkd_ros.core.atomic_write import atomic_files
 from xmodelkd_ros.harness.load_scenarios import Scenario
 from xmodelkd_ros.messages.topics import SEGMENTER
 from xmodelkd_ros.reports.charts import DPI, LINE, MARK, figure, plain
+from xmodelkd_ros.reports.markdown import markdown_row, markdown_table
 from xmodelkd_ros.reports.pictures import MUTED
 from xmodelkd_ros.reports.scores import write_metrics
 from xmodelkd_ros.tools.load_outcome import Outcome
@@ -20,7 +21,7 @@ _COLUMNS = (
     "scenario", "node", "sweeps", "labelled", "at least", "not labelled, as the node says", "p50, ms", "worst, ms",
     "allowed, ms", "memory, MB", "as promised",
 )  # fmt: skip
-HEAD = f"| {' | '.join(_COLUMNS)} |\n{'|---' * len(_COLUMNS)}|"
+HEAD = markdown_table(_COLUMNS, [])
 
 _LEGEND = """
 At least: as many as one worker labels that takes as long for each sweep as the node's slowest hundredth took, and to
@@ -40,7 +41,7 @@ def row(outcome: Outcome) -> str:
         f"{outcome.memory_mb:.0f} (+{max(outcome.memory_growth_mb, 0):.1f})",
         f"NO: {', '.join(outcome.broken)}" if outcome.broken else "yes",
     )
-    return "| " + " | ".join(map(str, cells)) + " |"
+    return markdown_row(cells)
 
 
 def write_report(out: Path, outcomes: Sequence[Outcome], every: Sequence[Scenario], command: str) -> None:

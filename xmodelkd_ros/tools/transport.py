@@ -29,7 +29,9 @@ from xmodelkd_ros.harness.synthetic_sweep import synthetic_sweep
 from xmodelkd_ros.messages.clouds import labels_to_msg
 from xmodelkd_ros.messages.headers import stamp_from_ns
 from xmodelkd_ros.messages.topics import POINTS
+from xmodelkd_ros.reports.markdown import markdown_row, markdown_table
 
+_COLUMNS = ("points", "profile of the publisher", "of the subscriber", "p50, ms", "p99, ms", "lost")
 _BEAMS = ProjectionSpec(tuple(np.linspace(15, -25, 64).tolist()), 1024)
 _READY_S = 30.0
 _END_S = 60.0
@@ -95,8 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
 
     def print_table() -> int:
-        print("| points | profile of the publisher | of the subscriber | p50, ms | p99, ms | lost |")
-        print("|---" * 6 + "|")
+        print(markdown_table(_COLUMNS, []))
         for points in options.points:
             _print_rows(points, options.sweeps, options.rate)
         return 0
@@ -112,8 +113,9 @@ def _print_rows(points: int, sweeps: int, rate_hz: float) -> None:
             times = arrivals_ms(folder / "clouds.mcap", folder, sender, receiver)
         came = [time for time in times if time is not None]
         p50, p99 = (f"{np.percentile(came, q):.1f}" if came else "-" for q in (50, 99))
-        which = " | ".join("shipped" if shipped else "default" for shipped in (sender, receiver))
-        print(f"| {points:,} | {which} | {p50} | {p99} | {len(times) - len(came)} of {len(times)} |", flush=True)
+        profiles = ("shipped" if shipped else "default" for shipped in (sender, receiver))
+        lost = f"{len(times) - len(came)} of {len(times)}"
+        print(markdown_row((f"{points:,}", *profiles, p50, p99, lost)), flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
