@@ -24,6 +24,7 @@ from xmodelkd_ros.reports.pictures import SweepView
 from xmodelkd_ros.reports.report import Run, table, write_report
 from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.resources import find_model, label_map, translation
+from xmodelkd_ros.segmentation.backend_selection import select_backend
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 
@@ -80,7 +81,9 @@ def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
     Returns:
         The content of ``metrics.json``, with the mean IoU without vegetation where that is a class.
     """
-    pipeline = SegmentationPipeline.load(find_model(options.model), options.backend, options.precision)
+    folder = find_model(options.model)
+    backend = select_backend(folder, options.backend, options.precision).backend
+    pipeline = SegmentationPipeline.load(folder, backend, options.precision)
     scored = label_map(options.label_set) if options.label_set else None
     drives = open_drives(options.dataset, options.path, split=_split(options))
     wanted = frame_range(options.frames, "--frames") if options.frames else None

@@ -13,7 +13,9 @@ def test_a_model_loads_and_says_what_it_is(height_model):
     assert {t.name for t in backend.inputs} == {"image", "points", "pixel"}
 
 
-@pytest.mark.parametrize(("backend", "precision", "word"), [("abacus", "auto", "abacus"), ("auto", "int3", "int3")])
+@pytest.mark.parametrize(
+    ("backend", "precision", "word"), [("abacus", "auto", "abacus"), ("auto", "auto", "auto"), ("onnxruntime", "int3", "int3")]
+)
 def test_unknown_choices_are_named(height_model, backend, precision, word):
     with pytest.raises(BackendError, match=word):
         load_networks(ModelSpec.read(height_model), height_model, backend, precision)

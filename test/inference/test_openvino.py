@@ -5,6 +5,7 @@ from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.inference.engine_cache import EngineCache
 from xmodelkd_ros.inference.openvino import OpenVinoBackend
 from xmodelkd_ros.resources import find_model
+from xmodelkd_ros.segmentation.backend_selection import select_backend
 from xmodelkd_ros.segmentation.parity_sweep import equal_labels
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
@@ -28,8 +29,9 @@ def test_in_8_bits_a_real_sweep_is_labelled_nearly_alike(library):
 
 
 def test_auto_takes_it_in_8_bits_too_where_it_is_faster(tmp_path):
-    chosen = SegmentationPipeline.load(find_model("teacher"), "auto", "int8", engines=EngineCache(tmp_path))
-    assert "not used" not in chosen.choice and chosen.backend.precision == "int8"
+    choice = select_backend(find_model("teacher"), "auto", "int8", EngineCache(tmp_path))
+    chosen = SegmentationPipeline.load(find_model("teacher"), choice.backend, "int8")
+    assert "not used" not in choice.reason and chosen.backend.precision == "int8"
 
 
 def test_a_run_does_not_depend_on_the_one_before(height_model):

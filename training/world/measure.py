@@ -196,7 +196,7 @@ def _cost_table(metrics: dict[str, Any]) -> str:
             ", ".join(f"{cost_of[f'stored_{part}'] / 1e3:.0f} KB" for part in parts),
         ),
     ]
-    return _table(("", f"load average {metrics['load_average']} before"), rows)
+    return markdown_table(("", f"load average {metrics['load_average']} before"), rows)
 
 
 def _class_table(metrics: dict[str, Any]) -> str:
@@ -215,7 +215,7 @@ def _class_table(metrics: dict[str, Any]) -> str:
         )
         for name in LABELS.names
     ]
-    return _table(head, [*rows, ("sky", "", "", _percent(made["share_of_sky"]), "", "")])
+    return markdown_table(head, [*rows, ("sky", "", "", _percent(made["share_of_sky"]), "", "")])
 
 
 def _agreement_table(metrics: dict[str, Any]) -> str:

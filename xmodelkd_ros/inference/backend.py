@@ -77,7 +77,7 @@ def load_networks(
     Args:
         spec: the model's contract.
         folder: its folder.
-        backend: one of ``BACKENDS``, but ``auto``, which stands for the reference here.
+        backend: one of ``BACKENDS`` except ``auto``.
         precision: one of ``PRECISIONS``; ``auto`` takes fp16 for TensorRT where the model has it, else fp32.
         engines: where built engines are kept; None for the user's cache folder.
 
@@ -85,8 +85,9 @@ def load_networks(
         BackendError: the choice is unknown, the library is not installed, or there is no GPU for it.
         ModelError: the network file is not the one that ``model.json`` describes.
     """
-    if backend not in BACKENDS:
-        raise BackendError(f"backend '{backend}' is unknown; choose one of {', '.join(BACKENDS)}")
+    concrete = [name for name in BACKENDS if name != "auto"]
+    if backend not in concrete:
+        raise BackendError(f"backend '{backend}' is unknown; choose one of {', '.join(concrete)}")
     if precision not in PRECISIONS:
         raise BackendError(f"precision '{precision}' is unknown; choose one of {', '.join(PRECISIONS)}")
     if precision == "auto":

@@ -20,6 +20,7 @@ from xmodelkd_ros.node.camera_captures import CameraFrameBuilder, CameraFrames
 from xmodelkd_ros.node.extrinsics import Transforms, camera_poses, choose_extrinsic, moved
 from xmodelkd_ros.node.parameters import OutputOptions, Parameters
 from xmodelkd_ros.resources import find_model, user_path
+from xmodelkd_ros.segmentation.backend_selection import select_backend
 from xmodelkd_ros.segmentation.image_matching import StampedImage
 from xmodelkd_ros.segmentation.pipeline import Result, SegmentationPipeline
 
@@ -45,6 +46,7 @@ class LoadedModels:
         log = node.get_logger()
         self._engines = EngineCache(kept, lambda line: log.info(line, throttle_duration_sec=_PROGRESS_S))
         sensor = SensorSpec.read(user_path(parameters.sensor)) if parameters.sensor else None
+        self._backend_reasons: dict[str, str] = {}
         self._student = self._loaded("model", parameters.model, "student", sensor)
         self._teacher = None
         if parameters.cameras:
@@ -64,7 +66,9 @@ class LoadedModels:
     def _loaded(self, parameter: str, model: str, role: str, sensor: SensorSpec | None) -> SegmentationPipeline:
         folder = find_model(model)
         given = self._parameters
-        pipeline = SegmentationPipeline.load(folder, given.backend, given.precision, sensor, self._engines)
+        choice = select_backend(folder, given.backend, given.precision, self._engines)
+        self._backend_reasons[parameter] = choice.reason
+        pipeline = SegmentationPipeline.load(folder, choice.backend, given.precision, sensor, self._engines)
         if pipeline.spec.role != role:
             other = {"student": "teacher_model", "teacher": "model"}[role]
             raise ModelError(f"{folder} is a {pipeline.spec.role}; {parameter} takes a {role}, {other} takes this one")
@@ -83,8 +87,8 @@ class LoadedModels:
     def description(self) -> Mapping[str, str]:
         """What runs, for diagnostics."""
         return {
-            **_description(self._student, "model"),
-            **(_description(self._teacher, "teacher_model") if self._teacher else {}),
+            **_description(self._student, "model", self._backend_reasons),
+            **(_description(self._teacher, "teacher_model", self._backend_reasons) if self._teacher else {}),
             "backend": self._student.backend.name,
             "precision": self._student.backend.precision,
         }
@@ -141,8 +145,8 @@ def _check_teacher(teacher: ModelSpec, student: ModelSpec, cameras: int) -> None
         raise ModelError(f"{cameras} cameras are named, but teacher_model {teacher.name} takes {most} at most")
 
 
-def _description(pipeline: SegmentationPipeline, parameter: str) -> dict[str, str]:
+def _description(pipeline: SegmentationPipeline, parameter: str, backend_reasons: Mapping[str, str]) -> dict[str, str]:
     spec, precision = pipeline.spec, pipeline.backend.precision
-    more = {"engine": pipeline.backend.key, "backend_choice": pipeline.choice}
+    more = {"engine": pipeline.backend.key, "backend_choice": backend_reasons[parameter]}
     said = {f"{parameter}_{name}": value for name, value in more.items() if value}
     return {parameter: spec.name, f"{parameter}_sha256": spec.files[precision].sha256[:12], **said}

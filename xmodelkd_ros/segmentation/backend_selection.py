@@ -1,7 +1,7 @@
-"""The library that runs a model fastest on this machine and labels as the reference does: measured once, and kept.
+"""Selection of the fastest CPU back end whose labels agree with the reference; measured once and cached.
 
-It is measured in a process of its own (``compare_libraries.py``), so that a library which is not taken is never loaded
-beside the one that is, and cannot end the node.
+The measurement runs in a child process (``compare_backends.py``), so that a library that is not selected is never
+loaded beside the selected one and cannot crash the node.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ from xmodelkd_ros.core.atomic_write import atomic_file
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.core.labels import LabelTranslation
-from xmodelkd_ros.core.model_spec import sha256
+from xmodelkd_ros.core.model_spec import ModelSpec, sha256
 from xmodelkd_ros.core.strict_json import parse_json
 from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.inference.backend import REFERENCE
 from xmodelkd_ros.inference.cpu import cores, cpu_name
+from xmodelkd_ros.inference.engine_cache import EngineCache
 from xmodelkd_ros.segmentation.parity_sweep import equal_labels, read_parity_sweep
 
 LIBRARIES = (REFERENCE, "openvino")
-"""For CPUs."""
+"""Candidates; both run on CPUs."""
 _RUNS = 4
-_LONGEST_S = 300.0
+_TIMEOUT_S = 300.0
 _PROGRAM = "xmodelkd_ros.segmentation.compare_backends"
 _NETWORK_STAGES = ("images", "infer")
 
@@ -59,89 +60,97 @@ Pipeline = TypeVar("Pipeline", bound=_Pipeline)
 
 
 class BackendChoice(NamedTuple):
-    """A back end, and why it was taken."""
+    """A concrete back end and the reason for its selection; no reason if the user named it."""
 
     backend: str
     reason: str
 
 
-def select_backend(model: Path, precision: str, cache: Path, on_progress: Callable[[str], None]) -> BackendChoice:
-    """The library that takes the shortest time for the stored sweep.
+def select_backend(
+    model: Path, backend: str = "auto", precision: str = "auto", engines: EngineCache | None = None
+) -> BackendChoice:
+    """Resolve ``auto`` to the CPU library with the lowest latency on the stored sweep.
 
-    One that does not load the model, or gives too many points another label than the reference does, is not taken.
-    Where only one is installed nothing is measured.
+    A library that fails to load the model, or whose labels differ from the reference's on too many points, is excluded.
+    With a single library installed nothing is measured. A concrete back end is returned as it is, without a reason.
 
     Args:
         model: the model's folder.
+        backend: as in the node's parameter.
         precision: as in the node's parameter.
-        cache: folder where it is kept what was measured. What cannot be kept is measured again at the next start, and
-            the reason says so.
-        on_progress: takes a line when it is measured, which takes seconds.
+        engines: its folder caches the measurement; if that cannot be written, every start measures again and the
+            reason says so. Its ``on_progress`` receives a line before a measurement, which takes up to five minutes.
+            None for the user's cache folder.
 
     Raises:
-        ModelError: the folder holds no model.
+        ModelError: the folder does not hold a valid model.
     """
-    there = [name for name in LIBRARIES if _is_installed(name)]
-    if len(there) < 2:
-        name = there[0] if there else LIBRARIES[0]  # which then says how to install it
+    if backend != "auto":
+        return BackendChoice(backend, "")
+    ModelSpec.read(model)
+    engines = engines or EngineCache()
+    installed = [name for name in LIBRARIES if _is_installed(name)]
+    if len(installed) < 2:
+        name = installed[0] if installed else REFERENCE  # its loader explains how to install it
         return BackendChoice(name, f"{name} is the only library installed")
-    key = [sha256(model / "model.json"), precision, *map(_version, there), cpu_name(), str(cores())]
-    note = cache / f"fastest-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]}.json"
-    kept = _read(note)
-    if kept is not None and kept.backend in there:
-        return BackendChoice(kept.backend, f"{kept.reason}, measured before")
-    on_progress(f"finding out which library runs {model.name} fastest here: {', '.join(there)}")
+    key = [sha256(model / "model.json"), precision, *map(_version, installed), cpu_name(), str(cores())]
+    file = engines.folder / f"fastest-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]}.json"
+    cached = _read(file)
+    if cached is not None and cached.backend in installed:
+        return BackendChoice(cached.backend, f"{cached.reason}, measured before")
+    engines.on_progress(f"measuring which library runs {model.name} fastest here: {', '.join(installed)}")
     try:
-        found = _measured_apart(model, precision)
+        measured = _measure_in_child(model, precision)
     except BackendError as error:
         return BackendChoice(REFERENCE, f"{REFERENCE} is the reference, and libraries could not be compared: {error}")
-    return BackendChoice(found.backend, f"{found.reason}, measured now{_write(note, found)}")
+    return BackendChoice(measured.backend, f"{measured.reason}, measured now{_write(file, measured)}")
 
 
-def _measured_apart(model: Path, precision: str) -> BackendChoice:
-    """What :func:`measure` finds in a process of its own."""
+def _measure_in_child(model: Path, precision: str) -> BackendChoice:
+    """The result of :func:`measure` in a child process."""
     command = [sys.executable, "-m", _PROGRAM, str(model), precision, str(os.getpid())]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_LONGEST_S)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BackendError(str(error)) from error
-    found = _choice(done.stdout)
-    if done.returncode or found is None:
-        last = (done.stderr.strip().splitlines() or ["it wrote nothing"])[-1]
-        raise BackendError(f"exit code {done.returncode}: {last}")
-    return found
+    choice = _parse(process.stdout)
+    if process.returncode or choice is None:
+        last_line = (process.stderr.strip().splitlines() or ["no output"])[-1]
+        raise BackendError(f"exit code {process.returncode}: {last_line}")
+    return choice
 
 
-def measure(load: Callable[[str], Pipeline], cameras: int, least: float) -> BackendChoice:
+def measure(load: Callable[[str], Pipeline], cameras: int, min_equal_labels: float) -> BackendChoice:
     """Compare the libraries.
 
     Args:
         load: loads the model with one of ``LIBRARIES``.
-        cameras: how many images it takes.
-        least: share of points that must get the same label from a library as from the reference.
+        cameras: number of images that the model takes.
+        min_equal_labels: share of points that a library must label as the reference does.
 
     Raises:
         XModelKDError: as ``load`` raises it for the reference.
     """
-    pipelines, refused = {REFERENCE: load(REFERENCE)}, []
+    pipelines, excluded = {REFERENCE: load(REFERENCE)}, []
     for name in (name for name in LIBRARIES if name != REFERENCE):
         try:
             pipeline = load(name)
             share = equal_labels(pipeline, pipelines[REFERENCE], cameras)
         except BackendError as error:
-            refused.append(f"{name} not used: {error}")
+            excluded.append(f"{name} not used: {error}")
             continue
-        if share < least:
-            refused.append(f"{name} not used: it gives only {share:.1%} of a stored sweep's points the same label")
+        if share < min_equal_labels:
+            excluded.append(f"{name} not used: it gives only {share:.1%} of a stored sweep's points the same label")
         else:
             pipelines[name] = pipeline
     times = _times_ms(pipelines, cameras)
     ranked = sorted(times, key=lambda name: times[name])
-    return BackendChoice(ranked[0], ", ".join([*(f"{name} {times[name]:.0f} ms a sweep" for name in ranked), *refused]))
+    latencies = [f"{name} {times[name]:.0f} ms a sweep" for name in ranked]
+    return BackendChoice(ranked[0], ", ".join([*latencies, *excluded]))
 
 
 def _times_ms(pipelines: Mapping[str, Pipeline], cameras: int) -> dict[str, float]:
-    """The shortest time of the networks; in turns, so that other work on the machine meets all alike."""
+    """Minimum network time of each library; runs alternate, so that other load on the machine affects all alike."""
     cloud, camera_frames = read_parity_sweep(cameras)
     times = dict.fromkeys(pipelines, float("inf"))
     for _ in range(_RUNS):
@@ -153,18 +162,18 @@ def _times_ms(pipelines: Mapping[str, Pipeline], cameras: int) -> dict[str, floa
 
 def _is_installed(name: str) -> bool:
     spec = find_spec(name)
-    return spec is not None and spec.origin is not None  # a mere folder of this name has none
+    return spec is not None and spec.origin is not None  # a folder of this name without code has no origin
 
 
 def _version(name: str) -> str:
     try:
         return f"{name} {version(name)}"
-    except PackageNotFoundError:  # the library comes with a distribution of another name
+    except PackageNotFoundError:  # the distribution has another name than the module
         return f"{name} {getattr(import_module(name), '__version__', '')}"
 
 
-def _choice(text: str) -> BackendChoice | None:
-    """What a line of JSON says; None if it says something else."""
+def _parse(text: str) -> BackendChoice | None:
+    """A choice from its JSON line; None if the text is anything else."""
     try:
         data = parse_json(text)
         return BackendChoice(str(data["backend"]), str(data["reason"]))
@@ -172,19 +181,19 @@ def _choice(text: str) -> BackendChoice | None:
         return None
 
 
-def _read(note: Path) -> BackendChoice | None:
+def _read(file: Path) -> BackendChoice | None:
     try:
-        return _choice(note.read_text(encoding="utf-8"))
+        return _parse(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
 
-def _write(note: Path, found: BackendChoice) -> str:
-    """Keep a choice; what is to be said if it cannot be kept."""
+def _write(file: Path, choice: BackendChoice) -> str:
+    """Cache a choice; returns a remark for the reason, empty if the file was written."""
     try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(note) as unfinished:
-            unfinished.write_text(json.dumps(found._asdict()), encoding="utf-8")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(file) as unfinished:
+            unfinished.write_text(json.dumps(choice._asdict()), encoding="utf-8")
     except OSError as error:
-        return f" and at every start: cannot write to {note.parent}: {error.strerror}; set engine_cache_dir"
+        return f" and at every start: cannot write to {file.parent}: {error.strerror}; set engine_cache_dir"
     return ""

@@ -19,9 +19,8 @@ from xmodelkd_ros.core.normalization import Normalizer
 from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.visibility import CameraFrame, SweepImages
-from xmodelkd_ros.inference.backend import Backend, load_networks
+from xmodelkd_ros.inference.backend import REFERENCE, Backend, load_networks
 from xmodelkd_ros.inference.engine_cache import EngineCache
-from xmodelkd_ros.segmentation.backend_selection import select_backend
 from xmodelkd_ros.segmentation.decision import decide
 from xmodelkd_ros.segmentation.image_features import ImageFeatureSampler
 from xmodelkd_ros.segmentation.parity_sweep import equal_labels
@@ -54,10 +53,9 @@ class SegmentationPipeline:
         backend: its loaded network.
         sensor: the LiDAR at hand, where it is not the one the model was trained on.
         image_branch: the loaded network that looks at images; a teacher's only.
-        choice: why this library runs its networks, where it was chosen.
 
     Attributes:
-        spec, backend, choice: as given.
+        spec, backend: as given.
     """
 
     def __init__(
@@ -66,11 +64,9 @@ class SegmentationPipeline:
         backend: Backend,
         sensor: SensorSpec | None = None,
         image_branch: Backend | None = None,
-        choice: str = "",
     ) -> None:
         self.spec = spec
         self.backend = backend
-        self.choice = choice
         self._image_features = (
             ImageFeatureSampler(spec.image_branch, image_branch) if spec.image_branch and image_branch else None
         )
@@ -85,26 +81,23 @@ class SegmentationPipeline:
     def load(
         cls,
         folder: Path,
-        backend: str = "auto",
+        backend: str = REFERENCE,
         precision: str = "auto",
         sensor: SensorSpec | None = None,
         engines: EngineCache | None = None,
     ) -> SegmentationPipeline:
-        """Load a model folder; see :func:`~xmodelkd_ros.inference.backend.load_networks`.
+        """Load a model folder; arguments as in :func:`~xmodelkd_ros.inference.backend.load_networks`.
 
-        ``auto`` takes the library for CPUs that is fastest here. Engines that had to be built label a stored sweep
-        first, and have to do it as ONNX Runtime does.
+        The back end is a concrete one; :func:`~xmodelkd_ros.segmentation.backend_selection.select_backend` resolves
+        ``auto``. Newly built engines must first label a stored sweep as ONNX Runtime does.
         """
         spec = ModelSpec.read(folder)
-        engines, why = engines or EngineCache(), ""
-        if backend == "auto":
-            backend, why = select_backend(folder, precision, engines.folder, engines.on_progress)
         networks = load_networks(spec, folder, backend, precision, engines)
         if networks.finish_parity_check is not None:
             new = cls(spec, networks.network, None, networks.image_branch)
-            reference = cls.load(folder, "onnxruntime")
+            reference = cls.load(folder)
             networks.finish_parity_check(equal_labels(new, reference, spec.cameras))
-        return cls(spec, networks.network, sensor, networks.image_branch, why)
+        return cls(spec, networks.network, sensor, networks.image_branch)
 
     @property
     def labels(self) -> LabelMap:

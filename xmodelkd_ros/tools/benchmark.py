@@ -27,6 +27,7 @@ from xmodelkd_ros.opencv import opencv
 from xmodelkd_ros.reports.report import Run, summary, write_report
 from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.resources import find_model
+from xmodelkd_ros.segmentation.backend_selection import BackendChoice, select_backend
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 _WARM_UP = 5
@@ -75,7 +76,8 @@ def benchmark(
     """
     make_folder(out)
     folder = find_model(model)
-    pipeline = SegmentationPipeline.load(folder, backend, precision)
+    choice = select_backend(folder, backend, precision)
+    pipeline = SegmentationPipeline.load(folder, choice.backend, precision)
     if load.cameras and pipeline.spec.image_branch is None:
         raise ConfigError(f"{model} is a student, which looks at no images; give --model teacher, or no --cameras")
     message = sweep_message(synthetic_sweep(pipeline.spec.projection, load.points))
@@ -87,7 +89,7 @@ def benchmark(
             scores.add(cloud, segmentation, stages_ms=stages, mode="teacher" if cameras else "student")
     metrics = scores.metrics(pipeline.spec, pipeline.backend.name, pipeline.backend.precision)
     metrics["benchmark"] = _machine(pipeline, folder, load, metrics["stages_ms"]["infer"]["p50"])
-    facts = _facts(metrics["benchmark"], pipeline)
+    facts = _facts(metrics["benchmark"], pipeline, choice)
     asked = {"backend": backend, "precision": precision}
     images = f" --cameras {load.cameras} --image-size {load.width}x{load.height}" if load.cameras else ""
     how = "".join(f" --{name} {given}" for name, given in asked.items() if given != "auto")
@@ -156,12 +158,14 @@ def _machine(pipeline: SegmentationPipeline, folder: Path, load: Load, infer_ms:
     }
 
 
-def _facts(machine: Mapping[str, Any], pipeline: SegmentationPipeline) -> tuple[tuple[str, str], ...]:
+def _facts(
+    machine: Mapping[str, Any], pipeline: SegmentationPipeline, choice: BackendChoice
+) -> tuple[tuple[str, str], ...]:
     work, share = machine["network_gflop"], machine["gemm_peak_share"]
     unknown = "not counted: install onnx"
     return (
         ("machine", f"{machine['cpu']}, {machine['cores']} cores"),
-        ("back end", f"{pipeline.backend.name}, {pipeline.backend.precision}; {pipeline.choice or 'as asked for'}"),
+        ("back end", f"{pipeline.backend.name}, {pipeline.backend.precision}; {choice.reason or 'as asked for'}"),
         ("network", unknown if work is None else f"{work:.2f} GFLOP, {machine['network_runs']} run(s) a sweep"),
         ("matrix product of this machine", f"{machine['gemm_peak_gflops']:.0f} GFLOP/s (numpy, float32)"),
         ("the network reaches", unknown if share is None else f"{share:.0%} of that"),

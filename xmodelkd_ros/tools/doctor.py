@@ -28,6 +28,7 @@ from xmodelkd_ros.inference.tensorrt import installed_version
 from xmodelkd_ros.messages.clouds import truth_to_msg
 from xmodelkd_ros.messages.headers import stamp_from_ns
 from xmodelkd_ros.resources import find_model
+from xmodelkd_ros.segmentation.backend_selection import select_backend
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 State = Literal["ok", "missing", "advice"]
@@ -173,11 +174,12 @@ def _cache() -> Check:
 def _model(name: str) -> Check:
     try:
         folder = find_model(name)
-        pipeline = SegmentationPipeline.load(folder)
+        choice = select_backend(folder)
+        pipeline = SegmentationPipeline.load(folder, choice.backend)
     except XModelKDError as error:
         return Check("model", "missing", str(error))
     backend = pipeline.backend
-    return Check("model", "ok", f"{folder}: verified, {backend.name} {backend.precision} ({pipeline.choice})")
+    return Check("model", "ok", f"{folder}: verified, {backend.name} {backend.precision} ({choice.reason})")
 
 
 def _optional(module: str, distribution: str, purpose: str) -> Check:

@@ -12,6 +12,7 @@ from xmodelkd_ros.core.labels import LabelTranslation
 from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.reports.pictures import SweepView
 from xmodelkd_ros.resources import find_model, translation
+from xmodelkd_ros.segmentation.backend_selection import select_backend
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 from xmodelkd_ros.tools.session import Session
 
@@ -49,7 +50,9 @@ class _Other:
 
     @classmethod
     def load(cls, model: str, options: RunOptions, first: SegmentationPipeline) -> _Other:
-        pipeline = SegmentationPipeline.load(find_model(model), options.backend, options.precision)
+        folder = find_model(model)
+        backend = select_backend(folder, options.backend, options.precision).backend
+        pipeline = SegmentationPipeline.load(folder, backend, options.precision)
         return cls(pipeline, translation(pipeline.labels, first.labels))
 
 

@@ -20,6 +20,7 @@ from xmodelkd_ros.reports.pictures import SweepView
 from xmodelkd_ros.reports.report import Run, table, write_report
 from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.resources import find_model, label_map
+from xmodelkd_ros.segmentation.backend_selection import select_backend
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 
@@ -40,7 +41,9 @@ class Session:
 
     def __init__(self, options: RunOptions) -> None:
         self.options = options
-        self.pipeline = SegmentationPipeline.load(find_model(options.model), options.backend, options.precision)
+        folder = find_model(options.model)
+        self.backend_choice = select_backend(folder, options.backend, options.precision)
+        self.pipeline = SegmentationPipeline.load(folder, self.backend_choice.backend, options.precision)
         scored = label_map(options.label_set) if options.label_set else None
         self.scores = Scores(self.pipeline.labels, scored)
         make_folder(options.out)
@@ -89,7 +92,8 @@ class Session:
         if self.options.mode == "teacher" and not self.scores.modes["teacher"]:
             print_notes(["no sweep had an image that could be used: all were labelled by the LiDAR alone"])
         metrics = self.scores.metrics(spec, backend.name, backend.precision)
-        facts = [("back end", self.pipeline.choice)] if self.pipeline.choice else []
+        reason = self.backend_choice.reason
+        facts = [("back end", reason)] if reason else []
         if start_s is not None:
             metrics["start_s"] = round(start_s, 2)
             facts.append(("start", f"{start_s:.1f} s until node and recorder had found each other"))

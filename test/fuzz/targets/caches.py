@@ -10,6 +10,7 @@ from unittest import mock
 
 import numpy as np
 
+from test.conftest import write_height_model
 from test.fuzz import good_messages as good
 from test.fuzz.mutation import Mutator
 from test.fuzz.target import InFolder, Target, ensure
@@ -124,14 +125,14 @@ class Fastest(InFolder):
 
     def __enter__(self) -> Target:
         super().__enter__()
-        (self.folder / "model.json").write_text("{}")
+        self._model = write_height_model(self.folder / "height")
         self._kept = self.folder / "kept"
         found = select_backend.BackendChoice("openvino", "it is quick")
-        measured, select_backend._measured_apart = select_backend._measured_apart, lambda *_: found
+        measured, select_backend._measure_in_child = select_backend._measure_in_child, lambda *_: found
         try:
-            select_backend.select_backend(self.folder, "fp32", self._kept, lambda line: None)
+            select_backend.select_backend(self._model, "auto", "fp32", EngineCache(self._kept))
         finally:
-            select_backend._measured_apart = measured
+            select_backend._measure_in_child = measured
         (self._note,) = self._kept.iterdir()
         self._text = self._note.read_bytes()
         return self
@@ -149,7 +150,7 @@ class Fastest(InFolder):
             raise _MeasuredAgainError
 
         try:
-            found = select_backend.select_backend(self.folder, "fp32", self._kept, measure_again)
+            found = select_backend.select_backend(self._model, "auto", "fp32", EngineCache(self._kept, measure_again))
         except _MeasuredAgainError:
             raise BackendError("it is measured again") from None
         ensure(found.backend in select_backend.LIBRARIES, "a library that is not known")
