@@ -14,7 +14,8 @@ def test_a_model_loads_and_says_what_it_is(height_model):
 
 
 @pytest.mark.parametrize(
-    ("backend", "precision", "word"), [("abacus", "auto", "abacus"), ("auto", "auto", "auto"), ("onnxruntime", "int3", "int3")]
+    ("backend", "precision", "word"),
+    [("abacus", "auto", "abacus"), ("auto", "auto", "auto"), ("onnxruntime", "int3", "int3")],
 )
 def test_unknown_choices_are_named(height_model, backend, precision, word):
     with pytest.raises(BackendError, match=word):
