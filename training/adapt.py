@@ -90,7 +90,7 @@ def _temperature(model: Path) -> float | None:
 
 def _remembered(config: SourceConfig, before: Predictor, after: Predictor, scored: LabelMap) -> dict[str, Any]:
     """What the student knew of old drives, and what it knows now."""
-    predictions = Predictions.of(load_source(config, "choose"), {"before": before, "after": after})
+    predictions = Predictions.of(load_source(config, "validation"), {"before": before, "after": after})
     return {"data": str(config), **(predictions.truth(scored) or {})}
 
 

@@ -32,7 +32,7 @@ from training.runs.trainer import finished, on_one_device, resolved
 from training.train import train
 from training.train_images import train_images
 from training.worldgen import WORLD_VERSION
-from training.worldgen.drive import CHOOSE, TEST
+from training.worldgen.drive import TEST, VALIDATION
 from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.atomic_write import atomic_file
 from xmodelkd_ros.core.errors import ConfigError, quoted
@@ -130,7 +130,7 @@ def _scored_with(score: ScoreEntry) -> str:
 
 def score_network(network: Predictor, score: ScoreEntry, what: str) -> Scored:
     """Count the confusion of a network over all points of some sweeps and those that a camera sees; its calibration."""
-    source = load_source(score.source, TEST if score.held_back else CHOOSE, images=True)
+    source = load_source(score.source, TEST if score.held_back else VALIDATION, images=True)
     sweeps = source.sweeps
     if score.corruption:
         sweeps = [corrupted(sweep, score.corruption, number) for number, sweep in enumerate(sweeps)]

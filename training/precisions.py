@@ -37,7 +37,7 @@ def add_to(model: Path, wanted: Sequence[str]) -> ModelSpec:
     config = read_checkpoint(model).config
     spec = _without(ModelSpec.read(model), wanted)
     images = spec.image_branch is not None
-    sources = [load_source(source, "choose", images, config.label_set) for source in config.data.choose]
+    sources = [load_source(source, "validation", images, config.label_set) for source in config.data.validation]
     with atomic_dir(model) as folder:
         shutil.copytree(
             model, folder, ignore=shutil.ignore_patterns(*(f"*.{name}.onnx" for name in wanted)), dirs_exist_ok=True

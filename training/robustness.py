@@ -24,7 +24,7 @@ from training.experiments.corruption import CORRUPTIONS, SEVERITIES
 from training.experiments.robustness_metrics import measure, reference_pipeline
 from training.experiments.robustness_report import overview, write_robustness
 from training.worldgen import WORLD_VERSION
-from training.worldgen.drive import CHOOSE
+from training.worldgen.drive import VALIDATION
 from xmodelkd_ros.console import positive_int, print_notes, run_command
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError, quoted
@@ -42,7 +42,7 @@ class ScoredSource:
 
     Attributes:
         name: for tables.
-        source: the sweeps, of drives to choose with.
+        source: the sweeps, of validation drives.
         label_set: that they are scored in.
     """
 
@@ -105,7 +105,7 @@ def measure_all(config: RobustnessConfig, kinds: Sequence[str], every: int, out:
             }
             with_images = any(pipeline.spec.role == "teacher" for pipeline in missing.values())
             for name, pipeline in missing.items():
-                source = load_source(entry.source, CHOOSE, with_images)
+                source = load_source(entry.source, VALIDATION, with_images)
                 if pipeline.spec.role == "teacher" and not source.encoded_images:
                     print_notes([f"{entry.name} has no images, so {name} labels by the LiDAR alone"])
                 found = measure(pipeline, source, scored[entry.name], kinds, every, f"{name}, {entry.name}")

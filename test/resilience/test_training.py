@@ -25,7 +25,7 @@ SETTINGS = [
     "name=tiny",
     "model.widths=[8, 8, 16, 16, 16]",
     "model.blocks=[0, 0, 0, 0]",
-    "model.table=8",
+    "model.head_channels=8",
     "model.separable=false",
     "model.width=512",
     "model.max_points=4096",
@@ -41,8 +41,8 @@ SETTINGS = [
 
 def settings(drive, run):
     """Of a training of a few steps on some sweeps of a drive."""
-    train, choose = (f"[{{dataset: bag, path: {drive}, frames: {frames}}}]" for frames in ("[0, 4]", "[4, 5]"))
-    return [*SETTINGS, f"data.train={train}", f"data.choose={choose}", f"run={run}"]
+    train, validation = (f"[{{dataset: bag, path: {drive}, frames: {frames}}}]" for frames in ("[0, 4]", "[4, 5]"))
+    return [*SETTINGS, f"data.train={train}", f"data.validation={validation}", f"run={run}"]
 
 
 def steps(run):

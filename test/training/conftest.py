@@ -16,7 +16,7 @@ CONFIGS = Path(__file__).parents[2] / "config" / "training"
 TINY = [
     "model.widths=[8, 8, 16, 16, 16]",
     "model.blocks=[0, 0, 0, 0]",
-    "model.table=8",
+    "model.head_channels=8",
     "model.width=512",
     "optimizer.crop_columns=256",
     "optimizer.points=2000",
@@ -59,7 +59,7 @@ class Generated:
 
 @pytest.fixture(scope="session")
 def generated(tmp_path_factory):
-    """A drive to choose with, two coarse sweeps and six cameras: folder and bag. Change nothing in it."""
+    """A validation drive, two coarse sweeps and six cameras: folder and bag. Change nothing in it."""
     place = tmp_path_factory.mktemp("world")
     drive = {"seed": 18, "sweeps": 2, "cameras": 6, "columns": 300, "lidar": "VLP-32C"}
     folder, bag = place / "drive", place / "drive.mcap"
@@ -121,7 +121,8 @@ def images(tmp_path_factory, pandaset):
     from training.train_images import train_images
 
     source = f"[{{dataset: pandaset, path: '{pandaset}', frames: [0, 2]}}]"
-    words = [f"data.train={source}", f"data.choose={source}", "optimizer.steps=1", "optimizer.epochs=2", "features=8"]
+    words = [f"data.train={source}", f"data.validation={source}"]
+    words += ["optimizer.steps=1", "optimizer.epochs=2", "features=8"]
     words += ["optimizer.places=500", "optimizer.workers=0", "precision=32-true"]
     words += [f"run={tmp_path_factory.mktemp('runs') / 'images'}"]
     return train_images(ImageTrainingConfig.read(CONFIGS / "pandaset_images.yaml", words))
@@ -137,7 +138,7 @@ def config(tmp_path_factory, pandaset):
     def make(name, kind, *overrides):
         without = "" if kind == "teacher" else f", {{{real}, frames: [41, 42], labels: none}}"
         words = [*TINY, f"data.train=[{{{real}, frames: [0, 2]}}{without}]"]
-        words += [f"data.choose=[{{{real}, frames: [58, 59]}}]", f"run={folder / name}", *overrides]
+        words += [f"data.validation=[{{{real}, frames: [58, 59]}}]", f"run={folder / name}", *overrides]
         return TrainingConfig.read(CONFIGS / f"pandaset_{kind}.yaml", words)
 
     return make

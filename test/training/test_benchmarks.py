@@ -22,7 +22,7 @@ CONFIGS = Path(__file__).parents[2] / "config" / "training"
 TINY = [
     "model.widths=[8, 8, 16, 16, 16]",
     "model.blocks=[0, 0, 0, 0]",
-    "model.table=8",
+    "model.head_channels=8",
     "model.width=64",
     "model.max_points=4096",
     "optimizer.crop_columns=64",
@@ -36,7 +36,7 @@ TINY = [
 
 @pytest.fixture(params=["semantickitti", "nuscenes"])
 def benchmark(request, sweep_of):
-    """The name of the dataset, its folder with something to train and to choose with, and one drive of it."""
+    """The name of the dataset, its folder with training and validation sweeps, and one drive of it."""
     xyz = sweep_of({"semantickitti": "HDL-64E", "nuscenes": "HDL-32E"}[request.param])
     height = xyz[:, 2]
     level = np.abs(height) < 1e-6  # no label: neither high nor low
@@ -49,14 +49,14 @@ def benchmark(request, sweep_of):
 
 
 def settings(dataset, root, run, *overrides):
-    paths = [f"data.train.0.path={root}", f"data.choose.0.path={root}", f"run={run}"]
+    paths = [f"data.train.0.path={root}", f"data.validation.0.path={root}", f"run={run}"]
     return TrainingConfig.read(CONFIGS / f"{dataset}_student.yaml", [*TINY, *paths, *overrides])
 
 
 def test_a_student_of_the_benchmark_s_classes_is_trained_exported_and_scored(benchmark, tmp_path, capsys):
     dataset, root, _ = benchmark
     labels = {"semantickitti": "semantickitti19", "nuscenes": "nuscenes16"}[dataset]
-    run = train.train(settings(dataset, root, tmp_path / "run", "data.choose.0.every=1"))
+    run = train.train(settings(dataset, root, tmp_path / "run", "data.validation.0.every=1"))
     with pytest.raises(ConfigError, match="a run with another label_set; give this one the same"):
         train.train(settings(dataset, root, tmp_path / "next", f"start={run}", "label_set=drive13"))
     spec = export.export(run, tmp_path / "model")
@@ -163,7 +163,7 @@ def test_what_knows_classes_by_name_needs_the_project_s(override, tmp_path):
 
 
 def test_a_benchmark_s_classes_are_learnt_from_its_own_data():
-    path, world = CONFIGS / "nuscenes_student.yaml", "data.choose=[{dataset: world, seeds: [0, 10]}]"
+    path, world = CONFIGS / "nuscenes_student.yaml", "data.validation=[{dataset: world, seeds: [0, 10]}]"
     with pytest.raises(ConfigError, match="label_set is 'nuscenes16', but must be drive13 with sources of world"):
         TrainingConfig.read(path, [world])
     assert TrainingConfig.read(path, [world, "label_set=drive13"]).label_set == "drive13"

@@ -24,7 +24,7 @@ KINDS = ("lost_beams", "crosstalk", "missing_echoes")
 
 @pytest.fixture(scope="module")
 def drive(tmp_path_factory):
-    """A coarse drive to choose with: two sweeps, and a camera in front."""
+    """A coarse validation drive: two sweeps, and a camera in front."""
     folder = tmp_path_factory.mktemp("world") / "drive"
     words = ["--seed", "8", "--sweeps", "2", "--cameras", "1", "--columns", "120", "--lidar", "VLP-32C"]
     assert world.main([*words, "--out", str(folder)]) == 0
@@ -66,7 +66,7 @@ def metrics(measured):
 
 
 def test_clean_scores_are_those_of_the_pipeline(metrics, drive, models):
-    source = load_source(SourceConfig("world", str(drive)), "choose")
+    source = load_source(SourceConfig("world", str(drive)), "validation")
     pipeline, nine = SegmentationPipeline.load(models[0], "onnxruntime"), label_map("pandaset9")
     confusion, calibration, lookup, each = (
         ConfusionMatrix(nine),
@@ -159,7 +159,7 @@ def test_unknown_corruptions_and_folders_of_others_are_refused(command, tmp_path
 
 
 def test_cameras_show_points_where_they_lie_now(drive):
-    source = load_source(SourceConfig("world", str(drive)), "choose", images=True)
+    source = load_source(SourceConfig("world", str(drive)), "validation", images=True)
     (_, clean, seen), (_, blurred, moved) = _inputs(source, [1], [("", 0), ("motion_blur", 2)])
     np.testing.assert_array_equal(seen.views.uv, source.encoded_images[1].views.uv)
     assert seen.pixels is moved.pixels, "decoded once"

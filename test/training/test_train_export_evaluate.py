@@ -45,10 +45,10 @@ def tiny_config(pandaset, drives, generated, tiny):
     """Makes a configuration of a small run that takes twice as many generated sweeps as real ones."""
     real, world = f"dataset: pandaset, path: '{pandaset}'", f"dataset: world, path: '{drives.folder}'"
     train = f"[{{{real}, frames: [0, 2]}}, {{{world}, frames: [0, 1], share: 2}}]"
-    choose = f"[{{{real}, frames: [58, 59]}}, {{dataset: world, path: '{generated.folder}'}}]"
+    validation = f"[{{{real}, frames: [58, 59]}}, {{dataset: world, path: '{generated.folder}'}}]"
 
     def make(run, *overrides):
-        words = [*tiny, f"data.train={train}", f"data.choose={choose}", f"run={run}", *overrides]
+        words = [*tiny, f"data.train={train}", f"data.validation={validation}", f"run={run}", *overrides]
         return TrainingConfig.read(SHIPPED, words)
 
     return make
@@ -85,16 +85,16 @@ def test_training_leaves_a_checkpoint_its_config_and_tensorboard_logs(run, tiny_
     assert all(torch.isfinite(v).all() for v in saved["state_dict"].values())
 
 
-def test_each_choosing_source_is_scored_by_itself(run):
+def test_each_validation_source_is_scored_by_itself(run):
     (log,) = (run / "tensorboard").glob("events.out.tfevents.*")
     events = EventAccumulator(str(log)).Reload()
     scored = [tag for tag in events.Tags()["scalars"] if tag.endswith("/miou")]
-    assert sorted(scored) == ["choose0_pandaset/miou", "choose1_world/miou"]
+    assert sorted(scored) == ["val0_pandaset/miou", "val1_world/miou"]
     assert all(len(events.Scalars(tag)) == 2 for tag in scored), "after each epoch"
 
 
 def test_sweeps_are_read_once_not_in_each_epoch(run, reads):
-    assert sorted(reads) == ["choose"] * 2 + ["train"] * 2
+    assert sorted(reads) == ["train"] * 2 + ["validation"] * 2
 
 
 @pytest.mark.parametrize(
@@ -188,8 +188,8 @@ def test_a_start_that_does_not_fit_is_refused(run, tiny_config, tmp_path):
     def start(*overrides):
         train.train(tiny_config(tmp_path / "run", *overrides))
 
-    with pytest.raises(ConfigError, match=r"a run with another model\.table; give this one the same"):
-        start(f"start={run}", "model.table=4")
+    with pytest.raises(ConfigError, match=r"a run with another model\.head_channels; give this one the same"):
+        start(f"start={run}", "model.head_channels=4")
     with pytest.raises(ConfigError, match="which holds no run; train that one first"):
         start(f"start={tmp_path}")
     half = tmp_path / "half"
@@ -213,11 +213,11 @@ def test_classes_are_counted_as_their_sweeps_are_drawn(drives, generated, tiny, 
         return f"{{dataset: world, path: '{path}', share: {share}}}"
 
     def counts(*sources):
-        choose = f"data.choose=[{{dataset: world, path: '{generated.folder}'}}]"
+        validation = f"data.validation=[{{dataset: world, path: '{generated.folder}'}}]"
         return class_counts(
             TrainingConfig.read(
                 SHIPPED,
-                [*tiny, "model.beams=Pandar64", f"data.train=[{', '.join(sources)}]", choose, f"run={tmp_path}"],
+                [*tiny, "model.beams=Pandar64", f"data.train=[{', '.join(sources)}]", validation, f"run={tmp_path}"],
             )
         )
 
@@ -233,7 +233,7 @@ def test_classes_are_counted_as_their_sweeps_are_drawn(drives, generated, tiny, 
 
 
 def test_rows_are_those_of_a_known_lidar_where_one_is_named(drives, generated, tiny, tmp_path):
-    source = load_source(SourceConfig("world", str(generated.folder)), "choose")
+    source = load_source(SourceConfig("world", str(generated.folder)), "validation")
 
     def config(beams):
         data = f"data.train=[{{dataset: world, path: '{generated.folder}'}}]"
@@ -284,7 +284,7 @@ def check_network(network):
 
 
 def test_an_export_that_differs_from_training_is_refused(run, model, pandaset):
-    source = load_source(SourceConfig("pandaset", str(pandaset), frames=(58, 59)), "choose")
+    source = load_source(SourceConfig("pandaset", str(pandaset), frames=(58, 59)), "validation")
     logits = model_folder.torch_logits(load_predictor(run), source)
     right = SegmentationPipeline.load(model)
 
@@ -359,7 +359,7 @@ def test_export_of_nothing_and_of_a_damaged_run_says_what_to_do(tmp_path, capsys
     assert error.startswith("error: cannot read checkpoint") and error.count("\n") == 1
 
 
-def test_the_first_choosing_source_gives_the_temperature(run, tmp_path, monkeypatch):
+def test_the_first_validation_source_gives_the_temperature(run, tmp_path, monkeypatch):
     fitted = []
     monkeypatch.setattr(model_folder, "fit_temperature", lambda logits, labels: fitted.append((logits, labels)) or 2.0)
     assert export.export(run, tmp_path / "model").temperature == 2.0

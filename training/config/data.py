@@ -15,7 +15,7 @@ WITH_SPLITS = ("semantickitti", "nuscenes")
 SPLITS = ("train", "val")
 """These parts."""
 
-_LABELS = ("own", "none", "carried")
+_LABELS = ("own", "none", "propagated")
 _LAST_SEED = 10_000_000
 """Seeds are looked through one by one for those that are meant for a use."""
 _LIDARS = tuple(lidar.name for lidar in LIDARS)
@@ -35,10 +35,10 @@ class SourceConfig:
         every: of these frames, take every n-th.
         seeds: A, B: generate the drives of the seeds A to B - 1 that are meant for this use (``world`` without path).
         sweeps: sweeps of each generated drive, spread over ten seconds.
-        lidar: the LiDAR of all generated drives, one of ``training/worldgen/sensing/sensors.py``; empty: each has its own.
+        lidar: the LiDAR of all generated drives (``training/worldgen/sensing/sensors.py``); empty: each has its own.
         cameras: of generated drives: 0, 1 (in front) or 6.
-        labels: ``own``; ``none`` for sweeps that only a teacher labels; ``carried``: those that the labelled sweeps of
-            the same drive have given to the same places (``training/data/label_propagation.py``).
+        labels: ``own``; ``none`` for sweeps that only a teacher labels; ``propagated``: labels transferred by pose
+            from the labelled sweeps of the same drive (``training/data/label_propagation.py``).
         share: of the training sweeps that come from here, relative to the other sources' shares.
     """
 
@@ -75,8 +75,8 @@ class SourceConfig:
         require("cameras", self.cameras, self.cameras in (0, 1, 6), "0, 1 or 6")
         require("cameras", self.cameras, bool(self.seeds) or not self.cameras, "left out without seeds")
         require("labels", self.labels, self.labels in _LABELS, f"one of {', '.join(_LABELS)}")
-        carried = self.labels == "carried" and not self.path
-        require("labels", self.labels, not carried, "own or none without a path: generated drives have labels")
+        propagated = self.labels == "propagated" and not self.path
+        require("labels", self.labels, not propagated, "own or none without a path: generated drives have labels")
         require("share", self.share, self.share > 0, "positive")
 
     def __str__(self) -> str:
@@ -94,24 +94,24 @@ class DataConfig:
 
     Attributes:
         train: where sweeps with labels to train on come from.
-        choose: where sweeps for validation come from; each is scored by itself. The first gives the calibration
+        validation: where sweeps for validation come from; each is scored by itself. The first gives the calibration
             temperature.
         held_out_sectors: world-frame azimuth sectors (0 to 5, 60 degrees each) whose labels are kept from
             training, for cross-validation (PandaSet only).
     """
 
     train: tuple[SourceConfig, ...]
-    choose: tuple[SourceConfig, ...]
+    validation: tuple[SourceConfig, ...]
     held_out_sectors: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("train", "choose"):
+        for name in ("train", "validation"):
             require(name, getattr(self, name), bool(getattr(self, name)), "at least one source")
         require("held_out_sectors", self.held_out_sectors, set(self.held_out_sectors) <= set(range(6)), "in 0..5")
-        own = all(source.labels == "own" for source in self.choose)
-        require("choose labels", "none or carried", own, "own: nothing else says what is right")
-        carried = self.held_out_sectors and any(source.labels == "carried" for source in self.train)
-        require("held_out_sectors", self.held_out_sectors, not carried, "empty beside carried labels, which know them")
+        own = all(source.labels == "own" for source in self.validation)
+        require("validation labels", "none or propagated", own, "own: nothing else says what is right")
+        propagated = self.held_out_sectors and any(source.labels == "propagated" for source in self.train)
+        require("held_out_sectors", self.held_out_sectors, not propagated, "empty with propagated labels")
         drives = self.held_out_sectors and any(source.dataset == "world" for source in self.train)
         require("held_out_sectors", self.held_out_sectors, not drives, "empty where train has drives of the world")
 

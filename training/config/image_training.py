@@ -79,4 +79,4 @@ class ImageTrainingConfig(YamlConfig):
         hidden = self.data.held_out_sectors
         require("data.held_out_sectors", hidden, not hidden, "empty: pictures are not cut into sectors")
         with_labels = all(source.labels != "none" for source in self.data.train)
-        require("data.train labels", "none", with_labels, "own or carried")
+        require("data.train labels", "none", with_labels, "own or propagated")

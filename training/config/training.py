@@ -28,7 +28,7 @@ class ModelConfig:
         max_points: P, points the exported network takes at once.
         widths: channels of the five levels.
         blocks: residual blocks of the levels 1 to 4.
-        table: features per pixel that the point head gathers.
+        head_channels: features per pixel that the point head gathers.
         separable: whether convolutions but the first are depthwise separable.
     """
 
@@ -37,7 +37,7 @@ class ModelConfig:
     max_points: int
     widths: tuple[int, ...]
     blocks: tuple[int, ...]
-    table: int
+    head_channels: int
     beams: str = ""
     separable: bool = False
 
@@ -47,9 +47,9 @@ class ModelConfig:
         require("max_points", self.max_points, self.max_points > 0, "positive")
         require("widths", self.widths, len(self.widths) == 5 and min(self.widths) > 0, "five positive numbers")
         require("blocks", self.blocks, len(self.blocks) == 4 and min(self.blocks) >= 0, "four numbers >= 0")
-        require("table", self.table, self.table > 0, "positive")
+        require("head_channels", self.head_channels, self.head_channels > 0, "positive")
         # A slip, or a damaged checkpoint, must not ask for more memory than there is.
-        for name, most in (("width", 1 << 16), ("max_points", 1 << 22), ("table", 4096)):
+        for name, most in (("width", 1 << 16), ("max_points", 1 << 22), ("head_channels", 4096)):
             require(name, getattr(self, name), getattr(self, name) <= most, f"at most {most}")
         require("widths", self.widths, max(self.widths) <= 4096, "at most 4096")
         require("blocks", self.blocks, max(self.blocks) <= 64, "at most 64")
@@ -144,7 +144,7 @@ class TeacherConfig:
         image_weight: of the loss of the labels from the image features alone.
         contrast_weight: of the contrastive loss between features of the LiDAR branch and of images.
         temperature: of that loss.
-        dark_cameras: probability that a camera gives nothing in a training sample; half of that, that none does.
+        camera_dropout: probability that a camera gives nothing in a training sample; half of that, that none does.
     """
 
     image_branch: str
@@ -154,7 +154,7 @@ class TeacherConfig:
     image_weight: float = 0.2
     contrast_weight: float = 0.1
     temperature: float = 0.07
-    dark_cameras: float = 0.2
+    camera_dropout: float = 0.2
 
     def __post_init__(self) -> None:
         require("shuffled", self.shuffled, bool(self.image_branch) or not self.shuffled, "false without image_branch")
@@ -163,7 +163,7 @@ class TeacherConfig:
         for name in ("lidar_weight", "image_weight", "temperature"):
             require(name, getattr(self, name), getattr(self, name) > 0, "positive")
         require("contrast_weight", self.contrast_weight, self.contrast_weight >= 0, ">= 0")
-        require("dark_cameras", self.dark_cameras, 0 <= self.dark_cameras < 1, "in 0..1")
+        require("camera_dropout", self.camera_dropout, 0 <= self.camera_dropout < 1, "in 0..1")
 
 
 @dataclass(frozen=True)
@@ -262,17 +262,17 @@ class TrainingConfig(YamlConfig):
             "data.held_out_sectors", hidden, not (hidden and knows), "empty beside teacher and distill, who know them"
         )
         unlabelled = not self.distill and any(source.labels == "none" for source in self.data.train)
-        require("data.train labels", "none", not unlabelled, "own or carried without distill")
+        require("data.train labels", "none", not unlabelled, "own or propagated without distill")
         open_to_it = any(source.labels != "own" for source in self.data.train)
         share = self.distill.pseudo_share if self.distill else 0
         require("distill.pseudo_share", share, open_to_it or not share, "0 where every source has its own labels")
         require("label_set", self.label_set, self.label_set in LABEL_SETS, f"one of {', '.join(LABEL_SETS)}")
-        # Teachers, carried labels and pasted objects know the classes of drive13 by name.
-        carried = any(source.labels == "carried" for source in self.data.train)
-        by_name = bool(self.teacher or self.distill or self.augment.paste or carried)
+        # Teachers, propagated labels and pasted objects know the classes of drive13 by name.
+        propagated = any(source.labels == "propagated" for source in self.data.train)
+        by_name = bool(self.teacher or self.distill or self.augment.paste or propagated)
         plain = self.label_set == LABELS or not by_name
-        require("label_set", self.label_set, plain, f"{LABELS} with teacher, distill, augment.paste or carried labels")
-        others = {source.dataset for source in (*self.data.train, *self.data.choose)}
+        require("label_set", self.label_set, plain, f"{LABELS} with teacher, distill, paste or propagated labels")
+        others = {source.dataset for source in (*self.data.train, *self.data.validation)}
         others -= {BENCHMARK_LABELS.get(self.label_set)}
         own = self.label_set == LABELS or not others
         require("label_set", self.label_set, own, f"{LABELS} with sources of {', '.join(sorted(others))}")

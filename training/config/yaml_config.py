@@ -9,7 +9,9 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
+from training.config.renamed_keys import renamed, renamed_path
 from training.config.safe_yaml import parse_yaml
+from xmodelkd_ros.console import print_notes
 from xmodelkd_ros.core.errors import ConfigError, listed, one_line, quoted
 
 if TYPE_CHECKING:
@@ -32,17 +34,21 @@ class YamlConfig:
             raise ConfigError(f"cannot read {path}: {one_line(error)}") from error
         if not isinstance(data, dict):
             raise ConfigError(f"{path} is not a table of settings")
-        for override in overrides:
-            _override(data, override)
         try:
-            return cls.from_dict(data)
+            data, notes = renamed(data)
+            for override in overrides:
+                notes += _override(data, override)
+            data, more = renamed(data)
+            config = cls.from_dict(data)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
+        print_notes(f"{path}: {note}" for note in (*notes, *more))
+        return config
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Inverse of :meth:`to_dict`; errors as in :meth:`read`."""
-        config = _build(cls, data, "")
+        config = _build(cls, renamed(data)[0] if isinstance(data, Mapping) else data, "")
         assert isinstance(config, cls)
         return config
 
@@ -108,11 +114,11 @@ def _first(names: Iterable[Any]) -> str:
     return min(name if isinstance(name, str) else repr(name) for name in names)
 
 
-def _override(data: dict[str, Any], text: str) -> None:
+def _override(data: dict[str, Any], text: str) -> list[str]:
     path, separator, value = text.partition("=")
     if not separator:
         raise ConfigError(f"'{text}' is not an override; write section.key=value")
-    *sections, key = path.split(".")
+    (*sections, key), notes = renamed_path(path.split("."))
     place: Any = data
     for section in sections:
         place = _enter(place, section, text)
@@ -123,6 +129,7 @@ def _override(data: dict[str, Any], text: str) -> None:
     if not isinstance(place, dict):
         raise ConfigError(f"'{text}': {'.'.join(sections)} is not a table")
     place[key] = given
+    return notes
 
 
 def _enter(place: Any, section: str, text: str) -> Any:

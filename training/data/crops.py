@@ -37,7 +37,7 @@ class CropDataset:
         seed: of everything random.
         feature_bank: what is known of the points beside their labels.
         shows: whether the network looks at what cameras see; a student that is only compared with it does not.
-        dark_cameras: probability that a camera gives nothing; half of that, that none does.
+        camera_dropout: probability that a camera gives nothing; half of that, that none does.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class CropDataset:
         seed: int,
         feature_bank: PointFeatureBank | None = None,
         shows: bool = True,
-        dark_cameras: float = 0.0,
+        camera_dropout: float = 0.0,
     ) -> None:
         self._sources, self._augmentation, self._seed = sources, augmentation, seed
         self._columns, self._margin, self._points, self._length = columns, margin, points, length
@@ -63,7 +63,7 @@ class CropDataset:
         self._projector = RangeProjector(spec.projection)
         self._normalizer = Normalizer(spec.channels, spec.intensity_range)
         self._size = (spec.projection.height, spec.projection.width)
-        self._knowledge, self._shows, self._dark = feature_bank or PointFeatureBank(), shows, dark_cameras
+        self._knowledge, self._shows, self._dark = feature_bank or PointFeatureBank(), shows, camera_dropout
 
     def __len__(self) -> int:
         return self._length

@@ -40,7 +40,7 @@ class Picture:
 
 
 def pictures_of(
-    sequence: DriveSequence, frame: int, rng: np.random.Generator, carried: NDArray[np.uint8] | None = None
+    sequence: DriveSequence, frame: int, rng: np.random.Generator, propagated: NDArray[np.uint8] | None = None
 ) -> list[Picture]:
     """The pictures that belong to a sweep, labelled by their own pixels or by the points that each camera sees.
 
@@ -48,10 +48,10 @@ def pictures_of(
         sequence: the drive.
         frame: of the sweep.
         rng: chooses the places that are kept.
-        carried: (N,) labels of the points, where they are not the drive's own; pixels' own labels are left out then.
+        propagated: (N,) labels of the points, where they are not the drive's own; pixels' own labels are left out then.
     """
-    points, own = sequence.cloud(frame).xyz, carried is None
-    point_labels, found = labels_of(sequence, frame) if carried is None else carried, []
+    points, own = sequence.cloud(frame).xyz, propagated is None
+    point_labels, found = labels_of(sequence, frame) if propagated is None else propagated, []
     time_s, stamp = sequence.time_s(frame), sequence.stamp_ns(frame)
     for image in sequence.images(frame):
         known = image.labels() if own else None

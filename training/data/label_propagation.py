@@ -1,6 +1,6 @@
 """What was said of the same places at other times: votes in voxels of the world, by the vehicle's poses.
 
-Only what stands still can be carried from one sweep to another. A voxel in which most votes are for a class that
+Only what stands still can be propagated from one sweep to another. A voxel in which most votes are for a class that
 can move counts only if these came over a longer time than any passing thing stays in it.
 """
 
@@ -25,7 +25,7 @@ _FEWEST_VOTES = 2.0
 _AGREEMENT = 0.8
 """Share of a voxel's votes that its class must have."""
 CARRYING_M = 0.2
-"""Side of the voxels in which labels are carried from sweep to sweep."""
+"""Side of the voxels in which labels are propagated from sweep to sweep."""
 _REACH = 1 << 20
 """Voxels to each side of the origin along an axis: three of these numbers fit into 63 bits."""
 
@@ -112,7 +112,7 @@ def movable_ids() -> list[int]:
     return [label_map(LABELS).id_of(name) for name in MOVABLE]
 
 
-def carried_labels(
+def propagated_labels(
     frames: Sequence[tuple[DriveSequence, int]], givers: Sequence[tuple[DriveSequence, int]]
 ) -> list[NDArray[np.uint8]]:
     """The labels that some sweeps of drives have given to the places of others, as in :meth:`VoxelVotes.labels`.

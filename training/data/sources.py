@@ -15,7 +15,7 @@ from training.config.label_sets import LABELS
 from training.data.cache import is_cached, memoize
 from training.data.feature_bank import MOST_CAMERAS
 from training.data.image_samples import Picture, pictures_of
-from training.data.label_propagation import carried_labels
+from training.data.label_propagation import propagated_labels
 from training.data.registry import open_drives
 from training.data.sweeps import Sweep
 from training.datasets.exposures import EncodedSweepImages
@@ -63,7 +63,7 @@ def load_source(config: SourceConfig, use: str, images: bool = False, labels: st
 
     Args:
         config: where they come from.
-        use: ``train`` or ``choose``; of the seeds given, those that are meant for it are taken.
+        use: ``train`` or ``validation``; of the seeds given, those that are meant for it are taken.
         images: whether the images that belong to the sweeps are wanted too.
         labels: the label set that the sweeps' labels are wanted in.
 
@@ -79,7 +79,7 @@ def load_source(config: SourceConfig, use: str, images: bool = False, labels: st
         key = ("source", read, use, True, labels)
     source = memoize(key, lambda: _loaded(read, use, images, labels))
     if config.path and config.labels == "own" and not any((sweep.labels != IGNORE).any() for sweep in source.sweeps):
-        raise ConfigError(f"{config} has no labels to {use} with; fetch them, or give other drives")
+        raise ConfigError(f"{config} has no labels for {use}; fetch them, or give other drives")
     return replace(source, config=config, encoded_images=source.encoded_images if images else [])
 
 
@@ -127,7 +127,7 @@ def load_pictures(config: SourceConfig, use: str, others: Sequence[SourceConfig]
     Args:
         config: where they come from.
         use: as in :func:`load_source`.
-        others: all sources, whose own labels may be carried to this one.
+        others: all sources, whose own labels may be propagated to this one.
 
     Raises:
         ConfigError: as :func:`load_source`, or there are no cameras.
@@ -135,9 +135,9 @@ def load_pictures(config: SourceConfig, use: str, others: Sequence[SourceConfig]
     if config.path:
         rng, frames = np.random.default_rng(0), stored_frames(config, use)
         labels: list[NDArray[np.uint8] | None] = [None] * len(frames)
-        if config.labels == "carried":
+        if config.labels == "propagated":
             labelled = (stored_frames(other, use) for other in others if other.path and other.labels == "own")
-            labels = [*carried_labels(frames, [frame for source in labelled for frame in source])]
+            labels = [*propagated_labels(frames, [frame for source in labelled for frame in source])]
         return [picture for frame, own in zip(frames, labels, strict=True) for picture in pictures_of(*frame, rng, own)]
     if not config.cameras:
         raise ConfigError(f"{config}: cameras is 0, but pictures are wanted; give cameras: 1 or 6")
@@ -164,7 +164,7 @@ def stored_frames(config: SourceConfig, use: str) -> list[tuple[DriveSequence, i
 def _seeds(config: SourceConfig, use: str) -> list[int]:
     seeds = [seed for seed in range(*config.seeds) if split_of(seed) == use]
     if not seeds:
-        raise ConfigError(f"seeds {config.seeds[0]} to {config.seeds[1] - 1} hold none to {use} with; give more")
+        raise ConfigError(f"seeds {config.seeds[0]} to {config.seeds[1] - 1} contain no {use} seed; give a wider range")
     return seeds
 
 
@@ -173,8 +173,8 @@ def check_split(drives: Sequence[DriveSequence], use: str) -> None:
     for drive in drives:
         if isinstance(drive, WorldSequence) and split_of(drive.seed) != use:
             raise ConfigError(
-                f"{drive.name} is a drive to {split_of(drive.seed)} with, not to {use}; seeds that end in 8 are for "
-                "choosing, in 9 for testing, all others for training"
+                f"{drive.name} is a {split_of(drive.seed)} drive and cannot be used for {use}; seeds that end in 8 "
+                "are for validation, in 9 for test, all others for train"
             )
 
 

@@ -70,7 +70,7 @@ def export(run: Path, out: Path, temperature: float | None = None) -> ModelSpec:
     Args:
         run: the run's folder.
         out: the model folder.
-        temperature: of its probabilities; None fits one to the run's first choosing source.
+        temperature: of its probabilities; None fits one to the run's first validation source.
 
     Raises:
         ConfigError: the run holds no checkpoint, or nothing can be written there.
@@ -80,7 +80,7 @@ def export(run: Path, out: Path, temperature: float | None = None) -> ModelSpec:
     network = predictor_of(trained)
     with atomic_dir(out) as folder:
         images, labels = network.branch is not None, trained.config.label_set
-        sources = [load_source(source, "choose", images, labels) for source in trained.config.data.choose]
+        sources = [load_source(source, "validation", images, labels) for source in trained.config.data.validation]
         spec = _written(trained, network, folder)
         expected = [torch_logits(network, source) for source in sources]
         if temperature is None:

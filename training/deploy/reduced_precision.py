@@ -25,7 +25,7 @@ PRECISIONS = ("fp16", "int8")
 MIN_EQUAL_IN_HALF = 0.995
 """Share of points that must get the same label from the network in 16 bits as from that in fp32."""
 MOST_LOST = 0.005
-"""What the network in 8 bits may lose of the mean IoU, on each choosing source."""
+"""What the network in 8 bits may lose of the mean IoU, on each validation source."""
 _EXAMPLES = 8
 """Sweeps of each training source that the ranges of 8 bits are found on."""
 
@@ -44,7 +44,7 @@ def add_precisions(
         spec: the model, in fp32.
         folder: its folder.
         data: what it was trained on.
-        sources: its choosing sweeps.
+        sources: its validation sweeps.
         command: that writes them again, for ``model.json``.
         wanted: of :data:`PRECISIONS`.
 

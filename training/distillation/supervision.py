@@ -107,7 +107,7 @@ class TeacherSupervision:
         ]
         if not any(able):
             raise ConfigError(
-                "distill: no training source can be taught; give one with labels: none or carried, and with images "
+                "distill: no training source can be taught; give one with labels: none or propagated, and with images "
                 "if the teacher needs them"
             )
         self._numbered = with_rows(sweeps, able)

@@ -92,7 +92,7 @@ class AdaptConfig(YamlConfig):
             name=f"{student.config.name}_adapted",
             run=str(Path(self.run) / "run"),
             seed=self.seed,
-            data=DataConfig(train=(*others, learnt), choose=self.check),
+            data=DataConfig(train=(*others, learnt), validation=self.check),
             model=student.config.model,
             augment=self.augment,
             optimizer=self.optimizer,

@@ -46,7 +46,7 @@ class ScoreEntry:
 
     Attributes:
         name: a column of the table.
-        source: the sweeps, of drives to choose with, or to test with if held back.
+        source: the sweeps, of validation drives, or of test drives if held back.
         held_back: whether they are only opened with ``--open``.
         corruption: what befalls them before, one of :data:`training.experiments.corruption.CORRUPTIONS`, moderately; a teacher's
             cameras show points where they were before. Empty: nothing.

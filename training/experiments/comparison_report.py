@@ -129,7 +129,7 @@ def write_comparison(comparison: Comparison, scores: Sequence[str], found: Found
 
 
 def _draw_curves(comparison: Comparison, path: Path) -> None:
-    """MIoU of the choosing sweeps over the steps, mean and range of the seeds."""
+    """MIoU of the validation sweeps over the steps, mean and range of the seeds."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for entry in comparison.runs:
@@ -144,15 +144,15 @@ def _draw_curves(comparison: Comparison, path: Path) -> None:
         values = np.array([[curve[step] for step in steps] for curve in curves])
         axes.plot(steps, values.mean(axis=0), label=entry.name)
         axes.fill_between(steps, values.min(axis=0), values.max(axis=0), alpha=0.15)
-    axes.set(xlabel="steps", ylabel="mIoU9 of the choosing sweeps / %")
+    axes.set(xlabel="steps", ylabel="mIoU9 of the validation sweeps / %")
     axes.legend()
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
 
 
 def _curve(run: Path) -> dict[int, float]:
-    """The mIoU of the first choosing source, in percent, by steps."""
+    """The mIoU of the first validation source, in percent, by steps."""
     events = EventAccumulator(str(run / _LOGS))
     events.Reload()
-    tag = next(t for t in events.Tags()["scalars"] if t.startswith("choose0_") and t.endswith("/miou"))
+    tag = next(t for t in events.Tags()["scalars"] if t.startswith(("val0_", "choose0_")) and t.endswith("/miou"))
     return {point.step + 1: 100 * point.value for point in events.Scalars(tag)}

@@ -27,7 +27,7 @@ class ImageBranchModule(SegmentationModule):
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = ImageTrainingConfig.from_dict(config)
-        super().__init__(self.config.data.choose)
+        super().__init__(self.config.data.validation)
         self.save_hyperparameters()
         self.branch = ImageBranch(self.config.features, len(self.labels))
 

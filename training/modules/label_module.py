@@ -19,18 +19,18 @@ class SegmentationModule(pl.LightningModule):
     """A network that gives classes to points or places; its data module knows their ``class_counts``.
 
     Args:
-        choose: the sources of the validation's sweeps, each of which is scored by itself.
+        validation: the sources of the validation's sweeps, each of which is scored by itself.
         labels: the label set that is learnt.
     """
 
     class_weights: Tensor
 
-    def __init__(self, choose: Sequence[SourceConfig], labels: str = LABELS) -> None:
+    def __init__(self, validation: Sequence[SourceConfig], labels: str = LABELS) -> None:
         super().__init__()
         self.labels = label_map(labels)
         self.register_buffer("class_weights", torch.ones(len(self.labels)))
         self._translate = translation(self.labels, label_map(scored_labels(labels)))
-        self._choose = tuple(choose)
+        self._validation = tuple(validation)
         self._confusions = self._fresh_confusions()
 
     def on_fit_start(self) -> None:
@@ -44,22 +44,22 @@ class SegmentationModule(pl.LightningModule):
                 torch.distributed.broadcast(statistics, src=0)
 
     def count(self, logits: Tensor, labels: Tensor, source: int) -> None:
-        """Count the confusion of (C, N) logits and (N,) labels of a choosing source."""
+        """Count the confusion of (C, N) logits and (N,) labels of a validation source."""
         predicted = self._translate.apply(logits.argmax(dim=0).cpu().numpy())
         self._confusions[source].update(self._translate.apply(labels.cpu().numpy()), predicted)
 
     def on_validation_epoch_end(self) -> None:
-        """Log mIoU and the IoU of each class over each choosing source."""
-        for number, (source, confusion) in enumerate(zip(self._choose, self._confusions, strict=True)):
+        """Log mIoU and the IoU of each class over each validation source."""
+        for number, (source, confusion) in enumerate(zip(self._validation, self._confusions, strict=True)):
             mine = torch.from_numpy(confusion.counts).to(self.device)
             # With several devices, each has seen a part.
             everyone = self.all_gather(mine).reshape(-1, *mine.shape).sum(dim=0)
             confusion.counts = everyone.cpu().numpy()
-            prefix = f"choose{number}_{source.dataset}"  # two sources may be of one dataset
+            prefix = f"val{number}_{source.dataset}"  # two sources may be of one dataset
             self.log(f"{prefix}/miou", confusion.miou() or 0.0, prog_bar=True, sync_dist=True)
             ious = {f"{prefix}/{name}": v for name, v in confusion.iou().items() if v is not None}
             self.log_dict(ious, sync_dist=True)
         self._confusions = self._fresh_confusions()
 
     def _fresh_confusions(self) -> list[ConfusionMatrix]:
-        return [ConfusionMatrix(self._translate.target) for _ in self._choose]
+        return [ConfusionMatrix(self._translate.target) for _ in self._validation]

@@ -58,7 +58,7 @@ class PointModule(SegmentationModule, ABC):
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = TrainingConfig.from_dict(config)
-        super().__init__(self.config.data.choose, self.config.label_set)
+        super().__init__(self.config.data.validation, self.config.label_set)
         self.save_hyperparameters()
         # Channels last is faster in bf16, and slower in fp32.
         in_bf16 = self.config.precision == "bf16-mixed"
@@ -191,4 +191,4 @@ class TeacherModule(PointModule):
 
 def _lidar_network(config: TrainingConfig, classes: int) -> Student:
     model = config.model
-    return Student(len(model.channels), classes, model.widths, model.blocks, model.table, model.separable)
+    return Student(len(model.channels), classes, model.widths, model.blocks, model.head_channels, model.separable)

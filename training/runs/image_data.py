@@ -24,7 +24,7 @@ from xmodelkd_ros.resources import label_map
 
 
 class PictureData(pl.LightningDataModule):
-    """Changed pictures to train on, and unchanged ones of each choosing source.
+    """Changed pictures to train on, and unchanged ones of each validation source.
 
     Args:
         config: the run.
@@ -42,7 +42,7 @@ class PictureData(pl.LightningDataModule):
         super().__init__()
         self._config, self._before = config, before
         self._train: list[list[Picture]] = []
-        self._choose: list[list[Picture]] = []
+        self._validation: list[list[Picture]] = []
 
     def setup(self, stage: str) -> None:
         """Read or generate the pictures, once."""
@@ -50,7 +50,7 @@ class PictureData(pl.LightningDataModule):
             return
         data = self._config.data
         self._train = [load_pictures(source, "train", data.train) for source in data.train]
-        self._choose = [load_pictures(source, "choose") for source in data.choose]
+        self._validation = [load_pictures(source, "validation") for source in data.validation]
         for source, pictures in zip(data.train, self._train, strict=True):
             if not any(len(picture.labels) for picture in pictures):
                 raise ConfigError(f"{source} has no pictures with labels; give drives with cameras and labels")
@@ -72,7 +72,7 @@ class PictureData(pl.LightningDataModule):
         return DataLoader(own_part(pictures, self.trainer), batch_size=o.batch, num_workers=o.workers)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
-        """The pictures of each choosing source, one at a time."""
+        """The pictures of each validation source, one at a time."""
         places = self._config.optimizer.places
-        whole = [PictureDataset([p], [1.0], IMAGE_SIZE, places, len(p), None) for p in self._choose]
+        whole = [PictureDataset([p], [1.0], IMAGE_SIZE, places, len(p), None) for p in self._validation]
         return [DataLoader(own_part(pictures, self.trainer)) for pictures in whole]

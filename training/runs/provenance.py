@@ -49,5 +49,5 @@ def _hashes(config: TrainingConfig | ImageTrainingConfig) -> dict[str, str]:
 
 
 def _world(config: TrainingConfig | ImageTrainingConfig) -> dict[str, str]:
-    generated = any(source.seeds for source in (*config.data.train, *config.data.choose))
+    generated = any(source.seeds for source in (*config.data.train, *config.data.validation))
     return {_WORLD: str(WORLD_VERSION)} if generated else {}

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from training.config.data import SourceConfig
 from training.config.training import TrainingConfig
 from training.data.crops import CropDataset
-from training.data.label_propagation import carried_labels
+from training.data.label_propagation import propagated_labels
 from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, sectors
 from training.distillation.prerequisites import UpstreamModels
@@ -57,7 +57,7 @@ class SweepData(pl.LightningDataModule):
         super().__init__()
         self._config, self._before, self._guides = config, before, upstream or UpstreamModels()
         self.branch = self._guides.branch if config.teacher else None
-        self._material, self._choose = EpochData(), EpochData()
+        self._material, self._validation = EpochData(), EpochData()
         self._teaching: TeacherSupervision | None = None
 
     def setup(self, stage: str) -> None:
@@ -65,7 +65,7 @@ class SweepData(pl.LightningDataModule):
         if self._material.sources:
             return
         config, upstream = self._config, self._guides
-        sources, choose = self._loaded()
+        sources, validation = self._loaded()
         if config.teacher and upstream.branch and not any(source.encoded_images for source in sources):
             raise ConfigError(
                 "teacher.image_branch is given, but no training source has images; give drives with cameras "
@@ -77,11 +77,11 @@ class SweepData(pl.LightningDataModule):
         self.origins = list(dict.fromkeys(known))
         sweeps = [self._labelled(source, sources) for source in sources]
         self.class_counts = self._counted(sweeps)
-        self._material, self._choose = EpochData(sweeps), EpochData([source.sweeps for source in choose])
+        self._material, self._validation = EpochData(sweeps), EpochData([source.sweeps for source in validation])
         if config.teacher:
             shuffled = config.teacher.shuffled
             self._material = with_images(sweeps, sources, upstream.branch, shuffled)
-            self._choose = with_images(self._choose.sources, choose, upstream.branch, shuffled)
+            self._validation = with_images(self._validation.sources, validation, upstream.branch, shuffled)
         if config.distill:
             self._teaching = TeacherSupervision(config, upstream.teacher, sweeps, sources)
 
@@ -90,10 +90,10 @@ class SweepData(pl.LightningDataModule):
         hidden = self._config.data.held_out_sectors
         if source.config.labels == "none":
             return [sweep.with_labels(np.full_like(sweep.labels, IGNORE)) for sweep in source.sweeps]
-        if source.config.labels == "carried":
+        if source.config.labels == "propagated":
             givers = [frame for other in sources if other.config.labels == "own" for frame in other.frames]
-            carried = carried_labels(source.frames, givers)
-            return [sweep.with_labels(labels) for sweep, labels in zip(source.sweeps, carried, strict=True)]
+            propagated = propagated_labels(source.frames, givers)
+            return [sweep.with_labels(labels) for sweep, labels in zip(source.sweeps, propagated, strict=True)]
         return with_hidden_sectors(source, hidden) if hidden else source.sweeps
 
     def _counted(self, every: Sequence[Sequence[Sweep]]) -> Tensor:
@@ -103,9 +103,9 @@ class SweepData(pl.LightningDataModule):
         return torch.tensor(counts[: len(label_map(self._config.label_set))], dtype=torch.float32)
 
     def _loaded(self) -> tuple[list[Source], list[Source]]:
-        """All sources, to train and to choose with; folders are read before drives are generated, which takes long."""
+        """Training and validation sources; folders are read before drives are generated, which takes long."""
         data = self._config.data
-        wanted = [*((config, "train") for config in data.train), *((config, "choose") for config in data.choose)]
+        wanted = [(config, "train") for config in data.train] + [(config, "validation") for config in data.validation]
         order = sorted(range(len(wanted)), key=lambda number: bool(wanted[number][0].seeds))
         labels = self._config.label_set
         found = {n: load_source(*wanted[n], images=self._looks_at(*wanted[n]), labels=labels) for n in order}
@@ -144,13 +144,13 @@ class SweepData(pl.LightningDataModule):
             seed=self._config.seed * 100_003 + self._epoch(),
             feature_bank=material.feature_bank,
             shows=self._config.teacher is not None,
-            dark_cameras=self._config.teacher.dark_cameras if self._config.teacher else 0.0,
+            camera_dropout=self._config.teacher.camera_dropout if self._config.teacher else 0.0,
         )
         return DataLoader(own_part(crops, self.trainer), batch_size=o.batch, num_workers=o.workers)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
-        """Whole sweeps of each choosing source, one at a time."""
-        whole = [WholeSweeps(sweeps, self.spec, self._choose.feature_bank) for sweeps in self._choose.sources]
+        """Whole sweeps of each validation source, one at a time."""
+        whole = [WholeSweeps(sweeps, self.spec, self._validation.feature_bank) for sweeps in self._validation.sources]
         return [DataLoader(own_part(sweeps, self.trainer), batch_size=None) for sweeps in whole]
 
 

@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "python -m training.world",
         allow_abbrev=False,
-        description="Generate drives with exact labels. Seeds that end in 9 are for testing, in 8 for choosing.",
+        description="Generate drives with exact labels. Seeds that end in 9 are for testing, in 8 for validation.",
     )
     parser.add_argument("--seed", type=int, nargs="+", required=True, metavar="S", help="one drive of each seed")
     parser.add_argument("--sweeps", type=int, default=40, metavar="N", help="10 a second (default: %(default)s)")

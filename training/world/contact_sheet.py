@@ -28,7 +28,7 @@ from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.resources import label_map
 
 SEEDS = (1, 4, 5, 14, 22, 24, 31, 45, 18, 48, 9, 39)
-"""Eight drives for training, two for choosing, two for testing (the last has a LiDAR that the others never have)."""
+"""Eight drives for training, two for validation, two for testing (the last has a LiDAR that the others never have)."""
 
 _FRAME = 20
 _COLUMNS = 1024

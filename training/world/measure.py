@@ -28,7 +28,7 @@ from training.world.census import BORDERS_PX, Agreement, Census, point_counts, s
 from training.world.pool import each_drive
 from training.world.stored import store
 from training.worldgen import WORLD_VERSION
-from training.worldgen.drive import CHOOSE, MAX_SWEEPS, TEST, TRAIN, Drive, split_of
+from training.worldgen.drive import MAX_SWEEPS, TEST, TRAIN, VALIDATION, Drive, split_of
 from training.worldgen.mesh import LABELS
 from xmodelkd_ros.console import progress, run_command
 from xmodelkd_ros.core.atomic_write import make_folder
@@ -269,7 +269,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "python -m training.world.measure", allow_abbrev=False, description="Measure the generated world."
     )
     parser.add_argument("--drives", type=int, default=_GROUP, metavar="N", help="how many (default: %(default)s)")
-    parser.add_argument("--split", choices=(TRAIN, CHOOSE, TEST), default=TRAIN, help="default: %(default)s")
+    parser.add_argument("--split", choices=(TRAIN, VALIDATION, TEST), default=TRAIN, help="default: %(default)s")
     parser.add_argument("--pandaset", type=Path, metavar="PATH", help="real sequence to compare with; must be trusted")
     parser.add_argument(
         "--frames", default=PANDASET_FRAMES, metavar="A:B", help="its frames A to B - 1 (default: %(default)s)"

@@ -24,15 +24,15 @@ _TRACK_STEP_S = 0.01
 MAX_SWEEPS = 100
 """Ten seconds: how far ahead traffic is planned without collisions."""
 
-TRAIN, CHOOSE, TEST = "train", "choose", "test"
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 
 def split_of(seed: int) -> str:
-    """What a drive may be used for: seeds that end in 9 are for testing, in 8 for choosing, all others for training.
+    """What a drive may be used for: seeds that end in 9 are for testing, in 8 for validation, all others for training.
 
     Test drives also hold styles of buildings, layouts of streets and a LiDAR that the others never have.
     """
-    return {9: TEST, 8: CHOOSE}.get(seed % 10, TRAIN)
+    return {9: TEST, 8: VALIDATION}.get(seed % 10, TRAIN)
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,8 +38,15 @@ from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
 from xmodelkd_ros.resources import find_config
 
 _TINY = (
-    *("model.widths=[8, 8, 8, 8, 8]", "model.blocks=[0, 0, 0, 0]", "model.table=8", "model.width=64", "start=''"),
-    *("model.beams=VLP-32C", "model.max_points=100", "optimizer.crop_columns=64", "optimizer.points=50", "devices=1"),
+    *("model.widths=[8, 8, 8, 8, 8]", "model.blocks=[0, 0, 0, 0]", "model.head_channels=8", "model.width=64"),
+    *(
+        "start=''",
+        "model.beams=VLP-32C",
+        "model.max_points=100",
+        "optimizer.crop_columns=64",
+        "optimizer.points=50",
+        "devices=1",
+    ),
     *("optimizer.steps=1", "optimizer.epochs=2", "optimizer.workers=0", "precision=32-true"),
 )
 _XYZ = np.random.default_rng(0).uniform([-20, -20, -2], [20, 20, 1], (200, 3))
@@ -65,7 +72,7 @@ class Checkpoints(InFolder):
 
     def _settings(self) -> TrainingConfig:
         source = f"[{{dataset: pandaset, path: '{self.folder / 'pandaset'}'}}]"
-        words = [*_TINY, f"data.train={source}", f"data.choose={source}", f"run={self._run}"]
+        words = [*_TINY, f"data.train={source}", f"data.validation={source}", f"run={self._run}"]
         return TrainingConfig.read(find_config("training/pandaset_student.yaml"), words)
 
     def _half_way(self) -> bytes:

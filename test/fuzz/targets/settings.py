@@ -54,6 +54,7 @@ _VALUES = (
         "self",
         "none",
         "carried",
+        "propagated",
         "$base",
         "seed=1",
         "seed=[",

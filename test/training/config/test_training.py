@@ -35,9 +35,9 @@ def test_overrides_reach_into_sections():
 
 def test_overrides_reach_into_lists():
     pandaset = next(path for path in SHIPPED if path.name == "pandaset_student.yaml")
-    config = TrainingConfig.read(pandaset, ["data.train.0.path=here", "data.choose.0.frames=[1, 2]"])
+    config = TrainingConfig.read(pandaset, ["data.train.0.path=here", "data.validation.0.frames=[1, 2]"])
     assert config.data.train[0].path == "here" and config.data.train[0].frames == (0, 40)
-    assert config.data.choose[0].frames == (1, 2)
+    assert config.data.validation[0].frames == (1, 2)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_overrides_reach_into_lists():
         ("optimizer.ema_decay=1.5", "optimizer.ema_decay is 1.5, but must be in 0..1"),
         ("augment.mix=2", "augment.mix is 2.0, but must be a probability"),
         ("augment.drop_rows=1.0", "augment.drop_rows is 1.0, but must be below 1"),
-        ("data.choose=[]", "data.choose is .* at least one source"),
+        ("data.validation=[]", "data.validation is .* at least one source"),
         ("data.train=[5]", r"data\.train\[0\] is 5, but must be a table"),
         ("label_set=autoware", "label_set is 'autoware', but must be one of drive13, semantickitti19, nuscenes16"),
         ("data.train.0.every=0", r"every is 0, but must be positive"),
@@ -118,11 +118,11 @@ def test_errors_of_a_source_say_which_one(source, message):
 
 def test_sources_of_several_kinds_survive_a_round_trip(tmp_path):
     train = "[{dataset: pandaset, path: p, frames: [0, 40]}, {dataset: world, seeds: [0, 500], sweeps: 3, share: 2}]"
-    config = TrainingConfig.read(STUDENT, [f"data.train={train}", "data.choose=[{dataset: world, path: drives}]"])
+    config = TrainingConfig.read(STUDENT, [f"data.train={train}", "data.validation=[{dataset: world, path: drives}]"])
     real, generated = config.data.train
     assert (real.path, real.frames, real.seeds, real.share) == ("p", (0, 40), (), 1.0)
     assert (generated.path, generated.frames, generated.seeds, generated.sweeps) == ("", (), (0, 500), 3)
-    assert generated.share == 2.0 and config.data.choose[0].frames == ()
+    assert generated.share == 2.0 and config.data.validation[0].frames == ()
     (tmp_path / "copy.yaml").write_text(yaml.safe_dump(config.to_dict()))
     assert TrainingConfig.read(tmp_path / "copy.yaml") == config
 
@@ -192,7 +192,7 @@ def test_texts_that_grow_or_go_wrong_as_they_are_read(tmp_path, text, message):
         "seed=4294967296",
         "model.widths=[8, 8, 8, 8, 1000000000]",
         "model.blocks=[0, 0, 0, 1000000000]",
-        "model.table=1000000000",
+        "model.head_channels=1000000000",
         "model.max_points=1000000000000",
         "data.train=[{dataset: world, seeds: [0, 1000000000000000000]}]",
     ],
@@ -207,3 +207,48 @@ def test_frames_are_a_half_open_range():
     for text in ("5", "5:5", "a:b", "-1:3", ""):
         with pytest.raises(ConfigError, match="must be A:B"):
             frame_range(text)
+
+
+OLD_NAMES = {"validation:": "choose:", "head_channels:": "table:", "camera_dropout:": "dark_cameras:"}
+
+
+def with_old_names(path, folder):
+    text = path.read_text().replace("labels: propagated", "labels: carried")
+    for new, old in OLD_NAMES.items():
+        text = text.replace(f"  {new}", f"  {old}")
+    (folder / "old.yaml").write_text(text)
+    return folder / "old.yaml"
+
+
+@pytest.mark.parametrize("path", [path for path in SHIPPED if path.name in ("teacher.yaml", "image_branch.yaml")])
+def test_old_names_of_settings_are_read_with_a_note(path, tmp_path, capsys):
+    old = with_old_names(path, tmp_path)
+    assert kind_of(path).read(old) == kind_of(path).read(path)
+    notes = capsys.readouterr().err
+    assert f"note: {old}: data.choose is now named data.validation\n" in notes
+    assert f"note: {old}: labels: carried is now named labels: propagated\n" in notes
+    assert str(path) not in notes
+
+
+def test_old_names_work_in_overrides(capsys):
+    config = TrainingConfig.read(
+        STUDENT, ["data.choose.0.frames=[1, 2]", "model.table=8", "data.train.0.labels=carried"]
+    )
+    assert (config.data.validation[0].frames, config.model.head_channels) == ((1, 2), 8)
+    assert config.data.train[0].labels == "propagated"
+    assert "model.table is now named model.head_channels" in capsys.readouterr().err
+    sections = "teacher={image_branch: i, dark_cameras: 0.3}"
+    assert TrainingConfig.read(STUDENT, [sections]).teacher.camera_dropout == 0.3
+
+
+def test_stored_settings_with_old_names_are_read_silently(tmp_path, capsys):
+    config = TrainingConfig.read(FOLDER / "teacher.yaml")
+    stored = yaml.safe_load(with_old_names(FOLDER / "teacher.yaml", tmp_path).read_text())
+    assert TrainingConfig.from_dict(stored) == config
+    assert capsys.readouterr().err == ""
+
+
+def test_a_setting_under_both_names_is_rejected():
+    both = "model={channels: [z], width: 64, max_points: 1, widths: [], blocks: [], table: 8, head_channels: 8}"
+    with pytest.raises(ConfigError, match=r"is the old name of model\.head_channels; remove"):
+        TrainingConfig.read(STUDENT, [both])

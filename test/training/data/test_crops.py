@@ -46,7 +46,7 @@ def feature_bank(sources):
 def crops(sources, feature_bank, dark=0.0, **augment):
     return CropDataset(
         sources, ["a", "b", "c"], [1, 1, 1], SPEC, AugmentConfig(**augment),
-        columns=128, margin=32, points=1500, length=12, seed=0, feature_bank=feature_bank, dark_cameras=dark,
+        columns=128, margin=32, points=1500, length=12, seed=0, feature_bank=feature_bank, camera_dropout=dark,
     )  # fmt: skip
 
 
@@ -84,7 +84,7 @@ def test_points_of_which_only_cameras_know_fill_the_places_that_labels_leave(sou
     assert all(known.all() for known, _ in batches(4000)), "no label gives way to them"
 
 
-def test_dark_cameras_show_nothing(sources, feature_bank):
+def test_camera_dropout_hides_cameras(sources, feature_bank):
     def share_seen(dark):
         return np.mean([(crops(sources, feature_bank, dark)[k]["seen"][:, 1] > 0).mean() for k in range(12)])
 

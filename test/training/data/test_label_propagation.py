@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.data.label_propagation import VoxelVotes, carried_labels, in_world, movable_ids
+from training.data.label_propagation import VoxelVotes, in_world, movable_ids, propagated_labels
 from training.datasets.exposures import at_instant
 from training.world.sequence import live_drive
 from training.worldgen.drive import Drive
@@ -72,16 +72,16 @@ def test_points_stand_where_the_pose_at_their_own_time_puts_them(drive):
     np.testing.assert_allclose(in_world(drive, 1), at_stamp @ pose[:3, :3].T + pose[:3, 3], atol=1e-5)
 
 
-def test_labels_carried_to_the_next_sweep_are_its_own(drive):
-    (carried,) = carried_labels([(drive, 2)], [(drive, 0), (drive, 1)])
-    truth, known = drive.labels(2), carried != IGNORE
+def test_labels_propagated_to_the_next_sweep_match_its_own(drive):
+    (propagated,) = propagated_labels([(drive, 2)], [(drive, 0), (drive, 1)])
+    truth, known = drive.labels(2), propagated != IGNORE
     assert known.mean() > 0.3
-    assert (carried[known] == truth[known]).mean() > 0.97
-    assert not np.isin(carried[known], movable_ids()).any(), "0.6 s tell nothing of what can move"
+    assert (propagated[known] == truth[known]).mean() > 0.97
+    assert not np.isin(propagated[known], movable_ids()).any(), "0.6 s tell nothing of what can move"
 
 
-def test_labels_are_not_carried_to_another_drive(drive):
+def test_labels_are_not_propagated_to_another_drive(drive):
     other = live_drive(Drive(6, 1))
-    (carried,) = carried_labels([(other, 0)], [(drive, 0)])
-    assert (carried == IGNORE).all()
+    (propagated,) = propagated_labels([(other, 0)], [(drive, 0)])
+    assert (propagated == IGNORE).all()
     assert len(label_map("drive13")) > max(movable_ids())

@@ -61,7 +61,7 @@ def test_drives_generated_from_seeds_are_those_that_the_command_writes(drives):
     assert second - first == 5_000_000_000, "spread over ten seconds"
 
 
-@pytest.mark.parametrize(("use", "seeds"), [("train", [6, 7, 10]), ("choose", [8])])
+@pytest.mark.parametrize(("use", "seeds"), [("train", [6, 7, 10]), ("validation", [8])])
 def test_seeds_serve_what_they_are_meant_for(monkeypatch, use, seeds):
     taken = []
     monkeypatch.setattr(sources, "each_drive", lambda work, seeds: taken.append(seeds) or [])
@@ -78,11 +78,11 @@ def test_drives_are_generated_with_the_lidar_asked_for(monkeypatch):
 @pytest.mark.parametrize(
     ("config", "use", "message"),
     [
-        ({"dataset": "world", "seeds": (9, 10)}, "train", "seeds 9 to 9 hold none to train with; give more"),
-        ({"dataset": "world", "seeds": (0, 8)}, "choose", "seeds 0 to 7 hold none to choose with"),
+        ({"dataset": "world", "seeds": (9, 10)}, "train", "seeds 9 to 9 contain no train seed; give a wider range"),
+        ({"dataset": "world", "seeds": (0, 8)}, "validation", "seeds 0 to 7 contain no validation seed"),
         ({"dataset": "world", "path": "{empty}"}, "train", "holds no generated drive"),
         ({"dataset": "pandaset", "path": "{empty}"}, "train", "is not a PandaSet sequence"),
-        ({"dataset": "world", "path": "{drive}", "frames": (1, 3)}, "choose", "seed 18 has no frame 2; it has 0 to 1"),
+        ({"dataset": "world", "path": "{drive}", "frames": (1, 3)}, "validation", "seed 18 has no frame 2; it has 0"),
     ],
 )
 def test_what_cannot_be_loaded(generated, tmp_path, config, use, message):
@@ -94,13 +94,13 @@ def test_what_cannot_be_loaded(generated, tmp_path, config, use, message):
 
 def test_a_source_says_what_it_is():
     assert str(SourceConfig("pandaset", "../data/002", frames=(0, 40))) == "pandaset 002, frames 0:40"
-    assert str(SourceConfig("world", str(Path("drives") / "choose"))) == "world choose, all frames"
+    assert str(SourceConfig("world", str(Path("drives") / "validation"))) == "world validation, all frames"
     assert str(SourceConfig("world", seeds=(0, 500), sweeps=4)) == "world seeds 0:500, 4 sweeps each"
     assert str(SourceConfig("world", seeds=(0, 9), lidar="VLP-32C")) == "world seeds 0:9, 5 sweeps each, VLP-32C"
 
 
 def test_drives_that_are_for_another_use_are_refused(generated):
-    with pytest.raises(ConfigError, match="seed 18 is a drive to choose with, not to train"):
+    with pytest.raises(ConfigError, match="seed 18 is a validation drive and cannot be used for train"):
         load_source(SourceConfig("world", str(generated.folder)), "train")
 
 

@@ -130,7 +130,7 @@ def test_training_takes_its_split_and_translates(root):
     source = load_source(SourceConfig("nuscenes", str(root)), "train")
     assert [drive.name for drive, _ in source.frames[::2]] == ["nuScenes scene-0061", "nuScenes scene-0553"]
     assert source.sweeps[0].labels[12] == 11, "a traffic cone is a hazard in drive13"
-    assert load_source(SourceConfig("nuscenes", str(root)), "choose", labels="nuscenes16").sweeps[0].labels[12] == 7
+    assert load_source(SourceConfig("nuscenes", str(root)), "validation", labels="nuscenes16").sweeps[0].labels[12] == 7
     assert source.origin.license == "CC BY-NC-SA 4.0"
 
 
@@ -156,8 +156,8 @@ def test_the_test_version_has_no_labels(write_nuscenes):
     root = write_nuscenes(["scene-0077"], XYZ, None, version="v1.0-test")
     (scene,) = open_drives("nuscenes", root / "v1.0-test")
     assert scene.labels(0).tolist() == [255] * 32
-    with pytest.raises(ConfigError, match="nuscenes scene-0077, all frames has no labels to choose with"):
-        load_source(SourceConfig("nuscenes", str(root / "v1.0-test" / "scene-0077")), "choose")
+    with pytest.raises(ConfigError, match="nuscenes scene-0077, all frames has no labels for validation"):
+        load_source(SourceConfig("nuscenes", str(root / "v1.0-test" / "scene-0077")), "validation")
     with pytest.raises(ConfigError, match=r"v1\.0-test holds no scene of the split 'val'; give another version"):
         open_drives("nuscenes", root / "v1.0-test", split="val")
 

@@ -114,17 +114,17 @@ def test_a_whole_data_set_is_opened_by_its_split(root, split, names):
         assert [drive.name for drive in drives] == [f"SemanticKITTI sequence {name}" for name in names]
 
 
-def test_training_and_choosing_take_their_split_and_every_nth_frame(root):
+def test_training_and_validation_take_their_split_and_every_nth_frame(root):
     def names(use, **settings):
         source = load_source(SourceConfig("semantickitti", str(root), **settings), use)
         return [(drive.path.name, index) for drive, index in source.frames]
 
     assert names("train") == [("00", 0), ("00", 1), ("09", 0), ("09", 1)]
-    assert names("choose") == names("test") == [("08", 0), ("08", 1)]
+    assert names("validation") == names("test") == [("08", 0), ("08", 1)]
     assert names("train", every=2) == [("00", 0), ("09", 0)]
-    (sweep, _) = load_source(SourceConfig("semantickitti", str(root)), "choose").sweeps
+    (sweep, _) = load_source(SourceConfig("semantickitti", str(root)), "validation").sweeps
     assert sweep.labels.tolist()[list(OFFICIAL).index(13)] == 1, "a bus is a truck in drive13"
-    (sweep, _) = load_source(SourceConfig("semantickitti", str(root)), "choose", labels="semantickitti19").sweeps
+    (sweep, _) = load_source(SourceConfig("semantickitti", str(root)), "validation", labels="semantickitti19").sweeps
     assert sweep.labels.tolist()[list(OFFICIAL).index(13)] == 4, "other-vehicle"
 
 
@@ -133,7 +133,7 @@ def test_a_test_sequence_has_no_labels(write_kitti):
     (drive,) = open_drives("semantickitti", root)
     assert drive.labels(0).tolist() == [255] * 34 and drive.cameras == () and drive.images(0) == ()
     config = SourceConfig("semantickitti", str(root / "sequences" / "11"))
-    with pytest.raises(ConfigError, match="semantickitti 11, all frames has no labels to train with"):
+    with pytest.raises(ConfigError, match="semantickitti 11, all frames has no labels for train"):
         load_source(config, "train")
     assert len(load_source(SourceConfig("semantickitti", config.path, labels="none"), "train").sweeps) == 2
 

@@ -127,7 +127,7 @@ def test_the_exported_teacher_labels_as_the_trained_one(teacher, pandaset, tmp_p
     assert "GridSample" in operators
     assert not operators & {"NonZero", "ScatterND", "ScatterElements", "GatherND", "Unique", "Loop", "If"}
     pipeline = SegmentationPipeline.load(tmp_path / "model")
-    source = load_source(SourceConfig("pandaset", str(pandaset), frames=(58, 59)), "choose", images=True)
+    source = load_source(SourceConfig("pandaset", str(pandaset), frames=(58, 59)), "validation", images=True)
     (expected,) = (
         said.ids for said in predict_labels(load_predictor(teacher), source.sweeps, source.encoded_images, "")
     )
@@ -227,7 +227,7 @@ def test_a_student_s_run_loads_images_only_where_its_teacher_looks(teacher, conf
     monkeypatch.setattr(sweep_data, "load_source", load_and_note)
     settings = config("looks", "distilled", f"distill.teacher={teacher}", f"distill.on_labelled={on_labelled}")
     sweep_data.SweepData(settings, upstream=UpstreamModels.of(settings)).setup("fit")
-    assert set(loaded) == {("train", "own", on_labelled), ("train", "none", True), ("choose", "own", False)}
+    assert set(loaded) == {("train", "own", on_labelled), ("train", "none", True), ("validation", "own", False)}
 
 
 def test_the_mean_of_a_sweep_and_its_mirror_image_is_said(teacher, pandaset):
@@ -251,9 +251,9 @@ def test_a_teacher_can_begin_with_a_student(student, images, config):
     torch.testing.assert_close(ours[f"teacher.lidar.{name}"], theirs[f"student.{name}"])
 
 
-def test_labels_are_carried_to_sweeps_without(config, teacher):
-    words = ["distill=null", "data.train.1.labels=carried"]
-    data = sweep_data.SweepData(config("carried", "distilled", *words))
+def test_labels_are_propagated_to_sweeps_without(config, teacher):
+    words = ["distill=null", "data.train.1.labels=propagated"]
+    data = sweep_data.SweepData(config("propagated", "distilled", *words))
     data.setup("fit")
     labels = data.material().sources[1][0].labels
     assert 0.1 < (labels != IGNORE).mean() < 1
@@ -345,7 +345,8 @@ def test_a_teacher_that_cannot_teach_is_said_before_the_work(overrides, complain
 
 def test_an_image_branch_can_go_on_from_another(images, pandaset, tmp_path, student):
     source = f"[{{dataset: pandaset, path: '{pandaset}', frames: [0, 1]}}]"
-    words = [f"data.train={source}", f"data.choose={source}", "optimizer.steps=1", "optimizer.epochs=1", "features=8"]
+    words = [f"data.train={source}", f"data.validation={source}"]
+    words += ["optimizer.steps=1", "optimizer.epochs=1", "features=8"]
     words += ["optimizer.learning_rate=1e-12", "optimizer.ema_decay=0", "optimizer.workers=0", "precision=32-true"]
     words += [f"start={images}", f"run={tmp_path / 'images'}"]
     config = ImageTrainingConfig.read(CONFIGS / "pandaset_images.yaml", words)
@@ -362,14 +363,14 @@ def test_an_image_branch_that_is_damaged_is_said(images, config, tmp_path):
         train.train(config("never", "teacher", f"teacher.image_branch={tmp_path / 'images'}"))
 
 
-def test_pictures_take_carried_labels(pandaset):
+def test_images_take_propagated_labels(pandaset):
     """Those that frames before have given to the places, and no others."""
     given = SourceConfig("pandaset", str(pandaset), frames=(0, 2))
-    wanted = SourceConfig("pandaset", str(pandaset), frames=(41, 42), labels="carried")
-    carried, own = (
+    wanted = SourceConfig("pandaset", str(pandaset), frames=(41, 42), labels="propagated")
+    propagated, own = (
         load_pictures(wanted, "train", [given, wanted]),
         load_pictures(replace(wanted, labels="own"), "train"),
     )
-    counts = [sum(len(picture.labels) for picture in pictures) for pictures in (carried, own)]
+    counts = [sum(len(picture.labels) for picture in pictures) for pictures in (propagated, own)]
     assert 0 < counts[0] < counts[1]
     assert not any(len(picture.labels) for picture in load_pictures(wanted, "train", [wanted])), "nobody gives any"

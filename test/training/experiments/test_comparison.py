@@ -130,14 +130,14 @@ def small(tmp_path, drives, generated):
     tiny = [
         "model.widths=[8, 8, 8, 8, 8]",
         "model.blocks=[0, 0, 0, 0]",
-        "model.table=8",
+        "model.head_channels=8",
         "model.width=256",
         "model.beams=Pandar64",
     ]
     tiny += ["optimizer.crop_columns=256", "optimizer.points=500", "optimizer.steps=1", "optimizer.epochs=1"]
     source = {"dataset": "world", "path": str(generated.folder), "frames": [0, 1]}
     tiny += [f"data.train=[{{dataset: world, path: '{drives.folder}', frames: [0, 1]}}]", "precision=32-true"]
-    tiny += [f"data.choose=[{{dataset: world, path: '{generated.folder}', frames: [0, 1]}}]"]
+    tiny += [f"data.validation=[{{dataset: world, path: '{generated.folder}', frames: [0, 1]}}]"]
     runs = [
         {"name": name, "config": str(STUDENT), "overrides": [*tiny, f"optimizer.learning_rate={rate}"]}
         for name, rate in (("plain", 0.004), ("fast", 0.008))

@@ -92,7 +92,7 @@ def test_origins_that_are_no_texts(run, held):
         ("model", "widths", [2**30] * 5),
         ("model", "widths", [4096] * 5),
         ("model", "blocks", [10**9] * 4),
-        ("model", "table", 10**9),
+        ("model", "head_channels", 10**9),
         ("model", "max_points", 10**12),
         ("model", "channels", ["z"]),
         ("optimizer", "epochs", float("nan")),

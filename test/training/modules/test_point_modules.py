@@ -14,7 +14,7 @@ from training.models.teacher import TeacherOutput  # noqa: E402
 from training.modules.point_modules import StudentModule, TeacherModule  # noqa: E402
 
 CONFIGS = Path(__file__).parents[3] / "config" / "training"
-SMALL = ["model.widths=[8, 8, 8, 8, 8]", "model.blocks=[0, 0, 0, 0]", "model.table=8"]
+SMALL = ["model.widths=[8, 8, 8, 8, 8]", "model.blocks=[0, 0, 0, 0]", "model.head_channels=8"]
 
 
 @pytest.fixture

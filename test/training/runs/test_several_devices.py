@@ -22,7 +22,7 @@ def losses(run):
 
 def scores(run):
     events = EventAccumulator(str(run / "tensorboard")).Reload()
-    return {tag: events.Scalars(tag)[-1].value for tag in events.Tags()["scalars"] if tag.startswith("choose0")}
+    return {tag: events.Scalars(tag)[-1].value for tag in events.Tags()["scalars"] if tag.startswith("val0")}
 
 
 @pytest.fixture
@@ -31,13 +31,13 @@ def train(drives, generated, tmp_path):
     words = [
         "model.widths=[8, 8, 8, 8, 8]",
         "model.blocks=[0, 0, 0, 0]",
-        "model.table=8",
+        "model.head_channels=8",
         "model.width=256",
         "model.beams=Pandar64",
     ]
     words += ["optimizer.crop_columns=256", "optimizer.points=2000", "optimizer.steps=1", "optimizer.epochs=4"]
     words += [f"data.train=[{{dataset: world, path: '{drives.folder}'}}]", "precision=32-true"]
-    words += [f"data.choose=[{{dataset: world, path: '{generated.folder}'}}]"]
+    words += [f"data.validation=[{{dataset: world, path: '{generated.folder}'}}]"]
 
     def run(name, *more, launchers=((sys.executable,),)):
         command = ["-m", "training.train", str(CONFIG), *words, *more, f"run={tmp_path / name}"]

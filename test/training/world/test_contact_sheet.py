@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from training.world import contact_sheet
-from training.worldgen.drive import CHOOSE, TEST, TRAIN, split_of
+from training.worldgen.drive import TEST, TRAIN, VALIDATION, split_of
 from training.worldgen.mesh import LABELS
 from training.worldgen.sensing.lidar import RANGE_STEP_M, Scan
 from training.worldgen.sensing.sensors import LidarModel
@@ -71,7 +71,7 @@ def test_a_sheet_is_filled_row_by_row():
 
 def test_the_default_sheet_shows_twelve_drives_of_all_splits():
     assert len(set(contact_sheet.SEEDS)) == 12
-    assert {split_of(seed) for seed in contact_sheet.SEEDS} == {TRAIN, CHOOSE, TEST}
+    assert {split_of(seed) for seed in contact_sheet.SEEDS} == {TRAIN, VALIDATION, TEST}
 
 
 def test_it_writes_the_file_and_says_so(panel, tmp_path, capsys, monkeypatch):

@@ -41,7 +41,7 @@ def messages(bag, topic):
 
 def test_it_says_what_it_wrote(generated):
     (line,) = generated.said.splitlines()
-    assert line.startswith(f"{generated.folder}: seed 18 (choose), ")
+    assert line.startswith(f"{generated.folder}: seed 18 (validation), ")
     assert re.search(r"2 frames: scene [\d.]+ s, then [\d.]+ s and \d+ KB a frame$", line)
 
 

@@ -20,7 +20,7 @@ def census(seed, signs=0, cars=100):
 
 
 @pytest.mark.parametrize(
-    ("split", "seeds"), [("train", [0, 1, 2, 3]), ("choose", [8, 18, 28, 38]), ("test", [9, 19, 29, 39])]
+    ("split", "seeds"), [("train", [0, 1, 2, 3]), ("validation", [8, 18, 28, 38]), ("test", [9, 19, 29, 39])]
 )
 def test_the_first_seeds_of_a_split(split, seeds):
     assert measure.seeds_of(split, 4) == seeds

@@ -11,7 +11,7 @@ import pytest
 from training.world.sequence import live_drive
 from training.worldgen import drive as drive_module
 from training.worldgen import populate as dressing
-from training.worldgen.drive import CHOOSE, MAX_SWEEPS, TEST, TRAIN, Drive, split_of
+from training.worldgen.drive import MAX_SWEEPS, TEST, TRAIN, VALIDATION, Drive, split_of
 from training.worldgen.mesh import LABELS
 from training.worldgen.scene import Scene
 from training.worldgen.sensing.sensors import LIDARS, UNSEEN_LIDARS, Rig
@@ -147,9 +147,9 @@ def test_arguments_out_of_range(arguments, complaint):
 
 def test_seeds_say_what_drives_are_for():
     splits = [split_of(seed) for seed in range(100)]
-    assert [splits.count(split) for split in (TRAIN, CHOOSE, TEST)] == [80, 10, 10]
+    assert [splits.count(split) for split in (TRAIN, VALIDATION, TEST)] == [80, 10, 10]
     assert split_of(9) == TEST
-    assert split_of(108) == CHOOSE
+    assert split_of(108) == VALIDATION
 
 
 @pytest.fixture
