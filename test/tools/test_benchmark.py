@@ -38,7 +38,7 @@ def test_a_teacher_is_timed_with_images(light_model, height_model, tmp_path, cap
     assert metrics["modes"] == {"student": 0, "teacher": 2} and metrics["benchmark"]["cameras"] == 2
     assert "5,000 points, 2 images of 320x180, timed" in (tmp_path / "report.html").read_text()
     assert main(["benchmark", "--model", str(height_model), *arguments, "--out", str(tmp_path)]) == 1
-    assert "is a student, which looks at no images; give --model teacher" in capsys.readouterr().err
+    assert "is a student, which takes no images; give --model teacher" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["benchmark", "--model", str(light_model), "--image-size", "320", "--out", str(tmp_path)])
     assert "argument --image-size: invalid" in capsys.readouterr().err

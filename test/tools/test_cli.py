@@ -157,6 +157,6 @@ def test_mode_is_not_taken_for_an_abbreviation_of_model(drive, height_model, tmp
         main(["evaluate", str(drive.path), *out, "--mode", "both"])
     assert end.value.code == 2
     assert "--mode" in capsys.readouterr().err
-    assert "is a student, which looks at no images; give --model teacher" in fails(
+    assert "is a student, which takes no images; give --model teacher" in fails(
         capsys, "evaluate", drive.path, *out, "--mode", "teacher"
     )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import yaml
 
-from xmodelkd_ros.bags.recorded_sweep import passing_s
+from xmodelkd_ros.bags.recorded_sweep import scan_time_s
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.transforms import transform
 from xmodelkd_ros.tools.cli import main
@@ -52,8 +52,8 @@ def test_a_camera_is_triggered_when_the_lidar_looks_its_way(real_drive, tmp_path
 @pytest.mark.parametrize("turn_s", [0.0, 1e-39, 1e-8])
 def test_points_that_are_taken_at_once_are_passed_at_once(turn_s):
     times = (0.02 + np.linspace(0, turn_s, 9)).astype(np.float32)
-    assert passing_s(PointCloud(np.ones((9, 3), np.float32)), times, np.arange(9) > 4) == pytest.approx(0.02)
-    assert passing_s(PointCloud(np.ones((9, 3), np.float32)), times - times[0], np.arange(9) > 4) == pytest.approx(0)
+    assert scan_time_s(PointCloud(np.ones((9, 3), np.float32)), times, np.arange(9) > 4) == pytest.approx(0.02)
+    assert scan_time_s(PointCloud(np.ones((9, 3), np.float32)), times - times[0], np.arange(9) > 4) == pytest.approx(0)
 
 
 def test_a_point_without_a_position_may_have_any_time():
@@ -62,7 +62,7 @@ def test_a_point_without_a_position_may_have_any_time():
     xyz = np.ones((103, 3), np.float32)
     xyz[100:] = np.nan
     all_times = np.append(times, np.array([np.nan, np.inf, 1e30], np.float32))
-    found = passing_s(PointCloud(xyz), all_times, np.append(seen, [False] * 3))
+    found = scan_time_s(PointCloud(xyz), all_times, np.append(seen, [False] * 3))
     assert found == pytest.approx(float(times[seen].mean()), abs=1e-4)
 
 

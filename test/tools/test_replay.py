@@ -106,7 +106,7 @@ def test_a_teacher_that_saw_nothing_is_said(drive, light_model, tmp_path, capsys
     assert main(["evaluate", str(drive.path), *options, "--image-age", "5"]) == 0
     assert metrics_of(tmp_path)["modes"]["teacher"] == 0
     said = capsys.readouterr().err
-    assert "note: no sweep had an image that could be used: all were labelled by the LiDAR alone" in said
+    assert "note: no sweep had a usable image: all were labelled by LiDAR alone" in said
 
 
 def test_cameras_that_are_dropped_do_not_come(drive, light_model, height_model, tmp_path, capsys):
@@ -127,7 +127,7 @@ def test_of_more_cameras_than_the_model_takes_some_are_left_out(
         options = ["--model", str(light_model), "--mode", "teacher", "--out", str(tmp_path)]
         assert main([command, str(bag), *options]) == 1
         said = capsys.readouterr().err
-        assert "error: the bag has 4 cameras (front, low, rear, top), but the model looks through 3 at most" in said
+        assert "error: the bag has 4 cameras (front, low, rear, top), but the model takes 3 at most" in said
         options += ["--student", str(height_model)] if command == "replay" else []
         assert main([command, str(bag), *options, "--drop-cameras", "low"]) == 0
         assert metrics_of(tmp_path)["modes"]["teacher"] > 0

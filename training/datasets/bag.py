@@ -12,9 +12,10 @@ from PIL import Image
 
 from training.config.label_sets import LABELS
 from xmodelkd_ros.bags.bag import BagReader
-from xmodelkd_ros.bags.recorded_drive import RecordedDrive, RecordedImage
+from xmodelkd_ros.bags.image_replay import RecordedImage
+from xmodelkd_ros.bags.recorded_drive import RecordedDrive
 from xmodelkd_ros.bags.recorded_sweep import RecordedSweep, point_times_s
-from xmodelkd_ros.bags.transform_tree import TransformTree, moves, poses_in
+from xmodelkd_ros.bags.transform_tree import TransformTree, chain_poses, is_moving
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BagError, ConfigError
@@ -105,9 +106,9 @@ class BagSequence:
         self._chain = TransformTree(self._reader, self._start_ns).chain_above(frame)
         names = [name for name, _ in self._chain]
         mounted = names.index(_BASE_FRAME) + 1 if _BASE_FRAME in names else 0
-        self.base_from_lidar = poses_in(self._chain[:mounted], np.zeros(1))[0]
+        self.base_from_lidar = chain_poses(self._chain[:mounted], np.zeros(1))[0]
         self.notes = [*self._reader.notes, *self._recording.notes]
-        if not moves(self._chain):
+        if not is_moving(self._chain):
             self.notes.append(f"{self.name}: no /tf says how {frame} moves; images are matched as if it stood still")
 
     def __len__(self) -> int:
@@ -148,7 +149,9 @@ class BagSequence:
 
     def poses(self, index: int, times_s: NDArray[np.floating]) -> NDArray[np.float64]:
         """(M, 4, 4) poses of the sensor at (M,) times, seconds relative to the sweep's stamp."""
-        return poses_in(self._chain, (self.stamp_ns(index) - self._start_ns) * 1e-9 + np.asarray(times_s, np.float64))
+        return chain_poses(
+            self._chain, (self.stamp_ns(index) - self._start_ns) * 1e-9 + np.asarray(times_s, np.float64)
+        )
 
     def images(self, index: int) -> tuple[BagImage, ...]:
         """The picture of each camera that is nearest to a sweep, at most a tenth of a second away."""

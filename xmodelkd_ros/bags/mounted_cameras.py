@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.bags.bag import BagReader
-from xmodelkd_ros.bags.recorded_sweep import RecordedSweep, passing_s, point_times_s
+from xmodelkd_ros.bags.recorded_sweep import RecordedSweep, point_times_s, scan_time_s
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.errors import CloudError, XModelKDError
 from xmodelkd_ros.core.transforms import inverse, quaternion
@@ -73,7 +73,7 @@ def find_cameras(
         info_topic, info = calibrations[topic]
         if any(camera.info_topic == info_topic for camera in cameras.values()):
             continue
-        from_lidar = lookup(frames, info.header.frame_id, lidar_frame)
+        from_lidar = find_transform(frames, info.header.frame_id, lidar_frame)
         if from_lidar is None:
             note(f"{topic} not used: /tf_static does not join its frame to the LiDAR's")
             continue
@@ -98,7 +98,7 @@ def _time_offset_s(camera: CameraModel, sweeps: Sequence[RecordedSweep], note: C
             note(f"times of the points are not used: {error}")
             return 0.0
         if seen.any():
-            passing.append(passing_s(sweep.cloud, times, seen))
+            passing.append(scan_time_s(sweep.cloud, times, seen))
     return round(-float(np.median(passing)), 3) + 0.0 if passing else 0.0
 
 
@@ -108,7 +108,7 @@ def _calibrations(reader: BagReader, note: Callable[[str], None]) -> dict[str, t
     info_topics = [t.name for t in topics if t.type == "sensor_msgs/msg/CameraInfo" and t.count]
     calibrations = {}
     for topic in (t.name for t in topics if t.type in _IMAGE_TYPES and t.count):
-        nearest = nearest_above(topic, info_topics)
+        nearest = closest_topic(topic, info_topics)
         if nearest is None:
             continue
         if is_depth(reader.first(topic).message):
@@ -127,7 +127,7 @@ def _static_transforms(reader: BagReader) -> dict[tuple[str, str], NDArray[np.fl
     return found
 
 
-def lookup(
+def find_transform(
     transforms: Mapping[tuple[str, str], NDArray[np.float64]], target: str, source: str
 ) -> NDArray[np.float64] | None:
     """(4, 4) transform with p_target = T @ p_source along the tree of frames; None if nothing joins the two.
@@ -150,7 +150,7 @@ def lookup(
     return known.get(target.lstrip("/"))
 
 
-def nearest_above(topic: str, candidates: list[str]) -> str | None:
+def closest_topic(topic: str, candidates: list[str]) -> str | None:
     """The candidate with the longest namespace that the topic is in too."""
     above = [name for name in candidates if topic.startswith(_namespace(name))]
     return max(above, key=lambda name: len(_namespace(name)), default=None)

@@ -72,7 +72,7 @@ def point_times_s(sweep: RecordedSweep) -> NDArray[np.float32]:
     return times.astype(np.float32)
 
 
-def passing_s(cloud: PointCloud, times_s: NDArray[np.float32], seen: NDArray[np.bool_]) -> float:
+def scan_time_s(cloud: PointCloud, times_s: NDArray[np.float32], seen: NDArray[np.bool_]) -> float:
     """When in a turn the LiDAR passes over some of its points: their mean on the circle.
 
     Where the turn begins and ends it passes twice, and the one nearer to the stamp counts.

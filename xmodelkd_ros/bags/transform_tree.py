@@ -59,12 +59,12 @@ class TransformTree:
         return PoseTrack.of_matrices(times_s, np.stack([poses[stamp] for stamp in stamps]))
 
 
-def moves(chain: Sequence[tuple[str, Edge]]) -> bool:
-    """Whether a pose in a chain of frames changes."""
+def is_moving(chain: Sequence[tuple[str, Edge]]) -> bool:
+    """Whether any pose in a chain of frames changes over time."""
     return any(isinstance(edge, PoseTrack) for _, edge in chain)
 
 
-def poses_in(chain: Sequence[tuple[str, Edge]], times_s: NDArray[np.float64]) -> NDArray[np.float64]:
+def chain_poses(chain: Sequence[tuple[str, Edge]], times_s: NDArray[np.float64]) -> NDArray[np.float64]:
     """(M, 4, 4) poses of the first frame in the last one of a chain, at (M,) times, seconds from the origin."""
     poses = np.tile(np.eye(4), (len(times_s), 1, 1))
     for _, edge in chain:

@@ -28,7 +28,8 @@ def node_arguments(
     }
     if looks:
         parameters |= {"teacher_model": find_model(options.model).resolve()}
-        parameters |= {"sync.slop": options.camera_options.slop_ns * 1e-9, "sync.deadline": options.deadline_s}
+        matching = options.camera_options
+        parameters |= {"sync.slop": matching.slop_ns * 1e-9, "sync.deadline": matching.deadline_ns * 1e-9}
         parameters["cameras"] = f"[{', '.join(camera.model.name for camera in cameras)}]"
         if options.camera_options.fixed_frame:
             parameters["fixed_frame"] = options.camera_options.fixed_frame

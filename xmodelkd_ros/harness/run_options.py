@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from xmodelkd_ros.bags.recorded_drive import CameraOptions
+from xmodelkd_ros.bags.image_replay import CameraOptions
 
-_CAMERAS = CameraOptions(slop_ns=50_000_000)
+_CAMERAS = CameraOptions()
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,8 @@ class RunOptions:
         points_topic: topic of the sweeps; may be empty if the bag has only one of PointCloud2.
         command: the command line, for the report.
         mode: ``student``, or ``teacher`` to show it the cameras' images.
-        camera_options: how cameras are looked through.
+        camera_options: selection of cameras and matching of their images.
         student: name or path of the student that stands by in replay, where ``model`` is a teacher.
-        deadline_s: how long a sweep waits for images in replay.
     """
 
     bag: Path
@@ -40,4 +39,3 @@ class RunOptions:
     mode: str = "student"
     camera_options: CameraOptions = _CAMERAS
     student: str = "student"
-    deadline_s: float = 0.05

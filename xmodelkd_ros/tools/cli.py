@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from xmodelkd_ros.console import exit_code, positive_float, positive_int
 
 if TYPE_CHECKING:
-    from xmodelkd_ros.bags.recorded_drive import CameraOptions
+    from xmodelkd_ros.bags.image_replay import CameraOptions
     from xmodelkd_ros.harness.run_options import RunOptions
 
 _NO_BAG = Path("synthetic sweeps")
@@ -93,13 +93,6 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     _add_scoring(parser)
     parser.add_argument("--rate", type=positive_float, default=1.0, help="speed of play (default: %(default)s)")
     _add_student(parser)
-    parser.add_argument(
-        "--deadline",
-        type=positive_float,
-        default=0.05,
-        metavar="SECONDS",
-        help="teacher: how long a sweep waits for images (default: %(default)s)",
-    )
     parser.set_defaults(run=_replay)
 
 
@@ -286,6 +279,13 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
         help="teacher: an image farther from a sweep is not of it (default: %(default)s)",
     )
     parser.add_argument(
+        "--deadline",
+        type=positive_float,
+        default=0.05,
+        metavar="SECONDS",
+        help="teacher: how long a sweep waits for images (default: %(default)s)",
+    )
+    parser.add_argument(
         "--fixed-frame",
         default="",
         metavar="FRAME",
@@ -313,7 +313,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 def _replay(args: argparse.Namespace) -> int:
     from xmodelkd_ros.tools.replay import replay
 
-    replay(replace(_options(args), student=args.student, deadline_s=args.deadline), args.rate)
+    replay(replace(_options(args), student=args.student), args.rate)
     return 0
 
 
@@ -330,16 +330,19 @@ def _options(args: argparse.Namespace) -> RunOptions:
         args.points_topic,
         args.command,
         args.mode,
-        _look(args),
+        _camera_options(args),
     )
 
 
-def _look(args: argparse.Namespace) -> CameraOptions:
-    from xmodelkd_ros.bags.recorded_drive import CameraOptions
+def _camera_options(args: argparse.Namespace) -> CameraOptions:
+    from xmodelkd_ros.bags.image_replay import CameraOptions
 
-    without = tuple(filter(None, args.drop_cameras.split(",")))
     return CameraOptions(
-        round(args.slop * 1e9), args.fixed_frame, without, round(getattr(args, "image_age", 0.0) * 1e9)
+        slop_ns=round(args.slop * 1e9),
+        fixed_frame=args.fixed_frame,
+        dropped=tuple(filter(None, args.drop_cameras.split(","))),
+        image_age_ns=round(getattr(args, "image_age", 0.0) * 1e9),
+        deadline_ns=round(args.deadline * 1e9),
     )
 
 

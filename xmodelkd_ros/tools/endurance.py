@@ -188,7 +188,7 @@ def _cameras(options: RunOptions, recording: RecordedDrive) -> list[MountedCamer
     """All that the bag has, for a teacher."""
     if options.mode != "teacher":
         return []
-    cameras = list(recording.mounted(recording.first_sweep().message.header.frame_id).values())
+    cameras = list(recording.mounted_cameras(recording.first_sweep().message.header.frame_id).values())
     if not cameras:
         raise ConfigError(f"{options.bag} has no camera that a teacher could look through; give another bag")
     return cameras

@@ -1,4 +1,4 @@
-"""``xmodelkd evaluate``: segment the sweeps of a bag without ROS and score them."""
+"""``xmodelkd evaluate``: segment and score the sweeps of a bag without ROS."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _LATENCY = "the time of decoding and the pipeline, without transport"
 
 
 def evaluate(options: RunOptions, against: str = "") -> dict[str, Any]:
-    """Segment every sweep of a bag, score it where the bag holds truth, and write the report.
+    """Segment every sweep of a bag, score it against the bag's ground truth if any, and write the report.
 
     Args:
-        options: what to score.
+        options: bag, model and scoring.
         against: name or path of another model to compare labels with; empty for none.
 
     Returns:
@@ -35,15 +35,15 @@ def evaluate(options: RunOptions, against: str = "") -> dict[str, Any]:
     session = Session(options)
     other = _Other.load(against, options, session.pipeline) if against else None
     with BagReader(options.bag) as reader:
-        recording = session.open(reader)
-        view = _segment_all(session, recording, other)
-        print_notes(reader.notes + recording.notes)
+        drive = session.open(reader)
+        view = _segment_all(session, drive, other)
+        print_notes(reader.notes + drive.notes)
     return session.report("evaluated offline", _LATENCY, view)
 
 
 @dataclass(frozen=True, eq=False)
 class _Other:
-    """The model to compare with, and the way from its labels to the first one's."""
+    """The model to compare with, and the translation of its labels into the first model's."""
 
     pipeline: SegmentationPipeline
     to_first: LabelTranslation
@@ -56,19 +56,18 @@ class _Other:
         return cls(pipeline, translation(pipeline.labels, first.labels))
 
 
-def _segment_all(session: Session, recording: RecordedDrive, other: _Other | None) -> SweepView | None:
+def _segment_all(session: Session, drive: RecordedDrive, other: _Other | None) -> SweepView | None:
     """Add every sweep to the scores; returns the middle one to draw."""
     pipeline, scores = session.pipeline, session.scores
-    # What the libraries set up on first use must not count for the first sweep.
-    pipeline.warm_up()
+    pipeline.warm_up()  # keeps one-time set-up out of the first sweep's latency
     view = None
-    for index, sweep in enumerate(progress(recording.sweeps(), recording.count, "evaluate")):
-        result = pipeline.segment(sweep.cloud, pictures=session.camera_frames(recording, sweep))
+    for index, (sweep, camera_frames) in enumerate(progress(session.sweeps(drive), drive.count, "evaluate")):
+        result = pipeline.segment(sweep.cloud, pictures=camera_frames)
         stages = {"decode": sweep.decode_ms, **result.stages_ms}
         scores.add(sweep.cloud, result.segmentation, sweep.truth, stages_ms=stages, mode=result.mode)
         if other is not None:
-            theirs = other.pipeline.segment(sweep.cloud).segmentation.label
-            scores.add_other(result.segmentation.label, other.to_first.apply(theirs))
-        if index == recording.count // 2:
-            view = session.view(recording, sweep, result.segmentation.label)
+            other_label = other.pipeline.segment(sweep.cloud).segmentation.label
+            scores.add_other(result.segmentation.label, other.to_first.apply(other_label))
+        if index == drive.count // 2:
+            view = session.view(drive, sweep, result.segmentation.label)
     return view

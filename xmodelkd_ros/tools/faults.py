@@ -15,7 +15,7 @@ from pathlib import Path
 from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.bags.mounted_cameras import MountedCamera
 from xmodelkd_ros.bags.recorded_drive import RecordedDrive
-from xmodelkd_ros.bags.transform_tree import TransformTree, moves
+from xmodelkd_ros.bags.transform_tree import TransformTree, is_moving
 from xmodelkd_ros.console import print_notes
 from xmodelkd_ros.core.atomic_write import atomic_files, make_folder
 from xmodelkd_ros.core.errors import ConfigError
@@ -132,7 +132,7 @@ def measure_faults(options: RunOptions, timing: Timing, names: Sequence[str] = (
     with BagReader(options.bag) as reader, tempfile.TemporaryDirectory(prefix=".faults.", dir=options.out) as folder:
         recording = RecordedDrive(reader, options.points_topic)
         frame = recording.first_sweep().message.header.frame_id
-        rig = list(recording.mounted(frame).values())
+        rig = list(recording.mounted_cameras(frame).values())
         if not rig:
             raise ConfigError(f"{options.bag} has no camera that could fail; give a bag with images")
         fixed_frame, without_tf = _fixed_frame(reader, frame)
@@ -162,7 +162,7 @@ def _fixed_frame(reader: BagReader, lidar_frame: str) -> tuple[str, str]:
     if find_spec("tf2_ros") is None:
         return "", "tf2_ros is not installed"
     chain = TransformTree(reader, reader.start_ns).chain_above(lidar_frame)
-    if not moves(chain):
+    if not is_moving(chain):
         return "", f"no /tf of {reader.path} says how '{lidar_frame}' moves"
     return chain[-1][0], ""
 

@@ -39,7 +39,7 @@ def fit_cameras(bag: Path, out: Path | None = None, points_topic: str = "") -> P
     """
     with BagReader(bag) as reader:
         recording = RecordedDrive(reader, points_topic, missing_intensity="fill")
-        rig = list(recording.mounted(recording.first_sweep().message.header.frame_id).values())
+        rig = list(recording.mounted_cameras(recording.first_sweep().message.header.frame_id).values())
         print_notes([*reader.notes, *recording.notes])
     if not rig:
         raise BagError(f"{bag} has no images with a CameraInfo and a place in /tf_static; record these topics too")

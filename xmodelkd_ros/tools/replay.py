@@ -113,7 +113,7 @@ def _play(options: RunOptions, rate: float, recording: RecordedDrive, most_camer
     ]
     recorder_arguments += ["--log", str(received.path)]
     recorder = Program("harness.recorder", recorder_arguments, env, logs / "recorder.log")
-    seen = [camera for camera in cameras if camera.model.name not in options.camera_options.without]
+    seen = [camera for camera in cameras if camera.model.name not in options.camera_options.dropped]
     topics = [recording.points_topic, *(t for camera in seen for t in (camera.image_topic, camera.info_topic))]
     topics += (STATIC_TF, TF) if options.camera_options.fixed_frame and cameras else ()
     player = Program(
@@ -144,10 +144,10 @@ def _cameras(options: RunOptions, recording: RecordedDrive, most: int) -> list[M
     if options.mode != "teacher":
         return []
     frame = recording.first_sweep().message.header.frame_id
-    cameras = list(recording.mounted(frame).values())
+    cameras = list(recording.mounted_cameras(frame).values())
     if not cameras:
         raise BagError(f"{options.bag} has no camera that a teacher could look through; replay it with --mode student")
-    told = options.camera_options.shown([camera.model.name for camera in cameras], most)
+    told = options.camera_options.select([camera.model.name for camera in cameras], most)
     return [camera for camera in cameras if camera.model.name in told]
 
 

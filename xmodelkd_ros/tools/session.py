@@ -1,7 +1,8 @@
-"""What evaluation and replay do alike: take a model and a bag, score, and report."""
+"""The part that evaluation and replay share: load a model, open a bag, score, and report."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,15 +26,16 @@ from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 
 class Session:
-    """A model that is being scored on a bag.
+    """The scoring of a model on a bag.
 
     Args:
         options: what to score.
 
     Attributes:
         options: as given.
+        backend_choice: the selected back end and the reason.
         pipeline: the model.
-        scores: what is counted.
+        scores: accumulated over the sweeps.
 
     Raises:
         XModelKDError: the model or the label set cannot be used, or the folder cannot be made.
@@ -49,48 +51,45 @@ class Session:
         make_folder(options.out)
         is_teacher = self.pipeline.spec.role == "teacher"
         if options.mode == "teacher" and not is_teacher:
-            raise ConfigError(f"{options.model} is a student, which looks at no images; give --model teacher")
+            raise ConfigError(f"{options.model} is a student, which takes no images; give --model teacher")
         if options.mode != "teacher" and is_teacher:
-            print_notes([f"{options.model} is shown no images, so it labels by the LiDAR alone; give --mode teacher"])
+            print_notes([f"{options.model} gets no images and labels by LiDAR alone; give --mode teacher"])
 
     def open(self, reader: BagReader) -> RecordedDrive:
-        """The bag's sweeps as the model needs them, truth in the model's labels."""
+        """The drive of a bag, its truth translated into the model's labels."""
         missing_intensity = missing_intensity_policy(self.pipeline.needs_intensity)
         return RecordedDrive(reader, self.options.points_topic, self.pipeline.labels, missing_intensity)
 
-    def camera_frames(self, recording: RecordedDrive, sweep: RecordedSweep) -> tuple[CameraFrame | None, ...]:
-        """What a teacher is shown of a sweep.
+    def sweeps(self, drive: RecordedDrive) -> Iterator[tuple[RecordedSweep, tuple[CameraFrame | None, ...]]]:
+        """Every sweep of a drive; in teacher mode with its camera frames.
 
-        Raises:
-            BagError: as :meth:`RecordedDrive.camera_frames`, or more cameras are used than it takes.
+        Errors are those of :meth:`RecordedDrive.sweeps_with_frames`.
         """
         if self.options.mode != "teacher":
-            return ()
-        names = [camera.name for camera in recording.cameras(sweep.message.header.frame_id).values()]
-        self.options.camera_options.shown(names, self.pipeline.spec.cameras)
-        return recording.camera_frames(sweep, self.options.camera_options)
+            return ((sweep, ()) for sweep in drive.sweeps())
+        return drive.sweeps_with_frames(self.options.camera_options, self.pipeline.spec.cameras)
 
-    def view(self, recording: RecordedDrive, sweep: RecordedSweep, label: NDArray[np.uint8]) -> SweepView:
-        """What the report draws of a sweep, in the scored label set."""
+    def view(self, drive: RecordedDrive, sweep: RecordedSweep, label: NDArray[np.uint8]) -> SweepView:
+        """A sweep for the pictures of the report, in the scored label set."""
         scores = self.scores
         truth = None if sweep.truth is None else scores.to_scored(sweep.truth)
-        return SweepView(sweep.cloud, scores.to_scored(label), scores.label_map, truth, recording.camera_views(sweep))
+        return SweepView(sweep.cloud, scores.to_scored(label), scores.label_map, truth, drive.camera_views(sweep))
 
     def report(self, what: str, latency: str, view: SweepView | None, start_s: float | None = None) -> dict[str, Any]:
         """Write the report and print the scores.
 
         Args:
-            what: what was done with the bag.
-            latency: what the latency is the time of.
+            what: what was done with the bag, for the title.
+            latency: definition of the latency.
             view: the sweep to draw.
-            start_s: seconds from the start of the node's process until who takes its labels had found it; None without.
+            start_s: seconds from the start of the node's process until the recorder was subscribed; None without node.
 
         Returns:
             The content of ``metrics.json``.
         """
         backend, spec = self.pipeline.backend, self.pipeline.spec
         if self.options.mode == "teacher" and not self.scores.modes["teacher"]:
-            print_notes(["no sweep had an image that could be used: all were labelled by the LiDAR alone"])
+            print_notes(["no sweep had a usable image: all were labelled by LiDAR alone"])
         metrics = self.scores.metrics(spec, backend.name, backend.precision)
         reason = self.backend_choice.reason
         facts = [("back end", reason)] if reason else []

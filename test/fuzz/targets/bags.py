@@ -15,7 +15,8 @@ from test.fuzz.mutation import Mutator
 from test.fuzz.ros_messages import TYPES
 from test.fuzz.target import InFolder, Limits, Target, each, ensure
 from xmodelkd_ros.bags.bag import ROSBAGS_TYPES, BagReader, BagWriter
-from xmodelkd_ros.bags.recorded_drive import CameraOptions, RecordedDrive
+from xmodelkd_ros.bags.image_replay import CameraOptions
+from xmodelkd_ros.bags.recorded_drive import RecordedDrive
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.messages.clouds import truth_to_msg
 from xmodelkd_ros.messages.headers import label_info_json
@@ -25,7 +26,7 @@ from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 START_NS = 1_700_000_000_000_000_000
 _PERIOD_NS = 100_000_000
 _FORMS = (("mcap", "drive"), ("mcap", "drive.mcap"), ("sqlite3", "drive"), ("sqlite3", "drive.db3"))
-_LOOK = CameraOptions(slop_ns=50_000_000, fixed_frame="odom")
+_CAMERAS = CameraOptions(slop_ns=50_000_000, fixed_frame="odom")
 
 
 class Bags(InFolder):
@@ -85,14 +86,13 @@ class Bags(InFolder):
 
     def _evaluate(self, reader: BagReader) -> None:
         """What ``xmodelkd evaluate`` does with each sweep."""
-        recording = RecordedDrive(reader, "", self._labels)
-        for sweep in recording.sweeps():
-            ensure(sweep.truth is None or sweep.truth.shape == (len(sweep.cloud),), "not one truth per point")
-            with np.errstate(all="ignore"):
-                camera_frames = recording.camera_frames(sweep, _LOOK)
+        drive = RecordedDrive(reader, "", self._labels)
+        with np.errstate(all="ignore"):
+            for sweep, camera_frames in drive.sweeps_with_frames(_CAMERAS, self._pipeline.spec.cameras):
+                ensure(sweep.truth is None or sweep.truth.shape == (len(sweep.cloud),), "not one truth per point")
                 found = self._pipeline.segment(sweep.cloud, pictures=camera_frames).segmentation
-            check_segmentation(sweep.cloud, found, np.arange(13))
-            recording.camera_views(sweep)
+                check_segmentation(sweep.cloud, found, np.arange(13))
+                drive.camera_views(sweep)
 
 
 def harm_message(mutator: Mutator, messages: list[tuple[str, str, int, bytes]]) -> None:

@@ -10,7 +10,7 @@ from training.datasets.bag import BagImage, BagSequence
 from training.datasets.exposures import find_views
 from training.world.stored import stored_drives
 from xmodelkd_ros.bags.bag import BagReader, BagWriter, message_class
-from xmodelkd_ros.bags.recorded_drive import RecordedImage
+from xmodelkd_ros.bags.image_replay import RecordedImage
 from xmodelkd_ros.bags.recorded_sweep import RecordedSweep, point_times_s
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BagError, ConfigError
