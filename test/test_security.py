@@ -350,7 +350,7 @@ def test_a_network_keeps_its_weights_in_its_own_file_which_the_sha256_covers(mod
         weights.external_data.add(key=key, value=value)
     (model / "model.onnx").write_bytes(network.SerializeToString())
     write_json(model, lambda data: data["files"]["fp32"].update(sha256=sha256(model / "model.onnx")))
-    with pytest.raises(ModelError, match=r"keeps weights in other files, for which files\.fp32\.sha256 says nothing"):
+    with pytest.raises(ModelError, match=r"has weights in external files, which files\.fp32\.sha256 does not cover"):
         SegmentationPipeline.load(model, "onnxruntime")
 
 

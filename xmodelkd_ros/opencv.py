@@ -1,4 +1,4 @@
-"""OpenCV, which only those need who look at images."""
+"""OpenCV, loaded on demand and with a limit on the size of images."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.core.errors import ImageError
 
-_LIMIT, MAX_PIXELS = "OPENCV_IO_MAX_IMAGE_PIXELS", 1 << 25
-"""33 million pixels: more than any camera on a vehicle has. OpenCV itself takes a thousand million, so that a few
-hundred bytes with a damaged size would cost gigabytes and half a minute. It looks at this once, when it is loaded: so
-whoever imports it by himself imports this module first."""
-os.environ.setdefault(_LIMIT, str(MAX_PIXELS))
+_LIMIT_VARIABLE, MAX_PIXELS = "OPENCV_IO_MAX_IMAGE_PIXELS", 1 << 25
+"""33 million pixels, more than any vehicle camera has. OpenCV's own limit is 1000 million: a few hundred bytes with a
+damaged size would cost gigabytes and half a minute. OpenCV reads the variable once, when it is loaded, so a module that
+imports cv2 directly must import this module first."""
+os.environ.setdefault(_LIMIT_VARIABLE, str(MAX_PIXELS))
 
 
 def opencv() -> Any:
-    """The library, which refuses files of too many pixels; whoever has set his own limit keeps it.
+    """The cv2 module, which rejects images above the pixel limit; a limit already set in the environment is kept.
 
     Raises:
-        ImageError: it is not installed.
+        ImageError: OpenCV is not installed.
     """
     try:
         import cv2
@@ -31,17 +31,17 @@ def opencv() -> Any:
 
 
 def decode_image(data: Any) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB of the bytes of a JPEG or PNG image.
+    """Decode a JPEG or PNG image to (H, W, 3) uint8 RGB.
 
-    It is left as it comes from the sensor: so the camera was calibrated, whatever a tag says of which side is up.
+    EXIF orientation is ignored: the camera was calibrated on pixels as stored.
 
     Raises:
         ImageError: OpenCV is not installed.
-        ValueError: it is no image.
+        ValueError: the data is not an image.
     """
     cv2 = opencv()
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None:
-        raise ValueError("OpenCV takes it for no image")
+        raise ValueError("OpenCV cannot decode it")
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))

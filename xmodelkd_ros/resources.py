@@ -1,4 +1,4 @@
-"""Where models and configuration lie: a path as given, the package's share folder, or the clone."""
+"""Locate models and configuration: a given path, the package's share folder, or the source tree."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ def _roots() -> Iterator[Path]:
 
 
 def user_path(text: str) -> Path:
-    """A path as a user gives it: ``~`` is his home, where he has one. Any text will do: some are names of no file."""
+    """Path from user input, ``~`` expanded where possible; accepts any text, also invalid file names."""
     return Path(os.path.expanduser(text))
 
 
 def _find(relative: Path) -> Path | None:
-    if relative.is_absolute() or ".." in relative.parts:  # names of label sets stand in bags and models, which are data
+    if relative.is_absolute() or ".." in relative.parts:  # untrusted: label set names come from bags and models
         return None
-    # os.path: of a name that is too long, or has a null byte, pathlib raises what it meets.
+    # os.path.exists, since pathlib raises for names that are too long or contain a null byte.
     return next((root / relative for root in _roots() if os.path.exists(root / relative)), None)
 
 
 def find_model(name_or_path: str) -> Path:
-    """Folder of a model: a path to one, or the name of one that the package ships.
+    """Folder of a model, given by its path or by the name of a shipped model.
 
     Raises:
-        ModelError: there is none.
+        ModelError: no such model exists.
     """
     path = user_path(name_or_path)
     if os.path.isfile(path / "model.json"):
@@ -51,10 +51,10 @@ def find_model(name_or_path: str) -> Path:
 
 
 def find_config(relative: str) -> Path:
-    """A file below ``config/``.
+    """Path of a file in ``config/``.
 
     Raises:
-        ConfigError: the package lacks it.
+        ConfigError: the package has no such file.
     """
     found = _find(Path("config") / relative)
     if found is None:
@@ -63,7 +63,7 @@ def find_config(relative: str) -> Path:
 
 
 def label_map(name: str) -> LabelMap:
-    """A label set by name, from ``config/labels/``."""
+    """Read a label set by name from ``config/labels/``."""
     found = _find(Path("config") / "labels" / f"{name}.json")
     if found is None:
         known = sorted(p.stem for p in find_config("labels").glob("*.json") if "_to_" not in p.stem)
@@ -72,7 +72,7 @@ def label_map(name: str) -> LabelMap:
 
 
 def translation(source: LabelMap, target: LabelMap) -> LabelTranslation:
-    """The directed table between two sets: identity, a file in ``config/labels/``, or by equal names."""
+    """Translation between two label sets: a table in ``config/labels/`` if one exists, else by class name."""
     found = _find(Path("config") / "labels" / f"{source.name}_to_{target.name}.json")
     if source.name != target.name and found is not None:
         return LabelTranslation.read(found, source, target)

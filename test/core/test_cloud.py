@@ -5,7 +5,7 @@ from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.errors import CloudError
 
 
-def test_width_follows_from_the_points():
+def test_width_defaults_to_points_per_row():
     assert PointCloud(np.zeros((6, 3), np.float32)).width == 6
     assert PointCloud(np.zeros((6, 3), np.float32), height=2).width == 3
     assert len(PointCloud(np.zeros((0, 3), np.float32), height=0, width=0)) == 0
@@ -25,6 +25,6 @@ def test_shapes_are_checked(arguments, message):
         PointCloud(**arguments)
 
 
-def test_a_segmentation_has_equal_lengths():
-    with pytest.raises(CloudError, match="alike"):
+def test_segmentation_arrays_must_have_equal_lengths():
+    with pytest.raises(CloudError, match="must have one shape"):
         Segmentation(np.zeros(3, np.uint8), np.zeros(3, np.float32), np.zeros(2, np.float32))

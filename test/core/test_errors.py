@@ -4,20 +4,20 @@ from xmodelkd_ros.core.errors import LabelError, XModelKDError, listed, one_line
 
 
 @pytest.mark.parametrize("name", ["two\nlines", "a\r\x1b[2Jb", "nul\0", "\u2028", "\x85"])
-def test_an_error_is_one_line_whatever_it_names(name):
+def test_errors_are_one_printable_line(name):
     text = str(LabelError(f"no class '{name}'; it has car"))
     assert text.splitlines() == [text] and text.isprintable()
     assert text.startswith("no class '") and text.endswith("'; it has car")
 
 
-def test_an_error_can_be_read_whatever_it_names():
+def test_errors_have_limited_length():
     text = str(XModelKDError(f"no class '{'x' * 100_000}'; it has car"))
     assert len(text) <= 600
     assert text.startswith("no class 'xxx") and text.endswith("xxx'; it has car")
     assert str(XModelKDError("Straße 名 'x'")) == "Straße 名 'x'"
 
 
-def test_values_are_quoted_as_far_as_it_takes_to_find_them_again():
+def test_quoted_values_are_shortened():
     assert [quoted(value) for value in ("x", 3, None, [1, "a"], {"b": 2.5}, KeyError("z"))] == [
         *("'x'", "3", "None", "[1, 'a']", "{'b': 2.5}", "KeyError('z')")
     ]
@@ -25,7 +25,7 @@ def test_values_are_quoted_as_far_as_it_takes_to_find_them_again():
         assert 3 < len(quoted(long)) < 140
 
 
-def test_values_that_hold_each_other_take_no_room():
+def test_quoting_nested_references_uses_little_memory():
     """Ten levels of ten aliases each stand for ten thousand million, and a list may hold itself."""
     bomb: list = ["x"] * 10
     for _ in range(10):
@@ -38,13 +38,13 @@ def test_values_that_hold_each_other_take_no_room():
     assert all(len(quoted(value)) < 140 for value in (bomb, itself, deep))
 
 
-def test_of_many_names_the_first_are_listed():
+def test_long_lists_of_names_are_cut():
     assert listed("abc") == "a, b, c" and listed([]) == ""
     assert listed(f"n{k}" for k in range(100)).endswith("n15 and 84 more")
     assert len(listed(["x" * 1000] * 3)) < 400
 
 
-def test_what_a_library_says_is_one_line_that_can_be_read():
+def test_library_errors_are_shortened_to_one_line():
     assert one_line(ValueError("a\n  b.")) == "a b"
     assert one_line(ValueError("")) == "ValueError('')"
     assert len(one_line(ValueError("x" * 10_000))) < 260

@@ -44,17 +44,17 @@ TABLES = {
 }  # fmt: skip
 
 
-def test_drive13_is_the_design_s_table():
+def test_drive13_has_the_documented_classes():
     assert {c.id: c.name for c in label_map("drive13").classes} == DRIVE13
 
 
-def test_autoware_numbers_are_autoware_s():
+def test_autoware_ids_match_autoware():
     words = "CAR TRUCK BUS MOTORCYCLE BICYCLE PEDESTRIAN ANIMAL HAZARD FLAT_SURFACE STRUCTURE VEGETATION NOISE"
     assert [(c.id, c.name) for c in label_map("autoware").classes] == list(enumerate(words.split()))
 
 
 @pytest.mark.parametrize(("source", "target"), TABLES)
-def test_every_row_of_every_directed_table(source, target):
+def test_translation_tables(source, target):
     table = translation(label_map(source), label_map(target))
     expected = np.full(256, IGNORE, np.uint8)
     for source_id, target_id in TABLES[source, target].items():
@@ -63,7 +63,7 @@ def test_every_row_of_every_directed_table(source, target):
     assert {c.id for c in label_map(source).classes} == set(TABLES[source, target])
 
 
-def test_translation_to_itself_changes_nothing():
+def test_translation_to_the_same_set_is_the_identity():
     drive13 = label_map("drive13")
     ids = np.array([0, 5, 12, IGNORE])
     np.testing.assert_array_equal(translation(drive13, drive13).apply(ids), ids)
@@ -93,7 +93,7 @@ def test_palette_has_the_class_colours_and_grey_for_ignore():
     assert tuple(palette[IGNORE]) == (64, 64, 64)
 
 
-def test_contradictions_name_the_offender():
+def test_errors_name_the_inconsistent_class():
     twice = (LabelClass(0, "car", (0, 0, 0)), LabelClass(0, "bus", (0, 0, 0)))
     with pytest.raises(LabelError, match="id 0"):
         LabelMap("broken", twice)
@@ -116,30 +116,30 @@ def test_contradictions_name_the_offender():
         ({"color": [-1, 0, 0]}, "not in 0..255"),
         ({"id": -1}, "id -1 is not in 0..254"),
         ({"id": float("inf")}, "OverflowError"),
-        ({"aliases": "auto"}, "aliases is 'auto' and no list of names"),
-        ({"aliases": [1]}, "no list of names"),
+        ({"aliases": "auto"}, "aliases is 'auto', not a list of names"),
+        ({"aliases": [1]}, "not a list of names"),
         ({"aliases": 1}, "TypeError"),
     ],
 )
-def test_a_row_that_cannot_be_used_is_said(row, said):
+def test_rejects_invalid_classes(row, said):
     with pytest.raises(LabelError, match=said):
         LabelMap.from_dict({"name": "x", "classes": [{"id": 0, "name": "car", "color": [0, 0, 0], **row}]})
 
 
 @pytest.mark.parametrize("table", [[], ["car"], {"car": 1}, {"car": ["CAR"]}, "car", 1])
-def test_a_table_that_is_none_is_said(tmp_path, table):
+def test_rejects_invalid_tables(tmp_path, table):
     (tmp_path / "table.json").write_text(json.dumps({"source": "drive13", "target": "autoware", "table": table}))
-    with pytest.raises(LabelError, match=r"table\.json: table is no table of names|rows missing"):
+    with pytest.raises(LabelError, match=r"table\.json: table does not map names to names|the table lacks"):
         LabelTranslation.read(tmp_path / "table.json", label_map("drive13"), label_map("autoware"))
 
 
-def test_a_file_that_is_nested_too_deep_is_said(tmp_path):
+def test_rejects_deeply_nested_files(tmp_path):
     (tmp_path / "deep.json").write_text("[" * 100_000)
     with pytest.raises(LabelError, match="nested too deep"):
         LabelMap.read(tmp_path / "deep.json")
 
 
-def test_a_set_survives_json(tmp_path):
+def test_label_set_json_round_trip(tmp_path):
     for name in ("drive13", "semantickitti19"):
         label_set = label_map(name)
         assert LabelMap.from_dict(label_set.to_dict()) == label_set

@@ -10,7 +10,7 @@ ABC = LabelMap("abc", (LabelClass(2, "a", (0, 0, 0)), LabelClass(5, "b", (0, 0, 
 IDS = st.sampled_from([2, 5, 9, 77, IGNORE])
 
 
-def test_iou_by_hand():
+def test_iou_of_a_worked_example():
     matrix = ConfusionMatrix(ABC)
     matrix.update(np.array([2, 2, 2, 5, 5, IGNORE]), np.array([2, 2, 5, 5, IGNORE, 9]))
     # a: 2 hits, 1 missed; b: 1 hit, 1 missed (255 is a miss), 1 false alarm; c never true
@@ -20,7 +20,7 @@ def test_iou_by_hand():
     assert matrix.points == {"a": 3, "b": 2, "c": 0}
 
 
-def test_a_set_may_count_classes_that_do_not_occur_as_zero():
+def test_mean_over_all_counts_absent_classes_as_zero():
     matrix = ConfusionMatrix(LabelMap("abc", ABC.classes, mean_over_all=True))
     assert matrix.miou() is None
     matrix.update(np.array([2, 2, 5, 5]), np.array([2, 2, 5, 2]))
@@ -29,7 +29,7 @@ def test_a_set_may_count_classes_that_do_not_occur_as_zero():
     assert matrix.miou(exclude=["c"]) == matrix.miou(occurring_only=True) == pytest.approx((2 / 3 + 0.5) / 2)
 
 
-def test_nothing_counted_is_none():
+def test_metrics_without_points_are_none():
     matrix = ConfusionMatrix(ABC)
     matrix.update(np.array([IGNORE]), np.array([2]))
     assert matrix.miou() is None
@@ -37,7 +37,7 @@ def test_nothing_counted_is_none():
 
 
 @given(st.lists(st.tuples(IDS, IDS), max_size=40))
-def test_iou_against_sets(pairs):
+def test_iou_equals_a_set_computation(pairs):
     truth, predicted = (np.array([p[i] for p in pairs], np.int64) for i in (0, 1))
     matrix = ConfusionMatrix(ABC)
     for start in range(0, len(pairs), 7):
@@ -50,7 +50,7 @@ def test_iou_against_sets(pairs):
         assert matrix.iou()[c.name] == (None if expected is None else pytest.approx(expected))
 
 
-def test_calibration_error_by_hand():
+def test_calibration_error_of_a_worked_example():
     error = CalibrationError(bins=10)
     error.update(np.array([1, 1, 1, 1]), np.array([1, 1, 1, 0]), np.array([0.95, 0.95, 0.95, 0.95]))
     error.update(np.array([1, IGNORE]), np.array([1, 1]), np.array([0.55, 0.1]))
@@ -60,7 +60,7 @@ def test_calibration_error_by_hand():
     assert error.bins.sum() == pytest.approx(5 + 4.35 + 4), "all other bins are empty"
 
 
-def test_probability_one_falls_into_the_last_bin():
+def test_probability_one_belongs_to_the_last_bin():
     error = CalibrationError()
     error.update(np.array([1]), np.array([1]), np.array([1.0]))
     assert error.value() == pytest.approx(0.0)

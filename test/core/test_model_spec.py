@@ -39,7 +39,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_spec_survives_its_file(folder):
+def test_student_spec_file_round_trip(folder):
     spec = ModelSpec.read(folder)
     assert spec == make_spec(sha256(folder / "model.onnx"))
     assert spec.max_points == 16
@@ -62,7 +62,7 @@ def make_teacher(digest="0" * 64):
     return replace(student, role="teacher", inputs=(*student.inputs, *more), image_branch=branch)
 
 
-def test_a_teachers_spec_survives_its_file(tmp_path):
+def test_teacher_spec_file_round_trip(tmp_path):
     (tmp_path / "image_branch.onnx").write_bytes(b"images")
     teacher = make_teacher(sha256(tmp_path / "image_branch.onnx"))
     teacher.write(tmp_path)
@@ -74,10 +74,10 @@ def test_a_teachers_spec_survives_its_file(tmp_path):
         teacher.network_path(tmp_path, "fp32", image_branch=True)
 
 
-def test_role_and_image_branch_belong_together():
-    with pytest.raises(ModelError, match=r"image_branch is .* there for a teacher, and for it only"):
+def test_image_branch_must_match_the_role():
+    with pytest.raises(ModelError, match=r"image_branch is .* set for a teacher and absent for a student"):
         replace(make_spec(), role="teacher")
-    with pytest.raises(ModelError, match=r"image_branch is .* there for a teacher, and for it only"):
+    with pytest.raises(ModelError, match=r"image_branch is .* set for a teacher and absent for a student"):
         replace(make_teacher(), role="student")
     with pytest.raises(ModelError, match=r"inputs: expected .*maps"):
         replace(make_teacher(), inputs=make_spec().inputs)
@@ -120,24 +120,24 @@ def change(folder, path, value):
         (["training_data"], [], "training_data"),
         pytest.param(["projection", "width"], 10**400, "inputs.*image", id="width"),
         pytest.param(["temperature"], 10**400, "temperature cannot be used: OverflowError", id="temperature"),
-        (["channels", 0, "mean"], float("nan"), "NaN is no number that can be used"),
-        (["projection", "min_range_m"], float("inf"), "Infinity is no number"),
+        (["channels", 0, "mean"], float("nan"), "NaN is not a finite number"),
+        (["projection", "min_range_m"], float("inf"), "Infinity is not a finite number"),
     ],
 )
-def test_every_mismatch_names_its_field(folder, path, value, field):
+def test_errors_name_the_invalid_field(folder, path, value, field):
     change(folder, path, value)
     with pytest.raises(ModelError, match=field):
         ModelSpec.read(folder)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '"model"', "[" * 100_000])
-def test_rubbish_is_refused(folder, text):
+def test_rejects_files_that_are_not_a_spec(folder, text):
     (folder / "model.json").write_text(text)
     with pytest.raises(ModelError, match=r"model\.json"):
         ModelSpec.read(folder)
 
 
-def test_network_files_are_checked(folder):
+def test_verifies_network_files(folder):
     spec = ModelSpec.read(folder)
     with pytest.raises(ModelError, match="no int8 network"):
         spec.network_path(folder, "int8")
@@ -153,20 +153,20 @@ def test_network_files_are_checked(folder):
         spec.network_path(folder, "fp32")
 
 
-def test_a_linked_network_file_is_taken(folder, tmp_path):
+def test_accepts_linked_network_files(folder, tmp_path):
     """As in the share folder of ``colcon build --symlink-install``."""
     network = (folder / "model.onnx").rename(tmp_path / "somewhere.onnx")
     (folder / "model.onnx").symlink_to(network)
     assert ModelSpec.read(folder).network_path(folder, "fp32") == folder / "model.onnx"
 
 
-def test_a_path_that_leaves_the_folder_is_refused(folder):
+def test_rejects_paths_outside_the_model_folder(folder):
     change(folder, ["files", "fp32", "file"], "../model.onnx")
     with pytest.raises(ModelError, match="leaves the model folder"):
         ModelSpec.read(folder).network_path(folder, "fp32")
 
 
-def test_the_network_itself_is_compared():
+def test_rejects_networks_with_other_tensors():
     spec = make_spec()
     spec.check_network(spec.inputs, spec.outputs)
     narrow = replace(spec.inputs[0], shape=(1, 3, 2, 4))

@@ -10,13 +10,13 @@ CLOUD = PointCloud(np.array([[4, 0, 3], [8, 0, 6], [0, 5, 0]], np.float32), np.a
 CHANNELS = (ChannelSpec("z", 1.0, 2.0), ChannelSpec("range", 5.0, 10.0), ChannelSpec("intensity", 10.0, 10.0))
 
 
-def test_channels_by_hand():
+def test_channels_of_a_worked_example():
     distance = np.array([5, 10, 5], np.float32)
     points = Normalizer(CHANNELS, (0, 255)).points(CLOUD, distance)
     np.testing.assert_allclose(points, [[1, 0, 0], [2.5, 0.5, 1], [-0.5, 0, 2], [0, 0, 0]], atol=1e-6)
 
 
-def test_the_image_holds_the_nearest_point_and_the_mask():
+def test_image_has_the_nearest_point_and_the_mask():
     spec = ProjectionSpec((37.0, 0.0), width=4)
     projection = RangeProjector(spec).project(CLOUD)
     normalizer = Normalizer(CHANNELS, (0, 255))
@@ -27,7 +27,7 @@ def test_the_image_holds_the_nearest_point_and_the_mask():
     assert (image[:, image[3] == 0] == 0).all()
 
 
-def test_another_sensor_s_intensity_is_brought_to_the_model_s_scale():
+def test_sensor_intensity_is_rescaled_to_the_model():
     distance = np.array([5, 10, 5], np.float32)
     own = Normalizer(CHANNELS, (0, 255)).points(CLOUD, distance)
     scaled = PointCloud(CLOUD.xyz, 100 + CLOUD.intensity * 4)
@@ -35,7 +35,7 @@ def test_another_sensor_s_intensity_is_brought_to_the_model_s_scale():
     np.testing.assert_allclose(other, own, atol=1e-5)
 
 
-def test_missing_intensity_and_unknown_channels_are_said():
+def test_rejects_missing_intensity_and_invalid_channels():
     with pytest.raises(CloudError, match="missing_intensity"):
         Normalizer(CHANNELS, (0, 255)).points(PointCloud(CLOUD.xyz), np.ones(3, np.float32))
     with pytest.raises(ModelError, match="colour"):
@@ -45,7 +45,7 @@ def test_missing_intensity_and_unknown_channels_are_said():
             ChannelSpec("z", mean, std)
 
 
-def test_a_wrong_intensity_counts_as_dark_or_bright():
+def test_invalid_intensity_is_clipped():
     intensity = np.array([np.nan, np.inf, -1e30], np.float32)
     points = Normalizer(CHANNELS, (0, 255)).points(PointCloud(CLOUD.xyz, intensity), np.ones(3, np.float32))
     np.testing.assert_allclose(points[:3, 2], [-1, 24.5, -1])

@@ -39,11 +39,11 @@ def model(graph, **more):
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_they_are_found(place):
+def test_finds_external_tensors(place):
     assert has_external_data(model(PLACES[place]).SerializeToString())
 
 
-def test_they_are_found_in_functions_and_in_what_trains_a_network():
+def test_finds_external_tensors_in_functions_and_training_info():
     function = helper.make_function("own", "F", [], ["c"], [constant(value=elsewhere())], [helper.make_opsetid("", 17)])
     assert has_external_data(model(graph(), functions=[function]).SerializeToString())
     trained = model(graph())
@@ -51,14 +51,14 @@ def test_they_are_found_in_functions_and_in_what_trains_a_network():
     assert has_external_data(trained.SerializeToString())
 
 
-def test_a_location_alone_is_enough():
+def test_finds_tensors_with_a_location_only():
     tensor = elsewhere()
     tensor.ClearField("data_location")
     assert has_external_data(model(graph(weights=[tensor])).SerializeToString())
 
 
 @pytest.mark.parametrize("name", ["student/model.onnx", "teacher/model.int8.onnx", "teacher/image_branch.onnx"])
-def test_shipped_networks_have_theirs_with_them(name):
+def test_shipped_networks_have_no_external_data(name):
     folder, file = name.split("/")
     network = (find_model(folder) / file).read_bytes()
     assert not has_external_data(network)
@@ -70,5 +70,5 @@ def test_shipped_networks_have_theirs_with_them(name):
 @pytest.mark.parametrize(
     "data", [b"", b"network", b"\x3a\xff\xff\xff\xff\x0f", b"\x80" * 50, b"\x3a\x05abc", bytes(100)]
 )
-def test_what_is_no_network_has_none(data):
+def test_other_data_has_no_external_data(data):
     assert not has_external_data(data)

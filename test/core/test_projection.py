@@ -18,7 +18,7 @@ def polar(azimuth_deg, elevation_deg, distance):
     return np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation) * distance], -1).astype("f4")
 
 
-def test_golden_pixels():
+def test_pixels_of_a_worked_example():
     # azimuth 179 is the left edge (behind, left), 0 the middle, -179 the right edge
     xyz = polar([179, 46, 1, -1, -179, 0.1], [10, 2, 0, -1, -15, 5.9], [10, 10, 10, 10, 10, 10.0])
     projection = RangeProjector(UNEVEN).project(PointCloud(xyz))
@@ -29,13 +29,13 @@ def test_golden_pixels():
     np.testing.assert_allclose(projection.range, 10, rtol=1e-6)
 
 
-def test_the_cut_behind_the_sensor_is_one_column():
+def test_azimuth_wraps_around_behind_the_sensor():
     xyz = np.array([[-10, 0, 0], [-10, -0.0, 0], [-10, 1e-7, 0], [-10, -1e-7, 0]], np.float32)
     columns = RangeProjector(UNEVEN).project(PointCloud(xyz)).pixel % 8
     assert set(columns.tolist()) <= {0, 7}
 
 
-def test_the_nearest_point_wins_whatever_the_order():
+def test_nearest_point_wins_in_any_order():
     near, far = polar(0, 0, 5.0), polar(0, 0, 50.0)
     for xyz, winner in ((np.stack([near, far]), 0), (np.stack([far, near]), 1)):
         projection = RangeProjector(UNEVEN).project(PointCloud(xyz))
@@ -44,7 +44,7 @@ def test_the_nearest_point_wins_whatever_the_order():
         assert projection.point[pixel] == winner
 
 
-def test_unusable_points_get_no_pixel():
+def test_invalid_points_get_no_pixel():
     xyz = np.array([[0, 0, 0], [np.nan, 1, 1], [np.inf, 0, 0], [3e38, 3e38, 3e38], [0.1, 0.1, 0], [0, 1001, 0]], "f4")
     projection = RangeProjector(UNEVEN).project(PointCloud(np.r_[xyz, np.array([[5, 0, 0], [0, 999, 0]], "f4")]))
     assert projection.pixel[:6].tolist() == [NO_PIXEL] * 6
@@ -53,7 +53,7 @@ def test_unusable_points_get_no_pixel():
 
 
 @pytest.mark.parametrize("min_range_m", [0.0, -1.0, np.nan, 1000.0])
-def test_a_range_that_leaves_no_point_is_refused(min_range_m):
+def test_rejects_invalid_min_range(min_range_m):
     with pytest.raises(ModelError, match="min_range_m"):
         ProjectionSpec((1.0, 0.0), 8, min_range_m)
 
@@ -69,7 +69,7 @@ coordinates = st.floats(width=32) | st.floats(-700, 700, width=32)
 
 @settings(max_examples=200, deadline=None)
 @given(hnp.arrays(np.float32, st.tuples(st.integers(0, 60), st.just(3)), elements=coordinates))
-def test_against_a_loop_over_points(xyz):
+def test_projection_equals_a_loop_over_points(xyz):
     spec = UNEVEN
     projection = RangeProjector(spec).project(PointCloud(xyz))
     nearest = {}
@@ -91,21 +91,21 @@ def test_against_a_loop_over_points(xyz):
         assert min(distance[projection.point[pixel]], 255.99) <= expected + 1 / 256 + 1e-3
 
 
-def test_every_beam_of_a_fine_table_finds_its_own_row():
+def test_each_beam_of_a_128_beam_table_has_its_own_row():
     rows = tuple(np.linspace(15, -25, 128))
     xyz = polar(np.linspace(-170, 170, 128), np.array(rows), 30.0)
     projection = RangeProjector(ProjectionSpec(rows, 256)).project(PointCloud(xyz))
     np.testing.assert_array_equal(projection.pixel // 256, np.arange(128))
 
 
-def test_a_sensor_with_fewer_beams_leaves_rows_empty():
+def test_fewer_beams_leave_rows_empty():
     sensor = SensorSpec("two beams", (2.1, -14.0))
     xyz = polar(np.linspace(-170, 170, 20), np.tile([2.3, -13.0], 10), 20.0)
     rows = RangeProjector(UNEVEN, sensor).project(PointCloud(xyz)).pixel // 8
     assert set(rows.tolist()) == {1, 4}
 
 
-def test_ring_numbers_go_through_the_sensor_s_table():
+def test_rings_map_through_the_sensor_table():
     sensor = SensorSpec("rings from below", (10.0, 0.0, -15.0), ring_elevations_deg=(-15.0, 0.0, 10.0))
     xyz = polar(0, 0, np.array([10.0, 11.0, 12.0]))  # the elevations say row 2; the rings know better
     cloud = PointCloud(xyz, ring=np.array([0, 1, 2], np.uint16))
@@ -119,6 +119,6 @@ def test_ring_numbers_go_through_the_sensor_s_table():
 
 
 @pytest.mark.parametrize("rows", [(), (0.0, 1.0), (1.0, 1.0), (100.0,), (float("nan"),)])
-def test_a_bad_beam_table_is_refused(rows):
+def test_rejects_invalid_beam_tables(rows):
     with pytest.raises(ModelError, match="beam_elevations_deg"):
         ProjectionSpec(rows, 8)

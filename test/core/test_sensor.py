@@ -14,38 +14,38 @@ def sweep_elevations(rng, noise_deg=0.01):
     return np.repeat(BEAMS, per_beam) + rng.normal(0, noise_deg, per_beam.sum())
 
 
-def test_an_uneven_beam_table_is_found_without_being_told_its_size():
+def test_fits_an_uneven_beam_table_of_unknown_size():
     fitted = fit_beams(sweep_elevations(np.random.default_rng(0)))
     assert len(fitted) == len(BEAMS)
     np.testing.assert_allclose(fitted, BEAMS, atol=0.01)
 
 
-def test_weak_beams_count():
+def test_fits_weak_beams():
     rng = np.random.default_rng(1)
     values = np.concatenate([rng.normal(0, 0.01, 5000), rng.normal(1, 0.01, 200), rng.normal(2, 0.01, 5000)])
     np.testing.assert_allclose(fit_beams(values, beams=3), [2, 1, 0], atol=0.01)
 
 
-def test_too_few_clusters_is_said():
+def test_rejects_too_few_beams():
     with pytest.raises(SensorError, match="of 64 beams"):
         fit_beams(np.random.default_rng(0).normal(0, 0.01, 1000), beams=64)
-    with pytest.raises(SensorError, match="no usable point"):
+    with pytest.raises(SensorError, match="no valid points"):
         fit_beams(np.zeros(0))
 
 
-def test_rings_get_their_own_elevation_in_the_driver_s_order():
+def test_fits_ring_elevations_in_driver_order():
     elevation = np.array([-15.0, 3.0, -15.2, 3.2, -15.1, 3.1])
     assert fit_rings(elevation, np.array([1, 0, 1, 0, 1, 0])) == (3.1, -15.1)
     with pytest.raises(SensorError, match="ring"):
         fit_rings(elevation, np.array([2, 0, 2, 0, 2, 0]))
 
 
-def test_elevation_is_the_angle_above_the_horizon():
+def test_elevations_of_a_worked_example():
     xyz = np.array([[1, 0, 1], [0, -2, 0], [3, 4, -5]], np.float32)
     np.testing.assert_allclose(elevations_deg(xyz), [45, 0, -45])
 
 
-def test_a_sensor_file_survives_and_a_bad_one_is_named(tmp_path):
+def test_sensor_file_round_trip_and_invalid_files(tmp_path):
     sensor = SensorSpec("os1", (10.0, 0.0), (0.0, 10.0), (0.0, 2048.0))
     sensor.write(tmp_path / "os1.json")
     assert SensorSpec.read(tmp_path / "os1.json") == sensor

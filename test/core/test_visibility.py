@@ -6,7 +6,7 @@ import pytest
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.errors import ImageError
 from xmodelkd_ros.core.transforms import transform
-from xmodelkd_ros.core.visibility import NO_CAMERA, CameraFrame, PointVisibility, SweepImages, visible
+from xmodelkd_ros.core.visibility import NO_CAMERA, CameraFrame, PointVisibility, SweepImages, visible_points
 
 CAMERA = CameraModel("front", 640, 384, np.array([[400.0, 0, 320], [0, 400.0, 192], [0, 0, 1]]), np.eye(4))
 
@@ -14,14 +14,14 @@ CAMERA = CameraModel("front", 640, 384, np.array([[400.0, 0, 320], [0, 400.0, 19
 def test_places_run_from_edge_to_edge():
     corners = np.array([[-0.5, -0.5, 1.0], [639.4999, 383.4999, 1.0], [319.5, 191.5, 1.0]])
     xyz = corners @ np.linalg.inv(CAMERA.intrinsic).T * 5
-    index, uv = visible(CAMERA, xyz)
+    index, uv = visible_points(CAMERA, xyz)
     assert index.tolist() == [0, 1, 2]
     np.testing.assert_allclose(uv, [(-1, -1), (1, 1), (0, 0)], atol=1e-3)
 
 
 def test_a_point_behind_another_one_is_hidden_and_one_beside_it_is_not():
     xyz = np.array([[0.0, 0, 5], [0.0, 0, 9], [0.0, 0, 5.2], [2.0, 0, 9], [0, 0, -5]])
-    assert visible(CAMERA, xyz)[0].tolist() == [0, 2, 3]
+    assert visible_points(CAMERA, xyz)[0].tolist() == [0, 2, 3]
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 2_000_000), (2_000_000, 1), (1, 1), (2**32 - 1, 2**32 - 1)])
@@ -29,7 +29,7 @@ def test_an_image_of_any_shape_takes_little_memory(width, height):
     intrinsic = np.array([[width, 0, width / 2], [0, height, height / 2], [0, 0, 1]], np.float64)
     xyz = np.random.default_rng(0).uniform([-0.5, -0.5, 1], [0.5, 0.5, 1], (500, 3))
     tracemalloc.start()
-    index, _ = visible(CameraModel("odd", width, height, intrinsic, np.eye(4)), xyz)
+    index, _ = visible_points(CameraModel("odd", width, height, intrinsic, np.eye(4)), xyz)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(index) > 50 and peak < 1_000_000

@@ -91,7 +91,7 @@ def test_a_region_of_interest_is_cut_out_and_binned():
         (camera_info([], width=0, height=0), False, "'front' has images of 0x0 pixels; calibrate it"),
         (camera_info([], height=0), False, "'front' has images of 640x0 pixels"),
         (camera_info([], binning_x=1000), False, "'front' has images of 0x360 pixels"),
-        (camera_info([0.1, 0.0]), False, "camera 'front': distortion .* is not one of 'plumb_bob'"),
+        (camera_info([0.1, 0.0]), False, "camera 'front': distortion .* does not fit 'plumb_bob'"),
         (camera_info([0.1], distortion_model="martian"), False, "camera 'front': distortion model 'martian'"),
     ],
 )

@@ -312,7 +312,7 @@ def test_sizes_that_contradict_each_other_are_rejected(family: Family, complaint
 @pytest.mark.parametrize(
     ("bad", "complaint"),
     [
-        (FieldSpec("z", 8, 0), "field 'z' has datatype 0; PointField knows 1 to 8"),
+        (FieldSpec("z", 8, 0), "field 'z' has datatype 0; PointField defines 1 to 8"),
         (FieldSpec("z", 8, 9), "field 'z' has datatype 9"),
         (FieldSpec("z", 13, FLOAT32), "field 'z' ends at byte 17, but point_step is 16"),
         (FieldSpec("z", 2**32 - 1, FLOAT32), f"field 'z' ends at byte {2**32 + 3}"),
@@ -446,7 +446,7 @@ def test_a_sweep_with_its_truth_reads_back_as_it_was(family: Family):
 
 
 def test_truth_without_intensity_is_rejected():
-    with pytest.raises(CloudError, match="needs an intensity"):
+    with pytest.raises(CloudError, match="needs intensity"):
         clouds.truth_to_msg(PointCloud(np.zeros((1, 3), np.float32)), np.zeros(1, np.uint8), None, ROSBAGS.types)
 
 

@@ -107,10 +107,10 @@ EMPTY.data = EMPTY.data[:0]
 @pytest.mark.parametrize(
     ("useless", "said"),
     [
-        (EMPTY, "image 'rgb8 0x0' is empty; look at the camera's driver"),
-        (image("16UC1", np.ones((2, 2), np.uint16)), "image '16UC1 2x2' shows distances; name the topic of the"),
-        (compressed(b"1", "16UC1; compressedDepth png"), "shows distances"),
-        (image("yuv422", np.ones((2, 3, 2), np.uint8)), "have the driver send rgb8, bgr8, mono8 or jpeg"),
+        (EMPTY, "image 'rgb8 0x0' is empty; check the camera driver"),
+        (image("16UC1", np.ones((2, 2), np.uint16)), "image '16UC1 2x2' is a depth image; use the topic of the"),
+        (compressed(b"1", "16UC1; compressedDepth png"), "is a depth image"),
+        (image("yuv422", np.ones((2, 3, 2), np.uint8)), "configure the driver to send rgb8, bgr8, mono8 or jpeg"),
     ],
 )
 def test_an_image_that_shows_nothing_says_what_to_do(useless, said):

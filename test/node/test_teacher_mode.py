@@ -226,7 +226,7 @@ def test_the_mode_changes_while_the_node_runs(make_teacher, sweep):
         (Image(header=header(S)), "cannot decode"),
         (Image(header=header(S), encoding="rgb8"), "image 'rgb8 0x0' is empty"),
         (picture(S, shape=(64, 64)), "is 64x64, but the camera is calibrated for 64x32"),
-        (Image(header=header(S), height=2, width=2, encoding="32FC1", step=8, data=bytes(16)), "shows distances"),
+        (Image(header=header(S), height=2, width=2, encoding="32FC1", step=8, data=bytes(16)), "is a depth image"),
     ],
 )
 def test_a_broken_image_costs_its_camera_only(make_teacher, sweep, broken, reason):

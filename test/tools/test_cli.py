@@ -146,7 +146,7 @@ def test_the_module_runs_as_a_program(tmp_path):
 
 def test_a_sensor_without_points(make_drive, capsys, tmp_path):
     bag = make_drive(empty=True)
-    assert "no usable point" in fails(capsys, "fit-sensor", bag, "--out", tmp_path / "s.json")
+    assert "no valid points" in fails(capsys, "fit-sensor", bag, "--out", tmp_path / "s.json")
 
 
 def test_mode_is_not_taken_for_an_abbreviation_of_model(drive, height_model, tmp_path, capsys):

@@ -13,7 +13,7 @@ from training.datasets.exposures import at_instant, decoded
 from training.datasets.sequence import DriveSequence, labels_of
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
-from xmodelkd_ros.core.visibility import visible
+from xmodelkd_ros.core.visibility import visible_points
 from xmodelkd_ros.segmentation.image_features import resized
 
 PLACES = 20_000
@@ -57,7 +57,7 @@ def pictures_of(
         known = image.labels() if own else None
         if known is None:
             shutter_s = (image.stamp_ns - stamp) * 1e-9
-            index, uv = visible(image.camera, at_instant(sequence, frame, points, time_s, shutter_s))
+            index, uv = visible_points(image.camera, at_instant(sequence, frame, points, time_s, shutter_s))
             labels = point_labels[index]
         else:
             row, column = np.divmod(rng.integers(known.size, size=PLACES), known.shape[1])

@@ -1,4 +1,4 @@
-"""Arrays in, arrays out: the ideas that the node, the tools and training share.
+"""Data types and algorithms on arrays, shared by the node, the tools and training.
 
 Only numpy and the standard library are imported here.
 """

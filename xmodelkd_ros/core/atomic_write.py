@@ -1,4 +1,4 @@
-"""Files that are there only when all that belongs into them is written, and disks that take no more."""
+"""Atomic file and folder writes, and one-line errors for full or failing disks."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 
 from xmodelkd_ros.core.errors import ConfigError, DiskError
 
-_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+_DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
 @contextmanager
-def disk_errors(place: Path | None = None) -> Iterator[None]:
-    """Turn errors that come from the disk into one line.
+def disk_errors(path: Path | None = None) -> Iterator[None]:
+    """Turn operating-system errors of the disk into a :class:`DiskError`.
 
     Args:
-        place: what is written, where that is known.
+        path: the file or folder that is written, if known.
 
     Raises:
         DiskError: the disk is full, read-only, or fails.
@@ -27,20 +27,20 @@ def disk_errors(place: Path | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _OF_THE_DISK:
+        if error.errno not in _DISK_ERRNOS:
             raise
-        where = f" {error.filename or place}" if error.filename or place else ""
+        where = f" {error.filename or path}" if error.filename or path else ""
         raise DiskError(f"cannot write{where}: {error.strerror}; make room, or choose another place") from error
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A file to write, in a hidden folder beside ``path``, whose place it takes when all went well.
+    """Write a file atomically: yields a temporary path, which replaces ``path`` if no exception is raised.
 
-    A process that is killed leaves the hidden folder behind.
+    The temporary file lies in a hidden folder beside ``path``, which a killed process leaves behind.
 
     Raises:
-        OSError: nothing can be written there; what was there before is left as it was.
+        OSError: the location cannot be written; an existing file is left unchanged.
     """
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
         unfinished = Path(folder) / path.name
@@ -50,14 +50,14 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_files(out: Path, last: str) -> Iterator[Path]:
-    """A hidden folder in ``out`` to write files to, which take their places there together when all went well.
+    """Write several files together: yields a temporary folder, whose files move to ``out`` if no exception is raised.
 
     Args:
         out: the folder of a report.
-        last: the file that names the others, which takes its place last.
+        last: the file that refers to the others and is therefore moved last.
 
     Raises:
-        DiskError: the disk is full or fails; what was there before is left as it was.
+        DiskError: the disk is full or fails; existing files are left unchanged.
     """
     with disk_errors(out), tempfile.TemporaryDirectory(prefix=".report-", dir=out) as unfinished:
         yield Path(unfinished)
@@ -66,10 +66,10 @@ def atomic_files(out: Path, last: str) -> Iterator[Path]:
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder of a report; before the work, so that nobody waits for nothing.
+    """Create an output folder. Call it before a long computation, so that a bad path fails early.
 
     Raises:
-        ConfigError: it cannot be made.
+        ConfigError: the folder cannot be created.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -79,10 +79,10 @@ def make_folder(path: Path) -> None:
 
 @contextmanager
 def atomic_dir(path: Path) -> Iterator[Path]:
-    """A folder to write to, hidden beside ``path``, whose place it takes when all went well.
+    """Write a folder atomically: yields a hidden folder, which replaces ``path`` if no exception is raised.
 
     Raises:
-        ConfigError: nothing can be written there.
+        ConfigError: the location cannot be written.
         DiskError: the disk is full or fails.
     """
     make_folder(path.parent)
@@ -95,10 +95,10 @@ def atomic_dir(path: Path) -> Iterator[Path]:
         folder.mkdir()
         yield folder
         if path.exists():
-            os.replace(path, folder.with_name("old"))  # goes with the temporary folder
+            os.replace(path, folder.with_name("old"))  # deleted with the temporary folder
         os.replace(folder, path)
 
 
 def temporary_prefix(path: Path) -> str:
-    """How the hidden folder's name begins; a process that is killed leaves it behind."""
+    """Prefix of the hidden folder's name, to find those that killed processes left behind."""
     return f".{path.name}-"

@@ -1,4 +1,4 @@
-"""Beam tables: the elevations of a LiDAR's beams, found from its sweeps."""
+"""Beam tables: estimating the elevations of a LiDAR's beams from its sweeps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xmodelkd_ros.core.errors import SensorError
 
 _BIN_DEG = 0.01
 _MIN_BEAM_SHARE = 0.15
-"""A peak in the elevations is a beam if it stands out by this share of the median peak."""
+"""A peak of the elevation histogram is a beam if its prominence exceeds this share of the median peak's."""
 
 
 def elevations_deg(xyz: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -20,11 +20,10 @@ def elevations_deg(xyz: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def fit_beams(elevations: NDArray[np.float64], beams: int | None = None) -> tuple[float, ...]:
-    """Find a beam table in the elevations of the points of a few sweeps.
+    """Estimate the beam table from the elevations of the points of a few sweeps.
 
-    The beams are the most prominent peaks of the elevations' histogram, moved to the centre of
-    the points that are nearest to them (one-dimensional k-means). Take sweeps from a standing
-    vehicle: motion compensation smears the beams.
+    The beams are the most prominent peaks of the elevation histogram, refined by one-dimensional k-means.
+    Use sweeps of a standing vehicle: motion compensation blurs the beams.
 
     Args:
         elevations: (N,) degrees.
@@ -34,11 +33,11 @@ def fit_beams(elevations: NDArray[np.float64], beams: int | None = None) -> tupl
         Elevations of the beams, degrees, descending.
 
     Raises:
-        SensorError: fewer peaks than ``beams`` can be told apart.
+        SensorError: there are no points, or fewer distinct peaks than ``beams``.
     """
     values = np.sort(elevations)
     if values.size == 0:
-        raise SensorError("the sweeps hold no usable point to find beams from")
+        raise SensorError("the sweeps have no valid points to estimate beams from")
     peaks, prominence = _peaks(values)
     if beams is None:
         order = np.argsort(-prominence)
@@ -47,12 +46,14 @@ def fit_beams(elevations: NDArray[np.float64], beams: int | None = None) -> tupl
     else:
         chosen = np.argsort(-prominence)[:beams]
     if beams is not None and len(chosen) < beams:
-        raise SensorError(f"only {len(chosen)} of {beams} beams can be told apart; give more sweeps, standing still")
+        raise SensorError(
+            f"only {len(chosen)} of {beams} beams can be distinguished; use more sweeps of a standing vehicle"
+        )
     return tuple(float(round(v, 3)) for v in _k_means(values, np.sort(peaks[chosen]))[::-1])
 
 
 def fit_rings(elevations: NDArray[np.float64], ring: NDArray[np.integer]) -> tuple[float, ...]:
-    """Median elevation (degrees) of each ring number from 0 to the largest; NaN-free.
+    """Median elevation (degrees) of each ring number from 0 to the largest.
 
     Raises:
         SensorError: a ring number has no points.
@@ -60,23 +61,23 @@ def fit_rings(elevations: NDArray[np.float64], ring: NDArray[np.integer]) -> tup
     order = np.argsort(ring, kind="stable")
     numbers, starts = np.unique(ring[order], return_index=True)
     if numbers.size == 0 or not np.array_equal(numbers, np.arange(numbers[-1] + 1)):
-        raise SensorError("some ring numbers have no points; give more sweeps")
+        raise SensorError("some ring numbers have no points; use more sweeps")
     return tuple(float(round(np.median(part), 3)) for part in np.split(elevations[order], starts[1:]))
 
 
 def _peaks(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Elevations of the histogram's local maxima, and how far each stands out of its surroundings."""
+    """Elevations of the local maxima of the histogram, and their prominences."""
     edges = np.arange(values[0] - 0.5, values[-1] + 0.5, _BIN_DEG)
     counts = np.histogram(values, edges)[0].astype(np.float64)
     kernel = np.exp(-0.5 * (np.arange(-12, 13) / 3.0) ** 2)
-    # The square root lets weak beams (few returns from the sky) count beside strong ones.
+    # The square root raises weak beams (few returns from the sky) relative to strong ones.
     density = np.sqrt(np.convolve(counts, kernel / kernel.sum(), "same"))
     maxima = np.flatnonzero((density[1:-1] > density[:-2]) & (density[1:-1] >= density[2:])) + 1
     return edges[maxima] + _BIN_DEG / 2, _prominence(density, maxima)
 
 
 def _prominence(density: NDArray[np.float64], maxima: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Height of each maximum above the higher of the two valleys that part it from higher ground."""
+    """Topographic prominence: height of each maximum above the higher of the two valleys next to it."""
     result = np.empty(len(maxima))
     for i, peak in enumerate(maxima):
         higher = np.flatnonzero(density > density[peak])
@@ -91,7 +92,7 @@ def _prominence(density: NDArray[np.float64], maxima: NDArray[np.intp]) -> NDArr
 
 
 def _k_means(values: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Lloyd's algorithm on sorted values; clusters without points stay where they are."""
+    """Lloyd's algorithm on sorted values; clusters without points do not move."""
     total = np.r_[0.0, np.cumsum(values)]
     for _ in range(100):
         cuts = np.r_[0, np.searchsorted(values, (centres[1:] + centres[:-1]) / 2), len(values)]

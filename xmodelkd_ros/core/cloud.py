@@ -1,4 +1,4 @@
-"""A sweep as arrays, and what segmentation makes of it."""
+"""Point clouds and their segmentation as arrays."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from xmodelkd_ros.core.labels import IGNORE
 class PointCloud:
     """One sweep of N points in the sensor's frame (REP-103: x forward, y left, z up).
 
-    Arrays may be views into a message: read them, do not write them.
+    Arrays may be read-only views into a message.
 
     Attributes:
         xyz: (N, 3) float32, metres. Non-finite rows are allowed and count as invalid.
-        intensity: (N,) float32 in the sensor's own scale, or None if the sensor has none.
+        intensity: (N,) float32 in the sensor's own scale, or None without intensity.
         ring: (N,) integers, the beam number of each point, or None if unknown.
         height: rows of an organised cloud, 1 otherwise.
         width: columns of an organised cloud, N otherwise (-1 stands for N / height).
@@ -49,13 +49,13 @@ class PointCloud:
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """One label per point, in the order of the cloud that was segmented.
+    """One label per point, in the order of the segmented cloud.
 
     Attributes:
-        label: (N,) uint8 class ids; 255 where the point has no usable position.
+        label: (N,) uint8 class ids; 255 for invalid points.
         probability: (N,) float32 calibrated probability of that label; 0 where the label is 255.
         entropy: (N,) float32 entropy of the class distribution divided by ln(number of classes),
-            0 (certain) to 1 (no idea); NaN where the label is 255.
+            0 (certain) to 1 (uniform); NaN where the label is 255.
     """
 
     label: NDArray[np.uint8]
@@ -65,12 +65,12 @@ class Segmentation:
     def __post_init__(self) -> None:
         shapes = {self.label.shape, self.probability.shape, self.entropy.shape}
         if len(shapes) != 1 or self.label.ndim != 1:
-            raise CloudError(f"label, probability and entropy must be (N,) alike; their shapes are {shapes}")
+            raise CloudError(f"label, probability and entropy must have one shape (N,), but have {shapes}")
 
     def __len__(self) -> int:
         return len(self.label)
 
     @classmethod
     def unlabelled(cls, count: int) -> Segmentation:
-        """What N points get where nothing could be said about them."""
+        """Segmentation of N points without a label."""
         return cls(np.full(count, IGNORE, np.uint8), np.zeros(count, np.float32), np.full(count, np.nan, np.float32))

@@ -1,4 +1,4 @@
-"""How a lens bends rays: the distortion models of ``sensor_msgs/CameraInfo``, by the formulas of OpenCV."""
+"""Lens distortion: the models of ``sensor_msgs/CameraInfo``, by OpenCV's formulas."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from xmodelkd_ros.core.errors import ConfigError
 
 _COEFFICIENTS = {"plumb_bob": (4, 5), "rational_polynomial": (8,), "equidistant": (4,)}
-"""How many each model has: k1 k2 p1 p2 [k3 [k4 k5 k6]], and k1 k2 k3 k4 of the fisheye."""
-_ALSO_CALLED = {"fisheye": "equidistant", "radtan": "plumb_bob"}
-_STEPS = 2000
+"""Permitted numbers of coefficients: k1 k2 p1 p2 [k3 [k4 k5 k6]], for the fisheye k1 k2 k3 k4."""
+_ALIASES = {"fisheye": "equidistant", "radtan": "plumb_bob"}
+_ANGLE_STEPS = 2000
 
 
 @dataclass(frozen=True)
@@ -31,55 +31,57 @@ class DistortionModel:
 
     @classmethod
     def from_coefficients(cls, model: str, coefficients: Sequence[float]) -> DistortionModel | None:
-        """The lens that a CameraInfo tells of; None for one that bends nothing.
+        """Distortion as given in a CameraInfo; None without distortion.
 
         Raises:
-            ConfigError: the model is not known, or has another number of coefficients.
+            ConfigError: the model is unknown, or the number of coefficients is wrong.
         """
         values = tuple(float(value) for value in coefficients)
-        name = _ALSO_CALLED.get(model, model)
+        name = _ALIASES.get(model, model)
         if not any(values) and name != "equidistant":
             return None
         if name not in _COEFFICIENTS:
             known = ", ".join(_COEFFICIENTS)
-            raise ConfigError(f"distortion model '{model}' is not known (it is none of {known}); give rectified images")
+            raise ConfigError(f"distortion model '{model}' is unknown; known are {known}; use rectified images")
         if len(values) not in _COEFFICIENTS[name] or not np.isfinite(values).all():
             count = " or ".join(map(str, _COEFFICIENTS[name]))
-            raise ConfigError(f"distortion {list(values)} is not one of '{model}', which has {count} coefficients")
+            raise ConfigError(
+                f"distortion {list(values)} does not fit '{model}', which has {count} finite coefficients"
+            )
         return cls(name, values)
 
     @property
     def is_fisheye(self) -> bool:
-        """Whether it may see what is beside and behind it."""
+        """Whether the field of view may exceed 180 degrees."""
         return self.model == "equidistant"
 
     def distort(self, rays: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Where rays meet the image plane.
+        """Project rays to the image plane, with distortion.
 
         Args:
             rays: (N, 3) points in the camera's optical frame.
 
         Returns:
-            (N, 2) coordinates in units of the focal length, and (N,) whether the model holds for the ray: far from
-            the axis polynomials fold back, and would show in the image what is beside it.
+            (N, 2) coordinates in units of the focal length, and an (N,) mask of rays for which the model is valid: far
+            from the axis the polynomials fold back and would map points from outside the field of view into the image.
         """
         x, y, z = rays.T
         angle = np.arctan2(np.hypot(x, y), z)
         with np.errstate(all="ignore"):
-            bent = self._fisheye(x, y, angle) if self.is_fisheye else self._pinhole(x / z, y / z)
-        return np.stack(bent, axis=1), angle < self.max_valid_angle
+            distorted = self._fisheye(x, y, angle) if self.is_fisheye else self._pinhole(x / z, y / z)
+        return np.stack(distorted, axis=1), angle < self.max_valid_angle
 
     @cached_property
     def max_valid_angle(self) -> float:
-        """Angle from the axis, radians, up to which the image's radius grows with it."""
-        angles = np.linspace(0, np.pi if self.is_fisheye else np.radians(89), _STEPS)
+        """Largest angle from the optical axis, radians, up to which the image radius grows monotonically."""
+        angles = np.linspace(0, np.pi if self.is_fisheye else np.radians(89), _ANGLE_STEPS)
         with np.errstate(all="ignore"):
             if self.is_fisheye:
-                radius = self._fisheye(np.ones(_STEPS), np.zeros(_STEPS), angles)[0]
+                radius = self._fisheye(np.ones(_ANGLE_STEPS), np.zeros(_ANGLE_STEPS), angles)[0]
             else:
                 radius = np.tan(angles) * self._radial(np.tan(angles) ** 2)
-        shrinks = np.flatnonzero(np.diff(radius) <= 0)
-        return float(angles[shrinks[0]] if len(shrinks) else angles[-1])
+        decreasing = np.flatnonzero(np.diff(radius) <= 0)
+        return float(angles[decreasing[0]] if len(decreasing) else angles[-1])
 
     def _radial(self, r2: NDArray[np.float64]) -> NDArray[np.float64]:
         k1, k2, _, _, k3, k4, k5, k6 = (*self.coefficients, 0.0, 0.0, 0.0, 0.0)[:8]
@@ -101,6 +103,6 @@ class DistortionModel:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         k1, k2, k3, k4 = self.coefficients
         a2 = angle * angle
-        bent = angle * (1 + a2 * (k1 + a2 * (k2 + a2 * (k3 + a2 * k4))))
-        scale = bent / np.maximum(np.hypot(x, y), np.finfo(np.float64).tiny)
+        distorted = angle * (1 + a2 * (k1 + a2 * (k2 + a2 * (k3 + a2 * k4))))
+        scale = distorted / np.maximum(np.hypot(x, y), np.finfo(np.float64).tiny)
         return x * scale, y * scale

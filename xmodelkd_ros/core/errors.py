@@ -1,21 +1,21 @@
-"""Every error this package raises on purpose. The message says what is wrong and what to do."""
+"""Errors that this package raises on purpose. Messages state the problem and the remedy."""
 
 import reprlib
 from collections.abc import Iterable
 
-_LONGEST = 600
-"""Characters of an error."""
-_QUOTED = 120
-"""Characters that are quoted of a value."""
-_LISTED = 16
-"""Names that are listed."""
+_MAX_LENGTH = 600
+"""Maximum length of an error message, characters."""
+_MAX_QUOTED = 120
+"""Maximum length of a quoted value, characters."""
+_MAX_LISTED = 16
+"""Maximum number of names in a list."""
 
 
 class XModelKDError(Exception):
-    """Root of the package's errors: one line a user can act on.
+    """Base class of the package's errors: one line that a user can act on.
 
-    It may name what a message or a file holds. What would break the line or move a terminal's cursor becomes a space,
-    and of what is too long to read the middle is left out.
+    Messages may quote untrusted content of files and ROS messages, so unprintable characters become spaces and the
+    middle of overlong messages is cut out.
     """
 
     def __str__(self) -> str:
@@ -23,7 +23,7 @@ class XModelKDError(Exception):
 
 
 class CloudError(XModelKDError):
-    """A point cloud cannot be read: a field is missing, or the layout contradicts itself."""
+    """A point cloud cannot be read: a field is missing, or its layout is inconsistent."""
 
 
 class ImageError(XModelKDError):
@@ -31,11 +31,11 @@ class ImageError(XModelKDError):
 
 
 class LabelError(XModelKDError):
-    """A label table is inconsistent, or no translation between two label sets is known."""
+    """A label table is inconsistent, or two label sets have no translation."""
 
 
 class SensorError(XModelKDError):
-    """A sensor file is unreadable, or its beam table does not fit the sweeps."""
+    """A sensor file is unreadable, or its beam table does not match the sweeps."""
 
 
 class ModelError(XModelKDError):
@@ -47,11 +47,11 @@ class BackendError(XModelKDError):
 
 
 class BagError(XModelKDError):
-    """A bag is missing, truncated, or lacks the topic that was asked for."""
+    """A bag is missing or truncated, or lacks a requested topic."""
 
 
 class ConfigError(XModelKDError):
-    """A parameter or option has a value that cannot be used."""
+    """A parameter or option has an invalid value."""
 
 
 class DiskError(XModelKDError):
@@ -59,48 +59,48 @@ class DiskError(XModelKDError):
 
 
 def one_line(error: Exception) -> str:
-    """What another library says is wrong, without its line breaks, and not all of what it quotes."""
-    return shortened(" ".join(str(error).split()).rstrip(".") or repr(error), 2 * _QUOTED)
+    """Message of another library's error, on one line and shortened."""
+    return shortened(" ".join(str(error).split()).rstrip(".") or repr(error), 2 * _MAX_QUOTED)
 
 
 def short_line(text: str) -> str:
-    """A text that names foreign things, as :class:`XModelKDError` shows it."""
+    """Untrusted text as :class:`XModelKDError` prints it: printable, on one line, of limited length."""
     line = "".join(character if character.isprintable() else " " for character in text)
-    half = (_LONGEST - len(_LEFT_OUT)) // 2
-    return line if len(line) <= _LONGEST else f"{line[:half]}{_LEFT_OUT}{line[-half:]}"
+    half = (_MAX_LENGTH - len(_ELLIPSIS)) // 2
+    return line if len(line) <= _MAX_LENGTH else f"{line[:half]}{_ELLIPSIS}{line[-half:]}"
 
 
 def quoted(value: object) -> str:
-    """What a value looks like, as far as it takes to find it again.
+    """Shortened repr of a value.
 
-    Of what is nested only the outer levels are shown: lists that hold each other several times are short in a file, and
-    written out in full would fill the memory.
+    Only the outer levels of nested values are shown: a short file with nested references (YAML aliases) could expand
+    to a repr that fills the memory.
     """
-    return _SHORT.repr(value)
+    return _SHORT_REPR.repr(value)
 
 
-def shortened(text: str, most: int = _QUOTED) -> str:
-    """A foreign text, whose middle is left out where it is too long to quote."""
-    return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
+def shortened(text: str, max_length: int = _MAX_QUOTED) -> str:
+    """Text with its middle cut out if it is too long to quote."""
+    return text if len(text) <= max_length else f"{text[: max_length // 2]}...{text[-max_length // 2 :]}"
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names to choose from: the first, and how many more there are."""
-    every = list(names)
-    shown = [shortened(name) for name in every[:_LISTED]]
-    more = f" and {len(every) - _LISTED} more" if len(every) > _LISTED else ""
-    return ", ".join(shown) + more
+    """Comma-separated names, limited in number and length."""
+    all_names = list(names)
+    first_names = [shortened(name) for name in all_names[:_MAX_LISTED]]
+    more = f" and {len(all_names) - _MAX_LISTED} more" if len(all_names) > _MAX_LISTED else ""
+    return ", ".join(first_names) + more
 
 
-class _Short(reprlib.Repr):
+class _ShortRepr(reprlib.Repr):
     def __init__(self) -> None:
         super().__init__()
         self.maxlevel = 2
-        self.maxstring = self.maxlong = self.maxother = _QUOTED
+        self.maxstring = self.maxlong = self.maxother = _MAX_QUOTED
 
     def repr(self, x: object) -> str:
         return shortened(super().repr(x))
 
 
-_LEFT_OUT = " ... "
-_SHORT = _Short()
+_ELLIPSIS = " ... "
+_SHORT_REPR = _ShortRepr()

@@ -1,4 +1,4 @@
-"""Files that cannot be used: whether they are missing or damaged, or the machine is at fault."""
+"""Reading files with errors that tell a missing or damaged file from a failure of the machine."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 
 def read_file(path: Path, missing: str) -> bytes:
-    """What is in a file.
+    """Content of a regular file.
 
     Args:
         path: the file.
-        missing: the error where it is not there.
+        missing: error message if the file does not exist.
 
     Raises:
-        ConfigError: it is not there; or this user, its disk or the memory does not let it be read.
+        ConfigError: the file is missing, or cannot be read because of permissions, its disk or the memory.
     """
     try:
         if stat.S_ISREG(path.stat().st_mode):
@@ -30,28 +30,28 @@ def read_file(path: Path, missing: str) -> bytes:
         raise _no_memory(path) from error
     except OSError as error:
         if error.errno not in _MISSING:
-            remedy = "let this user read it" if isinstance(error, PermissionError) else "look after its disk"
+            remedy = "give this user read permission" if isinstance(error, PermissionError) else "check its disk"
             raise ConfigError(f"cannot read {path}: {error.strerror}; {remedy}") from error
-    except ValueError:  # no file can have such a name
+    except ValueError:  # not a valid file name
         pass
     raise ConfigError(missing)
 
 
 @contextmanager
 def content_errors(path: Path, damaged: Callable[[Exception], ConfigError]) -> Iterator[None]:
-    """Blame the content of a file for whatever goes wrong as it is used, but for what is the machine's fault.
+    """Report exceptions while a file is parsed as damaged content, except missing memory or libraries.
 
     Args:
         path: the file.
-        damaged: makes the error of a content that is not what it should be.
+        damaged: makes the error for damaged content from the exception.
 
     Raises:
-        ConfigError: something went wrong.
+        ConfigError: the block raised an exception.
     """
     try:
         yield
     except Exception as error:
-        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # the latter as PyTorch says it
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # PyTorch raises RuntimeError
             raise _no_memory(path) from error
         if isinstance(error, ImportError):
             raise ConfigError(f"cannot read {path}: {one_line(error)}; install or update that library") from error
@@ -59,4 +59,4 @@ def content_errors(path: Path, damaged: Callable[[Exception], ConfigError]) -> I
 
 
 def _no_memory(path: Path) -> ConfigError:
-    return ConfigError(f"cannot read {path}: no memory is left for it; end other programs, or take a larger machine")
+    return ConfigError(f"cannot read {path}: out of memory; stop other programs, or use a machine with more memory")

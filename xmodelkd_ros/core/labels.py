@@ -1,8 +1,7 @@
-"""Label sets and the directed tables between them.
+"""Label sets and translations between them.
 
-A label set is one table: id, name, colour and aliases of each class. A translation is one
-table from the names of one set to the names of another; it has a direction, because classes
-merge on the way. Both are JSON files in ``config/labels/``.
+A label set is a table of classes: id, name, colour and aliases. A translation maps the class names of one set to those
+of another. It is directed, since classes may merge. Both are JSON files in ``config/labels/``.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from xmodelkd_ros.core.errors import LabelError, listed, quoted
 from xmodelkd_ros.core.strict_json import parse_json
 
 IGNORE = 255
-"""Id of a point that has no label: not annotated, or not usable."""
+"""Id of points without a label: not annotated, or invalid."""
 
 
 @dataclass(frozen=True)
 class LabelClass:
-    """One row of a label set: id, name, sRGB colour, other names it goes by."""
+    """One class of a label set: id, name, sRGB colour and alternative names."""
 
     id: int
     name: str
@@ -35,12 +34,12 @@ class LabelClass:
 
 @dataclass(frozen=True)
 class LabelMap:
-    """A label set: its name and its rows. Ids are 0 to 254 and need not be consecutive.
+    """A label set. Ids are 0 to 254 and need not be consecutive.
 
     Attributes:
-        name: of the set.
-        classes: its rows.
-        mean_over_all: whether a class that does not occur counts as 0 in the mean IoU, as in SemanticKITTI's benchmark.
+        name: name of the set.
+        classes: the classes.
+        mean_over_all: whether classes that do not occur count as 0 in the mean IoU, as in SemanticKITTI's benchmark.
     """
 
     name: str
@@ -51,9 +50,9 @@ class LabelMap:
         ids = [str(c.id) for c in self.classes]
         names = [name.lower() for c in self.classes for name in (c.name, *c.aliases)]
         for what, values in (("id", ids), ("name", names)):
-            twice = sorted({v for v in values if values.count(v) > 1})
-            if twice:
-                raise LabelError(f"label set '{self.name}': {what} {listed(twice)} stands there twice")
+            duplicates = sorted({v for v in values if values.count(v) > 1})
+            if duplicates:
+                raise LabelError(f"label set '{self.name}': {what} {listed(duplicates)} is not unique")
         for c in self.classes:
             if not 0 <= c.id < IGNORE:
                 raise LabelError(f"label set '{self.name}': id {c.id} is not in 0..254")
@@ -65,7 +64,7 @@ class LabelMap:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Class names in the order of the rows."""
+        """Class names in the order of the classes."""
         return tuple(c.name for c in self.classes)
 
     @cached_property
@@ -73,7 +72,7 @@ class LabelMap:
         return {name.lower(): c.id for c in self.classes for name in (c.name, *c.aliases)}
 
     def id_of(self, name: str) -> int:
-        """Id of the class with this name or alias (upper and lower case alike)."""
+        """Id of the class with this name or alias (case-insensitive)."""
         try:
             return self._id_by_name[name.lower()]
         except KeyError:
@@ -82,7 +81,7 @@ class LabelMap:
             ) from None
 
     def has_class(self, name: str) -> bool:
-        """Whether a class goes by this name or alias."""
+        """Whether a class has this name or alias."""
         return name.lower() in self._id_by_name
 
     @cached_property
@@ -94,7 +93,7 @@ class LabelMap:
         return palette
 
     def to_dict(self) -> dict[str, Any]:
-        """The set as it stands in a JSON file and in ``label_info_json``."""
+        """The set as stored in JSON files and sent in ``label_info_json``."""
         rows = [{"id": c.id, "name": c.name, "color": list(c.color), "aliases": list(c.aliases)} for c in self.classes]
         mean = {"mean_over_all": True} if self.mean_over_all else {}
         return {"name": self.name, "ignore": IGNORE, **mean, "classes": rows}
@@ -104,7 +103,7 @@ class LabelMap:
         """Inverse of :meth:`to_dict`.
 
         Raises:
-            LabelError: a key is missing, has the wrong type, or rows contradict each other.
+            LabelError: a key is missing or has the wrong type, or classes contradict each other.
         """
         try:
             rows = tuple(_label_class(row) for row in data["classes"])
@@ -125,13 +124,13 @@ def _label_class(row: Mapping[str, Any]) -> LabelClass:
 
 def _aliases(names: Iterable[str]) -> tuple[str, ...]:
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-        raise TypeError(f"aliases is {quoted(names)} and no list of names")
+        raise TypeError(f"aliases is {quoted(names)}, not a list of names")
     return tuple(names)
 
 
 @dataclass(frozen=True, eq=False)
 class LabelTranslation:
-    """A directed table: every class of ``source`` becomes a class of ``target`` or is ignored."""
+    """Mapping of every class of ``source`` to a class of ``target``, or to ignore."""
 
     source: LabelMap
     target: LabelMap
@@ -143,7 +142,7 @@ class LabelTranslation:
         if missing or unknown:
             raise LabelError(
                 f"{self.source.name} -> {self.target.name}: "
-                f"rows missing for {sorted(missing)}, rows of no class {sorted(unknown)}"
+                f"the table lacks {sorted(missing)} and has unknown classes {sorted(unknown)}"
             )
         for name in self.table.values():
             if name is not None:
@@ -151,7 +150,7 @@ class LabelTranslation:
 
     @cached_property
     def lookup(self) -> NDArray[np.uint8]:
-        """(256,) target id of each source id; 255 where there is none."""
+        """(256,) target id of each source id; 255 if ignored."""
         lookup = np.full(256, IGNORE, np.uint8)
         for source_name, target_name in self.table.items():
             if target_name is not None:
@@ -164,13 +163,13 @@ class LabelTranslation:
         return translated
 
     def merge(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Sum the probabilities of source classes that become one target class.
+        """Sum the probabilities of source classes that map to the same target class.
 
         Args:
-            probabilities: (C, N), row i belongs to the source set's i-th class.
+            probabilities: (C, N), row i for the i-th class of the source set.
 
         Returns:
-            (D, N), row j belongs to the target set's j-th class. Ignored classes add to none.
+            (D, N), row j for the j-th class of the target set. Ignored classes are left out.
         """
         row_of = {c.id: j for j, c in enumerate(self.target.classes)}
         merged = np.zeros((len(self.target), probabilities.shape[1]), np.float32)
@@ -182,10 +181,10 @@ class LabelTranslation:
 
     @classmethod
     def by_name(cls, source: LabelMap, target: LabelMap) -> LabelTranslation:
-        """Match classes by name or alias; classes the target does not know are ignored.
+        """Match classes by name or alias; classes without a match are ignored.
 
         Raises:
-            LabelError: no class matches, so the two sets have nothing in common.
+            LabelError: no class matches.
         """
         table = {c.name: next((n for n in (c.name, *c.aliases) if target.has_class(n)), None) for c in source.classes}
         if not any(table.values()):
@@ -199,14 +198,14 @@ class LabelTranslation:
     def read(cls, path: Path, source: LabelMap, target: LabelMap) -> LabelTranslation:
         """Read ``{"source": ..., "target": ..., "table": {source name: target name or null}}``.
 
-        What a table loses, and why, may stand beside it as ``"comment"``.
+        An optional ``"comment"`` documents the table.
         """
         data = _read_json(path)
         if (data.get("source"), data.get("target")) != (source.name, target.name):
             raise LabelError(f"{path} is not a table from '{source.name}' to '{target.name}'")
         table = data.get("table", {})
         if not isinstance(table, dict) or not all(isinstance(name, str | None) for name in table.values()):
-            raise LabelError(f"{path}: table is no table of names")
+            raise LabelError(f"{path}: table does not map names to names")
         return cls(source, target, table)
 
 

@@ -1,4 +1,4 @@
-"""How good labels are: confusion, IoU, calibration."""
+"""Segmentation metrics: confusion matrix, IoU, calibration error."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from xmodelkd_ros.core.labels import IGNORE, LabelMap
 
 
 class ConfusionMatrix:
-    """Counts points by true and predicted class over any number of sweeps.
+    """Confusion matrix, accumulated over sweeps.
 
-    ``counts`` is (C, C + 1): row = truth, column = prediction, the last column counts labelled
-    points that were given no label, or one outside the set. Points without truth do not count.
+    ``counts`` is (C, C + 1): row = truth, column = prediction. The last column counts predictions without a label or
+    with one outside the set. Points without ground truth are not counted.
     """
 
     def __init__(self, label_map: LabelMap) -> None:
@@ -34,24 +34,24 @@ class ConfusionMatrix:
 
     @property
     def points(self) -> dict[str, int]:
-        """Number of true points of each class."""
+        """Number of ground-truth points of each class."""
         return dict(zip(self.label_map.names, self.counts.sum(axis=1).tolist(), strict=True))
 
     def iou(self) -> dict[str, float | None]:
-        """IoU of each class, TP / (TP + FP + FN); None for a class that does not occur in the truth."""
+        """IoU of each class, TP / (TP + FP + FN); None for classes absent from the ground truth."""
         hits = np.diagonal(self.counts)
         truth = self.counts.sum(axis=1)
         union = truth + self.counts[:, :-1].sum(axis=0) - hits
         return {name: float(hits[i] / union[i]) if truth[i] else None for i, name in enumerate(self.label_map.names)}
 
     def miou(self, exclude: Sequence[str] = (), *, occurring_only: bool = False) -> float | None:
-        """Mean IoU over the classes that occur in the truth; None if none occurs.
+        """Mean IoU over the classes that occur in the ground truth; None if none occurs.
 
-        In a set with ``mean_over_all`` those that do not occur count as 0.
+        In a label set with ``mean_over_all``, classes that do not occur count as 0.
 
         Args:
-            without: names of classes that are left out.
-            occurring: take the mean over the classes that occur in every set.
+            exclude: names of classes to leave out.
+            occurring_only: ignore ``mean_over_all``.
         """
         ious = {name: v for name, v in self.iou().items() if name not in exclude}
         values = [v for v in ious.values() if v is not None]
@@ -60,7 +60,7 @@ class ConfusionMatrix:
 
 
 class CalibrationError:
-    """Expected calibration error with bins of equal width, over any number of sweeps (Guo et al. 2017)."""
+    """Expected calibration error with equal-width bins, accumulated over sweeps (Guo et al. 2017)."""
 
     def __init__(self, bins: int = 10) -> None:
         self._count = np.zeros(bins, np.int64)
@@ -70,7 +70,7 @@ class CalibrationError:
     def update(
         self, truth: NDArray[np.integer], predicted: NDArray[np.integer], probability: NDArray[np.floating]
     ) -> None:
-        """Add (N,) true ids, predicted ids and their probabilities; points without truth or label do not count."""
+        """Add (N,) true ids, predicted ids and their probabilities; points without truth or label are not counted."""
         counted = (truth != IGNORE) & (predicted != IGNORE) & (probability >= 0)
         bins = len(self._count)
         index = np.minimum((probability[counted] * bins).astype(np.int64), bins - 1)
@@ -80,14 +80,14 @@ class CalibrationError:
 
     @property
     def bins(self) -> NDArray[np.float64]:
-        """(3, bins) points by their probability: how many, the sum of their probabilities, and how many are right.
+        """(3, bins) per probability bin: number of points, sum of probabilities, number of correct points.
 
-        What a reliability diagram shows (DeGroot and Fienberg 1983); sums of it are those of more sweeps.
+        The data of a reliability diagram (DeGroot and Fienberg 1983); bins of several sweeps add up.
         """
         return np.stack([self._count, self._confidence, self._correct]).astype(np.float64)
 
     def value(self) -> float | None:
-        """Mean gap between confidence and accuracy, weighted by points; None before any point."""
+        """Mean gap between confidence and accuracy, weighted by points; None without points."""
         if not self._count.any():
             return None
         return float(np.abs(self._confidence - self._correct).sum() / self._count.sum())

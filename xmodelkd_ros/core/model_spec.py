@@ -1,4 +1,4 @@
-"""``model.json``: the contract that travels with the weights."""
+"""``model.json``: specification of a model's networks, inputs, outputs and labels."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class NetworkFile:
 
 @dataclass(frozen=True)
 class ImageBranchSpec:
-    """The network that looks at each image for a teacher.
+    """A teacher's network for camera images, run once per image.
 
     Attributes:
-        files: network file of each precision; ``fp32`` is always there.
-        picture: its input, (1, 3, height, width) float32: RGB, 0 to 255, the whole image in this size.
-        features: its output, (1, F, h, w) float32.
-        cameras: images that the teacher takes at most.
+        files: network file of each precision, including ``fp32``.
+        picture: input, (1, 3, height, width) float32: the whole image resized, RGB, 0 to 255.
+        features: output, (1, F, h, w) float32.
+        cameras: maximum number of images per sweep.
     """
 
     files: Mapping[str, NetworkFile]
@@ -60,18 +60,18 @@ class ImageBranchSpec:
         _require("image_branch.files", sorted(self.files), "fp32" in self.files, "a file for fp32")
         _require("image_branch.cameras", self.cameras, self.cameras > 0, "positive")
         for tensor in (self.picture, self.features):
-            good = len(tensor.shape) == 4 and tensor.dtype == "float32" and tensor.shape[0] == 1
-            _require(f"image_branch.{tensor.name}", tensor, good, "one float32 image")
+            is_image = len(tensor.shape) == 4 and tensor.dtype == "float32" and tensor.shape[0] == 1
+            _require(f"image_branch.{tensor.name}", tensor, is_image, "one float32 image")
 
     def check_network(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
-        """Compare with what the network file itself says; errors as in :meth:`ModelSpec.check_network`."""
+        """Compare with the tensors of the network file; errors as in :meth:`ModelSpec.check_network`."""
         _check_tensors("image_branch.inputs", inputs, (self.picture,))
         _check_tensors("image_branch.outputs", outputs, (self.features,))
 
 
 @dataclass(frozen=True)
 class DataSource:
-    """A dataset the weights were trained on, and what its licence asks to be said (empty where it asks nothing)."""
+    """A training dataset, its licence and the attribution that the licence requires (empty if none)."""
 
     name: str
     license: str
@@ -80,24 +80,25 @@ class DataSource:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Everything the runtime must know about a model.
+    """Everything that the runtime needs to run a model.
 
     Attributes:
-        name: for people and reports.
-        role: ``student``, or ``teacher``, which takes images too.
-        files: network file of each precision; ``fp32`` is always there.
-        inputs: ``image`` (1, K + 1, H, W) float32, ``points`` (P, K) float32, ``pixel`` (P,) int32. A teacher's also
-            ``maps`` (1, F, cameras * h, w) float32, the features of the images one above the other, ``places``
-            (2, H, W, 2) float32, where they show the nearest point of each pixel, and ``seen`` (2, H, W) float32.
+        name: name of the model in reports and diagnostics.
+        role: ``student``, or ``teacher``, which also takes images.
+        files: network file of each precision, including ``fp32``.
+        inputs: ``image`` (1, K + 1, H, W) float32, ``points`` (P, K) float32, ``pixel`` (P,) int32. A teacher also
+            has ``maps`` (1, F, cameras * h, w) float32, the feature maps of the images stacked vertically, ``places``
+            (2, H, W, 2) float32, the sampling grid: where each range-image pixel's nearest point appears in them, and
+            ``seen`` (2, H, W) float32, the mask of valid samples.
         outputs: ``logits`` (C, P) float32.
         projection: the range image.
-        channels: the K channels of a point; the image has a mask (1 = occupied) after them.
-        intensity_range: dark and bright in the intensity scale of the training data.
-        labels: the classes, in the order of the logits.
-        temperature: logits are divided by it before the softmax (Guo et al. 2017).
-        training_data: what the weights were trained on.
-        image_branch: what looks at images; a teacher's only.
-        metrics: measured scores, with the commands that made them.
+        channels: the K channels of a point; the range image has one more, a mask (1 = occupied).
+        intensity_range: intensity of dark and of bright surfaces in the scale of the training data.
+        labels: the label set, in the order of the logits.
+        temperature: calibration; logits are divided by it before the softmax (Guo et al. 2017).
+        training_data: the training datasets.
+        image_branch: the network for images; teachers only.
+        metrics: measured scores, with the commands that produced them.
     """
 
     name: str
@@ -116,12 +117,14 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         _require("role", self.role, self.role in ("student", "teacher"), "'student' or 'teacher'")
-        fits = (self.image_branch is not None) == (self.role == "teacher")
-        _require("image_branch", self.image_branch, fits, "there for a teacher, and for it only")
+        matches_role = (self.image_branch is not None) == (self.role == "teacher")
+        _require("image_branch", self.image_branch, matches_role, "set for a teacher and absent for a student")
         _require("files", sorted(self.files), "fp32" in self.files, "a file for fp32")
         _require("temperature", self.temperature, 1e-3 <= self.temperature <= 1e3, "between 0.001 and 1000")
         low, high = self.intensity_range
-        _require("intensity_range", self.intensity_range, -1e9 <= low < high <= 1e9, "two rising numbers within +-1e9")
+        _require(
+            "intensity_range", self.intensity_range, -1e9 <= low < high <= 1e9, "two ascending numbers within +-1e9"
+        )
         _require("training_data", (), bool(self.training_data), "at least one dataset with licence and attribution")
         ids = [c.id for c in self.labels.classes]
         _require("labels", ids, ids == list(range(len(ids))), "ids 0, 1, 2, ... in the order of the logits")
@@ -130,12 +133,12 @@ class ModelSpec:
 
     @property
     def cameras(self) -> int:
-        """How many images it takes; 0 for a student."""
+        """Maximum number of images per sweep; 0 for a student."""
         return 0 if self.image_branch is None else self.image_branch.cameras
 
     @property
     def max_points(self) -> int:
-        """P: points that one run of the network labels; larger clouds take several runs."""
+        """P: points labelled by one run of the network; larger clouds take several runs."""
         points = next((t for t in self.inputs if t.name == "points"), None)
         return points.shape[0] if points is not None and points.shape else 0
 
@@ -161,24 +164,24 @@ class ModelSpec:
         return (TensorSpec("logits", (len(self.labels), self.max_points), "float32"),)
 
     def check_network(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
-        """Compare with what the network file itself says.
+        """Compare with the tensors of the network file.
 
         Raises:
-            ModelError: names the first input or output that differs.
+            ModelError: an input or output differs; the message names the first.
         """
         _check_tensors("inputs", inputs, self.inputs)
         _check_tensors("outputs", outputs, self.outputs)
 
     def network_path(self, folder: Path, precision: str, image_branch: bool = False) -> Path:
-        """Path of a network file whose bytes are the ones ``model.json`` was written for.
+        """Path of a network file, after verifying its SHA-256 against ``model.json``.
 
         Args:
-            folder: of the model.
+            folder: folder of the model.
             precision: one of ``files``.
-            image_branch: whether that of the image branch is meant.
+            image_branch: return the image branch's file.
 
         Raises:
-            ModelError: no such precision, file missing, its SHA-256 differs, or it is not all that the network reads.
+            ModelError: no such precision, the file is missing, its SHA-256 differs, or it refers to external data.
         """
         where, files = "files", self.files
         if image_branch:
@@ -189,7 +192,7 @@ class ModelSpec:
         return _checked_path(folder, files[precision], f"{where}.{precision}")
 
     def write(self, folder: Path) -> None:
-        """Write ``model.json`` into the folder (only ``training.export`` does)."""
+        """Write ``model.json`` into the folder (done by ``training.export`` only)."""
         data = {"schema": SCHEMA, **asdict(self)}
         data["labels"] = self.labels.to_dict()
         data["projection"]["azimuth_range_deg"] = _AZIMUTH_RANGE_DEG
@@ -197,10 +200,10 @@ class ModelSpec:
 
     @classmethod
     def read(cls, folder: Path) -> ModelSpec:
-        """Read and check ``model.json``.
+        """Read and validate ``model.json``.
 
         Raises:
-            ModelError: names the field that is missing or wrong.
+            ModelError: a field is missing or wrong; the message names it.
         """
         path = folder / _FILE_NAME
         try:
@@ -217,12 +220,12 @@ class ModelSpec:
 
 def _checked_path(folder: Path, entry: NetworkFile, where: str) -> Path:
     path = folder / entry.file
-    # By its name, not by where it points: colcon's --symlink-install links every file on its own.
+    # Checked by name, not by resolved path: colcon's --symlink-install makes a link of every file.
     if Path(entry.file).name != entry.file or entry.file in ("", ".."):
         raise ModelError(f"{folder}: {where} '{entry.file}' leaves the model folder")
     try:
         network = path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: no file can have such a name
+    except (OSError, ValueError) as error:  # ValueError: not a valid file name
         reason = getattr(error, "strerror", error)
         raise ModelError(f"cannot read network file {path}: {reason}; export the model again") from error
     actual = hashlib.sha256(network).hexdigest()
@@ -232,12 +235,12 @@ def _checked_path(folder: Path, entry: NetworkFile, where: str) -> Path:
             f"{entry.sha256[:12]}..., the file's is {actual[:12]}...; export the model again"
         )
     if has_external_data(network):
-        raise ModelError(f"{path} keeps weights in other files, for which {where}.sha256 says nothing; export it again")
+        raise ModelError(f"{path} has weights in external files, which {where}.sha256 does not cover; export it again")
     return path
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal digits."""
+    """Hexadecimal SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -294,13 +297,13 @@ def _projection(data: Mapping[str, Any]) -> ProjectionSpec:
     return ProjectionSpec(rows, int(data["width"]), float(data["min_range_m"]))
 
 
-def _require(name: str, value: object, holds: bool, wanted: str) -> None:
-    if not holds:
-        raise ModelError(f"{name} is {quoted(value)}, but must be {wanted}")
+def _require(name: str, value: object, condition: bool, expected: str) -> None:
+    if not condition:
+        raise ModelError(f"{name} is {quoted(value)}, but must be {expected}")
 
 
-def _check_tensors(what: str, found: Sequence[TensorSpec], expected: Sequence[TensorSpec]) -> None:
-    by_name = {t.name: t for t in found}
+def _check_tensors(what: str, actual: Sequence[TensorSpec], expected: Sequence[TensorSpec]) -> None:
+    by_name = {t.name: t for t in actual}
     for tensor in expected:
         if by_name.get(tensor.name) != tensor:
             raise ModelError(f"{what}: expected {tensor}, found {by_name.get(tensor.name, sorted(by_name))}")

@@ -1,7 +1,7 @@
-"""Point measurements to network channels.
+"""Conversion of point measurements to normalised network channels.
 
-The same channels describe a pixel (by its nearest point) and a point that shares a pixel with
-others, so the network can compare the two.
+The range image and the per-point input have the same channels, so that the network can compare a point with the
+nearest point of its pixel.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _intensity(cloud: PointCloud) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class ChannelSpec:
-    """One network channel: (value - mean) / std of a measurement (metres, or intensity units)."""
+    """A network channel, (value - mean) / std of a measurement in metres or intensity units."""
 
     name: str
     mean: float
@@ -52,12 +52,12 @@ class ChannelSpec:
 
 
 class Normalizer:
-    """Turns a projected sweep into the network's inputs.
+    """Builds the network inputs of a projected sweep.
 
     Args:
         channels: the model's channels, in order.
-        intensity_range: dark and bright in the scale the model was trained with.
-        sensor_intensity_range: the same two surfaces in the scale of the LiDAR at hand.
+        intensity_range: intensity of dark and of bright surfaces in the scale of the training data.
+        sensor_intensity_range: the same two in the scale of the vehicle's LiDAR, if it differs.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Normalizer:
         self._dark, self._bright = np.float32(low), np.float32(high)
 
     def points(self, cloud: PointCloud, distance: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(N + 1, K) normalised channels of each point; the last row is zero and stands for "no point"."""
+        """(N + 1, K) normalised channels of each point; the last row is all zero, for empty pixels."""
         if cloud.intensity is not None:
             scaled = self._in_range(cloud.intensity)
             cloud = PointCloud(cloud.xyz, scaled, cloud.ring, cloud.height, cloud.width)
@@ -89,7 +89,7 @@ class Normalizer:
         return features
 
     def _in_range(self, intensity: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Intensity in the model's scale; NaN counts as dark, for one bad value would spread over its neighbours."""
+        """Intensity in the model's scale, clipped; NaN becomes dark, since convolutions would spread it."""
         with np.errstate(invalid="ignore", over="ignore"):
             scaled = intensity * self._gain + self._offset if self._rescale else intensity
         clipped: NDArray[np.float32] = np.fmin(np.fmax(scaled, self._dark), self._bright)
@@ -99,10 +99,10 @@ class Normalizer:
     def image(
         features: NDArray[np.float32], projection: RangeProjection, height: int, width: int
     ) -> NDArray[np.float32]:
-        """(K + 1, H, W) range image of the nearest points; the last channel is 1 where there is one."""
+        """(K + 1, H, W) range image of the nearest points; the last channel is the mask of occupied pixels."""
         count = features.shape[1]
         image = np.empty((count + 1, height * width), np.float32)
-        # Index -1 of an empty pixel picks the last row, which is zero.
+        # Index -1 of an empty pixel selects the last row, which is zero.
         image[:count] = features.take(projection.point, axis=0, mode="wrap").T
         image[count] = projection.point >= 0
         return image.reshape(count + 1, height, width)

@@ -1,6 +1,6 @@
-"""What an ONNX file says of itself, read from its bytes: the runtime has no library for that.
+"""Detection of external weight files in ONNX networks, without the ``onnx`` package, which vehicles lack.
 
-ONNX is a protocol buffer (https://protobuf.dev/programming-guides/encoding); the numbers of its fields are those of
+ONNX files are protocol buffers (https://protobuf.dev/programming-guides/encoding); the field numbers are from
 onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
 """
 
@@ -17,31 +17,31 @@ _PARTS = {
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse tensor", 23: "sparse tensor"},
     "sparse tensor": {1: "tensor", 2: "tensor"},
 }
-"""By number of the field, what may hold a tensor, and what that is."""
+"""Per message kind: number and kind of the fields that may contain a tensor."""
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
-"""Fields of a tensor whose values lie in another file."""
+"""Field numbers of a tensor stored in another file."""
 _VARINT, _FIXED64, _BYTES, _GROUP, _END_GROUP, _FIXED32 = range(6)
 
 
 def has_external_data(network: bytes) -> bool:
-    """Whether a network reads weights from other files than its own. What is no ONNX file does not."""
-    waiting = [("model", memoryview(network))]
+    """Whether an ONNX file refers to weights in other files. False for data that is not ONNX."""
+    pending = [("model", memoryview(network))]
     try:
-        while waiting:
-            kind, message = waiting.pop()
+        while pending:
+            kind, message = pending.pop()
             for number, value in _fields(message):
                 if kind == "tensor":
                     if number in (_EXTERNAL_DATA, _DATA_LOCATION) and value:
                         return True
                 elif number in _PARTS[kind] and isinstance(value, memoryview):
-                    waiting.append((_PARTS[kind][number], value))
+                    pending.append((_PARTS[kind][number], value))
     except (IndexError, ValueError):
         return False
     return False
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
-    """Number and value of each field: bytes, or a number; 0 for numbers that ONNX has none of."""
+    """Number and value (bytes or integer) of each field, without fixed-width fields and groups, which ONNX lacks."""
     position = 0
     while position < len(message):
         key, position = _varint(message, position)
@@ -52,7 +52,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
         elif wire == _BYTES:
             size, position = _varint(message, position)
             if position + size > len(message):
-                raise ValueError("a field goes on beyond its message")
+                raise ValueError("a field extends beyond its message")
             yield number, message[position : position + size]
             position += size
         elif wire in (_FIXED64, _FIXED32):
@@ -62,7 +62,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    """A number of seven bits a byte, lowest first, and where it ends."""
+    """Decode a varint (seven bits per byte, lowest first); returns the value and the end position."""
     value = shift = 0
     while True:
         byte = message[position]

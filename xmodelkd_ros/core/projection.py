@@ -1,10 +1,9 @@
-"""Points to range-image pixels and back.
+"""Range image: projection of points to pixels.
 
-A spinning LiDAR fires its beams at fixed elevations, which are rarely evenly spaced. Each row
-of the range image therefore stands for one elevation of a beam table, and a point goes to the
-row whose elevation is nearest to its own (or to that of its ring). Columns are evenly spaced
-in azimuth. Where several points fall into one pixel the nearest one is kept in the image; the
-others keep the index of the pixel, so that they can be labelled from it.
+The beams of a spinning LiDAR have fixed elevations, rarely evenly spaced. Each row of the range image therefore
+corresponds to one elevation of a beam table, and a point belongs to the row nearest to its own elevation (or to that of
+its ring). Columns are evenly spaced in azimuth. If several points fall into one pixel, the image has the nearest one;
+all keep the index of their pixel, from which they are labelled.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ NO_PIXEL = -1
 NO_POINT = -1
 
 MAX_RANGE_M = 1000.0
-"""No LiDAR on a vehicle sees as far. A point beyond would spoil the labels of its whole surroundings in the range
-image, as no network was trained with such numbers."""
+"""Points beyond are invalid; no vehicle LiDAR has this range. Networks were never trained with such values, which would
+corrupt the labels of the whole neighbourhood in the range image."""
 
 _ELEVATION_BINS = 1 << 16
-"""Steps of sin(elevation) in the row table: 0.0017 degrees at the horizon, a hundredth of the
-finest beam spacing in use."""
+"""Steps of sin(elevation) in the row lookup table: 0.0017 degrees at the horizon, a hundredth of the finest beam
+spacing in use."""
 
 _RANGE_STEPS_PER_M = 256.0
-"""Ranges are compared in steps of 4 mm, below the range noise of any LiDAR, so that 16 bits
-reach 256 m and numpy sorts them by radix. Farther points count as equally far."""
+"""Ranges are compared in steps of 4 mm, below the range noise of any LiDAR, so that 16 bits reach 256 m and numpy uses
+a radix sort. Points beyond 256 m compare as equal."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +39,10 @@ class ProjectionSpec:
 
     Attributes:
         beam_elevations_deg: elevation of each row, degrees, strictly descending (row 0 on top).
-        width: number of columns. Column 0 begins at azimuth +180 degrees (behind), azimuth falls
-            to the right, so that the image is seen from the sensor and its centre looks along +x.
-        min_range_m: closer points (returns from the vehicle itself, or the zero point) are invalid, as those beyond
-            ``MAX_RANGE_M`` are.
+        width: number of columns. Column 0 starts at azimuth +180 degrees (behind) and azimuth decreases to the right:
+            the image is as seen from the sensor, with +x at the centre.
+        min_range_m: closer points (returns from the vehicle itself, zero positions) are invalid, as are those beyond
+            ``MAX_RANGE_M``.
     """
 
     beam_elevations_deg: tuple[float, ...]
@@ -53,7 +52,7 @@ class ProjectionSpec:
     def __post_init__(self) -> None:
         rows = np.asarray(self.beam_elevations_deg, np.float64)
         if rows.size == 0 or not np.all(np.diff(rows) < 0) or not np.all(np.abs(rows) <= 90):
-            raise ModelError("projection.beam_elevations_deg must fall strictly from row to row, within +-90")
+            raise ModelError("projection.beam_elevations_deg must be strictly descending, within +-90")
         if self.width < 1 or not 0 < self.min_range_m < MAX_RANGE_M:
             raise ModelError(
                 f"projection.width is {self.width} and min_range_m {self.min_range_m}; both must be positive, and the "
@@ -68,12 +67,12 @@ class ProjectionSpec:
 
 @dataclass(frozen=True, eq=False)
 class RangeProjection:
-    """Where the N points of a sweep lie in an H x W range image.
+    """Assignment of the N points of a sweep to the pixels of an H x W range image.
 
     Attributes:
-        pixel: (N,) int32, row * W + column of each point; -1 for points without a usable position.
-        point: (H * W,) int32, the nearest point of each pixel; -1 where the pixel is empty.
-        range: (N,) float32 metres; NaN or infinite where the position is.
+        pixel: (N,) int32, row * W + column of each point; -1 for invalid points.
+        point: (H * W,) int32, index of each pixel's nearest point; -1 for empty pixels.
+        range: (N,) float32 metres; NaN or infinite if the position is.
     """
 
     pixel: NDArray[np.int32]
@@ -86,7 +85,7 @@ class RangeProjector:
 
     Args:
         spec: the model's range image.
-        sensor: the LiDAR at hand, where it is not the one the rows of ``spec`` stand for.
+        sensor: the vehicle's LiDAR, if it differs from the one that ``spec`` was made for.
     """
 
     def __init__(self, spec: ProjectionSpec, sensor: SensorSpec | None = None) -> None:
@@ -95,7 +94,7 @@ class RangeProjector:
         sines = (np.arange(_ELEVATION_BINS) + 0.5) / (_ELEVATION_BINS / 2) - 1
         elevations = np.degrees(np.arcsin(sines))
         if sensor is not None:
-            # Through the sensor's own beams, so that noise does not split one beam over two rows.
+            # Snap to the sensor's own beams first, so that noise does not split one beam over two rows.
             beams = np.asarray(sensor.beam_elevations_deg)
             elevations = beams[nearest(beams, elevations)]
         self._row_of_sine = (nearest(rows, elevations) * spec.width).astype(np.int32)
@@ -105,7 +104,7 @@ class RangeProjector:
             self._row_of_ring = (nearest(rows, rings) * spec.width).astype(np.int32)
 
     def project(self, cloud: PointCloud) -> RangeProjection:
-        """Find the pixel of every point and the nearest point of every pixel."""
+        """Project a sweep: the pixel of each point and the nearest point of each pixel."""
         x, y, z = (np.ascontiguousarray(cloud.xyz[:, axis]) for axis in range(3))
         with np.errstate(invalid="ignore", over="ignore"):
             distance = np.sqrt(x * x + y * y + z * z)
@@ -126,14 +125,14 @@ class RangeProjector:
         width = self.spec.width
         turn = np.arctan2(y, x) * np.float32(-width / (2 * np.pi)) + np.float32(width / 2)
         column: NDArray[np.int32] = turn.astype(np.int32)
-        # -180 degrees is +180 degrees; rounding may also reach the right edge.
+        # -180 degrees equals +180 degrees; rounding may also exceed the right edge.
         column[column >= width] = 0
         return column
 
     def _rows(
         self, z: NDArray[np.float32], distance: NDArray[np.float32], ring: NDArray[np.integer] | None
     ) -> NDArray[np.int32]:
-        """Row times width of each point."""
+        """Row index times width of each point."""
         if ring is not None and self._row_of_ring is not None:
             return self._rows_of_rings(z, distance, ring, self._row_of_ring)
         half = np.float32(_ELEVATION_BINS / 2)
@@ -148,7 +147,7 @@ class RangeProjector:
         ring: NDArray[np.integer],
         row_of_ring: NDArray[np.int32],
     ) -> NDArray[np.int32]:
-        """By ring; by its own elevation where a point's ring is no beam of the sensor."""
+        """Row by ring number; by elevation for points whose ring is outside the sensor's table."""
         known = (ring >= 0) & (ring < len(row_of_ring))
         if ring.size and not known.any():
             raise CloudError(

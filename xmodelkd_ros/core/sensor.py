@@ -1,4 +1,4 @@
-"""What is particular to one LiDAR: its beam table and intensity scale, and how to find them from its sweeps."""
+"""Sensor files: beam table and intensity scale of a LiDAR."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from xmodelkd_ros.core.strict_json import parse_json
 
 @dataclass(frozen=True)
 class SensorSpec:
-    """What the node has to know about a LiDAR other than the one its model was trained on.
+    """Description of a LiDAR that differs from the one the model was trained on.
 
     Attributes:
-        name: for people.
+        name: name in messages.
         beam_elevations_deg: elevations of the beams, degrees, descending.
-        ring_elevations_deg: elevation of beam number i as the driver counts in its ``ring`` or
-            ``channel`` field; empty if the sensor has no such field.
-        intensity_range: value of a dark and of a bright surface in this sensor's scale.
+        ring_elevations_deg: elevation of each beam in the order of the driver's ``ring`` or ``channel`` numbers; empty
+            if the clouds have no such field.
+        intensity_range: intensity of dark and of bright surfaces in this sensor's scale.
     """
 
     name: str
@@ -49,7 +49,7 @@ class SensorSpec:
         """Read a sensor file.
 
         Raises:
-            SensorError: the file is missing or not what ``xmodelkd fit-sensor`` writes.
+            SensorError: the file is missing or not a valid sensor file.
         """
         try:
             data = parse_json(path.read_text(encoding="utf-8"))
@@ -67,7 +67,7 @@ class SensorSpec:
 
 
 def nearest(table: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Index of the entry of ``table`` (any order) nearest to each value."""
+    """Index of the entry of ``table`` (in any order) nearest to each value."""
     order = np.argsort(table)
     borders = (table[order][1:] + table[order][:-1]) / 2
     index: NDArray[np.intp] = order[np.searchsorted(borders, values)]

@@ -1,4 +1,4 @@
-"""Reading JSON that may be damaged, or not be what it says."""
+"""JSON parser for untrusted input."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 
 def parse_json(text: str | bytes) -> Any:
-    """What a JSON text says.
+    """Parse JSON.
 
     Raises:
-        ValueError: it is no JSON; or it is nested too deep, or has numbers that are not finite, both of which
-            :func:`json.loads` lets through in its own way.
+        ValueError: the text is not JSON, is nested too deep (:func:`json.loads` raises RecursionError) or contains
+            numbers that are not finite (which :func:`json.loads` accepts).
     """
     try:
         return json.loads(text, parse_float=_finite, parse_constant=_finite)
@@ -23,5 +23,5 @@ def parse_json(text: str | bytes) -> Any:
 def _finite(number: str) -> float:
     value = float(number)
     if not math.isfinite(value):
-        raise ValueError(f"{number} is no number that can be used")
+        raise ValueError(f"{number} is not a finite number")
     return value

@@ -1,4 +1,4 @@
-"""Rigid transforms between frames, and poses over time."""
+"""Rigid transforms between frames, and pose interpolation."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from numpy.typing import ArrayLike, NDArray
 
 from xmodelkd_ros.core.errors import ConfigError
 
-_SHORTEST = 1e-6
+_MIN_QUATERNION_NORM = 1e-6
 
 
 def transform(translation: Sequence[float], quaternion_xyzw: Sequence[float]) -> NDArray[np.float64]:
     """(4, 4) homogeneous transform from a translation (metres) and a quaternion x, y, z, w (normalised here)."""
-    one: NDArray[np.float64] = transforms([translation], [quaternion_xyzw])[0]
-    return one
+    matrix: NDArray[np.float64] = transforms([translation], [quaternion_xyzw])[0]
+    return matrix
 
 
 def transforms(translations: ArrayLike, quaternions_xyzw: ArrayLike) -> NDArray[np.float64]:
     """(M, 4, 4) homogeneous transforms from (M, 3) translations (metres) and (M, 4) quaternions (normalised here).
 
     Raises:
-        ConfigError: a quaternion is zero, or not finite, which no rotation has; or a translation is not finite.
+        ConfigError: a quaternion is zero or not finite, or a translation is not finite.
     """
-    given, moved = np.asarray(quaternions_xyzw, np.float64), np.asarray(translations, np.float64)
-    nowhere = ~np.isfinite(moved).all(axis=1)
-    if nowhere.any():
-        raise ConfigError(f"translation {moved[nowhere][0].tolist()} leads nowhere")
+    quaternions, positions = np.asarray(quaternions_xyzw, np.float64), np.asarray(translations, np.float64)
+    invalid = ~np.isfinite(positions).all(axis=1)
+    if invalid.any():
+        raise ConfigError(f"translation {positions[invalid][0].tolist()} is not finite")
     with np.errstate(over="ignore"):
-        length = np.linalg.norm(given, axis=1, keepdims=True)
-    good = (np.isfinite(length) & (length > _SHORTEST)).ravel()
-    if not good.all():
-        raise ConfigError(f"quaternion {given[~good][0].tolist()} is no rotation")
-    x, y, z, w = (given / length).T
-    matrices = np.zeros((len(given), 4, 4))
+        norm = np.linalg.norm(quaternions, axis=1, keepdims=True)
+    invalid = ~(np.isfinite(norm) & (norm > _MIN_QUATERNION_NORM)).ravel()
+    if invalid.any():
+        raise ConfigError(f"quaternion {quaternions[invalid][0].tolist()} is not a rotation")
+    x, y, z, w = (quaternions / norm).T
+    matrices = np.zeros((len(quaternions), 4, 4))
     matrices[:, 0, :3] = np.column_stack([1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)])
     matrices[:, 1, :3] = np.column_stack([2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)])
     matrices[:, 2, :3] = np.column_stack([2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)])
-    matrices[:, :3, 3] = moved
+    matrices[:, :3, 3] = positions
     matrices[:, 3, 3] = 1.0
     return matrices
 
@@ -68,15 +68,15 @@ def quaternion(rotation: NDArray[np.float64]) -> tuple[float, float, float, floa
 
 
 class PoseTrack:
-    """Poses over time: positions and (renormalised) quaternions are linear between the given ones.
+    """Trajectory of poses with linear interpolation of positions and (renormalised) quaternions.
 
     Args:
         times_s: (F,) ascending, seconds.
         positions: (F, 3) metres.
-        quaternions: (F, 4) x, y, z, w; signs may jump.
+        quaternions: (F, 4) x, y, z, w; signs may change between neighbours.
 
     Raises:
-        ConfigError: they are not as many of each, not finite, or times that go back.
+        ConfigError: lengths differ, values are not finite, or times are not ascending.
     """
 
     def __init__(self, times_s: ArrayLike, positions: ArrayLike, quaternions: ArrayLike) -> None:
@@ -101,17 +101,17 @@ class PoseTrack:
         if not all(np.isfinite(part).all() for part in (self.times_s, self.positions, quaternions)):
             raise ConfigError("poses over time must be finite")
         if (np.diff(self.times_s) < 0).any():
-            raise ConfigError("the times of poses must not go back")
+            raise ConfigError("the times of poses must be ascending")
 
     @classmethod
     def of_matrices(cls, times_s: ArrayLike, poses: NDArray[np.float64]) -> PoseTrack:
-        """A track from (F, 4, 4) poses; errors as of the class."""
+        """Track of (F, 4, 4) poses; errors as in the class."""
         if not np.isfinite(poses).all():
             raise ConfigError("poses over time must be finite")
         return cls(times_s, poses[:, :3, 3], [quaternion(rotation) for rotation in poses[:, :3, :3]])
 
     def poses(self, times_s: ArrayLike) -> NDArray[np.float64]:
-        """(M, 4, 4) poses at (M,) times; before the first and after the last time these two."""
+        """(M, 4, 4) poses at (M,) times; constant before the first and after the last time."""
         times = np.atleast_1d(np.asarray(times_s, np.float64))
         position = np.column_stack([np.interp(times, self.times_s, column) for column in self.positions.T])
         heading = np.column_stack([np.interp(times, self.times_s, column) for column in self.quaternions.T])

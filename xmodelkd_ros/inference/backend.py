@@ -1,4 +1,4 @@
-"""What a back end is, and which one to take."""
+"""Back-end interface, and loading of a model's networks."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from xmodelkd_ros.inference.gpu import find_gpu
 
 BACKENDS = ("auto", "onnxruntime", "openvino", "tensorrt")
 REFERENCE = "onnxruntime"
-"""What every other back end has to agree with."""
+"""The back end that all others are compared with."""
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
 
 
 class Backend(Protocol):
-    """A loaded network.
+    """A network loaded by an inference library.
 
     Attributes:
         name: the library, as in the ``backend`` parameter.
         precision: as in the ``precision`` parameter.
-        key: names the engine that was built from the network; empty where the network itself runs.
-        inputs: what the network file takes.
-        outputs: what it gives.
+        key: name of the engine built from the network; empty for back ends without engines.
+        inputs: inputs of the network file.
+        outputs: outputs of the network file.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Backend(Protocol):
     outputs: tuple[TensorSpec, ...]
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run the network once. What it returns may be overwritten by the next run.
+        """Run the network once. The next run may overwrite the returned arrays.
 
         Raises:
             BackendError: the library failed.
@@ -49,13 +49,13 @@ class Backend(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class LoadedNetworks:
-    """The networks of a model, loaded.
+    """The loaded networks of a model.
 
     Attributes:
-        network: of a student or a teacher.
-        image_branch: what looks at images for a teacher; None for a student.
-        finish_parity_check: to be told which share of labels is equal to the reference back end's, where engines have just been
-            built; it raises a BackendError if that is too little. None where there is nothing to compare.
+        network: the point cloud network.
+        image_branch: a teacher's network for images; None for a student.
+        finish_parity_check: takes the share of labels equal to the reference back end's and accepts or rejects newly
+            built engines (BackendError). None if no engine was built.
     """
 
     network: Backend
@@ -64,25 +64,25 @@ class LoadedNetworks:
 
 
 MIN_EQUAL_LABELS = 0.995
-"""Share of a stored sweep's points on which a back end has to agree with the reference."""
+"""Minimum share of a stored sweep's points that must get the same label as from the reference back end."""
 MIN_EQUAL_IN_INT8 = 0.99
-"""The same in 8 bits, where libraries round differently: two correct ones agree on 99.5 to 99.6 % here."""
+"""The same for int8, where libraries round differently: two correct ones agree on 99.5 to 99.6 %."""
 
 
 def load_networks(
     spec: ModelSpec, folder: Path, backend: str = REFERENCE, precision: str = "auto", engines: EngineCache | None = None
 ) -> LoadedNetworks:
-    """Load a model's networks and compare them with ``model.json``.
+    """Load a model's networks and check them against ``model.json``.
 
     Args:
-        spec: the model's contract.
-        folder: its folder.
+        spec: content of ``model.json``.
+        folder: the model's folder.
         backend: one of ``BACKENDS`` except ``auto``.
-        precision: one of ``PRECISIONS``; ``auto`` takes fp16 for TensorRT where the model has it, else fp32.
-        engines: where built engines are kept; None for the user's cache folder.
+        precision: one of ``PRECISIONS``; ``auto`` means fp16 for TensorRT if the model has it, else fp32.
+        engines: cache for built engines; None for the user's cache folder.
 
     Raises:
-        BackendError: the choice is unknown, the library is not installed, or there is no GPU for it.
+        BackendError: unknown back end or precision, the library is not installed, or the GPU is missing.
         ModelError: the network file is not the one that ``model.json`` describes.
     """
     concrete = [name for name in BACKENDS if name != "auto"]
@@ -99,18 +99,18 @@ def load_networks(
     if spec.image_branch is not None:
         image_branch = load(spec.network_path(folder, precision, image_branch=True), precision)
         spec.image_branch.check_network(image_branch.inputs, image_branch.outputs)
-    finish_parity_check = load.finish_parity_check if isinstance(load, _Engines) and load.new else None
+    finish_parity_check = load.finish_parity_check if isinstance(load, _EngineLoader) and load.built else None
     return LoadedNetworks(network, image_branch, finish_parity_check)
 
 
 def _loader(backend: str, engines: EngineCache | None) -> Callable[[Path, str], Backend]:
     if backend == "tensorrt":
-        return _Engines(engines or EngineCache())
+        return _EngineLoader(engines or EngineCache())
     return _openvino if backend == "openvino" else _onnxruntime
 
 
 def _onnxruntime(path: Path, precision: str) -> Backend:
-    # Imported late: a vehicle has only the libraries it uses.
+    # Imported on demand: a vehicle has only the libraries that it uses.
     from xmodelkd_ros.inference.onnxruntime import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend(path, precision)
@@ -122,59 +122,59 @@ def _openvino(path: Path, precision: str) -> Backend:
     return OpenVinoBackend(path, precision)
 
 
-class _Engines:
-    """Loads engines of TensorRT from a cache, and builds those that are not there.
+class _EngineLoader:
+    """Loads TensorRT engines from the cache, and builds missing ones.
 
     Args:
-        cache: where they are kept.
+        cache: cache of built engines.
 
     Attributes:
-        new: those that were built, which nothing has been compared with.
+        built: new engines, not yet compared with the reference back end.
 
     Raises:
-        BackendError: there is no GPU, or no TensorRT.
+        BackendError: no GPU, or TensorRT is not installed.
     """
 
     def __init__(self, cache: EngineCache) -> None:
         gpu = find_gpu()
         if gpu is None:
             raise BackendError(
-                "backend tensorrt needs an NVIDIA GPU and its driver, and finds none; choose onnxruntime"
+                "backend tensorrt needs an NVIDIA GPU and its driver, but found none; choose onnxruntime"
             )
         from xmodelkd_ros.inference import tensorrt
 
         self._tensorrt, self._gpu, self._cache = tensorrt, gpu, cache
         self._version = tensorrt.installed_version()
-        self.new: list[tuple[EngineKey, bytes]] = []
+        self.built: list[tuple[EngineKey, bytes]] = []
 
     def __call__(self, path: Path, precision: str) -> Backend:
-        """Load the engine of a network."""
+        """Load the engine of a network file."""
         if precision == "int8":
-            raise BackendError("networks in int8 are made for CPUs; choose precision fp16, or backend openvino")
+            raise BackendError("int8 networks run on CPUs only; choose precision fp16, or backend openvino")
         gpu = self._gpu
         key = EngineKey(sha256(path), precision, self._version, gpu.name, gpu.capability, gpu.driver)
         engine = self._cache.find(key)
         if engine is not None:
             try:
                 return self._tensorrt.TensorRtBackend(engine, precision, key.name)
-            except BackendError as error:  # its own library no longer takes it
+            except BackendError as error:  # rejected by the installed TensorRT
                 self._cache.on_progress(str(error))
         engine = self._cache.build(
             key, partial(self._tensorrt.build_in_subprocess, path, on_progress=self._cache.on_progress)
         )
         loaded = self._tensorrt.TensorRtBackend(engine, precision, key.name)
-        self.new.append((key, engine))
+        self.built.append((key, engine))
         return loaded
 
     def finish_parity_check(self, equal_labels: float) -> None:
-        """Keep the new engines, or refuse them."""
-        for key, engine in self.new:
+        """Accept or reject the new engines."""
+        for key, engine in self.built:
             if equal_labels >= MIN_EQUAL_LABELS:
                 self._cache.accept(key, engine, equal_labels)
             else:
                 self._cache.reject(key)
         if equal_labels < MIN_EQUAL_LABELS:
             raise BackendError(
-                f"TensorRT gives only {equal_labels:.1%} of the points of a stored sweep the label that ONNX Runtime "
-                f"gives ({MIN_EQUAL_LABELS:.1%} are asked for); choose another precision, or backend onnxruntime"
+                f"TensorRT and ONNX Runtime agree on only {equal_labels:.1%} of the labels of a stored sweep "
+                f"({MIN_EQUAL_LABELS:.1%} required); choose another precision, or backend onnxruntime"
             )

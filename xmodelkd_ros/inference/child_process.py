@@ -1,4 +1,4 @@
-"""End a child process together with its parent."""
+"""Termination of a child process when its parent dies."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import os
 import threading
 import time
 
-_LOOK_PERIOD_S = 1.0
+_POLL_PERIOD_S = 1.0
 
 
 def exit_when_parent_dies(parent: int) -> None:
-    """Have this process end soon after its parent, which may be killed and then says nothing.
+    """Exit this process soon after its parent has died, even if the parent was killed.
 
     Args:
-        parent: number of the parent's process.
+        parent: process id of the parent.
     """
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(_LOOK_PERIOD_S)
+            time.sleep(_POLL_PERIOD_S)
         os._exit(1)
 
     threading.Thread(target=watch, name="parent watch", daemon=True).start()

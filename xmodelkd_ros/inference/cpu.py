@@ -1,4 +1,4 @@
-"""The processor that networks run on, and the processes that share it."""
+"""CPU properties: available cores, name and measured peak."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _GEMM_SIZE = 2048
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Number of CPU cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_name() -> str:
-    """The processor's name, or its kind where it has none."""
+    """Model name of the CPU, or its architecture if unknown."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -27,7 +27,7 @@ def cpu_name() -> str:
 
 
 def gemm_peak_gflops(size: int = _GEMM_SIZE, repeats: int = 5) -> float:
-    """Float32 operations per second (10^9) of numpy's matrix product, the best of a few."""
+    """Peak float32 GFLOP/s of numpy's matrix product, best of several runs."""
     a, b = np.random.default_rng(0).standard_normal((2, size, size), np.float32)
     seconds = []
     for _ in range(repeats + 1):

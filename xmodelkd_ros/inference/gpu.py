@@ -1,4 +1,4 @@
-"""Which GPU is there, asked of the driver itself: some builds of TensorRT crash where there is none."""
+"""GPU detection through the CUDA driver, since some builds of TensorRT crash without a GPU."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Gpu:
     """An NVIDIA GPU.
 
     Attributes:
-        name: of the device.
+        name: name of the device.
         capability: compute capability, such as ``8.7``.
-        driver: newest CUDA version that the driver knows, such as ``13.0``.
+        driver: newest CUDA version supported by the driver, such as ``13.0``.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Gpu:
 
 
 def find_gpu() -> Gpu | None:
-    """The first GPU; None without one, or without its driver."""
+    """The first GPU; None without a GPU or its driver."""
     try:
         driver = ctypes.CDLL(_DRIVER)
     except OSError:
@@ -35,7 +35,7 @@ def find_gpu() -> Gpu | None:
 
 
 def query_driver(driver: Any) -> Gpu | None:
-    """The first GPU of a loaded CUDA driver library."""
+    """The first GPU, from a loaded CUDA driver library; None without a GPU."""
     count, version, device = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
     if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
         return None

@@ -1,4 +1,4 @@
-"""How much work a network is, counted from its ONNX graph."""
+"""Computational cost of a network, from its ONNX graph."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 
 def gflop(path: Path) -> float | None:
-    """Floating-point operations of one run (10^9; a multiplication and an addition are two).
+    """GFLOP of one run (a multiply-add counts as two operations).
 
-    Counts convolutions and matrix products, which are nearly all of it.
+    Counts convolutions and matrix products, which dominate.
 
     Returns:
         None if the ``onnx`` package is not installed.
@@ -33,10 +33,10 @@ def _multiplications(node: Any, shapes: Mapping[str, tuple[int, ...]]) -> int:
     if not (left and right and output):
         return 0
     if node.op_type == "Conv":
-        # Weights are (out, in / group, kernel...): each output value takes one product with in / group * kernel.
+        # Weights are (out, in / group, kernel...): each output value needs in / group * kernel products.
         return prod(output) * prod(right[1:])
     if node.op_type == "ConvTranspose":
-        # Weights are (in, out / group, kernel...): each input value takes part in out / group * kernel products.
+        # Weights are (in, out / group, kernel...): each input value enters out / group * kernel products.
         return prod(left) * prod(right[1:])
     transposed = node.op_type == "Gemm" and any(a.name == "transA" and a.i for a in node.attribute)
     return prod(output) * left[-2 if transposed else -1]

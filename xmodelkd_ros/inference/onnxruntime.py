@@ -27,7 +27,7 @@ class OnnxRuntimeBackend:
             raise BackendError("onnxruntime is not installed; run 'pip install onnxruntime'") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or cores()
-        # Between sweeps the threads must sleep: the camera drivers need the cores more.
+        # Threads must not spin between sweeps: other processes on the vehicle need the cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         try:
@@ -49,7 +49,7 @@ class OnnxRuntimeBackend:
 
 
 def _tensor(value: Any) -> TensorSpec:
-    # A symbolic dimension is a string; -1 makes the comparison with model.json name it.
+    # A symbolic dimension is a string; -1 makes the comparison with model.json fail with its name.
     shape = tuple(n if isinstance(n, int) else -1 for n in value.shape)
     return TensorSpec(value.name, shape, _DTYPES.get(value.type, value.type))
 

@@ -29,7 +29,7 @@ class OpenVinoBackend:
         if precision not in _PRECISIONS:
             raise BackendError(f"backend openvino has no precision {precision}; choose {', '.join(_PRECISIONS)}")
         hints = {
-            # Of what is not quantised: left to itself it takes bf16 where the processor has it.
+            # For layers that are not quantised: the default is bf16 on CPUs that support it.
             "INFERENCE_PRECISION_HINT": "f32",
             "INFERENCE_NUM_THREADS": threads or cores(),
             "PERFORMANCE_HINT": "LATENCY",
@@ -44,21 +44,21 @@ class OpenVinoBackend:
         self._request = compiled.create_infer_request()
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run the network once. The arrays that are returned are overwritten by the next run."""
+        """Run the network once. The next run overwrites the returned arrays."""
         try:
-            found = self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
+            results = self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
         except Exception as error:
             raise BackendError(f"openvino failed: {_last_line(error)}") from error
-        return {tensor.name: np.asarray(found[tensor.name]) for tensor in self.outputs}
+        return {tensor.name: np.asarray(results[tensor.name]) for tensor in self.outputs}
 
 
 def _tensor(port: Any) -> TensorSpec:
-    # A symbolic dimension becomes -1, so that the comparison with model.json names it.
+    # A symbolic dimension becomes -1, so that the comparison with model.json fails with its name.
     shape = tuple(int(n.get_length()) if n.is_static else -1 for n in port.partial_shape)
     return TensorSpec(port.any_name, shape, np.dtype(port.element_type.to_dtype()).name)
 
 
 def _last_line(error: Exception) -> str:
-    """Where OpenVINO says what is wrong; the lines before it name its own source files."""
+    """The last line of an OpenVINO error, which has the reason; the lines before name OpenVINO's source files."""
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(error).__name__

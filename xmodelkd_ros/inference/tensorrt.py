@@ -1,12 +1,12 @@
 """TensorRT on an NVIDIA GPU: engines are built from ONNX and run through the CUDA bindings.
 
-One way for TensorRT 10 and 11 (module ``tensorrt``: JetPack, NVIDIA's packages) and TensorRT-RTX (module
-``tensorrt_rtx``, from pip). Networks are strongly typed: their precision is that of the ONNX file.
+Supports TensorRT 10 and 11 (module ``tensorrt``: JetPack, NVIDIA's packages) and TensorRT-RTX (module
+``tensorrt_rtx``, from pip). Networks are strongly typed: the precision is that of the ONNX file.
 
     python -m xmodelkd_ros.inference.tensorrt NETWORK.onnx ENGINE [PARENT]
 
-builds an engine in a process of its own, so that nothing which goes wrong there ends the node. It ends with the process
-PARENT.
+builds an engine in a separate process, so that a crash of the builder does not end the node. It exits when the process
+PARENT does.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from xmodelkd_ros.inference.child_process import exit_when_parent_dies
 
 _MODULES = ("tensorrt", "tensorrt_rtx")
 _FLAGS = ("EXPLICIT_BATCH", "STRONGLY_TYPED")
-"""Of the network definition, where the library still has them."""
+"""Creation flags of the network definition, set if the library has them."""
 _PROGRESS, _ERROR = "progress: ", "error: "
-"""How lines of the process that builds begin."""
+"""Prefixes of the output lines of the build process."""
 
 
 def import_tensorrt() -> Any:
-    """The installed TensorRT.
+    """Import the installed TensorRT.
 
     Raises:
-        BackendError: there is none.
+        BackendError: TensorRT is not installed.
     """
     for name in _MODULES:
         try:
@@ -55,68 +55,68 @@ def import_tensorrt() -> Any:
 
 
 def installed_version() -> str:
-    """Name and version of the installed TensorRT; errors as :func:`import_tensorrt`."""
-    found = import_tensorrt()
-    return f"{found.__name__} {found.__version__}"
+    """Name and version of the installed TensorRT; errors as in :func:`import_tensorrt`."""
+    trt = import_tensorrt()
+    return f"{trt.__name__} {trt.__version__}"
 
 
 # --- building ---------------------------------------------------------------------------------------------------------
 
 
 def build(network: Path, on_progress: Callable[[str], None] | None = None) -> bytes:
-    """Build an engine for this machine's GPU, or with TensorRT-RTX for any that it knows.
+    """Build an engine for this machine's GPU, with TensorRT-RTX for all supported GPUs.
 
     Args:
         network: ONNX file.
-        on_progress: takes a line on how far it is.
+        on_progress: receives one line per progress update.
 
     Raises:
-        BackendError: names the node that TensorRT cannot take, or says why nothing was built.
+        BackendError: TensorRT does not support a node of the network, or the build failed.
     """
     trt = import_tensorrt()
     builder = trt.Builder(_logger(trt))
-    known = [getattr(trt.NetworkDefinitionCreationFlag, name, None) for name in _FLAGS]
-    definition = builder.create_network(sum(1 << int(flag) for flag in known if flag is not None))
+    flags = [getattr(trt.NetworkDefinitionCreationFlag, name, None) for name in _FLAGS]
+    definition = builder.create_network(sum(1 << int(flag) for flag in flags if flag is not None))
     parser = trt.OnnxParser(definition, _logger(trt))
     if not parser.parse_from_file(str(network)):
-        raise BackendError(f"TensorRT cannot take {network.name}: {_first_error(parser)}")
+        raise BackendError(f"TensorRT does not support {network.name}: {_first_error(parser)}")
     config = builder.create_builder_config()
     if on_progress is not None and hasattr(trt, "IProgressMonitor"):
         config.progress_monitor = _monitor(trt, on_progress)
     engine = builder.build_serialized_network(definition, config)
     if engine is None:
-        raise BackendError(f"TensorRT built no engine of {network.name}; its messages above say why")
+        raise BackendError(f"TensorRT failed to build an engine of {network.name}; see its messages above")
     return bytes(engine)
 
 
 def build_in_subprocess(network: Path, engine: Path, on_progress: Callable[[str], None] = lambda line: None) -> None:
-    """:func:`build` in another process, into a file that is there only when it is whole.
+    """Run :func:`build` in a separate process, which writes the engine atomically.
 
     Args:
         network: ONNX file.
         engine: file to write.
-        on_progress: takes a line on how far it is.
+        on_progress: receives one line per progress update.
 
     Raises:
-        BackendError: as :func:`build`, or the process died.
+        BackendError: as in :func:`build`, or the process died.
     """
     command = [sys.executable, "-m", "xmodelkd_ros.inference.tensorrt", str(network), str(engine), str(os.getpid())]
-    last = "it wrote nothing"
+    last_line = "no output"
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         assert process.stderr is not None
         for line in filter(None, map(str.strip, process.stderr)):
             if line.startswith(_PROGRESS):
                 on_progress(f"building an engine of {network}: {line.removeprefix(_PROGRESS)}")
             else:
-                last = line
-    if process.returncode == 1 and last.startswith(_ERROR):
-        raise BackendError(last.removeprefix(_ERROR))
+                last_line = line
+    if process.returncode == 1 and last_line.startswith(_ERROR):
+        raise BackendError(last_line.removeprefix(_ERROR))
     if process.returncode:
-        raise BackendError(f"building an engine of {network} ended with exit code {process.returncode}: {last}")
+        raise BackendError(f"building an engine of {network} ended with exit code {process.returncode}: {last_line}")
 
 
 def _monitor(trt: Any, on_progress: Callable[[str], None]) -> Any:
-    """Says how far each phase of the building is."""
+    """TensorRT progress monitor that reports the steps of each build phase."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -139,7 +139,7 @@ def _monitor(trt: Any, on_progress: Callable[[str], None]) -> Any:
 
 def _first_error(parser: Any) -> str:
     if not parser.num_errors:
-        return "it gives no reason"
+        return "no reason given"
     error = parser.get_error(0)
     node = f"node '{error.node_name()}' ({error.node_operator()}): " if error.node_operator() else ""
     return f"{node}{' '.join(error.desc().split())}"
@@ -155,12 +155,12 @@ def _logger(trt: Any) -> Any:
 class TensorRtBackend:
     """An engine on the GPU (see :class:`~xmodelkd_ros.inference.backend.Backend`).
 
-    Inputs and outputs lie in pinned memory; copies and network are one CUDA graph, and the only wait is for its end.
+    Inputs and outputs are in pinned memory. Copies and network form one CUDA graph with one synchronisation at its end.
 
     Args:
-        engine: as :func:`build` made it on this machine.
-        precision: of the network it was built from.
-        key: names the engine, for diagnostics.
+        engine: engine built by :func:`build` on this machine.
+        precision: precision of the network.
+        key: name of the engine, for diagnostics.
 
     Raises:
         BackendError: the engine does not load here.
@@ -175,17 +175,15 @@ class TensorRtBackend:
         self._runtime = trt.Runtime(_logger(trt))
         self._engine = self._runtime.deserialize_cuda_engine(engine)
         if self._engine is None:
-            raise BackendError(
-                f"an engine does not load in {installed_version()} on this GPU; it has to be built again"
-            )
+            raise BackendError(f"an engine does not load in {installed_version()} on this GPU; it must be rebuilt")
         self._context = self._engine.create_execution_context()
         self._stream = self._cuda.new_stream()
         self._graph: Any = None
         self._has_run = False
         tensors = [self._tensor(trt, i) for i in range(self._engine.num_io_tensors)]
-        is_input = [self._engine.get_tensor_mode(t.name) == trt.TensorIOMode.INPUT for t in tensors]
-        self.inputs = tuple(t for t, given in zip(tensors, is_input, strict=True) if given)
-        self.outputs = tuple(t for t, given in zip(tensors, is_input, strict=True) if not given)
+        inputs = [self._engine.get_tensor_mode(t.name) == trt.TensorIOMode.INPUT for t in tensors]
+        self.inputs = tuple(t for t, is_input in zip(tensors, inputs, strict=True) if is_input)
+        self.outputs = tuple(t for t, is_input in zip(tensors, inputs, strict=True) if not is_input)
         self._host = {t.name: self._cuda.pinned(t) for t in tensors}
         self._device = {t.name: self._cuda.device_memory(self._host[t.name].nbytes) for t in tensors}
         for name, address in self._device.items():
@@ -197,7 +195,7 @@ class TensorRtBackend:
         return TensorSpec(name, tuple(self._engine.get_tensor_shape(name)), dtype.name)
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run the network once. The arrays that are returned are overwritten by the next run."""
+        """Run the network once. The next run overwrites the returned arrays."""
         for tensor in self.inputs:
             np.copyto(self._host[tensor.name], inputs[tensor.name])
         if self._graph is not None:
@@ -205,22 +203,22 @@ class TensorRtBackend:
         else:
             self._enqueue()
         self._cuda.wait(self._stream)
-        if not self._has_run:  # what is set up in the first run cannot be captured
+        if not self._has_run:  # the first run initialises lazily, which cannot be captured
             self._has_run = True
-            self._graph = self._cuda.captured(self._stream, self._enqueue)
+            self._graph = self._cuda.capture(self._stream, self._enqueue)
         return {tensor.name: self._host[tensor.name] for tensor in self.outputs}
 
     def _enqueue(self) -> None:
         for tensor in self.inputs:
             self._cuda.to_device(self._device[tensor.name], self._host[tensor.name], self._stream)
         if not self._context.execute_async_v3(self._stream):
-            raise BackendError("TensorRT failed to run the network; its messages above say why")
+            raise BackendError("TensorRT failed to run the network; see its messages above")
         for tensor in self.outputs:
             self._cuda.to_host(self._host[tensor.name], self._device[tensor.name], self._stream)
 
 
 class _Cuda:
-    """The few calls of the CUDA runtime that are needed, each checked.
+    """Checked calls of the CUDA runtime.
 
     Raises:
         BackendError: the bindings are not installed, or a call failed.
@@ -241,7 +239,7 @@ class _Cuda:
         return int(self._call("cudaStreamCreate"))
 
     def pinned(self, tensor: TensorSpec) -> NDArray[Any]:
-        """Host memory that the GPU reads and writes by itself."""
+        """Page-locked host memory for a tensor."""
         dtype = np.dtype(tensor.dtype)
         size = int(np.prod(tensor.shape)) * dtype.itemsize
         address = int(self._call("cudaMallocHost", size))
@@ -262,8 +260,8 @@ class _Cuda:
     def wait(self, stream: int) -> None:
         self._call("cudaStreamSynchronize", stream)
 
-    def captured(self, stream: int, enqueue: Callable[[], None]) -> Any:
-        """What ``enqueue`` puts into the stream, as one graph; None if it cannot be captured."""
+    def capture(self, stream: int, enqueue: Callable[[], None]) -> Any:
+        """Capture what ``enqueue`` submits to the stream as a CUDA graph; None if capture fails."""
         mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         try:
             self._call("cudaStreamBeginCapture", stream, mode)

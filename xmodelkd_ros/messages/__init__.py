@@ -1,1 +1,1 @@
-"""ROS messages to core types and back, with or without a ROS installation."""
+"""Conversion between ROS messages and core types, with or without a ROS installation."""

@@ -1,7 +1,7 @@
-"""All message layout: point clouds, images and camera calibration to core types and back.
+"""Conversion between PointCloud2 messages and core types.
 
-Takes rclpy's messages and those of the rosbags library alike: both name their attributes as the
-ROS definitions do. Neither library is imported; the caller hands in the classes to construct.
+Works with the messages of rclpy and of the rosbags library, which have the same attribute names. Neither library is
+imported; the caller passes the classes to construct.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from xmodelkd_ros.messages.point_layout import Column, PointLayout, allocate_dat
 from xmodelkd_ros.messages.point_layout import MessageTypes as MessageTypes
 
 INTENSITY_FIELDS = ("intensity", "i", "reflectivity")
-"""Names of the intensity, first found wins. Velodyne, Hesai, Livox, RoboSense and Ouster drivers and Autoware
-write ``intensity``; ``i`` stands in clouds converted from data sets; ``reflectivity`` is what Ouster's native
-point types have instead."""
+"""Names of the intensity field; the first that exists is used. Velodyne, Hesai, Livox, RoboSense and Ouster drivers and
+Autoware write ``intensity``, clouds converted from datasets ``i``, Ouster's native point types ``reflectivity``."""
 
 RING_FIELDS = ("ring", "channel")
-"""Names of the beam number, first found wins: ``ring`` of most drivers, ``channel`` of Autoware's point types."""
+"""Names of the beam number field; the first that exists is used. Most drivers write ``ring``, Autoware ``channel``."""
 
 LABEL_FIELD, AUTOWARE_LABEL_FIELD = "label", "class_id"
 """Names of the class ids: in labelled clouds, and as ground truth in recorded ones; the second in Autoware's layout."""
@@ -42,24 +41,24 @@ def missing_intensity_policy(needs_intensity: bool, configured: MissingIntensity
 def to_cloud(msg: Any, missing_intensity: MissingIntensity = "reject") -> PointCloud:
     """Decode a PointCloud2 of any layout.
 
-    Every point is kept, NaN, infinite and zero positions too. Of a field with several elements the
-    first is taken. Little-endian float32 values are views into the message where rows are contiguous.
+    Every point is kept, including NaN, infinite and zero positions. Only the first element of fields with several
+    elements is read. Little-endian float32 values are views into the message if rows are contiguous.
 
     Args:
         msg: sensor_msgs/PointCloud2, ``data`` as bytes, array.array, numpy array or memoryview.
         missing_intensity: ``reject`` a cloud without an intensity field, or ``fill`` with zeros.
 
     Returns:
-        Positions in the message's frame, intensity, and ring if there is a field for it.
+        Positions in the message's frame, intensity, and ring if the cloud has it.
 
     Raises:
-        CloudError: x, y, z or intensity is missing, or the declared layout contradicts itself or the data.
+        CloudError: x, y, z or intensity is missing, or the declared layout is inconsistent.
     """
     layout = PointLayout.of(msg)
     if len(layout) == 0:
-        # Without points a driver need not know its fields.
-        none = np.zeros((0, 3), np.float32)
-        return PointCloud(none, none[:, 0], None, layout.height, layout.width)
+        # Fields may be undeclared in a cloud without points.
+        empty = np.zeros((0, 3), np.float32)
+        return PointCloud(empty, empty[:, 0], None, layout.height, layout.width)
     return PointCloud(layout.xyz(), _intensity(layout, missing_intensity), _ring(layout), layout.height, layout.width)
 
 
@@ -71,7 +70,7 @@ def _intensity(layout: PointLayout, missing: MissingIntensity) -> NDArray[np.flo
         return np.zeros(len(layout), np.float32)
     raise CloudError(
         f"the cloud has no field {' or '.join(INTENSITY_FIELDS)}; it has {layout.field_names}. "
-        "Set missing_intensity to 'fill' to take zeros"
+        "Set missing_intensity to 'fill' to use zeros"
     )
 
 
@@ -81,21 +80,21 @@ def _ring(layout: PointLayout) -> NDArray[np.integer] | None:
         return None
     values = layout.values(field)
     if values.dtype.kind == "f":
-        # Converted bags store everything as float; -1 is no beam.
+        # Converted bags store everything as float; -1 means no beam.
         return np.where(np.isfinite(values), values, -1).clip(-1, 65535).astype(np.int32)
     return values
 
 
 def has_field(msg: Any, name: str) -> bool:
-    """Whether a PointCloud2 declares a field of this name."""
+    """Whether a PointCloud2 declares a field with this name."""
     return any(f.name == name for f in msg.fields)
 
 
 def read_field(msg: Any, name: str) -> NDArray[Any]:
-    """(N,) values of one field of a PointCloud2, such as the truth ``label``, in its own type, native byte order.
+    """(N,) values of one field of a PointCloud2, in its own type and native byte order.
 
     Raises:
-        CloudError: there is no such field, or the declared layout contradicts itself or the data.
+        CloudError: the field is missing, or the declared layout is inconsistent.
     """
     layout = PointLayout.of(msg)
     return layout.values(layout.require(name))
@@ -108,15 +107,15 @@ def _xyz_columns(xyz: NDArray[np.float32]) -> list[Column]:
 def labels_to_msg(
     cloud: PointCloud, segmentation: Segmentation, header: Any, types: MessageTypes, label_field: str = LABEL_FIELD
 ) -> Any:
-    """Encode the labelled cloud.
+    """Encode a labelled cloud.
 
-    x, y, z FLOAT32 at 0, 4, 8, label UINT8 at 12, probability FLOAT32 at 16, entropy FLOAT32 at 20, point_step
-    24: with ``class_id`` as the name of the label field this is Autoware's PointXYZCPE.
+    x, y, z FLOAT32 at 0, 4, 8, label UINT8 at 12, probability FLOAT32 at 16, entropy FLOAT32 at 20, point_step 24.
+    With ``class_id`` as the label field this is Autoware's PointXYZCPE.
 
     Args:
-        cloud: the sweep that was segmented; the message has its points, order and organisation.
+        cloud: the segmented sweep; the message has its points in the same order and organisation.
         segmentation: one label per point; ``is_dense`` is false if any is 255.
-        header: the input's header, taken as it is.
+        header: the input's header.
         types: the classes to construct.
         label_field: ``label``, or ``class_id`` for Autoware.
 
@@ -139,7 +138,7 @@ def read_segmentation(msg: Any) -> Segmentation:
     """Decode a labelled cloud, the inverse of :func:`labels_to_msg` with ``label`` as the label field.
 
     Raises:
-        CloudError: a field is missing, or the declared layout contradicts itself or the data.
+        CloudError: a field is missing, or the declared layout is inconsistent.
     """
     return Segmentation(*(read_field(msg, name) for name in (LABEL_FIELD, _PROBABILITY, _ENTROPY)))
 
@@ -147,7 +146,7 @@ def read_segmentation(msg: Any) -> Segmentation:
 def colored_to_msg(
     cloud: PointCloud, label: NDArray[np.uint8], label_map: LabelMap, header: Any, types: MessageTypes
 ) -> Any:
-    """Encode x, y, z and ``rgb`` for RViz: a FLOAT32 field whose bits are 0x00RRGGBB, the class's colour."""
+    """Encode x, y, z and the class colours for RViz: ``rgb``, a FLOAT32 field with the bits 0x00RRGGBB."""
     red, green, blue = label_map.palette.astype(np.uint32).T
     rgb = (red << 16 | green << 8 | blue).view(np.float32)[label]
     columns = [*_xyz_columns(cloud.xyz), Column("rgb", 12, "f4", rgb)]
@@ -161,16 +160,16 @@ def truth_to_msg(
     types: MessageTypes,
     time_s: NDArray[np.float32] | None = None,
 ) -> Any:
-    """Encode a recorded sweep with its truth, point_step 20, or 24 with times.
+    """Encode a sweep with ground truth, point_step 20, or 24 with times.
 
-    The fields: x, y, z, ``intensity`` FLOAT32, ``label`` UINT8 @16, ``ring`` UINT16 @18 where the cloud has it, and
-    ``time`` FLOAT32 @20 where times are given (seconds from the header's stamp to the firing of each point).
+    Fields: x, y, z, ``intensity`` FLOAT32, ``label`` UINT8 @16, ``ring`` UINT16 @18 if the cloud has it, and
+    ``time`` FLOAT32 @20 if times are given (seconds from the header's stamp to the firing of each point).
 
     Raises:
         CloudError: the cloud has no intensity.
     """
     if cloud.intensity is None:
-        raise CloudError("a sweep with truth needs an intensity")
+        raise CloudError("a sweep with ground truth needs intensity")
     columns = [
         *_xyz_columns(cloud.xyz),
         Column("intensity", 12, "f4", cloud.intensity),
@@ -187,14 +186,14 @@ def _is_finite(xyz: NDArray[np.float32]) -> bool:
 
 
 def filter_msg(msg: Any, keep: NDArray[np.bool_]) -> Any:
-    """A PointCloud2 of the input's class and layout with only some of its points, in one row.
+    """Copy a PointCloud2 with only some of its points, in one row and with the same layout.
 
     Args:
-        msg: the cloud to thin out; every field it has is kept, byte for byte.
-        keep: (N,) mask of the points that stay.
+        msg: the input cloud; all fields are copied byte for byte.
+        keep: (N,) mask of the points to copy.
 
     Raises:
-        CloudError: the mask has another length, or the declared layout contradicts itself or the data.
+        CloudError: the mask has another length, or the declared layout is inconsistent.
     """
     layout = PointLayout.of(msg)
     if keep.shape != (len(layout),):

@@ -1,4 +1,4 @@
-"""Stamps, transforms and label tables in messages."""
+"""Conversion of stamps, transforms and label sets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xmodelkd_ros.core.transforms import transform
 
 
 def label_info_json(label_map: LabelMap) -> str:
-    """The text of the latched topic ``label_info_json``: what the numbers in a labelled cloud mean."""
+    """Label set as JSON, for the latched topic ``label_info_json``."""
     return json.dumps(label_map.to_dict())
 
 
@@ -38,21 +38,21 @@ def stamp_ns(stamp: Any) -> int:
 
 
 def stamp_from_ns(nanoseconds: int, time_type: Any) -> Any:
-    """A builtin_interfaces/Time of the class given, from nanoseconds."""
+    """A builtin_interfaces/Time, of the given class, from nanoseconds."""
     sec, nanosec = divmod(int(nanoseconds), 1_000_000_000)
     return time_type(sec=sec, nanosec=nanosec)
 
 
 def static_transforms(msg: Any) -> dict[tuple[str, str], NDArray[np.float64]]:
-    """The transforms of a tf2_msgs/TFMessage: (parent, child) to the (4, 4) matrix with p_parent = M @ p_child."""
+    """Transforms of a tf2_msgs/TFMessage: (parent, child) to the (4, 4) matrix M with p_parent = M @ p_child."""
     return dict(frames_and_pose(stamped) for stamped in msg.transforms)
 
 
 def frames_and_pose(stamped: Any) -> tuple[tuple[str, str], NDArray[np.float64]]:
-    """(parent, child) of a geometry_msgs/TransformStamped, and the (4, 4) matrix with p_parent = M @ p_child.
+    """(parent, child) of a geometry_msgs/TransformStamped, and the (4, 4) matrix M with p_parent = M @ p_child.
 
     Raises:
-        ConfigError: its quaternion is no rotation, or its translation not finite.
+        ConfigError: the quaternion is not a rotation, or the translation is not finite.
     """
     t, q = stamped.transform.translation, stamped.transform.rotation
     frames = (stamped.header.frame_id.lstrip("/"), stamped.child_frame_id.lstrip("/"))

@@ -1,4 +1,4 @@
-"""Image and CompressedImage messages to RGB arrays."""
+"""Conversion of Image and CompressedImage messages to RGB arrays."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from numpy.typing import NDArray
 from xmodelkd_ros.core.errors import ImageError, shortened
 from xmodelkd_ros.opencv import decode_image, opencv
 
-_REASON = 160
-"""Characters of a library's error that are passed on."""
+_MAX_REASON = 160
+"""Maximum length of a quoted library error, characters."""
 
 
 def is_depth(msg: Any) -> bool:
-    """Whether an Image or a CompressedImage shows distances (REP-118) and not a picture."""
+    """Whether an Image or CompressedImage is a depth image (REP-118)."""
     if hasattr(msg, "format"):
         return "compressedDepth" in str(msg.format)
     return msg.encoding in ("16UC1", "32FC1")
 
 
 def image_to_array(msg: Any) -> NDArray[np.uint8]:
-    """Decode an Image, by cv_bridge where ROS has it and by rosbags-image otherwise, or a CompressedImage, by OpenCV.
+    """Decode an Image by cv_bridge, if available, or rosbags-image; a CompressedImage by OpenCV.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        ImageError: the data does not decode, the encoding is not a colour or grey image, or a library is not installed.
+        ImageError: decoding fails, the encoding is not colour or grey, or a library is not installed.
     """
-    # Broken data surfaces as OpenCV's, numpy's or the libraries' own errors, one of them an AssertionError.
+    # Damaged data raises errors of OpenCV, numpy and the libraries, including AssertionError.
     kind = shortened(msg.format) if hasattr(msg, "format") else f"{shortened(msg.encoding)} {msg.width}x{msg.height}"
     if is_depth(msg):
-        raise ImageError(f"image '{kind}' shows distances; name the topic of the camera's pictures")
+        raise ImageError(f"image '{kind}' is a depth image; use the topic of the colour images")
     try:
         pixels = np.ascontiguousarray(decode_image(msg.data) if hasattr(msg, "format") else _raw_decoder()(msg))
     except ImageError:
@@ -43,19 +43,19 @@ def image_to_array(msg: Any) -> NDArray[np.uint8]:
     except Exception as error:
         reason = " ".join(repr(error).replace("\\n", " ").split())
         raise ImageError(
-            f"cannot decode image '{kind}' of {len(msg.data)} bytes: {reason[:_REASON]}; have the driver send rgb8, "
-            "bgr8, mono8 or jpeg"
+            f"cannot decode image '{kind}' of {len(msg.data)} bytes: {reason[:_MAX_REASON]}; configure the driver "
+            "to send rgb8, bgr8, mono8 or jpeg"
         ) from error
     if not pixels.size:
-        raise ImageError(f"image '{kind}' is empty; look at the camera's driver")
+        raise ImageError(f"image '{kind}' is empty; check the camera driver")
     return pixels
 
 
 def load_image_decoders() -> None:
-    """Load the libraries that decode images, which takes long the first time.
+    """Load the image decoding libraries in advance, since this is slow.
 
     Raises:
-        ImageError: one is not installed.
+        ImageError: a library is not installed.
     """
     pixel = SimpleNamespace(encoding="rgb8", height=1, width=1, step=3, is_bigendian=0, data=np.zeros(3, np.uint8))
     image_to_array(pixel)
@@ -63,7 +63,7 @@ def load_image_decoders() -> None:
 
 
 def _raw_decoder() -> Callable[[Any], NDArray[np.uint8]]:
-    opencv()  # before others load it, without its limit
+    opencv()  # before other libraries load it without the pixel limit
     bridge = _cv_bridge()
     if bridge is not None:
 
@@ -84,9 +84,9 @@ def _raw_decoder() -> Callable[[Any], NDArray[np.uint8]]:
 
 
 def _cv_bridge() -> Any:
-    """The CvBridge of a ROS installation; None where there is none, or one that would end the process."""
+    """The CvBridge of a ROS installation; None if missing or incompatible with numpy."""
     if int(np.__version__.split(".")[0]) > 1:
-        return None  # ROS's packages are compiled for numpy 1, and crash with another at the first image
+        return None  # ROS packages are compiled for numpy 1 and crash at the first image with numpy 2
     try:
         from cv_bridge import CvBridge
     except ImportError:
@@ -95,12 +95,12 @@ def _cv_bridge() -> Any:
 
 
 def _without_padding(msg: Any, dtype: str, channels: int) -> Any:
-    """The image with its rows packed, as the libraries that decode it take for granted, or nearly so."""
+    """The image without row padding, which the decoding libraries do not fully support."""
     row_size = msg.width * channels * np.dtype(dtype).itemsize
     if msg.step <= row_size:
         return msg
     data: NDArray[np.uint8] = np.frombuffer(msg.data, np.uint8)
-    if len(data) == msg.height * msg.step - (msg.step - row_size):  # some drivers leave the last row's padding out
+    if len(data) == msg.height * msg.step - (msg.step - row_size):  # some drivers omit the padding of the last row
         data = np.concatenate([data, np.zeros(msg.step - row_size, np.uint8)])
     rows = data[: msg.height * msg.step].reshape(msg.height, msg.step)
     return SimpleNamespace(

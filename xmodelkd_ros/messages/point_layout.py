@@ -1,7 +1,6 @@
-"""How a PointCloud2 lays out its points: checked views to read them, one structured array to write them.
+"""PointCloud2 memory layout: validated views for reading, a structured array for writing.
 
-Clouds are decoded here because the readers that exist ignore row padding, swap big-endian data
-in place and scramble organised clouds.
+Existing readers ignore row padding, swap big-endian data in place and scramble organised clouds.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from numpy.typing import NDArray
 from xmodelkd_ros.core.errors import CloudError, listed
 
 _DTYPE_CODES = ("", "i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8")
-"""numpy's code of each PointField.datatype, INT8 = 1 to FLOAT64 = 8."""
+"""numpy type code of each PointField.datatype, INT8 = 1 to FLOAT64 = 8."""
 
 
 @dataclass(frozen=True)
 class MessageTypes:
-    """The message classes to construct: rclpy's or rosbags'.
+    """The message classes to construct, of rclpy or rosbags.
 
     Attributes:
         PointCloud2: sensor_msgs/msg/PointCloud2.
@@ -36,16 +35,16 @@ class MessageTypes:
 
 @dataclass(frozen=True)
 class PointLayout:
-    """Where the bytes of each of N points lie: the declared sizes, checked against the data.
+    """Validated memory layout of the N points of a PointCloud2.
 
     Attributes:
-        data: the message's data, any contiguous buffer of bytes.
+        data: the message's data, any contiguous byte buffer.
         fields: the message's PointFields.
         byte_order: numpy's ``<`` or ``>``.
-        height: rows.
+        height: number of rows.
         width: points in a row.
-        point_step: bytes from point to point, 0 if there are no points.
-        row_step: bytes from row to row, 0 if there are no points.
+        point_step: bytes from point to point, 0 without points.
+        row_step: bytes from row to row, 0 without points.
     """
 
     data: Any
@@ -58,17 +57,17 @@ class PointLayout:
 
     @classmethod
     def of(cls, msg: Any) -> PointLayout:
-        """Check the sizes that a message declares; those of a cloud without points do not matter.
+        """Validate the sizes declared in a message; those of a cloud without points are ignored.
 
         Raises:
-            CloudError: they contradict each other, or the data is shorter.
+            CloudError: the sizes are inconsistent, or the data is too short.
         """
         byte_order = ">" if msg.is_bigendian else "<"
         height, width, point_step, row_step = int(msg.height), int(msg.width), int(msg.point_step), int(msg.row_step)
         if height * width == 0:
             return cls(msg.data, msg.fields, byte_order, height, width, 0, 0)
         if row_step == 0 and height == 1:
-            # Some drivers leave it out: with one row it says nothing.
+            # Some drivers omit it, and it has no meaning with one row.
             row_step = width * point_step
         _check_sizes(height, width, point_step, row_step, memoryview(msg.data).nbytes)
         return cls(msg.data, msg.fields, byte_order, height, width, point_step, row_step)
@@ -78,11 +77,11 @@ class PointLayout:
 
     @property
     def field_names(self) -> str:
-        """The names of all fields, for error messages."""
+        """Names of all fields, for error messages."""
         return listed(f.name for f in self.fields) or "none"
 
     def find(self, names: Sequence[str]) -> Any | None:
-        """The field that goes by the first of the names that occurs, or None."""
+        """The first of these fields that exists, or None."""
         for name in names:
             fields = [f for f in self.fields if f.name == name]
             if len(fields) > 1:
@@ -92,10 +91,10 @@ class PointLayout:
         return None
 
     def require(self, name: str) -> Any:
-        """The field of this name.
+        """The field with this name.
 
         Raises:
-            CloudError: there is none.
+            CloudError: the field is missing.
         """
         field = self.find((name,))
         if field is None:
@@ -103,12 +102,12 @@ class PointLayout:
         return field
 
     def values(self, field: Any) -> NDArray[Any]:
-        """(N,) values of a field in native byte order: a view of the data if it has that order and no row padding."""
+        """(N,) values of a field in native byte order; a view if the data is native and without row padding."""
         values = self._view(field.offset, self._dtype(field)).reshape(-1)
         return values.astype(values.dtype.newbyteorder("="), copy=False)
 
     def xyz(self) -> NDArray[np.float32]:
-        """(N, 3) positions: a view of the data if x, y, z are adjacent native float32 and rows are not padded."""
+        """(N, 3) positions; a view if x, y, z are adjacent native float32 and rows are not padded."""
         fields = [self.require(name) for name in "xyz"]
         dtypes = [self._dtype(f) for f in fields]
         steps = {b.offset - a.offset for a, b in pairwise(fields)}
@@ -120,7 +119,7 @@ class PointLayout:
         return xyz
 
     def records(self) -> NDArray[np.void]:
-        """(N,) points as opaque bytes: a view of the data if rows are not padded."""
+        """(N,) points as opaque bytes; a view if rows are not padded."""
         return self._view(0, np.dtype((np.void, self.point_step))).reshape(-1)
 
     def _view(self, offset: int, dtype: np.dtype[Any], elements: int = 1) -> NDArray[Any]:
@@ -134,11 +133,11 @@ class PointLayout:
         return view
 
     def _dtype(self, field: Any) -> np.dtype[Any]:
-        """Type of a field's elements, once the field is known to lie within the point."""
+        """Element type of a field, after checking that the field lies within the point."""
         if not 1 <= field.datatype < len(_DTYPE_CODES):
-            raise CloudError(f"field '{field.name}' has datatype {field.datatype}; PointField knows 1 to 8")
+            raise CloudError(f"field '{field.name}' has datatype {field.datatype}; PointField defines 1 to 8")
         dtype = np.dtype(self.byte_order + _DTYPE_CODES[field.datatype])
-        # A count of 0 means one element, as in PCL: some drivers leave it out.
+        # A count of 0 means one element, as in PCL: some drivers omit it.
         end = field.offset + dtype.itemsize * max(field.count, 1)
         if end > self.point_step and len(self) > 0:
             raise CloudError(f"field '{field.name}' ends at byte {end}, but point_step is {self.point_step}")
@@ -153,23 +152,23 @@ def _check_sizes(height: int, width: int, point_step: int, row_step: int, size: 
     if size < height * row_step:
         raise CloudError(
             f"data holds {size} bytes, but height {height} x row_step {row_step} declares {height * row_step}; "
-            "the message was cut short"
+            "the message is truncated"
         )
 
 
 def to_float32(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Convert to native float32, without a copy where it is that already. Too large values become infinite."""
+    """Convert to native float32, without a copy if possible. Values out of range become infinite."""
     with np.errstate(over="ignore"):
         return values.astype(np.float32, copy=False)
 
 
 class Column(NamedTuple):
-    """One field of a cloud to write.
+    """A field of a cloud to write.
 
     Attributes:
         name: the field's name.
-        offset: its first byte in the point.
-        code: numpy's code of the type it is declared as, such as ``f4``.
+        offset: byte offset in the point.
+        code: numpy type code, such as ``f4``.
         values: (N,) values.
     """
 
@@ -179,7 +178,7 @@ class Column(NamedTuple):
     values: NDArray[Any]
 
     def field(self, types: MessageTypes) -> Any:
-        """The PointField that declares this column."""
+        """The PointField of this column."""
         return types.PointField(name=self.name, offset=self.offset, datatype=_DTYPE_CODES.index(self.code), count=1)
 
 
@@ -191,13 +190,13 @@ def write_points(
     is_dense: bool,
     types: MessageTypes,
 ) -> Any:
-    """A little-endian PointCloud2 without padding between rows.
+    """Encode a little-endian PointCloud2 without row padding.
 
     Args:
-        header: taken as it is.
+        header: the message's header.
         shape: height and width.
         columns: the fields with their values.
-        point_step: bytes of a point; those that no column covers are zero.
+        point_step: bytes of a point; bytes outside the columns are zero.
         is_dense: whether every value is finite.
         types: the classes to construct.
     """
@@ -218,10 +217,10 @@ def write_points(
 
 
 def allocate_data(msg: Any, size: int) -> NDArray[np.uint8]:
-    """Give a message zeroed data of its own kind, and return a view to write it through.
+    """Set a message's data to zeros of the type it expects, and return a writable view.
 
-    rclpy's setter checks a numpy array element by element (100 times slower than array.array, which
-    it takes as it is); the rosbags library wants numpy.
+    rclpy's setter checks numpy arrays element by element (100 times slower than an array.array, which it uses as it
+    is); the rosbags library needs numpy.
     """
     if isinstance(msg.data, array.array):
         msg.data = array.array("B", bytes(size))

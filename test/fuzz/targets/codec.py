@@ -17,7 +17,7 @@ from test.fuzz.target import Limits, Target, each, ensure
 from xmodelkd_ros.bags.bag import ROSBAGS_TYPES
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import LabelError
-from xmodelkd_ros.core.visibility import visible
+from xmodelkd_ros.core.visibility import visible_points
 from xmodelkd_ros.messages import camera_info, clouds, headers, images
 from xmodelkd_ros.resources import label_map, translation
 
@@ -127,7 +127,7 @@ class CameraInfos(Target):
         ensure(camera.width > 0 and camera.height > 0, "an image without pixels")
         with np.errstate(all="ignore"):
             pixels, seen = camera.project(self._XYZ)
-            index, place = visible(camera, self._XYZ)
+            index, place = visible_points(camera, self._XYZ)
         ensure(np.isfinite(pixels[seen]).all(), "a point that is seen has no pixel")
         ensure((np.abs(place) <= 1).all() and seen[index].all(), "a point is seen beside the image")
 

@@ -101,10 +101,10 @@ def test_tables_of_pandaset_that_hold_something_else(pandaset_folder, change):
 @pytest.mark.parametrize(
     ("place", "error", "said"),
     [
-        (Path, PermissionError(errno.EACCES, "Permission denied"), "Permission denied; let this user read it"),
-        (Path, OSError(errno.EIO, "Input/output error"), "Input/output error; look after its disk"),
+        (Path, PermissionError(errno.EACCES, "Permission denied"), "Permission denied; give this user read permission"),
+        (Path, OSError(errno.EIO, "Input/output error"), "Input/output error; check its disk"),
         (Path, FileNotFoundError(errno.ENOENT, "No such file"), "there is no such file; fetch the sequence again"),
-        (pickletools, MemoryError(), "no memory is left for it; end other programs, or take a larger machine"),
+        (pickletools, MemoryError(), "out of memory; stop other programs, or use a machine with more memory"),
         (pickletools, ImportError("No module named 'numpy._core'"), "No module named 'numpy._core'; install or update"),
     ],
 )

@@ -5,7 +5,7 @@ from training.datasets.exposures import EncodedSweepImages, at_instant, find_vie
 from training.world.sequence import live_drive
 from training.worldgen.drive import Drive
 from xmodelkd_ros.core.camera import CameraModel
-from xmodelkd_ros.core.visibility import MAX_VIEWS, NO_CAMERA, visible
+from xmodelkd_ros.core.visibility import MAX_VIEWS, NO_CAMERA, visible_points
 
 CAMERA = CameraModel("front", 640, 384, np.array([[400.0, 0, 320], [0, 400.0, 192], [0, 0, 1]]), np.eye(4))
 
@@ -47,7 +47,7 @@ def test_most_visible_points_are_kept_and_most_hidden_ones_are_not(drive):
         eye = image.camera.from_lidar
         distance = np.linalg.norm(xyz[inside] @ eye[:3, :3].T + eye[:3, 3], axis=1)
         truly.append(distance < 1.02 * image.picture.distance[row, column] + 0.3)
-        kept.append(np.isin(np.flatnonzero(inside), visible(image.camera, xyz)[0]))
+        kept.append(np.isin(np.flatnonzero(inside), visible_points(image.camera, xyz)[0]))
     kept, truly = np.concatenate(kept), np.concatenate(truly)
     assert kept[truly].mean() > 0.93
     assert (~truly).mean() > 0.03 and kept[~truly].mean() < 0.35

@@ -131,9 +131,9 @@ def test_a_file_that_says_it_is_larger_than_it_is(run, held):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (PermissionError(errno.EACCES, "Permission denied"), "Permission denied; let this user read it"),
-        (OSError(errno.EIO, "Input/output error"), "Input/output error; look after its disk"),
-        (MemoryError(), "no memory is left for it; end other programs, or take a larger machine"),
+        (PermissionError(errno.EACCES, "Permission denied"), "Permission denied; give this user read permission"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error; check its disk"),
+        (MemoryError(), "out of memory; stop other programs, or use a machine with more memory"),
     ],
 )
 def test_a_checkpoint_that_may_be_whole_is_not_to_be_removed(run, held, monkeypatch, error, said):
@@ -152,8 +152,8 @@ def test_a_checkpoint_that_may_be_whole_is_not_to_be_removed(run, held, monkeypa
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (MemoryError(), "no memory is left for it"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), "no memory is left for it"),
+        (MemoryError(), "out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), "out of memory"),
         (ImportError("no module named x"), "no module named x; install or update that library"),
     ],
 )
@@ -172,7 +172,7 @@ def test_nor_is_it_to_blame_for_what_the_machine_lacks(run, held, monkeypatch, e
 def test_a_disk_that_fails_is_said(run):
     """The memory of this process has nothing at its beginning, and reading there is an error of input."""
     (run / CHECKPOINT).symlink_to("/proc/self/mem")
-    with pytest.raises(ConfigError, match=r"last\.ckpt: Input/output error; look after its disk"):
+    with pytest.raises(ConfigError, match=r"last\.ckpt: Input/output error; check its disk"):
         read_steps(run)
 
 
