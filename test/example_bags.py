@@ -1,4 +1,4 @@
-"""Bags that tests write, and how they look at them."""
+"""Helpers that write and read bags in tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from xmodelkd_ros.bags.bag import ROSBAGS_TYPES, BagReader, BagWriter, message_class
+from xmodelkd_ros.bags.bag import ROSBAGS_TYPES, BagReader, message_class
+from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BagError
 from xmodelkd_ros.messages.clouds import truth_to_msg
@@ -50,7 +51,7 @@ def storage_file(bag: Path) -> Path:
 
 
 def write_foreign(path: Path, storage: str) -> Path:
-    """A bag with a message type of its own and a sweep, as another program with the same library would write it."""
+    """A bag with a custom message type and a sweep, written without BagWriter."""
     types = get_typestore(Stores.ROS2_HUMBLE)
     types.register(WHEEL)
     with Writer(path, version=9, storage_plugin=StoragePlugin[storage.upper()]) as writer:

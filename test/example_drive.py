@@ -1,4 +1,4 @@
-"""Bags for the tools: a small one made here, and a piece of the real drive where it is at hand."""
+"""Bags for tests: a small synthetic drive, and part of a real drive if it is available."""
 
 import os
 from dataclasses import dataclass
@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, message_class
+from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, message_class
+from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.harness import dds_domain

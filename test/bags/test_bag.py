@@ -24,18 +24,19 @@ from test.example_bags import (
     write_bag,
     write_foreign,
 )
-from xmodelkd_ros.bags.bag import BagReader, BagWriter, Topic
+from xmodelkd_ros.bags.bag import BagReader, Topic
+from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.core.errors import BagError
 from xmodelkd_ros.messages.clouds import to_cloud
 from xmodelkd_ros.messages.headers import stamp_ns
 
 
 @STORAGES
-@pytest.mark.parametrize("alone", [False, True], ids=["folder", "single file"])
-def test_what_is_written_reads_back(tmp_path: Path, storage: str, alone: bool):
+@pytest.mark.parametrize("single_file", [False, True], ids=["folder", "single file"])
+def test_written_bag_reads_back(tmp_path: Path, storage: str, single_file: bool):
     path = write_bag(tmp_path / "bag", storage)
     assert [p.name for p in tmp_path.iterdir()] == ["bag"]
-    with BagReader(storage_file(path) if alone else path) as bag:
+    with BagReader(storage_file(path) if single_file else path) as bag:
         assert bag.topics == {
             "/points": Topic("/points", CLOUD_TYPE, 3, False),
             "/label_info_json": Topic("/label_info_json", TEXT_TYPE, 1, True),
@@ -52,7 +53,7 @@ def test_what_is_written_reads_back(tmp_path: Path, storage: str, alone: bool):
 
 
 @STORAGES
-def test_raw_messages_copy_from_bag_to_bag(tmp_path: Path, storage: str):
+def test_copies_raw_messages(tmp_path: Path, storage: str):
     with BagReader(write_bag(tmp_path / "a")) as source, BagWriter(tmp_path / "b", storage) as target:
         target.add_topic("/copy", CLOUD_TYPE)
         originals = list(source.raw(["/points"]))
@@ -62,14 +63,14 @@ def test_raw_messages_copy_from_bag_to_bag(tmp_path: Path, storage: str):
         assert [(m.log_time_ns, m.data) for m in bag.raw()] == [(m.log_time_ns, m.data) for m in originals]
 
 
-def test_a_stretch_of_time_can_be_read(tmp_path: Path):
+def test_reads_time_range(tmp_path: Path):
     with BagReader(write_bag(tmp_path / "bag", sweeps=5)) as bag:
         read = bag.raw(["/points"], start_ns=START_NS + 1, stop_ns=START_NS + 3)
         assert [m.log_time_ns - START_NS for m in read] == [1, 2]
 
 
 @STORAGES
-def test_messages_come_in_order_of_time_whatever_order_they_were_written_in(tmp_path: Path, storage: str):
+def test_reads_messages_in_order_of_time(tmp_path: Path, storage: str):
     with BagWriter(tmp_path / "bag", storage) as bag:
         bag.add_topic("/text", TEXT_TYPE)
         for t in (5, 1, 3):
@@ -78,7 +79,7 @@ def test_messages_come_in_order_of_time_whatever_order_they_were_written_in(tmp_
         assert [m.message.data for m in bag.messages()] == ["1", "3", "5"]
 
 
-def test_the_points_topic_is_found_or_the_candidates_are_listed(tmp_path: Path):
+def test_finds_points_topic_or_lists_candidates(tmp_path: Path):
     with BagReader(write_bag(tmp_path / "one", topic="/roof/points")) as bag:
         assert bag.points_topic() == bag.points_topic("/roof/points") == "/roof/points"
         for wrong in ("/points", "/label_info_json"):
@@ -102,7 +103,7 @@ def test_the_points_topic_is_found_or_the_candidates_are_listed(tmp_path: Path):
         bag.points_topic()
 
 
-def test_a_topic_that_is_not_there_is_named(tmp_path: Path):
+def test_missing_topic_is_an_error(tmp_path: Path):
     with (
         BagReader(write_bag(tmp_path / "bag")) as bag,
         pytest.raises(BagError, match="no readable topic '/tf'; it has"),
@@ -114,7 +115,7 @@ def test_a_topic_that_is_not_there_is_named(tmp_path: Path):
 
 
 def replace_bytes(bag: Path, old: bytes, new: bytes) -> None:
-    """Change the storage file in place; the lengths are equal, so that every index stays right."""
+    """Change the storage file in place; lengths are equal, so that indices remain valid."""
     assert len(old) == len(new)
     data = storage_file(bag).read_bytes()
     assert old in data
@@ -122,7 +123,7 @@ def replace_bytes(bag: Path, old: bytes, new: bytes) -> None:
 
 
 @STORAGES
-def test_message_types_that_the_bag_defines_are_read(tmp_path: Path, storage: str):
+def test_reads_message_types_defined_in_bag(tmp_path: Path, storage: str):
     with BagReader(write_foreign(tmp_path / "bag", storage)) as bag:
         wheel = next(m.message for m in bag.messages(["/wheel"]))
         np.testing.assert_array_equal(wheel.speed, [0, 1, 2, 3])
@@ -131,12 +132,12 @@ def test_message_types_that_the_bag_defines_are_read(tmp_path: Path, storage: st
 
 
 @STORAGES
-@pytest.mark.parametrize("alone", [False, True], ids=["folder", "single file"])
-def test_types_recorded_without_a_definition_are_skipped_with_a_note(tmp_path: Path, storage: str, alone: bool):
+@pytest.mark.parametrize("single_file", [False, True], ids=["folder", "single file"])
+def test_skips_types_without_definition(tmp_path: Path, storage: str, single_file: bool):
     path = write_foreign(tmp_path / "bag", storage)
-    # What rosbag2 writes where it does not find a type's definition; the standard type needs none.
+    # rosbag2 writes this if it does not find a type's definition; standard types need none.
     replace_bytes(path, b"ros2msg", b"unknown")
-    with BagReader(storage_file(path) if alone else path) as bag:
+    with BagReader(storage_file(path) if single_file else path) as bag:
         assert bag.notes == [
             "/wheel skipped: message type acme_msgs/msg/Wheel is unknown, and the bag does not define it"
         ]
@@ -146,7 +147,7 @@ def test_types_recorded_without_a_definition_are_skipped_with_a_note(tmp_path: P
 
 
 @STORAGES
-def test_broken_definitions_are_noted(tmp_path: Path, storage: str):
+def test_skips_types_with_invalid_definition(tmp_path: Path, storage: str):
     path = write_foreign(tmp_path / "bag", storage)
     replace_bytes(path, b"float32[4] speed", b"float32[4] spe=d")
     with BagReader(path) as bag:
@@ -155,7 +156,7 @@ def test_broken_definitions_are_noted(tmp_path: Path, storage: str):
 
 
 def write_range(path: Path, storage: str) -> Path:
-    """A bag of Foxy with a standard type that has a field more today, and a sweep."""
+    """A Foxy bag with a standard type that has one more field today, and a sweep."""
     types = get_typestore(Stores.ROS2_FOXY)
     kind = "sensor_msgs/msg/Range"
     with Writer(path, version=9, storage_plugin=StoragePlugin[storage.upper()]) as writer:
@@ -168,20 +169,20 @@ def write_range(path: Path, storage: str) -> Path:
 
 
 @STORAGES
-def test_a_type_that_has_changed_is_read_as_the_bag_defines_it(tmp_path: Path, storage: str):
+def test_reads_changed_type_by_the_bags_definition(tmp_path: Path, storage: str):
     with BagReader(write_range(tmp_path / "bag", storage)) as bag:
         assert bag.first("/sonar").message.range == 1.5
 
 
 @STORAGES
-def test_a_damaged_definition_does_not_change_what_a_sweep_is(tmp_path: Path, storage: str):
+def test_ignores_damaged_definition_of_point_cloud(tmp_path: Path, storage: str):
     path = write_range(tmp_path / "bag", storage)
     replace_bytes(path, b"uint8[] data", b"uint8[] dada")
     with BagReader(path) as bag:
         assert bytes(bag.first("/points").message.data) == bytes(sweep(0).data)
 
 
-def test_a_broken_definition_of_a_standard_type_is_noted(tmp_path: Path):
+def test_notes_invalid_definition_of_standard_type(tmp_path: Path):
     path = write_range(tmp_path / "bag", "mcap")
     replace_bytes(path, b"float32 range\n", b"float32 rang=\n")
     with BagReader(path) as bag:
@@ -191,7 +192,7 @@ def test_a_broken_definition_of_a_standard_type_is_noted(tmp_path: Path):
         assert bag.notes == [f"/sonar {instead}"]
 
 
-def test_a_topic_in_another_serialization_is_skipped_with_a_note(tmp_path: Path):
+def test_skips_other_serialization_with_note(tmp_path: Path):
     types = get_typestore(Stores.ROS2_KILTED)
     with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         json = writer.add_connection("/json", TEXT_TYPE, typestore=types, serialization_format="json")
@@ -204,7 +205,7 @@ def test_a_topic_in_another_serialization_is_skipped_with_a_note(tmp_path: Path)
 
 
 @STORAGES
-def test_a_folder_whose_metadata_tells_another_quality_of_service_is_read(tmp_path: Path, storage: str):
+def test_reads_folder_whose_metadata_has_another_qos(tmp_path: Path, storage: str):
     path = write_bag(tmp_path / "bag", storage)
     metadata = (path / "metadata.yaml").read_text()
     assert "reliability: 1" in metadata
@@ -224,7 +225,7 @@ IDL = """module acme_msgs {
 
 
 @STORAGES
-def test_types_defined_in_idl_are_read(tmp_path: Path, storage: str):
+def test_reads_types_defined_in_idl(tmp_path: Path, storage: str):
     types = get_typestore(Stores.EMPTY)
     types.register(get_types_from_idl(IDL))
     definition = f"{'=' * 80}\nIDL: acme_msgs/msg/Gear\n{IDL}"
@@ -239,7 +240,7 @@ def test_types_defined_in_idl_are_read(tmp_path: Path, storage: str):
 
 @STORAGES
 @pytest.mark.parametrize("mode", [CompressionMode.MESSAGE, CompressionMode.FILE])
-def test_compressed_bags_are_read(tmp_path: Path, storage: str, mode: CompressionMode):
+def test_reads_compressed_bags(tmp_path: Path, storage: str, mode: CompressionMode):
     types = get_typestore(Stores.ROS2_KILTED)
     writer = Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin[storage.upper()])
     writer.set_compression(mode, CompressionFormat.ZSTD)
@@ -254,7 +255,7 @@ def test_compressed_bags_are_read(tmp_path: Path, storage: str, mode: Compressio
 
 
 @STORAGES
-def test_an_unfinished_bag_is_taken_away(tmp_path: Path, storage: str):
+def test_deletes_unfinished_bag(tmp_path: Path, storage: str):
     with pytest.raises(KeyboardInterrupt), BagWriter(tmp_path / "bag", storage) as bag:
         bag.add_topic("/points", CLOUD_TYPE)
         bag.write("/points", 1, sweep(0))
@@ -264,33 +265,33 @@ def test_an_unfinished_bag_is_taken_away(tmp_path: Path, storage: str):
 
 
 @STORAGES
-def test_a_path_with_the_suffix_of_the_storage_becomes_one_file(tmp_path: Path, storage: str):
+def test_path_with_storage_suffix_writes_single_file(tmp_path: Path, storage: str):
     path = write_bag(tmp_path / f"drive{SUFFIX[storage]}", storage)
     assert path.is_file() and list(tmp_path.iterdir()) == [path]
     assert read_all(path) == 4
 
 
-def test_a_folder_may_have_a_dot_in_its_name(tmp_path: Path):
+def test_folder_name_may_contain_dot(tmp_path: Path):
     path = write_bag(tmp_path / "drive.2019-05-10")
     assert path.is_dir() and read_all(path) == 4
 
 
-def test_nothing_is_overwritten(tmp_path: Path):
+def test_does_not_overwrite(tmp_path: Path):
     write_bag(tmp_path / "bag")
     with pytest.raises(BagError, match="exists already; remove it or choose another folder"):
         write_bag(tmp_path / "bag")
     assert read_all(tmp_path / "bag") == 4
 
 
-def test_a_folder_that_cannot_be_made_is_one_error(tmp_path: Path):
+def test_unwritable_folder_is_one_line_error(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(BagError, match=r"cannot write bag .*: (Not a directory|File exists)"):
         write_bag(tmp_path / "file" / "bag")
 
 
 @STORAGES
-def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path: Path, storage: str):
-    resource = pytest.importorskip("resource", reason="file size limits are of Unix")
+def test_full_disk_is_one_line_error_and_leaves_no_files(tmp_path: Path, storage: str):
+    resource = pytest.importorskip("resource", reason="file size limits exist on Unix only")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, limits[1]))
     try:
@@ -302,17 +303,17 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path: Path, storage: st
     assert list(tmp_path.iterdir()) == []
 
 
-def test_topics_are_announced_once_with_a_known_type(tmp_path: Path):
+def test_topic_is_added_once_with_known_type(tmp_path: Path):
     with BagWriter(tmp_path / "bag") as bag:
         bag.add_topic("/points", CLOUD_TYPE)
-        with pytest.raises(BagError, match="topic '/points' was announced before"):
+        with pytest.raises(BagError, match="topic '/points' was added before"):
             bag.add_topic("/points", CLOUD_TYPE)
         with pytest.raises(BagError, match="cannot write topic '/wheel': message type acme_msgs/msg/Wheel is unknown"):
             bag.add_topic("/wheel", "acme_msgs/msg/Wheel")
 
 
 @STORAGES
-def test_the_bag_carries_definitions_and_quality_of_service(tmp_path: Path, storage: str):
+def test_bag_contains_definitions_and_qos(tmp_path: Path, storage: str):
     with Reader(write_bag(tmp_path / "bag", storage)) as reader:
         for connection in reader.connections:
             assert connection.msgdef.format is MessageDefinitionFormat.MSG

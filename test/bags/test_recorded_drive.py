@@ -3,7 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from xmodelkd_ros.bags.bag import ROSBAGS_TYPES, BagReader, BagWriter, message_class
+from xmodelkd_ros.bags.bag import ROSBAGS_TYPES, BagReader, message_class
+from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.bags.image_replay import CameraOptions
 from xmodelkd_ros.bags.mounted_cameras import find_transform
 from xmodelkd_ros.bags.recorded_drive import RecordedDrive
@@ -42,14 +43,14 @@ def test_no_truth_without_label_field(make_drive):
     with BagReader(make_drive(with_truth=False)) as reader:
         recorded = RecordedDrive(reader, labels=DRIVE13)
         assert next(recorded.sweeps()).truth is None
-    assert recorded.notes == ["no score: the clouds have no field 'label' with the truth"]
+    assert recorded.notes == ["no score: the clouds have no ground-truth field 'label'"]
 
 
 def test_no_truth_without_label_info(make_drive):
     with BagReader(make_drive(label_set="")) as reader:
         recorded = RecordedDrive(reader, labels=DRIVE13)
         assert [sweep.truth for sweep in recorded.sweeps()] == [None, None]
-    assert recorded.notes == ["field 'label' is not taken for truth: no label_info_json says what its numbers mean"]
+    assert recorded.notes == ["field 'label' is not used as ground truth: no label_info_json defines its numbers"]
 
 
 MS = 1_000_000

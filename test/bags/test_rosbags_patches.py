@@ -1,4 +1,4 @@
-"""Bags that are broken: one line says what is wrong, and what of a recording cut short can be saved is saved."""
+"""Damaged bags give one-line errors; unfinished recordings are recovered as far as possible."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from test.example_bags import (
     write_bag,
     write_foreign,
 )
-from xmodelkd_ros.bags.bag import BagReader, BagWriter
+from xmodelkd_ros.bags.bag import BagReader
+from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.bags.recover import recover
 from xmodelkd_ros.core.errors import BagError
 
 
-def test_a_path_that_is_no_bag_is_rejected(tmp_path: Path):
+def test_rejects_path_without_bag(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "folder").mkdir()
     for name, complaint in (
@@ -42,7 +43,7 @@ def test_a_path_that_is_no_bag_is_rejected(tmp_path: Path):
 
 @pytest.mark.parametrize("content", [b"", b"hello, this is not a bag at all, but long enough for a footer"])
 @pytest.mark.parametrize("suffix", [".mcap", ".db3"])
-def test_a_file_of_something_else_is_rejected(tmp_path: Path, suffix: str, content: bytes):
+def test_rejects_file_of_other_content(tmp_path: Path, suffix: str, content: bytes):
     path = tmp_path / f"bag{suffix}"
     path.write_bytes(content)
     with pytest.raises(BagError, match=r"cannot read bag .*; if the file was cut short, copy it again") as error:
@@ -51,20 +52,20 @@ def test_a_file_of_something_else_is_rejected(tmp_path: Path, suffix: str, conte
 
 
 @STORAGES
-@pytest.mark.parametrize("alone", [False, True], ids=["folder", "single file"])
+@pytest.mark.parametrize("single_file", [False, True], ids=["folder", "single file"])
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.7, 0.9, 0.999])
-def test_a_bag_that_was_cut_short_is_rejected(tmp_path: Path, storage: str, alone: bool, share: float):
+def test_rejects_truncated_bag(tmp_path: Path, storage: str, single_file: bool, share: float):
     bag = write_bag(tmp_path / "bag", storage, sweeps=3, points=4000)
     file = storage_file(bag)
     file.write_bytes(file.read_bytes()[: int(file.stat().st_size * share)])
-    path = file if alone else bag
+    path = file if single_file else bag
     with pytest.raises(BagError, match="cannot read bag") as error:
         read_all(path)
     assert_one_line(error, path)
 
 
 @pytest.mark.parametrize("content", ["", "not: a bag", "a: [", "rosbag2_bagfile_information: {version: 99}"])
-def test_broken_metadata_is_rejected(tmp_path: Path, content: str):
+def test_rejects_invalid_metadata(tmp_path: Path, content: str):
     bag = write_bag(tmp_path / "bag")
     (bag / "metadata.yaml").write_text(content)
     with pytest.raises(BagError, match="cannot read bag") as error:
@@ -72,7 +73,7 @@ def test_broken_metadata_is_rejected(tmp_path: Path, content: str):
     assert_one_line(error, bag)
 
 
-def test_a_storage_file_that_is_missing_is_named(tmp_path: Path):
+def test_names_missing_storage_file(tmp_path: Path):
     bag = write_bag(tmp_path / "bag")
     storage_file(bag).unlink()
     with pytest.raises(BagError, match=r"missing.*bag.mcap"):
@@ -80,7 +81,7 @@ def test_a_storage_file_that_is_missing_is_named(tmp_path: Path):
 
 
 @STORAGES
-def test_an_empty_bag_is_rejected(tmp_path: Path, storage: str):
+def test_rejects_empty_bag(tmp_path: Path, storage: str):
     with BagWriter(tmp_path / "bag", storage) as bag:
         bag.add_topic("/points", CLOUD_TYPE)
     for path in (tmp_path / "bag", storage_file(tmp_path / "bag")):
@@ -89,8 +90,8 @@ def test_an_empty_bag_is_rejected(tmp_path: Path, storage: str):
         assert_one_line(error, path)
 
 
-def test_a_length_that_is_damaged_takes_no_memory(tmp_path: Path):
-    """Of the first record, and of one of the index: a gigabyte."""
+def test_damaged_record_length_allocates_no_memory(tmp_path: Path):
+    """The first record, and one of the index, claim a gigabyte."""
     file = storage_file(write_bag(tmp_path / "bag", points=4000))
     whole = file.read_bytes()
     summary = int.from_bytes(whole[-28:-20], "little")
@@ -104,14 +105,14 @@ def test_a_length_that_is_damaged_takes_no_memory(tmp_path: Path):
         assert peak < 10 * len(whole)
 
 
-def test_a_topic_whose_messages_are_lost_is_named(tmp_path: Path):
+def test_names_topic_without_messages(tmp_path: Path):
     with BagReader(write_bag(tmp_path / "bag")) as bag:
         assert bag.first("/points").log_time_ns == START_NS
         with pytest.raises(BagError, match="no message on /points can be read; record it again, or leave it out"):
             bag.first("/points", START_NS + 100)
 
 
-def test_a_message_that_does_not_decode_is_named(tmp_path: Path):
+def test_names_message_that_does_not_decode(tmp_path: Path):
     with BagWriter(tmp_path / "bag") as bag:
         bag.add_topic("/points", CLOUD_TYPE)
         bag.write_raw("/points", 7, b"\x00\x01\x00\x00\xff\xff")
@@ -119,17 +120,17 @@ def test_a_message_that_does_not_decode_is_named(tmp_path: Path):
         read_all(tmp_path / "bag")
 
 
-def test_errors_of_the_reader_of_messages_pass_unchanged(tmp_path: Path):
+def test_callers_errors_pass_unchanged(tmp_path: Path):
     with BagReader(write_bag(tmp_path / "bag")) as bag, pytest.raises(ZeroDivisionError):
         for _ in bag.messages():
             _ = 1 / 0
 
 
-# --- recordings that were not finished --------------------------------------------------------------------------------
+# --- unfinished recordings -------------------------------------------------------------------------------------------
 
 
 def record_and_stop(path: Path, sweeps: int = 5) -> Path:
-    """Leaves what a recorder leaves whose disk is full after its last flush; returns its folder."""
+    """Write the unfinished recording of a recorder whose disk fills after the last flush; returns its folder."""
     with pytest.raises(OSError, match="full"), BagWriter(path, keep=True) as bag:
         bag.add_topic("/points", CLOUD_TYPE)
         bag.add_topic("/text", TEXT_TYPE, latched=True)
@@ -143,7 +144,7 @@ def record_and_stop(path: Path, sweeps: int = 5) -> Path:
     return left
 
 
-def test_of_a_recording_that_was_not_finished_all_is_saved_that_was_flushed(tmp_path: Path):
+def test_recovers_everything_flushed(tmp_path: Path):
     left = record_and_stop(tmp_path / "drive.mcap")
     assert left.name.startswith("drive.mcap.unfinished-")
     with pytest.raises(BagError, match="copy it again or repair it \\('xmodelkd recover'"):
@@ -156,7 +157,7 @@ def test_of_a_recording_that_was_not_finished_all_is_saved_that_was_flushed(tmp_
 
 
 @pytest.mark.parametrize("tail", [b"\x06", b"\x06" + bytes(7), b"\x06" + b"\xff" * 40, bytes(5000)])
-def test_a_torn_record_at_the_end_costs_only_itself(tmp_path: Path, tail: bytes):
+def test_torn_last_record_loses_only_itself(tmp_path: Path, tail: bytes):
     file = record_and_stop(tmp_path / "drive.mcap") / "drive" / "drive.mcap"
     file.write_bytes(file.read_bytes() + tail)
     assert recover(file, tmp_path / "saved") == 6
@@ -164,7 +165,7 @@ def test_a_torn_record_at_the_end_costs_only_itself(tmp_path: Path, tail: bytes)
 
 
 @pytest.mark.parametrize("share", [0.6, 0.8, 1.0])
-def test_a_bag_that_was_cut_short_is_saved_up_to_the_cut(tmp_path: Path, share: float):
+def test_recovers_truncated_bag_up_to_the_cut(tmp_path: Path, share: float):
     file = storage_file(write_bag(tmp_path / "bag", sweeps=8, points=20_000))
     file.write_bytes(file.read_bytes()[: int(file.stat().st_size * share)])
     saved = recover(file, tmp_path / "saved")
@@ -175,13 +176,13 @@ def test_a_bag_that_was_cut_short_is_saved_up_to_the_cut(tmp_path: Path, share: 
         ]
 
 
-def test_topics_that_cannot_be_saved_are_said(tmp_path: Path):
+def test_reports_topics_that_cannot_be_recovered(tmp_path: Path):
     said: list[str] = []
     assert recover(write_foreign(tmp_path / "bag", "mcap"), tmp_path / "saved", said.append) == 1
     assert said == ["cannot write topic '/wheel': message type acme_msgs/msg/Wheel is unknown"]
 
 
-def test_a_note_on_a_topic_with_a_damaged_name_is_one_line(tmp_path: Path):
+def test_note_on_topic_with_damaged_name_is_one_line(tmp_path: Path):
     """Found by ``python -m test.fuzz``."""
     file = storage_file(write_foreign(tmp_path / "bag", "mcap"))
     file.write_bytes(file.read_bytes().replace(b"acme_msgs/msg/Wheel", b"acme_msgs/msg\n\x1bheel"))
@@ -190,7 +191,7 @@ def test_a_note_on_a_topic_with_a_damaged_name_is_one_line(tmp_path: Path):
     assert said and all(line.isprintable() for line in said)
 
 
-def test_where_there_is_nothing_to_save_nothing_is_written(tmp_path: Path):
+def test_writes_nothing_if_nothing_can_be_recovered(tmp_path: Path):
     (tmp_path / "left").mkdir()
     with pytest.raises(BagError, match=r"holds no \.mcap file"):
         recover(tmp_path / "left", tmp_path / "saved")

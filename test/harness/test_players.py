@@ -17,7 +17,8 @@ from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, Imu, PointCloud2
 
-from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, BagReader, BagWriter
+from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, BagReader
+from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.harness import closed_loop_player, schedule_player
 from xmodelkd_ros.harness.cdr import serialized_points, serialized_stamp_ns, stamped

@@ -16,7 +16,8 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import String
 
-from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, BagReader, BagWriter
+from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, BagReader
+from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.harness.dds_domain import reserve_domain
 from xmodelkd_ros.messages.clouds import read_field, to_cloud
 from xmodelkd_ros.messages.headers import stamp_ns

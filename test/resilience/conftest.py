@@ -22,7 +22,8 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
 from test.resilience.machines import Machine
-from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, message_class
+from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, message_class
+from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.harness.processes import dds_environment
 from xmodelkd_ros.messages.clouds import MessageTypes, read_field, to_cloud, truth_to_msg

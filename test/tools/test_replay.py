@@ -9,7 +9,8 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from xmodelkd_ros.bags.bag import ROSBAGS_TYPES, BagReader, BagWriter, message_class
+from xmodelkd_ros.bags.bag import ROSBAGS_TYPES, BagReader, message_class
+from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import BagError
 from xmodelkd_ros.harness.dds_profile import PROFILE_VARIABLES

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from training.datasets.sequence import CameraImage, DriveSequence
-from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, Storage, message_class
+from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, message_class
+from xmodelkd_ros.bags.bag_writer import BagWriter, Storage
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.transforms import inverse, quaternion
 from xmodelkd_ros.messages.clouds import truth_to_msg

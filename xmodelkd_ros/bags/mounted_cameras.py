@@ -1,4 +1,4 @@
-"""The cameras of a bag: which there are, where they are, and when they look."""
+"""Cameras of a bag: topics, calibration, extrinsic and time offset."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _IMAGE_TYPES = ("sensor_msgs/msg/Image", _COMPRESSED)
 
 @dataclass(frozen=True, eq=False)
 class MountedCamera:
-    """A camera of a bag, with all that a node must know of it.
+    """A camera of a bag with everything that the node's parameters describe.
 
     Attributes:
-        model: the camera.
-        image_topic: of its images.
-        info_topic: of its CameraInfo.
-        compressed: whether they are compressed.
-        rectified: whether they are rectified.
-        from_lidar: (4, 4) p_optical = T p_lidar, of the raw camera where images are rectified.
-        time_offset_s: to be added to the stamps of its images: from when the LiDAR passes over what the camera sees to
-            the sweep's stamp. A camera that is triggered when the LiDAR looks its way takes the image that belongs to
-            a sweep then, and drivers stamp a sweep at its beginning or its end. 0 where points have no times.
+        model: its camera model.
+        image_topic: topic of its images.
+        info_topic: topic of its CameraInfo.
+        compressed: whether the images are compressed.
+        rectified: whether the images are rectified.
+        from_lidar: (4, 4) p_optical = T p_lidar, of the raw camera if images are rectified.
+        time_offset_s: to add to the stamps of its images: the time from the LiDAR's scan of the camera's field of view
+            to the sweep's stamp. Cameras are often triggered by that scan, while drivers stamp a sweep at its begin or
+            end. 0 if points have no times.
     """
 
     model: CameraModel
@@ -52,22 +52,22 @@ class MountedCamera:
 def find_cameras(
     reader: BagReader, lidar_frame: str, read_sweeps: Callable[[], Sequence[RecordedSweep]], note: Callable[[str], None]
 ) -> dict[str, MountedCamera]:
-    """The cameras with calibration and extrinsic in a bag, by image topic and in the order of their names.
+    """The cameras with calibration and extrinsic in a bag, by image topic and sorted by name.
 
-    Of a camera with several image topics a compressed one is taken where there is one, rather not rectified.
+    Of several image topics of a camera a compressed one is preferred, then an unrectified one.
 
     Args:
         reader: the open bag.
         lidar_frame: frame of the sweeps.
-        read_sweeps: gives some of them, whose times tell when the LiDAR passes over what a camera sees.
-        note: takes a line on each topic that is not used.
+        read_sweeps: returns some sweeps, from whose point times the time offsets are estimated.
+        note: callback for a line about each unused topic.
     """
     cameras: dict[str, MountedCamera] = {}
     calibrations = _calibrations(reader, note)
     sweeps = read_sweeps() if calibrations else []
     order = sorted(calibrations, key=lambda topic: (reader.topics[topic].type != _COMPRESSED, _is_rectified(topic)))
-    first = {calibrations[topic][0]: topic for topic in reversed(order)}  # of each camera
-    names = _camera_names(list(first.values()))
+    preferred = {calibrations[topic][0]: topic for topic in reversed(order)}  # by CameraInfo topic
+    names = _camera_names(list(preferred.values()))
     frames = _static_transforms(reader) if calibrations else {}
     for topic in order:
         info_topic, info = calibrations[topic]
@@ -78,7 +78,7 @@ def find_cameras(
             note(f"{topic} not used: /tf_static does not join its frame to the LiDAR's")
             continue
         try:
-            model = to_camera(info, names[first[info_topic]], from_lidar, _is_rectified(topic))
+            model = to_camera(info, names[preferred[info_topic]], from_lidar, _is_rectified(topic))
         except XModelKDError as error:
             note(f"{topic} not used: {error}")
             continue
@@ -89,48 +89,48 @@ def find_cameras(
 
 
 def _time_offset_s(camera: CameraModel, sweeps: Sequence[RecordedSweep], note: Callable[[str], None]) -> float:
-    passing = []
+    scan_times = []
     for sweep in sweeps:
-        seen = camera.project(sweep.cloud.xyz)[1]
+        visible = camera.project(sweep.cloud.xyz)[1]
         try:
             times = point_times_s(sweep)
         except CloudError as error:
             note(f"times of the points are not used: {error}")
             return 0.0
-        if seen.any():
-            passing.append(scan_time_s(sweep.cloud, times, seen))
-    return round(-float(np.median(passing)), 3) + 0.0 if passing else 0.0
+        if visible.any():
+            scan_times.append(scan_time_s(sweep.cloud, times, visible))
+    return round(-float(np.median(scan_times)), 3) + 0.0 if scan_times else 0.0  # + 0.0 turns -0.0 into 0.0
 
 
 def _calibrations(reader: BagReader, note: Callable[[str], None]) -> dict[str, tuple[str, Any]]:
-    """The CameraInfo of each image topic, and its topic: the nearest one above it in the tree of names."""
+    """Topic and first message of the CameraInfo of each image topic, the closest one in the tree of names."""
     topics = reader.topics.values()
     info_topics = [t.name for t in topics if t.type == "sensor_msgs/msg/CameraInfo" and t.count]
     calibrations = {}
     for topic in (t.name for t in topics if t.type in _IMAGE_TYPES and t.count):
-        nearest = closest_topic(topic, info_topics)
-        if nearest is None:
+        info_topic = closest_topic(topic, info_topics)
+        if info_topic is None:
             continue
         if is_depth(reader.first(topic).message):
-            note(f"{topic} not used: its images show distances")
+            note(f"{topic} not used: it holds depth images")
         else:
-            calibrations[topic] = nearest, reader.first(nearest).message
+            calibrations[topic] = info_topic, reader.first(info_topic).message
     return calibrations
 
 
 def _static_transforms(reader: BagReader) -> dict[tuple[str, str], NDArray[np.float64]]:
     """(parent, child) to the (4, 4) matrix with p_parent = M @ p_child, as ``/tf_static`` has them."""
-    found: dict[tuple[str, str], NDArray[np.float64]] = {}
+    transforms: dict[tuple[str, str], NDArray[np.float64]] = {}
     if STATIC_TF in reader.topics:
         for message in reader.messages([STATIC_TF]):
-            found.update(static_transforms(message.message))
-    return found
+            transforms.update(static_transforms(message.message))
+    return transforms
 
 
 def find_transform(
     transforms: Mapping[tuple[str, str], NDArray[np.float64]], target: str, source: str
 ) -> NDArray[np.float64] | None:
-    """(4, 4) transform with p_target = T @ p_source along the tree of frames; None if nothing joins the two.
+    """(4, 4) transform with p_target = T @ p_source along the tree of frames; None if the frames are not connected.
 
     Args:
         transforms: (parent, child) to the matrix with p_parent = M @ p_child.
@@ -142,18 +142,18 @@ def find_transform(
     known = {source.lstrip("/"): np.eye(4)}
     frontier = list(known)
     while frontier:
-        here = frontier.pop()
+        frame = frontier.pop()
         for start, end, matrix in steps:
-            if start == here and end not in known:
-                known[end] = matrix @ known[here]
+            if start == frame and end not in known:
+                known[end] = matrix @ known[frame]
                 frontier.append(end)
     return known.get(target.lstrip("/"))
 
 
 def closest_topic(topic: str, candidates: list[str]) -> str | None:
-    """The candidate with the longest namespace that the topic is in too."""
-    above = [name for name in candidates if topic.startswith(_namespace(name))]
-    return max(above, key=lambda name: len(_namespace(name)), default=None)
+    """The candidate that shares the longest namespace with a topic."""
+    related = [name for name in candidates if topic.startswith(_namespace(name))]
+    return max(related, key=lambda name: len(_namespace(name)), default=None)
 
 
 def _namespace(topic: str) -> str:
@@ -161,23 +161,23 @@ def _namespace(topic: str) -> str:
 
 
 def _is_rectified(topic: str) -> bool:
-    """Whether the images of a topic are rectified, by the names that image_proc gives them."""
+    """Whether the images of a topic are rectified, by image_proc's naming convention."""
     return any(part.startswith("image_rect") for part in topic.split("/"))
 
 
 def _camera_names(topics: list[str]) -> dict[str, str]:
-    """A name for each image topic: short, unless two would get the same and are not of one camera."""
+    """A name for each image topic: short, or from the full topic where two cameras would share the short one."""
     short = {topic: _camera_name(topic) for topic in topics}
     cameras: dict[str, set[str]] = {}
     for topic, name in short.items():
         cameras.setdefault(name, set()).add(topic.removesuffix("/compressed"))
-    alike = {name for name, found in cameras.items() if len(found) > 1}
-    whole = {topic: re.sub(r"\W", "_", topic.removesuffix("/compressed").strip("/")) for topic in topics}
-    return {topic: whole[topic] if short[topic] in alike else short[topic] for topic in topics}
+    ambiguous = {name for name, bases in cameras.items() if len(bases) > 1}
+    full = {topic: re.sub(r"\W", "_", topic.removesuffix("/compressed").strip("/")) for topic in topics}
+    return {topic: full[topic] if short[topic] in ambiguous else short[topic] for topic in topics}
 
 
 def _camera_name(topic: str) -> str:
-    """The part of an image topic that tells cameras apart: ``/camera/front/image_raw/compressed`` is ``front``."""
+    """The part of an image topic that identifies the camera: ``/camera/front/image_raw/compressed`` is ``front``."""
     parts = [
         p
         for p in topic.split("/")
@@ -188,11 +188,11 @@ def _camera_name(topic: str) -> str:
 
 
 def node_parameters(camera: MountedCamera, from_tf: bool = False) -> dict[str, Any]:
-    """A camera as the node's parameters ``cameras.NAME.`` describe it.
+    """The node's parameters ``cameras.NAME.`` of a camera.
 
     Args:
         camera: the camera.
-        from_tf: whether TF says where it is.
+        from_tf: whether TF provides its extrinsic.
     """
     position, rotation = camera.from_lidar[:3, 3], quaternion(camera.from_lidar[:3, :3])
     extrinsic = [round(float(value), 7) for value in (*position, *rotation)]

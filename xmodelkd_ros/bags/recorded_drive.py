@@ -117,10 +117,10 @@ class RecordedDrive:
         if self._labels is None:
             return None
         if not has_field(msg, LABEL_FIELD):
-            self._note(f"no score: the clouds have no field '{LABEL_FIELD}' with the truth")
+            self._note(f"no score: the clouds have no ground-truth field '{LABEL_FIELD}'")
             return None
         if self._to_labels is None:
-            self._note(f"field '{LABEL_FIELD}' is not taken for truth: no {LABEL_INFO_JSON} says what its numbers mean")
+            self._note(f"field '{LABEL_FIELD}' is not used as ground truth: no {LABEL_INFO_JSON} defines its numbers")
             return None
         truth = read_field(msg, LABEL_FIELD)
         if truth.dtype != np.uint8:

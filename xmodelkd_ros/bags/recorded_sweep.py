@@ -1,4 +1,4 @@
-"""A sweep of a bag, and when each of its points was fired."""
+"""A sweep of a bag, and the firing times of its points."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from xmodelkd_ros.core.errors import CloudError
 from xmodelkd_ros.messages.clouds import has_field, read_field
 
 _TIME_FIELDS = ("time", "t", "timestamp", "offset_time")
-_SHORTEST_TURN_S = 1e-6
-"""Points of a sweep that differ by less were all taken at once, as a flash LiDAR does."""
-_LONGEST_SWEEP_S = 1.0
-_NANOSECONDS = 1e14
-"""No time since 1970 is as many seconds."""
+_MIN_TURN_S = 1e-6
+"""Below this range of times all points count as simultaneous, as of a flash LiDAR."""
+_MAX_SWEEP_S = 1.0
+_MIN_EPOCH_NS = 1e14
+"""Larger timestamps are nanoseconds since 1970, smaller ones seconds."""
 _SEAM = 0.1
-"""Share of a turn before its begin and after its end that is both."""
+"""Share of a turn around its begin that counts as the end of the turn before, too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,12 +27,12 @@ class RecordedSweep:
     """A sweep as recorded.
 
     Attributes:
-        message: as it was recorded.
+        message: the recorded PointCloud2.
         stamp_ns: its stamp.
-        log_time_ns: when it was recorded.
+        log_time_ns: its time of recording.
         cloud: its points.
-        truth: (N,) uint8 true ids in the set asked for, 255 where there is none; None without truth.
-        decode_ms: time it took to turn the message into arrays.
+        truth: (N,) uint8 ground-truth ids in the requested label set, 255 where unknown; None without ground truth.
+        decode_ms: time to convert the message to arrays.
     """
 
     message: Any
@@ -44,13 +44,13 @@ class RecordedSweep:
 
 
 def point_times_s(sweep: RecordedSweep) -> NDArray[np.float32]:
-    """(N,) when each point was fired, seconds from the sweep's stamp; zero where the cloud does not say it.
+    """(N,) firing times in seconds relative to the sweep's stamp; zeros if the cloud has no time field.
 
-    Drivers write them into a field ``time`` (seconds), ``t`` or ``offset_time`` (nanoseconds) from the stamp, or
-    ``timestamp`` (seconds since 1970, or nanoseconds).
+    Drivers write them to a field ``time`` (seconds), ``t`` or ``offset_time`` (nanoseconds) relative to the stamp, or
+    ``timestamp`` (seconds or nanoseconds since 1970).
 
     Raises:
-        CloudError: these are no times of a sweep.
+        CloudError: the values are not plausible times of a sweep.
     """
     name = next((field for field in _TIME_FIELDS if has_field(sweep.message, field)), None)
     if name is None:
@@ -61,10 +61,10 @@ def point_times_s(sweep: RecordedSweep) -> NDArray[np.float32]:
     else:
         times = values.astype(np.float64)
         if name == "timestamp":
-            in_ns = len(times) > 0 and np.nanmax(times) > _NANOSECONDS
+            in_ns = len(times) > 0 and np.nanmax(times) > _MIN_EPOCH_NS
             times = (times - sweep.stamp_ns) * 1e-9 if in_ns else times - sweep.stamp_ns * 1e-9
     valid = times[np.isfinite(sweep.cloud.xyz).all(axis=1)]
-    if len(valid) and not np.abs(valid).max() <= _LONGEST_SWEEP_S:
+    if len(valid) and not np.abs(valid).max() <= _MAX_SWEEP_S:
         raise CloudError(
             f"sweep at {sweep.stamp_ns} ns: its points have times up to {np.abs(valid).max():.3g} s from its stamp; "
             "record clouds with 'time' in seconds, or without"
@@ -72,22 +72,22 @@ def point_times_s(sweep: RecordedSweep) -> NDArray[np.float32]:
     return times.astype(np.float32)
 
 
-def scan_time_s(cloud: PointCloud, times_s: NDArray[np.float32], seen: NDArray[np.bool_]) -> float:
-    """When in a turn the LiDAR passes over some of its points: their mean on the circle.
+def scan_time_s(cloud: PointCloud, times_s: NDArray[np.float32], selected: NDArray[np.bool_]) -> float:
+    """Time at which the LiDAR scans some of its points: the circular mean of their firing times over a turn.
 
-    Where the turn begins and ends it passes twice, and the one nearer to the stamp counts.
+    A direction at the seam of the turn is scanned twice; the time nearer to the stamp is returned.
 
     Args:
-        cloud: N points; what has no position may have any time.
-        times_s: (N,) their times, seconds from the stamp.
-        seen: (N,) which of them it is about; at least one.
+        cloud: N points; times of points without a position are ignored.
+        times_s: (N,) firing times in seconds relative to the stamp.
+        selected: (N,) mask of the points; at least one is set.
     """
     usable = np.isfinite(cloud.xyz).all(axis=1)
-    times_s, seen = times_s[usable], seen[usable]
+    times_s, selected = times_s[usable], selected[usable]
     begin, turn = float(times_s.min()), float(np.ptp(times_s))
-    if turn < _SHORTEST_TURN_S:
+    if turn < _MIN_TURN_S:
         return begin
-    angle = (times_s[seen] - begin) * (2 * np.pi / turn)
+    angle = (times_s[selected] - begin) * (2 * np.pi / turn)
     mean = np.arctan2(np.sin(angle).mean(), np.cos(angle).mean()) % (2 * np.pi)
     once = begin + float(mean) / (2 * np.pi) * turn
     times = (time for time in (once - turn, once, once + turn) if -_SEAM < (time - begin) / turn < 1 + _SEAM)

@@ -1,31 +1,32 @@
-"""What is left of a recording whose process was killed, or whose disk was full, made into a bag."""
+"""Recovery of unfinished recordings, left by a killed process or a full disk."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-from xmodelkd_ros.bags.bag import BagReader, BagWriter
+from xmodelkd_ros.bags.bag import BagReader
+from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.core.errors import BagError
 
 
 def recover(path: Path, out: Path, on_progress: Callable[[str], None] = lambda line: None) -> int:
-    """Copy what is whole of MCAP files without their end: every message up to the last chunk that was written.
+    """Copy every message of truncated MCAP files up to the last complete chunk.
 
     Args:
-        path: such a file, or a folder with such files in it, as an unfinished recording leaves it behind.
+        path: such a file, or a folder with such files, as an unfinished recording leaves it.
         out: the bag to write.
-        on_progress: takes a line about each topic that cannot be copied.
+        on_progress: callback for a line about each topic that cannot be copied.
 
     Returns:
         The number of messages.
 
     Raises:
-        BagError: nothing is there to save, or ``out`` exists or cannot be written.
+        BagError: nothing can be recovered, or ``out`` exists or cannot be written.
     """
     files = sorted(path.rglob("*.mcap")) if path.is_dir() else [path]
     if not files:
-        raise BagError(f"{path} holds no .mcap file; what was recorded into other files cannot be saved")
+        raise BagError(f"{path} holds no .mcap file; recordings in other formats cannot be recovered")
     with BagWriter(out) as writer:
         return sum(_copy(file, writer, on_progress) for file in files)
 

@@ -1,17 +1,13 @@
-"""The rosbags library's reader (0.11), made to read three kinds of bags that it does not, and to bear damaged ones.
+"""Patches of the rosbags library's reader (0.11) for bags that it rejects or misreads.
 
-A type whose definition rosbag2 does not find is recorded with the encoding ``unknown``; the library
-refuses the whole bag with a KeyError. Here such definitions count as missing.
-
-Where metadata.yaml tells the quality of service of a topic otherwise than the storage file (older,
-converted and reindexed bags), the library leaves all its messages out without a word. Here topics
-match by name and type.
-
-An MCAP file that was being written when its process was killed has neither index nor end. Where that is
-asked for, it is read as if it ended after its last whole record.
-
-Where the length of an MCAP record is damaged, Python makes room for as many bytes before it finds that the file has not
-as many. Here a file is asked for no more than it has.
+* rosbag2 records a type whose definition it does not find with the encoding ``unknown``, and the library rejects the
+  whole bag with a KeyError. Such definitions count as missing here.
+* If metadata.yaml and the storage file disagree on the QoS of a topic (older, converted and reindexed bags), the
+  library silently omits all its messages. Topics are matched by name and type here.
+* An MCAP file whose writer was killed has neither index nor footer. On request it is read as if it ended after its last
+  complete record.
+* If the length of an MCAP record is damaged, Python allocates that many bytes before it notices the end of the file.
+  Reads are limited to the file's size here.
 """
 
 from __future__ import annotations
@@ -35,7 +31,7 @@ _KNOWN_ENCODINGS = ("ros2msg", "ros2idl", "omgidl", "")
 
 
 class _Schemas(dict[int, Schema]):
-    """MCAP schemas by id, those of an unknown encoding without their text."""
+    """MCAP schemas by id; the text of those with an unknown encoding is removed."""
 
     def __setitem__(self, key: int, schema: Schema) -> None:
         if schema.encoding not in _KNOWN_ENCODINGS:
@@ -44,7 +40,7 @@ class _Schemas(dict[int, Schema]):
 
 
 class _BoundedReader(BufferedReader):
-    """A file that makes no room for more bytes than it has."""
+    """A file whose reads allocate no more bytes than its size."""
 
     def __init__(self, raw: RawIOBase) -> None:
         super().__init__(raw)
@@ -63,7 +59,7 @@ class _McapReader(McapReader):
         self.schemas = _Schemas()
 
     def _open(self) -> None:
-        assert isinstance(self.bio, BufferedReader), "open() has opened it"
+        assert isinstance(self.bio, BufferedReader), "opened by open()"
         self.bio = _BoundedReader(self.bio.detach())
         super()._open()
 
@@ -78,7 +74,7 @@ class _Sqlite3Reader(Sqlite3Reader):
 
 
 def _hide_unknown_definitions(connection: apsw.Connection) -> None:
-    """Put a view before the table of definitions, for this connection only: the bag is not written."""
+    """Shadow the table of definitions by a temporary view of this connection; the bag itself is not modified."""
     if connection.table_exists("main", "message_definitions"):
         connection.execute(
             "CREATE TEMP VIEW message_definitions AS "
@@ -108,21 +104,21 @@ class TolerantReader(Reader):
 
 _MAGIC_BYTES = 8
 _HEAD_BYTES = 9
-"""Of a record: its kind, and how long the rest of it is."""
+"""Head of a record: opcode and length of the content."""
 _END = b"\x02" + (20).to_bytes(8, "little") + bytes(20) + b"\x89MCAP0\r\n"
-"""A footer that names no index, and the magic bytes."""
+"""A footer without index, and the magic bytes."""
 
 
 class _TruncatedMcap(io.RawIOBase):
-    """An MCAP file up to its last whole record, and an end after it.
+    """A truncated MCAP file up to its last complete record, followed by a footer.
 
     Args:
-        file: as it lies on the disk; closed with this one.
+        file: the file on disk; closed with this one.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._whole = _whole_bytes(file)
+        self._complete = _complete_bytes(file)
         self._position = 0
 
     def readable(self) -> bool:
@@ -132,17 +128,17 @@ class _TruncatedMcap(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._whole + len(_END)}[whence]
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._complete + len(_END)}[whence]
         self._position = start + offset
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        wanted = len(buffer)
-        if self._position < self._whole:
+        size = len(buffer)
+        if self._position < self._complete:
             self._file.seek(self._position)
-            data = self._file.read(min(wanted, self._whole - self._position))
+            data = self._file.read(min(size, self._complete - self._position))
         else:
-            data = _END[self._position - self._whole :][:wanted]
+            data = _END[self._position - self._complete :][:size]
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
@@ -152,8 +148,8 @@ class _TruncatedMcap(io.RawIOBase):
         super().close()
 
 
-def _whole_bytes(file: BinaryIO) -> int:
-    """Where the last whole record ends. Zeros, which a file system may leave at the end, are none."""
+def _complete_bytes(file: BinaryIO) -> int:
+    """Offset of the end of the last complete record. Zeros, which file systems may leave at the end, are no record."""
     size = file.seek(0, os.SEEK_END)
     end = _MAGIC_BYTES
     while end + _HEAD_BYTES <= size:
@@ -176,12 +172,12 @@ class _UnfinishedMcapReader(_McapReader):
     def messages(
         self, connections: Collection[Connection], start: int | None = None, stop: int | None = None
     ) -> Generator[tuple[Connection, int, bytes], None, None]:
-        # Without an index the library reads only what is in order of time, which a clock that was set may prevent.
+        # Without an index the library requires messages in order of time, which a clock step may break.
         return self.messages_scan(connections, start, stop)
 
 
 class UnfinishedReader(TolerantReader):
-    """Reads MCAP files without their end, too."""
+    """Reads truncated MCAP files, too."""
 
     STORAGE_PLUGINS: Mapping[str, Any] = MappingProxyType(
         {**TolerantReader.STORAGE_PLUGINS, ".mcap": _UnfinishedMcapReader}

@@ -1,4 +1,4 @@
-"""How the frames of a recorded drive hang on each other, and move."""
+"""The transform tree of a recorded drive, over time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from xmodelkd_ros.messages.headers import frames_and_pose, stamp_ns
 from xmodelkd_ros.messages.topics import STATIC_TF, TF
 
 SMOOTH_FRAME = "odom"
-"""Poses are taken in it, as they do not jump there (REP-105), and else in the frame that all others hang on."""
+"""Preferred frame for poses, because they are continuous in it (REP-105); without it, the root frame is used."""
 
 Edge = NDArray[np.float64] | PoseTrack
-"""Pose of a frame in its parent: one, or one that changes."""
+"""Pose of a frame in its parent: static, or over time."""
 
 
 class TransformTree:
@@ -24,7 +24,7 @@ class TransformTree:
 
     Args:
         reader: the open bag.
-        origin_ns: the time that others are given from; a double cannot hold nanoseconds since 1970.
+        origin_ns: origin of times in seconds; a double cannot hold nanoseconds since 1970.
 
     Attributes:
         origin_ns: as above.
@@ -32,25 +32,25 @@ class TransformTree:
 
     def __init__(self, reader: BagReader, origin_ns: int) -> None:
         self.origin_ns = origin_ns
-        self._above: dict[str, tuple[str, Edge]] = {}
+        self._parents: dict[str, tuple[str, Edge]] = {}
         moving: dict[str, tuple[str, dict[int, NDArray[np.float64]]]] = {}
         for topic in (STATIC_TF, TF):
             for message in reader.messages([topic]) if topic in reader.topics else ():
                 for stamped in message.message.transforms:
                     (parent, child), pose = frames_and_pose(stamped)
                     if topic == STATIC_TF:
-                        self._above[child] = (parent, pose)
+                        self._parents[child] = (parent, pose)
                     else:
                         moving.setdefault(child, (parent, {}))[1][stamp_ns(stamped.header.stamp)] = pose
-        self._above |= {child: (parent, self._track(poses)) for child, (parent, poses) in moving.items()}
+        self._parents |= {child: (parent, self._track(poses)) for child, (parent, poses) in moving.items()}
 
     def chain_above(self, frame: str, top: str = SMOOTH_FRAME) -> list[tuple[str, Edge]]:
-        """The frames above one, up to ``top`` or the last, and the pose of the one before in each."""
-        above, chain = dict(self._above), []
-        here = frame.lstrip("/")
-        while here in above and here != top:
-            here, edge = above.pop(here)
-            chain.append((here, edge))
+        """The ancestors of a frame, up to ``top`` or the root, each with the pose of its predecessor in it."""
+        parents, chain = dict(self._parents), []
+        current = frame.lstrip("/")
+        while current in parents and current != top:
+            current, edge = parents.pop(current)  # a loop ends the chain
+            chain.append((current, edge))
         return chain
 
     def _track(self, poses: Mapping[int, NDArray[np.float64]]) -> PoseTrack:
@@ -65,7 +65,7 @@ def is_moving(chain: Sequence[tuple[str, Edge]]) -> bool:
 
 
 def chain_poses(chain: Sequence[tuple[str, Edge]], times_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(M, 4, 4) poses of the first frame in the last one of a chain, at (M,) times, seconds from the origin."""
+    """(M, 4, 4) poses of the first frame of a chain in the last one, at (M,) times in seconds from the origin."""
     poses = np.tile(np.eye(4), (len(times_s), 1, 1))
     for _, edge in chain:
         poses = (edge.poses(times_s) if isinstance(edge, PoseTrack) else edge) @ poses

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, BagReader, BagWriter
+from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, BagReader
+from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.harness.node_process import stages_ms

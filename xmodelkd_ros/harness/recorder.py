@@ -36,7 +36,7 @@ from rclpy.task import Future
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from rclpy.utilities import remove_ros_args
 
-from xmodelkd_ros.bags.bag import BagWriter
+from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError
 from xmodelkd_ros.harness.sweep_log import SweepLog, message_class
 from xmodelkd_ros.node.process import ros, run_program, spin

@@ -15,7 +15,8 @@ from typing import Literal
 
 import numpy as np
 
-from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagWriter, message_class
+from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, message_class
+from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import XModelKDError
 from xmodelkd_ros.harness.dds_profile import profile_variable, shipped_profile, user_profile

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagReader, BagWriter, message_class
+from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, BagReader, message_class
+from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.console import exit_code, positive_float, positive_int
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.projection import ProjectionSpec

@@ -14,7 +14,8 @@ from test.fuzz.labelled import check_segmentation
 from test.fuzz.mutation import Mutator
 from test.fuzz.ros_messages import TYPES
 from test.fuzz.target import InFolder, Limits, Target, each, ensure
-from xmodelkd_ros.bags.bag import ROSBAGS_TYPES, BagReader, BagWriter
+from xmodelkd_ros.bags.bag import ROSBAGS_TYPES, BagReader
+from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.bags.image_replay import CameraOptions
 from xmodelkd_ros.bags.recorded_drive import RecordedDrive
 from xmodelkd_ros.core.cloud import PointCloud

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from test.fuzz.mutation import Mutator
 from test.fuzz.target import BrokenPromiseError, InFolder, Limits, Target, ensure
 from test.fuzz.targets.bags import harm_message, short_drive
-from xmodelkd_ros.bags.bag import BagReader, BagWriter, RawMessage
+from xmodelkd_ros.bags.bag import BagReader, RawMessage
+from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.bags.recover import recover
 from xmodelkd_ros.core.errors import XModelKDError
 

@@ -9,7 +9,8 @@ from training.data.registry import open_drives
 from training.datasets.bag import BagImage, BagSequence
 from training.datasets.exposures import find_views
 from training.world.stored import stored_drives
-from xmodelkd_ros.bags.bag import BagReader, BagWriter, message_class
+from xmodelkd_ros.bags.bag import BagReader, message_class
+from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.bags.image_replay import RecordedImage
 from xmodelkd_ros.bags.recorded_sweep import RecordedSweep, point_times_s
 from xmodelkd_ros.core.cloud import PointCloud
@@ -140,7 +141,7 @@ def test_without_calibrations_there_are_no_cameras(copied, original):
 def test_without_truth_points_have_no_label(copied):
     drive = BagSequence(copied("/label_info_json"))
     assert (drive.labels(0) == IGNORE).all()
-    assert any("is not taken for truth" in note for note in drive.notes)
+    assert any("is not used as ground truth" in note for note in drive.notes)
 
 
 def test_points_without_a_position_are_left_out(copied, original):
