@@ -1,4 +1,4 @@
-"""Training of the teacher's image branch: ``python -m training.train_images CONFIG.yaml [section.key=value ...]``."""
+"""Train the teacher's image branch: ``python -m training.train_images CONFIG.yaml [section.key=value ...]``."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pytorch_lightning as pl
 
 from training.config.image_training import ImageTrainingConfig
 from training.models.image_encoder import PRETRAINED
-from training.modules.checkpoint import check_finished, read_origins
-from training.modules.image_module import ImageBranchModule, _load
+from training.modules.checkpoint import read_run
+from training.modules.image_module import ImageBranchModule, load_weights
 from training.runs.command import training_command
 from training.runs.image_data import PictureData
 from training.runs.trainer import finished, fit, interrupted, resolved
 
 
 def train_images(config: ImageTrainingConfig) -> Path:
-    """Train, or go on where the run folder's last checkpoint stands; the run folder is returned.
+    """Train, or resume from the run folder's last checkpoint; returns the run folder.
 
     Raises:
-        ConfigError: the run folder holds another run, or the one to start with cannot be used.
+        ConfigError: the run folder holds another run, or the one to start from cannot be used.
     """
     config = resolved(config)
     if finished(config):
@@ -29,11 +29,11 @@ def train_images(config: ImageTrainingConfig) -> Path:
     own = interrupted(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     module = ImageBranchModule(config.to_dict())
-    if config.start and not own:
-        check_finished(Path(config.start), "start")
-        _load(module, Path(config.start))
-    before = own.parent if own else config.start
-    return fit(config, module, PictureData(config, read_origins(Path(before)) if before else (PRETRAINED,)), own)
+    before = read_run(own.parent if own else Path(config.start)) if own or config.start else None
+    if before and not own:
+        before.check_finished("start")
+        load_weights(module, before)
+    return fit(config, module, PictureData(config, before.origins if before else (PRETRAINED,)), own)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

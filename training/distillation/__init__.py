@@ -1,1 +1,1 @@
-"""Teacher targets and pseudo-labels, and the runs that a run builds on."""
+"""Teacher targets and pseudo-labels, and the networks that a run depends on."""

@@ -1,4 +1,4 @@
-"""The finished networks that a training run builds on."""
+"""The trained networks that a run depends on."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.config.training import SELF, TeacherConfig, TrainingConfig
+from training.config.label_sets import LABELS
+from training.config.training import SELF, DistillConfig, TrainingConfig
 from training.models.image_branch import ImageBranch
-from training.modules.checkpoint import check_finished, read_checkpoint, read_origins
-from training.modules.image_module import trained_branch
+from training.modules.checkpoint import Checkpoint, read_checkpoint, read_run
+from training.modules.image_module import image_branch_of
 from training.modules.point_modules import PointModule, StudentModule, TeacherModule
 from training.predict.predictor import Predictor, predictor_of
 from xmodelkd_ros.core.errors import ConfigError
@@ -18,12 +19,12 @@ from xmodelkd_ros.core.model_spec import DataSource
 
 @dataclass(frozen=True, eq=False)
 class UpstreamModels:
-    """The finished networks that a run builds on.
+    """The trained networks that a run depends on.
 
     Attributes:
-        branch: what looks at the images that belong to the sweeps; None where none are needed.
-        teacher: what labels the sweeps for a student; None for one that learns from labels alone, or teaches itself.
-        origins: where what they learnt from comes from: its licences bind what learns from them.
+        branch: the image branch; None for a run without images.
+        teacher: the network that labels sweeps for a student; None for training on labels alone, or self-training.
+        origins: origins of their training data, whose licences bind models derived from them.
     """
 
     branch: ImageBranch | None = None
@@ -32,42 +33,44 @@ class UpstreamModels:
 
     @classmethod
     def of(cls, config: TrainingConfig) -> UpstreamModels:
-        """Load what a configuration names.
+        """Load the networks that a configuration names.
 
         Raises:
-            ConfigError: one of them is not there, or the teacher sees no images but the contrast needs them.
+            ConfigError: one of them is missing or not finished, or the teacher has no cameras but the contrastive loss
+                needs them.
         """
         if config.teacher:
-            images = config.teacher.image_branch
-            return cls(_branch_of(config.teacher), origins=read_origins(Path(images)) if images else ())
+            return cls._image_branch(config.teacher.image_branch) if config.teacher.image_branch else cls()
         if not config.distill or config.distill.teacher == SELF:
             return cls()
-        place = Path(config.distill.teacher)
-        check_finished(place, "distill.teacher")
-        checkpoint = read_checkpoint(place)
-        if checkpoint.config.label_set != config.label_set:
+        return cls.of_teacher(config.distill, read_checkpoint(Path(config.distill.teacher)), config.label_set)
+
+    @classmethod
+    def of_teacher(cls, settings: DistillConfig, checkpoint: Checkpoint, label_set: str = LABELS) -> UpstreamModels:
+        """The teacher of a student, from its checkpoint; errors as in :meth:`of`."""
+        checkpoint.state.check_finished("distill.teacher")
+        if checkpoint.config.label_set != label_set:
             raise ConfigError(
-                f"distill.teacher is {place}, which knows the classes of {checkpoint.config.label_set}; name one of "
-                f"{config.label_set}"
+                f"distill.teacher is {settings.teacher}, which has learnt {checkpoint.config.label_set}; name one of "
+                f"{label_set}"
             )
         teacher = predictor_of(checkpoint)
-        if config.distill.contrast_weight and teacher.branch is None:
+        if settings.contrast_weight and teacher.branch is None:
             raise ConfigError(
-                f"distill.contrast_weight is {config.distill.contrast_weight}, but {config.distill.teacher} sees no "
-                "images; give 0, or a teacher with cameras"
+                f"distill.contrast_weight is {settings.contrast_weight}, but {settings.teacher} uses no images; give "
+                "0, or a teacher with cameras"
             )
         return cls(teacher.branch, teacher, teacher.origins)
 
+    @classmethod
+    def _image_branch(cls, run: str) -> UpstreamModels:
+        state = read_run(Path(run))
+        state.check_finished("teacher.image_branch")
+        return cls(image_branch_of(state), origins=state.origins)
+
     def module(self, settings: dict[str, Any]) -> PointModule:
-        """The network to train, from what :meth:`TrainingConfig.to_dict` gives."""
+        """The network to train, from the settings of :meth:`TrainingConfig.to_dict`."""
         features = self.branch.features if self.branch else 0
         if settings["teacher"]:
             return TeacherModule(settings, features)
         return StudentModule(settings, self.teacher.module.width if self.teacher else 0, features)
-
-
-def _branch_of(settings: TeacherConfig) -> ImageBranch | None:
-    if not settings.image_branch:
-        return None
-    check_finished(Path(settings.image_branch), "teacher.image_branch")
-    return trained_branch(Path(settings.image_branch))

@@ -1,4 +1,4 @@
-"""What a run's sweeps are accompanied by: what cameras see of them, and what a teacher says of those without labels."""
+"""Training data of an epoch: sweeps with image features, teacher targets and pseudo-labels."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from training.distillation.pseudo_labels import pseudo_labelled
 from training.distillation.teacher_targets import teacher_targets, voxel_averaged
 from training.models.image_branch import ImageBranch
 from training.modules.checkpoint import CHECKPOINT
-from training.predict.predictor import Predictor, load_predictor, seen_by
+from training.predict.predictor import Predictor, image_features_of, load_predictor
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.resources import label_map
 
 
 @dataclass(frozen=True, eq=False)
 class EpochData:
-    """What a network learns from, or is scored with.
+    """The sweeps of an epoch, or of validation.
 
     Attributes:
         sources: the sweeps of each source.
-        feature_bank: what is known of their points beside labels.
+        feature_bank: image features and teacher targets of their points.
     """
 
     sources: list[list[Sweep]] = field(default_factory=list)
@@ -39,11 +39,11 @@ class EpochData:
 
 @dataclass(frozen=True, eq=False)
 class NumberedSweeps:
-    """The sweeps that have numbers (:func:`training.data.sweeps.with_rows`), of all sources, with what belongs to them.
+    """The sweeps of all sources that have rows in a feature bank (:func:`training.data.sweeps.with_rows`).
 
     Attributes:
         sweeps: the sweeps.
-        frames: the drive and the number of each; None for generated ones.
+        frames: drive and frame number of each; None for generated sweeps.
         encoded_images: the images of the sweeps; empty where there are none.
     """
 
@@ -53,42 +53,43 @@ class NumberedSweeps:
 
     @classmethod
     def of(cls, numbered: Sequence[Sequence[Sweep]], sources: Sequence[Source]) -> NumberedSweeps:
-        """Those of some sources."""
-        having = [n for n, part in enumerate(numbered) if part[0].rows is not None]
+        """Collect them from the sweeps of each source."""
+        selected = [n for n, sweeps in enumerate(numbered) if sweeps[0].rows is not None]
         return cls(
-            [sweep for n in having for sweep in numbered[n]],
-            [frame for n in having for frame in sources[n].frames or [None] * len(numbered[n])],
-            [look for n in having for look in sources[n].encoded_images],
+            [sweep for n in selected for sweep in numbered[n]],
+            [frame for n in selected for frame in sources[n].frames or [None] * len(numbered[n])],
+            [images for n in selected for images in sources[n].encoded_images],
         )
 
 
 def with_images(
     sweeps: Sequence[Sequence[Sweep]], sources: Sequence[Source], branch: ImageBranch | None, shuffled: bool
 ) -> EpochData:
-    """Sweeps, and what an image branch sees of those that have images.
+    """Sweeps with the image features of those that have images.
 
     Args:
         sweeps: the sweeps of each source.
         sources: these sources.
-        branch: the image branch; None for a teacher that sees nothing.
-        shuffled: take other images than those that belong there.
+        branch: the image branch; None for a teacher without cameras.
+        shuffled: take images of other sweeps and cameras, as a control.
     """
     numbered = with_rows(sweeps, [bool(source.encoded_images) for source in sources])
-    having = NumberedSweeps.of(numbered, sources)
-    return EpochData(numbered, PointFeatureBank(seen_by(branch, having.sweeps, having.encoded_images, shuffled)))
+    selected = NumberedSweeps.of(numbered, sources)
+    features = image_features_of(branch, selected.sweeps, selected.encoded_images, shuffled)
+    return EpochData(numbered, PointFeatureBank(features))
 
 
 class TeacherSupervision:
-    """Sweeps that a teacher labels for a student.
+    """Sweeps with the targets of a teacher, for the training of a student.
 
     Args:
         config: the run.
-        teacher: the teacher; None for a student that teaches itself.
+        teacher: the teacher; None for self-training.
         sweeps: the sweeps of each source.
         sources: these sources.
 
     Raises:
-        ConfigError: there are none that the teacher can label.
+        ConfigError: the teacher can label no sweeps.
     """
 
     def __init__(
@@ -101,63 +102,64 @@ class TeacherSupervision:
         assert config.distill is not None
         self._config, self._settings, self._teacher = config, config.distill, teacher
         needs_images = teacher is not None and teacher.branch is not None
-        able = [
-            is_taught(source.config.labels, self._settings) and (bool(source.encoded_images) or not needs_images)
+        usable = [
+            is_supervised(source.config.labels, self._settings) and (bool(source.encoded_images) or not needs_images)
             for source in sources
         ]
-        if not any(able):
+        if not any(usable):
             raise ConfigError(
-                "distill: no training source can be taught; give one with labels: none or propagated, and with images "
-                "if the teacher needs them"
+                "distill: the teacher can label no training source; give one with labels: none or carried, and with "
+                "images if the teacher needs them"
             )
-        self._numbered = with_rows(sweeps, able)
-        self._taught = NumberedSweeps.of(self._numbered, sources)
-        self._said: dict[int, EpochData] = {}
+        self._numbered = with_rows(sweeps, usable)
+        self._supervised = NumberedSweeps.of(self._numbered, sources)
+        self._epochs: dict[int, EpochData] = {}
 
-    def material(self, epoch: int) -> EpochData:
-        """What there is to learn in an epoch: what the teacher said once, or the run's last checkpoint before each."""
-        of = 0 if self._teacher else epoch
-        if of not in self._said:
-            self._said = {of: self._asked()}
-        return self._said[of]
+    def epoch_data(self, epoch: int) -> EpochData:
+        """The data of an epoch. A teacher labels once, self-training before each epoch with the last checkpoint."""
+        key = 0 if self._teacher else epoch
+        if key not in self._epochs:
+            self._epochs = {key: self._labelled()}
+        return self._epochs[key]
 
-    def _asked(self) -> EpochData:
-        sources, feature_bank = self._numbered, self._knowledge()
+    def _labelled(self) -> EpochData:
+        sources, feature_bank = self._numbered, self._feature_bank()
         if self._settings.pseudo_share:
-            wanted = [source.labels != "own" for source in self._config.data.train]
-            sources = pseudo_labelled(sources, wanted, feature_bank, self._settings.pseudo_share)
+            enabled = [source.labels != "own" for source in self._config.data.train]
+            sources = pseudo_labelled(sources, enabled, feature_bank, self._settings.pseudo_share)
         if not (self._settings.logits_weight or self._settings.lovasz_weight):
             feature_bank = replace(feature_bank, teacher_logits=None)
         return EpochData(sources, feature_bank)
 
-    def _knowledge(self) -> PointFeatureBank:
-        teacher = self._teacher or self._own_last()
+    def _feature_bank(self) -> PointFeatureBank:
+        teacher = self._teacher or self._last_checkpoint()
+        supervised = self._supervised
         if teacher is None:
-            return _unknown(self._taught.sweeps, len(label_map(self._config.label_set)))
-        known = teacher.feature_bank(self._taught.sweeps, self._taught.encoded_images)
-        targets = teacher_targets(teacher, self._taught.sweeps, known, "teacher")
+            return _without_targets(supervised.sweeps, len(label_map(self._config.label_set)))
+        images = teacher.feature_bank(supervised.sweeps, supervised.encoded_images)
+        targets = teacher_targets(teacher, supervised.sweeps, images, "teacher")
         if self._settings.fuse_m:
-            targets = voxel_averaged(targets, self._taught.frames, self._settings.fuse_m)
+            targets = voxel_averaged(targets, supervised.frames, self._settings.fuse_m)
         return PointFeatureBank(
-            known.seen if self._settings.contrast_weight else None,
+            images.seen if self._settings.contrast_weight else None,
             _stacked([one.logits for one in targets]),
             _stacked([one.features for one in targets]) if self._settings.features_weight else None,
-            _stacked([one.teacher_uncertainty for one in targets]) if self._settings.pseudo_share else None,
+            _stacked([one.uncertainty for one in targets]) if self._settings.pseudo_share else None,
         )
 
-    def _own_last(self) -> Predictor | None:
-        """The run's last checkpoint, or that of the run it starts with; None where there is none yet."""
+    def _last_checkpoint(self) -> Predictor | None:
+        """The network of the run's last checkpoint, or of the run it starts from; None without either."""
         runs = (Path(run) for run in (self._config.run, self._config.start) if run)
         return next((load_predictor(run) for run in runs if (run / CHECKPOINT).exists()), None)
 
 
-def is_taught(labels: str, settings: DistillConfig) -> bool:
-    """Whether a teacher is asked about sweeps whose labels may be used as ``labels`` says."""
+def is_supervised(labels: str, settings: DistillConfig) -> bool:
+    """Whether a teacher labels the sweeps of a source with this ``labels`` setting."""
     return labels != "own" or settings.on_labelled
 
 
-def _unknown(sweeps: Sequence[Sweep], classes: int) -> PointFeatureBank:
-    """What is known of numbered sweeps as long as there is no teacher."""
+def _without_targets(sweeps: Sequence[Sweep], classes: int) -> PointFeatureBank:
+    """The feature bank of sweeps with rows before the first checkpoint of self-training."""
     rows = 1 + sum(len(sweep.labels) for sweep in sweeps)
     return PointFeatureBank(
         teacher_logits=np.zeros((rows, classes), np.float16), teacher_uncertainty=np.zeros(rows, np.float16)
@@ -165,5 +167,5 @@ def _unknown(sweeps: Sequence[Sweep], classes: int) -> PointFeatureBank:
 
 
 def _stacked(tables: Sequence[NDArray[np.float16]]) -> NDArray[np.float16]:
-    """The tables of many sweeps as one, with row 0 before them."""
+    """Concatenate the targets of sweeps, after row 0 for points without a target."""
     return np.concatenate([np.zeros_like(tables[0][:1]), *tables])

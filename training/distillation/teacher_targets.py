@@ -1,7 +1,7 @@
-"""Soft targets: what a teacher says of the points of sweeps.
+"""Soft targets: a teacher's logits, uncertainty and features for the points of sweeps.
 
-The teacher sees a sweep as it was recorded, and mirrored; the student will see it changed (weak and strong view). What
-the teacher says is kept for each point, so that it stays true however the sweep is changed.
+The teacher labels each sweep as recorded and mirrored (weak augmentation), the student trains on strongly augmented
+sweeps. Targets are stored per point, so that they stay valid under any augmentation.
 """
 
 from __future__ import annotations
@@ -22,84 +22,85 @@ from training.modules.point_modules import Prediction
 from training.predict.predictor import Predictor
 from xmodelkd_ros.console import progress
 
-_LEAST_SHARE = 1e-4
-"""What no sweep said has still this probability, so that its logarithm is finite."""
+_MIN_SHARE = 1e-4
+"""Lower bound of the probability of a class without votes, so that its logarithm is finite."""
 
 
 @dataclass(frozen=True, eq=False)
-class Targets:
-    """What a teacher says of the N points of a sweep; all zero where it says nothing.
+class TeacherTargets:
+    """Targets for the N points of a sweep; all zero for a point without a target.
 
     Attributes:
         logits: (N, C) float16.
-        teacher_uncertainty: (N,) float16, 1 less the probability that the mean of the teacher's heads gives to the class it says, the
-            one with the largest logit; of fused ones, 1 less the share of its votes.
+        uncertainty: (N,) float16, 1 minus the head-averaged probability of the class with the largest logit; after
+            :func:`voxel_averaged`, 1 minus its share of the votes.
         features: (N, D) float16.
     """
 
     logits: NDArray[np.float16]
-    teacher_uncertainty: NDArray[np.float16]
+    uncertainty: NDArray[np.float16]
     features: NDArray[np.float16]
 
 
 def teacher_targets(
-    teacher: Predictor, sweeps: Sequence[Sweep], feature_bank: PointFeatureBank, what: str
-) -> list[Targets]:
-    """Let a teacher label sweeps as they are and as a mirror shows them; its mean is what it says.
+    teacher: Predictor, sweeps: Sequence[Sweep], feature_bank: PointFeatureBank, title: str
+) -> list[TeacherTargets]:
+    """Targets from a teacher: the mean of its predictions for each sweep and its mirror image.
 
     Args:
         teacher: the teacher.
         sweeps: the sweeps, with their rows in ``feature_bank``.
-        feature_bank: what cameras see at the points.
-        what: title of the progress bar.
+        feature_bank: image features of the points.
+        title: of the progress bar.
     """
-    answers = zip(
+    predictions = zip(
         teacher.predictions(sweeps, feature_bank),
         teacher.predictions([_mirrored(sweep) for sweep in sweeps], feature_bank),
         strict=True,
     )
-    return [_targets(one, other, valid) for (one, valid), (other, _) in progress(answers, len(sweeps), what)]
+    return [
+        _mean_targets(plain, mirrored, valid)
+        for (plain, valid), (mirrored, _) in progress(predictions, len(sweeps), title)
+    ]
 
 
 def _mirrored(sweep: Sweep) -> Sweep:
     return sweep.with_cloud(sweep.cloud.xyz * np.array([1, -1, 1], np.float32), sweep.cloud.intensity)
 
 
-def _targets(one: Prediction, other: Prediction, valid: NDArray[np.bool_]) -> Targets:
-    logits, head_mean_probs = (
-        (one.logits[0] + other.logits[0]) / 2,
-        (one.head_mean_probs[0] + other.head_mean_probs[0]) / 2,
-    )
-    teacher_uncertainty = 1 - head_mean_probs.gather(0, logits.argmax(dim=0, keepdim=True))[0]
-    features = (one.at_points()[0] + other.at_points()[0]) / 2
-    return Targets(*(_spread(values, valid) for values in (logits.T, teacher_uncertainty, features)))
+def _mean_targets(plain: Prediction, mirrored: Prediction, valid: NDArray[np.bool_]) -> TeacherTargets:
+    logits = (plain.logits[0] + mirrored.logits[0]) / 2
+    probabilities = (plain.head_mean_probs[0] + mirrored.head_mean_probs[0]) / 2
+    uncertainty = 1 - probabilities.gather(0, logits.argmax(dim=0, keepdim=True))[0]
+    features = (plain.at_points()[0] + mirrored.at_points()[0]) / 2
+    return TeacherTargets(*(_scattered(values, valid) for values in (logits.T, uncertainty, features)))
 
 
-def _spread(values: Tensor, valid: NDArray[np.bool_]) -> NDArray[np.float16]:
-    """What was said of the valid points, with zeros for all others between."""
-    every = np.zeros((len(valid), *values.shape[1:]), np.float16)
-    every[valid] = values.numpy()
-    return every
+def _scattered(values: Tensor, valid: NDArray[np.bool_]) -> NDArray[np.float16]:
+    """Values of the valid points as values of all points, zero for the others."""
+    scattered = np.zeros((len(valid), *values.shape[1:]), np.float16)
+    scattered[valid] = values.numpy()
+    return scattered
 
 
 def voxel_averaged(
-    targets: Sequence[Targets], frames: Sequence[tuple[DriveSequence, int] | None], side_m: float
-) -> list[Targets]:
-    """Targets in which each still thing has the mean of what was said of it in all sweeps of its drive.
+    targets: Sequence[TeacherTargets], frames: Sequence[tuple[DriveSequence, int] | None], side_m: float
+) -> list[TeacherTargets]:
+    """Average the logits of static points over all sweeps of a drive, in voxels of the world.
 
     Args:
         targets: of each sweep.
-        frames: the drive and the number of their sweeps; None for those that stay as they are.
-        side_m: of the voxels that are averaged over.
+        frames: drive and frame number of each sweep; None for a sweep whose targets stay unchanged.
+        side_m: side length of the voxels.
     """
-    places = [in_world(*frame) if frame else None for frame in frames]
+    world_xyz = [in_world(*frame) if frame else None for frame in frames]
     votes: dict[str, VoxelVotes] = {}
-    for one, frame, xyz in zip(targets, frames, places, strict=True):
+    for one, frame, xyz in zip(targets, frames, world_xyz, strict=True):
         if frame and xyz is not None:
             drive = votes.setdefault(place_of(frame[0]), drive_votes(side_m))
             drive.add(xyz, _probabilities(one.logits), frame[0].stamp_ns(frame[1]) * 1e-9)
     result = []
-    for one, frame, xyz in zip(targets, frames, places, strict=True):
+    for one, frame, xyz in zip(targets, frames, world_xyz, strict=True):
         if frame and xyz is not None:
             result.append(_averaged(one, votes[place_of(frame[0])].at(xyz)))
         else:
@@ -107,17 +108,17 @@ def voxel_averaged(
     return result
 
 
-def _averaged(targets: Targets, votes: NDArray[np.float32]) -> Targets:
-    """The votes' share as logits for points that have votes and are not of a movable class by themselves."""
+def _averaged(targets: TeacherTargets, votes: NDArray[np.float32]) -> TeacherTargets:
+    """Replace the logits of points with votes by those of the vote shares, except for points of movable classes."""
     movable = np.isin(targets.logits.argmax(axis=1), movable_ids())
     known = votes.any(axis=1) & is_known(targets.logits) & ~movable
     share = votes[known] / votes[known].sum(axis=1, keepdims=True)
-    logits, teacher_uncertainty = targets.logits.copy(), targets.teacher_uncertainty.copy()
-    logits[known], teacher_uncertainty[known] = np.log(np.maximum(share, _LEAST_SHARE)), 1 - share.max(axis=1)
-    return replace(targets, logits=logits, teacher_uncertainty=teacher_uncertainty)
+    logits, uncertainty = targets.logits.copy(), targets.uncertainty.copy()
+    logits[known], uncertainty[known] = np.log(np.maximum(share, _MIN_SHARE)), 1 - share.max(axis=1)
+    return replace(targets, logits=logits, uncertainty=uncertainty)
 
 
 def _probabilities(logits: NDArray[np.float16]) -> NDArray[np.float32]:
-    """Softmax of (N, C) logits; zeros where nothing was said."""
-    said = is_known(logits)[:, None]
-    return np.asarray(torch.from_numpy(logits).float().softmax(dim=1).numpy() * said)
+    """Softmax of (N, C) logits; zeros for points without a target."""
+    known = is_known(logits)[:, None]
+    return np.asarray(torch.from_numpy(logits).float().softmax(dim=1).numpy() * known)

@@ -6,64 +6,65 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.losses.segmentation import _in_fp32
+from training.losses.segmentation import in_fp32
 
 
-@_in_fp32
-def contrastive(shape: Tensor, colour: Tensor, point: Tensor, temperature: float) -> Tensor:
+@in_fp32
+def contrastive(lidar: Tensor, image: Tensor, point: Tensor, temperature: float) -> Tensor:
     """InfoNCE between points and their views, and between the two views of a point (van den Oord et al. 2018).
 
-    Mean of three parts: each point finds its views among all views, each view its point among all points, each view of
-    a point that two cameras see the other one. A point with several views has several positives: the mean of
-    their terms (Khosla et al. 2020, eq. 2). The third part is left out where no point has two views.
+    The mean of three terms: retrieval of a point's views among all views, of a view's point among all points, and of
+    the other view of a point seen by two cameras. A point with several views has several positives, whose terms are
+    averaged (Khosla et al. 2020, eq. 2). The third term is omitted if no point has two views.
 
     Args:
-        shape: (M, D) features of unit length that the LiDAR branch gives to points.
-        colour: (V, D) features of unit length that images give to views of them.
-        point: (V,) the row of ``shape`` that each view shows; every row has a view.
-        temperature: the smaller, the more the hardest pairs count.
+        lidar: (M, D) unit-length features of points from the LiDAR branch.
+        image: (V, D) unit-length features of views of these points from images.
+        point: (V,) row of ``lidar`` that each view shows; every row has a view.
+        temperature: lower values give hard pairs more weight.
     """
-    similarity = shape @ colour.T / temperature
-    views = torch.bincount(point, minlength=len(shape))
+    similarity = lidar @ image.T / temperature
+    views = torch.bincount(point, minlength=len(lidar))
     to_views = -similarity.log_softmax(dim=1)[point, torch.arange(len(point), device=point.device)] / views[point]
-    parts = [to_views.sum() / len(shape), F.cross_entropy(similarity.T, point)]
+    terms = [to_views.sum() / len(lidar), F.cross_entropy(similarity.T, point)]
     several = views[point] > 1
     if several.any():
-        alike = (colour @ colour.T / temperature).fill_diagonal_(float("-inf")).log_softmax(dim=1)
-        others = (point[:, None] == point).fill_diagonal_(False) & several
-        parts.append(-(alike.masked_fill(~others, 0).sum(dim=1) / others.sum(dim=1).clamp(min=1))[several].mean())
-    return torch.stack(parts).mean()
+        between_views = (image @ image.T / temperature).fill_diagonal_(float("-inf")).log_softmax(dim=1)
+        positives = (point[:, None] == point).fill_diagonal_(False) & several
+        per_view = between_views.masked_fill(~positives, 0).sum(dim=1) / positives.sum(dim=1).clamp(min=1)
+        terms.append(-per_view[several].mean())
+    return torch.stack(terms).mean()
 
 
 class Contrast(nn.Module):
-    """InfoNCE between what the LiDAR branch and the image branch say of the same points.
+    """InfoNCE between the LiDAR and image features of the same points.
 
-    Both are brought to one space; a point and its views are pairs, and the two views of a point that two cameras see;
-    the others of the batch are the negatives.
+    Both are projected to a common space. Positives are a point and its views, and the two views of a point seen by two
+    cameras; all other points and views of the batch are negatives.
 
     Args:
-        width: features of a pixel of the LiDAR branch.
+        width: LiDAR features of a point.
         features: image features of a view.
         temperature: of the loss.
-        space: dimensions of the common space.
+        projection_dim: dimensions of the common space.
     """
 
-    most_points = 1024
+    max_points = 1024
 
-    def __init__(self, width: int, features: int, temperature: float, space: int = 32) -> None:
+    def __init__(self, width: int, features: int, temperature: float, projection_dim: int = 32) -> None:
         super().__init__()
         self.temperature = temperature
-        self.from_lidar, self.from_image = nn.Linear(width, space), nn.Linear(features, space)
+        self.from_lidar, self.from_image = nn.Linear(width, projection_dim), nn.Linear(features, projection_dim)
 
-    def forward(self, at_points: Tensor, views: Tensor) -> Tensor:
-        """Loss of features (B, P, width) of points against image features (B, P, 2, F + 1) of views with a mask."""
+    def forward(self, point_features: Tensor, views: Tensor) -> Tensor:
+        """Loss of LiDAR features (B, P, width) against image features (B, P, 2, F + 1) of views, with a mask."""
         pairs = views.flatten(0, 1)
-        seen = torch.nonzero((pairs[..., -1] > 0).any(dim=1))[:, 0]
-        if len(seen) < 2:
-            return at_points.sum() * 0.0
-        # Evenly, as the points come in random order: a run that is resumed takes the same.
-        seen = seen[:: -(-len(seen) // self.most_points)]
-        point, view = torch.nonzero(pairs[seen, :, -1] > 0, as_tuple=True)
-        shape = F.normalize(self.from_lidar(at_points.flatten(0, 1)[seen]), dim=1)
-        colour = F.normalize(self.from_image(pairs[seen[point], view, :-1]), dim=1)
-        return contrastive(shape, colour, point, self.temperature)
+        visible = torch.nonzero((pairs[..., -1] > 0).any(dim=1))[:, 0]
+        if len(visible) < 2:
+            return point_features.sum() * 0.0
+        # An even stride suffices, as points are in random order, and a resumed run selects the same points.
+        visible = visible[:: -(-len(visible) // self.max_points)]
+        point, view = torch.nonzero(pairs[visible, :, -1] > 0, as_tuple=True)
+        lidar = F.normalize(self.from_lidar(point_features.flatten(0, 1)[visible]), dim=1)
+        image = F.normalize(self.from_image(pairs[visible[point], view, :-1]), dim=1)
+        return contrastive(lidar, image, point, self.temperature)

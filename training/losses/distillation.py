@@ -1,4 +1,4 @@
-"""Distillation: the losses by which a student learns what a teacher says (:mod:`training.distillation.teacher_targets`)."""
+"""Distillation losses between a student and the teacher's targets (:mod:`training.distillation.teacher_targets`)."""
 
 from __future__ import annotations
 
@@ -14,51 +14,52 @@ from xmodelkd_ros.core.labels import IGNORE
 
 
 class Distillation(nn.Module):
-    """The losses that a teacher adds.
+    """The weighted distillation losses.
 
     Args:
         config: their weights.
-        width: features of a pixel of the student.
+        width: channels of the student's feature map.
         teacher_feature_dim: channels of the teacher's features.
     """
 
     def __init__(self, config: DistillConfig, width: int, teacher_feature_dim: int) -> None:
         super().__init__()
         self.config = config
-        self.translate = nn.Linear(width, teacher_feature_dim) if config.features_weight else None
+        self.feature_proj = nn.Linear(width, teacher_feature_dim) if config.features_weight else None
 
     def forward(
-        self, logits: Tensor, at_points: Tensor, crops: Mapping[str, Tensor], weights: Tensor
+        self, logits: Tensor, point_features: Tensor, crops: Mapping[str, Tensor], weights: Tensor
     ) -> dict[str, Tensor]:
-        """Each loss by its name, weighted.
+        """Each weighted loss by its name.
 
         Args:
             logits: (B, C, P) of the student.
-            at_points: (B, P, width) its features at the points' pixels.
-            crops: as :class:`training.data.crops.CropDataset` makes them, with ``teacher_logits``, ``teacher_features``, both or none.
-            weights: (C,) of the classes.
+            point_features: (B, P, width) features of the student at the points' pixels.
+            crops: from :class:`training.data.crops.CropDataset`, optionally with ``teacher_logits`` and
+                ``teacher_features``.
+            weights: (C,) class weights.
         """
-        losses = self._classes(logits, crops, weights) if "teacher_logits" in crops else {}
-        if self.translate is not None and "teacher_features" in crops:
+        losses = self._class_losses(logits, crops, weights) if "teacher_logits" in crops else {}
+        if self.feature_proj is not None and "teacher_features" in crops:
             teacher_features = crops["teacher_features"].flatten(0, 1).float()
             known = is_known(teacher_features)
             if known.any():
-                mine = self.translate(at_points.flatten(0, 1)[known])
-                distance = 1 - F.cosine_similarity(mine, teacher_features[known], dim=1)
+                student_features = self.feature_proj(point_features.flatten(0, 1)[known])
+                distance = 1 - F.cosine_similarity(student_features, teacher_features[known], dim=1)
                 losses["features"] = self.config.features_weight * distance.mean()
         return losses
 
-    def _classes(self, logits: Tensor, crops: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
+    def _class_losses(self, logits: Tensor, crops: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
         teacher_logits = crops["teacher_logits"].flatten(0, 1).float()
         known = is_known(teacher_logits)
-        theirs, mine = teacher_logits[known], logits.transpose(1, 2).flatten(0, 1)[known]
-        if len(theirs) == 0:
+        teacher, student = teacher_logits[known], logits.transpose(1, 2).flatten(0, 1)[known]
+        if len(teacher) == 0:
             return {}
         losses = {}
         if self.config.logits_weight:
-            losses["logits"] = self.config.logits_weight * divergence(mine, theirs, weights)
+            losses["logits"] = self.config.logits_weight * divergence(student, teacher, weights)
         unlabelled = crops["labels"].flatten()[known] == IGNORE
         if self.config.lovasz_weight and unlabelled.any():
-            target = theirs[unlabelled].argmax(dim=1)
-            losses["lovasz"] = self.config.lovasz_weight * lovasz_softmax(mine[unlabelled].softmax(dim=1), target)
+            target = teacher[unlabelled].argmax(dim=1)
+            losses["lovasz"] = self.config.lovasz_weight * lovasz_softmax(student[unlabelled].softmax(dim=1), target)
         return losses

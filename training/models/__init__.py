@@ -1,1 +1,1 @@
-"""Networks."""
+"""Neural networks: the LiDAR student, the camera teacher and its image branch."""

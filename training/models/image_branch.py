@@ -1,4 +1,4 @@
-"""The teacher's eyes: features and classes of every place in an image."""
+"""The teacher's image branch: a feature map of an image, and per-pixel class logits for its training."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from torch import Tensor, nn
 from training.models.image_encoder import CHANNELS, pretrained, pyramid
 
 IMAGE_SIZE = (384, 640)
-"""Height and width to which every image is brought, whatever its camera's."""
+"""Height and width that every image is resized to."""
 
 
 class ImageBranch(nn.Module):
-    """A pre-trained encoder and a feature pyramid on it (Lin et al. 2017), down to stride 4.
+    """A pre-trained encoder with a feature pyramid (Lin et al. 2017) down to stride 4.
 
-    The encoder's batch normalisation keeps its ImageNet statistics: batches here are too small for their own.
+    The encoder's batch normalisation keeps its ImageNet statistics, because batches are too small to estimate new ones.
 
     Args:
-        features: number of features of a place.
+        features: F, channels of the feature map.
         classes: C.
         width: channels of the pyramid.
     """
@@ -37,32 +37,39 @@ class ImageBranch(nn.Module):
         self.classify = nn.Linear(features, classes)
 
     def train(self, mode: bool = True) -> ImageBranch:
-        """Training mode for all but the encoder."""
+        """Set the training mode of all modules except the encoder, which stays in evaluation mode."""
         super().train(mode)
         self.encoder.eval()
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, F, H / 4, W / 4) features of RGB images (B, 3, H, W), 0 to 255; H and W multiples of 32."""
+        """Feature maps (B, F, H / 4, W / 4) of RGB images (B, 3, H, W) in 0..255; H and W are multiples of 32."""
         levels = [lateral(x) for lateral, x in zip(self.lateral, pyramid(self.encoder, images, 32), strict=True)]
         x = levels.pop()
         while levels:
             x = F.relu(levels.pop() + F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        found: Tensor = self.smooth(x)
-        return found
+        features: Tensor = self.smooth(x)
+        return features
 
 
 def sample(features: Tensor, uv: Tensor) -> Tensor:
-    """(B, F, ...) features at places (B, ..., 2) of images, -1 to 1 from edge to edge, from maps (B, F, h, w).
+    """Sample feature maps bilinearly at image coordinates.
 
-    The encoder pads behind only, so that its cells look 1.5 pixels to the right and below; the pyramid on it learns to
-    make up for that: a trained one is no better on the choosing pictures if sampled 1.5 pixels to any side.
+    The encoder pads only at the right and bottom, so its cells are centred 1.5 pixels too far right and down. The
+    trained pyramid compensates: sampling 1.5 pixels to any side does not improve the validation score.
+
+    Args:
+        features: (B, F, h, w) feature maps.
+        uv: (B, ..., 2) coordinates, -1 to 1 from edge to edge.
+
+    Returns:
+        (B, F, ...)
     """
     flat = uv.flatten(1, -2)[:, None]
-    found = F.grid_sample(features, flat, mode="bilinear", padding_mode="border", align_corners=False)
-    return found[:, :, 0].unflatten(2, uv.shape[1:-1])
+    sampled = F.grid_sample(features, flat, mode="bilinear", padding_mode="border", align_corners=False)
+    return sampled[:, :, 0].unflatten(2, uv.shape[1:-1])
 
 
 def to_tensor(pixels: Tensor) -> Tensor:
-    """(B, 3, H, W) float from (B, H, W, 3) bytes."""
+    """Convert (B, H, W, 3) bytes to a (B, 3, H, W) float tensor."""
     return pixels.permute(0, 3, 1, 2).to(torch.float32)

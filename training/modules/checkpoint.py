@@ -1,4 +1,4 @@
-"""What a training run leaves for those that go on from it: weights, the network's inputs, origins of its data."""
+"""Checkpoints of training runs: weights, settings, network inputs and the origins of the training data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pickletools
 import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,53 +27,111 @@ from xmodelkd_ros.resources import label_map
 
 NAME = "last"
 CHECKPOINT = f"{NAME}.ckpt"
-_MOST_STEPS = 1 << 40
-_RENAMED = {"deep": "teacher_feature_dim"}
-"""Arguments of modules under the names of older checkpoints."""
+_MAX_STEPS = 1 << 40
+_RENAMED_ARGUMENTS = {"deep": "teacher_feature_dim"}
+"""Module arguments that older checkpoints hold under another name."""
+_RENAMED_LAYERS = {
+    "teacher.look.": "teacher.image_proj.",
+    "teacher.join.": "teacher.fusion.",
+    "teacher.by_sight.": "teacher.image_head.",
+    "head.table.": "head.pixel_proj.",
+    "head.difference.": "head.offset_proj.",
+    "distillation.translate.": "distillation.feature_proj.",
+}
+"""Layers that older checkpoints hold under another name."""
+
+
+@dataclass(frozen=True, eq=False)
+class RunState:
+    """The last checkpoint of a run, as far as networks of all kinds have it in common.
+
+    Attributes:
+        path: its file.
+        settings: the run's configuration.
+        steps: optimizer steps taken.
+        weights: the averaged weights of the training module.
+        origins: origins of its training data.
+    """
+
+    path: Path
+    settings: dict[str, Any]
+    steps: int
+    weights: dict[str, Tensor]
+    origins: tuple[DataSource, ...]
+
+    def check_finished(self, key: str) -> None:
+        """Check that the run took all its steps.
+
+        Args:
+            key: the setting that names the run, for the error.
+
+        Raises:
+            ConfigError: it did not.
+        """
+        with _usable(self.path):
+            length = self.settings["optimizer"]
+            finished = self.steps >= _count(length["epochs"]) * _count(length["steps"])
+        if not finished:
+            raise ConfigError(
+                f"{key} is {self.path.parent}, a run that is not finished; its own command goes on with it"
+            )
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """The last checkpoint of a run.
+    """The last checkpoint of a run of a student or teacher.
 
     Attributes:
-        path: its file.
+        state: the part that all networks have.
         config: the run's settings.
         arguments: of the training module.
-        steps: optimizer steps taken.
-        weights: the averaged weights of the training module.
         inputs: the network's inputs.
-        origins: where its training data come from.
-        branch: through which a teacher looks at images; None for others.
+        branch: a teacher's image branch; None for other networks.
     """
 
-    path: Path
+    state: RunState
     config: TrainingConfig
     arguments: dict[str, Any]
-    steps: int
-    weights: dict[str, Tensor]
     inputs: InputSpec
-    origins: tuple[DataSource, ...]
     branch: ImageBranch | None
 
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return self.state.path
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The averaged weights of the training module, in fp32."""
+        return self.state.weights
+
+    @property
+    def origins(self) -> tuple[DataSource, ...]:
+        """Origins of the training data."""
+        return self.state.origins
+
     def write(self, folder: Path) -> None:
-        """Write what it takes to go on from here, without the optimizer; weights of layers in 16 bits."""
-        data = {"hyper_parameters": self.arguments, "global_step": self.steps, "state_dict": _halved(self.weights)}
-        data |= extras(self.inputs, self.origins, self.branch)
+        """Write the checkpoint without the optimizer's state, with the weights of layers in 16 bits."""
+        data = {
+            "hyper_parameters": self.arguments,
+            "global_step": self.state.steps,
+            "state_dict": _to_half(self.weights),
+            **extras(self.inputs, self.origins, self.branch),
+        }
         if self.branch:
-            data["branch"]["weights"] = _halved(data["branch"]["weights"])
+            data["branch"]["weights"] = _to_half(data["branch"]["weights"])
         save(data, folder / CHECKPOINT)
 
     def load_into(self, module: nn.Module, part: str = "", target: str = "") -> None:
-        """Give a training module these weights.
+        """Load the weights into a training module.
 
         Args:
             module: the training module.
-            part: name of the part of this run's module whose weights are wanted; empty for all.
-            target: name of the part that gets them, if it has another one.
+            part: the submodule of this run's module to take the weights of; empty for all.
+            target: the submodule to load them into, if its name differs.
 
         Raises:
-            ConfigError: it has other weights.
+            ConfigError: the module has other weights.
         """
         start = f"{part}." if part else ""
         weights = {name[len(start) :]: value for name, value in self.weights.items() if name.startswith(start)}
@@ -84,101 +142,102 @@ class Checkpoint:
 
 
 def save(data: Mapping[str, Any], path: Path) -> None:
-    """Write a checkpoint, which is there only when it is whole, in the place of an older one.
+    """Write a checkpoint atomically.
 
     Raises:
         OSError: it cannot be written.
     """
-    whole = io.BytesIO()  # onto a full disk PyTorch would write with errors of its own
-    torch.save(data, whole)
+    content = io.BytesIO()  # PyTorch writing to a full disk directly would raise errors of its own
+    torch.save(data, content)
     with atomic_file(path) as unfinished:
-        unfinished.write_bytes(whole.getbuffer())
+        unfinished.write_bytes(content.getbuffer())
 
 
 def extras(inputs: InputSpec, origins: Sequence[DataSource], branch: ImageBranch | None) -> dict[str, Any]:
-    """What a checkpoint holds beside what PyTorch Lightning puts into it; arguments as in :class:`Checkpoint`."""
-    return {"inputs": inputs.to_dict(), "origins": [asdict(origin) for origin in origins], "branch": _sight(branch)}
+    """The entries of a checkpoint that PyTorch Lightning does not write; arguments as in :class:`Checkpoint`."""
+    image_branch = {"features": branch.features, "weights": branch.state_dict()} if branch else None
+    return {
+        "inputs": inputs.to_dict(),
+        "origins": [asdict(origin) for origin in origins],
+        "branch": image_branch,
+    }
 
 
 def read_checkpoint(run: Path) -> Checkpoint:
-    """Read the last checkpoint of a run.
+    """Read the last checkpoint of a run of a student or teacher.
 
     Raises:
         ConfigError: the folder holds no checkpoint, or a damaged one.
     """
-    path, data = run / CHECKPOINT, _loaded(run)
-    with _usable(path):
+    data = _loaded(run)
+    state = _run_state(run, data)
+    with _usable(state.path):
+        arguments = {_RENAMED_ARGUMENTS.get(name, name): value for name, value in data["hyper_parameters"].items()}
         return Checkpoint(
-            path=path,
-            config=TrainingConfig.from_dict(data["hyper_parameters"]["config"]),
-            arguments={_RENAMED.get(name, name): value for name, value in data["hyper_parameters"].items()},
-            steps=_count(data["global_step"]),
-            weights=_floats(data["state_dict"]),
+            state=replace(state, weights=_to_float(state.weights)),
+            config=TrainingConfig.from_dict(state.settings),
+            arguments=arguments,
             inputs=_inputs(data),
-            origins=_origins(data),
             branch=_branch(data["branch"]),
         )
 
 
-def read_weights(run: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The settings and the averaged weights of a run's last checkpoint, of whatever network.
+def read_run(run: Path) -> RunState:
+    """Read the last checkpoint of a run of any network.
 
     Raises:
         ConfigError: the folder holds no checkpoint, or a damaged one.
     """
-    data = _loaded(run)
-    with _usable(run / CHECKPOINT):
-        return dict(data["hyper_parameters"]["config"]), _checked(data["state_dict"])
-
-
-def read_origins(run: Path) -> tuple[DataSource, ...]:
-    """Where the training data of a run come from, of whatever network; errors as in :func:`read_weights`."""
-    data = _loaded(run)
-    with _usable(run / CHECKPOINT):
-        return _origins(data)
-
-
-def check_finished(run: Path, what: str) -> None:
-    """Check that a run took all its steps, of whatever network.
-
-    Args:
-        run: its folder.
-        what: it is wanted for.
-
-    Raises:
-        ConfigError: it did not; or as :func:`read_weights`.
-    """
-    data = _loaded(run)
-    with _usable(run / CHECKPOINT):
-        length = data["hyper_parameters"]["config"]["optimizer"]
-        finished = _count(data["global_step"]) >= _count(length["epochs"]) * _count(length["steps"])
-    if not finished:
-        raise ConfigError(f"{what} is {run}, a run that is not finished; its own command goes on with it")
+    return _run_state(run, _loaded(run))
 
 
 def read_steps(run: Path) -> int:
-    """Optimizer steps that a run has taken, of whatever network; errors as in :func:`read_weights`."""
+    """The number of optimizer steps that a run has taken; errors as in :func:`read_run`."""
     data = _loaded(run)
     with _usable(run / CHECKPOINT):
         return _count(data["global_step"])
 
 
-def _sight(branch: ImageBranch | None) -> dict[str, Any] | None:
-    return {"features": branch.features, "weights": branch.state_dict()} if branch else None
+def with_current_names(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Weights of a checkpoint, with layers renamed since it was written under their current names."""
+    return {_current_name(name): value for name, value in weights.items()}
 
 
-def _halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Statistics and biases are few, and may leave the range of 16 bits."""
+def _current_name(name: Any) -> Any:
+    if isinstance(name, str):  # a damaged checkpoint may have other keys
+        for old, new in _RENAMED_LAYERS.items():
+            name = name.replace(old, new)
+    return name
+
+
+def _run_state(run: Path, data: Any) -> RunState:
+    path = run / CHECKPOINT
+    with _usable(path):
+        return RunState(
+            path=path,
+            settings=dict(data["hyper_parameters"]["config"]),
+            steps=_count(data["global_step"]),
+            weights=with_current_names(_checked(data["state_dict"])),
+            origins=_origins(data),
+        )
+
+
+def _to_half(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of layers in 16 bits; statistics and biases stay in 32: they are small, and may exceed fp16's range."""
     return {name: value.half() if value.ndim > 1 else value for name, value in weights.items()}
 
 
-def _branch(sight: Mapping[str, Any] | None) -> ImageBranch | None:
-    if sight is None:
+def _to_float(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.float() if value.ndim > 1 else value for name, value in weights.items()}
+
+
+def _branch(stored: Mapping[str, Any] | None) -> ImageBranch | None:
+    if stored is None:
         return None
-    classes, weights = len(label_map(LABELS)), _checked(sight["weights"])
-    if weights["classify.weight"].shape != (classes, _count(sight["features"])):  # before room is made for as many
+    classes, weights = len(label_map(LABELS)), _checked(stored["weights"])
+    if weights["classify.weight"].shape != (classes, _count(stored["features"])):  # before memory is allocated
         raise ValueError("the image branch has another size")
-    branch = ImageBranch(sight["features"], classes)
+    branch = ImageBranch(stored["features"], classes)
     branch.load_state_dict(weights)
     return branch.eval()
 
@@ -192,73 +251,69 @@ def _loaded(run: Path) -> Any:
 
 
 def _instead(run: Path) -> str:
-    """What to do about a damaged checkpoint; beside it in a model folder are networks, which may well be whole."""
+    """Advice for a damaged checkpoint; a model folder also holds networks, which may be intact."""
     return f"fetch or export {run} again" if (run / "model.json").exists() else f"remove {run} and train again"
 
 
 def _usable(path: Path) -> AbstractContextManager[None]:
-    """Whatever a checkpoint holds instead of what it should: it is the wrong one."""
-    return content_errors(path, lambda error: unusable(path))
+    """Report any unexpected content of a checkpoint as that of another network."""
+    return blamed(path, lambda error: unusable(path))
 
 
 def _check_room(content: bytes) -> None:
-    """Raise a ValueError for an archive that makes PyTorch make room for more than the file holds."""
+    """Raise a ValueError for an archive that would make PyTorch allocate more memory than the file is large."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         entries = archive.infolist()
         packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
         if packed or sum(entry.file_size for entry in entries) > len(content):
             raise ValueError("it is no checkpoint of PyTorch, or larger than its file")
         for entry in entries:
-            if entry.filename.endswith(".pkl") and _asks_for_room(archive.read(entry)):
-                raise ValueError("it asks for bytes without saying what they are")
+            if entry.filename.endswith(".pkl") and _allocates_bytes(archive.read(entry)):
+                raise ValueError("it allocates bytes without their content")
 
 
-def _asks_for_room(pickled: bytes) -> bool:
-    """Whether it makes a bytearray, which PyTorch allows, of whatever size, and no checkpoint here holds."""
-    found = (argument for code, argument, _ in pickletools.genops(pickled) if code.name in ("GLOBAL", "INST"))
-    return any(str(argument).endswith(" bytearray") for argument in found)
+def _allocates_bytes(pickled: bytes) -> bool:
+    """Whether it creates a bytearray; PyTorch allows one of any size, and no valid checkpoint holds one."""
+    names = (argument for code, argument, _ in pickletools.genops(pickled) if code.name in ("GLOBAL", "INST"))
+    return any(str(argument).endswith(" bytearray") for argument in names)
 
 
 def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _MOST_STEPS:
-        raise TypeError(f"{quoted(value)} is no count")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _MAX_STEPS:
+        raise TypeError(f"{quoted(value)} is not a count")
     return value
 
 
 def _checked(weights: Any) -> dict[str, Tensor]:
-    """Weights that are there in full: a tensor may say that it is larger than what it keeps."""
+    """Check that all weights are plain tensors whose storage holds all their values."""
     for name, value in weights.items():
         plain = isinstance(name, str) and isinstance(value, Tensor) and value.layout is torch.strided
         if not plain or value.device.type != "cpu" or value.is_complex() or value.is_quantized:
-            raise TypeError(f"{quoted(name)} is no weight")
+            raise TypeError(f"{quoted(name)} is not a weight")
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise ValueError(f"{quoted(name)} is not there in full")
+            raise ValueError(f"{quoted(name)} is larger than its storage")
     return dict(weights)
-
-
-def _floats(weights: Any) -> dict[str, Tensor]:
-    return {name: value.float() if value.ndim > 1 else value for name, value in _checked(weights).items()}
 
 
 def _origins(data: Any) -> tuple[DataSource, ...]:
     origins = tuple(DataSource(**origin) for origin in data["origins"])
     if not all(isinstance(text, str) for origin in origins for text in asdict(origin).values()):
-        raise TypeError("an origin is no text")
+        raise TypeError("an origin is not text")
     return origins
 
 
 def _inputs(data: Any) -> InputSpec:
-    """The inputs of the run's network; those whose size would be another's are refused."""
+    """The inputs of the run's network, checked against its settings."""
     inputs, model = InputSpec.from_dict(data["inputs"]), data["hyper_parameters"]["config"]["model"]
     names = tuple(channel.name for channel in inputs.channels)
     if names != tuple(model["channels"]) or inputs.projection.width != model["width"]:
-        raise ValueError("its inputs are not those of its settings")
+        raise ValueError("its inputs do not match its settings")
     low, high = (float(value) for value in inputs.intensity_range)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError("its range of intensity is none")
+        raise ValueError("its intensity range is empty")
     return inputs
 
 
 def unusable(path: Path) -> ConfigError:
-    """The error for a checkpoint that holds something else than was asked for."""
+    """The error for a checkpoint of another network."""
     return ConfigError(f"{path} holds another network, or one of another version; name the run that is meant")

@@ -1,4 +1,4 @@
-"""Training of the image branch."""
+"""Lightning module of the image branch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from training.config.image_training import ImageTrainingConfig
 from training.losses.segmentation import segmentation_loss
 from training.models.image_branch import ImageBranch, sample, to_tensor
-from training.modules.checkpoint import read_weights
+from training.modules.checkpoint import RunState, read_run
 from training.modules.label_module import SegmentationModule
 from training.modules.schedule import one_cycle
 from xmodelkd_ros.core.errors import ConfigError
@@ -22,7 +22,7 @@ class ImageBranchModule(SegmentationModule):
     """The image branch with its loss and optimizer.
 
     Args:
-        config: the run, as :meth:`ImageTrainingConfig.to_dict` gives it (it is stored in checkpoints).
+        config: the run's settings from :meth:`ImageTrainingConfig.to_dict`, which are stored in checkpoints.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -32,7 +32,7 @@ class ImageBranchModule(SegmentationModule):
         self.branch = ImageBranch(self.config.features, len(self.labels))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep where the training data come from: their licences bind what learns from this."""
+        """Store the origins of the training data, whose licences bind models derived from this one."""
         checkpoint["origins"] = [asdict(origin) for origin in self.trainer.datamodule.origins]
 
     def _logits(self, batch: dict[str, Tensor]) -> Tensor:
@@ -41,46 +41,59 @@ class ImageBranchModule(SegmentationModule):
         return self.branch.classify(features.transpose(1, 2)).transpose(1, 2)
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
-        """Loss of a batch of pictures."""
+        """Loss of a batch of images."""
         loss = segmentation_loss(self._logits(batch), batch["labels"], self.class_weights)
         self.log("train/loss", loss, prog_bar=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int, dataloader_idx: int = 0) -> None:
-        """Count the confusion of one picture."""
+        """Count the confusion of one image."""
         self.count(self._logits(batch)[0], batch["labels"][0], dataloader_idx)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW with a one-cycle schedule; the encoder, which knows images already, learns more slowly."""
+        """AdamW with a one-cycle schedule; the pre-trained encoder has a lower learning rate."""
         o = self.config.optimizer
         encoder = list(self.branch.encoder.parameters())
-        known = {id(parameter) for parameter in encoder}
-        others = [parameter for parameter in self.branch.parameters() if id(parameter) not in known]
+        encoder_ids = {id(parameter) for parameter in encoder}
+        others = [parameter for parameter in self.branch.parameters() if id(parameter) not in encoder_ids]
         optimizer = torch.optim.AdamW([{"params": encoder}, {"params": others}], weight_decay=o.weight_decay)
         return one_cycle(optimizer, o, [o.encoder_rate * o.learning_rate, o.learning_rate])
 
 
-def trained_branch(run: Path) -> ImageBranch:
-    """The image branch of a run, ready to look.
+def load_image_branch(run: Path) -> ImageBranch:
+    """The trained image branch of a run, in evaluation mode.
 
     Raises:
         ConfigError: the run's folder holds no checkpoint of an image branch.
     """
-    settings, weights = read_weights(run)
+    return image_branch_of(read_run(run))
+
+
+def image_branch_of(state: RunState) -> ImageBranch:
+    """The image branch of a checkpoint, in evaluation mode; errors as in :func:`load_image_branch`."""
     try:
-        # Its size is looked at first: room is made for it before weights are loaded.
-        features = ImageTrainingConfig.from_dict(settings).features
-        if weights["branch.classify.weight"].shape[1:] != (features,):
+        # The size is checked before the module allocates memory.
+        features = ImageTrainingConfig.from_dict(state.settings).features
+        if state.weights["branch.classify.weight"].shape[1:] != (features,):
             raise ConfigError(f"its weights are not those of {features} features")
-        module = ImageBranchModule(settings)
+        module = ImageBranchModule(state.settings)
     except (ConfigError, KeyError) as error:
-        raise ConfigError(f"{run} holds no run of training.train_images; name one of an image branch") from error
-    _load(module, run)
+        raise ConfigError(
+            f"{state.path.parent} holds no run of training.train_images; name one of an image branch"
+        ) from error
+    load_weights(module, state)
     return module.branch.eval()
 
 
-def _load(module: ImageBranchModule, run: Path) -> None:
+def load_weights(module: ImageBranchModule, state: RunState) -> None:
+    """Load a checkpoint's weights into a module.
+
+    Raises:
+        ConfigError: the checkpoint is of another network.
+    """
     try:
-        module.load_state_dict(read_weights(run)[1])
+        module.load_state_dict(state.weights)
     except (RuntimeError, AttributeError) as error:
-        raise ConfigError(f"{run} holds a network other than the image branch, or one with other features") from error
+        raise ConfigError(
+            f"{state.path.parent} holds a network other than the image branch, or one with other features"
+        ) from error

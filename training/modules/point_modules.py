@@ -1,4 +1,4 @@
-"""Networks with their losses, optimizers and validation, as PyTorch Lightning trains them."""
+"""Lightning modules of student and teacher: losses, optimizer and validation."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network says of whole sweeps.
+    """A network's output for whole sweeps.
 
     Attributes:
         logits: (B, C, N).
-        head_mean_probs: (B, C, N) probabilities; of a network with several heads their mean, so that they are high only where
-            the heads agree.
-        features: (B, D, H, W) of the pixels.
+        head_mean_probs: (B, C, N) probabilities, averaged over the heads of a network with several: high only where the
+            heads agree.
+        features: (B, D, H, W) feature map.
         pixel: (B, N) pixels of the points.
     """
 
@@ -45,7 +45,7 @@ class Prediction:
         return at_pixels(self.features, self.pixel)
 
     def cpu(self) -> Prediction:
-        """The same, in the processor's memory."""
+        """A copy in CPU memory."""
         return Prediction(self.logits.cpu(), self.head_mean_probs.cpu(), self.features.cpu(), self.pixel.cpu())
 
 
@@ -53,7 +53,7 @@ class PointModule(SegmentationModule, ABC):
     """A network that labels points, with its optimizer.
 
     Args:
-        config: the run, as :meth:`TrainingConfig.to_dict` gives it (it is stored in checkpoints).
+        config: the run's settings from :meth:`TrainingConfig.to_dict`, which are stored in checkpoints.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -67,18 +67,18 @@ class PointModule(SegmentationModule, ABC):
     @property
     @abstractmethod
     def width(self) -> int:
-        """Number of the features that :meth:`predict` gives."""
+        """Channels of the feature map that :meth:`predict` returns."""
 
     @abstractmethod
     def loss(self, crops: Batch) -> Tensor:
-        """Loss of a batch of crops, as :class:`training.data.crops.CropDataset` makes them."""
+        """Loss of a batch of crops from :class:`training.data.crops.CropDataset`."""
 
     @abstractmethod
     def predict(self, sweep: Batch) -> Prediction:
-        """Label a whole sweep, as :class:`training.data.sweeps.WholeSweeps` gives it."""
+        """Label a whole sweep from :class:`training.data.sweeps.WholeSweeps`."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep beside the weights what else it takes to use them."""
+        """Store what inference needs beside the weights."""
         data = self.trainer.datamodule
         checkpoint.update(extras(data.spec, data.origins, data.branch))
 
@@ -102,7 +102,7 @@ class PointModule(SegmentationModule, ABC):
 
 
 class StudentModule(PointModule):
-    """The student, with or without a teacher.
+    """The student, trained with or without a teacher.
 
     Args:
         config: as for :class:`PointModule`.
@@ -120,25 +120,25 @@ class StudentModule(PointModule):
 
     @property
     def width(self) -> int:
-        """Number of features of a pixel."""
+        """Channels of the feature map."""
         return self.student.width
 
     def loss(self, crops: Batch) -> Tensor:
-        """Cross-entropy and Lovász-softmax on the labels, and what is learnt from the teacher."""
+        """Cross-entropy and Lovász-softmax on the labels, plus the distillation losses."""
         features = self.student.dense(crops["image"])
         logits = self.student.head(features, crops["image"], crops["points"], crops["pixel"])
-        labelled = segmentation_loss(logits, crops["labels"], self.class_weights)
+        label_loss = segmentation_loss(logits, crops["labels"], self.class_weights)
         if self.distillation is None:
-            return labelled
-        at_points = at_pixels(features[..., WRAP:-WRAP], crops["pixel"])
-        teacher_logits = self.distillation(logits, at_points, crops, self.class_weights)
+            return label_loss
+        point_features = at_pixels(features[..., WRAP:-WRAP], crops["pixel"])
+        losses = self.distillation(logits, point_features, crops, self.class_weights)
         if self.contrast is not None:
             weight = self.distillation.config.contrast_weight
-            teacher_logits["contrast"] = weight * self.contrast(at_points, crops["views"])
-        self.log_dict({f"train/{name}": value for name, value in teacher_logits.items()})
+            losses["contrast"] = weight * self.contrast(point_features, crops["views"])
+        self.log_dict({f"train/{name}": value for name, value in losses.items()})
         steps = self.config.optimizer.epochs * self.config.optimizer.steps
-        risen = min(1.0, self.global_step / (self.distillation.config.ramp * steps))
-        return labelled + risen * sum(teacher_logits.values(), torch.zeros(()))
+        ramp = min(1.0, self.global_step / (self.distillation.config.ramp * steps))
+        return label_loss + ramp * sum(losses.values(), torch.zeros(()))
 
     def predict(self, sweep: Batch) -> Prediction:
         """Label a whole sweep."""
@@ -149,7 +149,12 @@ class StudentModule(PointModule):
 
 
 class TeacherModule(PointModule):
-    """The teacher, which sees the image branch's features; arguments as for :class:`PointModule`."""
+    """The teacher, with LiDAR and image features as its inputs.
+
+    Args:
+        config: as for :class:`PointModule`.
+        features: image features of a pixel; 0 for a teacher without cameras.
+    """
 
     def __init__(self, config: dict[str, Any], features: int) -> None:
         super().__init__(config)
@@ -160,33 +165,33 @@ class TeacherModule(PointModule):
 
     @property
     def width(self) -> int:
-        """Number of features of a pixel, LiDAR's and images' together."""
+        """Channels of the fused feature map."""
         return self.teacher.width
 
     def loss(self, crops: Batch) -> Tensor:
-        """The student's loss on the labels of all three heads, and the contrast of LiDAR and images."""
+        """The label losses of all three heads, and the contrastive loss between LiDAR and image features."""
         settings = self.config.teacher
         assert settings is not None
-        found = self.teacher(crops["image"], crops["seen"], crops["points"], crops["pixel"])
-        fused, lidar = (segmentation_loss(x, crops["labels"], self.class_weights) for x in (found.fused, found.lidar))
+        out = self.teacher(crops["image"], crops["seen"], crops["points"], crops["pixel"])
+        fused, lidar = (segmentation_loss(x, crops["labels"], self.class_weights) for x in (out.fused, out.lidar))
         self.log_dict({"train/fused": fused, "train/lidar": lidar})
         loss = fused + settings.lidar_weight * lidar
         if self.contrast is None:
             return loss
-        unseen = at_pixels(crops["seen"][:, -1:, :, WRAP:-WRAP], crops["pixel"])[..., 0] == 0
-        image = segmentation_loss(found.image, crops["labels"].masked_fill(unseen, IGNORE), self.class_weights)
+        not_visible = at_pixels(crops["seen"][:, -1:, :, WRAP:-WRAP], crops["pixel"])[..., 0] == 0
+        image = segmentation_loss(out.image, crops["labels"].masked_fill(not_visible, IGNORE), self.class_weights)
         self.log("train/image", image)
         loss = loss + settings.image_weight * image
-        contrast = self.contrast(at_pixels(found.shape[..., WRAP:-WRAP], crops["pixel"]), crops["views"])
+        contrast = self.contrast(at_pixels(out.lidar_features[..., WRAP:-WRAP], crops["pixel"]), crops["views"])
         self.log("train/contrast", contrast)
         return loss + settings.contrast_weight * contrast
 
     def predict(self, sweep: Batch) -> Prediction:
         """Label a whole sweep from LiDAR and cameras."""
-        found = self.teacher(wrap(sweep["image"]), wrap(sweep["seen"]), sweep["points"], sweep["pixel"])
-        seen = at_pixels(sweep["seen"][:, -1:], sweep["pixel"]).transpose(1, 2)
-        heads = found.fused.softmax(dim=1) + found.lidar.softmax(dim=1) + seen * found.image.softmax(dim=1)
-        return Prediction(found.fused, heads / (2 + seen), found.joint[..., WRAP:-WRAP], sweep["pixel"])
+        out = self.teacher(wrap(sweep["image"]), wrap(sweep["seen"]), sweep["points"], sweep["pixel"])
+        visible = at_pixels(sweep["seen"][:, -1:], sweep["pixel"]).transpose(1, 2)
+        total = out.fused.softmax(dim=1) + out.lidar.softmax(dim=1) + visible * out.image.softmax(dim=1)
+        return Prediction(out.fused, total / (2 + visible), out.fused_features[..., WRAP:-WRAP], sweep["pixel"])
 
 
 def _lidar_network(config: TrainingConfig, classes: int) -> Student:

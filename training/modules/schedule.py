@@ -1,4 +1,4 @@
-"""The learning rate over a run."""
+"""Learning rate schedule."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import torch
 
 
-class Steps(Protocol):
-    """The part of a configuration that a schedule needs."""
+class RunLength(Protocol):
+    """The settings that a schedule needs."""
 
     @property
     def epochs(self) -> int: ...  # noqa: D102
@@ -17,19 +17,16 @@ class Steps(Protocol):
     @property
     def steps(self) -> int: ...  # noqa: D102
 
-    @property
-    def learning_rate(self) -> float: ...  # noqa: D102
 
-
-def one_cycle(optimizer: torch.optim.Optimizer, steps: Steps, rates: Sequence[float]) -> dict[str, Any]:
-    """A one-cycle schedule over the whole run, as Lightning takes it.
+def one_cycle(optimizer: torch.optim.Optimizer, length: RunLength, rates: Sequence[float]) -> dict[str, Any]:
+    """A one-cycle schedule over the whole run, in the form that Lightning takes.
 
     Args:
         optimizer: the optimizer.
-        steps: the run's length.
-        rates: the peak of each group of parameters.
+        length: epochs and steps of the run.
+        rates: the peak learning rate of each parameter group.
     """
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, list(rates), total_steps=steps.epochs * steps.steps, pct_start=0.1
+        optimizer, list(rates), total_steps=length.epochs * length.steps, pct_start=0.1
     )
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,1 +1,1 @@
-"""A finished run that labels sweeps."""
+"""Inference of trained networks on sweeps."""

@@ -1,4 +1,4 @@
-"""Where trained networks label sweeps."""
+"""Device and numerical settings of inference."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _Network = TypeVar("_Network", bound=nn.Module)
 
 
 def on_fastest_device(network: _Network) -> _Network:
-    """The network itself, or where there is a GPU a copy of it there: a teacher labels many sweeps."""
+    """A copy of the network on the GPU; the network itself where there is no GPU."""
     return deepcopy(network).cuda() if torch.cuda.is_available() else network
 
 
 @contextmanager
 def inference() -> Iterator[None]:
-    """Without gradients, and in full fp32: a GPU would round what convolutions multiply to 10 bits."""
+    """Context without gradients and in full fp32: with TF32, a GPU would round convolution inputs to 10 bits."""
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         yield

@@ -1,4 +1,4 @@
-"""What the image branch sees at the points of sweeps."""
+"""Image features sampled at the points of sweeps."""
 
 from __future__ import annotations
 
@@ -18,34 +18,37 @@ from xmodelkd_ros.core.visibility import NO_CAMERA
 from xmodelkd_ros.segmentation.image_features import resized
 
 
-def see(branch: ImageBranch, encoded_images: Sequence[EncodedSweepImages], what: str) -> list[ImageFeatures]:
+def point_image_features(
+    branch: ImageBranch, encoded_images: Sequence[EncodedSweepImages], title: str
+) -> list[ImageFeatures]:
     """The image features of the points of each sweep.
 
     Args:
         branch: the image branch.
-        encoded_images: the images of the sweeps.
-        what: title of the progress bar.
+        encoded_images: the images of each sweep.
+        title: of the progress bar.
     """
     weights = hashlib.sha256(b"".join(v.numpy().tobytes() for v in branch.state_dict().values())).digest()
-    looking = on_fastest_device(branch)
-    # The look is kept beside what is seen in it, so that no other one can get its id.
+    network = on_fastest_device(branch)
+    # The cache keeps the images beside their features, so that their id() is not reused.
     return [
-        memoize((weights, id(look)), lambda look=look: (look, _seen(looking, look)))[1]
-        for look in progress(encoded_images, len(encoded_images), what)
+        memoize((weights, id(images)), lambda images=images: (images, _sampled(network, images)))[1]
+        for images in progress(encoded_images, len(encoded_images), title)
     ]
 
 
 @inference()
-def _seen(branch: ImageBranch, look: EncodedSweepImages) -> ImageFeatures:
+def _sampled(branch: ImageBranch, images: EncodedSweepImages) -> ImageFeatures:
     device = next(branch.parameters()).device
-    camera, uv = look.views.camera.copy(), torch.from_numpy(look.views.uv)
+    camera, uv = images.views.camera.copy(), torch.from_numpy(images.views.uv)
     features = np.zeros((*camera.shape, branch.features), np.float16)
-    for number, jpeg in enumerate(look.jpegs):
+    for number, jpeg in enumerate(images.jpegs):
         points, slots = np.nonzero(camera == number)
         if not jpeg:
             camera[points, slots] = NO_CAMERA
         elif len(points):
             pixels = torch.from_numpy(resized(decoded(jpeg), IMAGE_SIZE))[None]
-            found = sample(branch(to_tensor(pixels.to(device))), uv[points, slots][None].to(device))[0].T
-            features[points, slots] = found.cpu().numpy().astype(np.float16)
+            maps = branch(to_tensor(pixels.to(device)))
+            sampled = sample(maps, uv[points, slots][None].to(device))[0].T
+            features[points, slots] = sampled.cpu().numpy().astype(np.float16)
     return ImageFeatures(features, camera)

@@ -1,4 +1,4 @@
-"""Trained networks that are ready to label sweeps."""
+"""Trained networks in evaluation mode, and the labels they predict for sweeps."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from training.data.cache import memoize
 from training.data.feature_bank import ImageFeatures, PointFeatureBank, join_seen, unseen
@@ -19,7 +20,7 @@ from training.models.image_branch import ImageBranch
 from training.modules.checkpoint import Checkpoint, read_checkpoint, unusable
 from training.modules.point_modules import Batch, PointModule, Prediction, StudentModule, TeacherModule
 from training.predict.device import inference, on_fastest_device
-from training.predict.image_features import see
+from training.predict.image_features import point_image_features
 from xmodelkd_ros.console import progress
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
@@ -28,14 +29,14 @@ from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """A network, of a student or a teacher, that is ready to label.
+    """A trained student or teacher, with everything that it needs to label sweeps.
 
     Attributes:
-        module: its network.
-        inputs: its inputs.
-        branch: what looks at images for it; None if it sees none.
-        shuffled: whether it is shown other images than those that belong to a sweep.
-        origins: where what it learnt from comes from.
+        module: the network.
+        inputs: the network's inputs.
+        branch: a teacher's image branch; None for a network without images.
+        shuffled: whether the network gets the images of other sweeps, as a control.
+        origins: origins of the training data.
     """
 
     module: PointModule
@@ -45,39 +46,40 @@ class Predictor:
     origins: tuple[DataSource, ...] = ()
 
     def feature_bank(self, sweeps: Sequence[Sweep], encoded_images: Sequence[EncodedSweepImages]) -> PointFeatureBank:
-        """What it must know beside sweeps to label them; arguments as of :func:`seen_by`."""
+        """The image features that the network needs beside sweeps; arguments as of :func:`image_features_of`."""
         if not isinstance(self.module, TeacherModule):
             return PointFeatureBank()
-        return PointFeatureBank(seen_by(self.branch, sweeps, encoded_images, self.shuffled))
+        return PointFeatureBank(image_features_of(self.branch, sweeps, encoded_images, self.shuffled))
 
     def predictions(
         self, sweeps: Sequence[Sweep], feature_bank: PointFeatureBank
     ) -> Iterator[tuple[Prediction, NDArray[np.bool_]]]:
-        """Its predictions of numbered sweeps, and (N,) which points of each they are of: those with a usable position.
+        """Predictions for sweeps, and an (N,) mask of the points that they cover: those with a usable position.
 
         Args:
             sweeps: the sweeps, with their rows in ``feature_bank``.
-            feature_bank: what :meth:`feature_bank` gives for them.
+            feature_bank: from :meth:`feature_bank` for these sweeps.
         """
         whole, projector = WholeSweeps(sweeps, self.inputs, feature_bank), RangeProjector(self.inputs.projection)
         module = on_fastest_device(self.module)
         for number, sweep in enumerate(sweeps):
             with inference():
-                found = module.predict({name: of.to(module.device) for name, of in tensors(whole[number]).items()})
-            yield found.cpu(), projector.project(sweep.cloud).pixel != NO_PIXEL
+                batch = {name: value.to(module.device) for name, value in tensors(whole[number]).items()}
+                prediction = module.predict(batch)
+            yield prediction.cpu(), projector.project(sweep.cloud).pixel != NO_PIXEL
 
 
 def load_predictor(run: Path) -> Predictor:
-    """The network of a run; a student's sees no images.
+    """The trained network of a run.
 
     Raises:
-        ConfigError: the folder holds no checkpoint, or one of something else.
+        ConfigError: the folder holds no checkpoint, or one of another kind of network.
     """
     return predictor_of(read_checkpoint(run))
 
 
 def predictor_of(checkpoint: Checkpoint) -> Predictor:
-    """The network of a checkpoint; errors as in :meth:`Checkpoint.load_into`."""
+    """The trained network of a checkpoint; errors as in :meth:`Checkpoint.load_into`."""
     settings = checkpoint.config.teacher
     kind = TeacherModule if settings else StudentModule
     _check_sizes(checkpoint, kind)
@@ -88,45 +90,47 @@ def predictor_of(checkpoint: Checkpoint) -> Predictor:
 
 
 def _check_sizes(checkpoint: Checkpoint, kind: type[PointModule]) -> None:
-    """Raise a ConfigError for settings of another network than the weights', before there is room made for it."""
+    """Raise a ConfigError if settings and weights are of different networks, before memory is allocated."""
     try:
         with torch.device("meta"):
-            wanted = kind(**checkpoint.arguments).state_dict()
+            expected = kind(**checkpoint.arguments).state_dict()
     except (TypeError, ValueError, RuntimeError, OverflowError, AssertionError) as error:
         raise unusable(checkpoint.path) from error
-    weights = checkpoint.weights
-    if {name: value.shape for name, value in wanted.items()} != {name: value.shape for name, value in weights.items()}:
+    if _shapes(expected) != _shapes(checkpoint.weights):
         raise unusable(checkpoint.path)
 
 
-def seen_by(
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in weights.items()}
+
+
+def image_features_of(
     branch: ImageBranch | None,
     sweeps: Sequence[Sweep],
     encoded_images: Sequence[EncodedSweepImages],
     shuffled: bool = False,
 ) -> ImageFeatures:
-    """The image features of numbered sweeps (:func:`training.data.sweeps.with_rows`).
+    """The image features of sweeps with rows (:func:`training.data.sweeps.with_rows`).
 
     Args:
-        branch: what looks at the images; None for a teacher that sees none.
-        sweeps: the numbered sweeps.
+        branch: the image branch; None for a teacher without cameras.
+        sweeps: the sweeps.
         encoded_images: the images of each.
-        shuffled: take other images than those that belong there.
+        shuffled: take images of other sweeps and cameras, as a control.
     """
     if branch is None or not encoded_images:
         features = branch.features if branch else 0
         return join_seen([unseen(len(sweep.labels), features) for sweep in sweeps], features)
-    return join_seen(
-        see(branch, shuffled_looks(encoded_images) if shuffled else encoded_images, "images"), branch.features
-    )
+    images = shuffled_images(encoded_images) if shuffled else encoded_images
+    return join_seen(point_image_features(branch, images, "images"), branch.features)
 
 
-def shuffled_looks(encoded_images: Sequence[EncodedSweepImages]) -> list[EncodedSweepImages]:
-    """In the place of each image one of another camera, of whatever sweep.
+def shuffled_images(encoded_images: Sequence[EncodedSweepImages]) -> list[EncodedSweepImages]:
+    """The images with each one replaced by that of another camera, from a random sweep.
 
-    On a drive that stands still a camera sees the same in every sweep, so that its own images would not be wrong.
+    The same camera would not do: on a drive that stands still it takes the same image in every sweep.
     """
-    # The looks are kept beside what is made of them, so that no others can get their ids.
+    # The cache keeps the images beside the result, so that their id() is not reused.
     return memoize(("shuffled", *map(id, encoded_images)), lambda: (encoded_images, _shuffled(encoded_images)))[1]
 
 
@@ -134,24 +138,24 @@ def _shuffled(encoded_images: Sequence[EncodedSweepImages]) -> list[EncodedSweep
     rng = np.random.default_rng(0)
 
     def other(sweep: int, camera: int) -> bytes:
-        choice = [jpeg for look in encoded_images for number, jpeg in enumerate(look.jpegs) if number != camera]
-        # A single camera has no others: it gets its own of other sweeps.
-        choice = choice or [look.jpegs[camera] for number, look in enumerate(encoded_images) if number != sweep]
-        return choice[int(rng.integers(len(choice)))] if choice else b""
+        choices = [jpeg for images in encoded_images for number, jpeg in enumerate(images.jpegs) if number != camera]
+        # With a single camera, take its images of other sweeps.
+        choices = choices or [images.jpegs[camera] for number, images in enumerate(encoded_images) if number != sweep]
+        return choices[int(rng.integers(len(choices)))] if choices else b""
 
     return [
-        replace(look, jpegs=tuple(other(sweep, camera) for camera in range(len(look.jpegs))))
-        for sweep, look in enumerate(encoded_images)
+        replace(images, jpegs=tuple(other(sweep, camera) for camera in range(len(images.jpegs))))
+        for sweep, images in enumerate(encoded_images)
     ]
 
 
 @dataclass(frozen=True, eq=False)
 class PredictedLabels:
-    """What a network gives to the N points of a sweep.
+    """Predicted labels of the N points of a sweep.
 
     Attributes:
         ids: (N,) class ids, 255 where a point has no usable position.
-        probability: (N,) of that class, not calibrated; 0 where there is none.
+        probability: (N,) uncalibrated probability of that class; 0 where there is none.
     """
 
     ids: NDArray[np.uint8]
@@ -159,25 +163,25 @@ class PredictedLabels:
 
 
 def predict_labels(
-    network: Predictor, sweeps: Sequence[Sweep], encoded_images: Sequence[EncodedSweepImages], what: str
+    network: Predictor, sweeps: Sequence[Sweep], encoded_images: Sequence[EncodedSweepImages], title: str
 ) -> Iterator[PredictedLabels]:
-    """What a network gives to the points of each sweep.
+    """Label sweeps with a student or teacher.
 
     Args:
-        network: student or teacher, asked once for each sweep.
+        network: the network.
         sweeps: the sweeps.
         encoded_images: their images; may be empty.
-        what: title of the progress bar.
+        title: of the progress bar.
     """
     (numbered,) = with_rows([sweeps], [True])
-    answers = network.predictions(numbered, network.feature_bank(numbered, encoded_images))
-    for prediction, valid in progress(answers, len(numbered), what):
+    predictions = network.predictions(numbered, network.feature_bank(numbered, encoded_images))
+    for prediction, valid in progress(predictions, len(numbered), title):
         ids, probability = np.full(len(valid), IGNORE, np.uint8), np.zeros(len(valid), np.float32)
-        best, found = prediction.logits[0].softmax(dim=0).max(dim=0)
-        ids[valid], probability[valid] = found.numpy().astype(np.uint8), best.numpy()
+        best, class_ids = prediction.logits[0].softmax(dim=0).max(dim=0)
+        ids[valid], probability[valid] = class_ids.numpy().astype(np.uint8), best.numpy()
         yield PredictedLabels(ids, probability)
 
 
 def tensors(sweep: Mapping[str, NDArray[Any]]) -> Batch:
-    """What :class:`training.data.sweeps.WholeSweeps` gives, as networks take it."""
+    """A sample of :class:`training.data.sweeps.WholeSweeps` as tensors."""
     return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in sweep.items()}

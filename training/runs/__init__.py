@@ -1,1 +1,1 @@
-"""A run: its folder, trainer, data modules and provenance."""
+"""A training run: its folder, trainer, data modules and provenance."""

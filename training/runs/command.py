@@ -1,4 +1,4 @@
-"""The command line of a training."""
+"""Command line of the training programs."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from training.runs.trainer import _Config
+from training.runs.trainer import Config
 from xmodelkd_ros.console import run_command
 
 
 def training_command(
     arguments: Sequence[str] | None,
     name: str,
-    what: str,
-    kind: type[_Config],
-    train: Callable[[_Config], Path],
-    following: str,
+    network: str,
+    kind: type[Config],
+    train: Callable[[Config], Path],
+    next_step: str,
 ) -> int:
-    """The command line of a training program: a configuration file, and overrides.
+    """Run a training program that takes a configuration file and overrides; returns the exit code.
 
     Args:
-        arguments: of the command line.
-        name: of the module.
-        what: what it trains, for its help.
-        kind: of configuration.
+        arguments: the command line arguments.
+        name: of the program's module.
+        network: what it trains, for its help.
+        kind: class of its configuration.
         train: trains, and returns the run's folder.
-        following: what to do with the run, ``{run}`` standing for its folder.
+        next_step: advice for the finished run; ``{run}`` stands for its folder.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=f"Train {what}.")
+    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=f"Train {network}.")
     parser.add_argument("config", type=Path, metavar="CONFIG.yaml")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     options = parser.parse_args(arguments)
@@ -37,6 +37,6 @@ def training_command(
 
     def work() -> str:
         run = train(kind.read(options.config, options.overrides))
-        return f"trained: {run}; {following.format(run=run)}"
+        return f"trained: {run}; {next_step.format(run=run)}"
 
     return run_command(work)

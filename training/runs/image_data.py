@@ -1,4 +1,4 @@
-"""Images and their labels for the training of the image branch."""
+"""Data module of the image branch."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from xmodelkd_ros.resources import label_map
 
 
 class PictureData(pl.LightningDataModule):
-    """Changed pictures to train on, and unchanged ones of each validation source.
+    """Augmented training images, and unchanged validation images of each source.
 
     Args:
         config: the run.
-        before: where what is learnt already comes from.
+        before: origins of the data that the initial weights were trained on.
 
     Attributes:
-        class_counts: (C,) labelled places of each class as their pictures are drawn, after :meth:`setup`.
-        origins: where the training pictures come from, ``before`` too, likewise.
+        class_counts: (C,) labelled training pixels of each class, weighted by source share, after :meth:`setup`.
+        origins: origins of the training images and of ``before``, after :meth:`setup`.
     """
 
     class_counts: Tensor
@@ -45,24 +45,24 @@ class PictureData(pl.LightningDataModule):
         self._validation: list[list[Picture]] = []
 
     def setup(self, stage: str) -> None:
-        """Read or generate the pictures, once."""
+        """Read or generate the images, once."""
         if self._train:
             return
         data = self._config.data
         self._train = [load_pictures(source, "train", data.train) for source in data.train]
-        self._validation = [load_pictures(source, "validation") for source in data.validation]
+        self._validation = [load_pictures(source, "choose") for source in data.choose]
         for source, pictures in zip(data.train, self._train, strict=True):
             if not any(len(picture.labels) for picture in pictures):
-                raise ConfigError(f"{source} has no pictures with labels; give drives with cameras and labels")
+                raise ConfigError(f"{source} has no images with labels; give drives with cameras and labels")
         self.origins = list(dict.fromkeys([*self._before, *(origin_of(source, "train") for source in data.train)]))
         counts = np.zeros(IGNORE + 1)
         for source, pictures in zip(data.train, self._train, strict=True):
-            places = sum(np.bincount(picture.labels, minlength=IGNORE + 1) for picture in pictures)
-            counts += source.share / len(pictures) * places
+            labels = sum(np.bincount(picture.labels, minlength=IGNORE + 1) for picture in pictures)
+            counts += source.share / len(pictures) * labels
         self.class_counts = torch.tensor(counts[: len(label_map(LABELS))], dtype=torch.float32)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Pictures of one epoch; the trainer asks for a new loader in each, so that a resumed run goes on alike."""
+        """Images of one epoch. The trainer requests a loader per epoch, so that a resumed run gets the same images."""
         o = self._config.optimizer
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
         shares = [source.share for source in self._config.data.train]
@@ -72,7 +72,7 @@ class PictureData(pl.LightningDataModule):
         return DataLoader(own_part(pictures, self.trainer), batch_size=o.batch, num_workers=o.workers)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
-        """The pictures of each validation source, one at a time."""
+        """The images of each validation source, one at a time."""
         places = self._config.optimizer.places
         whole = [PictureDataset([p], [1.0], IMAGE_SIZE, places, len(p), None) for p in self._validation]
         return [DataLoader(own_part(pictures, self.trainer)) for pictures in whole]

@@ -1,4 +1,4 @@
-"""What a run builds on: other runs, which may have been trained again since, and a version of the world."""
+"""Provenance of a run: hashes of the checkpoints it depends on, and the version of the simulator."""
 
 from __future__ import annotations
 
@@ -17,25 +17,24 @@ _BUILT_ON = "built_on.json"
 _WORLD = "the generated world"
 
 
-def note_upstream(config: TrainingConfig | ImageTrainingConfig) -> None:
-    """Write into the run's folder which checkpoints it builds on, by their hashes, and which world."""
+def record_upstream(config: TrainingConfig | ImageTrainingConfig) -> None:
+    """Record the upstream checkpoints' hashes and the simulator's version in the run's folder."""
     with atomic_file(Path(config.run) / _BUILT_ON) as unfinished:
         unfinished.write_text(json.dumps(_hashes(config), indent=1), encoding="utf-8")
 
 
 def check_upstream(config: TrainingConfig | ImageTrainingConfig) -> None:
-    """Check that what the run builds on is what it began with; what is gone by now is not asked for.
+    """Check that the upstream checkpoints are those recorded when the run started; deleted ones are ignored.
 
     Raises:
-        ConfigError: one of the runs has been trained again, or the world is another one.
+        ConfigError: an upstream run has been retrained, or the simulator has another version.
     """
-    noted = Path(config.run) / _BUILT_ON
-    known = json.loads(noted.read_text(encoding="utf-8")) if noted.exists() else {}
+    record = Path(config.run) / _BUILT_ON
+    recorded = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
     for folder, digest in _hashes(config).items():
-        if known.get(folder, digest) != digest:
+        if recorded.get(folder, digest) != digest:
             raise ConfigError(
-                f"{config.run} builds on {folder}, which has changed since; remove {config.run}, and it is "
-                "trained again too"
+                f"{config.run} builds on {folder}, which has changed since; remove {config.run} and train it again"
             )
 
 

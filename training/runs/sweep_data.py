@@ -1,4 +1,4 @@
-"""The sweeps of a training run: loaded once, cut into crops for training, whole for validation."""
+"""Data module of student and teacher: sweeps in memory, crops for training, whole sweeps for validation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from training.data.label_propagation import propagated_labels
 from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, sectors
 from training.distillation.prerequisites import UpstreamModels
-from training.distillation.supervision import EpochData, TeacherSupervision, is_taught, with_images
+from training.distillation.supervision import EpochData, TeacherSupervision, is_supervised, with_images
 from training.models.student import ROW_STRIDE, WRAP
 from training.modules.checkpoint import Checkpoint
 from training.runs.trainer import own_part
@@ -29,7 +29,7 @@ from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.resources import label_map
 
 INTENSITY_RANGE = (0.0, 255.0)
-"""Dark and bright in the scale of all sources."""
+"""Range of the intensity in all sources."""
 
 
 class SweepData(pl.LightningDataModule):
@@ -37,14 +37,14 @@ class SweepData(pl.LightningDataModule):
 
     Args:
         config: the run.
-        before: where the run goes on from: its own last checkpoint, or that of the run it starts with.
-        upstream: the finished networks that the run builds on.
+        before: the initial checkpoint: the run's own last one, or that of the run it starts from.
+        upstream: the trained networks that the run depends on.
 
     Attributes:
         spec: the network's inputs, after :meth:`setup`: those of ``before``, or fitted on the first training source.
-        origins: where the training sweeps come from, those of ``before`` too, after :meth:`setup`.
-        class_counts: (C,) labelled training points of each class as their sweeps are drawn, after :meth:`setup`.
-        branch: through which the network that is trained looks at images; None if it sees none.
+        origins: origins of the training sweeps and of ``before``, after :meth:`setup`.
+        class_counts: (C,) labelled training points of each class, weighted by source share, after :meth:`setup`.
+        branch: a teacher's image branch; None for other networks.
     """
 
     spec: InputSpec
@@ -55,17 +55,17 @@ class SweepData(pl.LightningDataModule):
         self, config: TrainingConfig, before: Checkpoint | None = None, upstream: UpstreamModels | None = None
     ) -> None:
         super().__init__()
-        self._config, self._before, self._guides = config, before, upstream or UpstreamModels()
-        self.branch = self._guides.branch if config.teacher else None
-        self._material, self._validation = EpochData(), EpochData()
-        self._teaching: TeacherSupervision | None = None
+        self._config, self._before, self._upstream = config, before, upstream or UpstreamModels()
+        self.branch = self._upstream.branch if config.teacher else None
+        self._epoch_data, self._validation = EpochData(), EpochData()
+        self._supervision: TeacherSupervision | None = None
 
     def setup(self, stage: str) -> None:
-        """Read the sweeps, once, and let cameras show what they see of them."""
-        if self._material.sources:
+        """Read or generate the sweeps and sample their image features, once."""
+        if self._epoch_data.sources:
             return
-        config, upstream = self._config, self._guides
-        sources, validation = self._loaded()
+        config, upstream = self._config, self._upstream
+        sources, choose = self._loaded()
         if config.teacher and upstream.branch and not any(source.encoded_images for source in sources):
             raise ConfigError(
                 "teacher.image_branch is given, but no training source has images; give drives with cameras "
@@ -73,66 +73,65 @@ class SweepData(pl.LightningDataModule):
             )
         self.spec = self._before.inputs if self._before else fit_inputs(config, sources[0])
         earlier = self._before.origins if self._before else ()
-        known = (*earlier, *upstream.origins, *(source.origin for source in sources))
-        self.origins = list(dict.fromkeys(known))
+        self.origins = list(dict.fromkeys((*earlier, *upstream.origins, *(source.origin for source in sources))))
         sweeps = [self._labelled(source, sources) for source in sources]
-        self.class_counts = self._counted(sweeps)
-        self._material, self._validation = EpochData(sweeps), EpochData([source.sweeps for source in validation])
+        self.class_counts = self._class_counts(sweeps)
+        self._epoch_data, self._validation = EpochData(sweeps), EpochData([source.sweeps for source in choose])
         if config.teacher:
             shuffled = config.teacher.shuffled
-            self._material = with_images(sweeps, sources, upstream.branch, shuffled)
-            self._validation = with_images(self._validation.sources, validation, upstream.branch, shuffled)
+            self._epoch_data = with_images(sweeps, sources, upstream.branch, shuffled)
+            self._validation = with_images(self._validation.sources, choose, upstream.branch, shuffled)
         if config.distill:
-            self._teaching = TeacherSupervision(config, upstream.teacher, sweeps, sources)
+            self._supervision = TeacherSupervision(config, upstream.teacher, sweeps, sources)
 
     def _labelled(self, source: Source, sources: Sequence[Source]) -> list[Sweep]:
-        """The sweeps of a source with the labels that the run may use."""
+        """The sweeps of a source with the labels that the run may train on."""
         hidden = self._config.data.held_out_sectors
         if source.config.labels == "none":
             return [sweep.with_labels(np.full_like(sweep.labels, IGNORE)) for sweep in source.sweeps]
-        if source.config.labels == "propagated":
-            givers = [frame for other in sources if other.config.labels == "own" for frame in other.frames]
-            propagated = propagated_labels(source.frames, givers)
-            return [sweep.with_labels(labels) for sweep, labels in zip(source.sweeps, propagated, strict=True)]
+        if source.config.labels == "carried":
+            labelled = [frame for other in sources if other.config.labels == "own" for frame in other.frames]
+            carried = carried_labels(source.frames, labelled)
+            return [sweep.with_labels(labels) for sweep, labels in zip(source.sweeps, carried, strict=True)]
         return with_hidden_sectors(source, hidden) if hidden else source.sweeps
 
-    def _counted(self, every: Sequence[Sequence[Sweep]]) -> Tensor:
+    def _class_counts(self, by_source: Sequence[Sequence[Sweep]]) -> Tensor:
         counts = np.zeros(256)
-        for source, sweeps in zip(self._config.data.train, every, strict=True):
+        for source, sweeps in zip(self._config.data.train, by_source, strict=True):
             counts += source.share / len(sweeps) * sum(np.bincount(sweep.labels, minlength=256) for sweep in sweeps)
         return torch.tensor(counts[: len(label_map(self._config.label_set))], dtype=torch.float32)
 
     def _loaded(self) -> tuple[list[Source], list[Source]]:
-        """Training and validation sources; folders are read before drives are generated, which takes long."""
+        """Training and validation sources. Folders are read before drives are generated, so that errors show early."""
         data = self._config.data
-        wanted = [(config, "train") for config in data.train] + [(config, "validation") for config in data.validation]
-        order = sorted(range(len(wanted)), key=lambda number: bool(wanted[number][0].seeds))
+        planned = [*((config, "train") for config in data.train), *((config, "choose") for config in data.choose)]
+        order = sorted(range(len(planned)), key=lambda number: bool(planned[number][0].seeds))
         labels = self._config.label_set
-        found = {n: load_source(*wanted[n], images=self._looks_at(*wanted[n]), labels=labels) for n in order}
-        sources = [found[number] for number in range(len(wanted))]
+        loaded = {n: load_source(*planned[n], images=self._needs_images(*planned[n]), labels=labels) for n in order}
+        sources = [loaded[number] for number in range(len(planned))]
         return sources[: len(data.train)], sources[len(data.train) :]
 
-    def _looks_at(self, source: SourceConfig, use: str) -> bool:
-        """Whether images of a source are wanted: a teacher's run looks at all, a student's at what is taught."""
-        if self._guides.branch is None or self._config.teacher:
-            return self._guides.branch is not None
+    def _needs_images(self, source: SourceConfig, use: str) -> bool:
+        """Whether a source needs images: all for a teacher, those that its teacher labels for a student."""
+        if self._upstream.branch is None or self._config.teacher:
+            return self._upstream.branch is not None
         assert self._config.distill is not None
-        return use == "train" and is_taught(source.labels, self._config.distill)
+        return use == "train" and is_supervised(source.labels, self._config.distill)
 
-    def material(self) -> EpochData:
-        """What the epoch is learnt from."""
-        return self._teaching.material(self._epoch()) if self._teaching else self._material
+    def epoch_data(self) -> EpochData:
+        """The training data of the current epoch."""
+        return self._supervision.epoch_data(self._epoch()) if self._supervision else self._epoch_data
 
     def _epoch(self) -> int:
-        # Lightning's own count is one behind when it first asks a resumed run for its data.
+        # Lightning's own epoch is one behind when a resumed run first requests its data.
         return self.trainer.global_step // self._config.optimizer.steps if self.trainer is not None else 0
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Crops of one epoch; the trainer asks for a new loader in each, so that a resumed run goes on alike."""
+        """Crops of one epoch. The trainer requests a loader per epoch, so that a resumed run gets the same crops."""
         o = self._config.optimizer
-        material = self.material()
+        data = self.epoch_data()
         crops = CropDataset(
-            material.sources,
+            data.sources,
             [source.dataset for source in self._config.data.train],
             [source.share for source in self._config.data.train],
             self.spec,
@@ -142,7 +141,7 @@ class SweepData(pl.LightningDataModule):
             points=o.points,
             length=o.steps * o.batch * (self.trainer.world_size if self.trainer is not None else 1),
             seed=self._config.seed * 100_003 + self._epoch(),
-            feature_bank=material.feature_bank,
+            feature_bank=data.feature_bank,
             shows=self._config.teacher is not None,
             camera_dropout=self._config.teacher.camera_dropout if self._config.teacher else 0.0,
         )
@@ -155,10 +154,10 @@ class SweepData(pl.LightningDataModule):
 
 
 def fit_inputs(config: TrainingConfig, source: Source) -> InputSpec:
-    """The network's inputs, from a source's sweeps; its rows may be those of a known LiDAR instead.
+    """Fit the network's inputs to the sweeps of a source; ``model.beams`` names a known LiDAR's rows instead.
 
     Raises:
-        ConfigError: the rows that the sweeps show are none that the network can take.
+        ConfigError: the number of rows is not one that the network can take.
     """
     model = config.model
     beams = BEAM_TABLES[model.beams] if model.beams else ()
@@ -173,7 +172,7 @@ def fit_inputs(config: TrainingConfig, source: Source) -> InputSpec:
 
 
 def with_hidden_sectors(source: Source, hidden: Sequence[int]) -> list[Sweep]:
-    """The sweeps of a source, read from folders, without the labels of some sectors."""
+    """The sweeps of a recorded source without the labels of some sectors."""
     return [
         hide_sectors(sweep, sectors(drive, index, sweep.cloud), hidden)
         for sweep, (drive, index) in zip(source.sweeps, source.frames, strict=True)

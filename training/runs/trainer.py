@@ -1,4 +1,4 @@
-"""A training run: its folder, its trainer, and how it goes on after an interruption."""
+"""A training run: its folder, its Lightning trainer, and resumption after an interruption."""
 
 from __future__ import annotations
 
@@ -20,109 +20,117 @@ from torch.utils.data import Subset
 from training.config.image_training import ImageTrainingConfig
 from training.config.training import TrainingConfig
 from training.config.yaml_config import YamlConfig
-from training.modules.checkpoint import CHECKPOINT, NAME, read_steps, save
-from training.runs.provenance import check_upstream, note_upstream
+from training.modules.checkpoint import CHECKPOINT, NAME, read_steps, save, with_current_names
+from training.runs.provenance import check_upstream, record_upstream
 from xmodelkd_ros.core.atomic_write import atomic_file, disk_errors, make_folder
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError, quoted
 
 RunConfig = TrainingConfig | ImageTrainingConfig
-_Config = TypeVar("_Config", bound=YamlConfig)
+Config = TypeVar("Config", bound=YamlConfig)
 _Run = TypeVar("_Run", TrainingConfig, ImageTrainingConfig)
 
 _SETTINGS = "config.yaml"
 
 
 def fit(config: RunConfig, module: pl.LightningModule, data: pl.LightningDataModule, resume: Path | None) -> Path:
-    """Train, and leave checkpoints, logs and settings in the run's folder, which is returned.
+    """Train, and write checkpoints, logs and settings to the run's folder, which is returned.
 
     Args:
         config: the run.
         module: the network with its loss.
-        data: what it sees.
-        resume: the checkpoint to go on from, as :func:`interrupted` found it.
+        data: its data module.
+        resume: the checkpoint to resume from, from :func:`interrupted`.
 
     Raises:
-        DiskError: the disk is full or fails; the last checkpoint is left as it was.
+        DiskError: the disk is full or fails; the last checkpoint stays intact.
     """
-    run, restoring = Path(config.run), _Restoring()
+    run, restore_errors = Path(config.run), RestoreErrors()
     make_folder(run)
     try:
-        with disk_errors(run), restoring.named(resume):
+        with disk_errors(run), restore_errors.named(resume):
             with atomic_file(run / _SETTINGS) as unfinished:
                 unfinished.write_text(yaml.safe_dump(config.to_dict(), sort_keys=False), encoding="utf-8")
             if resume is None:
-                note_upstream(config)
-            _trainer(config, run, restoring).fit(module, data, ckpt_path=resume, weights_only=True)
-    except SystemExit as stop:  # Lightning's way to end on Ctrl-C
+                record_upstream(config)
+            _trainer(config, run, restore_errors).fit(module, data, ckpt_path=resume, weights_only=True)
+    except SystemExit as stop:  # raised by Lightning on Ctrl-C
         if (run / CHECKPOINT).exists():
             print(f"{run}: the same command goes on from the last epoch", file=sys.stderr)
         raise KeyboardInterrupt from stop
     return run
 
 
-class _Restoring(pl.Callback):
-    """Knows whether the trainer is taking up a checkpoint, which, damaged, makes it fail in any way."""
+class RestoreErrors(pl.Callback):
+    """Reports errors while Lightning restores a checkpoint: a damaged one may raise any exception."""
 
     def __init__(self) -> None:
-        self._now = False
+        self._restoring = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """The data are there; what comes next is the checkpoint."""
-        self._now = True
+        """The data are loaded; Lightning restores the checkpoint next."""
+        self._restoring = True
 
     def on_train_batch_end(self, *arguments: Any, **others: Any) -> None:
-        """It is taken up: the first step has used all of it, the optimizer's state too."""
-        self._now = False
+        """The checkpoint is restored: the first step has used all of it, including the optimizer's state."""
+        self._restoring = False
 
     @contextmanager
     def named(self, checkpoint: Path | None) -> Iterator[None]:
-        """Name the checkpoint that cannot be taken up.
+        """Turn an error during restoration into one that names the checkpoint.
 
         Raises:
-            ConfigError: that is so.
+            ConfigError: the checkpoint cannot be restored.
         """
         try:
             yield
         except Exception as error:
-            others = (OSError, MemoryError, torch.OutOfMemoryError, XModelKDError)  # not the checkpoint's fault
-            if checkpoint is None or not self._now or isinstance(error, others):
+            unrelated = (OSError, MemoryError, torch.OutOfMemoryError, XModelKDError)
+            if checkpoint is None or not self._restoring or isinstance(error, unrelated):
                 raise
             raise ConfigError(
                 f"cannot go on from {checkpoint}: {quoted(error)}; remove {checkpoint.parent} and train again"
             ) from error
 
 
-class _WholeCheckpoints(TorchCheckpointIO):
-    """Checkpoints that are there only when they are whole.
+class _CheckpointFiles(TorchCheckpointIO):
+    """Reads and writes checkpoint files: atomically, and with layers under their current names.
 
-    Lightning writes one to the folder of temporary files and moves it; from another disk it comes piece by piece.
+    Lightning itself writes to the temporary folder and moves the file, which is not atomic across file systems.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint in the place of the last one."""
+        """Replace the last checkpoint."""
         save(checkpoint, Path(path))
 
+    def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """Read a checkpoint to resume from, which an older version may have written."""
+        checkpoint: dict[str, Any] = super().load_checkpoint(path, *arguments, **options)
+        for key in ("state_dict", "current_model_state"):
+            if isinstance(checkpoint.get(key), dict):
+                checkpoint[key] = with_current_names(checkpoint[key])
+        return checkpoint
 
-def _trainer(config: RunConfig, run: Path, restoring: _Restoring) -> pl.Trainer:
+
+def _trainer(config: RunConfig, run: Path, restore_errors: RestoreErrors) -> pl.Trainer:
     return pl.Trainer(
         devices=config.devices,
         num_nodes=config.nodes,
-        # A student that has no targets yet leaves the layers unused that compare it with its teacher.
+        # A student without targets yet does not use its distillation layers.
         strategy="ddp_find_unused_parameters_true" if processes(config) > 1 else "auto",
-        use_distributed_sampler=False,  # it repeats sweeps where they do not divide evenly; see own_part
+        use_distributed_sampler=False,  # it would repeat sweeps to divide them evenly; see own_part
         precision=config.precision,  # type: ignore[arg-type]
         max_epochs=config.optimizer.epochs,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
-        plugins=[_WholeCheckpoints()],
+        plugins=[_CheckpointFiles()],
         log_every_n_steps=min(10, config.optimizer.steps),
         logger=TensorBoardLogger(str(run), name="", version="tensorboard"),
         callbacks=[
-            # Where the network will be, which it is not yet when Lightning would look.
+            # The device is explicit, because the network is moved there only after Lightning would infer it.
             EMAWeightAveraging("cuda" if torch.cuda.is_available() else None, decay=config.optimizer.ema_decay),
             ModelCheckpoint(run, filename=NAME, save_top_k=1, every_n_epochs=1, enable_version_counter=False),
             LearningRateMonitor(),
-            restoring,  # behind those whose state comes from the checkpoint too
+            restore_errors,  # last, after the callbacks whose state is restored
             *([TQDMProgressBar()] if sys.stderr.isatty() else []),
         ],
         enable_progress_bar=sys.stderr.isatty(),
@@ -131,16 +139,16 @@ def _trainer(config: RunConfig, run: Path, restoring: _Restoring) -> pl.Trainer:
 
 
 def processes(config: RunConfig) -> int:
-    """How many processes train: one for each device of each machine."""
+    """Number of training processes: one for each device of each machine."""
     return config.nodes * config.devices
 
 
 def own_part(dataset: Any, trainer: pl.Trainer | None) -> Any:
-    """Every n-th sample of a dataset, where n processes train: together they see each sample once.
+    """The samples of this process: every n-th of a dataset for n processes.
 
     Args:
-        dataset: of all processes.
-        trainer: knows which process this is; None for a single one.
+        dataset: the whole dataset.
+        trainer: gives the rank of this process; None for a single process.
     """
     if trainer is None or trainer.world_size == 1:
         return dataset
@@ -148,10 +156,10 @@ def own_part(dataset: Any, trainer: pl.Trainer | None) -> Any:
 
 
 def interrupted(config: RunConfig) -> Path | None:
-    """The checkpoint where the run was interrupted; None for a new one.
+    """The checkpoint to resume the run from; None for a new run.
 
     Raises:
-        ConfigError: the run's folder holds another run, or one that builds on a run which was trained again since.
+        ConfigError: the folder holds a run with other settings, or one whose upstream runs have been retrained.
     """
     run = Path(config.run)
     if not (run / CHECKPOINT).exists():
@@ -164,7 +172,7 @@ def interrupted(config: RunConfig) -> Path | None:
 
 
 def finished(config: RunConfig) -> bool:
-    """Whether the run took all its steps; errors as in :func:`interrupted`."""
+    """Whether the run has taken all its steps; errors as in :func:`interrupted`."""
     checkpoint = interrupted(resolved(config))
     if checkpoint is None:
         return False
@@ -172,7 +180,7 @@ def finished(config: RunConfig) -> bool:
 
 
 def resolved(config: _Run) -> _Run:
-    """The settings with what depends on the machine: as the run had it before, or as it is fast on this one."""
+    """The settings with precision and devices resolved: those the run had before, or the fastest on this machine."""
     run, before = Path(config.run), None
     if (run / CHECKPOINT).exists() and (run / _SETTINGS).exists():
         before = type(config).read(run / _SETTINGS)
@@ -185,10 +193,10 @@ def resolved(config: _Run) -> _Run:
 
 
 def on_one_device(config: _Run) -> _Run:
-    """The settings for a program that trains and goes on by itself, which several processes would do several times.
+    """The settings for a command that does more than train, which several processes would repeat.
 
     Raises:
-        ConfigError: they ask for several devices.
+        ConfigError: the settings ask for several devices.
     """
     if config.devices > 1 or config.nodes > 1:
         raise ConfigError(
@@ -199,10 +207,10 @@ def on_one_device(config: _Run) -> _Run:
 
 
 def _fast_precision() -> str:
-    """A processor without instructions for bf16 emulates them: a step then takes seven times as long as in fp32."""
+    """Return bf16 only with hardware support: emulated on a CPU, a step takes seven times as long as in fp32."""
     if torch.cuda.is_available():
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        supported = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         capabilities = torch.cpu.get_capabilities()
-        fast = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    return "bf16-mixed" if fast else "32-true"
+        supported = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return "bf16-mixed" if supported else "32-true"

@@ -20,15 +20,13 @@ from training.config.training import TrainingConfig
 from training.data.sweeps import Sweep
 from training.modules.checkpoint import (
     CHECKPOINT,
-    check_finished,
     read_checkpoint,
-    read_origins,
+    read_run,
     read_steps,
-    read_weights,
 )
-from training.modules.image_module import trained_branch
+from training.modules.image_module import load_image_branch
 from training.modules.point_modules import TeacherModule
-from training.predict.predictor import labelled, predictor_of
+from training.predict.predictor import predict_labels, predictor_of
 from training.runs import trainer as runs
 from training.train import train
 from xmodelkd_ros.core.atomic_write import disk_errors
@@ -120,9 +118,7 @@ class Checkpoints(InFolder):
         (self._run / CHECKPOINT).write_bytes(data)
         (self._run / "config.yaml").write_text(yaml.safe_dump(self._config.to_dict(), sort_keys=False))
         each(
-            lambda: check_finished(self._run, "start") if read_steps(self._run) > 1 else None,
-            lambda: read_origins(self._run),
-            lambda: read_weights(self._run),
+            lambda: read_run(self._run).check_finished("start") if read_steps(self._run) > 1 else None,
             self._label,
             *([self._go_on] if resume else []),
             *([] if resume else [self._as_image_branch]),
@@ -131,13 +127,13 @@ class Checkpoints(InFolder):
     def _label(self) -> None:
         network = predictor_of(read_checkpoint(self._run))
         sweep = Sweep(_CLOUD, np.full(len(_CLOUD), 255, np.uint8))
-        (found,) = labelled(network, [sweep], [], "")
+        (found,) = predict_labels(network, [sweep], [], "")
         ensure(found.ids.shape == (len(_CLOUD),), "not one label per point")
         near = RangeProjector(network.inputs.projection).project(_CLOUD).pixel == NO_PIXEL  # it says from where it sees
         ensure(np.where(near, found.ids == IGNORE, found.ids <= 12).all(), "labels that no class has")
 
     def _as_image_branch(self) -> None:
-        trained_branch(self._run)
+        load_image_branch(self._run)
         raise AssertionError("a network that labels points is taken for an image branch")
 
     def _go_on(self) -> None:

@@ -17,9 +17,9 @@ WEIGHTS = torch.tensor([1.0, 2.0])
 def losses(crops, logits, at_points=None, **settings):
     config = DistillConfig("teacher", **{"logits_weight": 0.0, "lovasz_weight": 0.0, **settings})
     made = Distillation(config, width=2, teacher_feature_dim=2)
-    if made.translate is not None:
-        torch.nn.init.eye_(made.translate.weight)
-        torch.nn.init.zeros_(made.translate.bias)
+    if made.feature_proj is not None:
+        torch.nn.init.eye_(made.feature_proj.weight)
+        torch.nn.init.zeros_(made.feature_proj.bias)
     return made(
         torch.tensor(logits).T[None], torch.tensor(at_points or [[0.0, 0.0]] * len(logits))[None], crops, WEIGHTS
     )

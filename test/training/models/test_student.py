@@ -44,8 +44,8 @@ def test_a_nearest_point_gets_what_its_pixel_says(student, sweep):
     with torch.no_grad():
         found = logits_of(student, image, nearest, pixel)
         features = student.dense(wrap(image))[..., WRAP:-WRAP]
-        table = student.head.table(features.flatten(2).transpose(1, 2))[0, pixel[0].long()]
-        expected = student.head.classify(torch.relu(table)).T
+        pixel_features = student.head.pixel_proj(features.flatten(2).transpose(1, 2))[0, pixel[0].long()]
+        expected = student.head.classify(torch.relu(pixel_features)).T
     torch.testing.assert_close(found[0], expected, atol=1e-4, rtol=1e-4)
 
 
