@@ -1,4 +1,4 @@
-"""Datasets and training of the networks. Run from the clone; not installed on vehicles."""
+"""Datasets, training and export of the networks. Runs from the clone; not installed on vehicles."""
 
-import xmodelkd_ros.inference  # before ONNX Runtime is imported: it says there why
-import xmodelkd_ros.opencv  # noqa: F401  # and before OpenCV is
+import xmodelkd_ros.inference  # must precede ONNX Runtime; see its docstring
+import xmodelkd_ros.opencv  # noqa: F401  # must precede OpenCV

@@ -1,4 +1,4 @@
-"""From a training run to a model folder: ``python -m training.export RUN OUT_DIR``."""
+"""Export a training run to a model folder: ``python -m training.export RUN OUT_DIR``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from xmodelkd_ros.console import run_command
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code, 0 on success only."""
-    parser = argparse.ArgumentParser("python -m training.export", description="Write a model folder from a run.")
+    parser = argparse.ArgumentParser(
+        "python -m training.export", description="Export a training run to a model folder."
+    )
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of the training run")
     parser.add_argument("out", type=Path, metavar="OUT_DIR", help="model folder to write or replace")
     options = parser.parse_args(argv)

@@ -1,8 +1,8 @@
-"""An exported model in further precisions: 16 bits for GPUs, 8 bits for CPUs, each kept if it does as well.
+"""Add fp16 networks for GPUs and int8 networks for CPUs to a model folder, each if it passes its check.
 
     python -m training.precisions MODEL [--precisions fp16 int8]
 
-adds them to a model folder, or makes them anew; an export does so by itself.
+Networks that exist already are written again. ``training.export`` adds both by itself.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ from xmodelkd_ros.core.atomic_write import atomic_dir
 from xmodelkd_ros.core.model_spec import ModelSpec
 
 
-def add_to(model: Path, wanted: Sequence[str]) -> ModelSpec:
-    """Give a model that is exported already further precisions, or make them anew; it is replaced when all is done.
+def add_to(model: Path, precisions: Sequence[str]) -> ModelSpec:
+    """Write the networks of some precisions to an exported model; the folder is replaced atomically.
 
     Args:
-        model: its folder.
-        wanted: of :data:`PRECISIONS`.
+        model: the model folder.
+        precisions: of :data:`PRECISIONS`.
 
     Raises:
-        ConfigError: the folder holds no model of ours, or its training data are not there.
+        ConfigError: the folder holds no model of this project, or its training data are missing.
         ModelError: the model's files do not belong together.
     """
     config = read_checkpoint(model).config
-    spec = _without(ModelSpec.read(model), wanted)
+    spec = _without(ModelSpec.read(model), precisions)
     images = spec.image_branch is not None
     sources = [load_source(source, "validation", images, config.label_set) for source in config.data.validation]
     with atomic_dir(model) as folder:
         shutil.copytree(
-            model, folder, ignore=shutil.ignore_patterns(*(f"*.{name}.onnx" for name in wanted)), dirs_exist_ok=True
+            model, folder, ignore=shutil.ignore_patterns(*(f"*.{name}.onnx" for name in precisions)), dirs_exist_ok=True
         )
-        command = f"python -m training.precisions {model} --precisions {' '.join(wanted)}"
-        spec = add_precisions(spec, folder, config.data, sources, command, wanted)
+        command = f"python -m training.precisions {model} --precisions {' '.join(precisions)}"
+        spec = add_precisions(spec, folder, config.data, sources, command, precisions)
         spec.write(folder)
     return spec
 
 
 def _without(spec: ModelSpec, precisions: Sequence[str]) -> ModelSpec:
-    """The model as if it had never had some precisions."""
+    """The model without some precisions."""
 
-    def others(table: Mapping[str, Any]) -> dict[str, Any]:
+    def remaining(table: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in table.items() if name not in precisions}
 
     branch = spec.image_branch
-    branch = None if branch is None else replace(branch, files=others(branch.files))
-    return replace(spec, files=others(spec.files), image_branch=branch, metrics=others(spec.metrics))
+    branch = None if branch is None else replace(branch, files=remaining(branch.files))
+    return replace(spec, files=remaining(spec.files), image_branch=branch, metrics=remaining(spec.metrics))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,9 +19,7 @@ from training.runs.trainer import finished, fit, interrupted, resolved
 from xmodelkd_ros.core.errors import ConfigError
 
 
-def train(
-    config: TrainingConfig, start: Checkpoint | None = None, upstream: UpstreamModels | None = None
-) -> Path:
+def train(config: TrainingConfig, start: Checkpoint | None = None, upstream: UpstreamModels | None = None) -> Path:
     """Train, or resume from the run folder's last checkpoint; returns the run folder.
 
     Args:
@@ -73,9 +71,9 @@ def _initialise(module: PointModule, start: Checkpoint) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    following = "a student, or a teacher with cameras, is exported with 'python -m training.export {run} OUT_DIR'"
-    return training_command(arguments, "training.train", "a student, or a teacher", TrainingConfig, train, following)
+    """Entry point; returns the exit code, 0 on success only."""
+    next_step = "export a student, or a teacher with cameras, with 'python -m training.export {run} OUT_DIR'"
+    return training_command(arguments, "training.train", "a student or teacher", TrainingConfig, train, next_step)
 
 
 if __name__ == "__main__":

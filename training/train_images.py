@@ -37,10 +37,10 @@ def train_images(config: ImageTrainingConfig) -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    following = "a teacher takes it with teacher.image_branch={run}"
+    """Entry point; returns the exit code, 0 on success only."""
+    next_step = "use it in a teacher with teacher.image_branch={run}"
     return training_command(
-        arguments, "training.train_images", "the image branch", ImageTrainingConfig, train_images, following
+        arguments, "training.train_images", "the image branch", ImageTrainingConfig, train_images, next_step
     )
 
 

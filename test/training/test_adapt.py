@@ -1,6 +1,7 @@
-"""Students that learn from a drive without labels."""
+"""Adaptation of a student to a drive without labels."""
 
 import json
+from collections import Counter
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,12 @@ import yaml
 torch = pytest.importorskip("torch")
 
 from training import adapt  # noqa: E402
+from training.datasets.bag import BagSequence
 from training.datasets.bag_export import write_bag  # noqa: E402
 from training.datasets.pandaset import PandaSetSequence  # noqa: E402
 from training.experiments.adaptation import AdaptConfig  # noqa: E402
 from training.models.image_encoder import PRETRAINED  # noqa: E402
+from training.modules import checkpoint
 from training.modules.checkpoint import CHECKPOINT  # noqa: E402
 from training.world.sequence import WORLD_SOURCE  # noqa: E402
 from xmodelkd_ros.core.model_spec import ModelSpec  # noqa: E402
@@ -22,7 +25,7 @@ from xmodelkd_ros.core.model_spec import ModelSpec  # noqa: E402
 
 @pytest.fixture(scope="module")
 def settings(generated, drives, tmp_path_factory):
-    """The shipped settings, with drives that are there, and so few steps that it takes seconds."""
+    """The shipped settings with small drives and few steps."""
     data = yaml.safe_load(adapt.DEFAULTS.read_text())
     data["remember"] = [{"dataset": "world", "path": str(drives.folder)}]
     data["check"] = [{"dataset": "world", "path": str(generated.folder)}]
@@ -49,17 +52,46 @@ def command(student, bag, teacher, settings):
 
 
 @pytest.fixture(scope="module")
-def adapted(command, tmp_path_factory):
+def opened():
+    """Counts of the checkpoints read and of the bags opened and closed by the run of ``adapted``."""
+    return {"checkpoints": Counter(), "opened": Counter(), "closed": Counter()}
+
+
+@pytest.fixture(scope="module")
+def adapted(command, opened, tmp_path_factory):
     out = tmp_path_factory.mktemp("adapted")
-    assert adapt.main(command(out)) == 0
+    load, init, close = checkpoint._loaded, BagSequence.__init__, BagSequence.close
+
+    def counted_load(run):
+        opened["checkpoints"][Path(run)] += 1
+        return load(run)
+
+    def counted_init(self, path, *arguments):
+        opened["opened"][Path(path)] += 1
+        init(self, path, *arguments)
+
+    def counted_close(self):
+        opened["closed"][self.path] += 1
+        close(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "_loaded", counted_load)
+        patch.setattr(BagSequence, "__init__", counted_init)
+        patch.setattr(BagSequence, "close", counted_close)
+        assert adapt.main(command(out)) == 0
     return out
 
 
-def test_it_says_what_changed(adapted):
+def test_reads_each_checkpoint_once_and_closes_the_bag(adapted, opened, student, teacher, bag):
+    assert opened["checkpoints"] == {student: 1, teacher: 1, adapted / "run": 1}
+    assert opened["opened"] == opened["closed"] == {bag: 1}
+
+
+def test_reports_agreement_truth_and_check_drives(adapted):
     metrics = json.loads((adapted / adapt.METRICS).read_text())
     assert metrics["drive"]["learnt"] == "bag drive.mcap, frames 0:8, one in 2"
     assert metrics["drive"]["held_out"] == "bag drive.mcap, frames 8:10, one in 2"
-    assert metrics["drive"]["sweeps"] == 1, "every second one, as is learnt from"
+    assert metrics["drive"]["sweeps"] == 1, "every second one, as in training"
     for who in ("before", "after"):
         assert 0 <= metrics["agreement"][who]["seen"]["equal"] <= 1
         assert metrics["agreement"][who]["seen"]["points"] < metrics["agreement"][who]["all"]["points"]
@@ -69,7 +101,7 @@ def test_it_says_what_changed(adapted):
     assert 'src="change_0.png"' in report and (adapted / "change_0.png").stat().st_size > 10_000
 
 
-def test_the_adapted_model_can_be_used_and_adapted_again(adapted, command, tmp_path):
+def test_adapted_model_can_be_adapted_again(adapted, command, tmp_path):
     spec = ModelSpec.read(adapted / adapt.MODEL)
     assert spec.name == "pandaset_distilled_adapted"
     assert {source.name for source in spec.training_data} == {
@@ -85,11 +117,11 @@ def test_the_adapted_model_can_be_used_and_adapted_again(adapted, command, tmp_p
     again[0] = str(calibrated)
     assert adapt.main(again) == 0
     kept = ModelSpec.read(Path(again[again.index("--out") + 1]) / adapt.MODEL)
-    assert kept.temperature == 1.25, "what was calibrated on real sweeps stays so"
+    assert kept.temperature == 1.25, "the temperature of a calibrated model is kept"
     assert (adapted / adapt.MODEL / CHECKPOINT).stat().st_size < (adapted / "run" / CHECKPOINT).stat().st_size / 4
 
 
-def test_a_student_can_teach_where_there_are_no_images(student, command, tmp_path, capsys):
+def test_a_student_can_be_the_teacher_without_images(student, command, tmp_path, capsys):
     words = command(tmp_path, "drive.frames=[0, 10]")
     words[words.index("--teacher") + 1] = str(student)
     assert adapt.main(words) == 0
@@ -108,14 +140,21 @@ def test_a_student_can_teach_where_there_are_no_images(student, command, tmp_pat
         (["distill.teacher=/nowhere"], "/nowhere holds no last.ckpt"),
     ],
 )
-def test_what_cannot_be_done_is_one_line_before_the_work(changes, complaint, command, tmp_path, capsys):
+def test_invalid_settings_are_one_line_before_training(changes, complaint, command, tmp_path, capsys):
     assert adapt.main(command(tmp_path, *changes)) == 1
     error = capsys.readouterr().err.strip()
     assert complaint in error and error.count("\n") == 0
 
 
-def test_parts_of_a_drive(pandaset, settings):
+def test_split_of_a_drive(pandaset, settings):
     words = [f"drive.path={pandaset}", "drive.dataset=pandaset", "drive.frames=[10, 60]", "most_sweeps=10"]
-    learnt, held_out = AdaptConfig.read(settings, words).parts()
-    assert (learnt.frames, learnt.every) == ((10, 50), 4)
+    part, held_out = AdaptConfig.read(settings, words).split()
+    assert (part.frames, part.every) == ((10, 50), 4)
     assert (held_out.frames, held_out.every) == ((50, 60), 4)
+
+
+def test_options_replace_settings_and_overrides_replace_options(settings):
+    given = {"model": "student", "drive": {"path": "other", "frames": (3, 40)}}
+    config = AdaptConfig.read(settings, ["drive.path=last"], given)
+    assert (config.model, config.drive.path, config.drive.frames) == ("student", "last", (3, 40))
+    assert config.drive.dataset == "bag", "other settings of the section stay"

@@ -302,8 +302,8 @@ def test_precisions_that_lose_too_much_are_left_out_with_a_note(run, model, tmp_
     assert sorted(spec.files) == ["fp16", "fp32", "int8"]
     assert [score["data"] for score in spec.metrics["int8"]["choose"]] == [s["data"] for s in spec.metrics["choose"]]
     assert spec.metrics["fp16"]["equal_labels"] > 0.995
-    monkeypatch.setattr("training.deploy.reduced_precision.MOST_LOST", -2.0)
-    monkeypatch.setattr("training.deploy.reduced_precision.MIN_EQUAL_IN_HALF", 1.1)
+    monkeypatch.setattr("training.deploy.reduced_precision.MAX_MIOU_LOSS", -2.0)
+    monkeypatch.setattr("training.deploy.reduced_precision.MIN_EQUAL_FP16", 1.1)
     spec = export.export(run, tmp_path / "model")
     assert sorted(spec.files) == ["fp32"]
     assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["last.ckpt", "model.json", "model.onnx"]

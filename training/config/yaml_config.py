@@ -22,8 +22,13 @@ class YamlConfig:
     """A configuration that is read from YAML and stored in checkpoints."""
 
     @classmethod
-    def read(cls, path: Path, overrides: Sequence[str] = ()) -> Self:
+    def read(cls, path: Path, overrides: Sequence[str] = (), given: Mapping[str, Any] | None = None) -> Self:
         """Read a YAML file and apply ``section.key=value`` overrides; a number goes into a list: ``data.train.0.path``.
+
+        Args:
+            path: the file.
+            overrides: applied last.
+            given: values that replace those of the file; a mapping replaces only the keys of its section that it has.
 
         Raises:
             ConfigError: the file cannot be read, or names the key that is unknown, missing or wrong.
@@ -34,6 +39,9 @@ class YamlConfig:
             raise ConfigError(f"cannot read {path}: {one_line(error)}") from error
         if not isinstance(data, dict):
             raise ConfigError(f"{path} is not a table of settings")
+        _update(data, given or {})
+        for override in overrides:
+            _override(data, override)
         try:
             data, notes = renamed(data)
             for override in overrides:
@@ -114,7 +122,15 @@ def _first(names: Iterable[Any]) -> str:
     return min(name if isinstance(name, str) else repr(name) for name in names)
 
 
-def _override(data: dict[str, Any], text: str) -> list[str]:
+def _update(data: dict[str, Any], given: Mapping[str, Any]) -> None:
+    for key, value in given.items():
+        if isinstance(value, Mapping) and isinstance(data.get(key), dict):
+            _update(data[key], value)
+        else:
+            data[key] = value
+
+
+def _override(data: dict[str, Any], text: str) -> None:
     path, separator, value = text.partition("=")
     if not separator:
         raise ConfigError(f"'{text}' is not an override; write section.key=value")

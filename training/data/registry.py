@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from training.data.cache import close_with_cache, memoize
 from training.datasets.bag import BagSequence
 from training.datasets.nuscenes import nuscenes_drives
 from training.datasets.pandaset import PandaSetSequence
@@ -19,7 +20,7 @@ _OPENED_BY: dict[str, Callable[[Path, str, str], list[DriveSequence]]] = {
     "semantickitti": lambda path, split, topic: [*semantickitti_drives(path, split)],
     "nuscenes": lambda path, split, topic: [*nuscenes_drives(path, split)],
     "world": lambda path, split, topic: [*stored_drives(path)],
-    "bag": lambda path, split, topic: [BagSequence(path, topic)],
+    "bag": lambda path, split, topic: [memoize(("bag", path, topic), lambda: _open_bag(path, topic))],
 }
 
 
@@ -43,3 +44,10 @@ def open_drives(dataset: str, path: Path, most: int = 0, split: str = "", topic:
     if most and len(drives) > most:
         raise ConfigError(f"{path} holds {len(drives)} drives; give the folder of one of them")
     return drives
+
+
+def _open_bag(path: Path, topic: str) -> BagSequence:
+    """A bag that is closed at the end of the run cache, if there is one."""
+    bag = BagSequence(path, topic)
+    close_with_cache(bag.close)
+    return bag

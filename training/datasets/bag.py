@@ -67,7 +67,7 @@ class BagImage:
 
 
 class BagSequence:
-    """A recorded drive; a :class:`training.datasets.sequence.DriveSequence`. The bag stays open.
+    """A recorded drive; a :class:`training.datasets.sequence.DriveSequence`. The bag stays open until :meth:`close`.
 
     Clouds are taken as fired, at the times of their field ``time`` (seconds), ``t`` or ``offset_time``
     (nanoseconds) from the stamp, or ``timestamp`` (seconds since 1970); without one, all at the stamp. Where ``/tf``
@@ -110,6 +110,10 @@ class BagSequence:
         self.notes = [*self._reader.notes, *self._recording.notes]
         if not is_moving(self._chain):
             self.notes.append(f"{self.name}: no /tf says how {frame} moves; images are matched as if it stood still")
+
+    def close(self) -> None:
+        """Close the bag; its sweeps and images can no longer be read."""
+        self._reader.__exit__(None, None, None)
 
     def __len__(self) -> int:
         return len(self._log_times_ns)

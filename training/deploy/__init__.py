@@ -1,1 +1,1 @@
-"""From a run to an ONNX model folder: graph, parity, fp16, int8."""
+"""Export to ONNX model folders: graph, parity, fp16 and int8."""

@@ -1,4 +1,4 @@
-"""ONNX files in 16 bits."""
+"""Conversion of ONNX networks to fp16."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_floa
 from onnxruntime.transformers.onnx_model import OnnxModel
 
 
-def write_half(network: Path, half: Path) -> None:
-    """Write a network of :func:`write_onnx` once more in 16 bits, inputs and outputs left in 32.
+def write_fp16(network: Path, out: Path) -> None:
+    """Convert a network of :func:`write_onnx` to fp16, with inputs and outputs in fp32.
 
-    Places in images stay in 32 bits too: half a pixel of a map is not to be had in 16.
+    Sampling positions in images stay in fp32 too: fp16 cannot resolve half a pixel of a feature map.
 
     Args:
         network: ONNX file in fp32.
-        half: the file to write.
+        out: the file to write.
     """
     model = onnx.load(network)
-    places = [
-        name for node in model.graph.node if node.op_type == "GridSample" for name in _made_by(model, node.input[1])
+    positions = [
+        name for node in model.graph.node if node.op_type == "GridSample" for name in _ancestors(model, node.input[1])
     ]
     blocked = [*DEFAULT_OP_BLOCK_LIST, "GridSample"]
-    converted = convert_float_to_float16(model, keep_io_types=True, op_block_list=blocked, node_block_list=places)
-    _without_detours(converted)
-    # The converter leaves its casts at the end, and types of tensors that are others now.
+    converted = convert_float_to_float16(model, keep_io_types=True, op_block_list=blocked, node_block_list=positions)
+    _remove_cast_pairs(converted)
+    # The converter appends its casts at the end, and leaves outdated tensor types.
     OnnxModel(converted).topological_sort()
     del converted.graph.value_info[:]
     onnx.checker.check_model(converted, full_check=True)
-    onnx.save(converted, half)
+    onnx.save(converted, out)
 
 
-def _made_by(model: onnx.ModelProto, tensor: str) -> list[str]:
-    """Names of the nodes that a tensor comes from."""
+def _ancestors(model: onnx.ModelProto, tensor: str) -> list[str]:
+    """Names of the nodes that a tensor is computed by."""
     node = next((node for node in model.graph.node if tensor in node.output), None)
-    return [] if node is None else [node.name, *(name for input in node.input for name in _made_by(model, input))]
+    return [] if node is None else [node.name, *(name for input in node.input for name in _ancestors(model, input))]
 
 
-def _without_detours(model: onnx.ModelProto) -> None:
-    """Let what takes a tensor in 32 bits take it as it was: the converter takes it through 16 bits, and back."""
+def _remove_cast_pairs(model: onnx.ModelProto) -> None:
+    """Remove casts from fp32 to fp16 and back, which the converter inserts before nodes that stay in fp32."""
     casts = {node.output[0]: node for node in model.graph.node if node.op_type == "Cast"}
     to = {output: node.attribute[0].i for output, node in casts.items()}
     back = {

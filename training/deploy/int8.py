@@ -1,4 +1,4 @@
-"""Networks in 8 bits for CPUs: static quantisation of their convolutions (Jacob et al. 2018)."""
+"""Static int8 quantisation of ONNX networks for CPUs (Jacob et al. 2018)."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 Inputs = Mapping[str, NDArray[Any]]
-"""What a network takes in one run, by name."""
+"""Inputs of one run of a network, by name."""
 
 
 def write_int8(network: Path, quantized: Path, examples: Sequence[Inputs]) -> None:
-    """Write a network once more with its convolutions in 8 bits, inputs and outputs left in fp32.
+    """Quantise the convolutions of a network to int8, with inputs and outputs in fp32.
 
-    Activations are unsigned with a zero point of their own, weights signed, a scale for each channel. Weights use 7
-    bits, because processors without VNNI add two products in 16 bits. Convolutions that take what comes in stay in
-    fp32: positions and intensities have too wide a range, and they cost little. So do depthwise ones: a tenth of the
-    products of a separable network, they would cost it ten points of mIoU.
+    Activations are unsigned with a zero point, weights signed with a scale per channel. Weights use 7 bits, because
+    CPUs without VNNI add two products in 16 bits. The first convolutions stay in fp32: positions and intensities have
+    too wide a range, and these layers are cheap. Depthwise convolutions stay in fp32 as well: they are a tenth of the
+    multiplications of a separable network, and quantising them would cost ten points of mIoU.
 
     Args:
         network: ONNX file in fp32.
         quantized: the file to write.
-        examples: inputs of some runs, whose activations give the ranges.
+        examples: inputs for the calibration of the activation ranges.
     """
     with tempfile.TemporaryDirectory() as folder, _quiet():
         prepared = Path(folder) / "prepared.onnx"
@@ -51,17 +51,19 @@ def write_int8(network: Path, quantized: Path, examples: Sequence[Inputs]) -> No
 
 
 def _first_convolutions(model: onnx.ModelProto) -> list[str]:
-    """Names of those that no other convolution comes before."""
-    behind: dict[str, bool] = {}
-    """Whether a convolution lies behind a tensor."""
+    """Names of the convolutions that depend on no other convolution."""
+    convolved: dict[str, bool] = {}
+    """Whether a tensor depends on a convolution."""
     for node in model.graph.node:  # in topological order
-        is_behind = node.op_type == "Conv" or any(behind.get(name, False) for name in node.input)
-        behind.update(dict.fromkeys(node.output, is_behind))
-    return [node.name for node in model.graph.node if node.op_type == "Conv" and not behind.get(node.input[0], False)]
+        depends = node.op_type == "Conv" or any(convolved.get(name, False) for name in node.input)
+        convolved.update(dict.fromkeys(node.output, depends))
+    return [
+        node.name for node in model.graph.node if node.op_type == "Conv" and not convolved.get(node.input[0], False)
+    ]
 
 
 def _depthwise(model: onnx.ModelProto) -> list[str]:
-    """Names of the convolutions each of whose outputs looks at one input channel."""
+    """Names of the convolutions whose outputs each depend on one input channel."""
     shapes = {tensor.name: tensor.dims for tensor in model.graph.initializer}
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
     return [node.name for node in convolutions if list(shapes.get(node.input[1], ()))[1:2] == [1]]
@@ -72,13 +74,13 @@ class _Examples(CalibrationDataReader):  # type: ignore[misc]
         self._next = iter(examples)
 
     def get_next(self) -> Inputs | None:
-        """As ONNX Runtime asks for them."""
+        """The next example, or None at the end."""
         return next(self._next, None)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the warnings of a preprocessing that has been done."""
+    """Suppress warnings that the network was not preprocessed."""
     logger = logging.getLogger()
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""A model folder from a finished run."""
+"""Export of a trained network to a model folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, WholeSweeps, with_rows
 from training.deploy.onnx_graph import write_onnx
 from training.deploy.onnx_modules import ExportableStudent, ExportableTeacher, camera_inputs, student_inputs
-from training.deploy.parity import loaded, parity, score
+from training.deploy.parity import load_pipeline, parity, score
 from training.deploy.reduced_precision import add_precisions
 from training.models.image_branch import IMAGE_SIZE, ImageBranch
 from training.modules.checkpoint import Checkpoint, read_checkpoint
@@ -32,13 +32,13 @@ from xmodelkd_ros.resources import label_map
 
 NETWORK, IMAGE_NETWORK = "model.onnx", "image_branch.onnx"
 MIN_EQUAL_LABELS = 0.999
-"""Share of points that must get the same label from the exported network as from the trained one."""
+"""Minimum share of points with equal labels from the exported and the trained network."""
 _TEMPERATURES = (0.1, 10.0)
-"""Outside of this a network says nothing: one of a few steps would be best with all classes equally likely."""
+"""Range of the fitted temperature: after a few training steps, uniform probabilities would fit best."""
 
 
 def torch_logits(network: Predictor, source: Source) -> list[NDArray[np.float32]]:
-    """(C, N) logits of the points with a usable position of each sweep, from PyTorch in fp32."""
+    """(C, N) logits of the points with a usable position in each sweep, from PyTorch in fp32."""
     (sweeps,) = with_rows([source.sweeps], [True])
     whole = WholeSweeps(sweeps, network.inputs, network.feature_bank(sweeps, source.encoded_images))
     with torch.inference_mode():
@@ -49,8 +49,8 @@ def fit_temperature(logits: Sequence[NDArray[np.float32]], labels: Sequence[NDAr
     """The temperature that minimises the negative log-likelihood of the labels (Guo et al. 2017)."""
     flat = torch.from_numpy(np.concatenate(logits, axis=1)).T
     target = torch.from_numpy(np.concatenate(labels)).long()
-    known = target != IGNORE
-    flat, target = flat[known], target[known]
+    labelled = target != IGNORE
+    flat, target = flat[labelled], target[labelled]
     log_temperature = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.LBFGS([log_temperature], max_iter=30, line_search_fn="strong_wolfe")
 
@@ -65,28 +65,32 @@ def fit_temperature(logits: Sequence[NDArray[np.float32]], labels: Sequence[NDAr
 
 
 def export(run: Path, out: Path, temperature: float | None = None) -> ModelSpec:
-    """Write a model folder; an older one in its place is replaced only when the new one is complete.
+    """Export the last checkpoint of a run.
 
     Args:
         run: the run's folder.
-        out: the model folder.
-        temperature: of its probabilities; None fits one to the run's first validation source.
+        out: the model folder, which is replaced atomically.
+        temperature: of the probabilities; None fits one to the run's first validation source.
 
     Raises:
-        ConfigError: the run holds no checkpoint, or nothing can be written there.
-        ModelError: the exported network does not do what the trained one does.
+        ConfigError: the run holds no checkpoint, or the folder cannot be written.
+        ModelError: the exported network does not give the labels of the trained one.
     """
-    trained = read_checkpoint(run)
-    network = predictor_of(trained)
+    return export_checkpoint(read_checkpoint(run), out, temperature)
+
+
+def export_checkpoint(trained: Checkpoint, out: Path, temperature: float | None = None) -> ModelSpec:
+    """Export a checkpoint; arguments and errors as of :func:`export`."""
+    network, run = predictor_of(trained), trained.path.parent
     with atomic_dir(out) as folder:
         images, labels = network.branch is not None, trained.config.label_set
-        sources = [load_source(source, "validation", images, labels) for source in trained.config.data.validation]
-        spec = _written(trained, network, folder)
+        sources = [load_source(source, "choose", images, labels) for source in trained.config.data.choose]
+        spec = _write_networks(trained, network, folder)
         expected = [torch_logits(network, source) for source in sources]
         if temperature is None:
             temperature = fit_temperature(expected[0], _labels(sources[0], network.inputs))
         spec = replace(spec, temperature=temperature)
-        pipeline = loaded(spec, folder, "fp32")
+        pipeline = load_pipeline(spec, folder, "fp32")
         metrics: dict[str, Any] = {"command": f"python -m training.export {run} {out}"}
         metrics["parity"] = parity(pipeline, sources, expected, MIN_EQUAL_LABELS)
         metrics["choose"] = [score(source, pipeline) for source in sources]
@@ -96,22 +100,22 @@ def export(run: Path, out: Path, temperature: float | None = None) -> ModelSpec:
     return spec
 
 
-def _written(trained: Checkpoint, network: Predictor, folder: Path) -> ModelSpec:
-    """Write the networks, and say what they are."""
+def _write_networks(trained: Checkpoint, network: Predictor, folder: Path) -> ModelSpec:
+    """Write the ONNX files and return the specification of the model."""
     inputs, points = trained.inputs, trained.config.model.max_points
     size = (inputs.projection.height, inputs.projection.width)
-    taken = student_inputs(len(inputs.channels), size, points)
-    image_branch, deployed = None, _deployed(network)
+    examples = student_inputs(len(inputs.channels), size, points)
+    image_branch, exportable = None, _exportable(network)
     if network.branch is not None:
-        image_branch = _written_image_branch(network.branch, folder)
-        taken |= camera_inputs(image_branch.features.shape[1:], MOST_CAMERAS, size)
-    write_onnx(deployed, taken, "logits", folder / NETWORK)
+        image_branch = _write_image_branch(network.branch, folder)
+        examples |= camera_inputs(image_branch.features.shape[1:], MOST_CAMERAS, size)
+    write_onnx(exportable, examples, "logits", folder / NETWORK)
     labels = label_map(trained.config.label_set)
     return ModelSpec(
         name=trained.config.name,
         role="teacher" if image_branch else "student",
         files=_files(NETWORK, folder),
-        inputs=tuple(_tensor_spec(name, tensor) for name, tensor in taken.items()),
+        inputs=tuple(_tensor_spec(name, tensor) for name, tensor in examples.items()),
         outputs=(TensorSpec("logits", (len(labels), points), "float32"),),
         projection=inputs.projection,
         channels=inputs.channels,
@@ -123,8 +127,8 @@ def _written(trained: Checkpoint, network: Predictor, folder: Path) -> ModelSpec
     )
 
 
-def _deployed(network: Predictor) -> nn.Module:
-    """Raises a ModelError for a teacher that takes no images: it serves comparisons only."""
+def _exportable(network: Predictor) -> nn.Module:
+    """The network with the model contract's inputs; raises a ModelError for a teacher without cameras."""
     if isinstance(network.module, StudentModule):
         return ExportableStudent(network.module.student.float())
     if network.branch is None or not isinstance(network.module, TeacherModule):
@@ -132,14 +136,14 @@ def _deployed(network: Predictor) -> nn.Module:
     return ExportableTeacher(network.module.teacher.float())
 
 
-def _written_image_branch(branch: ImageBranch, folder: Path) -> ImageBranchSpec:
-    taken = {"picture": torch.zeros(1, 3, *IMAGE_SIZE)}
+def _write_image_branch(branch: ImageBranch, folder: Path) -> ImageBranchSpec:
+    image = torch.zeros(1, 3, *IMAGE_SIZE)
     with torch.inference_mode():
-        features = branch(taken["picture"])
-    write_onnx(branch, taken, "features", folder / IMAGE_NETWORK)
+        features = branch(image)
+    write_onnx(branch, {"picture": image}, "features", folder / IMAGE_NETWORK)
     return ImageBranchSpec(
         files=_files(IMAGE_NETWORK, folder),
-        picture=_tensor_spec("picture", taken["picture"]),
+        picture=_tensor_spec("picture", image),
         features=_tensor_spec("features", features),
         cameras=MOST_CAMERAS,
     )
@@ -154,6 +158,6 @@ def _tensor_spec(name: str, tensor: Tensor) -> TensorSpec:
 
 
 def _labels(source: Source, inputs: InputSpec) -> list[NDArray[np.uint8]]:
-    """The labels of the points with a usable position of each sweep."""
+    """Labels of the points with a usable position in each sweep."""
     projector = RangeProjector(inputs.projection)
     return [sweep.labels[projector.project(sweep.cloud).pixel != NO_PIXEL] for sweep in source.sweeps]

@@ -1,4 +1,4 @@
-"""ONNX files of networks."""
+"""Export of networks to ONNX."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ OPSET = 18
 
 
 def write_onnx(network: nn.Module, inputs: Mapping[str, Tensor], output: str, path: Path) -> None:
-    """Write a network as one ONNX file with static shapes.
+    """Export a network to one ONNX file with static shapes.
 
     Args:
-        network: takes the inputs in this order.
-        inputs: an example of each.
-        output: name of what it gives.
+        network: called with the inputs in this order.
+        inputs: an example of each input.
+        output: name of the output.
         path: the file.
     """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -41,24 +41,24 @@ def write_onnx(network: nn.Module, inputs: Mapping[str, Tensor], output: str, pa
         )
     model = onnx.load(path)
     if "pixel" in inputs:
-        _gather_by_int32(model)
-    _forget_origin(model)
+        _use_int32_indices(model)
+    _strip_metadata(model)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
 
-def _gather_by_int32(model: onnx.ModelProto) -> None:
-    """Let Gather take ``pixel`` as it is: the exporter casts to int64, which TensorRT may not take."""
+def _use_int32_indices(model: onnx.ModelProto) -> None:
+    """Connect Gather to ``pixel`` directly: the exporter casts it to int64, which TensorRT may reject."""
     nodes = model.graph.node
-    made_by = {name: node for node in nodes for name in node.output}
+    producers = {name: node for node in nodes for name in node.output}
     for gather in [node for node in nodes if node.op_type == "Gather"]:
         source = gather.input[1]
         while source != "pixel":
-            node = made_by[source]
+            node = producers[source]
             if node.op_type not in ("Cast", "Reshape"):
                 raise ModelError(f"the exported network gathers by {source}, a {node.op_type} of pixel, not by pixel")
             source = node.input[0]
-            if node in nodes:  # several may gather by one
+            if node in nodes:  # several Gather nodes may share it
                 nodes.remove(node)
         gather.input[1] = "pixel"
     used = {name for node in nodes for name in node.input}
@@ -66,8 +66,8 @@ def _gather_by_int32(model: onnx.ModelProto) -> None:
         model.graph.initializer.remove(initializer)
 
 
-def _forget_origin(model: onnx.ModelProto) -> None:
-    """Drop what the exporter notes about where it ran: paths of this machine, and the file's bytes would vary."""
+def _strip_metadata(model: onnx.ModelProto) -> None:
+    """Remove the exporter's metadata, which holds local paths and makes the file's bytes vary."""
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
     for node in model.graph.node:

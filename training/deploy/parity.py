@@ -1,4 +1,4 @@
-"""An exported model in its pipeline: compared with PyTorch, and scored."""
+"""Parity of an exported model with PyTorch, and its scores."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from xmodelkd_ros.resources import label_map
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 
-def loaded(spec: ModelSpec, folder: Path, precision: str) -> SegmentationPipeline:
-    """The pipeline of a model in one of its precisions, on the reference back end."""
+def load_pipeline(spec: ModelSpec, folder: Path, precision: str) -> SegmentationPipeline:
+    """Load a model in one of its precisions on the reference back end."""
     networks = load_networks(spec, folder, "onnxruntime", precision)
     return SegmentationPipeline(spec, networks.network, None, networks.image_branch)
 
@@ -29,38 +29,40 @@ def parity(
     pipeline: SegmentationPipeline,
     sources: Sequence[Source],
     expected: Sequence[Sequence[NDArray[np.float32]]],
-    least: float,
+    min_equal: float,
 ) -> dict[str, float]:
-    """Compare an exported network, in its pipeline, with what it was made from.
+    """Compare the logits of an exported network, in its pipeline, with reference logits.
 
     Args:
         pipeline: with the exported network.
         sources: sweeps.
-        expected: (C, N) logits of the points with a usable position, for each sweep of each source.
-        least: share of points that must get the same label.
+        expected: (C, N) reference logits of the points with a usable position, for each sweep of each source.
+        min_equal: minimum share of points with equal labels.
 
     Raises:
-        ModelError: too many points got another label.
+        ModelError: fewer points have equal labels.
     """
     equal, points, difference = 0, 0, 0.0
-    for source, logits_of in zip(sources, expected, strict=True):
-        for number, logits in enumerate(logits_of):
-            every, valid = pipeline.logits(source.sweeps[number].cloud, source.pictures(number))
-            found = every[:, valid]
-            equal += int(np.count_nonzero(found.argmax(axis=0) == logits.argmax(axis=0)))
+    for source, reference in zip(sources, expected, strict=True):
+        for number, logits in enumerate(reference):
+            logits_of_all, valid = pipeline.logits(source.sweeps[number].cloud, source.pictures(number))
+            actual = logits_of_all[:, valid]
+            equal += int(np.count_nonzero(actual.argmax(axis=0) == logits.argmax(axis=0)))
             points += logits.shape[1]
-            difference = max(difference, float(np.abs(found - logits).max(initial=0)))
-    if equal < least * points:
-        raise ModelError(f"the exported network labels only {equal} of {points} points as it should; do not use it")
+            difference = max(difference, float(np.abs(actual - logits).max(initial=0)))
+    if equal < min_equal * points:
+        raise ModelError(
+            f"the exported network gives only {equal} of {points} points the expected label; do not use it"
+        )
     return {"equal_labels": equal / points, "largest_logit_difference": difference, "points": points}
 
 
 def score(source: Source, pipeline: SegmentationPipeline) -> dict[str, Any]:
-    """Mean IoU, IoU and points of each class, and calibration error (ECE) on a source."""
+    """Mean IoU, IoU and number of points of each class, and calibration error (ECE) on a source."""
     scores = Scores(pipeline.labels, label_map(scored_labels(pipeline.labels.name)))
     for number, sweep in enumerate(source.sweeps):
         result = pipeline.segment(sweep.cloud, pictures=source.pictures(number))
         scores.add(sweep.cloud, result.segmentation, sweep.labels, stages_ms=result.stages_ms, mode=result.mode)
     metrics = scores.metrics(pipeline.spec, pipeline.backend.name, pipeline.backend.precision)
-    kept = {name: metrics[name] for name in ("label_set", "miou", "iou", "points", "ece")}
-    return {"data": str(source.config), **kept}
+    selected = {name: metrics[name] for name in ("label_set", "miou", "iou", "points", "ece")}
+    return {"data": str(source.config), **selected}

@@ -1,1 +1,1 @@
-"""Comparisons, corruptions and adaptation: measure and report."""
+"""Experiments: comparisons of runs, robustness to corruptions, adaptation to a drive."""

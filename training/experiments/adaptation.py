@@ -1,4 +1,4 @@
-"""A student learns from a recorded drive without labels: what it is made of, and what came of it."""
+"""Adaptation of a student to a recorded drive without labels: settings and results."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.core.metrics import ConfusionMatrix
 from xmodelkd_ros.resources import label_map
 
-_LEAST_SWEEPS = 10
+_MIN_SWEEPS = 10
 
 
 @dataclass(frozen=True)
 class AdaptConfig(YamlConfig):
-    """How a student learns from a drive.
+    """Settings of an adaptation.
 
     Attributes:
-        model: run, or model folder, of the student to begin with.
-        run: folder of everything that comes of it.
+        model: run or model folder of the initial student.
+        run: output folder.
         seed: of crops and augmentation.
-        drive: the drive; its labels, if it has any, only serve to score.
-        held_out: share of the drive, at its end, that is not learnt from.
-        most_sweeps: so many sweeps are learnt from at most, evenly spread.
+        drive: the drive; labels that it may have are used for scoring only.
+        held_out: share of the drive, at its end, that is held out from training.
+        most_sweeps: maximum number of training sweeps from the drive, evenly spread.
         share: of the training sweeps that come from the drive.
-        remember: drives with labels that the student sees too, so that it forgets nothing.
-        check: drives that show whether it forgot something.
-        distill: what it learns from which teacher.
-        augment: how strongly sweeps are changed.
-        optimizer: length and steps.
+        remember: labelled drives to train on as well, against forgetting.
+        check: labelled validation drives that measure forgetting.
+        distill: teacher and distillation losses.
+        augment: augmentation.
+        optimizer: length and optimizer settings.
     """
 
     model: str
@@ -67,8 +67,8 @@ class AdaptConfig(YamlConfig):
         for name in ("remember", "check"):
             require(name, getattr(self, name), bool(getattr(self, name)), "at least one source")
 
-    def parts(self) -> tuple[SourceConfig, SourceConfig]:
-        """The stretch of the drive that is learnt from, and the one behind it that is held out.
+    def split(self) -> tuple[SourceConfig, SourceConfig]:
+        """The parts of the drive for training and, after it, for the held-out evaluation.
 
         Raises:
             ConfigError: the drive cannot be read, or is too short.
@@ -76,23 +76,25 @@ class AdaptConfig(YamlConfig):
         (drive,) = open_drives(self.drive.dataset, Path(self.drive.path), most=1, topic=self.drive.topic)
         start, end = self.drive.frames or (0, len(drive))
         require("drive.frames", (start, end), end <= len(drive), f"within the drive's 0 to {len(drive)}")
-        if end - start < _LEAST_SWEEPS:
-            raise ConfigError(f"{self.drive} has {end - start} sweeps; record at least {_LEAST_SWEEPS}")
-        cut = end - max(1, round(self.held_out * (end - start)))
-        every = -(-(cut - start) // self.most_sweeps)
-        first, last = ((start, cut), (cut, end))
-        return replace(self.drive, frames=first, every=every), replace(self.drive, frames=last, every=every)
+        if end - start < _MIN_SWEEPS:
+            raise ConfigError(f"{self.drive} has {end - start} sweeps; record at least {_MIN_SWEEPS}")
+        boundary = end - max(1, round(self.held_out * (end - start)))
+        every = -(-(boundary - start) // self.most_sweeps)
+        return (
+            replace(self.drive, frames=(start, boundary), every=every),
+            replace(self.drive, frames=(boundary, end), every=every),
+        )
 
-    def training(self, student: Checkpoint) -> TrainingConfig:
-        """The run that adapts a student; errors as in :meth:`parts`."""
+    def training(self, student: Checkpoint, part: SourceConfig) -> TrainingConfig:
+        """The run that adapts a student to the training part of the drive."""
         total = sum(source.share for source in self.remember)
         others = tuple(replace(s, share=(1 - self.share) * s.share / total) for s in self.remember)
-        learnt = replace(self.parts()[0], labels="none", share=self.share)
+        unlabelled = replace(part, labels="none", share=self.share)
         return TrainingConfig(
             name=f"{student.config.name}_adapted",
             run=str(Path(self.run) / "run"),
             seed=self.seed,
-            data=DataConfig(train=(*others, learnt), validation=self.check),
+            data=DataConfig(train=(*others, unlabelled), choose=self.check),
             model=student.config.model,
             augment=self.augment,
             optimizer=self.optimizer,
@@ -103,7 +105,7 @@ class AdaptConfig(YamlConfig):
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What three networks say of the sweeps of a source.
+    """Labels that several networks predict for the sweeps of a source.
 
     Attributes:
         source: the sweeps.
@@ -115,38 +117,38 @@ class Predictions:
 
     @classmethod
     def of(cls, source: Source, networks: dict[str, Predictor]) -> Predictions:
-        """Ask networks."""
-        said = {
+        """Label the sweeps with each network."""
+        predicted = {
             name: predict_labels(network, source.sweeps, source.encoded_images, name)
             for name, network in networks.items()
         }
-        return cls(source, {name: [sweep.ids for sweep in sweeps] for name, sweeps in said.items()})
+        return cls(source, {name: [sweep.ids for sweep in sweeps] for name, sweeps in predicted.items()})
 
     @property
     def has_truth(self) -> bool:
-        """Whether any point has a label of its own."""
+        """Whether any point has a ground truth label."""
         return any((sweep.labels != IGNORE).any() for sweep in self.source.sweeps)
 
     def agreement(self) -> dict[str, Any]:
-        """How well the student agrees with the teacher, before and after: share of the points, and IoU by class."""
+        """Agreement of the student with the teacher before and after training: share of equal labels, and IoU."""
         labels = label_map(LABELS)
         return {who: self._compared(self.labels[who], self.labels["teacher"], labels) for who in ("before", "after")}
 
     def truth(self, scored: LabelMap) -> dict[str, Any] | None:
-        """How well each agrees with the labels of the points in a label set; None without any."""
+        """Scores of each network against the ground truth in a label set; None without ground truth."""
         if not self.has_truth:
             return None
         truth = [sweep.labels for sweep in self.source.sweeps]
         return {who: self._compared(labels, truth, scored) for who, labels in self.labels.items()}
 
     def _compared(
-        self, labels: Sequence[NDArray[np.uint8]], others: Sequence[NDArray[np.uint8]], scored: LabelMap
+        self, labels: Sequence[NDArray[np.uint8]], references: Sequence[NDArray[np.uint8]], scored: LabelMap
     ) -> dict[str, Any]:
-        found = confusions(self.source, labels, others, scored)
-        return {part: _measures(confusion) for part, confusion in found.items()}
+        matrices = confusions(self.source, labels, references, scored)
+        return {part: _scores(confusion) for part, confusion in matrices.items()}
 
 
-def _measures(confusion: ConfusionMatrix) -> dict[str, Any]:
+def _scores(confusion: ConfusionMatrix) -> dict[str, Any]:
     total = int(confusion.counts.sum())
     equal = float(np.trace(confusion.counts) / total) if total else None
     return {"equal": equal, "miou": confusion.miou(), "iou": confusion.iou(), "points": total}

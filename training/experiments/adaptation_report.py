@@ -1,4 +1,4 @@
-"""The report of :mod:`training.adapt`: how well a student agrees with its teacher, and what it says differently now."""
+"""HTML report of :mod:`training.adapt`: agreement with the teacher, scores, and changed labels."""
 
 from __future__ import annotations
 
@@ -14,26 +14,28 @@ from xmodelkd_ros.reports.pictures import SweepView, draw_change
 from xmodelkd_ros.resources import label_map
 
 REPORT = "report.html"
-_PICTURES = 3
+_SHOWN_SWEEPS = 3
 
 
 def write_report(folder: Path, metrics: Mapping[str, Any], predictions: Predictions) -> None:
-    """Write ``report.html`` and its pictures.
+    """Write ``report.html`` and its images.
 
     Args:
-        folder: where to.
+        folder: the output folder.
         metrics: the content of ``metrics.json``.
-        predictions: what the networks say of the sweeps that were held out.
+        predictions: labels of the held-out sweeps.
     """
-    title = f"What {metrics['drive']['learnt']} taught"
+    title = f"Adaptation to {metrics['drive']['learnt']}"
     sections = [
         f"<h1>{escape(title)}</h1>",
-        f"<p>Everything below is of {escape(metrics['drive']['held_out'])}, {metrics['drive']['sweeps']} sweeps that "
-        "were held out, and of old drives.</p>",
-        "<h2>Points labelled alike</h2>",
-        table_of(("", "mIoU, all points", "equal, all points", "equal, points that a camera sees"), _rows(metrics)),
+        f"<p>Results on {escape(metrics['drive']['held_out'])}, {metrics['drive']['sweeps']} held-out sweeps, and on "
+        "the check drives.</p>",
+        "<h2>Agreement</h2>",
+        table_of(
+            ("", "mIoU, all points", "equal labels, all points", "equal labels, points in a camera"), _rows(metrics)
+        ),
         "<h2>Classes</h2>",
-        table_of(("class", "IoU with the teacher before", "now", *_truth_heads(metrics)), _class_rows(metrics)),
+        table_of(("class", "IoU with the teacher before", "after", *_truth_heads(metrics)), _class_rows(metrics)),
         *_pictures(folder, predictions),
         f"<footer><p>Made with <code>{escape(metrics['command'])}</code></p></footer>",
     ]
@@ -41,13 +43,13 @@ def write_report(folder: Path, metrics: Mapping[str, Any], predictions: Predicti
 
 
 def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    compared = [("with the teacher, before", metrics["agreement"]["before"])]
-    compared += [("with the teacher, now", metrics["agreement"]["after"])]
+    compared = [("teacher, before", metrics["agreement"]["before"])]
+    compared += [("teacher, after", metrics["agreement"]["after"])]
     for who in ("before", "after", "teacher"):
         if metrics["truth"]:
-            compared.append((f"with the truth ({metrics['label_set']}), {who}", metrics["truth"][who]))
+            compared.append((f"ground truth ({metrics['label_set']}), {who}", metrics["truth"][who]))
     for old in metrics["old"]:
-        compared += [(f"with the truth of {old['data']}, {who}", old[who]) for who in ("before", "after")]
+        compared += [(f"ground truth of {old['data']}, {who}", old[who]) for who in ("before", "after")]
     return [
         (escape(name), number(m["all"]["miou"]), number(m["all"]["equal"]), number(m["seen"]["equal"]))
         for name, m in compared
@@ -56,7 +58,7 @@ def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 def _truth_heads(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     same_set = metrics["truth"] and metrics["label_set"] == LABELS
-    return ("IoU with the truth before", "now", "of the teacher") if same_set else ()
+    return ("IoU with the ground truth before", "after", "of the teacher") if same_set else ()
 
 
 def _class_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -73,27 +75,27 @@ def _class_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 def _pictures(folder: Path, predictions: Predictions) -> Iterator[str]:
     count = len(predictions.source.sweeps)
-    for number_ in sorted({k * (count - 1) // (_PICTURES - 1) for k in range(_PICTURES)}):
+    for number_ in sorted({k * (count - 1) // (_SHOWN_SWEEPS - 1) for k in range(_SHOWN_SWEEPS)}):
         before, after, teacher = (predictions.labels[who][number_] for who in ("before", "after", "teacher"))
         cloud = predictions.source.sweeps[number_].cloud
         file = f"change_{number_}.png"
         draw_change(SweepView(cloud, after, label_map(LABELS)), before, teacher, folder / file)
-        yield picture(f"Sweep {number_ + 1} of {count}", file, "From above. Red points have another label than before.")
+        yield picture(f"Sweep {number_ + 1} of {count}", file, "Bird's-eye view. Points whose label changed are red.")
 
 
 def summary(metrics: Mapping[str, Any]) -> str:
-    """The same in a few lines."""
+    """The results in a few lines of text."""
     agreement = metrics["agreement"]
     lines = [
         f"agreement with the teacher {number(agreement['before']['all']['equal'])} before, "
-        f"{number(agreement['after']['all']['equal'])} now (points that a camera sees: "
+        f"{number(agreement['after']['all']['equal'])} after (points in a camera's view: "
         f"{number(agreement['before']['seen']['equal'])}, {number(agreement['after']['seen']['equal'])})"
     ]
     if metrics["truth"]:
         before, after, teacher = (metrics["truth"][who]["all"]["miou"] for who in ("before", "after", "teacher"))
-        known = metrics["label_set"]
-        lines.append(f"mIoU ({known}) {number(before)} before, {number(after)} now, teacher {number(teacher)}")
+        label_set = metrics["label_set"]
+        lines.append(f"mIoU ({label_set}) {number(before)} before, {number(after)} after, teacher {number(teacher)}")
     for old in metrics["old"]:
         before, after = (old[who]["all"]["miou"] for who in ("before", "after"))
-        lines.append(f"{old['data']}: mIoU {number(before)} before, {number(after)} now")
+        lines.append(f"{old['data']}: mIoU {number(before)} before, {number(after)} after")
     return "\n".join(lines)

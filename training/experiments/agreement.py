@@ -1,4 +1,4 @@
-"""How well labels agree with others, over all points and over those that a camera sees."""
+"""Agreement between two labellings, over all points and over the points in a camera's view."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from xmodelkd_ros.resources import label_map, translation
 
 
 def confusions(
-    source: Source, labels: Iterable[NDArray[np.uint8]], others: Iterable[NDArray[np.uint8]], scored: LabelMap
+    source: Source, labels: Iterable[NDArray[np.uint8]], references: Iterable[NDArray[np.uint8]], scored: LabelMap
 ) -> dict[str, ConfusionMatrix]:
-    """Confusion over ``all`` points, and over those ``seen`` by a camera.
+    """Confusion matrices over ``all`` points, and over those ``seen`` by a camera.
 
     Args:
         source: the sweeps.
-        labels: (N,) class ids of each sweep's points, 255 where they got none, which counts as wrong.
-        others: (N,) ids that they are compared with, 255 where nothing is known.
+        labels: (N,) class ids of each sweep's points; 255, no label, counts as wrong.
+        references: (N,) class ids to compare with; points with 255 are not counted.
         scored: the label set in which they are compared.
     """
     lookup = translation(label_map(LABELS), scored)
-    found = {part: ConfusionMatrix(scored) for part in ("all", "seen")}
-    for number, (own, other) in enumerate(zip(labels, others, strict=True)):
+    matrices = {part: ConfusionMatrix(scored) for part in ("all", "seen")}
+    for number, (own, reference) in enumerate(zip(labels, references, strict=True)):
         seen = source.seen(number)
-        predicted, truth = lookup.apply(own), lookup.apply(other)
-        found["all"].update(truth, predicted)
-        found["seen"].update(truth[seen], predicted[seen])
-    return found
+        predicted, truth = lookup.apply(own), lookup.apply(reference)
+        matrices["all"].update(truth, predicted)
+        matrices["seen"].update(truth[seen], predicted[seen])
+    return matrices

@@ -8,7 +8,7 @@ import pytest
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("torch")
 
-from training.deploy.fp16 import write_half  # noqa: E402
+from training.deploy.fp16 import write_fp16  # noqa: E402
 from xmodelkd_ros.core.model_spec import ModelSpec, NetworkFile, sha256  # noqa: E402
 from xmodelkd_ros.inference import tensorrt  # noqa: E402
 from xmodelkd_ros.resources import find_model  # noqa: E402
@@ -31,7 +31,7 @@ def folder(request, tmp_path_factory):
 
 def with_half(files, folder):
     half = folder / files["fp32"].file.replace(".onnx", ".fp16.onnx")
-    write_half(folder / files["fp32"].file, half)
+    write_fp16(folder / files["fp32"].file, half)
     return {**files, "fp16": NetworkFile(half.name, sha256(half))}
 
 

@@ -22,11 +22,11 @@ from training.distillation import prerequisites as upstream  # noqa: E402
 from training.distillation import supervision as teaching  # noqa: E402
 from training.distillation.prerequisites import UpstreamModels  # noqa: E402
 from training.distillation.pseudo_labels import pseudo_labelled  # noqa: E402
-from training.distillation.teacher_targets import Targets, teacher_targets, voxel_averaged  # noqa: E402
+from training.distillation.teacher_targets import TeacherTargets, teacher_targets, voxel_averaged  # noqa: E402
 from training.modules import image_module  # noqa: E402
 from training.modules import point_modules as modules  # noqa: E402
 from training.modules.checkpoint import CHECKPOINT, read_checkpoint  # noqa: E402
-from training.predict.predictor import load_predictor, predict_labels, shuffled_looks  # noqa: E402
+from training.predict.predictor import load_predictor, predict_labels, shuffled_images  # noqa: E402
 from training.runs import sweep_data  # noqa: E402
 from training.runs.trainer import finished  # noqa: E402
 from xmodelkd_ros.core.cloud import PointCloud  # noqa: E402
@@ -44,7 +44,7 @@ def test_the_teacher_uses_what_it_sees(teacher, pandaset):
     source = load_source(SourceConfig("pandaset", str(pandaset), frames=(0, 1)), "train", images=True)
     (sweeps,) = with_rows([source.sweeps], [True])
     feature_bank = network.feature_bank(sweeps, source.encoded_images)
-    others = network.feature_bank(sweeps, shuffled_looks(source.encoded_images))
+    others = network.feature_bank(sweeps, shuffled_images(source.encoded_images))
     (own,), (other,) = (teacher_targets(network, sweeps, known, "") for known in (feature_bank, others))
     seen = (source.encoded_images[0].views.camera >= 0).any(axis=1)
     change = np.abs(own.logits.astype(np.float32) - other.logits).max(axis=1)
@@ -59,10 +59,10 @@ def look(*jpegs):
 
 def test_shuffled_images_are_of_other_cameras():
     encoded_images = [look(*(f"{sweep}{camera}".encode() for camera in range(3))) for sweep in range(5)]
-    for other in shuffled_looks(encoded_images):
+    for other in shuffled_images(encoded_images):
         assert all(int(jpeg[1:]) != camera for camera, jpeg in enumerate(other.jpegs))
-    assert len({jpeg[:1] for other in shuffled_looks(encoded_images) for jpeg in other.jpegs}) > 2, "of whatever sweep"
-    for sweep, other in enumerate(shuffled_looks([look(f"{k}".encode()) for k in range(4)])):
+    assert len({jpeg[:1] for other in shuffled_images(encoded_images) for jpeg in other.jpegs}) > 2, "of whatever sweep"
+    for sweep, other in enumerate(shuffled_images([look(f"{k}".encode()) for k in range(4)])):
         assert other.jpegs != (f"{sweep}".encode(),), "a single camera gets images of other sweeps"
 
 
@@ -84,8 +84,8 @@ def test_a_finished_run_does_nothing_again(student, monkeypatch):
 
 
 def test_the_teacher_takes_its_image_branch_along(teacher, images, monkeypatch):
-    monkeypatch.setattr(upstream, "trained_branch", lambda _: pytest.fail("the run of the images may be gone"))
-    own, first = load_predictor(teacher).branch.state_dict(), image_module.trained_branch(images).state_dict()
+    monkeypatch.setattr(upstream, "image_branch_of", lambda _: pytest.fail("the run of the images may be gone"))
+    own, first = load_predictor(teacher).branch.state_dict(), image_module.load_image_branch(images).state_dict()
     assert all(torch.equal(own[name], value) for name, value in first.items())
 
 
@@ -108,7 +108,7 @@ def test_a_student_learns_from_sweeps_without_labels(student, teacher_logits):
     assert crops["teacher_logits"].any(), "the teacher has spoken"
     assert crops["teacher_features"].any() and crops["views"].any()
     assert "seen" not in crops, "the student never looks at what it is compared with"
-    unlabelled = data.material().sources[1][0]
+    unlabelled = data.epoch_data().sources[1][0]
     assert (unlabelled.labels == IGNORE).all()
 
 
@@ -255,7 +255,7 @@ def test_labels_are_propagated_to_sweeps_without(config, teacher):
     words = ["distill=null", "data.train.1.labels=propagated"]
     data = sweep_data.SweepData(config("propagated", "distilled", *words))
     data.setup("fit")
-    labels = data.material().sources[1][0].labels
+    labels = data.epoch_data().sources[1][0].labels
     assert 0.1 < (labels != IGNORE).mean() < 1
     truth = load_source(data._config.data.train[1], "train").sweeps[0].labels
     known = labels != IGNORE
@@ -271,8 +271,10 @@ def test_what_is_said_of_still_things_is_averaged_over_a_drive(pandaset):
     terrain = np.full(13, -9.0, np.float16)
     terrain[names.id_of("terrain")] = 9
     first, second = (len(sweep.labels) for sweep in source.sweeps)
-    said = [Targets(np.tile(road, (first, 1)), np.zeros(first, np.float16), np.zeros((first, 1), np.float16))]
-    said.append(Targets(np.tile(terrain, (second, 1)), np.zeros(second, np.float16), np.zeros((second, 1), np.float16)))
+    said = [TeacherTargets(np.tile(road, (first, 1)), np.zeros(first, np.float16), np.zeros((first, 1), np.float16))]
+    said.append(
+        TeacherTargets(np.tile(terrain, (second, 1)), np.zeros(second, np.float16), np.zeros((second, 1), np.float16))
+    )
     said[1].logits[: second // 2] = car
     mixed = voxel_averaged(said, source.frames, 0.5)
     np.testing.assert_array_equal(mixed[1].logits[: second // 2], said[1].logits[: second // 2])
@@ -317,7 +319,7 @@ def test_a_student_takes_pseudo_labels(teacher, config):
     settings = config("pseudo", "distilled", f"distill.teacher={teacher}", "distill.pseudo_share=0.5")
     data = sweep_data.SweepData(settings, upstream=UpstreamModels.of(settings))
     data.setup("fit")
-    labels = data.material().sources[1][0].labels
+    labels = data.epoch_data().sources[1][0].labels
     assert (labels != IGNORE).mean() == pytest.approx(0.5, abs=0.05)
 
 
@@ -326,14 +328,14 @@ def test_a_teacher_is_asked_about_labelled_sweeps_only_if_that_is_wanted(teacher
     settings = config("asked", "distilled", f"distill.teacher={teacher}", f"distill.on_labelled={on_labelled}")
     data = sweep_data.SweepData(settings, upstream=UpstreamModels.of(settings))
     data.setup("fit")
-    assert [source[0].rows is not None for source in data.material().sources] == [on_labelled, True]
+    assert [source[0].rows is not None for source in data.epoch_data().sources] == [on_labelled, True]
 
 
 @pytest.mark.parametrize(
     ("overrides", "complaint"),
     [
         (["distill.teacher=/nowhere"], r"/nowhere holds no last\.ckpt: name a run"),
-        (["distill.teacher={blind}", "distill.contrast_weight=1"], "sees no images; give 0, or a teacher with cameras"),
+        (["distill.teacher={blind}", "distill.contrast_weight=1"], "uses no images; give 0, or a teacher with cameras"),
     ],
 )
 def test_a_teacher_that_cannot_teach_is_said_before_the_work(overrides, complaint, student, config):
@@ -350,7 +352,7 @@ def test_an_image_branch_can_go_on_from_another(images, pandaset, tmp_path, stud
     words += ["optimizer.learning_rate=1e-12", "optimizer.ema_decay=0", "optimizer.workers=0", "precision=32-true"]
     words += [f"start={images}", f"run={tmp_path / 'images'}"]
     config = ImageTrainingConfig.read(CONFIGS / "pandaset_images.yaml", words)
-    begun, first = (image_module.trained_branch(run) for run in (train_images.train_images(config), images))
+    begun, first = (image_module.load_image_branch(run) for run in (train_images.train_images(config), images))
     torch.testing.assert_close(begun.classify.weight, first.classify.weight)
     with pytest.raises(ConfigError, match="holds a network other than the image branch"):
         train_images.train_images(replace(config, start=str(student), run=str(tmp_path / "other")))

@@ -11,14 +11,12 @@ torch = pytest.importorskip("torch")
 from test.guards import Room  # noqa: E402
 from training.modules.checkpoint import (  # noqa: E402
     CHECKPOINT,
-    check_finished,
     read_checkpoint,
-    read_origins,
+    read_run,
     read_steps,
-    read_weights,
 )
 from training.predict.predictor import predictor_of  # noqa: E402
-from training.runs.trainer import _Restoring  # noqa: E402
+from training.runs.trainer import RestoreErrors  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError  # noqa: E402
 
 SHIPPED = Path(__file__).parents[3] / "models" / "student"
@@ -143,7 +141,7 @@ def test_a_checkpoint_that_may_be_whole_is_not_to_be_removed(run, held, monkeypa
         raise error
 
     monkeypatch.setattr(Path, "read_bytes", fail)
-    for read in (read_checkpoint, read_steps, read_weights, read_origins):
+    for read in (read_checkpoint, read_steps, read_run):
         with pytest.raises(ConfigError) as refusal:
             read(run)
         assert str(refusal.value) == f"cannot read {run / CHECKPOINT}: {said}"
@@ -197,7 +195,7 @@ def test_a_model_folder_is_not_to_be_removed(run):
 def test_steps_that_nobody_counted(run, held, steps):
     held["global_step"] = steps
     torch.save(held, run / CHECKPOINT)
-    for read in (read_steps, lambda place: check_finished(place, "start")):
+    for read in (read_steps, read_run):
         with pytest.raises(ConfigError, match="holds another network"):
             read(run)
 
@@ -206,18 +204,18 @@ def test_lengths_that_are_texts_are_not_multiplied(run, held):
     held["hyper_parameters"]["config"]["optimizer"] |= {"epochs": "x" * 1000, "steps": 10**10}
     torch.save(held, run / CHECKPOINT)
     with pytest.raises(ConfigError, match="holds another network"):
-        check_finished(run, "start")
+        read_run(run).check_finished("start")
 
 
 def test_what_is_shipped_is_taken(run, held):
     torch.save(held, run / CHECKPOINT)
     assert predictor_of(read_checkpoint(run)).inputs.projection.width == 1024
-    assert read_steps(run) > 100 and read_origins(run)[0].name and read_weights(run)[1]
+    assert read_steps(run) > 100 and read_run(run).origins[0].name and read_run(run).weights
 
 
 def test_a_run_that_cannot_go_on_names_its_checkpoint(run):
     """The state of optimizer and averages, which PyTorch Lightning takes as it is, shows only in the first step."""
-    restoring, checkpoint = _Restoring(), run / CHECKPOINT
+    restoring, checkpoint = RestoreErrors(), run / CHECKPOINT
     restoring.setup(None, None, "fit")
     with (
         pytest.raises(ConfigError, match=r"cannot go on from .*last\.ckpt: KeyError\('x'\); remove .* and train again"),
