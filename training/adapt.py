@@ -98,7 +98,7 @@ def _temperature(model: Path) -> float | None:
 
 def _retention(config: SourceConfig, before: Predictor, after: Predictor, scored: LabelMap) -> dict[str, Any]:
     """Scores on a check drive before and after the adaptation."""
-    predictions = Predictions.of(load_source(config, "choose"), {"before": before, "after": after})
+    predictions = Predictions.of(load_source(config, "validation"), {"before": before, "after": after})
     return {"data": str(config), **(predictions.truth(scored) or {})}
 
 

@@ -1,8 +1,8 @@
 """Adaptation of a student to a drive without labels."""
 
 import json
-from collections import Counter
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +12,12 @@ import yaml
 torch = pytest.importorskip("torch")
 
 from training import adapt  # noqa: E402
-from training.datasets.bag import BagSequence
+from training.datasets.bag import BagSequence  # noqa: E402
 from training.datasets.bag_export import write_bag  # noqa: E402
 from training.datasets.pandaset import PandaSetSequence  # noqa: E402
 from training.experiments.adaptation import AdaptConfig  # noqa: E402
 from training.models.image_encoder import PRETRAINED  # noqa: E402
-from training.modules import checkpoint
+from training.modules import checkpoint  # noqa: E402
 from training.modules.checkpoint import CHECKPOINT  # noqa: E402
 from training.world.sequence import WORLD_SOURCE  # noqa: E402
 from xmodelkd_ros.core.model_spec import ModelSpec  # noqa: E402

@@ -39,11 +39,9 @@ class YamlConfig:
             raise ConfigError(f"cannot read {path}: {one_line(error)}") from error
         if not isinstance(data, dict):
             raise ConfigError(f"{path} is not a table of settings")
-        _update(data, given or {})
-        for override in overrides:
-            _override(data, override)
         try:
             data, notes = renamed(data)
+            _update(data, given or {})
             for override in overrides:
                 notes += _override(data, override)
             data, more = renamed(data)
@@ -130,7 +128,7 @@ def _update(data: dict[str, Any], given: Mapping[str, Any]) -> None:
             data[key] = value
 
 
-def _override(data: dict[str, Any], text: str) -> None:
+def _override(data: dict[str, Any], text: str) -> list[str]:
     path, separator, value = text.partition("=")
     if not separator:
         raise ConfigError(f"'{text}' is not an override; write section.key=value")

@@ -84,7 +84,7 @@ def export_checkpoint(trained: Checkpoint, out: Path, temperature: float | None 
     network, run = predictor_of(trained), trained.path.parent
     with atomic_dir(out) as folder:
         images, labels = network.branch is not None, trained.config.label_set
-        sources = [load_source(source, "choose", images, labels) for source in trained.config.data.choose]
+        sources = [load_source(source, "validation", images, labels) for source in trained.config.data.validation]
         spec = _write_networks(trained, network, folder)
         expected = [torch_logits(network, source) for source in sources]
         if temperature is None:

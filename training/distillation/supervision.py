@@ -108,8 +108,8 @@ class TeacherSupervision:
         ]
         if not any(usable):
             raise ConfigError(
-                "distill: the teacher can label no training source; give one with labels: none or carried, and with "
-                "images if the teacher needs them"
+                "distill: the teacher can label no training source; give one with labels: none or propagated, and "
+                "with images if the teacher needs them"
             )
         self._numbered = with_rows(sweeps, usable)
         self._supervised = NumberedSweeps.of(self._numbered, sources)

@@ -94,7 +94,7 @@ class AdaptConfig(YamlConfig):
             name=f"{student.config.name}_adapted",
             run=str(Path(self.run) / "run"),
             seed=self.seed,
-            data=DataConfig(train=(*others, unlabelled), choose=self.check),
+            data=DataConfig(train=(*others, unlabelled), validation=self.check),
             model=student.config.model,
             augment=self.augment,
             optimizer=self.optimizer,

@@ -257,7 +257,7 @@ def _instead(run: Path) -> str:
 
 def _usable(path: Path) -> AbstractContextManager[None]:
     """Report any unexpected content of a checkpoint as that of another network."""
-    return blamed(path, lambda error: unusable(path))
+    return content_errors(path, lambda error: unusable(path))
 
 
 def _check_room(content: bytes) -> None:

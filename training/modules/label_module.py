@@ -55,7 +55,7 @@ class SegmentationModule(pl.LightningModule):
             # Each of several devices has validated a part of the sweeps.
             total = self.all_gather(local).reshape(-1, *local.shape).sum(dim=0)
             confusion.counts = total.cpu().numpy()
-            prefix = f"choose{number}_{source.dataset}"  # two sources may be of one dataset
+            prefix = f"val{number}_{source.dataset}"  # two sources may be of one dataset
             self.log(f"{prefix}/miou", confusion.miou() or 0.0, prog_bar=True, sync_dist=True)
             ious = {f"{prefix}/{name}": v for name, v in confusion.iou().items() if v is not None}
             self.log_dict(ious, sync_dist=True)

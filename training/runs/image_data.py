@@ -50,7 +50,7 @@ class PictureData(pl.LightningDataModule):
             return
         data = self._config.data
         self._train = [load_pictures(source, "train", data.train) for source in data.train]
-        self._validation = [load_pictures(source, "choose") for source in data.choose]
+        self._validation = [load_pictures(source, "validation") for source in data.validation]
         for source, pictures in zip(data.train, self._train, strict=True):
             if not any(len(picture.labels) for picture in pictures):
                 raise ConfigError(f"{source} has no images with labels; give drives with cameras and labels")

@@ -65,7 +65,7 @@ class SweepData(pl.LightningDataModule):
         if self._epoch_data.sources:
             return
         config, upstream = self._config, self._upstream
-        sources, choose = self._loaded()
+        sources, validation = self._loaded()
         if config.teacher and upstream.branch and not any(source.encoded_images for source in sources):
             raise ConfigError(
                 "teacher.image_branch is given, but no training source has images; give drives with cameras "
@@ -76,11 +76,11 @@ class SweepData(pl.LightningDataModule):
         self.origins = list(dict.fromkeys((*earlier, *upstream.origins, *(source.origin for source in sources))))
         sweeps = [self._labelled(source, sources) for source in sources]
         self.class_counts = self._class_counts(sweeps)
-        self._epoch_data, self._validation = EpochData(sweeps), EpochData([source.sweeps for source in choose])
+        self._epoch_data, self._validation = EpochData(sweeps), EpochData([source.sweeps for source in validation])
         if config.teacher:
             shuffled = config.teacher.shuffled
             self._epoch_data = with_images(sweeps, sources, upstream.branch, shuffled)
-            self._validation = with_images(self._validation.sources, choose, upstream.branch, shuffled)
+            self._validation = with_images(self._validation.sources, validation, upstream.branch, shuffled)
         if config.distill:
             self._supervision = TeacherSupervision(config, upstream.teacher, sweeps, sources)
 
@@ -89,10 +89,10 @@ class SweepData(pl.LightningDataModule):
         hidden = self._config.data.held_out_sectors
         if source.config.labels == "none":
             return [sweep.with_labels(np.full_like(sweep.labels, IGNORE)) for sweep in source.sweeps]
-        if source.config.labels == "carried":
+        if source.config.labels == "propagated":
             labelled = [frame for other in sources if other.config.labels == "own" for frame in other.frames]
-            carried = carried_labels(source.frames, labelled)
-            return [sweep.with_labels(labels) for sweep, labels in zip(source.sweeps, carried, strict=True)]
+            propagated = propagated_labels(source.frames, labelled)
+            return [sweep.with_labels(labels) for sweep, labels in zip(source.sweeps, propagated, strict=True)]
         return with_hidden_sectors(source, hidden) if hidden else source.sweeps
 
     def _class_counts(self, by_source: Sequence[Sequence[Sweep]]) -> Tensor:
@@ -104,7 +104,7 @@ class SweepData(pl.LightningDataModule):
     def _loaded(self) -> tuple[list[Source], list[Source]]:
         """Training and validation sources. Folders are read before drives are generated, so that errors show early."""
         data = self._config.data
-        planned = [*((config, "train") for config in data.train), *((config, "choose") for config in data.choose)]
+        planned = [(config, "train") for config in data.train] + [(config, "validation") for config in data.validation]
         order = sorted(range(len(planned)), key=lambda number: bool(planned[number][0].seeds))
         labels = self._config.label_set
         loaded = {n: load_source(*planned[n], images=self._needs_images(*planned[n]), labels=labels) for n in order}
