@@ -1,6 +1,6 @@
-"""Train, score and compare: ``python -m training.compare CONFIG.yaml [--open] [key=value ...]``.
+"""Train, score and compare runs: ``python -m training.compare CONFIG.yaml [--open] [key=value ...]``.
 
-An interrupted comparison goes on where it stopped when the same command is given again.
+The same command resumes an interrupted comparison.
 """
 
 from __future__ import annotations
@@ -42,114 +42,114 @@ from xmodelkd_ros.resources import label_map
 
 _SCORES = "scores.json"
 OPENINGS = "openings.jsonl"
-"""Each time that a network saw held-back sweeps, in the comparison's folder (docs/evaluations.jsonl holds ours)."""
+"""Log of all evaluations on held-back sweeps, in the comparison's folder (this project's: docs/evaluations.jsonl)."""
 
 
 def compare(comparison: Comparison, opened: bool) -> Path:
-    """Train what is not trained, score what is not scored, and write the results; their folder is returned.
+    """Train and score all runs that are not yet, and write the results; returns their folder.
 
     Args:
-        comparison: what to compare.
-        opened: whether the held-back sweeps are scored too.
+        comparison: the comparison.
+        opened: whether to score on the held-back sweeps too.
 
     Raises:
         ConfigError: as the runs and their data raise it.
     """
     planned = [(entry, seed) for entry in comparison.runs for seed in comparison.seeds_of(entry)]
-    # All settings and folders first: mistakes show before the work.
-    every = [(entry, seed, on_one_device(comparison.settings(entry, seed))) for entry, seed in planned]
-    for *_, settings in every:
+    # All settings and folders are checked first, so that errors show before training.
+    runs = [(entry, seed, on_one_device(comparison.settings(entry, seed))) for entry, seed in planned]
+    for *_, settings in runs:
         finished(settings)
-    _check_precision([settings for *_, settings in every])
-    for entry, seed, settings in every:
+    _check_precision([settings for *_, settings in runs])
+    for entry, seed, settings in runs:
         if not finished(settings):
             print(f"{entry.name}, seed {seed}: {settings.run}", file=sys.stderr)
             train_images(settings) if isinstance(settings, ImageTrainingConfig) else train(settings)
-    wanted = [score for score in comparison.score if opened or not score.held_back]
-    found: dict[str, dict[int, dict[str, Scored]]] = {}
+    scores = [score for score in comparison.score if opened or not score.held_back]
+    by_run: dict[str, dict[int, dict[str, Scored]]] = {}
     for entry in comparison.runs:
         if entry.scored and not entry.images:
-            found[entry.name] = {seed: _scores(comparison, entry, seed, wanted) for seed in comparison.seeds_of(entry)}
-    return write_comparison(comparison, [score.name for score in wanted], found)
+            by_run[entry.name] = {seed: _scores(comparison, entry, seed, scores) for seed in comparison.seeds_of(entry)}
+    return write_comparison(comparison, [score.name for score in scores], by_run)
 
 
 def _check_precision(runs: Sequence[TrainingConfig | ImageTrainingConfig]) -> None:
-    """Raise a ConfigError if runs would be of different precision: half of them were trained on another machine."""
-    found = {resolved(settings).precision: settings.run for settings in runs}
-    if len(found) > 1:
+    """Raise a ConfigError for runs of different precision, some of which were trained on another machine."""
+    precisions = {resolved(settings).precision: settings.run for settings in runs}
+    if len(precisions) > 1:
         raise ConfigError(
-            f"runs would differ in precision ({', '.join(f'{run}: {name}' for name, run in found.items())}); set it in "
-            "the overrides of all runs"
+            f"runs would differ in precision ({', '.join(f'{run}: {name}' for name, run in precisions.items())}); set it "
+            "in the overrides of all runs"
         )
 
 
-def _scores(comparison: Comparison, entry: RunEntry, seed: int, wanted: Sequence[ScoreEntry]) -> dict[str, Scored]:
-    """The scores of a run, kept beside its checkpoint."""
+def _scores(comparison: Comparison, entry: RunEntry, seed: int, scores: Sequence[ScoreEntry]) -> dict[str, Scored]:
+    """The scores of a run, saved beside its checkpoint."""
     run = comparison.folder(entry, seed)
-    kept, network = run / _SCORES, sha256(run / CHECKPOINT)
-    known = _known(kept) if kept.exists() else {}
-    if known.get("sha256") != network:
-        known = {"sha256": network, "counts": {}}
-    for score in wanted:
-        if _scored_with(score) not in known["counts"]:
-            found = score_network(load_predictor(run), score, f"{run.name} {score.name}")
-            known["counts"][_scored_with(score)] = found
-            if score.held_back:  # first: an opening that is written down twice is better than one that is not
-                _log_opening(comparison, run, score, network, found)
-            with atomic_file(kept) as unfinished:
-                unfinished.write_text(json.dumps(known), encoding="utf-8")
-    return {score.name: known["counts"][_scored_with(score)] for score in wanted}
+    path, network = run / _SCORES, sha256(run / CHECKPOINT)
+    saved = _saved_scores(path) if path.exists() else {}
+    if saved.get("sha256") != network:
+        saved = {"sha256": network, "counts": {}}
+    for score in scores:
+        if _score_key(score) not in saved["counts"]:
+            result = score_network(load_predictor(run), score, f"{run.name} {score.name}")
+            saved["counts"][_score_key(score)] = result
+            if score.held_back:  # logged first: after an interruption, a duplicate entry is better than none
+                _log_opening(comparison, run, score, network, result)
+            with atomic_file(path) as unfinished:
+                unfinished.write_text(json.dumps(saved), encoding="utf-8")
+    return {score.name: saved["counts"][_score_key(score)] for score in scores}
 
 
-def _known(kept: Path) -> dict[str, Any]:
-    """What was scored before."""
+def _saved_scores(path: Path) -> dict[str, Any]:
     try:
-        known = json.loads(kept.read_text(encoding="utf-8"))
-        if isinstance(known["counts"], dict) and isinstance(known["sha256"], str):
-            return dict(known)
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(saved["counts"], dict) and isinstance(saved["sha256"], str):
+            return dict(saved)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"cannot read {kept}: {quoted(error)}; remove it, and the run is scored again") from error
-    raise ConfigError(f"{kept} holds no scores; remove it, and the run is scored again")
+        raise ConfigError(f"cannot read {path}: {quoted(error)}; remove it to score the run again") from error
+    raise ConfigError(f"{path} holds no scores; remove it to score the run again")
 
 
-def _log_opening(comparison: Comparison, run: Path, score: ScoreEntry, network: str, found: Scored) -> None:
-    """Write down that held-back sweeps were opened, with which network, and what it reached."""
+def _log_opening(comparison: Comparison, run: Path, score: ScoreEntry, network: str, result: Scored) -> None:
+    """Log an evaluation on held-back sweeps: network, sweeps and scores."""
     confusion = ConfusionMatrix(label_map(SCORED_LABELS))
-    confusion.counts = np.asarray(found["all"], np.int64)
+    confusion.counts = np.asarray(result["all"], np.int64)
     line = {"date": date.today().isoformat(), "model": run.name, "sha256": network, "opened": str(score.source)}
     line |= {"why": f"comparison {comparison.run}", "label_set": SCORED_LABELS, "miou": confusion.miou()}
     with (Path(comparison.run) / OPENINGS).open("a", encoding="utf-8") as log:
         log.write(json.dumps(line | {"iou": confusion.iou()}) + "\n")
 
 
-def _scored_with(score: ScoreEntry) -> str:
-    """What counts are of, however it is called."""
+def _score_key(score: ScoreEntry) -> str:
+    """The sweeps and settings that scores depend on, whatever the entry's name."""
     world = WORLD_VERSION if score.source.dataset == "world" else None
     return json.dumps([asdict(score.source), score.held_back, score.corruption, SCORED_LABELS, world])
 
 
-def score_network(network: Predictor, score: ScoreEntry, what: str) -> Scored:
-    """Count the confusion of a network over all points of some sweeps and those that a camera sees; its calibration."""
+def score_network(network: Predictor, score: ScoreEntry, title: str) -> Scored:
+    """Confusion matrices over all points and the points in a camera's view, and the calibration error."""
     source = load_source(score.source, TEST if score.held_back else VALIDATION, images=True)
     sweeps = source.sweeps
     if score.corruption:
         sweeps = [corrupted(sweep, score.corruption, number) for number, sweep in enumerate(sweeps)]
-    said, truth = list(predict_labels(network, sweeps, source.encoded_images, what)), [sweep.labels for sweep in sweeps]
-    found = confusions(source, [sweep.ids for sweep in said], truth, label_map(SCORED_LABELS))
+    predicted = list(predict_labels(network, sweeps, source.encoded_images, title))
+    truth = [sweep.labels for sweep in sweeps]
+    matrices = confusions(source, [sweep.ids for sweep in predicted], truth, label_map(SCORED_LABELS))
     calibration = CalibrationError()
-    for labels, sweep in zip(truth, said, strict=True):
+    for labels, sweep in zip(truth, predicted, strict=True):
         calibration.update(labels, sweep.ids, sweep.probability)
-    return {**{part: confusion.counts.tolist() for part, confusion in found.items()}, "ece": calibration.value()}
+    return {**{part: confusion.counts.tolist() for part, confusion in matrices.items()}, "ece": calibration.value()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code, 0 on success only."""
     parser = argparse.ArgumentParser(
-        "python -m training.compare", allow_abbrev=False, description="Train, score and compare."
+        "python -m training.compare", allow_abbrev=False, description="Train, score and compare runs."
     )
     parser.add_argument("config", type=Path, metavar="CONFIG.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    parser.add_argument("--open", action="store_true", help="score held-back sweeps too")
+    parser.add_argument("--open", action="store_true", help="score on held-back sweeps too")
     options = parser.parse_intermixed_args(arguments)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 

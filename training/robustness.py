@@ -1,7 +1,7 @@
-"""How robust labels are: ``python -m training.robustness [key=value ...] [--models ...] [--sources ...] --out DIR``.
+"""Measure robustness: ``python -m training.robustness [key=value ...] [--models ...] [--sources ...] --out DIR``.
 
-Every model labels every source, clean and in all corruptions. As soon as a model has done with a source, that stands in
-``metrics.json``; the same command goes on from there, and more models or sources join in.
+Every model labels every source, clean and with all corruptions. Results are saved in ``metrics.json`` after each model
+and source; the same command resumes from there, and further models and sources are added to it.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _METRICS = "metrics.json"
 
 @dataclass(frozen=True)
 class ScoredSource:
-    """Sweeps to label.
+    """Sweeps to score on.
 
     Attributes:
-        name: for tables.
+        name: for the tables.
         source: the sweeps, of validation drives.
-        label_set: that they are scored in.
+        label_set: the label set to score in.
     """
 
     name: str
@@ -52,64 +52,62 @@ class ScoredSource:
 
     def __post_init__(self) -> None:
         require("name", self.name, self.name.isidentifier(), "letters, digits and underscores")
-        require(
-            "source.labels", self.source.labels, self.source.labels == "own", "own: nothing else says what is right"
-        )
+        require("source.labels", self.source.labels, self.source.labels == "own", "own: scores need ground truth")
 
 
 @dataclass(frozen=True)
 class RobustnessConfig(YamlConfig):
-    """What is labelled, and by whom.
+    """Models and sources of the measurement.
 
     Attributes:
         models: names or folders.
-        sources: the sweeps.
+        sources: the sweeps to score on.
     """
 
     models: tuple[str, ...]
     sources: tuple[ScoredSource, ...]
 
     def __post_init__(self) -> None:
-        for what, names in (("models", self.models), ("sources", [source.name for source in self.sources])):
+        for key, names in (("models", self.models), ("sources", [source.name for source in self.sources])):
             short = [Path(name).name for name in names]
-            require(what, short, bool(short) and len(set(short)) == len(short), "at least one, all with other names")
+            require(key, short, bool(short) and len(set(short)) == len(short), "at least one, all with different names")
 
 
 def measure_all(config: RobustnessConfig, kinds: Sequence[str], every: int, out: Path, command: str) -> dict[str, Any]:
-    """Measure what has not been measured yet, and write ``metrics.json``, ``robustness.md`` and its plots.
+    """Measure what is missing in ``metrics.json``, and write ``robustness.md`` and its plots.
 
     Args:
         config: the models and the sources.
         kinds: corruptions.
-        every: every n-th sweep of each source is taken.
-        out: folder of the results, which may hold some already.
+        every: score every n-th sweep of each source.
+        out: folder of the results, which may hold earlier ones.
         command: the command line, for the report.
 
     Returns:
         The content of ``metrics.json``.
 
     Raises:
-        ConfigError: a model, or a source, cannot be used; or the folder holds what does not go with this.
+        ConfigError: a model or a source cannot be used, or the folder holds results of other settings.
     """
     pipelines = {Path(name).name: _reference_pipeline(name) for name in config.models}
     scored = {entry.name: label_map(entry.label_set) for entry in config.sources}
     make_folder(out)
-    metrics = _begun(out / _METRICS, config, kinds, every)
+    metrics = _previous(out / _METRICS, config, kinds, every)
     with run_cache():
         for entry in config.sources:
-            known = metrics["sources"][entry.name]["models"]
+            results = metrics["sources"][entry.name]["models"]
             missing = {
                 name: pipeline
                 for name, pipeline in pipelines.items()
-                if known.get(name, {}).get("network") != _networks(pipeline.spec)
+                if results.get(name, {}).get("network") != _network_id(pipeline.spec)
             }
             with_images = any(pipeline.spec.role == "teacher" for pipeline in missing.values())
             for name, pipeline in missing.items():
                 source = load_source(entry.source, VALIDATION, with_images)
                 if pipeline.spec.role == "teacher" and not source.encoded_images:
-                    print_notes([f"{entry.name} has no images, so {name} labels by the LiDAR alone"])
-                found = measure(pipeline, source, scored[entry.name], kinds, every, f"{name}, {entry.name}")
-                known[name] = {"network": _networks(pipeline.spec), **found}
+                    print_notes([f"{entry.name} has no images, so {name} labels from LiDAR alone"])
+                result = measure(pipeline, source, scored[entry.name], kinds, every, f"{name}, {entry.name}")
+                results[name] = {"network": _network_id(pipeline.spec), **result}
                 write_metrics(out, metrics)
     write_robustness(out, metrics, command)
     return metrics
@@ -117,60 +115,60 @@ def measure_all(config: RobustnessConfig, kinds: Sequence[str], every: int, out:
 
 def _reference_pipeline(name: str) -> SegmentationPipeline:
     pipeline = reference_pipeline(find_model(name))
-    learnt = pipeline.labels.name
-    require("models", name, learnt == LABELS, f"models of {LABELS}; this one has learnt {learnt}")
+    label_set = pipeline.labels.name
+    require("models", name, label_set == LABELS, f"models of {LABELS}; this one predicts {label_set}")
     return pipeline
 
 
 def _sweeps(entry: ScoredSource) -> dict[str, Any]:
-    """Which sweeps a result is of, as JSON gives it back."""
+    """Identity of the sweeps of a result, as read back from JSON."""
     world = WORLD_VERSION if entry.source.dataset == "world" else None
     sweeps: dict[str, Any] = json.loads(json.dumps({**asdict(entry), "world": world}))
     return sweeps
 
 
-def _networks(spec: ModelSpec) -> dict[str, Any]:
-    """Which model a result is of."""
+def _network_id(spec: ModelSpec) -> dict[str, Any]:
+    """Identity of the model of a result."""
     branch = spec.image_branch and spec.image_branch.files["fp32"].sha256
     return {"sha256": spec.files["fp32"].sha256, "image_branch": branch, "temperature": spec.temperature}
 
 
-def _begun(path: Path, config: RobustnessConfig, kinds: Sequence[str], every: int) -> dict[str, Any]:
-    """What has been measured before, or nothing yet.
+def _previous(path: Path, config: RobustnessConfig, kinds: Sequence[str], every: int) -> dict[str, Any]:
+    """Earlier results, or empty ones.
 
     Raises:
-        ConfigError: that was of other corruptions or sweeps, or is something else.
+        ConfigError: they are of other corruptions or sweeps, or the file is not one of results.
     """
     table = {kind: {"strengths": list(CORRUPTIONS[kind].strengths), "what": CORRUPTIONS[kind].what} for kind in kinds}
-    asked = {"severities": list(SEVERITIES), "corruptions": table, "every": every}
+    settings = {"severities": list(SEVERITIES), "corruptions": table, "every": every}
     sources = {entry.name: {"sweeps": _sweeps(entry), "models": {}} for entry in config.sources}
     if not path.exists():
-        return {**asked, "sources": sources}
+        return {**settings, "sources": sources}
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
-        same = {name: before.get(name) for name in asked} == asked
-        known = {**sources, **before["sources"]} if same else {}
-        same &= all(known.get(name, {}).get("sweeps") == source["sweeps"] for name, source in sources.items())
+        same = {name: before.get(name) for name in settings} == settings
+        merged = {**sources, **before["sources"]} if same else {}
+        same &= all(merged.get(name, {}).get("sweeps") == source["sweeps"] for name, source in sources.items())
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ConfigError(f"cannot go on from {path}: {quoted(error)}; choose another folder") from error
     if not same:
         raise ConfigError(f"{path} is of other corruptions, sweeps, or --every; choose another folder")
-    return {**asked, "sources": known}
+    return {**settings, "sources": merged}
 
 
-def _selected(what: str, names: Sequence[str] | None, known: Sequence[str]) -> Sequence[str]:
-    """The names that were given, or all."""
+def _selected(option: str, names: Sequence[str] | None, available: Sequence[str]) -> Sequence[str]:
+    """The given names, or all."""
     for name in names or ():
-        require(what, name, name in known, f"one of {', '.join(known)}")
-    return list(dict.fromkeys(names or known))
+        require(option, name, name in available, f"one of {', '.join(available)}")
+    return list(dict.fromkeys(names or available))
 
 
 def run(options: argparse.Namespace, command: str) -> str:
-    """Measure as the command line says; what is printed at the end."""
+    """Run the measurement of the command line, and return the text to print."""
     config = RobustnessConfig.read(options.config or find_config("robustness.yaml"), options.overrides)
     kinds = _selected("--corruptions", options.corruptions, list(CORRUPTIONS))
-    wanted = _selected("--sources", options.sources, [entry.name for entry in config.sources])
-    entries = tuple(entry for entry in config.sources if entry.name in wanted)
+    selected = _selected("--sources", options.sources, [entry.name for entry in config.sources])
+    entries = tuple(entry for entry in config.sources if entry.name in selected)
     chosen = RobustnessConfig(tuple(options.models or config.models), entries)
     metrics = measure_all(chosen, kinds, options.every, options.out, command)
     return f"{overview(metrics)}\nwritten: {options.out / 'robustness.md'}"
@@ -179,15 +177,17 @@ def run(options: argparse.Namespace, command: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code, 0 on success only."""
     parser = argparse.ArgumentParser(
-        "python -m training.robustness", allow_abbrev=False, description="Measure how robust labels are."
+        "python -m training.robustness", allow_abbrev=False, description="Measure robustness to corruptions."
     )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings other than the file's")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace those of the file")
     parser.add_argument("--config", type=Path, metavar="FILE.yaml", help="(default: config/robustness.yaml)")
-    parser.add_argument("--models", nargs="+", metavar="DIR", help="names or folders (default: the file's)")
-    parser.add_argument("--sources", nargs="+", metavar="NAME", help="of the file's (default: all)")
+    parser.add_argument("--models", nargs="+", metavar="DIR", help="names or folders (default: those of the file)")
+    parser.add_argument("--sources", nargs="+", metavar="NAME", help="of the file (default: all)")
     parser.add_argument("--corruptions", nargs="+", metavar="NAME", help=f"of {', '.join(CORRUPTIONS)} (default: all)")
     parser.add_argument("--every", type=positive_int, metavar="N", default=1, help="every Nth sweep of each source")
-    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the results; may hold some")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", required=True, help="folder of the results, which may hold earlier ones"
+    )
     words = list(sys.argv[1:] if argv is None else argv)
     options = parser.parse_intermixed_args(words)
     return run_command(lambda: run(options, f"python -m training.robustness {shlex.join(words)}"))

@@ -1,9 +1,9 @@
-"""Time ONNX networks side by side: our own, and any other range-image network.
+"""Compare the inference time of ONNX networks, of this project or others.
 
     python -m training.time_networks models/student/model.onnx other.onnx [--backend onnxruntime openvino] [--runs 30]
 
-All are loaded at once and run in turns on noise of their own input sizes, so that other work on the machine meets all
-alike. How a network was made does not matter, only that its inputs have fixed sizes and are float32 or int32.
+All networks are loaded at once and run in turns on random inputs, so that other load on the machine affects all
+equally. A network must have inputs of fixed sizes in float32 or int32.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _WARM_UP = 3
 
 
 def noise(backend: Backend) -> dict[str, NDArray[Any]]:
-    """Inputs of the sizes that a network takes; whole numbers, which may be indices, are 0.
+    """Random inputs for a network; integers, which may be indices, are 0.
 
     Raises:
-        BackendError: a size is not fixed, or values are neither float32 nor int32.
+        BackendError: a size is not fixed, or a type is neither float32 nor int32.
     """
     rng = np.random.default_rng(0)
     for tensor in backend.inputs:
         if any(n < 1 for n in tensor.shape) or tensor.dtype not in ("float32", "int32"):
-            raise BackendError(f"input {tensor} cannot be made up; export the network with fixed sizes and in float32")
+            raise BackendError(f"cannot generate input {tensor}; export the network with fixed sizes and in float32")
     return {
         tensor.name: (
             rng.standard_normal(tensor.shape).astype(np.float32)
@@ -52,7 +52,7 @@ def noise(backend: Backend) -> dict[str, NDArray[Any]]:
 
 
 def times_ms(networks: Mapping[str, Backend], runs: int) -> dict[str, list[float]]:
-    """Milliseconds of each run of each network, taken in turns."""
+    """Times of each run of each network in milliseconds, run in turns."""
     inputs = {name: noise(network) for name, network in networks.items()}
     times: dict[str, list[float]] = {name: [] for name in networks}
     for turn in range(-_WARM_UP, runs):
@@ -65,7 +65,7 @@ def times_ms(networks: Mapping[str, Backend], runs: int) -> dict[str, list[float
 
 
 def table(paths: Sequence[Path], backends: Sequence[str], runs: int) -> str:
-    """A Markdown table, the first network being what the others are compared with.
+    """A Markdown table of times, relative to the first network.
 
     Raises:
         BackendError: a network cannot be loaded or run.
@@ -89,15 +89,11 @@ def table(paths: Sequence[Path], backends: Sequence[str], runs: int) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code, 0 on success only."""
-    parser = argparse.ArgumentParser("python -m training.time_networks", description="Time networks side by side.")
-    parser.add_argument("networks", nargs="+", type=Path, metavar="FILE.onnx", help="the first one is the measure")
+    parser = argparse.ArgumentParser("python -m training.time_networks", description="Compare inference times.")
+    parser.add_argument("networks", nargs="+", type=Path, metavar="FILE.onnx", help="the first one is the reference")
     parser.add_argument("--backend", nargs="+", choices=sorted(_BACKENDS), default=["onnxruntime"], help="libraries")
     parser.add_argument(
-        "--runs",
-        type=positive_int,
-        metavar="N",
-        default=30,
-        help="of each network (default: %(default)s)",
+        "--runs", type=positive_int, metavar="N", default=30, help="runs of each network (default: %(default)s)"
     )
     options = parser.parse_args(argv)
     return run_command(lambda: table(options.networks, options.backend, options.runs))

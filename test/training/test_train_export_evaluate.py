@@ -293,7 +293,7 @@ def test_an_export_that_differs_from_training_is_refused(run, model, pandaset):
             return {"logits": -right.backend.infer(feeds)["logits"]}
 
     assert model_folder.parity(right, [source], [logits], 0.999)["equal_labels"] > 0.9999
-    with pytest.raises(ModelError, match="labels only"):
+    with pytest.raises(ModelError, match="gives only"):
         model_folder.parity(SegmentationPipeline(right.spec, Wrong()), [source], [logits], 0.999)
 
 

@@ -1,4 +1,4 @@
-"""What is compared: runs that build on each other, for several seeds, and the drives that score them."""
+"""Configuration of a comparison: dependent runs, for several seeds, and the sweeps that score them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from xmodelkd_ros.core.errors import ConfigError
 
 @dataclass(frozen=True)
 class RunEntry:
-    """A run of every seed.
+    """A training run, repeated for each seed.
 
     Attributes:
         name: of the run.
-        config: file of its settings.
-        overrides: changes of them, ``section.key=value``; ``$name`` stands for the folder of another run of the
-            same seed, or of that run's only seed.
+        config: its settings file.
+        overrides: ``section.key=value`` changes of the settings; ``$name`` stands for the folder of another run with
+            the same seed, or of that run's only seed.
         images: whether it trains an image branch (``training.train_images``).
         scored: whether it is a row of the table.
-        seeds: other seeds than the comparison's.
+        seeds: replaces the comparison's seeds.
     """
 
     name: str
@@ -42,14 +42,14 @@ class RunEntry:
 
 @dataclass(frozen=True)
 class ScoreEntry:
-    """Sweeps to score with.
+    """Sweeps to score on.
 
     Attributes:
-        name: a column of the table.
+        name: of its table.
         source: the sweeps, of validation drives, or of test drives if held back.
-        held_back: whether they are only opened with ``--open``.
-        corruption: what befalls them before, one of :data:`training.experiments.corruption.CORRUPTIONS`, moderately; a teacher's
-            cameras show points where they were before. Empty: nothing.
+        held_back: whether they are scored with ``--open`` only.
+        corruption: one of :data:`training.experiments.corruption.CORRUPTIONS`, applied at moderate severity; the image
+            features of a teacher are sampled at the uncorrupted positions. Empty for none.
     """
 
     name: str
@@ -70,9 +70,9 @@ class Comparison(YamlConfig):
         run: folder of all runs and of the results.
         seeds: of every run.
         baseline: name of the run that the others are compared with.
-        runs: in an order in which each finds those that it builds on.
-        score: what scores them.
-        overrides: changes of all runs but those of image branches, before their own.
+        runs: the runs, each after those that it depends on.
+        score: the sweeps to score on.
+        overrides: changes of all runs except image branches; the runs' own overrides are applied after them.
     """
 
     run: str
@@ -96,22 +96,22 @@ class Comparison(YamlConfig):
         return entry.seeds or self.seeds
 
     def folder(self, entry: RunEntry, seed: int) -> Path:
-        """Where a run of a seed lies; a run of one seed serves all."""
+        """The folder of a run with a seed; a run with a single seed serves all seeds."""
         seeds = self.seeds_of(entry)
         return Path(self.run) / f"{entry.name}_{seeds[0] if len(seeds) == 1 else seed}"
 
     def settings(self, entry: RunEntry, seed: int) -> TrainingConfig | ImageTrainingConfig:
-        """The settings of a run of a seed.
+        """The settings of a run with a seed.
 
         Raises:
             ConfigError: as :meth:`YamlConfig.read`, or an override names a run that does not come before this one.
         """
-        known = {}
+        folders = {}
         for other in self.runs[: self.runs.index(entry)]:
             if seed in self.seeds_of(other) or len(self.seeds_of(other)) == 1:
-                known[other.name] = str(self.folder(other, seed))
+                folders[other.name] = str(self.folder(other, seed))
         try:
-            words = [Template(word).substitute(known) for word in entry.overrides]
+            words = [Template(word).substitute(folders) for word in entry.overrides]
         except KeyError as error:
             raise ConfigError(
                 f"{entry.name} builds on {error}, but no such run of seed {seed} comes before it"

@@ -1,4 +1,4 @@
-"""The results of a comparison: means, intervals of paired differences, a table, curves."""
+"""Report of a comparison: means, confidence intervals of paired gains, tables, learning curves."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from xmodelkd_ros.reports.markdown import markdown_table
 from xmodelkd_ros.resources import label_map
 
 MEASURES = ("miou", "miou_without_vegetation", "miou_seen")
-"""Over all points; without the class that profits most; over the points that a camera sees."""
+"""mIoU over all points, without vegetation (the class with the largest gain), and over points in a camera's view."""
 
 _CONFIDENCE = 0.95
 
 Scored = Mapping[str, Any]
-"""Confusion over all points and over those that a camera sees, ``all`` and ``seen``; calibration error ``ece``."""
-Found = Mapping[str, Mapping[int, Mapping[str, Scored]]]
-"""Scores by row, seed, and sweeps that score."""
+"""Confusion matrices over ``all`` points and those ``seen`` by a camera, and the calibration error ``ece``."""
+AllScores = Mapping[str, Mapping[int, Mapping[str, Scored]]]
+"""Scores by run, seed and score entry."""
 
 _LOGS = "tensorboard"
 
 
 def summary(values: Sequence[float]) -> dict[str, Any]:
-    """Mean, standard deviation and, for two values or more, the half width of the 95 % interval (Student's t)."""
+    """Mean, standard deviation and, for two or more values, half the width of the 95 % interval (Student's t)."""
     count = len(values)
     sd = float(np.std(values, ddof=1)) if count > 1 else None
     half = None if sd is None else float(stats.t.ppf((1 + _CONFIDENCE) / 2, count - 1) * sd / np.sqrt(count))
     return {"mean": float(np.mean(values)), "sd": sd, "interval": half, "values": [float(value) for value in values]}
 
 
-def results(found: Found, scores: Sequence[str], baseline: str) -> dict[str, Any]:
-    """For each of the sweeps that score and each row: measures, IoU of each class, and paired gains on the baseline."""
-    everything: dict[str, Any] = {}
+def results(by_run: AllScores, scores: Sequence[str], baseline: str) -> dict[str, Any]:
+    """Measures, IoU of each class and paired gains over the baseline, for each score entry and run."""
+    tables: dict[str, Any] = {}
     for score in scores:
         measured = {
-            row: {seed: _measures(counts[score]) for seed, counts in seeds.items()} for row, seeds in found.items()
+            row: {seed: _measures(counts[score]) for seed, counts in seeds.items()} for row, seeds in by_run.items()
         }
-        everything[score] = {row: _row(seeds, measured[baseline]) for row, seeds in measured.items()}
-    return everything
+        tables[score] = {row: _row(seeds, measured[baseline]) for row, seeds in measured.items()}
+    return tables
 
 
 def _measures(scored: Scored) -> dict[str, float]:
@@ -66,7 +66,7 @@ def _measures(scored: Scored) -> dict[str, float]:
 
 
 def _row(seeds: Mapping[int, Mapping[str, float]], baseline: Mapping[int, Mapping[str, float]]) -> dict[str, Any]:
-    """Measures over the seeds, and gains over the seeds that both have."""
+    """Measures over all seeds, and gains over the seeds shared with the baseline."""
     shared = sorted(set(seeds) & set(baseline))
     names = next(iter(seeds.values()))
     return {
@@ -78,12 +78,12 @@ def _row(seeds: Mapping[int, Mapping[str, float]], baseline: Mapping[int, Mappin
 
 
 def tables(outcome: Mapping[str, Any]) -> str:
-    """All results as Markdown, in percent."""
+    """All results as Markdown tables, in percent."""
     parts = []
     for score, rows in outcome.items():
         classes = [n for n in label_map(SCORED_LABELS).names if n in next(iter(rows.values()))["measures"]]
-        head = ["", "seeds", "mIoU9", "gain", "without vegetation", "gain", "seen by a camera", "gain"]
-        head += ["ECE, not calibrated", *classes]
+        head = ["", "seeds", "mIoU9", "gain", "without vegetation", "gain", "in a camera's view", "gain"]
+        head += ["ECE, uncalibrated", *classes]
         lines = []
         for name, row in rows.items():
             cells = [name, str(len(row["measures"]["miou"]["values"]))]
@@ -117,10 +117,10 @@ def _signed(share: float) -> str:
     return f"{100 * share:+.1f}"
 
 
-def write_comparison(comparison: Comparison, scores: Sequence[str], found: Found) -> Path:
+def write_comparison(comparison: Comparison, scores: Sequence[str], by_run: AllScores) -> Path:
     """Write ``metrics.json``, ``table.md`` and ``curves.png`` into the comparison's folder, which is returned."""
     folder = Path(comparison.run)
-    outcome = results(found, scores, comparison.baseline)
+    outcome = results(by_run, scores, comparison.baseline)
     metrics = {"world": WORLD_VERSION, "baseline": comparison.baseline, "label_set": SCORED_LABELS, "results": outcome}
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
     (folder / "table.md").write_text(tables(outcome), encoding="utf-8")
@@ -129,17 +129,17 @@ def write_comparison(comparison: Comparison, scores: Sequence[str], found: Found
 
 
 def _draw_curves(comparison: Comparison, path: Path) -> None:
-    """MIoU of the validation sweeps over the steps, mean and range of the seeds."""
+    """Plot the mIoU of the validation sweeps over the steps: mean and range of the seeds."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for entry in comparison.runs:
         if not entry.scored or entry.images:
             continue
         runs = (comparison.folder(entry, seed) for seed in comparison.seeds_of(entry))
-        curves = [_curve(run) for run in runs if (run / _LOGS).is_dir()]  # logs may have been thrown away
+        curves = [_curve(run) for run in runs if (run / _LOGS).is_dir()]  # logs may have been deleted
         if not curves:
             continue
-        # Of a run that was ended from outside, an epoch may be missing.
+        # A run that was killed may lack an epoch.
         steps = sorted(set.intersection(*(set(curve) for curve in curves)))
         values = np.array([[curve[step] for step in steps] for curve in curves])
         axes.plot(steps, values.mean(axis=0), label=entry.name)
@@ -151,7 +151,7 @@ def _draw_curves(comparison: Comparison, path: Path) -> None:
 
 
 def _curve(run: Path) -> dict[int, float]:
-    """The mIoU of the first validation source, in percent, by steps."""
+    """The mIoU of the first validation source in percent, by step."""
     events = EventAccumulator(str(run / _LOGS))
     events.Reload()
     tag = next(t for t in events.Tags()["scalars"] if t.startswith(("val0_", "choose0_")) and t.endswith("/miou"))

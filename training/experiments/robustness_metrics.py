@@ -1,4 +1,4 @@
-"""How well a model labels sweeps, clean and corrupted, and how sure it is of that: what is counted."""
+"""Accuracy and calibration of a model on clean and corrupted sweeps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from xmodelkd_ros.segmentation.decision import decide
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 TEMPERATURES = ("plain", "tempered")
-"""Probabilities as the network gives them (T = 1), and as the model's temperature makes them."""
+"""Uncalibrated probabilities (T = 1), and those at the model's temperature."""
 
 _CLEAN = ("", 0)
 Variant = tuple[str, int]
@@ -34,10 +34,10 @@ Variant = tuple[str, int]
 
 
 def reference_pipeline(folder: Path) -> SegmentationPipeline:
-    """A model on the reference back end in fp32, which looks at an image once, however often a sweep comes.
+    """Load a model on the reference back end in fp32, with a cache of image features for repeated sweeps.
 
     Raises:
-        ModelError: the folder holds none, or its files do not belong together.
+        ModelError: the folder holds no model, or its files do not belong together.
     """
     spec = ModelSpec.read(folder)
     networks = load_networks(spec, folder, precision="fp32")
@@ -46,79 +46,79 @@ def reference_pipeline(folder: Path) -> SegmentationPipeline:
 
 
 class _CachingBackend:
-    """A back end that knows its latest answers (see :class:`~xmodelkd_ros.inference.backend.Backend`).
+    """A :class:`~xmodelkd_ros.inference.backend.Backend` that caches its latest outputs.
 
     Args:
         backend: the back end.
-        kept: how many answers.
+        size: number of cached outputs.
     """
 
-    def __init__(self, backend: Backend, kept: int) -> None:
+    def __init__(self, backend: Backend, size: int) -> None:
         self.name, self.precision, self.key = backend.name, backend.precision, backend.key
         self.inputs, self.outputs = backend.inputs, backend.outputs
-        self._backend, self._kept = backend, kept
-        self._known: OrderedDict[bytes, dict[str, NDArray[Any]]] = OrderedDict()
+        self._backend, self._size = backend, size
+        self._outputs: OrderedDict[bytes, dict[str, NDArray[Any]]] = OrderedDict()
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run the network once, unless it has just been asked the same."""
+        """The outputs for some inputs, cached if they were the same recently."""
         key = b"".join(hashlib.blake2b(values.tobytes()).digest() for values in inputs.values())
-        if key not in self._known:
-            self._known[key] = {name: values.copy() for name, values in self._backend.infer(inputs).items()}
-            if len(self._known) > self._kept:
-                self._known.popitem(last=False)
-        return self._known[key]
+        if key not in self._outputs:
+            self._outputs[key] = {name: values.copy() for name, values in self._backend.infer(inputs).items()}
+            if len(self._outputs) > self._size:
+                self._outputs.popitem(last=False)
+        return self._outputs[key]
 
 
 def measure(
-    pipeline: SegmentationPipeline, source: Source, scored: LabelMap, kinds: Sequence[str], every: int, what: str
+    pipeline: SegmentationPipeline, source: Source, scored: LabelMap, kinds: Sequence[str], every: int, title: str
 ) -> dict[str, Any]:
-    """Label sweeps, clean and corrupted, and score the labels.
+    """Label clean and corrupted sweeps, and score the labels.
 
     Args:
         pipeline: the model.
-        source: the sweeps. A teacher sees clean images of the same moment, in the places of the corrupted points.
-        scored: the label set to score in; calibration is that of the model's own classes.
-        kinds: corruptions, of which all severities are taken.
-        every: every n-th sweep is taken. A sweep is corrupted in the same way whatever others are taken.
-        what: title of the progress bar.
+        source: the sweeps. A teacher gets the original images, sampled at the positions of the corrupted points.
+        scored: the label set to score in; calibration refers to the model's own classes.
+        kinds: corruptions, each with all severities.
+        every: score every n-th sweep. The corruption of a sweep does not depend on this.
+        title: of the progress bar.
 
     Returns:
-        Number of ``sweeps``; counts of ``clean`` sweeps, and of ``corrupted`` ones for each kind and severity:
-        ``miou``, ``iou`` by class, ``points`` with a truth, and ``ece`` (see :class:`Calibration`).
+        Number of ``sweeps``; the scores of ``clean`` sweeps, and of ``corrupted`` ones for each kind and severity:
+        ``miou``, ``iou`` by class, ``points`` with ground truth, and ``ece`` (see :class:`Calibration`).
     """
     if pipeline.spec.role != "teacher":
         source = replace(source, encoded_images=[])
     variants = [_CLEAN, *((kind, severity) for kind in kinds for severity in range(len(SEVERITIES)))]
-    counts = {variant: Counts(pipeline.spec, scored) for variant in variants}
+    scores = {variant: VariantScores(pipeline.spec, scored) for variant in variants}
     numbers = range(0, len(source.sweeps), every)
     inputs = _inputs(source, numbers, variants)
-    for variant, sweep, pictures in progress(inputs, len(numbers) * len(variants), what):
-        counts[variant].add(*pipeline.logits(sweep.cloud, pictures), sweep.labels)
-    found = {kind: [counts[kind, severity].to_dict() for severity in range(len(SEVERITIES))] for kind in kinds}
-    return {"sweeps": len(numbers), "clean": counts[_CLEAN].to_dict(), "corrupted": found}
+    for variant, sweep, images in progress(inputs, len(numbers) * len(variants), title):
+        scores[variant].add(*pipeline.logits(sweep.cloud, images), sweep.labels)
+    by_kind = {kind: [scores[kind, severity].to_dict() for severity in range(len(SEVERITIES))] for kind in kinds}
+    return {"sweeps": len(numbers), "clean": scores[_CLEAN].to_dict(), "corrupted": by_kind}
 
 
 def _inputs(
     source: Source, numbers: Sequence[int], variants: Sequence[Variant]
 ) -> Iterator[tuple[Variant, Sweep, SweepImages | tuple[()]]]:
-    """Each sweep in each variant, and what cameras took of it."""
+    """Each sweep in each variant, with its images."""
     for number in numbers:
-        clean, pictures = source.sweeps[number], source.pictures(number)
+        clean, images = source.sweeps[number], source.pictures(number)
         for kind, severity in variants:
             sweep = corrupted(clean, kind, number, severity) if kind else clean
-            if isinstance(pictures, SweepImages):
+            if isinstance(images, SweepImages):
                 views = source.encoded_images[number].exposures.views(sweep.cloud.xyz)
-                yield (kind, severity), sweep, replace(pictures, views=views)
+                yield (kind, severity), sweep, replace(images, views=views)
             else:
-                yield (kind, severity), sweep, pictures
+                yield (kind, severity), sweep, images
 
 
-class Counts:
-    """What is counted over sweeps of one variant.
+class VariantScores:
+    """Confusion matrix and calibration over the sweeps of one variant.
 
     Args:
         spec: the model.
-        scored: the label set that confusion is counted in.
+        scored: the label set of the confusion matrix.
     """
 
     def __init__(self, spec: ModelSpec, scored: LabelMap) -> None:
@@ -130,18 +130,18 @@ class Counts:
         """Add a sweep.
 
         Args:
-            logits: (C, N), not calibrated.
+            logits: (C, N), uncalibrated.
             valid: (N,) whether a point has a usable position.
-            truth: (N,) ids in the model's label set, 255 where there is none.
+            truth: (N,) ids in the model's label set, 255 without ground truth.
         """
-        # Classes stay the same, so that the network is asked once for both.
+        # The temperature does not change the classes, so one run of the network serves both.
         for name, temperature in zip(TEMPERATURES, (1.0, self._spec.temperature), strict=True):
-            said = decide(logits, valid, temperature, self._spec.labels)
-            self._calibration[name].add(truth, said.label, said.probability)
-        self._confusion.update(self._lookup.apply(truth), self._lookup.apply(said.label))
+            decision = decide(logits, valid, temperature, self._spec.labels)
+            self._calibration[name].add(truth, decision.label, decision.probability)
+        self._confusion.update(self._lookup.apply(truth), self._lookup.apply(decision.label))
 
     def to_dict(self) -> dict[str, Any]:
-        """As it stands in ``metrics.json``."""
+        """The entry in ``metrics.json``."""
         return {
             "miou": self._confusion.miou(),
             "iou": self._confusion.iou(),
@@ -151,9 +151,9 @@ class Counts:
 
 
 class Calibration:
-    """Expected calibration error (10 bins) over the points of all sweeps, and as the mean over sweeps.
+    """Expected calibration error (10 bins), pooled over all points and as the mean over sweeps.
 
-    The mean over sweeps is larger: in the pool, sweeps that are too sure make up for others that are not sure enough.
+    The mean over sweeps is larger: in the pool, overconfident and underconfident sweeps cancel out.
     """
 
     def __init__(self) -> None:
@@ -161,14 +161,14 @@ class Calibration:
 
     def add(self, truth: NDArray[np.uint8], predicted: NDArray[np.uint8], probability: NDArray[np.float32]) -> None:
         """Add a sweep; arguments as of :meth:`CalibrationError.update`."""
-        own = CalibrationError()
-        for counted in (self._pooled, own):
-            counted.update(truth, predicted, probability)
-        value = own.value()
+        of_sweep = CalibrationError()
+        for error in (self._pooled, of_sweep):
+            error.update(truth, predicted, probability)
+        value = of_sweep.value()
         if value is not None:
             self._sweeps.append(value)
 
     def to_dict(self) -> dict[str, Any]:
-        """``pooled``, ``mean_over_sweeps``, and :attr:`CalibrationError.bins` of the pool."""
+        """``pooled``, ``mean_over_sweeps``, and the pooled :attr:`CalibrationError.bins`."""
         mean = float(np.mean(self._sweeps)) if self._sweeps else None
         return {"pooled": self._pooled.value(), "mean_over_sweeps": mean, "bins": self._pooled.bins.tolist()}

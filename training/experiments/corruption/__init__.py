@@ -1,15 +1,15 @@
-"""Sweeps as a LiDAR in trouble gives them, for measuring what networks still make of them.
+"""Corruptions of sweeps, for the evaluation of robustness.
 
-Eight corruptions of three severities each, after the Robo3D benchmark (Kong et al. 2023, "Robo3D: Towards Robust and
-Reliable 3D Perception against Corruptions") where it has them. What they do to labels:
+Eight corruptions with three severities each, after the Robo3D benchmark (Kong et al. 2023, "Robo3D: Towards Robust and
+Reliable 3D Perception against Corruptions") where it defines them. Their effect on labels:
 
-* A point that is lost keeps its place in the arrays, but has neither position (NaN) nor label.
-* A point that was invented (crosstalk, fog) has no label: there is nothing where it lies, and no class says so, so
-  whatever a network calls it would be wrong. What it does to the real points around it is scored. Robo3D does the same.
-* A point that was measured somewhat off (motion blur, range noise) is still an echo of its surface and keeps its label.
-* A point on the beam of another sensor has the label of the surface it was taken from.
+* A lost point stays in the arrays, with position NaN and without a label.
+* A spurious point (crosstalk, fog) has no label, as no class is right for it. Only its effect on the real points around
+  it is scored, as in Robo3D.
+* A displaced point (motion blur, range noise) is still an echo of its surface and keeps its label.
+* A point on the beam of another sensor has the label of the point it was made from.
 
-The same seed draws the same random numbers for every severity: what a lighter one loses, a heavier one loses too.
+A seed draws the same random numbers for every severity: points lost at a lower severity are lost at a higher one too.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ MODERATE = 1
 
 @dataclass(frozen=True)
 class Corruption:
-    """One way in which sweeps get worse.
+    """One kind of corruption.
 
     Attributes:
-        apply: makes it from a sweep, one of ``strengths``, and a source of randomness.
-        strengths: of the three :data:`SEVERITIES`.
-        what: what the strengths are.
+        apply: returns the corrupted sweep for a sweep, one of ``strengths`` and a random generator.
+        strengths: for the three :data:`SEVERITIES`.
+        what: meaning of the strengths, with their unit.
     """
 
     apply: Callable[[Sweep, Any, np.random.Generator], Sweep]
@@ -51,24 +51,24 @@ class Corruption:
 
 
 CORRUPTIONS = {
-    "lost_beams": Corruption(without_beams, (0.25, 0.5, 0.75), "share of the beams that is lost"),
-    "crosstalk": Corruption(with_crosstalk, (0.01, 0.03, 0.06), "share of the points that another LiDAR moves"),
+    "lost_beams": Corruption(without_beams, (0.25, 0.5, 0.75), "share of beams lost"),
+    "crosstalk": Corruption(with_crosstalk, (0.01, 0.03, 0.06), "share of points displaced by another LiDAR"),
     "motion_blur": Corruption(with_blur, (0.2, 0.25, 0.3), "standard deviation of the displacement, m"),
-    "missing_echoes": Corruption(without_echoes, (0.75, 0.85, 0.95), "share of the vehicles' points that is lost"),
-    "other_sensor": Corruption(on_other_sensor, ("HDL-64E", "VLP-32C", "HDL-32E"), "whose beams"),
+    "missing_echoes": Corruption(without_echoes, (0.75, 0.85, 0.95), "share of vehicle points lost"),
+    "other_sensor": Corruption(on_other_sensor, ("HDL-64E", "VLP-32C", "HDL-32E"), "LiDAR whose beams are simulated"),
     "fog": Corruption(in_fog, (0.01, 0.02, 0.03), "attenuation, 1/m"),
-    "weak_intensity": Corruption(with_weak_intensity, (0.5, 0.1, 0.0), "what is left of the intensity"),
+    "weak_intensity": Corruption(with_weak_intensity, (0.5, 0.1, 0.0), "factor of the intensity"),
     "range_noise": Corruption(with_noise, (0.05, 0.1, 0.2), "standard deviation of the range, m"),
 }
 
 
 def corrupted(sweep: Sweep, kind: str, seed: int, severity: int = MODERATE) -> Sweep:
-    """A sweep with as many points.
+    """Corrupt a sweep; the number of points stays the same.
 
     Args:
         sweep: the sweep, with labels of drive13.
         kind: one of :data:`CORRUPTIONS`.
-        seed: the same one gives the same sweep.
+        seed: of the random generator.
         severity: index into :data:`SEVERITIES`.
     """
     corruption = CORRUPTIONS[kind]
