@@ -77,10 +77,8 @@ def _check_precision(runs: Sequence[TrainingConfig | ImageTrainingConfig]) -> No
     """Raise a ConfigError for runs of different precision, some of which were trained on another machine."""
     precisions = {resolved(settings).precision: settings.run for settings in runs}
     if len(precisions) > 1:
-        raise ConfigError(
-            f"runs would differ in precision ({', '.join(f'{run}: {name}' for name, run in precisions.items())}); set it "
-            "in the overrides of all runs"
-        )
+        found = ", ".join(f"{run}: {name}" for name, run in precisions.items())
+        raise ConfigError(f"runs would differ in precision ({found}); set it in the overrides of all runs")
 
 
 def _scores(comparison: Comparison, entry: RunEntry, seed: int, scores: Sequence[ScoreEntry]) -> dict[str, Scored]:

@@ -139,7 +139,7 @@ def test_what_has_been_measured_stays_and_other_models_join_in(measured, command
         (("sources.0.label_set=drive13",), "is of other corruptions, sweeps, or --every"),
         (("sources.0.source.seeds=[0, 9]",), "seeds is (0, 9), but must be left out beside a path"),
         (("sources.0.name=a b",), "name is 'a b', but must be letters, digits and underscores"),
-        (("sources=[]",), "sources is [], but must be at least one, all with other names"),
+        (("sources=[]",), "sources is [], but must be at least one, all with different names"),
         (("--sources", "far"), "--sources is 'far', but must be one of nine"),
         (("--config", "nowhere.yaml"), "cannot read nowhere.yaml"),
     ],

@@ -67,7 +67,7 @@ def test_the_table_has_a_row_for_each(found):
     head, _, plain, distilled = (line for line in text.splitlines() if line.startswith("|"))
     assert head.endswith("| road | vegetation |")
     assert plain.startswith("| plain | 2 | 38.1 ± 6.7 | +0.0 (+0.0 to +0.0) |")
-    assert distilled.startswith("| taught | 3 | ")
+    assert distilled.startswith("| distilled | 3 | ")
 
 
 @pytest.mark.parametrize("file", sorted(CONFIG.parent.glob("*.yaml")), ids=lambda path: path.stem)
