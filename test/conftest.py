@@ -1,11 +1,11 @@
-"""Fixtures that several test folders share."""
+"""Fixtures shared by several test folders."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import xmodelkd_ros.opencv  # noqa: F401  # before any test imports OpenCV: it says there why
+import xmodelkd_ros.opencv  # noqa: F401  # before any test imports cv2, to set its pixel limit
 from test.expected_skips import pytest_configure  # noqa: F401
 from xmodelkd_ros.core.model_spec import DataSource, ImageBranchSpec, ModelSpec, NetworkFile, TensorSpec, sha256
 from xmodelkd_ros.core.normalization import ChannelSpec
@@ -21,7 +21,7 @@ PANDASET = Path(__file__).resolve().parents[2] / "shared" / "pandaset" / "002"
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """The user's cache folder stays as it is, whatever program a test starts."""
+    """Tests and programs they start leave the user's cache folder unchanged."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -29,23 +29,23 @@ def own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def pandaset():
-    """The real sequence, where it is at hand."""
+    """Folder of the PandaSet sequence, if present."""
     if not PANDASET.is_dir():
         pytest.skip(f"needs the PandaSet sequence in {PANDASET}")
     return PANDASET
 
 
 def write_height_model(folder):
-    """A real ONNX network in a model folder: points above the sensor are building, below it road.
+    """Write a small student model: points above the sensor are building, below it road.
 
-    It reads every input of the contract, so that a pipeline that mixes them up is caught.
+    It uses every input, so that a pipeline that mixes them up fails.
     """
     _write_model(folder, _height_nodes("logits"), [], "student")
     return folder
 
 
 def write_light_model(folder, cameras=3):
-    """A teacher: what is bright in an image is a car, and all else as for the height model."""
+    """Write a small teacher model: points that are bright in an image are cars, others as in the height model."""
     from onnx import helper
 
     size = (cameras * FEATURES[0], FEATURES[1])
@@ -90,7 +90,7 @@ def _height_nodes(output):
 
     return [
         helper.make_node("Reshape", ["image", "flat"], ["table"]),
-        helper.make_node("Gather", ["table", "pixel"], ["seen_pixel"], axis=1),  # (3, P) of each point's pixel
+        helper.make_node("Gather", ["table", "pixel"], ["seen_pixel"], axis=1),  # (3, P), the pixel of each point
         helper.make_node("ReduceSum", ["seen_pixel"], ["sum"], keepdims=1),
         helper.make_node("Mul", ["sum", "zero"], ["nothing"]),
         helper.make_node("Transpose", ["points"], ["columns"], perm=[1, 0]),
@@ -100,7 +100,7 @@ def _height_nodes(output):
 
 
 def _write_brightness(path):
-    """An image branch: the mean of each patch of 4 by 4 pixels."""
+    """Write an image branch: the mean of each patch of 4 by 4 pixels."""
     from onnx import helper
 
     nodes = [
@@ -159,13 +159,13 @@ def _write_model(folder, nodes, more_inputs, role, more_constants=None, image_br
 
 @pytest.fixture(scope="session")
 def light_model(tmp_path_factory):
-    """Folder of a small real teacher (see :func:`write_light_model`)."""
+    """Folder of a small teacher model (see :func:`write_light_model`)."""
     pytest.importorskip("onnx")
     return write_light_model(tmp_path_factory.mktemp("models") / "light")
 
 
 @pytest.fixture(scope="session")
 def height_model(tmp_path_factory):
-    """Folder of a small real model (see :func:`write_height_model`)."""
+    """Folder of a small student model (see :func:`write_height_model`)."""
     pytest.importorskip("onnx")
     return write_height_model(tmp_path_factory.mktemp("models") / "height")

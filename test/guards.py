@@ -1,4 +1,4 @@
-"""What data can hold to do harm to those who unpickle it."""
+"""Malicious pickles: objects that run code or exhaust the memory when unpickled."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 class Trap:
-    """Unpickled, it ends the process; or makes a folder, so that a test can tell.
+    """Ends the process when unpickled, or creates a folder, which a test can detect.
 
     Args:
-        path: of the folder.
+        path: the folder to create; None to end the process.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -22,11 +22,11 @@ class Trap:
         return (os._exit, (3,)) if self.path is None else (os.mkdir, (str(self.path),))
 
 
-class Room:
-    """Unpickled, it takes a terabyte.
+class MemoryBomb:
+    """Allocates a terabyte when unpickled.
 
     Args:
-        kind: what is that large: an array; or a bytearray, which PyTorch takes for data.
+        kind: type to allocate: an array, or a bytearray, which PyTorch treats as data.
     """
 
     def __init__(self, kind: Callable[[int], Any] = bytearray) -> None:

@@ -1,4 +1,4 @@
-"""What is shipped: metadata, data files, entry points, and that an installed package finds its own files."""
+"""Packaging: metadata, data files, entry points, and resource lookup of an installed package."""
 
 import json
 import os
@@ -37,7 +37,7 @@ print(resources.label_map("drive13").name)
 
 @pytest.fixture(scope="module")
 def metadata():
-    """The keywords that setup.py hands to setuptools."""
+    """The keyword arguments of setup() in setup.py."""
     command = [sys.executable, "-c", PRINT_METADATA]
     return json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
 
@@ -49,9 +49,9 @@ def manifest():
 
 @pytest.fixture(scope="module")
 def prefix(tmp_path_factory):
-    """A prefix with the package in it, laid out as a colcon or pip installation is, away from the clone."""
+    """An installation prefix with the package, outside the source tree."""
     scratch = tmp_path_factory.mktemp("install")
-    # A build leaves files beside its sources; the clone stays as it is.
+    # Builds write beside their sources, so the package is built from a copy.
     not_shipped = shutil.ignore_patterns(".*", "build", "install", "log", "runs", "*.egg-info", "__pycache__")
     shutil.copytree(ROOT, scratch / "source", ignore=not_shipped)
     options = ["--no-deps", "--no-build-isolation", "--no-compile", "--disable-pip-version-check", "--quiet"]
@@ -62,7 +62,7 @@ def prefix(tmp_path_factory):
 
 @pytest.fixture
 def declared(monkeypatch):
-    """Makes nodes with the segmenter's parameters declared, from ROS arguments."""
+    """Factory of nodes with the segmenter's parameters, from ROS arguments."""
     pytest.importorskip("rclpy", reason="needs rclpy")
     monkeypatch.setenv("AMENT_PREFIX_PATH", os.environ.get("AMENT_PREFIX_PATH", sys.prefix))
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
@@ -99,13 +99,13 @@ def data_files(metadata):
     return set(chain.from_iterable(files for _, files in metadata["data_files"]))
 
 
-def test_one_version_everywhere(metadata, manifest):
+def test_versions_agree(metadata, manifest):
     newest = re.search(r"^## (\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert newest is not None
     assert metadata["version"] == manifest.findtext("version") == newest[1]
 
 
-def test_both_manifests_say_the_same(metadata, manifest):
+def test_manifests_agree(metadata, manifest):
     maintainer = manifest.find("maintainer")
     assert metadata["name"] == manifest.findtext("name") == NAME
     assert (metadata["maintainer"], metadata["maintainer_email"]) == (maintainer.text, maintainer.get("email"))
@@ -125,7 +125,7 @@ def test_every_shipped_file_is_installed(metadata):
     assert data_files(metadata) >= shipped("launch/*", "config/**/*", "models/**/*") | {"package.xml"}
 
 
-def test_data_files_are_files_in_the_folder_of_their_name(metadata):
+def test_data_files_go_to_the_folder_of_the_same_name(metadata):
     for folder, files in metadata["data_files"]:
         for file in files:
             assert (ROOT / file).is_file(), file
@@ -142,7 +142,7 @@ def test_shipped_students_take_no_image(name):
     assert spec.cameras == 0 and [tensor.name for tensor in spec.inputs] == ["image", "points", "pixel"]
 
 
-def test_what_is_logged_as_shipped_is_shipped():
+def test_evaluations_logged_as_shipped_match_the_models():
     lines = map(json.loads, (ROOT / "docs" / "evaluations.jsonl").read_text(encoding="utf-8").splitlines())
     logged = {(line["model"], line["sha256"]) for line in lines if line.get("shipped")}
     specs = [ModelSpec.read(folder) for folder in (ROOT / "models").iterdir() if folder.is_dir()]
@@ -159,7 +159,7 @@ def test_every_package_has_an_init_file(metadata):
     assert set(metadata["packages"]) == folders
 
 
-def test_the_vehicle_needs_neither_torch_nor_tensorrt(metadata, manifest):
+def test_vehicle_requires_neither_torch_nor_tensorrt(metadata, manifest):
     without_training = [*metadata["install_requires"]]
     for extra, requirements in metadata["extras_require"].items():
         without_training += [] if extra in ("training", "test", "tensorrt-rtx") else requirements
@@ -168,7 +168,7 @@ def test_the_vehicle_needs_neither_torch_nor_tensorrt(metadata, manifest):
 
 
 def test_torch_is_pinned(metadata):
-    """Another version from the registry may bring gigabytes of CUDA along."""
+    """Other versions may pull in gigabytes of CUDA libraries."""
     [torch] = [r for r in metadata["extras_require"]["training"] if r.startswith("torch=")]
     assert re.fullmatch(r"torch==\d+\.\d+\.\d+", torch)
 
@@ -181,18 +181,18 @@ def test_entry_points_exist(metadata):
         assert f"def {function}(" in Path(spec.origin).read_text(encoding="utf-8"), f"{entry}: no such function"
 
 
-def test_an_installed_package_finds_its_own_files(prefix):
+def test_installed_package_finds_its_files(prefix):
     [package] = prefix.rglob(f"site-packages/{NAME}")
     environment = {**os.environ, "PYTHONPATH": str(package.parent), "AMENT_PREFIX_PATH": str(prefix)}
     command = [sys.executable, "-P" if sys.version_info >= (3, 11) else "-s", "-c", FIND_FILES]
     result = subprocess.run(command, cwd=prefix, env=environment, check=True, capture_output=True, text=True)
     module, config, labels = result.stdout.split()
-    assert Path(module).parent == package, "the clone's code was imported"
+    assert Path(module).parent == package, "imported from the source tree"
     assert Path(config) == prefix / "share" / NAME / "config" / "segment.param.yaml"
     assert labels == "drive13"
 
 
-def test_an_installation_holds_every_shipped_file(prefix):
+def test_installation_has_every_shipped_file(prefix):
     share = prefix / "share" / NAME
     wanted = shipped("launch/*.launch.py", "config/**/*", "models/**/*")
     assert [name for name in sorted(wanted) if not (share / name).is_file()] == []
@@ -210,16 +210,16 @@ def test_parameter_file_holds_the_defaults(declared):
     assert parameters.read(node) == parameters.read(declared())
 
 
-def test_parameter_file_names_every_parameter_and_no_other(declared):
+def test_parameter_file_names_every_parameter(declared):
     ours = {name for name in declared().list_parameters([], 0).names if name not in OF_EVERY_NODE}
     values = yaml.safe_load(PARAMETER_FILE.read_text(encoding="utf-8"))["/**"]["ros__parameters"]
     assert set(flat(values)) <= ours
-    # Lists without a value cannot be written down: they stand there as comments.
+    # Empty lists have no type in YAML, so they are listed as comments.
     written = re.findall(r"^ +(?:# *)?(\w+):", PARAMETER_FILE.read_text(encoding="utf-8"), re.MULTILINE)
     assert {name.rsplit(".", 1)[-1] for name in ours} <= set(written)
 
 
-def test_rviz_layout_subscribes_as_the_node_publishes():
+def test_rviz_layout_matches_the_node_topics():
     layout = yaml.safe_load((ROOT / "config" / "segment.rviz").read_text(encoding="utf-8"))
     displays = {d["Name"]: d for d in layout["Visualization Manager"]["Displays"]}
     for name, topic in (("Coloured by class", "/segmenter/colored"), ("Labels", "/segmenter/labels")):
@@ -228,7 +228,7 @@ def test_rviz_layout_subscribes_as_the_node_publishes():
     assert displays["Input"]["Topic"]["Reliability Policy"] == "Best Effort"
 
 
-def test_rviz_layout_spans_the_default_label_set():
+def test_rviz_layout_covers_the_default_label_set():
     labels = json.loads((ROOT / "config" / "labels" / "drive13.json").read_text(encoding="utf-8"))
     ids = [c["id"] for c in labels["classes"]]
     layout = yaml.safe_load((ROOT / "config" / "segment.rviz").read_text(encoding="utf-8"))
@@ -240,7 +240,7 @@ def test_rviz_layout_spans_the_default_label_set():
     )
 
 
-def test_dds_profile_keeps_both_built_in_transports_with_room_for_a_sweep():
+def test_dds_profile_has_both_transports_and_fits_a_sweep():
     root = ElementTree.parse(ROOT / "config" / "fastdds_large_clouds.xml").getroot()
     space = {"": "http://www.eprosima.com"}
     transports = {

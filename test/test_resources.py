@@ -8,11 +8,11 @@ from xmodelkd_ros.core.errors import ConfigError, LabelError, ModelError
 CLONE = Path(__file__).parents[1]
 
 
-def test_a_model_is_found_by_path(height_model):
+def test_finds_models_by_path(height_model):
     assert resources.find_model(str(height_model)) == height_model
 
 
-def test_an_installed_package_comes_before_the_clone(tmp_path, monkeypatch, height_model):
+def test_prefers_the_installed_package(tmp_path, monkeypatch, height_model):
     share = tmp_path / "share" / "xmodelkd_ros" / "models"
     share.mkdir(parents=True)
     (share / "height").symlink_to(height_model)
@@ -20,13 +20,13 @@ def test_an_installed_package_comes_before_the_clone(tmp_path, monkeypatch, heig
     assert resources.find_model("height") == share / "height"
 
 
-def test_the_clone_is_the_last_resort(monkeypatch):
+def test_falls_back_to_the_source_tree(monkeypatch):
     monkeypatch.delenv("AMENT_PREFIX_PATH", raising=False)
     monkeypatch.setattr(resources.sys, "prefix", "/nowhere")
     assert resources.find_config("labels/drive13.json") == CLONE / "config" / "labels" / "drive13.json"
 
 
-def test_what_is_not_there_is_said_with_what_to_do(tmp_path):
+def test_missing_resources_are_reported_with_a_remedy(tmp_path):
     with pytest.raises(ModelError, match=r"no model 'nothing'.*training\.export"):
         resources.find_model("nothing")
     with pytest.raises(ModelError, match="no model"):
@@ -36,7 +36,7 @@ def test_what_is_not_there_is_said_with_what_to_do(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "no\0file", "~nobody_here/model", "", "a\nb"])
-def test_a_name_that_no_file_can_have_is_of_no_file(name):
+def test_rejects_invalid_file_names(name):
     with pytest.raises(ModelError, match="no model"):
         resources.find_model(name)
     with pytest.raises(LabelError, match=r"no label set .*drive13"):
@@ -45,7 +45,7 @@ def test_a_name_that_no_file_can_have_is_of_no_file(name):
         resources.find_config(name or "none")
 
 
-def test_home_is_the_users(monkeypatch):
+def test_expands_the_home_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/home/somebody")
     assert resources.user_path("~/models/x") == Path("/home/somebody/models/x")
     assert resources.user_path("~nobody_here/x") == Path("~nobody_here/x")

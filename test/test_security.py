@@ -1,4 +1,4 @@
-"""Model folders, bags and checkpoints are data, and nothing of a machine is sent to anybody."""
+"""Security: untrusted model folders, bags and checkpoints execute nothing, and libraries send no telemetry."""
 
 import gzip
 import json
@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from test.guards import Trap
-from test.source import complaints
+from test.unsafe_code import unsafe_uses
 from xmodelkd_ros.core.errors import ConfigError, LabelError, ModelError
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import sha256
@@ -23,7 +23,7 @@ from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 ROOT = Path(__file__).parents[1]
 
-# --- nothing is sent home ---------------------------------------------------------------------------------------------
+# --- no telemetry -----------------------------------------------------------------------------------------------------
 
 LOAD = """
 import sys
@@ -35,43 +35,43 @@ TRAINING = "import training.deploy.onnx_modules"
 
 
 def files_left_by(code, *arguments, home):
-    """What a program leaves in an empty home folder: who reports its use keeps an id of the machine there."""
+    """Files a program leaves in an empty home folder: telemetry stores a machine id there."""
     env = {"HOME": str(home), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     subprocess.run([sys.executable, "-c", code, *map(str, arguments)], env=env, cwd=ROOT, check=True)
     return [str(path.relative_to(home)) for path in home.rglob("*")]
 
 
 @pytest.mark.parametrize("library", ["onnxruntime", "openvino"])
-def test_libraries_that_run_networks_report_nothing(height_model, tmp_path, library):
+def test_inference_libraries_send_no_telemetry(height_model, tmp_path, library):
     pytest.importorskip(library)
     assert files_left_by(LOAD, height_model, library, home=tmp_path) == []
 
 
-def test_nor_do_they_in_training(tmp_path):
+def test_training_sends_no_telemetry(tmp_path):
     pytest.importorskip("torch")
     left = files_left_by(TRAINING, home=tmp_path)
     assert not [name for name in left if "Microsoft" in name or "intel" in name], left
 
 
-# --- data is not run --------------------------------------------------------------------------------------------------
+# --- data is not executed ---------------------------------------------------------------------------------------------
 
 SOURCES = sorted(path for top in ("xmodelkd_ros", "training", "launch") for path in (ROOT / top).rglob("*.py"))
 MAY_IMPORT = {
-    # An unpickler with a list of what a table is made of; pandas' own renames what its older versions wrote.
+    # An unpickler with an allow list of table classes; pandas' own maps the names of its older versions.
     "training/datasets/pandaset.py": {"pickle", "pandas.compat.pickle_compat"},
 }
 MAY_IMPORT_BY_NAME = {
-    "xmodelkd_ros/harness/sweep_log.py",  # message classes, of a checked name
-    "xmodelkd_ros/inference/tensorrt.py",  # one of the names that stand there
+    "xmodelkd_ros/harness/sweep_log.py",  # message classes, with validated names
+    "xmodelkd_ros/inference/tensorrt.py",  # one of two literal names
     "xmodelkd_ros/segmentation/backend_selection.py",
 }
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_nothing_runs_what_it_reads(path):
+def test_sources_execute_no_data(path):
     where = path.relative_to(ROOT).as_posix()
     text = path.read_text(encoding="utf-8")
-    assert complaints(text, MAY_IMPORT.get(where, set()), where in MAY_IMPORT_BY_NAME) == []
+    assert unsafe_uses(text, MAY_IMPORT.get(where, set()), where in MAY_IMPORT_BY_NAME) == []
 
 
 @pytest.mark.parametrize(
@@ -81,10 +81,10 @@ def test_nothing_runs_what_it_reads(path):
         *((where, "", True) for where in sorted(MAY_IMPORT_BY_NAME)),
     ],
 )
-def test_every_allowance_is_used(where, less, by_name):
+def test_every_exception_is_needed(where, less, by_name):
     may_import, may_by_name = MAY_IMPORT.get(where, set()), where in MAY_IMPORT_BY_NAME
     text = (ROOT / where).read_text(encoding="utf-8")
-    assert complaints(text, may_import - {less}, may_by_name and not by_name) != []
+    assert unsafe_uses(text, may_import - {less}, may_by_name and not by_name) != []
 
 
 @pytest.mark.parametrize(
@@ -194,9 +194,9 @@ def test_every_allowance_is_used(where, less, by_name):
     ],
 )
 @pytest.mark.parametrize("form", ["{}", "def read():\n    {}"], ids=["module", "function"])
-def test_what_would_is_seen_whatever_it_is_called(lines, form):
+def test_detects_unsafe_code_under_any_name(lines, form):
     code = form.format(lines.replace("; ", "\n    " if form.startswith("def") else "\n"))
-    assert len(complaints(code)) >= 1
+    assert len(unsafe_uses(code)) >= 1
 
 
 @pytest.mark.parametrize(
@@ -229,18 +229,18 @@ def test_what_would_is_seen_whatever_it_is_called(lines, form):
         "from pandas import DataFrame, Index; DataFrame(rows)",
     ],
 )
-def test_what_would_not_is_let_be(lines):
-    assert complaints(lines.replace("; ", "\n")) == []
+def test_accepts_safe_code(lines):
+    assert unsafe_uses(lines.replace("; ", "\n")) == []
 
 
-def test_what_a_file_may_do_is_said_for_that_file_only():
-    assert complaints("import pickle", {"pickle"}) == []
-    assert complaints("import pickle, marshal", {"pickle"}) == ["marshal"]
-    assert complaints("importlib.import_module(name)", may_import_by_name=True) == []
-    assert complaints("importlib.import_module('pickle')", may_import_by_name=True) == ["pickle"]
+def test_exceptions_allow_only_the_named_modules():
+    assert unsafe_uses("import pickle", {"pickle"}) == []
+    assert unsafe_uses("import pickle, marshal", {"pickle"}) == ["marshal"]
+    assert unsafe_uses("importlib.import_module(name)", may_import_by_name=True) == []
+    assert unsafe_uses("importlib.import_module('pickle')", may_import_by_name=True) == ["pickle"]
 
 
-def test_a_checkpoint_that_would_run_code_is_refused(tmp_path, capsys):
+def test_rejects_checkpoints_that_execute_code(tmp_path, capsys):
     torch = pytest.importorskip("torch")
     from training import export, train
     from training.config.training import TrainingConfig
@@ -259,11 +259,11 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path, capsys):
         assert error == f"error: cannot read checkpoint {run}/last.ckpt; remove {run} and train again\n"
     assert not (tmp_path / "sprung").exists() and not (tmp_path / "model").exists()
     torch.load(run / "last.ckpt", weights_only=False)
-    assert (tmp_path / "sprung").is_dir(), "it was a trap"
+    assert (tmp_path / "sprung").is_dir(), "the trap works"
 
 
-def test_a_pandaset_pickle_that_would_run_code_is_refused(tmp_path):
-    """A checkpoint names the data it was trained on, so that an export reads what stands there."""
+def test_rejects_pandaset_pickles_that_execute_code(tmp_path):
+    """A checkpoint names its training data, which an export reads."""
     pandas = pytest.importorskip("pandas")
     from training.datasets.pandaset import PandaSetSequence
 
@@ -286,7 +286,7 @@ def test_a_pandaset_pickle_that_would_run_code_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "msgtype", ["trap/py/Message", "trap.x/msg/Message", "trap", "trap/Message", "/msg/", "", "a/b/c/d"]
 )
-def test_a_message_type_imports_nothing_but_messages(msgtype, monkeypatch, tmp_path):
+def test_message_types_import_only_messages(msgtype, monkeypatch, tmp_path):
     pytest.importorskip("rclpy")
     from xmodelkd_ros.harness.sweep_log import message_class
 
@@ -299,7 +299,7 @@ def test_a_message_type_imports_nothing_but_messages(msgtype, monkeypatch, tmp_p
     assert message_class("std_msgs/msg/String").__name__ == "String"
 
 
-# --- data names no files but its own ----------------------------------------------------------------------------------
+# --- data refers to its own files only --------------------------------------------------------------------------------
 
 
 def write_json(folder, change):
@@ -316,7 +316,7 @@ def model(height_model, tmp_path):
 
 
 @pytest.mark.parametrize("file", ["../model.onnx", "/ABSOLUTE", "x/../model.onnx", "./model.onnx", "..", ""])
-def test_a_model_json_names_files_of_its_folder_only(model, file):
+def test_model_json_rejects_files_outside_its_folder(model, file):
     shutil.copy(model / "model.onnx", model.parent)
     named = file.replace("/ABSOLUTE", str(model / "model.onnx"))
     write_json(model, lambda data: data["files"]["fp32"].update(file=named))
@@ -325,7 +325,7 @@ def test_a_model_json_names_files_of_its_folder_only(model, file):
     assert "\n" not in str(error.value)
 
 
-def test_a_link_is_taken_for_what_it_leads_to_and_that_must_be_the_right_network(model, tmp_path):
+def test_links_must_lead_to_the_right_network(model, tmp_path):
     (model / "model.onnx").rename(tmp_path / "elsewhere.onnx")
     (model / "model.onnx").symlink_to(tmp_path / "elsewhere.onnx")
     SegmentationPipeline.load(model, "onnxruntime")
@@ -336,7 +336,7 @@ def test_a_link_is_taken_for_what_it_leads_to_and_that_must_be_the_right_network
 
 
 @pytest.mark.parametrize("where", ["weights.bin", "../weights.bin", "/ABSOLUTE"])
-def test_a_network_keeps_its_weights_in_its_own_file_which_the_sha256_covers(model, where):
+def test_rejects_networks_with_external_weights(model, where):
     onnx = pytest.importorskip("onnx")
     network = onnx.load(model / "model.onnx")
     (weights,) = (tensor for tensor in network.graph.initializer if tensor.name == "weights")
@@ -354,8 +354,8 @@ def test_a_network_keeps_its_weights_in_its_own_file_which_the_sha256_covers(mod
         SegmentationPipeline.load(model, "onnxruntime")
 
 
-def test_the_name_of_a_label_set_is_no_path(model, tmp_path, monkeypatch):
-    """Label sets stand in models and bags, and their names lead to the tables between them."""
+def test_label_set_names_cannot_be_paths(model, tmp_path, monkeypatch):
+    """Names of label sets come from models and bags, and are used to find translation tables."""
     own = LabelMap.from_dict(json.loads((model / "model.json").read_text())["labels"])
     outside = {"source": "../../labels/mine", "target": "autoware", "table": dict.fromkeys(own.names, "ANIMAL")}
     monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path / "prefix"))

@@ -8,7 +8,7 @@ from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.transforms import inverse, quaternion, transform
 
 K = np.array([[900.0, 0, 640], [0, 910.0, 360], [0, 0, 1]])
-# Camera looks along the LiDAR's +x: optical x = -y, y = -z, z = x.
+# The camera faces the LiDAR's +x: optical x = -y, y = -z, z = x.
 FORWARD = transform((0.1, -0.2, 0.3), (0.5, -0.5, 0.5, 0.5))
 
 
@@ -49,12 +49,12 @@ def test_fisheye_agrees_with_opencv_and_sees_beyond_90_degrees():
     camera = CameraModel("round", 1280, 720, intrinsic, np.eye(4), distortion)
     xyz = np.random.default_rng(0).normal(size=(2000, 3)) * 10
     pixels, visible = camera.project(xyz)
-    ahead = xyz[:, 2] > 1  # OpenCV takes only these
+    ahead = xyz[:, 2] > 1  # OpenCV supports only these
     expected = cv2.fisheye.projectPoints(
         xyz[ahead][:, None], np.zeros(3), np.zeros(3), intrinsic, np.array(distortion.coefficients)
     )[0][:, 0]
     np.testing.assert_allclose(pixels[ahead], expected, atol=1e-6)
-    assert camera.project(np.array([[10.0, 0, -0.5]]))[1].all(), "beside it, and a little behind"
+    assert camera.project(np.array([[10.0, 0, -0.5]]))[1].all(), "beside the camera and slightly behind"
     assert not camera.project(np.array([[0.0, 0, -10]]))[1].any()
     assert camera.depth(np.array([[3.0, 0, -4]])) == pytest.approx([5])
     assert 0 < visible.sum() < 2000
@@ -66,7 +66,7 @@ def test_fisheye_maps_the_optical_axis_to_the_principal_point():
 
 
 def test_rejects_points_where_the_distortion_polynomial_folds_back():
-    """x (1 - 0.3 x^2) grows up to x = 1.054, 46.5 degrees; beyond it points would come back into the image."""
+    """x (1 - 0.3 x^2) increases up to x = 1.054, 46.5 degrees; beyond it points would fold back into the image."""
     distortion = DistortionModel.from_coefficients("plumb_bob", [-0.3, 0, 0, 0])
     assert np.degrees(distortion.max_valid_angle) == pytest.approx(46.5, abs=0.1)
     camera = CameraModel("wide", 1280, 720, K, np.eye(4), distortion)

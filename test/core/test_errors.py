@@ -26,7 +26,7 @@ def test_quoted_values_are_shortened():
 
 
 def test_quoting_nested_references_uses_little_memory():
-    """Ten levels of ten aliases each stand for ten thousand million, and a list may hold itself."""
+    """Ten levels of ten references expand to 10^10 entries; a list may contain itself."""
     bomb: list = ["x"] * 10
     for _ in range(10):
         bomb = [bomb] * 10

@@ -72,7 +72,12 @@ def test_translation_to_the_same_set_is_the_identity():
 def test_merging_sums_probabilities_before_the_maximum():
     table = translation(label_map("drive13"), label_map("autoware"))
     probabilities = np.zeros((13, 1), np.float32)
-    probabilities[[0, 4, 5, 6]] = [[0.4], [0.2], [0.2], [0.2]]  # car leads, but road + marking + sidewalk is more
+    probabilities[[0, 4, 5, 6]] = [
+        [0.4],
+        [0.2],
+        [0.2],
+        [0.2],
+    ]  # car has the maximum, but road + marking + sidewalk have more
     merged = table.merge(probabilities)
     assert merged.shape == (12, 1)
     assert merged[8, 0] == pytest.approx(0.6)

@@ -154,7 +154,7 @@ def test_verifies_network_files(folder):
 
 
 def test_accepts_linked_network_files(folder, tmp_path):
-    """As in the share folder of ``colcon build --symlink-install``."""
+    """As made by ``colcon build --symlink-install``."""
     network = (folder / "model.onnx").rename(tmp_path / "somewhere.onnx")
     (folder / "model.onnx").symlink_to(network)
     assert ModelSpec.read(folder).network_path(folder, "fp32") == folder / "model.onnx"

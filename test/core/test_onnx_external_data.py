@@ -1,4 +1,4 @@
-"""Weights in other files are found wherever a network may hold a tensor."""
+"""External tensors are found wherever ONNX allows tensors."""
 
 import numpy as np
 import pytest
@@ -64,7 +64,7 @@ def test_shipped_networks_have_no_external_data(name):
     assert not has_external_data(network)
     named = onnx.load_from_string(network)
     named.graph.initializer.append(numpy_helper.from_array(np.ones(3, np.float32), "external_data location"))
-    assert not has_external_data(named.SerializeToString()), "a name says nothing"
+    assert not has_external_data(named.SerializeToString()), "names do not matter"
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_projection_equals_a_loop_over_points(xyz):
         assert 0 <= pixel < spec.height * spec.width
         elevation = np.degrees(np.arcsin(np.clip(xyz[i, 2] / distance[i], -1, 1)))
         gap = np.abs(np.array(spec.beam_elevations_deg) - elevation)
-        assert gap[pixel // spec.width] <= gap.min() + 0.2  # the table's steps are coarse near the zenith only
+        assert gap[pixel // spec.width] <= gap.min() + 0.2  # the table is coarse near the zenith only
         nearest[pixel] = min(nearest.get(pixel, np.inf), min(distance[i], 255.99))
     assert set(np.flatnonzero(projection.point >= 0)) == set(nearest)
     for pixel, expected in nearest.items():
@@ -107,7 +107,7 @@ def test_fewer_beams_leave_rows_empty():
 
 def test_rings_map_through_the_sensor_table():
     sensor = SensorSpec("rings from below", (10.0, 0.0, -15.0), ring_elevations_deg=(-15.0, 0.0, 10.0))
-    xyz = polar(0, 0, np.array([10.0, 11.0, 12.0]))  # the elevations say row 2; the rings know better
+    xyz = polar(0, 0, np.array([10.0, 11.0, 12.0]))  # row 2 by elevation, but rings take precedence
     cloud = PointCloud(xyz, ring=np.array([0, 1, 2], np.uint16))
     assert (RangeProjector(UNEVEN, sensor).project(cloud).pixel // 8).tolist() == [4, 2, 0]
     for odd in (3, -1):

@@ -5,7 +5,7 @@ from xmodelkd_ros.core.beam_table import elevations_deg, fit_beams, fit_rings
 from xmodelkd_ros.core.errors import SensorError
 from xmodelkd_ros.core.sensor import SensorSpec
 
-# Dense in the middle, sparse outside, as Hesai and Velodyne build them.
+# Dense in the middle, sparse outside, as in Hesai and Velodyne sensors.
 BEAMS = np.r_[15.0, 11.0, 8.0, 5.0, 3.0, np.arange(2.0, -6.1, -1 / 6), np.arange(-7.0, -14.5, -1.0), -19.0, -25.0]
 
 

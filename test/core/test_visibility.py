@@ -11,7 +11,7 @@ from xmodelkd_ros.core.visibility import NO_CAMERA, CameraFrame, PointVisibility
 CAMERA = CameraModel("front", 640, 384, np.array([[400.0, 0, 320], [0, 400.0, 192], [0, 0, 1]]), np.eye(4))
 
 
-def test_places_run_from_edge_to_edge():
+def test_image_coordinates_span_minus_one_to_one():
     corners = np.array([[-0.5, -0.5, 1.0], [639.4999, 383.4999, 1.0], [319.5, 191.5, 1.0]])
     xyz = corners @ np.linalg.inv(CAMERA.intrinsic).T * 5
     index, uv = visible_points(CAMERA, xyz)
@@ -19,13 +19,13 @@ def test_places_run_from_edge_to_edge():
     np.testing.assert_allclose(uv, [(-1, -1), (1, 1), (0, 0)], atol=1e-3)
 
 
-def test_a_point_behind_another_one_is_hidden_and_one_beside_it_is_not():
+def test_points_behind_others_are_occluded():
     xyz = np.array([[0.0, 0, 5], [0.0, 0, 9], [0.0, 0, 5.2], [2.0, 0, 9], [0, 0, -5]])
     assert visible_points(CAMERA, xyz)[0].tolist() == [0, 2, 3]
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 2_000_000), (2_000_000, 1), (1, 1), (2**32 - 1, 2**32 - 1)])
-def test_an_image_of_any_shape_takes_little_memory(width, height):
+def test_depth_buffer_is_small_for_any_image_size(width, height):
     intrinsic = np.array([[width, 0, width / 2], [0, height, height / 2], [0, 0, 1]], np.float64)
     xyz = np.random.default_rng(0).uniform([-0.5, -0.5, 1], [0.5, 0.5, 1], (500, 3))
     tracemalloc.start()
@@ -35,7 +35,7 @@ def test_an_image_of_any_shape_takes_little_memory(width, height):
     assert len(index) > 50 and peak < 1_000_000
 
 
-def test_of_two_cameras_the_one_that_has_a_point_nearer_its_middle_comes_first():
+def test_cameras_are_ordered_by_distance_from_the_image_centre():
     aside = CameraModel("aside", 640, 384, CAMERA.intrinsic, np.eye(4))
     xyz = np.array([[0.0, 0, 5], [3.0, 0, 5], [0, 0, -5]])
     views = PointVisibility.find(3, [(0, CAMERA, xyz), (4, aside, xyz - [1.0, 0, 0])])
@@ -44,7 +44,7 @@ def test_of_two_cameras_the_one_that_has_a_point_nearer_its_middle_comes_first()
     assert (views.uv[2] == 0).all()
 
 
-def test_without_pictures_nothing_is_seen():
+def test_without_images_no_point_is_visible():
     assert (PointVisibility.find(5, []).camera == NO_CAMERA).all()
     assert PointVisibility.find(0, [(0, CAMERA, np.zeros((0, 3)))]).camera.shape == (0, 2)
 
@@ -53,23 +53,23 @@ def image(width=640, height=384):
     return np.zeros((height, width, 3), np.uint8)
 
 
-def test_pictures_keep_the_numbers_of_their_cameras():
-    pictures = SweepImages.from_frames(
+def test_images_keep_their_camera_index():
+    images = SweepImages.from_frames(
         np.array([[0.0, 0, 5], [np.nan, 0, 5], [np.inf, 0, 0]], np.float32), [None, CameraFrame(CAMERA, image())]
     )
-    assert [pixels is None for pixels in pictures.pixels] == [True, False]
-    assert pictures.views.camera.tolist() == [[1, NO_CAMERA], [NO_CAMERA] * 2, [NO_CAMERA] * 2]
+    assert [pixels is None for pixels in images.pixels] == [True, False]
+    assert images.views.camera.tolist() == [[1, NO_CAMERA], [NO_CAMERA] * 2, [NO_CAMERA] * 2]
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_point_of_any_bits_is_not_seen_and_warns_of_nothing():
+def test_invalid_points_are_not_visible_and_raise_no_warning():
     bits = np.array([0x7F800001, 0xFF800001, 0x7F800000, 0x7F7FFFFF], np.uint32)  # NaN that signal, infinity, 3e38
     xyz = np.repeat(bits.view(np.float32)[:, None], 3, axis=1)
     assert (SweepImages.from_frames(xyz, [CameraFrame(CAMERA, image())]).views.camera[:3] == NO_CAMERA).all()
 
 
-def test_a_vehicle_that_drove_on_sees_things_nearer():
-    """The camera looks along z; half a metre on, what was at 5 m and 1 m aside is at 4.5 m."""
+def test_ego_motion_is_compensated():
+    """The camera faces +z; after half a metre a point at 5 m and 1 m aside is at 4.5 m."""
     point = np.array([[1.0, 0, 5]])
     driven = CameraFrame(CAMERA, image(), transform((0, 0, -0.5), (0, 0, 0, 1)))
     (at_stamp,), (at_shutter,) = (
@@ -80,7 +80,7 @@ def test_a_vehicle_that_drove_on_sees_things_nearer():
     assert (at_shutter + 1) * 320 - 0.5 == pytest.approx(320 + 400 / 4.5)
 
 
-def test_an_image_may_have_another_size_but_not_another_shape():
+def test_rejects_images_with_another_aspect_ratio():
     CameraFrame(CAMERA, image(320, 192))
     with pytest.raises(ImageError, match="'front' is 640x480, but the camera is calibrated for 640x384"):
         CameraFrame(CAMERA, image(640, 480))

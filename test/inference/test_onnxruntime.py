@@ -7,7 +7,7 @@ from xmodelkd_ros.inference.backend import load_networks
 from xmodelkd_ros.inference.onnxruntime import OnnxRuntimeBackend
 
 
-def test_a_model_loads_and_says_what_it_is(height_model):
+def test_loads_a_model(height_model):
     backend = load_networks(ModelSpec.read(height_model), height_model).network
     assert (backend.name, backend.precision) == ("onnxruntime", "fp32")
     assert {t.name for t in backend.inputs} == {"image", "points", "pixel"}
@@ -17,19 +17,19 @@ def test_a_model_loads_and_says_what_it_is(height_model):
     ("backend", "precision", "word"),
     [("abacus", "auto", "abacus"), ("auto", "auto", "auto"), ("onnxruntime", "int3", "int3")],
 )
-def test_unknown_choices_are_named(height_model, backend, precision, word):
+def test_rejects_unknown_back_ends_and_precisions(height_model, backend, precision, word):
     with pytest.raises(BackendError, match=word):
         load_networks(ModelSpec.read(height_model), height_model, backend, precision)
 
 
-def test_a_broken_network_is_one_clear_line(tmp_path):
+def test_damaged_network_is_a_one_line_error(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"\x08\x09 this is no network")
     with pytest.raises(BackendError, match=r"cannot load .*model\.onnx") as error:
         OnnxRuntimeBackend(tmp_path / "model.onnx", "fp32")
     assert "\n" not in str(error.value)
 
 
-def test_a_network_of_another_shape_is_refused(height_model, tmp_path):
+def test_rejects_networks_with_another_shape(height_model, tmp_path):
     import onnx
 
     network = onnx.load(height_model / "model.onnx")
@@ -42,7 +42,7 @@ def test_a_network_of_another_shape_is_refused(height_model, tmp_path):
         load_networks(spec, tmp_path)
 
 
-def test_wrong_inputs_are_an_error_of_ours(height_model):
+def test_wrong_inputs_raise_backend_error(height_model):
     backend = load_networks(ModelSpec.read(height_model), height_model).network
     with pytest.raises(BackendError, match="onnxruntime failed"):
         backend.infer({"image": np.zeros((1, 1), np.float32)})

@@ -13,7 +13,7 @@ pytest.importorskip("openvino")
 
 
 @pytest.mark.parametrize("model", ["student", "teacher"])
-def test_it_labels_a_real_sweep_as_onnx_runtime_does(model):
+def test_labels_of_a_real_sweep_equal_onnx_runtime(model):
     folder = find_model(model)
     one, other = SegmentationPipeline.load(folder, "openvino"), SegmentationPipeline.load(folder, "onnxruntime")
     assert (one.backend.name, one.backend.precision) == ("openvino", "fp32")
@@ -21,7 +21,7 @@ def test_it_labels_a_real_sweep_as_onnx_runtime_does(model):
 
 
 @pytest.mark.parametrize("library", ["onnxruntime", "openvino"])
-def test_in_8_bits_a_real_sweep_is_labelled_nearly_alike(library):
+def test_int8_labels_of_a_real_sweep_nearly_equal_fp32(library):
     folder = find_model("teacher")
     one, other = SegmentationPipeline.load(folder, library, "int8"), SegmentationPipeline.load(folder, "onnxruntime")
     assert (one.backend.name, one.backend.precision) == (library, "int8")
@@ -34,7 +34,7 @@ def test_auto_takes_it_in_8_bits_too_where_it_is_faster(tmp_path):
     assert "not used" not in choice.reason and chosen.backend.precision == "int8"
 
 
-def test_a_run_does_not_depend_on_the_one_before(height_model):
+def test_runs_are_independent(height_model):
     backend = OpenVinoBackend(height_model / "model.onnx", "fp32")
     rng = np.random.default_rng(0)
     inputs = {t.name: rng.integers(0, 4, t.shape).astype(t.dtype) for t in backend.inputs}
@@ -43,7 +43,7 @@ def test_a_run_does_not_depend_on_the_one_before(height_model):
     np.testing.assert_array_equal(backend.infer(inputs)["logits"], first)
 
 
-def test_what_does_not_load_is_one_clear_line(tmp_path, height_model):
+def test_errors_are_one_line(tmp_path, height_model):
     (tmp_path / "model.onnx").write_bytes(b"\x08\x09 this is no network")
     with pytest.raises(BackendError, match=r"openvino cannot load .*model\.onnx: ") as error:
         OpenVinoBackend(tmp_path / "model.onnx", "fp32")

@@ -1,5 +1,5 @@
 # ruff: noqa: N802, N815 (names of CUDA and TensorRT)
-"""Engines are really built, by TensorRT-RTX, which needs no GPU for that; running them is played by ONNX Runtime."""
+"""Engines are built by TensorRT-RTX, which needs no GPU; ONNX Runtime simulates running them."""
 
 import ctypes
 import sys
@@ -32,13 +32,13 @@ def builder():
 
 
 @pytest.mark.parametrize("network", ["student/model.onnx", "teacher/model.onnx", "teacher/image_branch.onnx"])
-def test_what_is_shipped_becomes_an_engine_and_the_same_one_again(builder, network):
+def test_builds_shipped_networks_deterministically(builder, network):
     path = find_model(Path(network).parts[0]) / Path(network).name
     engine = tensorrt.build(path)
     assert len(engine) > 100_000 and engine == tensorrt.build(path)
 
 
-def test_an_operator_that_tensorrt_cannot_take_is_named(builder, tmp_path):
+def test_names_unsupported_operators(builder, tmp_path):
     from onnx import TensorProto, helper
 
     graph = helper.make_graph(
@@ -58,34 +58,34 @@ def test_an_operator_that_tensorrt_cannot_take_is_named(builder, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["odd.onnx"]
 
 
-def test_a_file_that_is_no_network_is_said(builder, tmp_path):
+def test_rejects_files_that_are_not_networks(builder, tmp_path):
     (tmp_path / "no.onnx").write_bytes(b"no network")
     with pytest.raises(BackendError, match=r"TensorRT does not support no\.onnx: "):
         tensorrt.build_in_subprocess(tmp_path / "no.onnx", tmp_path / "no.engine")
 
 
-def test_an_engine_is_built_in_a_process_of_its_own(builder, height_model, tmp_path):
+def test_builds_in_a_separate_process(builder, height_model, tmp_path):
     tensorrt.build_in_subprocess(height_model / "model.onnx", tmp_path / "height.engine")
     assert (tmp_path / "height.engine").read_bytes() == tensorrt.build(height_model / "model.onnx")
-    said = []
-    tensorrt.build_in_subprocess(find_model("student") / "model.onnx", tmp_path / "student.engine", said.append)
-    assert len(said) > 1 and all(line.startswith("building an engine of ") for line in said)
+    progress = []
+    tensorrt.build_in_subprocess(find_model("student") / "model.onnx", tmp_path / "student.engine", progress.append)
+    assert len(progress) > 1 and all(line.startswith("building an engine of ") for line in progress)
     with pytest.raises(
         BackendError, match=r"cannot write engine /nowhere/x[.]engine: No such file or directory; choose"
     ):
         tensorrt.build_in_subprocess(height_model / "model.onnx", Path("/nowhere/x.engine"))
 
 
-def test_a_process_that_dies_while_it_builds_is_said(monkeypatch, tmp_path):
-    dies = tmp_path / "python"
-    dies.write_text("#!/bin/sh\nkill -9 $$\n")
-    dies.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(dies))
+def test_reports_a_crash_of_the_build_process(monkeypatch, tmp_path):
+    crashing_python = tmp_path / "python"
+    crashing_python.write_text("#!/bin/sh\nkill -9 $$\n")
+    crashing_python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(crashing_python))
     with pytest.raises(BackendError, match=r"building an engine of x\.onnx ended with exit code -9: no output"):
         tensorrt.build_in_subprocess(Path("x.onnx"), tmp_path / "x.engine")
 
 
-# --- which GPU --------------------------------------------------------------------------------------------------------
+# --- GPU detection ----------------------------------------------------------------------------------------------------
 
 
 class Driver:
@@ -120,7 +120,7 @@ class Driver:
         return 0
 
 
-def test_the_driver_says_which_gpu_there_is():
+def test_reads_name_capability_and_driver_version_of_the_gpu():
     assert query_driver(Driver()) == Gpu("Orin", "8.7", "12.6")
     assert query_driver(Driver(count=0)) is None
     calls = ("Init", "DeviceGetCount", "DeviceGet", "DriverGetVersion", "DeviceGetName", "DeviceGetAttribute")
@@ -128,24 +128,24 @@ def test_the_driver_says_which_gpu_there_is():
 
 
 @pytest.mark.skipif(HAS_GPU, reason="there is a GPU")
-def test_without_a_gpu_tensorrt_is_not_touched(height_model, monkeypatch):
-    monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: pytest.fail("asked for the library"))
+def test_without_a_gpu_tensorrt_is_not_imported(height_model, monkeypatch):
+    monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: pytest.fail("imported the library"))
     with pytest.raises(BackendError, match="backend tensorrt needs an NVIDIA GPU and its driver, but found none"):
         SegmentationPipeline.load(height_model, "tensorrt")
 
 
-def test_without_tensorrt_the_error_says_where_to_get_it(monkeypatch):
+def test_missing_tensorrt_is_reported_with_a_remedy(monkeypatch):
     for module in ("tensorrt", "tensorrt_rtx"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(BackendError, match="TensorRT is not installed; on a Jetson it comes with JetPack"):
         tensorrt.import_tensorrt()
 
 
-# --- running: hardware that is not there is played by ONNX Runtime on memory of the host ------------------------------
+# --- running: missing hardware is simulated by ONNX Runtime on host memory --------------------------------------------
 
 
 class FakeEngine:
-    """An engine is its ONNX file; its context runs it on "device" addresses, when the stream comes to it."""
+    """An ONNX file as engine; its context runs it on simulated device addresses in stream order."""
 
     def __init__(self, trt, network):
         import onnxruntime
@@ -208,7 +208,7 @@ class FakeTensorRt:
 
 
 class FakeCuda:
-    """The CUDA runtime on memory of the host. Work waits in the stream, or is captured, until it is asked for."""
+    """Simulated CUDA runtime on host memory. Work is queued in the stream, or captured, until synchronisation."""
 
     cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
     cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
@@ -259,7 +259,7 @@ CUDA = FakeCuda()
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """A machine with a GPU, TensorRT and CUDA bindings, all played; gives TensorRT, and what was built."""
+    """Simulated GPU, TensorRT and CUDA bindings; returns TensorRT and the list of built networks."""
     trt, built = FakeTensorRt(), []
 
     def build(network, engine, on_progress):
@@ -282,7 +282,7 @@ def random_cloud(points):
 
 
 @pytest.mark.parametrize("model", ["height", "student"])
-def test_an_engine_labels_as_onnx_runtime_does_sweep_after_sweep(gpu, height_model, tmp_path, model):
+def test_engine_labels_equal_onnx_runtime(gpu, height_model, tmp_path, model):
     folder = height_model if model == "height" else find_model(model)
     pipeline, reference = (
         SegmentationPipeline.load(folder, "tensorrt", engines=EngineCache(tmp_path)),
@@ -299,7 +299,7 @@ def test_an_engine_labels_as_onnx_runtime_does_sweep_after_sweep(gpu, height_mod
     assert CUDA.launched > launched, "after the first run the graph is launched"
 
 
-def test_a_teacher_looks_through_engines_too(gpu, tmp_path):
+def test_teacher_runs_on_engines(gpu, tmp_path):
     teacher = find_model("teacher")
     pipeline = SegmentationPipeline.load(teacher, "tensorrt", engines=EngineCache(tmp_path))
     assert [path.name for path in gpu.built] == ["model.onnx", "image_branch.onnx"]
@@ -308,7 +308,7 @@ def test_a_teacher_looks_through_engines_too(gpu, tmp_path):
     np.testing.assert_array_equal(pipeline.segment(cloud, pictures=camera_frames).segmentation.label, expected)
 
 
-def test_engines_are_built_before_they_are_needed(gpu, height_model, tmp_path, capsys):
+def test_build_engine_command_fills_the_cache(gpu, height_model, tmp_path, capsys):
     command = ["build-engine", "--model", str(height_model), "--engine-cache-dir", str(tmp_path / "engines")]
     assert main(command) == main(command) == 0
     assert len(gpu.built) == 1
@@ -317,7 +317,7 @@ def test_engines_are_built_before_they_are_needed(gpu, height_model, tmp_path, c
     assert "error: " in capsys.readouterr().err
 
 
-def test_engines_are_built_once(gpu, height_model, tmp_path):
+def test_engines_are_cached(gpu, height_model, tmp_path):
     for _ in range(2):
         SegmentationPipeline.load(height_model, "tensorrt", engines=EngineCache(tmp_path))
     assert len(gpu.built) == 1
@@ -330,7 +330,7 @@ def test_engines_are_built_once(gpu, height_model, tmp_path):
     assert len(gpu.built) == 3
 
 
-def test_an_engine_that_its_library_no_longer_takes_is_built_again(gpu, height_model, tmp_path, monkeypatch):
+def test_engines_that_no_longer_load_are_rebuilt(gpu, height_model, tmp_path, monkeypatch):
     SegmentationPipeline.load(height_model, "tensorrt", engines=EngineCache(tmp_path))
     runtime, refused = gpu.trt.Runtime, []
 
@@ -343,22 +343,22 @@ def test_an_engine_that_its_library_no_longer_takes_is_built_again(gpu, height_m
     assert len(gpu.built) == 2
 
 
-def test_an_engine_that_labels_otherwise_is_refused_and_gone(gpu, tmp_path):
-    gpu.trt.error = np.linspace(0, 100, 13, dtype=np.float32)[:, None]  # every class but the last one is less likely
+def test_engines_that_fail_the_parity_check_are_deleted(gpu, tmp_path):
+    gpu.trt.error = np.linspace(0, 100, 13, dtype=np.float32)[:, None]  # lowers every class but the last
     message = r"TensorRT and ONNX Runtime agree on only .*% of the labels of a stored sweep \(99\.5% required"
     with pytest.raises(BackendError, match=message):
         SegmentationPipeline.load(find_model("student"), "tensorrt", engines=EngineCache(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_call_of_cuda_that_fails_is_said(gpu, height_model, tmp_path, monkeypatch):
+def test_cuda_errors_raise_backend_error(gpu, height_model, tmp_path, monkeypatch):
     pipeline = SegmentationPipeline.load(height_model, "tensorrt", engines=EngineCache(tmp_path))
     monkeypatch.setattr(CUDA, "cudaStreamSynchronize", lambda stream: (700,), raising=False)
     with pytest.raises(BackendError, match="CUDA failed in cudaStreamSynchronize: 700"):
         pipeline.segment(random_cloud(10))
 
 
-def test_the_stored_sweep_is_a_real_one_with_six_images():
+def test_stored_sweep_is_real_with_six_images():
     cloud, camera_frames = read_parity_sweep(cameras=6)
     assert len(cloud) > 100_000 and np.abs(cloud.xyz).max() > 150 and len({s.camera.name for s in camera_frames}) == 6
     assert read_parity_sweep(cameras=0)[1] == ()

@@ -1,4 +1,4 @@
-"""CameraInfo messages to camera models, compared with OpenCV."""
+"""CameraInfo conversion, compared with OpenCV."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ P = np.array([450.0, 0, 310, 0, 0, 450, 170, 0, 0, 0, 1, 0])
 DISTORTION = [-0.2, 0.05, 1e-3, -1e-3, 0.0]
 
 
-def test_calibration_becomes_a_camera():
+def test_calibration_gives_a_camera():
     camera = to_camera(camera_info([0.0] * 5), "front", np.eye(4))
     pixels, inside = camera.project(np.array([[0.0, 0, 2], [1, 0, 2], [0, 0, -2]]))
     np.testing.assert_allclose(pixels[:2], [[320, 180], [570, 180]])
     assert inside.tolist() == [True, True, False]
 
 
-def test_a_raw_camera_has_its_lens():
+def test_raw_camera_has_distortion():
     info = camera_info(DISTORTION)
     pixels, inside = to_camera(info, "front", np.eye(4)).project(XYZ)
     expected = cv2.projectPoints(XYZ, np.zeros(3), np.zeros(3), info.k.reshape(3, 3), info.d)[0][:, 0]
@@ -51,8 +51,8 @@ def test_a_raw_camera_has_its_lens():
     np.testing.assert_allclose(pixels[inside], expected[inside], atol=1e-6)
 
 
-def test_a_rectified_camera_is_seen_by_its_projection_matrix():
-    """As OpenCV rectifies what the raw camera shows; the right camera of a pair stands aside."""
+def test_rectified_camera_uses_the_projection_matrix():
+    """Compared with OpenCV's rectification; the right camera of a pair has a baseline."""
     rotation, _ = cv2.Rodrigues(np.array([0.02, -0.03, 0.01]))
     p = np.array([[450.0, 0, 310, 0], [0, 450, 170, 0], [0, 0, 1, 0]])
     info = camera_info(DISTORTION, r=rotation.ravel(), p=p.ravel())
@@ -67,8 +67,8 @@ def test_a_rectified_camera_is_seen_by_its_projection_matrix():
     np.testing.assert_allclose(shifted.project(np.array([[0.12, 0, 5]]))[0], [[310, 170]])
 
 
-def test_a_region_of_interest_is_cut_out_and_binned():
-    """Pixel (u, v) of the whole image is ((u + 0.5 - x) / 2 - 0.5, …) of a region that begins at x, binned by 2."""
+def test_applies_region_of_interest_and_binning():
+    """Pixel (u, v) of the full image is ((u + 0.5 - x) / 2 - 0.5, …) in a region starting at x, binned by 2."""
     roi = message_class("sensor_msgs/msg/RegionOfInterest")(100, 40, 200, 400, False)
     assert (roi.x_offset, roi.y_offset, roi.height, roi.width) == (100, 40, 200, 400)
     whole = to_camera(camera_info(DISTORTION), "front", np.eye(4)).project(XYZ)[0]
@@ -79,7 +79,7 @@ def test_a_region_of_interest_is_cut_out_and_binned():
 
 
 @pytest.mark.parametrize(
-    ("info", "rectified", "said"),
+    ("info", "rectified", "message"),
     [
         (camera_info([], focal_length=0.0), False, "'front' is not calibrated: its CameraInfo has k = "),
         (camera_info([]), True, "'front' is not calibrated: its CameraInfo has p = "),
@@ -95,14 +95,14 @@ def test_a_region_of_interest_is_cut_out_and_binned():
         (camera_info([0.1], distortion_model="martian"), False, "camera 'front': distortion model 'martian'"),
     ],
 )
-def test_a_calibration_that_cannot_be_used_is_rejected(info, rectified, said):
-    with pytest.raises(ConfigError, match=said):
+def test_rejects_invalid_calibrations(info, rectified, message):
+    with pytest.raises(ConfigError, match=message):
         to_camera(info, "front", np.eye(4), rectified)
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("field", ["k", "r"])
-def test_numbers_that_are_too_large_are_one_error_and_no_warning(field):
+def test_overflow_raises_an_error_without_warnings(field):
     info = camera_info([], p=P, **{field: np.full(9, 1e308)})
     with pytest.raises(ConfigError, match=f"CameraInfo has {field} = .1e.308, "):
         to_camera(info, "front", np.eye(4), rectified=field == "r")

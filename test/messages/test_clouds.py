@@ -1,4 +1,4 @@
-"""PointCloud2 of every layout, decoded against struct.unpack; what is encoded, read back."""
+"""PointCloud2 decoding against struct.unpack, and encoding round trips."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ STRUCT_CODES = {INT8: "b", UINT8: "B", INT16: "h", UINT16: "H", INT32: "i", UINT
 
 @dataclass(frozen=True)
 class Family:
-    """One library's message classes."""
+    """Message classes of one library."""
 
     name: str
     types: clouds.MessageTypes
@@ -61,7 +61,7 @@ if sensor_msgs is not None:
 families = pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.name)
 
 
-def test_the_messages_of_rclpy_take_part():
+def test_rclpy_messages_are_tested():
     if sensor_msgs is None:
         pytest.skip("ROS messages for Python are not installed: only the classes of rosbags are tested")
     assert [f.name for f in FAMILIES] == ["rosbags", "rclpy"]
@@ -84,7 +84,7 @@ class FieldSpec:
 
 @dataclass(frozen=True)
 class CloudSpec:
-    """A PointCloud2 as plain numbers; ``values[name]`` holds one value for each point."""
+    """A PointCloud2 as plain numbers; ``values[name]`` has one value for each point."""
 
     fields: list[FieldSpec]
     values: dict[str, list[float]] = field(default_factory=dict)
@@ -99,7 +99,7 @@ class CloudSpec:
         return self.width * self.point_step + self.row_padding
 
     def bytes(self) -> bytearray:
-        # Not zero, so that reading a byte too many shows.
+        # Not zero, so that out-of-bounds reads show.
         data = bytearray(b"\xab" * (self.height * self.row_step))
         order = ">" if self.big_endian else "<"
         for f, index in itertools.product(self.fields, range(self.height * self.width)):
@@ -126,7 +126,7 @@ class CloudSpec:
         return family.types.PointCloud2(**layout)
 
     def expected(self, name: str) -> np.ndarray:
-        """The values as the declared type holds them, by struct alone."""
+        """The values converted to the declared type by struct."""
         datatype = next(f.datatype for f in self.fields if f.name == name)
         code = "<" + STRUCT_CODES[datatype]
         return np.array([struct.unpack(code, struct.pack(code, v))[0] for v in self.values[name]])
@@ -173,7 +173,7 @@ def as_float32(values: np.ndarray) -> np.ndarray:
 
 @settings(max_examples=150, deadline=None)
 @given(family=st.sampled_from(FAMILIES), spec=layouts())
-def test_every_layout_decodes_as_struct_does(family: Family, spec: CloudSpec):
+def test_decodes_every_layout_as_struct_does(family: Family, spec: CloudSpec):
     cloud = clouds.to_cloud(spec.message(family), missing_intensity="fill")
 
     assert (cloud.height, cloud.width) == (spec.height, spec.width)
@@ -189,7 +189,7 @@ def test_every_layout_decodes_as_struct_does(family: Family, spec: CloudSpec):
 
 @settings(max_examples=100, deadline=None)
 @given(family=st.sampled_from(FAMILIES), spec=layouts())
-def test_every_field_reads_in_its_own_type_and_native_order(family: Family, spec: CloudSpec):
+def test_reads_every_field_in_its_type_and_native_order(family: Family, spec: CloudSpec):
     message = spec.message(family)
     for f in spec.fields:
         values = clouds.read_field(message, f.name)
@@ -201,7 +201,7 @@ def test_every_field_reads_in_its_own_type_and_native_order(family: Family, spec
 
 @settings(max_examples=100, deadline=None)
 @given(family=st.sampled_from(FAMILIES), spec=layouts(), data=st.data())
-def test_filtering_keeps_the_bytes_of_the_points_that_stay(family: Family, spec: CloudSpec, data: st.DataObject):
+def test_filter_keeps_point_bytes(family: Family, spec: CloudSpec, data: st.DataObject):
     points = spec.height * spec.width
     keep = np.array(data.draw(st.lists(st.booleans(), min_size=points, max_size=points)))
     message = spec.message(family)
@@ -217,7 +217,7 @@ def test_filtering_keeps_the_bytes_of_the_points_that_stay(family: Family, spec:
 
 
 @families
-def test_positions_and_intensity_are_views_of_the_message(family: Family):
+def test_positions_and_intensity_are_views(family: Family):
     message = plain_cloud().message(family)
     cloud = clouds.to_cloud(message)
     for values in (cloud.xyz, cloud.intensity):
@@ -228,7 +228,7 @@ def test_positions_and_intensity_are_views_of_the_message(family: Family):
 @pytest.mark.parametrize(
     "buffer", [bytes, lambda d: array.array("B", d), lambda d: np.frombuffer(d, np.uint8), memoryview]
 )
-def test_data_may_be_any_buffer(buffer: Any):
+def test_accepts_any_buffer(buffer: Any):
     spec = plain_cloud()
     cloud = clouds.to_cloud(spec.message(ROSBAGS, data=buffer(bytes(spec.bytes()))))
     np.testing.assert_array_equal(cloud.xyz, np.array([spec.values[n] for n in "xyz"]).T)
@@ -236,7 +236,7 @@ def test_data_may_be_any_buffer(buffer: Any):
 
 @pytest.mark.parametrize(("height", "width"), [(0, 0), (1, 0), (0, 5), (64, 0), (0, 2**32 - 1)])
 @families
-def test_a_cloud_without_points_is_a_cloud_whatever_else_it_declares(family: Family, height: int, width: int):
+def test_accepts_empty_clouds_with_any_layout(family: Family, height: int, width: int):
     spec = CloudSpec([], {}, height=height, width=width, point_step=0)
     cloud = clouds.to_cloud(spec.message(family, data=bytearray()))
     assert (len(cloud), cloud.height, cloud.width) == (0, height, width)
@@ -250,7 +250,7 @@ def test_a_cloud_without_points_is_a_cloud_whatever_else_it_declares(family: Fam
 
 
 @families
-def test_intensity_goes_by_documented_names_only(family: Family):
+def test_finds_intensity_by_documented_names_only(family: Family):
     for name in clouds.INTENSITY_FIELDS:
         spec = plain_cloud()
         spec.fields[3] = FieldSpec(name, 12, FLOAT32)
@@ -263,7 +263,7 @@ def test_intensity_goes_by_documented_names_only(family: Family):
     np.testing.assert_array_equal(clouds.to_cloud(spec.message(family), "fill").intensity, [0, 0, 0])
 
 
-def test_intensity_wins_over_reflectivity():
+def test_prefers_intensity_to_reflectivity():
     spec = plain_cloud(point_step=20)
     spec.fields.insert(0, FieldSpec("reflectivity", 16, UINT16))
     spec.values["reflectivity"] = [7, 8, 9]
@@ -272,7 +272,7 @@ def test_intensity_wins_over_reflectivity():
 
 @pytest.mark.parametrize("name", clouds.RING_FIELDS)
 @pytest.mark.parametrize("datatype", [UINT8, UINT16, INT32, FLOAT32])
-def test_the_beam_number_becomes_integers(name: str, datatype: int):
+def test_rings_are_integers(name: str, datatype: int):
     spec = plain_cloud(point_step=20)
     spec.fields.append(FieldSpec(name, 16, datatype))
     spec.values[name] = [0, 63, 127]
@@ -281,7 +281,7 @@ def test_the_beam_number_becomes_integers(name: str, datatype: int):
     np.testing.assert_array_equal(ring, [0, 63, 127])
 
 
-def test_a_beam_number_that_is_no_number_is_no_beam():
+def test_invalid_rings_become_minus_one():
     spec = plain_cloud(point_step=20)
     spec.fields.append(FieldSpec("ring", 16, FLOAT32))
     spec.values["ring"] = [float("nan"), float("-inf"), 1e30]
@@ -301,16 +301,16 @@ CONTRADICTIONS = {
 }
 
 
-@pytest.mark.parametrize("complaint", CONTRADICTIONS)
+@pytest.mark.parametrize("message_part", CONTRADICTIONS)
 @families
-def test_sizes_that_contradict_each_other_are_rejected(family: Family, complaint: str):
-    message = plain_cloud().message(family, **CONTRADICTIONS[complaint])
-    with pytest.raises(CloudError, match=complaint):
+def test_rejects_inconsistent_sizes(family: Family, message_part: str):
+    message = plain_cloud().message(family, **CONTRADICTIONS[message_part])
+    with pytest.raises(CloudError, match=message_part):
         clouds.to_cloud(message)
 
 
 @pytest.mark.parametrize(
-    ("bad", "complaint"),
+    ("bad", "message_part"),
     [
         (FieldSpec("z", 8, 0), "field 'z' has datatype 0; PointField defines 1 to 8"),
         (FieldSpec("z", 8, 9), "field 'z' has datatype 9"),
@@ -322,19 +322,19 @@ def test_sizes_that_contradict_each_other_are_rejected(family: Family, complaint
     ],
 )
 @families
-def test_fields_that_cannot_be_read_are_rejected(family: Family, bad: FieldSpec, complaint: str):
+def test_rejects_invalid_fields(family: Family, bad: FieldSpec, message_part: str):
     message = plain_cloud().message(family)
     message.fields[2] = bad.point_field(family.types)
-    with pytest.raises(CloudError, match=complaint):
+    with pytest.raises(CloudError, match=message_part):
         clouds.to_cloud(message)
 
 
-def test_a_row_step_left_out_of_a_cloud_of_one_row_says_nothing():
+def test_accepts_row_step_zero_in_a_single_row():
     spec = plain_cloud()
     np.testing.assert_array_equal(clouds.to_cloud(spec.message(ROSBAGS, row_step=0)).xyz[:, 0], spec.values["x"])
 
 
-def test_fields_that_are_not_read_may_be_broken():
+def test_ignores_invalid_fields_that_are_not_read():
     spec = plain_cloud()
     message = spec.message(ROSBAGS)
     message.fields.append(FieldSpec("extra", 400, 99).point_field(ROSBAGS.types))
@@ -351,7 +351,7 @@ def test_fields_that_are_not_read_may_be_broken():
     ),
     length=st.none() | st.integers(0, 200),
 )
-def test_no_declaration_makes_it_fail_otherwise(spec: CloudSpec, changes: dict[str, int], length: int | None):
+def test_raises_only_cloud_error(spec: CloudSpec, changes: dict[str, int], length: int | None):
     if length is not None:
         changes = {**changes, "data": spec.bytes()[:length]}
     try:
@@ -371,7 +371,7 @@ def segmented(points: int = 4, height: int = 1) -> tuple[PointCloud, Segmentatio
 
 @pytest.mark.parametrize("label_field", ["label", "class_id"])
 @families
-def test_the_labelled_cloud_has_the_layout_of_the_contract(family: Family, label_field: str):
+def test_labelled_cloud_layout(family: Family, label_field: str):
     cloud, segmentation = segmented(6, height=2)
     header = family.header("roof")
     message = clouds.labels_to_msg(cloud, segmentation, header, family.types, label_field)
@@ -393,7 +393,7 @@ def test_the_labelled_cloud_has_the_layout_of_the_contract(family: Family, label
 
 
 @pytest.mark.skipif(sensor_msgs is None, reason="ROS messages for Python are not installed")
-def test_ros_serializes_what_was_encoded():
+def test_rclpy_serializes_labelled_clouds():
     serialization = pytest.importorskip("rclpy.serialization", reason="rclpy is not installed")
     cloud, segmentation = segmented(6, height=2)
     here, there = FAMILIES[1], ROSBAGS
@@ -406,7 +406,7 @@ def test_ros_serializes_what_was_encoded():
 
 
 @families
-def test_an_invalid_point_makes_the_labelled_cloud_not_dense(family: Family):
+def test_invalid_points_clear_is_dense(family: Family):
     cloud, valid = segmented()
     invalid = Segmentation(valid.label.copy(), valid.probability.copy(), valid.entropy.copy())
     invalid.label[1], invalid.probability[1], invalid.entropy[1] = 255, 0, np.nan
@@ -415,7 +415,7 @@ def test_an_invalid_point_makes_the_labelled_cloud_not_dense(family: Family):
     np.testing.assert_array_equal(clouds.read_field(message, "entropy"), invalid.entropy)
 
 
-def test_labels_of_another_sweep_are_rejected():
+def test_rejects_labels_of_another_length():
     with pytest.raises(CloudError, match="3 labels for 4 points"):
         clouds.labels_to_msg(segmented(4)[0], segmented(3)[1], ROSBAGS.header(), ROSBAGS.types)
 
@@ -424,7 +424,7 @@ LABELS = LabelMap("two", (LabelClass(0, "car", (255, 128, 1), ("auto",)), LabelC
 
 
 @families
-def test_colours_are_packed_for_rviz(family: Family):
+def test_packs_colours_for_rviz(family: Family):
     cloud, _ = segmented(3)
     message = clouds.colored_to_msg(cloud, np.array([0, 7, 255], np.uint8), LABELS, family.header(), family.types)
     assert [(f.name, f.offset, f.datatype) for f in message.fields][3] == ("rgb", 12, FLOAT32)
@@ -434,7 +434,7 @@ def test_colours_are_packed_for_rviz(family: Family):
 
 
 @families
-def test_a_sweep_with_its_truth_reads_back_as_it_was(family: Family):
+def test_ground_truth_round_trip(family: Family):
     cloud, segmentation = segmented(5)
     cloud.xyz[2] = np.nan
     message = clouds.truth_to_msg(cloud, segmentation.label, family.header(), family.types)
@@ -445,25 +445,25 @@ def test_a_sweep_with_its_truth_reads_back_as_it_was(family: Family):
     np.testing.assert_array_equal(clouds.read_field(message, "label"), segmentation.label)
 
 
-def test_truth_without_intensity_is_rejected():
+def test_rejects_ground_truth_without_intensity():
     with pytest.raises(CloudError, match="needs intensity"):
         clouds.truth_to_msg(PointCloud(np.zeros((1, 3), np.float32)), np.zeros(1, np.uint8), None, ROSBAGS.types)
 
 
-def test_a_mask_of_another_length_is_rejected():
+def test_rejects_masks_of_another_length():
     with pytest.raises(CloudError, match=r"mask of shape \(2,\) for 3 points"):
         clouds.filter_msg(plain_cloud().message(ROSBAGS), np.ones(2, bool))
 
 
 @families
-def test_a_full_sweep_is_encoded_and_decoded_in_milliseconds(family: Family):
+def test_encodes_and_decodes_a_full_sweep_in_milliseconds(family: Family):
     cloud, segmentation = segmented(131_072)
     encode = min(
         _seconds(lambda: clouds.labels_to_msg(cloud, segmentation, family.header(), family.types)) for _ in range(5)
     )
     message = clouds.truth_to_msg(cloud, segmentation.label, family.header(), family.types)
     decode = min(_seconds(lambda: clouds.to_cloud(message)) for _ in range(5))
-    # A numpy array handed to rclpy would take 166 ms, a loop over points seconds.
+    # Assigning a numpy array to a rclpy message takes 166 ms, a loop over points seconds.
     assert encode < 0.08 and decode < 0.03
 
 
@@ -475,12 +475,12 @@ def _seconds(work: Any) -> float:
 
 @pytest.mark.skipif(point_cloud2 is None, reason="sensor_msgs_py is not installed: it comes with ROS")
 class TestAgainstSensorMsgsPy:
-    """Compared where that library is right: it ignores row padding and swaps big-endian data in place."""
+    """Comparison without row padding and big-endian data, which sensor_msgs_py handles incorrectly."""
 
     @settings(max_examples=100, deadline=None)
     @given(spec=layouts())
     def test_both_read_the_same(self, spec: CloudSpec):
-        # Fields of several elements go by other names there.
+        # sensor_msgs_py renames fields with several elements.
         spec = replace(spec, row_padding=0, big_endian=False, fields=[replace(f, count=1) for f in spec.fields])
         message = spec.message(FAMILIES[1])
         theirs = point_cloud2.read_points(message)

@@ -1,4 +1,4 @@
-"""Label sets, stamps and transforms: what travels beside clouds and images."""
+"""Label sets, stamps and transforms in messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xmodelkd_ros.messages import headers
 from xmodelkd_ros.resources import label_map
 
 
-def test_a_label_set_travels_as_json():
+def test_label_info_json_round_trip():
     assert headers.label_map_from_json(headers.label_info_json(label_map("drive13"))) == label_map("drive13")
     for text in ("{", "[]", "[" * 100_000, '{"name": "x"}', '{"name": "x", "classes": [{"id": 0}]}'):
         with pytest.raises(LabelError):
@@ -21,13 +21,13 @@ def test_a_label_set_travels_as_json():
 
 
 @given(st.integers(-(2**31) * 10**9, (2**31 - 1) * 10**9))
-def test_stamps_are_whole_nanoseconds(nanoseconds: int):
+def test_stamps_round_trip_in_nanoseconds(nanoseconds: int):
     stamp = headers.stamp_from_ns(nanoseconds, message_class("builtin_interfaces/msg/Time"))
     assert 0 <= stamp.nanosec < 10**9
     assert headers.stamp_ns(stamp) == nanoseconds
 
 
-def test_static_transforms_are_matrices_by_frames():
+def test_static_transforms_by_frame_pair():
     m = message_class
     pose = m("geometry_msgs/msg/Transform")(
         translation=m("geometry_msgs/msg/Vector3")(x=1.0, y=2.0, z=3.0),
@@ -35,5 +35,5 @@ def test_static_transforms_are_matrices_by_frames():
     )
     header = m("std_msgs/msg/Header")(m("builtin_interfaces/msg/Time")(sec=12, nanosec=34), "/base_link")
     stamped = m("geometry_msgs/msg/TransformStamped")(header, "lidar", pose)
-    found = headers.static_transforms(m("tf2_msgs/msg/TFMessage")([stamped]))
-    np.testing.assert_allclose(found["base_link", "lidar"] @ [1, 0, 0, 1], [0, 2, 3, 1], atol=1e-12)
+    transforms = headers.static_transforms(m("tf2_msgs/msg/TFMessage")([stamped]))
+    np.testing.assert_allclose(transforms["base_link", "lidar"] @ [1, 0, 0, 1], [0, 2, 3, 1], atol=1e-12)

@@ -1,4 +1,4 @@
-"""Images and calibration through OpenCV and rosbags-image."""
+"""Image decoding by OpenCV and rosbags-image."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ def compressed(data: bytes, kind: str = "jpeg"):
         ("rgba8", np.dstack([RGB, np.full((5, 7), 255, np.uint8)])),
     ],
 )
-def test_colour_images_decode_to_rgb(encoding: str, pixels: np.ndarray, padding: int):
+def test_decodes_colour_images(encoding: str, pixels: np.ndarray, padding: int):
     np.testing.assert_array_equal(images.image_to_array(image(encoding, pixels, padding)), RGB)
 
 
 @pytest.mark.parametrize("padding", [0, 3])
-def test_grey_images_decode_to_rgb(padding: int):
+def test_decodes_grey_images(padding: int):
     grey = RGB[:, :, 0]
     decoded = images.image_to_array(image("mono8", grey, padding))
     np.testing.assert_array_equal(decoded, np.repeat(grey[:, :, None], 3, axis=2))
 
 
 @pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
-def test_bayer_patterns_decode_to_rgb(pattern: str):
-    """Of one colour all over, each pixel has what its filter lets through."""
+def test_decodes_bayer_patterns(pattern: str):
+    """A mosaic of a uniform colour decodes to that colour."""
     colour = {"r": 200, "g": 100, "b": 50}
     tile = np.array([colour[c] for c in pattern], np.uint8).reshape(2, 2)
     decoded = images.image_to_array(image(f"bayer_{pattern}8", np.tile(tile, (4, 4))))
@@ -64,7 +64,7 @@ def test_bayer_patterns_decode_to_rgb(pattern: str):
 
 
 @pytest.mark.parametrize(("encoding", "order"), [("yuv422", "UYVY"), ("yuv422_yuy2", "YUYV")])
-def test_yuv_decodes_to_rgb(encoding: str, order: str):
+def test_decodes_yuv(encoding: str, order: str):
     """A red of Y 81, U 90, V 240 (ITU-R BT.601)."""
     value = {"Y": 81, "U": 90, "V": 240}
     pairs = np.tile(np.array([value[c] for c in order], np.uint8), (4, 4)).reshape(4, 8, 2)
@@ -72,7 +72,7 @@ def test_yuv_decodes_to_rgb(encoding: str, order: str):
     np.testing.assert_allclose(decoded.astype(int), np.broadcast_to((255, 0, 0), (4, 8, 3)), atol=4)
 
 
-def test_png_and_jpeg_decode_to_rgb():
+def test_decodes_png_and_jpeg():
     png = compressed(cv2.imencode(".png", RGB[:, :, ::-1])[1].tobytes(), "png")
     np.testing.assert_array_equal(images.image_to_array(png), RGB)
     flat = np.full((16, 16, 3), (200, 100, 50), np.uint8)
@@ -83,7 +83,7 @@ def test_png_and_jpeg_decode_to_rgb():
 
 
 @pytest.mark.parametrize(
-    "rubbish",
+    "invalid",
     [
         compressed(b""),
         compressed(b"not a picture"),
@@ -92,11 +92,11 @@ def test_png_and_jpeg_decode_to_rgb():
         image("martian", RGB),
     ],
 )
-def test_rubbish_is_one_clear_error(rubbish):
-    if getattr(rubbish, "encoding", "") == "rgb8":
-        rubbish.data = rubbish.data[:-1]
+def test_invalid_images_raise_a_one_line_error(invalid):
+    if getattr(invalid, "encoding", "") == "rgb8":
+        invalid.data = invalid.data[:-1]
     with pytest.raises(ImageError, match=r"^(cannot decode |)image '[^\n]*$"):
-        images.image_to_array(rubbish)
+        images.image_to_array(invalid)
 
 
 EMPTY = image("rgb8", RGB)
@@ -105,7 +105,7 @@ EMPTY.data = EMPTY.data[:0]
 
 
 @pytest.mark.parametrize(
-    ("useless", "said"),
+    ("unusable", "message"),
     [
         (EMPTY, "image 'rgb8 0x0' is empty; check the camera driver"),
         (image("16UC1", np.ones((2, 2), np.uint16)), "image '16UC1 2x2' is a depth image; use the topic of the"),
@@ -113,13 +113,13 @@ EMPTY.data = EMPTY.data[:0]
         (image("yuv422", np.ones((2, 3, 2), np.uint8)), "configure the driver to send rgb8, bgr8, mono8 or jpeg"),
     ],
 )
-def test_an_image_that_shows_nothing_says_what_to_do(useless, said):
+def test_errors_state_a_remedy(unusable, message):
     with pytest.raises(ImageError) as error:
-        images.image_to_array(useless)
-    assert said in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 300
+        images.image_to_array(unusable)
+    assert message in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 300
 
 
-def test_the_last_row_may_lack_its_padding():
+def test_accepts_missing_padding_in_the_last_row():
     padded = np.zeros((5, 32), np.uint8)
     padded[:, :21] = RGB.reshape(5, 21)
     msg = image("rgb8", RGB)
@@ -127,13 +127,15 @@ def test_the_last_row_may_lack_its_padding():
     np.testing.assert_array_equal(images.image_to_array(msg), RGB)
 
 
-def test_a_tag_that_turns_an_image_is_not_obeyed():
-    """Exif says that its right side is up; the camera was calibrated as it is."""
+def test_ignores_exif_orientation():
+    """The camera was calibrated on pixels as stored."""
     jpeg = cv2.imencode(".jpg", np.full((40, 80, 3), 90, np.uint8))[1].tobytes()
-    tag = b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00"
-    turned = jpeg[:2] + b"\xff\xe1" + (len(tag) + 2).to_bytes(2, "big") + tag + jpeg[2:]
-    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (80, 40, 3), "it says so"
-    assert images.image_to_array(compressed(turned)).shape == (40, 80, 3)
+    exif = (
+        b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00"
+    )
+    tagged = jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:]
+    assert cv2.imdecode(np.frombuffer(tagged, np.uint8), cv2.IMREAD_COLOR).shape == (80, 40, 3), "the tag is valid"
+    assert images.image_to_array(compressed(tagged)).shape == (40, 80, 3)
 
 
 BOMB = """
@@ -155,15 +157,15 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
 
-def test_a_few_bytes_that_say_they_are_a_huge_image_cost_little():
-    """In a process of its own: whoever loads OpenCV first sets its limit."""
+def test_huge_declared_image_size_uses_little_memory():
+    """In a separate process: the pixel limit is set when OpenCV is first loaded."""
     done = subprocess.run([sys.executable, "-c", BOMB], cwd=ROOT, capture_output=True, text=True, check=True)
-    said, megabytes = done.stdout.splitlines()
-    assert said.startswith("ImageError") and "IO_MAX_IMAGE_PIXELS" in said
+    message, megabytes = done.stdout.splitlines()
+    assert message.startswith("ImageError") and "IO_MAX_IMAGE_PIXELS" in message
     assert float(megabytes) < 50
 
 
-def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch):
+def test_missing_libraries_are_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "cv_bridge", None)
     monkeypatch.setitem(sys.modules, "rosbags.image", None)
     with pytest.raises(ImageError, match=r"pip install rosbags-image\[opencv\]"):

@@ -14,7 +14,7 @@ import yaml
 
 from test.fuzz.mutation import Mutator
 from test.fuzz.target import InFolder, Limits, Target, each, ensure
-from test.guards import Room, Trap
+from test.guards import MemoryBomb, Trap
 from test.training.folders import write_pandaset
 from training.config.training import TrainingConfig
 from training.data.sweeps import Sweep
@@ -163,7 +163,7 @@ def _harm(mutator: Mutator, held: Any) -> None:
     elif kind == 1 and isinstance(holder, dict):
         holder[mutator.pick((mutator.text(), 7, "seed", "widths"))] = holder.pop(key)
     elif kind == 2:
-        holder[key] = mutator.pick((Trap(), Room(), torch.zeros(2), mutator.text(), [], {}, mutator.real()))
+        holder[key] = mutator.pick((Trap(), MemoryBomb(), torch.zeros(2), mutator.text(), [], {}, mutator.real()))
     elif isinstance(holder[key], torch.Tensor):
         holder[key] = _other_tensor(mutator, holder[key])
     else:

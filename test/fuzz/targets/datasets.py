@@ -18,7 +18,7 @@ import yaml
 from test.fuzz.mutation import Mutator
 from test.fuzz.target import InFolder, Limits, Target, each, ensure
 from test.fuzz.targets.bags import write_short_drive
-from test.guards import Room, Trap
+from test.guards import MemoryBomb, Trap
 from test.training.folders import write_kitti, write_nuscenes, write_pandaset
 from training.config.data import SourceConfig
 from training.data.image_samples import pictures_of
@@ -181,7 +181,17 @@ def _other_table(mutator: Mutator, data: bytes) -> bytes:
         return gzip.compress(mutator.harmed_bytes(inner), 1)
     if kind == 1:
         other = mutator.pick(
-            (Trap(), Room(np.ndarray), {"x": [Trap()]}, None, [1], np.zeros(3), print, slice(3), pandas.Index([1, 2]))
+            (
+                Trap(),
+                MemoryBomb(np.ndarray),
+                {"x": [Trap()]},
+                None,
+                [1],
+                np.zeros(3),
+                print,
+                slice(3),
+                pandas.Index([1, 2]),
+            )
         )
         return gzip.compress(pickle.dumps(other), 1)
     table = pickle.loads(inner)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from test.guards import Room
+from test.guards import MemoryBomb
 from test.training.folders import write_kitti, write_nuscenes, write_pandaset
 from training.config.data import SourceConfig
 from training.data.registry import open_drives
@@ -131,7 +131,7 @@ def test_a_pickle_takes_no_more_room_than_it_fills(pandaset_folder):
     file = pandaset_folder / "lidar/00.pkl.gz"
     reconstruct = b"\x80\x04cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(J\xff\xff\xff\x7ftC\x01bt\x52."
     long_bytes = b"\x80\x05\x96" + (1 << 40).to_bytes(8, "little") + b"x."
-    for pickled in (pickle.dumps(Room(np.ndarray)), reconstruct, long_bytes):
+    for pickled in (pickle.dumps(MemoryBomb(np.ndarray)), reconstruct, long_bytes):
         file.write_bytes(gzip.compress(pickled))
         (drive,) = open_drives("pandaset", pandaset_folder)
         tracemalloc.start()

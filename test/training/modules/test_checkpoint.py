@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from test.guards import Room  # noqa: E402
+from test.guards import MemoryBomb  # noqa: E402
 from training.modules.checkpoint import (  # noqa: E402
     CHECKPOINT,
     read_checkpoint,
@@ -112,7 +112,7 @@ def test_an_image_branch_of_another_size(run, held):
 
 
 def test_a_checkpoint_takes_no_more_room_than_it_fills(run, held):
-    held["global_step"] = Room()
+    held["global_step"] = MemoryBomb()
     refused(run, held, "cannot read checkpoint")
 
 

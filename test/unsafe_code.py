@@ -1,6 +1,6 @@
-"""Reads a source file for what could run the data it reads, whatever it is called there.
+"""Static check of source files for calls that could execute the data they read, also under other names.
 
-It does not see a module that is passed as an argument, nor one that another module hands on under a name of its own.
+Modules passed as arguments, or re-exported by another module under another name, are not detected.
 """
 
 import ast
@@ -11,9 +11,9 @@ RUN_DATA = {
     *("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "code", "codeop", "runpy"),
     *("imp", "pdb", "timeit"),
 }
-"""Modules that run what they are given."""
+"""Modules that execute their input."""
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal", "pickle_compat"}
-"""Those that libraries hand on, or have as a part, under these names."""
+"""Pickle modules under the names by which other libraries re-export them."""
 FORBIDDEN = {
     *("eval", "exec", "compile", "__import__", "importlib.__import__", "importlib.reload"),
     *("importlib.util.spec_from_file_location", "importlib.machinery.SourceFileLoader", "pkgutil.resolve_name"),
@@ -26,40 +26,40 @@ FORBIDDEN_METHODS = {
     *("system", "popen", "read_pickle", "load_from_checkpoint", "unsafe_load", "full_load", "unsafe_load_all"),
     *("full_load_all", "load_module", "exec_module", "__getattribute__"),
 }
-"""Whatever they are of."""
+"""Forbidden on any object."""
 PROGRAMS = re.compile(r"(os|posix|nt)\.(exec[lv]|spawn[lv]|posix_spawn)")
-"""Programs that run in the place of this one, or beside it and not by :mod:`subprocess`."""
+"""Process creation without :mod:`subprocess`."""
 OF_YAML = {
     *("yaml.load", "yaml.load_all", "yaml.Constructor", "yaml.UnsafeConstructor", "yaml.FullConstructor"),
     *("yaml.Loader", "yaml.UnsafeLoader", "yaml.FullLoader", "yaml.CLoader", "yaml.CUnsafeLoader", "yaml.CFullLoader"),
 }
-MUST_SAY = {"torch.load": ("weights_only", True), "numpy.load": ("allow_pickle", False)}
-"""In whichever of its library's modules it stands."""
+REQUIRED_ARGUMENTS = {"torch.load": ("weights_only", True), "numpy.load": ("allow_pickle", False)}
+"""Required keyword arguments, for the function in any module of its library."""
 IMPORTS = {"importlib.import_module"}
 NAMESPACES = {"globals", "locals", "sys.modules", "__builtins__"}
-"""What gives anything by its name."""
+"""Namespaces that give access to anything by name."""
 GETTERS = {"getattr", "vars", "operator.attrgetter", "operator.methodcaller"}
-"""What gives something by its name; of what, shows where it is called."""
+"""Functions that give access to an attribute by name."""
 
 
 @dataclass
 class Names:
-    """What the names of a source file stand for: modules and what is in them, by imports and by other names for these.
+    """Names in a source file and the modules and members they refer to, through imports and assignments.
 
-    A name that stands for several things in several places stands for all of them in each.
+    A name with different meanings in different places has all of them everywhere.
     """
 
     known: dict[str, set[str]] = field(default_factory=dict)
 
     def add(self, name, full):
-        """Note what a name stands for; whether that is new."""
+        """Record a meaning of a name; returns whether it is new."""
         before = self.known.setdefault(name, set())
         new = full not in before
         before.add(full)
         return new
 
     def of(self, node):
-        """The full names that an expression may stand for, ``?`` for what is computed."""
+        """Full names that an expression may refer to, ``?`` for computed ones."""
         if isinstance(node, ast.Name):
             return self.known.get(node.id, {node.id})
         if isinstance(node, ast.Attribute):
@@ -77,12 +77,12 @@ class Names:
 
 
 def constant(node):
-    """A text that stands there, or None."""
+    """Value of a string literal, or None."""
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 
 def names_of(tree):
-    """The Names of a file."""
+    """Collect the names of a file."""
     names, nodes = Names(), list(ast.walk(tree))
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -92,10 +92,10 @@ def names_of(tree):
             for alias in node.names:
                 names.add(alias.asname or alias.name, f"{node.module}.{alias.name}")
         elif isinstance(node, ast.Call) and names.of(node.func) & IMPORTS and node.args and constant(node.args[0]):
-            names.add(ast.unparse(node), constant(node.args[0]))  # a module, though without a name yet
+            names.add(ast.unparse(node), constant(node.args[0]))  # a module, not yet assigned to a name
     pairs = [pair for node in nodes for pair in _assigned(node)]
     while any([names.add(name, full) for name, value in pairs for full in _imported(names, value)]):
-        pass  # until names of names are known too
+        pass  # until a fixed point, for chains of assignments
     return names
 
 
@@ -104,7 +104,7 @@ def _top(module):
 
 
 def _assigned(node):
-    """Names that an assignment gives, each with its value."""
+    """Names assigned by a statement, with their values."""
     if isinstance(node, ast.Assign):
         yield from ((target.id, node.value) for target in node.targets if isinstance(target, ast.Name))
         for target in node.targets:
@@ -116,7 +116,7 @@ def _assigned(node):
 
 
 def _imported(names, value):
-    """What an assigned value stands for, where that is a module or is in one."""
+    """Full names of an assigned value that is a module or a member of one."""
     return {full for full in names.of(value) if any(full == top or full.startswith(f"{top}.") for top in _tops(names))}
 
 
@@ -124,24 +124,24 @@ def _tops(names):
     return {_top(full) for known in names.known.values() for full in known} - {"?"}
 
 
-def complaints(text, may_import=frozenset(), may_import_by_name=False):
-    """What a source file does that could run what it reads.
+def unsafe_uses(text, may_import=frozenset(), may_import_by_name=False):
+    """Unsafe uses in a source file: code that could execute data.
 
     Args:
-        text: the file.
-        may_import: modules of RUN_DATA or PICKLES that it may import all the same.
-        may_import_by_name: whether it may import modules whose names are computed.
+        text: content of the file.
+        may_import: modules of RUN_DATA or PICKLES that the file may import.
+        may_import_by_name: whether the file may import modules with computed names.
     """
     tree = ast.parse(text)
-    look, nodes = _Look(names_of(tree), may_import, may_import_by_name), list(ast.walk(tree))
+    checker, nodes = _Checker(names_of(tree), may_import, may_import_by_name), list(ast.walk(tree))
     for node in nodes:
-        look.note_harmless(node)
-    return [complaint for node in nodes for complaint in look.at(node)]
+        checker.note_harmless(node)
+    return [use for node in nodes for use in checker.at(node)]
 
 
 @dataclass
-class _Look:
-    """What is known of a file, to look at each of its nodes; arguments as of :func:`complaints`."""
+class _Checker:
+    """Checks each node of a file; arguments as in :func:`unsafe_uses`."""
 
     names: Names
     may_import: frozenset
@@ -153,17 +153,19 @@ class _Look:
         self._tops = _tops(self.names)
 
     def note_harmless(self, node):
-        """Note references that do no harm where they stand."""
+        """Record references that are harmless in their context."""
         if isinstance(node, ast.Compare) and all(isinstance(op, (ast.In, ast.NotIn)) for op in node.ops):
-            self.harmless.update(map(id, node.comparators))  # it is only asked whether something is there
+            self.harmless.update(map(id, node.comparators))  # a membership test
         if isinstance(node, ast.Call):
-            if self._says_it(node) or self.of(node.func) & GETTERS:  # which are looked at with what they are given
+            if (
+                self._has_required_arguments(node) or self.of(node.func) & GETTERS
+            ):  # checked together with their arguments
                 self.harmless.add(id(node.func))
             if isinstance(node.func, ast.Attribute) and node.func.attr == "setdefault" and _is_plain(node.args):
                 self.harmless.add(id(node.func.value))
 
     def at(self, node):
-        """What is wrong with a node itself."""
+        """Unsafe uses in a node itself."""
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             yield from self._at_import(node)
         if isinstance(node, ast.Call):
@@ -173,7 +175,7 @@ class _Look:
             yield from self._at_reference(node)
 
     def of(self, node):
-        """The full names that an expression may stand for; also ``torch.load`` of ``module.torch.load``."""
+        """Full names that an expression may refer to; also ``torch.load`` for ``module.torch.load``."""
         return {reading for full in self.names.of(node) for reading in self._readings(full)}
 
     def _readings(self, full):
@@ -188,28 +190,30 @@ class _Look:
         before = f"{node.module or ''}." if isinstance(node, ast.ImportFrom) else ""
         for full in (f"{before}{alias.name}" for alias in node.names):
             if full.endswith(".*"):
-                yield f"from {node.module} import *: names that nobody sees"
+                yield f"from {node.module} import *: names cannot be checked"
             if any(map(_is_forbidden, self._readings(full))) or (_runs_data(full) and not self._is_allowed(full)):
                 yield full
 
-    def _says_it(self, call):
-        """Whether a call of something in MUST_SAY says what it has to."""
+    def _has_required_arguments(self, call):
+        """Whether a call of a function in REQUIRED_ARGUMENTS passes the required arguments."""
         given = {keyword.arg: getattr(keyword.value, "value", None) for keyword in call.keywords}
-        must = [must for must in map(_must_say, self.of(call.func)) if must]
-        return bool(must) and all(given.get(word) is value for word, value in must)
+        required = [pair for pair in map(_required_arguments, self.of(call.func)) if pair]
+        return bool(required) and all(given.get(word) is value for word, value in required)
 
     def _at_reference(self, node):
-        """A forbidden thing is one wherever it stands, not only where it is called: it may be called elsewhere."""
+        """Forbidden references are reported everywhere, not only in calls: they may be called elsewhere."""
         for full in sorted(self.of(node)):
-            if _is_forbidden(full) or (_is_handed_on(full) and _top(full) in self._tops and not self._is_allowed(full)):
+            if _is_forbidden(full) or (
+                _is_reexported(full) and _top(full) in self._tops and not self._is_allowed(full)
+            ):
                 yield full
-            elif _must_say(full) and id(node) not in self.harmless:
-                yield f"{full} without {_must_say(full)}"
+            elif _required_arguments(full) and id(node) not in self.harmless:
+                yield f"{full} without {_required_arguments(full)}"
             elif (full in NAMESPACES | GETTERS or self._is_dictionary(full)) and id(node) not in self.harmless:
-                yield f"{full}: something by its name"
+                yield f"{full}: access by name"
 
     def _is_dictionary(self, full):
-        """Whether it is what a module, or something in one, keeps its names in."""
+        """Whether it is the namespace of a module or of its member."""
         return full.endswith(".__dict__") and self._is_of_module(full.removesuffix(".__dict__"))
 
     def _is_of_module(self, full):
@@ -222,18 +226,18 @@ class _Look:
         if self.of(call.func) & IMPORTS:
             name = constant(call.args[0]) if call.args else None
             if name is None and not self.may_import_by_name:
-                yield f"{ast.unparse(call)}: a module whose name is computed"
+                yield f"{ast.unparse(call)}: a module with a computed name"
             if name is not None and _runs_data(name) and not self._is_allowed(name):
                 yield name
 
     def _at_getter(self, call):
         words, holders = [constant(argument) for argument in call.args], self.of(call.args[0]) if call.args else set()
         for getter in self.of(call.func) & GETTERS:
-            if self._gives_anything(getter, words, holders):
-                yield f"{ast.unparse(call)}: something by its name"
+            if self._is_unsafe_getter(getter, words, holders):
+                yield f"{ast.unparse(call)}: access by name"
 
-    def _gives_anything(self, getter, words, holders):
-        """Whether a call of a getter may give something that is forbidden; a name that is given is looked at itself."""
+    def _is_unsafe_getter(self, getter, words, holders):
+        """Whether a getter may return something forbidden; literal names are checked themselves."""
         if getter == "getattr":
             return words[1:2] in ([], [None]) and any(_top(h) in _KNOWN and h in self._modules for h in holders)
         if getter == "vars":
@@ -247,12 +251,12 @@ def _is_forbidden(full):
     return full in FORBIDDEN or (top, last) in _ANYWHERE or method in FORBIDDEN_METHODS or PROGRAMS.match(full)
 
 
-def _must_say(full):
-    return MUST_SAY.get(".".join(_ends(full))) if "." in full else None
+def _required_arguments(full):
+    return REQUIRED_ARGUMENTS.get(".".join(_ends(full))) if "." in full else None
 
 
 def _ends(full):
-    """Library and name: what stands between is where the library keeps it, which may change."""
+    """Library and name, without the modules between, which may change."""
     return _top(full), full.rpartition(".")[2]
 
 
@@ -260,12 +264,12 @@ def _runs_data(module):
     return _top(module) in RUN_DATA or not PICKLES.isdisjoint(module.split("."))
 
 
-def _is_handed_on(full):
+def _is_reexported(full):
     return not PICKLES.isdisjoint(full.split(".")[1:])
 
 
 def _is_plain(arguments):
-    """Whether the first of a call's arguments is the name of a module that could do no harm."""
+    """Whether the first argument is the name of a harmless module."""
     name = constant(arguments[0]) if arguments else None
     return name is not None and not _runs_data(name) and _top(name) not in _KNOWN
 
@@ -274,8 +278,12 @@ def _is_plain_attribute(text):
     return text is not None and _LAST.isdisjoint(text.split("."))
 
 
-_DOTTED = {name for name in FORBIDDEN | OF_YAML | MUST_SAY.keys() if "." in name}
-_ANYWHERE = {_ends(name) for name in _DOTTED} - {_ends(name) for name in MUST_SAY}
+_DOTTED = {name for name in FORBIDDEN | OF_YAML | REQUIRED_ARGUMENTS.keys() if "." in name}
+_ANYWHERE = {_ends(name) for name in _DOTTED} - {_ends(name) for name in REQUIRED_ARGUMENTS}
 _KNOWN = {"builtins", "sys", "os", "posix", "operator", *map(_top, _DOTTED)}
-"""Modules of which something is forbidden."""
-_LAST = FORBIDDEN_METHODS | PICKLES | {_ends(name)[1] for name in FORBIDDEN | OF_YAML | NAMESPACES | MUST_SAY.keys()}
+"""Modules with forbidden members."""
+_LAST = (
+    FORBIDDEN_METHODS
+    | PICKLES
+    | {_ends(name)[1] for name in FORBIDDEN | OF_YAML | NAMESPACES | REQUIRED_ARGUMENTS.keys()}
+)
