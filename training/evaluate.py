@@ -57,7 +57,7 @@ def evaluate(
         # Scored in the drive's own classes, the truth stays what it is, however few of them the model knows.
         scored_truth = labels if scores.label_map == drive.label_map else scores.to_scored(truth)
         cloud = drive.cloud(index)
-        pictures = EncodedSweepImages.at(drive, index).pictures() if pipeline.spec.role == "teacher" else ()
+        pictures = EncodedSweepImages.load(drive, index).decode() if pipeline.spec.role == "teacher" else ()
         result = pipeline.segment(cloud, pictures=pictures)
         scores.add(
             cloud,

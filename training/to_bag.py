@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     def work() -> str:
-        (sequence,) = open_drives(args.dataset, args.path, most=1)
+        (sequence,) = open_drives(args.dataset, args.path, max_drives=1)
         frames = frame_range(args.frames, "--frames") if args.frames else range(len(sequence))
         write_bag(sequence, frames, args.out, args.points_topic, args.storage)
         return f"{args.out}: {len(frames)} sweeps"

@@ -10,7 +10,7 @@ from training.config.yaml_config import YamlConfig, require
 
 
 @dataclass(frozen=True)
-class PictureConfig:
+class ImageOptimizerConfig:
     """The length and steps of the image branch's training.
 
     Attributes:
@@ -64,7 +64,7 @@ class ImageTrainingConfig(YamlConfig):
     seed: int
     features: int
     data: DataConfig
-    optimizer: PictureConfig
+    optimizer: ImageOptimizerConfig
     precision: str = "auto"
     devices: int = 0
     nodes: int = 1

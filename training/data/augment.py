@@ -1,4 +1,4 @@
-"""Changes to sweeps that a drive could have brought about, made on points before projection."""
+"""Augmentation of point clouds before projection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xmodelkd_ros.resources import label_map
 
 _LARGEST_INTENSITY = 255.0
 _OBJECT_DEPTH_M = 0.3
-"""A pixel shows points of one thing up to this depth behind its nearest point."""
+"""Points of a pixel up to this far behind its nearest point count as the same object."""
 _MOVED_SHARE = 0.5
 _LABELS = label_map("drive13")
 _PASTED = {
@@ -30,42 +30,42 @@ _PASTED = {
     "building": (0.25, 1.2),
     "other_static": (0.25, 1.2),
 }
-"""Classes that are pasted, and the range of their scale: a bush may have any size, a person may not."""
+"""Pasted classes and their range of scale."""
 _FREQUENT = ("car", "building", "other_static")
-_MOST_PASTED = 5
+_MAX_PASTED = 5
 
 
 def augment(
     sweep: Sweep,
-    sector_of: Sweep,
-    objects_of: Sweep,
+    sector_donor: Sweep,
+    object_donor: Sweep,
     projector: RangeProjector,
     config: AugmentConfig,
     rng: np.random.Generator,
 ) -> Sweep:
-    """One random variant of a sweep.
+    """Return a randomly augmented sweep.
 
     Args:
         sweep: the sweep.
-        sector_of: the sweep that may give a sector to it.
-        objects_of: the sweep that may give objects to it.
-        projector: tells the beam of each point.
-        config: how strongly to change.
-        rng: the source of all randomness here.
+        sector_donor: sweep whose sector may replace one of this sweep (PolarMix).
+        object_donor: sweep whose objects may be pasted into this one.
+        projector: assigns points to beams.
+        config: strength of the augmentation.
+        rng: random numbers.
     """
     result = move(sweep, config, rng)
     if rng.random() < config.mix:
-        result = mix_sectors(result, move(sector_of, config, rng), rng)
+        result = mix_sectors(result, move(sector_donor, config, rng), rng)
     if rng.random() < config.paste:
-        result = paste_objects(result, move(objects_of, config, rng), projector, rng)
+        result = paste_objects(result, move(object_donor, config, rng), projector, rng)
     result = change_intensity(result, config, rng)
     return drop(result, projector, config, rng)
 
 
 def move(sweep: Sweep, config: AugmentConfig, rng: np.random.Generator) -> Sweep:
-    """See the world with another heading, mirrored or not, larger or smaller, with range noise; and from elsewhere.
+    """Add range noise, rotate about the vertical axis, mirror and scale; tilt and translate half of the sweeps.
 
-    Half of the sweeps keep their viewpoint: from another one, beams are blurred and holes open.
+    Moving the viewpoint blurs the beams and opens holes, so half of the sweeps keep theirs.
     """
     xyz = sweep.cloud.xyz
     if config.jitter_m:
@@ -87,28 +87,28 @@ def move(sweep: Sweep, config: AugmentConfig, rng: np.random.Generator) -> Sweep
 def mix_sectors(sweep: Sweep, other: Sweep, rng: np.random.Generator) -> Sweep:
     """Replace one azimuth sector of 45 to 180 degrees by the other sweep's (PolarMix, Xiao et al. 2022)."""
     start, width = rng.uniform(-np.pi, np.pi), rng.uniform(np.pi / 4, np.pi)
-    given = other.selected(_in_sector(other.cloud.xyz, start, width))
-    return joined([sweep.selected(~_in_sector(sweep.cloud.xyz, start, width)), given])
+    inserted = other.selected(_in_sector(other.cloud.xyz, start, width))
+    return joined([sweep.selected(~_in_sector(sweep.cloud.xyz, start, width)), inserted])
 
 
 def paste_objects(sweep: Sweep, other: Sweep, projector: RangeProjector, rng: np.random.Generator) -> Sweep:
-    """Set objects of another sweep into this one (after PolarMix, Xiao et al. 2022).
+    """Paste objects of another sweep into this one (after PolarMix, Xiao et al. 2022).
 
-    They come at another azimuth, and nearer or farther: scaled along the rays, so that the beams still meet them.
-    What is behind them disappears, and what of them is behind something.
+    Objects are rotated about the vertical axis and scaled along the rays, so that they stay on the beams. Occluded
+    points, of the sweep and of the objects, are removed.
     """
-    names = rng.permutation(list(_PASTED))[: int(rng.integers(1, _MOST_PASTED + 1))]
+    names = rng.permutation(list(_PASTED))[: int(rng.integers(1, _MAX_PASTED + 1))]
     parts = [sweep, *(_objects(other, str(name), rng) for name in names)]
     source = np.repeat(np.arange(len(parts)), [len(part.labels) for part in parts])
-    everything = joined(parts)
-    projection = projector.project(everything.cloud)
+    combined = joined(parts)
+    projection = projector.project(combined.cloud)
     nearest = projection.point[projection.pixel]
-    seen = (source == source[nearest]) | (projection.range < projection.range[nearest] + _OBJECT_DEPTH_M)
-    return everything.selected(seen)
+    visible = (source == source[nearest]) | (projection.range < projection.range[nearest] + _OBJECT_DEPTH_M)
+    return combined.selected(visible)
 
 
 def _objects(sweep: Sweep, name: str, rng: np.random.Generator) -> Sweep:
-    """The points of one class, turned and scaled; of a frequent class only those of one sector."""
+    """The points of one class, rotated and scaled; for a frequent class only those in one sector."""
     chosen = sweep.labels == _LABELS.id_of(name)
     if name in _FREQUENT:
         chosen &= _in_sector(sweep.cloud.xyz, rng.uniform(-np.pi, np.pi), rng.uniform(np.pi / 12, np.pi / 3))
@@ -119,13 +119,13 @@ def _objects(sweep: Sweep, name: str, rng: np.random.Generator) -> Sweep:
 
 
 def _in_sector(xyz: NDArray[np.float32], start: float, width: float) -> NDArray[np.bool_]:
-    turned = np.arctan2(xyz[:, 1], xyz[:, 0]) - np.float32(start)
-    turned[turned < 0] += np.float32(2 * np.pi)
-    return np.asarray(turned < width)
+    relative = np.arctan2(xyz[:, 1], xyz[:, 0]) - np.float32(start)
+    relative[relative < 0] += np.float32(2 * np.pi)
+    return np.asarray(relative < width)
 
 
 def change_intensity(sweep: Sweep, config: AugmentConfig, rng: np.random.Generator) -> Sweep:
-    """Another exposure: one gain and one exponent for the whole sweep."""
+    """Apply one gain and one exponent to the intensity of the whole sweep."""
     gain = np.exp(rng.normal(0, config.intensity_gain))
     gamma = np.exp(rng.normal(0, config.intensity_gamma))
     relative = np.maximum(_intensity(sweep), 0) / np.float32(_LARGEST_INTENSITY)
@@ -134,27 +134,29 @@ def change_intensity(sweep: Sweep, config: AugmentConfig, rng: np.random.Generat
 
 
 def drop(sweep: Sweep, projector: RangeProjector, config: AugmentConfig, rng: np.random.Generator) -> Sweep:
-    """Lose single points, and whole beams."""
-    kept = rng.random(len(sweep.cloud), np.float32) >= rng.uniform(0, config.drop_points)
+    """Drop random points and whole beams."""
+    keep = rng.random(len(sweep.cloud), np.float32) >= rng.uniform(0, config.drop_points)
     if config.drop_rows:
         rows = projector.project(sweep.cloud).pixel // projector.spec.width
-        blind = rng.random(projector.spec.height) < rng.uniform(0, config.drop_rows)
-        kept &= ~blind[rows]
-    return sweep.selected(kept)
+        dropped = rng.random(projector.spec.height) < rng.uniform(0, config.drop_rows)
+        keep &= ~dropped[rows]
+    return sweep.selected(keep)
 
 
 def joined(sweeps: Sequence[Sweep]) -> Sweep:
-    """The points of several sweeps."""
+    """Concatenate sweeps."""
     xyz = np.concatenate([s.cloud.xyz for s in sweeps])
     intensity = np.concatenate([_intensity(s) for s in sweeps])
-    rows = None
-    if any(s.rows is not None for s in sweeps):
-        rows = np.concatenate([np.zeros(len(s.labels), np.int32) if s.rows is None else s.rows for s in sweeps])
-    return Sweep(PointCloud(xyz, intensity), np.concatenate([s.labels for s in sweeps]), rows)
+    ids = None
+    if any(s.point_ids is not None for s in sweeps):
+        ids = np.concatenate(
+            [np.zeros(len(s.labels), np.int32) if s.point_ids is None else s.point_ids for s in sweeps]
+        )
+    return Sweep(PointCloud(xyz, intensity), np.concatenate([s.labels for s in sweeps]), ids)
 
 
 def _transformed(xyz: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float32]:
-    # einsum, because a matrix product would take BLAS threads from the network for three columns.
+    # einsum: a matrix product of three columns would take BLAS threads from the network.
     return np.einsum("ni,ji->nj", xyz, matrix.astype(np.float32))
 
 

@@ -1,4 +1,4 @@
-"""What a process that trains many runs keeps between them: sweeps, and what cameras see of them."""
+"""In-memory cache shared by the runs of one process: sweeps and their image features."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
-_kept: dict[Hashable, Any] | None = None
+_cached: dict[Hashable, Any] | None = None
 _closing: ExitStack | None = None
 
 
 @contextmanager
 def run_cache() -> Iterator[None]:
-    """Within it, :func:`memoize` makes everything once; at its end, callbacks of :func:`close_with_cache` run."""
-    global _kept, _closing
-    before = _kept, _closing
+    """Enable :func:`memoize` within the context; callbacks of :func:`close_with_cache` run at its end."""
+    global _cached, _closing
+    before = _cached, _closing
     with ExitStack() as closing:
-        _kept, _closing = {}, closing
+        _cached, _closing = {}, closing
         try:
             yield
         finally:
-            _kept, _closing = before
+            _cached, _closing = before
 
 
 def close_with_cache(close: Callable[[], Any]) -> None:
@@ -31,15 +31,15 @@ def close_with_cache(close: Callable[[], Any]) -> None:
 
 
 def memoize(key: Hashable, make: Callable[[], _T]) -> _T:
-    """What ``make`` makes; the same again for the same key within :func:`run_cache`, and anew outside of it."""
-    if _kept is None:
+    """The result of ``make``, computed once per key within :func:`run_cache` and on every call outside of it."""
+    if _cached is None:
         return make()
-    if key not in _kept:
-        _kept[key] = make()
-    kept: _T = _kept[key]
-    return kept
+    if key not in _cached:
+        _cached[key] = make()
+    value: _T = _cached[key]
+    return value
 
 
 def is_cached(key: Hashable) -> bool:
-    """Whether :func:`memoize` has what belongs to a key."""
-    return _kept is not None and key in _kept
+    """Whether :func:`memoize` holds a result for a key."""
+    return _cached is not None and key in _cached

@@ -1,8 +1,9 @@
-"""The crops of augmented range images that training takes."""
+"""Training crops of augmented range images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,60 +11,95 @@ from numpy.typing import NDArray
 
 from training.config.training import AugmentConfig
 from training.data.augment import augment
-from training.data.feature_bank import MOST_CAMERAS, PointFeatureBank, is_known
+from training.data.feature_bank import MAX_CAMERAS, PointFeatureBank, has_target
 from training.data.sweeps import InputSpec, Sweep
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.normalization import Normalizer
 from xmodelkd_ros.core.projection import NO_PIXEL, NO_POINT, RangeProjector
 
 
-class CropDataset:
-    """Augmented sweeps, cut into crops side by side: sample i is the same for the same seed, whoever asks for it.
+@dataclass(frozen=True, eq=False)
+class CropSource:
+    """Training sweeps of one source.
 
-    Crops keep the network from knowing a place by what is all around it. Where there are several datasets, the sector
-    that is mixed into a sweep comes from another dataset: batch normalisation sees them together, and not one by one
-    with statistics that no sweep has in the end. Objects come from any source.
+    Attributes:
+        sweeps: the sweeps.
+        dataset: name of the dataset that they are from.
+        share: how often a sweep of this source is drawn, relative to the other sources.
+    """
+
+    sweeps: Sequence[Sweep]
+    dataset: str
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
+class CropSize:
+    """Size of the crops of a sweep.
+
+    Attributes:
+        columns: width of a crop.
+        margin: context columns on each side of a crop, which the network sees but the loss does not.
+        points: points per crop in the loss.
+    """
+
+    columns: int
+    margin: int
+    points: int
+
+
+@dataclass(frozen=True, eq=False)
+class CropFeatures:
+    """Image features and teacher targets of the points, and how crops use them.
+
+    Attributes:
+        bank: features of all training points.
+        uses_images: whether image features are a network input; a student only compares its own features with them.
+        camera_dropout: probability that a camera is dropped in a sample; all cameras are dropped with half of it.
+    """
+
+    bank: PointFeatureBank = field(default_factory=PointFeatureBank)
+    uses_images: bool = True
+    camera_dropout: float = 0.0
+
+
+class CropDataset:
+    """Augmented sweeps, cut into crops side by side. Sample i depends on the seed only.
+
+    Crops prevent the network from recognising a place by its wide surroundings. With several datasets, the sector that
+    is mixed into a sweep comes from another dataset, so that batch normalisation sees the datasets together and not
+    one at a time. Pasted objects come from any source.
 
     Args:
-        sources: the training sweeps of each source.
-        datasets: the dataset that each source is of.
-        shares: how often a sweep of each source is drawn, relative to the others.
+        sources: the training sources.
         spec: the network's inputs.
-        augmentation: how strongly sweeps are changed.
-        columns: width of a crop.
-        margin: columns beside the crop, left and right, that the network sees without loss.
-        points: points per crop that the loss sees.
-        length: number of samples, each a sweep.
-        seed: of everything random.
-        feature_bank: what is known of the points beside their labels.
-        shows: whether the network looks at what cameras see; a student that is only compared with it does not.
-        camera_dropout: probability that a camera gives nothing; half of that, that none does.
+        augmentation: strength of the augmentation.
+        size: size of the crops.
+        length: number of samples, one sweep each.
+        seed: of all random numbers.
+        features: image features and teacher targets.
     """
 
     def __init__(
         self,
-        sources: Sequence[Sequence[Sweep]],
-        datasets: Sequence[str],
-        shares: Sequence[float],
+        sources: Sequence[CropSource],
         spec: InputSpec,
         augmentation: AugmentConfig,
+        size: CropSize,
         *,
-        columns: int,
-        margin: int,
-        points: int,
         length: int,
         seed: int,
-        feature_bank: PointFeatureBank | None = None,
-        shows: bool = True,
-        camera_dropout: float = 0.0,
+        features: CropFeatures | None = None,
     ) -> None:
         self._sources, self._augmentation, self._seed = sources, augmentation, seed
-        self._columns, self._margin, self._points, self._length = columns, margin, points, length
-        self._datasets, self._shares = np.asarray(datasets), np.asarray(shares) / np.sum(shares)
+        self._crop, self._length = size, length
+        self._datasets = np.asarray([source.dataset for source in sources])
+        shares = [source.share for source in sources]
+        self._shares = np.asarray(shares) / np.sum(shares)
         self._projector = RangeProjector(spec.projection)
         self._normalizer = Normalizer(spec.channels, spec.intensity_range)
         self._size = (spec.projection.height, spec.projection.width)
-        self._knowledge, self._shows, self._dark = feature_bank or PointFeatureBank(), shows, camera_dropout
+        self._features = features or CropFeatures()
 
     def __len__(self) -> int:
         return self._length
@@ -74,9 +110,9 @@ class CropDataset:
         Returns:
             ``image`` (n, K + 1, H, columns + 2 margin), ``points`` (n, P, K), ``pixel`` (n, P) int32 and ``labels``
             (n, P) uint8, 255 where a crop has fewer points than P or a point has no label. With cameras also ``seen``
-            (n, F + 1, H, columns + 2 margin), the image features of the pixels' nearest points and a mask, and
-            ``views`` (n, P, 2, F + 1), those of the points' views. With a teacher ``teacher_logits`` (n, P, C), its logits,
-            all zero where it says nothing, and ``teacher_features`` (n, P, D), its features.
+            (n, F + 1, H, columns + 2 margin), the image features of each pixel's nearest point and a mask, and
+            ``views`` (n, P, 2, F + 1), the image features of the points in up to two cameras and a mask. With a teacher
+            ``teacher_logits`` (n, P, C) and ``teacher_features`` (n, P, D), all zero at points without a target.
         """
         rng = np.random.default_rng((self._seed, index))
         sweep = augment(*self._drawn(rng), self._projector, self._augmentation, rng)
@@ -84,68 +120,71 @@ class CropDataset:
         features = self._normalizer.points(sweep.cloud, projection.range)
         image = self._normalizer.image(features, projection, *self._size)
         start = int(rng.integers(self._size[1]))
-        kept, pixel = self._sample(projection.pixel, sweep, start, rng)
+        chosen, pixel = self._sample(projection.pixel, sweep, start, rng)
         batch = {
             "image": self._windows(image, start),
-            "points": features[kept],
+            "points": features[chosen],
             "pixel": pixel,
-            "labels": np.where(kept == NO_POINT, IGNORE, sweep.labels[kept]).astype(np.uint8),
+            "labels": np.where(chosen == NO_POINT, IGNORE, sweep.labels[chosen]).astype(np.uint8),
         }
-        rows = np.zeros(len(sweep.labels) + 1, np.int32)  # the last one stands for "no point"
-        if sweep.rows is not None:
-            rows[:-1] = sweep.rows
-        if self._knowledge.seen is not None:
-            dark = rng.random(MOST_CAMERAS) < (1.0 if rng.random() < self._dark / 2 else self._dark)
-            if self._shows:
-                batch["seen"] = self._windows(self._knowledge.image(sweep.rows, projection, self._size, dark), start)
-            batch["views"] = self._knowledge.views(rows[kept], dark)
-        if self._knowledge.teacher_logits is not None:
-            batch["teacher_logits"] = self._knowledge.teacher_logits[rows[kept]]
-        if self._knowledge.teacher_features is not None:
-            batch["teacher_features"] = self._knowledge.teacher_features[rows[kept]]
+        ids = np.zeros(len(sweep.labels) + 1, np.int32)  # the last entry stands for "no point"
+        if sweep.point_ids is not None:
+            ids[:-1] = sweep.point_ids
+        bank, dropout = self._features.bank, self._features.camera_dropout
+        if bank.image_features is not None:
+            dropped = rng.random(MAX_CAMERAS) < (1.0 if rng.random() < dropout / 2 else dropout)
+            if self._features.uses_images:
+                batch["seen"] = self._windows(bank.image(sweep.point_ids, projection, self._size, dropped), start)
+            batch["views"] = bank.views(ids[chosen], dropped)
+        if bank.teacher_logits is not None:
+            batch["teacher_logits"] = bank.teacher_logits[ids[chosen]]
+        if bank.teacher_features is not None:
+            batch["teacher_features"] = bank.teacher_features[ids[chosen]]
         return batch
 
-    def _useful(self, sweep: Sweep) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """(N,) which points have a class to learn, by label or by a teacher's word, and of which more is known."""
+    def _candidates(self, sweep: Sweep) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """(N,) masks of the points with a class target (label or teacher logits) and of those in the feature bank."""
         labelled = sweep.labels != IGNORE
-        if sweep.rows is None:
+        if sweep.point_ids is None:
             return labelled, np.zeros_like(labelled)
-        if self._knowledge.teacher_logits is not None:
-            labelled = labelled | is_known(self._knowledge.teacher_logits[sweep.rows])
-        return labelled, sweep.rows > 0
+        if self._features.bank.teacher_logits is not None:
+            labelled = labelled | has_target(self._features.bank.teacher_logits[sweep.point_ids])
+        return labelled, sweep.point_ids > 0
 
     def _drawn(self, rng: np.random.Generator) -> tuple[Sweep, Sweep, Sweep]:
-        """A sweep, the one that may give a sector to it, and the one that may give objects."""
+        """Draw a sweep, a donor of a sector and a donor of objects."""
         first, third = (int(k) for k in rng.choice(len(self._sources), 2, p=self._shares))
         partners = self._shares * (self._datasets != self._datasets[first])
         partners = partners if partners.any() else self._shares
         second = int(rng.choice(len(self._sources), p=partners / partners.sum()))
-        sweep, sector_of, objects_of = (
-            self._sources[k][int(rng.integers(len(self._sources[k])))] for k in (first, second, third)
+        sweep, sector_donor, object_donor = (
+            sweeps[int(rng.integers(len(sweeps)))]
+            for sweeps in (self._sources[k].sweeps for k in (first, second, third))
         )
-        return sweep, sector_of, objects_of
+        return sweep, sector_donor, object_donor
 
     def _windows(self, image: NDArray[np.float32], start: int) -> NDArray[np.float32]:
-        """(n, K + 1, H, columns + 2 margin) windows of a (K + 1, H, W) image, the first one begins at ``start``."""
-        width = self._size[1]
-        firsts = start + np.arange(width // self._columns) * self._columns
-        columns = firsts[:, None] + np.arange(-self._margin, self._columns + self._margin)
+        """(n, K + 1, H, columns + 2 margin) windows of a (K + 1, H, W) image, the first one starting at ``start``."""
+        width, crop = self._size[1], self._crop
+        firsts = start + np.arange(width // crop.columns) * crop.columns
+        columns = firsts[:, None] + np.arange(-crop.margin, crop.columns + crop.margin)
         return np.ascontiguousarray(np.moveaxis(image[:, :, columns % width], 2, 0))
 
     def _sample(
         self, pixel: NDArray[np.int32], sweep: Sweep, start: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """(n, P) indices of the points that the loss sees (-1 for none), and their pixels in their crops."""
-        count, (classes, more) = self._size[1] // self._columns, self._useful(sweep)
-        # Points of which only features are known fill what places are left: they take none from a class.
-        parts = ((pixel != NO_PIXEL) & part for part in (classes, more & ~classes))
+        """(n, P) indices of the points in the loss (-1 for none), and their pixels in their crops."""
+        crop = self._crop
+        count, (with_class, with_features) = self._size[1] // crop.columns, self._candidates(sweep)
+        # Points with features but no class target only fill the remaining slots.
+        parts = ((pixel != NO_PIXEL) & part for part in (with_class, with_features & ~with_class))
         candidates = np.concatenate([rng.permutation(np.flatnonzero(part)) for part in parts])
         row, column = np.divmod(pixel[candidates], self._size[1])
-        crop, column = np.divmod((column - start) % self._size[1], self._columns)
-        kept = np.full((count, self._points), NO_POINT, np.int64)
-        cropped = np.zeros((count, self._points), np.int32)
+        number, column = np.divmod((column - start) % self._size[1], crop.columns)
+        chosen = np.full((count, crop.points), NO_POINT, np.int64)
+        cropped = np.zeros((count, crop.points), np.int32)
         for k in range(count):
-            members = np.flatnonzero(crop == k)[: self._points]
-            kept[k, : len(members)] = candidates[members]
-            cropped[k, : len(members)] = row[members] * self._columns + column[members]
-        return kept, cropped
+            members = np.flatnonzero(number == k)[: crop.points]
+            chosen[k, : len(members)] = candidates[members]
+            cropped[k, : len(members)] = row[members] * crop.columns + column[members]
+        return chosen, cropped

@@ -1,4 +1,4 @@
-"""The datasets that commands take by name."""
+"""Datasets by name."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _OPENED_BY: dict[str, Callable[[Path, str, str], list[DriveSequence]]] = {
 }
 
 
-def open_drives(dataset: str, path: Path, most: int = 0, split: str = "", topic: str = "") -> list[DriveSequence]:
-    """The drives in a folder.
+def open_drives(dataset: str, path: Path, max_drives: int = 0, split: str = "", topic: str = "") -> list[DriveSequence]:
+    """Open the drives in a folder.
 
     Args:
         dataset: one of :data:`DATASETS`.
         path: a PandaSet sequence; a SemanticKITTI sequence, or the folder of all; a scene of nuScenes, or a version of
             it; a drive written by ``python -m training.world``, or a folder of such drives; a bag.
-        most: how many drives are wanted at most; 0 for all.
-        split: one of :data:`SPLITS`, of a whole SemanticKITTI or nuScenes; empty for all of it.
-        topic: of a bag's sweeps, where it has several PointCloud2 topics.
+        max_drives: reject a folder with more drives; 0 for no limit.
+        split: one of :data:`SPLITS`, of a whole SemanticKITTI or nuScenes data set; empty for all of it.
+        topic: topic of a bag's sweeps, needed if it has several PointCloud2 topics.
 
     Raises:
-        ConfigError: the folder is not what it should be, or holds more drives than wanted.
-        BagError: the bag cannot be read, or has several such topics and none is named.
+        ConfigError: the folder is not of this dataset, or holds too many drives.
+        BagError: the bag cannot be read, or has several PointCloud2 topics and ``topic`` is empty.
     """
     drives = _OPENED_BY[dataset](path, split, topic)
     print_notes(note for drive in drives if isinstance(drive, BagSequence) for note in drive.notes)
-    if most and len(drives) > most:
+    if max_drives and len(drives) > max_drives:
         raise ConfigError(f"{path} holds {len(drives)} drives; give the folder of one of them")
     return drives
 

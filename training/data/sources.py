@@ -1,4 +1,4 @@
-"""The sweeps that a training configuration names: read from folders, or generated."""
+"""Load the sources of a training configuration: stored or generated sweeps and images."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from training.config.data import SourceConfig
 from training.config.label_sets import LABELS
 from training.data.cache import is_cached, memoize
-from training.data.feature_bank import MOST_CAMERAS
-from training.data.image_samples import Picture, pictures_of
+from training.data.feature_bank import MAX_CAMERAS
+from training.data.image_samples import LabelledImage, labelled_images
 from training.data.label_propagation import propagated_labels
 from training.data.registry import open_drives
 from training.data.sweeps import Sweep
@@ -34,11 +34,11 @@ class Source:
     """Sweeps of one kind, in memory (2.3 MB each).
 
     Attributes:
-        config: where they come from.
+        config: the source's settings.
         sweeps: the sweeps.
-        frames: (drive, frame number) of each sweep; empty for generated ones.
-        origin: for ``model.json``.
-        encoded_images: what the cameras took of each sweep, if that was asked for and there are any.
+        frames: (drive, frame number) of each sweep; empty for generated drives.
+        origin: dataset, licence and attribution for ``model.json``.
+        encoded_images: the camera images of each sweep; empty if not requested or not available.
     """
 
     config: SourceConfig
@@ -47,12 +47,12 @@ class Source:
     origin: DataSource
     encoded_images: list[EncodedSweepImages] = field(default_factory=list)
 
-    def pictures(self, number: int) -> SweepImages | tuple[()]:
-        """What cameras took of a sweep, if that was asked for and there is anything."""
-        return self.encoded_images[number].pictures() if self.encoded_images else ()
+    def images(self, number: int) -> SweepImages | tuple[()]:
+        """The decoded images of a sweep; empty if not loaded."""
+        return self.encoded_images[number].decode() if self.encoded_images else ()
 
-    def seen(self, number: int) -> NDArray[np.bool_]:
-        """(N,) which points of a sweep a camera sees."""
+    def visible_points(self, number: int) -> NDArray[np.bool_]:
+        """(N,) which points of a sweep are visible in an image."""
         if not self.encoded_images:
             return np.zeros(len(self.sweeps[number].labels), np.bool_)
         return np.asarray((self.encoded_images[number].views.camera != NO_CAMERA).any(axis=1))
@@ -62,22 +62,22 @@ def load_source(config: SourceConfig, use: str, images: bool = False, labels: st
     """Read or generate the sweeps of a source.
 
     Args:
-        config: where they come from.
-        use: ``train`` or ``validation``; of the seeds given, those that are meant for it are taken.
-        images: whether the images that belong to the sweeps are wanted too.
-        labels: the label set that the sweeps' labels are wanted in.
+        config: the source's settings.
+        use: ``train``, ``validation`` or ``test``; selects the seeds of this split.
+        images: also load the camera images.
+        labels: label set of the sweeps' labels.
 
     Raises:
-        ConfigError: a folder cannot be read, holds a drive that is meant for another use, or has no labels though
-            they are wanted; or no seed is meant for this use.
+        ConfigError: a folder cannot be read, holds a drive of another split, or lacks the labels that the source
+            should have; or no seed is of this split.
     """
-    # Share, and what the labels may be used for, do not change what is read.
-    read = replace(config, share=1.0, labels="own")
+    # Share and use of the labels do not affect loading.
+    cached = replace(config, share=1.0, labels="own")
     images = images and bool(config.path or config.cameras)
-    key = ("source", read, use, images, labels)
-    if not images and is_cached(("source", read, use, True, labels)):
-        key = ("source", read, use, True, labels)
-    source = memoize(key, lambda: _loaded(read, use, images, labels))
+    key = ("source", cached, use, images, labels)
+    if not images and is_cached(("source", cached, use, True, labels)):
+        key = ("source", cached, use, True, labels)
+    source = memoize(key, lambda: _loaded(cached, use, images, labels))
     if config.path and config.labels == "own" and not any((sweep.labels != IGNORE).any() for sweep in source.sweeps):
         raise ConfigError(f"{config} has no labels for {use}; fetch them, or give other drives")
     return replace(source, config=config, encoded_images=source.encoded_images if images else [])
@@ -88,27 +88,29 @@ def _loaded(config: SourceConfig, use: str, images: bool, labels: str) -> Source
         return _of_frames(config, stored_frames(config, use), images, labels)
     generated = each_drive(partial(_drive_sweeps, config=config, images=images), _seeds(config, use))
     pairs = [pair for drive in generated for pair in drive]
-    encoded_images = [look for _, look in pairs if look is not None]
+    encoded_images = [images_of for _, images_of in pairs if images_of is not None]
     return Source(config, [sweep for sweep, _ in pairs], [], WORLD_SOURCE, encoded_images)
 
 
 def _of_frames(config: SourceConfig, frames: list[tuple[DriveSequence, int]], images: bool, labels: str) -> Source:
     sweeps = [Sweep(drive.cloud(index), labels_of(drive, index, labels)) for drive, index in frames]
     with_images = images and all(drive.cameras for drive, _ in frames)
-    most = max((len(drive.cameras) for drive, _ in frames), default=0) if with_images else 0
-    if most > MOST_CAMERAS:
-        raise ConfigError(f"{config} has {most} cameras, but {MOST_CAMERAS} can be used; record fewer image topics")
-    encoded_images = [EncodedSweepImages.at(drive, index) for drive, index in frames] if with_images else []
+    cameras = max((len(drive.cameras) for drive, _ in frames), default=0) if with_images else 0
+    if cameras > MAX_CAMERAS:
+        raise ConfigError(
+            f"{config} has {cameras} cameras, but at most {MAX_CAMERAS} can be used; record fewer image topics"
+        )
+    encoded_images = [EncodedSweepImages.load(drive, index) for drive, index in frames] if with_images else []
     return Source(config, sweeps, frames, frames[0][0].source, encoded_images)
 
 
 def few_sweeps(config: SourceConfig, count: int, images: bool) -> Source:
-    """Some training sweeps of a source, as examples.
+    """A few training sweeps of a source, as examples.
 
     Args:
-        config: the source.
-        count: how many sweeps at most, spread over the folder, or of as many generated drives as it takes.
-        images: whether the images that belong to them are wanted too.
+        config: the source's settings.
+        count: maximum number of sweeps, evenly spread over a folder, or from the first generated drives.
+        images: also load the camera images.
 
     Raises:
         ConfigError: as :func:`load_source`.
@@ -121,16 +123,16 @@ def few_sweeps(config: SourceConfig, count: int, images: bool) -> Source:
     return load_source(replace(config, seeds=(seeds[0], seeds[-1] + 1)), TRAIN, images)
 
 
-def load_pictures(config: SourceConfig, use: str, others: Sequence[SourceConfig] = ()) -> list[Picture]:
-    """Read or generate the labelled pictures of a source.
+def load_labelled_images(config: SourceConfig, use: str, others: Sequence[SourceConfig] = ()) -> list[LabelledImage]:
+    """Read or generate the labelled images of a source.
 
     Args:
-        config: where they come from.
+        config: the source's settings.
         use: as in :func:`load_source`.
-        others: all sources, whose own labels may be propagated to this one.
+        others: all sources of the run; their own labels may be propagated to this one.
 
     Raises:
-        ConfigError: as :func:`load_source`, or there are no cameras.
+        ConfigError: as :func:`load_source`, or the source has no cameras.
     """
     if config.path:
         rng, frames = np.random.default_rng(0), stored_frames(config, use)
@@ -138,25 +140,25 @@ def load_pictures(config: SourceConfig, use: str, others: Sequence[SourceConfig]
         if config.labels == "propagated":
             labelled = (stored_frames(other, use) for other in others if other.path and other.labels == "own")
             labels = [*propagated_labels(frames, [frame for source in labelled for frame in source])]
-        return [picture for frame, own in zip(frames, labels, strict=True) for picture in pictures_of(*frame, rng, own)]
+        return [image for frame, own in zip(frames, labels, strict=True) for image in labelled_images(*frame, rng, own)]
     if not config.cameras:
-        raise ConfigError(f"{config}: cameras is 0, but pictures are wanted; give cameras: 1 or 6")
-    generated = each_drive(partial(_drive_pictures, config=config), _seeds(config, use))
-    return [picture for drive in generated for picture in drive]
+        raise ConfigError(f"{config}: cameras is 0, but images are needed; give cameras: 1 or 6")
+    generated = each_drive(partial(_drive_images, config=config), _seeds(config, use))
+    return [image for drive in generated for image in drive]
 
 
 def origin_of(config: SourceConfig, use: str) -> DataSource:
-    """Where a source comes from; errors as in :func:`load_source`."""
+    """Dataset, licence and attribution of a source; errors as in :func:`load_source`."""
     return stored_frames(config, use)[0][0].source if config.path else WORLD_SOURCE
 
 
 def stored_frames(config: SourceConfig, use: str) -> list[tuple[DriveSequence, int]]:
-    """The (drive, frame number) of a source that lies in a folder; arguments and errors as in :func:`load_source`."""
+    """The (drive, frame number) of a stored source's sweeps; arguments and errors as in :func:`load_source`."""
     split = "train" if use == TRAIN else "val"
     drives = open_drives(config.dataset, Path(config.path), split=split, topic=config.topic)
     check_split(drives, use)
     for drive in drives if config.frames else ():
-        if config.frames[1] > len(drive):  # before they are counted out, of which there may be any number
+        if config.frames[1] > len(drive):  # before the range is expanded, which may be huge
             raise ConfigError(f"{drive.name} has no frame {config.frames[1] - 1}; it has 0 to {len(drive) - 1}")
     return [(drive, index) for drive in drives for index in range(*(config.frames or (0, len(drive))), config.every)]
 
@@ -169,7 +171,7 @@ def _seeds(config: SourceConfig, use: str) -> list[int]:
 
 
 def check_split(drives: Sequence[DriveSequence], use: str) -> None:
-    """Raise a ConfigError for generated drives that are meant for another use: nothing is learnt from test drives."""
+    """Raise a ConfigError for generated drives of another split, so that test drives are never trained on."""
     for drive in drives:
         if isinstance(drive, WorldSequence) and split_of(drive.seed) != use:
             raise ConfigError(
@@ -186,11 +188,11 @@ def _live(seed: int, config: SourceConfig) -> WorldSequence:
 def _drive_sweeps(seed: int, config: SourceConfig, images: bool) -> list[tuple[Sweep, EncodedSweepImages | None]]:
     drive = _live(seed, config)
     return [
-        (Sweep(drive.cloud(k), drive.labels(k)), EncodedSweepImages.at(drive, k) if images else None)
+        (Sweep(drive.cloud(k), drive.labels(k)), EncodedSweepImages.load(drive, k) if images else None)
         for k in range(config.sweeps)
     ]
 
 
-def _drive_pictures(seed: int, config: SourceConfig) -> list[Picture]:
+def _drive_images(seed: int, config: SourceConfig) -> list[LabelledImage]:
     drive, rng = _live(seed, config), np.random.default_rng(seed)
-    return [picture for k in range(config.sweeps) for picture in pictures_of(drive, k, rng)]
+    return [image for k in range(config.sweeps) for image in labelled_images(drive, k, rng)]

@@ -1,4 +1,4 @@
-"""Labelled sweeps in memory, the labels that are kept from training, and how sweeps become network inputs."""
+"""Labelled sweeps in memory, their conversion to network inputs, and labels withheld from training."""
 
 from __future__ import annotations
 
@@ -19,43 +19,44 @@ from xmodelkd_ros.core.projection import NO_PIXEL, ProjectionSpec, RangeProjecto
 
 SECTORS = 6
 GUARD_DEG = 10.0
-_FITTED_SWEEPS = 200
+_MAX_FITTED_SWEEPS = 200
+"""Sweeps, evenly spread, that the statistics of the channels are computed from."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """A cloud and what is known of its points.
+    """A labelled point cloud.
 
     Attributes:
         cloud: N points.
         labels: (N,) class ids, 255 where there is none.
-        rows: (N,) int32, the row of each point in a :class:`training.data.feature_bank.PointFeatureBank`; 0 where nothing
-            more is known. None is all zeros.
+        point_ids: (N,) int32, the row of each point in a :class:`training.data.feature_bank.PointFeatureBank`; 0 for
+            points without features. None stands for all zeros.
     """
 
     cloud: PointCloud
     labels: NDArray[np.uint8]
-    rows: NDArray[np.int32] | None = None
+    point_ids: NDArray[np.int32] | None = None
 
     def selected(self, mask: NDArray[np.bool_]) -> Sweep:
-        """Only the points of an (N,) mask."""
-        kept = np.flatnonzero(mask)  # taken by number, which is twice as fast as by mask
-        intensity = None if self.cloud.intensity is None else self.cloud.intensity[kept]
-        rows = None if self.rows is None else self.rows[kept]
-        return Sweep(PointCloud(self.cloud.xyz.take(kept, axis=0), intensity), self.labels[kept], rows)
+        """The points of an (N,) mask."""
+        index = np.flatnonzero(mask)  # indexing is twice as fast as masking
+        intensity = None if self.cloud.intensity is None else self.cloud.intensity[index]
+        ids = None if self.point_ids is None else self.point_ids[index]
+        return Sweep(PointCloud(self.cloud.xyz.take(index, axis=0), intensity), self.labels[index], ids)
 
     def with_cloud(self, xyz: NDArray[np.float32], intensity: NDArray[np.float32] | None) -> Sweep:
-        """The same points elsewhere, or in another light."""
-        return Sweep(PointCloud(xyz, intensity), self.labels, self.rows)
+        """The same points with other coordinates and intensity."""
+        return Sweep(PointCloud(xyz, intensity), self.labels, self.point_ids)
 
     def with_labels(self, labels: NDArray[np.uint8]) -> Sweep:
         """The same points with other labels."""
-        return Sweep(self.cloud, labels, self.rows)
+        return Sweep(self.cloud, labels, self.point_ids)
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """How sweeps become the network's inputs; fitted on the training sweeps, and what ``model.json`` will say."""
+    """Projection and normalisation of the network's inputs, fitted to training sweeps; stored in ``model.json``."""
 
     projection: ProjectionSpec
     channels: tuple[ChannelSpec, ...]
@@ -70,11 +71,11 @@ class InputSpec:
         intensity_range: tuple[float, float],
         beams: tuple[float, ...] = (),
     ) -> InputSpec:
-        """Find the mean and standard deviation of each channel over the points, and the beam table if none is given.
+        """Compute the mean and standard deviation of each channel, and the beam table if ``beams`` is empty.
 
-        A few hundred sweeps evenly spread over all serve: more would cost memory and change nothing.
+        A few hundred evenly spread sweeps are used: more cost memory and do not change the result.
         """
-        sweeps = sweeps[:: 1 + len(sweeps) // _FITTED_SWEEPS]
+        sweeps = sweeps[:: 1 + len(sweeps) // _MAX_FITTED_SWEEPS]
         xyz = np.concatenate([s.cloud.xyz for s in sweeps])
         projection = ProjectionSpec(beams or fit_beams(elevations_deg(xyz)), width)
         cloud = PointCloud(xyz, np.concatenate([s.cloud.intensity for s in sweeps]))
@@ -85,7 +86,7 @@ class InputSpec:
         return cls(projection, specs, intensity_range)
 
     def to_dict(self) -> dict[str, Any]:
-        """As it stands in checkpoints."""
+        """The form stored in checkpoints."""
         return asdict(self)
 
     @classmethod
@@ -95,30 +96,30 @@ class InputSpec:
         return cls(ProjectionSpec(**data["projection"]), channels, tuple(data["intensity_range"]))
 
 
-def with_rows(sources: Sequence[Sequence[Sweep]], known: Sequence[bool]) -> list[list[Sweep]]:
-    """Number the points of the sources of which something is known, one source after the other, from 1 on."""
+def with_point_ids(sources: Sequence[Sequence[Sweep]], numbered: Sequence[bool]) -> list[list[Sweep]]:
+    """Number the points of the chosen sources consecutively, from 1; ``numbered`` has one entry per source."""
     start, result = 1, []
-    for sweeps, wanted in zip(sources, known, strict=True):
-        numbered = []
+    for sweeps, has_ids in zip(sources, numbered, strict=True):
+        part = []
         for sweep in sweeps:
-            rows = np.arange(start, start + len(sweep.labels), dtype=np.int32) if wanted else None
-            start += len(sweep.labels) if wanted else 0
-            numbered.append(replace(sweep, rows=rows))
-        result.append(numbered)
+            ids = np.arange(start, start + len(sweep.labels), dtype=np.int32) if has_ids else None
+            start += len(sweep.labels) if has_ids else 0
+            part.append(replace(sweep, point_ids=ids))
+        result.append(part)
     return result
 
 
 class WholeSweeps:
-    """Unchanged sweeps as the network's inputs.
+    """Whole sweeps without augmentation as network inputs.
 
     Args:
         sweeps: the sweeps.
         spec: the network's inputs.
-        feature_bank: what cameras see at the points, for a teacher.
+        feature_bank: image features of the points, for a teacher.
     """
 
     def __init__(self, sweeps: Sequence[Sweep], spec: InputSpec, feature_bank: PointFeatureBank | None = None) -> None:
-        self._knowledge = feature_bank or PointFeatureBank()
+        self._bank = feature_bank or PointFeatureBank()
         self._sweeps, self._size = sweeps, (spec.projection.height, spec.projection.width)
         self._projector = RangeProjector(spec.projection)
         self._normalizer = Normalizer(spec.channels, spec.intensity_range)
@@ -141,24 +142,24 @@ class WholeSweeps:
             "pixel": projection.pixel[valid][None],
             "labels": self._sweeps[index].labels[valid][None],
         }
-        if self._knowledge.seen is not None:
-            batch["seen"] = self._knowledge.image(self._sweeps[index].rows, projection, self._size)[None]
+        if self._bank.image_features is not None:
+            batch["seen"] = self._bank.image(self._sweeps[index].point_ids, projection, self._size)[None]
         return batch
 
 
 def sectors(sequence: DriveSequence, frame: int, cloud: PointCloud) -> NDArray[np.float64]:
-    """(N,) world-frame azimuth of each point in units of a sector (60 degrees), 0 to 6."""
+    """(N,) azimuth of each point in the world frame, in sectors of 60 degrees: 0 to 6."""
     rotation = sequence.world_from_lidar(frame)[:2, :3]
     east, north = rotation @ cloud.xyz.T
     return np.asarray(np.arctan2(north, east) / (2 * np.pi) % 1.0 * SECTORS)
 
 
 def hide_sectors(sweep: Sweep, position: NDArray[np.float64], hidden: Sequence[int]) -> Sweep:
-    """Take away the labels in the hidden sectors and within 10 degrees of them.
+    """Remove the labels in the hidden sectors and within 10 degrees of them.
 
     Args:
         sweep: the sweep.
-        position: what :func:`sectors` gives for it.
+        position: (N,) as returned by :func:`sectors`.
         hidden: numbers of the hidden sectors.
     """
     distance = np.full(len(position), np.inf)

@@ -15,6 +15,7 @@ import pickle
 import pickletools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,7 @@ class PandaSetSequence:
         self.base_from_lidar = _BASE_FROM_EGO @ self._ego_from_lidar
         names = sorted(folder.name for folder in (self.path / "camera").iterdir() if folder.is_dir())
         self.cameras = tuple(self._camera(name, extrinsics) for name in names)
+        self._sweep = lru_cache(maxsize=1)(self._read_sweep)
         self._image_stamps_s = {name: self._stamps(f"camera/{name}/timestamps.json", len(self)) for name in names}
 
     def __len__(self) -> int:
@@ -120,8 +122,8 @@ class PandaSetSequence:
 
     def cloud(self, index: int) -> PointCloud:
         """The points of a sweep as fired, with the sensor's intensity (0 to 255)."""
-        world, seconds, intensity = self._sweep(index)
-        return PointCloud(self._as_fired(world, seconds).astype(np.float32), intensity)
+        xyz, _, intensity = self._sweep(self._checked(index))
+        return PointCloud(xyz.copy(), intensity.copy())
 
     def labels(self, index: int) -> NDArray[np.uint8]:
         """(N,) drive13 class ids of the points of :meth:`cloud`, 255 where there is none."""
@@ -134,7 +136,7 @@ class PandaSetSequence:
 
     def time_s(self, index: int) -> NDArray[np.float32]:
         """(N,) when each point of :meth:`cloud` was fired, seconds relative to the sweep's stamp."""
-        return (self._sweep(index)[1] - self._stamps_s[index]).astype(np.float32)
+        return (self._sweep(self._checked(index))[1] - self._stamps_s[index]).astype(np.float32)
 
     def world_from_lidar(self, index: int) -> NDArray[np.float64]:
         """(4, 4) pose of the sensor at the sweep's stamp."""
@@ -158,15 +160,16 @@ class PandaSetSequence:
             for camera in self.cameras
         )
 
-    def _sweep(self, index: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
-        """(N, 3) points in the world, (N,) seconds when they were fired, and (N,) intensity of a sweep."""
-        file = f"lidar/{self._checked(index):02d}.pkl.gz"
+    def _read_sweep(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32]]:
+        """(N, 3) points as fired, (N,) firing times, seconds since 1970, and (N,) intensity of a sweep."""
+        file = f"lidar/{index:02d}.pkl.gz"
         with self._reading(file):
             table = self._pickle(file)
             world, seconds = table[["x", "y", "z"]].to_numpy(np.float64), table["t"].to_numpy(np.float64)
             if not (np.abs(seconds - self._stamps_s[index]) <= _LONGEST_SWEEP_S).all():
                 raise ValueError("its points were fired at other times than the sweep's")
-            return world, seconds, table["i"].to_numpy(np.float32)
+            xyz = self._as_fired(world, seconds).astype(np.float32)
+            return xyz, seconds, table["i"].to_numpy(np.float32)
 
     def _as_fired(self, world: NDArray[np.float64], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
         if len(seconds) == 0:

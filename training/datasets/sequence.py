@@ -1,9 +1,10 @@
-"""What every source of drives gives: labelled sweeps, images that belong to them, geometry and poses."""
+"""Common interface of all datasets: labelled sweeps, their camera images, calibration and poses."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,21 +17,24 @@ from PIL import Image
 from training.config.label_sets import LABELS
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
-from xmodelkd_ros.core.errors import ConfigError, one_line
+from xmodelkd_ros.core.errors import ConfigError, ImageError, one_line
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import DataSource
-from xmodelkd_ros.opencv import MAX_PIXELS
+from xmodelkd_ros.opencv import MAX_PIXELS, decode_image
 from xmodelkd_ros.resources import label_map, translation
 
 _JPEG_QUALITY = 95
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_TRAILER = 1 << 12
+"""Bytes at the end of a JPEG file in which its end marker must stand; some cameras append data."""
 
 
 class CameraImage(Protocol):
-    """One picture of a frame.
+    """A camera image of a frame.
 
     Attributes:
-        camera: its geometry; the extrinsic is static.
-        stamp_ns: when it was taken.
+        camera: intrinsic and static extrinsic.
+        stamp_ns: time of exposure.
     """
 
     @property
@@ -40,7 +44,7 @@ class CameraImage(Protocol):
     def stamp_ns(self) -> int: ...  # noqa: D102
 
     def jpeg(self) -> bytes:
-        """The picture as a JPEG file's bytes."""
+        """The image encoded as JPEG."""
 
     def pixels(self) -> NDArray[np.uint8]:
         """(H, W, 3) RGB."""
@@ -51,11 +55,11 @@ class CameraImage(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class JpegFile:
-    """A picture that lies on disk; attributes as in :class:`CameraImage`, and the files.
+    """A JPEG image on disk; attributes as in :class:`CameraImage`, and the files.
 
     Attributes:
-        path: the picture.
-        labels_path: a PNG file with the ids of its pixels, if there is one.
+        path: the image.
+        labels_path: PNG file with the class ids of its pixels, if there is one.
     """
 
     camera: CameraModel
@@ -73,13 +77,17 @@ class JpegFile:
 
     def pixels(self) -> NDArray[np.uint8]:
         """(H, W, 3) RGB; errors as in :meth:`jpeg`."""
-        return _decoded(self._bytes(), "RGB", self.path, "fetch or write it again")
+        data = self._bytes()
+        with _image_errors(self.path, "fetch or write it again"):
+            if data.startswith(_JPEG_START) and _JPEG_END not in data[-_TRAILER:]:
+                raise ValueError("it is truncated")  # OpenCV would fill it up with grey
+            return decode_image(data)
 
     def labels(self) -> NDArray[np.uint8] | None:
-        """(H, W) ids of the pixels, where there is a file of them; errors as in :meth:`jpeg`."""
+        """(H, W) class ids of the pixels; None without a label file. Errors as in :meth:`jpeg`."""
         if self.labels_path is None:
             return None
-        return _decoded(_bytes(self.labels_path), "L", self.labels_path, "write the drive again")
+        return _decoded_labels(_bytes(self.labels_path), self.labels_path)
 
     def _bytes(self) -> bytes:
         return _bytes(self.path)
@@ -92,26 +100,46 @@ def _bytes(path: Path) -> bytes:
         raise ConfigError(f"cannot read image {path}: {error.strerror}; fetch or write it again") from error
 
 
-def _decoded(data: bytes, mode: str, path: Path, remedy: str) -> NDArray[np.uint8]:
-    """The pixels of a file, three of RGB or one of L, which must have one."""
+def _decoded_labels(data: bytes, path: Path) -> NDArray[np.uint8]:
+    with _image_errors(path, "write the drive again"), Image.open(io.BytesIO(data)) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"its header claims {image.width} x {image.height} pixels")
+        if image.mode != "L":
+            raise ValueError(f"its mode is {image.mode}, not L")
+        return np.asarray(image)
+
+
+@contextmanager
+def _image_errors(path: Path, remedy: str) -> Iterator[None]:
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise ValueError(f"it says that it has {picture.width} x {picture.height} pixels")
-            if mode == "L" and picture.mode != mode:
-                raise ValueError(f"its mode is {picture.mode}, not {mode}")
-            return np.asarray(picture.convert(mode))
-    except Exception as error:  # damaged files go wrong in each decoder's own way
+        yield
+    except Exception as error:  # each decoder has its own exceptions for damaged files
         raise ConfigError(f"cannot read image {path}: {one_line(error)}; {remedy}") from error
 
 
+def decode_jpeg(jpeg: bytes) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB of an encoded image, with the pixels as stored, whatever its EXIF orientation.
+
+    Raises:
+        ImageError: it is damaged, or OpenCV is not installed.
+    """
+    try:
+        return decode_image(jpeg)
+    except ImageError:
+        raise
+    except Exception as error:  # cv2.error for sizes beyond its limit
+        raise ImageError(
+            f"cannot decode a JPEG image of {len(jpeg)} bytes; remove it, or record the drive again"
+        ) from error
+
+
 class PngFile(JpegFile):
-    """A picture that lies on disk as PNG."""
+    """A PNG image on disk."""
 
     def jpeg(self) -> bytes:
-        """The picture as JPEG, the same bytes in every call; errors as in :class:`JpegFile`.
+        """The image encoded as JPEG, with the same bytes in every call; errors as in :class:`JpegFile`.
 
-        Bags say JPEG of their images, and training keeps encoded images in memory, where PNG is several times as large.
+        Exported bags hold JPEG images, and training keeps encoded images in memory, where PNG takes several times more.
         """
         buffer = io.BytesIO()
         Image.fromarray(self.pixels()).save(buffer, "jpeg", quality=_JPEG_QUALITY, subsampling=0)
@@ -119,14 +147,14 @@ class PngFile(JpegFile):
 
 
 class DriveSequence(Protocol):
-    """A recorded or generated drive, frame by frame: one sweep, and an image of each camera.
+    """A recorded or generated drive as frames of one sweep and one image per camera.
 
     Attributes:
-        name: for people and reports.
-        source: where the data come from, for ``model.json``.
+        name: shown in messages and reports.
+        source: dataset, licence and attribution for ``model.json``.
         label_map: the label set of :meth:`labels`.
-        intensity_range: dark and bright in the LiDAR's intensity scale.
-        cameras: geometry of the cameras.
+        intensity_range: lower and upper end of the LiDAR's intensity scale.
+        cameras: intrinsic and extrinsic of each camera.
         base_from_lidar: (4, 4) pose of the sensor in base_link (x forward, y left, z up).
     """
 
@@ -140,32 +168,32 @@ class DriveSequence(Protocol):
     def __len__(self) -> int: ...
 
     def stamp_ns(self, index: int) -> int:
-        """Stamp of a sweep, nanoseconds since 1970: the instant it was complete, or that its points are brought to."""
+        """Stamp of a sweep, nanoseconds since 1970: its end, or the instant its points are motion-compensated to."""
 
     def cloud(self, index: int) -> PointCloud:
-        """The points of a sweep as fired: each in the frame of the sensor at its own instant.
+        """The points of a sweep as fired: each in the sensor frame at its own time.
 
-        A data set whose points are compensated for motion, without a way back, has them all at the sweep's stamp.
+        Where a dataset only has motion-compensated points, they are in the sensor frame at the sweep's stamp.
         """
 
     def labels(self, index: int) -> NDArray[np.uint8]:
-        """(N,) class ids of the points of :meth:`cloud`, 255 where there is none."""
+        """(N,) class ids of the points of :meth:`cloud`, 255 for unlabelled ones."""
 
     def time_s(self, index: int) -> NDArray[np.float32]:
-        """(N,) when each point of :meth:`cloud` was fired, seconds relative to the sweep's stamp."""
+        """(N,) firing times of the points of :meth:`cloud`, seconds relative to the sweep's stamp."""
 
     def world_from_lidar(self, index: int) -> NDArray[np.float64]:
-        """(4, 4) pose of the sensor at the sweep's stamp."""
+        """(4, 4) world from sensor at the sweep's stamp."""
 
     def poses(self, index: int, times_s: NDArray[np.floating]) -> NDArray[np.float64]:
-        """(M, 4, 4) poses of the sensor at (M,) times, seconds relative to the sweep's stamp."""
+        """(M, 4, 4) world from sensor at (M,) times, seconds relative to the sweep's stamp."""
 
     def images(self, index: int) -> Sequence[CameraImage]:
-        """The picture of each camera that belongs to a sweep."""
+        """The image of each camera that belongs to a sweep."""
 
 
 def labels_of(drive: DriveSequence, index: int, labels: str = LABELS) -> NDArray[np.uint8]:
-    """(N,) labels of a sweep's points in another label set than the drive's own."""
+    """(N,) labels of a sweep's points, translated into a label set."""
     return _lookup(drive.label_map, labels)[drive.labels(index)]
 
 

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.data.feature_bank import MOST_CAMERAS
+from training.data.feature_bank import MAX_CAMERAS
 from training.data.sources import Source, load_source
-from training.data.sweeps import InputSpec, WholeSweeps, with_rows
+from training.data.sweeps import InputSpec, WholeSweeps, with_point_ids
 from training.deploy.onnx_graph import write_onnx
 from training.deploy.onnx_modules import ExportableStudent, ExportableTeacher, camera_inputs, student_inputs
 from training.deploy.parity import load_pipeline, parity, score
@@ -39,7 +39,7 @@ _TEMPERATURES = (0.1, 10.0)
 
 def torch_logits(network: Predictor, source: Source) -> list[NDArray[np.float32]]:
     """(C, N) logits of the points with a usable position in each sweep, from PyTorch in fp32."""
-    (sweeps,) = with_rows([source.sweeps], [True])
+    (sweeps,) = with_point_ids([source.sweeps], [True])
     whole = WholeSweeps(sweeps, network.inputs, network.feature_bank(sweeps, source.encoded_images))
     with torch.inference_mode():
         return [network.module.predict(tensors(whole[i])).logits[0].numpy() for i in range(len(whole))]
@@ -108,7 +108,7 @@ def _write_networks(trained: Checkpoint, network: Predictor, folder: Path) -> Mo
     image_branch, exportable = None, _exportable(network)
     if network.branch is not None:
         image_branch = _write_image_branch(network.branch, folder)
-        examples |= camera_inputs(image_branch.features.shape[1:], MOST_CAMERAS, size)
+        examples |= camera_inputs(image_branch.features.shape[1:], MAX_CAMERAS, size)
     write_onnx(exportable, examples, "logits", folder / NETWORK)
     labels = label_map(trained.config.label_set)
     return ModelSpec(
@@ -145,7 +145,7 @@ def _write_image_branch(branch: ImageBranch, folder: Path) -> ImageBranchSpec:
         files=_files(IMAGE_NETWORK, folder),
         picture=_tensor_spec("picture", image),
         features=_tensor_spec("features", features),
-        cameras=MOST_CAMERAS,
+        cameras=MAX_CAMERAS,
     )
 
 

@@ -45,7 +45,7 @@ def parity(
     equal, points, difference = 0, 0, 0.0
     for source, reference in zip(sources, expected, strict=True):
         for number, logits in enumerate(reference):
-            logits_of_all, valid = pipeline.logits(source.sweeps[number].cloud, source.pictures(number))
+            logits_of_all, valid = pipeline.logits(source.sweeps[number].cloud, source.images(number))
             actual = logits_of_all[:, valid]
             equal += int(np.count_nonzero(actual.argmax(axis=0) == logits.argmax(axis=0)))
             points += logits.shape[1]
@@ -61,7 +61,7 @@ def score(source: Source, pipeline: SegmentationPipeline) -> dict[str, Any]:
     """Mean IoU, IoU and number of points of each class, and calibration error (ECE) on a source."""
     scores = Scores(pipeline.labels, label_map(scored_labels(pipeline.labels.name)))
     for number, sweep in enumerate(source.sweeps):
-        result = pipeline.segment(sweep.cloud, pictures=source.pictures(number))
+        result = pipeline.segment(sweep.cloud, pictures=source.images(number))
         scores.add(sweep.cloud, result.segmentation, sweep.labels, stages_ms=result.stages_ms, mode=result.mode)
     metrics = scores.metrics(pipeline.spec, pipeline.backend.name, pipeline.backend.precision)
     selected = {name: metrics[name] for name in ("label_set", "miou", "iou", "points", "ece")}

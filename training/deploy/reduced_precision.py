@@ -78,7 +78,7 @@ def _add_fp16(
 
 
 def _logits(pipeline: SegmentationPipeline, source: Source, number: int) -> NDArray[np.float32]:
-    logits, valid = pipeline.logits(source.sweeps[number].cloud, source.pictures(number))
+    logits, valid = pipeline.logits(source.sweeps[number].cloud, source.images(number))
     return logits[:, valid]
 
 
@@ -104,7 +104,7 @@ def _calibration_inputs(spec: ModelSpec, folder: Path, data: DataConfig) -> list
     for config in data.train:
         source = few_sweeps(config, _CALIBRATION_SWEEPS, images=branch is not None)
         for number, sweep in enumerate(source.sweeps):
-            pipeline.segment(sweep.cloud, pictures=source.pictures(number))
+            pipeline.segment(sweep.cloud, pictures=source.images(number))
     return [network.recorded, branch.recorded if branch else []]
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.feature_bank import PointFeatureBank, is_known
+from training.data.feature_bank import PointFeatureBank, has_target
 from training.data.sweeps import Sweep
 from xmodelkd_ros.core.labels import IGNORE
 
@@ -25,7 +25,7 @@ def pseudo_labelled(
         share: of the points of each class that get its label, those with the lowest uncertainty.
     """
     candidates = [
-        [_candidates(sweep, feature_bank) if allowed and sweep.rows is not None else None for sweep in source]
+        [_candidates(sweep, feature_bank) if allowed and sweep.point_ids is not None else None for sweep in source]
         for source, allowed in zip(sources, enabled, strict=True)
     ]
     available = [one for source in candidates for one in source if one is not None]
@@ -48,10 +48,10 @@ _Candidates = tuple[NDArray[np.uint8], NDArray[np.float16]]
 
 def _candidates(sweep: Sweep, feature_bank: PointFeatureBank) -> _Candidates:
     assert feature_bank.teacher_logits is not None and feature_bank.teacher_uncertainty is not None
-    logits = feature_bank.teacher_logits[sweep.rows]
-    unlabelled = is_known(logits) & (sweep.labels == IGNORE)
+    logits = feature_bank.teacher_logits[sweep.point_ids]
+    unlabelled = has_target(logits) & (sweep.labels == IGNORE)
     label = np.where(unlabelled, logits.argmax(axis=1), IGNORE).astype(np.uint8)
-    return label, feature_bank.teacher_uncertainty[sweep.rows]
+    return label, feature_bank.teacher_uncertainty[sweep.point_ids]
 
 
 def _with_certain(sweep: Sweep, candidates: _Candidates | None, max_uncertainty: NDArray[np.float32]) -> Sweep:

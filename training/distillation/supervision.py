@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from training.config.training import DistillConfig, TrainingConfig
 from training.data.feature_bank import PointFeatureBank
 from training.data.sources import Source
-from training.data.sweeps import Sweep, with_rows
+from training.data.sweeps import Sweep, with_point_ids
 from training.datasets.exposures import EncodedSweepImages
 from training.datasets.sequence import DriveSequence
 from training.distillation.pseudo_labels import pseudo_labelled
@@ -39,7 +39,7 @@ class EpochData:
 
 @dataclass(frozen=True, eq=False)
 class NumberedSweeps:
-    """The sweeps of all sources that have rows in a feature bank (:func:`training.data.sweeps.with_rows`).
+    """The sweeps of all sources that have rows in a feature bank (:func:`training.data.sweeps.with_point_ids`).
 
     Attributes:
         sweeps: the sweeps.
@@ -54,7 +54,7 @@ class NumberedSweeps:
     @classmethod
     def of(cls, numbered: Sequence[Sequence[Sweep]], sources: Sequence[Source]) -> NumberedSweeps:
         """Collect them from the sweeps of each source."""
-        selected = [n for n, sweeps in enumerate(numbered) if sweeps[0].rows is not None]
+        selected = [n for n, sweeps in enumerate(numbered) if sweeps[0].point_ids is not None]
         return cls(
             [sweep for n in selected for sweep in numbered[n]],
             [frame for n in selected for frame in sources[n].frames or [None] * len(numbered[n])],
@@ -73,7 +73,7 @@ def with_images(
         branch: the image branch; None for a teacher without cameras.
         shuffled: take images of other sweeps and cameras, as a control.
     """
-    numbered = with_rows(sweeps, [bool(source.encoded_images) for source in sources])
+    numbered = with_point_ids(sweeps, [bool(source.encoded_images) for source in sources])
     selected = NumberedSweeps.of(numbered, sources)
     features = image_features_of(branch, selected.sweeps, selected.encoded_images, shuffled)
     return EpochData(numbered, PointFeatureBank(features))
@@ -111,7 +111,7 @@ class TeacherSupervision:
                 "distill: the teacher can label no training source; give one with labels: none or propagated, and "
                 "with images if the teacher needs them"
             )
-        self._numbered = with_rows(sweeps, usable)
+        self._numbered = with_point_ids(sweeps, usable)
         self._supervised = NumberedSweeps.of(self._numbered, sources)
         self._epochs: dict[int, EpochData] = {}
 
@@ -141,7 +141,7 @@ class TeacherSupervision:
         if self._settings.fuse_m:
             targets = voxel_averaged(targets, supervised.frames, self._settings.fuse_m)
         return PointFeatureBank(
-            images.seen if self._settings.contrast_weight else None,
+            images.image_features if self._settings.contrast_weight else None,
             _stacked([one.logits for one in targets]),
             _stacked([one.features for one in targets]) if self._settings.features_weight else None,
             _stacked([one.uncertainty for one in targets]) if self._settings.pseudo_share else None,

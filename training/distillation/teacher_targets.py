@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.data.feature_bank import PointFeatureBank, is_known
-from training.data.label_propagation import VoxelVotes, drive_votes, in_world, movable_ids, place_of
+from training.data.feature_bank import PointFeatureBank, has_target
+from training.data.label_propagation import VoxelVotes, drive_key, drive_votes, movable_ids, points_in_world
 from training.data.sweeps import Sweep
 from training.datasets.sequence import DriveSequence
 from training.modules.point_modules import Prediction
@@ -93,16 +93,16 @@ def voxel_averaged(
         frames: drive and frame number of each sweep; None for a sweep whose targets stay unchanged.
         side_m: side length of the voxels.
     """
-    world_xyz = [in_world(*frame) if frame else None for frame in frames]
+    world_xyz = [points_in_world(*frame) if frame else None for frame in frames]
     votes: dict[str, VoxelVotes] = {}
     for one, frame, xyz in zip(targets, frames, world_xyz, strict=True):
         if frame and xyz is not None:
-            drive = votes.setdefault(place_of(frame[0]), drive_votes(side_m))
+            drive = votes.setdefault(drive_key(frame[0]), drive_votes(side_m))
             drive.add(xyz, _probabilities(one.logits), frame[0].stamp_ns(frame[1]) * 1e-9)
     result = []
     for one, frame, xyz in zip(targets, frames, world_xyz, strict=True):
         if frame and xyz is not None:
-            result.append(_averaged(one, votes[place_of(frame[0])].at(xyz)))
+            result.append(_averaged(one, votes[drive_key(frame[0])].votes_at(xyz)))
         else:
             result.append(one)
     return result
@@ -111,7 +111,7 @@ def voxel_averaged(
 def _averaged(targets: TeacherTargets, votes: NDArray[np.float32]) -> TeacherTargets:
     """Replace the logits of points with votes by those of the vote shares, except for points of movable classes."""
     movable = np.isin(targets.logits.argmax(axis=1), movable_ids())
-    known = votes.any(axis=1) & is_known(targets.logits) & ~movable
+    known = votes.any(axis=1) & has_target(targets.logits) & ~movable
     share = votes[known] / votes[known].sum(axis=1, keepdims=True)
     logits, uncertainty = targets.logits.copy(), targets.uncertainty.copy()
     logits[known], uncertainty[known] = np.log(np.maximum(share, _MIN_SHARE)), 1 - share.max(axis=1)
@@ -120,5 +120,5 @@ def _averaged(targets: TeacherTargets, votes: NDArray[np.float32]) -> TeacherTar
 
 def _probabilities(logits: NDArray[np.float16]) -> NDArray[np.float32]:
     """Softmax of (N, C) logits; zeros for points without a target."""
-    known = is_known(logits)[:, None]
+    known = has_target(logits)[:, None]
     return np.asarray(torch.from_numpy(logits).float().softmax(dim=1).numpy() * known)

@@ -73,7 +73,7 @@ class AdaptConfig(YamlConfig):
         Raises:
             ConfigError: the drive cannot be read, or is too short.
         """
-        (drive,) = open_drives(self.drive.dataset, Path(self.drive.path), most=1, topic=self.drive.topic)
+        (drive,) = open_drives(self.drive.dataset, Path(self.drive.path), max_drives=1, topic=self.drive.topic)
         start, end = self.drive.frames or (0, len(drive))
         require("drive.frames", (start, end), end <= len(drive), f"within the drive's 0 to {len(drive)}")
         if end - start < _MIN_SWEEPS:

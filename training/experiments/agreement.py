@@ -28,7 +28,7 @@ def confusions(
     lookup = translation(label_map(LABELS), scored)
     matrices = {part: ConfusionMatrix(scored) for part in ("all", "seen")}
     for number, (own, reference) in enumerate(zip(labels, references, strict=True)):
-        seen = source.seen(number)
+        seen = source.visible_points(number)
         predicted, truth = lookup.apply(own), lookup.apply(reference)
         matrices["all"].update(truth, predicted)
         matrices["seen"].update(truth[seen], predicted[seen])

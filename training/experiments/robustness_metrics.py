@@ -103,7 +103,7 @@ def _inputs(
 ) -> Iterator[tuple[Variant, Sweep, SweepImages | tuple[()]]]:
     """Each sweep in each variant, with its images."""
     for number in numbers:
-        clean, images = source.sweeps[number], source.pictures(number)
+        clean, images = source.sweeps[number], source.images(number)
         for kind, severity in variants:
             sweep = corrupted(clean, kind, number, severity) if kind else clean
             if isinstance(images, SweepImages):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.config.training import DistillConfig
-from training.data.feature_bank import is_known
+from training.data.feature_bank import has_target
 from training.losses.segmentation import divergence, lovasz_softmax
 from xmodelkd_ros.core.labels import IGNORE
 
@@ -42,7 +42,7 @@ class Distillation(nn.Module):
         losses = self._class_losses(logits, crops, weights) if "teacher_logits" in crops else {}
         if self.feature_proj is not None and "teacher_features" in crops:
             teacher_features = crops["teacher_features"].flatten(0, 1).float()
-            known = is_known(teacher_features)
+            known = has_target(teacher_features)
             if known.any():
                 student_features = self.feature_proj(point_features.flatten(0, 1)[known])
                 distance = 1 - F.cosine_similarity(student_features, teacher_features[known], dim=1)
@@ -51,7 +51,7 @@ class Distillation(nn.Module):
 
     def _class_losses(self, logits: Tensor, crops: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
         teacher_logits = crops["teacher_logits"].flatten(0, 1).float()
-        known = is_known(teacher_logits)
+        known = has_target(teacher_logits)
         teacher, student = teacher_logits[known], logits.transpose(1, 2).flatten(0, 1)[known]
         if len(teacher) == 0:
             return {}

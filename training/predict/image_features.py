@@ -10,7 +10,8 @@ import torch
 
 from training.data.cache import memoize
 from training.data.feature_bank import ImageFeatures
-from training.datasets.exposures import EncodedSweepImages, decoded
+from training.datasets.exposures import EncodedSweepImages
+from training.datasets.sequence import decode_jpeg
 from training.models.image_branch import IMAGE_SIZE, ImageBranch, sample, to_tensor
 from training.predict.device import inference, on_fastest_device
 from xmodelkd_ros.console import progress
@@ -47,7 +48,7 @@ def _sampled(branch: ImageBranch, images: EncodedSweepImages) -> ImageFeatures:
         if not jpeg:
             camera[points, slots] = NO_CAMERA
         elif len(points):
-            pixels = torch.from_numpy(resized(decoded(jpeg), IMAGE_SIZE))[None]
+            pixels = torch.from_numpy(resized(decode_jpeg(jpeg), IMAGE_SIZE))[None]
             maps = branch(to_tensor(pixels.to(device)))
             sampled = sample(maps, uv[points, slots][None].to(device))[0].T
             features[points, slots] = sampled.cpu().numpy().astype(np.float16)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.data.cache import memoize
-from training.data.feature_bank import ImageFeatures, PointFeatureBank, join_seen, unseen
-from training.data.sweeps import InputSpec, Sweep, WholeSweeps, with_rows
+from training.data.feature_bank import ImageFeatures, PointFeatureBank
+from training.data.sweeps import InputSpec, Sweep, WholeSweeps, with_point_ids
 from training.datasets.exposures import EncodedSweepImages
 from training.models.image_branch import ImageBranch
 from training.modules.checkpoint import Checkpoint, read_checkpoint, unusable
@@ -110,7 +110,7 @@ def image_features_of(
     encoded_images: Sequence[EncodedSweepImages],
     shuffled: bool = False,
 ) -> ImageFeatures:
-    """The image features of sweeps with rows (:func:`training.data.sweeps.with_rows`).
+    """The image features of sweeps with rows (:func:`training.data.sweeps.with_point_ids`).
 
     Args:
         branch: the image branch; None for a teacher without cameras.
@@ -120,9 +120,9 @@ def image_features_of(
     """
     if branch is None or not encoded_images:
         features = branch.features if branch else 0
-        return join_seen([unseen(len(sweep.labels), features) for sweep in sweeps], features)
+        return ImageFeatures.join([ImageFeatures.empty(len(sweep.labels), features) for sweep in sweeps], features)
     images = shuffled_images(encoded_images) if shuffled else encoded_images
-    return join_seen(point_image_features(branch, images, "images"), branch.features)
+    return ImageFeatures.join(point_image_features(branch, images, "images"), branch.features)
 
 
 def shuffled_images(encoded_images: Sequence[EncodedSweepImages]) -> list[EncodedSweepImages]:
@@ -173,7 +173,7 @@ def predict_labels(
         encoded_images: their images; may be empty.
         title: of the progress bar.
     """
-    (numbered,) = with_rows([sweeps], [True])
+    (numbered,) = with_point_ids([sweeps], [True])
     predictions = network.predictions(numbered, network.feature_bank(numbered, encoded_images))
     for prediction, valid in progress(predictions, len(numbered), title):
         ids, probability = np.full(len(valid), IGNORE, np.uint8), np.zeros(len(valid), np.float32)

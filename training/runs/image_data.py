@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 
 from training.config.image_training import ImageTrainingConfig
 from training.config.label_sets import LABELS
-from training.data.image_samples import Picture, PictureDataset
-from training.data.sources import load_pictures, origin_of
+from training.data.image_samples import ImageSampleDataset, LabelledImage
+from training.data.sources import load_labelled_images, origin_of
 from training.models.image_branch import IMAGE_SIZE
 from training.runs.trainer import own_part
 from xmodelkd_ros.core.errors import ConfigError
@@ -41,16 +41,16 @@ class PictureData(pl.LightningDataModule):
     def __init__(self, config: ImageTrainingConfig, before: Sequence[DataSource] = ()) -> None:
         super().__init__()
         self._config, self._before = config, before
-        self._train: list[list[Picture]] = []
-        self._validation: list[list[Picture]] = []
+        self._train: list[list[LabelledImage]] = []
+        self._validation: list[list[LabelledImage]] = []
 
     def setup(self, stage: str) -> None:
         """Read or generate the images, once."""
         if self._train:
             return
         data = self._config.data
-        self._train = [load_pictures(source, "train", data.train) for source in data.train]
-        self._validation = [load_pictures(source, "validation") for source in data.validation]
+        self._train = [load_labelled_images(source, "train", data.train) for source in data.train]
+        self._validation = [load_labelled_images(source, "validation") for source in data.validation]
         for source, pictures in zip(data.train, self._train, strict=True):
             if not any(len(picture.labels) for picture in pictures):
                 raise ConfigError(f"{source} has no images with labels; give drives with cameras and labels")
@@ -68,11 +68,11 @@ class PictureData(pl.LightningDataModule):
         shares = [source.share for source in self._config.data.train]
         seed = self._config.seed * 100_003 + epoch
         processes = self.trainer.world_size if self.trainer is not None else 1
-        pictures = PictureDataset(self._train, shares, IMAGE_SIZE, o.places, o.steps * o.batch * processes, seed)
+        pictures = ImageSampleDataset(self._train, shares, IMAGE_SIZE, o.places, o.steps * o.batch * processes, seed)
         return DataLoader(own_part(pictures, self.trainer), batch_size=o.batch, num_workers=o.workers)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """The images of each validation source, one at a time."""
         places = self._config.optimizer.places
-        whole = [PictureDataset([p], [1.0], IMAGE_SIZE, places, len(p), None) for p in self._validation]
+        whole = [ImageSampleDataset([p], [1.0], IMAGE_SIZE, places, len(p), None) for p in self._validation]
         return [DataLoader(own_part(pictures, self.trainer)) for pictures in whole]

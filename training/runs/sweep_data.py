@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader
 
 from training.config.data import SourceConfig
 from training.config.training import TrainingConfig
-from training.data.crops import CropDataset
+from training.data.crops import CropDataset, CropFeatures, CropSize, CropSource
+from training.data.feature_bank import PointFeatureBank
 from training.data.label_propagation import propagated_labels
 from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, sectors
@@ -130,20 +131,23 @@ class SweepData(pl.LightningDataModule):
         """Crops of one epoch. The trainer requests a loader per epoch, so that a resumed run gets the same crops."""
         o = self._config.optimizer
         data = self.epoch_data()
+        sources = [
+            CropSource(sweeps, source.dataset, source.share)
+            for sweeps, source in zip(data.sources, self._config.data.train, strict=True)
+        ]
+        teacher = self._config.teacher
         crops = CropDataset(
-            data.sources,
-            [source.dataset for source in self._config.data.train],
-            [source.share for source in self._config.data.train],
+            sources,
             self.spec,
             self._config.augment,
-            columns=o.crop_columns,
-            margin=WRAP,
-            points=o.points,
+            CropSize(o.crop_columns, margin=WRAP, points=o.points),
             length=o.steps * o.batch * (self.trainer.world_size if self.trainer is not None else 1),
             seed=self._config.seed * 100_003 + self._epoch(),
-            feature_bank=data.feature_bank,
-            shows=self._config.teacher is not None,
-            camera_dropout=self._config.teacher.camera_dropout if self._config.teacher else 0.0,
+            features=CropFeatures(
+                data.feature_bank or PointFeatureBank(),
+                uses_images=teacher is not None,
+                camera_dropout=teacher.camera_dropout if teacher else 0.0,
+            ),
         )
         return DataLoader(own_part(crops, self.trainer), batch_size=o.batch, num_workers=o.workers)
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.datasets.sequence import CameraImage
+from training.datasets.sequence import CameraImage, decode_jpeg
 from training.worldgen import WORLD_VERSION
 from training.worldgen.drive import Drive
 from training.worldgen.sensing.camera import Picture
@@ -135,10 +135,10 @@ class WorldSequence:
 
 @dataclass(frozen=True, eq=False)
 class RenderedImage:
-    """A picture that is made when it is first asked for; attributes as in :class:`training.datasets.sequence.CameraImage`.
+    """A lazily rendered image; attributes as in :class:`training.datasets.sequence.CameraImage`.
 
     Attributes:
-        render: makes it.
+        render: renders it.
     """
 
     camera: CameraModel
@@ -147,7 +147,7 @@ class RenderedImage:
 
     @cached_property
     def picture(self) -> Picture:
-        """The picture as rendered, with the classes and distances of its pixels."""
+        """The image as rendered, with the classes and distances of its pixels."""
         return self.render()
 
     def jpeg(self) -> bytes:
@@ -156,7 +156,7 @@ class RenderedImage:
 
     def pixels(self) -> NDArray[np.uint8]:
         """(H, W, 3) RGB, after the loss of JPEG, as it would be read from a folder."""
-        return np.asarray(Image.open(io.BytesIO(self.jpeg())).convert("RGB"))
+        return decode_jpeg(self.jpeg())
 
     def labels(self) -> NDArray[np.uint8] | None:
         """(H, W) drive13 ids of the pixels, 255 for the sky."""

@@ -21,7 +21,7 @@ from test.fuzz.targets.bags import write_short_drive
 from test.guards import MemoryBomb, Trap
 from test.training.folders import write_kitti, write_nuscenes, write_pandaset
 from training.config.data import SourceConfig
-from training.data.image_samples import pictures_of
+from training.data.image_samples import labelled_images
 from training.data.registry import open_drives
 from training.data.sources import load_source
 from training.data.sweeps import InputSpec, WholeSweeps
@@ -113,8 +113,8 @@ def _use_frame(drive: DriveSequence, k: int) -> None:
     ensure(times.shape == (len(cloud),) and times.dtype == np.float32, "not one time per point")
     ensure(drive.world_from_lidar(k).shape == (4, 4) and isinstance(drive.stamp_ns(k), int), "no pose or no stamp")
     each(
-        lambda: EncodedSweepImages.at(drive, k).pictures(),
-        lambda: pictures_of(drive, k, np.random.default_rng(0)),
+        lambda: EncodedSweepImages.load(drive, k).decode(),
+        lambda: labelled_images(drive, k, np.random.default_rng(0)),
         *(lambda image=image: _use_image(image) for image in drive.images(k)),
     )
 

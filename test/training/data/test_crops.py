@@ -1,4 +1,4 @@
-"""What is known of points stays with them, however sweeps are turned, mixed and cut."""
+"""Features and targets follow their points through augmentation and cropping."""
 
 from dataclasses import replace
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from training.config.training import AugmentConfig
-from training.data.crops import CropDataset
-from training.data.feature_bank import ImageFeatures, PointFeatureBank, join_seen, mean_view
-from training.data.sweeps import InputSpec, Sweep, with_rows
+from training.data.crops import CropDataset, CropFeatures, CropSize, CropSource
+from training.data.feature_bank import ImageFeatures, PointFeatureBank, mean_view
+from training.data.sweeps import InputSpec, Sweep, with_point_ids
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.normalization import ChannelSpec
@@ -27,8 +27,8 @@ def sweep(seed):
 
 @pytest.fixture(scope="module")
 def sources():
-    """Two sources of which cameras and a teacher know the range of every second point, and one of which none knows."""
-    return with_rows([[sweep(0), sweep(1)], [sweep(2)], [sweep(3)]], [True, True, False])
+    """Two sources with image features and teacher logits (the range) at every second point, and one without."""
+    return with_point_ids([[sweep(0), sweep(1)], [sweep(2)], [sweep(3)]], [True, True, False])
 
 
 @pytest.fixture(scope="module")
@@ -40,18 +40,23 @@ def feature_bank(sources):
         camera[::2, 0] = np.arange(2000) % 6
         seen.append(ImageFeatures(np.tile(ranges[:, None, None], (1, 2, 1)).astype(np.float16), camera))
         teacher_logits.append(np.tile((ranges * (np.arange(4000) % 2 == 0))[:, None], (1, 13)))
-    return PointFeatureBank(join_seen(seen, 1), np.concatenate(teacher_logits).astype(np.float16))
+    return PointFeatureBank(ImageFeatures.join(seen, 1), np.concatenate(teacher_logits).astype(np.float16))
 
 
-def crops(sources, feature_bank, dark=0.0, **augment):
+def crops(sources, feature_bank, dropout=0.0, **augment):
     return CropDataset(
-        sources, ["a", "b", "c"], [1, 1, 1], SPEC, AugmentConfig(**augment),
-        columns=128, margin=32, points=1500, length=12, seed=0, feature_bank=feature_bank, camera_dropout=dark,
-    )  # fmt: skip
+        [CropSource(sweeps, dataset) for sweeps, dataset in zip(sources, "abc", strict=True)],
+        SPEC,
+        AugmentConfig(**augment),
+        CropSize(columns=128, margin=32, points=1500),
+        length=12,
+        seed=0,
+        features=CropFeatures(feature_bank, camera_dropout=dropout),
+    )
 
 
 @pytest.mark.parametrize("augment", [{}, {"mix": 1.0}, {"drop_points": 0.3, "drop_rows": 0.3}])
-def test_points_keep_what_is_known_of_them(sources, feature_bank, augment):
+def test_features_and_targets_follow_their_points(sources, feature_bank, augment):
     known = 0
     for batch in (crops(sources, feature_bank, **augment)[k] for k in range(12)):
         ranges, teacher_logits = batch["points"][..., 0], batch["teacher_logits"][..., 0]
@@ -59,33 +64,33 @@ def test_points_keep_what_is_known_of_them(sources, feature_bank, augment):
         seen = views[..., 1] > 0
         np.testing.assert_allclose(views[..., 0][seen], ranges[seen], rtol=2e-3)
         assert not views[~seen].any()
-        said = teacher_logits > 0
-        np.testing.assert_allclose(teacher_logits[said], ranges[said], rtol=2e-3)
-        np.testing.assert_array_equal(said, seen)
+        has_logits = teacher_logits > 0
+        np.testing.assert_allclose(teacher_logits[has_logits], ranges[has_logits], rtol=2e-3)
+        np.testing.assert_array_equal(has_logits, seen)
         image, pixels = batch["image"], batch["seen"]
-        there = pixels[:, 1] > 0
-        np.testing.assert_allclose(pixels[:, 0][there], image[:, 0][there], rtol=2e-3)
-        assert not (there & (image[:, -1] == 0)).any(), "empty pixels show nothing"
+        filled = pixels[:, 1] > 0
+        np.testing.assert_allclose(pixels[:, 0][filled], image[:, 0][filled], rtol=2e-3)
+        assert not (filled & (image[:, -1] == 0)).any(), "empty pixels have no features"
         known += int(seen.sum())
     assert known > 3000
 
 
-def test_points_of_which_only_cameras_know_fill_the_places_that_labels_leave(sources, feature_bank):
+def test_points_with_image_features_only_fill_the_slots_left_by_labelled_points(sources, feature_bank):
     def batches(labelled):
         labels = np.where(np.arange(4000) < labelled, 3, IGNORE).astype(np.uint8)
         given = [[sweep.with_labels(labels) for sweep in source] for source in sources]
         found = crops(given, replace(feature_bank, teacher_logits=None))
         return [(found[k]["labels"] != IGNORE, (found[k]["views"][..., -1] > 0).any(axis=-1)) for k in range(12)]
 
-    assert any(seen.any() for _, seen in batches(0)), "a student may be compared with images alone"
+    assert any(seen.any() for _, seen in batches(0)), "a student may be trained against image features alone"
     for known, seen in batches(100):
-        assert not (known[:, 1:] & ~known[:, :-1]).any(), "those with labels come first"
+        assert not (known[:, 1:] & ~known[:, :-1]).any(), "labelled points come first"
         assert known.any() and (seen & ~known).any() == seen.any()
-    assert all(known.all() for known, _ in batches(4000)), "no label gives way to them"
+    assert all(known.all() for known, _ in batches(4000)), "no labelled point is displaced"
 
 
 def test_camera_dropout_hides_cameras(sources, feature_bank):
-    def share_seen(dark):
-        return np.mean([(crops(sources, feature_bank, dark)[k]["seen"][:, 1] > 0).mean() for k in range(12)])
+    def share_seen(dropout):
+        return np.mean([(crops(sources, feature_bank, dropout)[k]["seen"][:, 1] > 0).mean() for k in range(12)])
 
-    assert 0.1 < share_seen(0.6) / share_seen(0.0) < 0.6, "two in five, and none at all in three of ten sweeps"
+    assert 0.1 < share_seen(0.6) / share_seen(0.0) < 0.6, "two of five cameras, and no camera in three of ten sweeps"

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from training.data.augment import joined
-from training.data.feature_bank import ALL_LIT, ImageFeatures, PointFeatureBank, join_seen, mean_view
-from training.data.sweeps import Sweep, with_rows
+from training.data.feature_bank import NO_DROPOUT, ImageFeatures, PointFeatureBank, mean_view
+from training.data.sweeps import Sweep, with_point_ids
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjector
 from xmodelkd_ros.core.visibility import NO_CAMERA
@@ -19,11 +19,11 @@ def feature_bank():
     """Three points: seen by the cameras 0 and 1, by camera 2, and by none."""
     features = np.array([[[2.0], [4.0]], [[6.0], [0.0]], [[0.0], [0.0]]], np.float16)
     camera = np.array([[0, 1], [2, NO_CAMERA], [NO_CAMERA, NO_CAMERA]], np.int8)
-    return PointFeatureBank(join_seen([ImageFeatures(features, camera)], 1))
+    return PointFeatureBank(ImageFeatures.join([ImageFeatures(features, camera)], 1))
 
 
 def test_each_view_of_a_point_has_its_features(feature_bank):
-    views = feature_bank.views(np.array([[0, 1], [2, 3]], np.int32), ALL_LIT)
+    views = feature_bank.views(np.array([[0, 1], [2, 3]], np.int32), NO_DROPOUT)
     expected = [[(0, 0), (0, 0)], [(2, 1), (4, 1)], [(6, 1), (0, 0)], [(0, 0), (0, 0)]]
     np.testing.assert_array_equal(views.reshape(4, 2, 2), expected)
     np.testing.assert_array_equal(mean_view(views.reshape(4, 2, 2)), [(0, 0), (3, 1), (6, 1), (0, 0)])
@@ -47,10 +47,10 @@ def test_the_image_shows_nearest_points_and_nothing_where_there_is_none(feature_
 
 
 def test_rows_go_where_their_points_go():
-    (first, second), (other,) = with_rows([[sweep(3), sweep(2)], [sweep(4)]], [True, False])
-    assert first.rows.tolist() == [1, 2, 3] and second.rows.tolist() == [4, 5] and other.rows is None
+    (first, second), (other,) = with_point_ids([[sweep(3), sweep(2)], [sweep(4)]], [True, False])
+    assert first.point_ids.tolist() == [1, 2, 3] and second.point_ids.tolist() == [4, 5] and other.point_ids is None
     both = joined([first.selected(np.array([True, False, True])), other, second])
-    assert both.rows.tolist() == [1, 3, 0, 0, 0, 0, 4, 5]
-    assert joined([other, other]).rows is None
-    assert first.with_labels(first.labels).rows is first.rows
-    assert first.with_cloud(first.cloud.xyz, first.cloud.intensity).rows is first.rows
+    assert both.point_ids.tolist() == [1, 3, 0, 0, 0, 0, 4, 5]
+    assert joined([other, other]).point_ids is None
+    assert first.with_labels(first.labels).point_ids is first.point_ids
+    assert first.with_cloud(first.cloud.xyz, first.cloud.intensity).point_ids is first.point_ids

@@ -1,4 +1,4 @@
-"""Pictures of which a part is taken, and whose places move with it."""
+"""Image augmentation keeps pixel samples aligned with the image."""
 
 import io
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.data import image_samples as pictures
-from training.data.image_samples import Picture, changed
-from training.datasets.exposures import decoded
+from training.data import image_samples
+from training.data.image_samples import LabelledImage, augment_image
+from training.datasets.sequence import decode_jpeg
 from xmodelkd_ros.core.errors import ImageError
 
 
@@ -20,15 +20,15 @@ def picture():
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=100, subsampling=0)
     uv = np.random.default_rng(0).uniform(-1, 1, (250, 2)).astype(np.float32)
-    return Picture(buffer.getvalue(), uv, np.arange(250, dtype=np.uint8))
+    return LabelledImage(buffer.getvalue(), uv, np.arange(250, dtype=np.uint8))
 
 
 @pytest.mark.parametrize("size", [(96, 160), (540, 960)])
 def test_places_stay_on_what_they_show(picture, size, monkeypatch):
-    monkeypatch.setattr(pictures, "in_another_light", lambda pixels, rng: pixels)
+    monkeypatch.setattr(image_samples, "color_jitter", lambda pixels, rng: pixels)
     mirrored = set()
     for seed in range(8):
-        shown, uv, labels = changed(picture, size, np.random.default_rng(seed))
+        shown, uv, labels = augment_image(picture, size, np.random.default_rng(seed))
         assert shown.shape == (*size, 3) and len(uv) > 50 and (np.abs(uv) < 1).all()
         column, row = (((uv + 1) / 2 * size[::-1]) - 0.5).clip(0, np.array(size[::-1]) - 1).T
         found = shown[np.rint(row).astype(int), np.rint(column).astype(int), :2]
@@ -42,11 +42,13 @@ def test_a_small_picture_is_the_mean_of_its_pixels(picture):
     noise = np.random.default_rng(0).integers(0, 256, (768, 1280, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, "PNG")
-    shown, _, _ = changed(Picture(buffer.getvalue(), picture.uv, picture.labels), (96, 160), np.random.default_rng(1))
+    shown, _, _ = augment_image(
+        LabelledImage(buffer.getvalue(), picture.uv, picture.labels), (96, 160), np.random.default_rng(1)
+    )
     assert shown.astype(float).std() < noise.std() / 2
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff torn off"])
 def test_a_damaged_picture_is_one_line(data):
     with pytest.raises(ImageError, match="cannot decode a JPEG image of"):
-        decoded(data)
+        decode_jpeg(data)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from training.data.label_propagation import VoxelVotes, in_world, movable_ids, propagated_labels
-from training.datasets.exposures import at_instant
+from training.data.label_propagation import VoxelVotes, movable_ids, points_in_world, propagated_labels
+from training.datasets.exposures import motion_compensated
 from training.world.sequence import live_drive
 from training.worldgen.drive import Drive
 from xmodelkd_ros.core.labels import IGNORE
@@ -24,7 +24,7 @@ def votes():
 def test_votes_of_a_voxel_are_summed_and_others_are_not_touched(votes):
     votes.add(np.array([HERE, HERE, FAR]), one_hot(ROAD, WALL, WALL), 0.0)
     votes.add(np.array([HERE]), one_hot(ROAD), 0.1)
-    found = votes.at(np.array([HERE, BESIDE, FAR]))
+    found = votes.votes_at(np.array([HERE, BESIDE, FAR]))
     np.testing.assert_array_equal(found, [(0, 2, 1), (0, 0, 0), (0, 0, 1)])
 
 
@@ -38,7 +38,7 @@ def test_labels_need_votes_that_agree(votes):
 def test_what_can_move_counts_only_where_it_stood(votes):
     votes.add(np.array([HERE, FAR]), one_hot(CAR, CAR), 0.0)
     votes.add(np.array([HERE, FAR]), one_hot(CAR, CAR), 0.5)
-    assert not votes.at(np.array([HERE, FAR])).any(), "it may be passing"
+    assert not votes.votes_at(np.array([HERE, FAR])).any(), "it may be passing"
     votes.add(np.array([HERE]), one_hot(CAR), 3.0)
     assert votes.labels(np.array([HERE, FAR])).tolist() == [CAR, IGNORE]
 
@@ -57,8 +57,8 @@ def test_places_far_from_the_origin_are_told_apart(votes):
 
 def test_who_says_nothing_does_not_vote(votes):
     votes.add(np.array([HERE, HERE]), np.zeros((2, 3), np.float32), 0.0)
-    assert not votes.at(np.array([HERE])).any()
-    assert votes.at(np.zeros((0, 3))).shape == (0, 3)
+    assert not votes.votes_at(np.array([HERE])).any()
+    assert votes.votes_at(np.zeros((0, 3))).shape == (0, 3)
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +67,9 @@ def drive():
 
 
 def test_points_stand_where_the_pose_at_their_own_time_puts_them(drive):
-    at_stamp = at_instant(drive, 1, drive.cloud(1).xyz, drive.time_s(1), 0.0)
+    at_stamp = motion_compensated(drive, 1, drive.cloud(1).xyz, drive.time_s(1), 0.0)
     pose = drive.world_from_lidar(1)
-    np.testing.assert_allclose(in_world(drive, 1), at_stamp @ pose[:3, :3].T + pose[:3, 3], atol=1e-5)
+    np.testing.assert_allclose(points_in_world(drive, 1), at_stamp @ pose[:3, :3].T + pose[:3, 3], atol=1e-5)
 
 
 def test_labels_propagated_to_the_next_sweep_match_its_own(drive):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from training.config.training import AugmentConfig
-from training.data.crops import CropDataset
+from training.data.crops import CropDataset, CropSize, CropSource
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors
 from xmodelkd_ros.core.cloud import PointCloud
 
@@ -54,8 +54,9 @@ def test_hidden_sectors_and_their_guard_lose_their_labels(sweep):
 
 
 def make_crops(sweep, spec, augmentation=None, **changes):
-    settings = {"columns": 64, "margin": 32, "points": 300, "length": 10, "seed": 0, **changes}
-    return CropDataset([[sweep, sweep]], ["world"], [1], spec, augmentation or AugmentConfig(), **settings)
+    settings = {"length": 10, "seed": 0, **changes}
+    source = CropSource([sweep, sweep], "world")
+    return CropDataset([source], spec, augmentation or AugmentConfig(), CropSize(64, 32, 300), **settings)
 
 
 def test_crops_are_windows_of_the_range_image_side_by_side(sweep, spec):
@@ -87,9 +88,11 @@ def of_class(sweep, label):
 
 
 def test_sources_are_drawn_as_their_shares_say_and_their_sweeps_alike(sweep, spec):
-    settings = {"columns": 256, "margin": 0, "points": 1, "length": 600, "seed": 0}
-    sources = [[of_class(sweep, 1)], [of_class(sweep, 2), of_class(sweep, 3)]]
-    crops = CropDataset(sources, ["pandaset", "world"], [6.0, 2.0], spec, AugmentConfig(), **settings)
+    sources = [
+        CropSource([of_class(sweep, 1)], "pandaset", 6.0),
+        CropSource([of_class(sweep, 2), of_class(sweep, 3)], "world", 2.0),
+    ]
+    crops = CropDataset(sources, spec, AugmentConfig(), CropSize(256, 0, 1), length=600, seed=0)
     drawn = np.array([crops[i]["labels"].item() for i in range(len(crops))])
     # Four standard deviations of 600 draws.
     assert np.mean(drawn == 1) == pytest.approx(0.75, abs=4 * np.sqrt(0.75 * 0.25 / 600))
@@ -98,9 +101,9 @@ def test_sources_are_drawn_as_their_shares_say_and_their_sweeps_alike(sweep, spe
 
 @pytest.mark.parametrize("datasets", [("pandaset", "world", "world"), ("world", "world", "world")])
 def test_what_is_mixed_in_comes_from_another_dataset_where_there_is_one(sweep, spec, datasets):
-    settings = {"columns": 256, "margin": 0, "points": 2000, "length": 60, "seed": 0}
-    sources = [[of_class(sweep, label)] for label in (1, 2, 3)]
-    crops = CropDataset(sources, datasets, [2, 1, 1], spec, AugmentConfig(mix=1.0), **settings)
+    given = zip((1, 2, 3), datasets, (2, 1, 1), strict=True)
+    sources = [CropSource([of_class(sweep, label)], dataset, share) for label, dataset, share in given]
+    crops = CropDataset(sources, spec, AugmentConfig(mix=1.0), CropSize(256, 0, 2000), length=60, seed=0)
     pairs = {frozenset(np.unique(crops[index]["labels"]).tolist()) - {255} for index in range(len(crops))}
     real = {frozenset({1, 2}), frozenset({1, 3})}
     assert pairs == real if "pandaset" in datasets else pairs > real
@@ -110,9 +113,8 @@ def test_few_labels_fill_up_with_none(sweep, spec):
     labels = np.full(len(sweep.labels), 255, np.uint8)
     labels[::400] = 2
     few = Sweep(sweep.cloud, labels)
-    crops = CropDataset(
-        [[few]], ["world"], [1], spec, AugmentConfig(), columns=64, margin=32, points=300, length=2, seed=0
-    )[0]
+    source = CropSource([few], "world")
+    crops = CropDataset([source], spec, AugmentConfig(), CropSize(64, 32, 300), length=2, seed=0)[0]
     assert np.count_nonzero(crops["labels"] == 2) == np.count_nonzero(labels == 2)
     assert set(np.unique(crops["labels"])) == {2, 255}
 

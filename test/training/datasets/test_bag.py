@@ -7,7 +7,7 @@ import pytest
 
 from training.data.registry import open_drives
 from training.datasets.bag import BagImage, BagSequence
-from training.datasets.exposures import find_views
+from training.datasets.exposures import point_visibility
 from training.world.stored import stored_drives
 from xmodelkd_ros.bags.bag import BagReader, message_class
 from xmodelkd_ros.bags.bag_writer import BagWriter
@@ -80,7 +80,7 @@ def test_cameras_show_what_they_showed(original, recorded):
     ahead = {image.camera.name: image.stamp_ns for image in original.images(0) if image.camera.name != "back_camera"}
     assert {i.camera.name: i.stamp_ns for i in recorded.images(0) if i.camera.name != "back_camera"} == ahead
     names = [[camera.name for camera in drive.cameras] for drive in (original, recorded)]
-    views = [find_views(drive, 1) for drive in (original, recorded)]
+    views = [point_visibility(drive, 1) for drive in (original, recorded)]
     seen = [(view.camera >= 0).any(axis=1) for view in views]
     assert (seen[0] == seen[1]).mean() > 0.98 and seen[0].mean() > 0.5
     first = [np.array(own)[view.camera[:, 0]] for own, view in zip(names, views, strict=True)]

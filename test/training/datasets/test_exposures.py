@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.datasets.exposures import EncodedSweepImages, at_instant, find_views
+from training.datasets.exposures import EncodedSweepImages, motion_compensated, point_visibility
 from training.world.sequence import live_drive
 from training.worldgen.drive import Drive
 from xmodelkd_ros.core.camera import CameraModel
@@ -16,14 +16,14 @@ def drive():
 
 
 def test_points_brought_to_the_stamp_are_the_worlds_own_compensation(drive):
-    xyz = at_instant(drive, 1, drive.cloud(1).xyz, drive.time_s(1), 0.0)
+    xyz = motion_compensated(drive, 1, drive.cloud(1).xyz, drive.time_s(1), 0.0)
     assert np.abs(xyz - drive.compensated(1)).max() < 0.03
     moved = np.linalg.norm(drive.cloud(1).xyz - drive.compensated(1), axis=1).max()
     assert moved > 0.3, "the vehicle drives"
 
 
 def test_what_a_point_is_stands_where_the_camera_sees_it(drive):
-    views, labels = find_views(drive, 1), drive.labels(1)
+    views, labels = point_visibility(drive, 1), drive.labels(1)
     images = drive.images(1)
     assert views.camera.shape == (len(labels), MAX_VIEWS)
     equal = []
@@ -41,7 +41,7 @@ def test_most_visible_points_are_kept_and_most_hidden_ones_are_not(drive):
     kept, truly = [], []
     for image in drive.images(1):
         shutter_s = (image.stamp_ns - drive.stamp_ns(1)) * 1e-9
-        xyz = at_instant(drive, 1, drive.cloud(1).xyz, drive.time_s(1), shutter_s)
+        xyz = motion_compensated(drive, 1, drive.cloud(1).xyz, drive.time_s(1), shutter_s)
         pixels, inside = image.camera.project(xyz)
         column, row = np.rint(pixels[inside]).astype(int).clip(0, (image.camera.width - 1, image.camera.height - 1)).T
         eye = image.camera.from_lidar
@@ -54,7 +54,7 @@ def test_most_visible_points_are_kept_and_most_hidden_ones_are_not(drive):
 
 
 def test_the_first_view_is_the_one_nearest_the_middle(drive):
-    views = find_views(drive, 1)
+    views = point_visibility(drive, 1)
     both = views.camera[:, 1] != NO_CAMERA
     assert both.any() and (views.camera[both, 0] != views.camera[both, 1]).all()
     off = np.abs(views.uv[both]).max(axis=2)
@@ -63,13 +63,13 @@ def test_the_first_view_is_the_one_nearest_the_middle(drive):
 
 
 def test_without_cameras_nothing_is_seen():
-    views = find_views(live_drive(Drive(5, 1, cameras=0)), 0)
+    views = point_visibility(live_drive(Drive(5, 1, cameras=0)), 0)
     assert views.camera.shape[1] == MAX_VIEWS and (views.camera == NO_CAMERA).all()
 
 
 def test_points_that_something_moved_are_seen_where_they_lie_now(drive):
     """All 5 degrees to the left: they appear in other pixels, and lost ones in none."""
-    look, xyz = EncodedSweepImages.at(drive, 1), drive.cloud(1).xyz
+    look, xyz = EncodedSweepImages.load(drive, 1), drive.cloud(1).xyz
     angle = np.radians(5)
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
     turned = (xyz @ turn.T).astype(np.float32)

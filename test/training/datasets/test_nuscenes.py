@@ -9,7 +9,7 @@ from training.config.data import SourceConfig
 from training.data.registry import open_drives
 from training.data.sources import load_source
 from training.datasets import nuscenes
-from training.datasets.exposures import find_views
+from training.datasets.exposures import point_visibility
 from training.datasets.nuscenes import NuScenesSequence, read_tables
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjector
@@ -28,7 +28,7 @@ def root(write_nuscenes):
 
 @pytest.fixture
 def scene(root):
-    (scene,) = open_drives("nuscenes", root / "v1.0-mini" / "scene-0061", most=1)
+    (scene,) = open_drives("nuscenes", root / "v1.0-mini" / "scene-0061", max_drives=1)
     return scene
 
 
@@ -100,7 +100,7 @@ def test_images_have_their_own_stamps_and_poses(scene):
     assert images[0].pixels().shape == (900, 1600, 3) and images[0].jpeg() == images[0].path.read_bytes()
     (shutter,) = scene.poses(1, np.array([-0.04]))
     assert shutter[0, 3] == pytest.approx(401.94 - 0.08), "the camera's own pose, not one between two sweeps"
-    assert (find_views(scene, 1).camera[:, 0] >= 0).sum() > 10
+    assert (point_visibility(scene, 1).camera[:, 0] >= 0).sum() > 10
 
 
 @pytest.mark.parametrize(

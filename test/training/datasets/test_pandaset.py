@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from training.datasets.exposures import point_visibility
 from training.datasets.pandaset import PandaSetSequence
 from xmodelkd_ros.core.beam_table import elevations_deg, fit_beams
 from xmodelkd_ros.core.errors import ConfigError
@@ -115,6 +116,26 @@ def test_every_point_has_a_label_of_drive13_or_none(sequence):
 def test_a_frame_that_is_not_there(sequence, index):
     with pytest.raises(ConfigError, match=f"no frame {index}; it has 0 to 66"):
         sequence.cloud(index)
+
+
+def test_reads_each_sweep_file_once_per_frame(pandaset, monkeypatch):
+    sequence, read = PandaSetSequence(pandaset), []
+    monkeypatch.setattr(sequence, "_pickle", lambda file: read.append(file) or PandaSetSequence._pickle(sequence, file))
+    for index in (8, 9):
+        sequence.cloud(index)
+        sequence.labels(index)
+        sequence.time_s(index)
+        point_visibility(sequence, index)
+    files = [
+        name.format(index) for index in (8, 9) for name in ("lidar/{:02d}.pkl.gz", "annotations/semseg/{:02d}.pkl.gz")
+    ]
+    assert read == files
+
+
+def test_clouds_of_a_frame_do_not_share_memory(sequence):
+    cloud = sequence.cloud(8)
+    cloud.xyz[:] = 0
+    assert sequence.cloud(8).xyz.any()
 
 
 def test_a_folder_that_is_no_sequence(tmp_path):

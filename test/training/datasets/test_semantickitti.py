@@ -9,7 +9,7 @@ from PIL import Image
 from training.config.data import SourceConfig
 from training.data.registry import open_drives
 from training.data.sources import load_source
-from training.datasets.exposures import find_views
+from training.datasets.exposures import point_visibility
 from training.datasets.semantickitti import SemanticKittiSequence
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjector
@@ -73,7 +73,7 @@ def test_sweeps_images_and_all_points_are_of_one_instant(sequence):
     assert sequence.stamp_ns(0) > 1_300_000_000_000_000_000, "not near zero, which ROS takes for unset"
     assert sequence.time_s(0).tolist() == [0.0] * 34
     assert [image.stamp_ns for image in sequence.images(1)] == [sequence.stamp_ns(1)]
-    assert (find_views(sequence, 1).camera[:, 0] == 0).sum() > 10
+    assert (point_visibility(sequence, 1).camera[:, 0] == 0).sum() > 10
 
 
 def test_a_png_is_given_as_it_is_and_as_jpeg(sequence):

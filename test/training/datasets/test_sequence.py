@@ -1,18 +1,22 @@
-"""Pictures, and what every source of drives must keep to."""
+"""Image files, and the contract of every dataset."""
 
 import io
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
+from training.datasets.exposures import EncodedSweepImages
 from training.datasets.pandaset import PandaSetSequence
-from training.datasets.sequence import JpegFile
+from training.datasets.sequence import JpegFile, decode_jpeg
 from training.world.sequence import RenderedImage
 from training.world.stored import stored_drives
 from training.worldgen.sensing.camera import Picture
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.messages.images import image_to_array
 
 SIZE = (48, 64)
 CAMERA = CameraModel("front_camera", SIZE[1], SIZE[0], np.diag([40.0, 40.0, 1.0]), np.eye(4))
@@ -39,7 +43,7 @@ def jpeg_file(picture, tmp_path):
     return JpegFile(CAMERA, 7, path)
 
 
-def test_a_picture_from_disk_is_untouched_and_red_comes_first(jpeg_file):
+def test_image_file_is_unchanged_and_decodes_to_rgb(jpeg_file):
     assert jpeg_file.jpeg() == jpeg_file.path.read_bytes()
     pixels = jpeg_file.pixels()
     assert pixels.shape == (*SIZE, 3) and pixels.dtype == np.uint8
@@ -47,25 +51,25 @@ def test_a_picture_from_disk_is_untouched_and_red_comes_first(jpeg_file):
     assert pixels[:, 36:, 2].mean() > 200 and pixels[:, :28, 2].mean() < 20
 
 
-def test_a_rendered_picture_is_what_a_folder_would_hold(rgb, picture, jpeg_file):
+def test_rendered_image_equals_the_stored_file(rgb, picture, jpeg_file):
     image = RenderedImage(CAMERA, 7, lambda: picture)
     assert (image.camera, image.stamp_ns) == (jpeg_file.camera, jpeg_file.stamp_ns)
     assert image.jpeg() == jpeg_file.jpeg()
     np.testing.assert_array_equal(image.pixels(), jpeg_file.pixels())
-    assert not np.array_equal(image.pixels(), rgb), "with the loss of JPEG"
+    assert not np.array_equal(image.pixels(), rgb), "compressed by JPEG"
     assert Image.open(io.BytesIO(image.jpeg())).format == "JPEG"
 
 
-def test_a_rendered_picture_is_made_when_it_is_asked_for(picture):
+def test_image_is_rendered_once_on_first_access(picture):
     rendered = []
     image = RenderedImage(CAMERA, 0, lambda: rendered.append(1) or picture)
     assert not rendered
     image.jpeg()
-    assert image.labels() is picture.label and rendered == [1], "once for all that is asked"
+    assert image.labels() is picture.label and rendered == [1]
 
 
-@pytest.mark.parametrize("content", [None, b"", b"no picture", "half"])
-def test_a_picture_that_cannot_be_read(jpeg_file, content):
+@pytest.mark.parametrize("content", [None, b"", b"no image", "half"])
+def test_rejects_unreadable_image_file(jpeg_file, content):
     if content is None:
         jpeg_file.path.unlink()
     else:
@@ -75,6 +79,32 @@ def test_a_picture_that_cannot_be_read(jpeg_file, content):
         jpeg_file.pixels()
 
 
+def rotated_by_exif(jpeg):
+    """The same JPEG data with a tag that asks viewers to rotate it by 90 degrees."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    payload = exif.tobytes()
+    return jpeg[:2] + b"\xff\xe1" + (len(payload) + 2).to_bytes(2, "big") + payload + jpeg[2:]
+
+
+def test_training_ignores_the_exif_orientation_as_the_node_does(jpeg_file):
+    """Images are used as stored, as the camera was calibrated."""
+    plain = jpeg_file.pixels()
+    jpeg_file.path.write_bytes(rotated_by_exif(jpeg_file.jpeg()))
+    assert ImageOps.exif_transpose(Image.open(jpeg_file.path)).size == SIZE, "viewers rotate it"
+    np.testing.assert_array_equal(jpeg_file.pixels(), plain)
+    np.testing.assert_array_equal(decode_jpeg(jpeg_file.jpeg()), plain)
+    message = SimpleNamespace(format="jpeg", data=jpeg_file.jpeg())
+    np.testing.assert_array_equal(image_to_array(message), plain)
+
+
+def test_encoded_sweep_images_ignore_the_exif_orientation(generated):
+    images = EncodedSweepImages.load(stored_drives(generated.folder)[0], 1)
+    rotated = replace(images, jpegs=tuple(rotated_by_exif(jpeg) for jpeg in images.jpegs))
+    for pixels, expected in zip(rotated.decode().pixels, images.decode().pixels, strict=True):
+        np.testing.assert_array_equal(pixels, expected)
+
+
 @pytest.fixture(params=["pandaset", "world"])
 def sequence(request):
     if request.param == "pandaset":
@@ -82,7 +112,7 @@ def sequence(request):
     return stored_drives(request.getfixturevalue("generated").folder)[0]
 
 
-def test_every_source_keeps_to_the_contract(sequence):
+def test_every_dataset_satisfies_the_contract(sequence):
     cloud, labels = sequence.cloud(1), sequence.labels(1)
     assert cloud.xyz.dtype == np.float32 and np.isfinite(cloud.xyz).all() and len(cloud) > 5000
     assert labels.shape == (len(cloud),) and labels.dtype == np.uint8
@@ -94,10 +124,10 @@ def test_every_source_keeps_to_the_contract(sequence):
     for matrix in (sequence.world_from_lidar(1), sequence.base_from_lidar):
         assert matrix.shape == (4, 4)
         np.testing.assert_allclose(matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3), atol=1e-6)
-    assert 1.0 < sequence.base_from_lidar[2, 3] < 3.0, "the sensor is on a roof"
+    assert 1.0 < sequence.base_from_lidar[2, 3] < 3.0, "roof-mounted sensor"
 
 
-def test_every_source_has_a_picture_of_each_camera(sequence):
+def test_every_dataset_has_an_image_of_each_camera(sequence):
     images = sequence.images(1)
     assert [image.camera.name for image in images] == [camera.name for camera in sequence.cameras]
     assert len(images) == 6
@@ -107,7 +137,7 @@ def test_every_source_has_a_picture_of_each_camera(sequence):
 
 
 @pytest.mark.parametrize("method", ["cloud", "labels", "stamp_ns", "world_from_lidar", "images"])
-def test_no_source_has_frames_beyond_its_end(sequence, method):
+def test_every_dataset_rejects_frames_out_of_range(sequence, method):
     for index in (-1, len(sequence)):
         with pytest.raises(ConfigError, match=f"has no frame {index}; it has 0 to {len(sequence) - 1}"):
             getattr(sequence, method)(index)

@@ -15,9 +15,9 @@ from training import export, train, train_images  # noqa: E402
 from training.config.data import SourceConfig  # noqa: E402
 from training.config.image_training import ImageTrainingConfig  # noqa: E402
 from training.data.feature_bank import PointFeatureBank  # noqa: E402
-from training.data.sources import load_pictures, load_source  # noqa: E402
-from training.data.sweeps import Sweep, with_rows  # noqa: E402
-from training.datasets.exposures import EncodedSweepImages, Exposures, Firing  # noqa: E402
+from training.data.sources import load_labelled_images, load_source  # noqa: E402
+from training.data.sweeps import Sweep, with_point_ids  # noqa: E402
+from training.datasets.exposures import CameraExposures, EncodedSweepImages, SweepMotion  # noqa: E402
 from training.distillation import prerequisites as upstream  # noqa: E402
 from training.distillation import supervision as teaching  # noqa: E402
 from training.distillation.prerequisites import UpstreamModels  # noqa: E402
@@ -42,7 +42,7 @@ def test_the_teacher_uses_what_it_sees(teacher, pandaset):
     """Its labels change with the images, above all where a camera sees something."""
     network = load_predictor(teacher)
     source = load_source(SourceConfig("pandaset", str(pandaset), frames=(0, 1)), "train", images=True)
-    (sweeps,) = with_rows([source.sweeps], [True])
+    (sweeps,) = with_point_ids([source.sweeps], [True])
     feature_bank = network.feature_bank(sweeps, source.encoded_images)
     others = network.feature_bank(sweeps, shuffled_images(source.encoded_images))
     (own,), (other,) = (teacher_targets(network, sweeps, known, "") for known in (feature_bank, others))
@@ -53,7 +53,7 @@ def test_the_teacher_uses_what_it_sees(teacher, pandaset):
 
 
 def look(*jpegs):
-    exposures = Exposures(Firing(np.zeros(0, np.uint8), np.zeros((0, 4, 4))), ())
+    exposures = CameraExposures(SweepMotion(np.zeros(0, np.uint8), np.zeros((0, 4, 4))), ())
     return EncodedSweepImages(tuple(jpegs), exposures.views(np.zeros((0, 3), np.float32)), exposures)
 
 
@@ -94,7 +94,7 @@ def test_a_teacher_without_cameras_needs_no_images(config, pandaset):
     network = load_predictor(run)
     assert network.branch is None
     source = load_source(SourceConfig("pandaset", str(pandaset), frames=(0, 1)), "train")
-    (sweeps,) = with_rows([source.sweeps], [True])
+    (sweeps,) = with_point_ids([source.sweeps], [True])
     (targets,) = teacher_targets(network, sweeps, network.feature_bank(sweeps, []), "")
     assert targets.logits.any(axis=1).mean() > 0.99
 
@@ -131,12 +131,12 @@ def test_the_exported_teacher_labels_as_the_trained_one(teacher, pandaset, tmp_p
     (expected,) = (
         said.ids for said in predict_labels(load_predictor(teacher), source.sweeps, source.encoded_images, "")
     )
-    result = pipeline.segment(source.sweeps[0].cloud, pictures=source.pictures(0))
+    result = pipeline.segment(source.sweeps[0].cloud, pictures=source.images(0))
     assert result.mode == "teacher"
     assert (result.segmentation.label == expected).mean() > 0.999
     alone = pipeline.segment(source.sweeps[0].cloud).segmentation
     changed = alone.probability != result.segmentation.probability
-    assert changed[source.seen(0)].mean() > 0.9, "it looks at the images"
+    assert changed[source.visible_points(0)].mean() > 0.9, "it looks at the images"
 
 
 def network(folder, name):
@@ -233,7 +233,7 @@ def test_a_student_s_run_loads_images_only_where_its_teacher_looks(teacher, conf
 def test_the_mean_of_a_sweep_and_its_mirror_image_is_said(teacher, pandaset):
     network = load_predictor(teacher)
     source = load_source(SourceConfig("pandaset", str(pandaset), frames=(0, 1)), "train", images=True)
-    (sweeps,) = with_rows([source.sweeps], [True])
+    (sweeps,) = with_point_ids([source.sweeps], [True])
     mirrored = [sweep.with_cloud(sweep.cloud.xyz * (1, -1, 1), sweep.cloud.intensity) for sweep in sweeps]
     feature_bank = network.feature_bank(sweeps, source.encoded_images)
     (one,), (other,) = (teacher_targets(network, given, feature_bank, "") for given in (sweeps, mirrored))
@@ -328,7 +328,7 @@ def test_a_teacher_is_asked_about_labelled_sweeps_only_if_that_is_wanted(teacher
     settings = config("asked", "distilled", f"distill.teacher={teacher}", f"distill.on_labelled={on_labelled}")
     data = sweep_data.SweepData(settings, upstream=UpstreamModels.of(settings))
     data.setup("fit")
-    assert [source[0].rows is not None for source in data.epoch_data().sources] == [on_labelled, True]
+    assert [source[0].point_ids is not None for source in data.epoch_data().sources] == [on_labelled, True]
 
 
 @pytest.mark.parametrize(
@@ -370,9 +370,11 @@ def test_images_take_propagated_labels(pandaset):
     given = SourceConfig("pandaset", str(pandaset), frames=(0, 2))
     wanted = SourceConfig("pandaset", str(pandaset), frames=(41, 42), labels="propagated")
     propagated, own = (
-        load_pictures(wanted, "train", [given, wanted]),
-        load_pictures(replace(wanted, labels="own"), "train"),
+        load_labelled_images(wanted, "train", [given, wanted]),
+        load_labelled_images(replace(wanted, labels="own"), "train"),
     )
     counts = [sum(len(picture.labels) for picture in pictures) for pictures in (propagated, own)]
     assert 0 < counts[0] < counts[1]
-    assert not any(len(picture.labels) for picture in load_pictures(wanted, "train", [wanted])), "nobody gives any"
+    assert not any(len(picture.labels) for picture in load_labelled_images(wanted, "train", [wanted])), (
+        "nobody gives any"
+    )

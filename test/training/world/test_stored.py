@@ -108,7 +108,7 @@ def test_a_folder_of_drives_gives_all_of_them_in_order(copy):
     assert [drive.name for drive in stored_drives(copy.parent)] == names
     assert [drive.name for drive in open_drives("world", copy.parent)] == names
     with pytest.raises(ConfigError, match="holds 3 drives; give the folder of one of them"):
-        open_drives("world", copy.parent, most=1)
+        open_drives("world", copy.parent, max_drives=1)
 
 
 def change(folder, **entries):
