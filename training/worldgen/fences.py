@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from training.worldgen.assets import buildings, greenery, posts
 from training.worldgen.mesh import Mesh
-from training.worldgen.placement import Placement
+from training.worldgen.placement import Placement, Pose2D
 from training.worldgen.street.streets import Place
 
 Fence = Callable[[np.random.Generator, float], Mesh]
@@ -89,7 +89,7 @@ def add_pieces(
     for k in range(count):
         x, y = start + (end - start) * (k + 0.5) / count
         own = np.random.default_rng(seed)
-        placement.add(partial(maker, length=length / count), own, float(x), float(y), yaw, slack=0.5)
+        placement.add(partial(maker, length=length / count), own, Pose2D(float(x), float(y), yaw), slack=0.5)
 
 
 def _wires(placement: Placement, rng: np.random.Generator) -> None:
@@ -103,7 +103,7 @@ def _wires(placement: Placement, rng: np.random.Generator) -> None:
             make = partial(posts.utility_pole, span=span)
             low, high = placement.streets.height(*np.array([(here.x, here.y), (following.x, following.y)]).T)
             slope = float(high - low) / span  # the wires rise with the street
-            placement.add(make, np.random.default_rng(seed), here.x, here.y, yaw, slope=slope)
+            placement.add(make, np.random.default_rng(seed), Pose2D(here.x, here.y, yaw), slope=slope)
 
 
 def _same_side(here: Place, following: Place) -> bool:

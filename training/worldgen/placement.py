@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import count
+from typing import NamedTuple
 
 import numpy as np
 import shapely
@@ -14,6 +15,15 @@ from training.worldgen.street.plots import Plot
 from training.worldgen.street.streets import Streets
 
 Maker = Callable[[np.random.Generator], Mesh]
+
+
+class Pose2D(NamedTuple):
+    """Position (metres) and yaw (radians) on the ground."""
+
+    x: float
+    y: float
+    yaw: float
+
 
 _UNDER_CROWNS_M = 2.0
 _UNDER_ARMS_M = 4.5
@@ -70,9 +80,7 @@ class Placement:
         self,
         maker: Maker,
         rng: np.random.Generator,
-        x: float,
-        y: float,
-        yaw: float,
+        at: Pose2D,
         *,
         back: float | None = None,
         on_road: bool = False,
@@ -84,10 +92,8 @@ class Placement:
         Args:
             maker: makes the thing, in its own frame.
             rng: randomness for it.
-            x: metres.
-            y: metres.
-            yaw: radians.
-            back: how far x, y lies behind the edge of the road that it faces, metres; what is too deep for that is
+            at: position and yaw.
+            back: how far it lies behind the edge of the road that it faces, metres; what is too deep for that is
                 moved further back.
             on_road: it may stand on a carriageway; otherwise it may not.
             slack: by how much it may overlap others, metres.
@@ -96,6 +102,7 @@ class Placement:
         Returns:
             Whether it was placed.
         """
+        x, y, yaw = at
         if not self.near(x, y):
             return False
         mesh = maker(rng)
@@ -113,9 +120,9 @@ class Placement:
         self._put(mesh, pose(x, y, float(self.streets.height(x, y)), yaw))
         return True
 
-    def park(self, mesh: Mesh, x: float, y: float, yaw: float) -> bool:
+    def park(self, mesh: Mesh, at: Pose2D) -> bool:
         """Place a vehicle on the slope under its wheels, unless something is in its way; says whether it was placed."""
-        low, high = _extent(mesh)
+        (x, y, yaw), (low, high) = at, _extent(mesh)
         discs = _cover(low, high, x, y, yaw)
         if not self._free(discs, 0.0):
             return False

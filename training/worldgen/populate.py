@@ -10,7 +10,7 @@ import shapely
 
 from training.worldgen.assets import barriers, buildings, furniture, greenery, people, posts, vehicles
 from training.worldgen.fences import add_pieces, enclose
-from training.worldgen.placement import Maker, Placement
+from training.worldgen.placement import Maker, Placement, Pose2D
 from training.worldgen.street.streets import Bay, Place, Plot
 
 
@@ -111,7 +111,7 @@ def populate(placement: Placement, rng: np.random.Generator, unseen: bool) -> No
         _park(placement, rng, bay, habits.parked)
     lamp_seed = int(rng.integers(1 << 32))  # the lamps of a street are alike
     for place in placement.streets.kerbside(habits.lamp_spacing, rng):
-        placement.add(posts.lamp, np.random.default_rng(lamp_seed), place.x, place.y, place.yaw)
+        placement.add(posts.lamp, np.random.default_rng(lamp_seed), Pose2D(place.x, place.y, place.yaw))
     _street_trees(placement, rng, habits.tree_spacing)
     _clutter(placement, rng, habits.clutter_spacing)
     enclose(placement, rng)
@@ -145,7 +145,7 @@ def _front_garden(placement: Placement, rng: np.random.Generator, plot: Plot) ->
         x, y = plot.points([local])[0]
         tall = plot.setback > 4 and rng.random() < 0.3
         if not _paved(placement, x, y):
-            placement.add(greenery.tree if tall else greenery.bush, rng, x, y, rng.uniform(-np.pi, np.pi))
+            placement.add(greenery.tree if tall else greenery.bush, rng, Pose2D(x, y, rng.uniform(-np.pi, np.pi)))
 
 
 def _paved(placement: Placement, x: float, y: float) -> bool:
@@ -158,11 +158,12 @@ def _junctions(placement: Placement, rng: np.random.Generator) -> None:
     for junction in placement.streets.junctions:
         seed = int(rng.integers(1 << 32))
         for approach in junction.approaches:
+            post = Pose2D(approach.post_x, approach.post_y, approach.post_yaw)
             if approach.control == "lights":
                 own = np.random.default_rng(seed)
-                placement.add(posts.traffic_light, own, approach.post_x, approach.post_y, approach.post_yaw)
+                placement.add(posts.traffic_light, own, post)
             elif approach.control != "none":
-                placement.add(posts.traffic_sign, rng, approach.post_x, approach.post_y, approach.post_yaw)
+                placement.add(posts.traffic_sign, rng, post)
 
 
 def _park(placement: Placement, rng: np.random.Generator, bay: Bay, share: float) -> None:
@@ -174,7 +175,7 @@ def _park(placement: Placement, rng: np.random.Generator, bay: Bay, share: float
         maker, _, half = _PARKED[0]
     turned = np.pi * (rng.random() < (0.5 if bay.kind != "kerb" else 0.08))
     yaw = bay.yaw + turned + rng.normal(0, 0.02)
-    placement.park(maker(rng), bay.x + rng.normal(0, 0.1), bay.y + rng.normal(0, 0.1), yaw)
+    placement.park(maker(rng), Pose2D(bay.x + rng.normal(0, 0.1), bay.y + rng.normal(0, 0.1), yaw))
 
 
 def _street_trees(placement: Placement, rng: np.random.Generator, spacing: float) -> None:
@@ -183,7 +184,7 @@ def _street_trees(placement: Placement, rng: np.random.Generator, spacing: float
     for place in placement.streets.kerbside(spacing, rng, back=0.9):
         own = rng if rng.random() < 0.3 else np.random.default_rng((kind, int(rng.integers(4))))
         maker = greenery.street_tree if planted and rng.random() < 0.8 else greenery.tree
-        placement.add(maker, own, place.x, place.y, rng.uniform(-np.pi, np.pi))
+        placement.add(maker, own, Pose2D(place.x, place.y, rng.uniform(-np.pi, np.pi)))
 
 
 def _clutter(placement: Placement, rng: np.random.Generator, spacing: float) -> None:
@@ -194,10 +195,10 @@ def _clutter(placement: Placement, rng: np.random.Generator, spacing: float) -> 
             name = names[int(rng.choice(len(names), p=frequencies))]
             turn = np.pi / 2 if name in _SIGNS else 0.0 if name in _FACING else rng.choice((0.0, np.pi / 2, -np.pi / 2))
             yaw = place.yaw + turn + rng.normal(0, 0.1)
-            placement.add(_CLUTTER[name][0], rng, place.x, place.y, yaw, back=None if turn else back)
+            placement.add(_CLUTTER[name][0], rng, Pose2D(place.x, place.y, yaw), back=None if turn else back)
     for spacing, back, maker, turn in _RARE:
         for place in placement.streets.kerbside(spacing, rng, back=back):
-            placement.add(maker, rng, place.x, place.y, place.yaw + turn, back=None if turn else back)
+            placement.add(maker, rng, Pose2D(place.x, place.y, place.yaw + turn), back=None if turn else back)
     for place in placement.streets.kerbside(110.0, rng, back=0.5):
         _row(placement, rng, place)
 
@@ -210,10 +211,10 @@ def _row(placement: Placement, rng: np.random.Generator, place: Place) -> None:
         for k in range(int(rng.integers(4, 9))):
             x, y = place.x + 1.6 * k * np.cos(along), place.y + 1.6 * k * np.sin(along)
             if not _carriageway(placement, x, y):
-                placement.add(furniture.bollard, np.random.default_rng(seed), x, y, place.yaw)
+                placement.add(furniture.bollard, np.random.default_rng(seed), Pose2D(x, y, place.yaw))
     elif not _carriageway(placement, place.x, place.y):
         maker = barriers.railing if rng.random() < 0.6 else barriers.guard_rail
-        placement.add(partial(maker, length=rng.uniform(4.0, 9.0)), rng, place.x, place.y, place.yaw, slack=0.2)
+        placement.add(partial(maker, length=rng.uniform(4.0, 9.0)), rng, Pose2D(place.x, place.y, place.yaw), slack=0.2)
 
 
 def _carriageway(placement: Placement, x: float, y: float) -> bool:
@@ -233,13 +234,13 @@ def _roadworks(placement: Placement, rng: np.random.Generator, habits: SceneDens
             if placement.from_path(x, y) < _EGO_ROOM_M:
                 continue
             maker = (barriers.cone, barriers.pylon, barriers.barrier)[int(rng.choice(3, p=(0.55, 0.25, 0.2)))]
-            placement.add(maker, np.random.default_rng(seed), x, y, place.yaw, on_road=True)
+            placement.add(maker, np.random.default_rng(seed), Pose2D(x, y, place.yaw), on_road=True)
         for _ in range(int(rng.integers(1, 5))):
             s, back = rng.uniform(0.5, length), rng.uniform(0.5, 1.2)
             x = place.x + s * np.cos(along) - back * np.cos(place.yaw)
             y = place.y + s * np.sin(along) - back * np.sin(place.yaw)
             if placement.from_path(x, y) > _EGO_ROOM_M:
-                placement.add(barriers.debris, rng, x, y, rng.uniform(-np.pi, np.pi), on_road=True)
+                placement.add(barriers.debris, rng, Pose2D(x, y, rng.uniform(-np.pi, np.pi)), on_road=True)
 
 
 def _open_ground(placement: Placement, rng: np.random.Generator) -> None:
@@ -256,7 +257,7 @@ def _open_ground(placement: Placement, rng: np.random.Generator) -> None:
         if kind == "plaza":
             maker = furniture.bench
         if kind in ("yard", "ground", "green_island", "plaza"):
-            placement.add(maker, np.random.default_rng(seed), x, y, rng.uniform(-np.pi, np.pi))
+            placement.add(maker, np.random.default_rng(seed), Pose2D(x, y, rng.uniform(-np.pi, np.pi)))
 
 
 def _frequencies(weights: list[float]) -> np.ndarray:

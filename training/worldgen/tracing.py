@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numba
 import numpy as np
@@ -124,13 +124,14 @@ class Tracer:
         hits = self._static.first_hits(starts, rays)
         moment = float(np.mean(times))
         offsets = np.broadcast_to(np.asarray(times - moment, np.float32), len(rays))
-        bundle = _bounds(starts, rays, offsets)
+        bundle = _Rays(starts, rays, offsets)
+        bounds = _Bounds(*_bounds(bundle))
         for motion, tree in self._moving(moment):
-            near = _near(starts, rays, offsets, hits.distance, *_sphere(motion, tree), *bundle)
+            near = _near(bundle, hits.distance, _sphere(motion, tree), bounds)
             if near.size:
                 place, later = _placement(motion), offsets[near]
-                found = tree.first_hits(*_into(*place, later, starts[near], rays[near]))
-                _take_nearer(_arrays(hits), _arrays(found), near, later, place[2])
+                actor_hits = tree.first_hits(*_to_actor_frame(*place, later, starts[near], rays[near]))
+                _keep_nearer(_arrays(hits), _arrays(actor_hits), near, later, place[2])
         _face_origin(hits.normal, rays)
         return hits
 
@@ -143,11 +144,13 @@ class Tracer:
         dark = self._static.any_hit(starts, rays)
         offsets = np.zeros(len(rays), np.float32)
         limits = np.where(dark, np.float32(0), np.float32(np.inf))
-        bundle = _bounds(starts, rays, offsets)
+        bundle = _Rays(starts, rays, offsets)
+        bounds = _Bounds(*_bounds(bundle))
         for motion, tree in self._moving(time):
-            near = _near(starts, rays, offsets, limits, *_sphere(motion, tree), *bundle)
+            near = _near(bundle, limits, _sphere(motion, tree), bounds)
             if near.size:
-                dark[near] |= tree.any_hit(*_into(*_placement(motion), offsets[near], starts[near], rays[near]))
+                local = _to_actor_frame(*_placement(motion), offsets[near], starts[near], rays[near])
+                dark[near] |= tree.any_hit(*local)
         return dark
 
     def label(self, hits: Hits, nothing: int = 255) -> NDArray[np.uint8]:
@@ -201,8 +204,8 @@ def _arrays(hits: Hits) -> tuple[NDArray[Any], ...]:
 
 
 @numba.njit(cache=True, nogil=True)
-def _into(position, velocity, heading, offsets, origins, directions):  # type: ignore[no-untyped-def]
-    """Origins and directions of rays in the frame of a moving thing at their own times."""
+def _to_actor_frame(position, velocity, heading, offsets, origins, directions):  # type: ignore[no-untyped-def]
+    """Origins and directions of rays in the frame of a moving actor, each at its own time."""
     local_origins, local_directions = np.empty_like(origins), np.empty_like(directions)
     cp, sp = np.cos(heading[2]), np.sin(heading[2])
     for i in range(len(offsets)):
@@ -223,43 +226,73 @@ def _into(position, velocity, heading, offsets, origins, directions):  # type: i
 
 
 @numba.njit(cache=True, nogil=True)
-def _take_nearer(hits, found, near, offsets, heading):  # type: ignore[no-untyped-def]
-    """Write a moving thing's hits over those that lie behind them, normals turned into the world."""
+def _keep_nearer(hits, actor_hits, near, offsets, heading):  # type: ignore[no-untyped-def]
+    """Overwrite hits that lie behind an actor's, with its normals rotated into the world frame."""
     distance, triangle, u, v, normal = hits
-    found_distance, found_triangle, found_u, found_v, found_normal = found
+    actor_distance, actor_triangle, actor_u, actor_v, actor_normal = actor_hits
     cp, sp = np.cos(heading[2]), np.sin(heading[2])
     for i in range(len(near)):
         k = near[i]
-        if found_distance[i] < distance[k]:
-            distance[k], triangle[k], u[k], v[k] = found_distance[i], found_triangle[i], found_u[i], found_v[i]
+        if actor_distance[i] < distance[k]:
+            distance[k], triangle[k], u[k], v[k] = actor_distance[i], actor_triangle[i], actor_u[i], actor_v[i]
             yaw = heading[0] + heading[1] * offsets[i]
             cy, sy = np.cos(yaw), np.sin(yaw)
-            x, y, z = found_normal[i]
+            x, y, z = actor_normal[i]
             ahead = cp * x + sp * z
             normal[k, 0], normal[k, 1], normal[k, 2] = cy * ahead - sy * y, sy * ahead + cy * y, cp * z - sp * x
 
 
-def _sphere(motion: Motion, tree: _Tree) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Centre, velocity and radius of a ball around a moving thing."""
-    return motion.position + np.array((0.0, 0.0, tree.middle)), np.asarray(motion.velocity, np.float64), tree.reach
+class _Rays(NamedTuple):
+    """N rays: origins (N, 3), unit directions (N, 3), and their times relative to an instant (N,), seconds."""
+
+    origins: NDArray[np.float32]
+    directions: NDArray[np.float32]
+    offsets: NDArray[np.float32]
+
+
+class _Sphere(NamedTuple):
+    """Bounding sphere of an actor: centre (3,), velocity (3,) and radius."""
+
+    center: NDArray[np.float64]
+    velocity: NDArray[np.float64]
+    radius: float
+
+
+class _Bounds(NamedTuple):
+    """Bounds of each chunk of ``_CHUNK`` consecutive rays, for culling whole chunks against an actor.
+
+    Attributes:
+        centers: (C, 3) means of the origins.
+        radii: (C,) distance of the farthest origin from its centre.
+        axes: (C, 3) mean directions.
+        angles: (C,) half angle of the cone about the axis that holds all directions, radians.
+        latest: (C,) largest absolute time offset.
+    """
+
+    centers: NDArray[np.float64]
+    radii: NDArray[np.float64]
+    axes: NDArray[np.float64]
+    angles: NDArray[np.float64]
+    latest: NDArray[np.float64]
+
+
+def _sphere(motion: Motion, tree: _Tree) -> _Sphere:
+    center = motion.position + np.array((0.0, 0.0, tree.middle))
+    return _Sphere(center, np.asarray(motion.velocity, np.float64), tree.reach)
 
 
 @numba.njit(cache=True, nogil=True)
-def _bounds(origins, directions, offsets):  # type: ignore[no-untyped-def]
-    """What holds every _CHUNK rays in a row, so that most of them need no look at most of what moves.
-
-    Returns:
-        (C, 3) middles of the origins and (C,) radii around them, (C, 3) axes of the directions and (C,) angles
-        around them, (C,) largest time offsets.
-    """
+def _bounds(rays):  # type: ignore[no-untyped-def]
+    """The fields of :class:`_Bounds` of :class:`_Rays`."""
+    origins, directions, offsets = rays
     chunks = (len(directions) + _CHUNK - 1) // _CHUNK
-    middles, axes = np.zeros((chunks, 3), np.float64), np.zeros((chunks, 3), np.float64)
+    centers, axes = np.zeros((chunks, 3), np.float64), np.zeros((chunks, 3), np.float64)
     radii, angles, latest = np.zeros(chunks), np.zeros(chunks), np.zeros(chunks)
     for c in range(chunks):
         first, last = c * _CHUNK, min((c + 1) * _CHUNK, len(directions))
         for i in range(first, last):
             for k in range(3):
-                middles[c, k] += origins[i, k] / (last - first)
+                centers[c, k] += origins[i, k] / (last - first)
                 axes[c, k] += directions[i, k]
         length = np.sqrt((axes[c] ** 2).sum())
         axes[c] /= max(length, 1e-9)
@@ -268,25 +301,26 @@ def _bounds(origins, directions, offsets):  # type: ignore[no-untyped-def]
             cosine, apart = 0.0, 0.0
             for k in range(3):
                 cosine += axes[c, k] * directions[i, k]
-                apart += (origins[i, k] - middles[c, k]) ** 2
+                apart += (origins[i, k] - centers[c, k]) ** 2
             widest = min(widest, cosine)
             farthest = max(farthest, apart)
             latest[c] = max(latest[c], abs(offsets[i]))
         radii[c] = np.sqrt(farthest)
         angles[c] = np.arccos(max(-1.0, min(1.0, widest))) + 1e-3
-    return middles, radii, axes, angles, latest
+    return centers, radii, axes, angles, latest
 
 
 @numba.njit(cache=True, nogil=True)
-def _near(  # type: ignore[no-untyped-def]
-    origins, directions, offsets, limits, position, velocity, reach, middles, radii, axes, angles, latest
-):
-    """Numbers of the rays that pass within ``reach`` of a moving point, nearer than their limits."""
+def _near(rays, limits, sphere, bounds):  # type: ignore[no-untyped-def]
+    """Indices of the rays that meet a moving :class:`_Sphere` nearer than their (N,) limits."""
+    origins, directions, offsets = rays
+    position, velocity, reach = sphere
+    centers, radii, axes, angles, latest = bounds
     count = 0
     result = np.empty(len(directions), np.int64)
     speed = np.sqrt((velocity**2).sum())
     for c in range(len(radii)):
-        to = position - middles[c]
+        to = position - centers[c]
         distance = np.sqrt((to**2).sum())
         margin = reach + radii[c] + speed * latest[c]
         if distance > margin:

@@ -6,7 +6,7 @@ import shapely
 
 from training.worldgen.assets import barriers, furniture, posts, vehicles
 from training.worldgen.mesh import box, merge
-from training.worldgen.placement import Placement
+from training.worldgen.placement import Placement, Pose2D
 from training.worldgen.street.streets import Streets
 
 
@@ -44,7 +44,7 @@ def test_no_two_things_stand_in_each_other(placement, kerbside):
     draw = np.random.default_rng(1)
     for place in kerbside * 3:
         maker = makers[int(draw.integers(len(makers)))]
-        placement.add(maker, draw, place.x + draw.normal(), place.y + draw.normal(), draw.uniform(-3, 3))
+        placement.add(maker, draw, Pose2D(place.x + draw.normal(), place.y + draw.normal(), draw.uniform(-3, 3)))
     outlines = [outline(mesh) for mesh in placement.meshes]
     assert len(outlines) > 20
     tree = shapely.STRtree(outlines)
@@ -54,7 +54,7 @@ def test_no_two_things_stand_in_each_other(placement, kerbside):
 
 def test_things_keep_off_carriageways_and_out_of_buildings(streets, placement, kerbside):
     for place in kerbside:
-        placement.add(block(1.0, 2.5), rng(), place.x, place.y, place.yaw, back=1.0)
+        placement.add(block(1.0, 2.5), rng(), Pose2D(place.x, place.y, place.yaw), back=1.0)
     solid = shapely.union_all([streets.road, *(plot.area() for plot in streets.plots)])
     assert len(placement.meshes) > 10
     # Discs that cover a rectangle let its corners stick out by a little.
@@ -63,7 +63,7 @@ def test_things_keep_off_carriageways_and_out_of_buildings(streets, placement, k
 
 def test_what_is_too_deep_for_its_place_moves_back(placement, kerbside):
     for place in kerbside:
-        if placement.add(block(2.4, 1.0), rng(), place.x, place.y, place.yaw, back=1.0):
+        if placement.add(block(2.4, 1.0), rng(), Pose2D(place.x, place.y, place.yaw), back=1.0):
             break
     middle = placement.meshes[0].vertices[:, :2].mean(axis=0) - (place.x, place.y)
     assert middle == pytest.approx([-0.5 * np.cos(place.yaw), -0.5 * np.sin(place.yaw)], abs=1e-3)
@@ -71,13 +71,13 @@ def test_what_is_too_deep_for_its_place_moves_back(placement, kerbside):
 
 def test_only_what_may_stands_on_the_road(streets, placement):
     x, y = streets.ego_lane.path[len(streets.ego_lane.path) // 2]
-    assert not placement.add(barriers.cone, rng(), x, y, 0.0)
-    assert placement.add(barriers.cone, rng(), x, y, 0.0, on_road=True)
-    assert not placement.add(barriers.cone, rng(), x, y, 0.0, on_road=True), "the place is taken"
+    assert not placement.add(barriers.cone, rng(), Pose2D(x, y, 0.0))
+    assert placement.add(barriers.cone, rng(), Pose2D(x, y, 0.0), on_road=True)
+    assert not placement.add(barriers.cone, rng(), Pose2D(x, y, 0.0), on_road=True), "the place is taken"
 
 
 def test_nothing_is_made_far_from_the_path(placement):
-    assert not placement.add(pytest.fail, rng(), 9e3, 9e3, 0.0)
+    assert not placement.add(pytest.fail, rng(), Pose2D(9e3, 9e3, 0.0))
 
 
 def test_arms_and_crowns_reach_over_others(placement, kerbside):
@@ -85,15 +85,15 @@ def test_arms_and_crowns_reach_over_others(placement, kerbside):
         return merge([block(0.2, 0.2, 6.0)(rng), box((6.0, 0.2, 0.2), "metal", "other_static", (0, 0, 6.0))])
 
     place = kerbside[0]
-    assert placement.add(gallows, rng(), place.x, place.y, place.yaw)
+    assert placement.add(gallows, rng(), Pose2D(place.x, place.y, place.yaw))
     along = place.yaw + np.pi / 2
-    assert placement.add(posts.pole, rng(), place.x + np.cos(along), place.y + np.sin(along), place.yaw)
+    assert placement.add(posts.pole, rng(), Pose2D(place.x + np.cos(along), place.y + np.sin(along), place.yaw))
 
 
 def test_long_things_follow_the_slope(placement, kerbside, monkeypatch):
     monkeypatch.setattr(Streets, "height", lambda self, x, y: 0.1 * np.asarray(x) + 0.0 * np.asarray(y))
     for place in kerbside:
-        if placement.add(block(0.1, 8.0), rng(), place.x, place.y, place.yaw):
+        if placement.add(block(0.1, 8.0), rng(), Pose2D(place.x, place.y, place.yaw)):
             break
     vertices = placement.meshes[0].vertices
     foot = np.sort(vertices[:, 2] - 0.1 * vertices[:, 0])[: len(vertices) // 2]
@@ -103,7 +103,7 @@ def test_long_things_follow_the_slope(placement, kerbside, monkeypatch):
 def test_wires_rise_as_they_are_told(placement, kerbside):
     place = kerbside[0]
     make = partial(posts.utility_pole, span=30.0)
-    assert placement.add(make, rng(), place.x, place.y, place.yaw, slope=0.1)
+    assert placement.add(make, rng(), Pose2D(place.x, place.y, place.yaw), slope=0.1)
     level = make(rng()).vertices[:, 2]
     assert placement.meshes[0].vertices[:, 2].max() > level.max() + placement.streets.height(place.x, place.y) + 1.0
 
@@ -111,8 +111,8 @@ def test_wires_rise_as_they_are_told(placement, kerbside):
 def test_parked_cars_stand_on_their_wheels(placement, streets, monkeypatch):
     monkeypatch.setattr(Streets, "height", lambda self, x, y: 0.08 * np.asarray(x) + 0.0 * np.asarray(y))
     x, y = streets.ego_lane.path[len(streets.ego_lane.path) // 2]
-    assert placement.park(vehicles.car(rng()), x, y, 0.7)
-    assert not placement.park(vehicles.car(rng()), x + 1.0, y, 0.7)
+    assert placement.park(vehicles.car(rng()), Pose2D(x, y, 0.7))
+    assert not placement.park(vehicles.car(rng()), Pose2D(x + 1.0, y, 0.7))
     vertices = placement.meshes[0].vertices
     above = vertices[:, 2] - 0.08 * vertices[:, 0]
     assert above.min() == pytest.approx(0.0, abs=0.12)  # it leans along itself only, not to the side

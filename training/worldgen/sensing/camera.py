@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -70,7 +71,8 @@ def render(
     directions = pixel_rays(camera, world_from_camera)
     origin = world_from_camera[:3, 3]
     hits = tracer.trace(origin, directions, time)
-    radiance = _radiance(tracer, appearance, light, hits, origin, directions, float(camera.intrinsic[0, 0]), time)
+    rays = _Rays(origin, directions, float(camera.intrinsic[0, 0]))
+    radiance = _radiance(tracer, appearance, light, rays, hits, time)
     shape = camera.height, camera.width
     return Picture(
         _develop(radiance.reshape(*shape, 3), light, np.uint64(rng.integers(2**63))),
@@ -85,38 +87,51 @@ def pixel_rays(camera: CameraModel, world_from_camera: NDArray[np.float64]) -> N
     return np.asarray(_rays(matrix, camera.width, camera.height))
 
 
+class _Rays(NamedTuple):
+    """One ray per pixel.
+
+    Attributes:
+        origin: (3,) metres, world frame.
+        directions: (N, 3) unit vectors, world frame.
+        focal: focal length, pixels.
+    """
+
+    origin: NDArray[np.float64]
+    directions: NDArray[np.float32]
+    focal: float
+
+
+class _Surfaces(NamedTuple):
+    """Hits of N rays, and the properties of the materials that they may hit.
+
+    Attributes:
+        distance: (N,) as in :class:`~training.worldgen.tracing.Hits`.
+        normal: (N, 3) likewise.
+        triangle: (N,) likewise.
+        material: (T,) material numbers of the triangles.
+        gloss: (M,) of the materials.
+        translucent: (M,) of the materials.
+    """
+
+    distance: NDArray[np.float32]
+    normal: NDArray[np.float32]
+    triangle: NDArray[np.int32]
+    material: NDArray[np.int16]
+    gloss: NDArray[np.float32]
+    translucent: NDArray[np.float32]
+
+
 def _radiance(
-    tracer: Tracer,
-    appearance: Appearance,
-    light: Light,
-    hits: Hits,
-    origin: NDArray[np.float64],
-    directions: NDArray[np.float32],
-    focal: float,
-    time: float,
+    tracer: Tracer, appearance: Appearance, light: Light, rays: _Rays, hits: Hits, time: float
 ) -> NDArray[np.float32]:
-    """(N, 3) light that comes in along the rays."""
-    material = tracer.table.material
-    points, footprint, facing, towards = _prepare(
-        origin,
-        directions,
-        hits.distance,
-        hits.normal,
-        hits.triangle,
-        material,
-        light.sun,
-        appearance.translucent,
-        focal,
-    )
-    lit = np.zeros(len(directions), np.bool_)
-    lit[facing] = ~tracer.shaded(points, towards, light.sun, time)
+    """(N, 3) radiance along the rays."""
+    tables = tracer.table.material, appearance.gloss, appearance.translucent
+    surfaces = _Surfaces(hits.distance, hits.normal, hits.triangle, *tables)
+    points, footprint, sunlit, sunward = _sun_candidates(rays, surfaces, light.sun)
+    lit = np.zeros(len(rays.directions), np.bool_)
+    lit[sunlit] = ~tracer.shaded(points, sunward, light.sun, time)
     colors = albedo(appearance, tracer, hits, footprint)
-    numbers = np.array([light.haze, _veil(tracer, light, origin, time), light.cover, 1.0 / focal])
-    tints = np.stack([light.sun_color, light.ambient, light.ground, light.zenith, light.horizon, light.cloud])
-    surface = hits.distance, hits.normal, hits.triangle, material, colors, lit
-    seed = np.uint64(light.clouds)
-    looks = appearance.gloss, appearance.translucent
-    return np.asarray(_shade(origin, directions, *surface, *looks, light.sun, tints, numbers, seed))
+    return np.asarray(_shade(rays, surfaces, colors, lit, light.illumination(_veil(tracer, light, rays.origin, time))))
 
 
 def _veil(tracer: Tracer, light: Light, origin: NDArray[np.float64], time: float) -> float:
@@ -183,12 +198,13 @@ def _rays(matrix, width, height):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _prepare(origin, directions, distance, normal, triangle, material, sun, translucent, focal):  # type: ignore[no-untyped-def]
-    """Points whose light depends on the sun's being hidden, and footprints of all.
+def _sun_candidates(rays, surfaces, sun):  # type: ignore[no-untyped-def]
+    """Points that the sun may reach, where a shadow ray decides, and the footprints of all pixels.
 
     Returns:
-        (K, 3) points, (N,) footprints in metres, (K,) numbers of the K rays, and (K, 3) normals on the sun's side.
+        (K, 3) points, (N,) footprints in metres, (K,) indices of the K rays, and (K, 3) normals on the sun's side.
     """
+    directions, distance, normal, triangle = rays.directions, surfaces.distance, surfaces.normal, surfaces.triangle
     count = len(directions)
     points, normals = np.empty((count, 3), np.float32), np.empty((count, 3), np.float32)
     footprint, chosen = np.ones(count, np.float32), np.empty(count, np.int64)
@@ -198,13 +214,13 @@ def _prepare(origin, directions, distance, normal, triangle, material, sun, tran
             continue
         n, d = normal[i], directions[i]
         cosine = -(n[0] * d[0] + n[1] * d[1] + n[2] * d[2])
-        footprint[i] = distance[i] / focal / max(cosine, _MIN_COSINE)
+        footprint[i] = distance[i] / rays.focal / max(cosine, _MIN_COSINE)
         towards = n[0] * sun[0] + n[1] * sun[1] + n[2] * sun[2]
-        if towards <= 0 and translucent[material[triangle[i]]] == 0:
+        if towards <= 0 and surfaces.translucent[surfaces.material[triangle[i]]] == 0:
             continue
         side = 1.0 if towards > 0 else -1.0
         for c in range(3):
-            points[found, c] = origin[c] + d[c] * distance[i]
+            points[found, c] = rays.origin[c] + d[c] * distance[i]
             normals[found, c] = n[c] * side
         chosen[found] = i
         found += 1
@@ -212,63 +228,65 @@ def _prepare(origin, directions, distance, normal, triangle, material, sun, tran
 
 
 @numba.njit(cache=True, nogil=True)
-def _shade(
-    origin, directions, distance, normal, triangle, material, colors, lit, gloss, translucent, sun, tints, numbers, seed
-):  # type: ignore[no-untyped-def]
-    """(N, 3) light along the rays: sky, or sun, sky and ground on a surface and its reflection, seen through haze."""
+def _shade(rays, surfaces, colors, lit, light):  # type: ignore[no-untyped-def]
+    """(N, 3) radiance along the rays: the sky, or a surface under sun, sky and ground light, seen through haze."""
+    directions, distance, sun = rays.directions, surfaces.distance, light.sun
     result = np.empty((len(directions), 3), np.float32)
-    sun_color, horizon = tints[0], tints[4]
-    haze, veil, cover, pixel = numbers
-    seen = np.empty(3)
+    pixel = 1.0 / rays.focal
+    value = np.empty(3)
     for i in range(len(directions)):
         d = directions[i]
-        if triangle[i] < 0:
-            sky(d[0], d[1], d[2], pixel, sun, sun_color, tints[3], horizon, tints[5], cover, seed, seen)
+        if surfaces.triangle[i] < 0:
+            sky(d, pixel, light, value)
         else:
-            m = material[triangle[i]]
-            _diffuse(normal[i], colors[i], lit[i], translucent[m], sun, tints, seen)
-            if gloss[m] > 0:
-                _reflect(origin, d, distance[i], normal[i], lit[i], gloss[m], sun, tints, cover, seed, seen)
-            clear = math.exp(-haze * distance[i])
+            _diffuse(surfaces, i, colors[i], lit[i], light, value)
+            if surfaces.gloss[surfaces.material[surfaces.triangle[i]]] > 0:
+                _reflect(rays, surfaces, i, lit[i], light, value)
+            clear = math.exp(-light.haze * distance[i])
             for c in range(3):
-                seen[c] = seen[c] * clear + horizon[c] * (1 - clear)
+                value[c] = value[c] * clear + light.horizon[c] * (1 - clear)
         near = max(0.0, d[0] * sun[0] + d[1] * sun[1] + d[2] * sun[2])
-        stray = veil * (0.04 + 0.25 * near**6 + 0.5 * near**40) if veil > 0 else 0.0
+        stray = light.veil * (0.04 + 0.25 * near**6 + 0.5 * near**40) if light.veil > 0 else 0.0
         for c in range(3):
-            result[i, c] = seen[c] + stray * sun_color[c]
+            result[i, c] = value[c] + stray * light.sun_color[c]
     return result
 
 
 @numba.njit(cache=True, nogil=True)
-def _diffuse(normal, color, lit, translucent, sun, tints, out):  # type: ignore[no-untyped-def]
-    """Write Lambert's light of a surface: sun, sky from above, ground from below."""
+def _diffuse(surfaces, i, color, lit, light, out):  # type: ignore[no-untyped-def]
+    """Write the diffuse (Lambertian) radiance of surface ``i``: sun, sky from above, ground from below."""
+    normal, sun = surfaces.normal[i], light.sun
+    translucent = surfaces.translucent[surfaces.material[surfaces.triangle[i]]]
     cosine = normal[0] * sun[0] + normal[1] * sun[1] + normal[2] * sun[2]
     through = translucent * (0.5 if cosine > 0 else 0.35)
     direct = (max(cosine, 0.0) * (1 - translucent) + through) if lit else 0.0
     up = 0.5 + 0.5 * normal[2]
     for c in range(3):
-        out[c] = color[c] * (tints[0, c] * direct + tints[1, c] * (0.3 + 0.7 * up) * up + tints[2, c] * (1 - up))
+        ambient = light.ambient[c] * (0.3 + 0.7 * up) * up
+        out[c] = color[c] * (light.sun_color[c] * direct + ambient + light.ground[c] * (1 - up))
 
 
 @numba.njit(cache=True, nogil=True)
-def _reflect(origin, d, distance, n, lit, gloss, sun, tints, cover, seed, out):  # type: ignore[no-untyped-def]
-    """Mix in what a glossy surface mirrors: sky above, dark fronts near the horizon, ground below.
+def _reflect(rays, surfaces, i, lit, light, out):  # type: ignore[no-untyped-def]
+    """Mix in what glossy surface ``i`` mirrors: sky above, dark facades near the horizon, ground below.
 
-    The line between them wanders with the place, as no pane is flat and no row of fronts even.
+    Noise of the position bends the line between them, since no pane is flat and no skyline straight.
     """
+    origin, d, distance, n = rays.origin, rays.directions[i], surfaces.distance[i], surfaces.normal[i]
+    sun, zenith, horizon, cloud = light.sun, light.zenith, light.horizon, light.cloud
     cosine = -(d[0] * n[0] + d[1] * n[1] + d[2] * n[2])
     x, y, z = d[0] + 2 * cosine * n[0], d[1] + 2 * cosine * n[1], d[2] + 2 * cosine * n[2]
     px, py, pz = origin[0] + distance * d[0], origin[1] + distance * d[1], origin[2] + distance * d[2]
-    edge = 0.12 + 0.5 * (value_noise(px * 0.8 + pz * 0.3, py * 0.8 - pz * 0.9, seed) - 0.5)
+    edge = 0.12 + 0.5 * (value_noise(px * 0.8 + pz * 0.3, py * 0.8 - pz * 0.9, light.seed) - 0.5)
     open_sky = clamp((z - edge) / 0.12)
-    share = gloss * (0.3 + 0.7 * (1 - cosine) ** 4)
+    share = surfaces.gloss[surfaces.material[surfaces.triangle[i]]] * (0.3 + 0.7 * (1 - cosine) ** 4)
     shine = (x * sun[0] + y * sun[1] + z * sun[2]) if lit else 0.0
     spark = 4.0 * shine**100 if shine > 0.9 else 0.0
     low = (1.0 - max(z, 0.0)) ** 4
     for c in range(3):
-        above = tints[3, c] + (tints[4, c] - tints[3, c]) * low + 0.4 * cover * (tints[5, c] - tints[3, c])
-        mirrored = tints[2, c] * 0.6 * (1 - open_sky) + above * open_sky
-        out[c] += share * (mirrored - out[c] + spark * tints[0, c])
+        above = zenith[c] + (horizon[c] - zenith[c]) * low + 0.4 * light.cover * (cloud[c] - zenith[c])
+        mirrored = light.ground[c] * 0.6 * (1 - open_sky) + above * open_sky
+        out[c] += share * (mirrored - out[c] + spark * light.sun_color[c])
 
 
 @numba.njit(cache=True, nogil=True)

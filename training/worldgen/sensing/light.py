@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -126,10 +127,47 @@ class Light:
             clouds=int(rng.integers(2**62)),
         )
 
+    def illumination(self, veil: float) -> Illumination:
+        """The part of it that the shading loops need; ``veil``: strength of stray light in this image."""
+        return Illumination(
+            self.sun,
+            self.sun_color,
+            self.ambient,
+            self.ground,
+            self.zenith,
+            self.horizon,
+            self.cloud,
+            self.cover,
+            self.haze,
+            veil,
+            np.uint64(self.clouds),
+        )
+
     @property
     def ground(self) -> NDArray[np.float32]:
         """(3,) light that comes back from the ground, of which a sixth is reflected."""
         return (self.sun_color * self.sun[2] + self.ambient) * np.float32(0.16)
+
+
+class Illumination(NamedTuple):
+    """Arguments of the shading loops; the fields are those of :class:`Light` but for ``veil`` and ``seed``.
+
+    Attributes:
+        veil: strength of stray light in an image.
+        seed: of the clouds' shapes, uint64.
+    """
+
+    sun: NDArray[np.float32]
+    sun_color: NDArray[np.float32]
+    ambient: NDArray[np.float32]
+    ground: NDArray[np.float32]
+    zenith: NDArray[np.float32]
+    horizon: NDArray[np.float32]
+    cloud: NDArray[np.float32]
+    cover: float
+    haze: float
+    veil: float
+    seed: np.uint64
 
 
 def _direction(azimuth_deg: float, elevation_deg: float) -> NDArray[np.float32]:
@@ -151,18 +189,27 @@ def _balance(light: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np
 
 
 @numba.njit(cache=True, nogil=True)
-def sky(x, y, z, pixel, sun, sun_color, zenith, horizon, cloud, cover, seed, out):  # type: ignore[no-untyped-def]
-    """Write the light that comes from direction x, y, z (unit vector) into ``out``; ``pixel`` is radians."""
+def sky(direction, pixel, light, out):  # type: ignore[no-untyped-def]
+    """Write the radiance of the sky in a (3,) unit direction into (3,) ``out``.
+
+    Args:
+        direction: (3,) world frame.
+        pixel: angle that a pixel covers, radians.
+        light: an :class:`Illumination`.
+        out: (3,) result.
+    """
+    x, y, z = direction[0], direction[1], direction[2]
+    sun, sun_color, zenith, horizon, cloud = light.sun, light.sun_color, light.zenith, light.horizon, light.cloud
     up = max(z, 0.0)
     low = (1.0 - up) ** 4
     near = max(0.0, x * sun[0] + y * sun[1] + z * sun[2])
     near8 = near**8
     near64 = near8**8
     glow = 0.12 * near8 + 0.45 * near64 + 6.0 * near64**16
-    covered, light = clouds(x, y, up, pixel, cover, seed)
+    covered, brightness = clouds(x, y, up, pixel, light.cover, light.seed)
     for c in range(3):
         clear = zenith[c] + (horizon[c] - zenith[c]) * low + glow * sun_color[c]
-        cloudy = (cloud[c] + 0.5 * near8 * sun_color[c]) * light + 0.3 * glow * sun_color[c]
+        cloudy = (cloud[c] + 0.5 * near8 * sun_color[c]) * brightness + 0.3 * glow * sun_color[c]
         out[c] = clear + (cloudy - clear) * covered
 
 

@@ -236,17 +236,13 @@ def _lamps(y, z, scale, footprint, key):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def pattern(kind, x, y, z, nx, ny, nz, scale, contrast, footprint, key):  # type: ignore[no-untyped-def]
-    """What a material does at a place.
+def pattern(kind, point, normal, scale, contrast, footprint, key):  # type: ignore[no-untyped-def]
+    """A material's pattern at a point.
 
     Args:
         kind: a :class:`~training.worldgen.materials.Pattern`.
-        x: the texture's point, metres.
-        y: its second coordinate.
-        z: its third coordinate.
-        nx: the texture's normal, of any length; its greatest part chooses the plane of the pattern.
-        ny: its second part.
-        nz: its third part.
+        point: (3,) texture coordinates, metres.
+        normal: (3,) in texture coordinates, of any length; its largest component selects the plane of the pattern.
         scale: size of one element, metres.
         contrast: share of the second colour.
         footprint: metres.
@@ -256,6 +252,7 @@ def pattern(kind, x, y, z, nx, ny, nz, scale, contrast, footprint, key):  # type
         Share of the second colour in 0..1, factor on the colour (about 1), and the row of a palette
         (see ``ANY_ROW``, ``SECOND_ROW``).
     """
+    (x, y, z), (nx, ny, nz) = (point[0], point[1], point[2]), (normal[0], normal[1], normal[2])
     flat = abs(nz) >= abs(nx) and abs(nz) >= abs(ny)
     p = x if flat or abs(ny) > abs(nx) else y
     q = y if flat else z
@@ -273,12 +270,13 @@ def pattern(kind, x, y, z, nx, ny, nz, scale, contrast, footprint, key):  # type
         return _grass(p, q, scale, contrast, footprint, key)
     if kind == _WAVES:
         return _waves(p, q, scale, contrast, footprint, key, flat)
-    return _crisp(kind, p, q, y, z, scale, contrast, footprint, key)
+    return _crisp(kind, p, q, point, scale, contrast, footprint, key)
 
 
 @numba.njit(cache=True, nogil=True)
-def _crisp(kind, p, q, y, z, scale, contrast, footprint, key):  # type: ignore[no-untyped-def]
-    """The patterns with sharp edges."""
+def _crisp(kind, p, q, point, scale, contrast, footprint, key):  # type: ignore[no-untyped-def]
+    """Patterns with sharp edges."""
+    y, z = point[1], point[2]
     if kind == _PLANKS:
         return _planks(p, q, scale, contrast, footprint, key)
     if kind == _STRIPES:
@@ -349,9 +347,7 @@ def lay(layout, triangle, u, v, footprint, corners, material, instance):  # type
             continue
         _locate(corners[t], u[i], v[i], point, normal)
         size, contrast, fine = layout.scale[m], layout.contrast[m], np.float64(footprint[i])
-        mix[i], shade[i], row[i] = pattern(
-            kind, point[0], point[1], point[2], normal[0], normal[1], normal[2], size, contrast, fine, bits[i]
-        )
+        mix[i], shade[i], row[i] = pattern(kind, point, normal, size, contrast, fine, bits[i])
     return mix, shade, row, bits
 
 

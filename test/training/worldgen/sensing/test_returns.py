@@ -3,6 +3,7 @@ import pytest
 
 from training.worldgen.sensing.returns import edge_marks, glass_chances, readings, strengths, strongest
 
+COUNT = 20000
 SHARES = np.array([1 / 3, 1 / 6, 1 / 6, 1 / 6, 1 / 6], np.float32)
 
 
@@ -15,17 +16,17 @@ def strength_at(degrees, diffuse=0.5, gloss=0.0, retro=0.0):
     return strengths(values[0], normals, rays, values[1], values[2], np.zeros(count, np.bool_))
 
 
-def read(distance, strength, count=20000, reach=100.0, sigma=0.02, gain=100.0, gamma=1.0, exponent=0.0, speckle=True):
+def read(distance, strength, gamma=1.0, exponent=0.0, speckle=True):
     rng = np.random.default_rng(0)
-    noise = rng.standard_normal((2, count), np.float32)
+    noise = rng.standard_normal((2, COUNT), np.float32)
     noise[1] *= speckle
     return readings(
-        np.full(count, distance, np.float32),
-        np.full(count, strength, np.float32),
-        rng.random(count, np.float32),
+        np.full(COUNT, distance, np.float32),
+        np.full(COUNT, strength, np.float32),
+        rng.random(COUNT, np.float32),
         noise,
-        np.full(4, gain, np.float32),
-        (0.5, 150.0, reach, sigma),
+        np.full(4, 100.0, np.float32),
+        (0.5, 150.0, 100.0, 0.02),
         (gamma, exponent),
     )
 
