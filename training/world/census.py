@@ -13,7 +13,7 @@ from training.datasets.sequence import DriveSequence
 from training.world.sequence import WorldSequence, live_drive
 from training.worldgen.drive import MAX_SWEEPS, Drive
 from training.worldgen.mesh import LABELS
-from training.worldgen.sensing.camera import SKY, Picture
+from training.worldgen.sensing.camera import SKY, CameraRender
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.labels import IGNORE
 
@@ -142,7 +142,7 @@ def take_census(seed: int, sweeps: int, cameras: int = 6) -> Census:
         tally.pulses += mask.size
         still = ~np.isin(scan.instance[mask], moving)
         for camera in range(len(sequence.cameras)):
-            picture = drive.picture(index, camera)
+            picture = drive.image(index, camera)
             tally.pixels += np.bincount(picture.label.ravel(), minlength=256)
             tally.agreement += _agreement(sequence, index, camera, picture, still)
     labels = np.concatenate(tally.labels)
@@ -170,7 +170,7 @@ def compared(
     xyz: NDArray[np.float32],
     label: NDArray[np.uint8],
     camera: CameraModel,
-    picture: Picture,
+    picture: CameraRender,
     still: NDArray[np.bool_],
 ) -> Agreement:
     """Compare N points with a picture of the same instant.
@@ -201,7 +201,7 @@ def borders(label: NDArray[np.uint8], width: int) -> NDArray[np.bool_]:
 
 
 def _agreement(
-    sequence: WorldSequence, index: int, camera: int, picture: Picture, still: NDArray[np.bool_]
+    sequence: WorldSequence, index: int, camera: int, picture: CameraRender, still: NDArray[np.bool_]
 ) -> Agreement:
     model = replace(sequence.cameras[camera], from_lidar=sequence.lidar_in_camera(index, camera))
     return compared(sequence.compensated(index), sequence.labels(index), model, picture, still)

@@ -59,7 +59,7 @@ def panel(seed: int, frame: int = _FRAME, scale: float = 1.0) -> Pixels:
         ConfigError: there is no such seed or frame.
     """
     drive = Drive(seed, frame + 1, cameras=1, columns=_COLUMNS)
-    picture, scan = drive.picture(frame, 0), drive.scan(frame)
+    picture, scan = drive.image(frame, 0), drive.scan(frame)
     size = round(picture.rgb.shape[1] * scale), round(picture.rgb.shape[0] * scale)
     views = [
         _resized(picture.rgb, size, Image.Resampling.LANCZOS),

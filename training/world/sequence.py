@@ -15,7 +15,7 @@ from PIL import Image
 from training.datasets.sequence import CameraImage, decode_jpeg
 from training.worldgen import WORLD_VERSION
 from training.worldgen.drive import Drive
-from training.worldgen.sensing.camera import Picture
+from training.worldgen.sensing.camera import CameraRender
 from training.worldgen.sensing.lidar import Scan
 from training.worldgen.sensing.sensors import Rig
 from xmodelkd_ros.core.camera import CameraModel
@@ -143,10 +143,10 @@ class RenderedImage:
 
     camera: CameraModel
     stamp_ns: int
-    render: Callable[[], Picture]
+    render: Callable[[], CameraRender]
 
     @cached_property
-    def picture(self) -> Picture:
+    def picture(self) -> CameraRender:
         """The image as rendered, with the classes and distances of its pixels."""
         return self.render()
 
@@ -168,7 +168,7 @@ def live_drive(drive: Drive) -> WorldSequence:
 
     def image(index: int, camera: int) -> CameraImage:
         stamp = stamp_ns(drive.end_s(index) + drive.rig.shutter_s[camera])
-        return RenderedImage(drive.rig.cameras[camera], stamp, lambda: drive.picture(index, camera))
+        return RenderedImage(drive.rig.cameras[camera], stamp, lambda: drive.image(index, camera))
 
     return WorldSequence(drive, image)
 

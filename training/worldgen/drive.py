@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.worldgen.scene import Scene
-from training.worldgen.sensing.camera import Light, Picture, render
+from training.worldgen.sensing.camera import CameraRender, Light, render
 from training.worldgen.sensing.lidar import Scan, scan
-from training.worldgen.sensing.sensors import LIDARS, UNSEEN_LIDARS, LidarModel, Rig, lidar_named
+from training.worldgen.sensing.sensors import LIDARS, UNSEEN_LIDARS, LidarModel, Rig, lidar_by_name
 from training.worldgen.sensing.surfaces import Appearance
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.transforms import PoseTrack, inverse
@@ -42,12 +42,12 @@ class Frame:
     Attributes:
         index: number of the frame in its drive.
         scan: the sweep.
-        pictures: one for each camera of the rig.
+        images: one for each camera of the rig.
     """
 
     index: int
     scan: Scan
-    pictures: tuple[Picture, ...]
+    images: tuple[CameraRender, ...]
 
 
 class Drive:
@@ -87,10 +87,10 @@ class Drive:
         if seed < 0 or columns < 0:
             raise ConfigError(f"seed is {seed} and columns {columns}; both must be 0 or more")
         self.seed, self.sweeps, self.period_s = seed, sweeps, every * PERIOD_S
-        choice = (lidar_named(lidar),) if lidar else self._lidars()
+        lidars = (lidar_by_name(lidar),) if lidar else self._candidate_lidars()
         unseen = split_of(seed) == TEST
         self.scene = Scene.generate(self._rng("scene"), _LEAD_S + MAX_SWEEPS * PERIOD_S, unseen)
-        rig = Rig.sample(self._rng("rig"), cameras, choice)
+        rig = Rig.sample(self._rng("rig"), cameras, lidars)
         self.rig = replace(rig, lidar=replace(rig.lidar, columns=columns)) if columns else rig
         times = np.arange(0.0, _LEAD_S + (sweeps + 1) * self.period_s, _TRACK_STEP_S)
         self.track = PoseTrack.of_matrices(times, self.scene.ego.world_from_base(times))
@@ -116,7 +116,7 @@ class Drive:
             self._rng("lidar", index),
         )
 
-    def picture(self, index: int, camera: int) -> Picture:
+    def image(self, index: int, camera: int) -> CameraRender:
         """The picture of one camera of a frame."""
         model = self.rig.cameras[camera]
         time = self.end_s(index) + self.rig.shutter_s[camera]
@@ -127,17 +127,17 @@ class Drive:
     def frames(self, indices: Iterable[int], threads: int = 2) -> Iterator[Frame]:
         """Frames in order, made by several threads a little ahead of who takes them."""
         with ThreadPoolExecutor(threads) as pool:
-            pending: list[tuple[int, list[Future[Scan]], list[Future[Picture]]]] = []
+            pending: list[tuple[int, list[Future[Scan]], list[Future[CameraRender]]]] = []
             for index in indices:
                 scans = [pool.submit(self.scan, index)]
-                pictures = [pool.submit(self.picture, index, k) for k in range(len(self.rig.cameras))]
-                pending.append((index, scans, pictures))
+                images = [pool.submit(self.image, index, k) for k in range(len(self.rig.cameras))]
+                pending.append((index, scans, images))
                 if len(pending) > threads:
                     yield _finished(*pending.pop(0))
             for frame in pending:
                 yield _finished(*frame)
 
-    def _lidars(self) -> tuple[LidarModel, ...]:
+    def _candidate_lidars(self) -> tuple[LidarModel, ...]:
         """The LiDARs of which this drive may carry one: three in ten test drives have one that others never have."""
         unseen = split_of(self.seed) == TEST and self._rng("unseen lidar").random() < 0.3
         return UNSEEN_LIDARS if unseen else LIDARS
@@ -147,5 +147,5 @@ class Drive:
         return np.random.default_rng((self.seed, *purpose.encode(), *numbers))
 
 
-def _finished(index: int, scans: list[Future[Scan]], pictures: list[Future[Picture]]) -> Frame:
-    return Frame(index, scans[0].result(), tuple(picture.result() for picture in pictures))
+def _finished(index: int, scans: list[Future[Scan]], images: list[Future[CameraRender]]) -> Frame:
+    return Frame(index, scans[0].result(), tuple(image.result() for image in images))

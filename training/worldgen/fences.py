@@ -18,31 +18,31 @@ from training.worldgen.street.streets import Place
 Fence = Callable[[np.random.Generator, float], Mesh]
 """Makes a fence, wall or hedge of a length in metres, along y."""
 
-_AROUND_LOTS = (buildings.yard_fence, buildings.yard_fence, buildings.yard_fence, buildings.wall)
-_AROUND_GROUND = (buildings.fence, buildings.yard_fence, buildings.wall, greenery.hedge)
+_LOT_FENCES = (buildings.yard_fence, buildings.yard_fence, buildings.yard_fence, buildings.wall)
+_GROUND_FENCES = (buildings.fence, buildings.yard_fence, buildings.wall, greenery.hedge)
 _WALKED = ("pavement", "plaza", "path")
 _OPENING_M = 3.0
 """Room left free beside driveways and crossings."""
-_PIECE_M, _LEAST_PIECE_M = 5.0, 0.5
-_LEAST_GAP_M, _LEAST_LINE_M = 0.9, 3.0
+_PIECE_M, _MIN_PIECE_M = 5.0, 0.5
+_MIN_GAP_M, _MIN_LINE_M = 0.9, 3.0
 _SPAN_M = (20.0, 50.0)
 
 
-def enclose(placement: Placement, rng: np.random.Generator) -> None:
+def add_fences_and_wires(placement: Placement, rng: np.random.Generator) -> None:
     """Put fences, walls and hedges around car parks and open ground and across gaps, and wires over the pavement."""
     share = rng.uniform(0.35, 0.95)
-    for kind, makers in (("lot", _AROUND_LOTS), ("ground", _AROUND_GROUND)):
+    for kind, makers in (("lot", _LOT_FENCES), ("ground", _GROUND_FENCES)):
         for line in _borders(placement, kind):
             if rng.random() < share:
-                _along(placement, rng, line, makers)
+                _add_fence(placement, rng, line, makers)
     for plot in placement.streets.plots:
-        if plot.gap > _LEAST_GAP_M and rng.random() < share:
+        if plot.gap > _MIN_GAP_M and rng.random() < share:
             for side in (-1, 1):
                 middle = side * (plot.width + plot.gap) / 2
                 ends = plot.points([(-0.6, middle - plot.gap / 2), (-0.6, middle + plot.gap / 2)])
-                _along(placement, rng, ends, _AROUND_LOTS if rng.random() < 0.5 else _AROUND_GROUND)
+                _add_fence(placement, rng, ends, _LOT_FENCES if rng.random() < 0.5 else _GROUND_FENCES)
     if rng.random() < 0.5:
-        _wires(placement, rng)
+        _add_wires(placement, rng)
 
 
 def _borders(placement: Placement, kind: str) -> list[NDArray[np.float64]]:
@@ -54,14 +54,16 @@ def _borders(placement: Placement, kind: str) -> list[NDArray[np.float64]]:
     free = shapely.difference(edge, shapely.union_all(openings))
     pieces = _lines_of(free)
     lines = shapely.get_parts(shapely.line_merge(shapely.multilinestrings(pieces))) if pieces else ()
-    return [shapely.get_coordinates(line.simplify(0.15)) for line in lines if line.length > _LEAST_LINE_M]
+    return [shapely.get_coordinates(line.simplify(0.15)) for line in lines if line.length > _MIN_LINE_M]
 
 
 def _lines_of(geometry: shapely.Geometry) -> list[shapely.Geometry]:
     return [part for part in shapely.get_parts(geometry) if part.geom_type == "LineString"]
 
 
-def _along(placement: Placement, rng: np.random.Generator, line: NDArray[np.float64], makers: Sequence[Fence]) -> None:
+def _add_fence(
+    placement: Placement, rng: np.random.Generator, line: NDArray[np.float64], makers: Sequence[Fence]
+) -> None:
     """One kind of fence, wall or hedge along a line."""
     maker = makers[int(rng.integers(len(makers)))]
     seed = int(rng.integers(1 << 32))
@@ -82,7 +84,7 @@ def add_pieces(
         end: (2,) metres.
     """
     length = float(np.hypot(*(end - start)))
-    if length < _LEAST_PIECE_M:
+    if length < _MIN_PIECE_M:
         return
     yaw = float(np.arctan2(*(end - start)[::-1])) - np.pi / 2
     count = max(1, round(length / _PIECE_M))
@@ -92,7 +94,7 @@ def add_pieces(
         placement.add(partial(maker, length=length / count), own, Pose2D(float(x), float(y), yaw), slack=0.5)
 
 
-def _wires(placement: Placement, rng: np.random.Generator) -> None:
+def _add_wires(placement: Placement, rng: np.random.Generator) -> None:
     """Poles along one side of each road with wires from one to the next."""
     places = placement.streets.kerbside(float(rng.uniform(28.0, 40.0)), rng, back=0.5)
     seed = int(rng.integers(1 << 32))

@@ -62,19 +62,19 @@ class Placement:
         shapely.prepare(self._buildings)
         shapely.prepare(self._roads)
 
-    def near(self, x: float, y: float) -> bool:
+    def within_reach(self, x: float, y: float) -> bool:
         """Whether a place is near enough to the path to matter."""
         return bool(shapely.contains_xy(self._area, x, y))
 
-    def from_path(self, x: float, y: float) -> float:
+    def distance_to_path(self, x: float, y: float) -> float:
         """Distance of a place from the ego vehicle's path, metres."""
         return float(self._path.distance(shapely.Point(x, y)))
 
-    def build(self, mesh: Mesh, plot: Plot) -> None:
+    def add_building(self, mesh: Mesh, plot: Plot) -> None:
         """Place a building on its plot, as low as the lowest of its corners."""
         corners = shapely.get_coordinates(plot.area())
         ground = float(self.streets.height(*corners.T).min())
-        self._put(mesh, pose(plot.x, plot.y, ground, plot.yaw))
+        self._append(mesh, pose(plot.x, plot.y, ground, plot.yaw))
 
     def add(
         self,
@@ -103,38 +103,38 @@ class Placement:
             Whether it was placed.
         """
         x, y, yaw = at
-        if not self.near(x, y):
+        if not self.within_reach(x, y):
             return False
         mesh = maker(rng)
         low, high = _extent(mesh)
         away = 0.0 if back is None else max(0.0, float(high[0]) + 0.3 - back)
         x, y = x - away * np.cos(yaw), y - away * np.sin(yaw)
-        discs = _cover(low, high, x, y, yaw)
-        if not self._free(discs, slack) or not (on_road or self._off_road(discs)):
+        discs = _covering_discs(low, high, x, y, yaw)
+        if not self._is_free(discs, slack) or not (on_road or self._is_off_road(discs)):
             return False
         self.discs = np.concatenate([self.discs, discs])
         length = float(high[1] - low[1])
         if slope is None:
             slope = self._slope(x, y, yaw + np.pi / 2, length) if length > _LONG_M else 0.0
         mesh = _sheared(mesh, slope)
-        self._put(mesh, pose(x, y, float(self.streets.height(x, y)), yaw))
+        self._append(mesh, pose(x, y, float(self.streets.height(x, y)), yaw))
         return True
 
-    def park(self, mesh: Mesh, at: Pose2D) -> bool:
+    def add_parked(self, mesh: Mesh, at: Pose2D) -> bool:
         """Place a vehicle on the slope under its wheels, unless something is in its way; says whether it was placed."""
         (x, y, yaw), (low, high) = at, _extent(mesh)
-        discs = _cover(low, high, x, y, yaw)
-        if not self._free(discs, 0.0):
+        discs = _covering_discs(low, high, x, y, yaw)
+        if not self._is_free(discs, 0.0):
             return False
         self.discs = np.concatenate([self.discs, discs])
         slope = self._slope(x, y, yaw, 0.6 * float(high[0] - low[0]))
-        self._put(mesh, pose(x, y, float(self.streets.height(x, y)), yaw, -float(np.arctan(slope))))
+        self._append(mesh, pose(x, y, float(self.streets.height(x, y)), yaw, -float(np.arctan(slope))))
         return True
 
-    def _put(self, mesh: Mesh, world_from_mesh: NDArray[np.float64]) -> None:
+    def _append(self, mesh: Mesh, world_from_mesh: NDArray[np.float64]) -> None:
         self.meshes.append(mesh.of_instance(next(self.numbers)).transformed(world_from_mesh))
 
-    def _free(self, discs: NDArray[np.float64], slack: float) -> bool:
+    def _is_free(self, discs: NDArray[np.float64], slack: float) -> bool:
         """Whether (K, 3) discs touch neither others nor a building."""
         apart = np.hypot(*(discs[:, None, :2] - self.discs[None, :, :2]).transpose(2, 0, 1))
         if (apart + slack < discs[:, None, 2] + self.discs[None, :, 2]).any():
@@ -142,7 +142,7 @@ class Placement:
         reach = np.maximum(discs[:, 2] - _ROUND_THE_CORNER_M - slack, 0.0)
         return not shapely.dwithin(self._buildings, shapely.points(discs[:, :2]), reach).any()
 
-    def _off_road(self, discs: NDArray[np.float64]) -> bool:
+    def _is_off_road(self, discs: NDArray[np.float64]) -> bool:
         reach = np.maximum(discs[:, 2] - _ROUND_THE_CORNER_M, 0.0)
         return not shapely.dwithin(self._roads, shapely.points(discs[:, :2]), reach).any()
 
@@ -162,7 +162,9 @@ def _extent(mesh: Mesh) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return counts.min(axis=0), counts.max(axis=0)
 
 
-def _cover(low: NDArray[np.float64], high: NDArray[np.float64], x: float, y: float, yaw: float) -> NDArray[np.float64]:
+def _covering_discs(
+    low: NDArray[np.float64], high: NDArray[np.float64], x: float, y: float, yaw: float
+) -> NDArray[np.float64]:
     """(K, 3) discs that cover a rectangle of a thing's own frame, in the world."""
     size = np.maximum(high - low, 0.1)
     along = int(np.argmax(size))

@@ -9,7 +9,7 @@ import numpy as np
 import shapely
 
 from training.worldgen.assets import barriers, buildings, furniture, greenery, people, posts, vehicles
-from training.worldgen.fences import add_pieces, enclose
+from training.worldgen.fences import add_fences_and_wires, add_pieces
 from training.worldgen.placement import Maker, Placement, Pose2D
 from training.worldgen.street.streets import Bay, Place, Plot
 
@@ -23,18 +23,18 @@ class SceneDensity:
         tree_spacing: metres between street trees.
         lamp_spacing: metres between lamps.
         clutter_spacing: metres between other things on the pavement.
-        garden: probability that a front garden has a hedge, fence or wall.
+        garden_border: probability that a front garden has a hedge, fence or wall.
         roadworks: number of places with cones and barriers.
-        foreign: probability that a building is of a style that only test drives have.
+        unseen_style: probability that a building is of a style that only test drives have.
     """
 
     parked: float
     tree_spacing: float
     lamp_spacing: float
     clutter_spacing: float
-    garden: float
+    garden_border: float
     roadworks: int
-    foreign: float
+    unseen_style: float
 
     @classmethod
     def sample(cls, rng: np.random.Generator, unseen: bool) -> SceneDensity:
@@ -44,9 +44,9 @@ class SceneDensity:
             tree_spacing=rng.choice((9.0, 14.0, 22.0, 60.0)),
             lamp_spacing=rng.uniform(22.0, 40.0),
             clutter_spacing=rng.uniform(5.0, 18.0),
-            garden=rng.uniform(0.3, 0.95),
+            garden_border=rng.uniform(0.3, 0.95),
             roadworks=int(rng.integers(2, 6)),
-            foreign=0.35 if unseen else 0.0,
+            unseen_style=0.35 if unseen else 0.0,
         )
 
 
@@ -102,33 +102,33 @@ _EGO_ROOM_M = 2.2
 
 def populate(placement: Placement, rng: np.random.Generator, unseen: bool) -> None:
     """Fill the streets of a placement; the order decides who gives way."""
-    habits = SceneDensity.sample(rng, unseen)
-    _junctions(placement, rng)
+    density = SceneDensity.sample(rng, unseen)
+    _add_signals_and_signs(placement, rng)
     for plot in (*placement.streets.plots, *placement.streets.back_plots):
-        _plot(placement, rng, plot, habits)
-    _roadworks(placement, rng, habits)
+        _add_building(placement, rng, plot, density)
+    _add_roadworks(placement, rng, density)
     for bay in placement.streets.bays:
-        _park(placement, rng, bay, habits.parked)
+        _add_parked_vehicle(placement, rng, bay, density.parked)
     lamp_seed = int(rng.integers(1 << 32))  # the lamps of a street are alike
-    for place in placement.streets.kerbside(habits.lamp_spacing, rng):
+    for place in placement.streets.kerbside(density.lamp_spacing, rng):
         placement.add(posts.lamp, np.random.default_rng(lamp_seed), Pose2D(place.x, place.y, place.yaw))
-    _street_trees(placement, rng, habits.tree_spacing)
-    _clutter(placement, rng, habits.clutter_spacing)
-    enclose(placement, rng)
-    _open_ground(placement, rng)
+    _add_street_trees(placement, rng, density.tree_spacing)
+    _add_clutter(placement, rng, density.clutter_spacing)
+    add_fences_and_wires(placement, rng)
+    _add_open_ground(placement, rng)
 
 
-def _plot(placement: Placement, rng: np.random.Generator, plot: Plot, habits: SceneDensity) -> None:
+def _add_building(placement: Placement, rng: np.random.Generator, plot: Plot, density: SceneDensity) -> None:
     x, y = plot.points([(-plot.depth / 2, 0.0)])[0]
-    if not placement.near(x, y):
+    if not placement.within_reach(x, y):
         return
-    house = buildings.building(rng, plot.width, plot.depth, unseen=bool(rng.random() < habits.foreign))
+    house = buildings.building(rng, plot.width, plot.depth, unseen=bool(rng.random() < density.unseen_style))
     placement.build(house, plot)
-    if plot.setback > 1.6 and rng.random() < habits.garden:
-        _front_garden(placement, rng, plot)
+    if plot.setback > 1.6 and rng.random() < density.garden_border:
+        _add_front_garden(placement, rng, plot)
 
 
-def _front_garden(placement: Placement, rng: np.random.Generator, plot: Plot) -> None:
+def _add_front_garden(placement: Placement, rng: np.random.Generator, plot: Plot) -> None:
     """Something along the pavement with an opening, and bushes behind it."""
     makers = (greenery.hedge, buildings.fence, buildings.wall, greenery.ivy_wall, greenery.flower_bed)
     maker, seed = makers[int(rng.choice(len(makers), p=(0.3, 0.3, 0.25, 0.05, 0.1)))], int(rng.integers(1 << 32))
@@ -154,7 +154,7 @@ def _paved(placement: Placement, x: float, y: float) -> bool:
     return streets.zones[int(streets.zone_at(x, y))].kind not in ("yard", "ground", "verge", "green_island", "plaza")
 
 
-def _junctions(placement: Placement, rng: np.random.Generator) -> None:
+def _add_signals_and_signs(placement: Placement, rng: np.random.Generator) -> None:
     for junction in placement.streets.junctions:
         seed = int(rng.integers(1 << 32))
         for approach in junction.approaches:
@@ -166,9 +166,9 @@ def _junctions(placement: Placement, rng: np.random.Generator) -> None:
                 placement.add(posts.traffic_sign, rng, post)
 
 
-def _park(placement: Placement, rng: np.random.Generator, bay: Bay, share: float) -> None:
+def _add_parked_vehicle(placement: Placement, rng: np.random.Generator, bay: Bay, share: float) -> None:
     taken, kind = rng.random() < share, int(rng.choice(len(_PARKED), p=_frequencies([p[1] for p in _PARKED])))
-    if not taken or not placement.near(bay.x, bay.y):
+    if not taken or not placement.within_reach(bay.x, bay.y):
         return
     maker, _, half = _PARKED[kind]
     if half > bay.length / 2 + 1.0:  # too long for the place: a car instead
@@ -178,7 +178,7 @@ def _park(placement: Placement, rng: np.random.Generator, bay: Bay, share: float
     placement.park(maker(rng), Pose2D(bay.x + rng.normal(0, 0.1), bay.y + rng.normal(0, 0.1), yaw))
 
 
-def _street_trees(placement: Placement, rng: np.random.Generator, spacing: float) -> None:
+def _add_street_trees(placement: Placement, rng: np.random.Generator, spacing: float) -> None:
     planted = rng.random() < 0.6
     kind = int(rng.integers(1 << 32))  # a street is planted with one kind, of different ages
     for place in placement.streets.kerbside(spacing, rng, back=0.9):
@@ -187,7 +187,7 @@ def _street_trees(placement: Placement, rng: np.random.Generator, spacing: float
         placement.add(maker, own, Pose2D(place.x, place.y, rng.uniform(-np.pi, np.pi)))
 
 
-def _clutter(placement: Placement, rng: np.random.Generator, spacing: float) -> None:
+def _add_clutter(placement: Placement, rng: np.random.Generator, spacing: float) -> None:
     names = list(_CLUTTER)
     frequencies = _frequencies([weight for _, weight in _CLUTTER.values()])
     for back in (0.6, 1.6):
@@ -200,38 +200,40 @@ def _clutter(placement: Placement, rng: np.random.Generator, spacing: float) -> 
         for place in placement.streets.kerbside(spacing, rng, back=back):
             placement.add(maker, rng, Pose2D(place.x, place.y, place.yaw + turn), back=None if turn else back)
     for place in placement.streets.kerbside(110.0, rng, back=0.5):
-        _row(placement, rng, place)
+        _add_kerb_row(placement, rng, place)
 
 
-def _row(placement: Placement, rng: np.random.Generator, place: Place) -> None:
+def _add_kerb_row(placement: Placement, rng: np.random.Generator, place: Place) -> None:
     """Bollards or a railing along the kerb."""
     along = place.yaw + np.pi / 2
     if rng.random() < 0.5:
         seed = int(rng.integers(1 << 32))
         for k in range(int(rng.integers(4, 9))):
             x, y = place.x + 1.6 * k * np.cos(along), place.y + 1.6 * k * np.sin(along)
-            if not _carriageway(placement, x, y):
+            if not _on_carriageway(placement, x, y):
                 placement.add(furniture.bollard, np.random.default_rng(seed), Pose2D(x, y, place.yaw))
-    elif not _carriageway(placement, place.x, place.y):
+    elif not _on_carriageway(placement, place.x, place.y):
         maker = barriers.railing if rng.random() < 0.6 else barriers.guard_rail
         placement.add(partial(maker, length=rng.uniform(4.0, 9.0)), rng, Pose2D(place.x, place.y, place.yaw), slack=0.2)
 
 
-def _carriageway(placement: Placement, x: float, y: float) -> bool:
+def _on_carriageway(placement: Placement, x: float, y: float) -> bool:
     return bool(shapely.contains_xy(placement.streets.road, x, y))
 
 
-def _roadworks(placement: Placement, rng: np.random.Generator, habits: SceneDensity) -> None:
+def _add_roadworks(placement: Placement, rng: np.random.Generator, density: SceneDensity) -> None:
     """Cones or barriers around a strip of the carriageway's edge, things lying about in it."""
     places = placement.streets.kerbside(40.0, rng, back=-1.4)
-    near = [p for p in places if placement.near(p.x, p.y) and placement.from_path(p.x, p.y) > _EGO_ROOM_M]
-    for k in rng.permutation(len(near))[: habits.roadworks]:
-        place = near[int(k)]
+    within_reach = [
+        p for p in places if placement.within_reach(p.x, p.y) and placement.distance_to_path(p.x, p.y) > _EGO_ROOM_M
+    ]
+    for k in rng.permutation(len(within_reach))[: density.roadworks]:
+        place = within_reach[int(k)]
         along = place.yaw + np.pi / 2
         length, seed = rng.uniform(5.0, 16.0), int(rng.integers(1 << 32))
         for s in np.arange(0.0, length, rng.uniform(1.2, 2.5)):
             x, y = place.x + s * np.cos(along), place.y + s * np.sin(along)
-            if placement.from_path(x, y) < _EGO_ROOM_M:
+            if placement.distance_to_path(x, y) < _EGO_ROOM_M:
                 continue
             maker = (barriers.cone, barriers.pylon, barriers.barrier)[int(rng.choice(3, p=(0.55, 0.25, 0.2)))]
             placement.add(maker, np.random.default_rng(seed), Pose2D(x, y, place.yaw), on_road=True)
@@ -239,11 +241,11 @@ def _roadworks(placement: Placement, rng: np.random.Generator, habits: SceneDens
             s, back = rng.uniform(0.5, length), rng.uniform(0.5, 1.2)
             x = place.x + s * np.cos(along) - back * np.cos(place.yaw)
             y = place.y + s * np.sin(along) - back * np.sin(place.yaw)
-            if placement.from_path(x, y) > _EGO_ROOM_M:
+            if placement.distance_to_path(x, y) > _EGO_ROOM_M:
                 placement.add(barriers.debris, rng, Pose2D(x, y, rng.uniform(-np.pi, np.pi)), on_road=True)
 
 
-def _open_ground(placement: Placement, rng: np.random.Generator) -> None:
+def _add_open_ground(placement: Placement, rng: np.random.Generator) -> None:
     """Trees and bushes on greens and open ground, some things on squares."""
     streets = placement.streets
     x0, y0, x1, y1 = shapely.bounds(streets.road)
@@ -251,7 +253,7 @@ def _open_ground(placement: Placement, rng: np.random.Generator) -> None:
         x, y = rng.uniform(x0, x1), rng.uniform(y0, y1)
         maker = (greenery.tree, greenery.bush)[int(rng.random() < 0.5)]
         seed = int(rng.integers(1 << 32))
-        if not placement.near(x, y):
+        if not placement.within_reach(x, y):
             continue
         kind = streets.zones[int(streets.zone_at(x, y))].kind
         if kind == "plaza":

@@ -30,7 +30,7 @@ from training.datasets.nuscenes import read_tables
 from training.datasets.sequence import DriveSequence
 from training.world.stored import store
 from training.worldgen.drive import Drive, Frame
-from training.worldgen.sensing.camera import Picture
+from training.worldgen.sensing.camera import CameraRender
 from training.worldgen.sensing.lidar import Scan
 from xmodelkd_ros.core.normalization import ChannelSpec
 from xmodelkd_ros.core.projection import ProjectionSpec
@@ -244,6 +244,6 @@ def _write_world(folder: Path) -> None:
         labels = np.where(steps > 0, rng.integers(0, 13, steps.shape), 255).astype(np.uint8)
         scan = Scan(steps, rng.integers(0, 255, steps.shape).astype(np.uint8), labels, np.zeros(steps.shape, np.int32))
         size = (camera.height, camera.width)
-        picture = Picture(np.zeros((*size, 3), np.uint8), np.full(size, 4, np.uint8), np.ones(size, np.float32))
+        picture = CameraRender(np.zeros((*size, 3), np.uint8), np.full(size, 4, np.uint8), np.ones(size, np.float32))
         frames.append(Frame(index, scan, (picture,)))
     store(drive, folder, frames)

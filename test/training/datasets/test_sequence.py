@@ -13,7 +13,7 @@ from training.datasets.pandaset import PandaSetSequence
 from training.datasets.sequence import JpegFile, decode_jpeg
 from training.world.sequence import RenderedImage
 from training.world.stored import stored_drives
-from training.worldgen.sensing.camera import Picture
+from training.worldgen.sensing.camera import CameraRender
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.messages.images import image_to_array
@@ -33,7 +33,7 @@ def rgb():
 
 @pytest.fixture(scope="module")
 def picture(rgb):
-    return Picture(rgb, np.full(SIZE, 4, np.uint8), np.ones(SIZE, np.float32))
+    return CameraRender(rgb, np.full(SIZE, 4, np.uint8), np.ones(SIZE, np.float32))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from training.datasets.pandaset import PandaSetSequence
 from training.world.census import BORDERS_PX, Agreement, borders, compared, point_counts, sky_share, take_census
 from training.worldgen.mesh import LABELS
-from training.worldgen.sensing.camera import SKY, Picture
+from training.worldgen.sensing.camera import SKY, CameraRender
 from xmodelkd_ros.core.camera import CameraModel
 
 ROAD, CAR, BUILDING = (LABELS.id_of(name) for name in ("road", "car", "building"))
@@ -21,7 +21,7 @@ def picture():
     label = np.full((20, 40), BUILDING, np.uint8)
     label[:, 20:] = SKY
     distance = np.where(label == SKY, np.inf, 10.0).astype(np.float32)
-    return Picture(np.zeros((20, 40, 3), np.uint8), label, distance)
+    return CameraRender(np.zeros((20, 40, 3), np.uint8), label, distance)
 
 
 def point(column, distance=10.0, row=9.5):

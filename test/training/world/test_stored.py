@@ -73,7 +73,7 @@ def test_a_stored_picture_is_the_live_one_byte_for_byte(drive, live, stored, gen
         assert one.jpeg() == other.jpeg()
         assert (one.stamp_ns, one.camera.name) == (other.stamp_ns, other.camera.name)
         if camera < 2:
-            np.testing.assert_array_equal(folder.image(1, camera).labels(), drive.picture(1, camera).label)
+            np.testing.assert_array_equal(folder.image(1, camera).labels(), drive.image(1, camera).label)
 
 
 def test_points_lie_on_pixels_of_their_class(drive, stored, generated):
@@ -82,7 +82,7 @@ def test_points_lie_on_pixels_of_their_class(drive, stored, generated):
     xyz, labels = stored.compensated(1), stored.labels(1)
     still = np.ones(len(labels), bool)
     for number, camera in enumerate(stored.cameras):
-        picture = replace(drive.picture(1, number), label=folder.image(1, number).labels())
+        picture = replace(drive.image(1, number), label=folder.image(1, number).labels())
         model = replace(camera, from_lidar=stored.lidar_in_camera(1, number))
         moved += compared(xyz, labels, model, picture, still)
         fixed += compared(stored.cloud(1).xyz, labels, camera, picture, still)
@@ -193,7 +193,7 @@ def test_writing_that_was_interrupted_leaves_no_drive(drive, tmp_path):
         pass
 
     def torn():
-        yield Frame(0, drive.scan(0), tuple(drive.picture(0, 0) for _ in drive.rig.cameras))
+        yield Frame(0, drive.scan(0), tuple(drive.image(0, 0) for _ in drive.rig.cameras))
         raise StopError
 
     with pytest.raises(StopError):

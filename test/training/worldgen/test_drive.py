@@ -29,8 +29,8 @@ def fresh_drive(seed=SEED):
 
 def digest(drive):
     """Of all bytes of a sweep and a picture."""
-    scan, picture = drive.scan(FRAME), drive.picture(FRAME, 0)
-    arrays = (scan.range_steps, scan.intensity, scan.label, scan.instance, picture.rgb, picture.label, picture.distance)
+    scan, image = drive.scan(FRAME), drive.image(FRAME, 0)
+    arrays = (scan.range_steps, scan.intensity, scan.label, scan.instance, image.rgb, image.label, image.distance)
     return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
 
 
@@ -72,7 +72,7 @@ def test_frames_of_another_seed_differ(expected):
 
 def test_frames_differ_from_one_another(drive):
     assert not np.array_equal(drive.scan(0).range_steps, drive.scan(1).range_steps)
-    assert not np.array_equal(drive.picture(0, 0).rgb, drive.picture(1, 0).rgb)
+    assert not np.array_equal(drive.image(0, 0).rgb, drive.image(1, 0).rgb)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -81,8 +81,8 @@ def test_frames_come_in_order_as_each_would_alone(drive, threads):
     assert [frame.index for frame in frames] == [2, 0]
     for frame in frames:
         assert np.array_equal(frame.scan.range_steps, drive.scan(frame.index).range_steps)
-        (picture,) = frame.pictures
-        assert np.array_equal(picture.rgb, drive.picture(frame.index, 0).rgb)
+        (image,) = frame.images
+        assert np.array_equal(image.rgb, drive.image(frame.index, 0).rgb)
 
 
 def test_sweeps_follow_each_other_and_shutters_open_within_them(drive):

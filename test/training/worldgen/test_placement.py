@@ -24,7 +24,7 @@ def placement(streets):
 def kerbside(streets, placement):
     """Places on pavements near the path, 1 m from the carriageway."""
     places = streets.kerbside(6.0, np.random.default_rng(0), back=1.0)
-    return [p for p in places if placement.near(p.x, p.y) and p.kind == "pavement"]
+    return [p for p in places if placement.within_reach(p.x, p.y) and p.kind == "pavement"]
 
 
 def rng():
@@ -111,8 +111,8 @@ def test_wires_rise_as_they_are_told(placement, kerbside):
 def test_parked_cars_stand_on_their_wheels(placement, streets, monkeypatch):
     monkeypatch.setattr(Streets, "height", lambda self, x, y: 0.08 * np.asarray(x) + 0.0 * np.asarray(y))
     x, y = streets.ego_lane.path[len(streets.ego_lane.path) // 2]
-    assert placement.park(vehicles.car(rng()), Pose2D(x, y, 0.7))
-    assert not placement.park(vehicles.car(rng()), Pose2D(x + 1.0, y, 0.7))
+    assert placement.add_parked(vehicles.car(rng()), Pose2D(x, y, 0.7))
+    assert not placement.add_parked(vehicles.car(rng()), Pose2D(x + 1.0, y, 0.7))
     vertices = placement.meshes[0].vertices
     above = vertices[:, 2] - 0.08 * vertices[:, 0]
     assert above.min() == pytest.approx(0.0, abs=0.12)  # it leans along itself only, not to the side
@@ -120,6 +120,6 @@ def test_parked_cars_stand_on_their_wheels(placement, streets, monkeypatch):
 
 def test_buildings_stand_on_the_lowest_corner(placement, streets):
     plot = streets.plots[0]
-    placement.build(box((4, 4, 3), "brick", "building"), plot)
+    placement.add_building(box((4, 4, 3), "brick", "building"), plot)
     lowest = streets.height(*shapely.get_coordinates(plot.area()).T).min()
     assert placement.meshes[0].vertices[:, 2].min() == pytest.approx(lowest, abs=1e-3)

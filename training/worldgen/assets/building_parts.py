@@ -12,7 +12,7 @@ from training.worldgen.assets.parts import boxes, corners, limbs, panels, pick, 
 from training.worldgen.assets.roofs import flat
 from training.worldgen.mesh import Mesh, cylinder, merge, plate, quads
 
-MOST_WINDOWS = 80
+MAX_WINDOWS = 80
 """On one front; with more, a building would have too many triangles."""
 _PLAIN_FROM = 26
 
@@ -49,7 +49,7 @@ def upper_storeys(
     width: float, low: float, floors: int, height: float, spacing: float, style: FacadeStyle
 ) -> tuple[list[Storey], FacadeStyle]:
     """Equal floors with a window about every ``spacing`` metres, and the look as simple as their number asks for."""
-    columns = max(1, min(int(width / spacing), MOST_WINDOWS // max(1, floors)))
+    columns = max(1, min(int(width / spacing), MAX_WINDOWS // max(1, floors)))
     simple = style.plain() if columns * floors >= _PLAIN_FROM else style
     bands = [(low + k * height, low + (k + 1) * height) for k in range(floors)]
     return [window_storey(width, a, b, style.wall, columns, simple) for a, b in bands], simple

@@ -13,7 +13,7 @@ from training.worldgen.assets.parts import boxes, limbs, pick
 from training.worldgen.mesh import Mesh, box, cylinder, ellipsoid, merge, quads, surface
 
 LABEL = "vegetation"
-_MOST_SPRAYS = 740
+_MAX_SPRAYS = 740
 _Points = NDArray[np.float64]
 
 
@@ -47,9 +47,7 @@ def hedge(rng: np.random.Generator, length: float) -> Mesh:
     """A clipped hedge along y, 0.5 to 2.4 m high and as flat as a wall."""
     height, wide, leaf = rng.uniform(0.5, 2.4), rng.uniform(0.4, 1.1), _leaf(rng)
     core = boxes((-wide / 2, wide / 2, -length / 2, length / 2, 0.0, height), leaf, LABEL)
-    points, away = _on_box(
-        rng, wide, length, height, int(np.clip(length * (2 * height + wide) * 25, 100, _MOST_SPRAYS))
-    )
+    points, away = _on_box(rng, wide, length, height, int(np.clip(length * (2 * height + wide) * 25, 100, _MAX_SPRAYS)))
     size = np.sqrt(length * (2 * height + wide) / len(points)) * rng.uniform(0.9, 1.2, len(points))
     return merge([core, _sprays(rng, points + away * 0.02, away, np.clip(size, 0.08, 0.3), leaf, spread=0.35)])
 
@@ -58,7 +56,7 @@ def ivy_wall(rng: np.random.Generator, length: float) -> Mesh:
     """A wall along y all grown over: flat as a wall, and vegetation."""
     height, leaf = rng.uniform(1.5, 3.2), _leaf(rng)
     core = boxes((-0.15, 0.15, -length / 2, length / 2, 0.0, height), leaf, LABEL)
-    points, away = _on_box(rng, 0.34, length, height, _MOST_SPRAYS)
+    points, away = _on_box(rng, 0.34, length, height, _MAX_SPRAYS)
     size = np.clip(np.sqrt(2 * length * height / len(points)), 0.1, 0.35)
     return merge([core, _sprays(rng, points, away, size, leaf, spread=0.4)])
 
@@ -114,7 +112,7 @@ def _broad(rng: np.random.Generator) -> Mesh:
     radii[:, 2] = np.minimum(radii[:, 2], np.minimum(middles[:, 2] - clear, height - middles[:, 2]) + 0.3)
     leaf, dense = _leaf(rng), rng.random() < 0.5
     cores = [ellipsoid(r * 0.5, leaf, LABEL, m, rings=3, sides=6) for m, r in zip(middles, radii, strict=True) if dense]
-    count = _MOST_SPRAYS - 36 * len(cores)
+    count = _MAX_SPRAYS - 36 * len(cores)
     points, away = _in_clumps(rng, middles, radii, count, rng.uniform(0.35, 0.6))
     crown = _sprays(rng, points, away, spread * rng.uniform(0.12, 0.16) + 0.06, leaf)
     return merge([_trunk(rng, clear, height * 0.016 + 0.06, middles), crown, *cores])
@@ -125,7 +123,7 @@ def _clipped(rng: np.random.Generator) -> Mesh:
     clear, tall = rng.uniform(1.3, 2.6), rng.uniform(1.6, 4.2)
     radii = np.array([[rng.uniform(0.45, 0.7) * tall, rng.uniform(0.45, 0.7) * tall, tall / 2]])
     middle, leaf = np.array([(0.0, 0.0, clear + tall / 2)]), _leaf(rng)
-    points, away = _in_clumps(rng, middle, radii, _MOST_SPRAYS - 60, 0.3)
+    points, away = _in_clumps(rng, middle, radii, _MAX_SPRAYS - 60, 0.3)
     core = ellipsoid(radii[0] * 0.75, leaf, LABEL, middle[0], rings=5, sides=8)
     trunk = _trunk(rng, clear, rng.uniform(0.07, 0.17), middle)
     return merge([trunk, core, _sprays(rng, points, away, radii[0].mean() * 0.15 + 0.05, leaf)])
@@ -152,7 +150,7 @@ def _columnar(rng: np.random.Generator) -> Mesh:
     clear, height, wide = rng.uniform(0.2, 2.0), rng.uniform(4.0, 11.0), rng.uniform(0.5, 1.2)
     radii = np.array([[wide, wide, (height - clear) / 2]])
     middle, leaf = np.array([(0.0, 0.0, (height + clear) / 2)]), _leaf(rng)
-    points, away = _in_clumps(rng, middle, radii, _MOST_SPRAYS - 60, 0.35)
+    points, away = _in_clumps(rng, middle, radii, _MAX_SPRAYS - 60, 0.35)
     core = ellipsoid(radii[0] * 0.7, leaf, LABEL, middle[0], rings=6, sides=7)
     return merge([_trunk(rng, clear + 0.5, 0.14, middle), core, _sprays(rng, points, away, 0.14 + 0.16 * wide, leaf)])
 
@@ -160,9 +158,9 @@ def _columnar(rng: np.random.Generator) -> Mesh:
 def _fir(rng: np.random.Generator) -> Mesh:
     """A cone of whorls that hang outwards."""
     clear, height = rng.uniform(0.3, 2.2), rng.uniform(5.0, 13.0)
-    share = 1 - np.sqrt(rng.uniform(0.0, 1.0, _MOST_SPRAYS))
+    share = 1 - np.sqrt(rng.uniform(0.0, 1.0, _MAX_SPRAYS))
     reach = (height - clear) * rng.uniform(0.16, 0.26) * (1 - share) * (0.8 + 0.2 * np.cos(share * 40))
-    turn, out = rng.uniform(0, 2 * np.pi, _MOST_SPRAYS), reach * np.sqrt(rng.uniform(0.25, 1.0, _MOST_SPRAYS))
+    turn, out = rng.uniform(0, 2 * np.pi, _MAX_SPRAYS), reach * np.sqrt(rng.uniform(0.25, 1.0, _MAX_SPRAYS))
     points = np.column_stack([np.cos(turn) * out, np.sin(turn) * out, clear + (height - clear) * share - 0.2 * out])
     away = np.column_stack([np.cos(turn), np.sin(turn), np.full_like(turn, 0.8)])
     crown = _sprays(rng, points, away, 0.15 + 0.035 * height, pick(rng, ("leaves", "leaves", "leaves_autumn")))
@@ -199,7 +197,7 @@ def _umbrella(rng: np.random.Generator) -> Mesh:
     turn, out = np.arange(count) * 2.4, spread * np.sqrt(rng.uniform(0.1, 0.8, count))
     middles = np.column_stack([np.cos(turn) * out, np.sin(turn) * out, height - rng.uniform(0.4, 1.3, count)])
     radii = np.column_stack([np.full((count, 2), spread * 0.42), rng.uniform(0.35, 0.6, count)])
-    points, away = _in_clumps(rng, middles, radii, _MOST_SPRAYS, 0.5)
+    points, away = _in_clumps(rng, middles, radii, _MAX_SPRAYS, 0.5)
     trunk = _trunk(rng, height * rng.uniform(0.45, 0.65), 0.2, middles)
     return merge([trunk, _sprays(rng, points, away, 0.1 + 0.07 * spread, _leaf(rng))])
 

@@ -23,13 +23,13 @@ _MARGIN_S = 1.0
 _STEP_S = 0.1
 _SPACING_M = 0.5
 _KNOT_S = 1.5
-_GRIP = 2.5
+_MAX_LATERAL_MPS2 = 2.5
 """Sideways acceleration in bends, metres per second squared."""
 _HALF_BASE_M, _HALF_TRACK_M = 1.4, 0.8
 """From the ego vehicle's middle to its wheels."""
 
 
-def moments(duration: float) -> NDArray[np.float64]:
+def planned_times(duration: float) -> NDArray[np.float64]:
     """Times at which motions are planned: from one second before a drive to one second after it."""
     return np.arange(-_MARGIN_S, duration + _MARGIN_S + _STEP_S / 2, _STEP_S)
 
@@ -42,7 +42,7 @@ def route(path: ArrayLike) -> Ribbon:
     return Ribbon(smoothed(np.column_stack([np.interp(even, s, points[:, k]) for k in (0, 1)]), 12))
 
 
-def speeds_of(kind: str, cruise: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def sample_speeds(kind: str, cruise: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """(count,) wanted speeds at knots 1.5 s apart.
 
     Args:
@@ -63,7 +63,7 @@ def speeds_of(kind: str, cruise: float, count: int, rng: np.random.Generator) ->
     return speeds
 
 
-def travel(
+def plan_motion(
     wanted: NDArray[np.float64], along: Ribbon, start: float, end: float
 ) -> tuple[PchipInterpolator, Callable[[ArrayLike], NDArray[np.float64]]]:
     """Speed over time, and the distance travelled since time 0, both smooth.
@@ -99,7 +99,7 @@ def _speed_limits(along: Ribbon) -> NDArray[np.float64]:
     tangent = np.gradient(along.points, axis=0)
     yaw = np.unwrap(np.arctan2(tangent[:, 1], tangent[:, 0]))
     bend = np.abs(np.gradient(yaw)) / _SPACING_M
-    return np.asarray(np.sqrt(_GRIP / np.maximum(bend, 1e-3)))
+    return np.asarray(np.sqrt(_MAX_LATERAL_MPS2 / np.maximum(bend, 1e-3)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +216,7 @@ class EgoMotion:
         speed: over time, smooth.
         distance: travelled since time 0, over time.
         height: of the ground.
-        sway: (3, 3) amplitude, frequency (Hz) and phase of the body's heave (metres), pitch and roll (radians).
+        body_motion: (3, 3) amplitude, frequency (Hz) and phase of the body's heave (metres), pitch and roll (radians).
         duration: seconds.
 
     Attributes:
@@ -234,16 +234,16 @@ class EgoMotion:
         speed: PchipInterpolator,
         distance: Callable[[ArrayLike], NDArray[np.float64]],
         height: Height,
-        sway: NDArray[np.float64],
+        body_motion: NDArray[np.float64],
         duration: float,
     ) -> None:
         self.duration, self.distance = duration, distance
-        times = moments(duration)
+        times = planned_times(duration)
         self.footprint = Footprint.along(along, start + distance(times), times, _HALF_BASE_M)
         moving = np.minimum(speed(times) / 4.0, 1.0)
-        amplitude, frequency, phase = sway[..., None]
+        amplitude, frequency, phase = body_motion[..., None]
         heave, rock, roll = moving * amplitude * np.sin(2 * np.pi * frequency * times + phase)
-        z, slope, bank = _on_four_wheels(self.footprint, height)
+        z, slope, bank = _wheel_support(self.footprint, height)
         dive = -0.003 * speed(times, 1)  # the nose rises when it accelerates
         middle, yaw = self.footprint.middle, self.footprint.yaw
         columns = [middle, z + heave, yaw, slope + rock + dive, bank + roll]
@@ -256,14 +256,14 @@ class EgoMotion:
         """Draw a drive along a (K, 2) path that does not leave it: standing, starting, cruising or braking."""
         along = route(path)
         kind = str(rng.choice(("stand", "start", "cruise", "slow"), p=(0.06, 0.18, 0.52, 0.24)))
-        wanted = speeds_of(kind, float(rng.uniform(5.0, 14.0)), knot_count(duration), rng)
+        wanted = sample_speeds(kind, float(rng.uniform(5.0, 14.0)), knot_count(duration), rng)
         first, last = _HALF_BASE_M + 3.0, along.length - _HALF_BASE_M - 3.0
         start = float(rng.uniform(first, first + 0.2 * max(last - first, 0.0)))
-        speed, distance = travel(wanted, along, start, last)
-        sway = np.array(
+        speed, distance = plan_motion(wanted, along, start, last)
+        body_motion = np.array(
             (rng.uniform((1e-3, 4e-4, 4e-4), (4e-3, 2e-3, 2e-3)), rng.uniform(0.6, 1.8, 3), rng.uniform(0, 6.3, 3))
         )
-        return cls(along, start - float(distance(-_MARGIN_S)), speed, distance, height, sway, duration)
+        return cls(along, start - float(distance(-_MARGIN_S)), speed, distance, height, body_motion, duration)
 
     def world_from_base(self, times: ArrayLike) -> NDArray[np.float64]:
         """(M, 4, 4) poses of base_link, on the road under the vehicle's middle, at (M,) times."""
@@ -274,7 +274,7 @@ class EgoMotion:
         return poses
 
 
-def _on_four_wheels(
+def _wheel_support(
     footprint: Footprint, height: Height
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """(T,) height, pitch and roll of a vehicle from the ground under its wheels."""

@@ -23,10 +23,10 @@ from training.worldgen.motion.motions import (
     Footprint,
     Height,
     knot_count,
-    moments,
+    plan_motion,
+    planned_times,
     route,
-    speeds_of,
-    travel,
+    sample_speeds,
 )
 from training.worldgen.street.ribbon import Ribbon
 
@@ -40,13 +40,13 @@ _VEHICLES: tuple[tuple[Callable[[np.random.Generator], Mesh], float], ...] = (
     (vehicles.bus, 0.04),
     (lambda rng: vehicles.motorcycle(rng, True), 0.05),
 )
-_RIDDEN = (vehicles.bicycle, vehicles.scooter)
-_TRIES = 12
+_TWO_WHEELERS = (vehicles.bicycle, vehicles.scooter)
+_ATTEMPTS = 12
 """Draws for each thing that is wanted; streets may be full."""
-_QUIET, _CROWDED = (4, 13), (13, 29)
+_LIGHT_TRAFFIC, _DENSE_TRAFFIC = (4, 13), (13, 29)
 """How many vehicles drive or queue where the ego vehicle comes past."""
 _NEAR_M = 40.0
-_ELBOW_M = 0.3
+_PERSON_RADIUS_M = 0.3
 """Radius of the disc that a person needs."""
 
 
@@ -94,14 +94,14 @@ def generate_traffic(
         obstacles: (N, 3) x, y and radius of what stands in the way, metres; of large ones the inner metre counts, so
             that parked vehicles, whose discs are as wide as they are long, do not close the lane beside them.
     """
-    crowd = _Crowd(rng, ways.height, ego, numbers, np.asarray(obstacles, np.float64).reshape(-1, 3))
-    _drive(crowd, ways.lanes)
-    _ride(crowd, ways.lanes)
-    _walk(crowd, ways.walks)
-    return crowd.actors
+    builder = _TrafficBuilder(rng, ways.height, ego, numbers, np.asarray(obstacles, np.float64).reshape(-1, 3))
+    _add_vehicles(builder, ways.lanes)
+    _add_two_wheelers(builder, ways.lanes)
+    _add_pedestrians(builder, ways.walks)
+    return builder.actors
 
 
-class _Crowd:
+class _TrafficBuilder:
     """Who is there already, and when they are where.
 
     Args:
@@ -126,7 +126,7 @@ class _Crowd:
         numbers: Iterator[int],
         obstacles: NDArray[np.float64],
     ) -> None:
-        self.rng, self.ego, self.times = rng, ego, moments(ego.duration)
+        self.rng, self.ego, self.times = rng, ego, planned_times(ego.duration)
         self.actors: list[Follower] = []
         self._height, self._numbers = height, numbers
         radius = _disc_radius(ego.WIDTH_M)
@@ -134,10 +134,10 @@ class _Crowd:
         self._discs, self._radii = discs, np.full(discs.shape[1], radius)
         self._fixed, self._fixed_radii = obstacles[:, :2], np.minimum(obstacles[:, 2], 1.0)
 
-    def claim(self, plan: Footprint, length: float, radius: float) -> bool:
+    def reserve(self, plan: Footprint, length: float, radius: float) -> bool:
         """Keep the places free that something of a length will take; says whether they were."""
         discs = plan.discs(length, radius)
-        if self._touches(discs, radius):
+        if self._collides(discs, radius):
             return False
         self._discs = np.concatenate([self._discs, discs], axis=1)
         self._radii = np.concatenate([self._radii, np.full(discs.shape[1], radius)])
@@ -146,20 +146,20 @@ class _Crowd:
     def add_vehicle(self, mesh: Mesh, plan: Footprint) -> None:
         """Add a vehicle unless it would touch something."""
         length, width, _ = np.ptp(mesh.vertices, axis=0)
-        if self.claim(plan, length, _disc_radius(width)):
-            self.join((mesh,), plan)
+        if self.reserve(plan, length, _disc_radius(width)):
+            self.add_actor((mesh,), plan)
 
-    def join(self, meshes: tuple[Mesh, ...], plan: Footprint, stride: float = 1.0) -> None:
+    def add_actor(self, meshes: tuple[Mesh, ...], plan: Footprint, stride: float = 1.0) -> None:
         """Add what has claimed its places."""
         number = next(self._numbers)
         shapes = tuple(mesh.of_instance(number) for mesh in meshes)
         self.actors.append(Follower.on_ground(shapes, plan, self._height, stride))
 
-    def _touches(self, discs: NDArray[np.float64], radius: float) -> bool:
+    def _collides(self, discs: NDArray[np.float64], radius: float) -> bool:
         low, high = discs.min(axis=(0, 1)) - radius, discs.max(axis=(0, 1)) + radius
         still = _overlapping(self._fixed, self._fixed, self._fixed_radii, low, high)
         moving = _overlapping(self._discs.min(axis=0), self._discs.max(axis=0), self._radii, low, high)
-        return _meet(discs, radius, self._fixed[None, still], self._fixed_radii[still]) or _meet(
+        return _any_overlap(discs, radius, self._fixed[None, still], self._fixed_radii[still]) or _any_overlap(
             discs, radius, self._discs[:, moving], self._radii[moving]
         )
 
@@ -175,7 +175,9 @@ def _overlapping(
     return np.asarray(((lows - radii[:, None] < high) & (highs + radii[:, None] > low)).all(axis=1))
 
 
-def _meet(discs: NDArray[np.float64], radius: float, others: NDArray[np.float64], radii: NDArray[np.float64]) -> bool:
+def _any_overlap(
+    discs: NDArray[np.float64], radius: float, others: NDArray[np.float64], radii: NDArray[np.float64]
+) -> bool:
     """Whether any of (T, K, 2) discs touches any of (T or 1, M, 2) others at the same moment."""
     apart = discs[:, :, None] - others[:, None]
     return bool((np.einsum("tkmd,tkmd->tkm", apart, apart) < (radius + radii) ** 2).any())
@@ -187,7 +189,7 @@ def _disc_radius(width: float) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class _Choice:
+class _StationSampler:
     """Ways, and how near their points are to where the ego vehicle will be.
 
     Attributes:
@@ -203,7 +205,7 @@ class _Choice:
     share: NDArray[np.float64]
 
     @classmethod
-    def of(cls, routes: list[Ribbon], ego: EgoMotion) -> _Choice:
+    def of(cls, routes: list[Ribbon], ego: EgoMotion) -> _StationSampler:
         """The nearer to the ego vehicle's way, the more likely."""
         counts = [len(way.points) for way in routes]
         points = np.concatenate([way.points for way in routes])
@@ -219,40 +221,43 @@ class _Choice:
         return int(self.number[point]), float(self.station[point])
 
 
-def _drive(crowd: _Crowd, lanes: Sequence[Lane]) -> None:
+def _add_vehicles(builder: _TrafficBuilder, lanes: Sequence[Lane]) -> None:
     """Vehicles; all in a lane have one speed, and in the ego vehicle's lane they have its own."""
-    rng = crowd.rng
+    rng = builder.rng
     routes = [route(lane.path) for lane in lanes]
     if not routes:
         return
-    distances = [_lane_travel(crowd, lane, way) for lane, way in zip(lanes, routes, strict=True)]
-    choice, wanted = _Choice.of(routes, crowd.ego), int(rng.integers(*_CROWDED if rng.random() < 0.5 else _QUIET))
+    distances = [_lane_distances(builder, lane, way) for lane, way in zip(lanes, routes, strict=True)]
+    choice, wanted = (
+        _StationSampler.of(routes, builder.ego),
+        int(rng.integers(*_DENSE_TRAFFIC if rng.random() < 0.5 else _LIGHT_TRAFFIC)),
+    )
     odds = np.array([share for _, share in _VEHICLES])
-    for _ in range(_TRIES * wanted):
+    for _ in range(_ATTEMPTS * wanted):
         number, station = choice.draw(rng)
-        moment = int(rng.integers(len(crowd.times)))
+        moment = int(rng.integers(len(builder.times)))
         stations = station + distances[number] - distances[number][moment]
-        if len(crowd.actors) >= wanted:
+        if len(builder.actors) >= wanted:
             return
-        if not _within(stations, routes[number], 3.0):
+        if not _on_route(stations, routes[number], 3.0):
             continue
         mesh = _VEHICLES[int(rng.choice(len(odds), p=odds / odds.sum()))][0](rng)
         half_base = 0.3 * float(np.ptp(mesh.vertices[:, 0]))
-        if _within(stations, routes[number], half_base + 0.5):
-            crowd.add_vehicle(mesh, Footprint.along(routes[number], stations, crowd.times, half_base))
+        if _on_route(stations, routes[number], half_base + 0.5):
+            builder.add_vehicle(mesh, Footprint.along(routes[number], stations, builder.times, half_base))
 
 
-def _lane_travel(crowd: _Crowd, lane: Lane, way: Ribbon) -> NDArray[np.float64]:
+def _lane_distances(builder: _TrafficBuilder, lane: Lane, way: Ribbon) -> NDArray[np.float64]:
     """(T,) distance that a lane's vehicles travel."""
-    rng = crowd.rng
+    rng = builder.rng
     kind = str(rng.choice(("stand", "start", "cruise", "slow"), p=(0.12, 0.12, 0.6, 0.16)))
-    wanted = speeds_of(kind, lane.speed * float(rng.uniform(0.6, 1.1)), knot_count(crowd.ego.duration), rng)
-    if _shared(way, crowd.ego):
-        return crowd.ego.distance(crowd.times)
-    return travel(wanted, way, 0.0, way.length)[1](crowd.times)
+    wanted = sample_speeds(kind, lane.speed * float(rng.uniform(0.6, 1.1)), knot_count(builder.ego.duration), rng)
+    if _is_ego_lane(way, builder.ego):
+        return builder.ego.distance(builder.times)
+    return plan_motion(wanted, way, 0.0, way.length)[1](builder.times)
 
 
-def _shared(way: Ribbon, ego: EgoMotion) -> bool:
+def _is_ego_lane(way: Ribbon, ego: EgoMotion) -> bool:
     """Whether the ego vehicle drives in a lane."""
     middle, yaw = ego.footprint.middle[0], ego.footprint.yaw[0]
     apart = np.linalg.norm(way.points - middle, axis=1)
@@ -260,61 +265,63 @@ def _shared(way: Ribbon, ego: EgoMotion) -> bool:
     return bool(apart.min() < 1.0 and same_way)
 
 
-def _within(stations: NDArray[np.float64], way: Ribbon, margin: float) -> bool:
+def _on_route(stations: NDArray[np.float64], way: Ribbon, margin: float) -> bool:
     return bool(stations.min() > margin and stations.max() < way.length - margin)
 
 
-def _ride(crowd: _Crowd, lanes: Sequence[Lane]) -> None:
+def _add_two_wheelers(builder: _TrafficBuilder, lanes: Sequence[Lane]) -> None:
     """Bicycles and scooters at the right edge of lanes."""
-    rng, before = crowd.rng, len(crowd.actors)
+    rng, before = builder.rng, len(builder.actors)
     routes = [route(lane.path) for lane in lanes]
     if not routes:
         return
-    choice, wanted = _Choice.of(routes, crowd.ego), int(rng.integers(0, 6))
-    for _ in range(_TRIES * wanted):
+    choice, wanted = _StationSampler.of(routes, builder.ego), int(rng.integers(0, 6))
+    for _ in range(_ATTEMPTS * wanted):
         number, station = choice.draw(rng)
-        speed, moment = float(rng.uniform(2.5, 6.5)), float(rng.uniform(0, crowd.ego.duration))
-        stations = station + speed * (crowd.times - moment)
-        if len(crowd.actors) - before >= wanted:
+        speed, moment = float(rng.uniform(2.5, 6.5)), float(rng.uniform(0, builder.ego.duration))
+        stations = station + speed * (builder.times - moment)
+        if len(builder.actors) - before >= wanted:
             return
-        if not _within(stations, routes[number], 1.0):
+        if not _on_route(stations, routes[number], 1.0):
             continue
-        mesh = _RIDDEN[int(rng.random() < 0.3)](rng, True)
+        mesh = _TWO_WHEELERS[int(rng.random() < 0.3)](rng, True)
         left = -(lanes[number].width / 2 - float(rng.uniform(0.35, 0.8)))
-        crowd.add_vehicle(mesh, Footprint.along(routes[number], stations, crowd.times, 0.5, left))
+        builder.add_vehicle(mesh, Footprint.along(routes[number], stations, builder.times, 0.5, left))
 
 
-def _walk(crowd: _Crowd, walks: Sequence[NDArray[np.float64]]) -> None:
+def _add_pedestrians(builder: _TrafficBuilder, walks: Sequence[NDArray[np.float64]]) -> None:
     """People, alone and side by side, in both directions; who comes to the end of a line waits there."""
-    rng, before = crowd.rng, len(crowd.actors)
+    rng, before = builder.rng, len(builder.actors)
     routes = [route(line[::step]) for line in walks for step in (1, -1)]
     if not routes:
         return
-    choice, wanted = _Choice.of(routes, crowd.ego), int(rng.integers(8, 26))
-    for _ in range(_TRIES * wanted):
-        if len(crowd.actors) - before >= wanted:
+    choice, wanted = _StationSampler.of(routes, builder.ego), int(rng.integers(8, 26))
+    for _ in range(_ATTEMPTS * wanted):
+        if len(builder.actors) - before >= wanted:
             return
         number, station = choice.draw(rng)
         speed = 0.0 if rng.random() < 0.15 else float(rng.normal(1.3, 0.2))
-        left, moment = float(rng.uniform(-0.6, 0.6)), float(rng.uniform(0, crowd.ego.duration))
-        company = 1 if rng.random() < 0.7 else int(rng.integers(2, 4))
-        for k in range(company):
-            there = station + speed * (crowd.times - moment) + float(rng.uniform(-0.15, 0.15))
-            _step_in(crowd, routes[number], there, left + 0.65 * k, speed)
+        left, moment = float(rng.uniform(-0.6, 0.6)), float(rng.uniform(0, builder.ego.duration))
+        group_size = 1 if rng.random() < 0.7 else int(rng.integers(2, 4))
+        for k in range(group_size):
+            there = station + speed * (builder.times - moment) + float(rng.uniform(-0.15, 0.15))
+            _add_pedestrian(builder, routes[number], there, left + 0.65 * k, speed)
 
 
-def _step_in(crowd: _Crowd, way: Ribbon, stations: NDArray[np.float64], left: float, speed: float) -> None:
+def _add_pedestrian(
+    builder: _TrafficBuilder, way: Ribbon, stations: NDArray[np.float64], left: float, speed: float
+) -> None:
     """One person on a way, at (T,) stations as far as it reaches."""
-    rng = crowd.rng
+    rng = builder.rng
     turn = 0.0 if speed else float(rng.uniform(-np.pi, np.pi))
-    there = _eased(np.clip(stations, 0.4, max(way.length - 0.4, 0.4)))
-    plan = Footprint.along(way, there, crowd.times, 0.25, left, False, turn)
-    if crowd.claim(plan, 0.0, _ELBOW_M):
+    there = _smoothed(np.clip(stations, 0.4, max(way.length - 0.4, 0.4)))
+    plan = Footprint.along(way, there, builder.times, 0.25, left, False, turn)
+    if builder.reserve(plan, 0.0, _PERSON_RADIUS_M):
         meshes = person(rng) if speed else (standing(rng),)
-        crowd.join(meshes, plan, STRIDE * min(float(meshes[0].vertices[:, 2].max()), 1.9))
+        builder.add_actor(meshes, plan, STRIDE * min(float(meshes[0].vertices[:, 2].max()), 1.9))
 
 
-def _eased(stations: NDArray[np.float64]) -> NDArray[np.float64]:
+def _smoothed(stations: NDArray[np.float64]) -> NDArray[np.float64]:
     """Without sudden stops."""
     window = np.array((1, 3, 5, 6, 5, 3, 1)) / 24
     padded = np.concatenate([2 * stations[0] - stations[3:0:-1], stations, 2 * stations[-1] - stations[-2:-5:-1]])

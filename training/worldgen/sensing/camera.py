@@ -34,7 +34,7 @@ _BRIGHTEST_GAIN = 30.0
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class CameraRender:
     """What a camera saw, and what it was.
 
     Attributes:
@@ -56,7 +56,7 @@ def render(
     world_from_camera: NDArray[np.float64],
     time: float,
     rng: np.random.Generator,
-) -> Picture:
+) -> CameraRender:
     """A picture with a global shutter.
 
     Args:
@@ -74,8 +74,8 @@ def render(
     rays = _Rays(origin, directions, float(camera.intrinsic[0, 0]))
     radiance = _radiance(tracer, appearance, light, rays, hits, time)
     shape = camera.height, camera.width
-    return Picture(
-        _develop(radiance.reshape(*shape, 3), light, np.uint64(rng.integers(2**63))),
+    return CameraRender(
+        _to_srgb(radiance.reshape(*shape, 3), light, np.uint64(rng.integers(2**63))),
         tracer.label(hits, SKY).reshape(shape),
         hits.distance.reshape(shape),
     )
@@ -143,12 +143,14 @@ def _veil(tracer: Tracer, light: Light, origin: NDArray[np.float64], time: float
     return light.glare * (0.25 if hidden else 1.0)
 
 
-def _develop(radiance: NDArray[np.float32], light: Light, seed: np.uint64) -> NDArray[np.uint8]:
+def _to_srgb(radiance: NDArray[np.float32], light: Light, seed: np.uint64) -> NDArray[np.uint8]:
     """(H, W, 3) sRGB of light: exposure, lens, noise, tone curve."""
     curve = tone_curve(light.contrast)
     gain = exposure(radiance[::7, ::7].reshape(-1, 3) * light.balance, curve, light.brightness)
     settings = np.array([light.blur, light.vignette, light.noise, light.saturation])
-    return np.asarray(_expose(radiance, (gain * light.balance).astype(np.float32), settings, curve, seed))
+    return np.asarray(
+        _apply_camera_response(radiance, (gain * light.balance).astype(np.float32), settings, curve, seed)
+    )
 
 
 def exposure(radiance: NDArray[np.float32], curve: NDArray[np.uint8], mean: float) -> float:
@@ -290,11 +292,11 @@ def _reflect(rays, surfaces, i, lit, light, out):  # type: ignore[no-untyped-def
 
 
 @numba.njit(cache=True, nogil=True)
-def _expose(light, gains, settings, curve, seed):  # type: ignore[no-untyped-def]
+def _apply_camera_response(light, gains, settings, curve, seed):  # type: ignore[no-untyped-def]
     """(H, W, 3) uint8 of (H, W, 3) light: lens blur and vignette, saturation, noise, tone curve."""
     height, width, _ = light.shape
     blur, vignette, noise, saturation = settings
-    picture = np.empty((height, width, 3), np.uint8)
+    image = np.empty((height, width, 3), np.uint8)
     value = np.empty(3)
     reach = 1.0 / (0.25 * (width * width + height * height))
     for v in range(height):
@@ -308,12 +310,12 @@ def _expose(light, gains, settings, curve, seed):  # type: ignore[no-untyped-def
                 around = min(light[v, left, c] * g, _WHITE) + min(light[v, right, c] * g, _WHITE)
                 around += min(light[above, u, c] * g, _WHITE) + min(light[below, u, c] * g, _WHITE)
                 value[c] = min(light[v, u, c] * g, _WHITE) * (1 - blur) + around * w
-            _write(value, noise, saturation, curve, mix_bits(u, v, seed), picture[v, u])
-    return picture
+            _write_pixel(value, noise, saturation, curve, mix_bits(u, v, seed), image[v, u])
+    return image
 
 
 @numba.njit(cache=True, nogil=True)
-def _write(value, noise, saturation, curve, bits, out):  # type: ignore[no-untyped-def]
+def _write_pixel(value, noise, saturation, curve, bits, out):  # type: ignore[no-untyped-def]
     """Write a pixel: noise grows with the root of its light; half of it is common to the channels."""
     grey = 0.25 * value[0] + 0.6 * value[1] + 0.15 * value[2]
     strength = noise * math.sqrt(0.2 * max(grey, 0.0) + 0.002) / 0.2

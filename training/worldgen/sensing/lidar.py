@@ -15,7 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.worldgen.sensing.returns import RANGE_STEP_M, edge_marks, glass_chances, readings, strengths, strongest
+from training.worldgen.sensing.returns import (
+    RANGE_STEP_M,
+    apparent_reflectance,
+    correlate_by_pane,
+    detect_returns,
+    mark_edges,
+    strongest_return,
+)
 from training.worldgen.sensing.sensors import LidarModel
 from training.worldgen.sensing.surfaces import Appearance, reflectance
 from training.worldgen.tracing import NOTHING, Hits, Tracer
@@ -27,7 +34,7 @@ NO_INSTANCE = -1
 PosesAt = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """(M,) seconds to (M, 4, 4) poses of the LiDAR in the world."""
 
-_THROUGH = 0.65
+_SEE_THROUGH_SHARE = 0.65
 """Share of the pulses that glass does not return that see what is behind it; the others are lost."""
 _GLASS_LOSS = 0.6
 _GLASS_STEP_M = 0.01
@@ -109,7 +116,7 @@ class _Rays:
 
 
 @dataclass(frozen=True, eq=False)
-class _Echoes:
+class _Returns:
     """What comes back along N rays.
 
     Attributes:
@@ -122,7 +129,7 @@ class _Echoes:
     strength: NDArray[np.float32]
     triangle: NDArray[np.int32]
 
-    def take(self, other: _Echoes, index: NDArray[np.int64]) -> None:
+    def take(self, other: _Returns, index: NDArray[np.int64]) -> None:
         """Write other echoes over those at ``index``."""
         for name in ("distance", "strength", "triangle"):
             getattr(self, name)[index] = getattr(other, name)
@@ -148,11 +155,11 @@ def scan(
     """
     pulses = _pulses(lidar, world_from_lidar, end)
     hits = _trace(tracer, pulses)
-    split = _edges(lidar, pulses, hits)
-    cones = _cones(pulses[split], _SPLIT_REACH * lidar.divergence_mrad * 1e-3)
-    rays = _Rays(*_joined(pulses, cones))
-    echoes = _echoes(tracer, appearance, rays, Hits(*_joined(hits, _trace(tracer, cones))), rng)
-    return _measured(lidar, tracer, _mixed(echoes, split, len(pulses), rng), rng)
+    split = _edge_pulses(lidar, pulses, hits)
+    cones = _cone_rays(pulses[split], _SPLIT_REACH * lidar.divergence_mrad * 1e-3)
+    rays = _Rays(*_concatenated(pulses, cones))
+    returns = _returns(tracer, appearance, rays, Hits(*_concatenated(hits, _trace(tracer, cones))), rng)
+    return _detect(lidar, tracer, _merge_cones(returns, split, len(pulses), rng), rng)
 
 
 def _pulses(lidar: LidarModel, world_from_lidar: PosesAt, end: float) -> _Rays:
@@ -165,55 +172,55 @@ def _pulses(lidar: LidarModel, world_from_lidar: PosesAt, end: float) -> _Rays:
     return _Rays(origins, directions, np.repeat(times, lidar.beams))
 
 
-def _echoes(tracer: Tracer, appearance: Appearance, rays: _Rays, hits: Hits, rng: np.random.Generator) -> _Echoes:
+def _returns(tracer: Tracer, appearance: Appearance, rays: _Rays, hits: Hits, rng: np.random.Generator) -> _Returns:
     """What comes back along rays with the given first hits, also from behind glass."""
-    echoes, transparent = _first_echoes(tracer, appearance, rays, hits)
+    returns, transparent = _first_returns(tracer, appearance, rays, hits)
     glass = np.flatnonzero(transparent > 0)
     # Both triangles of a pane have the same first corner.
-    chance = glass_chances(rng.random(len(glass)), tracer.table.triangles[hits.triangle[glass], 0])
+    chance = correlate_by_pane(rng.random(len(glass)), tracer.table.triangles[hits.triangle[glass], 0])
     odds = transparent[glass]
-    passed, sees = glass[chance < odds], (chance < _THROUGH * odds)[chance < odds]
+    passed, sees = glass[chance < odds], (chance < _SEE_THROUGH_SHARE * odds)[chance < odds]
     if passed.size == 0:
-        return echoes
-    step = echoes.distance[passed] + np.float32(_GLASS_STEP_M)
+        return returns
+    step = returns.distance[passed] + np.float32(_GLASS_STEP_M)
     onwards = rays[passed].moved(step)
-    behind, again_transparent = _first_echoes(tracer, appearance, onwards, _trace(tracer, onwards))
+    behind, again_transparent = _first_returns(tracer, appearance, onwards, _trace(tracer, onwards))
     seen = sees & (again_transparent == 0)
     behind.distance[:] = np.where(seen, behind.distance + step, np.float32(np.inf))
     behind.strength[:] *= np.float32(_GLASS_LOSS)
-    echoes.take(behind, passed)
-    return echoes
+    returns.take(behind, passed)
+    return returns
 
 
-def _first_echoes(
+def _first_returns(
     tracer: Tracer, appearance: Appearance, rays: _Rays, hits: Hits
-) -> tuple[_Echoes, NDArray[np.float32]]:
+) -> tuple[_Returns, NDArray[np.float32]]:
     """What first hits return, and (N,) the probability that they do not."""
     missed = hits.triangle == NOTHING
     material = tracer.table.material[hits.triangle]
     gloss, retro = appearance.gloss[material], appearance.retro[material]
     diffuse = reflectance(appearance, tracer, hits)
-    strength = strengths(diffuse, hits.normal, rays.directions, gloss, retro, missed)
+    strength = apparent_reflectance(diffuse, hits.normal, rays.directions, gloss, retro, missed)
     transparent = np.where(missed, np.float32(0), appearance.transparent[material])
-    return _Echoes(hits.distance, strength, hits.triangle), transparent
+    return _Returns(hits.distance, strength, hits.triangle), transparent
 
 
 def _trace(tracer: Tracer, rays: _Rays) -> Hits:
     return tracer.trace(rays.origins, rays.directions, rays.times if len(rays) else 0.0)
 
 
-def _joined(first: _Rays | Hits, second: _Rays | Hits) -> Iterator[NDArray[Any]]:
+def _concatenated(first: _Rays | Hits, second: _Rays | Hits) -> Iterator[NDArray[Any]]:
     """Fields of two of a kind, one after the other."""
     for field in fields(first):
         yield np.concatenate([getattr(first, field.name), getattr(second, field.name)])
 
 
-def _edges(lidar: LidarModel, pulses: _Rays, hits: Hits) -> NDArray[np.int64]:
+def _edge_pulses(lidar: LidarModel, pulses: _Rays, hits: Hits) -> NDArray[np.int64]:
     """Numbers of the pulses whose cone may meet more than one surface, evenly thinned to a share of all."""
     offsets = np.asarray(lidar.azimuth_offsets_deg or np.zeros(lidar.beams))
     # The next beam looks where this one looks this many columns later.
     shifts = np.rint(np.diff(offsets) * (lidar.columns / 360.0)).astype(np.int64)
-    marks = edge_marks(hits.distance, hits.normal, pulses.directions, lidar.columns, lidar.beams, shifts)
+    marks = mark_edges(hits.distance, hits.normal, pulses.directions, lidar.columns, lidar.beams, shifts)
     edges = np.flatnonzero(marks)
     limit = int(len(marks) * _SPLIT_SHARE)
     if len(edges) <= limit:
@@ -221,11 +228,11 @@ def _edges(lidar: LidarModel, pulses: _Rays, hits: Hits) -> NDArray[np.int64]:
     return edges[np.linspace(0, len(edges) - 1, limit).astype(np.int64)]
 
 
-def _mixed(echoes: _Echoes, split: NDArray[np.int64], pulses: int, rng: np.random.Generator) -> _Echoes:
+def _merge_cones(returns: _Returns, split: NDArray[np.int64], pulses: int, rng: np.random.Generator) -> _Returns:
     """What comes back of N pulses when K of them (``split``) are looked at with four more rays each.
 
     Args:
-        echoes: (N + 4 K) of the pulses' central rays, and then of the others.
+        returns: (N + 4 K) of the pulses' central rays, and then of the others.
         split: (K,) numbers of the pulses with more rays.
         pulses: N.
         rng: source of randomness.
@@ -233,14 +240,14 @@ def _mixed(echoes: _Echoes, split: NDArray[np.int64], pulses: int, rng: np.rando
     around = pulses + np.arange(4 * len(split)).reshape(-1, 4)
     rays = np.column_stack([split, around])
     blends = rng.random(len(split)) < _BLEND_PROBABILITY
-    distance, strength, top = strongest(echoes.distance[rays], echoes.strength[rays], _RAY_SHARES, blends)
+    distance, strength, top = strongest_return(returns.distance[rays], returns.strength[rays], _RAY_SHARES, blends)
     hit = np.take_along_axis(rays, top[:, None], axis=1)[:, 0]
-    result = _Echoes(echoes.distance[:pulses], echoes.strength[:pulses], echoes.triangle[:pulses])
-    result.take(_Echoes(distance, strength, echoes.triangle[hit]), split)
+    result = _Returns(returns.distance[:pulses], returns.strength[:pulses], returns.triangle[:pulses])
+    result.take(_Returns(distance, strength, returns.triangle[hit]), split)
     return result
 
 
-def _cones(pulses: _Rays, angle: float) -> _Rays:
+def _cone_rays(pulses: _Rays, angle: float) -> _Rays:
     """Four rays around each of K pulses, ``angle`` (radians) to the sides and up and down; in the pulses' order."""
     forward = pulses.directions
     side = np.column_stack([-forward[:, 1], forward[:, 0], np.zeros(len(forward), np.float32)])
@@ -252,16 +259,16 @@ def _cones(pulses: _Rays, angle: float) -> _Rays:
     return _Rays(np.repeat(pulses.origins, 4, axis=0), rays.reshape(-1, 3), np.repeat(pulses.times, 4))
 
 
-def _measured(lidar: LidarModel, tracer: Tracer, echoes: _Echoes, rng: np.random.Generator) -> Scan:
+def _detect(lidar: LidarModel, tracer: Tracer, returns: _Returns, rng: np.random.Generator) -> Scan:
     """What the sensor makes of the echoes."""
     shape = (lidar.columns, lidar.beams)
-    count = len(echoes.distance)
+    count = len(returns.distance)
     chance = rng.random(count, np.float32)
     noise = rng.standard_normal((2, count), np.float32)
     gains = np.asarray(lidar.beam_gains or np.ones(lidar.beams), np.float32)
-    steps, intensity = readings(
-        echoes.distance,
-        echoes.strength,
+    steps, intensity = detect_returns(
+        returns.distance,
+        returns.strength,
         chance,
         noise,
         np.float32(lidar.gain) * gains,
@@ -269,6 +276,6 @@ def _measured(lidar: LidarModel, tracer: Tracer, echoes: _Echoes, rng: np.random
         (lidar.gamma, lidar.range_exponent),
     )
     hit = steps > 0
-    label = np.where(hit, tracer.table.label[echoes.triangle], np.uint8(IGNORE))
-    instance = np.where(hit, tracer.table.instance[echoes.triangle], np.int32(NO_INSTANCE))
+    label = np.where(hit, tracer.table.label[returns.triangle], np.uint8(IGNORE))
+    instance = np.where(hit, tracer.table.instance[returns.triangle], np.int32(NO_INSTANCE))
     return Scan(*(values.reshape(shape) for values in (steps, intensity, label, instance)))

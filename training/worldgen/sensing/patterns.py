@@ -298,7 +298,7 @@ def _crisp(kind, p, q, point, scale, contrast, footprint, key):  # type: ignore[
     return 0.0, 1.0, ANY_ROW
 
 
-class Layout(NamedTuple):
+class PatternTable(NamedTuple):
     """What the patterns need to know of M materials.
 
     Attributes:
@@ -315,11 +315,11 @@ class Layout(NamedTuple):
 
 
 @numba.njit(cache=True, nogil=True)
-def lay(layout, triangle, u, v, footprint, corners, material, instance):  # type: ignore[no-untyped-def]
+def evaluate_patterns(layout, triangle, u, v, footprint, corners, material, instance):  # type: ignore[no-untyped-def]
     """Patterns at N hits.
 
     Args:
-        layout: a :class:`Layout`.
+        layout: a :class:`PatternTable`.
         triangle: (N,) of :class:`~training.worldgen.tracing.Hits`.
         u: (N,) likewise.
         v: (N,) likewise.

@@ -24,7 +24,7 @@ _PANE_KEY = np.uint64(0x70616E65)
 
 
 @numba.njit(cache=True, nogil=True)
-def strengths(diffuse, normals, directions, gloss, retro, missed):  # type: ignore[no-untyped-def]
+def apparent_reflectance(diffuse, normals, directions, gloss, retro, missed):  # type: ignore[no-untyped-def]
     """Apparent reflectance of surfaces in the direction they are lit from.
 
     Rough surfaces hardly darken towards grazing incidence: Oren and Nayar (1994) with the lamp at the eye
@@ -51,7 +51,7 @@ def strengths(diffuse, normals, directions, gloss, retro, missed):  # type: igno
 
 
 @numba.njit(cache=True, nogil=True)
-def glass_chances(chance, pane):  # type: ignore[no-untyped-def]
+def correlate_by_pane(chance, pane):  # type: ignore[no-untyped-def]
     """(N,) numbers evenly spread from 0 to 1, of which most rays through one pane share theirs.
 
     Whether glass is a mirror, has a curtain behind it or shows a room is a matter of the pane: in real sweeps whole
@@ -71,7 +71,7 @@ def glass_chances(chance, pane):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def edge_marks(distance, normals, directions, columns, beams, shifts):  # type: ignore[no-untyped-def]
+def mark_edges(distance, normals, directions, columns, beams, shifts):  # type: ignore[no-untyped-def]
     """(N,) whether a neighbouring pulse met something that is not on the plane that this one met, or the reverse."""
     marks = np.zeros(columns * beams, np.bool_)
     for column in range(columns):
@@ -109,7 +109,7 @@ def _off_plane(own, other, normals, directions, i, j):  # type: ignore[no-untype
 
 
 @numba.njit(cache=True, nogil=True)
-def strongest(distance, strength, shares, blends):  # type: ignore[no-untyped-def]
+def strongest_return(distance, strength, shares, blends):  # type: ignore[no-untyped-def]
     """(K,) range, apparent reflectance and strongest ray of K pulses of several rays each.
 
     Rays within 0.3 m of each other return as one. The strongest such return wins; another one less than
@@ -118,7 +118,7 @@ def strongest(distance, strength, shares, blends):  # type: ignore[no-untyped-de
     count, rays = distance.shape
     mean = np.full(count, np.inf, np.float32)
     power = np.zeros(count, np.float32)
-    strongest = np.zeros(count, np.int64)
+    strongest_return = np.zeros(count, np.int64)
     for k in range(count):
         best = 0.0
         for j in range(rays):
@@ -126,7 +126,7 @@ def strongest(distance, strength, shares, blends):  # type: ignore[no-untyped-de
                 continue
             signal, center, top = _cluster(distance[k], strength[k], shares, distance[k, j], -1.0, 0.3)
             if signal > best:
-                best, mean[k], strongest[k] = signal, center, top
+                best, mean[k], strongest_return[k] = signal, center, top
         if best == 0.0:
             continue
         if blends[k]:
@@ -134,7 +134,7 @@ def strongest(distance, strength, shares, blends):  # type: ignore[no-untyped-de
             mean[k] = (best * mean[k] + signal * center) / (best + signal)
             best += signal
         power[k] = best * mean[k] * mean[k]
-    return mean, power, strongest
+    return mean, power, strongest_return
 
 
 @numba.njit(cache=True, nogil=True)
@@ -154,7 +154,7 @@ def _cluster(distance, strength, shares, center, low, high):  # type: ignore[no-
 
 
 @numba.njit(cache=True, nogil=True)
-def readings(distance, strength, chance, noise, gains, limits, scale):  # type: ignore[no-untyped-def]
+def detect_returns(distance, strength, chance, noise, gains, limits, scale):  # type: ignore[no-untyped-def]
     """Range steps (0 for no return) and intensity of echoes.
 
     The odds of a return are (signal / threshold) ^ slope, where signal is strength / range^2 and the threshold

@@ -87,7 +87,7 @@ class LidarModel:
         """(C,) when each column is fired, relative to the sweep's end, which is the last column's time."""
         return (np.arange(self.columns) - (self.columns - 1)) * (self.period_s / self.columns)
 
-    def varied(self, rng: np.random.Generator) -> LidarModel:
+    def sample_unit(self, rng: np.random.Generator) -> LidarModel:
         """Another copy of the product: beams a little elsewhere, its own gains, noise and reach."""
         # At most 0.06 degrees, less than half of the finest spacing in use, so that beams keep their order.
         jitter = np.clip(rng.normal(0.0, 0.03, self.beams), -0.06, 0.06)
@@ -218,7 +218,7 @@ BEAM_TABLES = {lidar.name: lidar.elevations_deg for lidar in (*LIDARS, *UNSEEN_L
 """Elevations of the beams of each LiDAR, degrees, that a network's rows may stand for."""
 
 
-def lidar_named(name: str) -> LidarModel:
+def lidar_by_name(name: str) -> LidarModel:
     """A LiDAR that drives to train with may have.
 
     Raises:
@@ -267,24 +267,24 @@ class Rig:
     shutter_s: tuple[float, ...]
 
     @classmethod
-    def sample(cls, rng: np.random.Generator, cameras: int, choice: Sequence[LidarModel] = LIDARS) -> Rig:
+    def sample(cls, rng: np.random.Generator, cameras: int, lidars: Sequence[LidarModel] = LIDARS) -> Rig:
         """Draw a rig.
 
         Args:
             rng: source of randomness.
             cameras: 0, 1 (front) or 6.
-            choice: LiDARs, of which it carries a slightly different copy of one.
+            lidars: LiDARs, of which it carries a slightly different copy of one.
 
         Raises:
             ConfigError: there is no rig with so many cameras.
         """
         if cameras not in (0, 1, len(_CAMERAS)):
             raise ConfigError(f"a rig with {cameras} cameras: it can have 0, 1 or {len(_CAMERAS)}")
-        product = choice[int(rng.integers(len(choice)))]
-        lidar = product.varied(rng)
+        product = lidars[int(rng.integers(len(lidars)))]
+        lidar = product.sample_unit(rng)
         base_from_lidar = _lidar_mount(rng, product.name)
         models = _cameras(rng, base_from_lidar, tuple(_CAMERAS)[:cameras])
-        return cls(lidar, base_from_lidar, models, _shutters(rng, lidar.period_s, models))
+        return cls(lidar, base_from_lidar, models, _shutter_offsets(rng, lidar.period_s, models))
 
 
 def _lidar_mount(rng: np.random.Generator, product: str) -> NDArray[np.float64]:
@@ -312,7 +312,7 @@ def _cameras(
     return tuple(models)
 
 
-def _shutters(rng: np.random.Generator, period: float, cameras: tuple[CameraModel, ...]) -> tuple[float, ...]:
+def _shutter_offsets(rng: np.random.Generator, period: float, cameras: tuple[CameraModel, ...]) -> tuple[float, ...]:
     """When the beams sweep past each camera's axis, missed by what the drive's trigger is off."""
     late = np.clip(rng.normal(0.0, 0.01), -0.03, 0.03)
     axes = [camera.from_lidar[2, :3] for camera in cameras]  # optical z in the LiDAR's frame

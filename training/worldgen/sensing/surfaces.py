@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.worldgen.materials import MATERIAL_NAMES, MATERIALS, Pattern, palette_colors
-from training.worldgen.sensing.patterns import ANY_ROW, SECOND_ROW, Layout, lay
+from training.worldgen.sensing.patterns import ANY_ROW, SECOND_ROW, PatternTable, evaluate_patterns
 from training.worldgen.tracing import Hits, Tracer
 
 _GROUND = (
@@ -59,7 +59,7 @@ class Appearance:
     retro: NDArray[np.float32]
     transparent: NDArray[np.float32]
     translucent: NDArray[np.float32]
-    layout: Layout
+    layout: PatternTable
 
     @classmethod
     def sample(cls, rng: np.random.Generator) -> Appearance:
@@ -73,7 +73,7 @@ class Appearance:
             retro=np.array([row.retro for row in rows], np.float32),
             transparent=np.array([row.transparent for row in rows], np.float32),
             translucent=np.array([0.5 * (name in _THIN) for name in MATERIAL_NAMES], np.float32),
-            layout=_layout(rng),
+            layout=_pattern_table(rng),
         )
 
 
@@ -89,34 +89,34 @@ def albedo(appearance: Appearance, tracer: Tracer, hits: Hits, footprint: NDArra
     Returns:
         (N, 3) float32 linear light, 0 to 1; lit lamps up to 2. Zero where there is no hit.
     """
-    laid = _lay(appearance, tracer, hits, footprint)
-    return np.asarray(_mix_colors(appearance.colors, hits.triangle, tracer.table.material, *laid))
+    pattern_values = _evaluate_patterns(appearance, tracer, hits, footprint)
+    return np.asarray(_mix_colors(appearance.colors, hits.triangle, tracer.table.material, *pattern_values))
 
 
 def reflectance(appearance: Appearance, tracer: Tracer, hits: Hits) -> NDArray[np.float32]:
     """(N,) float32 diffuse reflectance of hits at 905 nm, 0 to 1, averaged over a beam; 0 where there is no hit."""
     distance = np.where(hits.triangle < 0, np.float32(0), hits.distance)
-    laid = _lay(appearance, tracer, hits, (_BEAM_M + _BEAM_PER_M * distance).astype(np.float32))
+    pattern_values = _evaluate_patterns(appearance, tracer, hits, (_BEAM_M + _BEAM_PER_M * distance).astype(np.float32))
     tables = appearance.reflectances, appearance.spread
-    return np.asarray(_mix_reflectances(*tables, hits.triangle, tracer.table.material, *laid))
+    return np.asarray(_mix_reflectances(*tables, hits.triangle, tracer.table.material, *pattern_values))
 
 
-def _lay(
+def _evaluate_patterns(
     appearance: Appearance, tracer: Tracer, hits: Hits, footprint: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int8], NDArray[np.uint64]]:
     table = tracer.table
-    found: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int8], NDArray[np.uint64]] = lay(
+    found: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int8], NDArray[np.uint64]] = evaluate_patterns(
         appearance.layout, hits.triangle, hits.u, hits.v, footprint, tracer.corners, table.material, table.instance
     )
     return found
 
 
-def _layout(rng: np.random.Generator) -> Layout:
+def _pattern_table(rng: np.random.Generator) -> PatternTable:
     """Patterns of a scene: how strong they are, above all how worn paint is, differs between scenes."""
     rows = tuple(MATERIALS.values())
     strength = np.array([row.contrast for row in rows])
     swing = np.array([0.4 if row.pattern == Pattern.WORN else 0.2 for row in rows])
-    return Layout(
+    return PatternTable(
         np.array([int(row.pattern) for row in rows], np.int64),
         np.array([row.scale for row in rows]),
         np.clip(strength * np.exp(rng.normal(size=len(rows)) * swing), 0, 0.7),

@@ -8,7 +8,7 @@ import numpy as np
 import shapely
 
 from training.worldgen.street.ribbon import Ribbon
-from training.worldgen.street.street_style import Style, pick
+from training.worldgen.street.street_style import StreetStyle, pick
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class Road:
         return self.ribbon.strip(start, end, -self.edge(-1), self.edge(1))
 
 
-def draw_road(
-    rng: np.random.Generator, style: Style, ribbon: Ribbon, lanes: int, main: bool, layout: str = "usual"
+def sample_road(
+    rng: np.random.Generator, style: StreetStyle, ribbon: Ribbon, lanes: int, main: bool, layout: str = "usual"
 ) -> Road:
     """A road along a curve with a cross-section of its own; ``layout`` as in the network, for the main road."""
     median, kind = _median(rng, style, lanes, layout) if main else (0.0, "none")
@@ -98,11 +98,11 @@ def draw_road(
         lanes, cycle = 2, 0.0
     left, right = (_side(rng, style, cycle, track, main) for _ in range(2))
     if left.pavement == right.pavement == 0 and style.kind != "suburban":
-        right = replace(right, pavement=rng.uniform(*style.habit.pavement_width), soft=False, ditch=False)
+        right = replace(right, pavement=rng.uniform(*style.district.pavement_width), soft=False, ditch=False)
     return Road(ribbon, lanes, style.lane_width, median, kind, left, right, main)
 
 
-def _median(rng: np.random.Generator, style: Style, lanes: int, layout: str) -> tuple[float, str]:
+def _median(rng: np.random.Generator, style: StreetStyle, lanes: int, layout: str) -> tuple[float, str]:
     if layout == "boulevard":
         return rng.uniform(4.5, 9.0), "grass"
     if layout != "usual" or style.kind == "residential":
@@ -113,14 +113,14 @@ def _median(rng: np.random.Generator, style: Style, lanes: int, layout: str) -> 
     return width[kind], kind
 
 
-def _side(rng: np.random.Generator, style: Style, cycle: float, track: float, main: bool) -> Side:
-    habit = style.habit
-    parking = rng.uniform(2.0, 2.5) if rng.random() < habit.parking * (1 if main else 0.7) else 0.0
+def _side(rng: np.random.Generator, style: StreetStyle, cycle: float, track: float, main: bool) -> Side:
+    district = style.district
+    parking = rng.uniform(2.0, 2.5) if rng.random() < district.parking * (1 if main else 0.7) else 0.0
     if parking and style.kind in ("residential", "industrial") and rng.random() < 0.15:
         parking = rng.uniform(4.7, 5.3)
-    verge = rng.uniform(*habit.verge_width) if rng.random() < habit.verge else 0.0
-    width = rng.uniform(*habit.pavement_width)
-    if rng.random() < habit.no_pavement and not track:
+    verge = rng.uniform(*district.verge_width) if rng.random() < district.verge else 0.0
+    width = rng.uniform(*district.pavement_width)
+    if rng.random() < district.no_pavement and not track:
         soft = style.kind in ("suburban", "industrial") and not parking and rng.random() < 0.6
         return Side(cycle, parking, max(verge, 3.4 if soft else 1.0), 0.0, 0.0, soft, soft and rng.random() < 0.5)
     return Side(cycle, parking, verge, track, width)

@@ -11,7 +11,7 @@ from training.worldgen.street.cross_section import Road
 from training.worldgen.street.plots import Bay, Plot
 from training.worldgen.street.ribbon import Array
 from training.worldgen.street.road_network import Network
-from training.worldgen.street.street_style import Style, pick
+from training.worldgen.street.street_style import StreetStyle, pick
 
 _USES = {
     "urban": {"building": 0.77, "lot": 0.14, "plaza": 0.05, "park": 0.02, "open": 0.02},
@@ -58,8 +58,12 @@ class Frontage:
     lot_lines: tuple[Array, ...]
 
 
-def line_with_plots(
-    rng: np.random.Generator, style: Style, network: Network, corridor: shapely.Geometry, keep_clear: shapely.Geometry
+def generate_frontage(
+    rng: np.random.Generator,
+    style: StreetStyle,
+    network: Network,
+    corridor: shapely.Geometry,
+    keep_clear: shapely.Geometry,
 ) -> Frontage:
     """Divide the land along all roads.
 
@@ -85,7 +89,7 @@ class _Builder:
     """Collects plots one after another, each where there is room for it."""
 
     def __init__(
-        self, rng: np.random.Generator, style: Style, corridor: shapely.Geometry, keep_clear: shapely.Geometry
+        self, rng: np.random.Generator, style: StreetStyle, corridor: shapely.Geometry, keep_clear: shapely.Geometry
     ) -> None:
         self._rng, self._style, self._corridor, self._keep_clear = rng, style, corridor, keep_clear
         self._taken: list[shapely.Polygon] = []
@@ -102,16 +106,16 @@ class _Builder:
 
     def line(self, road: Road, sign: int) -> None:
         """Plots along one side of a road, from its start to its end."""
-        rng, habit = self._rng, self._style.habit
+        rng, district = self._rng, self._style.district
         s, end = rng.uniform(1, 5), road.ribbon.length - 1
-        setback = rng.uniform(*habit.setback)
-        while s < end - habit.front[0]:
+        setback = rng.uniform(*district.setback)
+        while s < end - district.front[0]:
             use = pick(rng, **_USES[self._style.kind])
-            width, depth = rng.uniform(*habit.front), rng.uniform(*habit.depth)
+            width, depth = rng.uniform(*district.front), rng.uniform(*district.depth)
             if use == "lot":
                 width, depth = _AISLE_M + 2 * _BAY_DEPTH_M + 0.6, rng.uniform(18, 36)
-            gap = rng.uniform(*habit.gap)
-            back = np.clip(setback + rng.normal(0, 0.15 * setback), *habit.setback) if use == "building" else 0.3
+            gap = rng.uniform(*district.gap)
+            back = np.clip(setback + rng.normal(0, 0.15 * setback), *district.setback) if use == "building" else 0.3
             plot = self._fit(road, sign, s + gap / 2 + width / 2, width, depth, float(back), gap)
             if plot is None:
                 s += 3.0
@@ -122,7 +126,7 @@ class _Builder:
 
     def close_ends(self, road: Road, network: Network) -> None:
         """Sometimes a building across the end of a road, as where it meets another one or ends in a yard."""
-        rng, habit = self._rng, self._style.habit
+        rng, district = self._rng, self._style.district
         joined = {arm.at for arm in network.arms(road)}
         for s, sign in ((0.0, -1), (road.ribbon.length, 1)):
             if s in joined or rng.random() < 0.4:
@@ -130,8 +134,8 @@ class _Builder:
             away = road.ribbon.yaw(s) + (0.0 if sign > 0 else np.pi)
             reach = rng.uniform(3, 12)
             x, y = road.ribbon.at(s) + reach * np.array((np.cos(away), np.sin(away)))
-            width, depth = max(*habit.front, 16.0), rng.uniform(*habit.depth)
-            plot = Plot(float(x), float(y), float(away - np.pi), width, depth, float(reach), habit.gap[1])
+            width, depth = max(*district.front, 16.0), rng.uniform(*district.depth)
+            plot = Plot(float(x), float(y), float(away - np.pi), width, depth, float(reach), district.gap[1])
             if self._free(plot.area()):
                 self._taken.append(plot.area())
                 self._plots.append(plot)
@@ -141,7 +145,7 @@ class _Builder:
         for plot in tuple(self._plots):
             back = plot.depth + self._rng.uniform(8, 26)
             x, y = plot.points([(-back, self._rng.uniform(-4, 4))])[0]
-            depth = self._rng.uniform(*self._style.habit.depth)
+            depth = self._rng.uniform(*self._style.district.depth)
             behind = Plot(float(x), float(y), plot.yaw, plot.width, depth, back, plot.gap)
             if self._rng.random() < 0.6 and self._free(behind.area()):
                 self._taken.append(behind.area())
@@ -182,10 +186,10 @@ class _Builder:
         return True
 
     def _add_building(self, plot: Plot, road: Road, sign: int) -> None:
-        rng, habit = self._rng, self._style.habit
+        rng, district = self._rng, self._style.district
         self._plots.append(plot)
         reach = self._to_road(plot, road, sign)
-        if rng.random() < habit.driveway:
+        if rng.random() < district.driveway:
             wide = self._style.kind == "industrial"
             width = rng.uniform(5, 8) if wide else rng.uniform(2.7, 4.5)
             y = rng.choice((-1, 1)) * max(0.0, plot.width / 2 - width / 2 - 0.4)

@@ -12,8 +12,8 @@ from training.worldgen.street.areas import polygons
 from training.worldgen.street.cross_section import Road
 from training.worldgen.street.frontage import Frontage
 from training.worldgen.street.road_network import Arm, Network
-from training.worldgen.street.street_plan import Crossing, Plan, parking_spans
-from training.worldgen.street.street_style import Style, pick
+from training.worldgen.street.street_plan import Crossing, StreetPlan, parking_spans
+from training.worldgen.street.street_style import StreetStyle, pick
 
 WHITE = "marking_white"
 _LINE_M = 0.13
@@ -42,10 +42,10 @@ class Paint:
 
 
 def paint_streets(
-    rng: np.random.Generator, style: Style, network: Network, plan: Plan, frontage: Frontage
+    rng: np.random.Generator, style: StreetStyle, network: Network, plan: StreetPlan, frontage: Frontage
 ) -> tuple[Paint, ...]:
     """All paint of a drive, from the bottom up."""
-    decoys = [*_coloured_lanes(rng, style, network), *_repairs(rng, style, network)]
+    decoys = [*_coloured_surfaces(rng, style, network), *_repairs(rng, style, network)]
     marks: list[Paint] = []
     for road in network.roads:
         marks += _centre_line(rng, style, network, road)
@@ -57,14 +57,14 @@ def paint_streets(
         for arm in node.arms:
             marks += _stop_line(style, arm)
             marks += _arrows(rng, style, network, arm) if style.letters else []
-    marks += _words(rng, style, network) if style.letters else []
+    marks += _letters(rng, style, network) if style.letters else []
     marks += [_mark(shapely.LineString(line).buffer(0.06, cap_style="flat")) for line in frontage.lot_lines]
     worn = _worn(rng, style, network, marks)
-    laid = [paint for paint in [*decoys, *worn, *_covers(rng, network), *_tar(rng, style, network)]]
+    laid = [paint for paint in [*decoys, *worn, *_covers(rng, network), *_crack_seals(rng, style, network)]]
     return tuple(_on_surface(laid, plan, frontage))
 
 
-def _on_surface(paints: list[Paint], plan: Plan, frontage: Frontage) -> Iterator[Paint]:
+def _on_surface(paints: list[Paint], plan: StreetPlan, frontage: Frontage) -> Iterator[Paint]:
     """Cut to carriageways and car parks."""
     lots = [patch.shape for patch in frontage.patches if patch.kind == "lot" and patch.material != "gravel"]
     surface = shapely.union_all([plan.road, *lots])
@@ -94,7 +94,7 @@ def _dashes(
     return [_line(road, d, s, min(s + dash, end), material) for s in np.arange(start, end - 0.5, period)]
 
 
-def _centre_line(rng: np.random.Generator, style: Style, network: Network, road: Road) -> list[Paint]:
+def _centre_line(rng: np.random.Generator, style: StreetStyle, network: Network, road: Road) -> list[Paint]:
     marks: list[Paint] = []
     look, material = style.centre, style.centre_material
     if not road.main and rng.random() < 0.5:
@@ -113,7 +113,7 @@ def _centre_line(rng: np.random.Generator, style: Style, network: Network, road:
     return marks
 
 
-def _painted_median(style: Style, network: Network, road: Road, a: float, b: float) -> list[Paint]:
+def _painted_median(style: StreetStyle, network: Network, road: Road, a: float, b: float) -> list[Paint]:
     """Lines at both sides, hatched between or left open as a lane for turning."""
     half, material = road.median / 2, style.centre_material
     marks = [_line(road, side * half, a, b, material) for side in (-1, 1)]
@@ -125,7 +125,7 @@ def _painted_median(style: Style, network: Network, road: Road, a: float, b: flo
     return marks
 
 
-def _lane_lines(style: Style, network: Network, road: Road) -> list[Paint]:
+def _lane_lines(style: StreetStyle, network: Network, road: Road) -> list[Paint]:
     marks = []
     edge = style.road != "cobbles" and style.edge_lines
     for a, b in network.open_spans(road):
@@ -142,7 +142,7 @@ def _lane_lines(style: Style, network: Network, road: Road) -> list[Paint]:
     return marks
 
 
-def _bay_lines(style: Style, network: Network, road: Road) -> list[Paint]:
+def _bay_lines(style: StreetStyle, network: Network, road: Road) -> list[Paint]:
     if not style.bay_lines:
         return []
     marks = []
@@ -161,7 +161,7 @@ def bay_pitch(parking: float) -> float:
     return 2.6 if parking > 4 else 6.2
 
 
-def _crossing_marks(style: Style, crossing: Crossing) -> list[Paint]:
+def _crossing_marks(style: StreetStyle, crossing: Crossing) -> list[Paint]:
     road, a, b = crossing.road, crossing.start, crossing.end
     right, left = -road.edge(-1) - style.corner, road.edge(1) + style.corner
     if crossing.kind == "zebra":
@@ -174,7 +174,7 @@ def _crossing_marks(style: Style, crossing: Crossing) -> list[Paint]:
     return [Paint(crossing.shape, "paving_bricks", "road", 7), *marks] if crossing.kind == "bricks" else marks
 
 
-def _stop_line(style: Style, arm: Arm) -> list[Paint]:
+def _stop_line(style: StreetStyle, arm: Arm) -> list[Paint]:
     if arm.control not in ("lights", "stop", "yield") or style.road == "cobbles":
         return []
     road, near = arm.road, arm.road.median / 2
@@ -185,7 +185,7 @@ def _stop_line(style: Style, arm: Arm) -> list[Paint]:
     return [_mark(road.ribbon.strip(a, b, right, left))]
 
 
-def _arrows(rng: np.random.Generator, style: Style, network: Network, arm: Arm) -> list[Paint]:
+def _arrows(rng: np.random.Generator, style: StreetStyle, network: Network, arm: Arm) -> list[Paint]:
     """Arrows on the lanes before a junction."""
     road = arm.road
     s = arm.s(arm.stop + rng.uniform(4, 8))
@@ -200,7 +200,7 @@ def _arrows(rng: np.random.Generator, style: Style, network: Network, arm: Arm) 
     return marks
 
 
-def _words(rng: np.random.Generator, style: Style, network: Network) -> list[Paint]:
+def _letters(rng: np.random.Generator, style: StreetStyle, network: Network) -> list[Paint]:
     """Blocks that look like letters: a few upright and level strokes each."""
     road, marks = network.main, []
     for a, b in network.open_spans(road, 14.0):
@@ -216,7 +216,7 @@ def _words(rng: np.random.Generator, style: Style, network: Network) -> list[Pai
     return marks
 
 
-def _worn(rng: np.random.Generator, style: Style, network: Network, marks: list[Paint]) -> list[Paint]:
+def _worn(rng: np.random.Generator, style: StreetStyle, network: Network, marks: list[Paint]) -> list[Paint]:
     """Some marks gone, and holes in others."""
     if style.worn == 0 or not marks:
         return marks
@@ -224,7 +224,9 @@ def _worn(rng: np.random.Generator, style: Style, network: Network, marks: list[
     road = network.main
     count = int(style.worn * 160)
     s, d = rng.uniform(0, road.ribbon.length, count), rng.uniform(-1, 1, count) * (road.lanes_edge + 1)
-    blots = [road.ribbon.shape(*place, rng.uniform(0.2, 1.4) * _blot(rng)) for place in zip(s, d, strict=True)]
+    blots = [
+        road.ribbon.shape(*place, rng.uniform(0.2, 1.4) * _irregular_polygon(rng)) for place in zip(s, d, strict=True)
+    ]
     holes = shapely.union_all(blots)
     shapely.prepare(holes)
     shapes = np.array([mark.shape for mark in kept])
@@ -233,12 +235,12 @@ def _worn(rng: np.random.Generator, style: Style, network: Network, marks: list[
     return [Paint(s, m.material, m.label, m.instance) for s, m in zip(shapes, kept, strict=True)]
 
 
-def _blot(rng: np.random.Generator) -> np.ndarray:
+def _irregular_polygon(rng: np.random.Generator) -> np.ndarray:
     angle = np.arange(7) * (2 * np.pi / 7)
     return np.column_stack([np.cos(angle), np.sin(angle)]) * rng.uniform(0.6, 1.2, (7, 1))
 
 
-def _coloured_lanes(rng: np.random.Generator, style: Style, network: Network) -> list[Paint]:
+def _coloured_surfaces(rng: np.random.Generator, style: StreetStyle, network: Network) -> list[Paint]:
     """Side roads of another material, painted lanes for bicycles and buses: all of it road."""
     paints = []
     if style.side_road != style.road:
@@ -257,7 +259,7 @@ def _coloured_lanes(rng: np.random.Generator, style: Style, network: Network) ->
     return paints
 
 
-def _repairs(rng: np.random.Generator, style: Style, network: Network) -> list[Paint]:
+def _repairs(rng: np.random.Generator, style: StreetStyle, network: Network) -> list[Paint]:
     """Rectangles of newer or older asphalt, and trenches along or across the road."""
     paints = []
     for road in network.roads:
@@ -278,7 +280,7 @@ def _covers(rng: np.random.Generator, network: Network) -> list[Paint]:
     for road in network.roads:
         for s in np.arange(rng.uniform(5, 30), road.ribbon.length - 3, rng.uniform(18, 40)):
             d = rng.uniform(-0.9, 0.9) * road.lanes_edge
-            octagon = _blot_round(rng.uniform(0.28, 0.36))
+            octagon = _octagon(rng.uniform(0.28, 0.36))
             paints.append(Paint(road.ribbon.shape(s, d, octagon), "metal", "road", int(rng.integers(1, 100))))
             sign = int(rng.choice((-1, 1)))
             gully = sign * (road.edge(sign) - 0.3)
@@ -287,12 +289,12 @@ def _covers(rng: np.random.Generator, network: Network) -> list[Paint]:
     return paints
 
 
-def _blot_round(radius: float) -> np.ndarray:
+def _octagon(radius: float) -> np.ndarray:
     angle = np.arange(8) * (np.pi / 4)
     return radius * np.column_stack([np.cos(angle), np.sin(angle)])
 
 
-def _tar(rng: np.random.Generator, style: Style, network: Network) -> list[Paint]:
+def _crack_seals(rng: np.random.Generator, style: StreetStyle, network: Network) -> list[Paint]:
     """Sealed cracks: dark winding lines."""
     paints = []
     for road in network.roads:

@@ -74,7 +74,7 @@ class Ribbon:
         return shapely.Polygon(self.at(s + corners[:, 0], d + corners[:, 1]))
 
 
-def walk(start: ArrayLike, yaw: Array) -> Array:
+def integrate_path(start: ArrayLike, yaw: Array) -> Array:
     """(K + 1, 2) points one metre apart: from ``start`` on in the directions ``yaw`` (K,), radians."""
     steps = np.column_stack([np.cos(yaw), np.sin(yaw)])
     return np.asarray(start, np.float64) + np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)])

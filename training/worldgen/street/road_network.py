@@ -10,9 +10,9 @@ import numpy as np
 import shapely
 
 from training.worldgen.street.areas import rounded
-from training.worldgen.street.cross_section import Road, draw_road
-from training.worldgen.street.ribbon import Array, Ribbon, smoothed, walk
-from training.worldgen.street.street_style import Style, pick
+from training.worldgen.street.cross_section import Road, sample_road
+from training.worldgen.street.ribbon import Array, Ribbon, integrate_path, smoothed
+from training.worldgen.street.street_style import StreetStyle, pick
 
 UNSEEN_LAYOUTS = ("roundabout", "five_arms", "chicane", "boulevard")
 EGO_LENGTH_M = 350.0
@@ -76,13 +76,13 @@ class Network:
     Attributes:
         roads: the main road first.
         nodes: where they meet.
-        midblock: crossings between junctions: road, first and last s.
+        midblock_crossings: crossings between junctions: road, first and last s.
         layout: "usual", or one of :data:`UNSEEN_LAYOUTS`.
     """
 
     roads: tuple[Road, ...]
     nodes: tuple[Node, ...]
-    midblock: tuple[tuple[Road, float, float], ...]
+    midblock_crossings: tuple[tuple[Road, float, float], ...]
     layout: str
 
     @property
@@ -112,7 +112,7 @@ class Network:
         return spans
 
 
-def lay_out(rng: np.random.Generator, style: Style, unseen: bool) -> Network:
+def generate_network(rng: np.random.Generator, style: StreetStyle, unseen: bool) -> Network:
     """Draw a main road, side roads and junctions."""
     layout = str(rng.choice(UNSEEN_LAYOUTS)) if unseen else "usual"
     main = _main_road(rng, style, layout)
@@ -125,12 +125,12 @@ def lay_out(rng: np.random.Generator, style: Style, unseen: bool) -> Network:
         if arms:
             node = Node(main.ribbon.at(s), (Arm(main, s, -1), Arm(main, s, 1), *arms))
             nodes.append(_roundabout(rng, node) if layout == "roundabout" and number == special else node)
-    finished = tuple(_furnish(rng, style, node) for node in nodes)
+    finished = tuple(_with_controls(rng, style, node) for node in nodes)
     network = Network(tuple(roads), finished, (), layout)
-    return replace(network, midblock=_midblock(rng, style, network))
+    return replace(network, midblock_crossings=_midblock(rng, style, network))
 
 
-def _main_road(rng: np.random.Generator, style: Style, layout: str) -> Road:
+def _main_road(rng: np.random.Generator, style: StreetStyle, layout: str) -> Road:
     length = int(EGO_LENGTH_M + 2 * _BEYOND_M)
     s = np.arange(length)
     sweep = rng.uniform(0.0, 0.03) if rng.random() < 0.3 else rng.uniform(0.1, 0.6)
@@ -139,10 +139,10 @@ def _main_road(rng: np.random.Generator, style: Style, layout: str) -> Road:
     yaw += 0.3 * sweep * np.sin(4 * np.pi * s / wavelength + rng.uniform(0, 2 * np.pi))
     if layout == "chicane":
         yaw += _chicane(rng, s)
-    points = walk((0.0, 0.0), yaw + rng.uniform(0, 2 * np.pi))
+    points = integrate_path((0.0, 0.0), yaw + rng.uniform(0, 2 * np.pi))
     ribbon = Ribbon(points - points[length // 2] + rng.uniform(-15, 15, 2))
-    lanes = 2 if rng.random() < style.habit.two_lanes and layout not in ("roundabout", "chicane") else 1
-    return draw_road(rng, style, ribbon, lanes, True, layout)
+    lanes = 2 if rng.random() < style.district.two_lanes and layout not in ("roundabout", "chicane") else 1
+    return sample_road(rng, style, ribbon, lanes, True, layout)
 
 
 def _chicane(rng: np.random.Generator, s: Array) -> Array:
@@ -160,7 +160,7 @@ def _junction_stations(rng: np.random.Generator, length: float) -> Array:
 
 
 def _side_arms(
-    rng: np.random.Generator, style: Style, main: Road, s: float, roads: list[Road], layout: str
+    rng: np.random.Generator, style: StreetStyle, main: Road, s: float, roads: list[Road], layout: str
 ) -> list[Arm]:
     """Roads that meet the main road at s: one across it, one on one side, or more."""
     through = rng.random() < 0.6 or layout == "roundabout"
@@ -171,17 +171,17 @@ def _side_arms(
     arms = []
     if first is not None and second is not None:
         ribbon = Ribbon(smoothed(np.concatenate([second[:0:-1], first]), 60))
-        road = draw_road(rng, style, ribbon, 1, False)
+        road = sample_road(rng, style, ribbon, 1, False)
         at = ribbon.nearest(first[0])
         arms = [Arm(road, at, -1), Arm(road, at, 1)]
     elif first is not None or second is not None:
         path = first if first is not None else second
-        arms = [Arm(draw_road(rng, style, Ribbon(path), 1, False), 0.0, 1)]  # type: ignore[arg-type]
+        arms = [Arm(sample_road(rng, style, Ribbon(path), 1, False), 0.0, 1)]  # type: ignore[arg-type]
     if layout == "five_arms":
         skew = turn - np.radians(55) if turn > np.pi / 2 else turn + np.radians(55)
         extra = _free_path(rng, main, s, sign, skew, [main])
         if extra is not None:
-            arms.append(Arm(draw_road(rng, style, Ribbon(extra), 1, False), 0.0, 1))
+            arms.append(Arm(sample_road(rng, style, Ribbon(extra), 1, False), 0.0, 1))
     return arms
 
 
@@ -193,7 +193,7 @@ def _free_path(
         length = int(rng.integers(80, 150))
         along = np.arange(length)
         bend = rng.uniform(-0.5, 0.5) * np.sin(np.clip((along - _STRAIGHT_M) / 110, 0, 1) * np.pi / 2) ** 2
-        path = walk(main.ribbon.at(s), main.ribbon.yaw(s) + sign * turn + bend)
+        path = integrate_path(main.ribbon.at(s), main.ribbon.yaw(s) + sign * turn + bend)
         line, tail = shapely.LineString(path), shapely.LineString(path[45:])
         others = [shapely.LineString(road.ribbon.points) for road in roads[1:]]
         if tail.distance(shapely.LineString(main.ribbon.points)) > 28 and all(line.distance(o) > 44 for o in others):
@@ -207,16 +207,16 @@ def _roundabout(rng: np.random.Generator, node: Node) -> Node:
     return replace(node, ring=ring, island=ring - rng.uniform(6.2, 7.5))
 
 
-def _furnish(rng: np.random.Generator, style: Style, node: Node) -> Node:
+def _with_controls(rng: np.random.Generator, style: StreetStyle, node: Node) -> Node:
     """Find where the arms leave the junction; add crossings, stop lines and right of way."""
-    lit = rng.random() < style.habit.lights and not node.ring
+    lit = rng.random() < style.district.lights and not node.ring
     minor = "yield" if node.ring else pick(rng, stop=0.6, none=0.4)
     arms = []
     for arm in node.arms:
         clear = _clearance(arm, node, style.corner)
         end = clear + rng.uniform(0.3, 1.8)
         paved = min(arm.road.left.pavement, arm.road.right.pavement) > 0
-        crossing = (end, end + rng.uniform(2.6, 4.2)) if paved and rng.random() < style.habit.crossing else None
+        crossing = (end, end + rng.uniform(2.6, 4.2)) if paved and rng.random() < style.district.crossing else None
         stop = crossing[1] + rng.uniform(0.8, 1.5) if crossing else clear + rng.uniform(0.3, 1.5)
         control = "lights" if lit else minor if node.ring or not arm.road.main else "none"
         arms.append(replace(arm, clear=clear, crossing=crossing, stop=stop, control=control))
@@ -239,11 +239,11 @@ def _clearance(arm: Arm, node: Node, corner: float) -> float:
     return float(out[number[own][wide]].max(initial=3.5)) + 0.5
 
 
-def _midblock(rng: np.random.Generator, style: Style, network: Network) -> tuple[tuple[Road, float, float], ...]:
+def _midblock(rng: np.random.Generator, style: StreetStyle, network: Network) -> tuple[tuple[Road, float, float], ...]:
     """Sometimes a crossing of the main road far from any junction."""
     road = network.main
     spans = [(a, b) for a, b in network.open_spans(road, 12.0) if b - a > 20]
-    if not spans or not road.left.pavement or not road.right.pavement or rng.random() > style.habit.crossing * 0.5:
+    if not spans or not road.left.pavement or not road.right.pavement or rng.random() > style.district.crossing * 0.5:
         return ()
     a, b = spans[int(rng.integers(len(spans)))]
     s = rng.uniform(a + 6, b - 10)

@@ -11,7 +11,7 @@ from training.worldgen.street.areas import rounded, without_slivers
 from training.worldgen.street.cross_section import Road
 from training.worldgen.street.ribbon import Array
 from training.worldgen.street.road_network import Network
-from training.worldgen.street.street_style import Style
+from training.worldgen.street.street_style import StreetStyle
 
 KERBSTONE_M = 0.15
 
@@ -40,7 +40,7 @@ class Crossing:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class StreetPlan:
     """The street itself, before anything is built beside it.
 
     Attributes:
@@ -63,7 +63,7 @@ class Plan:
         return self.carriageway.difference(shapely.union_all([shape for _, shape in self.islands]))
 
 
-def plan_street(style: Style, network: Network) -> Plan:
+def plan_street(style: StreetStyle, network: Network) -> StreetPlan:
     """Cut carriageways, pavements and crossings out of the plane."""
     lanes, outer = [], []
     for road in network.roads:
@@ -74,12 +74,12 @@ def plan_street(style: Style, network: Network) -> Plan:
     carriageway = rounded(shapely.union_all(lanes + rings), style.corner)
     corridor = rounded(shapely.union_all([*lanes, *rings, *aprons, *outer]), style.corner).union(carriageway)
     crossings = tuple(_crossings(style, network, carriageway))
-    return Plan(
+    return StreetPlan(
         carriageway, _islands(network, crossings), corridor, crossings, _bay_strips(network).intersection(carriageway)
     )
 
 
-def _lanes_and_parking(style: Style, network: Network, road: Road) -> list[shapely.Polygon]:
+def _lanes_and_parking(style: StreetStyle, network: Network, road: Road) -> list[shapely.Polygon]:
     ends = [road.side(sign).pavement > 0 and style.build_outs for sign in (1, -1)]
     left, right = (road.edge(s) - road.side(s).parking * end for s, end in zip((1, -1), ends, strict=True))
     whole = [road.ribbon.strip(0.0, road.ribbon.length, -right, left)]
@@ -105,24 +105,26 @@ def _bay_strips(network: Network) -> shapely.Geometry:
 def parking_spans(network: Network, road: Road) -> list[tuple[float, float]]:
     """Stretches of s where cars may park."""
     spans = network.open_spans(road, 5.0)
-    for other, start, end in network.midblock:
+    for other, start, end in network.midblock_crossings:
         if other is road:
             cut = [((a, min(b, start - 5)), (max(a, end + 5), b)) for a, b in spans]
             spans = [span for pair in cut for span in pair]
     return [(a, b) for a, b in spans if b - a > 7]
 
 
-def _crossings(style: Style, network: Network, carriageway: shapely.Geometry) -> list[Crossing]:
+def _crossings(style: StreetStyle, network: Network, carriageway: shapely.Geometry) -> list[Crossing]:
     found = []
     for node in network.nodes:
         for arm in node.arms:
             if arm.crossing:
                 found.append(_crossing(style, arm.road, *arm.span(*arm.crossing), carriageway))
-    found += [_crossing(style, *place, carriageway) for place in network.midblock]
+    found += [_crossing(style, *place, carriageway) for place in network.midblock_crossings]
     return [crossing for crossing in found if crossing is not None]
 
 
-def _crossing(style: Style, road: Road, start: float, end: float, carriageway: shapely.Geometry) -> Crossing | None:
+def _crossing(
+    style: StreetStyle, road: Road, start: float, end: float, carriageway: shapely.Geometry
+) -> Crossing | None:
     middle, reach = (start + end) / 2, style.corner
     across = shapely.LineString(road.ribbon.at(middle, (-road.edge(-1) - reach, road.edge(1) + reach)))
     pieces = shapely.get_parts(across.intersection(carriageway))
@@ -162,7 +164,7 @@ def _refuge(network: Network, crossing: Crossing, half: float) -> shapely.Geomet
     return shape.buffer(-half * 0.7).buffer(half * 0.7, 4)
 
 
-def mouths(plan: Plan, driveways: tuple[shapely.Polygon, ...]) -> shapely.Geometry:
+def lowered_kerbs(plan: StreetPlan, driveways: tuple[shapely.Polygon, ...]) -> shapely.Geometry:
     """Where kerbs are lowered to the carriageway: at crossings and driveways."""
     rim = plan.carriageway.buffer(KERBSTONE_M + 0.15, 4)
     ways = [c.road.ribbon.strip(c.start, c.end, *_extent(c.road)).intersection(c.shape.buffer(1.2)) for c in
@@ -174,7 +176,7 @@ def _extent(road: Road) -> tuple[float, float]:
     return -road.edge(-1) - 15, road.edge(1) + 15
 
 
-def soft_edges(network: Network, plan: Plan) -> shapely.Geometry:
+def soft_edges(network: Network, plan: StreetPlan) -> shapely.Geometry:
     """Narrow strips where the carriageway ends without a kerb."""
     strips = [shapely.Polygon()]
     for road in network.roads:
@@ -185,7 +187,7 @@ def soft_edges(network: Network, plan: Plan) -> shapely.Geometry:
     return shapely.union_all(strips).difference(plan.road)
 
 
-def ditches(network: Network, plan: Plan, keep_clear: shapely.Geometry) -> shapely.Geometry:
+def ditches(network: Network, plan: StreetPlan, keep_clear: shapely.Geometry) -> shapely.Geometry:
     """The bottoms of ditches, far enough from everything level."""
     bottoms = [shapely.Polygon()]
     for road in network.roads:

@@ -11,7 +11,7 @@ _SHARES = (0.42, 0.26, 0.14, 0.18)
 
 
 @dataclass(frozen=True)
-class Habit:
+class DistrictProfile:
     """Ranges and probabilities of one kind of quarter."""
 
     lane_width: tuple[float, float]
@@ -31,25 +31,25 @@ class Habit:
     speed: tuple[float, float]
 
 
-HABITS = {
-    "urban": Habit((3.0, 3.5), 0.5, 0.8, 0.2, (0.8, 1.8), (2.4, 5.0), 0.0, 0.9, 0.75, (0, 0.8), (0, 0.4),
+DISTRICTS = {
+    "urban": DistrictProfile((3.0, 3.5), 0.5, 0.8, 0.2, (0.8, 1.8), (2.4, 5.0), 0.0, 0.9, 0.75, (0, 0.8), (0, 0.4),
                    (9, 26), (11, 18), 0.08, (7, 14)),
-    "residential": Habit((2.8, 3.6), 0.0, 0.75, 0.45, (0.8, 2.2), (1.5, 2.6), 0.1, 0.55, 0.1, (1.5, 6), (1.5, 5),
+    "residential": DistrictProfile((2.8, 3.6), 0.0, 0.75, 0.45, (0.8, 2.2), (1.5, 2.6), 0.1, 0.55, 0.1, (1.5, 6), (1.5, 5),
                          (8, 16), (9, 13), 0.5, (6, 11)),
-    "suburban": Habit((3.0, 3.6), 0.05, 0.15, 0.6, (1.5, 4.0), (1.5, 2.2), 0.45, 0.3, 0.05, (4.5, 10), (4, 10),
+    "suburban": DistrictProfile((3.0, 3.6), 0.05, 0.15, 0.6, (1.5, 4.0), (1.5, 2.2), 0.45, 0.3, 0.05, (4.5, 10), (4, 10),
                       (10, 18), (9, 13), 0.85, (9, 16)),
-    "industrial": Habit((3.3, 3.9), 0.3, 0.65, 0.3, (1.0, 3.0), (1.5, 2.4), 0.3, 0.35, 0.2, (0.2, 10), (4, 14),
+    "industrial": DistrictProfile((3.3, 3.9), 0.3, 0.65, 0.3, (1.0, 3.0), (1.5, 2.4), 0.3, 0.35, 0.2, (0.2, 10), (4, 14),
                         (18, 40), (16, 30), 0.8, (8, 14)),
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Style:
+class StreetStyle:
     """One drive's habits.
 
     Attributes:
         kind: one of :data:`KINDS`.
-        habit: ranges of that kind.
+        district: ranges of that kind.
         lane_width: metres.
         kerb: height of raised kerbs, metres; 0: everything flush.
         kerbstones: whether kerbs show a row of stones from above.
@@ -78,7 +78,7 @@ class Style:
     """
 
     kind: str
-    habit: Habit
+    district: DistrictProfile
     lane_width: float
     kerb: float
     kerbstones: bool
@@ -106,15 +106,15 @@ class Style:
     forecourt: float
 
     @classmethod
-    def sample(cls, rng: np.random.Generator) -> Style:
+    def sample(cls, rng: np.random.Generator) -> StreetStyle:
         """Draw one drive's habits."""
         kind = str(rng.choice(KINDS, p=_SHARES))
-        habit, urban = HABITS[kind], kind == "urban"
+        district, urban = DISTRICTS[kind], kind == "urban"
         road = pick(rng, asphalt=0.64, asphalt_new=0.18, concrete_road=0.12, cobbles=0.0 if urban else 0.08)
         return cls(
             kind=kind,
-            habit=habit,
-            lane_width=rng.uniform(*habit.lane_width),
+            district=district,
+            lane_width=rng.uniform(*district.lane_width),
             kerb=_kerb_height(rng),
             kerbstones=rng.random() < 0.7,
             ramp=rng.uniform(0.8, 1.5),

@@ -10,17 +10,25 @@ import shapely
 from numpy.typing import ArrayLike, NDArray
 
 from training.worldgen.street.cross_section import Road
-from training.worldgen.street.frontage import Frontage, line_with_plots
+from training.worldgen.street.frontage import Frontage, generate_frontage
 from training.worldgen.street.markings import Paint, bay_pitch, paint_streets
 from training.worldgen.street.plots import Bay, Plot
 from training.worldgen.street.relief import Relief
 from training.worldgen.street.ribbon import Array
-from training.worldgen.street.road_network import Network, lay_out
-from training.worldgen.street.street_plan import Crossing, Plan, ditches, mouths, parking_spans, plan_street, soft_edges
-from training.worldgen.street.street_style import Style
+from training.worldgen.street.road_network import Network, generate_network
+from training.worldgen.street.street_plan import (
+    Crossing,
+    StreetPlan,
+    ditches,
+    lowered_kerbs,
+    parking_spans,
+    plan_street,
+    soft_edges,
+)
+from training.worldgen.street.street_style import StreetStyle
 from training.worldgen.street.terrain import Terrain
 from training.worldgen.street.ways import Approach, Junction, Lane, junctions, lanes, walks
-from training.worldgen.street.zones import Zone, divide
+from training.worldgen.street.zones import Zone, partition_ground
 
 __all__ = ["Approach", "Bay", "Crossing", "Junction", "Lane", "Paint", "Place", "Plot", "Streets", "Zone"]
 
@@ -69,9 +77,9 @@ class Streets:
         crossings: where people cross.
     """
 
-    style: Style
+    style: StreetStyle
     network: Network
-    plan: Plan
+    plan: StreetPlan
     terrain: Terrain
     relief: Relief
     zones: tuple[Zone, ...]
@@ -92,12 +100,12 @@ class Streets:
             rng: randomness.
             unseen: take one of the layouts that only test drives have.
         """
-        style, terrain = Style.sample(rng), Terrain.sample(rng)
-        network = lay_out(rng, style, unseen)
+        style, terrain = StreetStyle.sample(rng), Terrain.sample(rng)
+        network = generate_network(rng, style, unseen)
         plan = plan_street(style, network)
         keep_clear = shapely.union_all([_junction_discs(network), *(c.shape.buffer(1.5) for c in plan.crossings)])
-        frontage = line_with_plots(rng, style, network, plan.corridor, keep_clear)
-        zones = divide(style, network, plan, frontage, _box(network, _FAR_M), soft_edges(network, plan))
+        frontage = generate_frontage(rng, style, network, plan.corridor, keep_clear)
+        zones = partition_ground(style, network, plan, frontage, _box(network, _FAR_M), soft_edges(network, plan))
         pavement = shapely.union_all([zone.shape for zone in zones if zone.kind in ("pavement", "plaza")])
         all_lanes, ego_lane = lanes(style, network, plan)
         return cls(
@@ -200,8 +208,10 @@ class Streets:
         ]
 
 
-def _relief(rng: np.random.Generator, style: Style, network: Network, plan: Plan, frontage: Frontage) -> Relief:
-    lowered = shapely.union_all([mouths(plan, frontage.driveways), soft_edges(network, plan)])
+def _relief(
+    rng: np.random.Generator, style: StreetStyle, network: Network, plan: StreetPlan, frontage: Frontage
+) -> Relief:
+    lowered = shapely.union_all([lowered_kerbs(plan, frontage.driveways), soft_edges(network, plan)])
     level = shapely.union_all([*frontage.driveways, _junction_discs(network)])
     return Relief(style.kerb, style.ramp, lowered, ditches(network, plan, level), float(rng.uniform(0.25, 0.6)))
 

@@ -10,8 +10,8 @@ import shapely
 from training.worldgen.street.cross_section import Road
 from training.worldgen.street.ribbon import Array, bezier, smoothed
 from training.worldgen.street.road_network import Arm, Network, Node
-from training.worldgen.street.street_plan import Crossing, Plan
-from training.worldgen.street.street_style import Style
+from training.worldgen.street.street_plan import Crossing, StreetPlan
+from training.worldgen.street.street_style import StreetStyle
 
 _RING_LANE_M = 3.3
 
@@ -75,7 +75,7 @@ class Junction:
     roundabout: bool
 
 
-def junctions(network: Network, plan: Plan) -> tuple[Junction, ...]:
+def junctions(network: Network, plan: StreetPlan) -> tuple[Junction, ...]:
     """All junctions, along the main road."""
     shapely.prepare(plan.carriageway)
     return tuple(
@@ -84,7 +84,7 @@ def junctions(network: Network, plan: Plan) -> tuple[Junction, ...]:
     )
 
 
-def _approach(arm: Arm, plan: Plan) -> Approach:
+def _approach(arm: Arm, plan: StreetPlan) -> Approach:
     road, sign = arm.road, arm.sign
     s = min(max(arm.s(arm.stop + 0.2), 0.0), road.ribbon.length)
     width = road.lanes * road.lane_width
@@ -99,7 +99,7 @@ def _approach(arm: Arm, plan: Plan) -> Approach:
     )
 
 
-def lanes(style: Style, network: Network, plan: Plan) -> tuple[tuple[Lane, ...], Lane]:
+def lanes(style: StreetStyle, network: Network, plan: StreetPlan) -> tuple[tuple[Lane, ...], Lane]:
     """All lanes, and the one that the ego vehicle follows along the main road."""
     main = network.main
     found = _along(style, network, main, (0.0, main.ribbon.length))
@@ -114,7 +114,7 @@ def lanes(style: Style, network: Network, plan: Plan) -> tuple[tuple[Lane, ...],
     return tuple(found), ego
 
 
-def _along(style: Style, network: Network, road: Road, span: tuple[float, float]) -> list[Lane]:
+def _along(style: StreetStyle, network: Network, road: Road, span: tuple[float, float]) -> list[Lane]:
     """Lanes from end to end; the first one travels towards growing s, next to the kerb."""
     return [
         _lane(style, road, _round_islands(network, _middle(road, direction, number, *span)))
@@ -123,8 +123,8 @@ def _along(style: Style, network: Network, road: Road, span: tuple[float, float]
     ]
 
 
-def _lane(style: Style, road: Road, path: Array) -> Lane:
-    low, high = style.habit.speed
+def _lane(style: StreetStyle, road: Road, path: Array) -> Lane:
+    low, high = style.district.speed
     return Lane(path, road.lane_width, high if road.main else (low + high) / 2, road.main)
 
 
@@ -153,7 +153,7 @@ def _evenly(path: Array) -> Array:
     return np.column_stack([np.interp(even, s, path[:, k]) for k in (0, 1)])
 
 
-def _turns(style: Style, network: Network, plan: Plan, arm: Arm, node: Node) -> list[Lane]:
+def _turns(style: StreetStyle, network: Network, plan: StreetPlan, arm: Arm, node: Node) -> list[Lane]:
     """At a side road that ends in the main road: the ways that turn right, in and out, where there is room for them."""
     found: list[Lane] = []
     surface = plan.road.buffer(0.1)
@@ -190,7 +190,7 @@ def _joined(first: Array, second: Array) -> Array:
     return _evenly(np.concatenate([first[:-1], curve, second[1:]]))
 
 
-def walks(network: Network, plan: Plan, pavement: shapely.Geometry) -> tuple[Array, ...]:
+def walks(network: Network, plan: StreetPlan, pavement: shapely.Geometry) -> tuple[Array, ...]:
     """Lines along the middle of pavements and over crossings, (K, 2) each."""
     inside = pavement.buffer(-0.25)
     lines = []

@@ -11,8 +11,8 @@ from training.worldgen.street.areas import GRID_M, polygons, without_slivers
 from training.worldgen.street.cross_section import Road, Side
 from training.worldgen.street.frontage import Frontage
 from training.worldgen.street.road_network import Network
-from training.worldgen.street.street_plan import KERBSTONE_M, Plan
-from training.worldgen.street.street_style import Style
+from training.worldgen.street.street_plan import KERBSTONE_M, StreetPlan
+from training.worldgen.street.street_style import StreetStyle
 
 _LABELS = {
     "road": "road",
@@ -55,8 +55,13 @@ class Zone:
         return self.kind not in ("road", "bay")
 
 
-def divide(
-    style: Style, network: Network, plan: Plan, frontage: Frontage, area: shapely.Geometry, soft: shapely.Geometry
+def partition_ground(
+    style: StreetStyle,
+    network: Network,
+    plan: StreetPlan,
+    frontage: Frontage,
+    area: shapely.Geometry,
+    soft: shapely.Geometry,
 ) -> tuple[Zone, ...]:
     """Give every place in the area one use; what comes first takes its place from what follows."""
     layers = [(kind, shape, style.pavement if kind == "paved_island" else style.verge) for kind, shape in plan.islands]
@@ -67,13 +72,13 @@ def divide(
     layers += [("driveway", shapely.union_all(frontage.driveways).difference(_pavements(network)), style.driveway)]
     layers += [("verge", _verges(network, plan), style.verge), ("track", _tracks(network), "paving_asphalt")]
     layers += [("pavement", plan.corridor, style.pavement), ("verge", _open_sides(network), style.verge)]
-    layers += _grouped(frontage)
+    layers += _grouped_patches(frontage)
     if style.forecourt:
         layers.append(("plaza", plan.corridor.buffer(style.forecourt, 4), style.pavement))
-    return tuple(_peel(layers, area, style.ground))
+    return tuple(_remove_overlaps(layers, area, style.ground))
 
 
-def _grouped(frontage: Frontage) -> list[tuple[str, shapely.Geometry, str]]:
+def _grouped_patches(frontage: Frontage) -> list[tuple[str, shapely.Geometry, str]]:
     """Patches of one kind and material together: paths lie over everything else."""
     groups: dict[tuple[str, str], list[shapely.Geometry]] = {}
     for kind in ("path", "lot", "plaza", "yard"):
@@ -83,7 +88,9 @@ def _grouped(frontage: Frontage) -> list[tuple[str, shapely.Geometry, str]]:
     return [(kind, shapely.union_all(shapes), material) for (kind, material), shapes in groups.items()]
 
 
-def _peel(layers: list[tuple[str, shapely.Geometry, str]], area: shapely.Geometry, ground: str) -> list[Zone]:
+def _remove_overlaps(
+    layers: list[tuple[str, shapely.Geometry, str]], area: shapely.Geometry, ground: str
+) -> list[Zone]:
     """Zones of layers (kind, shape, material), each without what those before it have taken."""
     merged: dict[tuple[str, str], list[shapely.Geometry]] = {}
     taken = shapely.Polygon()
@@ -104,7 +111,7 @@ def _label(kind: str, material: str) -> str:
     return "terrain" if kind == "path" and material == "gravel" else _LABELS[kind]
 
 
-def _kerbs(network: Network, plan: Plan, soft: shapely.Geometry) -> shapely.Geometry:
+def _kerbs(network: Network, plan: StreetPlan, soft: shapely.Geometry) -> shapely.Geometry:
     """A row of stones along the carriageway and round islands."""
     outer = plan.carriageway.buffer(KERBSTONE_M, 4).difference(plan.carriageway).difference(soft)
     rims = [shape.difference(shape.buffer(-KERBSTONE_M)) for _, shape in plan.islands]
@@ -118,7 +125,7 @@ def _sides(network: Network) -> Iterator[tuple[Road, int, Side]]:
             yield road, sign, road.side(sign)
 
 
-def _verges(network: Network, plan: Plan) -> shapely.Geometry:
+def _verges(network: Network, plan: StreetPlan) -> shapely.Geometry:
     """Between carriageway and pavement, but not where people wait to cross."""
     clear = [crossing.shape.buffer(3.0) for crossing in plan.crossings]
     bands = [shapely.Polygon()]

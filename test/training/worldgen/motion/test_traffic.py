@@ -10,7 +10,7 @@ import shapely
 from training.worldgen.assets.people import STRIDE, person
 from training.worldgen.assets.vehicles import car
 from training.worldgen.mesh import LABELS
-from training.worldgen.motion.motions import Follower, Footprint, moments, route
+from training.worldgen.motion.motions import Follower, Footprint, planned_times, route
 from training.worldgen.motion.traffic import EgoMotion, generate_traffic
 from training.worldgen.street.streets import Streets
 
@@ -121,7 +121,7 @@ def test_wheels_and_soles_are_on_the_ground(drives):
 
 def test_vehicles_lean_with_the_slope():
     line = route(np.column_stack([np.linspace(0, 100, 101), np.zeros(101)]))
-    times = moments(DURATION)
+    times = planned_times(DURATION)
     plan = Footprint.along(line, 10 + 4 * (times + 1), times, 1.4)
     up = Follower.on_ground((car(np.random.default_rng(0)),), plan, lambda x, y: 0.1 * x)
     motion = up.motion(3.0)
@@ -131,7 +131,7 @@ def test_vehicles_lean_with_the_slope():
 
 def test_steps_follow_the_distance_walked():
     line = route(np.column_stack([np.linspace(0, 30, 31), np.zeros(31)]))
-    times = moments(DURATION)
+    times = planned_times(DURATION)
     stride = STRIDE * 1.7
     plan = Footprint.along(line, 5 + 1.36 * times, times, 0.25, tilts=False)
     walker = Follower.on_ground(person(np.random.default_rng(0)), plan, lambda x, y: 0 * x, stride)

@@ -69,24 +69,24 @@ def test_same_seed_same_bytes():
 
 
 def test_shapes_and_values():
-    picture = photo()
-    assert picture.rgb.shape == (64, 96, 3) and picture.rgb.dtype == np.uint8
-    assert picture.label.shape == (64, 96) and picture.label.dtype == np.uint8
-    assert picture.distance.shape == (64, 96) and picture.distance.dtype == np.float32
-    np.testing.assert_array_equal(np.isinf(picture.distance), picture.label == SKY)
-    assert (picture.distance > 1.0).all()
+    image = photo()
+    assert image.rgb.shape == (64, 96, 3) and image.rgb.dtype == np.uint8
+    assert image.label.shape == (64, 96) and image.label.dtype == np.uint8
+    assert image.distance.shape == (64, 96) and image.distance.dtype == np.float32
+    np.testing.assert_array_equal(np.isinf(image.distance), image.label == SKY)
+    assert (image.distance > 1.0).all()
     names = {LABELS.id_of(name) for name in ("road", "building", "other_static", "hazard", "traffic_sign")}
-    assert set(np.unique(picture.label)) == names | {SKY}
+    assert set(np.unique(image.label)) == names | {SKY}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(5))
 def test_exposure_holds_the_mean_in_range(kind, seed):
-    picture = photo(kind, seed)
+    image = photo(kind, seed)
     lowest = 30 if kind == "dusk" else 55
-    assert lowest < picture.rgb.mean() < 135
-    assert (picture.rgb == 255).all(axis=2).mean() < 0.25
-    assert picture.rgb.std() > 8
+    assert lowest < image.rgb.mean() < 135
+    assert (image.rgb == 255).all(axis=2).mean() < 0.25
+    assert image.rgb.std() > 8
 
 
 def test_dusk_is_darker_than_day():
@@ -127,7 +127,7 @@ def test_projected_points_land_on_pixels_of_their_label(yaw):
     world_from_camera = pose(0, 0, 1.6, yaw, 0.05, 0.02) @ OPTICAL
     base = camera(240, 160, 170.0)
     model = CameraModel("front", 240, 160, base.intrinsic, np.linalg.inv(world_from_camera) @ world_from_lidar)
-    picture = photo(mesh=mesh, view=world_from_camera, model=model)
+    image = photo(mesh=mesh, view=world_from_camera, model=model)
 
     tracer = Tracer(mesh)
     rng = np.random.default_rng(2)
@@ -140,21 +140,21 @@ def test_projected_points_land_on_pixels_of_their_label(yaw):
     pixels, inside = model.project(local)
     u, v = np.rint(pixels[inside]).astype(int).T
     ranges = np.linalg.norm(points[inside] - world_from_camera[:3, 3], axis=1)
-    visible = ranges < 1.02 * picture.distance[v, u] + 0.05
-    agree = picture.label[v, u] == tracer.label(hits)[found][inside]
+    visible = ranges < 1.02 * image.distance[v, u] + 0.05
+    agree = image.label[v, u] == tracer.label(hits)[found][inside]
     assert inside.sum() > 3000 and visible.mean() > 0.9
     assert agree[visible].mean() > 0.985
-    assert np.median(np.abs(ranges - picture.distance[v, u])[visible]) < 0.1
+    assert np.median(np.abs(ranges - image.distance[v, u])[visible]) < 0.1
 
 
 def test_pixel_labels_are_the_tracers():
     tracer = Tracer(street(), [Box()])
     view = pose(0, 0, 1.6) @ OPTICAL
     rng = np.random.default_rng(0)
-    picture = render(tracer, Appearance.sample(rng), Light.sample(rng), camera(), view, 0.4, rng)
+    image = render(tracer, Appearance.sample(rng), Light.sample(rng), camera(), view, 0.4, rng)
     hits = tracer.trace(view[:3, 3], pixel_rays(camera(), view), 0.4)
-    np.testing.assert_array_equal(picture.label.ravel(), tracer.label(hits))
-    np.testing.assert_array_equal(picture.distance.ravel(), hits.distance)
+    np.testing.assert_array_equal(image.label.ravel(), tracer.label(hits))
+    np.testing.assert_array_equal(image.distance.ravel(), hits.distance)
 
 
 def test_the_shutter_sees_things_where_they_are_at_its_time():
@@ -183,10 +183,10 @@ def from_above(mesh, light, actors=(), size=60):
 
 def test_shadows_darken_the_ground_away_from_the_sun():
     tower = box((2, 2, 6), "concrete", "building").of_instance(2)
-    picture = from_above(merge([ground(), tower]), lit_from((-1, 0, 1)))
-    grey = picture.rgb.mean(axis=2)
-    road = picture.label == LABELS.id_of("road")
-    x = (picture.rgb.shape[0] - 1) / 2 - np.arange(60)
+    image = from_above(merge([ground(), tower]), lit_from((-1, 0, 1)))
+    grey = image.rgb.mean(axis=2)
+    road = image.label == LABELS.id_of("road")
+    x = (image.rgb.shape[0] - 1) / 2 - np.arange(60)
     shade = np.zeros((60, 60), bool)
     shade[np.ix_((x > 6) & (x < 15), np.arange(28, 32))] = True  # 3 pixels a metre: 2 m to 5 m beyond it, to +x
     mirrored = shade[::-1]
@@ -213,9 +213,9 @@ def test_walls_that_face_the_sun_are_brighter():
 
     def wall(light):
         view = pose(-9, 0, 1.6) @ OPTICAL
-        picture = render(Tracer(mesh), appearance, light, camera(), view, 0.0, np.random.default_rng(1))
-        building = picture.label == LABELS.id_of("building")
-        return picture.rgb[building].mean() / picture.rgb[~building].mean()
+        image = render(Tracer(mesh), appearance, light, camera(), view, 0.0, np.random.default_rng(1))
+        building = image.label == LABELS.id_of("building")
+        return image.rgb[building].mean() / image.rgb[~building].mean()
 
     assert wall(lit_from((-1, 0, 0.6))) > 1.2 * wall(lit_from((1, 0, 0.6)))
 
@@ -228,8 +228,8 @@ def test_texture_is_calmer_far_away():
         rng = np.random.default_rng(0)
         view = pose(0, 0, 0) @ OPTICAL
         light = lit_from((-1, 0, 0.3))
-        picture = render(Tracer(wall), Appearance.sample(rng), light, camera(64, 48, 120.0), view, 0.0, rng)
-        return np.abs(np.diff(picture.rgb[12:36, 16:48].astype(float), axis=1)).mean()
+        image = render(Tracer(wall), Appearance.sample(rng), light, camera(64, 48, 120.0), view, 0.0, rng)
+        return np.abs(np.diff(image.rgb[12:36, 16:48].astype(float), axis=1)).mean()
 
     assert detail(60.0) < 1.5 < 0.3 * detail(3.0)
 
@@ -242,8 +242,8 @@ def test_haze_takes_contrast_from_the_distance():
     def wall(haze):
         rng = np.random.default_rng(0)
         light = replace(clear, haze=haze)
-        picture = render(Tracer(mesh), Appearance.sample(rng), light, camera(), view, 0.0, rng)
-        return picture.rgb[picture.label == LABELS.id_of("building")].mean()
+        image = render(Tracer(mesh), Appearance.sample(rng), light, camera(), view, 0.0, rng)
+        return image.rgb[image.label == LABELS.id_of("building")].mean()
 
     assert wall(1 / 200) > wall(0.0) + 30
 
@@ -260,6 +260,6 @@ def test_lights_of_many_drives_are_sound():
 
 def test_pictures_of_sky_alone_are_finite():
     view = pose(0, 0, 1.6, 0.0, -1.2) @ OPTICAL
-    picture = photo(view=view)
-    assert (picture.label == SKY).all()
-    assert 30 < picture.rgb.mean() < 200
+    image = photo(view=view)
+    assert (image.label == SKY).all()
+    assert 30 < image.rgb.mean() < 200

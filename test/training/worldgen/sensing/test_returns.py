@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from training.worldgen.sensing.returns import edge_marks, glass_chances, readings, strengths, strongest
+from training.worldgen.sensing.returns import (
+    apparent_reflectance,
+    correlate_by_pane,
+    detect_returns,
+    mark_edges,
+    strongest_return,
+)
 
 COUNT = 20000
 SHARES = np.array([1 / 3, 1 / 6, 1 / 6, 1 / 6, 1 / 6], np.float32)
@@ -13,14 +19,14 @@ def strength_at(degrees, diffuse=0.5, gloss=0.0, retro=0.0):
     normals = np.column_stack([np.zeros(count), np.zeros(count), np.ones(count)]).astype(np.float32)
     rays = np.column_stack([np.sin(angle), np.zeros(count), -np.cos(angle)]).astype(np.float32)
     values = [np.full(count, v, np.float32) for v in (diffuse, gloss, retro)]
-    return strengths(values[0], normals, rays, values[1], values[2], np.zeros(count, np.bool_))
+    return apparent_reflectance(values[0], normals, rays, values[1], values[2], np.zeros(count, np.bool_))
 
 
 def read(distance, strength, gamma=1.0, exponent=0.0, speckle=True):
     rng = np.random.default_rng(0)
     noise = rng.standard_normal((2, COUNT), np.float32)
     noise[1] *= speckle
-    return readings(
+    return detect_returns(
         np.full(COUNT, distance, np.float32),
         np.full(COUNT, strength, np.float32),
         rng.random(COUNT, np.float32),
@@ -55,7 +61,7 @@ def test_reflectors_work_at_an_angle_but_not_at_any():
 def test_rays_without_a_hit_return_nothing():
     nowhere = np.zeros((1, 3), np.float32)
     one = np.ones(1, np.float32)
-    assert strengths(one, nowhere, nowhere, one, one, np.ones(1, np.bool_))[0] == 0
+    assert apparent_reflectance(one, nowhere, nowhere, one, one, np.ones(1, np.bool_))[0] == 0
 
 
 def test_half_of_the_pulses_return_from_a_dark_target_at_the_sensors_reach():
@@ -91,22 +97,22 @@ def test_intensity_follows_strength_gamma_and_range():
 def test_two_near_surfaces_blend_and_two_far_ones_do_not():
     distance = np.array([[10.0, 10.0, 11.0, 11.0, 11.0], [10.0, 10.0, 20.0, 20.0, 20.0]], np.float32)
     strength = np.full((2, 5), 0.5, np.float32)
-    mean, power, top = strongest(distance, strength, SHARES, np.array([True, True]))
+    mean, power, top = strongest_return(distance, strength, SHARES, np.array([True, True]))
     assert 10.2 < mean[0] < 10.8 and mean[1] == pytest.approx(10.0)
     assert power[1] == pytest.approx(0.25) and list(top) == [0, 0]
-    sharp, _, _ = strongest(distance, strength, SHARES, np.array([False, False]))
+    sharp, _, _ = strongest_return(distance, strength, SHARES, np.array([False, False]))
     assert sharp[0] == pytest.approx(10.0)
 
 
 def test_the_brightest_surface_in_the_cone_wins():
     distance = np.array([[10.0, 10.0, 30.0, np.inf, 10.0]], np.float32)
     strength = np.array([[0.02, 0.02, 5.0, 0.0, 0.02]], np.float32)
-    mean, power, top = strongest(distance, strength, SHARES, np.array([True]))
+    mean, power, top = strongest_return(distance, strength, SHARES, np.array([True]))
     assert mean[0] == pytest.approx(30.0) and top[0] == 2 and power[0] == pytest.approx(5 / 6)
 
 
 def test_a_cone_that_meets_nothing_returns_nothing():
-    mean, power, _ = strongest(
+    mean, power, _ = strongest_return(
         np.full((1, 5), np.inf, np.float32), np.zeros((1, 5), np.float32), SHARES, np.ones(1, bool)
     )
     assert np.isinf(mean[0]) and power[0] == 0
@@ -120,14 +126,14 @@ def test_edges_are_where_depth_jumps_and_not_on_slanted_planes():
     normals = np.tile(normal, (len(rays), 1)).astype(np.float32)
     distance = (10 * normal[0] / (rays @ normal)).astype(np.float32)
     distance[-2 * beams :] = np.inf  # two columns of sky
-    marks = edge_marks(distance, normals, rays, columns, beams, np.zeros(1, np.int64)).reshape(columns, beams)
+    marks = mark_edges(distance, normals, rays, columns, beams, np.zeros(1, np.int64)).reshape(columns, beams)
     assert marks.all(axis=1).tolist() == [True, False, False, False, False, True, True, True]
 
 
 def test_rays_through_one_pane_mostly_share_their_fate():
     rng = np.random.default_rng(0)
     panes = np.repeat(np.arange(2000), 20)
-    chances = glass_chances(rng.random(len(panes)), panes)
+    chances = correlate_by_pane(rng.random(len(panes)), panes)
     np.testing.assert_allclose(np.quantile(chances, (0.1, 0.5, 0.9)), (0.1, 0.5, 0.9), atol=0.03)
     lost = (chances < 0.5).reshape(-1, 20).mean(axis=1)
     assert np.mean((lost < 0.25) | (lost > 0.75)) > 0.95

@@ -97,7 +97,7 @@ def test_the_last_column_is_fired_at_the_end_of_the_sweep():
 @pytest.mark.parametrize("lidar", [*LIDARS, *UNSEEN_LIDARS], ids=lambda lidar: lidar.name)
 def test_copies_differ_a_little_and_keep_the_order_of_beams(lidar):
     for seed in SEEDS:
-        copy = lidar.varied(np.random.default_rng(seed))
+        copy = lidar.sample_unit(np.random.default_rng(seed))
         change = np.abs(np.subtract(copy.elevations_deg, lidar.elevations_deg))
         assert 0 < change.max() < 0.06 + 0.01 * 31
         assert len(copy.beam_gains) == lidar.beams and np.ptp(copy.beam_gains) > 0

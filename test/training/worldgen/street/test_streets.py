@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.worldgen.street.relief import Relief
-from training.worldgen.street.ribbon import Ribbon, walk
+from training.worldgen.street.ribbon import Ribbon, integrate_path
 from training.worldgen.street.road_network import UNSEEN_LAYOUTS
 from training.worldgen.street.streets import Streets
 from training.worldgen.street.terrain import Terrain
@@ -180,7 +180,7 @@ def test_hills_are_no_steeper_than_eight_percent(seed: int) -> None:
 @given(st.floats(-0.02, 0.02), st.floats(5, 90), st.floats(-8, 8))
 @settings(deadline=None)
 def test_ribbon_coordinates_measure_metres(bend: float, s: float, d: float) -> None:
-    ribbon = Ribbon(walk((3.0, -2.0), bend * np.arange(100)))
+    ribbon = Ribbon(integrate_path((3.0, -2.0), bend * np.arange(100)))
     line = shapely.LineString(ribbon.points)
     place = shapely.Point(ribbon.at(s, d))
     assert line.distance(place) == pytest.approx(abs(d), abs=0.02)
