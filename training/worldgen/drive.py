@@ -1,4 +1,4 @@
-"""A drive through a generated street: a seed in, frames of sweeps and pictures out."""
+"""A drive through a generated street: a seed in, frames of LiDAR sweeps and camera images out."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from xmodelkd_ros.core.transforms import PoseTrack, inverse
 
 PERIOD_S = 0.1
 _LEAD_S = 0.3
-"""The first sweep ends this long after time zero, so that its pulses and shutters lie within the track."""
+"""End of the first sweep. All its firings and exposures then lie within the ego track, which starts at zero."""
 _TRACK_STEP_S = 0.01
 MAX_SWEEPS = 100
-"""Ten seconds: how far ahead traffic is planned without collisions."""
+"""Ten seconds, the horizon over which traffic is planned free of collisions."""
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 
 def split_of(seed: int) -> str:
-    """What a drive may be used for: seeds that end in 9 are for testing, in 8 for validation, all others for training.
+    """Data split of a seed: last digit 9 is test, 8 validation, all others training.
 
-    Test drives also hold styles of buildings, layouts of streets and a LiDAR that the others never have.
+    Test drives also contain building styles, street layouts and a LiDAR model that no other split has.
     """
     return {9: TEST, 8: VALIDATION}.get(seed % 10, TRAIN)
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A sweep and the pictures that belong to it.
+    """A sweep and its camera images.
 
     Attributes:
-        index: number of the frame in its drive.
+        index: of the frame in its drive.
         scan: the sweep.
         images: one for each camera of the rig.
     """
@@ -53,22 +53,22 @@ class Frame:
 class Drive:
     """A generated drive. The same arguments give the same bytes.
 
-    Frames may be asked for in any order and from several threads.
+    Frames can be generated in any order and from several threads.
 
     Args:
-        seed: of everything; says also what the drive may be used for (:func:`split_of`).
+        seed: of all randomness; also determines the split (:func:`split_of`).
         sweeps: number of sweeps.
         cameras: 0, 1 (front) or 6.
-        columns: pulses of each beam in a turn; 0 leaves the sensor's own number.
-        every: turns of the LiDAR (10 a second) from one sweep to the next.
-        lidar: name of the LiDAR; empty: the seed decides.
+        columns: firings of each beam per revolution; 0 keeps the sensor's own number.
+        every: revolutions of the LiDAR (10 per second) from one sweep to the next.
+        lidar: name of the LiDAR; empty: drawn from the seed.
 
     Attributes:
-        period_s: from one sweep to the next.
+        period_s: time from one sweep to the next, seconds.
         scene: the street and what moves in it.
         rig: the sensors.
-        track: world from base_link over time.
-        light: what the cameras see by.
+        track: pose of base_link in the world over time.
+        light: lighting and camera response.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -80,12 +80,12 @@ class Drive:
         if sweeps < 1 or every < 1 or sweeps * every > MAX_SWEEPS:
             raise ConfigError(
                 f"a drive of {sweeps} sweeps, one every {every} turns: it can have 1 to {MAX_SWEEPS} turns in all; "
-                "take more seeds for more"
+                "use more seeds for more sweeps"
             )
         if cameras not in (0, 1, 6):
-            raise ConfigError(f"a rig with {cameras} cameras: it can have 0, 1 or 6")
+            raise ConfigError(f"a rig with {cameras} cameras is not available; use 0, 1 or 6")
         if seed < 0 or columns < 0:
-            raise ConfigError(f"seed is {seed} and columns {columns}; both must be 0 or more")
+            raise ConfigError(f"seed is {seed} and columns {columns}, but both must be at least 0")
         self.seed, self.sweeps, self.period_s = seed, sweeps, every * PERIOD_S
         lidars = (lidar_by_name(lidar),) if lidar else self._candidate_lidars()
         unseen = split_of(seed) == TEST
@@ -98,11 +98,11 @@ class Drive:
         self.light = Light.sample(self._rng("light"))
 
     def end_s(self, index: int) -> float:
-        """When a sweep is complete, seconds since the drive began."""
+        """End time of a sweep, seconds since the start of the drive."""
         return _LEAD_S + index * self.period_s
 
     def world_from_lidar(self, times_s: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(M, 4, 4) poses of the LiDAR."""
+        """(M, 4, 4) poses of the LiDAR in the world."""
         return np.asarray(self.track.poses(times_s) @ self.rig.base_from_lidar)
 
     def scan(self, index: int) -> Scan:
@@ -125,7 +125,7 @@ class Drive:
         return render(self.scene.tracer, self._appearance, self.light, model, pose, time, rng)
 
     def frames(self, indices: Iterable[int], threads: int = 2) -> Iterator[Frame]:
-        """Frames in order, made by several threads a little ahead of who takes them."""
+        """Frames in the order of ``indices``, generated ahead of the consumer by several threads."""
         with ThreadPoolExecutor(threads) as pool:
             pending: list[tuple[int, list[Future[Scan]], list[Future[CameraRender]]]] = []
             for index in indices:
@@ -138,12 +138,12 @@ class Drive:
                 yield _finished(*frame)
 
     def _candidate_lidars(self) -> tuple[LidarModel, ...]:
-        """The LiDARs of which this drive may carry one: three in ten test drives have one that others never have."""
+        """LiDAR models to draw from; 30 % of test drives draw from those that no other split has."""
         unseen = split_of(self.seed) == TEST and self._rng("unseen lidar").random() < 0.3
         return UNSEEN_LIDARS if unseen else LIDARS
 
     def _rng(self, purpose: str, *numbers: int) -> np.random.Generator:
-        """A generator of its own for each purpose, so that a new draw in one place changes nothing elsewhere."""
+        """Independent random generator for each purpose: an added draw in one place changes nothing elsewhere."""
         return np.random.default_rng((self.seed, *purpose.encode(), *numbers))
 
 

@@ -1,4 +1,4 @@
-"""What runs along streets: fences around car parks and open ground, across the gaps between buildings, and wires."""
+"""Fences and walls around car parks and open ground and between buildings, and overhead wires."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from training.worldgen.placement import Placement, Pose2D
 from training.worldgen.street.streets import Place
 
 Fence = Callable[[np.random.Generator, float], Mesh]
-"""Makes a fence, wall or hedge of a length in metres, along y."""
+"""Builds a fence, wall or hedge of a length in metres along y."""
 
 _LOT_FENCES = (buildings.yard_fence, buildings.yard_fence, buildings.yard_fence, buildings.wall)
 _GROUND_FENCES = (buildings.fence, buildings.yard_fence, buildings.wall, greenery.hedge)
-_WALKED = ("pavement", "plaza", "path")
+_WALKABLE = ("pavement", "plaza", "path")
 _OPENING_M = 3.0
-"""Room left free beside driveways and crossings."""
+"""Clearance beside driveways and crossings."""
 _PIECE_M, _MIN_PIECE_M = 5.0, 0.5
 _MIN_GAP_M, _MIN_LINE_M = 0.9, 3.0
 _SPAN_M = (20.0, 50.0)
 
 
 def add_fences_and_wires(placement: Placement, rng: np.random.Generator) -> None:
-    """Put fences, walls and hedges around car parks and open ground and across gaps, and wires over the pavement."""
+    """Add fences, walls and hedges around car parks and open ground and across gaps, and wires over the pavement."""
     share = rng.uniform(0.35, 0.95)
     for kind, makers in (("lot", _LOT_FENCES), ("ground", _GROUND_FENCES)):
         for line in _borders(placement, kind):
@@ -46,10 +46,10 @@ def add_fences_and_wires(placement: Placement, rng: np.random.Generator) -> None
 
 
 def _borders(placement: Placement, kind: str) -> list[NDArray[np.float64]]:
-    """(K, 2) lines between car parks or open ground and where people walk, away from openings."""
+    """(K, 2) border lines between car parks or open ground and walkable areas, without the openings."""
     streets = placement.streets
     inside = streets.region(kind)
-    edge = shapely.intersection(shapely.boundary(inside), streets.region(*_WALKED).buffer(0.05))
+    edge = shapely.intersection(shapely.boundary(inside), streets.region(*_WALKABLE).buffer(0.05))
     openings = [streets.region("driveway").buffer(_OPENING_M), *(c.shape.buffer(_OPENING_M) for c in streets.crossings)]
     free = shapely.difference(edge, shapely.union_all(openings))
     pieces = _lines_of(free)
@@ -64,7 +64,7 @@ def _lines_of(geometry: shapely.Geometry) -> list[shapely.Geometry]:
 def _add_fence(
     placement: Placement, rng: np.random.Generator, line: NDArray[np.float64], makers: Sequence[Fence]
 ) -> None:
-    """One kind of fence, wall or hedge along a line."""
+    """Add a fence, wall or hedge of one random kind along a line."""
     maker = makers[int(rng.integers(len(makers)))]
     seed = int(rng.integers(1 << 32))
     for start, end in pairwise(line):
@@ -74,13 +74,13 @@ def _add_fence(
 def add_pieces(
     placement: Placement, maker: Fence, seed: int, start: NDArray[np.float64], end: NDArray[np.float64]
 ) -> None:
-    """A straight fence, wall or hedge in pieces that are alike, for it follows the ground and gives way to things.
+    """Add a straight fence, wall or hedge in identical pieces; each follows the ground or is dropped if blocked.
 
     Args:
         placement: where to add it.
-        maker: makes a piece.
-        seed: decides how all pieces look.
-        start: (2,) metres; the fence faces to the right of the way from here to ``end``.
+        maker: builds a piece.
+        seed: of the appearance of all pieces.
+        start: (2,) metres; the fence faces to the right of the direction from here to ``end``.
         end: (2,) metres.
     """
     length = float(np.hypot(*(end - start)))
@@ -95,7 +95,7 @@ def add_pieces(
 
 
 def _add_wires(placement: Placement, rng: np.random.Generator) -> None:
-    """Poles along one side of each road with wires from one to the next."""
+    """Add utility poles along each side of the roads, with wires from one to the next."""
     places = placement.streets.kerbside(float(rng.uniform(28.0, 40.0)), rng, back=0.5)
     seed = int(rng.integers(1 << 32))
     for here, following in pairwise(places):

@@ -1,7 +1,7 @@
-"""What surfaces are made of: one row per material, shared by all objects.
+"""Material table shared by all objects.
 
-Colours are chosen from palettes by the number of the object, so that one car is red and the next
-one blue. Palettes are shared between classes on purpose: a colour must not give a class away.
+The instance id of an object selects its colours from palettes, so that one car is red and the next blue.
+Palettes are shared between classes on purpose: colour alone must not reveal the class.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 
 class Pattern(IntEnum):
-    """How the two colours of a material are laid out; ``scale`` (metres) is the size of one element."""
+    """Spatial pattern of a material's two colours; ``scale`` (metres) is the size of one element."""
 
     PLAIN = 0  # first colour only
     NOISE = 1  # smooth stains at several sizes
@@ -25,14 +25,14 @@ class Pattern(IntEnum):
     STRIPES = 6  # vertical bands of both colours
     BANDS = 7  # horizontal bands of both colours
     CHECKS = 8  # both colours crossing
-    LEAVES = 9  # small spots of light and dark
-    GRASS = 10  # leaves, finer, stretched upwards
+    LEAVES = 9  # small light and dark spots
+    GRASS = 10  # finer than LEAVES, stretched upwards
     WAVES = 11  # corrugation, roof tiles
-    POSTER = 12  # a standing person on a coloured ground, fills the plate it is on
-    SIGN = 13  # border and symbol, fills the plate it is on
-    PRINT = 14  # lettering: dashes in lines
+    POSTER = 12  # a standing person on a coloured background, fills its plate
+    SIGN = 13  # border and symbol, fills its plate
+    PRINT = 14  # lines of lettering
     LAMPS = 15  # three lamps above each other, one lit
-    WORN = 16  # paint with worn places through which the second colour shows
+    WORN = 16  # worn paint; the second colour shows through
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,17 @@ class Material:
     """A surface.
 
     Attributes:
-        palette: colours of the surface; the instance chooses.
-        pattern: how the second colour is laid over the first.
+        palette: name of the palette of the first colour; the instance id selects the colour.
+        pattern: spatial distribution of the second colour over the first.
         second: palette of the second colour; empty: a darker shade of the first.
         scale: size of one element of the pattern, metres.
-        contrast: how much of the second colour shows, 0 to 1.
-        reflectance: mean diffuse reflectance at 905 nm, 0 to 1; differs from colour.
+        contrast: strength of the second colour, 0 to 1.
+        reflectance: mean diffuse reflectance at 905 nm, 0 to 1; independent of colour.
         spread: standard deviation of the natural logarithm of reflectance between objects and scenes.
-        second_reflectance: of the second colour's part; negative: as the first.
-        gloss: share of light reflected as by a mirror, 0 to 1.
+        second_reflectance: reflectance of the second colour; negative: equal to the first.
+        gloss: specular share of the reflected light, 0 to 1.
         retro: strength of retro-reflection relative to a white diffuser; 0 for none.
-        transparent: probability that a LiDAR pulse goes through or away without a return.
+        transparent: probability that a LiDAR pulse passes through or is reflected away without a return.
     """
 
     palette: str
@@ -67,7 +67,7 @@ class Material:
 
 
 PALETTES: dict[str, tuple[tuple[int, int, int], ...]] = {
-    # sRGB, eight of each
+    # sRGB, eight colours each
     "paint": (
         (228, 228, 226),
         (32, 33, 36),
@@ -188,7 +188,7 @@ PALETTES: dict[str, tuple[tuple[int, int, int], ...]] = {
 
 _P = Pattern
 MATERIALS: dict[str, Material] = {
-    # ground: reflectances of road, pavement and grass overlap, and every scene draws its own
+    # ground: reflectances of road, pavement and grass overlap, and each scene draws its own values
     "asphalt": Material("grey", _P.GRAIN, "", 0.9, 0.35, 0.16, 0.45),
     "asphalt_new": Material("dark", _P.GRAIN, "", 0.9, 0.25, 0.11, 0.45),
     "lane_paint": Material("lane", _P.WORN, "grey", 0.7, 0.35, 0.2, 0.45),
@@ -275,7 +275,7 @@ MATERIAL_NAMES = tuple(MATERIALS)
 
 
 def material_id(name: str) -> int:
-    """Number of a material, its place in :data:`MATERIALS`."""
+    """Id of a material: its index in :data:`MATERIALS`."""
     return _NUMBERS[name]
 
 

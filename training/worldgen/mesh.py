@@ -1,4 +1,4 @@
-"""Triangles with a material, a class and an instance, and the primitives that objects are built of."""
+"""Triangle meshes with material, class and instance per triangle, and primitives to build objects from."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Mesh:
 
     Attributes:
         vertices: (V, 3) float32, metres.
-        texture: (V, 3) float32, the vertices where they were built: patterns are functions of these, so that
-            they stay with the object wherever it is placed and however it moves.
-        triangles: (T, 3) int32, vertex numbers, counter-clockwise seen from outside.
-        material: (T,) int16, numbers of materials.
-        label: (T,) uint8, drive13 class ids.
-        instance: (T,) int32, number of the object a triangle belongs to; it chooses colours.
+        texture: (V, 3) float32 texture coordinates: the vertices in the object's own frame. Patterns are functions
+            of these, so that they stay fixed to the object when it is placed or moves.
+        triangles: (T, 3) int32 vertex indices, counter-clockwise seen from outside.
+        material: (T,) int16 material ids.
+        label: (T,) uint8 drive13 class ids.
+        instance: (T,) int32 id of the object a triangle belongs to; selects colours from palettes.
     """
 
     vertices: NDArray[np.float32]
@@ -40,29 +40,29 @@ class Mesh:
         return len(self.triangles)
 
     def transformed(self, pose: NDArray[np.float64]) -> Mesh:
-        """Moved by a (4, 4) transform; the texture comes along."""
+        """The mesh moved by a (4, 4) transform; texture coordinates are unchanged."""
         moved = self.vertices @ pose[:3, :3].T.astype(np.float32) + pose[:3, 3].astype(np.float32)
         return replace(self, vertices=moved.astype(np.float32))
 
     def placed(self, x: float, y: float, z: float = 0.0, yaw: float = 0.0) -> Mesh:
-        """Turned by ``yaw`` (radians, about z) and moved to x, y, z; the texture comes along."""
+        """The mesh rotated by ``yaw`` (radians, about z) and moved to x, y, z; texture coordinates are unchanged."""
         return self.transformed(pose(x, y, z, yaw))
 
     def of_instance(self, instance: int) -> Mesh:
-        """All triangles as parts of one object."""
+        """The mesh with all triangles assigned to one instance."""
         return replace(self, instance=np.full(len(self), instance, np.int32))
 
     def anchored(self) -> Mesh:
-        """With the texture where the vertices are now: call it on an object that is built and not yet placed."""
+        """The mesh with texture coordinates reset to its vertices; call it on a finished object before placing it."""
         return replace(self, texture=self.vertices)
 
 
 def pose(
     x: float, y: float, z: float = 0.0, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0
 ) -> NDArray[np.float64]:
-    """(4, 4) world from object: turned by roll, pitch and yaw (radians, about x, y and z in this order), then moved.
+    """(4, 4) world from object: rotation by roll, pitch, yaw (radians, about x, y, z in this order), then translation.
 
-    A positive pitch looks down (right-handed about y).
+    Positive pitch is nose down (right-handed about y).
     """
     (cy, cp, cr), (sy, sp, sr) = np.cos([yaw, pitch, roll]), np.sin([yaw, pitch, roll])
     matrix = np.eye(4)
@@ -76,7 +76,7 @@ def pose(
 
 
 def surface(vertices: ArrayLike, triangles: ArrayLike, material: str, label: str) -> Mesh:
-    """A mesh of one material and one class from (V, 3) vertices and (T, 3) vertex numbers."""
+    """A mesh of one material and class from (V, 3) vertices and (T, 3) vertex indices."""
     corners = np.asarray(vertices, np.float32).reshape(-1, 3)
     faces = np.asarray(triangles, np.int32).reshape(-1, 3)
     count = len(faces)
@@ -91,7 +91,7 @@ def surface(vertices: ArrayLike, triangles: ArrayLike, material: str, label: str
 
 
 def merge(meshes: Sequence[Mesh]) -> Mesh:
-    """One mesh of many, in their order."""
+    """Concatenate meshes in order."""
     firsts = np.cumsum([0, *(len(m.vertices) for m in meshes)])
     return Mesh(
         np.concatenate([m.vertices for m in meshes]),
@@ -104,7 +104,7 @@ def merge(meshes: Sequence[Mesh]) -> Mesh:
 
 
 def quads(corners: ArrayLike, material: str, label: str) -> Mesh:
-    """(Q, 4, 3) quadrilaterals, corners counter-clockwise seen from outside."""
+    """Mesh of (Q, 4, 3) quadrilaterals, corners counter-clockwise seen from outside."""
     points = np.asarray(corners, np.float32).reshape(-1, 4, 3)
     first = np.arange(len(points), dtype=np.int32)[:, None] * 4
     faces = np.concatenate([first + np.array((0, 1, 2)), first + np.array((0, 2, 3))])
@@ -121,7 +121,7 @@ def box(size: Sequence[float], material: str, label: str, base: Sequence[float] 
 def prism(
     outline: ArrayLike, height: float, material: str, label: str, base: Sequence[float] = (0.0, 0.0, 0.0)
 ) -> Mesh:
-    """A (K, 2) outline (x, y, counter-clockwise) pulled up by ``height``, with floor and roof."""
+    """A (K, 2) outline (x, y, counter-clockwise) extruded upwards by ``height``, with top and bottom."""
     ring = np.asarray(outline, np.float64)
     low = np.column_stack([ring, np.zeros(len(ring))]) + base
     high = low + np.array((0, 0, height))
@@ -134,7 +134,7 @@ def prism(
 
 
 def extrude(profile: ArrayLike, width: float, material: str, label: str) -> Mesh:
-    """A (K, 2) side view (x, z; counter-clockwise with x to the right and z up) of the given width, about y = 0."""
+    """A (K, 2) side profile (x, z; counter-clockwise with x right and z up) extruded along y, centred on y = 0."""
     mesh = prism(profile, width, material, label)
     x, y, z = mesh.vertices.T  # the outline's y is height, its height is width
     return replace(mesh, vertices=np.column_stack([x, width / 2 - z, y]).astype(np.float32)).anchored()
@@ -150,7 +150,7 @@ def cylinder(
     sides: int = 10,
     base: Sequence[float] = (0.0, 0.0, 0.0),
 ) -> Mesh:
-    """An upright cylinder, or a cone where ``top_radius`` differs; ``base`` is the centre of its underside."""
+    """A vertical cylinder, or a truncated cone with ``top_radius``; ``base`` is the centre of its underside."""
     top = radius if top_radius is None else top_radius
     angle = np.arange(sides) * (2 * np.pi / sides)
     circle = np.column_stack([np.cos(angle), np.sin(angle)])
@@ -164,7 +164,7 @@ def cylinder(
 
 
 def tube(path: ArrayLike, radius: float, material: str, label: str, sides: int = 6) -> Mesh:
-    """A pipe along a (K, 3) path: arms, legs, bent poles, frames of bicycles."""
+    """A tube along a (K, 3) path: bent poles, bicycle frames."""
     points = np.asarray(path, np.float64)
     along = np.gradient(points, axis=0)
     along /= np.linalg.norm(along, axis=1, keepdims=True)
@@ -191,7 +191,7 @@ def ellipsoid(
     rings: int = 6,
     sides: int = 10,
 ) -> Mesh:
-    """An ellipsoid of the given half axes."""
+    """An ellipsoid with the given semi-axes."""
     polar = np.linspace(0, np.pi, rings + 1)
     angle = np.arange(sides) * (2 * np.pi / sides)
     unit = np.stack(
@@ -209,7 +209,7 @@ def ellipsoid(
 
 
 def plate(width: float, height: float, material: str, label: str, center: Sequence[float] = (0.0, 0.0, 0.0)) -> Mesh:
-    """An upright rectangle facing +x: signs, posters, windows. Its texture has y and z from its centre."""
+    """A vertical rectangle facing +x: signs, posters, windows. Texture coordinates are relative to its centre."""
     y, z = width / 2, height / 2
     corners = np.array([(0, -y, -z), (0, y, -z), (0, y, z), (0, -y, z)])
     flat = quads(corners, material, label)
@@ -217,7 +217,7 @@ def plate(width: float, height: float, material: str, label: str, center: Sequen
 
 
 def polygon_mesh(polygon: shapely.Geometry, material: str, label: str) -> Mesh:
-    """A flat polygon (or several, holes and all) at z = 0, seen from above."""
+    """A polygon or multipolygon, with holes, triangulated at z = 0 and facing up."""
     triangles = shapely.constrained_delaunay_triangles(polygon).geoms
     rings = np.array([shapely.get_coordinates(t)[:3] for t in triangles if t.area > 0]).reshape(-1, 3, 2)
     a, b, c = rings[:, 0], rings[:, 1], rings[:, 2]

@@ -1,4 +1,4 @@
-"""Putting things into a scene: one number for each, none inside another, and none where it has no business."""
+"""Placement of static objects without overlap: on the ground, off carriageways and outside buildings."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Pose2D(NamedTuple):
 
 _UNDER_CROWNS_M = 2.0
 _UNDER_ARMS_M = 4.5
-"""Things stand in each other's way below this height; crowns of trees and arms of lamps reach over others."""
+"""Footprints are measured below these heights, since tree crowns and lamp arms may overhang other objects."""
 _LONG_M = 2.5
-"""Longer things follow the slope of the ground."""
+"""Objects longer than this follow the slope of the ground."""
 _ROUND_THE_CORNER_M = 0.25
-"""Discs that cover a rectangle stick out of it by about this much, which does not matter."""
+"""Tolerated overlap with areas: discs that cover a rectangle extend beyond it by about this much."""
 _VEGETATION = LABELS.id_of("vegetation")
 
 
@@ -39,14 +39,14 @@ class Placement:
     """Collects the meshes of a scene.
 
     Args:
-        streets: the ground that things stand on.
-        path: (K, 2) where the ego vehicle will drive; what is too far from it is left out.
-        reach: how far that is, metres.
+        streets: the ground.
+        path: (K, 2) path of the ego vehicle, metres.
+        reach: objects farther than this from the path are left out, metres.
 
     Attributes:
-        numbers: numbers for objects, each given once.
-        meshes: what has been placed.
-        discs: (N, 3) x, y and radius of what stands in the way of others, metres.
+        numbers: iterator of unique instance ids.
+        meshes: placed objects.
+        discs: (N, 3) x, y and radius of the discs that cover their footprints, metres.
     """
 
     def __init__(self, streets: Streets, path: NDArray[np.float64], reach: float) -> None:
@@ -63,15 +63,15 @@ class Placement:
         shapely.prepare(self._roads)
 
     def within_reach(self, x: float, y: float) -> bool:
-        """Whether a place is near enough to the path to matter."""
+        """Whether a point is within ``reach`` of the path."""
         return bool(shapely.contains_xy(self._area, x, y))
 
     def distance_to_path(self, x: float, y: float) -> float:
-        """Distance of a place from the ego vehicle's path, metres."""
+        """Distance of a point from the ego path, metres."""
         return float(self._path.distance(shapely.Point(x, y)))
 
     def add_building(self, mesh: Mesh, plot: Plot) -> None:
-        """Place a building on its plot, as low as the lowest of its corners."""
+        """Place a building on its plot, at the height of the plot's lowest corner."""
         corners = shapely.get_coordinates(plot.area())
         ground = float(self.streets.height(*corners.T).min())
         self._append(mesh, pose(plot.x, plot.y, ground, plot.yaw))
@@ -87,17 +87,17 @@ class Placement:
         slack: float = 0.0,
         slope: float | None = None,
     ) -> bool:
-        """Place a thing on the ground, unless it is far from the path or something is in its way.
+        """Place an object on the ground unless it is out of reach or the place is occupied.
 
         Args:
-            maker: makes the thing, in its own frame.
-            rng: randomness for it.
+            maker: builds the object in its own frame; called only within reach of the path.
+            rng: randomness for ``maker``.
             at: position and yaw.
-            back: how far it lies behind the edge of the road that it faces, metres; what is too deep for that is
-                moved further back.
-            on_road: it may stand on a carriageway; otherwise it may not.
-            slack: by how much it may overlap others, metres.
-            slope: rise of the ground along the thing's y, per metre; long things find it themselves.
+            back: distance of ``at`` behind the edge of the road that the object faces, metres; objects too deep for
+                it are moved further back.
+            on_road: allow it on a carriageway.
+            slack: tolerated overlap with other objects, metres.
+            slope: slope of the ground along the object's y axis; None: measured for long objects, else zero.
 
         Returns:
             Whether it was placed.
@@ -121,7 +121,7 @@ class Placement:
         return True
 
     def add_parked(self, mesh: Mesh, at: Pose2D) -> bool:
-        """Place a vehicle on the slope under its wheels, unless something is in its way; says whether it was placed."""
+        """Place a vehicle pitched to the slope of the ground unless the place is occupied; returns whether it was."""
         (x, y, yaw), (low, high) = at, _extent(mesh)
         discs = _covering_discs(low, high, x, y, yaw)
         if not self._is_free(discs, 0.0):
@@ -135,7 +135,7 @@ class Placement:
         self.meshes.append(mesh.of_instance(next(self.numbers)).transformed(world_from_mesh))
 
     def _is_free(self, discs: NDArray[np.float64], slack: float) -> bool:
-        """Whether (K, 3) discs touch neither others nor a building."""
+        """Whether (K, 3) discs overlap neither placed objects nor buildings."""
         apart = np.hypot(*(discs[:, None, :2] - self.discs[None, :, :2]).transpose(2, 0, 1))
         if (apart + slack < discs[:, None, 2] + self.discs[None, :, 2]).any():
             return False
@@ -147,14 +147,14 @@ class Placement:
         return not shapely.dwithin(self._roads, shapely.points(discs[:, :2]), reach).any()
 
     def _slope(self, x: float, y: float, direction: float, length: float) -> float:
-        """Rise of the ground per metre over a length about a place."""
+        """Slope of the ground over a length centred on a point."""
         ends = np.array((-0.5, 0.5)) * length
         before, after = self.streets.height(x + ends * np.cos(direction), y + ends * np.sin(direction))
         return float(after - before) / length
 
 
 def _extent(mesh: Mesh) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lower and upper ends (x, y) of what stands in the way of others."""
+    """Lower and upper corners (x, y) of an object's footprint."""
     plant = np.zeros(len(mesh.vertices), bool)
     plant[mesh.triangles[mesh.label == _VEGETATION]] = True
     height = mesh.vertices[:, 2]
@@ -165,7 +165,7 @@ def _extent(mesh: Mesh) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def _covering_discs(
     low: NDArray[np.float64], high: NDArray[np.float64], x: float, y: float, yaw: float
 ) -> NDArray[np.float64]:
-    """(K, 3) discs that cover a rectangle of a thing's own frame, in the world."""
+    """(K, 3) discs in the world that cover a rectangle in an object's own frame."""
     size = np.maximum(high - low, 0.1)
     along = int(np.argmax(size))
     pieces = int(np.ceil(size[along] / max(size[1 - along], 0.5)))
@@ -177,7 +177,7 @@ def _covering_discs(
 
 
 def _sheared(mesh: Mesh, slope: float) -> Mesh:
-    """Raised in proportion to y: upright parts stay upright."""
+    """The mesh sheared in z by its y; vertical parts stay vertical."""
     shear = np.eye(4)
     shear[2, 1] = slope
     return mesh.transformed(shear)

@@ -1,4 +1,4 @@
-"""What stands along the streets: buildings, gardens, lamps, trees, signs, parked vehicles, roadworks, people."""
+"""Static objects along the streets: buildings, gardens, lamps, trees, signs, parked vehicles, roadworks, people."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from training.worldgen.street.streets import Bay, Place, Plot
 
 @dataclass(frozen=True)
 class SceneDensity:
-    """How much of everything a drive has.
+    """Object densities and probabilities of a drive.
 
     Attributes:
-        parked: share of parking places taken.
+        parked: share of occupied parking spaces.
         tree_spacing: metres between street trees.
         lamp_spacing: metres between lamps.
-        clutter_spacing: metres between other things on the pavement.
+        clutter_spacing: metres between other objects on the pavement.
         garden_border: probability that a front garden has a hedge, fence or wall.
-        roadworks: number of places with cones and barriers.
-        unseen_style: probability that a building is of a style that only test drives have.
+        roadworks: number of roadworks.
+        unseen_style: probability that a building has a style reserved for test drives.
     """
 
     parked: float
@@ -38,7 +38,7 @@ class SceneDensity:
 
     @classmethod
     def sample(cls, rng: np.random.Generator, unseen: bool) -> SceneDensity:
-        """Draw the habits of a drive; ``unseen``: with what only test drives have."""
+        """Draw the densities of a drive; ``unseen``: with building styles reserved for test drives."""
         return cls(
             parked=1.0 - 0.75 * rng.random() ** 2,  # half of the drives: over four fifths
             tree_spacing=rng.choice((9.0, 14.0, 22.0, 60.0)),
@@ -51,7 +51,7 @@ class SceneDensity:
 
 
 _CLUTTER: dict[str, tuple[Maker, float]] = {
-    # what, and how often
+    # builder, relative frequency
     "bin": (furniture.bin, 1.5),
     "bench": (furniture.bench, 1.0),
     "hydrant": (furniture.hydrant, 0.7),
@@ -79,29 +79,29 @@ _CLUTTER: dict[str, tuple[Maker, float]] = {
     "cone": (barriers.cone, 1.2),
 }
 _SIGNS = ("sign", "street_name")
-"""What those who drive by look at."""
+"""Objects that face oncoming traffic."""
 _FACING = ("billboard", "dumpster", "cabinet", "bike_rack", "phone_box", "news_box")
-"""What always stands along the road."""
+"""Objects that always face the road."""
 _RARE: tuple[tuple[float, float, Maker, float], ...] = (
-    # metres from one to the next, metres from the road, what, and how it is turned
+    # spacing in metres, distance from the road in metres, builder, yaw relative to facing the road
     (140.0, 1.8, furniture.bus_shelter, 0.0),
     (220.0, 0.7, posts.overhead_sign, np.pi / 2),
     (160.0, 1.6, posts.direction_sign, np.pi / 2),
     (260.0, 2.6, buildings.hut, 0.0),
 )
 _PARKED: tuple[tuple[Maker, float, float], ...] = (
-    # what, how often, half its length
+    # builder, relative frequency, half the length in metres
     (vehicles.car, 7.0, 2.3),
     (vehicles.van, 1.8, 2.5),
     (vehicles.pickup, 3.0, 2.9),
     (vehicles.truck, 0.5, 4.5),
 )
 _EGO_ROOM_M = 2.2
-"""Nothing is put on the road nearer than this to the ego vehicle's path."""
+"""Minimum distance of objects on the road from the ego path."""
 
 
 def populate(placement: Placement, rng: np.random.Generator, unseen: bool) -> None:
-    """Fill the streets of a placement; the order decides who gives way."""
+    """Add static objects to the streets; earlier ones take precedence where two would overlap."""
     density = SceneDensity.sample(rng, unseen)
     _add_signals_and_signs(placement, rng)
     for plot in (*placement.streets.plots, *placement.streets.back_plots):
@@ -109,7 +109,7 @@ def populate(placement: Placement, rng: np.random.Generator, unseen: bool) -> No
     _add_roadworks(placement, rng, density)
     for bay in placement.streets.bays:
         _add_parked_vehicle(placement, rng, bay, density.parked)
-    lamp_seed = int(rng.integers(1 << 32))  # the lamps of a street are alike
+    lamp_seed = int(rng.integers(1 << 32))  # all lamps of a street are identical
     for place in placement.streets.kerbside(density.lamp_spacing, rng):
         placement.add(posts.lamp, np.random.default_rng(lamp_seed), Pose2D(place.x, place.y, place.yaw))
     _add_street_trees(placement, rng, density.tree_spacing)
@@ -123,13 +123,13 @@ def _add_building(placement: Placement, rng: np.random.Generator, plot: Plot, de
     if not placement.within_reach(x, y):
         return
     house = buildings.building(rng, plot.width, plot.depth, unseen=bool(rng.random() < density.unseen_style))
-    placement.build(house, plot)
+    placement.add_building(house, plot)
     if plot.setback > 1.6 and rng.random() < density.garden_border:
         _add_front_garden(placement, rng, plot)
 
 
 def _add_front_garden(placement: Placement, rng: np.random.Generator, plot: Plot) -> None:
-    """Something along the pavement with an opening, and bushes behind it."""
+    """Add a hedge, fence, wall or flower bed with an opening along the pavement, and plants behind it."""
     makers = (greenery.hedge, buildings.fence, buildings.wall, greenery.ivy_wall, greenery.flower_bed)
     maker, seed = makers[int(rng.choice(len(makers), p=(0.3, 0.3, 0.25, 0.05, 0.1)))], int(rng.integers(1 << 32))
     opening = rng.uniform(1.2, 3.5)
@@ -149,7 +149,7 @@ def _add_front_garden(placement: Placement, rng: np.random.Generator, plot: Plot
 
 
 def _paved(placement: Placement, x: float, y: float) -> bool:
-    """Whether a place is for driving or walking."""
+    """Whether a point is in a zone for driving or walking."""
     streets = placement.streets
     return streets.zones[int(streets.zone_at(x, y))].kind not in ("yard", "ground", "verge", "green_island", "plaza")
 
@@ -171,16 +171,16 @@ def _add_parked_vehicle(placement: Placement, rng: np.random.Generator, bay: Bay
     if not taken or not placement.within_reach(bay.x, bay.y):
         return
     maker, _, half = _PARKED[kind]
-    if half > bay.length / 2 + 1.0:  # too long for the place: a car instead
+    if half > bay.length / 2 + 1.0:  # too long for the bay: use a car
         maker, _, half = _PARKED[0]
     turned = np.pi * (rng.random() < (0.5 if bay.kind != "kerb" else 0.08))
     yaw = bay.yaw + turned + rng.normal(0, 0.02)
-    placement.park(maker(rng), Pose2D(bay.x + rng.normal(0, 0.1), bay.y + rng.normal(0, 0.1), yaw))
+    placement.add_parked(maker(rng), Pose2D(bay.x + rng.normal(0, 0.1), bay.y + rng.normal(0, 0.1), yaw))
 
 
 def _add_street_trees(placement: Placement, rng: np.random.Generator, spacing: float) -> None:
     planted = rng.random() < 0.6
-    kind = int(rng.integers(1 << 32))  # a street is planted with one kind, of different ages
+    kind = int(rng.integers(1 << 32))  # a street has one species, in four variants
     for place in placement.streets.kerbside(spacing, rng, back=0.9):
         own = rng if rng.random() < 0.3 else np.random.default_rng((kind, int(rng.integers(4))))
         maker = greenery.street_tree if planted and rng.random() < 0.8 else greenery.tree
@@ -204,7 +204,7 @@ def _add_clutter(placement: Placement, rng: np.random.Generator, spacing: float)
 
 
 def _add_kerb_row(placement: Placement, rng: np.random.Generator, place: Place) -> None:
-    """Bollards or a railing along the kerb."""
+    """Add a row of bollards or a railing along the kerb."""
     along = place.yaw + np.pi / 2
     if rng.random() < 0.5:
         seed = int(rng.integers(1 << 32))
@@ -222,13 +222,12 @@ def _on_carriageway(placement: Placement, x: float, y: float) -> bool:
 
 
 def _add_roadworks(placement: Placement, rng: np.random.Generator, density: SceneDensity) -> None:
-    """Cones or barriers around a strip of the carriageway's edge, things lying about in it."""
+    """Add cones or barriers along a strip at the edge of the carriageway, with debris inside it."""
     places = placement.streets.kerbside(40.0, rng, back=-1.4)
-    within_reach = [
-        p for p in places if placement.within_reach(p.x, p.y) and placement.distance_to_path(p.x, p.y) > _EGO_ROOM_M
-    ]
-    for k in rng.permutation(len(within_reach))[: density.roadworks]:
-        place = within_reach[int(k)]
+    reachable = [p for p in places if placement.within_reach(p.x, p.y)]
+    sites = [p for p in reachable if placement.distance_to_path(p.x, p.y) > _EGO_ROOM_M]
+    for k in rng.permutation(len(sites))[: density.roadworks]:
+        place = sites[int(k)]
         along = place.yaw + np.pi / 2
         length, seed = rng.uniform(5.0, 16.0), int(rng.integers(1 << 32))
         for s in np.arange(0.0, length, rng.uniform(1.2, 2.5)):
@@ -246,7 +245,7 @@ def _add_roadworks(placement: Placement, rng: np.random.Generator, density: Scen
 
 
 def _add_open_ground(placement: Placement, rng: np.random.Generator) -> None:
-    """Trees and bushes on greens and open ground, some things on squares."""
+    """Add trees and bushes on green areas and open ground, and benches on squares."""
     streets = placement.streets
     x0, y0, x1, y1 = shapely.bounds(streets.road)
     for _ in range(160):

@@ -1,4 +1,4 @@
-"""A street with everything in it, ready to be looked at."""
+"""A complete scene: streets, static objects, traffic and the ego trajectory."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from training.worldgen.street.streets import Streets
 from training.worldgen.tracing import Tracer
 
 _REACH_M = 95.0
-"""Things farther than this from the ego vehicle's path are left out: a beam of 0.2 degrees sees a car there in six
+"""Objects farther than this from the ego path are left out; at 0.2 degrees resolution a car there covers six
 columns."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A street, what stands and what moves in it, and the ego vehicle's way through it.
+    """Streets, static and moving objects, and the ego vehicle's trajectory.
 
     Attributes:
         streets: the ground plan.
@@ -39,8 +39,8 @@ class Scene:
 
         Args:
             rng: randomness.
-            duration_s: how long a drive may last; things far from its path are left out.
-            unseen: with layouts and buildings that only test drives have.
+            duration_s: longest duration of a drive; objects far from its path are left out.
+            unseen: include layouts and buildings reserved for test drives.
         """
         streets = Streets.generate(rng, unseen and bool(rng.random() < 0.5))
         ego = EgoMotion.sample(rng, streets.ego_lane.path, streets.height)

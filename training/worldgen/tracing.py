@@ -1,8 +1,8 @@
-"""Rays against a scene: what stands still as one tree, and each thing that moves as a tree in its own frame.
+"""Ray casting with Embree: one BVH for all static geometry, and one for each moving actor in its own frame.
 
-A moving thing is rigid for the few milliseconds of a pulse or a shutter, so rays are moved into its
-frame at their own time instead of rebuilding a tree: a sweep sees it smeared as a real one does, and
-its texture stays with it.
+An actor is rigid for the few milliseconds of a pulse or an exposure. Rays are therefore transformed into its
+frame at their own times instead of rebuilding a BVH. A sweep shows the same motion distortion as a real one,
+and the texture stays fixed to the object.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from training.worldgen.mesh import Mesh, merge
 
 NOTHING = -1
 _SHADOW_BIAS_M = 2e-3
-"""Shadow rays start this far above a surface, or rounding would let it shade itself."""
+"""Offset of shadow rays above a surface; without it, rounding makes surfaces shadow themselves."""
 _CHUNK = 128
-"""Rays that are looked at together before each by itself."""
+"""Rays that are culled together before they are tested one by one."""
 
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """Where a thing is about an instant, and how it moves on from there.
+    """Pose and velocity of an actor at an instant.
 
     Attributes:
         position: (3,) world, metres.
         velocity: (3,) metres per second.
         yaw: radians, about z.
         yaw_rate: radians per second.
-        pitch: radians, about the thing's y after yaw; positive looks down.
+        pitch: radians, about the actor's y axis after yaw; positive is nose down.
     """
 
     position: NDArray[np.float64]
@@ -47,28 +47,28 @@ class Motion:
 
 
 class Actor(Protocol):
-    """A thing that moves."""
+    """A moving object."""
 
     @property
     def meshes(self) -> Sequence[Mesh]:
-        """Its shapes: one, or the phases of a step; in its own frame."""
+        """Its shapes in its own frame: one, or the phases of a gait cycle."""
 
     def phase(self, time: float) -> int:
-        """Which shape it has at a time, seconds since the drive began."""
+        """Index of its shape at a time, seconds since the start of the drive."""
 
     def motion(self, time: float) -> Motion:
-        """Where it is at a time, seconds since the drive began."""
+        """Pose and velocity at a time, seconds since the start of the drive."""
 
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """Where N rays meet the scene first.
+    """First hits of N rays.
 
     Attributes:
-        distance: (N,) float32 metres; infinite where there is nothing.
-        triangle: (N,) int32 numbers in :attr:`Tracer.table`; -1 where there is nothing.
+        distance: (N,) float32 metres; infinite without a hit.
+        triangle: (N,) int32 indices into :attr:`Tracer.table`; -1 without a hit.
         u: (N,) float32, first barycentric coordinate (weight of the triangle's second corner).
-        v: (N,) float32, second one (weight of the third corner).
+        v: (N,) float32, second barycentric coordinate (weight of the third corner).
         normal: (N, 3) float32 unit normals in the world frame, on the side of the ray's origin.
     """
 
@@ -82,14 +82,15 @@ class Hits:
 class Tracer:
     """Traces rays against a static mesh and moving actors.
 
-    Safe to use from several threads; Embree and the loops here release the interpreter's lock.
+    Thread-safe; Embree and the numba kernels release the GIL.
 
     Args:
-        static: all that stands still, world frame.
-        actors: what moves.
+        static: all static geometry, world frame.
+        actors: moving objects.
 
     Attributes:
-        table: all triangles, of the static mesh first and then of each actor's shapes; :class:`Hits` number these.
+        table: all triangles, those of the static mesh first, then those of each actor's shapes; indexed by
+            :attr:`Hits.triangle`.
         corners: (T, 3, 3) float32 texture coordinates of the corners of the triangles in ``table``.
     """
 
@@ -117,7 +118,7 @@ class Tracer:
         Args:
             origins: (3,) or (N, 3) metres, world frame.
             directions: (N, 3) unit vectors, world frame.
-            times: one instant for all rays, or (N,); seconds since the drive began, within 0.2 s of each other.
+            times: one instant for all rays, or (N,); seconds since the start of the drive, within 0.2 s of each other.
         """
         starts = np.ascontiguousarray(np.broadcast_to(np.asarray(origins, np.float32), directions.shape))
         rays = np.ascontiguousarray(directions, np.float32)
@@ -138,7 +139,7 @@ class Tracer:
     def shaded(
         self, points: NDArray[np.float32], normals: NDArray[np.float32], light: NDArray[np.float32], time: float
     ) -> NDArray[np.bool_]:
-        """(N,) whether something stands between (N, 3) points and a far light in the (3,) unit direction ``light``."""
+        """(N,) whether (N, 3) points are shadowed from a distant light in the (3,) unit direction ``light``."""
         starts = np.ascontiguousarray(points + normals * np.float32(_SHADOW_BIAS_M), np.float32)
         rays = np.ascontiguousarray(np.broadcast_to(light.astype(np.float32), starts.shape))
         dark = self._static.any_hit(starts, rays)
@@ -154,11 +155,11 @@ class Tracer:
         return dark
 
     def label(self, hits: Hits, nothing: int = 255) -> NDArray[np.uint8]:
-        """(N,) class ids of hits, ``nothing`` where there is none."""
+        """(N,) class ids of hits; ``nothing`` without a hit."""
         return np.where(hits.triangle == NOTHING, np.uint8(nothing), self.table.label[hits.triangle])
 
     def _moving(self, time: float) -> Iterator[tuple[Motion, _Tree]]:
-        """Where each actor is, and its shape."""
+        """Motion and current shape of each actor."""
         for actor, shapes in zip(self.actors, self._shapes, strict=True):
             yield actor.motion(time), shapes[actor.phase(time)]
 
@@ -167,8 +168,8 @@ class _Tree:
     """An Embree scene of one mesh.
 
     Attributes:
-        middle: height of its middle above its origin, metres.
-        reach: greatest distance of a vertex from there, metres.
+        middle: height of its centre above its origin, metres.
+        reach: largest distance of a vertex from that centre, metres.
     """
 
     def __init__(self, mesh: Mesh, first: int = 0) -> None:
@@ -191,7 +192,7 @@ class _Tree:
 
 
 def _placement(motion: Motion) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """A motion as the loops below take it: position, velocity, and (yaw, yaw rate, pitch)."""
+    """A motion as arguments of the kernels: position, velocity, and (yaw, yaw rate, pitch)."""
     return (
         np.asarray(motion.position, np.float64),
         np.asarray(motion.velocity, np.float64),
@@ -343,7 +344,7 @@ def _near(rays, limits, sphere, bounds):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _face_origin(normals, directions):  # type: ignore[no-untyped-def]
-    """Make normals unit vectors against the rays, in place."""
+    """Normalize normals and turn them towards the ray origins, in place."""
     for i in range(len(normals)):
         x, y, z = normals[i]
         length = np.sqrt(x * x + y * y + z * z)

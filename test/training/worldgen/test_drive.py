@@ -10,7 +10,7 @@ import pytest
 
 from training.world.sequence import live_drive
 from training.worldgen import drive as drive_module
-from training.worldgen import populate as dressing
+from training.worldgen import populate
 from training.worldgen.drive import MAX_SWEEPS, TEST, TRAIN, VALIDATION, Drive, split_of
 from training.worldgen.mesh import LABELS
 from training.worldgen.scene import Scene
@@ -44,16 +44,16 @@ def expected(drive):
     return digest(drive)
 
 
-def test_the_same_seed_gives_the_same_bytes(expected):
+def test_same_seed_gives_same_bytes(expected):
     assert digest(fresh_drive()) == expected
 
 
-def test_threads_change_nothing(drive, expected):
+def test_concurrent_generation_gives_same_bytes(drive, expected):
     with ThreadPoolExecutor(4) as pool:
         assert set(pool.map(lambda _: digest(drive), range(6))) == {expected}
 
 
-def test_another_process_gives_the_same_bytes(expected):
+def test_other_process_gives_same_bytes(expected):
     code = (
         "import importlib.util\n"
         f"spec = importlib.util.spec_from_file_location('test_drive', {__file__!r})\n"
@@ -66,17 +66,17 @@ def test_another_process_gives_the_same_bytes(expected):
     assert done.stdout.strip() == expected, done.stderr
 
 
-def test_frames_of_another_seed_differ(expected):
+def test_other_seed_gives_other_frames(expected):
     assert digest(fresh_drive(SEED + 1)) != expected
 
 
-def test_frames_differ_from_one_another(drive):
+def test_frames_differ(drive):
     assert not np.array_equal(drive.scan(0).range_steps, drive.scan(1).range_steps)
     assert not np.array_equal(drive.image(0, 0).rgb, drive.image(1, 0).rgb)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_frames_come_in_order_as_each_would_alone(drive, threads):
+def test_frames_come_in_order_and_equal_single_calls(drive, threads):
     frames = list(drive.frames((2, 0), threads))
     assert [frame.index for frame in frames] == [2, 0]
     for frame in frames:
@@ -85,7 +85,7 @@ def test_frames_come_in_order_as_each_would_alone(drive, threads):
         assert np.array_equal(image.rgb, drive.image(frame.index, 0).rgb)
 
 
-def test_sweeps_follow_each_other_and_shutters_open_within_them(drive):
+def test_sweep_and_exposure_times_lie_within_track(drive):
     ends = [drive.end_s(index) for index in range(SWEEPS)]
     assert np.diff(ends) == pytest.approx(drive.period_s) == pytest.approx(1.0)
     firings = drive.rig.lidar.column_times_s()
@@ -97,21 +97,21 @@ def test_sweeps_follow_each_other_and_shutters_open_within_them(drive):
     assert drive.track.times_s[-1] >= ends[-1] + 0.04
 
 
-def test_columns_are_those_of_the_sensor_unless_others_are_asked_for(drive):
+def test_columns_argument_overrides_sensor(drive):
     assert drive.scan(0).range_steps.shape[0] == COLUMNS
     assert drive.scan(0).range_steps.shape[1] == drive.rig.lidar.beams
 
 
-def test_only_the_compensated_points_lie_where_the_scene_is_at_the_stamp(drive):
+def test_compensated_points_match_scene_at_stamp(drive):
     """Rays from where the sensor was at the stamp to the points must end at the points."""
     sequence = live_drive(drive)
     index = max(range(SWEEPS), key=lambda k: _travelled_m(drive, k))
     assert _travelled_m(drive, index) > 0.3, "take a seed whose ego vehicle drives"
     still = np.isin(sequence.labels(index), [LABELS.id_of(name) for name in ("building", "road", "sidewalk")])
     fired, compensated = sequence.cloud(index).xyz[still], sequence.compensated(index)[still]
-    met = _share_met(drive, index, compensated)
-    assert met > 0.9
-    assert _share_met(drive, index, fired) < met - 0.1
+    matching = _share_of_matches(drive, index, compensated)
+    assert matching > 0.9
+    assert _share_of_matches(drive, index, fired) < matching - 0.1
 
 
 def _travelled_m(drive, index):
@@ -119,7 +119,7 @@ def _travelled_m(drive, index):
     return float(np.linalg.norm(poses[1, :3, 3] - poses[0, :3, 3]))
 
 
-def _share_met(drive, index, points):
+def _share_of_matches(drive, index, points):
     time = drive.end_s(index)
     pose = drive.world_from_lidar(np.array([time]))[0]
     distance = np.linalg.norm(points, axis=1)
@@ -140,12 +140,12 @@ def _share_met(drive, index, points):
         ({"columns": -5}, "columns -5"),
     ],
 )
-def test_arguments_out_of_range(arguments, complaint):
+def test_rejects_arguments_out_of_range(arguments, complaint):
     with pytest.raises(ConfigError, match=complaint):
         Drive(**{"seed": SEED, "sweeps": 2, **arguments})
 
 
-def test_seeds_say_what_drives_are_for():
+def test_last_digit_of_seed_determines_split():
     splits = [split_of(seed) for seed in range(100)]
     assert [splits.count(split) for split in (TRAIN, VALIDATION, TEST)] == [80, 10, 10]
     assert split_of(9) == TEST
@@ -153,7 +153,7 @@ def test_seeds_say_what_drives_are_for():
 
 
 @pytest.fixture
-def asked(drive, monkeypatch):
+def drive_requests(drive, monkeypatch):
     """Drives get the same scene; what they ask for is written down as (seed's split, scene, LiDAR)."""
     scenes, sample = [], Rig.sample
 
@@ -167,17 +167,17 @@ def asked(drive, monkeypatch):
     return [(split_of(seed), scenes[seed], lidars[seed]) for seed in range(150)]
 
 
-def test_only_test_drives_ask_for_what_training_never_sees(asked):
+def test_only_test_drives_use_unseen_scenes_and_lidars(drive_requests):
     new = {lidar.name for lidar in UNSEEN_LIDARS}
     assert not new & {lidar.name for lidar in LIDARS}
-    assert all(unseen == (split == TEST) for split, unseen, _ in asked)
-    assert not {lidar for split, _, lidar in asked if split != TEST} & new
-    seen = {lidar for split, _, lidar in asked if split == TEST}
+    assert all(unseen == (split == TEST) for split, unseen, _ in drive_requests)
+    assert not {lidar for split, _, lidar in drive_requests if split != TEST} & new
+    seen = {lidar for split, _, lidar in drive_requests if split == TEST}
     assert seen & new
     assert seen - new, "test drives have the known sensors too"
 
 
-def test_a_drive_may_be_asked_for_with_one_lidar(drive, monkeypatch):
+def test_lidar_argument_selects_model(drive, monkeypatch):
     monkeypatch.setattr(drive_module.Scene, "generate", lambda rng, duration_s, unseen: drive.scene)
     rigs = [Drive(seed, 1, cameras=0, lidar="OS1-128").rig for seed in range(8)]
     assert {rig.lidar.name for rig in rigs} == {"OS1-128"}
@@ -186,25 +186,25 @@ def test_a_drive_may_be_asked_for_with_one_lidar(drive, monkeypatch):
         Drive(0, 1, lidar="OS9")
 
 
-def test_every_lidar_is_in_training(asked):
-    assert {lidar for split, _, lidar in asked if split == TRAIN} == {lidar.name for lidar in LIDARS}
+def test_training_drives_use_every_lidar(drive_requests):
+    assert {lidar for split, _, lidar in drive_requests if split == TRAIN} == {lidar.name for lidar in LIDARS}
 
 
 @pytest.mark.parametrize("unseen", [False, True])
-def test_only_scenes_for_testing_have_new_layouts_and_buildings(unseen, monkeypatch):
+def test_only_unseen_scenes_have_reserved_layouts_and_buildings(unseen, monkeypatch):
     layouts, styles = [], []
-    generate, building = Streets.generate, dressing.buildings.building
+    generate, building = Streets.generate, populate.buildings.building
 
-    def spied_streets(rng, unseen=False):
+    def record_streets(rng, unseen=False):
         layouts.append(unseen)
         return generate(rng, unseen)
 
-    def spied_building(rng, width, depth, unseen=False):
+    def record_building(rng, width, depth, unseen=False):
         styles.append(unseen)
         return building(rng, width, depth, unseen)
 
-    monkeypatch.setattr("training.worldgen.scene.Streets.generate", spied_streets)
-    monkeypatch.setattr(dressing.buildings, "building", spied_building)
+    monkeypatch.setattr("training.worldgen.scene.Streets.generate", record_streets)
+    monkeypatch.setattr(populate.buildings, "building", record_building)
     Scene.generate(np.random.default_rng(3), 5.0, unseen)  # of a test drive's two kinds of layouts, 3 draws the new one
     assert any(styles) == unseen
     assert not all(styles)

@@ -39,7 +39,7 @@ def outline(mesh):
     return shapely.convex_hull(shapely.multipoints(mesh.vertices[:, :2].astype(float)))
 
 
-def test_no_two_things_stand_in_each_other(placement, kerbside):
+def test_objects_do_not_overlap(placement, kerbside):
     makers = (furniture.bench, furniture.dumpster, furniture.bike_rack, furniture.cafe_table, block(0.5, 3.0))
     draw = np.random.default_rng(1)
     for place in kerbside * 3:
@@ -52,7 +52,7 @@ def test_no_two_things_stand_in_each_other(placement, kerbside):
     assert (first == second).all()
 
 
-def test_things_keep_off_carriageways_and_out_of_buildings(streets, placement, kerbside):
+def test_objects_avoid_carriageways_and_buildings(streets, placement, kerbside):
     for place in kerbside:
         placement.add(block(1.0, 2.5), rng(), Pose2D(place.x, place.y, place.yaw), back=1.0)
     solid = shapely.union_all([streets.road, *(plot.area() for plot in streets.plots)])
@@ -61,7 +61,7 @@ def test_things_keep_off_carriageways_and_out_of_buildings(streets, placement, k
     assert max(outline(mesh).intersection(solid).area for mesh in placement.meshes) < 0.02
 
 
-def test_what_is_too_deep_for_its_place_moves_back(placement, kerbside):
+def test_deep_objects_move_back_from_road(placement, kerbside):
     for place in kerbside:
         if placement.add(block(2.4, 1.0), rng(), Pose2D(place.x, place.y, place.yaw), back=1.0):
             break
@@ -69,18 +69,18 @@ def test_what_is_too_deep_for_its_place_moves_back(placement, kerbside):
     assert middle == pytest.approx([-0.5 * np.cos(place.yaw), -0.5 * np.sin(place.yaw)], abs=1e-3)
 
 
-def test_only_what_may_stands_on_the_road(streets, placement):
+def test_road_requires_on_road(streets, placement):
     x, y = streets.ego_lane.path[len(streets.ego_lane.path) // 2]
     assert not placement.add(barriers.cone, rng(), Pose2D(x, y, 0.0))
     assert placement.add(barriers.cone, rng(), Pose2D(x, y, 0.0), on_road=True)
     assert not placement.add(barriers.cone, rng(), Pose2D(x, y, 0.0), on_road=True), "the place is taken"
 
 
-def test_nothing_is_made_far_from_the_path(placement):
+def test_maker_is_not_called_out_of_reach(placement):
     assert not placement.add(pytest.fail, rng(), Pose2D(9e3, 9e3, 0.0))
 
 
-def test_arms_and_crowns_reach_over_others(placement, kerbside):
+def test_high_parts_may_overhang_objects(placement, kerbside):
     def gallows(rng):
         return merge([block(0.2, 0.2, 6.0)(rng), box((6.0, 0.2, 0.2), "metal", "other_static", (0, 0, 6.0))])
 
@@ -90,7 +90,7 @@ def test_arms_and_crowns_reach_over_others(placement, kerbside):
     assert placement.add(posts.pole, rng(), Pose2D(place.x + np.cos(along), place.y + np.sin(along), place.yaw))
 
 
-def test_long_things_follow_the_slope(placement, kerbside, monkeypatch):
+def test_long_objects_follow_slope(placement, kerbside, monkeypatch):
     monkeypatch.setattr(Streets, "height", lambda self, x, y: 0.1 * np.asarray(x) + 0.0 * np.asarray(y))
     for place in kerbside:
         if placement.add(block(0.1, 8.0), rng(), Pose2D(place.x, place.y, place.yaw)):
@@ -100,7 +100,7 @@ def test_long_things_follow_the_slope(placement, kerbside, monkeypatch):
     assert foot == pytest.approx(0.0, abs=0.02)
 
 
-def test_wires_rise_as_they_are_told(placement, kerbside):
+def test_slope_argument_raises_wires(placement, kerbside):
     place = kerbside[0]
     make = partial(posts.utility_pole, span=30.0)
     assert placement.add(make, rng(), Pose2D(place.x, place.y, place.yaw), slope=0.1)
@@ -108,7 +108,7 @@ def test_wires_rise_as_they_are_told(placement, kerbside):
     assert placement.meshes[0].vertices[:, 2].max() > level.max() + placement.streets.height(place.x, place.y) + 1.0
 
 
-def test_parked_cars_stand_on_their_wheels(placement, streets, monkeypatch):
+def test_parked_cars_pitch_with_ground(placement, streets, monkeypatch):
     monkeypatch.setattr(Streets, "height", lambda self, x, y: 0.08 * np.asarray(x) + 0.0 * np.asarray(y))
     x, y = streets.ego_lane.path[len(streets.ego_lane.path) // 2]
     assert placement.add_parked(vehicles.car(rng()), Pose2D(x, y, 0.7))
@@ -118,7 +118,7 @@ def test_parked_cars_stand_on_their_wheels(placement, streets, monkeypatch):
     assert above.min() == pytest.approx(0.0, abs=0.12)  # it leans along itself only, not to the side
 
 
-def test_buildings_stand_on_the_lowest_corner(placement, streets):
+def test_buildings_stand_on_lowest_corner(placement, streets):
     plot = streets.plots[0]
     placement.add_building(box((4, 4, 3), "brick", "building"), plot)
     lowest = streets.height(*shapely.get_coordinates(plot.area()).T).min()

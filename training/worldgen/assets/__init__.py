@@ -1,1 +1,1 @@
-"""What stands or moves in a street. Each function makes one thing in its own frame."""
+"""Meshes of buildings, plants, street furniture, vehicles and people, each built in its own frame."""

@@ -1,6 +1,6 @@
-"""What keeps traffic out or in: cones and things on the road (hazard), barriers and railings (other_static).
+"""Cones and debris (hazard), barriers and railings (other_static).
 
-Things that have a length run along y, about y = 0.
+Objects with a length extend along y, centred on y = 0.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def pylon(rng: np.random.Generator) -> Mesh:
 
 
 def barrier(rng: np.random.Generator) -> Mesh:
-    """A barrier as around roadworks, 1 to 2.4 m wide: striped boards on feet, a steel grid, or a plastic block."""
+    """A roadwork barrier, 1 to 2.4 m wide: striped boards on feet, a crowd barrier, or a plastic block."""
     return pick(rng, (_striped, _striped, _crowd_barrier, _plastic_block))(rng)
 
 
@@ -67,7 +67,7 @@ def _plastic_block(rng: np.random.Generator) -> Mesh:
 
 
 def jersey_barrier(rng: np.random.Generator, length: float, material: str = "concrete") -> Mesh:
-    """A block with a broad foot and a slim top along y."""
+    """A Jersey barrier along y."""
     height = rng.uniform(0.75, 1.1)
     side = np.array([(0.3, 0.0), (0.3, 0.08), (0.14, 0.33), (0.08, 1.0)]) * (1.0, height)
     return extrude(np.concatenate([side, side[::-1] * (-1, 1)]), length, material, STATIC)
@@ -107,12 +107,12 @@ def railing(rng: np.random.Generator, length: float) -> Mesh:
 
 
 def debris(rng: np.random.Generator) -> Mesh:
-    """Something on the road (hazard): boxes, a tyre, planks, sacks, rubble."""
+    """Debris on the road (hazard): boxes, a tyre, planks, sacks, rubble."""
     return pick(rng, (_boxes_lost, _tyre_lost, _planks_lost, _sacks, _rubble))(rng)
 
 
 def _tumbled(rng: np.random.Generator, mesh: Mesh, spread: float, tilt: float) -> Mesh:
-    """Turned and moved a little, and set onto the ground again."""
+    """The mesh with a random rotation and offset, set on the ground."""
     (x, y), (pitch, roll) = rng.normal(scale=spread, size=2), rng.normal(scale=tilt, size=2)
     moved = mesh.transformed(pose(x, y, 0.0, rng.uniform(0, np.pi), pitch, roll))
     return moved.placed(0, 0, -float(moved.vertices[:, 2].min()))
@@ -129,7 +129,7 @@ def _boxes_lost(rng: np.random.Generator) -> Mesh:
 
 
 def _tyre_lost(rng: np.random.Generator) -> Mesh:
-    """Tyres, flat or upright; a dark disc in the middle stands for the hole."""
+    """Tyres, lying or upright; a dark disc represents the hole."""
     radius, wide = rng.uniform(0.28, 0.5), rng.uniform(0.17, 0.3)
     ring = cylinder(radius, wide, "tyre", HAZARD, sides=14)
     hole = cylinder(radius * 0.55, wide + 0.01, "trim", HAZARD, sides=10)

@@ -1,4 +1,4 @@
-"""Parts that vehicles share: wheels, window panes, lights, mirrors, number plates."""
+"""Parts shared by vehicles: wheels, window panes, lights, mirrors, number plates."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from training.worldgen.mesh import Mesh, box, merge, plate, polygon_mesh, quads
 
 ARCH_GAP_M = 0.06
 PROUD_M = 0.008
-"""Panes and lamps lie this far outside the metal they are on."""
+"""Offset of panes and lamps from the body surface."""
 
 Panel = tuple[float, float, float, float, str]
 HalfWidth = Callable[[NDArray[np.floating]], NDArray[np.floating]]
 
 
 def draw(rng: np.random.Generator, span: Sequence[float]) -> float:
-    """A number from a (low, high) range."""
+    """Draw a number from a (low, high) range."""
     return float(rng.uniform(*span))
 
 
 def wheels(places: ArrayLike, radius: float, width: float, label: str, sides: int = 10) -> Mesh:
-    """Wheels at (N, 2) places: x of the axle, y of the tyre's middle (left wheels positive); they stand at z = 0."""
+    """Wheels on z = 0 at (N, 2) positions: x of the axle, y of the tyre's centre (positive on the left)."""
     wheel = _wheel(radius, width, label, sides)
     return merge([wheel.placed(x, y, 0.0, 0.0 if y > 0 else np.pi) for x, y in np.asarray(places)])
 
 
 def _wheel(radius: float, width: float, label: str, sides: int) -> Mesh:
-    """A left wheel: tread, outer side, rim. Nothing inside: from there one sees the back of the outer side."""
+    """A left wheel: tread, outer side, rim; the inner side is open."""
     tread = loft([_disc(radius, -width / 2, sides), _disc(radius, width / 2, sides)], "tyre", label, closed=True)
     flank = fan(_disc(radius, width / 2, sides), "tyre", label)
     rim = _disc(0.62 * radius, width / 2 + PROUD_M, 8) + np.array((0, 0, 0.38 * radius))
@@ -40,13 +40,13 @@ def _wheel(radius: float, width: float, label: str, sides: int) -> Mesh:
 
 
 def _disc(radius: float, y: float, sides: int) -> NDArray[np.float64]:
-    """(sides, 3) circle about an axle along y, with a corner on the ground."""
+    """(sides, 3) circle around an axle along y, with a vertex on the ground."""
     angle = np.arange(sides) * (2 * np.pi / sides)
     return np.column_stack([-radius * np.sin(angle), np.full(sides, y), radius - radius * np.cos(angle)])
 
 
 def arch_stations(axles: Sequence[float], radius: float) -> NDArray[np.float64]:
-    """Places along a body where the lower edge over its wheels bends."""
+    """Stations x at which the lower edge of a body bends at its wheel arches."""
     reach = (radius + ARCH_GAP_M) * np.array((-1.0, -0.72, 0.0, 0.72, 1.0))
     return np.sort(np.concatenate([axle + reach for axle in axles]))
 
@@ -60,17 +60,17 @@ def arched(x: NDArray[np.float64], axles: Sequence[float], radius: float, cleara
 
 
 def tapered(mesh: Mesh, low: float, high: float, ratio: float) -> Mesh:
-    """Narrower with height: as it is at ``low``, ``ratio`` as wide at ``high``."""
+    """The mesh tapered in y: unchanged at height ``low``, scaled by ``ratio`` at ``high``."""
     scale = np.interp(mesh.vertices[:, 2], (low, high), (1.0, ratio))
     scaled = mesh.vertices * np.column_stack([np.ones_like(scale), scale, np.ones_like(scale)])
     return replace(mesh, vertices=scaled.astype(np.float32))
 
 
 def side_panes(outline: shapely.Polygon, spans: ArrayLike, half_width: HalfWidth, material: str, label: str) -> Mesh:
-    """Panes on both sides of a body: the parts of an (x, z) outline between given x.
+    """Panes on both sides of a body: the parts of an (x, z) outline within spans of x.
 
     Args:
-        outline: where there may be glass.
+        outline: area available for glass.
         spans: (N, 2) x from and to.
         half_width: y of the body's side at a height.
         material: of the panes.
@@ -83,7 +83,7 @@ def side_panes(outline: shapely.Polygon, spans: ArrayLike, half_width: HalfWidth
 
 
 def on_sides(flat: Mesh, half_width: HalfWidth) -> Mesh:
-    """A flat mesh, x and z in its first two coordinates, laid onto both sides of a body."""
+    """A flat mesh with x and z in its first two coordinates, projected onto both sides of a body."""
     x, z, _ = flat.vertices.T
     out = half_width(z) + PROUD_M
     right, left = (np.column_stack([x, side * out, z]).astype(np.float32) for side in (-1.0, 1.0))
@@ -99,9 +99,9 @@ def panels_across(low: ArrayLike, high: ArrayLike, panels: Sequence[Panel], labe
     """Panels on the front or the rear of a vehicle.
 
     Args:
-        low: (2,) x and z of the lower edge of the surface they lie on; front for x > 0, else rear.
+        low: (2,) x and z of the lower edge of the supporting surface; front for x > 0, else rear.
         high: (2,) x and z of its upper edge.
-        panels: y from and to; from and to in shares of the way from ``low`` to ``high``; material.
+        panels: y from and to; from and to as fractions between ``low`` and ``high``; material.
         label: drive13 class.
     """
     start, way = np.asarray(low, np.float64), np.asarray(high, np.float64) - low
@@ -118,24 +118,24 @@ def _panel(start: NDArray[np.float64], way: NDArray[np.float64], turn: float, pa
 
 
 def pair(inner: float, outer: float, low: float, high: float, material: str) -> list[Panel]:
-    """The same panel on the left and on the right: lamps."""
+    """A panel and its mirror image: lamps."""
     return [(inner, outer, low, high, material), (-outer, -inner, low, high, material)]
 
 
 def number_plate(x: float, z: float, label: str, american: bool) -> Mesh:
-    """A number plate at ``x``, looking forward for x > 0, else back."""
+    """A number plate at ``x``, facing forward for x > 0, else back."""
     width, height = (0.305, 0.152) if american else (0.52, 0.11)
     return plate(width, height, "licence_plate", label).placed(x, 0.0, z, 0.0 if x > 0 else np.pi)
 
 
 def mirrors(x: float, half_width: float, z: float, size: tuple[float, float, float], material: str, label: str) -> Mesh:
-    """A pair of mirrors that start at ``half_width``; size: length, width, height."""
+    """A pair of mirrors attached at ``half_width``; size: length, width, height."""
     base = half_width + size[1] / 2 - 0.02
     return merge([box(size, material, label, (x, side * base, z)) for side in (1.0, -1.0)])
 
 
 def underside(x: tuple[float, float], half_width: float, z: tuple[float, float], label: str) -> Mesh:
-    """Floor and inner walls behind the wheels, so that wheel arches are dark and not see-through."""
+    """Floor and inner walls behind the wheels, so that wheel arches are dark and opaque."""
     (x0, x1), (z0, z1), w = x, z, half_width
     corners = [
         [(x0, w, z0), (x1, w, z0), (x1, -w, z0), (x0, -w, z0)],

@@ -1,4 +1,4 @@
-"""What buildings put on themselves: walls all around, tops, bays, balconies, awnings, signs, stairs outside."""
+"""Parts of buildings: walls, roofs, bays, balconies, awnings, signs, fire escapes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from training.worldgen.assets.roofs import flat
 from training.worldgen.mesh import Mesh, cylinder, merge, plate, quads
 
 MAX_WINDOWS = 80
-"""On one front; with more, a building would have too many triangles."""
+"""Maximum windows per facade, which bounds the triangle count."""
 _PLAIN_FROM = 26
 
 
 def walls(
     rng: np.random.Generator, width: float, depth: float, storeys: Sequence[Storey], style: FacadeStyle
 ) -> list[Mesh]:
-    """A front as given, and sides and a back with few windows or none."""
+    """The front as given, and side and rear walls with few windows or none."""
     plain = style.plain()
     side, back = (_other_storeys(rng, length, storeys, plain) for length in (depth, width))
     other = _other_storeys(rng, depth, storeys, plain)
@@ -35,7 +35,7 @@ def walls(
 def _other_storeys(
     rng: np.random.Generator, width: float, storeys: Sequence[Storey], style: FacadeStyle
 ) -> list[Storey]:
-    """Floors of a wall that does not face the street; often blank, and then of something cheaper."""
+    """Storeys of a wall that does not face the street; often blank and then of a cheaper material."""
     count = int(min(width / rng.uniform(4.0, 7.0), 16 / len(storeys))) if rng.random() < 0.45 else 0
     wall = pick(rng, WALLS) if rng.random() < 0.3 else ""
     kinds = [replace(style, wall=wall or storey.wall) for storey in storeys]
@@ -48,7 +48,7 @@ def _other_storeys(
 def upper_storeys(
     width: float, low: float, floors: int, height: float, spacing: float, style: FacadeStyle
 ) -> tuple[list[Storey], FacadeStyle]:
-    """Equal floors with a window about every ``spacing`` metres, and the look as simple as their number asks for."""
+    """Equal storeys with windows about ``spacing`` metres apart, and the style, simplified for many windows."""
     columns = max(1, min(int(width / spacing), MAX_WINDOWS // max(1, floors)))
     simple = style.plain() if columns * floors >= _PLAIN_FROM else style
     bands = [(low + k * height, low + (k + 1) * height) for k in range(floors)]
@@ -58,7 +58,7 @@ def upper_storeys(
 def flat_top(
     rng: np.random.Generator, width: float, depth: float, top: float, style: FacadeStyle
 ) -> tuple[Storey, list[Mesh]]:
-    """A parapet as one more floor of wall, and the roof behind it with a cornice and what stands on roofs."""
+    """A parapet as an additional storey, and the flat roof behind it with cornice and roof equipment."""
     parapet = rng.uniform(0.15, 1.2)
     meshes = [flat(depth, width, "roof_flat", parapet).placed(-depth / 2, 0, top + parapet)]
     if rng.random() < 0.6:
@@ -72,7 +72,7 @@ def flat_top(
 
 
 def roof_clutter(rng: np.random.Generator, width: float, depth: float, top: float) -> list[Mesh]:
-    """Stair heads, air conditioners, vents, tanks."""
+    """Roof equipment: stair heads, air conditioners, vents, tanks."""
     meshes = []
     for _ in range(rng.integers(0, 4)):
         long, wide, tall = rng.uniform(0.8, 3.0), rng.uniform(0.8, 2.5), rng.uniform(0.6, 2.6)
@@ -87,14 +87,14 @@ def roof_clutter(rng: np.random.Generator, width: float, depth: float, top: floa
 def bay(
     rng: np.random.Generator, bands: Sequence[tuple[float, float]], style: FacadeStyle, wide: float, slant: float
 ) -> Mesh:
-    """A bay window over several floors: a front and two sides, in front of x = 0, about y = 0.
+    """A bay window over several storeys: a front and two sides, in front of x = 0, centred on y = 0.
 
     Args:
-        rng: for what the windows look like.
+        rng: randomness for the windows.
         bands: lower and upper edge of each floor.
         style: of its windows.
         wide: width at the wall.
-        slant: how much of the width each side takes; 0 makes a box.
+        slant: share of the width taken by each side; 0 for a box.
     """
     out = rng.uniform(0.55, 0.85)
     front, side = wide - 2 * slant, float(np.hypot(out, slant))
@@ -119,7 +119,7 @@ def bay(
 
 
 def balconies(rng: np.random.Generator, windows: Rectangles, most: int = 14) -> Mesh:
-    """Slabs with a railing of glass, bars or board before windows, drawn from (N, 4) rectangles."""
+    """Balconies with railings of glass, bars or boards at windows sampled from (N, 4) rectangles."""
     out, wider = rng.uniform(0.8, 1.5), rng.uniform(0.25, 0.7)
     chosen = windows[:: max(1, -(-len(windows) // most))]
     y0, y1, z = chosen[:, 0] - wider, chosen[:, 1] + wider, chosen[:, 2] - 0.75
@@ -136,7 +136,7 @@ def balconies(rng: np.random.Generator, windows: Rectangles, most: int = 14) -> 
 
 
 def fire_escape(windows: Rectangles, height: float) -> Mesh:
-    """Iron landings below windows one above the other, with ladders from each to the next."""
+    """Iron landings below stacked windows, connected by ladders."""
     low = np.sort(windows[:, 2])
     y0, y1 = windows[0, 0] - 0.5, windows[0, 1] + 0.8
     decks = np.array([(0.0, 1.0, y0, y1, z - 0.65, z - 0.6) for z in low])
@@ -153,7 +153,7 @@ def fire_escape(windows: Rectangles, height: float) -> Mesh:
 
 
 def awnings(rng: np.random.Generator, spans: Rectangles) -> Mesh:
-    """Cloth over openings given as (N, 4) rectangles, steep enough to show its stripes to the street."""
+    """Awnings over openings given as (N, 4) rectangles."""
     out = rng.uniform(0.6, 1.3)
     y0, y1, z = spans[:, 0] - 0.15, spans[:, 1] + 0.15, spans[:, 3] + 0.35
     near, far = np.full_like(z, 0.02), np.full_like(z, out)
@@ -173,7 +173,7 @@ def sign_board(rng: np.random.Generator, width: float, z: float, y: float = 0.0)
 
 
 def blade_sign(rng: np.random.Generator, y: float, z: float) -> Mesh:
-    """A board that stands out from the wall, read by those who walk along it."""
+    """A projecting sign, perpendicular to the wall."""
     wide, tall = rng.uniform(0.5, 1.0), rng.uniform(0.5, 2.5)
     face = plate(wide, tall, "shop_sign", LABEL)
     sides = [face.placed(0.2 + wide / 2, y + side * 0.07, z + tall / 2, side * np.pi / 2) for side in (1, -1)]

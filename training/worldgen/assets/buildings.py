@@ -1,7 +1,7 @@
-"""Buildings along a street, and the walls and fences between them.
+"""Buildings along a street, and walls and fences.
 
-A building's front is the plane x = 0, it faces +x and is centred about y = 0; the building extends to
--x. Bays, balconies, awnings and signs reach in front of it by at most 1.6 m.
+The front of a building is the plane x = 0, faces +x and is centred on y = 0; the building extends to -x. Bays,
+balconies, awnings and signs project in front of it by at most 1.6 m.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ def building(rng: np.random.Generator, width: float, depth: float, unseen: bool 
     """One building.
 
     Args:
-        rng: chooses style, materials and all sizes.
+        rng: randomness for style, materials and sizes.
         width: of the front, metres; a detached house may be narrower.
         depth: metres.
-        unseen: draw from the styles that training never uses.
+        unseen: draw from the styles reserved for test drives.
 
     Returns:
-        All of it with label building.
+        A mesh with label building.
     """
     styles = UNSEEN_STYLES if unseen else _STYLES
     fitting = [make for make, least, most in styles if least <= width <= most]
@@ -152,7 +152,7 @@ def _shop(rng: np.random.Generator, width: float, depth: float) -> list[Mesh]:
 
 
 def _office(rng: np.random.Generator, width: float, depth: float) -> list[Mesh]:
-    """Large glass: one curtain, bands, or wide windows between posts."""
+    """An office building with a curtain wall, window bands, or wide windows between posts."""
     style = replace(
         FacadeStyle.sample(rng, _OFFICE_WALLS),
         size=(rng.uniform(1.6, 2.8), 2.0),
@@ -179,7 +179,7 @@ def _office(rng: np.random.Generator, width: float, depth: float) -> list[Mesh]:
 
 
 def _fins(width: float, low: float, high: float, spacing: float, material: str) -> Mesh:
-    """Thin upright ribs before a front."""
+    """Thin vertical fins in front of a facade."""
     y = evenly(width - 0.3, spacing)
     zero = np.zeros_like(y)
     return boxes(np.column_stack([zero, zero + 0.3, y - 0.08, y + 0.08, zero + low, zero + high]), material, LABEL)
@@ -244,7 +244,7 @@ def _house(rng: np.random.Generator, width: float, depth: float) -> list[Mesh]:
 
 
 def _pitched(rng: np.random.Generator, wide: float, deep: float, rise: float, style: FacadeStyle) -> Mesh:
-    """A roof with its ridge along the street or across, or with four slopes; its middle at the origin."""
+    """A gable roof with its ridge along or across the street, or a hip roof; centred on the origin."""
     kind, over = rng.random(), rng.uniform(0.15, 0.6)
     if kind < 0.4:
         return roofs.gabled(deep, wide, rise, over, "roof_tiles", style.wall)
@@ -256,7 +256,7 @@ def _pitched(rng: np.random.Generator, wide: float, deep: float, rise: float, st
 
 
 def _side_garage(rng: np.random.Generator, style: FacadeStyle) -> Mesh:
-    """A low box with a gate, 3.2 m wide."""
+    """A garage, 3.2 m wide."""
     front = facade(rng, 3.2, [ground_storey(rng, 3.2, 2.7, style.wall, ("garage",))], style)
     return merge([front, boxes((-5.5, -0.42, -1.6, 1.6, 0.0, 2.7), style.wall, LABEL)])
 
@@ -294,9 +294,9 @@ def fence(rng: np.random.Generator, length: float) -> Mesh:
 
 
 def yard_fence(rng: np.random.Generator, length: float) -> Mesh:
-    """A fence along y (other_static) as around yards, 1.7 to 3.2 m high: palisades, sheets, or wire, bare or screened.
+    """A yard fence along y (other_static), 1.7 to 3.2 m high: palisades, sheets, or wire, bare or screened.
 
-    Behind parked cars it shows as a flat dark wall, as a truck does; only its length tells them apart.
+    Behind parked cars it appears as a flat dark wall like a truck; only its length distinguishes them.
     """
     return pick(rng, (_palisade, _palisade, _sheet_fence, _sheet_fence, _tall_wire, _screened_fence))(rng, length)
 
@@ -332,7 +332,7 @@ def _screened_fence(rng: np.random.Generator, length: float) -> Mesh:
 
 
 def _wire(rng: np.random.Generator, length: float, height: float) -> Mesh:
-    """Wire as single thin strips: beams and pixels hit some and pass between others."""
+    """Wire as single thin strips: some rays hit them, others pass between."""
     mesh = rng.uniform(0.1, 0.2)
     y, z = evenly(length, mesh), np.arange(0.1, height, mesh * rng.uniform(1.0, 1.5))
     upright = np.column_stack([y - 0.005, y + 0.005, np.full_like(y, 0.05), np.full_like(y, height)])
@@ -365,7 +365,7 @@ def _iron_fence(rng: np.random.Generator, length: float) -> Mesh:
 
 
 def _palisade(rng: np.random.Generator, length: float) -> Mesh:
-    """Flat steel bars so close that from aside they look like a wall, as around yards; often dark."""
+    """Closely spaced flat steel bars, opaque at oblique views; often dark."""
     height, half = rng.uniform(1.7, 3.2), rng.uniform(0.015, 0.035)
     y = evenly(length - 2 * half, max(half * rng.uniform(2.6, 4.5), length / 110))
     zero = np.zeros_like(y)
@@ -377,7 +377,7 @@ def _palisade(rng: np.random.Generator, length: float) -> Mesh:
 
 
 def _sheet_fence(rng: np.random.Generator, length: float) -> Mesh:
-    """Corrugated sheet or tarpaulin, as around building sites and yards."""
+    """Corrugated sheet or tarpaulin, as around construction sites and yards."""
     height = rng.uniform(1.8, 3.2)
     material = pick(rng, ("cladding", "truck_steel", "planks_painted", "print", "tarpaulin", "iron"))
     sheet = panels([(-length / 2, length / 2, 0.05, height)], 0.0, material, "other_static")
@@ -385,7 +385,7 @@ def _sheet_fence(rng: np.random.Generator, length: float) -> Mesh:
 
 
 _STYLES: tuple[tuple[Style, float, float], ...] = (
-    # style, least and greatest width of the front
+    # style, minimum and maximum width of the front
     (_row_house, 4.0, 12.0),
     (_row_house, 4.0, 9.0),
     (_apartments, 8.0, 60.0),

@@ -1,4 +1,4 @@
-"""The body of a car, from its measures: a lower part with wheel arches, and a narrower one with windows."""
+"""Parametric car body: a lower part with wheel arches and a narrower upper part with windows."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _PILLAR_M = 0.07
 
 @dataclass(frozen=True)
 class CarBody:
-    """A car. Lengths in metres; it looks along +x and stands on z = 0 about its middle.
+    """A car body. Lengths in metres; faces +x, centred on the origin, wheels on z = 0.
 
     Attributes:
         label: drive13 class.
-        length: over all, without number plates.
-        width: over all, without mirrors.
+        length: overall, without number plates.
+        width: overall, without mirrors.
         height: ground to roof.
         clearance: ground to sill.
         radius: of the wheels.
@@ -45,11 +45,11 @@ class CarBody:
         belt: height of the windows' lower edge.
         tail: height of the boot's edge above that.
         bonnet: from the nose to the foot of the windscreen.
-        screen: how far the windscreen leans back.
-        back: how far the rear window leans forward.
+        screen: horizontal extent of the windscreen.
+        back: horizontal extent of the rear window.
         boot: from the rear window's foot to the tail.
-        roof: width of the roof over that of the body.
-        drop: how much the roof falls to its rear.
+        roof: ratio of roof width to body width.
+        drop: fall of the roof towards the rear.
         panes: number of windows on each side.
         panel_van: sheet metal behind the front windows.
         open_bed: a pick-up's bed in place of the boot.
@@ -81,7 +81,7 @@ class CarBody:
     bumper: str = "car_paint"
 
     def parts(self) -> list[Mesh]:
-        """All but what lies in a bed or on the roof."""
+        """All parts except cargo and roof rack."""
         tread = 0.12 * self.width
         y = self.width / 2 - tread / 2 - 0.03
         places = [(x, side * y) for x in self._axles for side in (1, -1)]
@@ -116,7 +116,7 @@ class CarBody:
     # The lower body
 
     def _stations(self) -> NDArray[np.float64]:
-        """(S,) places where the lower body's shape changes, from the rear."""
+        """(S,) stations x at which the lower body's shape changes, from the rear."""
         end = self.length / 2
         bed = [self._deck] if self.open_bed else []
         inner = np.sort([*arch_stations(self._axles, self.radius), *bed])
@@ -183,7 +183,7 @@ class CarBody:
         """Tail lights and number plate."""
         sill, waist, shoulder = self._rows[0][:, [0, 2]]
         half = self._rows[0, 2, 1]
-        rims = pair(half - 0.29, half, 0.0, 0.97, "trim")  # or red lamps would vanish on a red car
+        rims = pair(half - 0.29, half, 0.0, 0.97, "trim")  # keeps red lamps visible on a red car
         lamps = panels_across(waist, shoulder, pair(half - 0.26, half - 0.02, 0.12, 0.86, "taillight"), self.label)
         plate_z = sill[1] + 0.7 * (waist[1] - sill[1])
         diffuser = (0.2 - half, half - 0.2, 0.02, 0.25, "trim")
@@ -196,7 +196,7 @@ class CarBody:
             ]
         )
 
-    # The part with the windows
+    # The upper body
 
     @property
     def _screen_top(self) -> float:
@@ -244,7 +244,7 @@ class CarBody:
         spans[-1, 1] = end
         return side_panes(glass, spans, self._half_width, "car_glass", self.label)
 
-    # What some have
+    # Optional parts
 
     def roof_rack(self) -> Mesh:
         """Two bars along the roof."""

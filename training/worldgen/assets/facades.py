@@ -1,7 +1,7 @@
-"""Walls with holes: windows, doors, garages and shopfronts set into a front, all of a kind in one batch.
+"""Facades: walls with windows, doors, garages and shopfronts, built in one batch per kind.
 
-A facade is built in the plane x = 0, facing +x, about y = 0; the building turns it to its side.
-Openings are real holes with reveals, so that beams and shadows see their depth.
+A facade lies in the plane x = 0, faces +x and is centred on y = 0; the building rotates it to its side.
+Openings are real holes with reveals, so that beams and shadows show their depth.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Rectangles = NDArray[np.float64]
 WALLS = ("brick", "plaster", "plaster", "plaster_painted", "plaster_painted", "concrete", "stone", "planks_painted")
 _GLASS_AHEAD_M = 0.02
 _OPENING_SIZES = {
-    # width from and to, height from and to, lower edge from and to, metres
+    # ranges of width, height and lower edge, metres
     "door": (0.95, 1.3, 2.05, 2.4, 0.0, 0.15),
     "garage": (2.3, 3.0, 2.1, 2.5, 0.0, 0.02),
     "gate": (3.2, 4.6, 3.2, 4.4, 0.0, 0.05),
@@ -35,19 +35,19 @@ _OPENING_SIZES = {
 
 @dataclass(frozen=True)
 class FacadeStyle:
-    """What a building's facades have in common.
+    """Style parameters shared by a building's facades.
 
     Attributes:
         wall: material of the upper storeys.
         ground: material of the ground storey.
         trim: material of frames, sills and cornices.
         size: width and height of a window, metres.
-        panes: panes of a window, across and up.
-        depth: how far glass lies behind the wall, metres.
-        sills: windows have sills.
-        surrounds: windows are framed on the wall.
-        shutters: windows have open shutters.
-        blinds: share of windows with a blind half way down.
+        panes: panes of a window, horizontally and vertically.
+        depth: recess of the glass behind the wall, metres.
+        sills: whether windows have sills.
+        surrounds: whether windows have frames on the wall.
+        shutters: whether windows have open shutters.
+        blinds: share of windows with a partly closed blind.
     """
 
     wall: str
@@ -63,7 +63,7 @@ class FacadeStyle:
 
     @staticmethod
     def sample(rng: np.random.Generator, walls: Sequence[str] = WALLS) -> FacadeStyle:
-        """Draw one."""
+        """Draw a style."""
         wall = pick(rng, walls)
         return FacadeStyle(
             wall=wall,
@@ -79,12 +79,12 @@ class FacadeStyle:
         )
 
     def plain(self) -> FacadeStyle:
-        """The same without ornament, for the sides one seldom sees and for large buildings."""
+        """The style without ornament, for sides that are rarely visible and for large buildings."""
         return replace(self, panes=(1, 1), sills=False, surrounds=False, shutters=False)
 
 
 class Storey(NamedTuple):
-    """A floor of one facade: a band of wall and its openings by kind."""
+    """A storey of one facade: a band of wall and its openings by kind."""
 
     low: float
     high: float
@@ -107,7 +107,7 @@ class _Draft:
 
 
 def facade(rng: np.random.Generator, width: float, storeys: Sequence[Storey], style: FacadeStyle) -> Mesh:
-    """The wall around all openings of the storeys, and what fills the openings."""
+    """Wall of all storeys with filled openings."""
     draft = _Draft()
     for material in sorted({storey.wall for storey in storeys}):
         parts = [_around(width, storey) for storey in storeys if storey.wall == material]
@@ -120,7 +120,7 @@ def facade(rng: np.random.Generator, width: float, storeys: Sequence[Storey], st
 
 
 def window_storey(width: float, low: float, high: float, wall: str, count: int, style: FacadeStyle) -> Storey:
-    """A floor with ``count`` equal windows, evenly spread; fewer where they do not fit."""
+    """A storey with up to ``count`` equal windows, evenly spaced."""
     count = min(count, int(width / (style.size[0] + 0.3)))
     height = min(style.size[1], high - low - 0.6)
     sill = low + min(0.95, (high - low - height) * 0.6)
@@ -131,7 +131,7 @@ def window_storey(width: float, low: float, high: float, wall: str, count: int, 
 def ground_storey(
     rng: np.random.Generator, width: float, high: float, wall: str, kinds: Sequence[str], low: float = 0.0
 ) -> Storey:
-    """A floor with openings of the given kinds from right to left; the last ones are left out where they do not fit."""
+    """A storey with openings of the given kinds from right to left; those that do not fit are omitted."""
     sizes = [_draw(rng, kind, high - low) for kind in kinds]
     room = np.cumsum([size[0] + 0.3 for size in sizes])
     fitting = int(np.searchsorted(room, width - 0.3, side="right"))
@@ -141,13 +141,13 @@ def ground_storey(
 
 
 def ribbon_storey(width: float, low: float, high: float, wall: str, sill: float, margin: float) -> Storey:
-    """A floor with one band of glass over its whole width."""
+    """A storey with one band of glass over its whole width."""
     band = np.array([(-width / 2 + margin, width / 2 - margin, low + sill, high - 0.35)])
     return Storey(low, high, wall, (("curtain", band),))
 
 
 def _draw(rng: np.random.Generator, kind: str, storey: float) -> tuple[float, float, float]:
-    """Width, height and lower edge of an opening in a storey of a given height."""
+    """Draw width, height and lower edge of an opening in a storey of a given height."""
     width, wide, height, tall, edge, edge_to = _OPENING_SIZES[kind]
     sill = rng.uniform(edge, edge_to)
     return rng.uniform(width, wide), min(rng.uniform(height, tall), storey - sill - 0.25), sill
@@ -189,7 +189,7 @@ def _reveals(rectangles: Rectangles, depth: float, material: str) -> Mesh:
 
 
 def _split(rectangles: Rectangles, across: int, up: int, border: float) -> Rectangles:
-    """Each rectangle cut into ``across`` x ``up`` panes, all with a border of frame."""
+    """Each rectangle divided into ``across`` x ``up`` panes with a frame of width ``border``."""
     y0, y1, z0, z1 = (edge[:, None, None] for edge in rectangles.T)
     column, row = np.arange(across)[None, :, None], np.arange(up)[None, None, :]
     wide, high = (y1 - y0 - border) / across, (z1 - z0 - border) / up
@@ -218,7 +218,7 @@ def _windows(draft: _Draft, rng: np.random.Generator, holes: Rectangles, style: 
 
 
 def _blinds(draft: _Draft, rng: np.random.Generator, holes: Rectangles, style: FacadeStyle) -> None:
-    """Blinds, curtains and open halves: not every window of a house looks the same."""
+    """Blinds and curtains in random windows."""
     drawn = rng.random(len(holes))
     height = holes[:, 3] - holes[:, 2]
     closed = _grown(holes, (0.05, -0.05, 0.05, -0.05))
@@ -229,7 +229,7 @@ def _blinds(draft: _Draft, rng: np.random.Generator, holes: Rectangles, style: F
 
 
 def _strips_about(holes: Rectangles, wide: float) -> Rectangles:
-    """Flat frames on the wall around openings."""
+    """Frames on the wall around openings."""
     y0, y1, z0, z1 = holes.T
     left = np.column_stack([y0 - wide, y0, z0 - wide, z1 + wide])
     right = np.column_stack([y1, y1 + wide, z0 - wide, z1 + wide])
@@ -280,7 +280,7 @@ def _shops(draft: _Draft, rng: np.random.Generator, holes: Rectangles, style: Fa
     if rng.random() < 0.4:  # posters on the glass
         poster = np.column_stack([holes[:, 0] + 0.3, holes[:, 0] + 1.1, holes[:, 2] + 0.5, holes[:, 2] + 1.5])
         draft.panels(poster, 0.03 - depth, "print")
-    if rng.random() < 0.2:  # closed: the shutter is down
+    if rng.random() < 0.2:  # closed shutter
         draft.panels(holes[:1], 0.05 - depth, "roller_door")
 
 
@@ -298,7 +298,7 @@ def _porches(draft: _Draft, rng: np.random.Generator, holes: Rectangles, style: 
 
 
 def _curtains(draft: _Draft, rng: np.random.Generator, holes: Rectangles, style: FacadeStyle) -> None:
-    """Bands and walls of glass between thin posts."""
+    """Curtain walls: glass between thin posts."""
     draft.panels(holes, -0.08, style.trim)
     wide = rng.uniform(1.0, 2.2)
     for hole in holes:

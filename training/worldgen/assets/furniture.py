@@ -1,7 +1,7 @@
-"""Street furniture. Label other_static; signs, and what is hazard, come from ``posts`` and ``barriers``.
+"""Street furniture with label other_static; signs and hazards come from ``posts`` and ``barriers``.
 
-Things face the road with +x and stand on the ground at the origin. Several are decoys: as large as a
-person or a car, or with the picture of a person on them.
+Objects face the road with +x and stand on the ground at the origin. Several are decoys: as large as a person or a
+car, or with the image of a person on them.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _COATS = ("metal_painted", "metal_painted", "metal_bright", "metal", "plastic")
 
 
 def bin(rng: np.random.Generator) -> Mesh:
-    """A litter bin, a wheeled bin, or a box as tall and slim as a person."""
+    """A litter bin, a wheeled bin, or a box with the proportions of a person."""
     kind = rng.random()
     if kind < 0.3:
         radius, height = rng.uniform(0.2, 0.32), rng.uniform(0.7, 1.1)
@@ -78,7 +78,7 @@ def bin(rng: np.random.Generator) -> Mesh:
 
 
 def _wheeled_bin(rng: np.random.Generator) -> Mesh:
-    """Wider above than below, with a lid and two wheels; sometimes a few side by side."""
+    """One to three wheeled bins side by side."""
     height, half, deep = rng.uniform(0.95, 1.3), rng.uniform(0.22, 0.32), rng.uniform(0.25, 0.38)
     side = [(-deep * 0.7, 0.05), (deep * 0.8, 0.05), (deep, height - 0.1), (-deep, height - 0.1)]
     lid = [(-deep - 0.04, height - 0.1), (deep + 0.05, height - 0.1), (deep, height - 0.03), (-deep, height)]
@@ -219,7 +219,7 @@ def bike_rack(rng: np.random.Generator) -> Mesh:
 
 
 def advert_column(rng: np.random.Generator) -> Mesh:
-    """A thick column covered with bills."""
+    """An advertising column."""
     radius, height = rng.uniform(0.45, 0.7), rng.uniform(2.4, 3.4)
     body = cylinder(radius, height, pick(rng, ("print", "mural", "poster")), STATIC, sides=12)
     foot, cap = (cylinder(radius * 1.06, 0.25, "metal_painted", STATIC, sides=12, base=(0, 0, z)) for z in (0, height))
@@ -229,7 +229,7 @@ def advert_column(rng: np.random.Generator) -> Mesh:
 
 
 def poster_stand(rng: np.random.Generator) -> Mesh:
-    """A decoy: an upright plate with the picture of a standing person, as high as one."""
+    """A decoy: an upright poster of a standing person in life size."""
     wide, height, low = rng.uniform(0.6, 1.2), rng.uniform(1.6, 2.0), rng.uniform(0.05, 0.6)
     face = picture(wide, height, "poster" if rng.random() < 0.85 else "print", STATIC)
     half = rng.uniform(0.02, 0.08)
@@ -244,7 +244,7 @@ def poster_stand(rng: np.random.Generator) -> Mesh:
 
 
 def phone_box(rng: np.random.Generator) -> Mesh:
-    """A booth of glass, or a post with a hood."""
+    """A glass phone booth, or a hooded phone on a post."""
     coat = pick(rng, ("metal_bright", "metal_painted", "metal"))
     if rng.random() < 0.4:
         hood = boxes((-0.2, 0.3, -0.35, 0.35, 1.1, 2.1), coat, STATIC)

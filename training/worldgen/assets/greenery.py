@@ -1,7 +1,7 @@
-"""Plants: trees, bushes, hedges, grass, and what they grow in. Label vegetation unless said otherwise.
+"""Plants: trees, bushes, hedges, planters. Label vegetation unless stated otherwise.
 
-Crowns are loose clouds of leaf sprays, so that beams and light pass through them as through real
-ones. Things that have a length run along y, about y = 0.
+Crowns are sparse clouds of leaf cards, so that beams and light partly pass through them. Objects with a length
+extend along y, centred on y = 0.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def bush(rng: np.random.Generator) -> Mesh:
 
 
 def hedge(rng: np.random.Generator, length: float) -> Mesh:
-    """A clipped hedge along y, 0.5 to 2.4 m high and as flat as a wall."""
+    """A clipped hedge along y, 0.5 to 2.4 m high, with flat sides."""
     height, wide, leaf = rng.uniform(0.5, 2.4), rng.uniform(0.4, 1.1), _leaf(rng)
     core = boxes((-wide / 2, wide / 2, -length / 2, length / 2, 0.0, height), leaf, LABEL)
     points, away = _on_box(rng, wide, length, height, int(np.clip(length * (2 * height + wide) * 25, 100, _MAX_SPRAYS)))
@@ -53,7 +53,7 @@ def hedge(rng: np.random.Generator, length: float) -> Mesh:
 
 
 def ivy_wall(rng: np.random.Generator, length: float) -> Mesh:
-    """A wall along y all grown over: flat as a wall, and vegetation."""
+    """An overgrown wall along y: flat, with label vegetation."""
     height, leaf = rng.uniform(1.5, 3.2), _leaf(rng)
     core = boxes((-0.15, 0.15, -length / 2, length / 2, 0.0, height), leaf, LABEL)
     points, away = _on_box(rng, 0.34, length, height, _MAX_SPRAYS)
@@ -222,7 +222,7 @@ def _bare(rng: np.random.Generator) -> Mesh:
 
 
 def _trunk(rng: np.random.Generator, clear: float, radius: float, crowns: _Points) -> Mesh:
-    """A stem up to ``clear``, and boughs from its top into the (K, 3) middles of the crown."""
+    """A stem up to height ``clear``, and boughs from its top to the (K, 3) centres of the crown."""
     lean = rng.normal(scale=0.03 * clear, size=2)
     knee, top = np.array((*(lean * 0.3), clear * 0.5)), np.array((*lean, clear))
     bark = _bark(rng)
@@ -266,9 +266,9 @@ def _on_box(rng: np.random.Generator, wide: float, length: float, height: float,
 def _sprays(
     rng: np.random.Generator, points: ArrayLike, away: ArrayLike, size: ArrayLike, material: str, spread: float = 0.9
 ) -> Mesh:
-    """Uneven triangles, bunches of leaves about ``size`` wide, at (N, 3) places; they face ``away``, more or less.
+    """Irregular triangles (bunches of leaves about ``size`` wide) at (N, 3) points, roughly facing ``away``.
 
-    Facing outwards gives a crown a light and a dark side; all at random would make it confetti.
+    Facing outwards gives a crown a lit and a shaded side, which random orientations would not.
     """
     middle = np.asarray(points, np.float64)
     normal = np.asarray(away, np.float64) + rng.normal(scale=spread, size=middle.shape)

@@ -1,7 +1,6 @@
-"""Batches of simple shapes, one array operation for hundreds: what buildings, plants and street furniture share.
+"""Batched primitives for buildings, plants and street furniture: hundreds of shapes in one array operation.
 
-A row of twenty railings or a wall of forty windows is one call here; built one by one it would take
-longer than tracing it.
+Building railings or windows one by one would take longer than tracing them.
 """
 
 from __future__ import annotations
@@ -17,20 +16,20 @@ from training.worldgen.mesh import Mesh, plate, quads
 
 _Option = TypeVar("_Option")
 _POSTER_M = 1.8
-"""Height of the plate that the pattern ``POSTER`` is drawn for."""
+"""Plate height for which the pattern ``POSTER`` is designed."""
 _CORNER = np.array([(k & 1, k >> 1 & 1, k >> 2 & 1) for k in range(8)])
 _BOX_FACES = np.array([(0, 4, 6, 2), (1, 3, 7, 5), (0, 1, 5, 4), (2, 6, 7, 3), (0, 2, 3, 1), (4, 5, 7, 6)])
 
 
 def boxes(bounds: ArrayLike, material: str, label: str) -> Mesh:
-    """(N, 6) boxes along the axes: x from and to, y from and to, z from and to, metres."""
+    """(N, 6) axis-aligned boxes: x from and to, y from and to, z from and to, metres."""
     spans = np.asarray(bounds, np.float64).reshape(-1, 3, 2)
     corners = np.stack([spans[:, axis][:, _CORNER[:, axis]] for axis in range(3)], axis=-1)
     return quads(corners[:, _BOX_FACES].reshape(-1, 4, 3), material, label)
 
 
 def panels(rectangles: ArrayLike, x: ArrayLike, material: str, label: str) -> Mesh:
-    """(N, 4) upright rectangles that face +x at ``x`` (one number or one each): y from and to, z from and to."""
+    """(N, 4) vertical rectangles facing +x at ``x`` (a scalar or (N,)): y from and to, z from and to."""
     y0, y1, z0, z1 = np.asarray(rectangles, np.float64).reshape(-1, 4).T
     at = np.broadcast_to(np.asarray(x, np.float64), y0.shape)
     return quads(corners((at, at, at, at), (y0, y1, y1, y0), (z0, z0, z1, z1)), material, label)
@@ -50,7 +49,7 @@ def limbs(
     label: str,
     sides: int = 4,
 ) -> Mesh:
-    """(N, 3) to (N, 3) rods without caps that taper from ``radius`` to ``end_radius``: branches, bars, poles, wires."""
+    """N open rods from (N, 3) to (N, 3) points, tapering to ``end_radius``: branches, bars, poles, wires."""
     low, high = np.atleast_2d(np.asarray(starts, np.float64)), np.atleast_2d(np.asarray(ends, np.float64))
     along = high - low
     along /= np.linalg.norm(along, axis=1, keepdims=True)
@@ -68,17 +67,17 @@ def limbs(
 
 
 def evenly(length: float, spacing: float) -> NDArray[np.float64]:
-    """Places along a length about 0, about ``spacing`` apart, ends included."""
+    """Coordinates centred on 0 over a length, about ``spacing`` apart, including both ends."""
     count = max(2, round(length / spacing) + 1)
     return np.linspace(-length / 2, length / 2, count)
 
 
 def picture(width: float, height: float, material: str, label: str) -> Mesh:
-    """An upright plate facing +x, about its middle, whose pattern is as large as the plate: posters of any size."""
+    """A vertical plate facing +x, centred on the origin, with the pattern scaled to its size: posters."""
     flat = plate(width, height, material, label)
     return replace(flat, texture=flat.texture * np.float32(_POSTER_M / height))
 
 
 def pick(rng: np.random.Generator, options: Sequence[_Option]) -> _Option:
-    """One of several, each as likely as it is often named."""
+    """Draw one of several options; repeat an option to give it more weight."""
     return options[int(rng.integers(len(options)))]

@@ -1,6 +1,6 @@
-"""People: one figure of joints and limbs, dressed, in the poses of walking, standing and riding.
+"""People: an articulated, dressed figure in walking, standing and riding poses.
 
-They look along +x with their feet on z = 0.
+Figures face +x with their feet on z = 0.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from training.worldgen.assets.skins import fan, limb, loft, oval
 from training.worldgen.mesh import Mesh, box, cylinder, merge, pose
 
 PHASES = 8
-"""Shapes of one stride, which is two steps."""
+"""Number of shapes of one stride (two steps)."""
 STRIDE = 0.8
-"""Length of a stride over the height of a person."""
+"""Stride length as a fraction of body height."""
 
 _Vector = NDArray[np.float64]
 _LEG, _ANKLE, _UPPER_ARM, _FOREARM = 0.245, 0.045, 0.17, 0.155
-"""Thigh and shank alike, and the rest of the limbs, over the height of a person."""
+"""Limb lengths as fractions of body height; ``_LEG`` is thigh and shank each."""
 
 
 @dataclass(frozen=True)
 class Person:
-    """What stays the same in all poses.
+    """Pose-independent properties of a person.
 
     Attributes:
         height: metres.
-        girth: width over that of a slim person.
+        girth: width relative to a slim person.
         top: material of the upper body.
         sleeves: material of the forearms: skin for short sleeves.
         trousers: material of the legs.
         shanks: material below the knee: skin for shorts.
         shoes: material.
         hair: material.
-        skirt: how far a coat or a skirt reaches down, over the height; 0.0 for none.
+        skirt: length of a coat or skirt as a fraction of height; 0.0 for none.
         skirt_material: its material.
-        extras: names of what is worn or carried.
+        extras: names of accessories.
     """
 
     height: float
@@ -56,7 +56,7 @@ class Person:
 
     @staticmethod
     def sample(rng: np.random.Generator) -> Person:
-        """A passer-by."""
+        """Draw a person."""
         child = rng.random() < 0.12
         height = draw(rng, (1.05, 1.5)) if child else float(np.clip(rng.normal(1.71, 0.09), 1.5, 1.98))
         girth = draw(rng, (0.95, 1.15)) if child else float(np.clip(rng.lognormal(0.12, 0.13), 0.92, 1.6))
@@ -81,11 +81,11 @@ class Person:
 
 @dataclass(frozen=True, eq=False)
 class Pose:
-    """Where a figure's joints are, in shares of the person's height.
+    """Joint positions of a figure as fractions of its height.
 
     Attributes:
-        hip: (3,) middle between the hip joints.
-        lean: radians, how far the back leans forward.
+        hip: (3,) midpoint of the hip joints.
+        lean: forward lean of the back, radians.
         hands: (2, 3) wrists, left and right.
         feet: (2, 3) soles, left and right.
     """
@@ -97,7 +97,7 @@ class Pose:
 
 
 def person(rng: np.random.Generator) -> tuple[Mesh, ...]:
-    """The shapes of a stride of one person: one for each eighth of ``STRIDE`` times the height."""
+    """The ``PHASES`` shapes of one walking person's stride."""
     who = Person.sample(rng)
     sway = draw(rng, (0.7, 1.2))
     shapes = [figure(who, _walking(who, phase / PHASES, sway)) for phase in range(PHASES)]
@@ -105,7 +105,7 @@ def person(rng: np.random.Generator) -> tuple[Mesh, ...]:
 
 
 def standing(rng: np.random.Generator) -> Mesh:
-    """A person who stands, hands hanging, in pockets, folded or at a telephone."""
+    """A standing person with hands hanging, in pockets, folded or holding a phone."""
     who = Person.sample(rng)
     hands = np.array(((0.02, 0.14, 0.5), (0.02, -0.14, 0.5)))
     kind = rng.random()
@@ -119,7 +119,7 @@ def standing(rng: np.random.Generator) -> Mesh:
 
 
 def rider(rng: np.random.Generator, pose_m: Pose, label: str) -> Mesh:
-    """A person on a two-wheeler; the pose is in metres, the person's legs fit it."""
+    """A person on a two-wheeler; ``pose_m`` is in metres, and leg length is fitted to it."""
     who = Person.sample(rng)
     height = float(np.clip(who.height, 1.55, 1.9))
     hat = ("helmet",) if rng.random() < 0.7 else ()
@@ -129,7 +129,7 @@ def rider(rng: np.random.Generator, pose_m: Pose, label: str) -> Mesh:
 
 
 def _walking(who: Person, share: float, sway: float) -> Pose:
-    """A pose of a stride: the foot on the ground moves back as fast as the person moves on."""
+    """A pose of a stride; the supporting foot moves back at walking speed, so that it does not slide."""
     foot_x, foot_z, arms = np.empty(2), np.empty(2), np.empty(2)
     for k in range(2):
         turn = (share + k / 2) % 1.0
@@ -146,7 +146,7 @@ def _walking(who: Person, share: float, sway: float) -> Pose:
 
 
 def _holding(who: Person, hands: _Vector) -> _Vector:
-    """Hands as they are, the right one raised if it holds an umbrella."""
+    """The hands, with the right one raised if it holds an umbrella."""
     return np.array((hands[0], (0.12, -0.08, 0.68))) if "umbrella" in who.extras else hands
 
 
@@ -184,7 +184,7 @@ def _torso(who: Person, at: Pose, lean: _Vector, label: str) -> Mesh:
 
 
 def _head(who: Person, at: Pose, lean: _Vector, label: str) -> Mesh:
-    """Head with hair on its top and back; it stays upright where the back leans."""
+    """Head with hair on its top and back; upright even if the back leans."""
     neck = at.hip + lean @ np.array((0.0, 0.0, 0.36))
     upright = pose(0, 0, 0, 0, 0.3 * at.lean)[:3, :3]
     rows = ((0.0, 0.028, 0.026), (0.03, 0.05, 0.042), (0.085, 0.056, 0.045), (0.118, 0.036, 0.03))
@@ -216,7 +216,7 @@ def _arm(who: Person, shoulder: _Vector, wrist: _Vector, side: float, label: str
 
 
 def _bent(root: _Vector, end: _Vector, first: float, second: float, towards: _Vector) -> tuple[_Vector, _Vector]:
-    """The joint between two bones, bent ``towards`` a direction, and the end as far as they reach."""
+    """Two-bone inverse kinematics: the joint, bent ``towards`` a direction, and the end within reach."""
     way = end - root
     distance = float(np.linalg.norm(way))
     along = way / distance
@@ -245,7 +245,7 @@ def _backpack(who: Person, at: Pose, lean: _Vector, label: str) -> Mesh:
 
 
 def _with_back(part: Mesh, at: Pose, lean: _Vector) -> Mesh:
-    """A part that is fixed to the back."""
+    """A part rotated and moved with the back."""
     matrix = np.eye(4)
     matrix[:3, :3], matrix[:3, 3] = lean, at.hip
     return part.transformed(matrix)

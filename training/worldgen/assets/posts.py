@@ -1,8 +1,7 @@
-"""What stands on a post: lamps, wires, traffic lights, signs, billboards.
+"""Objects on posts: lamps, wires, traffic lights, signs, billboards.
 
-Label other_static, and traffic_sign for the faces of signs. Arms of lamps reach to +x. The faces of
-signs and the lenses of traffic lights look to +x, against the traffic they are for; the arm of a
-traffic light reaches to -y, over the road at whose right it stands.
+Label other_static, and traffic_sign for the faces of signs. Lamp arms extend to +x. Sign faces and traffic-light
+lenses face +x, towards oncoming traffic; the arm of a traffic light extends to -y, over the road to its left.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from training.worldgen.mesh import Mesh, box, cylinder, ellipsoid, merge, plate,
 
 STATIC, SIGN = "other_static", "traffic_sign"
 _SIGN_HALF_M = 0.3
-"""Half the width of the symbol's border in the pattern ``SIGN``."""
+"""Half the width of the border in the pattern ``SIGN``."""
 _COLORS = ("metal", "metal", "metal_painted", "metal_painted", "concrete", "wood")
 
 
@@ -45,7 +44,7 @@ def lamp(rng: np.random.Generator) -> Mesh:
 
 
 def _banner(rng: np.random.Generator, radius: float) -> Mesh:
-    """A cloth that hangs on a lamp."""
+    """A banner on a lamp post."""
     low, tall, wide = rng.uniform(2.8, 3.6), rng.uniform(1.0, 1.8), rng.uniform(0.5, 0.8)
     material = pick(rng, ("print", "poster", "tarpaulin"))
     return picture(wide, tall, material, STATIC).placed(0.0, radius + wide / 2 + 0.05, low + tall / 2)
@@ -86,7 +85,7 @@ def utility_pole(rng: np.random.Generator, span: float = 0.0) -> Mesh:
 
 
 def _wires(ends: Sequence[tuple[float, float]], span: float, sag: float) -> Mesh:
-    """Wires from (x, z) along +y, hanging through by ``sag``."""
+    """Wires from (x, z) along +y with a ``sag`` in metres."""
     along = np.linspace(0, 1, 9)
     drop = 4 * sag * along * (1 - along)
     x, z = np.array(ends).T[:, :, None]
@@ -95,7 +94,7 @@ def _wires(ends: Sequence[tuple[float, float]], span: float, sag: float) -> Mesh
 
 
 def traffic_light(rng: np.random.Generator) -> Mesh:
-    """A post with lights for those who come towards it; often with more of them on an arm over the road."""
+    """A traffic light for oncoming traffic, often with more heads on an arm over the road."""
     material, high = pick(rng, ("metal", "metal_painted", "metal_painted")), rng.uniform(2.5, 3.1)
     parts = [_head(rng.random() < 0.5).placed(0.2, 0, high)]
     if rng.random() < 0.65:
@@ -105,7 +104,7 @@ def traffic_light(rng: np.random.Generator) -> Mesh:
         parts += [_head(True).placed(0.15, -reach * s, level - 0.55) for s in (0.96, 0.6)[: rng.integers(1, 3)]]
     else:
         parts.append(_upright(high + 0.6, 0.06, 0.05, material))
-    if rng.random() < 0.6:  # for those who walk, to the side
+    if rng.random() < 0.6:  # pedestrian signal, facing sideways
         parts.append(_walker_head().placed(0.0, -0.2, rng.uniform(2.0, 2.4), -np.pi / 2))
     if rng.random() < 0.3:
         parts.append(_face(_rectangle(0.9, 0.2), "sign_print").placed(0.08, -0.5, high + 0.9))
@@ -113,7 +112,7 @@ def traffic_light(rng: np.random.Generator) -> Mesh:
 
 
 def _head(board: bool) -> Mesh:
-    """Three lamps, about the middle of the head, facing +x."""
+    """A signal head with three lamps, centred on the origin, facing +x."""
     body = boxes((-0.12, 0.06, -0.17, 0.17, -0.48, 0.48), "trim", STATIC)
     visors = [(0.07, 0.22, -0.13, 0.13, z + 0.1, z + 0.13) for z in (-0.3, 0.0, 0.3)]
     parts = [body, plate(0.32, 0.92, "lamps", STATIC, (0.07, 0, 0)), boxes(visors, "trim", STATIC)]
@@ -146,13 +145,13 @@ def traffic_sign(rng: np.random.Generator) -> Mesh:
 
 
 def street_name_sign(rng: np.random.Generator) -> Mesh:
-    """Two names across each other on a post."""
+    """Two crossed street name boards on a post."""
     height = rng.uniform(2.4, 3.2)
     return merge([_upright(height + 0.5, 0.03, 0.03, "metal"), *_street_names(rng, height)])
 
 
 def _street_names(rng: np.random.Generator, low: float) -> list[Mesh]:
-    """Boards that both sides can read, one above the other and square to each other."""
+    """Two double-sided boards, one above the other at right angles."""
     blade = _face(_rectangle(rng.uniform(0.7, 1.1), 0.2), "sign_print")
     turns = (
         (0.0, 0.02, low + 0.1),
@@ -164,7 +163,7 @@ def _street_names(rng: np.random.Generator, low: float) -> list[Mesh]:
 
 
 def overhead_sign(rng: np.random.Generator) -> Mesh:
-    """Large directions on a cantilever over the road: as a traffic light's, the arm reaches to -y."""
+    """A large direction sign on a cantilever over the road; the arm extends to -y."""
     reach, level = rng.uniform(4.0, 8.0), rng.uniform(5.2, 6.0)
     wide, tall = rng.uniform(1.6, 3.6), rng.uniform(0.9, 2.0)
     arms = [((0, 0, level + z), (0, -reach, level + z)) for z in (0.3, 0.8)]
@@ -174,7 +173,7 @@ def overhead_sign(rng: np.random.Generator) -> Mesh:
 
 
 def direction_sign(rng: np.random.Generator) -> Mesh:
-    """A board with directions on two posts, low beside the road."""
+    """A low direction sign on two posts beside the road."""
     wide, tall, low = rng.uniform(1.0, 2.6), rng.uniform(0.6, 1.6), rng.uniform(0.6, 2.0)
     posts = [_upright(low + tall, 0.04, 0.04, "metal").placed(-0.05, side * wide * 0.35) for side in (-1, 1)]
     return merge([*posts, _face(_rectangle(wide, tall), "sign_print").placed(0.02, 0, low + tall / 2)])
@@ -192,12 +191,12 @@ def billboard(rng: np.random.Generator) -> Mesh:
 
 
 def _upright(height: float, radius: float, top: float, material: str) -> Mesh:
-    """A post that tapers, with a cap."""
+    """A tapered post with a cap."""
     return cylinder(radius, height, material, STATIC, top_radius=top, sides=7)
 
 
 def _ring(corners: int, turn: float) -> NDArray[np.float64]:
-    """(K, 2) corners of a regular shape, 1 wide."""
+    """(K, 2) corners of a regular polygon of width 1."""
     angle = np.arange(corners) * (2 * np.pi / corners) + turn
     ring = np.column_stack([np.cos(angle), np.sin(angle)])
     return np.asarray(ring / (np.abs(ring[:, 0]).max() * 2))
@@ -222,9 +221,9 @@ _SHAPES = (
 
 
 def _face(outline: ArrayLike, material: str) -> Mesh:
-    """A sign of a (K, 2) outline (y, z) about its middle: the face to +x, bare metal behind.
+    """A sign with a (K, 2) outline (y, z) around its centre: the face towards +x, bare metal behind.
 
-    The pattern fills the face: its texture is the outline brought to the size the pattern is drawn in.
+    Texture coordinates are scaled so that the pattern fills the face.
     """
     ring = np.asarray(outline, np.float64)
     fan = np.array([(0, k, k + 1) for k in range(1, len(ring) - 1)])

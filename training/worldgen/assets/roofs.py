@@ -1,6 +1,6 @@
-"""Roofs: a side view pulled along a house, or rectangles stacked on each other.
+"""Roofs: extruded side profiles, or stacked rectangles.
 
-A roof is built about the house's middle with its eaves at z = 0; its ridge runs along y.
+A roof is centred on the house with its eaves at z = 0; its ridge runs along y.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ LABEL = "building"
 
 
 def gabled(depth: float, width: float, rise: float, overhang: float, material: str, wall: str) -> Mesh:
-    """Two slopes and a ridge over the middle."""
+    """A gable roof with a central ridge."""
     return profiled([(depth / 2, 0.0), (0.0, rise), (-depth / 2, 0.0)], width, overhang, material, wall)
 
 
 def barrel(depth: float, width: float, rise: float, material: str, wall: str) -> Mesh:
-    """A flat arc, as over halls."""
+    """A barrel roof, as on halls."""
     turn = np.linspace(0.0, np.pi, 9)
     return profiled(np.column_stack([np.cos(turn) * depth / 2, np.sin(turn) * rise]), width, 0.0, material, wall)
 
 
 def sawtooth(depth: float, width: float, rise: float, teeth: int, material: str, wall: str) -> Mesh:
-    """Slopes one behind the other with upright glass between them."""
+    """A sawtooth roof: repeated slopes with vertical glass between them."""
     edge = np.linspace(depth / 2, -depth / 2, teeth + 1)
     low, high = np.column_stack([edge[:-1], np.zeros(teeth)]), np.column_stack([edge[:-1], np.full(teeth, rise)])
     slopes = np.stack([high, np.column_stack([edge[1:], np.zeros(teeth)])], axis=1).reshape(-1, 2)
@@ -39,7 +39,7 @@ def sawtooth(depth: float, width: float, rise: float, teeth: int, material: str,
 
 
 def profiled(profile: ArrayLike, width: float, overhang: float, material: str, wall: str) -> Mesh:
-    """A (K, 2) side view (x falling, z) of a roof, with its two end walls."""
+    """A roof extruded from a (K, 2) side profile (x decreasing, z), with its two end walls."""
     line = np.asarray(profile, np.float64)
     eaves = line.copy()
     for end, inner in ((0, 1), (-1, -2)):
@@ -49,7 +49,7 @@ def profiled(profile: ArrayLike, width: float, overhang: float, material: str, w
 
 
 def hipped(depth: float, width: float, rise: float, overhang: float, material: str) -> Mesh:
-    """Slopes on all four sides; where the house is deeper than wide, its ridge runs along x."""
+    """A hip roof; its ridge runs along x if the house is deeper than wide."""
     x, y = depth / 2 + overhang, width / 2 + overhang
     drop = -overhang * rise / (min(depth, width) / 2)
     ridge = (max(0.0, x - y), max(0.0, y - x))
@@ -57,13 +57,13 @@ def hipped(depth: float, width: float, rise: float, overhang: float, material: s
 
 
 def mansard(depth: float, width: float, rise: float, inset: float, material: str) -> Mesh:
-    """Steep slopes all around with a flat top."""
+    """A mansard roof: steep slopes all around with a flat top."""
     x, y = depth / 2, width / 2
     return stacked([(x + 0.15, y + 0.15, 0.0), (x - inset, y - inset, rise)], material)
 
 
 def stacked(rings: Sequence[tuple[float, float, float]], material: str) -> Mesh:
-    """Rectangles (half length, half width, z) joined to one skin, closed at its top."""
+    """A surface through stacked rectangles (half length, half width, z), closed at the top."""
     unit = np.array([(1, -1), (1, 1), (-1, 1), (-1, -1)])
     points = np.array([np.column_stack([unit * (x, y), np.full(4, z)]) for x, y, z in rings])
     following = (1, 2, 3, 0)
@@ -72,18 +72,18 @@ def stacked(rings: Sequence[tuple[float, float, float]], material: str) -> Mesh:
 
 
 def flat(depth: float, width: float, material: str, below: float) -> Mesh:
-    """A level roof that lies ``below`` the wall's upper edge, which stands around it as a parapet."""
+    """A flat roof at a distance ``below`` the wall's upper edge, which forms a parapet."""
     x, y = depth / 2, width / 2
     return quads([[(x, -y, -below), (x, y, -below), (-x, y, -below), (-x, -y, -below)]], material, LABEL)
 
 
 def turned(roof: Mesh) -> Mesh:
-    """With the ridge along x: its gable faces the street."""
+    """The roof with its ridge along x: the gable faces the street."""
     return roof.transformed(pose(0, 0, 0, np.pi / 2))
 
 
 def stepped_gable(width: float, rise: float, steps: int, thickness: float, material: str) -> Mesh:
-    """A gable wall towards +x whose edge climbs in steps; its front is the plane x = 0."""
+    """A stepped gable wall facing +x; its front is the plane x = 0."""
     half = width / 2 * (1 - np.arange(steps) / steps)
     top = rise * (np.arange(steps) + 1.3) / steps
     bounds = [
@@ -94,14 +94,14 @@ def stepped_gable(width: float, rise: float, steps: int, thickness: float, mater
 
 
 def _sheet(line: NDArray[np.float64], width: float, material: str) -> Mesh:
-    """The skin over a side view, upper side out."""
+    """Surface over a side profile, facing up."""
     (x0, z0), (x1, z1) = line[:-1].T, line[1:].T
     y = np.full_like(x0, width / 2)
     return quads(corners((x0, x0, x1, x1), (-y, y, y, -y), (z0, z0, z1, z1)), material, LABEL)
 
 
 def _ends(line: NDArray[np.float64], width: float, material: str) -> Mesh:
-    """The walls under a side view at both ends, from z = 0 up."""
+    """End walls under a side profile, from z = 0 up."""
     (x0, z0), (x1, z1) = line[:-1].T, line[1:].T
     y, ground = np.full_like(x0, width / 2), np.zeros_like(x0)
     left = corners((x0, x1, x1, x0), (y, y, y, y), (ground, ground, z1, z0))

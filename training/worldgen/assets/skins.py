@@ -1,4 +1,4 @@
-"""Skins over rings of points: bodies of cars and people, limbs, tyres."""
+"""Lofted surfaces over rings of points: bodies of cars and people, limbs, tyres."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from training.worldgen.mesh import Mesh, merge, quads, surface
 
 
 def loft(sections: ArrayLike, materials: ArrayLike, label: str, *, closed: bool = False) -> Mesh:
-    """A skin over S sections of P points each.
+    """A surface through S sections of P points each.
 
-    Seen from outside, points run to the left where sections run up; for a vehicle: sections from the
-    rear to the front, points from the left over the roof to the right.
+    Seen from outside, points run to the left where sections run up. For a vehicle: sections from rear to front,
+    points from the left over the roof to the right.
 
     Args:
         sections: (S, P, 3).
@@ -59,7 +59,7 @@ def limb(
 
 
 def _rings(joints: NDArray[np.float64], radii: NDArray[np.float64], sides: int, flat: float) -> NDArray[np.float64]:
-    """(K, sides, 3) cross-sections square to a path, none twisted against the next: one side is always y."""
+    """(K, sides, 3) cross-sections perpendicular to a path, without twist: one axis is always close to y."""
     along = np.gradient(joints, axis=0)
     along /= np.linalg.norm(along, axis=1, keepdims=True)
     side = np.array((0.0, 1.0, 0.0)) - along * along[:, 1:2]
@@ -71,14 +71,14 @@ def _rings(joints: NDArray[np.float64], radii: NDArray[np.float64], sides: int, 
 
 
 def oval(center: Sequence[float], depth: float, width: float, sides: int) -> NDArray[np.float64]:
-    """(sides, 3) level ellipse of half axes ``depth`` (x) and ``width`` (y), counter-clockwise from above."""
+    """(sides, 3) horizontal ellipse with semi-axes ``depth`` (x) and ``width`` (y), counter-clockwise from above."""
     angle = (np.arange(sides) + 0.5) * (2 * np.pi / sides)
     flat = np.column_stack([depth * np.cos(angle), width * np.sin(angle), np.zeros(sides)])
     return flat + np.asarray(center)
 
 
 def hoop(radius: float, thickness: float, material: str, label: str, *, segments: int = 12) -> Mesh:
-    """A tyre of a bicycle: an upright ring about y, resting on the ground, of triangular cross-section."""
+    """A bicycle tyre: a vertical ring around y, resting on the ground, with triangular cross-section."""
     turn = np.arange(segments + 1) * (2 * np.pi / segments)
     out = np.column_stack([-np.sin(turn), np.zeros_like(turn), -np.cos(turn)])
     across = np.array((0.0, thickness / 2, 0.0))
@@ -88,7 +88,7 @@ def hoop(radius: float, thickness: float, material: str, label: str, *, segments
 
 
 def without_slivers(mesh: Mesh) -> Mesh:
-    """Without triangles that have no area: what is left where a skin's corners meet."""
+    """The mesh without zero-area triangles, which lofting leaves where points coincide."""
     a, b, c = np.moveaxis(mesh.vertices[mesh.triangles], 1, 0)
     full = np.linalg.norm(np.cross(b - a, c - a), axis=1) > 1e-7
     return replace(

@@ -28,7 +28,7 @@ _MIRRORED = np.array((1.0, -1.0, 1.0))
 _FRAME_HALF_M = 0.45
 
 Space = tuple[float, float, float, float, float]
-"""What cargo may fill: x from and to, width, z from and to."""
+"""Cargo space: x from and to, width, z from and to."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class _Cab:
 
     Attributes:
         front: x of its bumper.
-        bonnet: length of the bonnet; almost none where the driver sits over the engine.
+        bonnet: length of the bonnet; almost none for a cab over the engine.
         length: from the foot of the windscreen to the rear wall.
-        width: over all.
+        width: overall.
         low: height of its lower edge.
         belt: height of the windscreen's foot.
         top: height of its roof.
@@ -89,7 +89,7 @@ class _Cab:
 
 
 def truck(rng: np.random.Generator) -> Mesh:
-    """A truck with a box, curtain sides, a tank or an open bed, for rubbish, with a semi-trailer, or a digger."""
+    """A truck with a box, curtain sides, tank or open bed, a refuse truck, a semi-trailer, or an excavator."""
     kinds = (_rigid, _semi, _excavator, _loader)
     mesh = _built(kinds[int(rng.choice(4, p=(0.72, 0.14, 0.07, 0.07)))](rng))
     x = mesh.vertices[:, 0]
@@ -108,7 +108,7 @@ def _built(parts: Sequence[Mesh]) -> Mesh:
 
 
 def _rigid(rng: np.random.Generator) -> list[Mesh]:
-    """Cab, frame, wheels and what the truck carries."""
+    """A rigid truck: cab, frame, wheels and cargo."""
     length, width, top = draw(rng, (6.0, 9.0)), draw(rng, (2.2, 2.5)), draw(rng, (3.0, 3.8))
     cab = _cab(rng, length / 2, width - 0.1, draw(rng, (2.5, 2.9)))
     radius = 0.4 + 0.04 * (length - 6.0)
@@ -193,7 +193,7 @@ def _curtain(rng: np.random.Generator, space: Space) -> list[Mesh]:
 
 
 def _tank(rng: np.random.Generator, space: Space) -> list[Mesh]:
-    """A lying tank on saddles."""
+    """A horizontal tank on saddles."""
     x0, x1, width, low, top = space
     radius = min(width / 2 - 0.05, (top - low) / 2 - 0.1)
     z = low + radius + 0.15
@@ -337,7 +337,7 @@ def _door(x: float, half: float) -> Mesh:
 
 
 def _excavator(rng: np.random.Generator) -> list[Mesh]:
-    """A digger on tracks with its arm folded to the front."""
+    """A tracked excavator with its arm folded to the front."""
     size, paint = draw(rng, (0.75, 1.1)), "metal_bright"
     track = np.array([(-1.7, 0.35), (-1.4, 0.0), (1.4, 0.0), (1.7, 0.35), (1.4, 0.75), (-1.4, 0.75)])
     tracks = [extrude(track * size, 0.5 * size, "tyre", _LABEL).placed(0, s * size, 0) for s in (1, -1)]

@@ -66,7 +66,7 @@ def _bicycle(rng: np.random.Generator, radius: float, base: float, saddle: Array
 
 
 def _spokes(radius: float) -> Mesh:
-    """Four thin bars through a hub: enough for some returns."""
+    """Four thin bars through a hub, enough to produce some LiDAR returns."""
     ends = [radius * np.array((np.cos(a), 0, np.sin(a))) for a in np.arange(4) * np.pi / 4 + 0.2]
     return merge([_rod([-e, e], 0.004, "metal", 3) for e in ends])
 

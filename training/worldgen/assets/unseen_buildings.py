@@ -1,4 +1,4 @@
-"""Styles of buildings that only test drives have: what a network makes of them, it did not learn by heart."""
+"""Building styles reserved for test drives, to measure generalization to unseen buildings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FACETS = 8
 
 
 def _round_front(rng: np.random.Generator, width: float, depth: float) -> list[Mesh]:
-    """A front that bows out in facets, as a tower's, before a plain body."""
+    """A faceted round front before a plain body."""
     style = replace(FacadeStyle.sample(rng), shutters=False, sills=False)
     floors, height = int(rng.integers(3, 7)), rng.uniform(3.0, 3.5)
     bands = [(k * height, (k + 1) * height) for k in range(floors)]
@@ -47,7 +47,7 @@ def _round_front(rng: np.random.Generator, width: float, depth: float) -> list[M
 
 
 def _timbered(rng: np.random.Generator, width: float, depth: float) -> list[Mesh]:
-    """Dark beams on plaster, floors that jut out, and a steep gable to the street."""
+    """Timber framing: dark beams on plaster, projecting floors, and a steep gable to the street."""
     style = replace(FacadeStyle.sample(rng, ("plaster",)), size=(0.7, 1.1), panes=(2, 2), surrounds=False, depth=0.08)
     floors, height, jut = int(rng.integers(2, 4)), rng.uniform(2.5, 2.9), rng.uniform(0.1, 0.35)
     shifts = [jut * (k - floors + 1) for k in range(floors)]
@@ -82,7 +82,7 @@ def _beams(rng: np.random.Generator, width: float, low: float, high: float) -> M
 
 
 def _stepped(rng: np.random.Generator, width: float, depth: float) -> list[Mesh]:
-    """A brick house whose gable climbs in steps, as by a canal."""
+    """A brick house with a stepped gable."""
     style = replace(FacadeStyle.sample(rng, ("brick", "brick", "stone")), size=(1.0, 1.9), panes=(2, 3), trim="frame")
     floors, base, height = int(rng.integers(2, 5)), rng.uniform(3.2, 3.8), rng.uniform(2.9, 3.3)
     kinds = ("porch", "window", "window", "window")[: max(1, int(width / 1.9))]
@@ -98,7 +98,7 @@ def _stepped(rng: np.random.Generator, width: float, depth: float) -> list[Mesh]
 
 
 def _brutalist(rng: np.random.Generator, width: float, depth: float) -> list[Mesh]:
-    """Bare concrete on columns, deep frames about its windows, blocks that hang over."""
+    """Bare concrete on columns, with deep window frames and overhanging blocks."""
     style = replace(
         FacadeStyle.sample(rng, ("concrete",)), depth=0.6, sills=False, shutters=False, panes=(1, 1), trim="concrete"
     )
@@ -152,4 +152,4 @@ UNSEEN_STYLES: tuple[tuple[Style, float, float], ...] = (
     (_brutalist, 12.0, 60.0),
     (_set_back, 8.0, 60.0),
 )
-"""Style, least and greatest width of the front, metres."""
+"""Style, minimum and maximum width of the front, metres."""

@@ -1,7 +1,6 @@
-"""Everything that drives: cars, vans and pick-ups here, the rest in :mod:`trucks` and :mod:`two_wheelers`.
+"""Vehicles: cars, vans and pick-ups here, the rest in :mod:`trucks` and :mod:`two_wheelers`.
 
-Vehicles look along +x and stand with their wheels on z = 0 about their middle. The instance they are
-given chooses their colour.
+Vehicles face +x, centred on the origin, with their wheels on z = 0. Their instance id selects their colour.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _MEASURES = (
     "length", "width", "height", "clearance", "radius", "front", "rear", "nose",
     "belt", "tail", "bonnet", "screen", "back", "boot", "roof", "drop",
 )  # fmt: skip
-"""Columns of the tables below; :class:`CarBody` says what they are."""
+"""Columns of the tables below, as in :class:`CarBody`."""
 
 
 def _style(*ranges: tuple[float, float]) -> _Ranges:
@@ -74,7 +73,7 @@ _SMALL_PICKUP = _style(
 )  # fmt: skip
 
 _SIZED = ("length", "width", "height", "radius", "bonnet", "screen")
-"""What grows together: a long car is wide and high as well."""
+"""Correlated dimensions: a long car is also wide and high."""
 
 
 def car(rng: np.random.Generator) -> Mesh:
@@ -106,7 +105,7 @@ def pickup(rng: np.random.Generator) -> Mesh:
 
 
 def _body(rng: np.random.Generator, style: _Ranges, label: str, **fixed: int) -> CarBody:
-    """A body with measures drawn from a style."""
+    """A body with dimensions drawn from a style."""
     size = rng.random()
     share = {name: np.clip(size + rng.uniform(-0.2, 0.2), 0, 1) if name in _SIZED else rng.random() for name in style}
     measures = {name: float(low + share[name] * (high - low)) for name, (low, high) in style.items()}

@@ -1,1 +1,1 @@
-"""How vehicles, people and the ego vehicle move."""
+"""Trajectories of vehicles, pedestrians and the ego vehicle."""

@@ -1,4 +1,4 @@
-"""How things move: along a line with a smooth speed, on the ground. The ego vehicle, and all others."""
+"""Trajectories along a path with smooth speed on the ground, for the ego vehicle and all other actors."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ Height = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64
 """Height of the ground at x and y (any shape), metres."""
 
 DURATION_S = 11.0
-"""How long motions are planned for; a drive of 100 sweeps fits in."""
+"""Planning horizon; covers a drive of 100 sweeps."""
 _MARGIN_S = 1.0
 _STEP_S = 0.1
 _SPACING_M = 0.5
 _KNOT_S = 1.5
 _MAX_LATERAL_MPS2 = 2.5
-"""Sideways acceleration in bends, metres per second squared."""
+"""Maximum lateral acceleration in bends, metres per second squared."""
 _HALF_BASE_M, _HALF_TRACK_M = 1.4, 0.8
-"""From the ego vehicle's middle to its wheels."""
+"""Distances from the ego vehicle's centre to its wheels."""
 
 
 def planned_times(duration: float) -> NDArray[np.float64]:
-    """Times at which motions are planned: from one second before a drive to one second after it."""
+    """Sample times of planned motions, from one second before a drive to one second after it."""
     return np.arange(-_MARGIN_S, duration + _MARGIN_S + _STEP_S / 2, _STEP_S)
 
 
 def route(path: ArrayLike) -> Ribbon:
-    """A (K, 2) path as a curve without kinks, points half a metre apart."""
+    """A (K, 2) path as a smoothed curve with points half a metre apart."""
     points = np.asarray(path, np.float64)
     s = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
     even = np.linspace(0.0, s[-1], max(3, round(s[-1] / _SPACING_M) + 1))
@@ -43,10 +43,10 @@ def route(path: ArrayLike) -> Ribbon:
 
 
 def sample_speeds(kind: str, cruise: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """(count,) wanted speeds at knots 1.5 s apart.
+    """(count,) target speeds at knots 1.5 s apart.
 
     Args:
-        kind: "stand", "start" (stands, then goes), "cruise", "slow" (goes, then slows down or stops).
+        kind: "stand", "start" (from standstill), "cruise", "slow" (slows down or stops).
         cruise: metres per second.
         count: number of knots.
         rng: randomness.
@@ -64,24 +64,24 @@ def sample_speeds(kind: str, cruise: float, count: int, rng: np.random.Generator
 
 
 def plan_motion(
-    wanted: NDArray[np.float64], along: Ribbon, start: float, end: float
+    target_speeds: NDArray[np.float64], along: Ribbon, start: float, end: float
 ) -> tuple[PchipInterpolator, Callable[[ArrayLike], NDArray[np.float64]]]:
-    """Speed over time, and the distance travelled since time 0, both smooth.
+    """Speed over time and distance travelled since time 0, both smooth.
 
     Args:
-        wanted: (K,) speeds at knots from the first planned moment on; bends and the end of the way lower them.
-        along: the way.
-        start: station at the first moment, metres.
+        target_speeds: (K,) target speeds at knots from the first planned time on; reduced for bends and the path's end.
+        along: the path.
+        start: station at the first planned time, metres.
         end: station that must not be passed.
     """
     limits = _speed_limits(along)
-    knots = -_MARGIN_S + _KNOT_S * np.arange(len(wanted))
-    speeds = np.zeros(len(wanted))
-    station, speed = start, float(wanted[0])
-    for k, want in enumerate(wanted):
-        left = max(end - station, 0.0) / (_KNOT_S * (len(wanted) - k))
+    knots = -_MARGIN_S + _KNOT_S * np.arange(len(target_speeds))
+    speeds = np.zeros(len(target_speeds))
+    station, speed = start, float(target_speeds[0])
+    for k, target in enumerate(target_speeds):
+        left = max(end - station, 0.0) / (_KNOT_S * (len(target_speeds) - k))
         ahead = limits[int(station / _SPACING_M) : int((station + 3 * _KNOT_S * speed + 3) / _SPACING_M) + 1]
-        speed = min(want, left, float(ahead.min(initial=np.inf)), speeds[k - 1] + 3.5 if k else np.inf)
+        speed = min(target, left, float(ahead.min(initial=np.inf)), speeds[k - 1] + 3.5 if k else np.inf)
         speeds[k] = max(speed, speeds[k - 1] - 5.0 if k else 0.0, 0.0)
         station += _KNOT_S * (speeds[k] + speeds[max(k - 1, 0)]) / 2
     speed_over_time = PchipInterpolator(knots, speeds)
@@ -90,12 +90,12 @@ def plan_motion(
 
 
 def knot_count(duration: float) -> int:
-    """Knots that cover all planned moments."""
+    """Number of knots that cover all planned times."""
     return int(np.ceil((duration + 2 * _MARGIN_S) / _KNOT_S)) + 1
 
 
 def _speed_limits(along: Ribbon) -> NDArray[np.float64]:
-    """Highest speed at each point of a way, from its bend."""
+    """Speed limit at each point of a path from its curvature."""
     tangent = np.gradient(along.points, axis=0)
     yaw = np.unwrap(np.arctan2(tangent[:, 1], tangent[:, 0]))
     bend = np.abs(np.gradient(yaw)) / _SPACING_M
@@ -104,12 +104,12 @@ def _speed_limits(along: Ribbon) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, eq=False)
 class Follower:
-    """A thing that follows a way: an actor for the tracer.
+    """An actor that follows a path.
 
     Attributes:
         meshes: its shapes, the phases of a stride.
         track: over time: x, y, z, yaw, pitch, distance travelled.
-        stride: metres for a turn through all shapes.
+        stride: distance for one cycle through all shapes, metres.
     """
 
     meshes: tuple[Mesh, ...]
@@ -124,13 +124,13 @@ class Follower:
         height: Height,
         stride: float = 1.0,
     ) -> Follower:
-        """Put a planned motion onto the ground.
+        """Lift a planned motion onto the ground.
 
         Args:
             meshes: shapes.
-            footprint: where it is, seen from above.
+            footprint: planned motion in the plane.
             height: of the ground.
-            stride: metres for a turn through all shapes.
+            stride: distance for one cycle through all shapes, metres.
         """
         rear, front = height(footprint.ends[..., 0], footprint.ends[..., 1])
         pitch = -np.arctan2(front - rear, footprint.base) if footprint.tilts else np.zeros(len(rear))
@@ -138,25 +138,25 @@ class Follower:
         return cls(meshes, CubicSpline(footprint.times, np.column_stack(columns)), stride)
 
     def phase(self, time: float) -> int:
-        """Which shape it has at a time, seconds since the drive began."""
+        """Index of its shape at a time, seconds since the start of the drive."""
         return int(np.floor(self.track(time)[5] / self.stride * len(self.meshes))) % len(self.meshes)
 
     def motion(self, time: float) -> Motion:
-        """Where it is at a time, seconds since the drive began."""
+        """Pose and velocity at a time, seconds since the start of the drive."""
         now, change = self.track(time), self.track(time, 1)
         return Motion(now[:3], change[:3], float(now[3]), float(change[3]), float(now[4]))
 
 
 @dataclass(frozen=True, eq=False)
 class Footprint:
-    """A planned motion seen from above.
+    """A planned motion in the plane.
 
     Attributes:
         times: (T,) seconds.
-        ends: (2, T, 2) its rear and front axle (or heel and toe), both on the way.
+        ends: (2, T, 2) rear and front axle (or heel and toe), both on the path.
         distance: (T,) metres travelled.
-        tilts: whether it follows slopes; people stay upright.
-        turn: radians from its way's direction to where it looks.
+        tilts: whether it pitches with the slope; people stay upright.
+        turn: yaw relative to the path's direction, radians.
     """
 
     times: NDArray[np.float64]
@@ -168,7 +168,7 @@ class Footprint:
     @classmethod
     def along(
         cls,
-        way: Ribbon,
+        path: Ribbon,
         stations: NDArray[np.float64],
         times: NDArray[np.float64],
         half_base: float,
@@ -176,8 +176,8 @@ class Footprint:
         tilts: bool = True,
         turn: float = 0.0,
     ) -> Footprint:
-        """A thing at (T,) stations of a way, ``left`` metres beside it, its axles ``half_base`` from its middle."""
-        ends = np.stack([way.at(stations - half_base, left), way.at(stations + half_base, left)])
+        """Motion at (T,) stations of a path, ``left`` metres to its left, with axles ``half_base`` from the centre."""
+        ends = np.stack([path.at(stations - half_base, left), path.at(stations + half_base, left)])
         return cls(times, ends, stations, tilts, turn)
 
     @property
@@ -192,12 +192,12 @@ class Footprint:
 
     @property
     def yaw(self) -> NDArray[np.float64]:
-        """(T,) radians, without jumps."""
+        """(T,) unwrapped yaw, radians."""
         ahead = self.ends[1] - self.ends[0]
         return np.unwrap(np.arctan2(ahead[:, 1], ahead[:, 0])) + self.turn
 
     def discs(self, length: float, radius: float) -> NDArray[np.float64]:
-        """(T, D, 2) centres of discs of a radius that cover it over its length."""
+        """(T, D, 2) centres of discs of a radius that cover the object over its length."""
         reach = max(length / 2 - 0.7 * radius, 0.0)
         along = (
             np.linspace(-reach, reach, max(1, int(np.ceil(2 * reach / (1.1 * radius))) + 1)) if reach else np.zeros(1)
@@ -208,10 +208,10 @@ class Footprint:
 
 
 class EgoMotion:
-    """The ego vehicle's drive along its lane.
+    """The ego vehicle's trajectory along its lane.
 
     Args:
-        along: its way.
+        along: its path.
         start: station at time 0, metres.
         speed: over time, smooth.
         distance: travelled since time 0, over time.
@@ -220,8 +220,8 @@ class EgoMotion:
         duration: seconds.
 
     Attributes:
-        duration: seconds it is planned for.
-        footprint: where it is, seen from above.
+        duration: planning horizon, seconds.
+        footprint: planned motion in the plane.
         distance: travelled since time 0, over time.
     """
 
@@ -244,7 +244,7 @@ class EgoMotion:
         amplitude, frequency, phase = body_motion[..., None]
         heave, rock, roll = moving * amplitude * np.sin(2 * np.pi * frequency * times + phase)
         z, slope, bank = _wheel_support(self.footprint, height)
-        dive = -0.003 * speed(times, 1)  # the nose rises when it accelerates
+        dive = -0.003 * speed(times, 1)  # the nose rises under acceleration
         middle, yaw = self.footprint.middle, self.footprint.yaw
         columns = [middle, z + heave, yaw, slope + rock + dive, bank + roll]
         self._track = CubicSpline(times, np.column_stack(columns))
@@ -253,20 +253,20 @@ class EgoMotion:
     def sample(
         cls, rng: np.random.Generator, path: ArrayLike, height: Height, duration: float = DURATION_S
     ) -> EgoMotion:
-        """Draw a drive along a (K, 2) path that does not leave it: standing, starting, cruising or braking."""
+        """Draw a trajectory within a (K, 2) path: standing, starting, cruising or braking."""
         along = route(path)
         kind = str(rng.choice(("stand", "start", "cruise", "slow"), p=(0.06, 0.18, 0.52, 0.24)))
-        wanted = sample_speeds(kind, float(rng.uniform(5.0, 14.0)), knot_count(duration), rng)
+        target_speeds = sample_speeds(kind, float(rng.uniform(5.0, 14.0)), knot_count(duration), rng)
         first, last = _HALF_BASE_M + 3.0, along.length - _HALF_BASE_M - 3.0
         start = float(rng.uniform(first, first + 0.2 * max(last - first, 0.0)))
-        speed, distance = plan_motion(wanted, along, start, last)
+        speed, distance = plan_motion(target_speeds, along, start, last)
         body_motion = np.array(
             (rng.uniform((1e-3, 4e-4, 4e-4), (4e-3, 2e-3, 2e-3)), rng.uniform(0.6, 1.8, 3), rng.uniform(0, 6.3, 3))
         )
         return cls(along, start - float(distance(-_MARGIN_S)), speed, distance, height, body_motion, duration)
 
     def world_from_base(self, times: ArrayLike) -> NDArray[np.float64]:
-        """(M, 4, 4) poses of base_link, on the road under the vehicle's middle, at (M,) times."""
+        """(M, 4, 4) poses of base_link, on the road under the vehicle's centre, at (M,) times."""
         track = self._track(np.atleast_1d(np.asarray(times, np.float64)))
         poses = np.tile(np.eye(4), (len(track), 1, 1))
         poses[:, :3, :3] = Rotation.from_euler("ZYX", track[:, 3:6]).as_matrix()

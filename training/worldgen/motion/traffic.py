@@ -1,7 +1,7 @@
-"""What moves: vehicles in lanes, two-wheelers at their edge, people on pavements and crossings.
+"""Traffic: vehicles in lanes, two-wheelers at their edge, people on pavements and crossings.
 
-Everything is drawn where the ego vehicle will come past. Each draw is kept only if it touches nothing
-that was there before, at any moment of the drive.
+Actors are drawn near the ego vehicle's path. A draw is rejected if the actor would collide with an earlier one,
+or with an obstacle, at any time of the drive.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ _VEHICLES: tuple[tuple[Callable[[np.random.Generator], Mesh], float], ...] = (
 )
 _TWO_WHEELERS = (vehicles.bicycle, vehicles.scooter)
 _ATTEMPTS = 12
-"""Draws for each thing that is wanted; streets may be full."""
+"""Draws per requested actor; streets may be full."""
 _LIGHT_TRAFFIC, _DENSE_TRAFFIC = (4, 13), (13, 29)
-"""How many vehicles drive or queue where the ego vehicle comes past."""
+"""Ranges of the number of vehicles near the ego path."""
 _NEAR_M = 40.0
 _PERSON_RADIUS_M = 0.3
-"""Radius of the disc that a person needs."""
+"""Radius of the disc that a person occupies."""
 
 
 class Lane(Protocol):
-    """A lane; vehicles follow its path, in this order."""
+    """A lane; vehicles follow its path in point order."""
 
     @property
     def path(self) -> NDArray[np.float64]:
@@ -67,18 +67,18 @@ class Lane(Protocol):
 
 
 class Ways(Protocol):
-    """Where traffic goes: what it needs to know of the streets."""
+    """The part of the streets that traffic depends on."""
 
     @property
     def lanes(self) -> Sequence[Lane]:
-        """For vehicles."""
+        """Vehicle lanes."""
 
     @property
     def walks(self) -> Sequence[NDArray[np.float64]]:
-        """(K, 2) lines for people, along pavements and over roads."""
+        """(K, 2) pedestrian paths along pavements and over roads."""
 
     def height(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
-        """Of the ground at x and y, metres."""
+        """Height of the ground at x and y, metres."""
 
 
 def generate_traffic(
@@ -89,10 +89,10 @@ def generate_traffic(
     Args:
         rng: randomness.
         ways: lanes, walks and the ground's height.
-        ego: the ego vehicle's motion; nothing touches it.
-        numbers: numbers for objects, each given once.
-        obstacles: (N, 3) x, y and radius of what stands in the way, metres; of large ones the inner metre counts, so
-            that parked vehicles, whose discs are as wide as they are long, do not close the lane beside them.
+        ego: the ego vehicle's motion; no actor collides with it.
+        numbers: iterator of unique instance ids.
+        obstacles: (N, 3) x, y and radius of static obstacles, metres; radii are limited to 1 m, so that the large
+            discs of parked vehicles do not block the lane beside them.
     """
     builder = _TrafficBuilder(rng, ways.height, ego, numbers, np.asarray(obstacles, np.float64).reshape(-1, 3))
     _add_vehicles(builder, ways.lanes)
@@ -102,20 +102,20 @@ def generate_traffic(
 
 
 class _TrafficBuilder:
-    """Who is there already, and when they are where.
+    """Adds actors that do not collide with earlier ones.
 
     Args:
         rng: randomness.
         height: of the ground.
         ego: the ego vehicle.
-        numbers: numbers for objects.
+        numbers: iterator of instance ids.
         obstacles: (N, 3) x, y and radius.
 
     Attributes:
         rng: randomness.
         ego: the ego vehicle.
-        times: (T,) moments at which distances are kept.
-        actors: all that found a place.
+        times: (T,) times at which collisions are tested.
+        actors: the accepted actors.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class _TrafficBuilder:
         self._fixed, self._fixed_radii = obstacles[:, :2], np.minimum(obstacles[:, 2], 1.0)
 
     def reserve(self, plan: Footprint, length: float, radius: float) -> bool:
-        """Keep the places free that something of a length will take; says whether they were."""
+        """Reserve the space of a motion over time; returns whether it was free."""
         discs = plan.discs(length, radius)
         if self._collides(discs, radius):
             return False
@@ -144,13 +144,13 @@ class _TrafficBuilder:
         return True
 
     def add_vehicle(self, mesh: Mesh, plan: Footprint) -> None:
-        """Add a vehicle unless it would touch something."""
+        """Add a vehicle unless it would collide."""
         length, width, _ = np.ptp(mesh.vertices, axis=0)
         if self.reserve(plan, length, _disc_radius(width)):
             self.add_actor((mesh,), plan)
 
     def add_actor(self, meshes: tuple[Mesh, ...], plan: Footprint, stride: float = 1.0) -> None:
-        """Add what has claimed its places."""
+        """Add an actor with reserved space."""
         number = next(self._numbers)
         shapes = tuple(mesh.of_instance(number) for mesh in meshes)
         self.actors.append(Follower.on_ground(shapes, plan, self._height, stride))
@@ -171,30 +171,30 @@ def _overlapping(
     low: NDArray[np.float64],
     high: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
-    """(M,) which discs, at places from (M, 2) ``lows`` to ``highs``, come into a box at all."""
+    """(M,) whether discs with centres within (M, 2) ``lows`` to ``highs`` can overlap a box."""
     return np.asarray(((lows - radii[:, None] < high) & (highs + radii[:, None] > low)).all(axis=1))
 
 
 def _any_overlap(
     discs: NDArray[np.float64], radius: float, others: NDArray[np.float64], radii: NDArray[np.float64]
 ) -> bool:
-    """Whether any of (T, K, 2) discs touches any of (T or 1, M, 2) others at the same moment."""
+    """Whether any of (T, K, 2) discs overlaps any of (T or 1, M, 2) others at the same time."""
     apart = discs[:, :, None] - others[:, None]
     return bool((np.einsum("tkmd,tkmd->tkm", apart, apart) < (radius + radii) ** 2).any())
 
 
 def _disc_radius(width: float) -> float:
-    """Of the discs that cover a vehicle, with a gap of about a quarter of a metre."""
+    """Radius of the discs that cover a vehicle, with a margin of about a quarter of a metre."""
     return float(0.55 * width + 0.2)
 
 
 @dataclass(frozen=True, eq=False)
 class _StationSampler:
-    """Ways, and how near their points are to where the ego vehicle will be.
+    """Samples stations on routes, preferring those near the ego vehicle's path.
 
     Attributes:
-        routes: the ways.
-        number: (P,) of the way that a point is on.
+        routes: the routes.
+        number: (P,) route index of each candidate point.
         station: (P,) of the point.
         share: (P,) probability of the point.
     """
@@ -206,38 +206,38 @@ class _StationSampler:
 
     @classmethod
     def of(cls, routes: list[Ribbon], ego: EgoMotion) -> _StationSampler:
-        """The nearer to the ego vehicle's way, the more likely."""
-        counts = [len(way.points) for way in routes]
-        points = np.concatenate([way.points for way in routes])
-        station = np.concatenate([np.linspace(0, way.length, n) for way, n in zip(routes, counts, strict=True)])
+        """Probabilities that fall with the distance from the ego vehicle's path."""
+        counts = [len(path.points) for path in routes]
+        points = np.concatenate([path.points for path in routes])
+        station = np.concatenate([np.linspace(0, path.length, n) for path, n in zip(routes, counts, strict=True)])
         past = ego.footprint.middle[::10]
         away = np.linalg.norm(points[:, None] - past, axis=-1).min(axis=1)
         share = np.exp(-((away / _NEAR_M) ** 2)) + 1e-12
         return cls(routes, np.repeat(np.arange(len(routes)), counts), station, share / share.sum())
 
     def draw(self, rng: np.random.Generator) -> tuple[int, float]:
-        """Number of a way, and a station on it."""
+        """Draw the index of a route and a station on it."""
         point = int(rng.choice(len(self.share), p=self.share))
         return int(self.number[point]), float(self.station[point])
 
 
 def _add_vehicles(builder: _TrafficBuilder, lanes: Sequence[Lane]) -> None:
-    """Vehicles; all in a lane have one speed, and in the ego vehicle's lane they have its own."""
+    """Add vehicles; those in one lane share a speed profile, in the ego lane that of the ego vehicle."""
     rng = builder.rng
     routes = [route(lane.path) for lane in lanes]
     if not routes:
         return
-    distances = [_lane_distances(builder, lane, way) for lane, way in zip(lanes, routes, strict=True)]
-    choice, wanted = (
+    distances = [_lane_distances(builder, lane, path) for lane, path in zip(lanes, routes, strict=True)]
+    choice, target_count = (
         _StationSampler.of(routes, builder.ego),
         int(rng.integers(*_DENSE_TRAFFIC if rng.random() < 0.5 else _LIGHT_TRAFFIC)),
     )
     odds = np.array([share for _, share in _VEHICLES])
-    for _ in range(_ATTEMPTS * wanted):
+    for _ in range(_ATTEMPTS * target_count):
         number, station = choice.draw(rng)
         moment = int(rng.integers(len(builder.times)))
         stations = station + distances[number] - distances[number][moment]
-        if len(builder.actors) >= wanted:
+        if len(builder.actors) >= target_count:
             return
         if not _on_route(stations, routes[number], 3.0):
             continue
@@ -247,40 +247,42 @@ def _add_vehicles(builder: _TrafficBuilder, lanes: Sequence[Lane]) -> None:
             builder.add_vehicle(mesh, Footprint.along(routes[number], stations, builder.times, half_base))
 
 
-def _lane_distances(builder: _TrafficBuilder, lane: Lane, way: Ribbon) -> NDArray[np.float64]:
-    """(T,) distance that a lane's vehicles travel."""
+def _lane_distances(builder: _TrafficBuilder, lane: Lane, path: Ribbon) -> NDArray[np.float64]:
+    """(T,) distance travelled by a lane's vehicles."""
     rng = builder.rng
     kind = str(rng.choice(("stand", "start", "cruise", "slow"), p=(0.12, 0.12, 0.6, 0.16)))
-    wanted = sample_speeds(kind, lane.speed * float(rng.uniform(0.6, 1.1)), knot_count(builder.ego.duration), rng)
-    if _is_ego_lane(way, builder.ego):
+    target_speeds = sample_speeds(
+        kind, lane.speed * float(rng.uniform(0.6, 1.1)), knot_count(builder.ego.duration), rng
+    )
+    if _is_ego_lane(path, builder.ego):
         return builder.ego.distance(builder.times)
-    return plan_motion(wanted, way, 0.0, way.length)[1](builder.times)
+    return plan_motion(target_speeds, path, 0.0, path.length)[1](builder.times)
 
 
-def _is_ego_lane(way: Ribbon, ego: EgoMotion) -> bool:
-    """Whether the ego vehicle drives in a lane."""
+def _is_ego_lane(path: Ribbon, ego: EgoMotion) -> bool:
+    """Whether a lane is the ego vehicle's."""
     middle, yaw = ego.footprint.middle[0], ego.footprint.yaw[0]
-    apart = np.linalg.norm(way.points - middle, axis=1)
-    same_way = np.cos(way.yaw(way.nearest(middle)) - yaw) > 0.9
+    apart = np.linalg.norm(path.points - middle, axis=1)
+    same_way = np.cos(path.yaw(path.nearest(middle)) - yaw) > 0.9
     return bool(apart.min() < 1.0 and same_way)
 
 
-def _on_route(stations: NDArray[np.float64], way: Ribbon, margin: float) -> bool:
-    return bool(stations.min() > margin and stations.max() < way.length - margin)
+def _on_route(stations: NDArray[np.float64], path: Ribbon, margin: float) -> bool:
+    return bool(stations.min() > margin and stations.max() < path.length - margin)
 
 
 def _add_two_wheelers(builder: _TrafficBuilder, lanes: Sequence[Lane]) -> None:
-    """Bicycles and scooters at the right edge of lanes."""
+    """Add bicycles and scooters at the right edge of lanes."""
     rng, before = builder.rng, len(builder.actors)
     routes = [route(lane.path) for lane in lanes]
     if not routes:
         return
-    choice, wanted = _StationSampler.of(routes, builder.ego), int(rng.integers(0, 6))
-    for _ in range(_ATTEMPTS * wanted):
+    choice, target_count = _StationSampler.of(routes, builder.ego), int(rng.integers(0, 6))
+    for _ in range(_ATTEMPTS * target_count):
         number, station = choice.draw(rng)
         speed, moment = float(rng.uniform(2.5, 6.5)), float(rng.uniform(0, builder.ego.duration))
         stations = station + speed * (builder.times - moment)
-        if len(builder.actors) - before >= wanted:
+        if len(builder.actors) - before >= target_count:
             return
         if not _on_route(stations, routes[number], 1.0):
             continue
@@ -290,39 +292,39 @@ def _add_two_wheelers(builder: _TrafficBuilder, lanes: Sequence[Lane]) -> None:
 
 
 def _add_pedestrians(builder: _TrafficBuilder, walks: Sequence[NDArray[np.float64]]) -> None:
-    """People, alone and side by side, in both directions; who comes to the end of a line waits there."""
+    """Add people, alone and in groups, in both directions; at the end of a path they wait."""
     rng, before = builder.rng, len(builder.actors)
     routes = [route(line[::step]) for line in walks for step in (1, -1)]
     if not routes:
         return
-    choice, wanted = _StationSampler.of(routes, builder.ego), int(rng.integers(8, 26))
-    for _ in range(_ATTEMPTS * wanted):
-        if len(builder.actors) - before >= wanted:
+    choice, target_count = _StationSampler.of(routes, builder.ego), int(rng.integers(8, 26))
+    for _ in range(_ATTEMPTS * target_count):
+        if len(builder.actors) - before >= target_count:
             return
         number, station = choice.draw(rng)
         speed = 0.0 if rng.random() < 0.15 else float(rng.normal(1.3, 0.2))
         left, moment = float(rng.uniform(-0.6, 0.6)), float(rng.uniform(0, builder.ego.duration))
         group_size = 1 if rng.random() < 0.7 else int(rng.integers(2, 4))
         for k in range(group_size):
-            there = station + speed * (builder.times - moment) + float(rng.uniform(-0.15, 0.15))
-            _add_pedestrian(builder, routes[number], there, left + 0.65 * k, speed)
+            stations = station + speed * (builder.times - moment) + float(rng.uniform(-0.15, 0.15))
+            _add_pedestrian(builder, routes[number], stations, left + 0.65 * k, speed)
 
 
 def _add_pedestrian(
-    builder: _TrafficBuilder, way: Ribbon, stations: NDArray[np.float64], left: float, speed: float
+    builder: _TrafficBuilder, path: Ribbon, stations: NDArray[np.float64], left: float, speed: float
 ) -> None:
-    """One person on a way, at (T,) stations as far as it reaches."""
+    """Add one person at (T,) stations of a path, clipped to its ends."""
     rng = builder.rng
     turn = 0.0 if speed else float(rng.uniform(-np.pi, np.pi))
-    there = _smoothed(np.clip(stations, 0.4, max(way.length - 0.4, 0.4)))
-    plan = Footprint.along(way, there, builder.times, 0.25, left, False, turn)
+    stations = _smoothed(np.clip(stations, 0.4, max(path.length - 0.4, 0.4)))
+    plan = Footprint.along(path, stations, builder.times, 0.25, left, False, turn)
     if builder.reserve(plan, 0.0, _PERSON_RADIUS_M):
         meshes = person(rng) if speed else (standing(rng),)
         builder.add_actor(meshes, plan, STRIDE * min(float(meshes[0].vertices[:, 2].max()), 1.9))
 
 
 def _smoothed(stations: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Without sudden stops."""
+    """Stations smoothed over time, without abrupt stops."""
     window = np.array((1, 3, 5, 6, 5, 3, 1)) / 24
     padded = np.concatenate([2 * stations[0] - stations[3:0:-1], stations, 2 * stations[-1] - stations[-2:-5:-1]])
     return np.convolve(padded, window, "valid")

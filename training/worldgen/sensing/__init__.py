@@ -1,1 +1,1 @@
-"""What sensors see of a scene: LiDAR sweeps, camera images, and the looks of surfaces."""
+"""Sensor simulation: LiDAR sweeps, camera images, and surface appearance."""

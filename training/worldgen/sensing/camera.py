@@ -1,6 +1,6 @@
-"""Pictures: one ray a pixel, sun with shadows, sky, haze, and a camera's exposure, tone and noise.
+"""Camera rendering: one ray per pixel, sun with shadows, sky, haze, and exposure, tone curve and noise.
 
-Edges stay those of the labels: a pixel's colour and its label come from the same hit.
+Colour and label of a pixel come from the same hit, so that image edges and label edges coincide.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from training.worldgen.tracing import Hits, Tracer
 from xmodelkd_ros.core.camera import CameraModel
 
 SKY = 255
-"""Label of pixels that see no surface."""
+"""Label of pixels without a hit."""
 
 _MIN_COSINE = 0.08
-"""Grazing surfaces count as if seen at this angle at least: footprints stay finite."""
+"""Lower bound on the cosine of the incidence angle; it keeps footprints finite at grazing incidence."""
 
 _WHITE = 4.0
-"""Exposed light from here on is white; below it highlights are compressed."""
+"""Exposed radiance that maps to white; highlights below it are compressed."""
 
 _TONES = 16384
 _BRIGHTEST_GAIN = 30.0
-"""Cameras in the dark give up: dusk stays dark."""
+"""Upper limit of auto-exposure, so that dusk stays dark."""
 
 
 @dataclass(frozen=True, eq=False)
 class CameraRender:
-    """What a camera saw, and what it was.
+    """A rendered image with ground truth per pixel.
 
     Attributes:
         rgb: (H, W, 3) uint8 sRGB.
         label: (H, W) uint8 drive13 class ids, :data:`SKY` for the sky.
-        distance: (H, W) float32 metres along the ray; infinite for the sky.
+        distance: (H, W) float32 metres along the ray; infinite in the sky.
     """
 
     rgb: NDArray[np.uint8]
@@ -61,12 +61,12 @@ def render(
 
     Args:
         tracer: the scene.
-        appearance: how its materials look.
-        light: sun, sky and exposure.
-        camera: size and intrinsic; where it is mounted is not looked at.
+        appearance: colours and reflectances of its materials.
+        light: sun, sky and camera response.
+        camera: image size and intrinsic; its extrinsic is ignored.
         world_from_camera: (4, 4) pose of the optical frame (x right, y down, z forward).
-        time: seconds since the drive began.
-        rng: seeds the sensor's noise.
+        time: seconds since the start of the drive.
+        rng: seeds the sensor noise.
     """
     directions = pixel_rays(camera, world_from_camera)
     origin = world_from_camera[:3, 3]
@@ -82,7 +82,7 @@ def render(
 
 
 def pixel_rays(camera: CameraModel, world_from_camera: NDArray[np.float64]) -> NDArray[np.float32]:
-    """(H * W, 3) unit directions in the world frame through the pixels' centres, row by row."""
+    """(H * W, 3) unit directions in the world frame through the pixel centres, in row-major order."""
     matrix = world_from_camera[:3, :3] @ np.linalg.inv(camera.intrinsic)
     return np.asarray(_rays(matrix, camera.width, camera.height))
 
@@ -135,7 +135,7 @@ def _radiance(
 
 
 def _veil(tracer: Tracer, light: Light, origin: NDArray[np.float64], time: float) -> float:
-    """Strength of the veil of stray light: none where the camera itself stands in the shadow."""
+    """Strength of veiling glare; reduced to a quarter where the camera itself is in shadow."""
     if light.glare == 0:
         return 0.0
     start = origin[None].astype(np.float32)
@@ -144,7 +144,7 @@ def _veil(tracer: Tracer, light: Light, origin: NDArray[np.float64], time: float
 
 
 def _to_srgb(radiance: NDArray[np.float32], light: Light, seed: np.uint64) -> NDArray[np.uint8]:
-    """(H, W, 3) sRGB of light: exposure, lens, noise, tone curve."""
+    """(H, W, 3) sRGB of radiance: exposure, lens, noise, tone curve."""
     curve = tone_curve(light.contrast)
     gain = exposure(radiance[::7, ::7].reshape(-1, 3) * light.balance, curve, light.brightness)
     settings = np.array([light.blur, light.vignette, light.noise, light.saturation])
@@ -154,9 +154,10 @@ def _to_srgb(radiance: NDArray[np.float32], light: Light, seed: np.uint64) -> ND
 
 
 def exposure(radiance: NDArray[np.float32], curve: NDArray[np.uint8], mean: float) -> float:
-    """The gain that brings (N, 3) light to a mean of ``mean`` (sRGB, 0 to 255), by bisection; it has an upper end.
+    """Exposure gain that brings (N, 3) radiance to a mean of ``mean`` (sRGB, 0 to 255), by bisection.
 
-    Highlights barely count, as they saturate: a patch of sun does not darken the street.
+    The gain is limited to ``_BRIGHTEST_GAIN``. Highlights saturate and so barely count: a sunlit patch does not
+    darken the street.
     """
     luminance = radiance.mean(axis=1)
     low, high = np.log(1e-3), np.log(_BRIGHTEST_GAIN)
@@ -171,7 +172,7 @@ def exposure(radiance: NDArray[np.float32], curve: NDArray[np.uint8], mean: floa
 
 
 def tone_curve(contrast: float) -> NDArray[np.uint8]:
-    """(K,) sRGB values of exposed light 0 to ``_WHITE``: between a flat curve and a film's, which darkens shadows.
+    """(K,) sRGB values of exposed radiance 0 to ``_WHITE``: a blend of a flat and a filmic curve with darker shadows.
 
     Flat: Reinhard et al., Photographic Tone Reproduction for Digital Images, 2002, equation 4.
     Film: Narkowicz, ACES Filmic Tone Mapping Curve, 2016.
@@ -293,7 +294,7 @@ def _reflect(rays, surfaces, i, lit, light, out):  # type: ignore[no-untyped-def
 
 @numba.njit(cache=True, nogil=True)
 def _apply_camera_response(light, gains, settings, curve, seed):  # type: ignore[no-untyped-def]
-    """(H, W, 3) uint8 of (H, W, 3) light: lens blur and vignette, saturation, noise, tone curve."""
+    """(H, W, 3) uint8 of (H, W, 3) radiance: lens blur, vignetting, saturation, noise, tone curve."""
     height, width, _ = light.shape
     blur, vignette, noise, saturation = settings
     image = np.empty((height, width, 3), np.uint8)
@@ -316,7 +317,7 @@ def _apply_camera_response(light, gains, settings, curve, seed):  # type: ignore
 
 @numba.njit(cache=True, nogil=True)
 def _write_pixel(value, noise, saturation, curve, bits, out):  # type: ignore[no-untyped-def]
-    """Write a pixel: noise grows with the root of its light; half of it is common to the channels."""
+    """Write a pixel; noise grows with the square root of its radiance and is partly common to the channels."""
     grey = 0.25 * value[0] + 0.6 * value[1] + 0.15 * value[2]
     strength = noise * math.sqrt(0.2 * max(grey, 0.0) + 0.002) / 0.2
     common = _gauss(bits)
@@ -328,6 +329,6 @@ def _write_pixel(value, noise, saturation, curve, bits, out):  # type: ignore[no
 
 @numba.njit(cache=True, nogil=True)
 def _gauss(bits):  # type: ignore[no-untyped-def]
-    """About normal, of 16 bits: two bytes' sum."""
+    """Approximately standard normal number from 16 bits: the sum of two bytes."""
     total = np.int64(bits & np.uint64(255)) + np.int64((bits >> np.uint64(8)) & np.uint64(255))
     return (total - 255) / 104.5

@@ -1,9 +1,9 @@
-"""A LiDAR's sweep through a scene: what comes back of each pulse, from where, and how strong.
+"""LiDAR simulation: range, intensity, label and instance of each pulse of a sweep.
 
-The story of a pulse: its central ray is traced at its own time from where the sensor was then. Some go
-through glass to what is behind. Where neighbouring pulses do not lie on one surface four more rays of its cone are
-traced (of a tenth of the pulses at most), and the strongest of what they meet wins, or two near surfaces blend.
-Whether a return is detected, how its range scatters, and which intensity is reported follow from its strength.
+The central ray of each pulse is traced from the sensor pose at its firing time. Some pulses pass through glass to
+the surface behind. Where neighbouring pulses do not lie on one surface, four more rays of the beam's cone are
+traced (for at most a tenth of the pulses); the strongest return wins, or two near surfaces blend. Detection, range
+noise and reported intensity follow from the strength of the return.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ PosesAt = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """(M,) seconds to (M, 4, 4) poses of the LiDAR in the world."""
 
 _SEE_THROUGH_SHARE = 0.65
-"""Share of the pulses that glass does not return that see what is behind it; the others are lost."""
+"""Share of the pulses not returned by glass that reach the surface behind it; the others are lost."""
 _GLASS_LOSS = 0.6
 _GLASS_STEP_M = 0.01
 _SPLIT_SHARE = 1 / 10
-"""At most this share of the pulses is traced with more than one ray; in trees every pulse would like to be."""
+"""Maximum share of pulses traced with more than one ray; in trees all pulses would qualify."""
 _SPLIT_REACH = 0.25
-"""How far the four rays of a cone lie to the sides and up and down, as a share of its full angle."""
+"""Horizontal and vertical offset of the four extra rays, as a share of the cone's full angle."""
 _RAY_SHARES = np.array([1 / 3, 1 / 6, 1 / 6, 1 / 6, 1 / 6], np.float32)
 _BLEND_PROBABILITY = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """An organised sweep: C columns of B beams, in the order of firing.
+    """An organised sweep: C columns of B beams, in firing order.
 
     Attributes:
-        range_steps: (C, B) uint16 in steps of :data:`RANGE_STEP_M`; 0 where nothing came back.
+        range_steps: (C, B) uint16 in steps of :data:`RANGE_STEP_M`; 0 without a return.
         intensity: (C, B) uint8 in the sensor's scale.
-        label: (C, B) uint8 drive13 ids; 255 where nothing came back.
-        instance: (C, B) int32 number of the object that was hit; -1 where nothing came back.
+        label: (C, B) uint8 drive13 ids; 255 without a return.
+        instance: (C, B) int32 id of the object that was hit; -1 without a return.
     """
 
     range_steps: NDArray[np.uint16]
@@ -64,30 +64,30 @@ class Scan:
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """(C, B) which pulses came back; the N points below are these, in the order of firing."""
+        """(C, B) pulses with a return; the N points below are these, in firing order."""
         return np.asarray(self.range_steps > 0)
 
     @property
     def ring(self) -> NDArray[np.uint16]:
-        """(N,) beam of each point, 0 on top."""
+        """(N,) beam index of each point, 0 is the top beam."""
         return np.asarray(np.nonzero(self.range_steps)[1].astype(np.uint16))
 
     def time_s(self, lidar: LidarModel) -> NDArray[np.float32]:
-        """(N,) when each point was fired, relative to the end of the sweep (0 or less)."""
+        """(N,) firing time of each point relative to the end of the sweep (at most 0), seconds."""
         return np.asarray(lidar.column_times_s()[np.nonzero(self.range_steps)[0]].astype(np.float32))
 
     def points(self, lidar: LidarModel) -> NDArray[np.float32]:
-        """(N, 3) as fired: in the sensor's frame at the instant of each firing, metres."""
+        """(N, 3) points without motion compensation: in the sensor frame at the time of each firing, metres."""
         mask = self.mask
         ranges = self.range_steps[mask].astype(np.float32) * np.float32(RANGE_STEP_M)
         return np.asarray(lidar.directions()[mask] * ranges[:, None])
 
     def compensated(self, lidar: LidarModel, world_from_lidar: PosesAt, end: float) -> NDArray[np.float32]:
-        """(N, 3) in the sensor's frame at ``end``: the sensor's own motion is taken out.
+        """(N, 3) motion-compensated points: in the sensor frame at ``end``, metres.
 
         Args:
             lidar: the sensor of the scan.
-            world_from_lidar: its poses at given times.
+            world_from_lidar: poses of the sensor at given times.
             end: time of the sweep's last firing, seconds.
         """
         poses = inverse(world_from_lidar(np.array([end]))[0]) @ world_from_lidar(end + lidar.column_times_s())
@@ -98,7 +98,7 @@ class Scan:
 
 @dataclass(frozen=True, eq=False)
 class _Rays:
-    """N rays in the world, in the order of firing: origins (N, 3), directions (N, 3), times (N,)."""
+    """N rays in the world frame, in firing order: origins (N, 3), directions (N, 3), times (N,)."""
 
     origins: NDArray[np.float32]
     directions: NDArray[np.float32]
@@ -111,18 +111,18 @@ class _Rays:
         return _Rays(self.origins[index], self.directions[index], self.times[index])
 
     def moved(self, by: NDArray[np.float32]) -> _Rays:
-        """The same rays from (N,) metres farther on."""
+        """The rays with their origins advanced by (N,) metres."""
         return _Rays(self.origins + by[:, None] * self.directions, self.directions, self.times)
 
 
 @dataclass(frozen=True, eq=False)
 class _Returns:
-    """What comes back along N rays.
+    """Optical returns along N rays.
 
     Attributes:
-        distance: (N,) metres, infinite where nothing comes back.
-        strength: (N,) apparent reflectance: of a face-on diffuser that would return as much.
-        triangle: (N,) what was hit.
+        distance: (N,) metres, infinite without a return.
+        strength: (N,) apparent reflectance: that of a face-on diffuser with the same return.
+        triangle: (N,) triangle that was hit.
     """
 
     distance: NDArray[np.float32]
@@ -130,7 +130,7 @@ class _Returns:
     triangle: NDArray[np.int32]
 
     def take(self, other: _Returns, index: NDArray[np.int64]) -> None:
-        """Write other echoes over those at ``index``."""
+        """Overwrite the returns at ``index`` with others."""
         for name in ("distance", "strength", "triangle"):
             getattr(self, name)[index] = getattr(other, name)
 
@@ -143,14 +143,14 @@ def scan(
     end: float,
     rng: np.random.Generator,
 ) -> Scan:
-    """Scan one turn.
+    """Simulate one sweep.
 
     Args:
         lidar: the sensor.
         tracer: the scene.
-        appearance: how its materials look.
+        appearance: colours and reflectances of its materials.
         world_from_lidar: poses of the sensor at given times.
-        end: time of the last firing, seconds since the drive began; the turn begins a period earlier.
+        end: time of the last firing, seconds since the start of the drive; the sweep starts one period earlier.
         rng: source of randomness.
     """
     pulses = _pulses(lidar, world_from_lidar, end)
@@ -163,7 +163,7 @@ def scan(
 
 
 def _pulses(lidar: LidarModel, world_from_lidar: PosesAt, end: float) -> _Rays:
-    """The central rays of all pulses."""
+    """Central rays of all pulses."""
     times = end + lidar.column_times_s()
     poses = world_from_lidar(times)
     rotations = np.swapaxes(poses[:, :3, :3], 1, 2).astype(np.float32)
@@ -173,7 +173,7 @@ def _pulses(lidar: LidarModel, world_from_lidar: PosesAt, end: float) -> _Rays:
 
 
 def _returns(tracer: Tracer, appearance: Appearance, rays: _Rays, hits: Hits, rng: np.random.Generator) -> _Returns:
-    """What comes back along rays with the given first hits, also from behind glass."""
+    """Returns along rays with the given first hits, including those from behind glass."""
     returns, transparent = _first_returns(tracer, appearance, rays, hits)
     glass = np.flatnonzero(transparent > 0)
     # Both triangles of a pane have the same first corner.
@@ -195,7 +195,7 @@ def _returns(tracer: Tracer, appearance: Appearance, rays: _Rays, hits: Hits, rn
 def _first_returns(
     tracer: Tracer, appearance: Appearance, rays: _Rays, hits: Hits
 ) -> tuple[_Returns, NDArray[np.float32]]:
-    """What first hits return, and (N,) the probability that they do not."""
+    """Returns of first hits, and the (N,) probabilities that a pulse passes through them."""
     missed = hits.triangle == NOTHING
     material = tracer.table.material[hits.triangle]
     gloss, retro = appearance.gloss[material], appearance.retro[material]
@@ -210,15 +210,15 @@ def _trace(tracer: Tracer, rays: _Rays) -> Hits:
 
 
 def _concatenated(first: _Rays | Hits, second: _Rays | Hits) -> Iterator[NDArray[Any]]:
-    """Fields of two of a kind, one after the other."""
+    """Fields of two instances of one dataclass, concatenated."""
     for field in fields(first):
         yield np.concatenate([getattr(first, field.name), getattr(second, field.name)])
 
 
 def _edge_pulses(lidar: LidarModel, pulses: _Rays, hits: Hits) -> NDArray[np.int64]:
-    """Numbers of the pulses whose cone may meet more than one surface, evenly thinned to a share of all."""
+    """Indices of the pulses whose cone may meet several surfaces, evenly subsampled to ``_SPLIT_SHARE`` of all."""
     offsets = np.asarray(lidar.azimuth_offsets_deg or np.zeros(lidar.beams))
-    # The next beam looks where this one looks this many columns later.
+    # The next beam points to this beam's azimuth this many columns later.
     shifts = np.rint(np.diff(offsets) * (lidar.columns / 360.0)).astype(np.int64)
     marks = mark_edges(hits.distance, hits.normal, pulses.directions, lidar.columns, lidar.beams, shifts)
     edges = np.flatnonzero(marks)
@@ -229,11 +229,11 @@ def _edge_pulses(lidar: LidarModel, pulses: _Rays, hits: Hits) -> NDArray[np.int
 
 
 def _merge_cones(returns: _Returns, split: NDArray[np.int64], pulses: int, rng: np.random.Generator) -> _Returns:
-    """What comes back of N pulses when K of them (``split``) are looked at with four more rays each.
+    """Returns of N pulses, K of which (``split``) have four extra rays each.
 
     Args:
-        returns: (N + 4 K) of the pulses' central rays, and then of the others.
-        split: (K,) numbers of the pulses with more rays.
+        returns: (N + 4 K) of the central rays, followed by the extra rays.
+        split: (K,) indices of the pulses with extra rays.
         pulses: N.
         rng: source of randomness.
     """
@@ -248,7 +248,7 @@ def _merge_cones(returns: _Returns, split: NDArray[np.int64], pulses: int, rng: 
 
 
 def _cone_rays(pulses: _Rays, angle: float) -> _Rays:
-    """Four rays around each of K pulses, ``angle`` (radians) to the sides and up and down; in the pulses' order."""
+    """Four rays around each of K pulses, offset by ``angle`` (radians) sideways and vertically, in pulse order."""
     forward = pulses.directions
     side = np.column_stack([-forward[:, 1], forward[:, 0], np.zeros(len(forward), np.float32)])
     side /= np.linalg.norm(side, axis=1, keepdims=True)
@@ -260,7 +260,7 @@ def _cone_rays(pulses: _Rays, angle: float) -> _Rays:
 
 
 def _detect(lidar: LidarModel, tracer: Tracer, returns: _Returns, rng: np.random.Generator) -> Scan:
-    """What the sensor makes of the echoes."""
+    """Apply detection, range noise and intensity response to the returns."""
     shape = (lidar.columns, lidar.beams)
     count = len(returns.distance)
     chance = rng.random(count, np.float32)

@@ -1,4 +1,4 @@
-"""Sun, sky and the camera's exposure of one drive."""
+"""Sun, sky and camera response of one drive."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from training.worldgen.sensing.noise import clamp, stains
 _KINDS = ("clear", "overcast", "low_sun", "dusk")
 _SHARES = (0.42, 0.3, 0.18, 0.1)
 
-# Light in units of what the sun at noon brings to a surface that faces it. Ranges are (lowest, highest).
+# Unit of light: irradiance of a surface that faces the noon sun. Ranges are (lowest, highest).
 _ELEVATION = {"clear": (28, 68), "overcast": (60, 85), "low_sun": (5, 17), "dusk": (50, 80)}
 _SUN = {
     "clear": (1.0, 0.95, 0.86),
@@ -55,27 +55,27 @@ _NOISE = {"clear": (0.001, 0.005), "overcast": (0.001, 0.006), "low_sun": (0.002
 
 @dataclass(frozen=True, eq=False)
 class Light:
-    """The light of a drive, and how its cameras take it. Colours are (3,) float32, linear light.
+    """Lighting and camera response of a drive. Colours are (3,) float32, linear light.
 
     Attributes:
         kind: clear, overcast, low_sun or dusk.
-        sun: (3,) float32 unit direction towards the sun, world frame; with clouds, towards the brightest sky.
-        sun_color: light on a surface that faces it.
-        ambient: light of the sky on a surface that looks up.
-        zenith: the sky above.
-        horizon: the sky at the horizon, and haze.
+        sun: (3,) float32 unit direction towards the sun, world frame; under clouds, towards the brightest sky.
+        sun_color: irradiance of a surface that faces the sun.
+        ambient: irradiance of the sky on an upward-facing surface.
+        zenith: sky radiance at the zenith.
+        horizon: sky radiance at the horizon, and colour of haze.
         cloud: colour of clouds.
-        cover: share of the sky under clouds, 0 to 1.
-        haze: extinction, 1/m.
-        glare: strength of the veil about a low sun.
-        brightness: mean that exposure aims at, sRGB 0 to 255.
-        noise: standard deviation of a mid-grey pixel, share of white.
-        balance: white balance, a factor on each channel.
-        saturation: 1 leaves colours as they are.
-        contrast: of the tone curve, 0 (flat) to 1 (film).
-        blur: share of a pixel's light that goes to its four neighbours.
+        cover: cloud cover, 0 to 1.
+        haze: extinction coefficient, 1/m.
+        glare: strength of veiling glare around a low sun.
+        brightness: target mean of auto-exposure, sRGB 0 to 255.
+        noise: standard deviation of a mid-grey pixel as a share of white.
+        balance: white balance, a gain per channel.
+        saturation: 1 leaves colours unchanged.
+        contrast: of the tone curve, 0 (flat) to 1 (filmic).
+        blur: share of a pixel's light that spreads to its four neighbours.
         vignette: loss of light in the corners.
-        clouds: seed of their shapes.
+        clouds: seed of the cloud shapes.
     """
 
     kind: str
@@ -99,12 +99,12 @@ class Light:
 
     @classmethod
     def sample(cls, rng: np.random.Generator) -> Light:
-        """The light of a drive."""
+        """Draw the lighting of a drive."""
         return cls.of_kind(str(rng.choice(_KINDS, p=_SHARES)), rng)
 
     @classmethod
     def of_kind(cls, kind: str, rng: np.random.Generator) -> Light:
-        """A drive in clear, overcast, low_sun or dusk."""
+        """Draw lighting of a kind: clear, overcast, low_sun or dusk."""
         sun_color, ambient = _vary(_SUN[kind], rng), _vary(_AMBIENT[kind], rng)
         return cls(
             kind=kind,
@@ -128,7 +128,7 @@ class Light:
         )
 
     def illumination(self, veil: float) -> Illumination:
-        """The part of it that the shading loops need; ``veil``: strength of stray light in this image."""
+        """Arguments of the shading kernels; ``veil``: strength of veiling glare in this image."""
         return Illumination(
             self.sun,
             self.sun_color,
@@ -145,16 +145,16 @@ class Light:
 
     @property
     def ground(self) -> NDArray[np.float32]:
-        """(3,) light that comes back from the ground, of which a sixth is reflected."""
+        """(3,) radiance reflected from the ground, with an albedo of 0.16."""
         return (self.sun_color * self.sun[2] + self.ambient) * np.float32(0.16)
 
 
 class Illumination(NamedTuple):
-    """Arguments of the shading loops; the fields are those of :class:`Light` but for ``veil`` and ``seed``.
+    """Arguments of the shading kernels; fields as in :class:`Light` except ``veil`` and ``seed``.
 
     Attributes:
-        veil: strength of stray light in an image.
-        seed: of the clouds' shapes, uint64.
+        veil: strength of veiling glare in an image.
+        seed: of the cloud shapes, uint64.
     """
 
     sun: NDArray[np.float32]
@@ -177,13 +177,13 @@ def _direction(azimuth_deg: float, elevation_deg: float) -> NDArray[np.float32]:
 
 
 def _vary(color: tuple[float, float, float], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Brighter or darker by a fifth, and a little off in tint."""
+    """Vary brightness by about a fifth and tint by about 3 %."""
     factor = np.exp(rng.normal(scale=0.2) + rng.normal(scale=0.03, size=3))
     return (np.array(color) * factor).astype(np.float32)
 
 
 def _balance(light: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """A camera takes out most, not all of the light's tint."""
+    """White balance that removes most, but not all, of the light's tint."""
     tint = light / light.mean()
     return (tint ** -rng.uniform(0.4, 1.0) * np.exp(rng.normal(scale=0.025, size=3))).astype(np.float32)
 
@@ -215,7 +215,7 @@ def sky(direction, pixel, light, out):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def clouds(x, y, up, pixel, cover, seed):  # type: ignore[no-untyped-def]
-    """How much clouds cover in a direction, 0..1, and how light they are there, about 1: noise on a plane above."""
+    """Cloud opacity in a direction, 0..1, and cloud brightness, about 1: noise on a horizontal plane."""
     if cover <= 0.01:
         return 0.0, 1.0
     reach = 1.6 / (up + 0.12)

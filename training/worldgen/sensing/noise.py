@@ -1,7 +1,7 @@
-"""Numbers from integers: hashes and smooth noise, the same on every machine.
+"""Integer hashes and value noise, identical on every machine.
 
-numba's cache on disk does not see changes in the files a function calls into. The loops that call
-these functions stand in several files, so who changes something here removes the ``__pycache__`` beside it.
+numba's disk cache does not track changes in other files that a function calls. Kernels in several files call
+these functions: after a change here, delete the ``__pycache__`` folder beside this file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TOP24 = np.uint64(40)
 
 @numba.njit(cache=True, nogil=True)
 def mix_bits(i, j, key):  # type: ignore[no-untyped-def]
-    """64 scattered bits of two integers and a uint64 key."""
+    """64-bit hash of two integers and a uint64 key."""
     h = np.uint64(i) * _A + np.uint64(j) * _B + key
     h = (h ^ (h >> _HALF)) * _C
     h = (h ^ (h >> _HALF)) * _C
@@ -29,20 +29,20 @@ def mix_bits(i, j, key):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def to_unit(bits):  # type: ignore[no-untyped-def]
-    """A number in [0, 1) of the upper 24 of 64 bits."""
+    """Number in [0, 1) from the upper 24 of 64 bits."""
     return np.float64(np.int64(bits >> _TOP24)) * (1.0 / 16777216.0)
 
 
 @numba.njit(cache=True, nogil=True)
 def lattice(i, j, key):  # type: ignore[no-untyped-def]
-    """A number in [0, 1) for a lattice point; less scattered than mix_bits and faster."""
+    """Number in [0, 1) for a lattice point; a weaker and faster hash than :func:`mix_bits`."""
     h = np.uint64(i) * _A + np.uint64(j) * _B + key
     return to_unit((h ^ (h >> _HALF)) * _C)
 
 
 @numba.njit(cache=True, nogil=True)
 def value_noise(x, y, key):  # type: ignore[no-untyped-def]
-    """Smooth noise in 0..1 with one value per unit square."""
+    """Value noise in 0..1 with a period of one unit."""
     i, j = np.int64(math.floor(x)), np.int64(math.floor(y))
     s, t = x - i, y - j
     s, t = s * s * (3 - 2 * s), t * t * (3 - 2 * t)
@@ -53,19 +53,19 @@ def value_noise(x, y, key):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def clamp(x):  # type: ignore[no-untyped-def]
-    """Into 0..1."""
+    """Clamp to 0..1."""
     return min(1.0, max(0.0, x))
 
 
 @numba.njit(cache=True, nogil=True)
 def fade(f):  # type: ignore[no-untyped-def]
-    """How much of a pattern is left when a pixel covers ``f`` of its elements: all up to a third, none at one."""
+    """Remaining contrast of a pattern when a pixel covers ``f`` of its elements: 1 up to a third, 0 from one on."""
     return clamp(1.5 - 1.5 * f)
 
 
 @numba.njit(cache=True, nogil=True)
 def stains(x, y, f, key, octaves):  # type: ignore[no-untyped-def]
-    """Noise at several sizes, 0..1 about 0.5; sizes below the footprint ``f`` are left out."""
+    """Fractal noise in 0..1 around 0.5; octaves finer than the footprint ``f`` are omitted."""
     total, weight, frequency = 0.0, 0.5, 1.0
     for _ in range(octaves):
         left = fade(f * frequency)

@@ -1,7 +1,7 @@
-"""How the two colours of a material are laid over a surface: functions of a point, no images.
+"""Procedural patterns of a material's two colours.
 
-All are functions of the place on the object (metres) and of the size of the pixel or beam there, the
-footprint: detail smaller than that is replaced by its mean, so that far surfaces do not shimmer.
+All are functions of the point on the object (metres) and of the footprint of the pixel or beam there. Detail
+finer than the footprint is replaced by its mean, which prevents aliasing on distant surfaces.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _POSTER, _SIGN, _PRINT, _LAMPS = (int(p) for p in (Pattern.POSTER, Pattern.SIGN,
 _WORN = int(Pattern.WORN)
 
 ANY_ROW = -1
-"""The instance chooses the rows of its colours in their palettes, not the pattern."""
+"""Palette rows are selected by the instance id, not by the pattern."""
 
 SECOND_ROW = 8
-"""Rows from here on are the second colour's, less this number; rows below are the first colour's."""
+"""Rows from here on select the second colour (after subtracting this number); lower rows select the first."""
 
 
 @numba.njit(cache=True, nogil=True)
 def pulse(x, duty, f):  # type: ignore[no-untyped-def]
-    """Share of [x - f/2, x + f/2] inside bars that fill ``duty`` of each unit: stripes without aliasing."""
+    """Share of [x - f/2, x + f/2] inside bars that fill ``duty`` of each unit: antialiased stripes."""
     width = max(f, 0.01)
     a, b = x - width / 2, x + width / 2
     first, last = math.floor(a), math.floor(b)
@@ -44,13 +44,13 @@ def pulse(x, duty, f):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _inside(distance, f):  # type: ignore[no-untyped-def]
-    """Share of a pixel inside a shape: ``distance`` to its edge is negative inside."""
+    """Share of a pixel inside a shape; the signed ``distance`` to its edge is negative inside."""
     return clamp(0.5 - distance / max(f, 1e-3))
 
 
 @numba.njit(cache=True, nogil=True)
 def _grain(x, y, scale, contrast, footprint, key):  # type: ignore[no-untyped-def]
-    """Asphalt, concrete: grain, stains, mended patches, cracks."""
+    """Asphalt, concrete: grain, stains, repair patches, cracks."""
     p, q, f = x / scale, y / scale, footprint / scale
     mix = contrast * stains(p, q, f, key, 3)
     shade = 1.0 + 0.35 * fade(f / 7) * (value_noise(p / 7, q / 7, key + _B) - 0.5)
@@ -62,7 +62,7 @@ def _grain(x, y, scale, contrast, footprint, key):  # type: ignore[no-untyped-de
 
 @numba.njit(cache=True, nogil=True)
 def _patch(p, q, f, key):  # type: ignore[no-untyped-def]
-    """Shade of rectangles that were mended: about one place in six."""
+    """Shade of rectangular repair patches in about one cell in six."""
     i, j = np.int64(math.floor(p)), np.int64(math.floor(q))
     bits = mix_bits(i, j, key + _C)
     if to_unit(bits) > 0.17:
@@ -76,7 +76,7 @@ def _patch(p, q, f, key):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _crack(p, q, scale, f, key):  # type: ignore[no-untyped-def]
-    """Shade of thin dark lines along the contours of noise, in some places only."""
+    """Shade of cracks: thin dark lines along contours of noise, in some areas only."""
     left = fade(4 * f)
     if left <= 0.0 or value_noise(p / 5, q / 5, key + _A) < 0.6:
         return 1.0
@@ -87,7 +87,7 @@ def _crack(p, q, scale, f, key):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _tiles(p, q, height, joint, f, key):  # type: ignore[no-untyped-def]
-    """Share of joints, and a shade of each tile's own; tiles are 1 wide, and odd rows shifted if not square."""
+    """Share of joints, and shade of each tile; tiles are 1 wide, odd rows are offset if they are not square."""
     v = q / height
     row = np.int64(math.floor(v))
     u = p + (0.5 * (row & 1) if height < 1.0 else 0.0)
@@ -116,7 +116,7 @@ def _slabs(x, y, scale, contrast, footprint, key):  # type: ignore[no-untyped-de
 
 @numba.njit(cache=True, nogil=True)
 def _planks(x, y, scale, contrast, footprint, key):  # type: ignore[no-untyped-def]
-    """Boards one above the other, each with its own shade and streaks."""
+    """Stacked boards, each with its own shade and streaks."""
     v, f = y / scale, footprint / scale
     board = math.floor(v)
     own = lattice(board, 7, key) - 0.5
@@ -126,14 +126,14 @@ def _planks(x, y, scale, contrast, footprint, key):  # type: ignore[no-untyped-d
 
 @numba.njit(cache=True, nogil=True)
 def _checks(x, y, scale, contrast, footprint, key):  # type: ignore[no-untyped-def]
-    """Bands of two directions that add up where they cross."""
+    """Bands in two directions that add up where they cross."""
     f = footprint / scale
     return contrast * (pulse(x / scale, 0.5, f) + pulse(y / scale, 0.5, f)), 1.0, ANY_ROW
 
 
 @numba.njit(cache=True, nogil=True)
 def _leaves(x, y, z, scale, contrast, footprint, key):  # type: ignore[no-untyped-def]
-    """Spots: oblique cells of space, so that cards of any direction are cut up differently."""
+    """Spots from oblique 3-D cells, so that leaf cards of every orientation are divided differently."""
     size, f = scale * 0.6, footprint / scale
     deep = np.uint64(np.int64(math.floor((z + 0.6 * x - 0.3 * y) / size))) * _C
     spot = lattice(math.floor((x + 0.5 * y) / size), math.floor((y - 0.7 * z) / size), key + deep) - 0.5
@@ -144,7 +144,7 @@ def _leaves(x, y, z, scale, contrast, footprint, key):  # type: ignore[no-untype
 
 @numba.njit(cache=True, nogil=True)
 def _grass(x, y, scale, contrast, footprint, key):  # type: ignore[no-untyped-def]
-    """Patches of both colours, and blades: short strokes."""
+    """Patches of both colours, and short strokes for blades."""
     patches = stains(x / scale / 5, y / scale / 5, footprint / scale / 5, key, 4) - 0.5
     blade = scale * 0.12
     strokes = stains(x / blade, y / blade / 2.5, footprint / blade, key + _B, 1) - 0.5
@@ -154,7 +154,7 @@ def _grass(x, y, scale, contrast, footprint, key):  # type: ignore[no-untyped-de
 
 @numba.njit(cache=True, nogil=True)
 def _waves(x, y, scale, contrast, footprint, key, flat):  # type: ignore[no-untyped-def]
-    """Ribs upwards on walls, rows of ribs on roofs."""
+    """Vertical ribs on walls, rows of ribs on roofs."""
     f = footprint / scale
     p = x / scale + 0.25 * value_noise(x / scale, y / scale / 6, key)
     swing = 0.5 + 0.5 * math.cos(2 * math.pi * p) * fade(f)
@@ -165,7 +165,7 @@ def _waves(x, y, scale, contrast, footprint, key, flat):  # type: ignore[no-unty
 
 @numba.njit(cache=True, nogil=True)
 def _worn(x, y, scale, contrast, footprint, key):  # type: ignore[no-untyped-def]
-    """Paint, and the ground where it is worn off."""
+    """Paint, with the ground where it has worn off."""
     f = footprint / scale
     worn = clamp((stains(x / scale, y / scale, f, key, 4) - 0.72 + 0.5 * contrast) / 0.1)
     left = fade(f)
@@ -174,7 +174,7 @@ def _worn(x, y, scale, contrast, footprint, key):  # type: ignore[no-untyped-def
 
 @numba.njit(cache=True, nogil=True)
 def _poster(y, z, scale, footprint, key):  # type: ignore[no-untyped-def]
-    """A standing person: a head in the second colour, clothes in other rows of the first."""
+    """A standing person: head in the second colour, clothes in other rows of the first."""
     bits = mix_bits(11, 13, key)
     tall = scale * (1.1 + 0.7 * to_unit(bits))
     p, q, f = y / tall + 0.16 * (to_unit(bits << np.uint64(20)) - 0.5), z / tall, footprint / tall
@@ -192,7 +192,7 @@ def _poster(y, z, scale, footprint, key):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _sign(y, z, scale, footprint, key):  # type: ignore[no-untyped-def]
-    """A border, round or square, and a symbol: bars, or a mirrored glyph; in three signs of ten the colours swap."""
+    """A round or square border and a symbol (bars or a mirrored glyph); 30 % of signs have swapped colours."""
     bits = mix_bits(17, 19, key)
     p, q, f = y / scale, z / scale, footprint / scale
     out = math.sqrt(p * p + q * q) if bits & np.uint64(1) else max(abs(p), abs(q))
@@ -210,7 +210,7 @@ def _sign(y, z, scale, footprint, key):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _print(x, y, scale, contrast, footprint, key):  # type: ignore[no-untyped-def]
-    """Lines of letters: 3 x 5 bits each, some lines and some letters left out."""
+    """Lines of 3 x 5 bit letters, with some lines and letters missing."""
     q, f = y / scale / 1.5 + 0.27, footprint / scale
     line = np.int64(math.floor(q))
     p = x / scale / 0.75 + 5 * lattice(line, 3, key)
@@ -226,7 +226,7 @@ def _print(x, y, scale, contrast, footprint, key):  # type: ignore[no-untyped-de
 
 @numba.njit(cache=True, nogil=True)
 def _lamps(y, z, scale, footprint, key):  # type: ignore[no-untyped-def]
-    """Red, yellow and green from above; one is lit. These are rows 0, 1 and 3 of the palette "bright"."""
+    """Red, yellow and green from the top (rows 0, 1 and 3 of palette "bright"); one is lit."""
     lit = np.int64(mix_bits(23, 29, key) % np.uint64(3))
     lamp = np.int64(min(2.0, max(0.0, math.floor(1.5 - z / scale / 0.3))))
     q = z / scale - 0.3 * (1 - lamp)
@@ -246,7 +246,7 @@ def pattern(kind, point, normal, scale, contrast, footprint, key):  # type: igno
         scale: size of one element, metres.
         contrast: share of the second colour.
         footprint: metres.
-        key: uint64 that differs between objects.
+        key: uint64, different for each object.
 
     Returns:
         Share of the second colour in 0..1, factor on the colour (about 1), and the row of a palette
@@ -299,13 +299,13 @@ def _crisp(kind, p, q, point, scale, contrast, footprint, key):  # type: ignore[
 
 
 class PatternTable(NamedTuple):
-    """What the patterns need to know of M materials.
+    """Pattern parameters of M materials.
 
     Attributes:
         kind: (M,) int64, :class:`~training.worldgen.materials.Pattern`.
         scale: (M,) float64, metres.
         contrast: (M,) float64.
-        seed: uint64 that differs between scenes.
+        seed: uint64, different for each scene.
     """
 
     kind: NDArray[np.int64]
@@ -316,7 +316,7 @@ class PatternTable(NamedTuple):
 
 @numba.njit(cache=True, nogil=True)
 def evaluate_patterns(layout, triangle, u, v, footprint, corners, material, instance):  # type: ignore[no-untyped-def]
-    """Patterns at N hits.
+    """Evaluate patterns at N hits.
 
     Args:
         layout: a :class:`PatternTable`.
@@ -325,12 +325,12 @@ def evaluate_patterns(layout, triangle, u, v, footprint, corners, material, inst
         v: (N,) likewise.
         footprint: (N,) metres.
         corners: (T, 3, 3) texture coordinates of the triangles.
-        material: (T,) numbers of materials.
-        instance: (T,) numbers of objects.
+        material: (T,) material ids.
+        instance: (T,) instance ids.
 
     Returns:
-        (N,) float32 mix, (N,) float32 shade, (N,) int8 row, as of :func:`pattern`, and (N,) uint64 bits of
-        the object in this material. Where there is no hit: 0, 1, ``ANY_ROW``, 0.
+        (N,) float32 mix, (N,) float32 shade and (N,) int8 row as returned by :func:`pattern`, and (N,) uint64 hash
+        of object and material. Without a hit: 0, 1, ``ANY_ROW``, 0.
     """
     count = len(triangle)
     mix, shade = np.zeros(count, np.float32), np.ones(count, np.float32)

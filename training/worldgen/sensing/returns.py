@@ -1,6 +1,6 @@
-"""What a LiDAR's receiver makes of the light that surfaces throw back: loops over pulses.
+"""LiDAR receiver model: kernels over pulses.
 
-Strength of a return is given as apparent reflectance: that of a face-on diffuser that would return as much.
+The strength of a return is its apparent reflectance: that of a face-on diffuser with the same return.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ import numpy as np
 from training.worldgen.sensing.noise import mix_bits, to_unit
 
 RANGE_STEP_M = 0.004
-"""Resolution of ranges, as in PandaSet's sensor: 16 bits reach 262 m."""
+"""Range resolution, as in PandaSet's sensor: 16 bits reach 262 m."""
 _DETECTION_SLOPE = 2.5
-"""The odds of a return grow with its strength to this power."""
+"""Exponent of the odds of detection as a function of strength."""
 _MISSED = 0.004
-"""Share of the pulses that are missed for no visible reason: beams that see only ground miss so many in PandaSet."""
+"""Share of pulses lost at random, as measured in PandaSet on beams that see only ground."""
 _SPECKLE = 0.05
-"""Standard deviation of a reported intensity, relative: 4 to 6 % from neighbours on walls and roads of PandaSet."""
+"""Relative standard deviation of intensity: 4 to 6 % between neighbours on PandaSet's walls and roads."""
 _PANE_SHARE = 0.8
-"""Share of the rays through a pane that do what the pane does."""
+"""Share of the rays through a pane that share its outcome."""
 _PANE_KEY = np.uint64(0x70616E65)
 
 
 @numba.njit(cache=True, nogil=True)
 def apparent_reflectance(diffuse, normals, directions, gloss, retro, missed):  # type: ignore[no-untyped-def]
-    """Apparent reflectance of surfaces in the direction they are lit from.
+    """Apparent reflectance of surfaces for light that returns along its incident direction.
 
-    Rough surfaces hardly darken towards grazing incidence: Oren and Nayar (1994) with the lamp at the eye
-    and a roughness of 40 degrees gives cos + 0.54 sin^2, relative to face-on. The glossier a surface, the more
-    it is a plain cosine, and the less comes back at all, but for a lobe of a few degrees about the normal.
+    Rough surfaces hardly darken towards grazing incidence: Oren and Nayar (1994) with coaxial illumination and a
+    roughness of 40 degrees gives cos + 0.54 sin^2, relative to face-on. Glossier surfaces approach a plain cosine
+    and return less in total, except for a lobe of a few degrees around the normal.
     """
     count = len(diffuse)
     strength = np.zeros(count, np.float32)
@@ -52,14 +52,14 @@ def apparent_reflectance(diffuse, normals, directions, gloss, retro, missed):  #
 
 @numba.njit(cache=True, nogil=True)
 def correlate_by_pane(chance, pane):  # type: ignore[no-untyped-def]
-    """(N,) numbers evenly spread from 0 to 1, of which most rays through one pane share theirs.
+    """(N,) uniform numbers in 0..1 that most rays through one pane have in common.
 
-    Whether glass is a mirror, has a curtain behind it or shows a room is a matter of the pane: in real sweeps whole
-    windows are missing, not every third pulse.
+    Reflection, a curtain or a visible room are properties of a whole pane: in real sweeps entire windows are
+    missing, not every third pulse.
 
     Args:
-        chance: (N,) independent numbers from 0 to 1.
-        pane: (N,) number of the pane each ray meets.
+        chance: (N,) independent uniform numbers in 0..1.
+        pane: (N,) id of the pane that each ray meets.
     """
     result = np.empty(len(chance), np.float32)
     for i in range(len(chance)):
@@ -72,7 +72,7 @@ def correlate_by_pane(chance, pane):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def mark_edges(distance, normals, directions, columns, beams, shifts):  # type: ignore[no-untyped-def]
-    """(N,) whether a neighbouring pulse met something that is not on the plane that this one met, or the reverse."""
+    """(N,) whether a pulse and one of its neighbours hit different surfaces."""
     marks = np.zeros(columns * beams, np.bool_)
     for column in range(columns):
         for beam in range(beams):
@@ -89,7 +89,7 @@ def mark_edges(distance, normals, directions, columns, beams, shifts):  # type: 
 
 @numba.njit(cache=True, nogil=True)
 def _apart(distance, normals, directions, i, j):  # type: ignore[no-untyped-def]
-    """Whether two pulses met different things: each is off the other's plane."""
+    """Whether two pulses hit different surfaces: each hit lies off the other's plane."""
     a, b = distance[i], distance[j]
     if np.isinf(a) or np.isinf(b):
         return np.isinf(a) != np.isinf(b)
@@ -98,7 +98,7 @@ def _apart(distance, normals, directions, i, j):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _off_plane(own, other, normals, directions, i, j):  # type: ignore[no-untyped-def]
-    """Whether j's range is not where j's ray meets the plane through i's hit, to 0.1 m and 1 %."""
+    """Whether the range of j differs from where its ray meets the plane through i's hit, by over 0.1 m + 1 %."""
     along_own, along_other = 0.0, 0.0
     for k in range(3):
         along_own += normals[i, k] * directions[i, k]
@@ -110,10 +110,10 @@ def _off_plane(own, other, normals, directions, i, j):  # type: ignore[no-untype
 
 @numba.njit(cache=True, nogil=True)
 def strongest_return(distance, strength, shares, blends):  # type: ignore[no-untyped-def]
-    """(K,) range, apparent reflectance and strongest ray of K pulses of several rays each.
+    """(K,) range, apparent reflectance and strongest ray of K pulses with several rays each.
 
-    Rays within 0.3 m of each other return as one. The strongest such return wins; another one less than
-    1.5 m (the length of a pulse) away draws its range along if ``blends``.
+    Rays within 0.3 m of each other form one return. The strongest return wins; where ``blends``, another return less
+    than 1.5 m away (the length of a pulse) shifts its range towards itself.
     """
     count, rays = distance.shape
     mean = np.full(count, np.inf, np.float32)
@@ -139,7 +139,7 @@ def strongest_return(distance, strength, shares, blends):  # type: ignore[no-unt
 
 @numba.njit(cache=True, nogil=True)
 def _cluster(distance, strength, shares, center, low, high):  # type: ignore[no-untyped-def]
-    """Signal, mean range and strongest ray of those more than ``low`` and at most ``high`` metres from ``center``."""
+    """Signal, mean range and strongest ray of the rays between ``low`` and ``high`` metres from ``center``."""
     total, moment, best, top = 0.0, 0.0, 0.0, 0
     for j in range(len(distance)):
         apart = abs(distance[j] - center)
@@ -155,10 +155,10 @@ def _cluster(distance, strength, shares, center, low, high):  # type: ignore[no-
 
 @numba.njit(cache=True, nogil=True)
 def detect_returns(distance, strength, chance, noise, gains, limits, scale):  # type: ignore[no-untyped-def]
-    """Range steps (0 for no return) and intensity of echoes.
+    """Range steps (0 without a return) and intensity of returns.
 
-    The odds of a return are (signal / threshold) ^ slope, where signal is strength / range^2 and the threshold
-    that of 10 % at the sensor's reach.
+    The odds of detection are (signal / threshold) ^ slope, where signal is strength / range^2 and the threshold is
+    the signal of 10 % reflectance at the sensor's reach.
     """
     nearest, farthest, reach, sigma = limits
     gamma, exponent = scale

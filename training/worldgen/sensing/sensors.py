@@ -1,7 +1,7 @@
-"""LiDARs, cameras, and how a vehicle carries them.
+"""LiDAR and camera models, and their mounting on a vehicle.
 
-Beam tables are those of real sensors; every drive carries a slightly different one, mounted in its
-own way, so that a network learns streets and not one rig.
+Beam tables are those of real sensors. Every drive has a slightly different unit in a different mounting, so that
+networks do not overfit to one rig.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from xmodelkd_ros.core.transforms import inverse
 
 @dataclass(frozen=True)
 class LidarModel:
-    """A spinning LiDAR that turns clockwise seen from above and fires all beams of a column at once.
+    """A spinning LiDAR that rotates clockwise seen from above and fires all beams of a column at once.
 
     Attributes:
-        name: the product's name.
+        name: product name.
         elevations_deg: of the B beams, strictly descending.
-        columns: firings of each beam in a turn.
-        azimuth_offsets_deg: how far each beam looks to the left of its column's azimuth; empty: none does.
-        period_s: duration of a turn.
-        min_range_m: nearer surfaces give no return.
-        max_range_m: farther surfaces give no return; at most 262 m.
-        reach_m: a face-on target of 10 % reflectance gives a return from here with probability one half.
+        columns: firings of each beam per revolution.
+        azimuth_offsets_deg: offset of each beam to the left of its column's azimuth; empty: zero.
+        period_s: duration of a revolution.
+        min_range_m: minimum range.
+        max_range_m: maximum range; at most 262 m.
+        reach_m: range at which a face-on target of 10 % reflectance is detected with probability 0.5.
         divergence_mrad: full angle of the beam's cone.
-        range_noise_m: standard deviation of a strong return's range.
+        range_noise_m: standard deviation of the range of a strong return.
         gain: intensity reported for a face-on white diffuser.
-        gamma: reported intensity grows with reflectance to this power.
-        range_exponent: what is left over of range in the reported intensity, as a power of range / 20 m.
-        beam_gain_spread: standard deviation of the natural logarithm of the beams' gains.
-        beam_gains: (B,) gain of each beam relative to ``gain``; empty: all alike.
+        gamma: exponent of reported intensity as a function of reflectance.
+        range_exponent: residual range dependence of reported intensity, as a power of range / 20 m.
+        beam_gain_spread: standard deviation of the natural logarithm of the beam gains.
+        beam_gains: (B,) gain of each beam relative to ``gain``; empty: all 1.
     """
 
     name: str
@@ -77,19 +77,19 @@ class LidarModel:
         return len(self.elevations_deg)
 
     def directions(self) -> NDArray[np.float32]:
-        """(C, B, 3) unit vectors of all firings in the sensor's frame (REP-103); read-only.
+        """(C, B, 3) unit vectors of all firings in the sensor frame (REP-103); read-only.
 
-        Column 0 begins at azimuth +180 degrees (behind) and azimuth falls; firings are in the middle of their column.
+        Column 0 starts at azimuth +180 degrees (behind) and azimuth decreases; firings are centred in their column.
         """
         return _directions(self.elevations_deg, self.azimuth_offsets_deg, self.columns)
 
     def column_times_s(self) -> NDArray[np.floating]:
-        """(C,) when each column is fired, relative to the sweep's end, which is the last column's time."""
+        """(C,) firing time of each column relative to the sweep's end, which is the time of the last column."""
         return (np.arange(self.columns) - (self.columns - 1)) * (self.period_s / self.columns)
 
     def sample_unit(self, rng: np.random.Generator) -> LidarModel:
-        """Another copy of the product: beams a little elsewhere, its own gains, noise and reach."""
-        # At most 0.06 degrees, less than half of the finest spacing in use, so that beams keep their order.
+        """Draw one unit of the product: perturbed beam angles, gains, noise and reach."""
+        # At most 0.06 degrees, less than half of the finest beam spacing, so that the beam order is preserved.
         jitter = np.clip(rng.normal(0.0, 0.03, self.beams), -0.06, 0.06)
         elevations = np.asarray(self.elevations_deg) * rng.uniform(0.99, 1.01) + jitter
         gains = np.exp(rng.normal(0.0, self.beam_gain_spread, self.beams))
@@ -122,12 +122,12 @@ def _directions(elevations: tuple[float, ...], offsets: tuple[float, ...], colum
     flat = np.cos(elevation)
     vectors = np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)], axis=-1)
     result: NDArray[np.float32] = vectors.astype(np.float32)
-    result.flags.writeable = False  # the cache hands the same array to everybody
+    result.flags.writeable = False  # the cached array is shared between callers
     return result
 
 
-# Elevations of PandaSet's Pandar64 were found from its sweeps, and agree with Hesai's table within 0.1 degrees.
-# Its azimuth offsets are Hesai's; against time and azimuth of PandaSet's points they hold within 0.2 degrees.
+# Elevations of PandaSet's Pandar64 were estimated from its sweeps and agree with Hesai's table within 0.1 degrees.
+# Azimuth offsets are Hesai's; they agree with time and azimuth of PandaSet's points within 0.2 degrees.
 # Noise is 0.011 m at any range, from second differences along PandaSet's rings.
 #
 # Intensity of the Pandar64: gain, gamma and the surfaces' returns (``returns.strengths``) were chosen for the medians
@@ -213,16 +213,16 @@ HDL32E = LidarModel(
 
 LIDARS = (PANDAR64, HDL64E, VLP32C, OS1_128)
 UNSEEN_LIDARS = (HDL32E,)
-"""For test drives only."""
+"""Reserved for test drives."""
 BEAM_TABLES = {lidar.name: lidar.elevations_deg for lidar in (*LIDARS, *UNSEEN_LIDARS)}
-"""Elevations of the beams of each LiDAR, degrees, that a network's rows may stand for."""
+"""Beam elevations of each LiDAR in degrees, as the rows of a range image."""
 
 
 def lidar_by_name(name: str) -> LidarModel:
-    """A LiDAR that drives to train with may have.
+    """LiDAR model of a name, without those reserved for test drives.
 
     Raises:
-        ConfigError: there is none of this name.
+        ConfigError: the name is unknown.
     """
     known = {lidar.name: lidar for lidar in LIDARS}
     if name not in known:
@@ -231,11 +231,11 @@ def lidar_by_name(name: str) -> LidarModel:
 
 
 _HEIGHTS_M = {PANDAR64.name: (2.0, 2.4)}
-"""Where the Pandar64 is mounted: PandaSet has it 2.27 m above the road. All others: anywhere a car or a van has it."""
+"""Mounting height range of the Pandar64; PandaSet has it 2.27 m above the road. Others: 1.5 to 2.5 m."""
 
 IMAGE_SIZE = (640, 384)
 
-# Yaw (degrees) and place relative to the LiDAR (metres, x forward, y left, z up) of each camera, about as in PandaSet.
+# Yaw (degrees) and position relative to the LiDAR (metres, x forward, y left, z up) of each camera, as in PandaSet.
 _CAMERAS: dict[str, tuple[float, tuple[float, float, float]]] = {
     "front_camera": (0.0, (0.1, 0.0, -0.1)),
     "front_left_camera": (57.0, (0.5, 0.5, -0.3)),
@@ -256,9 +256,9 @@ class Rig:
 
     Attributes:
         lidar: the LiDAR.
-        base_from_lidar: (4, 4) its pose in base_link (on the road under the vehicle's middle, x forward).
+        base_from_lidar: (4, 4) its pose in base_link (on the road under the vehicle's centre, x forward).
         cameras: the cameras, calibrated to the LiDAR.
-        shutter_s: when each camera's shutter opens, relative to the sweep's end.
+        shutter_s: exposure time of each camera relative to the sweep's end, seconds.
     """
 
     lidar: LidarModel
@@ -273,13 +273,13 @@ class Rig:
         Args:
             rng: source of randomness.
             cameras: 0, 1 (front) or 6.
-            lidars: LiDARs, of which it carries a slightly different copy of one.
+            lidars: LiDAR models to draw one unit from.
 
         Raises:
-            ConfigError: there is no rig with so many cameras.
+            ConfigError: the number of cameras is not available.
         """
         if cameras not in (0, 1, len(_CAMERAS)):
-            raise ConfigError(f"a rig with {cameras} cameras: it can have 0, 1 or {len(_CAMERAS)}")
+            raise ConfigError(f"a rig with {cameras} cameras is not available; use 0, 1 or {len(_CAMERAS)}")
         product = lidars[int(rng.integers(len(lidars)))]
         lidar = product.sample_unit(rng)
         base_from_lidar = _lidar_mount(rng, product.name)
@@ -296,7 +296,7 @@ def _lidar_mount(rng: np.random.Generator, product: str) -> NDArray[np.float64]:
 def _cameras(
     rng: np.random.Generator, base_from_lidar: NDArray[np.float64], names: tuple[str, ...]
 ) -> tuple[CameraModel, ...]:
-    """Cameras of one make, around the LiDAR, none of them quite where the drawing says."""
+    """Cameras of one model around the LiDAR, with mounting and focal-length tolerances."""
     focal = IMAGE_SIZE[0] / 2 / np.tan(np.radians(rng.uniform(55.0, 85.0)) / 2)
     lower, tilt = rng.uniform(0.0, 0.5), rng.normal(0.0, 1.5)
     models = []
@@ -313,7 +313,7 @@ def _cameras(
 
 
 def _shutter_offsets(rng: np.random.Generator, period: float, cameras: tuple[CameraModel, ...]) -> tuple[float, ...]:
-    """When the beams sweep past each camera's axis, missed by what the drive's trigger is off."""
+    """Times at which the beams sweep past each camera's optical axis, plus a trigger error common to the drive."""
     late = np.clip(rng.normal(0.0, 0.01), -0.03, 0.03)
     axes = [camera.from_lidar[2, :3] for camera in cameras]  # optical z in the LiDAR's frame
     turns = [(np.pi - np.arctan2(y, x)) / (2 * np.pi) for x, y, _ in axes]

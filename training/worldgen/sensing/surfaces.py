@@ -1,7 +1,7 @@
-"""What colour and reflectance a surface has at a point.
+"""Colour and reflectance of surfaces at a point.
 
-Every scene draws its own look of the materials, and every object its own colours from the palettes.
-Reflectances of road, pavement and grass overlap between scenes: intensity alone must not give the class away.
+Every scene draws its own appearance of the materials, and every object its own colours from the palettes.
+Reflectances of road, pavement and grass overlap between scenes: intensity alone must not reveal the class.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ _GROUND = (
     *("asphalt", "asphalt_new", "concrete_road", "cobbles", "gravel", "kerbstone", "grass", "dry_grass", "soil"),
     *("paving_slabs", "paving_bricks", "paving_concrete", "paving_asphalt"),
 )
-"""Made in one go along a street: a scene has two colours of each, not eight."""
+"""Materials built in one go along a street: a scene has two colours of each, not eight."""
 
 _THIN = ("leaves", "leaves_autumn", "grass", "dry_grass")
-"""Let light through."""
+"""Translucent materials."""
 
 _SCENE_SHARE, _OBJECT_SHARE = 0.8, 0.6
-"""Of ``Material.spread``; the squares add up to one."""
+"""Shares of ``Material.spread``; their squares add up to one."""
 
 _SECOND_IS_DARKER = 0.55
 _SUM_OF_FOUR = math.sqrt(3)
-"""Brings the sum of four even numbers of width one to a standard deviation of one."""
+"""Scales the sum of four uniform numbers of width one to a standard deviation of one."""
 
 _BEAM_M, _BEAM_PER_M = 0.02, 0.002
-"""Footprint of a LiDAR's beam: at the sensor, and its growth per metre."""
+"""Footprint of a LiDAR beam at the sensor, and its growth per metre."""
 
 
 @dataclass(frozen=True, eq=False)
 class Appearance:
-    """How the M materials look in one scene.
+    """Appearance of the M materials in one scene.
 
     Attributes:
-        colors: (M, 2, 8, 3) float32 first and second colours, one of 8 rows is an object's; linear light, 0 to 1.
+        colors: (M, 2, 8, 3) float32 first and second colours, 8 rows to select from; linear light, 0 to 1.
         reflectances: (M, 2) float32 diffuse reflectance of both colours at 905 nm, 0 to 1.
         spread: (M,) float32 standard deviation of the logarithm of reflectance between objects.
-        gloss: (M,) float32 share of light reflected as by a mirror.
+        gloss: (M,) float32 specular share of the reflected light.
         retro: (M,) float32 retro-reflection relative to a white diffuser.
-        transparent: (M,) float32 probability that a pulse finds nothing.
-        translucent: (M,) float32 share of light that leaves on any side: leaves, grass.
-        layout: the patterns.
+        transparent: (M,) float32 probability that a pulse is not returned.
+        translucent: (M,) float32 share of transmitted light: leaves, grass.
+        layout: parameters of the patterns.
     """
 
     colors: NDArray[np.float32]
@@ -63,7 +63,7 @@ class Appearance:
 
     @classmethod
     def sample(cls, rng: np.random.Generator) -> Appearance:
-        """The look of a scene."""
+        """Draw the appearance of a scene."""
         rows = tuple(MATERIALS.values())
         return cls(
             colors=_colors(rng),
@@ -81,20 +81,20 @@ def albedo(appearance: Appearance, tracer: Tracer, hits: Hits, footprint: NDArra
     """Colours of hits.
 
     Args:
-        appearance: how the materials look.
+        appearance: of the materials.
         tracer: the scene.
         hits: N hits in it.
         footprint: (N,) width of a pixel on the surface, metres; finer detail is averaged.
 
     Returns:
-        (N, 3) float32 linear light, 0 to 1; lit lamps up to 2. Zero where there is no hit.
+        (N, 3) float32 linear light, 0 to 1; lit lamps up to 2. Zero without a hit.
     """
     pattern_values = _evaluate_patterns(appearance, tracer, hits, footprint)
     return np.asarray(_mix_colors(appearance.colors, hits.triangle, tracer.table.material, *pattern_values))
 
 
 def reflectance(appearance: Appearance, tracer: Tracer, hits: Hits) -> NDArray[np.float32]:
-    """(N,) float32 diffuse reflectance of hits at 905 nm, 0 to 1, averaged over a beam; 0 where there is no hit."""
+    """(N,) float32 diffuse reflectance of hits at 905 nm, 0 to 1, averaged over the beam; 0 without a hit."""
     distance = np.where(hits.triangle < 0, np.float32(0), hits.distance)
     pattern_values = _evaluate_patterns(appearance, tracer, hits, (_BEAM_M + _BEAM_PER_M * distance).astype(np.float32))
     tables = appearance.reflectances, appearance.spread
@@ -112,7 +112,7 @@ def _evaluate_patterns(
 
 
 def _pattern_table(rng: np.random.Generator) -> PatternTable:
-    """Patterns of a scene: how strong they are, above all how worn paint is, differs between scenes."""
+    """Patterns of a scene; their strength, above all the wear of paint, varies between scenes."""
     rows = tuple(MATERIALS.values())
     strength = np.array([row.contrast for row in rows])
     swing = np.array([0.4 if row.pattern == Pattern.WORN else 0.2 for row in rows])
@@ -125,7 +125,7 @@ def _pattern_table(rng: np.random.Generator) -> PatternTable:
 
 
 def _colors(rng: np.random.Generator) -> NDArray[np.float32]:
-    """(M, 2, 8, 3) colours of a scene: palettes, shifted a little for every material."""
+    """(M, 2, 8, 3) colours of a scene: palettes with a small random shift per material."""
     names, palettes = palette_colors()
     first = np.stack([palettes[names.index(row.palette)] for row in MATERIALS.values()])
     second = np.stack([_second(palettes, names, row.palette, row.second) for row in MATERIALS.values()])
@@ -156,7 +156,7 @@ def _reflectances(rng: np.random.Generator) -> NDArray[np.float32]:
 
 @numba.njit(cache=True, nogil=True)
 def _mix_colors(colors, triangle, material, mix, shade, row, bits):  # type: ignore[no-untyped-def]
-    """(N, 3) colours: the rows, the brightness and the tint of an object come from its bits."""
+    """(N, 3) colours; palette rows, brightness and tint of an object come from its hash."""
     result = np.zeros((len(triangle), 3), np.float32)
     for i in range(len(triangle)):
         if triangle[i] < 0:
@@ -177,7 +177,7 @@ def _mix_colors(colors, triangle, material, mix, shade, row, bits):  # type: ign
 
 @numba.njit(cache=True, nogil=True)
 def _mix_reflectances(reflectances, spread, triangle, material, mix, shade, row, bits):  # type: ignore[no-untyped-def]
-    """(N,) reflectances: the factor of an object is log-normal (the sum of four 10-bit numbers is close to normal)."""
+    """(N,) reflectances with a log-normal factor per object (the sum of four 10-bit numbers is close to normal)."""
     result = np.zeros(len(triangle), np.float32)
     for i in range(len(triangle)):
         if triangle[i] < 0:

@@ -1,1 +1,1 @@
-"""The ground plan: a road network with its cross-sections, what borders it, and meshes of the ground."""
+"""Street layout: road network, cross-sections, adjacent land use, and ground meshes."""

@@ -1,4 +1,4 @@
-"""What a road is made of from side to side: lanes, parking, kerbs or soft edges, verges, pavements."""
+"""Cross-section of a road: lanes, parking, kerbs or soft edges, verges, pavements."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Side:
 
     Attributes:
         cycle: lane for bicycles on the carriageway.
-        parking: strip of parking places; deeper than 4 m: cars stand across.
-        verge: strip between carriageway and pavement, or of open ground where there is no pavement.
+        parking: strip of parking bays; deeper than 4 m: perpendicular parking.
+        verge: strip between carriageway and pavement, or of open ground without a pavement.
         track: cycle track beside the pavement.
-        pavement: 0 where there is none.
-        soft: the carriageway ends in open ground without a kerb.
+        pavement: 0 for none.
+        soft: the carriageway borders on open ground without a kerb.
         ditch: a ditch runs along it.
     """
 
@@ -35,23 +35,23 @@ class Side:
 
     @property
     def border(self) -> float:
-        """Width of all that lies between the carriageway and the plots."""
+        """Width between the carriageway and the plots."""
         return self.verge + self.track + self.pavement
 
 
 @dataclass(frozen=True, eq=False)
 class Road:
-    """A road; cars travel towards growing s on its right side (d < 0).
+    """A road; vehicles travel towards increasing s on its right side (d < 0).
 
     Attributes:
-        ribbon: the middle.
-        lanes: in each direction.
+        ribbon: centre line.
+        lanes: number in each direction.
         lane_width: metres.
-        median: metres between the directions.
+        median: width between the directions, metres.
         median_kind: "none", "grass", "paved" or "painted".
         left: the side d > 0.
         right: the side d < 0.
-        main: whether it is the one that the ego vehicle follows.
+        main: whether the ego vehicle follows it.
     """
 
     ribbon: Ribbon
@@ -69,16 +69,16 @@ class Road:
 
     @property
     def lanes_edge(self) -> float:
-        """Distance from the middle to the outer edge of the lanes, metres."""
+        """Distance from the centre line to the outer edge of the lanes, metres."""
         return self.median / 2 + self.lanes * self.lane_width
 
     def edge(self, sign: int) -> float:
-        """Distance from the middle to the end of the carriageway, metres."""
+        """Distance from the centre line to the edge of the carriageway, metres."""
         side = self.side(sign)
         return self.lanes_edge + side.cycle + side.parking
 
     def band(self, sign: int, inner: float, outer: float, start: float, end: float) -> shapely.Geometry:
-        """The strip between two distances from the middle, on one side."""
+        """The strip between two distances from the centre line on one side."""
         right, left = sorted((sign * inner, sign * outer))
         return self.ribbon.strip(start, end, right, left)
 
@@ -90,7 +90,7 @@ class Road:
 def sample_road(
     rng: np.random.Generator, style: StreetStyle, ribbon: Ribbon, lanes: int, main: bool, layout: str = "usual"
 ) -> Road:
-    """A road along a curve with a cross-section of its own; ``layout`` as in the network, for the main road."""
+    """Draw the cross-section of a road along a curve; ``layout`` as in :class:`Network`, for the main road."""
     median, kind = _median(rng, style, lanes, layout) if main else (0.0, "none")
     track = rng.uniform(1.6, 2.4) if layout == "boulevard" else 0.0
     cycle = style.cycle_lane if main else 0.0

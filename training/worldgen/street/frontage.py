@@ -1,4 +1,4 @@
-"""What borders the pavement: plots for buildings with their front gardens and driveways, car parks, squares, parks."""
+"""Land use behind the pavement: building plots with front gardens and driveways, car parks, squares, parks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _AISLE_M, _BAY_DEPTH_M, _BAY_WIDTH_M = 6.2, 5.0, 2.55
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """A piece of ground of one use and material, before it is cut to what the street leaves of it.
+    """A piece of ground of one use and material, before clipping against the street.
 
     Attributes:
         kind: "path", "lot", "plaza" or "yard".
@@ -39,15 +39,15 @@ class Patch:
 
 @dataclass(frozen=True, eq=False)
 class Frontage:
-    """All that lies behind the pavement.
+    """Land use behind the pavement.
 
     Attributes:
-        plots: for buildings.
-        back_plots: for buildings in the second row, seen through the gaps of the first.
+        plots: building plots.
+        back_plots: building plots in the second row, visible through gaps in the first.
         patches: gardens, squares and so on.
         driveways: strips from the carriageway into the plots.
-        bays: parking places in car parks and driveways.
-        lot_lines: lines between them, (2, 2) points each.
+        bays: parking bays in car parks and driveways.
+        lot_lines: lines between bays, (2, 2) points each.
     """
 
     plots: tuple[Plot, ...]
@@ -65,14 +65,14 @@ def generate_frontage(
     corridor: shapely.Geometry,
     keep_clear: shapely.Geometry,
 ) -> Frontage:
-    """Divide the land along all roads.
+    """Divide the land along all roads into plots.
 
     Args:
         rng: randomness.
-        style: the drive's habits.
+        style: street parameters of the drive.
         network: roads.
-        corridor: carriageways, verges and pavements; plots keep off it.
-        keep_clear: crossings and junctions; driveways keep off them.
+        corridor: carriageways, verges and pavements; plots do not overlap it.
+        keep_clear: crossings and junctions; driveways do not overlap them.
     """
     shapely.prepare(corridor)
     shapely.prepare(keep_clear)
@@ -86,7 +86,7 @@ def generate_frontage(
 
 
 class _Builder:
-    """Collects plots one after another, each where there is room for it."""
+    """Collects plots one after another, each where it fits."""
 
     def __init__(
         self, rng: np.random.Generator, style: StreetStyle, corridor: shapely.Geometry, keep_clear: shapely.Geometry
@@ -105,7 +105,7 @@ class _Builder:
         return Frontage(*(tuple(part) for part in collected))  # type: ignore[arg-type]
 
     def line(self, road: Road, sign: int) -> None:
-        """Plots along one side of a road, from its start to its end."""
+        """Add plots along one side of a road, from its start to its end."""
         rng, district = self._rng, self._style.district
         s, end = rng.uniform(1, 5), road.ribbon.length - 1
         setback = rng.uniform(*district.setback)
@@ -125,7 +125,7 @@ class _Builder:
             s += width + gap
 
     def close_ends(self, road: Road, network: Network) -> None:
-        """Sometimes a building across the end of a road, as where it meets another one or ends in a yard."""
+        """Add buildings across some ends of a road."""
         rng, district = self._rng, self._style.district
         joined = {arm.at for arm in network.arms(road)}
         for s, sign in ((0.0, -1), (road.ribbon.length, 1)):
@@ -141,7 +141,7 @@ class _Builder:
                 self._plots.append(plot)
 
     def fill_behind(self) -> None:
-        """Buildings of other streets behind those of the first row."""
+        """Add a second row of buildings behind some of the first."""
         for plot in tuple(self._plots):
             back = plot.depth + self._rng.uniform(8, 26)
             x, y = plot.points([(-back, self._rng.uniform(-4, 4))])[0]
@@ -157,7 +157,7 @@ class _Builder:
     def _fit(
         self, road: Road, sign: int, s: float, width: float, depth: float, setback: float, gap: float
     ) -> Plot | None:
-        """A plot about s that touches neither the street nor another plot; moved back where the road bends."""
+        """A plot around s that overlaps neither the street nor another plot; set back where the road bends."""
         if s + width / 2 > road.ribbon.length:
             return None
         yaw = road.ribbon.yaw(s) - sign * np.pi / 2
@@ -177,7 +177,7 @@ class _Builder:
         return plot.setback + road.side(sign).border
 
     def _drive_in(self, plot: Plot, road: Road, sign: int, y: float, width: float, back: float) -> bool:
-        """A driveway from the carriageway to x = back in the plot, unless it would end in a crossing."""
+        """Add a driveway from the carriageway to x = back in the plot unless it meets a crossing or junction."""
         reach = self._to_road(plot, road, sign)
         mouth = plot.rectangle(0.0, reach + 1.0, y - width / 2 - 1, y + width / 2 + 1)
         if self._keep_clear.intersects(mouth):
@@ -208,14 +208,14 @@ class _Builder:
             self._patches.append(Patch("yard", garden, material))
 
     def _garden_path(self, plot: Plot, reach: float) -> None:
-        """The narrow way to the front door."""
+        """Add a path to the front door."""
         if plot.setback > 2.0 and self._rng.random() < 0.6:
             y, width = self._rng.uniform(-0.2, 0.2) * plot.width, self._rng.uniform(0.9, 1.4)
             shape = plot.rectangle(0.0, reach, y - width / 2, y + width / 2)
             self._patches.append(Patch("path", shape, _paving(self._rng)))
 
     def _add_lot(self, plot: Plot, road: Road, sign: int) -> None:
-        """A car park: an aisle with bays at both sides."""
+        """Add a car park: an aisle with bays on both sides."""
         if not self._drive_in(plot, road, sign, 0.0, _AISLE_M, -1.0):
             return self._add_open(plot, road, sign)
         half, depth = plot.width / 2, plot.depth

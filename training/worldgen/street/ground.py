@@ -1,8 +1,7 @@
-"""Meshes of the ground: zones, paint, kerbs and hills as one surface without gaps.
+"""Ground meshes: zones, paint, kerbs and hills as one watertight surface.
 
-All borders are cut into one arrangement of lines, whose faces become triangles. So neighbours share
-their corners, paint lies in the surface instead of above it, and a kerb stands wherever two
-neighbours differ in height.
+All borders form one planar arrangement of lines, whose faces are triangulated. Neighbouring faces therefore share
+vertices, paint lies in the surface instead of above it, and a kerb face is added wherever neighbours differ in height.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from training.worldgen.street.streets import Streets
 _CELLS_M = (48.0, 24.0, 12.0, 6.0)
 _SPLIT_WITHIN_M = (110.0, 45.0, 12.0)
 _SAG_M = 0.014
-_STEP_M = 1e-3  # lower kerbs are left out
+_STEP_M = 1e-3  # lower kerbs are omitted
 _MILLIMETRES = 1000
 
 Array = NDArray[np.float64]
@@ -27,14 +26,14 @@ Numbers = NDArray[np.int64]
 
 
 def ground_meshes(streets: Streets, rng: np.random.Generator) -> list[Mesh]:
-    """The ground as meshes: the surface, and the upright faces of kerbs.
+    """Meshes of the ground surface and of the vertical kerb faces.
 
     Args:
-        streets: what lies where.
-        rng: chooses colours.
+        streets: street layout.
+        rng: selects colours.
 
     Returns:
-        Meshes whose instances tell zones and paints apart; texture coordinates are world coordinates.
+        Meshes with one instance id for each zone material and paint; texture coordinates are world coordinates.
     """
     faces = _faces(streets)
     inside = shapely.get_coordinates(shapely.point_on_surface(faces))
@@ -49,7 +48,7 @@ def ground_meshes(streets: Streets, rng: np.random.Generator) -> list[Mesh]:
 
 
 def _faces(streets: Streets) -> NDArray[np.object_]:
-    """Polygons that no border crosses."""
+    """Faces of the planar arrangement of all borders."""
     borders = shapely.boundary(np.array([zone.shape for zone in streets.zones] + [p.shape for p in streets.paints]))
     creases = shapely.boundary(np.array(streets.relief.creases(), dtype=object))
     lines = np.concatenate([borders, creases, shapely.boundary(_grid(streets))])
@@ -58,7 +57,7 @@ def _faces(streets: Streets) -> NDArray[np.object_]:
 
 
 def _grid(streets: Streets) -> NDArray[np.object_]:
-    """Squares that follow the hills, fine near roads and coarse far away; they fill the area."""
+    """Quadtree cells that cover the area, fine near roads and coarse far away, to follow the hills."""
     x0, y0, x1, y1 = streets.zones[-1].shape.bounds
     size = _CELLS_M[0]
     x, y = np.meshgrid(np.arange(x0, x1, size), np.arange(y0, y1, size))
@@ -77,7 +76,7 @@ def _grid(streets: Streets) -> NDArray[np.object_]:
 
 
 def _paint(streets: Streets, inside: Array, zone: Numbers) -> Numbers:
-    """Number of the uppermost paint of each face, -1 for none."""
+    """Index of the topmost paint of each face, -1 for none."""
     top = np.full(len(inside), -1)
     if streets.paints:
         tree = shapely.STRtree([paint.shape for paint in streets.paints])
@@ -88,7 +87,7 @@ def _paint(streets: Streets, inside: Array, zone: Numbers) -> Numbers:
 
 
 def _triangles(faces: NDArray[np.object_]) -> tuple[Array, Numbers, Numbers]:
-    """Corners (V, 2), triangles (T, 3; counter-clockwise) and the face (T,) that each is part of."""
+    """Corners (V, 2), triangles (T, 3; counter-clockwise) and the face index (T,) of each triangle."""
     pieces, face = shapely.get_parts(shapely.constrained_delaunay_triangles(faces), return_index=True)
     rings = shapely.get_coordinates(pieces).reshape(-1, 4, 2)[:, :3]
     a, b, c = rings[:, 0], rings[:, 1], rings[:, 2]
@@ -106,7 +105,7 @@ def _surface(
     streets: Streets, rng: np.random.Generator, zone: Numbers, paint: Numbers
 ) -> tuple[Numbers, Numbers, Numbers]:
     """Material, label and instance of each face."""
-    shades = {name: int(rng.integers(1, 1 << 16)) for name in MATERIALS}  # zones of one material look alike
+    shades = {name: int(rng.integers(1, 1 << 16)) for name in MATERIALS}  # zones of one material share a shade
     rows = [(material_id(z.material), LABELS.id_of(z.label), shades[z.material]) for z in streets.zones]
     coats = [(material_id(p.material), LABELS.id_of(p.label), p.instance) for p in streets.paints]
     table = np.array(rows + coats)
@@ -123,7 +122,7 @@ def _drape(
     high: Array,
     surface: tuple[Numbers, ...],
 ) -> Mesh:
-    """Triangles at their heights: corners of what is raised lie above those of what is not."""
+    """Triangles with heights; corners of raised faces are separate from those of level faces."""
     count = len(corners)
     vertices = np.tile(corners, (2, 1))
     vertices = np.column_stack([vertices, np.concatenate([level, high])]).astype(np.float32)
@@ -141,7 +140,7 @@ def _drape(
 
 
 def _kerbs(corners: Array, triangles: Numbers, raised: NDArray[np.bool_], level: Array, high: Array) -> list[Mesh]:
-    """Upright faces where something raised borders on something that is not."""
+    """Vertical faces where raised and level zones meet."""
     start, end = triangles.ravel(), np.roll(triangles, -1, axis=1).ravel()
     above = np.repeat(raised, 3)
     low_key = start[~above] * len(corners) + end[~above]

@@ -1,4 +1,4 @@
-"""What is painted on carriageways, and what only looks like it: coloured lanes, repairs, tar lines, covers."""
+"""Road markings, and lookalikes labelled road: coloured lanes, repairs, tar lines, manhole covers."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _STROKES = np.array([(0, 0, 2, 0.25), (0, 0.65, 2, 0.9), (0, 0.25, 0.25, 0.65), 
 
 @dataclass(frozen=True, eq=False)
 class Paint:
-    """Something on the carriageway that changes its material; later ones lie over earlier ones.
+    """A part of the carriageway with another material; later ones overlay earlier ones.
 
     Attributes:
         shape: polygon, metres.
         material: name of the material.
         label: "road_marking", or "road" for decoys.
-        instance: chooses the colour.
+        instance: selects the colour.
     """
 
     shape: shapely.Geometry
@@ -44,7 +44,7 @@ class Paint:
 def paint_streets(
     rng: np.random.Generator, style: StreetStyle, network: Network, plan: StreetPlan, frontage: Frontage
 ) -> tuple[Paint, ...]:
-    """All paint of a drive, from the bottom up."""
+    """All paint of a drive, in drawing order."""
     decoys = [*_coloured_surfaces(rng, style, network), *_repairs(rng, style, network)]
     marks: list[Paint] = []
     for road in network.roads:
@@ -65,7 +65,7 @@ def paint_streets(
 
 
 def _on_surface(paints: list[Paint], plan: StreetPlan, frontage: Frontage) -> Iterator[Paint]:
-    """Cut to carriageways and car parks."""
+    """Clip paint to carriageways and car parks."""
     lots = [patch.shape for patch in frontage.patches if patch.kind == "lot" and patch.material != "gravel"]
     surface = shapely.union_all([plan.road, *lots])
     shapely.prepare(surface)
@@ -114,7 +114,7 @@ def _centre_line(rng: np.random.Generator, style: StreetStyle, network: Network,
 
 
 def _painted_median(style: StreetStyle, network: Network, road: Road, a: float, b: float) -> list[Paint]:
-    """Lines at both sides, hatched between or left open as a lane for turning."""
+    """Lines on both sides, with hatching between them or without, as a turning lane."""
     half, material = road.median / 2, style.centre_material
     marks = [_line(road, side * half, a, b, material) for side in (-1, 1)]
     if style.centre == "dashed":
@@ -157,7 +157,7 @@ def _bay_lines(style: StreetStyle, network: Network, road: Road) -> list[Paint]:
 
 
 def bay_pitch(parking: float) -> float:
-    """Distance from one parking place to the next: along the kerb, or across in deep strips."""
+    """Spacing of parking bays along the road: parallel, or perpendicular in strips deeper than 4 m."""
     return 2.6 if parking > 4 else 6.2
 
 
@@ -186,7 +186,7 @@ def _stop_line(style: StreetStyle, arm: Arm) -> list[Paint]:
 
 
 def _arrows(rng: np.random.Generator, style: StreetStyle, network: Network, arm: Arm) -> list[Paint]:
-    """Arrows on the lanes before a junction."""
+    """Lane arrows before a junction."""
     road = arm.road
     s = arm.s(arm.stop + rng.uniform(4, 8))
     if not any(a + 2 < s < b - 2 for a, b in network.open_spans(road)) or (not road.main and rng.random() < 0.6):
@@ -201,7 +201,7 @@ def _arrows(rng: np.random.Generator, style: StreetStyle, network: Network, arm:
 
 
 def _letters(rng: np.random.Generator, style: StreetStyle, network: Network) -> list[Paint]:
-    """Blocks that look like letters: a few upright and level strokes each."""
+    """Letter-like blocks of a few strokes each."""
     road, marks = network.main, []
     for a, b in network.open_spans(road, 14.0):
         if b - a < 12 or rng.random() < 0.4:
@@ -217,7 +217,7 @@ def _letters(rng: np.random.Generator, style: StreetStyle, network: Network) -> 
 
 
 def _worn(rng: np.random.Generator, style: StreetStyle, network: Network, marks: list[Paint]) -> list[Paint]:
-    """Some marks gone, and holes in others."""
+    """Remove some markings and cut holes into others."""
     if style.worn == 0 or not marks:
         return marks
     kept = [mark for mark in marks if mark.label == "road" or rng.random() > 0.35 * style.worn]
@@ -241,7 +241,7 @@ def _irregular_polygon(rng: np.random.Generator) -> np.ndarray:
 
 
 def _coloured_surfaces(rng: np.random.Generator, style: StreetStyle, network: Network) -> list[Paint]:
-    """Side roads of another material, painted lanes for bicycles and buses: all of it road."""
+    """Side roads of another material and painted cycle and bus lanes, all labelled road."""
     paints = []
     if style.side_road != style.road:
         for road in network.roads[1:]:
@@ -295,7 +295,7 @@ def _octagon(radius: float) -> np.ndarray:
 
 
 def _crack_seals(rng: np.random.Generator, style: StreetStyle, network: Network) -> list[Paint]:
-    """Sealed cracks: dark winding lines."""
+    """Sealed cracks: dark meandering lines."""
     paints = []
     for road in network.roads:
         for _ in range(rng.poisson(style.tar * road.ribbon.length / 100)):

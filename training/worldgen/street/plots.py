@@ -1,4 +1,4 @@
-"""Rectangles beside the road: plots for buildings, places for parked cars."""
+"""Rectangles beside the road: building plots and parking bays."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from training.worldgen.street.ribbon import Array
 
 @dataclass(frozen=True)
 class Plot:
-    """Room for a building: it stands behind x, y (its front wall's middle) and faces the road.
+    """A building plot: the building extends behind x, y (the middle of its front wall) and faces the road.
 
     Attributes:
         x: metres.
         y: metres.
-        yaw: direction in which the front wall looks, radians.
+        yaw: direction that the front wall faces, radians.
         width: along the road, metres.
         depth: away from the road, metres.
-        setback: metres between front wall and pavement (or road).
-        gap: free room at either side of it, metres; 0: buildings stand wall to wall.
+        setback: distance of the front wall from the pavement (or road), metres.
+        gap: distance to the neighbouring plot, metres; 0: adjoining buildings.
     """
 
     x: float
@@ -33,7 +33,7 @@ class Plot:
     gap: float
 
     def area(self) -> shapely.Polygon:
-        """The rectangle that the building may fill."""
+        """The rectangle available to the building."""
         return self.rectangle(-self.depth, 0.0, -self.width / 2, self.width / 2)
 
     def rectangle(self, back: float, front: float, right: float, left: float) -> shapely.Polygon:
@@ -48,7 +48,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Bay:
-    """A parking place: x, y is its middle; a car stands along ``yaw`` or against it.
+    """A parking bay centred on x, y; vehicles are parked along ``yaw`` or against it.
 
     Attributes:
         x: metres.

@@ -1,4 +1,4 @@
-"""Steps, ramps and ditches: how far the ground lies above or below the hills."""
+"""Height of kerbs, ramps and ditches relative to the terrain."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _DITCH_SLOPE_M = 1.5
 
 @dataclass(frozen=True, eq=False)
 class Relief:
-    """What lies behind a kerb is raised, and comes down to the carriageway at lowered kerbs and soft edges.
+    """Ground behind kerbs, raised except at lowered kerbs and soft edges, and lowered in ditches.
 
     Attributes:
         step: height of kerbs, metres.
         ramp: length over which the ground rises from a lowered kerb, metres.
-        lowered: where kerbs are flush.
-        ditch: the bottoms of ditches.
+        lowered: areas with flush kerbs.
+        ditch: bottoms of ditches.
         depth: of ditches, metres.
     """
 
@@ -34,12 +34,12 @@ class Relief:
         shapely.prepare(self.ditch)
 
     def rise(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Height of (N, 2) places behind kerbs above the hills, metres."""
+        """Height of (N, 2) points behind kerbs above the terrain, metres."""
         rise = self.step * _share(self.lowered, points, self.ramp)
         return rise - self.depth * (1.0 - _share(self.ditch, points, _DITCH_SLOPE_M))
 
     def creases(self) -> list[shapely.Geometry]:
-        """Lines along which the slope changes: a mesh needs edges there."""
+        """Areas at whose borders the slope changes; a mesh needs edges there."""
         slopes = [self.lowered, self.lowered.buffer(self.ramp, 4)] if self.step else []
         return slopes + ([self.ditch, self.ditch.buffer(_DITCH_SLOPE_M, 4)] if self.depth else [])
 

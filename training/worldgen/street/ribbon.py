@@ -1,4 +1,4 @@
-"""Coordinates along a curve: s metres along it, d metres to its left."""
+"""Curvilinear coordinates: s metres along a curve, d metres to its left."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 
 
 class Ribbon:
-    """A smooth curve as points one metre apart, and what lies beside it.
+    """A smooth curve with its curvilinear coordinate system.
 
     Args:
         points: (K, 2) metres, evenly spaced.
@@ -32,7 +32,7 @@ class Ribbon:
 
     @cached_property
     def step(self) -> float:
-        """Spacing of corners at which a polygon along the curve stays within about a centimetre of it, metres."""
+        """Vertex spacing that keeps a polyline within about a centimetre of the curve, metres."""
         bend = float(np.abs(np.gradient(self._yaw, self._s)).max())
         return float(np.clip(np.sqrt(0.08 / max(bend, 1e-6)), 1.5, 12.0))
 
@@ -44,24 +44,24 @@ class Ribbon:
         return np.stack([x - left * ty, y + left * tx], axis=-1)
 
     def yaw(self, s: float) -> float:
-        """Direction of travel towards growing s, radians."""
+        """Heading at s, radians."""
         return float(np.interp(s, self._s, self._yaw))
 
     def nearest(self, point: Array) -> float:
-        """Station of the curve's point that is nearest to a (2,) point."""
+        """Station s of the curve's point nearest to a (2,) point."""
         return float(self._s[int(np.argmin(((self.points - point) ** 2).sum(axis=1)))])
 
     def stations(self, start: float, end: float) -> Array:
-        """Values of s from start to end, dense enough for polygons; those between are the same for every call."""
+        """Values of s from start to end, dense enough for polygons; inner values are the same for every call."""
         inner = np.arange(np.ceil(start / self.step + 1e-6), np.floor(end / self.step - 1e-6) + 1) * self.step
         return np.concatenate([[start], inner, [end]])
 
     def line(self, d: float, start: float, end: float) -> Array:
-        """(K, 2) points at d to the left."""
+        """(K, 2) points at offset d."""
         return self.at(self.stations(start, end), d)
 
     def strip(self, start: float, end: float, right: float, left: float) -> shapely.Geometry:
-        """The area between s = start and end, d = right and left (right < left), also inside of tight bends."""
+        """The area between s = start and end, d = right and left (right < left); valid also in tight bends."""
         s = self.stations(start, end)
         polygon = shapely.Polygon(np.concatenate([self.at(s, right), self.at(s[::-1], left)]))
         if polygon.is_valid:
@@ -69,19 +69,19 @@ class Ribbon:
         return shapely.make_valid(polygon, method="structure", keep_collapsed=False)
 
     def shape(self, s: float, d: float, outline: ArrayLike) -> shapely.Polygon:
-        """A (K, 2) outline (along, left) about s, d, laid along the curve."""
+        """A polygon with (K, 2) vertices (along, left) relative to s, d."""
         corners = np.asarray(outline, np.float64)
         return shapely.Polygon(self.at(s + corners[:, 0], d + corners[:, 1]))
 
 
 def integrate_path(start: ArrayLike, yaw: Array) -> Array:
-    """(K + 1, 2) points one metre apart: from ``start`` on in the directions ``yaw`` (K,), radians."""
+    """(K + 1, 2) points one metre apart, from ``start`` along the (K,) headings ``yaw``, radians."""
     steps = np.column_stack([np.cos(yaw), np.sin(yaw)])
     return np.asarray(start, np.float64) + np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)])
 
 
 def smoothed(path: Array, passes: int) -> Array:
-    """A path without kinks: each pass takes the mean with both neighbours; the ends stay."""
+    """A smoothed path: each pass averages points with both neighbours; the ends are fixed."""
     smooth = path.copy()
     for _ in range(passes):
         smooth[1:-1] = 0.25 * smooth[:-2] + 0.5 * smooth[1:-1] + 0.25 * smooth[2:]
@@ -89,6 +89,6 @@ def smoothed(path: Array, passes: int) -> Array:
 
 
 def bezier(a: Array, b: Array, c: Array, d: Array, count: int = 10) -> Array:
-    """(count, 2) points of a cubic curve from a to d."""
+    """(count, 2) points of a cubic Bezier curve from a to d."""
     t = np.linspace(0, 1, count)[:, None]
     return (1 - t) ** 3 * a + 3 * t * (1 - t) ** 2 * b + 3 * t**2 * (1 - t) * c + t**3 * d

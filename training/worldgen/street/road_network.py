@@ -1,4 +1,4 @@
-"""Where roads run and meet: centre lines, cross-sections, junctions."""
+"""Road network: centre lines, cross-sections, junctions."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _STRAIGHT_M = 22  # side roads meet the main road without a bend
 
 @dataclass(frozen=True, eq=False)
 class Arm:
-    """A road as it leaves a junction.
+    """One leg of a junction.
 
     Attributes:
         road: the road.
         at: s of the junction.
-        sign: +1: it leaves towards growing s.
-        clear: metres from the junction to where the arm has left all other roads and the corners' curves.
-        crossing: metres from the junction to the near and far side of a crossing; None: no crossing.
-        stop: metres from the junction to the stop line.
+        sign: +1: it leaves the junction towards increasing s.
+        clear: distance from the junction beyond which the arm overlaps no other road or corner, metres.
+        crossing: distances from the junction to the near and far side of a crossing, metres; None: no crossing.
+        stop: distance from the junction to the stop line, metres.
         control: "lights", "stop", "yield" or "none".
     """
 
@@ -47,19 +47,19 @@ class Arm:
         return self.at + self.sign * distance
 
     def span(self, near: float, far: float) -> tuple[float, float]:
-        """Stations between two distances, in growing order."""
+        """Stations of two distances, in increasing order."""
         a, b = sorted((self.s(near), self.s(far)))
         return max(a, 0.0), min(b, self.road.ribbon.length)
 
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A place where roads meet.
+    """A junction.
 
     Attributes:
         center: (2,) metres.
-        arms: roads as they leave it.
-        ring: radius of a roundabout's outer kerb, metres; 0: none.
+        arms: its legs.
+        ring: radius of a roundabout's outer kerb, metres; 0: no roundabout.
         island: radius of its island, metres.
     """
 
@@ -75,7 +75,7 @@ class Network:
 
     Attributes:
         roads: the main road first.
-        nodes: where they meet.
+        nodes: junctions.
         midblock_crossings: crossings between junctions: road, first and last s.
         layout: "usual", or one of :data:`UNSEEN_LAYOUTS`.
     """
@@ -96,11 +96,11 @@ class Network:
         return _BEYOND_M, self.main.ribbon.length - _BEYOND_M
 
     def arms(self, road: Road) -> list[Arm]:
-        """Of one road, at all its junctions."""
+        """Arms of one road at all its junctions."""
         return [arm for node in self.nodes for arm in node.arms if arm.road is road]
 
     def open_spans(self, road: Road, margin: float = 0.0) -> list[tuple[float, float]]:
-        """Stretches of s between the stop lines of a road, shortened by a margin at junctions."""
+        """Spans of s between the stop lines of a road, shortened by a margin at junctions."""
         closed = sorted(arm.span(0.0, arm.stop + margin) for arm in self.arms(road))
         spans, start = [], 0.0
         for a, b in closed:
@@ -146,7 +146,7 @@ def _main_road(rng: np.random.Generator, style: StreetStyle, layout: str) -> Roa
 
 
 def _chicane(rng: np.random.Generator, s: Array) -> Array:
-    """Two sharp bends that move the road aside and back."""
+    """Two sharp bends that shift the road sideways and back."""
     first, gap = rng.uniform(170, 230), rng.uniform(30, 50)
     bump = np.exp(-(((s - first) / 7) ** 2)) - np.exp(-(((s - first - gap) / 7) ** 2))
     return rng.choice((-1, 1)) * rng.uniform(0.35, 0.5) * bump
@@ -162,7 +162,7 @@ def _junction_stations(rng: np.random.Generator, length: float) -> Array:
 def _side_arms(
     rng: np.random.Generator, style: StreetStyle, main: Road, s: float, roads: list[Road], layout: str
 ) -> list[Arm]:
-    """Roads that meet the main road at s: one across it, one on one side, or more."""
+    """Arms of the side roads that meet the main road at s: a through road, one on one side, or more."""
     through = rng.random() < 0.6 or layout == "roundabout"
     sign = int(rng.choice((-1, 1)))
     turn = rng.uniform(np.radians(60), np.radians(120)) if rng.random() < 0.4 else np.radians(rng.uniform(80, 100))
@@ -188,7 +188,7 @@ def _side_arms(
 def _free_path(
     rng: np.random.Generator, main: Road, s: float, sign: int, turn: float, roads: list[Road]
 ) -> Array | None:
-    """A path away from the main road that meets no other road; None where there is no room for one."""
+    """A path away from the main road that meets no other road, or None."""
     for _ in range(6):
         length = int(rng.integers(80, 150))
         along = np.arange(length)
@@ -208,7 +208,7 @@ def _roundabout(rng: np.random.Generator, node: Node) -> Node:
 
 
 def _with_controls(rng: np.random.Generator, style: StreetStyle, node: Node) -> Node:
-    """Find where the arms leave the junction; add crossings, stop lines and right of way."""
+    """The junction with clearances, crossings, stop lines and right of way of its arms."""
     lit = rng.random() < style.district.lights and not node.ring
     minor = "yield" if node.ring else pick(rng, stop=0.6, none=0.4)
     arms = []
@@ -224,7 +224,7 @@ def _with_controls(rng: np.random.Generator, style: StreetStyle, node: Node) -> 
 
 
 def _clearance(arm: Arm, node: Node, corner: float) -> float:
-    """Distance along an arm at which the carriageway is hardly wider than the arm's own."""
+    """Distance along an arm at which the carriageway has narrowed to about the arm's own width."""
     reach, road = 56.0, arm.road
     arms = [a.road.carriageway(*a.span(0.0, reach)) for a in node.arms]
     ring = [shapely.Point(node.center).buffer(node.ring)] if node.ring else []
@@ -240,7 +240,7 @@ def _clearance(arm: Arm, node: Node, corner: float) -> float:
 
 
 def _midblock(rng: np.random.Generator, style: StreetStyle, network: Network) -> tuple[tuple[Road, float, float], ...]:
-    """Sometimes a crossing of the main road far from any junction."""
+    """Randomly, a crossing of the main road away from junctions."""
     road = network.main
     spans = [(a, b) for a, b in network.open_spans(road, 12.0) if b - a > 20]
     if not spans or not road.left.pavement or not road.right.pavement or rng.random() > style.district.crossing * 0.5:

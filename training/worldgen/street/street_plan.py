@@ -1,4 +1,4 @@
-"""The street itself: carriageways with rounded corners, islands, crossings, parking, lowered kerbs, ditches."""
+"""Street areas: carriageways with rounded corners, islands, crossings, parking, lowered kerbs, ditches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KERBSTONE_M = 0.15
 
 @dataclass(frozen=True, eq=False)
 class Crossing:
-    """A place where people walk over a road.
+    """A pedestrian crossing.
 
     Attributes:
         shape: on the carriageway, kerb to kerb.
@@ -41,14 +41,14 @@ class Crossing:
 
 @dataclass(frozen=True, eq=False)
 class StreetPlan:
-    """The street itself, before anything is built beside it.
+    """Areas of the street between the plots.
 
     Attributes:
-        carriageway: all that lies within the outer kerbs.
+        carriageway: area within the outer kerbs.
         islands: raised parts of it: (kind, polygons).
         corridor: carriageway, verges, tracks and pavements.
-        crossings: where people cross.
-        bays: strips of parking places.
+        crossings: pedestrian crossings.
+        bays: parking strips.
     """
 
     carriageway: shapely.Geometry
@@ -64,7 +64,7 @@ class StreetPlan:
 
 
 def plan_street(style: StreetStyle, network: Network) -> StreetPlan:
-    """Cut carriageways, pavements and crossings out of the plane."""
+    """Areas of carriageways, pavements, islands and crossings of a network."""
     lanes, outer = [], []
     for road in network.roads:
         lanes += _lanes_and_parking(style, network, road)
@@ -103,7 +103,7 @@ def _bay_strips(network: Network) -> shapely.Geometry:
 
 
 def parking_spans(network: Network, road: Road) -> list[tuple[float, float]]:
-    """Stretches of s where cars may park."""
+    """Spans of s where parking is allowed."""
     spans = network.open_spans(road, 5.0)
     for other, start, end in network.midblock_crossings:
         if other is road:
@@ -154,7 +154,7 @@ def _islands(network: Network, crossings: tuple[Crossing, ...]) -> tuple[tuple[s
 
 
 def _refuge(network: Network, crossing: Crossing, half: float) -> shapely.Geometry:
-    """An island about a crossing that stays out of the junction."""
+    """A refuge island around a crossing, clipped at the junction."""
     start, end = crossing.start - 3.0, crossing.end + 3.0
     for arm in network.arms(crossing.road):
         near, far = arm.span(0.0, arm.clear)
@@ -165,7 +165,7 @@ def _refuge(network: Network, crossing: Crossing, half: float) -> shapely.Geomet
 
 
 def lowered_kerbs(plan: StreetPlan, driveways: tuple[shapely.Polygon, ...]) -> shapely.Geometry:
-    """Where kerbs are lowered to the carriageway: at crossings and driveways."""
+    """Areas with kerbs lowered to the carriageway: at crossings and driveways."""
     rim = plan.carriageway.buffer(KERBSTONE_M + 0.15, 4)
     ways = [c.road.ribbon.strip(c.start, c.end, *_extent(c.road)).intersection(c.shape.buffer(1.2)) for c in
             plan.crossings]  # fmt: skip
@@ -177,7 +177,7 @@ def _extent(road: Road) -> tuple[float, float]:
 
 
 def soft_edges(network: Network, plan: StreetPlan) -> shapely.Geometry:
-    """Narrow strips where the carriageway ends without a kerb."""
+    """Narrow strips along carriageway edges without a kerb."""
     strips = [shapely.Polygon()]
     for road in network.roads:
         for sign in (-1, 1):
@@ -188,7 +188,7 @@ def soft_edges(network: Network, plan: StreetPlan) -> shapely.Geometry:
 
 
 def ditches(network: Network, plan: StreetPlan, keep_clear: shapely.Geometry) -> shapely.Geometry:
-    """The bottoms of ditches, far enough from everything level."""
+    """Bottoms of ditches, at a distance from all level areas."""
     bottoms = [shapely.Polygon()]
     for road in network.roads:
         for sign in (-1, 1):

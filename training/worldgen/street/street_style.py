@@ -1,4 +1,4 @@
-"""What kind of quarter a drive goes through: everything that is drawn once per drive."""
+"""District type and street parameters, drawn once per drive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SHARES = (0.42, 0.26, 0.14, 0.18)
 
 @dataclass(frozen=True)
 class DistrictProfile:
-    """Ranges and probabilities of one kind of quarter."""
+    """Parameter ranges and probabilities of one kind of district."""
 
     lane_width: tuple[float, float]
     two_lanes: float
@@ -32,38 +32,42 @@ class DistrictProfile:
 
 
 DISTRICTS = {
-    "urban": DistrictProfile((3.0, 3.5), 0.5, 0.8, 0.2, (0.8, 1.8), (2.4, 5.0), 0.0, 0.9, 0.75, (0, 0.8), (0, 0.4),
-                   (9, 26), (11, 18), 0.08, (7, 14)),
-    "residential": DistrictProfile((2.8, 3.6), 0.0, 0.75, 0.45, (0.8, 2.2), (1.5, 2.6), 0.1, 0.55, 0.1, (1.5, 6), (1.5, 5),
-                         (8, 16), (9, 13), 0.5, (6, 11)),
-    "suburban": DistrictProfile((3.0, 3.6), 0.05, 0.15, 0.6, (1.5, 4.0), (1.5, 2.2), 0.45, 0.3, 0.05, (4.5, 10), (4, 10),
-                      (10, 18), (9, 13), 0.85, (9, 16)),
-    "industrial": DistrictProfile((3.3, 3.9), 0.3, 0.65, 0.3, (1.0, 3.0), (1.5, 2.4), 0.3, 0.35, 0.2, (0.2, 10), (4, 14),
-                        (18, 40), (16, 30), 0.8, (8, 14)),
+    "urban": DistrictProfile(
+        (3.0, 3.5), 0.5, 0.8, 0.2, (0.8, 1.8), (2.4, 5.0), 0.0, 0.9, 0.75, (0, 0.8), (0, 0.4),
+        (9, 26), (11, 18), 0.08, (7, 14)),
+    "residential": DistrictProfile(
+        (2.8, 3.6), 0.0, 0.75, 0.45, (0.8, 2.2), (1.5, 2.6), 0.1, 0.55, 0.1, (1.5, 6), (1.5, 5),
+        (8, 16), (9, 13), 0.5, (6, 11)),
+    "suburban": DistrictProfile(
+        (3.0, 3.6), 0.05, 0.15, 0.6, (1.5, 4.0), (1.5, 2.2), 0.45, 0.3, 0.05, (4.5, 10), (4, 10),
+        (10, 18), (9, 13), 0.85, (9, 16)),
+    "industrial": DistrictProfile(
+        (3.3, 3.9), 0.3, 0.65, 0.3, (1.0, 3.0), (1.5, 2.4), 0.3, 0.35, 0.2, (0.2, 10), (4, 14),
+        (18, 40), (16, 30), 0.8, (8, 14)),
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class StreetStyle:
-    """One drive's habits.
+    """Street parameters of one drive.
 
     Attributes:
         kind: one of :data:`KINDS`.
-        district: ranges of that kind.
+        district: parameter ranges of that kind.
         lane_width: metres.
-        kerb: height of raised kerbs, metres; 0: everything flush.
-        kerbstones: whether kerbs show a row of stones from above.
+        kerb: height of raised kerbs, metres; 0: all kerbs flush.
+        kerbstones: whether kerbs have a visible row of stones.
         ramp: length over which a lowered kerb rises, metres.
         corner: radius of kerbs at corners, metres.
-        bay_lines: whether parking places are painted.
-        build_outs: whether parking ends before junctions, and pavement fills its place.
-        centre: how the centre line looks: "none", "dashed", "solid", "double".
+        bay_lines: whether parking bays are marked.
+        build_outs: whether the pavement replaces parking before junctions.
+        centre: kind of centre line: "none", "dashed", "solid", "double".
         centre_material: material of the centre line.
-        edge_lines: whether the carriageway's edges are painted.
-        crossing: how crossings look: "zebra", "lines", "bricks", "plain".
-        worn: how much of the paint is gone, 0 to 1.
-        cycle_lane: width of a lane for bicycles on the carriageway, metres; 0: none.
-        cycle_painted: whether its whole surface is painted.
+        edge_lines: whether carriageway edges are marked.
+        crossing: kind of crossings: "zebra", "lines", "bricks", "plain".
+        worn: share of worn-off paint, 0 to 1.
+        cycle_lane: width of a cycle lane on the carriageway, metres; 0: none.
+        cycle_painted: whether the whole surface of the cycle lane is painted.
         bus_lane: whether the kerb lane of roads with two lanes is painted.
         patches: repairs per 100 m of road.
         tar: tar lines per 100 m of road.
@@ -107,7 +111,7 @@ class StreetStyle:
 
     @classmethod
     def sample(cls, rng: np.random.Generator) -> StreetStyle:
-        """Draw one drive's habits."""
+        """Draw the street parameters of a drive."""
         kind = str(rng.choice(KINDS, p=_SHARES))
         district, urban = DISTRICTS[kind], kind == "urban"
         road = pick(rng, asphalt=0.64, asphalt_new=0.18, concrete_road=0.12, cobbles=0.0 if urban else 0.08)

@@ -1,4 +1,4 @@
-"""The streets of a drive: what lies where, how high, and who travels there."""
+"""Streets of a drive: ground zones, heights, lanes and walkways."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ _PAVED = ("pavement", "plaza", "path", "paved_island", "kerb")
 
 @dataclass(frozen=True)
 class Place:
-    """A place for something that stands beside the road.
+    """A position for an object beside the road.
 
     Attributes:
         x: metres.
         y: metres.
-        yaw: facing the road, radians.
-        kind: of the zone it stands on, as in :class:`Zone`.
+        yaw: direction towards the road, radians.
+        kind: kind of the zone, as in :class:`Zone`.
         s: along its road, metres.
     """
 
@@ -60,21 +60,21 @@ class Streets:
     """Roads, pavements and open ground of a drive; the world frame's origin lies near the middle of the main road.
 
     Attributes:
-        style: habits of the quarter.
+        style: street parameters.
         network: centre lines and cross-sections.
         plan: carriageways, islands, crossings.
-        terrain: hills without kerbs and ditches: ``terrain(x, y)``.
-        relief: kerbs, ramps and ditches on the hills.
-        zones: the ground as areas that do not overlap and cover everything.
-        paints: markings and decoys on carriageways, from the bottom up.
-        lanes: for vehicles, right-hand traffic.
-        ego_lane: the ego vehicle's, along the main road.
-        walks: (K, 2) lines along pavements and over crossings.
-        bays: parking places.
-        plots: for buildings.
-        back_plots: for buildings in a second row, seen through the gaps of the first.
-        junctions: where roads meet, with the approaches.
-        crossings: where people cross.
+        terrain: height without kerbs and ditches: ``terrain(x, y)``.
+        relief: kerbs, ramps and ditches relative to the terrain.
+        zones: partition of the ground into non-overlapping areas.
+        paints: markings and decoys on carriageways, in drawing order.
+        lanes: vehicle lanes, right-hand traffic.
+        ego_lane: lane of the ego vehicle, along the main road.
+        walks: (K, 2) pedestrian paths along pavements and over crossings.
+        bays: parking bays.
+        plots: building plots.
+        back_plots: building plots in a second row, visible through gaps in the first.
+        junctions: junctions with their approaches.
+        crossings: pedestrian crossings.
     """
 
     style: StreetStyle
@@ -98,7 +98,7 @@ class Streets:
 
         Args:
             rng: randomness.
-            unseen: take one of the layouts that only test drives have.
+            unseen: use one of the layouts reserved for test drives.
         """
         style, terrain = StreetStyle.sample(rng), Terrain.sample(rng)
         network = generate_network(rng, style, unseen)
@@ -127,22 +127,22 @@ class Streets:
 
     @property
     def crossings(self) -> tuple[Crossing, ...]:
-        """Where people cross."""
+        """Pedestrian crossings."""
         return self.plan.crossings
 
     @cached_property
     def road(self) -> shapely.Geometry:
-        """Carriageways, parking strips included, islands not."""
+        """Carriageways with parking strips, without islands."""
         return self.region("road", "bay")
 
     @cached_property
     def pavement(self) -> shapely.Geometry:
-        """All that is labelled sidewalk, islands and kerbs included."""
+        """All areas labelled sidewalk, including islands and kerbs."""
         return self.region(*_PAVED)
 
     @cached_property
     def verge(self) -> shapely.Geometry:
-        """Strips of green beside carriageways, and green islands."""
+        """Green strips beside carriageways, and green islands."""
         return self.region("verge", "green_island")
 
     @cached_property
@@ -151,11 +151,11 @@ class Streets:
         return self.region("yard", "ground")
 
     def region(self, *kinds: str) -> shapely.Geometry:
-        """The union of all zones of some kinds."""
+        """Union of all zones of the given kinds."""
         return shapely.union_all([zone.shape for zone in self.zones if zone.kind in kinds])
 
     def zone_at(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.int64]:
-        """Numbers of the zones at x, y (any shape); the last zone, open ground, where there is no other."""
+        """Indices of the zones at x, y (any shape); the last zone, open ground, where no other matches."""
         east, north = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(y, np.float64))
         number = np.full(east.shape, len(self.zones) - 1)
         for k, zone in enumerate(self.zones[:-1]):
@@ -173,10 +173,10 @@ class Streets:
         return height
 
     def kerbside(self, spacing: float, rng: np.random.Generator, back: float = 0.6) -> tuple[Place, ...]:
-        """Places beside all roads for lamps, trees and signs, clear of crossings, driveways and corners.
+        """Positions beside all roads for lamps, trees and signs, clear of crossings, driveways and corners.
 
         Args:
-            spacing: mean distance between two of them on one side of a road, metres.
+            spacing: mean distance between neighbours on one side of a road, metres.
             rng: randomness.
             back: distance from the carriageway's edge, metres; negative: on the carriageway, clear of junctions.
         """
@@ -187,16 +187,16 @@ class Streets:
         blocked = shapely.dwithin(shapely.union_all(beside), places, min(0.3, max(back, 0.0) / 2))
         blocked |= shapely.intersects(self._openings, places)
         unfit = ("driveway", "lot", "track")
-        return tuple(p for p, taken in zip(found, blocked, strict=True) if not taken and p.kind not in unfit)
+        return tuple(p for p, is_blocked in zip(found, blocked, strict=True) if not is_blocked and p.kind not in unfit)
 
     @cached_property
     def _openings(self) -> shapely.Geometry:
-        """Where nothing may stand: before crossings and driveways."""
+        """Areas to keep clear before crossings and driveways."""
         ways = [crossing.shape.buffer(2.0) for crossing in self.crossings]
         return shapely.union_all([*ways, self.region("driveway").buffer(0.5)])
 
     def _beside(self, road: Road, sign: int, spacing: float, rng: np.random.Generator, back: float) -> list[Place]:
-        """Places along one side of a road, free or not."""
+        """Candidate positions along one side of a road."""
         gaps = spacing * rng.uniform(0.8, 1.2, int(road.ribbon.length / spacing * 1.3) + 2)
         stations = rng.uniform(0, spacing) + np.concatenate([[0.0], np.cumsum(gaps)])
         stations = stations[stations < road.ribbon.length]
@@ -222,14 +222,14 @@ def _junction_discs(network: Network) -> shapely.Geometry:
 
 
 def _box(network: Network, reach: float) -> shapely.Polygon:
-    """Everything within reach of the ego lane."""
+    """Bounding box of the ego lane, extended by ``reach``."""
     start, end = network.ego_span
     x0, y0, x1, y1 = shapely.LineString(network.main.ribbon.line(0.0, start, end)).bounds
     return shapely.box(x0 - reach, y0 - reach, x1 + reach, y1 + reach)
 
 
 def _kerb_bays(network: Network, frontage: Frontage) -> list[Bay]:
-    """Parking places along kerbs, but not before driveways."""
+    """Parking bays along kerbs, except in front of driveways."""
     bays = []
     for road in network.roads:
         for sign in (-1, 1):

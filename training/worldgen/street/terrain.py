@@ -1,4 +1,4 @@
-"""Hills: a smooth height over the plane."""
+"""Terrain: a smooth height field."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Terrain:
 
     @classmethod
     def sample(cls, rng: np.random.Generator) -> Terrain:
-        """Nearly flat in half of the drives, else grades of up to 8 %."""
+        """Draw a terrain: nearly flat in half of the drives, otherwise grades of up to 8 %."""
         steepest = rng.uniform(0.0, 0.012) if rng.random() < 0.5 else rng.uniform(0.012, 0.08)
         wavelength = rng.uniform(260.0, 700.0, _WAVES)
         direction = rng.uniform(0, 2 * np.pi, _WAVES)
@@ -45,5 +45,5 @@ class Terrain:
 
     @property
     def curvature(self) -> float:
-        """Upper bound of the second derivative along any line, 1/m: how finely a mesh must follow."""
+        """Upper bound of the second derivative along any line, 1/m; determines the mesh resolution."""
         return float((self.amplitude * (self.wavevector**2).sum(axis=1)).sum())

@@ -1,4 +1,4 @@
-"""Ways through the streets: lanes that vehicles follow, lines that people walk, approaches to junctions."""
+"""Vehicle lanes, pedestrian paths and junction approaches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RING_LANE_M = 3.3
 
 @dataclass(frozen=True, eq=False)
 class Lane:
-    """A lane; vehicles follow the path in its order.
+    """A lane; vehicles follow the path in point order.
 
     Attributes:
         path: (K, 2) metres, points about a metre apart.
@@ -35,17 +35,17 @@ class Lane:
 
 @dataclass(frozen=True)
 class Approach:
-    """The end of the lanes that lead to a junction.
+    """A junction approach: the end of the lanes that lead to a junction.
 
     Attributes:
-        x: middle of the stop line, metres.
+        x: centre of the stop line, metres.
         y: metres.
         yaw: direction of travel, radians.
         width: of the stop line, metres.
         control: "lights", "stop", "yield" or "none".
-        post_x: where a post for lights or a sign stands, behind the kerb at the right.
+        post_x: position of a post for lights or a sign, behind the right-hand kerb, metres.
         post_y: metres.
-        post_yaw: direction in which its face looks: against the traffic.
+        post_yaw: facing direction, towards oncoming traffic, radians.
     """
 
     x: float
@@ -60,13 +60,13 @@ class Approach:
 
 @dataclass(frozen=True)
 class Junction:
-    """Where roads meet.
+    """A junction.
 
     Attributes:
         x: metres.
         y: metres.
-        approaches: one for each road that leads to it.
-        roundabout: whether it is one.
+        approaches: one for each arm.
+        roundabout: whether it is a roundabout.
     """
 
     x: float
@@ -76,7 +76,7 @@ class Junction:
 
 
 def junctions(network: Network, plan: StreetPlan) -> tuple[Junction, ...]:
-    """All junctions, along the main road."""
+    """All junctions, in order along the main road."""
     shapely.prepare(plan.carriageway)
     return tuple(
         Junction(float(n.center[0]), float(n.center[1]), tuple(_approach(a, plan) for a in n.arms), n.ring > 0)
@@ -100,7 +100,7 @@ def _approach(arm: Arm, plan: StreetPlan) -> Approach:
 
 
 def lanes(style: StreetStyle, network: Network, plan: StreetPlan) -> tuple[tuple[Lane, ...], Lane]:
-    """All lanes, and the one that the ego vehicle follows along the main road."""
+    """All lanes, and the ego vehicle's lane along the main road."""
     main = network.main
     found = _along(style, network, main, (0.0, main.ribbon.length))
     ego = _along(style, network, main, network.ego_span)[0]
@@ -115,7 +115,7 @@ def lanes(style: StreetStyle, network: Network, plan: StreetPlan) -> tuple[tuple
 
 
 def _along(style: StreetStyle, network: Network, road: Road, span: tuple[float, float]) -> list[Lane]:
-    """Lanes from end to end; the first one travels towards growing s, next to the kerb."""
+    """Lanes over a span of a road; the first one leads towards increasing s, next to the kerb."""
     return [
         _lane(style, road, _round_islands(network, _middle(road, direction, number, *span)))
         for direction in (1, -1)
@@ -129,13 +129,13 @@ def _lane(style: StreetStyle, road: Road, path: Array) -> Lane:
 
 
 def _middle(road: Road, direction: int, number: int, start: float, end: float) -> Array:
-    """Middle of a lane, in the direction of travel; number 0 is next to the median."""
+    """Centre line of a lane in the direction of travel; number 0 is next to the median."""
     s = np.append(np.arange(start, end - 0.5, 1.0), end)[::direction]
     return road.ribbon.at(s, -direction * (road.median / 2 + (number + 0.5) * road.lane_width))
 
 
 def _round_islands(network: Network, path: Array) -> Array:
-    """Pushed out of the middle of roundabouts, and smoothed where that bends it."""
+    """The path routed around the islands of roundabouts and smoothed there."""
     for node in network.nodes:
         if node.ring:
             radius = node.ring - _RING_LANE_M
@@ -147,14 +147,14 @@ def _round_islands(network: Network, path: Array) -> Array:
 
 
 def _evenly(path: Array) -> Array:
-    """The same curve with points about a metre apart."""
+    """The curve resampled to points about a metre apart."""
     s = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
     even = np.linspace(0.0, s[-1], max(2, round(s[-1]) + 1))
     return np.column_stack([np.interp(even, s, path[:, k]) for k in (0, 1)])
 
 
 def _turns(style: StreetStyle, network: Network, plan: StreetPlan, arm: Arm, node: Node) -> list[Lane]:
-    """At a side road that ends in the main road: the ways that turn right, in and out, where there is room for them."""
+    """Right-turn lanes into and out of a side road that ends at the main road, where they fit."""
     found: list[Lane] = []
     surface = plan.road.buffer(0.1)
     for choices in zip(*(_right_turns(network, arm, node, extra) for extra in (4.0, 7.0, 11.0, 2.0)), strict=True):
@@ -164,11 +164,11 @@ def _turns(style: StreetStyle, network: Network, plan: StreetPlan, arm: Arm, nod
 
 
 def _right_turns(network: Network, arm: Arm, node: Node, extra: float) -> tuple[Array, Array]:
-    """Out of the main road and into it; the curves begin and end ``extra`` metres from the junction's edge."""
+    """Right turns out of and into the main road; curves start and end ``extra`` metres from the junction."""
     main, side = network.main, arm.road
     junction = next(a for a in node.arms if a.road is main)
     left = np.sin(side.ribbon.yaw(0.0) - main.ribbon.yaw(junction.at)) > 0
-    direction = -1 if left else 1  # in which traffic on the near side of the main road travels
+    direction = -1 if left else 1  # of traffic on the near side of the main road
     away = arm.clear + extra
     along = max(a.clear for a in node.arms if a.road is main) + extra
     before, after = junction.at - direction * along, junction.at + direction * along
@@ -181,7 +181,7 @@ def _right_turns(network: Network, arm: Arm, node: Node, extra: float) -> tuple[
 
 
 def _joined(first: Array, second: Array) -> Array:
-    """Two paths with a curve between them that leaves the first and meets the second without a kink."""
+    """Two paths connected by a curve with continuous direction."""
     a, d = first[-1], second[0]
     out, into = first[-1] - first[-2], second[1] - second[0]
     out, into = out / np.linalg.norm(out), into / np.linalg.norm(into)
@@ -191,7 +191,7 @@ def _joined(first: Array, second: Array) -> Array:
 
 
 def walks(network: Network, plan: StreetPlan, pavement: shapely.Geometry) -> tuple[Array, ...]:
-    """Lines along the middle of pavements and over crossings, (K, 2) each."""
+    """(K, 2) paths along the middle of pavements and over crossings."""
     inside = pavement.buffer(-0.25)
     lines = []
     for road in network.roads:

@@ -1,4 +1,4 @@
-"""The ground as areas: carriageway, kerbs, verges, pavements, islands, and what lies behind them."""
+"""Partition of the ground into zones: carriageway, kerbs, verges, pavements, islands, land behind them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LABELS = {
 
 @dataclass(frozen=True, eq=False)
 class Zone:
-    """A part of the ground; the zones of a drive do not overlap.
+    """A part of the ground of one kind and material; the zones of a drive do not overlap.
 
     Attributes:
         kind: "road", "bay" (parking beside the lanes), "kerb", "pavement", "verge", "track" (for bicycles),
@@ -51,7 +51,7 @@ class Zone:
 
     @property
     def raised(self) -> bool:
-        """Whether it lies behind a kerb."""
+        """Whether it lies at kerb height."""
         return self.kind not in ("road", "bay")
 
 
@@ -63,7 +63,7 @@ def partition_ground(
     area: shapely.Geometry,
     soft: shapely.Geometry,
 ) -> tuple[Zone, ...]:
-    """Give every place in the area one use; what comes first takes its place from what follows."""
+    """Partition the area into zones; earlier layers take precedence over later ones."""
     layers = [(kind, shape, style.pavement if kind == "paved_island" else style.verge) for kind, shape in plan.islands]
     layers = [(k, s.buffer(-KERBSTONE_M) if style.kerbstones else s, m) for k, s, m in layers]
     if style.kerbstones and style.kerb > 0:
@@ -79,7 +79,7 @@ def partition_ground(
 
 
 def _grouped_patches(frontage: Frontage) -> list[tuple[str, shapely.Geometry, str]]:
-    """Patches of one kind and material together: paths lie over everything else."""
+    """Patches merged by kind and material; paths come first and so take precedence."""
     groups: dict[tuple[str, str], list[shapely.Geometry]] = {}
     for kind in ("path", "lot", "plaza", "yard"):
         for patch in frontage.patches:
@@ -91,7 +91,7 @@ def _grouped_patches(frontage: Frontage) -> list[tuple[str, shapely.Geometry, st
 def _remove_overlaps(
     layers: list[tuple[str, shapely.Geometry, str]], area: shapely.Geometry, ground: str
 ) -> list[Zone]:
-    """Zones of layers (kind, shape, material), each without what those before it have taken."""
+    """Zones of layers (kind, shape, material), each without the area of earlier layers."""
     merged: dict[tuple[str, str], list[shapely.Geometry]] = {}
     taken = shapely.Polygon()
     for kind, shape, material in layers:
@@ -112,7 +112,7 @@ def _label(kind: str, material: str) -> str:
 
 
 def _kerbs(network: Network, plan: StreetPlan, soft: shapely.Geometry) -> shapely.Geometry:
-    """A row of stones along the carriageway and round islands."""
+    """Kerbstones along the carriageway and around islands."""
     outer = plan.carriageway.buffer(KERBSTONE_M, 4).difference(plan.carriageway).difference(soft)
     rims = [shape.difference(shape.buffer(-KERBSTONE_M)) for _, shape in plan.islands]
     ends = [shapely.Point(road.ribbon.points[k]).buffer(0.2) for road in network.roads for k in (0, -1)]
@@ -126,7 +126,7 @@ def _sides(network: Network) -> Iterator[tuple[Road, int, Side]]:
 
 
 def _verges(network: Network, plan: StreetPlan) -> shapely.Geometry:
-    """Between carriageway and pavement, but not where people wait to cross."""
+    """Strips between carriageway and pavement, except next to crossings."""
     clear = [crossing.shape.buffer(3.0) for crossing in plan.crossings]
     bands = [shapely.Polygon()]
     for road, sign, side in _sides(network):
@@ -147,7 +147,7 @@ def _tracks(network: Network) -> shapely.Geometry:
 
 
 def _pavements(network: Network) -> shapely.Geometry:
-    """Pavements proper: a driveway crosses them without changing them."""
+    """Pavement strips, which driveways cross without changing their material."""
     bands = [shapely.Polygon()]
     for road, sign, side in _sides(network):
         if side.pavement:
@@ -157,7 +157,7 @@ def _pavements(network: Network) -> shapely.Geometry:
 
 
 def _open_sides(network: Network) -> shapely.Geometry:
-    """Strips beside carriageways that have no pavement."""
+    """Strips beside carriageways without a pavement."""
     bands = [shapely.Polygon()]
     for road, sign, side in _sides(network):
         if side.verge and not side.pavement:

@@ -21,7 +21,7 @@ def _same(a, b):
 
 @pytest.mark.parametrize("unseen", [False, True])
 @pytest.mark.parametrize("width", [5.0, 7.5, 11.0, 18.0, 34.0])
-def test_a_building_keeps_to_its_plot_its_label_and_its_budget(width, unseen):
+def test_building_fits_plot_label_and_triangle_budget(width, unseen):
     for seed in range(20):
         depth = 8.0 + seed % 8
         mesh = buildings.building(np.random.default_rng(seed), width, depth, unseen)
@@ -36,24 +36,24 @@ def test_a_building_keeps_to_its_plot_its_label_and_its_budget(width, unseen):
         assert max(high[1], -low[1]) <= width / 2 + 0.7
 
 
-def test_most_buildings_are_far_below_the_budget():
+def test_median_triangle_count_is_far_below_budget():
     counts = [len(buildings.building(np.random.default_rng(s), 6.0 + s % 20, 12.0)) for s in range(60)]
     assert 300 < np.median(counts) < 1200
 
 
 @pytest.mark.parametrize("unseen", [False, True])
-def test_the_same_seed_gives_the_same_bytes(unseen):
+def test_same_seed_gives_same_bytes(unseen):
     for seed in range(8):
         first, second = (buildings.building(np.random.default_rng(seed), 12.0, 11.0, unseen) for _ in range(2))
         assert _same(first, second)
 
 
-def test_unseen_styles_are_never_used_in_training():
+def test_unseen_styles_are_disjoint_from_training():
     assert not {make.__name__ for make in SEEN} & {make.__name__ for make in UNSEEN}
 
 
 @pytest.mark.parametrize("make", sorted(set(SEEN + UNSEEN), key=lambda make: make.__name__))
-def test_no_beam_gets_through_a_building(make):
+def test_facades_are_closed(make):
     """Openings are real holes: every one of them must be filled again."""
     mesh = merge(make(np.random.default_rng(3), 11.0, 10.0))
     y, z = np.meshgrid(np.linspace(-2.4, 2.4, 60), np.linspace(0.15, 2.4, 40))
@@ -63,7 +63,7 @@ def test_no_beam_gets_through_a_building(make):
     assert (hits.distance < 23.5).mean() > 0.97  # at the front, not at the back wall's inside; garages stand aside
 
 
-def test_a_building_takes_less_than_15_ms():
+def test_building_takes_less_than_15_ms():
     makes = [(np.random.default_rng(seed), 6.0 + seed % 25, seed % 2 == 0) for seed in range(40)]
     start = time.process_time()
     for rng, width, unseen in makes:
@@ -71,7 +71,7 @@ def test_a_building_takes_less_than_15_ms():
     assert (time.process_time() - start) / len(makes) < 0.015
 
 
-def test_glass_lies_behind_the_wall():
+def test_glass_is_recessed():
     style = FacadeStyle.sample(np.random.default_rng(0)).plain()
     storey = ground_storey(np.random.default_rng(1), 6.0, 3.0, "brick", ("window", "door"))
     mesh = facade(np.random.default_rng(2), 6.0, [storey], style)
@@ -82,13 +82,13 @@ def test_glass_lies_behind_the_wall():
     assert hits.distance[1] == pytest.approx(9.0, abs=1e-4)
 
 
-def test_openings_that_do_not_fit_are_left_out():
+def test_openings_that_do_not_fit_are_omitted():
     storey = ground_storey(np.random.default_rng(0), 4.0, 3.0, "brick", ("garage", "garage", "door"))
     assert [kind for kind, _ in storey.openings] == ["garage"]
     assert ground_storey(np.random.default_rng(0), 0.5, 3.0, "brick", ("door",)).openings == ()
 
 
-def test_a_wall_without_openings_is_one_rectangle():
+def test_wall_without_openings_is_one_rectangle():
     mesh = facade(
         np.random.default_rng(0), 5.0, [Storey(0.0, 3.0, "brick")], FacadeStyle.sample(np.random.default_rng(0))
     )
@@ -98,7 +98,7 @@ def test_a_wall_without_openings_is_one_rectangle():
 
 @pytest.mark.parametrize("make", [buildings.wall, buildings.fence, buildings.yard_fence])
 @pytest.mark.parametrize("length", [1.6, 6.0, 25.0])
-def test_walls_and_fences_run_along_y_on_the_ground(make, length):
+def test_walls_and_fences_extend_along_y_on_ground(make, length):
     for seed in range(20):
         mesh = make(np.random.default_rng(seed), length)
         low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
@@ -111,7 +111,7 @@ def test_walls_and_fences_run_along_y_on_the_ground(make, length):
         assert _same(mesh, make(np.random.default_rng(seed), length))
 
 
-def test_beams_pass_through_wire_and_not_through_boards():
+def test_beams_pass_wire_but_not_board_fences():
     y, z = np.meshgrid(np.linspace(-2.9, 2.9, 300), np.linspace(0.3, 1.0, 30))
     origins = np.column_stack([np.full(y.size, 5.0), y.ravel(), z.ravel()])
     rays = np.broadcast_to(np.array((-1, 0, 0), np.float32), origins.shape)
@@ -125,7 +125,7 @@ def test_beams_pass_through_wire_and_not_through_boards():
     assert stopped(buildings._board_fence) > 0.98
 
 
-def test_a_hut_is_closed_and_a_building():
+def test_hut_stands_on_ground_with_label_building():
     for seed in range(10):
         mesh = buildings.hut(np.random.default_rng(seed))
         assert (mesh.label == BUILDING).all()

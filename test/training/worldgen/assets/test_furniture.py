@@ -18,7 +18,7 @@ def _make(name, seed):
 
 
 @pytest.mark.parametrize("name", furniture.__all__)
-def test_furniture_stands_on_the_ground_with_its_labels(name):
+def test_furniture_stands_on_ground_with_its_labels(name):
     allowed = {HAZARD} if name in HAZARDS else {STATIC, SIGN} if name in WITH_SIGNS else {STATIC}
     for seed in range(25):
         mesh = _make(name, seed)
@@ -31,7 +31,7 @@ def test_furniture_stands_on_the_ground_with_its_labels(name):
 
 
 @pytest.mark.parametrize("name", furniture.__all__)
-def test_the_same_seed_gives_the_same_bytes_and_others_differ(name):
+def test_same_seed_gives_same_bytes_other_seed_differs(name):
     first, second, other = _make(name, 1), _make(name, 1), _make(name, 2)
     assert first.vertices.tobytes() == second.vertices.tobytes()
     assert first.material.tobytes() == second.material.tobytes()
@@ -39,7 +39,7 @@ def test_the_same_seed_gives_the_same_bytes_and_others_differ(name):
 
 
 @pytest.mark.parametrize("name", sorted(WITH_LENGTH))
-def test_long_things_run_along_y(name):
+def test_objects_with_length_extend_along_y(name):
     for seed in range(10):
         assert np.ptp(_make(name, seed).vertices[:, 1]) == pytest.approx(5.0, abs=0.2)
 
@@ -51,7 +51,7 @@ def _areas_and_normals(mesh, chosen):
 
 
 @pytest.mark.parametrize("name", ["traffic_sign", "direction_sign", "overhead_sign"])
-def test_faces_of_signs_look_along_x_and_are_bare_behind(name):
+def test_sign_faces_point_along_x_with_bare_back(name):
     printed = [material_id("sign_face"), material_id("sign_print")]
     for seed in range(20):
         mesh = _make(name, seed)
@@ -64,7 +64,7 @@ def test_faces_of_signs_look_along_x_and_are_bare_behind(name):
         assert (mesh.label[mesh.material == material_id("sign_back")] == SIGN).all()
 
 
-def test_a_symbol_fills_its_sign():
+def test_sign_pattern_fills_face():
     for seed in range(40):
         mesh = furniture.traffic_sign(np.random.default_rng(seed))
         face = mesh.material == material_id("sign_face")
@@ -73,12 +73,12 @@ def test_a_symbol_fills_its_sign():
             assert reach[1:] == pytest.approx([0.3, 0.3], abs=1e-5)
 
 
-def test_a_lamp_reaches_over_the_road():
+def test_lamp_arm_extends_over_road():
     reach = [furniture.lamp(np.random.default_rng(seed)).vertices[:, 0].max() for seed in range(20)]
     assert np.median(reach) > 1.0
 
 
-def test_lights_look_along_x_and_arms_reach_over_the_road():
+def test_traffic_lights_face_x_with_arm_over_road():
     arms = 0
     for seed in range(20):
         mesh = furniture.traffic_light(np.random.default_rng(seed))
@@ -90,7 +90,7 @@ def test_lights_look_along_x_and_arms_reach_over_the_road():
     assert 5 < arms < 20
 
 
-def test_wires_hang_from_one_pole_to_the_next():
+def test_wires_span_poles_with_sag():
     mesh = utility_pole(np.random.default_rng(0), span=30.0)
     wire = mesh.vertices[mesh.triangles[mesh.material == material_id("trim")]].reshape(-1, 3)
     assert wire[:, 1].max() == pytest.approx(30.0, abs=0.1)
@@ -98,7 +98,7 @@ def test_wires_hang_from_one_pole_to_the_next():
     assert wire[np.abs(wire[:, 1] - 15.0) < 1.0, 2].max() < wire[:, 2].max() - 0.4
 
 
-def test_decoys_have_the_size_of_what_they_are_taken_for():
+def test_decoys_have_size_of_imitated_objects():
     for seed in range(15):
         stand, skip = _make("poster_stand", seed), _make("dumpster", seed)
         assert 1.6 < np.ptp(stand.vertices[:, 2]) < 2.8

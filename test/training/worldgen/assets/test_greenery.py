@@ -26,7 +26,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_plants_stand_on_the_ground_with_their_labels(name):
+def test_plants_stand_on_ground_with_their_labels(name):
     allowed = {VEGETATION, *(LABELS.id_of(label) for label in OTHERS.get(name, ()))}
     seen = set()
     for seed in range(30):
@@ -42,7 +42,7 @@ def test_plants_stand_on_the_ground_with_their_labels(name):
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_the_same_seed_gives_the_same_bytes(name):
+def test_same_seed_gives_same_bytes(name):
     for seed in range(5):
         first, second = (MAKERS[name](np.random.default_rng(seed)) for _ in range(2))
         assert first.vertices.tobytes() == second.vertices.tobytes()
@@ -58,7 +58,7 @@ def _stopped(mesh, low, high, half, seed):
     return float((tracer.label(hits) == VEGETATION).mean())
 
 
-def test_crowns_let_some_beams_through_and_stop_most():
+def test_crowns_stop_most_but_not_all_beams():
     shares = []
     for seed in range(12):
         mesh = greenery._broad(np.random.default_rng(seed))
@@ -68,12 +68,12 @@ def test_crowns_let_some_beams_through_and_stop_most():
     assert min(shares) < 0.95
 
 
-def test_people_can_walk_under_most_street_trees():
+def test_street_trees_are_clear_below_crown():
     shares = [_stopped(greenery.street_tree(np.random.default_rng(s)), 0.2, 1.5, 0.6, s) for s in range(20)]
     assert np.median(shares) < 0.5
 
 
-def test_a_hedge_is_as_flat_as_a_wall_and_closed():
+def test_hedge_is_flat_and_opaque():
     for seed in range(6):
         mesh = greenery.hedge(np.random.default_rng(seed), 6.0)
         height = float(mesh.vertices[:, 2].max())
@@ -81,7 +81,7 @@ def test_a_hedge_is_as_flat_as_a_wall_and_closed():
         assert np.ptp(mesh.vertices[:, 0]) < 1.8
 
 
-def test_a_tree_takes_less_than_15_ms():
+def test_tree_takes_less_than_15_ms():
     rngs = [np.random.default_rng(seed) for seed in range(40)]
     start = time.process_time()
     for rng in rngs:

@@ -13,7 +13,7 @@ def _size(mesh):
     return np.ptp(mesh.vertices, axis=0)
 
 
-def test_people_have_peoples_sizes_and_few_triangles():
+def test_people_have_realistic_size_and_few_triangles():
     heights = []
     for seed in SEEDS:
         shapes = person(np.random.default_rng(seed))
@@ -26,7 +26,7 @@ def test_people_have_peoples_sizes_and_few_triangles():
     assert 1.0 < min(heights) < 1.5 < np.median(heights) < 1.85 and max(heights) < 2.5
 
 
-def test_a_stride_has_eight_shapes_with_the_same_texture():
+def test_stride_has_eight_shapes_with_same_texture():
     shapes = person(np.random.default_rng(3))
     assert len(shapes) == PHASES
     for mesh in shapes[1:]:
@@ -41,7 +41,7 @@ def _soles(mesh):
     return low[low[:, 1] > 0, 0], low[low[:, 1] < 0, 0]
 
 
-def test_the_foot_on_the_ground_does_not_slide():
+def test_supporting_foot_does_not_slide():
     """From one shape to the next it moves back by an eighth of a stride, as far as the person moves on."""
     shapes = person(np.random.default_rng(5))
     height = 1.71
@@ -50,7 +50,7 @@ def test_the_foot_on_the_ground_does_not_slide():
     assert steps == pytest.approx([-STRIDE * height / PHASES] * 2, rel=0.2)
 
 
-def test_legs_swing_against_each_other():
+def test_legs_swing_in_opposite_phase():
     shapes = person(np.random.default_rng(5))
     extent = [float(np.ptp(m.vertices[m.vertices[:, 2] < 0.1][:, 0])) for m in shapes]
     assert max(extent) > 1.6 * min(extent)
@@ -59,7 +59,7 @@ def test_legs_swing_against_each_other():
     assert mirrored[:, 0].mean() == pytest.approx(first[:, 0].mean(), abs=0.02)
 
 
-def test_people_who_stand_have_their_feet_on_the_ground():
+def test_standing_people_have_feet_on_ground():
     for seed in SEEDS:
         mesh = standing(np.random.default_rng(seed))
         assert abs(mesh.vertices[:, 2].min()) < 0.04
@@ -67,14 +67,14 @@ def test_people_who_stand_have_their_feet_on_the_ground():
 
 
 @pytest.mark.parametrize("make", (lambda rng: person(rng)[2], standing))
-def test_same_bytes_twice(make):
+def test_same_seed_gives_same_bytes(make):
     first, again, other = (make(np.random.default_rng(seed)) for seed in (8, 8, 9))
     assert first.vertices.tobytes() == again.vertices.tobytes()
     assert first.material.tobytes() == again.material.tobytes()
     assert first.vertices.tobytes() != other.vertices.tobytes()
 
 
-def test_clothes_and_belongings_vary():
+def test_clothes_and_accessories_vary():
     materials = [frozenset(standing(np.random.default_rng(seed)).material.tolist()) for seed in SEEDS]
     assert len(set(materials)) > 15
     assert len({len(standing(np.random.default_rng(seed))) for seed in SEEDS}) > 4

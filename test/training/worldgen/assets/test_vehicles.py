@@ -24,7 +24,7 @@ def _same(a: Mesh, b: Mesh) -> bool:
 
 
 @pytest.mark.parametrize("make", LIMITS)
-def test_real_dimensions_wheels_on_the_ground_and_few_triangles(make):
+def test_vehicles_have_real_dimensions_and_few_triangles(make):
     *spans, most = LIMITS[make]
     for seed in SEEDS:
         mesh = make(np.random.default_rng(seed))
@@ -58,21 +58,21 @@ def test_two_wheelers_with_and_without_riders(make, rider):
         (vehicles.bus, {"truck"}),
     ],
 )
-def test_one_class_for_a_whole_vehicle(make, labels):
+def test_vehicle_has_one_class(make, labels):
     meshes = [make(np.random.default_rng(seed)) for seed in SEEDS]
     assert all(len(set(mesh.label)) == 1 for mesh in meshes)
     assert {LABELS.names[mesh.label[0]] for mesh in meshes} == labels
 
 
 @pytest.mark.parametrize("make", [*LIMITS, *(lambda rng, m=m: m(rng, True) for m in TWO_WHEELERS)])
-def test_same_bytes_twice_and_another_seed_differs(make):
+def test_same_seed_gives_same_bytes_other_seed_differs(make):
     first, again, other = (make(np.random.default_rng(seed)) for seed in (4, 4, 5))
     assert _same(first, again)
     assert not _same(first, other)
 
 
 @pytest.mark.parametrize("make", [*LIMITS, *(lambda rng, m=m: m(rng, True) for m in TWO_WHEELERS)])
-def test_all_triangles_have_an_area(make):
+def test_no_degenerate_triangles(make):
     mesh = make(np.random.default_rng(1))
     a, b, c = np.moveaxis(mesh.vertices[mesh.triangles].astype(np.float64), 1, 0)
     assert np.linalg.norm(np.cross(b - a, c - a), axis=1).min() > 1e-8
@@ -88,7 +88,7 @@ def _level_rays(mesh: Mesh, z: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_one_sees_under_a_car_between_its_wheels(seed):
+def test_rays_pass_under_car_between_wheels(seed):
     free = np.isinf(_level_rays(vehicles.car(np.random.default_rng(seed)), 0.08))
     assert 0.5 < free.mean() < 0.95
     runs = np.split(free, np.flatnonzero(np.diff(free.astype(int))) + 1)
@@ -96,7 +96,7 @@ def test_one_sees_under_a_car_between_its_wheels(seed):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_car_has_no_holes_above_its_sill(seed):
+def test_car_has_no_holes_above_sill(seed):
     mesh = vehicles.car(np.random.default_rng(seed))
     half = np.ptp(mesh.vertices[:, 0]) / 2 - 0.3
     x = np.arange(-2.4, 2.4, 0.01)
@@ -104,7 +104,7 @@ def test_a_car_has_no_holes_above_its_sill(seed):
 
 
 @pytest.mark.parametrize("make", (vehicles.car, vehicles.bus, vehicles.pickup))
-def test_faces_look_outwards(make):
+def test_faces_point_outwards(make):
     """The signed volume under outward faces is about that of the body."""
     for seed in range(4):
         mesh = make(np.random.default_rng(seed))

@@ -78,7 +78,7 @@ def test_motion_agrees_with_finite_differences(drives):
                 assert np.linalg.norm(on - actor.motion(time + 0.05).position) < 0.02
 
 
-def test_velocity_and_yaw_rate_do_not_jump(drives):
+def test_velocity_and_yaw_rate_are_continuous(drives):
     for _, actors in drives[:6]:
         for actor in actors:
             times = np.arange(0.0, DURATION, 0.02)
@@ -86,7 +86,7 @@ def test_velocity_and_yaw_rate_do_not_jump(drives):
             assert np.abs(np.diff(rates, axis=0)).max() < 0.25
 
 
-def test_things_look_where_they_go(drives):
+def test_heading_matches_direction_of_travel(drives):
     seen = 0
     for _, actors in drives[:6]:
         for actor in actors:
@@ -111,7 +111,7 @@ def test_vehicles_stay_in_lanes_and_people_on_walks(drives):
             assert far < (2.3 if label == "person" else 1.5 if label == "two_wheeler" else 0.3)
 
 
-def test_wheels_and_soles_are_on_the_ground(drives):
+def test_actors_stand_on_ground(drives):
     street = _street()
     for _, actors in drives[:6]:
         for actor in actors:
@@ -119,7 +119,7 @@ def test_wheels_and_soles_are_on_the_ground(drives):
             assert z == pytest.approx(float(street.height(x, y)), abs=0.1)
 
 
-def test_vehicles_lean_with_the_slope():
+def test_vehicles_pitch_with_slope():
     line = route(np.column_stack([np.linspace(0, 100, 101), np.zeros(101)]))
     times = planned_times(DURATION)
     plan = Footprint.along(line, 10 + 4 * (times + 1), times, 1.4)
@@ -129,7 +129,7 @@ def test_vehicles_lean_with_the_slope():
     assert motion.velocity == pytest.approx((4.0, 0.0, 0.4), abs=1e-3)
 
 
-def test_steps_follow_the_distance_walked():
+def test_gait_phase_follows_distance():
     line = route(np.column_stack([np.linspace(0, 30, 31), np.zeros(31)]))
     times = planned_times(DURATION)
     stride = STRIDE * 1.7
@@ -164,13 +164,13 @@ def _collisions(ego, actors):
         yield from ((time, a, b) for a, b in zip(first, second, strict=True) if a < b)
 
 
-def test_nothing_touches_anything_in_ten_seconds(drives):
+def test_no_collisions_for_ten_seconds(drives):
     for ego, actors in drives:
         assert not list(_collisions(ego, actors))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_nothing_touches_anything_in_generated_streets(seed):
+def test_no_collisions_in_generated_streets(seed):
     rng = np.random.default_rng(seed)
     streets = Streets.generate(rng)
     ego = EgoMotion.sample(rng, streets.ego_lane.path, streets.height)
@@ -179,7 +179,7 @@ def test_nothing_touches_anything_in_generated_streets(seed):
     assert not list(_collisions(ego, actors))
 
 
-def test_people_keep_away_from_obstacles():
+def test_people_avoid_obstacles():
     street = _street()
     x = np.arange(-100, 100, 4.0)
     posts = np.column_stack([x, 12 * np.sin(x / 60) - 9.5, np.full_like(x, 0.15)])
@@ -193,7 +193,7 @@ def test_people_keep_away_from_obstacles():
         assert np.linalg.norm(places[:, None] - posts[:, :2], axis=-1).min() > 0.4
 
 
-def test_enough_traffic_of_all_kinds_near_the_ego_vehicle(drives):
+def test_enough_traffic_of_every_class_near_ego(drives):
     counts = np.zeros((len(drives), 4), int)
     for k, (ego, actors) in enumerate(drives):
         there = ego.world_from_base([5.0])[0, :2, 3]
@@ -203,14 +203,14 @@ def test_enough_traffic_of_all_kinds_near_the_ego_vehicle(drives):
     assert car_count + truck_count >= 3.5 and truck_count > 0.5 and ridden > 1.0 and people >= 7
 
 
-def test_numbers_are_given_once(drives):
+def test_instance_ids_are_unique(drives):
     _, actors = drives[0]
     numbers = [set(mesh.instance.tolist()) for actor in actors for mesh in actor.meshes[:1]]
     assert all(len(n) == 1 for n in numbers) and len(set.union(*numbers)) == len(actors)
     assert all(set(m.instance) == set(a.meshes[0].instance) for a in actors for m in a.meshes)
 
 
-def test_same_drive_twice(drives):
+def test_same_seed_gives_same_traffic(drives):
     ego, actors = drives[3]
     ego_again, actors_again = _drive(3)
     times = np.linspace(0, DURATION, 7)
@@ -221,7 +221,7 @@ def test_same_drive_twice(drives):
         assert a.meshes[-1].vertices.tobytes() == b.meshes[-1].vertices.tobytes()
 
 
-def test_ego_poses_are_rigid_and_on_the_road(drives):
+def test_ego_poses_are_rigid_and_on_road(drives):
     street = _street()
     for ego, _ in drives:
         poses = ego.world_from_base(np.linspace(-0.2, DURATION + 0.4, 200))
@@ -235,7 +235,7 @@ def test_ego_poses_are_rigid_and_on_the_road(drives):
         assert np.abs(turn[:, 2, 0] - slope * turn[:, 0, 0]).max() < 0.05
 
 
-def test_the_ego_vehicle_moves_smoothly_and_stays_in_its_lane(drives):
+def test_ego_moves_smoothly_within_lane(drives):
     speeds = []
     lane = shapely.LineString(_street().lanes[1].path)
     for ego, _ in drives:

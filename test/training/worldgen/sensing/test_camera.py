@@ -53,7 +53,7 @@ def camera(width=96, height=64, focal=70.0):
     return CameraModel("front", width, height, intrinsic, np.eye(4))
 
 
-def photo(kind="clear", seed=0, mesh=None, actors=(), view=None, time=0.0, model=None):
+def render_street(kind="clear", seed=0, mesh=None, actors=(), view=None, time=0.0, model=None):
     rng = np.random.default_rng(seed)
     tracer = Tracer(street() if mesh is None else mesh, actors)
     appearance, light = Appearance.sample(rng), Light.of_kind(kind, rng)
@@ -61,15 +61,15 @@ def photo(kind="clear", seed=0, mesh=None, actors=(), view=None, time=0.0, model
     return render(tracer, appearance, light, model or camera(), where, time, rng)
 
 
-def test_same_seed_same_bytes():
-    first, second = photo(actors=[Box()]), photo(actors=[Box()])
+def test_same_seed_gives_same_bytes():
+    first, second = render_street(actors=[Box()]), render_street(actors=[Box()])
     for name in ("rgb", "label", "distance"):
         assert getattr(first, name).tobytes() == getattr(second, name).tobytes()
-    assert photo(seed=1).rgb.tobytes() != first.rgb.tobytes()
+    assert render_street(seed=1).rgb.tobytes() != first.rgb.tobytes()
 
 
-def test_shapes_and_values():
-    image = photo()
+def test_render_has_documented_shapes_and_values():
+    image = render_street()
     assert image.rgb.shape == (64, 96, 3) and image.rgb.dtype == np.uint8
     assert image.label.shape == (64, 96) and image.label.dtype == np.uint8
     assert image.distance.shape == (64, 96) and image.distance.dtype == np.float32
@@ -81,8 +81,8 @@ def test_shapes_and_values():
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(5))
-def test_exposure_holds_the_mean_in_range(kind, seed):
-    image = photo(kind, seed)
+def test_auto_exposure_keeps_mean_in_range(kind, seed):
+    image = render_street(kind, seed)
     lowest = 30 if kind == "dusk" else 55
     assert lowest < image.rgb.mean() < 135
     assert (image.rgb == 255).all(axis=2).mean() < 0.25
@@ -91,12 +91,12 @@ def test_exposure_holds_the_mean_in_range(kind, seed):
 
 def test_dusk_is_darker_than_day():
     def mean(kind):
-        return np.mean([photo(kind, seed).rgb.mean() for seed in range(5)])
+        return np.mean([render_street(kind, seed).rgb.mean() for seed in range(5)])
 
     assert mean("dusk") < 0.85 * mean("clear")
 
 
-def test_exposure_finds_the_gain_and_stops_in_the_dark():
+def test_exposure_gain_reaches_target_and_is_limited():
     curve = tone_curve(0.5)
     flat = np.full((50, 3), 0.02, np.float32)
     gain = exposure(flat, curve, 100)
@@ -105,13 +105,13 @@ def test_exposure_finds_the_gain_and_stops_in_the_dark():
 
 
 @pytest.mark.parametrize("contrast", [0.0, 1.0])
-def test_tone_curve_rises_from_black_to_white(contrast):
+def test_tone_curve_is_monotonic_from_black_to_white(contrast):
     curve = tone_curve(contrast).astype(int)
     assert curve[0] <= 3 and curve[-1] >= 250
     assert (np.diff(curve) >= 0).all()
 
 
-def test_optical_frame_is_x_right_y_down_z_forward():
+def test_pixel_rays_follow_optical_frame():
     rays = pixel_rays(camera(), pose(0, 0, 1.6) @ OPTICAL).reshape(64, 96, 3)
     assert rays[32, 48, 0] > 0.99
     assert rays[32, 0, 1] > 0.3 and rays[32, 95, 1] < -0.3  # left of the picture is the left side, +y
@@ -120,14 +120,14 @@ def test_optical_frame_is_x_right_y_down_z_forward():
 
 
 @pytest.mark.parametrize("yaw", [0.0, 0.4, -0.3])
-def test_projected_points_land_on_pixels_of_their_label(yaw):
+def test_projected_points_match_pixel_labels(yaw):
     """The picture's geometry is CameraModel's: from a LiDAR beside the camera to the pixel."""
     mesh = street()
     world_from_lidar = pose(-0.5, 0.3, 1.9, 0.2)
     world_from_camera = pose(0, 0, 1.6, yaw, 0.05, 0.02) @ OPTICAL
     base = camera(240, 160, 170.0)
     model = CameraModel("front", 240, 160, base.intrinsic, np.linalg.inv(world_from_camera) @ world_from_lidar)
-    image = photo(mesh=mesh, view=world_from_camera, model=model)
+    image = render_street(mesh=mesh, view=world_from_camera, model=model)
 
     tracer = Tracer(mesh)
     rng = np.random.default_rng(2)
@@ -147,7 +147,7 @@ def test_projected_points_land_on_pixels_of_their_label(yaw):
     assert np.median(np.abs(ranges - image.distance[v, u])[visible]) < 0.1
 
 
-def test_pixel_labels_are_the_tracers():
+def test_pixel_labels_and_distances_equal_tracer():
     tracer = Tracer(street(), [Box()])
     view = pose(0, 0, 1.6) @ OPTICAL
     rng = np.random.default_rng(0)
@@ -157,11 +157,11 @@ def test_pixel_labels_are_the_tracers():
     np.testing.assert_array_equal(image.distance.ravel(), hits.distance)
 
 
-def test_the_shutter_sees_things_where_they_are_at_its_time():
+def test_moving_objects_are_rendered_at_exposure_time():
     car = LABELS.id_of("car")
 
     def column(time):
-        return np.nonzero(photo(mesh=ground(), actors=[Box()], time=time).label == car)[1].mean()
+        return np.nonzero(render_street(mesh=ground(), actors=[Box()], time=time).label == car)[1].mean()
 
     assert column(0.0) > 60 > column(0.4) > 36 > column(0.8)
 
@@ -181,7 +181,7 @@ def from_above(mesh, light, actors=(), size=60):
     return render(Tracer(mesh, actors), Appearance.sample(rng), light, model, view, 0.0, rng)
 
 
-def test_shadows_darken_the_ground_away_from_the_sun():
+def test_shadows_fall_away_from_sun():
     tower = box((2, 2, 6), "concrete", "building").of_instance(2)
     image = from_above(merge([ground(), tower]), lit_from((-1, 0, 1)))
     grey = image.rgb.mean(axis=2)
@@ -194,7 +194,7 @@ def test_shadows_darken_the_ground_away_from_the_sun():
     assert grey[shade].mean() < 0.7 * grey[mirrored].mean()
 
 
-def test_moving_things_cast_shadows_too():
+def test_moving_objects_cast_shadows():
     class Parked(Box):
         def motion(self, time):
             return Motion(np.zeros(3), np.zeros(3), 0.0)
@@ -205,7 +205,7 @@ def test_moving_things_cast_shadows_too():
     assert with_box[24:26, 29:31].mean() < 0.75 * without[24:26, 29:31].mean()
 
 
-def test_walls_that_face_the_sun_are_brighter():
+def test_sunlit_walls_are_brighter():
     cube = box((4, 4, 4), "plaster", "building").of_instance(2)
     mesh = merge([ground(), cube])
     rng = np.random.default_rng(0)
@@ -220,7 +220,7 @@ def test_walls_that_face_the_sun_are_brighter():
     assert wall(lit_from((-1, 0, 0.6))) > 1.2 * wall(lit_from((1, 0, 0.6)))
 
 
-def test_texture_is_calmer_far_away():
+def test_distant_texture_is_antialiased():
     """Bands of 25 cm: seen as such at 3 m, an even shade at 60 m instead of noise."""
 
     def detail(distance):
@@ -234,7 +234,7 @@ def test_texture_is_calmer_far_away():
     assert detail(60.0) < 1.5 < 0.3 * detail(3.0)
 
 
-def test_haze_takes_contrast_from_the_distance():
+def test_haze_brightens_distant_surfaces():
     mesh = merge([ground(size=1000), box((1, 40, 30), "tyre", "building", (300, 0, 0))])
     clear = lit_from((-1, 0, 1))
     view = pose(0, 0, 1.6) @ OPTICAL
@@ -248,7 +248,7 @@ def test_haze_takes_contrast_from_the_distance():
     assert wall(1 / 200) > wall(0.0) + 30
 
 
-def test_lights_of_many_drives_are_sound():
+def test_sampled_lights_are_in_range():
     lights = [Light.sample(np.random.default_rng(seed)) for seed in range(200)]
     assert {light.kind for light in lights} == set(KINDS)
     for light in lights:
@@ -258,8 +258,8 @@ def test_lights_of_many_drives_are_sound():
     assert len({light.clouds for light in lights}) == 200
 
 
-def test_pictures_of_sky_alone_are_finite():
+def test_renders_sky_only():
     view = pose(0, 0, 1.6, 0.0, -1.2) @ OPTICAL
-    image = photo(view=view)
+    image = render_street(view=view)
     assert (image.label == SKY).all()
     assert 30 < image.rgb.mean() < 200

@@ -58,7 +58,7 @@ def towards_wall(points, half_width=8.0):
     return (points[:, 0] > 0) & (np.abs(points[:, 1]) < half_width) & (points[:, 2] > -1.8)
 
 
-def test_the_same_seed_gives_the_same_bytes(appearance):
+def test_same_seed_gives_same_bytes(appearance):
     scene = merge([ground(), wall(12), box((1, 1, 1), "car_glass", "car", (5, 2, 0))])
     first, second = (scan_of(scene, appearance, driving) for _ in range(2))
     other = scan_of(scene, appearance, driving, seed=1)
@@ -67,54 +67,54 @@ def test_the_same_seed_gives_the_same_bytes(appearance):
     assert first.range_steps.tobytes() != other.range_steps.tobytes()
 
 
-def test_points_times_and_rings_follow_from_the_steps_and_the_table(appearance):
-    found = scan_of(merge([ground(), wall(12)]), appearance)
-    column, beam = np.nonzero(found.range_steps)
-    points = found.points(LIDAR)
-    assert points.dtype == np.float32 and len(points) == found.mask.sum() > 10000
-    steps = found.range_steps[column, beam].astype(np.float32)
+def test_points_times_and_rings_follow_from_range_steps(appearance):
+    sweep = scan_of(merge([ground(), wall(12)]), appearance)
+    column, beam = np.nonzero(sweep.range_steps)
+    points = sweep.points(LIDAR)
+    assert points.dtype == np.float32 and len(points) == sweep.mask.sum() > 10000
+    steps = sweep.range_steps[column, beam].astype(np.float32)
     assert (
         LIDAR.directions()[column, beam] * (steps * np.float32(RANGE_STEP_M))[:, None]
     ).tobytes() == points.tobytes()
-    np.testing.assert_array_equal(found.ring, beam)
-    np.testing.assert_allclose(found.time_s(LIDAR), LIDAR.column_times_s()[column], atol=1e-7)
-    assert np.all(np.diff(found.time_s(LIDAR)) >= 0) and found.time_s(LIDAR)[-1] == 0
+    np.testing.assert_array_equal(sweep.ring, beam)
+    np.testing.assert_allclose(sweep.time_s(LIDAR), LIDAR.column_times_s()[column], atol=1e-7)
+    assert np.all(np.diff(sweep.time_s(LIDAR)) >= 0) and sweep.time_s(LIDAR)[-1] == 0
 
 
-def test_labels_and_instances_are_those_of_what_was_hit(appearance):
-    found = scan_of(merge([ground(), wall(12)]), appearance)
-    points = found.points(LIDAR)
-    label, instance = found.label[found.mask], found.instance[found.mask]
+def test_labels_and_instances_match_hit_objects(appearance):
+    sweep = scan_of(merge([ground(), wall(12)]), appearance)
+    points = sweep.points(LIDAR)
+    label, instance = sweep.label[sweep.mask], sweep.instance[sweep.mask]
     on_road = (points[:, 2] < -1.9) & (points[:, 0] < 11.5)
     on_wall = (points[:, 2] > -1.8) & (points[:, 0] > 11.5)
     assert np.mean(label[on_road] == LABELS.id_of("road")) > 0.99
     assert np.all(label[on_wall] == LABELS.id_of("building")) and np.all(instance[on_wall] == 7)
-    nothing = ~found.mask
-    assert nothing.any() and np.all(found.label[nothing] == IGNORE)
-    assert np.all(found.instance[nothing] == NO_INSTANCE) and not found.intensity[nothing].any()
+    nothing = ~sweep.mask
+    assert nothing.any() and np.all(sweep.label[nothing] == IGNORE)
+    assert np.all(sweep.instance[nothing] == NO_INSTANCE) and not sweep.intensity[nothing].any()
 
 
-def test_ranges_are_those_of_the_surface_with_the_sensors_noise(appearance):
-    found = scan_of(wall(20), appearance)
-    points = found.points(LIDAR)
+def test_ranges_have_sensor_noise(appearance):
+    sweep = scan_of(wall(20), appearance)
+    points = sweep.points(LIDAR)
     off = points[np.abs(points[:, 1]) < 10, 0] - 20
     assert abs(off.mean()) < 0.001
     assert np.std(off) == pytest.approx(LIDAR.range_noise_m, rel=0.15)
 
 
-def test_compensation_straightens_what_motion_bent(appearance):
-    found = scan_of(wall(30), appearance, driving)
-    fired, still = found.points(LIDAR), found.compensated(LIDAR, driving, END)
-    assert found.compensated(LIDAR, driving, END).tobytes() == still.tobytes()
+def test_compensation_removes_motion_distortion(appearance):
+    sweep = scan_of(wall(30), appearance, driving)
+    fired, still = sweep.points(LIDAR), sweep.compensated(LIDAR, driving, END)
+    assert sweep.compensated(LIDAR, driving, END).tobytes() == still.tobytes()
     assert np.std(fired[:, 0]) > 0.2
     np.testing.assert_allclose(still[:, 0], 30, atol=0.06)
 
 
-def test_points_are_fired_from_where_the_sensor_was_at_their_time(appearance):
-    found = scan_of(wall(30), appearance, driving)
-    ahead = np.abs(found.points(LIDAR)[:, 1]) < 0.2
-    before = 30 + 20 * -found.time_s(LIDAR)[ahead]
-    np.testing.assert_allclose(found.points(LIDAR)[ahead, 0], before, atol=0.1)
+def test_points_use_sensor_pose_at_firing_time(appearance):
+    sweep = scan_of(wall(30), appearance, driving)
+    ahead = np.abs(sweep.points(LIDAR)[:, 1]) < 0.2
+    before = 30 + 20 * -sweep.time_s(LIDAR)[ahead]
+    np.testing.assert_allclose(sweep.points(LIDAR)[ahead, 0], before, atol=0.1)
 
 
 @dataclass(frozen=True)
@@ -131,16 +131,16 @@ class Rolling:
         return Motion(np.array([10 + self.speed * (time - END), 0, 0]), np.array([self.speed, 0, 0]), 0.0)
 
 
-def test_moving_things_are_where_they_were_when_the_pulse_met_them(appearance):
+def test_moving_objects_are_hit_at_firing_time(appearance):
     actor = Rolling((box((2, 3, 3), "concrete", "truck"),), 15.0)
-    found = scan_of(ground(), appearance, actors=[actor])
-    back = (found.label[found.mask] == LABELS.id_of("truck")) & (np.abs(found.points(LIDAR)[:, 2]) < 0.8)
-    when = found.time_s(LIDAR)[back]
-    np.testing.assert_allclose(found.points(LIDAR)[back, 0], 9 + 15 * when, atol=0.06)
+    sweep = scan_of(ground(), appearance, actors=[actor])
+    back = (sweep.label[sweep.mask] == LABELS.id_of("truck")) & (np.abs(sweep.points(LIDAR)[:, 2]) < 0.8)
+    when = sweep.time_s(LIDAR)[back]
+    np.testing.assert_allclose(sweep.points(LIDAR)[back, 0], 9 + 15 * when, atol=0.06)
     assert back.sum() > 50
 
 
-def test_at_edges_some_returns_lie_between_the_surfaces(appearance):
+def test_mixed_returns_only_between_near_surfaces(appearance):
     lidar = replace(LIDAR, columns=2000, divergence_mrad=4.0)
     fence = merge([plate(0.1, 6, "concrete", "other_static", (0, y, 3)) for y in np.arange(-6, 6, 0.3)])
     near = merge([wall(12), fence.placed(11, 0, 0, np.pi)])
@@ -154,50 +154,50 @@ def test_at_edges_some_returns_lie_between_the_surfaces(appearance):
     assert not np.any((x > 11.1) & (x < 24.9))
 
 
-def test_signs_saturate_and_walls_do_not(appearance):
+def test_retroreflective_signs_saturate_intensity(appearance):
     sign = plate(3, 3, "sign_face", "traffic_sign", (0, 0, 2)).placed(15, 0, 0, np.pi)
-    found = scan_of(merge([wall(30), sign]), appearance)
-    intensity, label = found.intensity[found.mask], found.label[found.mask]
+    sweep = scan_of(merge([wall(30), sign]), appearance)
+    intensity, label = sweep.intensity[sweep.mask], sweep.label[sweep.mask]
     assert np.all(intensity[label == LABELS.id_of("traffic_sign")] >= 250)
     assert np.percentile(intensity[label == LABELS.id_of("building")], 99) < 100
 
 
-def test_intensity_falls_with_incidence(appearance):
-    found = scan_of(wall(10, "metal_painted", half_width=60.0), appearance)
-    points, intensity = found.points(LIDAR), found.intensity[found.mask].astype(float)
+def test_intensity_decreases_with_incidence_angle(appearance):
+    sweep = scan_of(wall(10, "metal_painted", half_width=60.0), appearance)
+    points, intensity = sweep.points(LIDAR), sweep.intensity[sweep.mask].astype(float)
     cosine = points[:, 0] / np.linalg.norm(points, axis=1)
     squarely, slanted = intensity[(cosine > 0.8) & (cosine < 0.95)], intensity[(cosine > 0.2) & (cosine < 0.4)]
     assert slanted.mean() < 0.7 * squarely.mean()
 
 
-def test_glass_loses_returns_and_lets_others_through(appearance):
+def test_glass_drops_or_transmits_pulses(appearance):
     glass = merge([plate(1, 1, "window", "building", (12, y, z)) for y in np.arange(-6, 7) for z in (0.5, 1.5, 2.5)])
     lost = replace(appearance, transparent=appearance.transparent.copy())
     lost.transparent[material_id("window")] = 0.6
-    found = scan_of(merge([glass, wall(15, label="other_static")]), lost)
+    sweep = scan_of(merge([glass, wall(15, label="other_static")]), lost)
     ahead = np.abs(np.degrees(np.arctan2(LIDAR.directions()[..., 1], LIDAR.directions()[..., 0]))) < 25
     ahead &= np.abs(LIDAR.directions()[..., 2]) < np.sin(np.radians(2.5))
-    glass_share = np.mean(found.label[ahead] == LABELS.id_of("building"))
-    behind_share = np.mean(found.label[ahead] == LABELS.id_of("other_static"))
-    assert 0.25 < glass_share < 0.55 and behind_share > 0.15 and np.mean(found.mask[ahead]) < 0.95
-    points, label = found.points(LIDAR), found.label[found.mask]
+    glass_share = np.mean(sweep.label[ahead] == LABELS.id_of("building"))
+    behind_share = np.mean(sweep.label[ahead] == LABELS.id_of("other_static"))
+    assert 0.25 < glass_share < 0.55 and behind_share > 0.15 and np.mean(sweep.mask[ahead]) < 0.95
+    points, label = sweep.points(LIDAR), sweep.label[sweep.mask]
     np.testing.assert_allclose(points[label == LABELS.id_of("other_static"), 0], 15, atol=0.06)
 
 
-def test_dark_far_surfaces_at_grazing_incidence_drop_out(appearance):
+def test_dark_distant_grazing_surfaces_drop_out(appearance):
     weak = replace(LIDAR, reach_m=40.0)
     dark = replace(appearance, reflectances=np.full_like(appearance.reflectances, 0.08))
     share = {}
     for look, name in ((appearance, "bright"), (dark, "dark")):
-        found = scan_of(ground(), look, lidar=weak)
+        sweep = scan_of(ground(), look, lidar=weak)
         down = -np.sin(np.radians(weak.elevations_deg))  # 2 m over the range of each beam's ring on the road
-        share[name] = found.mask[:, (down > 2 / 70) & (down < 2 / 30)].mean()
-        assert found.mask[:, down > 2 / 10].mean() > 0.98
+        share[name] = sweep.mask[:, (down > 2 / 70) & (down < 2 / 30)].mean()
+        assert sweep.mask[:, down > 2 / 10].mean() > 0.98
     assert share["dark"] < 0.4 < 0.8 < share["bright"]
 
 
-def test_an_empty_sweep_is_a_sweep(appearance):
-    found = scan_of(wall(-900, half_width=0.5, height=0.5), appearance)
-    assert not found.mask.any()
-    assert found.points(LIDAR).shape == (0, 3) and found.compensated(LIDAR, standing, END).shape == (0, 3)
-    assert found.ring.shape == found.time_s(LIDAR).shape == (0,)
+def test_sweep_without_returns_is_valid(appearance):
+    sweep = scan_of(wall(-900, half_width=0.5, height=0.5), appearance)
+    assert not sweep.mask.any()
+    assert sweep.points(LIDAR).shape == (0, 3) and sweep.compensated(LIDAR, standing, END).shape == (0, 3)
+    assert sweep.ring.shape == sweep.time_s(LIDAR).shape == (0,)

@@ -37,45 +37,45 @@ def read(distance, strength, gamma=1.0, exponent=0.0, speckle=True):
     )
 
 
-def test_a_diffuser_face_on_returns_its_reflectance():
+def test_face_on_diffuser_returns_its_reflectance():
     assert strength_at(0, diffuse=0.3)[0] == pytest.approx(0.3)
 
 
-def test_returns_weaken_towards_grazing_and_glossy_ones_faster():
+def test_strength_decreases_towards_grazing_faster_with_gloss():
     angles = [0, 40, 60, 75, 85]
     rough, glossy = strength_at(angles)[1:], strength_at(angles, gloss=0.25)[1:]
     assert np.all(np.diff(rough) < 0) and np.all(np.diff(glossy) < 0)
     assert glossy[-1] / glossy[0] < 0.3 * rough[-1] / rough[0]
 
 
-def test_glossy_surfaces_flash_when_met_squarely():
+def test_glossy_surfaces_have_specular_peak_at_normal_incidence():
     squarely, beside = strength_at([0, 15], gloss=0.25)
     assert squarely > 0.9 and beside < 0.5
 
 
-def test_reflectors_work_at_an_angle_but_not_at_any():
+def test_retroreflectors_have_limited_acceptance_angle():
     strong = strength_at([0, 45, 80], retro=10.0)
     assert strong[0] > 10 and strong[1] > 10 and strong[2] < 1
 
 
-def test_rays_without_a_hit_return_nothing():
+def test_missed_rays_have_zero_strength():
     nowhere = np.zeros((1, 3), np.float32)
     one = np.ones(1, np.float32)
     assert apparent_reflectance(one, nowhere, nowhere, one, one, np.ones(1, np.bool_))[0] == 0
 
 
-def test_half_of_the_pulses_return_from_a_dark_target_at_the_sensors_reach():
+def test_detection_probability_is_half_at_reach():
     steps, _ = read(100.0, 0.1)
     assert np.mean(steps > 0) == pytest.approx(0.5, abs=0.02)
 
 
 @pytest.mark.parametrize(("distance", "strength"), [(0.3, 1.0), (151.0, 100.0), (np.inf, 1.0), (10.0, 0.0)])
-def test_nothing_returns_from_outside_the_sensors_range_or_from_black(distance, strength):
+def test_no_returns_outside_range_or_from_black(distance, strength):
     steps, intensity = read(distance, strength)
     assert not steps.any() and not intensity.any()
 
 
-def test_ranges_scatter_as_the_sensors_do_and_more_where_returns_are_weak():
+def test_range_noise_grows_for_weak_returns():
     near, _ = read(10.0, 0.5)
     far, _ = read(90.0, 0.1)
     metres = near[near > 0] * 0.004
@@ -94,7 +94,7 @@ def test_intensity_follows_strength_gamma_and_range():
     assert typical(distance=20.0, strength=12.0) == 255
 
 
-def test_two_near_surfaces_blend_and_two_far_ones_do_not():
+def test_only_surfaces_within_pulse_length_blend():
     distance = np.array([[10.0, 10.0, 11.0, 11.0, 11.0], [10.0, 10.0, 20.0, 20.0, 20.0]], np.float32)
     strength = np.full((2, 5), 0.5, np.float32)
     mean, power, top = strongest_return(distance, strength, SHARES, np.array([True, True]))
@@ -104,21 +104,21 @@ def test_two_near_surfaces_blend_and_two_far_ones_do_not():
     assert sharp[0] == pytest.approx(10.0)
 
 
-def test_the_brightest_surface_in_the_cone_wins():
+def test_strongest_surface_in_cone_wins():
     distance = np.array([[10.0, 10.0, 30.0, np.inf, 10.0]], np.float32)
     strength = np.array([[0.02, 0.02, 5.0, 0.0, 0.02]], np.float32)
     mean, power, top = strongest_return(distance, strength, SHARES, np.array([True]))
     assert mean[0] == pytest.approx(30.0) and top[0] == 2 and power[0] == pytest.approx(5 / 6)
 
 
-def test_a_cone_that_meets_nothing_returns_nothing():
+def test_cone_without_hit_has_no_return():
     mean, power, _ = strongest_return(
         np.full((1, 5), np.inf, np.float32), np.zeros((1, 5), np.float32), SHARES, np.ones(1, bool)
     )
     assert np.isinf(mean[0]) and power[0] == 0
 
 
-def test_edges_are_where_depth_jumps_and_not_on_slanted_planes():
+def test_edges_at_depth_jumps_not_on_slanted_planes():
     columns, beams = 8, 2
     azimuth = np.radians(np.repeat(np.arange(columns) - 4, beams))
     rays = np.column_stack([np.cos(azimuth), np.sin(azimuth), np.zeros(len(azimuth))]).astype(np.float32)
@@ -130,7 +130,7 @@ def test_edges_are_where_depth_jumps_and_not_on_slanted_planes():
     assert marks.all(axis=1).tolist() == [True, False, False, False, False, True, True, True]
 
 
-def test_rays_through_one_pane_mostly_share_their_fate():
+def test_rays_through_one_pane_are_correlated():
     rng = np.random.default_rng(0)
     panes = np.repeat(np.arange(2000), 20)
     chances = correlate_by_pane(rng.random(len(panes)), panes)

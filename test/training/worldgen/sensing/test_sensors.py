@@ -39,13 +39,13 @@ def azimuths_deg(directions):
         (HDL32E, 32, 2170, 10.67, -30.6633),
     ],
 )
-def test_tables_have_the_products_size_and_field_of_view(lidar, beams, columns, top, bottom):
+def test_beam_tables_have_documented_size_and_field_of_view(lidar, beams, columns, top, bottom):
     assert (lidar.beams, lidar.columns) == (beams, columns)
     assert (lidar.elevations_deg[0], lidar.elevations_deg[-1]) == pytest.approx((top, bottom))
     ProjectionSpec(lidar.elevations_deg, 64)  # the rows of a range image
 
 
-def test_hdl64e_has_two_blocks_of_different_spacing():
+def test_hdl64e_has_two_blocks_of_beam_spacing():
     steps = -np.diff(HDL64E.elevations_deg)
     np.testing.assert_allclose(steps[:31], 1 / 3, atol=2e-4)
     np.testing.assert_allclose(steps[32:], 1 / 2, atol=2e-4)
@@ -54,12 +54,12 @@ def test_hdl64e_has_two_blocks_of_different_spacing():
 @pytest.mark.parametrize(
     ("elevation", "clockwise"), [(-25.0, 1.4), (-1.0, -4.2), (-15.639, -1.4), (-2.0, 4.2), (15.0, -1.4), (10.333, 1.4)]
 )
-def test_vlp32c_beams_look_where_the_manual_says(elevation, clockwise):
+def test_vlp32c_azimuth_offsets_match_manual(elevation, clockwise):
     beam = VLP32C.elevations_deg.index(elevation)
     assert VLP32C.azimuth_offsets_deg[beam] == -clockwise
 
 
-def test_pandar64_has_the_beams_of_the_real_sensor(pandaset):
+def test_pandar64_elevations_match_pandaset(pandaset):
     cloud = PandaSetSequence(pandaset).cloud(0)
     values, beams = elevations_deg(cloud.xyz), np.asarray(PANDAR64.elevations_deg)
     beam = nearest(beams, values)
@@ -67,11 +67,11 @@ def test_pandar64_has_the_beams_of_the_real_sensor(pandaset):
     np.testing.assert_allclose(off, 0, atol=0.02)
 
 
-def test_the_unseen_sensor_is_not_among_the_others():
+def test_unseen_lidars_are_disjoint_from_others():
     assert not {lidar.name for lidar in LIDARS} & {lidar.name for lidar in UNSEEN_LIDARS}
 
 
-def test_firings_begin_behind_and_turn_clockwise():
+def test_firings_start_behind_and_rotate_clockwise():
     lidar = replace(HDL64E, columns=360)
     directions = lidar.directions()
     assert directions.shape == (360, 64, 3) and directions.dtype == np.float32
@@ -81,13 +81,13 @@ def test_firings_begin_behind_and_turn_clockwise():
     np.testing.assert_allclose(elevations, lidar.elevations_deg, atol=1e-4)
 
 
-def test_beams_with_an_offset_look_to_the_left_of_their_column():
+def test_positive_azimuth_offset_points_left():
     lidar = LidarModel("two", (1.0, -1.0), 360, azimuth_offsets_deg=(0.0, 4.0))
     azimuth = azimuths_deg(lidar.directions())[180]
     np.testing.assert_allclose(azimuth, (-0.5, 3.5), atol=1e-4)
 
 
-def test_the_last_column_is_fired_at_the_end_of_the_sweep():
+def test_last_column_is_fired_at_end_of_sweep():
     times = replace(PANDAR64, columns=1000).column_times_s()
     assert times[-1] == 0
     np.testing.assert_allclose(np.diff(times), 0.1 / 1000)
@@ -95,7 +95,7 @@ def test_the_last_column_is_fired_at_the_end_of_the_sweep():
 
 
 @pytest.mark.parametrize("lidar", [*LIDARS, *UNSEEN_LIDARS], ids=lambda lidar: lidar.name)
-def test_copies_differ_a_little_and_keep_the_order_of_beams(lidar):
+def test_units_differ_slightly_and_keep_beam_order(lidar):
     for seed in SEEDS:
         copy = lidar.sample_unit(np.random.default_rng(seed))
         change = np.abs(np.subtract(copy.elevations_deg, lidar.elevations_deg))
@@ -114,19 +114,19 @@ def test_copies_differ_a_little_and_keep_the_order_of_beams(lidar):
         ({"beam_gains": (1.0, 1.0)}, "beam_gains"),
     ],
 )
-def test_impossible_sensors_are_refused(change, words):
+def test_rejects_invalid_sensors(change, words):
     with pytest.raises(ConfigError, match=words):
         replace(PANDAR64, **change)
 
 
-def test_the_same_seed_gives_the_same_rig():
+def test_same_seed_gives_same_rig():
     first, second = (Rig.sample(np.random.default_rng(5), 6) for _ in range(2))
     assert first.lidar == second.lidar and first.shutter_s == second.shutter_s
     np.testing.assert_array_equal(first.base_from_lidar, second.base_from_lidar)
     np.testing.assert_array_equal(first.cameras[3].from_lidar, second.cameras[3].from_lidar)
 
 
-def test_rigs_carry_every_sensor_at_a_height_that_vehicles_have():
+def test_rigs_use_every_lidar_at_realistic_height():
     names = set()
     for seed in range(40):
         rig = Rig.sample(np.random.default_rng(seed), 0)
@@ -138,12 +138,12 @@ def test_rigs_carry_every_sensor_at_a_height_that_vehicles_have():
     assert names == {lidar.name for lidar in LIDARS}
 
 
-def test_unseen_rigs_carry_the_unseen_sensor():
+def test_rig_draws_from_given_lidars():
     assert Rig.sample(np.random.default_rng(0), 1, UNSEEN_LIDARS).lidar.name == HDL32E.name
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_six_cameras_look_all_around(seed):
+def test_six_cameras_cover_all_directions(seed):
     rig = Rig.sample(np.random.default_rng(seed), 6)
     ahead = {"front": 0, "front_left": 57, "front_right": -57, "left": 100, "right": -100, "back": 180}
     for name, yaw in ahead.items():
@@ -161,12 +161,12 @@ def test_six_cameras_look_all_around(seed):
         assert camera.name in seen
 
 
-def test_one_camera_looks_ahead():
+def test_single_camera_faces_forward():
     assert [c.name for c in Rig.sample(np.random.default_rng(1), 1).cameras] == ["front_camera"]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_shutters_open_when_the_beams_sweep_past(seed):
+def test_exposures_match_beam_azimuth(seed):
     rig = Rig.sample(np.random.default_rng(seed), 6)
     when = dict(zip([c.name for c in rig.cameras], rig.shutter_s, strict=True))
     order = ["left_camera", "front_left_camera", "front_camera", "front_right_camera", "right_camera"]
@@ -175,6 +175,6 @@ def test_shutters_open_when_the_beams_sweep_past(seed):
     assert all(-0.131 < t < 0.031 for t in rig.shutter_s)
 
 
-def test_rigs_of_other_sizes_are_refused():
+def test_rejects_other_numbers_of_cameras():
     with pytest.raises(ConfigError, match="3 cameras"):
         Rig.sample(np.random.default_rng(0), 3)

@@ -12,7 +12,7 @@ PIXELS = 48
 FILL_THEIR_PLATE = {Pattern.POSTER, Pattern.SIGN, Pattern.LAMPS}
 
 
-def seen(material, size=2.0, instance=3, moved=(0.0, 0.0, 0.0), flat=False):
+def trace_plate(material, size=2.0, instance=3, moved=(0.0, 0.0, 0.0), flat=False):
     """A tracer of one plate, and hits on a grid over it."""
     mesh = plate(size, size, material, "building").of_instance(instance)
     if flat:
@@ -28,13 +28,13 @@ def seen(material, size=2.0, instance=3, moved=(0.0, 0.0, 0.0), flat=False):
 
 
 def colors(material, footprint, seed=0, **of):
-    tracer, hits = seen(material, **of)
+    tracer, hits = trace_plate(material, **of)
     width = np.full(len(hits.triangle), footprint, np.float32)
     return albedo(Appearance.sample(np.random.default_rng(seed)), tracer, hits, width)
 
 
-def test_same_seed_same_bytes_and_other_seed_other_look():
-    tracer, hits = seen("brick")
+def test_same_seed_gives_same_bytes_other_seed_differs():
+    tracer, hits = trace_plate("brick")
     width = np.full(len(hits.triangle), 0.01, np.float32)
 
     def look(seed):
@@ -51,14 +51,14 @@ def test_colors_and_reflectances_are_in_range(material, footprint):
     values = colors(material, footprint)
     assert values.shape == (PIXELS * PIXELS, 3) and values.dtype == np.float32
     assert (values > 0).all() and (values <= 2).all()
-    tracer, hits = seen(material)
+    tracer, hits = trace_plate(material)
     diffuse = reflectance(Appearance.sample(np.random.default_rng(0)), tracer, hits)
     assert diffuse.shape == (PIXELS * PIXELS,) and diffuse.dtype == np.float32
     assert (diffuse > 0).all() and (diffuse < 1).all()
 
 
-def test_rays_without_a_hit_are_finite():
-    tracer, hits = seen("brick")
+def test_missed_rays_give_finite_values():
+    tracer, hits = trace_plate("brick")
     nothing = Hits(np.full_like(hits.distance, np.inf), np.full_like(hits.triangle, -1), hits.u, hits.v, hits.normal)
     appearance = Appearance.sample(np.random.default_rng(0))
     assert np.isfinite(albedo(appearance, tracer, nothing, np.full(len(hits.u), np.inf, np.float32))).all()
@@ -68,7 +68,7 @@ def test_rays_without_a_hit_are_finite():
 @pytest.mark.parametrize(
     "material", [m for m, row in MATERIALS.items() if row.pattern not in FILL_THEIR_PLATE and row.contrast > 0]
 )
-def test_contrast_fades_with_the_footprint_and_the_mean_stays(material):
+def test_large_footprint_removes_contrast_and_keeps_mean(material):
     size = max(2.0, 2 * MATERIALS[material].scale)
     near, far = colors(material, 0.005, size=size), colors(material, 30 * MATERIALS[material].scale, size=size)
     assert near.std(axis=0).max() > 0
@@ -77,7 +77,7 @@ def test_contrast_fades_with_the_footprint_and_the_mean_stays(material):
 
 
 @pytest.mark.parametrize("pattern", FILL_THEIR_PLATE)
-def test_plates_show_their_motif_in_the_middle(pattern):
+def test_plate_patterns_are_centred(pattern):
     material = next(name for name, row in MATERIALS.items() if row.pattern == pattern)
     picture = colors(material, 0.01, size=1.0).reshape(PIXELS, PIXELS, 3)
     middle, edge = picture[:, 16:32].reshape(-1, 3), picture[:, :2].reshape(-1, 3)
@@ -85,13 +85,13 @@ def test_plates_show_their_motif_in_the_middle(pattern):
     assert edge.std(axis=0).max() < 0.2 * middle.std(axis=0).max()
 
 
-def test_patterns_move_with_the_object():
+def test_patterns_are_fixed_to_object():
     here, there = colors("paving_bricks", 0.01), colors("paving_bricks", 0.01, moved=(0.0, 31.7, 12.3))
     # Texture coordinates come back from float32 hits; only pixels on an edge may differ.
     assert (np.abs(here - there).max(axis=1) < 0.02).mean() > 0.95
 
 
-def test_walls_have_level_courses_and_the_ground_has_too():
+def test_patterns_are_aligned_on_walls_and_ground():
     stripes = colors("barrier_stripes", 0.01).reshape(PIXELS, PIXELS, 3)
     assert np.ptp(stripes, axis=0).max() < 0.01 < np.ptp(stripes, axis=1).max(axis=-1).min()
     bands = colors("cone", 0.01).reshape(PIXELS, PIXELS, 3)
@@ -99,7 +99,7 @@ def test_walls_have_level_courses_and_the_ground_has_too():
     assert colors("paving_slabs", 0.01, flat=True).std() > 0.003
 
 
-def test_objects_choose_their_own_colors():
+def test_instance_selects_color():
     shades = {colors("car_paint", 0.01, instance=i)[0].round(2).tobytes() for i in range(40)}
     assert len(shades) > 8
 
@@ -117,12 +117,12 @@ def test_palettes_are_shared_between_classes():
 
 
 def ground_reflectances(material, scenes=60):
-    tracer, hits = seen(material, flat=True)
+    tracer, hits = trace_plate(material, flat=True)
     looks = (Appearance.sample(np.random.default_rng(s)) for s in range(scenes))
     return np.array([reflectance(look, tracer, hits).mean() for look in looks])
 
 
-def test_reflectance_of_the_ground_does_not_give_its_class_away():
+def test_ground_reflectances_overlap_between_classes():
     road, paving, grass = (ground_reflectances(m) for m in ("asphalt", "paving_slabs", "grass"))
     for other in (paving, grass):
         brighter = (other[:, None] > road[None]).mean()
@@ -132,8 +132,8 @@ def test_reflectance_of_the_ground_does_not_give_its_class_away():
     assert (marking < 1.5 * road).mean() > 0.1
 
 
-def test_worn_paint_shows_the_ground_to_the_lidar():
-    tracer, hits = seen("marking_white", flat=True)
+def test_worn_paint_exposes_ground_reflectance():
+    tracer, hits = trace_plate("marking_white", flat=True)
     appearance = Appearance.sample(np.random.default_rng(1))
     values = reflectance(appearance, tracer, hits)
     paint, ground = appearance.reflectances[material_id("marking_white")]
@@ -141,7 +141,7 @@ def test_worn_paint_shows_the_ground_to_the_lidar():
     assert values.max() > 1.3 * values.min()
 
 
-def test_material_tables_follow_the_materials():
+def test_appearance_tables_match_materials():
     appearance = Appearance.sample(np.random.default_rng(0))
     glass = material_id("window")
     assert appearance.gloss[glass] == np.float32(MATERIALS["window"].gloss)
@@ -150,7 +150,7 @@ def test_material_tables_follow_the_materials():
     assert appearance.retro.shape == (len(MATERIALS),)
 
 
-def test_a_merged_mesh_keeps_materials_apart():
+def test_merged_mesh_keeps_materials():
     parts = [plate(1, 1, "brick", "building"), plate(1, 1, "leaves", "vegetation")]
     tracer = Tracer(merge([parts[0], parts[1].placed(0, 5)]))
     origins, rays = np.array([(2.0, 0, 0), (2.0, 5, 0)]), np.tile(np.array((-1, 0, 0), np.float32), (2, 1))

@@ -40,7 +40,7 @@ def near_roads(streets: Streets, count: int) -> np.ndarray:
     return points[~shapely.dwithin(borders, shapely.points(points), 0.01)]
 
 
-def test_mesh_has_the_zones_labels_and_heights(drive: tuple[Streets, Mesh]) -> None:
+def test_mesh_matches_zone_labels_and_heights(drive: tuple[Streets, Mesh]) -> None:
     streets, mesh = drive
     points = near_roads(streets, 3000)
     label, height = looked_at(streets, mesh, points)
@@ -53,7 +53,7 @@ def test_mesh_has_the_zones_labels_and_heights(drive: tuple[Streets, Mesh]) -> N
     assert (np.abs(height - streets.height(*points.T)) < 0.02).mean() > 0.997
 
 
-def test_markings_are_seen_where_they_were_painted(drive: tuple[Streets, Mesh]) -> None:
+def test_markings_are_hit_where_painted(drive: tuple[Streets, Mesh]) -> None:
     streets, mesh = drive
     tops = [paint for k, paint in enumerate(streets.paints) if not any(
         paint.shape.intersects(later.shape) for later in streets.paints[k + 1 :])]  # fmt: skip
@@ -62,7 +62,7 @@ def test_markings_are_seen_where_they_were_painted(drive: tuple[Streets, Mesh]) 
     assert (label == [LABELS.id_of(paint.label) for paint in tops]).mean() > 0.99
 
 
-def test_ground_has_no_holes_and_reaches_far(drive: tuple[Streets, Mesh]) -> None:
+def test_ground_has_no_holes(drive: tuple[Streets, Mesh]) -> None:
     streets, mesh = drive
     rng = np.random.default_rng(1)
     around = streets.ego_lane.path[:, None] + rng.uniform(-120, 120, (len(streets.ego_lane.path), 20, 2))
@@ -70,7 +70,7 @@ def test_ground_has_no_holes_and_reaches_far(drive: tuple[Streets, Mesh]) -> Non
     assert np.isfinite(height).all()
 
 
-def test_rays_along_the_street_do_not_slip_through_seams() -> None:
+def test_grazing_rays_hit_no_gaps() -> None:
     streets, mesh = build(5, False)
     rng = np.random.default_rng(3)
     start = streets.ego_lane.path[150]
@@ -87,7 +87,7 @@ def test_rays_along_the_street_do_not_slip_through_seams() -> None:
     assert below[close].min() > -streets.relief.depth - 0.1
 
 
-def test_kerbs_stand_upright_and_are_part_of_the_pavement(drive: tuple[Streets, Mesh]) -> None:
+def test_kerb_faces_are_vertical_and_sidewalk(drive: tuple[Streets, Mesh]) -> None:
     streets, mesh = drive
     corners = mesh.vertices[mesh.triangles].astype(np.float64)
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -99,19 +99,19 @@ def test_kerbs_stand_upright_and_are_part_of_the_pavement(drive: tuple[Streets, 
     assert shapely.dwithin(streets.road, shapely.points(before), 0.01).mean() > 0.99
 
 
-def test_all_but_kerbs_faces_up(drive: tuple[Streets, Mesh]) -> None:
+def test_all_faces_except_kerbs_point_up(drive: tuple[Streets, Mesh]) -> None:
     _, mesh = drive
     corners = mesh.vertices[mesh.triangles].astype(np.float64)
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     assert (normal[:, 2] > -1e-6).all()
 
 
-def test_triangles_stay_within_the_budget(drive: tuple[Streets, Mesh]) -> None:
+def test_triangle_count_is_within_budget(drive: tuple[Streets, Mesh]) -> None:
     _, mesh = drive
     assert 5_000 < len(mesh) < 60_000
 
 
-def test_same_seed_gives_the_same_bytes() -> None:
+def test_same_seed_gives_same_bytes() -> None:
     first, again = (build(7, False)[1] for _ in range(2))
     digests = [hashlib.sha256(b"".join(getattr(m, n).tobytes() for n in ("vertices", "triangles", "material", "label",
                                                                         "instance"))).hexdigest()

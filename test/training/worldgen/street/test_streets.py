@@ -33,20 +33,20 @@ def fingerprint(streets: Streets) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
-def test_same_seed_gives_the_same_streets() -> None:
+def test_same_seed_gives_same_streets() -> None:
     first, again, other = (Streets.generate(np.random.default_rng(seed)) for seed in (4, 4, 5))
     assert fingerprint(first) == fingerprint(again)
     assert fingerprint(first) != fingerprint(other)
 
 
-def test_zones_cover_the_area_once(streets: Streets) -> None:
+def test_zones_partition_area(streets: Streets) -> None:
     shapes = [zone.shape for zone in streets.zones]
     whole = shapely.union_all(shapes)
     assert sum(shape.area for shape in shapes) == pytest.approx(whole.area, abs=0.5)
     assert whole.area == pytest.approx(shapely.box(*whole.bounds).area, abs=0.5)
 
 
-def test_a_street_has_what_a_street_needs(streets: Streets) -> None:
+def test_streets_have_all_elements(streets: Streets) -> None:
     assert 2 <= len(streets.network.roads) <= 5
     assert {"road", "ground"} <= {zone.kind for zone in streets.zones}
     assert streets.pavement.area > 300
@@ -78,7 +78,7 @@ def test_traffic_keeps_right(streets: Streets) -> None:
         assert to_middle @ left > 0
 
 
-def test_plots_keep_off_streets_and_each_other(streets: Streets) -> None:
+def test_plots_overlap_neither_streets_nor_each_other(streets: Streets) -> None:
     areas = np.array([plot.area() for plot in (*streets.plots, *streets.back_plots)])
     assert not shapely.intersects(streets.plan.corridor, areas).any()
     first, second = shapely.STRtree(areas).query(areas, predicate="intersects")
@@ -99,7 +99,7 @@ def test_bays_lie_on_roads_and_carparks(streets: Streets) -> None:
     assert shapely.dwithin(surfaces, places, 0.3).all()
 
 
-def test_posts_stand_beside_roads_and_face_the_traffic(streets: Streets, unseen: list[Streets]) -> None:
+def test_posts_stand_beside_roads_facing_traffic(streets: Streets, unseen: list[Streets]) -> None:
     for each in (streets, *unseen):
         for approach in (a for junction in each.junctions for a in junction.approaches):
             assert not shapely.intersects_xy(each.plan.road, approach.post_x, approach.post_y)
@@ -107,7 +107,7 @@ def test_posts_stand_beside_roads_and_face_the_traffic(streets: Streets, unseen:
             assert shapely.dwithin(each.road, shapely.Point(approach.x, approach.y), 0.1)
 
 
-def test_kerbside_places_are_free_and_face_the_road(streets: Streets) -> None:
+def test_kerbside_places_are_clear_and_face_road(streets: Streets) -> None:
     places = streets.kerbside(12.0, np.random.default_rng(2))
     points = np.array([(p.x, p.y) for p in places])
     assert not shapely.contains_xy(streets.plan.road, *points.T).any()
@@ -115,7 +115,7 @@ def test_kerbside_places_are_free_and_face_the_road(streets: Streets) -> None:
     assert shapely.contains_xy(streets.plan.carriageway, *ahead.T).mean() > 0.95
 
 
-def test_kerbs_are_steps_where_raised_and_level_where_lowered() -> None:
+def test_kerbs_are_steps_unless_lowered() -> None:
     both = {"raised": 0, "lowered": 0}
     for seed in SEEDS:
         streets = Streets.generate(np.random.default_rng(seed))
@@ -139,14 +139,14 @@ def test_kerbs_are_steps_where_raised_and_level_where_lowered() -> None:
     assert min(both.values()) > 20
 
 
-def test_height_takes_numbers_and_arrays(streets: Streets) -> None:
+def test_height_accepts_scalars_and_arrays(streets: Streets) -> None:
     x, y = np.meshgrid(np.linspace(-30, 30, 7), np.linspace(-20, 20, 5))
     height = streets.height(x, y)
     assert height.shape == (5, 7)
     assert float(streets.height(x[2, 3], y[2, 3])) == height[2, 3]
 
 
-def test_unseen_layouts_occur_only_where_asked_for(unseen: list[Streets]) -> None:
+def test_unseen_layouts_occur_only_on_request(unseen: list[Streets]) -> None:
     assert {streets.network.layout for streets in unseen} == set(UNSEEN_LAYOUTS)
     for seed in range(12):
         seen = Streets.generate(np.random.default_rng(seed))
@@ -155,7 +155,7 @@ def test_unseen_layouts_occur_only_where_asked_for(unseen: list[Streets]) -> Non
         assert not any(zone.kind == "track" for zone in seen.zones)
 
 
-def test_lanes_go_round_the_island_of_a_roundabout(unseen: list[Streets]) -> None:
+def test_lanes_pass_around_roundabout_island(unseen: list[Streets]) -> None:
     rings = [(s, node) for s in unseen for node in s.network.nodes if node.ring]
     assert rings
     for streets, node in rings:
@@ -168,7 +168,7 @@ def test_lanes_go_round_the_island_of_a_roundabout(unseen: list[Streets]) -> Non
 
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=30, deadline=None)
-def test_hills_are_no_steeper_than_eight_percent(seed: int) -> None:
+def test_terrain_grade_is_at_most_eight_percent(seed: int) -> None:
     rng = np.random.default_rng(seed)
     terrain = Terrain.sample(rng)
     x, y = rng.uniform(-300, 300, (2, 200))
@@ -179,7 +179,7 @@ def test_hills_are_no_steeper_than_eight_percent(seed: int) -> None:
 
 @given(st.floats(-0.02, 0.02), st.floats(5, 90), st.floats(-8, 8))
 @settings(deadline=None)
-def test_ribbon_coordinates_measure_metres(bend: float, s: float, d: float) -> None:
+def test_ribbon_coordinates_are_metric(bend: float, s: float, d: float) -> None:
     ribbon = Ribbon(integrate_path((3.0, -2.0), bend * np.arange(100)))
     line = shapely.LineString(ribbon.points)
     place = shapely.Point(ribbon.at(s, d))
@@ -187,7 +187,7 @@ def test_ribbon_coordinates_measure_metres(bend: float, s: float, d: float) -> N
     assert line.project(place) == pytest.approx(s, abs=0.1)
 
 
-def test_ground_comes_down_to_lowered_kerbs_and_into_ditches() -> None:
+def test_relief_at_lowered_kerbs_and_ditches() -> None:
     relief = Relief(0.12, 1.0, shapely.box(0, 0, 1, 1), shapely.box(10, 0, 11, 1), 0.4)
     points = np.array([(0.5, 0.5), (1.5, 0.5), (5.0, 0.5), (10.5, 0.5)])
     assert relief.rise(points) == pytest.approx([0.0, 0.06, 0.12, 0.12 - 0.4])
