@@ -147,7 +147,7 @@ def test_a_place_that_exists_is_refused_before_anything_is_made(option, tmp_path
     ("words", "complaint"),
     [
         (["--seed", "1", "--sweeps", "0"], "a drive of 0 sweeps"),
-        (["--seed", "1", "--sweeps", "101"], "it can have 1 to 100 turns in all; take more seeds"),
+        (["--seed", "1", "--sweeps", "101"], "it can have 1 to 100 turns in all; use more seeds"),
         (["--seed", "1", "--sweeps", "11", "--every", "10"], "a drive of 11 sweeps, one every 10 turns"),
         (["--seed", "1", "--every", "0"], "one every 0 turns"),
         (["--seed", "-1"], "seed is -1"),
