@@ -36,7 +36,7 @@ def share_different(found, expected):
 def test_labels_of_shipped_models_are_unchanged(stored, model, cameras):
     cloud, camera_frames = read_parity_sweep(cameras)
     pipeline = SegmentationPipeline.load(find_model(model), "onnxruntime", "fp32")
-    labels = pipeline.segment(cloud, pictures=camera_frames).segmentation.label
+    labels = pipeline.segment(cloud, images=camera_frames).segmentation.label
     with np.load(GOLDEN / "labels.npz") as golden:
         assert share_different(labels, golden[stored]) <= MAX_DIFFERENT
 

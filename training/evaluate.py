@@ -58,7 +58,7 @@ def evaluate(
         scored_truth = labels if scores.label_map == drive.label_map else scores.to_scored(truth)
         cloud = drive.cloud(index)
         pictures = EncodedSweepImages.load(drive, index).decode() if pipeline.spec.role == "teacher" else ()
-        result = pipeline.segment(cloud, pictures=pictures)
+        result = pipeline.segment(cloud, images=pictures)
         scores.add(
             cloud,
             result.segmentation,

@@ -304,8 +304,8 @@ def test_teacher_runs_on_engines(gpu, tmp_path):
     pipeline = SegmentationPipeline.load(teacher, "tensorrt", engines=EngineCache(tmp_path))
     assert [path.name for path in gpu.built] == ["model.onnx", "image_branch.onnx"]
     cloud, camera_frames = read_parity_sweep(cameras=6)
-    expected = SegmentationPipeline.load(teacher).segment(cloud, pictures=camera_frames).segmentation.label
-    np.testing.assert_array_equal(pipeline.segment(cloud, pictures=camera_frames).segmentation.label, expected)
+    expected = SegmentationPipeline.load(teacher).segment(cloud, images=camera_frames).segmentation.label
+    np.testing.assert_array_equal(pipeline.segment(cloud, images=camera_frames).segmentation.label, expected)
 
 
 def test_build_engine_command_fills_the_cache(gpu, height_model, tmp_path, capsys):

@@ -18,11 +18,11 @@ class FakePipeline:
     def __init__(self, seconds, label=0):
         self.seconds, self.label = seconds, label
 
-    def segment(self, cloud, into=None, pictures=()):
+    def segment(self, cloud, into=None, images=()):
         time.sleep(self.seconds)
         return SimpleNamespace(stages_ms={"project": 1000.0, "infer": self.seconds * 1e3})
 
-    def logits(self, cloud, pictures=()):
+    def logits(self, cloud, images=()):
         logits = np.zeros((2, len(cloud)), np.float32)
         logits[self.label] = 1
         return logits, np.ones(len(cloud), np.bool_)

@@ -1,4 +1,4 @@
-"""What a teacher gets to see, with a network that gives the brightness of a picture."""
+"""Sampling of image features, with a network that outputs the brightness of an image."""
 
 import numpy as np
 import pytest
@@ -28,22 +28,22 @@ class Brightness:
 
 
 @pytest.fixture
-def sight():
+def sampler():
     return ImageFeatureSampler(SPEC, Brightness())
 
 
-def taken(camera, uv, pixels):
-    """A point ahead and one behind; the first camera that sees each."""
+def scene(camera, uv, pixels):
+    """A point in front of the sensor that one camera sees, and a point behind it that none sees."""
     cloud = PointCloud(np.array([[10, 0, 0], [-10, 0.1, 0]], np.float32), np.ones(2, np.float32))
     cameras = np.array([[camera, NO_CAMERA], [NO_CAMERA, NO_CAMERA]], np.int8)
     views = PointVisibility(cameras, np.array([[uv, (0, 0)], [(0, 0), (0, 0)]], np.float32))
     return RangeProjector(PROJECTION).project(cloud), SweepImages(pixels, views)
 
 
-def test_a_place_lies_in_the_map_of_its_camera(sight):
+def test_samples_feature_map_of_the_points_camera(sampler):
     dark, bright = np.zeros((16, 32, 3), np.uint8), np.full((16, 32, 3), 200, np.uint8)
-    projection, pictures = taken(1, (0.5, 1.0), (dark, bright, None))
-    inputs = sight.inputs(projection, SIZE, pictures)
+    projection, images = scene(1, (0.5, 1.0), (dark, bright, None))
+    inputs = sampler.inputs(projection, SIZE, images)
     assert inputs["maps"].shape == (1, 1, 12, 8)
     assert (inputs["maps"][0, 0, 4:8] == 200).all() and (inputs["maps"][0, 0, :4] == 0).all()
     row, column = np.argwhere(inputs["seen"][0])[0]
@@ -53,33 +53,33 @@ def test_a_place_lies_in_the_map_of_its_camera(sight):
     assert (v + 1) / 2 * 12 == pytest.approx(7.5), "at the middle of the last row of the second map, not between maps"
 
 
-def test_where_an_image_is_missing_an_earlier_one_is_not_taken(sight):
+def test_missing_image_is_masked(sampler):
     bright = np.full((16, 32, 3), 200, np.uint8)
-    projection, pictures = taken(0, (0, 0), (bright, None, None))
-    assert sight.inputs(projection, SIZE, pictures)["seen"].sum() == 1
-    _, missing = taken(0, (0, 0), (None, None, None))
-    assert not sight.inputs(projection, SIZE, missing)["seen"].any()
+    projection, images = scene(0, (0, 0), (bright, None, None))
+    assert sampler.inputs(projection, SIZE, images)["seen"].sum() == 1
+    _, missing = scene(0, (0, 0), (None, None, None))
+    assert not sampler.inputs(projection, SIZE, missing)["seen"].any()
 
 
-def test_without_pictures_nothing_is_seen(sight):
-    projection, _ = taken(0, (0, 0), ())
-    inputs = sight.inputs(projection, SIZE, SweepImages.from_frames(np.zeros((2, 3)), ()))
+def test_mask_is_empty_without_images(sampler):
+    projection, _ = scene(0, (0, 0), ())
+    inputs = sampler.inputs(projection, SIZE, SweepImages.from_frames(np.zeros((2, 3)), ()))
     assert inputs["seen"].shape == (2, *SIZE) and not inputs["seen"].any()
     assert inputs["places"].shape == (2, *SIZE, 2)
 
 
-def test_too_many_cameras_are_said(sight):
-    projection, pictures = taken(0, (0, 0), (None,) * 4)
+def test_too_many_cameras_is_an_error(sampler):
+    projection, images = scene(0, (0, 0), (None,) * 4)
     with pytest.raises(ImageError, match="4 cameras, but the model takes 3 at most; name fewer"):
-        sight.inputs(projection, SIZE, pictures)
+        sampler.inputs(projection, SIZE, images)
 
 
-def test_an_image_takes_another_size_edge_to_edge():
+def test_resizes_with_aligned_edges():
     pixels = np.repeat(np.repeat(np.arange(6, dtype=np.uint8).reshape(2, 3, 1), 4, axis=0), 4, axis=1).repeat(3, axis=2)
     np.testing.assert_array_equal(resized(pixels, (2, 3))[..., 0], [[0, 1, 2], [3, 4, 5]])
 
 
 @pytest.mark.parametrize(("cameras", "shape"), [(0, (1, 1, 4, 8)), (3, (2, 1, 4, 8))])
-def test_a_contract_that_cannot_be_is_said(cameras, shape):
+def test_invalid_image_branch_spec_is_an_error(cameras, shape):
     with pytest.raises(ModelError, match=r"image_branch\."):
         ImageBranchSpec(SPEC.files, SPEC.picture, TensorSpec("features", shape, "float32"), cameras)

@@ -1,4 +1,4 @@
-"""Which images belong to a sweep: rules by hand, and promises that hold whatever arrives in whatever order."""
+"""Image matching: hand-made cases, and properties that hold for any order of arrival."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xmodelkd_ros.segmentation.image_matching import JUMP_NS, PATIENCE, Now, SweepCollector
+from xmodelkd_ros.segmentation.image_matching import JUMP_NS, STEADY_FACTOR, Now, SweepCollector
 
 MS = 1_000_000
 SLOP, DEADLINE = 50 * MS, 50 * MS
@@ -27,72 +27,74 @@ def stamps(matched):
     return {name: image.stamp_ns // MS for name, image in matched.images.items()}
 
 
-def test_without_cameras_a_sweep_goes_at_once():
-    (gone,) = collector().add_sweep(0, "sweep", now(0))
-    assert (gone.sweep, gone.images, gone.release_reason) == ("sweep", {}, "complete")
+def test_sweep_is_released_at_once_without_cameras():
+    (released,) = collector().add_sweep(0, "sweep", now(0))
+    assert (released.sweep, released.images, released.release_reason) == ("sweep", {}, "complete")
 
 
-def test_a_sweep_goes_with_the_last_camera_that_it_waited_for():
+def test_sweep_is_released_when_complete():
     c = collector("left", "right")
     assert c.add_image("left", 1000 * MS, "l", now(1001)) == []
     assert c.add_sweep(1000 * MS, "sweep", now(1100)) == []
-    (gone,) = c.add_image("right", 1010 * MS, "r", now(1120))
-    assert gone.release_reason == "complete" and gone.stamp_ns == 1000 * MS
-    assert {name: image.image for name, image in gone.images.items()} == {"left": "l", "right": "r"}
+    (released,) = c.add_image("right", 1010 * MS, "r", now(1120))
+    assert released.release_reason == "complete" and released.stamp_ns == 1000 * MS
+    assert {name: image.image for name, image in released.images.items()} == {"left": "l", "right": "r"}
     assert len(c) == 0
 
 
-def test_the_nearest_image_is_taken_and_only_within_the_slop():
+def test_uses_nearest_image_within_slop():
     c = collector("front")
     for stamp in (900, 960, 1030, 1060):
         assert c.add_image("front", stamp * MS, stamp, now(stamp)) == []
-    (gone,) = c.add_sweep(1000 * MS, "sweep", now(1100))
-    assert stamps(gone) == {"front": 1030}
+    (released,) = c.add_sweep(1000 * MS, "sweep", now(1100))
+    assert stamps(released) == {"front": 1030}
     assert c.add_sweep(1111 * MS, "next", now(1211)) == []  # 1060 is 51 ms away
 
 
-def test_at_the_deadline_it_goes_with_what_is_there():
+def test_sweep_is_released_at_deadline_with_available_images():
     c = collector("left", "right")
     c.add_image("left", 1000 * MS, "l", now(1001))
     c.add_sweep(1000 * MS, "sweep", now(1100))
     assert c.poll(now(1149)) == []
-    (gone,) = c.poll(now(1150))
-    assert gone.release_reason == "deadline" and stamps(gone) == {"left": 1000}
+    (released,) = c.poll(now(1150))
+    assert released.release_reason == "deadline" and stamps(released) == {"left": 1000}
 
 
-def test_a_deadline_may_change_while_a_sweep_waits():
+def test_changed_deadline_applies_to_waiting_sweep():
     c = collector("front")
     c.add_sweep(0, "sweep", now(100))
     c.deadline_ns = 10 * MS
-    assert [gone.release_reason for gone in c.poll(now(110))] == ["deadline"]
+    assert [released.release_reason for released in c.poll(now(110))] == ["deadline"]
 
 
-def test_a_stopped_clock_keeps_a_sweep_for_four_deadlines_of_steady_time():
+def test_stopped_clock_delays_sweep_by_four_deadlines_of_steady_time():
     c = collector("front")
     c.add_sweep(0, "sweep", now(100, 0))
-    assert c.poll(now(100, PATIENCE * 50 - 1)) == []
-    assert [gone.release_reason for gone in c.poll(now(100, PATIENCE * 50))] == ["deadline"]
+    assert c.poll(now(100, STEADY_FACTOR * 50 - 1)) == []
+    assert [released.release_reason for released in c.poll(now(100, STEADY_FACTOR * 50))] == ["deadline"]
 
 
-def test_a_slow_clock_gives_images_more_time():
+def test_slow_clock_extends_deadline_in_steady_time():
     c = collector("front")
     c.add_sweep(0, "sweep", now(100, 0))
     assert c.poll(now(125, 150)) == []
-    assert [gone.release_reason for gone in c.add_image("front", 0, "late by the wall", now(130, 180))] == ["complete"]
+    assert [released.release_reason for released in c.add_image("front", 0, "late by the wall", now(130, 180))] == [
+        "complete"
+    ]
 
 
-def test_a_newer_sweep_takes_the_older_ones_along():
+def test_release_of_newer_sweep_releases_older_ones():
     c = SweepCollector(["front"], 20 * MS, 500 * MS)
     c.add_sweep(1000 * MS, "old", now(1100))
     c.add_sweep(1100 * MS, "new", now(1200))
-    gone = c.add_image("front", 1100 * MS, "image", now(1210))
-    assert [(one.sweep, one.release_reason, len(one.images)) for one in gone] == [
+    released = c.add_image("front", 1100 * MS, "image", now(1210))
+    assert [(one.sweep, one.release_reason, len(one.images)) for one in released] == [
         ("old", "overtaken", 0),
         ("new", "complete", 1),
     ]
 
 
-def test_one_image_may_serve_two_sweeps():
+def test_image_may_match_two_sweeps():
     c = collector("front")
     c.add_image("front", 1000 * MS, "image", now(1001))
     assert c.add_sweep(1020 * MS, "a", now(1030))[0].images["front"].image == "image"
@@ -100,7 +102,7 @@ def test_one_image_may_serve_two_sweeps():
     assert not c.unused["front"]
 
 
-def test_what_no_sweep_got_is_counted_by_reason():
+def test_counts_unused_images_by_reason():
     c = collector("front")
     c.add_image("front", 1000 * MS, "image", now(1001))
     c.add_image("front", 1000 * MS, "again", now(1002))
@@ -114,7 +116,7 @@ def test_what_no_sweep_got_is_counted_by_reason():
     assert dict(c.unused["front"]) == {"duplicate": 1, "late": 1, "surplus": 1}
 
 
-def test_a_camera_alone_does_not_fill_the_memory():
+def test_memory_is_bounded_without_sweeps():
     c = collector("front")
     for number in range(1000):
         c.add_image("front", number * 33 * MS, number, now(number * 33))
@@ -124,33 +126,33 @@ def test_a_camera_alone_does_not_fill_the_memory():
     assert c.unused["front"]["surplus"] == 2000 - 61  # two seconds
 
 
-def test_a_bag_that_loops_sends_its_last_sweeps_out_alone_and_starts_anew():
+def test_looping_bag_releases_waiting_sweeps_and_restarts():
     c = collector("front")
     c.add_image("front", 9_990 * MS, "end", now(9_990))
     c.add_sweep(9_900 * MS, "last", now(10_000))
     c.add_image("front", 0, "first", now(10_010))
-    gone = c.add_sweep(0, "first", now(10_020))
-    assert [(one.sweep, one.release_reason, stamps(one)) for one in gone] == [
+    released = c.add_sweep(0, "first", now(10_020))
+    assert [(one.sweep, one.release_reason, stamps(one)) for one in released] == [
         ("last", "clock_jump", {}),
         ("first", "complete", {"front": 0}),
     ]
     assert c.unused["front"]["clock_jump"] == 1
 
 
-def test_a_clock_that_jumps_back_sends_sweeps_out():
+def test_clock_jump_back_releases_sweeps():
     c = collector("front")
     c.add_sweep(10_000 * MS, "sweep", now(10_000, 0))
-    (gone,) = c.poll(now(5_000, 1))
-    assert gone.release_reason == "clock_jump"
+    (released,) = c.poll(now(5_000, 1))
+    assert released.release_reason == "clock_jump"
     assert c.poll(now(5_001, 2)) == []
 
 
-def test_what_waits_can_be_flushed():
+def test_flush_releases_waiting_sweeps():
     c = collector("left", "right")
     c.add_image("left", 0, "l", now(0))
     c.add_sweep(0, "sweep", now(1))
-    (gone,) = c.flush()
-    assert gone.release_reason == "flushed" and list(gone.images) == ["left"]
+    (released,) = c.flush()
+    assert released.release_reason == "flushed" and list(released.images) == ["left"]
 
 
 # --- promises ---------------------------------------------------------------------------------------------------------
@@ -158,7 +160,7 @@ def test_what_waits_can_be_flushed():
 
 @dataclass(frozen=True)
 class Drive:
-    """What arrives, and how the clocks run."""
+    """Arrivals and the behaviour of the clocks."""
 
     cameras: dict[str, tuple[float, float]]  # rate (Hz), phase (s)
     lidar_hz: float
@@ -211,7 +213,7 @@ def arrivals(drive):
 
 
 def ros_ns(drive, steady_ns):
-    """ROS time at a steady time: it runs at a rate, stands still for a while, and may jump back by ten seconds."""
+    """ROS time at a steady time: it runs at a rate, pauses, and may jump back by ten seconds."""
     stop, length = (round(part * 1e9) for part in drive.stop_s)
     moved = min(steady_ns, stop) + max(0, steady_ns - stop - length)
     jumped = drive.jump_back_at_s is not None and steady_ns > drive.jump_back_at_s * 1e9
@@ -220,15 +222,15 @@ def ros_ns(drive, steady_ns):
 
 @settings(max_examples=300, deadline=None)
 @given(drives)
-def test_every_sweep_comes_out_once_in_order_and_in_time(drive):
+def test_every_sweep_is_released_once_in_order_and_in_time(drive):
     c = SweepCollector(list(drive.cameras), SLOP, DEADLINE)
-    added, gone = [], []
+    added, released = [], []
 
     def clock(steady_ns):
         return Now(ros_ns(drive, steady_ns), steady_ns)
 
     def note(matched, at):
-        gone.extend((one, at) for one in matched)
+        released.extend((one, at) for one in matched)
 
     steady = 0
     for arrival, camera, stamp in arrivals(drive):
@@ -246,12 +248,12 @@ def test_every_sweep_comes_out_once_in_order_and_in_time(drive):
         steady += 5 * MS
         note(c.poll(clock(steady)), steady)
 
-    assert [one.sweep for one, _ in gone] == list(range(len(added)))  # each once, in order
-    for one, at in gone:
+    assert [one.sweep for one, _ in released] == list(range(len(added)))  # each once, in order
+    for one, at in released:
         stamp, arrived = added[one.sweep]
         assert one.stamp_ns == stamp
         late = at - arrived
-        assert late <= PATIENCE * DEADLINE + 5 * MS
+        assert late <= STEADY_FACTOR * DEADLINE + 5 * MS
         if drive.jump_back_at_s is None:
             assert clock(at).ros_ns - clock(arrived).ros_ns <= DEADLINE + 5 * MS * max(drive.clock_rate, 1)
         for name, image in one.images.items():
@@ -264,7 +266,7 @@ def test_every_sweep_comes_out_once_in_order_and_in_time(drive):
 
 @dataclass(frozen=True)
 class Late:
-    """A steady drive in which much is late."""
+    """A regular drive with late arrivals."""
 
     camera_hz: float
     sweep_latency_s: float
@@ -287,8 +289,8 @@ late_drives = st.builds(
 
 @settings(max_examples=60, deadline=None)
 @given(late_drives)
-def test_however_late_sweeps_come_they_get_the_nearest_image_that_was_there(drive):
-    """From the 20th sweep on: the first ones tell how late they are."""
+def test_late_sweeps_get_nearest_arrived_image(drive):
+    """From the 20th sweep on, since retention adapts to the lag of the first ones."""
     rng, start = random.Random(drive.seed), 100.0
     events = []
     for number in range(int(4 * drive.camera_hz)):
@@ -298,26 +300,26 @@ def test_however_late_sweeps_come_they_get_the_nearest_image_that_was_there(driv
         events.append((taken + 0.02 + (1.5 if odd and stamp == taken else 0.0), "front", stamp, odd))
     events += [(start + n / 10 + drive.sweep_latency_s, "", start + n / 10, False) for n in range(40)]
     c = SweepCollector(["front", "silent"] if drive.silent else ["front"], SLOP, round(drive.deadline_s * 1e9))
-    seen, gone, at = [], [], 0
+    seen, released, at = [], [], 0
     for arrival, camera, stamp_s, odd in sorted(events):
         while len(c) and at < round(arrival * 1e9):
             at = min(at + 5 * MS, round(arrival * 1e9))
-            gone += [(one, len(seen)) for one in c.poll(Now(at, at))]
+            released += [(one, len(seen)) for one in c.poll(Now(at, at))]
         at, stamp = round(arrival * 1e9), round(stamp_s * 1e9)
         if camera:
             seen += [] if odd else [stamp]
             out = c.add_image(camera, stamp, None, Now(at, at))
         else:
             out = c.add_sweep(stamp, None, Now(at, at))
-        gone += [(one, len(seen)) for one in out]
-    assert len(gone) > 25
-    for one, known in gone[20:]:
+        released += [(one, len(seen)) for one in out]
+    assert len(released) > 25
+    for one, known in released[20:]:
         nearest = min((abs(stamp - one.stamp_ns) for stamp in seen[:known]), default=SLOP + 1)
         image = one.images.get("front")
         assert (abs(image.stamp_ns - one.stamp_ns) if image else SLOP + 1) <= min(nearest, SLOP + 1)
 
 
-def test_an_image_of_another_time_costs_no_other_one():
+def test_image_with_wrong_stamp_does_not_expire_others():
     c = collector("front")
     c.add_image("front", 10_000 * MS, "a", now(10_000))
     c.add_image("front", 30_000 * MS, "a wrong stamp", now(10_033))
@@ -327,18 +329,21 @@ def test_an_image_of_another_time_costs_no_other_one():
     assert stamps(c.add_sweep(10_100 * MS, "sweep", now(10_180))[0]) == {"front": 10_100}
     c.add_image("front", 2_000 * MS, "again from the beginning", now(10_200))
     assert c.add_sweep(10_200 * MS, "last", now(10_210)) == []
-    gone = c.add_sweep(2_000 * MS, "first", now(10_220))
-    assert [(one.release_reason, stamps(one)) for one in gone] == [("clock_jump", {}), ("complete", {"front": 2_000})]
+    released = c.add_sweep(2_000 * MS, "first", now(10_220))
+    assert [(one.release_reason, stamps(one)) for one in released] == [
+        ("clock_jump", {}),
+        ("complete", {"front": 2_000}),
+    ]
     assert c.unused["front"] == {"clock_jump": 2}
 
 
-def test_memory_ends_whatever_a_camera_sends():
+def test_memory_is_bounded_for_any_images():
     c = collector("front")
     for number in range(1000):
         c.add_image("front", number * MS, number, now(0))
     assert c.unused["front"]["surplus"] == 1000 - 256
-    (gone,) = c.add_sweep(999 * MS, "sweep", now(10))
-    assert stamps(gone) == {"front": 999}
+    (released,) = c.add_sweep(999 * MS, "sweep", now(10))
+    assert stamps(released) == {"front": 999}
 
 
 @settings(max_examples=100, deadline=None)
@@ -349,10 +354,10 @@ def test_no_nearer_image_had_arrived(drive):
     for arrival, camera, stamp in arrivals(drive):
         if camera:
             seen[camera].add(stamp)
-            gone = c.add_image(camera, stamp, None, Now(arrival, arrival))
+            released = c.add_image(camera, stamp, None, Now(arrival, arrival))
         else:
-            gone = c.add_sweep(stamp, None, Now(arrival, arrival))
-        for one in gone:
+            released = c.add_sweep(stamp, None, Now(arrival, arrival))
+        for one in released:
             for name, stamps_seen in seen.items():
                 nearest = min((abs(stamp - one.stamp_ns) for stamp in stamps_seen), default=SLOP + 1)
                 image = one.images.get(name)
@@ -361,8 +366,8 @@ def test_no_nearer_image_had_arrived(drive):
 
 
 @pytest.mark.parametrize("rate", [12, 15, 30])
-def test_a_steady_camera_is_there_for_every_sweep(rate):
-    """Half its period is within the slop, so each sweep has an image, and none waits to its deadline."""
+def test_periodic_camera_has_image_for_every_sweep(rate):
+    """Half its period is within the slop, so each sweep is complete before its deadline."""
     c = collector("front")
     events = [(n / rate + 0.02, "front", n / rate) for n in range(5 * rate)]
     events += [(n / 10 + 0.11, "", n / 10) for n in range(45)]

@@ -1,4 +1,4 @@
-"""The stored sweep, where its file is damaged."""
+"""The stored parity sweep, also with a damaged file."""
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ CAMERA = CameraModel("front", 48, 32, np.array([[32.0, 0, 23.5], [0, 32.0, 15.5]
 
 @pytest.fixture
 def stored(tmp_path, monkeypatch):
-    """The file that is found instead of the package's."""
+    """A file that replaces the package's."""
     path = tmp_path / "share" / "xmodelkd_ros" / "config" / "check_sweep.npz"
     path.parent.mkdir(parents=True)
     cloud = PointCloud(np.full((100, 3), 5, np.float32), np.full(100, 7, np.float32))
@@ -28,7 +28,7 @@ def change(path, **arrays):
         np.savez_compressed(path, **{**whole, **arrays})
 
 
-def test_it_is_read_back(stored):
+def test_reads_back(stored):
     cloud, camera_frames = read_parity_sweep(2)
     assert (len(cloud), cloud.intensity[0], [camera_frame.camera.name for camera_frame in camera_frames]) == (
         100,
@@ -51,7 +51,7 @@ def test_it_is_read_back(stored):
         lambda path: change(path, **{"front.intrinsic": np.full((3, 3), "x")}),
     ],
 )
-def test_what_cannot_be_used_is_one_error(stored, harm):
+def test_unusable_file_is_one_line_error(stored, harm):
     harm(stored)
     with pytest.raises(ConfigError, match=r"check_sweep\.npz.*install the package again$"):
         read_parity_sweep(2)

@@ -24,7 +24,7 @@ def pipeline(height_model):
 
 
 @pytest.mark.parametrize("count", [0, 1, 1999, 2000, 2001, 6500])
-def test_every_point_gets_its_own_label_whatever_the_size(pipeline, count):
+def test_labels_every_point_for_any_cloud_size(pipeline, count):
     cloud = sweep(count)
     result = pipeline.segment(cloud)
     assert len(result.segmentation) == count
@@ -32,7 +32,7 @@ def test_every_point_gets_its_own_label_whatever_the_size(pipeline, count):
     assert result.invalid == 0
 
 
-def test_points_without_a_position_are_255_and_harm_nobody(pipeline):
+def test_points_without_position_get_255_and_do_not_affect_others(pipeline):
     cloud = sweep(50)
     xyz = cloud.xyz.copy()
     xyz[[3, 7, 20]] = [[np.nan, 0, 0], [0, 0, 0], [np.inf, -np.inf, 1]]
@@ -59,7 +59,7 @@ def test_probability_and_entropy_by_definition():
     np.testing.assert_allclose(segmentation.entropy, -(p * np.log(p)).sum(0) / np.log(13), rtol=1e-4, atol=1e-6)
 
 
-def test_merged_classes_decide_together():
+def test_merged_classes_sum_their_probabilities():
     labels = label_map("drive13")
     logits = np.log(np.full((13, 1), 1e-9, np.float32))
     logits[[0, 4, 5, 6], 0] = np.log([0.4, 0.2, 0.2, 0.2])
@@ -70,7 +70,7 @@ def test_merged_classes_decide_together():
     assert segmentation.entropy[0] == pytest.approx(-(0.6 * np.log(0.6) + 0.4 * np.log(0.4)) / np.log(12), rel=1e-3)
 
 
-def test_no_sum_of_probabilities_is_above_1():
+def test_summed_probability_is_at_most_1():
     labels = label_map("drive13")
     logits = np.random.default_rng(0).normal(0, 30, (13, 100_000)).astype(np.float32)
     into = translation(labels, label_map("autoware"))
@@ -79,8 +79,8 @@ def test_no_sum_of_probabilities_is_above_1():
 
 @pytest.mark.parametrize("into", ["native", "autoware"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_point_whose_logits_are_not_finite_has_no_label(bad, into):
-    """As networks in fp16 may give, or damaged ones: not the first class, with a probability that is no number."""
+def test_nonfinite_logits_give_no_label(bad, into):
+    """fp16 or damaged networks output such logits; the label must not be the first class with a NaN probability."""
     labels = label_map("drive13")
     logits = np.zeros((13, 4), np.float32)
     logits[9], logits[3, 1], logits[:, 2] = 5.0, bad, -np.inf
@@ -91,13 +91,13 @@ def test_a_point_whose_logits_are_not_finite_has_no_label(bad, into):
     assert np.isnan(found.entropy).tolist() == [False, True, True, False]
 
 
-def test_missing_intensity_is_said(pipeline):
+def test_missing_intensity_is_an_error(pipeline):
     assert pipeline.needs_intensity
     with pytest.raises(CloudError, match="missing_intensity"):
         pipeline.segment(PointCloud(sweep(5).xyz))
 
 
-def test_another_sensor_fits_in(height_model):
+def test_uses_sensor_file(height_model):
     sensor = SensorSpec("fewer beams", (10.0, 0.0, -10.0), intensity_range=(0.0, 1.0))
     cloud = sweep(300)
     result = SegmentationPipeline.load(height_model, sensor=sensor).segment(cloud)
@@ -111,8 +111,8 @@ def test_stages_are_timed(pipeline):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
-def test_one_wrong_intensity_does_not_spread_through_the_network(value):
-    """With the shipped student, whose convolutions would carry it on."""
+def test_invalid_intensity_does_not_spread_through_network(value):
+    """Convolutions of the shipped student would spread it."""
     shipped = SegmentationPipeline.load(find_model("student"))
     cloud = sweep(20_000)
     changed = cloud.intensity.copy()
@@ -124,7 +124,7 @@ def test_one_wrong_intensity_does_not_spread_through_the_network(value):
 
 
 @pytest.mark.parametrize("distance", [1e4, 1e18])
-def test_one_point_where_no_lidar_sees_does_not_spread_through_the_network(distance):
+def test_point_beyond_lidar_range_does_not_spread_through_network(distance):
     shipped = SegmentationPipeline.load(find_model("student"), "onnxruntime")
     cloud = sweep(20_000)
     xyz = cloud.xyz.copy()

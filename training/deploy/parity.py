@@ -61,7 +61,7 @@ def score(source: Source, pipeline: SegmentationPipeline) -> dict[str, Any]:
     """Mean IoU, IoU and number of points of each class, and calibration error (ECE) on a source."""
     scores = Scores(pipeline.labels, label_map(scored_labels(pipeline.labels.name)))
     for number, sweep in enumerate(source.sweeps):
-        result = pipeline.segment(sweep.cloud, pictures=source.images(number))
+        result = pipeline.segment(sweep.cloud, images=source.images(number))
         scores.add(sweep.cloud, result.segmentation, sweep.labels, stages_ms=result.stages_ms, mode=result.mode)
     metrics = scores.metrics(pipeline.spec, pipeline.backend.name, pipeline.backend.precision)
     selected = {name: metrics[name] for name in ("label_set", "miou", "iou", "points", "ece")}

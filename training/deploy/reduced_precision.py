@@ -104,7 +104,7 @@ def _calibration_inputs(spec: ModelSpec, folder: Path, data: DataConfig) -> list
     for config in data.train:
         source = few_sweeps(config, _CALIBRATION_SWEEPS, images=branch is not None)
         for number, sweep in enumerate(source.sweeps):
-            pipeline.segment(sweep.cloud, pictures=source.images(number))
+            pipeline.segment(sweep.cloud, images=source.images(number))
     return [network.recorded, branch.recorded if branch else []]
 
 

@@ -197,7 +197,7 @@ class SweepProcessor:
             self._warn("teacher_failed", repr(error))
             return taken.left_to_student(f"the teacher failed: {error!r}"), None
         if result.invalid < len(cloud):  # of an empty sweep no camera sees anything
-            taken = taken.without_blind(result.seen)
+            taken = taken.without_blind(result.visible_counts)
         if not taken.used:
             return taken, None
         clock.milliseconds.update(result.stages_ms)

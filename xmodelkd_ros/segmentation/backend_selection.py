@@ -18,9 +18,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from xmodelkd_ros.core.atomic_write import atomic_file
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BackendError
@@ -31,7 +28,7 @@ from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.inference.backend import REFERENCE
 from xmodelkd_ros.inference.cpu import cores, cpu_name
 from xmodelkd_ros.inference.engine_cache import EngineCache
-from xmodelkd_ros.segmentation.parity_sweep import equal_labels, read_parity_sweep
+from xmodelkd_ros.segmentation.parity_sweep import LogitsPipeline, equal_labels, read_parity_sweep
 
 LIBRARIES = (REFERENCE, "openvino")
 """Candidates; both run on CPUs."""
@@ -46,14 +43,10 @@ class _Result(Protocol):
     def stages_ms(self) -> Mapping[str, float]: ...
 
 
-class _Pipeline(Protocol):
+class _Pipeline(LogitsPipeline, Protocol):
     def segment(
-        self, cloud: PointCloud, into: LabelTranslation | None = None, pictures: Sequence[CameraFrame | None] = ()
+        self, cloud: PointCloud, into: LabelTranslation | None = None, images: Sequence[CameraFrame | None] = ()
     ) -> _Result: ...
-
-    def logits(
-        self, cloud: PointCloud, pictures: Sequence[CameraFrame | None] = ()
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]: ...
 
 
 Pipeline = TypeVar("Pipeline", bound=_Pipeline)
@@ -155,7 +148,7 @@ def _times_ms(pipelines: Mapping[str, Pipeline], cameras: int) -> dict[str, floa
     times = dict.fromkeys(pipelines, float("inf"))
     for _ in range(_RUNS):
         for name, pipeline in pipelines.items():
-            stages = pipeline.segment(cloud, pictures=camera_frames).stages_ms
+            stages = pipeline.segment(cloud, images=camera_frames).stages_ms
             times[name] = min(times[name], sum(stages.get(stage, 0.0) for stage in _NETWORK_STAGES))
     return times
 

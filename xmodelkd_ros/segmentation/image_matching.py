@@ -1,6 +1,6 @@
-"""Which images belong to a sweep, and when to stop waiting for them.
+"""Matching of images to sweeps, and the decision when to stop waiting for images.
 
-There is no ROS here and no clock: times come in as arguments, so that tests drive them.
+No ROS and no clock: times are arguments, so that tests and offline tools control them.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ S = TypeVar("S")
 I = TypeVar("I")  # noqa: E741 - an image
 
 JUMP_NS = 1_000_000_000
-"""Time that goes back by more than this is a clock that was set, or a bag that loops, not disorder on the way."""
+"""Time going back by more than this is a clock jump or a looping bag, not reordering on the way."""
 
-PATIENCE = 4
-"""A deadline in ROS time holds in steady time too, this many times as long: a slow replay gets its images, and a
-``/clock`` that stands still does not keep a sweep."""
+STEADY_FACTOR = 4
+"""Durations in ROS time are also limited in steady time, to this multiple: a slow replay still gets its images, and a
+stopped ``/clock`` does not block sweeps."""
 
-_KEPT_NS = 500_000_000
-"""How long after its arrival an image may find its sweep, in ROS time; longer where sweeps come later than that."""
-_LONGEST_KEPT_NS = 3_000_000_000
-_MOST_KEPT = 256
-"""Whatever a camera sends, memory ends."""
+_MIN_RETENTION_NS = 500_000_000
+"""Retention of images in ROS time; longer if sweeps arrive later than that."""
+_MAX_RETENTION_NS = 3_000_000_000
+_MAX_BUFFERED = 256
+"""Maximum number of buffered images per camera, whatever it publishes."""
 _LAGS = 32
-"""Sweeps whose lag behind the images tells how long images are kept."""
-_REMEMBERED = 32
-"""Sweeps that are remembered after they went out, to tell a late image from one that no sweep wanted."""
+"""Number of recent sweeps whose lag behind the images determines the retention."""
+_RELEASED = 32
+"""Number of released sweeps remembered to distinguish late images from surplus ones."""
 
 
 class Now(NamedTuple):
-    """What the clocks say.
+    """Readings of the clocks.
 
     Attributes:
-        ros_ns: ROS time, which may stand still, run at any rate, or jump.
+        ros_ns: ROS time, which may stop, run at any rate, or jump.
         steady_ns: a monotonic clock.
     """
 
@@ -46,7 +46,7 @@ class Now(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class StampedImage(Generic[I]):
-    """An image, and when it was taken, on the LiDAR's clock."""
+    """An image and its stamp on the LiDAR's clock."""
 
     stamp_ns: int
     image: I
@@ -54,14 +54,14 @@ class StampedImage(Generic[I]):
 
 @dataclass(frozen=True, eq=False)
 class MatchedSweep(Generic[S, I]):
-    """A sweep on its way, with its images.
+    """A released sweep with its images.
 
     Attributes:
-        stamp_ns: of the sweep.
+        stamp_ns: stamp of the sweep.
         sweep: the sweep.
-        images: of each camera that has one.
-        release_reason: why it goes now: ``complete``; ``deadline``; ``overtaken``, because a newer one goes; ``clock_jump``;
-            or ``flushed``.
+        images: matched images by camera.
+        release_reason: ``complete``; ``deadline``; ``overtaken`` by the release of a newer sweep; ``clock_jump``; or
+            ``flushed``.
     """
 
     stamp_ns: int
@@ -71,199 +71,202 @@ class MatchedSweep(Generic[S, I]):
 
 
 @dataclass(frozen=True, eq=False)
-class _Waiting(Generic[S]):
+class _WaitingSweep(Generic[S]):
     stamp_ns: int
     sweep: S
     arrived: Now
 
 
 class SweepCollector(Generic[S, I]):
-    """Gives every sweep the image of each camera that is nearest to it, and lets it go in time.
+    """Matches to each sweep the nearest image of each camera, and releases sweeps in time.
 
-    Every sweep that is added comes out once, in the order in which it came in: with all cameras as soon as each has
-    an image within the slop; at its deadline with those that are there; and before any newer one. So sweeps must be
-    added in the order of their stamps (:class:`xmodelkd_ros.node.stamp_order.StampOrder` sees to that); one that is older
-    than the one before is of another time. Each method returns the sweeps that go. The caller polls while sweeps wait.
+    Every added sweep is released exactly once and in the order of addition: when each camera has an image within the
+    slop, at its deadline with the images available, or before a newer sweep. Sweeps must be added in the order of their
+    stamps (see :class:`xmodelkd_ros.node.stamp_order.StampOrder`); an older stamp counts as a clock jump. Each method
+    returns the released sweeps. The caller polls while sweeps wait.
 
     Args:
-        cameras: names of the cameras that are waited for; none: sweeps go at once.
-        slop_ns: an image farther from the sweep than this is not of it.
-        deadline_ns: how long a sweep waits from its arrival on.
+        cameras: names of the cameras to wait for; if empty, sweeps are released at once.
+        slop_ns: maximum image-to-sweep time difference.
+        deadline_ns: maximum waiting time of a sweep after its arrival.
 
     Attributes:
         slop_ns: as above; may be changed.
-        deadline_ns: as above; may be changed, and holds for the sweeps that wait too.
+        deadline_ns: as above; may be changed, also for waiting sweeps.
     """
 
     def __init__(self, cameras: Sequence[str], slop_ns: int, deadline_ns: int) -> None:
         self.slop_ns, self.deadline_ns = slop_ns, deadline_ns
-        self._cameras = {name: _Camera[I]() for name in cameras}
-        self._waiting: deque[_Waiting[S]] = deque()
-        self._gone: deque[tuple[int, frozenset[str]]] = deque(maxlen=_REMEMBERED)
+        self._buffers = {name: _ImageBuffer[I]() for name in cameras}
+        self._waiting: deque[_WaitingSweep[S]] = deque()
+        self._released: deque[tuple[int, frozenset[str]]] = deque(maxlen=_RELEASED)  # stamp, cameras without image
         self._newest_ns: int | None = None
         self._lags_ns: deque[int] = deque(maxlen=_LAGS)
         self._ros_ns: int | None = None
 
     def __len__(self) -> int:
-        """How many sweeps wait."""
+        """Number of waiting sweeps."""
         return len(self._waiting)
 
     @property
     def unused(self) -> dict[str, Counter[str]]:
-        """How many images of each camera no sweep got: ``late``, ``surplus``, ``duplicate``, or of a ``clock_jump``."""
-        return {name: kept.unused for name, kept in self._cameras.items()}
+        """Number of unused images by camera and reason: ``late``, ``surplus``, ``duplicate`` or ``clock_jump``."""
+        return {name: buffer.unused for name, buffer in self._buffers.items()}
 
     def add_sweep(self, stamp_ns: int, sweep: S, now: Now) -> list[MatchedSweep[S, I]]:
-        """Take a sweep."""
-        gone = self._after_jump(now)
+        """Add a sweep."""
+        released = self._handle_jump(now)
         if self._newest_ns is not None and stamp_ns < self._newest_ns:
-            gone += self._restart(stamp_ns)
+            released += self._restart(stamp_ns)
         self._newest_ns = stamp_ns
-        newest = [kept.newest_ns for kept in self._cameras.values() if kept.newest_ns is not None]
+        newest = [buffer.newest_ns for buffer in self._buffers.values() if buffer.newest_ns is not None]
         self._lags_ns.append(max(newest, default=stamp_ns) - stamp_ns)
-        self._waiting.append(_Waiting(stamp_ns, sweep, now))
-        return gone + self._due(now)
+        self._waiting.append(_WaitingSweep(stamp_ns, sweep, now))
+        return released + self._release_due(now)
 
     def add_image(self, camera: str, stamp_ns: int, image: I, now: Now) -> list[MatchedSweep[S, I]]:
-        """Take an image of one of the cameras, stamped on the LiDAR's clock."""
-        gone = self._after_jump(now)
-        missed = any(camera in without and abs(stamp_ns - of) <= self.slop_ns for of, without in self._gone)
-        kept = self._cameras[camera]
-        kept.add(StampedImage(stamp_ns, image), missed, now)
-        kept.expire(now, self._kept_ns, [waiting.stamp_ns for waiting in self._waiting], self.slop_ns)
-        return gone + self._due(now)
+        """Add an image of one of the cameras, stamped on the LiDAR's clock."""
+        released = self._handle_jump(now)
+        late = any(
+            camera in missing and abs(stamp_ns - sweep_ns) <= self.slop_ns for sweep_ns, missing in self._released
+        )
+        buffer = self._buffers[camera]
+        buffer.add(StampedImage(stamp_ns, image), late, now)
+        buffer.expire(now, self._retention_ns, [waiting.stamp_ns for waiting in self._waiting], self.slop_ns)
+        return released + self._release_due(now)
 
     def poll(self, now: Now) -> list[MatchedSweep[S, I]]:
-        """See whether time has come for a sweep."""
-        return self._after_jump(now) + self._due(now)
+        """Check the deadlines."""
+        return self._handle_jump(now) + self._release_due(now)
 
     @property
-    def _kept_ns(self) -> int:
-        """How long an image is kept: half as long again as sweeps lag behind the images."""
+    def _retention_ns(self) -> int:
+        """How long images are buffered: 1.5 times the lag of sweeps behind images."""
         lag_ns = max(self._lags_ns, default=0)
-        return min(max(_KEPT_NS, lag_ns + lag_ns // 2 + self.slop_ns), _LONGEST_KEPT_NS)
+        return min(max(_MIN_RETENTION_NS, lag_ns + lag_ns // 2 + self.slop_ns), _MAX_RETENTION_NS)
 
     def flush(self) -> list[MatchedSweep[S, I]]:
-        """Let all sweeps go with what is there."""
+        """Release all sweeps with the images available."""
         return [self._matched(self._waiting.popleft(), "flushed") for _ in range(len(self._waiting))]
 
-    def _left_ns(self, waiting: _Waiting[S], now: Now) -> int:
+    def _remaining_ns(self, waiting: _WaitingSweep[S], now: Now) -> int:
         ros = waiting.arrived.ros_ns + self.deadline_ns - now.ros_ns
-        steady = waiting.arrived.steady_ns + PATIENCE * self.deadline_ns - now.steady_ns
+        steady = waiting.arrived.steady_ns + STEADY_FACTOR * self.deadline_ns - now.steady_ns
         return min(ros, steady)
 
-    def _due(self, now: Now) -> list[MatchedSweep[S, I]]:
-        """The sweeps that go now; an older one goes before any newer one, whatever it lacks."""
-        decisions = [self._release_reason(waiting, now) for waiting in self._waiting]
-        last = max((number for number, release_reason in enumerate(decisions) if release_reason), default=-1)
-        return [self._matched(self._waiting.popleft(), decisions[number] or "overtaken") for number in range(last + 1)]
+    def _release_due(self, now: Now) -> list[MatchedSweep[S, I]]:
+        """Release the sweeps that are due, and all older ones before them."""
+        reasons = [self._release_reason(waiting, now) for waiting in self._waiting]
+        last = max((number for number, reason in enumerate(reasons) if reason), default=-1)
+        return [self._matched(self._waiting.popleft(), reasons[number] or "overtaken") for number in range(last + 1)]
 
-    def _release_reason(self, waiting: _Waiting[S], now: Now) -> str:
-        if all(kept.find(waiting.stamp_ns, self.slop_ns) for kept in self._cameras.values()):
+    def _release_reason(self, waiting: _WaitingSweep[S], now: Now) -> str:
+        if all(buffer.nearest(waiting.stamp_ns, self.slop_ns) for buffer in self._buffers.values()):
             return "complete"
-        return "deadline" if self._left_ns(waiting, now) <= 0 else ""
+        return "deadline" if self._remaining_ns(waiting, now) <= 0 else ""
 
-    def _matched(self, waiting: _Waiting[S], release_reason: str) -> MatchedSweep[S, I]:
-        found = {name: kept.find(waiting.stamp_ns, self.slop_ns) for name, kept in self._cameras.items()}
-        images = {name: kept.take() for name, kept in found.items() if kept is not None}
-        self._gone.append((waiting.stamp_ns, frozenset(self._cameras) - frozenset(images)))
-        for kept in self._cameras.values():  # no later sweep is older, unless it is of another time
-            kept.drop(waiting.stamp_ns - JUMP_NS, waiting.stamp_ns - self.slop_ns)
+    def _matched(self, waiting: _WaitingSweep[S], release_reason: str) -> MatchedSweep[S, I]:
+        nearest = {name: buffer.nearest(waiting.stamp_ns, self.slop_ns) for name, buffer in self._buffers.items()}
+        images = {name: buffered.use() for name, buffered in nearest.items() if buffered is not None}
+        self._released.append((waiting.stamp_ns, frozenset(self._buffers) - frozenset(images)))
+        for buffer in self._buffers.values():  # later sweeps have newer stamps, except after a clock jump
+            buffer.drop(waiting.stamp_ns - JUMP_NS, waiting.stamp_ns - self.slop_ns)
         return MatchedSweep(waiting.stamp_ns, waiting.sweep, images, release_reason)
 
-    def _after_jump(self, now: Now) -> list[MatchedSweep[S, I]]:
+    def _handle_jump(self, now: Now) -> list[MatchedSweep[S, I]]:
         before, self._ros_ns = self._ros_ns, now.ros_ns
         return self._restart(now.ros_ns) if before is not None and now.ros_ns < before - JUMP_NS else []
 
     def _restart(self, around_ns: int) -> list[MatchedSweep[S, I]]:
-        """Let the sweeps of another time go without images, and forget that time."""
-        gone = [MatchedSweep[S, I](waiting.stamp_ns, waiting.sweep, {}, "clock_jump") for waiting in self._waiting]
+        """Release the waiting sweeps without images, and reset the state after a jump to a new time."""
+        released = [MatchedSweep[S, I](waiting.stamp_ns, waiting.sweep, {}, "clock_jump") for waiting in self._waiting]
         self._waiting.clear()
-        self._gone.clear()
+        self._released.clear()
         self._newest_ns = None
-        for kept in self._cameras.values():
-            kept.restart(around_ns)
-        return gone
+        for buffer in self._buffers.values():
+            buffer.restart(around_ns)
+        return released
 
 
 @dataclass(eq=False)
-class _Kept(Generic[I]):
-    """An image that a sweep may still want, and what it is counted as if it goes now; empty: a sweep got it."""
+class _BufferedImage(Generic[I]):
+    """A buffered image, and the reason to count if it is dropped now; empty once a sweep has used it."""
 
     image: StampedImage[I]
     arrived: Now
-    fate: str = "surplus"
+    unused_reason: str = "surplus"
 
-    def take(self) -> StampedImage[I]:
-        """The image, for a sweep that goes. It is kept all the same: the next sweep may want it too."""
-        self.fate = ""
+    def use(self) -> StampedImage[I]:
+        """The image, for a released sweep. It stays in the buffer, since the next sweep may need it too."""
+        self.unused_reason = ""
         return self.image
 
 
-class _Camera(Generic[I]):
-    """The images of one camera that a sweep may still want, in the order of their stamps.
+class _ImageBuffer(Generic[I]):
+    """Buffered images of one camera, sorted by stamp.
 
-    They go by the time of their arrival and not by their stamps: one wrong stamp must not cost the others.
+    They expire by time of arrival rather than by stamp, so that a single wrong stamp does not expire the others.
 
     Attributes:
-        unused: how many no sweep got, by reason.
+        unused: number of unused images by reason.
     """
 
     def __init__(self) -> None:
         self.unused: Counter[str] = Counter()
-        self._kept: list[_Kept[I]] = []
+        self._buffered: list[_BufferedImage[I]] = []
 
     @property
     def newest_ns(self) -> int | None:
         """Stamp of the newest image."""
-        return self._kept[-1].image.stamp_ns if self._kept else None
+        return self._buffered[-1].image.stamp_ns if self._buffered else None
 
     def add(self, image: StampedImage[I], late: bool, now: Now) -> None:
-        """Keep an image; a late one is one that a sweep waited for in vain."""
-        place = bisect_left([kept.image.stamp_ns for kept in self._kept], image.stamp_ns)
-        if place < len(self._kept) and self._kept[place].image.stamp_ns == image.stamp_ns:
+        """Buffer an image; a late one matches a sweep that was released without it."""
+        index = bisect_left([buffered.image.stamp_ns for buffered in self._buffered], image.stamp_ns)
+        if index < len(self._buffered) and self._buffered[index].image.stamp_ns == image.stamp_ns:
             self.unused["duplicate"] += 1
             return
-        self._kept.insert(place, _Kept(image, now, "late" if late else "surplus"))
+        self._buffered.insert(index, _BufferedImage(image, now, "late" if late else "surplus"))
 
-    def find(self, stamp_ns: int, slop_ns: int) -> _Kept[I] | None:
-        """The image nearest to a stamp, if one is within the slop."""
-        nearest = min(self._kept, key=lambda kept: abs(kept.image.stamp_ns - stamp_ns), default=None)
+    def nearest(self, stamp_ns: int, slop_ns: int) -> _BufferedImage[I] | None:
+        """The image nearest to a stamp, if it is within the slop."""
+        nearest = min(self._buffered, key=lambda buffered: abs(buffered.image.stamp_ns - stamp_ns), default=None)
         return nearest if nearest is not None and abs(nearest.image.stamp_ns - stamp_ns) <= slop_ns else None
 
-    def expire(self, now: Now, kept_ns: int, wanted_ns: Sequence[int], slop_ns: int) -> None:
-        """Drop what came too long ago, unless a sweep waits that may want it.
+    def expire(self, now: Now, retention_ns: int, waiting_ns: Sequence[int], slop_ns: int) -> None:
+        """Drop old images, unless a waiting sweep may use them.
 
         Args:
-            now: what the clocks say.
-            kept_ns: how long images are kept, in ROS time, and :data:`PATIENCE` times as long in steady time.
-            wanted_ns: stamps of the sweeps that wait.
-            slop_ns: how far from them their images may be.
+            now: readings of the clocks.
+            retention_ns: retention in ROS time; in steady time :data:`STEADY_FACTOR` times as long.
+            waiting_ns: stamps of the waiting sweeps.
+            slop_ns: maximum image-to-sweep time difference.
         """
 
-        def stays(kept: _Kept[I]) -> bool:
-            ros_ns, steady_ns = now.ros_ns - kept.arrived.ros_ns, now.steady_ns - kept.arrived.steady_ns
-            if ros_ns <= kept_ns and steady_ns <= PATIENCE * kept_ns:
+        def stays(buffered: _BufferedImage[I]) -> bool:
+            ros_ns, steady_ns = now.ros_ns - buffered.arrived.ros_ns, now.steady_ns - buffered.arrived.steady_ns
+            if ros_ns <= retention_ns and steady_ns <= STEADY_FACTOR * retention_ns:
                 return True
-            return any(abs(kept.image.stamp_ns - wanted) <= slop_ns for wanted in wanted_ns)
+            return any(abs(buffered.image.stamp_ns - sweep_ns) <= slop_ns for sweep_ns in waiting_ns)
 
-        staying = [kept for kept in self._kept if stays(kept)]
-        if len(staying) > _MOST_KEPT:
-            staying.remove(min(staying, key=lambda kept: kept.arrived.steady_ns))
-        self._keep(staying)
+        staying = [buffered for buffered in self._buffered if stays(buffered)]
+        if len(staying) > _MAX_BUFFERED:
+            staying.remove(min(staying, key=lambda buffered: buffered.arrived.steady_ns))
+        self._replace(staying)
 
     def drop(self, from_ns: int, before_ns: int) -> None:
-        """Drop what has its stamp in between."""
-        self._keep([kept for kept in self._kept if not from_ns <= kept.image.stamp_ns < before_ns])
+        """Drop images with stamps in a range."""
+        self._replace([one for one in self._buffered if not from_ns <= one.image.stamp_ns < before_ns])
 
     def restart(self, around_ns: int) -> None:
-        """Drop what is of another time."""
-        gone = [kept for kept in self._kept if abs(kept.image.stamp_ns - around_ns) > JUMP_NS]
-        for kept in gone:
-            kept.fate = kept.fate and "clock_jump"
-        self._keep([kept for kept in self._kept if kept not in gone])
+        """Drop images whose stamps are far from the new time."""
+        dropped = [one for one in self._buffered if abs(one.image.stamp_ns - around_ns) > JUMP_NS]
+        for buffered in dropped:
+            buffered.unused_reason = buffered.unused_reason and "clock_jump"
+        self._replace([buffered for buffered in self._buffered if buffered not in dropped])
 
-    def _keep(self, remaining: list[_Kept[I]]) -> None:
+    def _replace(self, remaining: list[_BufferedImage[I]]) -> None:
         staying = set(map(id, remaining))
-        self.unused.update(kept.fate for kept in self._kept if id(kept) not in staying and kept.fate)
-        self._kept = remaining
+        dropped = (one for one in self._buffered if id(one) not in staying)
+        self.unused.update(one.unused_reason for one in dropped if one.unused_reason)
+        self._buffered = remaining

@@ -1,4 +1,4 @@
-"""A stored real sweep, on which an engine has to say what the reference back end says before it may label."""
+"""A stored real sweep with images, to compare the labels of back ends with the reference."""
 
 from __future__ import annotations
 
@@ -17,25 +17,27 @@ from xmodelkd_ros.opencv import decode_image
 from xmodelkd_ros.resources import find_config
 
 _FILE = "check_sweep.npz"
-_METRE = 100.0
-"""Positions are stored in whole centimetres."""
+_PER_METRE = 100.0
+"""Units per metre: positions are stored in whole centimetres."""
 
 
-class _Labels(Protocol):
-    """What is compared: a pipeline."""
+class LogitsPipeline(Protocol):
+    """The part of a pipeline that comparisons need."""
 
     def logits(
-        self, cloud: PointCloud, pictures: Sequence[CameraFrame | None] = ()
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]: ...
+        self, cloud: PointCloud, images: Sequence[CameraFrame | None] = ()
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """(C, N) logits and (N,) whether the point has a usable position."""
+        ...
 
 
-def equal_labels(one: _Labels, other: _Labels, cameras: int) -> float:
-    """Share of the stored sweep's points that get the same label from two pipelines of one model.
+def equal_labels(one: LogitsPipeline, other: LogitsPipeline, cameras: int) -> float:
+    """Share of the stored sweep's points with the same label from two pipelines of one model.
 
     Args:
         one: pipeline.
         other: pipeline.
-        cameras: how many of the sweep's six images they are shown at most.
+        cameras: number of images to use, at most the stored six.
 
     Raises:
         ConfigError: the package lacks the sweep.
@@ -46,19 +48,19 @@ def equal_labels(one: _Labels, other: _Labels, cameras: int) -> float:
 
 
 def read_parity_sweep(cameras: int) -> tuple[PointCloud, tuple[CameraFrame, ...]]:
-    """The sweep, and what so many of six cameras took of it; errors as :func:`equal_labels`."""
+    """The stored sweep and frames of its first cameras; arguments and errors as in :func:`equal_labels`."""
     path = find_config(_FILE)
     try:
         with np.load(path, allow_pickle=False) as stored:
             cloud = PointCloud(
-                stored["xyz"].astype(np.float32) / np.float32(_METRE), stored["intensity"].astype(np.float32)
+                stored["xyz"].astype(np.float32) / np.float32(_PER_METRE), stored["intensity"].astype(np.float32)
             )
             names = [str(name) for name in stored["cameras"][:cameras]]
             camera_frames = tuple(
                 _camera_frame(name, stored[f"{name}.jpeg"], stored[f"{name}.intrinsic"], stored[f"{name}.from_lidar"])
                 for name in names
             )
-    except Exception as error:  # those of numpy, zipfile, zlib and OpenCV share no base class
+    except Exception as error:  # errors of numpy, zipfile, zlib and OpenCV share no base class
         raise ConfigError(f"cannot read {path}: {one_line(error)}; install the package again") from error
     return cloud, camera_frames
 
@@ -68,13 +70,13 @@ def write_parity_sweep(path: Path, cloud: PointCloud, camera_frames: Sequence[tu
 
     Args:
         path: the file.
-        cloud: the sweep; points without a position are left out.
-        camera_frames: each camera, of the size of its picture, and the picture as JPEG.
+        cloud: the sweep; points without a position are omitted.
+        camera_frames: each camera, scaled to its image, and the image as JPEG.
     """
-    assert cloud.intensity is not None, "a real sweep has it"
+    assert cloud.intensity is not None, "real sweeps have intensity"
     intensity, finite = cloud.intensity, np.isfinite(cloud.xyz).all(axis=1)
     arrays: dict[str, NDArray[np.generic]] = {
-        "xyz": np.round(cloud.xyz[finite] * _METRE).astype(np.int16),
+        "xyz": np.round(cloud.xyz[finite] * _PER_METRE).astype(np.int16),
         "intensity": np.round(intensity[finite]).astype(np.uint8),
         "cameras": np.array([camera.name for camera, _ in camera_frames]),
     }

@@ -1,4 +1,4 @@
-"""One sweep in, one label per point out."""
+"""The segmentation pipeline: projection, normalisation, inference and decision for one sweep."""
 
 from __future__ import annotations
 
@@ -32,27 +32,28 @@ class Result:
 
     Attributes:
         segmentation: one label per point.
-        mode: ``teacher`` if a teacher saw images of the sweep, else ``student``.
-        stages_ms: milliseconds spent in each stage, in order.
-        invalid: points without a usable position.
-        seen: how many points each camera sees (see :meth:`SweepImages.visible_counts`); empty without pictures.
+        mode: ``teacher`` if a teacher used images of the sweep, else ``student``.
+        stages_ms: milliseconds of each stage, in order.
+        invalid: number of points without a usable position.
+        visible_counts: number of points visible in each camera (see :meth:`SweepImages.visible_counts`); empty without
+            images.
     """
 
     segmentation: Segmentation
     mode: str
     stages_ms: Mapping[str, float]
     invalid: int
-    seen: tuple[int, ...] = ()
+    visible_counts: tuple[int, ...] = ()
 
 
 class SegmentationPipeline:
     """Segments sweeps with one model, one at a time: it is not thread-safe.
 
     Args:
-        spec: the model's contract.
+        spec: the model's specification.
         backend: its loaded network.
-        sensor: the LiDAR at hand, where it is not the one the model was trained on.
-        image_branch: the loaded network that looks at images; a teacher's only.
+        sensor: the LiDAR, if it is not the one that the model was trained on.
+        image_branch: the loaded image encoder of a teacher.
 
     Attributes:
         spec, backend: as given.
@@ -106,54 +107,55 @@ class SegmentationPipeline:
 
     @property
     def needs_intensity(self) -> bool:
-        """Whether a cloud without intensity cannot be segmented as it is."""
+        """Whether the model requires clouds with intensity."""
         return any("intensity" in channel.name for channel in self.spec.channels)
 
     def warm_up(self) -> None:
-        """Have the slow first two runs, which allocate, before the first sweep comes."""
+        """Run twice on synthetic input, so that one-time allocations do not slow down the first sweep."""
         points = self.spec.max_points
         xyz = np.full((points, 3), 10, np.float32)
         xyz[:, 1] = np.linspace(-20, 20, points)
-        camera_frames = [_ahead()] if self._image_features is not None else []
+        camera_frames = [_black_frame()] if self._image_features is not None else []
         for _ in range(2):
-            self.segment(PointCloud(xyz, np.zeros(points, np.float32)), pictures=camera_frames)
+            self.segment(PointCloud(xyz, np.zeros(points, np.float32)), images=camera_frames)
 
     def segment(
         self,
         cloud: PointCloud,
         into: LabelTranslation | None = None,
-        pictures: SweepImages | Sequence[CameraFrame | None] = (),
+        images: SweepImages | Sequence[CameraFrame | None] = (),
     ) -> Result:
         """Label every point of a sweep.
 
         Args:
             cloud: the sweep, in the sensor's frame.
-            into: where given, classes that merge sum their probabilities before the best is taken.
-            pictures: what cameras took of it, all in the same order for every sweep; a student does not look at them.
+            into: translation to another label set; classes that merge sum their probabilities before the decision.
+            images: images of the sweep, with cameras in the same order for every sweep; a student ignores them.
 
         Raises:
-            ImageError: there are more cameras than a teacher takes.
+            ImageError: more cameras than the teacher takes.
         """
         clock = Stopwatch()
-        logits, valid, seen = self._logits(cloud, pictures, clock)
+        logits, valid, visible_counts = self._logits(cloud, images, clock)
         with clock("decide"):
             segmentation = decide(logits, valid, self.spec.temperature, self.labels, into)
-        mode = "teacher" if seen is not None else "student"
-        return Result(segmentation, mode, clock.milliseconds, len(cloud) - int(np.count_nonzero(valid)), seen or ())
+        mode = "teacher" if visible_counts is not None else "student"
+        invalid = len(cloud) - int(np.count_nonzero(valid))
+        return Result(segmentation, mode, clock.milliseconds, invalid, visible_counts or ())
 
     def logits(
-        self, cloud: PointCloud, pictures: SweepImages | Sequence[CameraFrame | None] = ()
+        self, cloud: PointCloud, images: SweepImages | Sequence[CameraFrame | None] = ()
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """(C, N) logits of the points of a sweep, not calibrated, and (N,) whether they have a usable position.
+        """(C, N) uncalibrated logits of the points of a sweep, and (N,) whether they have a usable position.
 
         Arguments and errors are those of :meth:`segment`.
         """
-        return self._logits(cloud, pictures, Stopwatch())[:2]
+        return self._logits(cloud, images, Stopwatch())[:2]
 
     def _logits(
-        self, cloud: PointCloud, pictures: SweepImages | Sequence[CameraFrame | None], clock: Stopwatch
+        self, cloud: PointCloud, images: SweepImages | Sequence[CameraFrame | None], clock: Stopwatch
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_], tuple[int, ...] | None]:
-        """Logits, which points have a position, and how many each camera sees; None if no teacher saw an image."""
+        """Logits, mask of points with a position, and points visible in each camera; None if no image was used."""
         size = (self.spec.projection.height, self.spec.projection.width)
         with clock("project"):
             projection = self._projector.project(cloud)
@@ -165,42 +167,43 @@ class SegmentationPipeline:
         counts = None
         if self._image_features is not None:
             with clock("views"):
-                seen = pictures if isinstance(pictures, SweepImages) else SweepImages.from_frames(cloud.xyz, pictures)
+                if not isinstance(images, SweepImages):
+                    images = SweepImages.from_frames(cloud.xyz, images)
             with clock("images"):
-                dense |= self._image_features.inputs(projection, size, seen)
-            if any(pixels is not None for pixels in seen.pixels):
-                counts = seen.visible_counts()
+                dense |= self._image_features.inputs(projection, size, images)
+            if any(pixels is not None for pixels in images.pixels):
+                counts = images.visible_counts()
         with clock("infer"):
             return self._infer(dense, points[:-1], projection.pixel), valid, counts
 
     def _infer(
         self, dense: Mapping[str, NDArray[np.float32]], points: NDArray[np.float32], pixel: NDArray[np.int32]
     ) -> NDArray[np.float32]:
-        """(C, N) logits. The network takes a fixed number of points: fewer are padded, more go in pieces."""
+        """(C, N) logits. The network takes a fixed number of points: fewer are padded, more are run in chunks."""
         size = self.spec.max_points
-        pieces = []
+        chunks = []
         for start in range(0, len(points), size):
             count = min(size, len(points) - start)
-            # What an earlier sweep left in the rest does no harm: no point depends on another.
+            # Stale values in the padding are harmless: points do not depend on each other.
             self._points[:count] = points[start : start + count]
             np.maximum(pixel[start : start + count], 0, out=self._pixel[:count])
             outputs = self.backend.infer({**dense, "points": self._points, "pixel": self._pixel})
-            found = outputs["logits"][:, :count]
-            pieces.append(found if count == len(points) else found.copy())  # the next run overwrites it
-        if not pieces:
+            logits = outputs["logits"][:, :count]
+            chunks.append(logits if count == len(points) else logits.copy())  # the next run overwrites it
+        if not chunks:
             return np.zeros((len(self.labels), 0), np.float32)
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
+        return chunks[0] if len(chunks) == 1 else np.concatenate(chunks, axis=1)
 
 
-def _ahead() -> CameraFrame:
-    """What a camera that looks along x takes of a dark night."""
+def _black_frame() -> CameraFrame:
+    """A black image of a camera that faces along x."""
     intrinsic = np.array([[32.0, 0.0, 31.5], [0.0, 32.0, 15.5], [0.0, 0.0, 1.0]])
     from_lidar = np.array([[0.0, -1.0, 0.0, 0.0], [0.0, 0.0, -1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
     return CameraFrame(CameraModel("ahead", 64, 32, intrinsic, from_lidar), np.zeros((32, 64, 3), np.uint8))
 
 
 class Stopwatch:
-    """Milliseconds by stage: ``with clock("project"): ...``."""
+    """Stage times in milliseconds: ``with clock("project"): ...``."""
 
     def __init__(self) -> None:
         self.milliseconds: dict[str, float] = {}

@@ -129,7 +129,7 @@ def _one_sweep(
     decoded = perf_counter()
     camera_frames = [CameraFrame(camera, image_to_array(image)) for camera, image in cameras]
     taken = perf_counter()
-    result = pipeline.segment(cloud, pictures=camera_frames)
+    result = pipeline.segment(cloud, images=camera_frames)
     segmented = perf_counter()
     labels_to_msg(cloud, result.segmentation, message.header, ROSBAGS_TYPES)
     end = perf_counter()

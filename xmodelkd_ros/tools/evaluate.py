@@ -62,7 +62,7 @@ def _segment_all(session: Session, drive: RecordedDrive, other: _Other | None) -
     pipeline.warm_up()  # keeps one-time set-up out of the first sweep's latency
     view = None
     for index, (sweep, camera_frames) in enumerate(progress(session.sweeps(drive), drive.count, "evaluate")):
-        result = pipeline.segment(sweep.cloud, pictures=camera_frames)
+        result = pipeline.segment(sweep.cloud, images=camera_frames)
         stages = {"decode": sweep.decode_ms, **result.stages_ms}
         scores.add(sweep.cloud, result.segmentation, sweep.truth, stages_ms=stages, mode=result.mode)
         if other is not None:

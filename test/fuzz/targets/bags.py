@@ -91,7 +91,7 @@ class Bags(InFolder):
         with np.errstate(all="ignore"):
             for sweep, camera_frames in drive.sweeps_with_frames(_CAMERAS, self._pipeline.spec.cameras):
                 ensure(sweep.truth is None or sweep.truth.shape == (len(sweep.cloud),), "not one truth per point")
-                found = self._pipeline.segment(sweep.cloud, pictures=camera_frames).segmentation
+                found = self._pipeline.segment(sweep.cloud, images=camera_frames).segmentation
                 check_segmentation(sweep.cloud, found, np.arange(13))
                 drive.camera_views(sweep)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from test.fuzz.mutation import Mutator
 from test.fuzz.target import Target, ensure
-from xmodelkd_ros.segmentation.image_matching import PATIENCE, MatchedSweep, Now, SweepCollector
+from xmodelkd_ros.segmentation.image_matching import STEADY_FACTOR, MatchedSweep, Now, SweepCollector
 
 _CAMERAS = ("a", "b", "c")
 _MS = 1_000_000
@@ -55,7 +55,7 @@ class Sync(Target):
                 gone += collector.add_image(camera, stamp, camera, now)
             else:
                 gone += collector.poll(now)
-            late = [at for _, at in arrived[len(gone) :] if at + PATIENCE * deadline <= steady]
+            late = [at for _, at in arrived[len(gone) :] if at + STEADY_FACTOR * deadline <= steady]
             ensure(not late, "a sweep waits beyond its deadline")
             ensure(len(collector) == len(arrived) - len(gone), "a sweep is lost")
         gone += collector.flush()

@@ -130,5 +130,5 @@ class Teacher(InFolder):
     def use(self, value: Any) -> None:
         cloud, camera_frames = value
         with np.errstate(all="ignore"):
-            result = self._pipeline.segment(cloud, pictures=camera_frames())
+            result = self._pipeline.segment(cloud, images=camera_frames())
         check_segmentation(cloud, result.segmentation, np.arange(len(self._pipeline.labels)))

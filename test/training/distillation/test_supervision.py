@@ -131,7 +131,7 @@ def test_the_exported_teacher_labels_as_the_trained_one(teacher, pandaset, tmp_p
     (expected,) = (
         said.ids for said in predict_labels(load_predictor(teacher), source.sweeps, source.encoded_images, "")
     )
-    result = pipeline.segment(source.sweeps[0].cloud, pictures=source.images(0))
+    result = pipeline.segment(source.sweeps[0].cloud, images=source.images(0))
     assert result.mode == "teacher"
     assert (result.segmentation.label == expected).mean() > 0.999
     alone = pipeline.segment(source.sweeps[0].cloud).segmentation
