@@ -20,9 +20,9 @@ from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.camera import CameraView
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
-from xmodelkd_ros.reports.pictures import SweepView
-from xmodelkd_ros.reports.report import Run, table, write_report
+from xmodelkd_ros.reports.report import Run, score_table, write_report
 from xmodelkd_ros.reports.scores import Scores
+from xmodelkd_ros.reports.sweep_plots import SweepView
 from xmodelkd_ros.resources import find_model, label_map, translation
 from xmodelkd_ros.segmentation.backend_selection import select_backend
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
@@ -134,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> str:
         metrics = run(options, shlex.join(["python", "-m", "training.evaluate", *words]))
-        return f"{table(metrics)} | report {options.out / 'report.html'}"
+        return f"{score_table(metrics)} | report {options.out / 'report.html'}"
 
     return run_command(work)
 

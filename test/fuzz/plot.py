@@ -9,8 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from test.fuzz.tally import Tally
-from xmodelkd_ros.reports.charts import DPI, LINE, MARK, figure, plain
-from xmodelkd_ros.reports.pictures import MUTED, TEXT
+from xmodelkd_ros.reports.charts import DPI, LINE, MARK, MUTED, TEXT, new_figure, style_axes
 
 _PARTS = {"accepted": LINE, "refused": "#c3cad6", "broken promise": MARK}
 _LEAST = 1.0
@@ -24,7 +23,7 @@ def draw(tallies: Mapping[str, Tally], path: Path) -> None:
         tallies: of each target, by its name.
         path: the picture.
     """
-    chart = figure(11, 1.3 + 0.3 * len(tallies))
+    chart = new_figure(11, 1.3 + 0.3 * len(tallies))
     shares, slowest, memory = chart.subplots(1, 3, sharey=True, width_ratios=(3, 1, 1))
     _draw_shares(shares, list(tallies.values()))
     _draw_most(slowest, "slowest input,\nms of the processor", [tally.slowest_ms for tally in tallies.values()])
@@ -77,6 +76,6 @@ def _draw_most(axes: Axes, what: str, values: Sequence[float]) -> None:
 
 def _of_bars(axes: Axes) -> None:
     """Bars that lie one below the other need no axis at their beginnings."""
-    plain(axes, "x")
+    style_axes(axes, "x")
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)

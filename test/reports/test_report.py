@@ -10,15 +10,15 @@ from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.model_spec import DataSource, ModelSpec
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.harness.synthetic_sweep import synthetic_sweep
-from xmodelkd_ros.reports import pictures
-from xmodelkd_ros.reports.pictures import SweepView
-from xmodelkd_ros.reports.report import Run, _footer, attribution, summary, table, write_report
+from xmodelkd_ros.reports import sweep_plots
+from xmodelkd_ros.reports.report import Run, _footer, attribution, score_table, summary, write_report
 from xmodelkd_ros.reports.scores import Scores
+from xmodelkd_ros.reports.sweep_plots import SweepView
 from xmodelkd_ros.resources import label_map
 
 DRIVE13 = label_map("drive13")
 RUN = Run("drive <1>", "xmodelkd evaluate drive --out here", "the time of the pipeline")
-LOOKS = {
+DIRECTIONS = {
     "front": (1, 0),
     "left": (0, 1),
     "right": (0, -1),
@@ -29,8 +29,8 @@ LOOKS = {
 
 
 def camera(name):
-    """A camera at the sensor that looks along a direction in the x-y plane."""
-    forward = np.array([*LOOKS[name], 0.0]) / np.hypot(*LOOKS[name])
+    """A camera at the sensor that faces a direction in the x-y plane."""
+    forward = np.array([*DIRECTIONS[name], 0.0]) / np.hypot(*DIRECTIONS[name])
     down = np.array([0, 0, -1.0])
     from_lidar = np.eye(4)
     from_lidar[:3, :3] = [np.cross(down, forward), down, forward]
@@ -61,7 +61,7 @@ def spec(height_model):
 
 @pytest.mark.parametrize("truth", [True, False])
 @pytest.mark.parametrize("cameras", [(), ("front", "back")])
-def test_a_page_and_every_picture_it_shows(tmp_path, spec, cameras, truth):
+def test_page_shows_every_plot(tmp_path, spec, cameras, truth):
     drawn = view(cameras, truth)
     scores = scores_of(drawn)
     path = write_report(tmp_path / "out", RUN, scores.metrics(spec, "onnxruntime", "fp32"), scores, spec, drawn)
@@ -76,7 +76,7 @@ def test_a_page_and_every_picture_it_shows(tmp_path, spec, cameras, truth):
     assert (path.parent / "metrics.json").is_file()
 
 
-def test_only_sources_that_ask_for_it_are_named_in_pictures(spec):
+def test_plots_attribute_sources_that_require_it(spec):
     asking, silent = DataSource("streets", "CC BY 4.0", "Streets by Us"), DataSource("own world", "Apache-2.0", "")
     both = replace(spec, training_data=(silent, asking))
     assert attribution(both) == "Streets by Us"
@@ -84,65 +84,67 @@ def test_only_sources_that_ask_for_it_are_named_in_pictures(spec):
     assert "own world (Apache-2.0). Streets by Us (CC BY 4.0)" in footer
 
 
-def test_no_sweep_no_pictures_of_it(tmp_path, spec):
+def test_no_plots_without_sweep(tmp_path, spec):
     scores = Scores(DRIVE13)
     page = write_report(tmp_path, RUN, scores.metrics(spec, "onnxruntime", "fp32"), scores, spec)
     assert page.is_file()
     assert not list(tmp_path.glob("*.png"))
 
 
-def test_the_range_image_shows_truth_prediction_and_errors_in_their_colours(tmp_path):
+def test_range_image_contains_colours_of_truth_prediction_and_errors(tmp_path):
     drawn = view()
-    pictures.draw_range_image(drawn, ProjectionSpec(tuple(np.linspace(10, -20, 16).tolist()), 128), tmp_path / "r.png")
+    sweep_plots.draw_range_image(
+        drawn, ProjectionSpec(tuple(np.linspace(10, -20, 16).tolist()), 128), tmp_path / "r.png"
+    )
     pixels = (imread(tmp_path / "r.png")[:, :, :3] * 255).round().astype(int).reshape(-1, 3)
     seen = {tuple(c) for c in np.unique(pixels, axis=0)}
     for name in ("road", "building", "car"):
         assert tuple(DRIVE13.palette[DRIVE13.id_of(name)]) in seen
-    assert pictures._WRONG in seen
+    assert sweep_plots._ERROR in seen
 
 
-def test_errors_are_red_and_points_without_truth_dark():
+def test_colours_of_errors_and_unknown_points():
     label, truth = np.array([1, 2, 3], np.uint8), np.array([1, 1, 255], np.uint8)
-    colors = pictures._error_colors(label, truth)
-    assert [tuple(c) for c in colors] == [pictures._RIGHT, pictures._WRONG, pictures._NO_TRUTH]
-    assert pictures._share_wrong(label, truth) == 0.5
+    colors = sweep_plots._error_colors(label, truth)
+    assert [tuple(c) for c in colors] == [sweep_plots._CORRECT, sweep_plots._ERROR, sweep_plots._UNKNOWN]
+    assert sweep_plots._error_rate(label, truth) == 0.5
 
 
-def test_cameras_stand_as_one_looks_around():
-    views = [camera(name) for name in LOOKS]
-    assert [v.camera.name for v in pictures._left_to_right(views)] == [
+def test_camera_images_are_sorted_by_azimuth():
+    views = [camera(name) for name in DIRECTIONS]
+    assert [v.camera.name for v in sweep_plots._left_to_right(views)] == [
         "front_left", "front", "front_right", "left", "back", "right",
     ]  # fmt: skip
 
 
 def test_nearest_points_are_drawn_last():
     xyz = np.array([[5, 0, 0], [20, 0, 0], [np.nan, 0, 0], [-3, 0, 0], [10, 0, 0]], np.float32)
-    order, pixels, depth = pictures._far_to_near(camera("front").camera, xyz)
+    order, pixels, depth = sweep_plots._far_to_near(camera("front").camera, xyz)
     assert order.tolist() == [1, 4, 0]
     np.testing.assert_allclose(depth, [20, 10, 5])
     np.testing.assert_allclose(pixels, np.tile([32, 18], (3, 1)), atol=1e-9)
 
 
-def test_the_virtual_camera_looks_at_its_target_upright():
-    virtual = pictures._virtual_camera((-20, 3, 15), (9, 0, -3), 800, 600)
+def test_virtual_camera_faces_target_upright():
+    virtual = sweep_plots._virtual_camera((-20, 3, 15), (9, 0, -3), 800, 600)
     pixels, inside = virtual.project(np.array([[9, 0, -3], [9, 0, 0]], np.float32))
     assert inside.all()
     np.testing.assert_allclose(pixels[0], [400, 300], atol=1e-4)
     assert pixels[1, 1] < 300, "up is up"
 
 
-def test_summary_and_table_for_a_terminal(spec):
+def test_summary_and_table_for_terminal(spec):
     metrics = scores_of(view()).metrics(spec, "onnxruntime", "fp32")
     assert re.fullmatch(
         r"mIoU 0\.\d{3} \(drive13\) \| sweeps in 1, out 1 \| latency p50 2\.0 ms, p99 2\.0 ms", summary(metrics)
     )
-    rows = [line.split()[0] for line in table(metrics).splitlines()]
+    rows = [line.split()[0] for line in score_table(metrics).splitlines()]
     assert rows == ["class", "car", "road", "building", "mIoU"]
     metrics["miou"] = None
     assert summary(metrics).startswith("no truth")
 
 
-def test_a_cloud_without_points_can_be_drawn(tmp_path, spec):
+def test_plots_empty_cloud(tmp_path, spec):
     empty = PointCloud(np.zeros((0, 3), np.float32))
     drawn = SweepView(empty, np.zeros(0, np.uint8), DRIVE13, None, (camera("front"),))
     scores = scores_of(drawn)

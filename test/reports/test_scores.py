@@ -27,7 +27,7 @@ def add(scores, truth, predicted, **options):
     scores.add(cloud_of(len(truth)), labels(*predicted), np.array(truth, np.uint8), **options)
 
 
-def test_one_matrix_over_all_sweeps_and_no_label_is_a_miss():
+def test_accumulates_one_matrix_and_counts_unlabelled_points_as_misses():
     scores = Scores(DRIVE13)
     add(scores, [CAR, CAR, ROAD, IGNORE], [CAR, IGNORE, ROAD, CAR])
     add(scores, [ROAD, ROAD], [ROAD, CAR])
@@ -37,21 +37,21 @@ def test_one_matrix_over_all_sweeps_and_no_label_is_a_miss():
     assert scores.confusion.miou() == pytest.approx(0.5)
 
 
-def test_classes_that_merge_in_the_scored_set_are_not_confused():
+def test_merged_classes_are_not_confused():
     scores = Scores(DRIVE13, PANDASET9)
     add(scores, [OTHER_STATIC, HAZARD, SIGN, CAR], [SIGN, OTHER_STATIC, HAZARD, TWO_WHEELER])
     assert scores.confusion.iou()["other_static"] == 1.0
     assert scores.confusion.iou()["car"] == 0.0, "two_wheeler does not exist there: a miss"
 
 
-def test_points_whose_true_class_the_scored_set_lacks_do_not_count():
+def test_ignores_points_whose_class_is_not_in_scored_set():
     scores = Scores(DRIVE13, PANDASET9)
     add(scores, [TWO_WHEELER, CAR], [CAR, CAR])
     assert scores.confusion.iou()["car"] == 1.0
     assert sum(scores.confusion.points.values()) == 1
 
 
-def test_a_truth_that_says_more_than_the_model_s_classes_is_scored_as_it_is():
+def test_finer_truth_is_scored_untranslated():
     kitti = label_map("semantickitti19")
     scores = Scores(DRIVE13, kitti)
     bicyclist, motorcycle = kitti.id_of("bicyclist"), kitti.id_of("motorcycle")
@@ -65,7 +65,7 @@ def test_a_truth_that_says_more_than_the_model_s_classes_is_scored_as_it_is():
     assert [s.miou for s in scores.sweeps] == [0.5, 1.0], "of a sweep, over the classes that occur in it"
 
 
-def test_a_sweep_without_labels_is_all_misses():
+def test_sweep_without_labels_counts_as_misses():
     scores = Scores(DRIVE13)
     add(scores, [CAR, CAR], [CAR, CAR], latency_ms=5.0)
     scores.add_missing(np.array([CAR, CAR], np.uint8))
@@ -74,7 +74,7 @@ def test_a_sweep_without_labels_is_all_misses():
     assert scores.latencies_ms == [5.0]
 
 
-def test_metrics_have_the_keys_of_the_contract(height_model, tmp_path):
+def test_metrics_have_documented_keys(height_model, tmp_path):
     spec = ModelSpec.read(height_model)
     scores = Scores(spec.labels)
     add(scores, [CAR, ROAD], [CAR, ROAD], stages_ms={"infer": 3.0, "decide": 1.0})
@@ -94,7 +94,7 @@ def test_metrics_have_the_keys_of_the_contract(height_model, tmp_path):
     assert json.loads(write_metrics(tmp_path / "new", metrics).read_text()) == metrics
 
 
-def test_without_truth_there_is_no_score(height_model):
+def test_no_scores_without_truth(height_model):
     spec = ModelSpec.read(height_model)
     scores = Scores(spec.labels)
     scores.add(cloud_of(2), labels(CAR, CAR))
@@ -106,7 +106,7 @@ def test_without_truth_there_is_no_score(height_model):
 
 
 @pytest.mark.parametrize(("unlabelled", "output"), [(0, True), (2, True), (3, False)])
-def test_a_sweep_is_output_if_99_percent_of_its_finite_points_are_labelled(unlabelled, output):
+def test_sweep_is_output_if_99_percent_of_finite_points_are_labelled(unlabelled, output):
     xyz = np.ones((250, 3), np.float32)
     xyz[200:] = np.nan  # these need no label
     label = np.full(250, CAR, np.uint8)
@@ -115,11 +115,11 @@ def test_a_sweep_is_output_if_99_percent_of_its_finite_points_are_labelled(unlab
     assert is_labelled(PointCloud(xyz), label) is output
 
 
-def test_an_empty_sweep_is_output():
+def test_empty_sweep_is_output():
     assert is_labelled(cloud_of(0), np.zeros(0, np.uint8))
 
 
-def test_agreement_with_another_model_in_the_scored_set(height_model):
+def test_agreement_in_scored_set(height_model):
     scores = Scores(DRIVE13, PANDASET9)
     one, other = (np.array(v, np.uint8) for v in ([CAR, CAR, SIGN, ROAD], [CAR, TRUCK, HAZARD, ROAD]))
     scores.add_other(one, other)
@@ -130,11 +130,11 @@ def test_agreement_with_another_model_in_the_scored_set(height_model):
     assert agreement["classes"]["person"] is None
 
 
-def test_lengths_that_differ_are_said():
+def test_different_lengths_are_an_error():
     with pytest.raises(CloudError, match="3 points, 2 labels"):
         Scores(DRIVE13).add(cloud_of(3), labels(CAR, CAR))
 
 
-def test_percentiles_of_a_known_series():
+def test_percentiles_of_known_series():
     assert percentiles(range(101)) == {"p50": 50.0, "p99": 99.0}
     assert percentiles([]) == {"p50": None, "p99": None}

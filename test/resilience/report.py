@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from xmodelkd_ros.core.atomic_write import atomic_files
-from xmodelkd_ros.reports.charts import DPI, LINE, MARK, figure, plain
+from xmodelkd_ros.reports.charts import DPI, LINE, MARK, MUTED, new_figure, style_axes
 from xmodelkd_ros.reports.markdown import markdown_table
-from xmodelkd_ros.reports.pictures import MUTED
 
 PASSED, FAILED, SKIPPED, NOT_RUN = "passed", "failed", "skipped", "not run"
 _COLORS = {PASSED: LINE, FAILED: MARK, SKIPPED: "#adb5bd", NOT_RUN: "#5f3dc4"}
@@ -169,9 +168,9 @@ def draw(path: Path, rows: Sequence[Row], shortest: float = 0.1) -> None:
     """Seconds of the tests that took some time or did not pass, coloured by the worst outcome of their cases."""
     shown = [test for test in tests(rows) if test.seconds >= shortest or test.outcome != PASSED]
     shown.sort(key=lambda test: test.seconds, reverse=True)
-    chart = figure(11, 1.2 + 0.24 * len(shown))
+    chart = new_figure(11, 1.2 + 0.24 * len(shown))
     axes = chart.add_subplot()
-    plain(axes, "x")
+    style_axes(axes, "x")
     for outcome, color in _COLORS.items():
         places = [i for i, test in enumerate(shown) if test.outcome == outcome]
         if places:

@@ -11,7 +11,7 @@ from xmodelkd_ros.tools.benchmark import Load, _camera
 from xmodelkd_ros.tools.cli import main
 
 
-def test_every_stage_is_timed_and_the_work_is_counted(height_model, tmp_path, capsys):
+def test_times_stages_and_counts_operations(height_model, tmp_path, capsys):
     arguments = ["--model", str(height_model), "--points", "5000", "--repeats", "3", "--out", str(tmp_path)]
     assert main(["benchmark", *arguments]) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
@@ -29,7 +29,7 @@ def test_every_stage_is_timed_and_the_work_is_counted(height_model, tmp_path, ca
     assert (tmp_path / "report.html").is_file()
 
 
-def test_a_teacher_is_timed_with_images(light_model, height_model, tmp_path, capsys):
+def test_times_teacher_with_images(light_model, height_model, tmp_path, capsys):
     arguments = ["--points", "5000", "--repeats", "2", "--cameras", "2", "--image-size", "320x180"]
     assert main(["benchmark", "--model", str(light_model), *arguments, "--out", str(tmp_path)]) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
@@ -44,7 +44,7 @@ def test_a_teacher_is_timed_with_images(light_model, height_model, tmp_path, cap
     assert "argument --image-size: invalid" in capsys.readouterr().err
 
 
-def test_cameras_look_all_around():
+def test_cameras_cover_all_directions():
     xyz = np.array([[np.cos(a), np.sin(a), 0.0] for a in np.radians(np.arange(0, 360, 60))]) * 10
     for number in range(6):
         camera = _camera(number, Load(cameras=6))
@@ -56,7 +56,7 @@ def test_cameras_look_all_around():
 
 
 @pytest.mark.parametrize("points", [1, 63, 64, 1000, 40_000])
-def test_the_synthetic_sweep_fills_every_row_from_all_sides(points):
+def test_synthetic_sweep_fills_every_row_in_all_directions(points):
     spec = ProjectionSpec(tuple(np.linspace(15, -25, 64).tolist()), 512)
     cloud = synthetic_sweep(spec, points)
     assert len(cloud) == points
@@ -70,7 +70,7 @@ def test_the_synthetic_sweep_fills_every_row_from_all_sides(points):
         assert projection.range.max() < 125
 
 
-def test_work_of_a_graph_counted_by_hand(tmp_path):
+def test_operation_count_of_graph(tmp_path):
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper, numpy_helper
 
@@ -100,5 +100,5 @@ def test_work_of_a_graph_counted_by_hand(tmp_path):
     assert gflop(tmp_path / "work.onnx") == pytest.approx(2 * by_hand / 1e9)
 
 
-def test_the_peak_of_the_machine_is_plausible():
+def test_gemm_peak_is_plausible():
     assert 0.5 < gemm_peak_gflops(512, 3) < 100_000

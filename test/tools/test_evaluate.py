@@ -17,7 +17,7 @@ def metrics_of(out):
 
 
 def expected_iou(drive):
-    """IoU of road and building when every tenth point is a car that the model takes for what it would be."""
+    """IoU of road and building, if every tenth point is a car that the model labels as one of the two."""
     iou = {}
     height, truth = (np.concatenate(parts) for parts in ([c.xyz[:, 2] for c in drive.clouds], drive.truths))
     for name, class_id, predicted in (("road", 4, height <= 0), ("building", 9, height > 0)):
@@ -26,7 +26,7 @@ def expected_iou(drive):
     return iou
 
 
-def test_scores_by_hand_and_by_the_tool_are_equal(drive, height_model, tmp_path, capsys):
+def test_scores_match_hand_computed_values(drive, height_model, tmp_path, capsys):
     assert run(drive.path, "--model", height_model, "--out", tmp_path) == 0
     metrics = metrics_of(tmp_path)
     expected = expected_iou(drive)
@@ -42,7 +42,7 @@ def test_scores_by_hand_and_by_the_tool_are_equal(drive, height_model, tmp_path,
     assert (tmp_path / "cameras.png").is_file()
 
 
-def test_another_label_set_and_another_model(drive, height_model, tmp_path):
+def test_label_set_and_comparison_model(drive, height_model, tmp_path):
     options = ["--label-set", "pandaset9", "--against", height_model]
     assert run(drive.path, "--model", height_model, "--out", tmp_path, *options) == 0
     metrics = metrics_of(tmp_path)
@@ -51,7 +51,7 @@ def test_another_label_set_and_another_model(drive, height_model, tmp_path):
     assert metrics["agreement"]["equal"] == 1.0
 
 
-def test_a_bag_without_truth_still_gives_a_report(make_drive, height_model, tmp_path):
+def test_bag_without_truth_gives_report(make_drive, height_model, tmp_path):
     bag = make_drive(label_set="", with_truth=False, cameras=())
     assert run(bag, "--model", height_model, "--out", tmp_path / "out") == 0
     metrics = metrics_of(tmp_path / "out")
@@ -61,13 +61,13 @@ def test_a_bag_without_truth_still_gives_a_report(make_drive, height_model, tmp_
     assert not (tmp_path / "out" / "confusion.png").exists()
 
 
-def test_one_of_two_clouds(make_drive, height_model, tmp_path):
+def test_selects_points_topic(make_drive, height_model, tmp_path):
     bag = make_drive(topics=("/front", "/rear"))
     assert run(bag, "--model", height_model, "--out", tmp_path / "out", "--points-topic", "/rear") == 0
     assert metrics_of(tmp_path / "out")["sweeps"]["input"] == 2
 
 
-def test_a_real_drive(real_evaluation):
+def test_real_drive(real_evaluation):
     metrics = metrics_of(real_evaluation)
     assert metrics["sweeps"] == {"input": 3, "output": 3}
     assert sum(metrics["points"].values()) > 300_000 * 0.9
@@ -75,7 +75,7 @@ def test_a_real_drive(real_evaluation):
     assert (real_evaluation / "cameras.png").stat().st_size > 500_000, "six real images"
 
 
-def test_the_network_is_warm_before_the_first_sweep_is_timed(drive, height_model, tmp_path, monkeypatch):
+def test_warms_up_before_first_sweep(drive, height_model, tmp_path, monkeypatch):
     calls = []
     segment = SegmentationPipeline.segment
     monkeypatch.setattr(

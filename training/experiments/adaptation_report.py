@@ -9,8 +9,8 @@ from typing import Any
 
 from training.config.label_sets import LABELS
 from training.experiments.adaptation import Predictions
-from xmodelkd_ros.reports.html import number, picture, swatch, table_of, write_page
-from xmodelkd_ros.reports.pictures import SweepView, draw_change
+from xmodelkd_ros.reports.html import figure_section, html_table, number, swatch, write_page
+from xmodelkd_ros.reports.sweep_plots import SweepView, draw_change
 from xmodelkd_ros.resources import label_map
 
 REPORT = "report.html"
@@ -31,11 +31,11 @@ def write_report(folder: Path, metrics: Mapping[str, Any], predictions: Predicti
         f"<p>Results on {escape(metrics['drive']['held_out'])}, {metrics['drive']['sweeps']} held-out sweeps, and on "
         "the check drives.</p>",
         "<h2>Agreement</h2>",
-        table_of(
+        html_table(
             ("", "mIoU, all points", "equal labels, all points", "equal labels, points in a camera"), _rows(metrics)
         ),
         "<h2>Classes</h2>",
-        table_of(("class", "IoU with the teacher before", "after", *_truth_heads(metrics)), _class_rows(metrics)),
+        html_table(("class", "IoU with the teacher before", "after", *_truth_heads(metrics)), _class_rows(metrics)),
         *_pictures(folder, predictions),
         f"<footer><p>Made with <code>{escape(metrics['command'])}</code></p></footer>",
     ]
@@ -51,7 +51,12 @@ def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
     for old in metrics["old"]:
         compared += [(f"ground truth of {old['data']}, {who}", old[who]) for who in ("before", "after")]
     return [
-        (escape(name), number(m["all"]["miou"]), number(m["all"]["equal"]), number(m["seen"]["equal"]))
+        (
+            escape(name),
+            number(m["all"]["miou"]),
+            number(m["all"]["equal"]),
+            number(m["seen"]["equal"]),
+        )
         for name, m in compared
     ]
 
@@ -80,7 +85,9 @@ def _pictures(folder: Path, predictions: Predictions) -> Iterator[str]:
         cloud = predictions.source.sweeps[number_].cloud
         file = f"change_{number_}.png"
         draw_change(SweepView(cloud, after, label_map(LABELS)), before, teacher, folder / file)
-        yield picture(f"Sweep {number_ + 1} of {count}", file, "Bird's-eye view. Points whose label changed are red.")
+        yield figure_section(
+            f"Sweep {number_ + 1} of {count}", file, "Bird's-eye view. Points whose label changed are red."
+        )
 
 
 def summary(metrics: Mapping[str, Any]) -> str:

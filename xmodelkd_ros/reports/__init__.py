@@ -1,1 +1,1 @@
-"""Scores of a run as numbers, charts, pictures and pages."""
+"""Reports of a run: metrics, charts, plots of sweeps, HTML pages and Markdown tables."""

@@ -1,4 +1,4 @@
-"""Charts of reports: confusion between classes, latency over time, series of a long run; and how all look."""
+"""Charts of reports (confusion, latency, time series) and their common style."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from xmodelkd_ros.core.metrics import ConfusionMatrix
-from xmodelkd_ros.reports.pictures import MUTED, TEXT
 
 DPI = 130
-"""Of every chart; :func:`figure` and what saves one take the same."""
+"""Resolution of every figure, on creation and when saved."""
+TEXT = "#22262e"
+MUTED = "#6b7280"
 LINE = "#2f6fde"
-"""Colour of what was measured, and of what went well."""
+"""Colour of measured values and successes."""
 MARK = "#d9480f"
-"""Colour of what must be seen: limits, gaps, failures."""
+"""Colour of limits, gaps and failures."""
 
 
-def figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches, in the style of all charts."""
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure in the common style; sizes in inches."""
     return Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout="constrained")
 
 
-def plain(axes: Axes, grid: Literal["x", "y", "both"] = "y") -> None:
-    """Take from axes what says nothing; the grid runs where values are read, along this axis."""
+def style_axes(axes: Axes, grid: Literal["x", "y", "both"] = "y") -> None:
+    """Remove the frame of axes and show a grid along one axis or both."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.grid(axis=grid, color="#e5e7eb", linewidth=0.8)
@@ -37,15 +38,15 @@ def plain(axes: Axes, grid: Literal["x", "y", "both"] = "y") -> None:
 
 
 def draw_confusion(confusion: ConfusionMatrix, path: Path) -> None:
-    """Share of each true class (row) that was given each label (column), for the classes that occur."""
+    """Confusion matrix normalised by true class (row), for the classes that occur."""
     present = np.flatnonzero(confusion.counts.sum(axis=1))
     used = np.flatnonzero(confusion.counts.sum(axis=0))
     names = [name.replace("_", " ") for name in (*confusion.label_map.names, "no label")]
     columns = sorted({*present.tolist(), *used.tolist()})
     counts = confusion.counts[np.ix_(present, columns)]
     share = 100 * counts / counts.sum(axis=1, keepdims=True)
-    # Room for the names at either side.
-    chart = figure(2.6 + 0.62 * len(columns), 2.0 + 0.5 * len(present))
+    # The constants leave room for the class names.
+    chart = new_figure(2.6 + 0.62 * len(columns), 2.0 + 0.5 * len(present))
     axes = chart.add_subplot()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=100, aspect="auto")
     axes.set_xticks(range(len(columns)), [names[i] for i in columns], rotation=38, ha="right")
@@ -62,49 +63,49 @@ def draw_confusion(confusion: ConfusionMatrix, path: Path) -> None:
 
 
 def draw_latency(latency_ms: Sequence[float | None], miou: Sequence[float | None], path: Path) -> None:
-    """Latency of each sweep over the run and its distribution; below it each sweep's own mIoU where truth is known.
+    """Latency of each sweep and its histogram; below it the mIoU of each sweep, if there is ground truth.
 
     Args:
-        latency_ms: per sweep, None where there are no labels.
-        miou: per sweep, None where there is no truth.
-        path: the picture.
+        latency_ms: per sweep; None without labels.
+        miou: per sweep; None without ground truth.
+        path: the PNG file.
     """
     series = np.array([np.nan if v is None else v for v in latency_ms], np.float64)
     scores = np.array([np.nan if v is None else v for v in miou], np.float64)
-    scored = bool(np.isfinite(scores).any())
-    chart = figure(11, 4.6 if scored else 2.8)
-    grid = chart.add_gridspec(1 + scored, 2, width_ratios=(3.2, 1))
+    has_scores = bool(np.isfinite(scores).any())
+    chart = new_figure(11, 4.6 if has_scores else 2.8)
+    grid = chart.add_gridspec(1 + has_scores, 2, width_ratios=(3.2, 1))
     over_time = chart.add_subplot(grid[0, 0])
     _latency_series(over_time, series)
     _latency_histogram(chart.add_subplot(grid[0, 1], sharey=over_time), series)
-    if scored:
+    if has_scores:
         _miou_series(chart.add_subplot(grid[1, 0], sharex=over_time), scores)
     else:
         over_time.set_xlabel("sweep")
     chart.savefig(path, dpi=DPI)
 
 
-def draw_series(path: Path, what: str, series: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> None:
-    """Quantities over the same thing, one above the other.
+def draw_series(path: Path, xlabel: str, series: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> None:
+    """Time series in stacked panels with a common horizontal axis.
 
     Args:
-        path: the picture.
-        what: name of the horizontal axis.
-        series: positions and values of each quantity, by its name.
+        path: the PNG file.
+        xlabel: label of the horizontal axis.
+        series: positions and values of each quantity, by name.
     """
-    chart = figure(11, 1.0 + 1.5 * len(series))
+    chart = new_figure(11, 1.0 + 1.5 * len(series))
     rows = chart.subplots(len(series), sharex=True, squeeze=False)[:, 0]
     for axes, (name, (positions, values)) in zip(rows, series.items(), strict=True):
-        plain(axes)
+        style_axes(axes)
         axes.plot(positions, values, color=LINE, linewidth=0.9)
         axes.set_ylim(0, 1.15 * max(values, default=1))
         axes.set_ylabel(name)
-    rows[-1].set_xlabel(what)
+    rows[-1].set_xlabel(xlabel)
     chart.savefig(path, dpi=DPI)
 
 
 def _latency_series(axes: Axes, series: np.ndarray) -> None:
-    plain(axes)
+    style_axes(axes)
     axes.plot(series, color=LINE, linewidth=1.2, marker="o", markersize=3)
     known = series[np.isfinite(series)]
     for position in np.flatnonzero(~np.isfinite(series)):
@@ -124,7 +125,7 @@ def _latency_series(axes: Axes, series: np.ndarray) -> None:
 
 
 def _latency_histogram(axes: Axes, series: np.ndarray) -> None:
-    plain(axes)
+    style_axes(axes)
     known = series[np.isfinite(series)]
     if known.size:
         axes.hist(known, bins=min(30, max(5, known.size // 2)), orientation="horizontal", color=LINE, alpha=0.8)
@@ -134,7 +135,7 @@ def _latency_histogram(axes: Axes, series: np.ndarray) -> None:
 
 
 def _miou_series(axes: Axes, scores: np.ndarray) -> None:
-    plain(axes)
+    style_axes(axes)
     axes.plot(scores, color=LINE, linewidth=1.2, marker="o", markersize=3)
     axes.set_ylim(0, 1)
     axes.set_ylabel("mIoU of the sweep")

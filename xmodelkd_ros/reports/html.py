@@ -1,4 +1,4 @@
-"""The parts that report pages are made of."""
+"""HTML building blocks of report pages."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ footer { color: #6b7280; font-size: .85rem; border-top: 1px solid #e5e7eb; margi
 
 
 def write_page(path: Path, title: str, sections: Iterable[str]) -> None:
-    """Write a page of sections, which are HTML already."""
+    """Write a page from HTML sections."""
     page = "\n".join(sections)
     path.write_text(
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -45,20 +45,20 @@ def write_page(path: Path, title: str, sections: Iterable[str]) -> None:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number, or a dash where there is none."""
+    """A formatted number, or a dash for None."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def picture(title: str, file: str, caption: str) -> str:
-    """A section with a picture that lies beside the page."""
+def figure_section(title: str, file: str, caption: str) -> str:
+    """A section with an image file next to the page."""
     return (
         f'<h2>{escape(title)}</h2>\n<figure><img src="{file}" alt="{escape(title)}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
 
-def table_of(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """An HTML table; cells are HTML already, and one that is empty or holds a bar is a bar's."""
+def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """An HTML table of cells that are HTML."""
     header = "".join(f"<th>{escape(h)}</th>" for h in head)
     body = "".join("<tr>" + "".join(_cell(c) for c in row) + "</tr>\n" for row in rows)
     return f"<table><tr>{header}</tr>\n{body}</table>"
@@ -69,11 +69,11 @@ def _cell(content: str) -> str:
 
 
 def bar(share: float | None) -> str:
-    """A bar for a cell of a table."""
+    """A horizontal bar for a table cell."""
     return f'<div style="width:{100 * (share or 0):.1f}%"></div>'
 
 
 def swatch(label_map: LabelMap, name: str) -> str:
-    """A class with its colour."""
+    """A class name with its colour."""
     red, green, blue = label_map.palette[label_map.id_of(name)]
     return f'<span class="swatch" style="background:rgb({red},{green},{blue})"></span>{escape(name.replace("_", " "))}'

@@ -1,4 +1,4 @@
-"""``report.html``: one page to look at after a run, with its pictures beside it."""
+"""``report.html``: the page that summarises a run, with its plots next to it."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from xmodelkd_ros.core.atomic_write import atomic_files, disk_errors
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.reports.charts import draw_confusion, draw_latency
-from xmodelkd_ros.reports.html import bar, number, picture, swatch, table_of, write_page
-from xmodelkd_ros.reports.pictures import (
+from xmodelkd_ros.reports.html import bar, figure_section, html_table, number, swatch, write_page
+from xmodelkd_ros.reports.scores import Scores, write_metrics
+from xmodelkd_ros.reports.sweep_plots import (
     SweepView,
     draw_birds_eye,
     draw_cameras,
     draw_range_image,
     draw_sweep,
 )
-from xmodelkd_ros.reports.scores import Scores, write_metrics
 
 _PAGE = "report.html"
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a report says of where it comes from.
+    """Origin of a report.
 
     Attributes:
         title: such as ``drive.mcap, replayed at rate 1.0``.
-        command: the command that makes it again.
-        latency: what the latency is the time of.
-        facts: what else is worth a line: name and value.
+        command: command line that reproduces it.
+        latency: definition of the latency.
+        facts: names and values of further lines.
     """
 
     title: str
@@ -45,21 +45,21 @@ class Run:
 def write_report(
     out: Path, run: Run, metrics: Mapping[str, Any], scores: Scores, spec: ModelSpec, view: SweepView | None = None
 ) -> Path:
-    """Write ``metrics.json``, ``report.html`` and its pictures: all of them, or none.
+    """Write ``metrics.json``, ``report.html`` and its plots: either all of them or none.
 
     Args:
-        out: the folder; made if it is not there.
-        run: where the numbers come from.
-        metrics: as ``scores.metrics`` gives them.
-        scores: what was counted.
-        spec: the model that was scored.
-        view: one sweep to draw; no pictures of a sweep without.
+        out: the folder; created if missing.
+        run: origin of the numbers.
+        metrics: result of ``scores.metrics``.
+        scores: scores of the run.
+        spec: the scored model.
+        view: the sweep to plot; None for no plots of a sweep.
 
     Returns:
         Path of the page.
 
     Raises:
-        DiskError: the disk is full or fails; an older report is left as it was.
+        DiskError: the disk is full or fails; an older report stays unchanged.
     """
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -84,12 +84,12 @@ def _write_all(
 
 
 def attribution(spec: ModelSpec) -> str:
-    """What the licences of the model's training data ask to be said."""
+    """Attributions that the licences of the training data require."""
     return "; ".join(source.attribution for source in spec.training_data if source.attribution)
 
 
-def table(metrics: Mapping[str, Any]) -> str:
-    """The scores as text for a terminal."""
+def score_table(metrics: Mapping[str, Any]) -> str:
+    """Scores as text for a terminal."""
     lines = []
     if metrics["miou"] is not None:
         lines += [f"{'class':<16}{'IoU':>8}{'points':>13}"]
@@ -125,7 +125,7 @@ def _head(run: Run, metrics: Mapping[str, Any], spec: ModelSpec) -> str:
     boxes = "".join(
         f'<div class="card"><b>{escape(value)}</b><span>{escape(what)}</span></div>' for value, what in cards
     )
-    facts = table_of((), [(escape(name), escape(value)) for name, value in run.facts]) if run.facts else ""
+    facts = html_table((), [(escape(name), escape(value)) for name, value in run.facts]) if run.facts else ""
     model = f"{spec.name} ({metrics['model']['sha256'][:12]}), {metrics['backend']}, {metrics['precision']}"
     return (
         f"<h1>{escape(run.title)}</h1>\n<p>Model {escape(model)}. Latency is {escape(run.latency)}.</p>\n"
@@ -135,43 +135,45 @@ def _head(run: Run, metrics: Mapping[str, Any], spec: ModelSpec) -> str:
 
 def _sweep_sections(out: Path, view: SweepView, spec: ModelSpec) -> Iterator[str]:
     draw_sweep(view, out / "sweep.png", attribution(spec))
-    yield picture(
+    yield figure_section(
         "One sweep",
         "sweep.png",
-        "The sweep in the middle of the run, every point in the colour of its predicted class.",
+        "The sweep in the middle of the run; every point has the colour of its predicted class.",
     )
     draw_birds_eye(view, out / "birds_eye.png")
-    caption = "Seen from above, forward is up. "
+    caption = "Bird's-eye view, forward is up. "
     if view.truth is not None:
-        caption += "Red points are wrong; dark ones have no truth."
-    yield picture("From above", "birds_eye.png", caption)
+        caption += "Red points are errors; dark points have no ground truth."
+    yield figure_section("From above", "birds_eye.png", caption)
     if view.cameras:
         draw_cameras(view, out / "cameras.png")
-        caption = "Predicted classes over the images nearest in time. The segmenter did not see the images."
-        yield picture("In the cameras", "cameras.png", caption)
+        caption = "Predicted classes over the images nearest in time."
+        yield figure_section("In the cameras", "cameras.png", caption)
     draw_range_image(view, spec.projection, out / "range_image.png")
-    caption = "What the network sees: one row per beam of its table, one column per azimuth, forward in the middle."
-    yield picture("Range image", "range_image.png", caption)
+    caption = "Input of the network: one row per beam, one column per azimuth, forward in the middle."
+    yield figure_section("Range image", "range_image.png", caption)
 
 
 def _class_sections(out: Path, metrics: Mapping[str, Any], scores: Scores) -> str:
-    """IoU of each class, and beside it what classes are taken for."""
+    """IoU of each class next to the confusion matrix."""
     rows = [
         (swatch(scores.label_map, name), number(iou), f"{metrics['points'][name]:,}", bar(iou))
         for name, iou in metrics["iou"].items()
         if iou is not None
     ]
-    classes = "<h2>Classes</h2>\n" + table_of(("class", "IoU", "points", ""), rows)
+    classes = "<h2>Classes</h2>\n" + html_table(("class", "IoU", "points", ""), rows)
     draw_confusion(scores.confusion, out / "confusion.png")
-    caption = "Of the points of each true class (row), the share in % that was given each label (column)."
-    confusion = picture("Confusion", "confusion.png", caption)
+    caption = "Share in % of the points of each true class (row) with each predicted label (column)."
+    confusion = figure_section("Confusion", "confusion.png", caption)
     return f'<div class="columns"><div>{classes}</div><div>{confusion}</div></div>'
 
 
 def _agreement(agreement: Mapping[str, Any], label_map: LabelMap) -> str:
     rows = [(swatch(label_map, n), number(v), bar(v)) for n, v in agreement["classes"].items() if v is not None]
     text = f"The other model gives the same label to {100 * (agreement['equal'] or 0):.2f} % of the points."
-    return f"<h2>Agreement with the other model</h2>\n<p>{text}</p>\n" + table_of(("class", "IoU of the two", ""), rows)
+    return f"<h2>Agreement with the other model</h2>\n<p>{text}</p>\n" + html_table(
+        ("class", "IoU of the two", ""), rows
+    )
 
 
 def _timing_sections(out: Path, run: Run, metrics: Mapping[str, Any], scores: Scores) -> Iterator[str]:
@@ -179,10 +181,10 @@ def _timing_sections(out: Path, run: Run, metrics: Mapping[str, Any], scores: Sc
         return
     draw_latency([s.latency_ms for s in scores.sweeps], [s.miou for s in scores.sweeps], out / "latency.png")
     caption = f"Latency is {run.latency}. An orange band marks a sweep without labels."
-    yield picture("Sweep by sweep", "latency.png", caption)
+    yield figure_section("Sweep by sweep", "latency.png", caption)
     rows = [(escape(stage), number(t["p50"], 2), number(t["p99"], 2)) for stage, t in metrics["stages_ms"].items()]
     if rows:
-        yield "<h2>Stages</h2>\n" + table_of(("stage", "p50, ms", "p99, ms"), rows)
+        yield "<h2>Stages</h2>\n" + html_table(("stage", "p50, ms", "p99, ms"), rows)
 
 
 def _footer(run: Run, spec: ModelSpec) -> str:

@@ -1,4 +1,4 @@
-"""What is counted over the sweeps of a run. Offline evaluation, replay and training score with this one class."""
+"""Scores accumulated over the sweeps of a run, for offline evaluation, replay and training."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.resources import translation
 
 _LABELLED_SHARE = 0.99
-"""A sweep counts as output if at least this share of its finite points has a label."""
+"""Minimum share of labelled finite points for a sweep to count as output."""
 
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """What became of one sweep, for the time series.
+    """Result of one sweep, for time series.
 
     Attributes:
-        latency_ms: time from the sweep to its labels; None if it got none.
-        miou: over the classes that occur in this sweep's truth; None without truth.
+        latency_ms: time from the sweep to its labels; None without labels.
+        miou: mean over the classes in this sweep's truth; None without truth.
     """
 
     latency_ms: float | None
@@ -38,19 +38,19 @@ class SweepRecord:
 
 
 class Scores:
-    """Counts over all sweeps of a run: confusion, calibration, latency, stages, agreement with another model.
+    """Confusion, calibration, latency, stage times and agreement with another model over all sweeps of a run.
 
-    Truth and prediction come in the model's own label set. Both are translated into the set that is
-    scored before they are counted, so classes that merge there cannot be confused.
+    Truth and prediction are given in the model's label set. Both are translated into the scored set before counting, so
+    that classes that merge there cannot be confused.
 
     Args:
         predicted: the model's label set.
         scored: the set to score in; the model's own if None.
 
     Attributes:
-        label_map: the set that is scored.
-        confusion: counts in that set.
-        sweeps: one record per sweep, in the order added.
+        label_map: the scored set.
+        confusion: confusion matrix in that set.
+        sweeps: one record per sweep, in order of addition.
     """
 
     def __init__(self, predicted: LabelMap, scored: LabelMap | None = None) -> None:
@@ -75,16 +75,16 @@ class Scores:
         latency_ms: float | None = None,
         mode: str = "student",
     ) -> None:
-        """Add a sweep that was segmented.
+        """Add a segmented sweep.
 
         Args:
             cloud: the sweep.
             segmentation: its labels, in the model's set.
             truth: (N,) true ids in the model's set; 255 where a point has no truth.
-            scored_truth: (N,) true ids in the set that is scored; ``truth`` translated into it if None.
+            scored_truth: (N,) true ids in the scored set; None to translate ``truth``.
             stages_ms: milliseconds of each stage.
             latency_ms: time from the sweep to its labels; the sum of the stages if None.
-            mode: which kind of model labelled it.
+            mode: ``student`` or ``teacher``.
 
         Raises:
             CloudError: cloud, segmentation and truth differ in length.
@@ -102,18 +102,18 @@ class Scores:
         self._output += is_labelled(cloud, segmentation.label)
 
     def add_missing(self, truth: NDArray[np.uint8] | None = None) -> None:
-        """Add a sweep that got no labels at all: every point that has a truth is a miss."""
-        nothing = None if truth is None else np.full(truth.shape, IGNORE, np.uint8)
-        self.sweeps.append(SweepRecord(None, self._count(truth, nothing)))
+        """Add a sweep without labels: every point with truth is a miss."""
+        unlabelled = None if truth is None else np.full(truth.shape, IGNORE, np.uint8)
+        self.sweeps.append(SweepRecord(None, self._count(truth, unlabelled)))
 
     def add_other(self, label: NDArray[np.uint8], other: NDArray[np.uint8]) -> None:
-        """Add (N,) labels of this model and of another one, both in this model's set, for :attr:`agreement`."""
+        """Add (N,) labels of this model and of another one, both in this model's set, to the agreement."""
         if self._agreement is None:
             self._agreement = Agreement(self.label_map)
         self._agreement.update(self.to_scored(label), self.to_scored(other))
 
     def to_scored(self, label: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Ids of the model's set as ids of the scored set; 255 where that has no such class."""
+        """Translate ids of the model's set into the scored set; 255 without counterpart."""
         return self._translation.apply(label)
 
     def _count(
@@ -132,30 +132,30 @@ class Scores:
 
     @property
     def modes(self) -> Counter[str]:
-        """How many sweeps each mode labelled."""
+        """Number of sweeps by mode."""
         return self._modes
 
     @property
     def has_truth(self) -> bool:
-        """Whether any point had a truth."""
+        """Whether any point had ground truth."""
         return bool(self.confusion.counts.any())
 
     @property
     def latencies_ms(self) -> list[float]:
-        """Latency of each sweep that got labels."""
+        """Latency of each labelled sweep."""
         return [s.latency_ms for s in self.sweeps if s.latency_ms is not None]
 
     def metrics(self, spec: ModelSpec, backend: str, precision: str) -> dict[str, Any]:
         """The content of ``metrics.json``.
 
         Args:
-            spec: the model that was scored.
-            backend: the library that ran it.
-            precision: the precision it ran in.
+            spec: the scored model.
+            backend: its back end.
+            precision: its precision.
 
         Returns:
-            Scores between 0 and 1, times in milliseconds, ``points`` with a truth of each class.
-            ``miou`` and ``ece`` are None without truth. ``ece`` refers to the model's own classes.
+            Scores between 0 and 1, times in milliseconds, and per class the number of ``points`` with truth. ``miou``
+            and ``ece`` are None without truth. ``ece`` refers to the model's own classes.
         """
         metrics = {
             "miou": self.confusion.miou(),
@@ -177,31 +177,31 @@ class Scores:
 
 
 class Agreement:
-    """How often two models give a point the same label."""
+    """Agreement of two models' labels."""
 
     def __init__(self, label_map: LabelMap) -> None:
         self._both = ConfusionMatrix(label_map)
 
     def update(self, label: NDArray[np.uint8], other: NDArray[np.uint8]) -> None:
-        """Add (N,) labels of the two models; points that neither labels do not count."""
+        """Add (N,) labels of the two models. Points that neither model labels are ignored."""
         self._both.update(other, label)
 
     def to_dict(self) -> dict[str, Any]:
-        """Share of equal labels, and per class: points with that label from both over points with it from either."""
+        """Share of equal labels, and IoU of the two models' labels by class."""
         total = int(self._both.counts.sum())
         equal = int(np.trace(self._both.counts[:, :-1]))
         return {"equal": equal / total if total else None, "classes": self._both.iou()}
 
 
 def is_labelled(cloud: PointCloud, label: NDArray[np.uint8]) -> bool:
-    """Whether at least 99 % of the finite points have a label (an empty sweep is labelled)."""
+    """Whether at least 99 % of the finite points have a label; True for an empty sweep."""
     finite = np.isfinite(cloud.xyz).all(axis=1)
     labelled = np.count_nonzero(finite & (label != IGNORE))
     return bool(labelled >= _LABELLED_SHARE * np.count_nonzero(finite))
 
 
 def percentiles(values: Iterable[float]) -> dict[str, float | None]:
-    """Median and 99th percentile; None where there are no values."""
+    """Median and 99th percentile; None without values."""
     array = np.fromiter(values, np.float64)
     if array.size == 0:
         return {"p50": None, "p99": None}
@@ -210,10 +210,10 @@ def percentiles(values: Iterable[float]) -> dict[str, float | None]:
 
 
 def write_metrics(out: Path, metrics: Mapping[str, Any]) -> Path:
-    """Write ``metrics.json`` into a folder, which is made if it is not there.
+    """Write ``metrics.json`` into a folder, which is created if missing.
 
     Raises:
-        DiskError: the disk is full or fails; an older file is left as it was.
+        DiskError: the disk is full or fails; an older file stays unchanged.
     """
     out.mkdir(parents=True, exist_ok=True)
     path = out / "metrics.json"
@@ -225,4 +225,4 @@ def write_metrics(out: Path, metrics: Mapping[str, Any]) -> Path:
 def _check_lengths(cloud: PointCloud, segmentation: Segmentation, truth: NDArray[np.uint8] | None) -> None:
     if len(segmentation) != len(cloud) or (truth is not None and truth.shape != (len(cloud),)):
         true_points = "no truth" if truth is None else f"a truth of {truth.shape}"
-        raise CloudError(f"{len(cloud)} points, {len(segmentation)} labels and {true_points} do not belong together")
+        raise CloudError(f"{len(cloud)} points, {len(segmentation)} labels and {true_points} differ in length")

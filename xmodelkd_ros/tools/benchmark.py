@@ -1,4 +1,4 @@
-"""``xmodelkd benchmark``: how long each stage takes on this machine, on a synthetic sweep."""
+"""``xmodelkd benchmark``: latency of each stage on this machine, on a synthetic sweep."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _VIEW_DEG = 70.0
 
 @dataclass(frozen=True)
 class Load:
-    """What is timed.
+    """Input of the benchmark.
 
     Attributes:
-        points: of the synthetic sweep.
-        cameras: that take a picture of it, each a JPEG image.
-        width: of their images, pixels.
-        height: of their images, pixels.
+        points: number of points of the synthetic sweep.
+        cameras: number of cameras, each with a JPEG image.
+        width: of the images, pixels.
+        height: of the images, pixels.
     """
 
     points: int = 131072
@@ -58,21 +58,21 @@ class Load:
 def benchmark(
     model: str, out: Path, load: Load, backend: str = "auto", precision: str = "auto", repeats: int = 100
 ) -> dict[str, Any]:
-    """Time the whole way of a sweep through the node, but for DDS, and write the report.
+    """Time all stages of a sweep in the node except DDS, and write the report.
 
     Args:
         model: name or path of the model.
         out: folder of the report.
-        load: what is timed.
+        load: size of the input.
         backend: library that runs the network.
         precision: precision to run it in.
-        repeats: number of sweeps to time, after some to warm up.
+        repeats: number of timed sweeps, after a warm-up.
 
     Returns:
         The content of ``metrics.json``.
 
     Raises:
-        XModelKDError: the model cannot be used, or not with so many cameras.
+        XModelKDError: the model cannot be used, or not with this number of cameras.
     """
     make_folder(out)
     folder = find_model(model)
@@ -90,10 +90,10 @@ def benchmark(
     metrics = scores.metrics(pipeline.spec, pipeline.backend.name, pipeline.backend.precision)
     metrics["benchmark"] = _machine(pipeline, folder, load, metrics["stages_ms"]["infer"]["p50"])
     facts = _facts(metrics["benchmark"], pipeline, choice)
-    asked = {"backend": backend, "precision": precision}
+    settings = {"backend": backend, "precision": precision}
     images = f" --cameras {load.cameras} --image-size {load.width}x{load.height}" if load.cameras else ""
-    how = "".join(f" --{name} {given}" for name, given in asked.items() if given != "auto")
-    command = f"xmodelkd benchmark --model {model}{how} --points {load.points}{images} --out {out}"
+    options = "".join(f" --{name} {value}" for name, value in settings.items() if value != "auto")
+    command = f"xmodelkd benchmark --model {model}{options} --points {load.points}{images} --out {out}"
     run = Run(f"{load}, timed", command, "the time of all stages, without DDS", facts)
     report = write_report(out, run, metrics, scores, pipeline.spec)
     _print(metrics, facts, report)
@@ -101,7 +101,7 @@ def benchmark(
 
 
 def _camera(number: int, load: Load) -> CameraModel:
-    """One of cameras that look all around, a little more than a sixth of a turn each."""
+    """One of six cameras around the vehicle, with slightly overlapping fields of view."""
     focal = load.width / 2 / np.tan(np.radians(_VIEW_DEG / 2))
     intrinsic = np.array([[focal, 0, load.width / 2 - 0.5], [0, focal, load.height / 2 - 0.5], [0, 0, 1]])
     heading = np.radians(60.0 * number)
@@ -111,7 +111,7 @@ def _camera(number: int, load: Load) -> CameraModel:
 
 
 def _image(number: int, load: Load) -> Any:
-    """A CompressedImage of patches and some noise, which takes about as long to decode as one of a street."""
+    """A CompressedImage of patches and noise, about as expensive to decode as a street scene."""
     cv2 = opencv()
     rng = np.random.default_rng(number)
     patches = cv2.resize(rng.uniform(0, 230, (68, 120, 3)).astype(np.float32), (load.width, load.height))
@@ -128,19 +128,19 @@ def _one_sweep(
     cloud = to_cloud(message)
     decoded = perf_counter()
     camera_frames = [CameraFrame(camera, image_to_array(image)) for camera, image in cameras]
-    taken = perf_counter()
+    images_decoded = perf_counter()
     result = pipeline.segment(cloud, images=camera_frames)
     segmented = perf_counter()
     labels_to_msg(cloud, result.segmentation, message.header, ROSBAGS_TYPES)
     end = perf_counter()
     stages = {"decode": (decoded - start) * 1e3}
-    stages |= {"decode_images": (taken - decoded) * 1e3} if cameras else {}
+    stages |= {"decode_images": (images_decoded - decoded) * 1e3} if cameras else {}
     stages |= {**result.stages_ms, "encode": (end - segmented) * 1e3}
     return cloud, result.segmentation, stages
 
 
 def _machine(pipeline: SegmentationPipeline, folder: Path, load: Load, infer_ms: float) -> dict[str, Any]:
-    """What the times stand against: work of the network, peak of the machine, memory."""
+    """Operations of the network, peak performance of the machine, and memory."""
     spec = pipeline.spec
     work = gflop(spec.network_path(folder, pipeline.backend.precision))
     runs = -(-load.points // spec.max_points)
@@ -165,7 +165,7 @@ def _facts(
     unknown = "not counted: install onnx"
     return (
         ("machine", f"{machine['cpu']}, {machine['cores']} cores"),
-        ("back end", f"{pipeline.backend.name}, {pipeline.backend.precision}; {choice.reason or 'as asked for'}"),
+        ("back end", f"{pipeline.backend.name}, {pipeline.backend.precision}; {choice.reason or 'as requested'}"),
         ("network", unknown if work is None else f"{work:.2f} GFLOP, {machine['network_runs']} run(s) a sweep"),
         ("matrix product of this machine", f"{machine['gemm_peak_gflops']:.0f} GFLOP/s (numpy, float32)"),
         ("the network reaches", unknown if share is None else f"{share:.0%} of that"),

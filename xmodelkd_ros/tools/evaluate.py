@@ -10,7 +10,7 @@ from xmodelkd_ros.bags.recorded_drive import RecordedDrive
 from xmodelkd_ros.console import print_notes, progress
 from xmodelkd_ros.core.labels import LabelTranslation
 from xmodelkd_ros.harness.run_options import RunOptions
-from xmodelkd_ros.reports.pictures import SweepView
+from xmodelkd_ros.reports.sweep_plots import SweepView
 from xmodelkd_ros.resources import find_model, translation
 from xmodelkd_ros.segmentation.backend_selection import select_backend
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline

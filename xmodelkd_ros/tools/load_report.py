@@ -11,9 +11,8 @@ import numpy as np
 from xmodelkd_ros.core.atomic_write import atomic_files
 from xmodelkd_ros.harness.load_scenarios import Scenario
 from xmodelkd_ros.messages.topics import SEGMENTER
-from xmodelkd_ros.reports.charts import DPI, LINE, MARK, figure, plain
+from xmodelkd_ros.reports.charts import DPI, LINE, MARK, MUTED, new_figure, style_axes
 from xmodelkd_ros.reports.markdown import markdown_row, markdown_table
-from xmodelkd_ros.reports.pictures import MUTED
 from xmodelkd_ros.reports.scores import write_metrics
 from xmodelkd_ros.tools.load_outcome import Outcome
 
@@ -75,10 +74,10 @@ def draw_load(path: Path, outcomes: Sequence[Outcome]) -> None:
     """
     names = [o.scenario if o.node == SEGMENTER else f"{o.scenario}, {o.node}" for o in outcomes]
     rows = np.arange(len(outcomes))
-    chart = figure(11, 1.4 + 0.3 * len(outcomes))
+    chart = new_figure(11, 1.4 + 0.3 * len(outcomes))
     shares, times, memory = chart.subplots(1, 3, sharey=True, width_ratios=(1, 2, 1))
     for axes in (shares, times, memory):
-        plain(axes, "both")
+        style_axes(axes, "both")
     labelled = np.array([o.labelled / o.sweeps for o in outcomes])
     said = np.array([sum(o.said.values()) / o.sweeps for o in outcomes])
     shares.barh(rows, labelled, color=LINE, label="labelled")

@@ -30,8 +30,8 @@ from xmodelkd_ros.harness.sweep_log import Key, SweepLogReader
 from xmodelkd_ros.messages.clouds import read_segmentation
 from xmodelkd_ros.messages.headers import stamp_ns
 from xmodelkd_ros.messages.topics import SEGMENTER_LABELS, SEGMENTER_STATUS, STATIC_TF, TF
-from xmodelkd_ros.reports.pictures import SweepView
 from xmodelkd_ros.reports.scores import Scores
+from xmodelkd_ros.reports.sweep_plots import SweepView
 from xmodelkd_ros.tools.session import Session
 
 _READY_S = 60.0

@@ -17,9 +17,9 @@ from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.messages.clouds import missing_intensity_policy
-from xmodelkd_ros.reports.pictures import SweepView
-from xmodelkd_ros.reports.report import Run, table, write_report
+from xmodelkd_ros.reports.report import Run, score_table, write_report
 from xmodelkd_ros.reports.scores import Scores
+from xmodelkd_ros.reports.sweep_plots import SweepView
 from xmodelkd_ros.resources import find_model, label_map
 from xmodelkd_ros.segmentation.backend_selection import select_backend
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
@@ -98,5 +98,5 @@ class Session:
             facts.append(("start", f"{start_s:.1f} s until node and recorder had found each other"))
         run = Run(f"{self.options.bag.name}, {what}", self.options.command, latency, tuple(facts))
         path = write_report(self.options.out, run, metrics, self.scores, spec, view)
-        print(f"{table(metrics)} | report {path}")
+        print(f"{score_table(metrics)} | report {path}")
         return metrics

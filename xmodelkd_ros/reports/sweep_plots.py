@@ -1,6 +1,6 @@
-"""Pictures of one labelled sweep: from above, in perspective, over the cameras' images, as a range image.
+"""Plots of one labelled sweep: bird's-eye view, perspective, camera overlays and range image.
 
-Drawn on matplotlib's ``Figure`` without pyplot, so that no global state and no display is touched.
+Drawn on matplotlib's ``Figure`` without pyplot, which avoids global state and the display.
 """
 
 from __future__ import annotations
@@ -20,32 +20,30 @@ from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.core.projection import NO_POINT, ProjectionSpec, RangeProjector
 from xmodelkd_ros.core.transforms import inverse
+from xmodelkd_ros.reports.charts import DPI, MUTED, TEXT
 
-TEXT = "#22262e"
-MUTED = "#6b7280"
-_NIGHT = "#14171c"
-"""Background of point pictures: light classes (road marking) and dark ones (truck) both stand out from it."""
-_RIGHT = (96, 108, 124)
-_WRONG = (255, 70, 60)
-_NO_TRUTH = (44, 48, 56)
+_BACKGROUND = "#14171c"
+"""Background of point plots, with contrast to both light (road marking) and dark (truck) classes."""
+_CORRECT = (96, 108, 124)
+_ERROR = (255, 70, 60)
+_UNKNOWN = (44, 48, 56)
 _UNLABELLED = (64, 68, 76)
-_DPI = 130
 _MAX_IMAGE_WIDTH = 960
-"""Images are drawn smaller than this; full size would only take time."""
+"""Larger images are subsampled to save time."""
 _VIEW_M = 45.0
-"""Half the side of the bird's-eye square: beyond it a spinning LiDAR leaves too few points to see."""
+"""Half the side of the bird's-eye square; beyond it points are too sparse to see."""
 
 
 @dataclass(frozen=True, eq=False)
 class SweepView:
-    """A labelled sweep to draw.
+    """A labelled sweep to plot.
 
     Attributes:
         cloud: the sweep.
         label: (N,) uint8 predicted ids in ``label_map``.
-        label_map: the set that is drawn.
+        label_map: the label set of the plot.
         truth: (N,) uint8 true ids in ``label_map``, if known.
-        cameras: images of the same moment; may be empty.
+        cameras: images of the sweep; may be empty.
     """
 
     cloud: PointCloud
@@ -56,15 +54,15 @@ class SweepView:
 
 
 @dataclass(frozen=True, eq=False)
-class _Layer:
-    """One way to colour a sweep: a title and (N, 3) uint8 colours."""
+class _PointColors:
+    """A colouring of a sweep: title and (N, 3) uint8 RGB."""
 
     title: str
     colors: NDArray[np.uint8]
 
 
 def draw_sweep(view: SweepView, path: Path, attribution: str = "") -> None:
-    """The sweep in perspective with up to three images beside it: the picture to show first."""
+    """The sweep in perspective, next to up to three images; the title plot of a report."""
     cameras = _front_first(view.cameras)[:3]
     figure = _figure(16, 8.6 if cameras else 9)
     colors = _prediction(view).colors
@@ -84,36 +82,36 @@ def draw_sweep(view: SweepView, path: Path, attribution: str = "") -> None:
 
 
 def draw_birds_eye(view: SweepView, path: Path) -> None:
-    """The sweep from above, x (forward) up: truth, prediction and errors side by side, as far as truth is known."""
-    _draw_from_above(view, _layers(view), path)
+    """Bird's-eye view, x (forward) up: truth, prediction and errors side by side; without truth the prediction only."""
+    _draw_birds_eye(view, _colorings(view), path)
 
 
 def draw_change(view: SweepView, before: NDArray[np.uint8], teacher: NDArray[np.uint8], path: Path) -> None:
-    """The sweep from above: how it was labelled before, how it is now, what a teacher says, and what changed.
+    """Bird's-eye views of earlier, new and teacher labels, and of the changed points.
 
     Args:
-        view: the sweep, as it is labelled now.
-        before: (N,) ids that its points had before.
-        teacher: (N,) ids that a teacher gives.
-        path: the picture.
+        view: the sweep with its new labels.
+        before: (N,) ids of the earlier labels.
+        teacher: (N,) ids of the teacher's labels.
+        path: the PNG file.
     """
     changed = (view.label != before).mean() if len(before) else 0.0
     labels = {"before": before, "now": view.label, "teacher": teacher}
-    layers = [_Layer(title, _label_colors(view, ids)) for title, ids in labels.items()]
-    layers.append(_Layer(f"changed ({changed:.1%})", _error_colors(view.label, before)))
-    _draw_from_above(view, layers, path)
+    colorings = [_PointColors(title, _label_colors(view, ids)) for title, ids in labels.items()]
+    colorings.append(_PointColors(f"changed ({changed:.1%})", _error_colors(view.label, before)))
+    _draw_birds_eye(view, colorings, path)
 
 
-def _draw_from_above(view: SweepView, layers: Sequence[_Layer], path: Path) -> None:
-    figure = _figure(5.2 * len(layers), 6.1)
-    for axes, layer in zip(_row_of_axes(figure, len(layers), 0.1), layers, strict=True):
-        _from_above(axes, view.cloud.xyz, layer)
+def _draw_birds_eye(view: SweepView, colorings: Sequence[_PointColors], path: Path) -> None:
+    figure = _figure(5.2 * len(colorings), 6.1)
+    for axes, coloring in zip(_axes_row(figure, len(colorings), 0.1), colorings, strict=True):
+        _birds_eye(axes, view.cloud.xyz, coloring)
     _legend(figure, view, 0.05)
     _save(figure, path)
 
 
 def draw_cameras(view: SweepView, path: Path) -> None:
-    """Every camera's image with the points over it, coloured by prediction."""
+    """The image of every camera, overlaid with points coloured by prediction."""
     cameras = _left_to_right(view.cameras)
     columns = min(3, len(cameras))
     rows = -(-len(cameras) // columns)
@@ -130,30 +128,32 @@ def draw_cameras(view: SweepView, path: Path) -> None:
 
 
 def draw_range_image(view: SweepView, spec: ProjectionSpec, path: Path) -> None:
-    """What the network sees: range, then labels, as range images of the nearest points."""
+    """Range images of the nearest points: range, then labels."""
     projection = RangeProjector(spec).project(view.cloud)
     occupied = projection.point != NO_POINT
-    layers = [_Layer("range", _range_colors(projection.range)), *_layers(view)]
-    figure = _figure(15, 1.35 * len(layers) + 0.1)
-    for row, layer in enumerate(layers):
+    colorings = [_PointColors("range", _range_colors(projection.range)), *_colorings(view)]
+    figure = _figure(15, 1.35 * len(colorings) + 0.1)
+    for row, coloring in enumerate(colorings):
         image = np.full((spec.height * spec.width, 3), 10, np.uint8)
-        image[occupied] = layer.colors[projection.point[occupied]]
-        axes = figure.add_axes((0.085, 1 - (row + 0.97) / len(layers), 0.91, 0.9 / len(layers)))
+        image[occupied] = coloring.colors[projection.point[occupied]]
+        axes = figure.add_axes((0.085, 1 - (row + 0.97) / len(colorings), 0.91, 0.9 / len(colorings)))
         axes.imshow(image.reshape(spec.height, spec.width, 3), aspect="auto", interpolation="nearest")
         axes.set_axis_off()
-        figure.text(0.08, 1 - (row + 0.52) / len(layers), layer.title, ha="right", va="center", color=TEXT, fontsize=10)
+        figure.text(
+            0.08, 1 - (row + 0.52) / len(colorings), coloring.title, ha="right", va="center", color=TEXT, fontsize=10
+        )
     _save(figure, path)
 
 
 def _figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
+    return Figure(figsize=(width, height), dpi=DPI, facecolor="white")
 
 
 def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=_DPI)
+    figure.savefig(path, dpi=DPI)
 
 
-def _row_of_axes(figure: Figure, count: int, bottom: float) -> list[Axes]:
+def _axes_row(figure: Figure, count: int, bottom: float) -> list[Axes]:
     gap = 0.006
     return [figure.add_axes((i / count + gap / 2, bottom, 1 / count - gap, 0.94 - bottom)) for i in range(count)]
 
@@ -161,16 +161,16 @@ def _row_of_axes(figure: Figure, count: int, bottom: float) -> list[Axes]:
 # --- colours ---------------------------------------------------------------------------------------------------------
 
 
-def _prediction(view: SweepView) -> _Layer:
-    return _Layer("prediction", _label_colors(view, view.label))
+def _prediction(view: SweepView) -> _PointColors:
+    return _PointColors("prediction", _label_colors(view, view.label))
 
 
-def _layers(view: SweepView) -> list[_Layer]:
-    """Truth, prediction and errors; the prediction alone where truth is not known."""
+def _colorings(view: SweepView) -> list[_PointColors]:
+    """Truth, prediction and errors; without truth the prediction only."""
     if view.truth is None:
         return [_prediction(view)]
-    errors = _Layer(f"errors ({_share_wrong(view.label, view.truth):.1%})", _error_colors(view.label, view.truth))
-    return [_Layer("truth", _label_colors(view, view.truth)), _prediction(view), errors]
+    errors = _PointColors(f"errors ({_error_rate(view.label, view.truth):.1%})", _error_colors(view.label, view.truth))
+    return [_PointColors("truth", _label_colors(view, view.truth)), _prediction(view), errors]
 
 
 def _label_colors(view: SweepView, label: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -182,19 +182,19 @@ def _label_colors(view: SweepView, label: NDArray[np.uint8]) -> NDArray[np.uint8
 
 def _error_colors(label: NDArray[np.uint8], truth: NDArray[np.uint8]) -> NDArray[np.uint8]:
     colors = np.empty((len(label), 3), np.uint8)
-    colors[:] = _RIGHT
-    colors[label != truth] = _WRONG
-    colors[truth == IGNORE] = _NO_TRUTH
+    colors[:] = _CORRECT
+    colors[label != truth] = _ERROR
+    colors[truth == IGNORE] = _UNKNOWN
     return colors
 
 
-def _share_wrong(label: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
+def _error_rate(label: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
     known = truth != IGNORE
     return float((label[known] != truth[known]).mean()) if known.any() else 0.0
 
 
 def _range_colors(distance: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Near is bright, far is dark, on a logarithmic scale from 2 to 100 m."""
+    """Bright for near and dark for far, on a logarithmic scale from 2 to 100 m."""
     from matplotlib import colormaps
 
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -204,7 +204,7 @@ def _range_colors(distance: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _legend(figure: Figure, view: SweepView, height: float) -> None:
-    """One line of colour patches for the classes that can be seen, centred at a height of the figure."""
+    """One line of colour patches for the classes that occur, centred at a height of the figure."""
     seen = set(np.unique(view.label)) | (set() if view.truth is None else set(np.unique(view.truth)))
     patches = [
         Patch(facecolor=np.array(c.color) / 255, edgecolor="#9aa1ab", linewidth=0.6, label=c.name.replace("_", " "))
@@ -220,9 +220,9 @@ def _legend(figure: Figure, view: SweepView, height: float) -> None:
 # --- points ----------------------------------------------------------------------------------------------------------
 
 
-def _night(axes: Axes, width: float, height: float) -> None:
-    """A dark canvas in pixels, y down, with no ticks."""
-    axes.set_facecolor(_NIGHT)
+def _dark_canvas(axes: Axes, width: float, height: float) -> None:
+    """A dark canvas in pixels, y down, without ticks."""
+    axes.set_facecolor(_BACKGROUND)
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
     axes.set_xticks([])
@@ -241,44 +241,44 @@ def _scatter(
     axes.scatter(pixels[:, 0], pixels[:, 1], s=size, c=colors / 255.0, alpha=alpha, linewidths=0, marker="o")
 
 
-def _from_above(axes: Axes, xyz: NDArray[np.float32], layer: _Layer) -> None:
-    _night(axes, 2 * _VIEW_M, 2 * _VIEW_M)
+def _birds_eye(axes: Axes, xyz: NDArray[np.float32], coloring: _PointColors) -> None:
+    _dark_canvas(axes, 2 * _VIEW_M, 2 * _VIEW_M)
     axes.set_aspect("equal")
     inside = (np.abs(xyz[:, :2]) < _VIEW_M).all(axis=1)
-    points, colors = xyz[inside], layer.colors[inside]
+    points, colors = xyz[inside], coloring.colors[inside]
     upwards = np.argsort(points[:, 2])
     pixels = _VIEW_M - points[upwards][:, 1::-1]
     _scatter(axes, pixels, 0.9, colors[upwards], 1.0)
-    axes.set_title(layer.title, color=TEXT, fontsize=12)
+    axes.set_title(coloring.title, color=TEXT, fontsize=12)
     _vehicle_and_scale(axes)
 
 
 def _vehicle_and_scale(axes: Axes) -> None:
-    """An arrow at the sensor, forward up, and a bar of 10 m."""
-    axes.plot([_VIEW_M], [_VIEW_M], color="white", marker="^", markersize=7, markeredgecolor=_NIGHT)
+    """A marker at the sensor and a scale bar of 10 m."""
+    axes.plot([_VIEW_M], [_VIEW_M], color="white", marker="^", markersize=7, markeredgecolor=_BACKGROUND)
     left, y = 3.0, 2 * _VIEW_M - 3.0
     axes.plot([left, left + 10], [y, y], color="white", linewidth=1.5)
     axes.text(left + 5, y - 1, "10 m", color="white", ha="center", va="bottom", fontsize=8)
 
 
 def _perspective(axes: Axes, xyz: NDArray[np.float32], colors: NDArray[np.uint8]) -> None:
-    """Seen from behind and above the vehicle, as in RViz."""
+    """The view from behind and above the vehicle."""
     box = axes.get_window_extent()
     width, height = 1000.0, 1000.0 * box.height / box.width
     camera = _virtual_camera((-18.0, 4.0, 14.5), (10.0, 0.0, -3.0), round(width), round(height))
-    _night(axes, width, height)
+    _dark_canvas(axes, width, height)
     order, pixels, depth = _far_to_near(camera, xyz)
     _scatter(axes, pixels, np.clip(95.0 / depth, 0.9, 7.0), colors[order], 1.0)
 
 
 def _overlay(axes: Axes, view: CameraView, xyz: NDArray[np.float32], colors: NDArray[np.uint8], title: str) -> None:
-    """Points over an image that is dimmed so that they stand out."""
+    """Points over a dimmed image."""
     camera = view.camera
     step = max(1, camera.width // _MAX_IMAGE_WIDTH)
     image = view.image[::step, ::step].astype(np.float32)
     dimmed = (0.36 * (image + image.mean(axis=2, keepdims=True))).astype(np.uint8)
     axes.imshow(dimmed, extent=(-0.5, camera.width - 0.5, camera.height - 0.5, -0.5), aspect="auto")
-    _night(axes, camera.width, camera.height)
+    _dark_canvas(axes, camera.width, camera.height)
     order, pixels, depth = _far_to_near(camera, xyz)
     _scatter(axes, pixels, np.clip(40.0 / depth, 0.8, 5.0), colors[order], 0.85)
     if title:
@@ -288,7 +288,7 @@ def _overlay(axes: Axes, view: CameraView, xyz: NDArray[np.float32], colors: NDA
 def _far_to_near(
     camera: CameraModel, xyz: NDArray[np.float32]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
-    """Indices, pixels and depths (metres) of the points in the image, the nearest last so that it is drawn on top."""
+    """Indices, pixels and depths (m) of the points in the image, sorted from far to near, the order of drawing."""
     finite = np.flatnonzero(np.isfinite(xyz).all(axis=1))
     pixels, inside = camera.project(xyz[finite])
     index = finite[inside]
@@ -300,7 +300,7 @@ def _far_to_near(
 def _virtual_camera(
     eye: tuple[float, float, float], target: tuple[float, float, float], width: int, height: int
 ) -> CameraModel:
-    """A camera in the LiDAR frame that looks from one point to another, with an upright image 65 degrees wide."""
+    """An upright camera in the LiDAR frame with a horizontal field of view of 65 degrees."""
     forward = np.subtract(target, eye)
     forward = forward / np.linalg.norm(forward)
     right = np.cross(forward, (0.0, 0.0, 1.0))
@@ -317,7 +317,7 @@ def _virtual_camera(
 
 
 def _azimuth(view: CameraView) -> float:
-    """Direction in which a camera looks, radians, 0 = forward, to the left positive."""
+    """Azimuth of a camera's optical axis, radians, 0 = forward, positive to the left."""
     x, y, _ = view.camera.from_lidar[2, :3]
     return float(np.arctan2(y, x))
 
@@ -327,6 +327,6 @@ def _front_first(cameras: Sequence[CameraView]) -> list[CameraView]:
 
 
 def _left_to_right(cameras: Sequence[CameraView]) -> list[CameraView]:
-    """The three that look most forward, from left to right, then the others: left, back, right."""
+    """The three most forward cameras from left to right, then the others: left, back, right."""
     front, rest = _front_first(cameras)[:3], _front_first(cameras)[3:]
     return sorted(front, key=lambda v: -_azimuth(v)) + sorted(rest, key=lambda v: _azimuth(v) % (2 * np.pi))
