@@ -1,7 +1,7 @@
 """Bags for tests: a small synthetic drive, and part of a real drive if it is available."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,7 @@ class Drive:
 
 
 def sweep_and_truth(index):
-    """Points above the sensor are building, the others road, as the height model says, but every tenth is a car."""
+    """A sweep and its truth: building above the sensor, road below, like the height model, but every tenth point car."""
     cloud = synthetic_sweep(BEAMS, POINTS + index)
     truth = np.where(cloud.xyz[:, 2] > 0, BUILDING, ROAD).astype(np.uint8)
     truth[::10] = CAR
@@ -50,72 +50,78 @@ def sweep_and_truth(index):
     return cloud, truth
 
 
-def write_drive(
-    path,
-    sweeps,
-    label_set="drive13",
-    cameras=("front",),
-    topics=("/points",),
-    with_truth=True,
-    rename=None,
-    empty=False,
-    depth=False,
-    speed=0.0,
-    image_topics=("/camera/{}/image_raw",),
-):
-    """Write a bag.
+@dataclass(frozen=True)
+class DriveContents:
+    """Contents of a test drive.
 
-    Args:
-        path: the bag.
-        sweeps: clouds and truths.
-        label_set: what label_info_json says; none without.
-        cameras: names of the cameras, of which "front" and "rear" look where they should.
-        topics: every one gets every sweep.
+    Attributes:
+        label_set: label set in label_info_json; empty: none is written.
+        cameras: names of the cameras; "front" and "rear" are mounted accordingly.
+        topics: topics that get every sweep.
         with_truth: whether the clouds have the field ``label``.
-        rename: other names of fields.
-        empty: clouds without points.
-        depth: whether the camera also records distances.
-        image_topics: of each camera; its CameraInfo is beside the first.
-        speed: of the vehicle ahead, metres a second; 0: nothing says how it moves.
+        rename: new names of cloud fields.
+        empty: whether the clouds have no points.
+        depth: whether the front camera also records depth images.
+        speed: forward speed of the vehicle, m/s; 0: no transforms over time are written.
+        image_topics: topics of each camera; its CameraInfo is next to the first.
     """
+
+    label_set: str = "drive13"
+    cameras: tuple = ("front",)
+    topics: tuple = ("/points",)
+    with_truth: bool = True
+    rename: dict = field(default_factory=dict)
+    empty: bool = False
+    depth: bool = False
+    speed: float = 0.0
+    image_topics: tuple = ("/camera/{}/image_raw",)
+
+    def message(self, cloud, truth, stamp_ns):
+        """A sweep as PointCloud2."""
+        msg = truth_to_msg(cloud, truth, make_header(stamp_ns), ROSBAGS_TYPES)
+        if not self.with_truth:
+            msg.fields = msg.fields[:-1]
+        for entry in msg.fields:
+            entry.name = self.rename.get(entry.name, entry.name)
+        if self.empty:
+            msg.width = msg.row_step = 0
+            msg.data = msg.data[:0]
+        return msg
+
+
+def write_drive(path, sweeps, **contents):
+    """Write a bag of sweeps, given as clouds and truths; see :class:`DriveContents` for the options."""
+    contents = DriveContents(**contents)
     with BagWriter(path) as bag:
-        for topic in topics:
+        for topic in contents.topics:
             bag.add_topic(topic, POINT_CLOUD_TYPE)
-        if label_set:
+        if contents.label_set:
             bag.add_topic("/label_info_json", "std_msgs/msg/String", latched=True)
-            text = label_info_json(label_map(label_set))
+            text = label_info_json(label_map(contents.label_set))
             bag.write("/label_info_json", START_NS, message_class("std_msgs/msg/String")(text))
-        if cameras:
-            announce_cameras(bag, cameras, image_topics)
-        if speed:
+        if contents.cameras:
+            announce_cameras(bag, contents.cameras, contents.image_topics)
+        if contents.speed:
             bag.add_topic("/tf", _TF_TYPE)
-        if depth:
+        if contents.depth:
             bag.add_topic("/camera/front/depth/image_raw", "sensor_msgs/msg/Image")
             bag.add_topic("/camera/front/image_raw/compressedDepth", "sensor_msgs/msg/CompressedImage")
         for index, (cloud, truth) in enumerate(sweeps):
             stamp_ns = START_NS + index * PERIOD_NS
-            for name in cameras:
-                for topic in image_topics:
+            for name in contents.cameras:
+                for topic in contents.image_topics:
                     write_image(bag, topic.format(name), name, stamp_ns - 20_000_000, index)
-            if depth:
+            if contents.depth:
                 write_depth(bag, stamp_ns)
-            if speed:
-                write_pose(bag, stamp_ns, speed * index * PERIOD_NS * 1e-9)
-            msg = truth_to_msg(cloud, truth, make_header(stamp_ns), ROSBAGS_TYPES)
-            if not with_truth:
-                msg.fields = msg.fields[:-1]
-            for field in msg.fields:
-                field.name = (rename or {}).get(field.name, field.name)
-            if empty:
-                msg.width = msg.row_step = 0
-                msg.data = msg.data[:0]
-            for topic in topics:
-                bag.write(topic, stamp_ns, msg)
+            if contents.speed:
+                write_pose(bag, stamp_ns, contents.speed * index * PERIOD_NS * 1e-9)
+            for topic in contents.topics:
+                bag.write(topic, stamp_ns, contents.message(cloud, truth, stamp_ns))
     return path
 
 
 def announce_cameras(bag, names, image_topics):
-    """Cameras 320 x 160 on base_link: ``rear`` looks backward, 0.5 m behind the LiDAR, all others forward before it."""
+    """Cameras of 320 x 160 pixels: ``rear`` faces backward, 0.5 m behind the LiDAR, all others forward, in front of it."""
     bag.add_topic("/tf_static", _TF_TYPE, latched=True)
     # x right, y down, z forward from x forward, y left, z up; and from behind
     mounts = {"front": ((0.5, 0, 2), (-0.5, 0.5, -0.5, 0.5)), "rear": ((-0.5, 0, 2), (0.5, 0.5, -0.5, -0.5))}
@@ -181,13 +187,13 @@ def drive(tmp_path_factory):
 
 @pytest.fixture(name="header")
 def header_function():
-    """Makes a header from a stamp in nanoseconds."""
+    """Function that makes a header from a stamp in nanoseconds."""
     return make_header
 
 
 @pytest.fixture
 def make_drive(tmp_path):
-    """Writes a bag of two sweeps, or as many as asked, that differs from ``drive`` as asked (see write_drive)."""
+    """Function that writes a bag of ``sweeps`` sweeps with given :class:`DriveContents`."""
 
     def make(name="other", sweeps=2, **options):
         return write_drive(tmp_path / name, [sweep_and_truth(i) for i in range(sweeps)], **options)
@@ -197,7 +203,7 @@ def make_drive(tmp_path):
 
 @pytest.fixture(scope="session")
 def write_test_drive():
-    """Writes a bag of some sweeps to a path (see write_drive)."""
+    """Function that writes a bag of a number of sweeps to a path, with given :class:`DriveContents`."""
     return lambda path, sweeps, **options: write_drive(path, [sweep_and_truth(i) for i in range(sweeps)], **options)
 
 
@@ -226,5 +232,5 @@ def real_evaluation(real_drive, height_model, tmp_path_factory):
 
 @pytest.fixture
 def own_domain(monkeypatch):
-    """A DDS domain that no other test process has."""
+    """A DDS domain that no other test process uses."""
     monkeypatch.setenv("ROS_DOMAIN_ID", dds_domain.reserve_domain(os.environ.get("ROS_DOMAIN_ID", "0")))

@@ -183,7 +183,7 @@ class Agreement:
         self._both = ConfusionMatrix(label_map)
 
     def update(self, label: NDArray[np.uint8], other: NDArray[np.uint8]) -> None:
-        """Add (N,) labels of the two models. Points that neither model labels are ignored."""
+        """Add (N,) labels of the two models. Points that the other model does not label are ignored."""
         self._both.update(other, label)
 
     def to_dict(self) -> dict[str, Any]:
