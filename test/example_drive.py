@@ -41,7 +41,7 @@ class Drive:
 
 
 def sweep_and_truth(index):
-    """A sweep and its truth: building above the sensor, road below, like the height model, but every tenth point car."""
+    """A sweep and its truth: building above the sensor, road below, like the height model; every tenth point is car."""
     cloud = synthetic_sweep(BEAMS, POINTS + index)
     truth = np.where(cloud.xyz[:, 2] > 0, BUILDING, ROAD).astype(np.uint8)
     truth[::10] = CAR
@@ -121,7 +121,7 @@ def write_drive(path, sweeps, **contents):
 
 
 def announce_cameras(bag, names, image_topics):
-    """Cameras of 320 x 160 pixels: ``rear`` faces backward, 0.5 m behind the LiDAR, all others forward, in front of it."""
+    """Cameras of 320 x 160 pixels: ``rear`` faces backward, 0.5 m behind the LiDAR; all others face forward."""
     bag.add_topic("/tf_static", _TF_TYPE, latched=True)
     # x right, y down, z forward from x forward, y left, z up; and from behind
     mounts = {"front": ((0.5, 0, 2), (-0.5, 0.5, -0.5, 0.5)), "rear": ((-0.5, 0, 2), (0.5, 0.5, -0.5, -0.5))}
