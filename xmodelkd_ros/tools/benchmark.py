@@ -177,6 +177,6 @@ def _print(metrics: Mapping[str, Any], facts: tuple[tuple[str, str], ...], repor
     print(f"{'stage':<12}{'p50, ms':>9}{'p99, ms':>9}")
     for stage, times in metrics["stages_ms"].items():
         print(f"{stage:<12}{times['p50']:>9.2f}{times['p99']:>9.2f}")
-    for what, value in facts:
-        print(f"{what}: {value}")
+    for name, value in facts:
+        print(f"{name}: {value}")
     print(f"{summary(metrics)} | report {report}")

@@ -29,7 +29,7 @@ class Session:
     """The scoring of a model on a bag.
 
     Args:
-        options: what to score.
+        options: bag, model and scoring.
 
     Attributes:
         options: as given.
@@ -75,11 +75,13 @@ class Session:
         truth = None if sweep.truth is None else scores.to_scored(sweep.truth)
         return SweepView(sweep.cloud, scores.to_scored(label), scores.label_map, truth, drive.camera_views(sweep))
 
-    def report(self, what: str, latency: str, view: SweepView | None, start_s: float | None = None) -> dict[str, Any]:
+    def report(
+        self, activity: str, latency: str, view: SweepView | None, start_s: float | None = None
+    ) -> dict[str, Any]:
         """Write the report and print the scores.
 
         Args:
-            what: what was done with the bag, for the title.
+            activity: such as ``evaluated offline``, for the title.
             latency: definition of the latency.
             view: the sweep to draw.
             start_s: seconds from the start of the node's process until the recorder was subscribed; None without node.
@@ -95,8 +97,8 @@ class Session:
         facts = [("back end", reason)] if reason else []
         if start_s is not None:
             metrics["start_s"] = round(start_s, 2)
-            facts.append(("start", f"{start_s:.1f} s until node and recorder had found each other"))
-        run = Run(f"{self.options.bag.name}, {what}", self.options.command, latency, tuple(facts))
+            facts.append(("start", f"{start_s:.1f} s until the recorder was subscribed to the node"))
+        run = Run(f"{self.options.bag.name}, {activity}", self.options.command, latency, tuple(facts))
         path = write_report(self.options.out, run, metrics, self.scores, spec, view)
         print(f"{score_table(metrics)} | report {path}")
         return metrics

@@ -116,15 +116,17 @@ class Teacher(InFolder):
         image = np.full((height, width, 3), mutator.below(256), np.uint8)
         scale = mutator.pick((1, 1, 2, 1000))
         values = {"width": scale * width, "height": scale * height, "intrinsic": intrinsic, "from_lidar": pose}
-        return {**values, "lens": (model, coefficients) if mutator.chance(0.5) else None}, image, motion
+        return {**values, "distortion": (model, coefficients) if mutator.chance(0.5) else None}, image, motion
 
     @staticmethod
     def _shots(taken: list[Any]) -> list[CameraFrame | None]:
         camera_frames: list[CameraFrame | None] = []
         for values, image, motion in taken:
-            lens = values["lens"] and DistortionModel.from_coefficients(*values["lens"])
+            distortion = values["distortion"] and DistortionModel.from_coefficients(*values["distortion"])
             moved = motion and transform(motion, (0, 0, 0, 1))
-            camera_frames.append(CameraFrame(CameraModel(name="front", **{**values, "lens": lens}), image, moved))
+            camera_frames.append(
+                CameraFrame(CameraModel(name="front", **{**values, "distortion": distortion}), image, moved)
+            )
         return camera_frames
 
     def use(self, value: Any) -> None:
