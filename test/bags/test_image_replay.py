@@ -116,7 +116,9 @@ def traffic(seed, cameras):
 
 def matched_by_node(messages, cameras, options, monkeypatch):
     """The node's ImageSync, fed with messages at their times of recording, its timers every millisecond."""
-    image_sync = pytest.importorskip("xmodelkd_ros.node.image_matching")
+    pytest.importorskip("rclpy")
+    from xmodelkd_ros.node import image_matching as image_sync
+
     node, now_ns, matched = MagicMock(), messages[0].log_time_ns, []
     node.get_clock().now = lambda: SimpleNamespace(nanoseconds=now_ns)
     monkeypatch.setattr(image_sync.time, "monotonic_ns", lambda: now_ns)
