@@ -52,8 +52,8 @@ def write_light_model(folder, cameras=3):
     nodes = [
         *_height_nodes("by_height"),
         helper.make_node("Reshape", ["places", "grid_shape"], ["grid"]),
-        helper.make_node("GridSample", ["maps", "grid"], ["found"], mode="bilinear", padding_mode="border"),
-        helper.make_node("Reshape", ["found", "views_shape"], ["brightness"]),
+        helper.make_node("GridSample", ["maps", "grid"], ["sampled"], mode="bilinear", padding_mode="border"),
+        helper.make_node("Reshape", ["sampled", "views_shape"], ["brightness"]),
         helper.make_node("Reshape", ["seen", "views_shape"], ["mask"]),
         helper.make_node("Mul", ["brightness", "mask"], ["lit"]),
         helper.make_node("ReduceMax", ["lit"], ["light"], axes=[0], keepdims=0),

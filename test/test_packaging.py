@@ -194,8 +194,8 @@ def test_installed_package_finds_its_files(prefix):
 
 def test_installation_has_every_shipped_file(prefix):
     share = prefix / "share" / NAME
-    wanted = shipped("launch/*.launch.py", "config/**/*", "models/**/*")
-    assert [name for name in sorted(wanted) if not (share / name).is_file()] == []
+    expected = shipped("launch/*.launch.py", "config/**/*", "models/**/*")
+    assert [name for name in sorted(expected) if not (share / name).is_file()] == []
     assert (prefix / "share" / "ament_index" / "resource_index" / "packages" / NAME).is_file()
 
 

@@ -14,11 +14,11 @@ _INTERRUPTED = 130
 """Exit code after Ctrl-C, by the convention of shells."""
 
 
-def progress(steps: Any, total: int, what: str) -> Any:
+def progress(steps: Any, total: int, title: str) -> Any:
     """A progress bar over sweeps on stderr; none if stderr is not a terminal."""
     from tqdm import tqdm  # not installed on vehicles, where the node imports this module
 
-    return tqdm(steps, what, total, unit=" sweeps", file=sys.stderr, disable=None, leave=False)
+    return tqdm(steps, title, total, unit=" sweeps", file=sys.stderr, disable=None, leave=False)
 
 
 def print_notes(notes: Iterable[str]) -> None:

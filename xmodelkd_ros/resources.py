@@ -41,9 +41,9 @@ def find_model(name_or_path: str) -> Path:
     path = user_path(name_or_path)
     if os.path.isfile(path / "model.json"):
         return path
-    found = _find(Path("models") / name_or_path)
-    if found is not None and os.path.isfile(found / "model.json"):
-        return found
+    shipped = _find(Path("models") / name_or_path)
+    if shipped is not None and os.path.isfile(shipped / "model.json"):
+        return shipped
     raise ModelError(
         f"no model {quoted(str(name_or_path))}: neither a folder with a model.json nor a model this package ships; "
         "export one with 'python -m training.export RUN OUT_DIR'"
@@ -56,24 +56,24 @@ def find_config(relative: str) -> Path:
     Raises:
         ConfigError: the package has no such file.
     """
-    found = _find(Path("config") / relative)
-    if found is None:
-        raise ConfigError(f"the package lacks config/{relative}; install it again")
-    return found
+    path = _find(Path("config") / relative)
+    if path is None:
+        raise ConfigError(f"the package lacks config/{relative}; reinstall it")
+    return path
 
 
 def label_map(name: str) -> LabelMap:
     """Read a label set by name from ``config/labels/``."""
-    found = _find(Path("config") / "labels" / f"{name}.json")
-    if found is None:
+    path = _find(Path("config") / "labels" / f"{name}.json")
+    if path is None:
         known = sorted(p.stem for p in find_config("labels").glob("*.json") if "_to_" not in p.stem)
         raise LabelError(f"no label set {quoted(name)}; known are {listed(known)}")
-    return LabelMap.read(found)
+    return LabelMap.read(path)
 
 
 def translation(source: LabelMap, target: LabelMap) -> LabelTranslation:
     """Translation between two label sets: a table in ``config/labels/`` if one exists, else by class name."""
-    found = _find(Path("config") / "labels" / f"{source.name}_to_{target.name}.json")
-    if source.name != target.name and found is not None:
-        return LabelTranslation.read(found, source, target)
+    path = _find(Path("config") / "labels" / f"{source.name}_to_{target.name}.json")
+    if source.name != target.name and path is not None:
+        return LabelTranslation.read(path, source, target)
     return LabelTranslation.by_name(source, target)

@@ -76,7 +76,7 @@ def test_rejects_points_where_the_distortion_polynomial_folds_back():
 
 
 @pytest.mark.parametrize(
-    ("model", "coefficients", "said"),
+    ("model", "coefficients", "message"),
     [
         ("martian", [0.1], "'martian' is unknown"),
         ("plumb_bob", [0.1, 0.2], "has 4 or 5 finite coefficients"),
@@ -84,8 +84,8 @@ def test_rejects_points_where_the_distortion_polynomial_folds_back():
         ("equidistant", [np.nan] * 4, "has 4 finite coefficients"),
     ],
 )
-def test_rejects_unknown_distortion_models(model, coefficients, said):
-    with pytest.raises(ConfigError, match=said):
+def test_rejects_unknown_distortion_models(model, coefficients, message):
+    with pytest.raises(ConfigError, match=message):
         DistortionModel.from_coefficients(model, coefficients)
 
 

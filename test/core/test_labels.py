@@ -115,7 +115,7 @@ def test_errors_name_the_inconsistent_class():
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ({"color": [256, 0, 0]}, "colour .256, 0, 0. of 'car' is not in 0..255"),
         ({"color": [-1, 0, 0]}, "not in 0..255"),
@@ -126,8 +126,8 @@ def test_errors_name_the_inconsistent_class():
         ({"aliases": 1}, "TypeError"),
     ],
 )
-def test_rejects_invalid_classes(row, said):
-    with pytest.raises(LabelError, match=said):
+def test_rejects_invalid_classes(row, message):
+    with pytest.raises(LabelError, match=message):
         LabelMap.from_dict({"name": "x", "classes": [{"id": 0, "name": "car", "color": [0, 0, 0], **row}]})
 
 

@@ -10,7 +10,7 @@ onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 
-def elsewhere(name="w"):
+def external_tensor(name="w"):
     tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
     tensor.external_data.add(key="location", value="other.bin")
     return tensor
@@ -24,13 +24,13 @@ def constant(**attribute):
     return helper.make_node("Constant", [], ["c"], **attribute)
 
 
-SPARSE = onnx.SparseTensorProto(values=elsewhere(), dims=[4])
+SPARSE = onnx.SparseTensorProto(values=external_tensor(), dims=[4])
 PLACES = {
-    "weight": graph(weights=[elsewhere()]),
-    "constant": graph([constant(value=elsewhere())]),
-    "list of tensors": graph([helper.make_node("Odd", [], ["c"], many=[elsewhere(), elsewhere()])]),
+    "weight": graph(weights=[external_tensor()]),
+    "constant": graph([constant(value=external_tensor())]),
+    "list of tensors": graph([helper.make_node("Odd", [], ["c"], many=[external_tensor(), external_tensor()])]),
     "sparse": graph([constant(sparse_value=SPARSE)]),
-    "branch": graph([helper.make_node("If", ["x"], ["y"], then_branch=graph([constant(value=elsewhere())]))]),
+    "branch": graph([helper.make_node("If", ["x"], ["y"], then_branch=graph([constant(value=external_tensor())]))]),
 }
 
 
@@ -44,7 +44,9 @@ def test_finds_external_tensors(place):
 
 
 def test_finds_external_tensors_in_functions_and_training_info():
-    function = helper.make_function("own", "F", [], ["c"], [constant(value=elsewhere())], [helper.make_opsetid("", 17)])
+    function = helper.make_function(
+        "own", "F", [], ["c"], [constant(value=external_tensor())], [helper.make_opsetid("", 17)]
+    )
     assert has_external_data(model(graph(), functions=[function]).SerializeToString())
     trained = model(graph())
     trained.training_info.add().algorithm.CopyFrom(PLACES["constant"])
@@ -52,7 +54,7 @@ def test_finds_external_tensors_in_functions_and_training_info():
 
 
 def test_finds_tensors_with_a_location_only():
-    tensor = elsewhere()
+    tensor = external_tensor()
     tensor.ClearField("data_location")
     assert has_external_data(model(graph(weights=[tensor])).SerializeToString())
 

@@ -63,6 +63,11 @@ def one_line(error: Exception) -> str:
     return shortened(" ".join(str(error).split()).rstrip(".") or repr(error), 2 * _MAX_QUOTED)
 
 
+def first_line(error: BaseException) -> str:
+    """First line of an error's text."""
+    return str(error).strip().split("\n", 1)[0]
+
+
 def short_line(text: str) -> str:
     """Untrusted text as :class:`XModelKDError` prints it: printable, on one line, of limited length."""
     line = "".join(character if character.isprintable() else " " for character in text)

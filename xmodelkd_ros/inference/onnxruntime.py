@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from xmodelkd_ros.core.errors import BackendError
+from xmodelkd_ros.core.errors import BackendError, first_line
 from xmodelkd_ros.core.model_spec import TensorSpec
 from xmodelkd_ros.inference.cpu import cores
 
@@ -33,7 +33,7 @@ class OnnxRuntimeBackend:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions share no public base class
-            raise BackendError(f"onnxruntime cannot load {path}: {_first_line(error)}") from error
+            raise BackendError(f"onnxruntime cannot load {path}: {first_line(error)}") from error
         self.precision = precision
         self.inputs = tuple(_tensor(v) for v in self._session.get_inputs())
         self.outputs = tuple(_tensor(v) for v in self._session.get_outputs())
@@ -44,7 +44,7 @@ class OnnxRuntimeBackend:
         try:
             values = self._session.run(self._output_names, dict(inputs))
         except Exception as error:
-            raise BackendError(f"onnxruntime failed: {_first_line(error)}") from error
+            raise BackendError(f"onnxruntime failed: {first_line(error)}") from error
         return dict(zip(self._output_names, values, strict=True))
 
 
@@ -52,7 +52,3 @@ def _tensor(value: Any) -> TensorSpec:
     # A symbolic dimension is a string; -1 makes the comparison with model.json fail with its name.
     shape = tuple(n if isinstance(n, int) else -1 for n in value.shape)
     return TensorSpec(value.name, shape, _DTYPES.get(value.type, value.type))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]

@@ -54,7 +54,7 @@ def to_cloud(msg: Any, missing_intensity: MissingIntensity = "reject") -> PointC
     Raises:
         CloudError: x, y, z or intensity is missing, or the declared layout is inconsistent.
     """
-    layout = PointLayout.of(msg)
+    layout = PointLayout.from_message(msg)
     if len(layout) == 0:
         # Fields may be undeclared in a cloud without points.
         empty = np.zeros((0, 3), np.float32)
@@ -96,7 +96,7 @@ def read_field(msg: Any, name: str) -> NDArray[Any]:
     Raises:
         CloudError: the field is missing, or the declared layout is inconsistent.
     """
-    layout = PointLayout.of(msg)
+    layout = PointLayout.from_message(msg)
     return layout.values(layout.require(name))
 
 
@@ -195,7 +195,7 @@ def filter_msg(msg: Any, keep: NDArray[np.bool_]) -> Any:
     Raises:
         CloudError: the mask has another length, or the declared layout is inconsistent.
     """
-    layout = PointLayout.of(msg)
+    layout = PointLayout.from_message(msg)
     if keep.shape != (len(layout),):
         raise CloudError(f"mask of shape {keep.shape} for {len(layout)} points")
     width = int(np.count_nonzero(keep))

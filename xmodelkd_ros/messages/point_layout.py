@@ -56,7 +56,7 @@ class PointLayout:
     row_step: int
 
     @classmethod
-    def of(cls, msg: Any) -> PointLayout:
+    def from_message(cls, msg: Any) -> PointLayout:
         """Validate the sizes declared in a message; those of a cloud without points are ignored.
 
         Raises:

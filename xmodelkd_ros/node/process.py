@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -19,7 +18,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from xmodelkd_ros.console import exit_code
-from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.errors import ConfigError, first_line
 from xmodelkd_ros.node.diagnostics import Throttle
 from xmodelkd_ros.node.shared_memory import remove_stale_segments
 
@@ -131,8 +130,3 @@ def spin(node: Node, stop: Future, fatal: type[Exception] | tuple[()] = ()) -> N
                 node.get_logger().error(f"a callback failed: {error!r} ({held_back} more like it)")
             time.sleep(_PAUSE_AFTER_ERROR_S)
     executor.shutdown()
-
-
-def first_line(error: Any) -> str:
-    """The first line of an error's text, which may be long where it comes from ROS's C libraries."""
-    return str(error).strip().split("\n", 1)[0]

@@ -25,7 +25,7 @@ from rclpy.task import Future
 from rclpy.timer import Timer
 from rclpy.utilities import remove_ros_args
 
-from xmodelkd_ros.core.errors import ConfigError, XModelKDError
+from xmodelkd_ros.core.errors import ConfigError, XModelKDError, first_line
 from xmodelkd_ros.messages.topics import SEGMENTER
 from xmodelkd_ros.node import parameters
 from xmodelkd_ros.node.approximate_sync import message_filters
@@ -34,7 +34,7 @@ from xmodelkd_ros.node.extrinsics import Transforms
 from xmodelkd_ros.node.loaded_models import LoadedModels
 from xmodelkd_ros.node.outputs import Outputs
 from xmodelkd_ros.node.parameters import OutputOptions
-from xmodelkd_ros.node.process import first_line, ros, run_program, spin
+from xmodelkd_ros.node.process import ros, run_program, spin
 from xmodelkd_ros.node.sweep_processor import SweepProcessor
 
 _DIAGNOSTICS_PERIOD_S = 1.0

@@ -26,12 +26,11 @@ from test.fuzz.targets.codec import check_pose
 from test.ros import Bench
 from xmodelkd_ros.core import errors
 from xmodelkd_ros.core.cloud import PointCloud
-from xmodelkd_ros.core.errors import CloudError, ConfigError
+from xmodelkd_ros.core.errors import CloudError, ConfigError, first_line
 from xmodelkd_ros.messages.clouds import to_cloud
 from xmodelkd_ros.messages.headers import stamp_from_ns, stamp_ns
 from xmodelkd_ros.node import parameters
 from xmodelkd_ros.node.extrinsics import CameraPoses, TfExtrinsic, moved
-from xmodelkd_ros.node.process import first_line
 from xmodelkd_ros.node.segment_node import SegmentNode
 from xmodelkd_ros.node.teacher_pace import TeacherPace
 from xmodelkd_ros.resources import label_map
