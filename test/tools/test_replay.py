@@ -141,9 +141,7 @@ def test_a_bag_without_cameras_has_no_teacher(make_drive, light_model, tmp_path,
 
 
 def test_a_node_that_dies_is_reported_with_its_last_words(drive, height_model, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(
-        "xmodelkd_ros.harness.node_process.node_arguments", lambda *_: ["--ros-args", "-p", "model:=/nowhere"]
-    )
+    monkeypatch.setattr("xmodelkd_ros.tools.replay.node_arguments", lambda *_: ["--ros-args", "-p", "model:=/nowhere"])
     start = time.monotonic()
     assert main(["replay", str(drive.path), "--model", str(height_model), "--out", str(tmp_path)]) == 1
     assert time.monotonic() - start < 55, "not only when the start times out"
