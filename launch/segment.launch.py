@@ -183,7 +183,7 @@ def player(arguments: dict[str, str]) -> ExecuteProcess:
     points = arguments["points_topic"]
     if not points.startswith("/"):
         points = "/".join(["", *filter(None, [arguments["namespace"].strip("/")]), points])
-    program = [sys.executable, "-m", f"{PACKAGE}.node.player", arguments["bag"]]
+    program = [sys.executable, "-m", f"{PACKAGE}.harness.bag_player", arguments["bag"]]
     return ExecuteProcess(
         name="player",
         cmd=[*program, "--clock", "--wait-for-subscribers", f"{points}:1"],

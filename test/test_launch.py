@@ -134,7 +134,7 @@ def test_the_bag_waits_for_the_node(share, namespace, topic, expected):
     _, context, actions = launched("segment.launch.py", bag="drive.mcap", namespace=namespace, points_topic=topic)
     [player] = [a for a in actions if isinstance(a, ExecuteProcess) and not isinstance(a, Node)]
     _, *command = words(context, player)
-    assert command == ["-m", f"{NAME}.node.player", "drive.mcap", "--clock", "--wait-for-subscribers", expected]
+    assert command == ["-m", f"{NAME}.harness.bag_player", "drive.mcap", "--clock", "--wait-for-subscribers", expected]
 
 
 def test_rviz_starts_where_it_is_wanted(share):

@@ -261,7 +261,7 @@ def test_programs_end_while_they_wait(run, bag, height_model, tmp_path):
         (["model:=teacher"], "is a teacher; model takes a student, teacher_model takes this one"),
         (["mode:=teacher"], "mode is teacher and cameras is empty; name the cameras"),
         (["mode:=both"], "mode is 'both'; it must be one of student, teacher"),
-        (["cameras:=[front, front]"], "cameras is ['front', 'front']; give each a name of its own"),
+        (["cameras:=[front, front]"], "cameras is ['front', 'front']; give each a unique name"),
         pytest.param(
             ["cameras:=[front]"],
             "cameras.front.extrinsic is empty and tf2_ros is not installed; set it",
@@ -269,15 +269,15 @@ def test_programs_end_while_they_wait(run, bag, height_model, tmp_path):
         ),
         (
             ["cameras:=[front]", "cameras.front.image_topic:='bad topic!'"],
-            "cameras.front.image_topic 'bad topic!' is no name of a topic: failed to resolve name: topic name must not",
+            "cameras.front.image_topic 'bad topic!' is no valid topic name: failed to resolve name: topic name must",
         ),
         (
             ["cameras:=[a, b]", "cameras.a.image_topic:=/cam", "cameras.b.image_topic:=//cam"],
-            "cameras.b.image_topic '//cam' is no name of a topic",
+            "cameras.b.image_topic '//cam' is no valid topic name",
         ),
         (
             ["cameras:=[a, b]", "cameras.a.image_topic:=/cams/front", "cameras.b.image_topic:=/cams/rear"],
-            "two cameras have one info_topic: /cams/camera_info, /cams/camera_info; give each its own",
+            "two cameras share one info_topic: /cams/camera_info, /cams/camera_info; give each its own",
         ),
         (
             ["cameras:=[front]", "cameras.front.extrinsic:=[0.0, 0.0, 0.0, 1.57, 0.0, 3.14, 0.0]"],
@@ -314,7 +314,7 @@ def test_a_parameter_that_is_misspelt_is_said(run, height_model):
     code, stderr = run("node.segment_node", "--build-only", *node_arguments(height_model), *misspelt).end()
     assert code == 0
     for name in ("cameras.frnt.extrinsic", "sync.slopp"):
-        assert f"parameter {name} is not known and has no effect; is it misspelt?" in stderr
+        assert f"parameter {name} is unknown and has no effect; is it misspelt?" in stderr
 
 
 def test_a_model_that_does_not_match_its_json_is_refused(run, height_model, tmp_path):

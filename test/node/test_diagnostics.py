@@ -129,14 +129,14 @@ def test_cameras_that_are_missing_are_named_with_the_reason_until_they_are_back(
 def test_the_status_of_a_sweep_names_its_cameras():
     status = labelled(mode="teacher", used=["front", "left"], missing={"rear": "no CameraInfo on /rear/info"}).report(7)
     assert (status.level, status.message) == (WARN, "labelled")
-    assert (status.values["mode"], status.values["cameras"], status.values["went"]) == (
+    assert (status.values["mode"], status.values["cameras"], status.values["release_reason"]) == (
         "teacher",
         "front,left",
         "complete",
     )
     assert status.values["rear.missing"] == "no CameraInfo on /rear/info"
     assert (status.values["points_invalid"], status.values["latency_ms"]) == ("1", "7.00")
-    assert "went" not in labelled().report(7).values
+    assert "release_reason" not in labelled().report(7).values
 
 
 @pytest.mark.parametrize(("age_s", "level"), [(0.12, OK), (-0.04, OK), (-0.5, WARN)])

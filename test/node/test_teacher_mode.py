@@ -12,8 +12,8 @@ from std_msgs.msg import Header
 
 from xmodelkd_ros.messages.clouds import read_field, to_cloud
 from xmodelkd_ros.messages.headers import stamp_from_ns
-from xmodelkd_ros.node.camera_captures import BLIND
-from xmodelkd_ros.node.camera_subscriptions import FrozenImageDetector
+from xmodelkd_ros.node.camera_frames import FROZEN, NO_POINTS
+from xmodelkd_ros.node.frozen_images import FrozenImageDetector
 from xmodelkd_ros.node.qos import latched, reliable
 
 CAR, ROAD, BUILDING = 0, 4, 9
@@ -61,8 +61,8 @@ class Cameras:
         self.bench.wait(lambda: all(p.get_subscription_count() for p in publishers), "the node's subscriptions")
         for publisher in self.infos.values():
             publisher.publish(calibration())
-        matching = self.bench.node._labeller._matching
-        self.bench.wait(lambda: set(matching.infos) == set(self.infos), "calibrations")
+        infos = self.bench.node._processor._camera_infos.latest
+        self.bench.wait(lambda: set(infos) == set(self.infos), "calibrations")
         return self
 
 
@@ -105,7 +105,7 @@ def test_the_teacher_sees_what_is_bright(make_teacher, sweep):
     assert (labels[seen] == CAR).mean() > 0.9, "but those that hide behind others"
     assert set(np.unique(labels[~seen])) == {ROAD, BUILDING}
     assert (status.level, status.values["mode"], status.values["cameras"]) == (DiagnosticStatus.OK, "teacher", "front")
-    assert status.values["went"] == "complete"
+    assert status.values["release_reason"] == "complete"
     stages = [name.removesuffix("_ms") for name in status.values if name.endswith("_ms")]
     assert stages == [
         *("latency", "decode", "decode_images", "project", "normalize", "views", "images", "infer", "decide", "publish")
@@ -120,7 +120,7 @@ def test_without_an_image_the_student_labels_at_the_deadline(make_teacher, sweep
     assert 0.3 < time.monotonic() - start < 1.0
     assert set(np.unique(labels)) == {ROAD, BUILDING}
     assert (status.level, status.message, status.values["mode"]) == (DiagnosticStatus.WARN, "labelled", "student")
-    assert (status.values["front.missing"], status.values["went"]) == ("no image", "deadline")
+    assert (status.values["front.missing"], status.values["release_reason"]) == ("no image", "deadline")
     bench.wait(lambda: any("without cameras front: no image" in d.message for d in bench.diagnostics))
 
 
@@ -144,8 +144,8 @@ def test_a_camera_that_sees_no_point_is_said(make_teacher, sweep):
         "teacher",
         "front",
     )
-    assert status.values["rear.missing"] == BLIND
-    bench.wait(lambda: any(f"without cameras rear: {BLIND}" in d.message for d in bench.diagnostics))
+    assert status.values["rear.missing"] == NO_POINTS
+    bench.wait(lambda: any(f"without cameras rear: {NO_POINTS}" in d.message for d in bench.diagnostics))
 
 
 def test_where_no_camera_sees_a_point_the_student_labels(make_teacher, sweep):
@@ -153,7 +153,7 @@ def test_where_no_camera_sees_a_point_the_student_labels(make_teacher, sweep):
     cameras.wait()
     labels, status = looked(bench, cameras, sweep(1000, stamp=1.0), S, front=200)
     assert (status.values["mode"], status.values["cameras"]) == ("student", "")
-    assert status.values["front.missing"] == BLIND
+    assert status.values["front.missing"] == NO_POINTS
     assert CAR not in labels
 
 
@@ -175,7 +175,7 @@ def test_an_image_that_comes_late_is_waited_for(make_teacher, sweep):
     assert not bench.labels
     cameras.images["front"].publish(picture(S + 10 * MS))
     bench.wait(lambda: bench.status, "a status")
-    assert (bench.status[0].values["mode"], bench.status[0].values["went"]) == ("teacher", "complete")
+    assert (bench.status[0].values["mode"], bench.status[0].values["release_reason"]) == ("teacher", "complete")
 
 
 def test_an_offset_brings_a_camera_to_the_lidars_clock(make_teacher, sweep):
@@ -209,7 +209,7 @@ def test_the_mode_changes_while_the_node_runs(make_teacher, sweep):
     cameras.wait()
     assert looked(bench, cameras, sweep(100, stamp=2.0), 2 * S, front=200)[1].values["mode"] == "teacher"
     bench.points.publish(sweep(100, stamp=3.0))  # waits for its image
-    bench.wait(lambda: len(bench.node._labeller._matching._collector), "a sweep that waits")
+    bench.wait(lambda: len(bench.node._processor._sync._collector), "a sweep that waits")
     (result,) = bench.node.set_parameters([Parameter("mode", value="student")])
     bench.wait(lambda: len(bench.labels) == 3, "the sweep that waited")
     bench.wait(lambda: not cameras.images["front"].get_subscription_count(), "the end of the subscriptions")
@@ -245,11 +245,11 @@ def test_a_camera_without_calibration_is_said(make_teacher, sweep):
     assert bench.outcome(sweep(100, stamp=1.0)).values["front.missing"] == "no CameraInfo on /front/camera_info"
     cameras.wait()
     cameras.infos["front"].publish(calibration(focal=0.0))
-    bench.wait(lambda: bench.node._labeller._matching.infos["front"].k[0] == 0, "the calibration")
+    bench.wait(lambda: bench.node._processor._camera_infos.latest["front"].k[0] == 0, "the calibration")
     cameras.images["front"].publish(picture(2 * S))
     assert "'front' is not calibrated" in bench.outcome(sweep(100, stamp=2.0)).values["front.missing"]
     cameras.infos["front"].publish(calibration())
-    bench.wait(lambda: bench.node._labeller._matching.infos["front"].k[0] > 0, "the calibration")
+    bench.wait(lambda: bench.node._processor._camera_infos.latest["front"].k[0] > 0, "the calibration")
     cameras.images["front"].publish(picture(3 * S, 201))
     assert bench.outcome(sweep(100, stamp=3.0)).values["mode"] == "teacher"
 
@@ -266,7 +266,7 @@ def test_a_calibration_that_cannot_be_used_costs_its_camera_only(make_teacher, s
         setattr(info, name, value)
     cameras.infos["rear"].publish(info)
     changed = next(iter(change))
-    known = bench.node._labeller._matching.infos
+    known = bench.node._processor._camera_infos.latest
     bench.wait(lambda: np.array_equal(getattr(known["rear"], changed), change[changed]), "the calibration")
     _, status = looked(bench, cameras, sweep(100, stamp=1.0), S, front=200, rear=200)
     assert (status.values["mode"], status.values["cameras"]) == ("teacher", "front")
@@ -276,7 +276,7 @@ def test_a_calibration_that_cannot_be_used_costs_its_camera_only(make_teacher, s
 def test_what_nobody_thought_of_costs_its_camera_only(make_teacher, sweep, monkeypatch):
     bench, cameras = make_teacher()
     cameras.wait()
-    monkeypatch.setattr("xmodelkd_ros.node.camera_captures.image_to_array", lambda msg: 1 / 0)
+    monkeypatch.setattr("xmodelkd_ros.node.camera_frames.image_to_array", lambda msg: 1 / 0)
     labels, status = looked(bench, cameras, sweep(100, stamp=1.0), S, front=200)
     assert (status.message, status.values["mode"], (labels == 255).any()) == ("labelled", "student", False)
     assert status.values["front.missing"].startswith("its image cannot be used: ZeroDivisionError")
@@ -287,7 +287,7 @@ def test_a_calibration_that_was_sent_once_is_known_in_every_mode(make_teacher, s
     # Before anyone listens to it, by a publisher that keeps it.
     publisher = bench.probe.create_publisher(CameraInfo, "once/camera_info", latched())
     publisher.publish(calibration())
-    bench.wait(lambda: "front" in bench.node._labeller._matching.infos, "what was sent once")
+    bench.wait(lambda: "front" in bench.node._processor._camera_infos.latest, "what was sent once")
     for mode in ("teacher", "student", "teacher"):
         assert bench.node.set_parameters([Parameter("mode", value=mode)])[0].successful
     bench.wait(lambda: cameras.images["front"].get_subscription_count(), "the node's subscription")
@@ -299,19 +299,19 @@ def test_what_was_left_unused_stays_counted_when_the_mode_changes(make_teacher, 
     cameras.wait()
     for _ in range(2):
         cameras.images["front"].publish(picture(S))
-    unused = bench.node._labeller._matching
-    bench.wait(lambda: unused.unused["front"]["duplicate"] == 1, "a duplicate")
+    sync = bench.node._processor._sync
+    bench.wait(lambda: sync.image_counts.get("front.images_duplicate") == 1, "a duplicate")
     bench.node.set_parameters([Parameter("mode", value="student")])
-    assert unused.unused["front"]["duplicate"] == 1
+    assert sync.image_counts.get("front.images_duplicate") == 1
 
 
 def test_a_camera_that_froze_and_fell_silent_has_no_image(make_teacher, sweep, monkeypatch):
-    monkeypatch.setattr("xmodelkd_ros.node.image_matching._FROZEN_S", 0.2)
+    monkeypatch.setattr("xmodelkd_ros.node.frozen_images._FROZEN_S", 0.2)
     bench, cameras = make_teacher(**{"sync.frozen_after": 0.05, "sync.deadline": 0.01})
     cameras.wait()
     for tenth in (10, 11):
         status = looked(bench, cameras, sweep(50, stamp=tenth / 10), tenth * S // 10, front=200)[1]
-    assert status.values["front.missing"] == "its image stays the same to the bit"
+    assert status.values["front.missing"] == FROZEN
     time.sleep(0.25)
     assert bench.outcome(sweep(50, stamp=1.2)).values["front.missing"] == "no image"
 
@@ -322,8 +322,8 @@ def test_noise_in_the_brightness_alone_is_no_frozen_image():
         images = np.full((2, height * width * 2), 128, np.uint8)
         images[:, 1::2] = np.random.default_rng(0).integers(0, 30, (2, height * width))
         frozen = FrozenImageDetector()
-        assert [frozen.frozen_ns("front", number * S, data) for number, data in enumerate(images)] == [0, 0]
-        assert frozen.frozen_ns("front", 2 * S, images[1].copy()) == S
+        assert [frozen.unchanged_ns("front", number * S, data) for number, data in enumerate(images)] == [0, 0]
+        assert frozen.unchanged_ns("front", 2 * S, images[1].copy()) == S
 
 
 def test_a_camera_that_sends_one_image_for_more_than_a_second_counts_as_missing(make_teacher, sweep):
@@ -335,7 +335,7 @@ def test_a_camera_that_sends_one_image_for_more_than_a_second_counts_as_missing(
         status = looked(bench, cameras, sweep(50, stamp=tenth / 10), tenth * S // 10, front=brightness)[1]
         modes.append(status.values["mode"])
         missing.add(status.values.get("front.missing"))
-    assert missing == {None, "its image stays the same to the bit"}
+    assert missing == {None, FROZEN}
     assert modes == ["teacher"] * 11 + ["student"] * 4 + ["teacher"]
     bench.wait(lambda: any(d.values.get("front.images_frozen") == "4" for d in bench.diagnostics))
 
@@ -343,7 +343,7 @@ def test_a_camera_that_sends_one_image_for_more_than_a_second_counts_as_missing(
 def test_where_the_teacher_fails_the_student_labels(make_teacher, sweep, monkeypatch):
     bench, cameras = make_teacher()
     cameras.wait()
-    teacher = bench.node._segmenter._teacher
+    teacher = bench.node._models._teacher
     monkeypatch.setattr(teacher, "segment", lambda *_: 1 / 0)
     labels, status = looked(bench, cameras, sweep(100, stamp=1.0), S, front=200)
     assert set(np.unique(labels)) == {ROAD, BUILDING}
@@ -354,7 +354,7 @@ def test_where_the_teacher_fails_the_student_labels(make_teacher, sweep, monkeyp
 def test_a_teacher_that_is_too_slow_rests(make_teacher, sweep, monkeypatch):
     bench, cameras = make_teacher()
     cameras.wait()
-    teacher = bench.node._segmenter._teacher
+    teacher = bench.node._models._teacher
     segment = teacher.segment
     monkeypatch.setattr(teacher, "segment", lambda *a: time.sleep(0.05) or segment(*a))
     modes = []
@@ -362,7 +362,7 @@ def test_a_teacher_that_is_too_slow_rests(make_teacher, sweep, monkeypatch):
         status = looked(bench, cameras, sweep(20, stamp=1 + number / 20), S + number * S // 20, front=100 + number)[1]
         modes.append(status.values["mode"])
     assert modes == ["teacher"] * 20 + ["student"] * 4
-    assert status.values["front.missing"] == "the teacher is too slow, and rests"
+    assert status.values["front.missing"] == "the teacher is too slow and rests"
     start = time.monotonic()
     assert bench.outcome(sweep(20, stamp=3.0)).values["mode"] == "student"
     assert time.monotonic() - start < 0.3, "it waits for no image"
@@ -376,7 +376,7 @@ def gated(make_teacher, monkeypatch):
     """A bench whose teacher waits at a gate, which it has come to, with its first sweep."""
     bench, cameras = make_teacher()
     cameras.wait()
-    teacher, begun, gate = bench.node._segmenter._teacher, threading.Event(), threading.Event()
+    teacher, begun, gate = bench.node._models._teacher, threading.Event(), threading.Event()
     segment = teacher.segment
     monkeypatch.setattr(teacher, "segment", lambda *a: begun.set() or (gate.wait(timeout=20) and segment(*a)))
 
@@ -391,15 +391,15 @@ def gated(make_teacher, monkeypatch):
 
 def test_sweeps_that_wait_for_a_late_teacher_are_labelled_by_the_student(gated, sweep):
     bench, begun, gate, send = gated
-    bench.node._labeller._pace.took = lambda *_: False
+    bench.node._processor._fallback._pace.add_duration = lambda *_: False
     send(sweep, 1)
     bench.wait(begun.is_set)
     send(sweep, 2, 3, 4)
-    bench.wait(lambda: bench.node._labeller._worker.waiting == 3, "sweeps that wait")
+    bench.wait(lambda: bench.node._processor._worker.waiting == 3, "sweeps that wait")
     gate.set()
     bench.wait(lambda: len(bench.status) == 4, "status")
     assert [status.values["mode"] for status in bench.status] == ["teacher", "student", "student", "teacher"]
-    assert bench.status[1].values["front.missing"] == "the teacher is late"
+    assert bench.status[1].values["front.missing"] == "the teacher is late; the student catches up"
 
 
 def test_a_teacher_that_takes_very_long_loses_no_sweep_and_rests(gated, sweep):
@@ -408,14 +408,14 @@ def test_a_teacher_that_takes_very_long_loses_no_sweep_and_rests(gated, sweep):
     bench.wait(begun.is_set)
     for stamp in range(2, 14):
         send(sweep, stamp)
-        bench.wait(lambda: bench.node._labeller._worker.waiting == stamp - 1, "one more that waits")  # noqa: B023
+        bench.wait(lambda: bench.node._processor._worker.waiting == stamp - 1, "one more that waits")  # noqa: B023
     gate.set()
     bench.wait(lambda: len(bench.status) == 13, "status")
     send(sweep, 14)
     bench.wait(lambda: len(bench.status) == 14, "status")
     assert [status.values["mode"] for status in bench.status] == ["teacher"] + ["student"] * 13
-    assert bench.status[-1].values["front.missing"] == "the teacher is too slow, and rests"
-    assert bench.node._labeller._worker.places == 1, "all is caught up with"
+    assert bench.status[-1].values["front.missing"] == "the teacher is too slow and rests"
+    assert bench.node._processor._worker.capacity == 1, "all is caught up with"
 
 
 def test_a_change_of_mode_loses_no_sweep(gated, sweep):
@@ -423,11 +423,11 @@ def test_a_change_of_mode_loses_no_sweep(gated, sweep):
     send(sweep, 1)
     bench.wait(begun.is_set)
     send(sweep, 2, 3, 4)
-    bench.wait(lambda: bench.node._labeller._worker.waiting == 3, "sweeps that wait")
+    bench.wait(lambda: bench.node._processor._worker.waiting == 3, "sweeps that wait")
     (result,) = bench.node.set_parameters([Parameter("mode", value="student")])
     assert result.successful
     bench.points.publish(sweep(20, stamp=5.0))
-    bench.wait(lambda: bench.node._labeller._worker.waiting == 4, "one more")
+    bench.wait(lambda: bench.node._processor._worker.waiting == 4, "one more")
     gate.set()
     bench.wait(lambda: len(bench.status) == 5, "status")
     assert [status.values["mode"] for status in bench.status] == ["teacher"] + ["student"] * 4
@@ -437,7 +437,7 @@ def test_what_waits_goes_out_when_the_node_is_deactivated(make_teacher, sweep):
     bench, cameras = make_teacher()
     cameras.wait()
     bench.points.publish(sweep(100, stamp=1.0))
-    bench.wait(lambda: len(bench.node._labeller._matching._collector), "a sweep that waits")
+    bench.wait(lambda: len(bench.node._processor._sync._collector), "a sweep that waits")
     bench.node.trigger_deactivate()
     bench.wait(lambda: len(bench.status) == 1, "its status")
-    assert (bench.status[0].values["mode"], bench.status[0].values["went"]) == ("student", "flushed")
+    assert (bench.status[0].values["mode"], bench.status[0].values["release_reason"]) == ("student", "flushed")

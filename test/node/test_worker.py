@@ -44,7 +44,7 @@ def test_the_newest_waits_and_what_it_pushes_out_is_reported(work):
 
 
 def test_there_may_be_more_places(work):
-    work.worker.places = 2
+    work.worker.capacity = 2
     work.worker.submit(0)
     assert work.begun.acquire(timeout=10)
     for item in (1, 2, 3):

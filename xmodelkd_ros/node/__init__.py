@@ -1,1 +1,1 @@
-"""The ROS 2 programs: the segmenter node, and the player and recorder that measure it. rclpy lives here only."""
+"""The ROS 2 node ``segmenter``: subscriptions, sweep processing, parameters and diagnostics."""

@@ -1,4 +1,4 @@
-"""``sync.policy: approximate``: images matched by the ApproximateTimeSynchronizer of ROS's message_filters."""
+"""Image matching with the ApproximateTimeSynchronizer of message_filters (``sync.policy: approximate``)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.segmentation.image_matching import MatchedSweep, Now, StampedImage
 
 _QUEUE = 10
-"""Messages of each topic that wait for others."""
+"""Queue size per topic."""
 
 
 def message_filters() -> Any:
-    """The library.
+    """Import message_filters.
 
     Raises:
         ConfigError: it is not installed.
@@ -39,7 +39,7 @@ class _Header:
 
 @dataclass(frozen=True, eq=False)
 class _Stamped:
-    """What the synchronizer looks at: a header with a stamp, here on the LiDAR's clock."""
+    """Content with a header stamp, on the LiDAR's clock, as the synchronizer requires."""
 
     header: _Header
     content: Any
@@ -54,37 +54,38 @@ class _Stamped:
 
 
 class ApproximateCollector:
-    """Gives sweeps their images as message_filters matches them, in place of :class:`xmodelkd_ros.segmentation.image_matching.SweepCollector`.
+    """Adapter of message_filters to the interface of the default collector.
 
-    There is no deadline: a sweep goes when all cameras have an image of it, and never if one has none.
+    See :class:`xmodelkd_ros.segmentation.image_matching.SweepCollector`. There is no deadline: a sweep is released
+    when all cameras have an image for it, and dropped if one has none.
 
     Args:
         cameras: names of the cameras.
-        unmatched: takes each sweep that will not go.
+        on_unmatched: callback for each dropped sweep.
 
     Attributes:
-        deadline_ns: nothing here; as there.
+        deadline_ns: unused; part of the interface.
 
     Raises:
         ConfigError: message_filters is not installed.
     """
 
-    def __init__(self, cameras: Sequence[str], unmatched: Callable[[Any], None]) -> None:
+    def __init__(self, cameras: Sequence[str], on_unmatched: Callable[[Any], None]) -> None:
         self.deadline_ns = 0
         self._slop_ns = 0
-        self._cameras, self._unmatched = tuple(cameras), unmatched
+        self._cameras, self._on_unmatched = tuple(cameras), on_unmatched
         self._waiting: deque[tuple[int, Any]] = deque()
-        self._gone: list[MatchedSweep[Any, Any]] = []
+        self._released: list[MatchedSweep[Any, Any]] = []
         self._newest_ns: int | None = None
-        self._start()
+        self._restart()
 
     def __len__(self) -> int:
-        """None waits for a deadline."""
+        """Number of sweeps that wait for a deadline: always 0."""
         return 0
 
     @property
     def slop_ns(self) -> int:
-        """An image farther from the sweep than this is not of it; may be changed."""
+        """Maximum image-to-sweep time difference; may be changed."""
         return self._slop_ns
 
     @slop_ns.setter
@@ -94,37 +95,37 @@ class ApproximateCollector:
 
     @property
     def unused(self) -> dict[str, Counter[str]]:
-        """The synchronizer does not say what became of images."""
+        """Unused images by camera and reason: the synchronizer does not report them."""
         return {}
 
     def add_sweep(self, stamp_ns: int, sweep: Any, now: Now) -> list[MatchedSweep[Any, Any]]:
-        """Take a sweep."""
+        """Add a sweep; returns the released sweeps."""
         if self._newest_ns is not None and stamp_ns < self._newest_ns:
-            # It would keep what is left of the time before, and throw away all that comes.
+            # After a jump back in time, the synchronizer would keep old messages and discard new ones.
             self._drop(len(self._waiting))
-            self._start()
+            self._restart()
         self._newest_ns = stamp_ns
         self._waiting.append((stamp_ns, sweep))
         self._filters[0].signalMessage(_Stamped.at(stamp_ns, sweep))
         self._drop(len(self._waiting) - _QUEUE)
-        return self._taken()
+        return self._take_released()
 
     def add_image(self, camera: str, stamp_ns: int, image: Any, now: Now) -> list[MatchedSweep[Any, Any]]:
-        """Take an image of one of the cameras, stamped on the LiDAR's clock."""
+        """Add an image, stamped on the LiDAR's clock; returns the released sweeps."""
         self._filters[1 + self._cameras.index(camera)].signalMessage(_Stamped.at(stamp_ns, image))
-        return self._taken()
+        return self._take_released()
 
     def poll(self, now: Now) -> list[MatchedSweep[Any, Any]]:
-        """Nothing: there is no deadline."""
+        """Check deadlines: there are none."""
         return []
 
     def flush(self) -> list[MatchedSweep[Any, Any]]:
-        """Let all sweeps that wait go without images."""
-        gone = [MatchedSweep[Any, Any](stamp_ns, sweep, {}, "flushed") for stamp_ns, sweep in self._waiting]
+        """Release all waiting sweeps without images."""
+        released = [MatchedSweep[Any, Any](stamp_ns, sweep, {}, "flushed") for stamp_ns, sweep in self._waiting]
         self._waiting.clear()
-        return gone
+        return released
 
-    def _start(self) -> None:
+    def _restart(self) -> None:
         library = message_filters()
         self._filters = [library.SimpleFilter() for _ in ("sweep", *self._cameras)]
         self._synchronizer = library.ApproximateTimeSynchronizer(self._filters, _QUEUE, self._slop_ns * 1e-9)
@@ -133,18 +134,18 @@ class ApproximateCollector:
     def _on_match(self, sweep: _Stamped, *images: _Stamped) -> None:
         stamps = [stamp_ns for stamp_ns, _ in self._waiting]
         if sweep.stamp_ns not in stamps:
-            return  # a newer one has gone
+            return  # a newer one was released
         self._drop(stamps.index(sweep.stamp_ns))
         self._waiting.popleft()
-        found = {
+        matched = {
             name: StampedImage(image.stamp_ns, image.content) for name, image in zip(self._cameras, images, strict=True)
         }
-        self._gone.append(MatchedSweep(sweep.stamp_ns, sweep.content, found, "complete"))
+        self._released.append(MatchedSweep(sweep.stamp_ns, sweep.content, matched, "complete"))
 
     def _drop(self, count: int) -> None:
         for _ in range(count):
-            self._unmatched(self._waiting.popleft()[1])
+            self._on_unmatched(self._waiting.popleft()[1])
 
-    def _taken(self) -> list[MatchedSweep[Any, Any]]:
-        gone, self._gone = self._gone, []
-        return gone
+    def _take_released(self) -> list[MatchedSweep[Any, Any]]:
+        released, self._released = self._released, []
+        return released

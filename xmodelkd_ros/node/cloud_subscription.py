@@ -1,4 +1,4 @@
-"""The subscription to the sweeps."""
+"""Subscription to the point clouds, with QoS adapted to the publishers and a count of lost clouds."""
 
 from __future__ import annotations
 
@@ -19,24 +19,23 @@ except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 DEPTH = 5
-"""Sweeps that wait for the node's callback."""
-_LOOK_PERIOD_S = 0.1
+"""Queue depth of the subscription."""
+_DISCOVERY_PERIOD_S = 0.1
 _POLICIES = {"best_effort": ReliabilityPolicy.BEST_EFFORT, "reliable": ReliabilityPolicy.RELIABLE}
 
 
 class CloudSubscription:
-    """Subscribes to ``points`` as reliably as every publisher of it offers.
+    """Subscribes to ``points``, reliably if every publisher offers that.
 
-    Best effort is what any driver can serve. But a driver without a DDS profile for large clouds
-    sends them in fragments, of which best effort loses some, and with one the whole cloud. So where
-    all publishers offer reliable delivery it is taken; they are looked at again and again, because
-    drivers come and go.
+    Best effort matches any driver. But a driver without a DDS profile for large clouds sends them in fragments, and
+    losing one fragment under best effort loses the whole cloud. So the subscription is reliable where all publishers
+    offer it. Publishers are checked periodically, because drivers come and go.
 
     Args:
-        node: subscribes.
-        reliability: ``auto`` for the above, or ``best_effort`` or ``reliable`` whatever is offered.
-        on_points: takes each cloud.
-        on_lost: takes the number of clouds that were published and did not get here, whenever some are noticed.
+        node: node that subscribes.
+        reliability: ``auto`` for the above, or ``best_effort`` or ``reliable`` regardless of the publishers.
+        on_points: callback for each cloud.
+        on_lost: callback for the number of newly detected clouds that were published but not received.
     """
 
     def __init__(
@@ -49,48 +48,50 @@ class CloudSubscription:
         self._subscribe(_POLICIES.get(reliability, ReliabilityPolicy.BEST_EFFORT))
         self._timer = None
         if reliability not in _POLICIES:
-            self._timer = node.create_timer(_LOOK_PERIOD_S, self._adapt, clock=Clock(clock_type=ClockType.STEADY_TIME))
+            steady = Clock(clock_type=ClockType.STEADY_TIME)
+            self._timer = node.create_timer(_DISCOVERY_PERIOD_S, self._match_publishers, clock=steady)
 
     @property
     def topic(self) -> str:
-        """The topic's full name."""
+        """Full name of the topic."""
         return str(self._subscription.topic_name)
 
     def destroy(self) -> None:
-        """Stop taking clouds."""
+        """Remove the subscription."""
         self._node.destroy_timer(self._timer)
         self._node.destroy_subscription(self._subscription)
 
-    def _take(self, msg: Any, info: Mapping[str, Any]) -> None:
-        self._tell(self._lost.received(info))
+    def _on_message(self, msg: Any, info: Mapping[str, Any]) -> None:
+        self._report_lost(self._lost.add_message(info))
         self._on_points(msg)
 
-    def _on_event(self, event: Any) -> None:
-        self._tell(self._lost.reported(event.total_count_change))
+    def _on_lost_event(self, event: Any) -> None:
+        self._report_lost(self._lost.add_event(event.total_count_change))
 
-    def _tell(self, lost: int) -> None:
-        if lost:
-            self._on_lost(lost)
+    def _report_lost(self, count: int) -> None:
+        if count:
+            self._on_lost(count)
 
-    def _adapt(self) -> None:
+    def _match_publishers(self) -> None:
+        """Subscribe again if the publishers' reliability calls for another one."""
         offered = [info.qos_profile.reliability for info in self._node.get_publishers_info_by_topic(self.topic)]
         if not offered:
             return
         all_reliable = all(reliability == ReliabilityPolicy.RELIABLE for reliability in offered)
-        wanted = ReliabilityPolicy.RELIABLE if all_reliable else ReliabilityPolicy.BEST_EFFORT
-        if wanted != self._reliability:
+        matching = ReliabilityPolicy.RELIABLE if all_reliable else ReliabilityPolicy.BEST_EFFORT
+        if matching != self._reliability:
             self._node.destroy_subscription(self._subscription)
-            self._subscribe(wanted)
-            self._node.get_logger().info(f"taking {self.topic} {wanted.name.lower()}, as its publishers offer")
+            self._subscribe(matching)
+            self._node.get_logger().info(f"subscribed to {self.topic} {matching.name.lower()}, as its publishers offer")
 
     def _subscribe(self, reliability: ReliabilityPolicy) -> None:
         self._reliability = reliability
         self._subscription = self._node.create_subscription(
             PointCloud2,
             "points",
-            self._take,
+            self._on_message,
             QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=DEPTH, reliability=reliability),
-            event_callbacks=SubscriptionEventCallbacks(message_lost=self._on_event),
+            event_callbacks=SubscriptionEventCallbacks(message_lost=self._on_lost_event),
             # Reliability has a parameter of its own.
             qos_overriding_options=QoSOverridingOptions((QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH)),
         )

@@ -1,6 +1,6 @@
-"""What the node says about itself: statistics over the last sweeps, and the messages that carry them.
+"""Diagnostics: rolling statistics of sweeps, and their messages.
 
-Time comes in as arguments (seconds of a monotonic clock), so tests drive it.
+Times are arguments (seconds of a monotonic clock), so that tests control them.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from xmodelkd_ros.segmentation.pipeline import Result
 
 _WINDOW = 200
-"""Sweeps that the rates and quantiles are taken over: 20 s at 10 Hz."""
+"""Number of sweeps in rates and percentiles: 20 s at 10 Hz."""
 
 _STALE_PERIODS = 5
 _MIN_STALE_S = 0.5
-_UNKNOWN_PERIOD_S = 0.2
-"""CameraFrames for the sweep period until two sweeps have come: the slowest LiDARs turn at 5 Hz."""
+_DEFAULT_PERIOD_S = 0.2
+"""Sweep period assumed until two sweeps have arrived: the slowest LiDARs turn at 5 Hz."""
 
-_PATIENCE_S = 5.0
-"""How long the first sweep may be in coming."""
+_FIRST_SWEEP_S = 5.0
+"""Time without a first sweep after which the state is an error."""
 
-_AHEAD_S = 0.05
-"""Clocks that agree better than this are synchronised."""
+_MAX_AHEAD_S = 0.05
+"""Maximum time that stamps may be ahead of the node's clock before it warns."""
 
 OK, WARN, ERROR = "OK", "WARN", "ERROR"
 _LEVELS: dict[str, Any] = {OK: DiagnosticStatus.OK, WARN: DiagnosticStatus.WARN, ERROR: DiagnosticStatus.ERROR}
@@ -41,7 +41,7 @@ class Report:
     Attributes:
         level: ``OK``, ``WARN`` or ``ERROR``.
         message: one line for people.
-        values: the numbers behind it, as text.
+        values: details as text.
     """
 
     level: str
@@ -51,15 +51,16 @@ class Report:
 
 @dataclass(frozen=True, eq=False)
 class LabelledSweep:
-    """A sweep that went out with labels.
+    """A sweep that was published with labels.
 
     Attributes:
         result: its labels.
-        points: how many it has.
-        release_reason: why it did not wait any longer (see :class:`xmodelkd_ros.segmentation.image_matching.MatchedSweep`).
-        used: the cameras that the teacher saw.
-        missing: those that it did not, and why.
-        stages_ms: milliseconds of each stage.
+        points: number of points.
+        release_reason: why it stopped waiting for images (see
+            :class:`xmodelkd_ros.segmentation.image_matching.MatchedSweep`).
+        used: cameras that the teacher used.
+        missing: reason for each camera that it did not use.
+        stages_ms: duration of each stage in milliseconds.
     """
 
     result: Result
@@ -70,12 +71,12 @@ class LabelledSweep:
     stages_ms: Mapping[str, float]
 
     def report(self, latency_ms: float) -> Report:
-        """What ``~/status`` says of it."""
+        """Status of the sweep for ``~/status``."""
         values = {
             "mode": self.result.mode,
             "cameras": ",".join(self.used),
             **{f"{camera}.missing": reason for camera, reason in self.missing.items()},
-            **({"went": self.release_reason} if self.used or self.missing else {}),
+            **({"release_reason": self.release_reason} if self.used or self.missing else {}),
             "points": str(self.points),
             "points_invalid": str(self.result.invalid),
             "latency_ms": f"{latency_ms:.2f}",
@@ -85,7 +86,7 @@ class LabelledSweep:
 
 
 class SweepStatistics:
-    """Counts and rolling statistics of the sweeps that came in, went out or were dropped. Thread-safe."""
+    """Counts and rolling statistics of received, published and dropped sweeps. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -98,18 +99,18 @@ class SweepStatistics:
         self._by_mode: Counter[str] = Counter()
         self._missing: Counter[str] = Counter()
         self._missing_reported: Counter[str] = Counter()
-        self._why_missing: dict[str, str] = {}
+        self._missing_reasons: dict[str, str] = {}
         self._published_reported = 0
         self._last_problem = ""
         self._first_report_s: float | None = None
         self._age_s = 0.0
 
     def received(self, now_s: float, age_s: float = 0.0) -> None:
-        """A sweep arrived.
+        """Count a sweep that arrived.
 
         Args:
-            now_s: when.
-            age_s: by ROS time, how old its stamp was then.
+            now_s: time of arrival.
+            age_s: age of its stamp at arrival, in ROS time.
         """
         with self._lock:
             self._received += 1
@@ -117,12 +118,12 @@ class SweepStatistics:
             self._age_s = age_s
 
     def problem(self, outcome: str, reason: str, detail: str = "", count: int = 1) -> None:
-        """Sweeps got no labels.
+        """Count sweeps without labels.
 
         Args:
-            outcome: ``dropped``, or ``unlabelled`` if they went out without.
+            outcome: ``dropped``, or ``unlabelled`` if they were published without labels.
             reason: one word.
-            detail: more about the latest one.
+            detail: description of the latest one.
             count: number of sweeps.
         """
         with self._lock:
@@ -130,16 +131,16 @@ class SweepStatistics:
             self._last_problem = detail or reason
 
     def published(self, latency_ms: float, labelled: LabelledSweep) -> None:
-        """A sweep went out, this long after it arrived."""
+        """Count a sweep that was published with labels, and its latency since arrival."""
         with self._lock:
             self._published += 1
             self._milliseconds.append({"latency": latency_ms, **labelled.stages_ms})
             self._by_mode[labelled.result.mode] += 1
             self._missing.update(labelled.missing.keys())
-            self._why_missing.update(labelled.missing)
+            self._missing_reasons.update(labelled.missing)
 
     def report(self, now_s: float) -> Report:
-        """The state now. Sweeps without labels make a warning in the first report after them."""
+        """Current state. Sweeps without labels cause a warning in the first report after them."""
         with self._lock:
             self._first_report_s = now_s if self._first_report_s is None else self._first_report_s
             age = now_s - self._arrivals[-1] if self._arrivals else None
@@ -151,19 +152,21 @@ class SweepStatistics:
 
     def _judge(self, age: float | None, stale: bool, waiting_s: float) -> tuple[str, str]:
         if age is None:
-            return ERROR if waiting_s > _PATIENCE_S else WARN, "no sweep has arrived yet"
+            return ERROR if waiting_s > _FIRST_SWEEP_S else WARN, "no sweep has arrived yet"
         if stale:
             return ERROR, f"stale: no sweep for {age:.1f} s"
         fresh, missing = self._problems - self._problems_reported, self._missing - self._missing_reported
         if not fresh:
-            wrong = []
+            warnings = []
             if missing:
                 names = sorted(missing)
-                wrong.append(f"labelling sweeps without cameras {', '.join(names)}: {self._why_missing[names[0]]}")
-            if self._age_s < -_AHEAD_S:
+                warnings.append(
+                    f"labelling sweeps without cameras {', '.join(names)}: {self._missing_reasons[names[0]]}"
+                )
+            if self._age_s < -_MAX_AHEAD_S:
                 ahead = f"sweeps are stamped {-self._age_s:.2f} s ahead of this node's time"
-                wrong.append(f"{ahead}; synchronise the clocks, or set use_sim_time for a bag")
-            return (WARN, "; ".join(wrong)) if wrong else (OK, "labelling sweeps")
+                warnings.append(f"{ahead}; synchronise the clocks, or set use_sim_time for a bag")
+            return (WARN, "; ".join(warnings)) if warnings else (OK, "labelling sweeps")
         reasons = ", ".join(f"{count} {name}" for name, count in sorted(fresh.items()))
         if self._published == self._published_reported:
             return ERROR, f"no sweep is labelled: {reasons}: {self._last_problem}"
@@ -171,14 +174,14 @@ class SweepStatistics:
 
     def _period(self) -> float:
         if len(self._arrivals) < 2:
-            return _UNKNOWN_PERIOD_S
-        # The median: a pause in the input is not its period.
+            return _DEFAULT_PERIOD_S
+        # The median is robust against pauses of the input.
         return float(np.median(np.diff(self._arrivals)))
 
     def _values(self, age: float | None, stale: bool) -> dict[str, str]:
-        flows = len(self._arrivals) > 1 and not stale
+        has_rate = len(self._arrivals) > 1 and not stale
         values = {
-            "input_rate_hz": f"{1 / max(self._period(), 1e-6):.2f}" if flows else "0.00",
+            "input_rate_hz": f"{1 / max(self._period(), 1e-6):.2f}" if has_rate else "0.00",
             "input_age_s": f"{age:.3f}" if age is not None else "",
             "stamp_age_s": f"{self._age_s:.3f}" if age is not None else "",
             "received": str(self._received),
@@ -197,32 +200,32 @@ class SweepStatistics:
 
 
 class Throttle:
-    """Lets one line of each kind through per interval, so that a fault at sensor rate does not flood the log."""
+    """Rate limit for log lines: one of each kind per interval."""
 
     def __init__(self, interval_s: float = 5.0) -> None:
         self._interval_s = interval_s
         self._lock = threading.Lock()
         self._last: dict[str, float] = {}
-        self._held_back: Counter[str] = Counter()
+        self._suppressed: Counter[str] = Counter()
 
     def due(self, kind: str, now_s: float) -> int | None:
-        """None to keep quiet; otherwise how many lines of this kind were held back since the last one."""
+        """None to suppress a line; otherwise the number of suppressed lines of its kind since the last one."""
         with self._lock:
             if kind in self._last and now_s - self._last[kind] < self._interval_s:
-                self._held_back[kind] += 1
+                self._suppressed[kind] += 1
                 return None
             self._last[kind] = now_s
-            return self._held_back.pop(kind, 0)
+            return self._suppressed.pop(kind, 0)
 
 
 def to_array(report: Report, stamp: Any, name: str, hardware_id: str) -> DiagnosticArray:
-    """The report as a message.
+    """Convert a report to a message with one status.
 
     Args:
-        report: what to say.
+        report: the report.
         stamp: builtin_interfaces/Time of the array.
         name: name of the status.
-        hardware_id: the sensor it is about.
+        hardware_id: frame id of the sensor.
     """
     status = DiagnosticStatus(
         level=_LEVELS[report.level],

@@ -1,4 +1,4 @@
-"""Where things are: the frame a cloud comes in, the LiDAR's own, and the cameras'; from TF or from parameters."""
+"""Extrinsics of LiDAR and cameras and motion of the vehicle, from TF or from parameters."""
 
 from __future__ import annotations
 
@@ -16,66 +16,66 @@ from xmodelkd_ros.core.transforms import transform
 from xmodelkd_ros.messages.headers import frames_and_pose, stamp_ns
 
 Extrinsic = Callable[[str], NDArray[np.float64]]
-"""The (4, 4) pose of a frame, named by its id, in the projection frame: p_projection = T p_cloud."""
+"""Maps a frame id to the (4, 4) pose of that frame in the projection frame: p_projection = T p_cloud."""
 
-_NEVER_MOVES = 0
-"""The stamp of the latest transform between two frames that are joined by static ones only."""
+_STATIC_NS = 0
+"""Stamp of the latest transform between two frames that only static transforms connect."""
 
-_LONGEST_LAG_NS = 200_000_000
-"""How far TF may be behind a sweep and its image. A vehicle hardly changes its speed meanwhile."""
+_MAX_LAG_NS = 200_000_000
+"""Maximum lag of TF behind a sweep and its image. The speed of a vehicle hardly changes in this time."""
 
 
 class ExtrinsicError(XModelKDError):
-    """A transform that is needed is not known yet."""
+    """A required transform is not available (yet)."""
 
 
 class TransformBuffer(Protocol):
-    """What is used of ``tf2_ros.Buffer``. Lookups have no timeout: it would sleep in the worker."""
+    """The part of ``tf2_ros.Buffer`` in use. Lookups have no timeout, which would block the worker thread."""
 
     def lookup_transform(self, target_frame: str, source_frame: str, time: Time) -> Any:
-        """The geometry_msgs/TransformStamped that takes points of the source frame to the target frame."""
+        """TransformStamped from the source frame to the target frame."""
         ...
 
     def lookup_transform_full(
         self, target_frame: str, target_time: Time, source_frame: str, source_time: Time, fixed_frame: str
     ) -> Any:
-        """The same from one time to another, through a frame that stands still."""
+        """TransformStamped from one time to another, through a fixed frame."""
         ...
 
 
 class TfExtrinsic:
-    """Static poses from TF, asked for once per frame (see ``Extrinsic``).
+    """An ``Extrinsic`` from static transforms of TF, looked up once per frame.
 
     Args:
-        buffer: filled by a listener.
+        buffer: TF buffer.
         projection_frame: the LiDAR's own frame.
     """
 
     def __init__(self, buffer: TransformBuffer, projection_frame: str) -> None:
         self._buffer = buffer
         self._projection_frame = projection_frame
-        self._known: dict[str, NDArray[np.float64]] = {}
+        self._cache: dict[str, NDArray[np.float64]] = {}
 
     def __call__(self, frame_id: str) -> NDArray[np.float64]:
-        """Look the pose up.
+        """Look up the pose of a frame.
 
         Raises:
             ExtrinsicError: TF does not connect the two frames (yet).
         """
-        if frame_id not in self._known:
+        if frame_id not in self._cache:
             what = f"from '{frame_id}' to projection_frame '{self._projection_frame}'"
-            found = _asked(what, self._buffer.lookup_transform, self._projection_frame, frame_id, Time())
-            self._known[frame_id] = frames_and_pose(found)[1]
-        return self._known[frame_id]
+            latest = _look_up(what, self._buffer.lookup_transform, self._projection_frame, frame_id, Time())
+            self._cache[frame_id] = frames_and_pose(latest)[1]
+        return self._cache[frame_id]
 
 
 class CameraPoses:
-    """Where the cameras are, and how the vehicle moved between a sweep and an image.
+    """Extrinsics of the cameras, and motion of the vehicle between a sweep and an image.
 
     Args:
-        fixed: (4, 4) pose of the LiDAR's frame in the optical frame of each camera whose parameters say it.
+        fixed: (4, 4) pose of the LiDAR's frame in the optical frame of each camera with an extrinsic parameter.
         buffer: TF, for the other cameras and for motion.
-        fixed_frame: frame that stands still; empty: the vehicle does.
+        fixed_frame: frame for the vehicle's motion, such as odom; empty: no motion compensation.
     """
 
     def __init__(
@@ -85,77 +85,77 @@ class CameraPoses:
         self._static: dict[tuple[str, str], NDArray[np.float64]] = {}
 
     def from_lidar(self, camera: str, camera_frame: str, lidar_frame: str, image_ns: int) -> NDArray[np.float64]:
-        """(4, 4) p_camera = T p_lidar when an image was taken.
+        """(4, 4) p_camera = T p_lidar at the stamp of an image.
 
         Raises:
-            ExtrinsicError: TF does not join the two frames (yet).
+            ExtrinsicError: TF does not connect the two frames (yet).
         """
         if camera in self._fixed:
             return self._fixed[camera]
         frames = (camera_frame, lidar_frame)
         if frames in self._static:
             return self._static[frames]
-        assert self._buffer is not None, "there is TF if a camera's parameters do not say where it is"
-        what, look_up = f"from '{lidar_frame}' to '{camera_frame}' of camera '{camera}'", self._buffer.lookup_transform
-        latest = _asked(what, look_up, *frames, Time())
+        assert self._buffer is not None, "camera_poses creates one for cameras without extrinsic"
+        what, lookup = f"from '{lidar_frame}' to '{camera_frame}' of camera '{camera}'", self._buffer.lookup_transform
+        latest = _look_up(what, lookup, *frames, Time())
         newest_ns = stamp_ns(latest.header.stamp)
-        if newest_ns == _NEVER_MOVES:
+        if newest_ns == _STATIC_NS:
             self._static[frames] = frames_and_pose(latest)[1]
             return self._static[frames]
         at = _time(what, image_ns - _lag_ns(what, newest_ns, image_ns))
-        return frames_and_pose(_asked(what, look_up, *frames, at))[1]
+        return frames_and_pose(_look_up(what, lookup, *frames, at))[1]
 
     def motion(self, lidar_frame: str, sweep_ns: int, image_ns: int) -> NDArray[np.float64] | None:
-        """(4, 4) from the LiDAR's frame at a sweep's stamp to the LiDAR's frame at an image's; None: it stood still.
+        """(4, 4) from the LiDAR's frame at a sweep's stamp to its frame at an image's; None without compensation.
 
-        Localisation is often a little behind the sensors: the vehicle is then taken to have moved as just before.
+        Localisation often lags a little behind the sensors. Then the motion just before is used.
 
         Raises:
-            ExtrinsicError: TF does not say how the vehicle moved, not even up to 0.2 s before.
+            ExtrinsicError: TF lacks the motion, or lags more than 0.2 s.
         """
         if not self._fixed_frame or self._buffer is None:
             return None
-        fixed, look_up = self._fixed_frame, self._buffer.lookup_transform_full
+        fixed, lookup = self._fixed_frame, self._buffer.lookup_transform_full
         what = f"of '{lidar_frame}' in fixed_frame '{fixed}' from the sweep's stamp to the image's"
-        latest = _asked(what, self._buffer.lookup_transform, fixed, lidar_frame, Time())
+        latest = _look_up(what, self._buffer.lookup_transform, fixed, lidar_frame, Time())
         lag_ns = _lag_ns(what, stamp_ns(latest.header.stamp), max(sweep_ns, image_ns))
         image, sweep = _time(what, image_ns - lag_ns), _time(what, sweep_ns - lag_ns)
-        return frames_and_pose(_asked(what, look_up, lidar_frame, image, lidar_frame, sweep, fixed))[1]
+        return frames_and_pose(_look_up(what, lookup, lidar_frame, image, lidar_frame, sweep, fixed))[1]
 
 
-def _asked(what: str, look_up: Callable[..., Any], *arguments: object) -> Any:
-    """What TF says."""
+def _look_up(what: str, lookup: Callable[..., Any], *arguments: object) -> Any:
+    """Result of a TF lookup, its errors as ExtrinsicError."""
     try:
-        return look_up(*arguments)
-    except Exception as error:  # tf2's exceptions can only be named where tf2 is installed
+        return lookup(*arguments)
+    except Exception as error:  # tf2, which defines the exceptions, may not be installed
         raise ExtrinsicError(f"no transform {what}: {error}") from error
 
 
 def _time(what: str, nanoseconds: int) -> Time:
     if nanoseconds < 0:  # at the start of a simulation
-        raise ExtrinsicError(f"no transform {what}: that was before time began")
+        raise ExtrinsicError(f"no transform {what}: its time is negative")
     return Time(nanoseconds=nanoseconds)
 
 
-def _lag_ns(what: str, newest_ns: int, wanted_ns: int) -> int:
-    """How far the newest transform is behind the one that is wanted.
+def _lag_ns(what: str, newest_ns: int, required_ns: int) -> int:
+    """Lag of the newest transform behind the required time.
 
     Raises:
-        ExtrinsicError: too far.
+        ExtrinsicError: the lag is too long.
     """
-    if newest_ns == _NEVER_MOVES:
+    if newest_ns == _STATIC_NS:
         return 0
-    lag_ns = max(wanted_ns - newest_ns, 0)
-    if lag_ns > _LONGEST_LAG_NS:
+    lag_ns = max(required_ns - newest_ns, 0)
+    if lag_ns > _MAX_LAG_NS:
         raise ExtrinsicError(f"no transform {what}: the newest is {lag_ns * 1e-9:.2f} s older")
     return lag_ns
 
 
 class Transforms:
-    """TF as one node hears it: nothing is listened to before it is needed, and all of it once.
+    """TF listener of a node, created when it is first needed.
 
     Args:
-        node: listens.
+        node: node that subscribes to TF.
     """
 
     def __init__(self, node: Node) -> None:
@@ -164,11 +164,11 @@ class Transforms:
         self._listener: Any = None
 
     def buffer(self, why: str, instead: str) -> TransformBuffer:
-        """The transforms that are known.
+        """TF buffer, filled by a listener.
 
         Args:
-            why: they are needed.
-            instead: what else could be done.
+            why: why TF is needed, for the error.
+            instead: alternative without TF, for the error.
 
         Raises:
             ConfigError: tf2_ros is not installed.
@@ -180,27 +180,27 @@ class Transforms:
                 raise ConfigError(f"{why} and tf2_ros is not installed; {instead}") from error
             self._buffer = Buffer(node=self._node)
             self._listener = TransformListener(self._buffer, self._node, spin_thread=False)
-        found: TransformBuffer = self._buffer
-        return found
+        buffer: TransformBuffer = self._buffer
+        return buffer
 
     def close(self) -> None:
-        """Stop listening."""
+        """Remove the listener."""
         if self._buffer is None:
             return
-        # The node would hold them otherwise: its subscriptions, its service, and its clock's callback.
+        # Otherwise subscriptions, service and the clock's callback stay with the node.
         self._listener.unregister()
         self._node.destroy_service(self._buffer.srv)
-        handle = getattr(self._buffer, "jump_handle", None)  # older ones keep none
+        handle = getattr(self._buffer, "jump_handle", None)  # older versions have none
         if handle is not None:
             handle.unregister()
         self._buffer = self._listener = None
 
 
 def choose_extrinsic(transforms: Transforms, projection_frame: str, values: tuple[float, ...]) -> Extrinsic | None:
-    """The extrinsic that the parameters ask for; None if points are seen from the cloud's own frame.
+    """Extrinsic according to the parameters; None if points are projected from the cloud's own frame.
 
     Raises:
-        ConfigError: it has to come from TF, and tf2_ros is not installed.
+        ConfigError: TF is needed and tf2_ros is not installed.
     """
     if not projection_frame:
         return None
@@ -212,24 +212,24 @@ def choose_extrinsic(transforms: Transforms, projection_frame: str, values: tupl
 
 
 def camera_poses(transforms: Transforms, extrinsics: Mapping[str, tuple[float, ...]], fixed_frame: str) -> CameraPoses:
-    """Where the cameras are, as parameters say or let TF say.
+    """Camera poses according to the parameters.
 
     Args:
-        transforms: TF, where it is needed.
+        transforms: TF, if it is needed.
         extrinsics: of each camera, x y z qx qy qz qw of the LiDAR's frame in its optical frame; empty for TF.
         fixed_frame: see :class:`CameraPoses`.
 
     Raises:
-        ConfigError: something has to come from TF, and tf2_ros is not installed.
+        ConfigError: TF is needed and tf2_ros is not installed.
     """
     fixed = {name: transform(values[:3], values[3:]) for name, values in extrinsics.items() if values}
-    wanted = [(f"cameras.{name}.extrinsic is empty", "set it") for name in extrinsics if name not in fixed]
-    wanted += [(f"fixed_frame is '{fixed_frame}'", "leave it empty")] if fixed_frame and extrinsics else []
-    return CameraPoses(fixed, transforms.buffer(*wanted[0]) if wanted else None, fixed_frame)
+    tf_uses = [(f"cameras.{name}.extrinsic is empty", "set it") for name in extrinsics if name not in fixed]
+    tf_uses += [(f"fixed_frame is '{fixed_frame}'", "leave it empty")] if fixed_frame and extrinsics else []
+    return CameraPoses(fixed, transforms.buffer(*tf_uses[0]) if tf_uses else None, fixed_frame)
 
 
-def moved(cloud: PointCloud, matrix: NDArray[np.float64]) -> PointCloud:
-    """The cloud as seen from another frame: its points moved by a (4, 4) pose."""
+def transform_cloud(cloud: PointCloud, matrix: NDArray[np.float64]) -> PointCloud:
+    """Transform the points of a cloud by a (4, 4) pose."""
     with np.errstate(invalid="ignore", over="ignore"):
         rotation, translation = matrix[:3, :3].astype(np.float32), matrix[:3, 3].astype(np.float32)
         xyz = cloud.xyz @ rotation.T + translation

@@ -1,7 +1,8 @@
-"""Everything the node publishes about a sweep."""
+"""Publishers of the node, and the options of its output."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,21 +15,59 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import String
 
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
-from xmodelkd_ros.core.labels import LabelMap
-from xmodelkd_ros.messages.clouds import MessageTypes, colored_to_msg, filter_msg, labels_to_msg
+from xmodelkd_ros.core.labels import LabelMap, LabelTranslation, ids_of
+from xmodelkd_ros.messages.clouds import (
+    AUTOWARE_LABEL_FIELD,
+    LABEL_FIELD,
+    MessageTypes,
+    colored_to_msg,
+    filter_msg,
+    labels_to_msg,
+)
 from xmodelkd_ros.messages.headers import label_info_json
 from xmodelkd_ros.messages.topics import DIAGNOSTICS, LABEL_INFO_JSON, LABELS, STATUS
-from xmodelkd_ros.node.parameters import OutputOptions
+from xmodelkd_ros.node.parameters import Parameters
 from xmodelkd_ros.node.qos import latched, reliable
+from xmodelkd_ros.resources import label_map, translation
 
 _TYPES = MessageTypes(PointCloud2, PointField)
 
 
+@dataclass(frozen=True, eq=False)
+class OutputOptions:
+    """Options of the published labels.
+
+    Attributes:
+        labels: label set of the output.
+        translation: from the model's label set to that, or None for the model's own.
+        label_field: name of the label field in the labelled cloud.
+        drop_ids: class ids whose points the filtered cloud omits.
+    """
+
+    labels: LabelMap
+    translation: LabelTranslation | None
+    label_field: str
+    drop_ids: tuple[int, ...]
+
+    @classmethod
+    def of(cls, parameters: Parameters, model_labels: LabelMap) -> OutputOptions:
+        """Resolve the names of label set and classes.
+
+        Raises:
+            LabelError: the label set lacks a class, or there is no translation to it.
+        """
+        if parameters.label_set == "native":
+            return cls(model_labels, None, LABEL_FIELD, ids_of(model_labels, parameters.drop_classes))
+        autoware = label_map("autoware")
+        to_autoware = translation(model_labels, autoware)
+        return cls(autoware, to_autoware, AUTOWARE_LABEL_FIELD, ids_of(autoware, parameters.drop_classes))
+
+
 class Outputs:
-    """The node's publishers for sweeps and for what their labels mean.
+    """Publishers of labelled sweeps, label sets, status and diagnostics.
 
     Args:
-        node: publishes; topics are below its name.
+        node: node that publishes; topics are relative to its name.
     """
 
     def __init__(self, node: Node) -> None:
@@ -37,7 +76,7 @@ class Outputs:
         self._announced: LabelMap | None = None
         try:
             self._create_all()
-        except Exception:  # a QoS override that cannot be used
+        except Exception:  # an invalid QoS override
             self.destroy()
             raise
 
@@ -59,7 +98,7 @@ class Outputs:
         return publisher
 
     def announce(self, options: OutputOptions) -> None:
-        """Say what the numbers in the labelled clouds mean, from now on, if that is not what was said last."""
+        """Publish the label set of the output if it changed."""
         if options.labels == self._announced:
             return
         self._announced = options.labels
@@ -70,11 +109,11 @@ class Outputs:
             self._label_info.publish(message)
 
     def publish(self, msg: Any, cloud: PointCloud, segmentation: Segmentation, options: OutputOptions) -> None:
-        """Publish a labelled sweep, and the colored and filtered one where somebody listens.
+        """Publish a labelled sweep, and the colored and filtered clouds if they have subscribers.
 
         Args:
-            msg: the cloud as it came in.
-            cloud: the same, decoded, in the frame it came in.
+            msg: the input message.
+            cloud: its points, in the frame of the message.
             segmentation: its labels.
             options: of the output.
         """
@@ -87,22 +126,22 @@ class Outputs:
             self._filtered.publish(filter_msg(msg, ~drop[segmentation.label]))
 
     def status(self, array: DiagnosticArray) -> None:
-        """Publish what happened to a sweep."""
+        """Publish the status of a sweep."""
         self._status.publish(array)
 
     def diagnostics(self, array: DiagnosticArray) -> None:
-        """Publish how the node is."""
+        """Publish the state of the node."""
         self._diagnostics.publish(array)
 
     def destroy(self) -> None:
-        """Take the publishers down."""
+        """Remove the publishers."""
         for publisher in self._publishers:
             self._node.destroy_publisher(publisher)
         self._publishers.clear()
 
 
 def _vision_types() -> Any:
-    """The module vision_msgs.msg if it is installed and knows LabelInfo (Iron and later; not with pip), or None."""
+    """Module vision_msgs.msg if it is installed and has LabelInfo (Iron and later; not with pip), otherwise None."""
     try:
         import vision_msgs.msg
     except ImportError:
@@ -111,10 +150,10 @@ def _vision_types() -> Any:
 
 
 def label_info(labels: LabelMap, types: Any) -> Any:
-    """The label set as vision_msgs/LabelInfo.
+    """Convert a label set to vision_msgs/LabelInfo.
 
     Args:
-        labels: the set.
-        types: holds the classes ``LabelInfo`` and ``VisionClass``.
+        labels: the label set.
+        types: module with the classes ``LabelInfo`` and ``VisionClass``.
     """
     return types.LabelInfo(class_map=[types.VisionClass(class_id=c.id, class_name=c.name) for c in labels.classes])

@@ -1,10 +1,11 @@
-"""The node's parameters: one table, declared with descriptors and checked together."""
+"""ROS parameters of the segmenter, defined by the fields of two dataclasses: declared, read and validated together."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
@@ -12,265 +13,195 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.core.labels import LabelMap, LabelTranslation, ids_of
 from xmodelkd_ros.inference.backend import BACKENDS, PRECISIONS
-from xmodelkd_ros.messages.clouds import AUTOWARE_LABEL_FIELD, LABEL_FIELD, MISSING_INTENSITY, MissingIntensity
-from xmodelkd_ros.resources import label_map, translation
 
-_MODES = ("student", "teacher")
-_SYNC_POLICIES = ("collector", "approximate")
-_LABEL_SETS = ("native", "autoware")
-_RELIABILITIES = ("auto", "best_effort", "reliable")
+_UNIT_NORM_TOLERANCE = 0.01
+"""Maximum deviation of a quaternion's norm from 1: accepts rounded digits, rejects Euler angles."""
 
-_OFF_UNIT = 0.01
-"""How far from 1 the length of a quaternion may be: digits that were cut off, but no angles."""
-
-_Type = Parameter.Type
+_STRINGS, _DOUBLES = Parameter.Type.STRING_ARRAY, Parameter.Type.DOUBLE_ARRAY
 
 
-class _Row(NamedTuple):
-    """One parameter. An empty list has no type in ROS, so lists are declared by type and start without a value."""
+@dataclass(frozen=True)
+class _Parameter:
+    """Definition of a ROS parameter.
 
-    name: str
+    Attributes:
+        default: default value; for an array its type, because an empty list has no type in ROS. Arrays start unset.
+        description: text of the descriptor.
+        group: prefix of the name, if any.
+        changeable: whether it may be set while the node runs.
+        choices: allowed values of a string; by default those of the field's Literal type.
+        range: allowed range of a number.
+        name: full name in ROS, filled in by :func:`_definitions`.
+    """
+
     default: Any
-    type: Parameter.Type
-    read_only: bool
     description: str
+    group: str = ""
+    changeable: bool = False
     choices: tuple[str, ...] = ()
     range: tuple[float, float] | None = None
+    name: str = ""
+
+    @property
+    def is_array(self) -> bool:
+        return isinstance(self.default, Parameter.Type)
+
+    def declare(self, node: Node) -> None:
+        descriptor = ParameterDescriptor(
+            description=self.description,
+            additional_constraints=f"one of {', '.join(self.choices)}" if self.choices else "",
+            read_only=not self.changeable,
+        )
+        if self.range:
+            descriptor.floating_point_range = [FloatingPointRange(from_value=self.range[0], to_value=self.range[1])]
+        node.declare_parameter(self.name, self.default, descriptor)
+
+    def value(self, node: Node, changes: Mapping[str, Any]) -> Any:
+        """Return the value that the node has, or is about to get.
+
+        Raises:
+            ConfigError: the value is not one of the choices.
+        """
+        unset = Parameter(self.name, value=None if self.is_array else self.default)
+        value = changes.get(self.name, node.get_parameter_or(self.name, unset).value)
+        if self.choices and value not in self.choices:
+            raise ConfigError(f"{self.name} is '{value}'; it must be one of {', '.join(self.choices)}")
+        return tuple(value or ()) if self.is_array else value
 
 
-_TABLE = (
-    _Row("model", "student", _Type.STRING, True, "Model: name of one that the package ships, or path of a folder."),
-    _Row(
-        "teacher_model",
-        "teacher",
-        _Type.STRING,
-        True,
-        "Model that looks at the cameras too; it is loaded where cameras are named.",
-    ),
-    _Row(
-        "mode",
-        "student",
-        _Type.STRING,
-        False,
-        "student: LiDAR only. teacher: LiDAR and cameras, and the student where these fail.",
-        _MODES,
-    ),
-    _Row("backend", "auto", _Type.STRING, True, "Library that runs the network; auto: the faster one.", BACKENDS),
-    _Row("precision", "auto", _Type.STRING, True, "Numbers the network computes with.", PRECISIONS),
-    _Row(
-        "engine_cache_dir",
-        "",
-        _Type.STRING,
-        True,
-        "Folder where engines of TensorRT are kept, and which library was how fast. Empty: the user's cache folder.",
-    ),
-    _Row("sensor", "", _Type.STRING, True, "Sensor file (xmodelkd fit-sensor) of a LiDAR the model does not know."),
-    _Row(
-        "projection_frame",
-        "",
-        _Type.STRING,
-        True,
-        "Frame of the LiDAR that the points are seen from, where clouds come in another frame (base_link). "
-        "Empty: the cloud's own frame.",
-    ),
-    _Row(
-        "projection_extrinsic",
-        [],
-        _Type.DOUBLE_ARRAY,
-        True,
-        "x y z qx qy qz qw of the cloud's frame in projection_frame (p_projection = T p_cloud). Empty: from TF.",
-    ),
-    _Row(
-        "points_reliability",
-        "auto",
-        _Type.STRING,
-        True,
-        "Delivery of the input: reliable where all its publishers offer that and best effort otherwise, or always one.",
-        _RELIABILITIES,
-    ),
-    _Row(
-        "missing_intensity",
-        "reject",
-        _Type.STRING,
-        True,
-        "What to do with clouds without an intensity field, where the model needs one: drop them, or take zeros.",
-        MISSING_INTENSITY,
-    ),
-    _Row(
-        "output.label_set",
-        "native",
-        _Type.STRING,
-        False,
-        "Classes of the output: the model's own, or Autoware's numbers in its point layout PointXYZCPE.",
-        _LABEL_SETS,
-    ),
-    _Row(
-        "filter.drop_classes",
-        [],
-        _Type.STRING_ARRAY,
-        False,
-        "Classes (names of the output's label set) whose points ~/filtered leaves out.",
-    ),
-    _Row("cameras", [], _Type.STRING_ARRAY, True, "Names of the cameras; cameras.NAME.image_topic and so on say more."),
-    _Row(
-        "sync.policy",
-        "collector",
-        _Type.STRING,
-        True,
-        "How images are matched to sweeps: collector never keeps a sweep beyond its deadline; approximate is "
-        "message_filters' ApproximateTimeSynchronizer, which labels only sweeps that all cameras saw.",
-        _SYNC_POLICIES,
-    ),
-    _Row(
-        "sync.slop",
-        0.05,
-        _Type.DOUBLE,
-        False,
-        "Seconds that an image may be away from the sweep.",
-        range=(0.0, 1.0),
-    ),
-    _Row(
-        "sync.deadline",
-        0.05,
-        _Type.DOUBLE,
-        False,
-        "Seconds that a sweep waits for images after it came, in ROS time, and four times that in real time.",
-        range=(0.0, 1.0),
-    ),
-    _Row(
-        "sync.frozen_after",
-        1.0,
-        _Type.DOUBLE,
-        False,
-        "Seconds after which a camera whose image stays the same to the bit counts as missing; 0: never.",
-        range=(0.0, 3600.0),
-    ),
-    _Row(
-        "fixed_frame",
-        "",
-        _Type.STRING,
-        True,
-        "Frame in which TF says how the vehicle moved between image and sweep (odom). Empty: as if it stood still.",
-    ),
-    _Row("autostart", True, _Type.BOOL, True, "Whether the node configures and activates itself."),
-)
+def _parameter(default: Any, description: str, **more: Any) -> Any:
+    """Field of a parameter class; see :class:`_Parameter` for the arguments."""
+    return field(metadata={"parameter": _Parameter(default, description, **more)})
 
 
-_CAMERAS = next(row for row in _TABLE if row.name == "cameras")
+def _definitions(parameters: type, camera: str = "") -> Iterator[_Parameter]:
+    """Definitions of a parameter class, those of a camera with its name filled in."""
+    types = get_type_hints(parameters)
+    for described in fields(parameters):
+        if "parameter" in described.metadata:
+            defined: _Parameter = described.metadata["parameter"]
+            group, default, kind = defined.group.format(camera=camera), defined.default, types[described.name]
+            yield replace(
+                defined,
+                name=f"{group}.{described.name}" if group else described.name,
+                default=default.format(camera=camera) if isinstance(default, str) else default,
+                choices=get_args(kind) if get_origin(kind) is Literal else defined.choices,
+            )
 
 
-def _camera_rows(name: str) -> tuple[_Row, ...]:
-    """The parameters of one camera."""
-    group = f"cameras.{name}"
-    return (
-        _Row(f"{group}.image_topic", f"{name}/image_raw", _Type.STRING, True, "Topic of its images."),
-        _Row(
-            f"{group}.info_topic",
-            "",
-            _Type.STRING,
-            True,
-            "Topic of its CameraInfo. Empty: camera_info beside image_topic.",
-        ),
-        _Row(
-            f"{group}.compressed",
-            False,
-            _Type.BOOL,
-            True,
-            "Whether to take CompressedImage, from image_topic/compressed.",
-        ),
-        _Row(
-            f"{group}.rectified",
-            False,
-            _Type.BOOL,
-            True,
-            "Whether the images are rectified (image_rect): without distortion, seen by the CameraInfo's P.",
-        ),
-        _Row(
-            f"{group}.time_offset",
-            0.0,
-            _Type.DOUBLE,
-            False,
-            "Seconds to add to the images' stamps to bring them to the LiDAR's clock.",
-            range=(-10.0, 10.0),
-        ),
-        _Row(
-            f"{group}.extrinsic",
-            [],
-            _Type.DOUBLE_ARRAY,
-            True,
-            "x y z qx qy qz qw of the LiDAR's frame in the camera's optical frame (p_camera = T p_lidar). Empty: TF.",
-        ),
-    )
-
-
-_CHANGEABLE = frozenset(row.name for row in _TABLE if not row.read_only)
-
-
-def changeable(name: str) -> bool:
-    """Whether a parameter may be set while the node runs."""
-    return name in _CHANGEABLE or (name.startswith("cameras.") and name.endswith(".time_offset"))
+_CAMERA_GROUP = "cameras.{camera}"
 
 
 @dataclass(frozen=True)
 class CameraParameters:
-    """The parameters of one camera, named as they are in ROS.
-
-    Attributes:
-        name: of the camera.
-        image_topic: of its images, as they are subscribed to.
-        info_topic: of its CameraInfo.
-    """
+    """Parameters of one camera, with the full names of its topics."""
 
     name: str
-    image_topic: str
-    info_topic: str
-    compressed: bool
-    rectified: bool
-    time_offset: float
-    extrinsic: tuple[float, ...]
+    image_topic: str = _parameter("{camera}/image_raw", "Topic of its images.", group=_CAMERA_GROUP)
+    info_topic: str = _parameter(
+        "", "Topic of its CameraInfo. Empty: camera_info in the namespace of image_topic.", group=_CAMERA_GROUP
+    )
+    compressed: bool = _parameter(
+        False, "Whether to subscribe to CompressedImage on image_topic/compressed.", group=_CAMERA_GROUP
+    )
+    rectified: bool = _parameter(
+        False,
+        "Whether the images are rectified (image_rect): no distortion, projected with the CameraInfo's P.",
+        group=_CAMERA_GROUP,
+    )
+    time_offset: float = _parameter(
+        0.0,
+        "Seconds to add to image stamps to convert them to the LiDAR's clock.",
+        group=_CAMERA_GROUP,
+        changeable=True,
+        range=(-10.0, 10.0),
+    )
+    extrinsic: tuple[float, ...] = _parameter(
+        _DOUBLES,
+        "x y z qx qy qz qw of the LiDAR's frame in the camera's optical frame (p_camera = T p_lidar). Empty: TF.",
+        group=_CAMERA_GROUP,
+    )
 
     def __post_init__(self) -> None:
         _check_pose(f"cameras.{self.name}.extrinsic", self.extrinsic)
 
-    @classmethod
-    def of(cls, name: str, values: dict[str, Any]) -> CameraParameters:
-        """From the values of :func:`_camera_rows`, with topics as image_transport names them."""
-        image, info = values.pop("image_topic"), values.pop("info_topic")
-        base = image.removesuffix("/compressed")
-        beside = base.rpartition("/")
-        topic = f"{base}/compressed" if values["compressed"] else image
-        return cls(name, topic, info or f"{beside[0]}{beside[1]}camera_info", **values)
-
 
 @dataclass(frozen=True)
 class Parameters:
-    """The parameters' values, checked as far as that is possible without the model.
+    """Parameters of the node, validated as far as possible without the model.
 
-    Attributes are named as the parameters, without their group.
+    Each field is a parameter, with its group and descriptor; ``cameras`` holds the parameters of each named camera.
     """
 
-    model: str
-    teacher_model: str
-    mode: str
-    backend: str
-    precision: str
-    engine_cache_dir: str
-    sensor: str
-    projection_frame: str
-    projection_extrinsic: tuple[float, ...]
-    points_reliability: Literal["auto", "best_effort", "reliable"]
-    missing_intensity: MissingIntensity
-    label_set: Literal["native", "autoware"]
-    drop_classes: tuple[str, ...]
-    cameras: tuple[CameraParameters, ...]
-    policy: Literal["collector", "approximate"]
-    slop: float
-    deadline: float
-    frozen_after: float
-    fixed_frame: str
-    autostart: bool
+    model: str = _parameter("student", "Model: name of a shipped one, or path of a model folder.")
+    teacher_model: str = _parameter("teacher", "Model that uses camera images too; loaded if cameras are configured.")
+    mode: Literal["student", "teacher"] = _parameter(
+        "student", "student: LiDAR only. teacher: LiDAR and cameras, with the student as fallback.", changeable=True
+    )
+    backend: str = _parameter("auto", "Inference engine; auto: the fastest one on this CPU.", choices=BACKENDS)
+    precision: str = _parameter("auto", "Numerical precision of the network.", choices=PRECISIONS)
+    engine_cache_dir: str = _parameter(
+        "", "Folder that caches TensorRT engines and measured speeds of back ends. Empty: the user's cache folder."
+    )
+    sensor: str = _parameter(
+        "", "Sensor file (from xmodelkd fit-sensor) of a LiDAR other than the one the model was trained on."
+    )
+    projection_frame: str = _parameter(
+        "", "The LiDAR's own frame, where clouds arrive in another frame (base_link). Empty: the cloud's frame."
+    )
+    projection_extrinsic: tuple[float, ...] = _parameter(
+        _DOUBLES,
+        "x y z qx qy qz qw of the cloud's frame in projection_frame (p_projection = T p_cloud). Empty: from TF.",
+    )
+    points_reliability: Literal["auto", "best_effort", "reliable"] = _parameter(
+        "auto", "QoS of the input. auto: reliable if all its publishers offer that, otherwise best effort."
+    )
+    missing_intensity: Literal["reject", "fill"] = _parameter(
+        "reject", "Clouds without an intensity field, where the model needs one: reject them, or fill in zeros."
+    )
+    label_set: Literal["native", "autoware"] = _parameter(
+        "native",
+        "Classes of the output: the model's own, or Autoware's class ids in its point layout PointXYZCPE.",
+        group="output",
+        changeable=True,
+    )
+    drop_classes: tuple[str, ...] = _parameter(
+        _STRINGS,
+        "Classes (names in the output's label set) whose points ~/filtered omits.",
+        group="filter",
+        changeable=True,
+    )
+    cameras: tuple[CameraParameters, ...] = _parameter(
+        _STRINGS, "Names of the cameras; each has parameters cameras.NAME.image_topic and so on."
+    )
+    policy: Literal["collector", "approximate"] = _parameter(
+        "collector",
+        "Image matching. collector: no sweep waits longer than sync.deadline. approximate: message_filters' "
+        "ApproximateTimeSynchronizer, which drops sweeps without an image from every camera.",
+        group="sync",
+    )
+    slop: float = _parameter(
+        0.05, "Maximum image-to-sweep time difference in seconds.", group="sync", changeable=True, range=(0.0, 1.0)
+    )
+    deadline: float = _parameter(
+        0.05,
+        "Maximum seconds from a sweep's arrival that it waits for images, in ROS time; four times that in steady time.",
+        group="sync",
+        changeable=True,
+        range=(0.0, 1.0),
+    )
+    frozen_after: float = _parameter(
+        1.0,
+        "Seconds after which a camera with bit-identical images counts as missing; 0: never.",
+        group="sync",
+        changeable=True,
+        range=(0.0, 3600.0),
+    )
+    fixed_frame: str = _parameter(
+        "", "Frame (odom) in which TF gives the vehicle's motion between image and sweep. Empty: motion is ignored."
+    )
+    autostart: bool = _parameter(True, "Whether the node configures and activates itself.")
 
     def __post_init__(self) -> None:
         _check_pose("projection_extrinsic", self.projection_extrinsic)
@@ -283,115 +214,90 @@ class Parameters:
         for topic in ("image_topic", "info_topic"):
             topics = [getattr(camera, topic) for camera in self.cameras]
             if len(set(topics)) < len(topics):
-                raise ConfigError(f"two cameras have one {topic}: {', '.join(sorted(topics))}; give each its own")
+                raise ConfigError(f"two cameras share one {topic}: {', '.join(sorted(topics))}; give each its own")
+
+
+_DEFINITIONS = tuple(_definitions(Parameters))
+_CAMERAS = next(definition for definition in _DEFINITIONS if definition.name == "cameras")
+_GROUPS = {definition.name.partition(".")[0] for definition in _DEFINITIONS if "." in definition.name} | {_CAMERAS.name}
+
+
+def definitions(cameras: Sequence[str]) -> tuple[_Parameter, ...]:
+    """Definitions of all parameters of a node with these cameras."""
+    return (*_DEFINITIONS, *(row for name in cameras for row in _definitions(CameraParameters, name)))
+
+
+_CHANGEABLE = {definition.name for definition in definitions(["NAME"]) if definition.changeable}
 
 
 def _check_pose(name: str, values: tuple[float, ...]) -> None:
-    good = len(values) == 7 and np.all(np.isfinite(values)) and abs(np.linalg.norm(values[3:]) - 1) < _OFF_UNIT
-    if values and not good:
+    valid = (
+        len(values) == 7 and np.all(np.isfinite(values)) and abs(np.linalg.norm(values[3:]) - 1) < _UNIT_NORM_TOLERANCE
+    )
+    if values and not valid:
         raise ConfigError(f"{name} is {list(values)}; give x y z qx qy qz qw with a quaternion of length 1")
 
 
 def declare(node: Node) -> None:
-    """Declare every parameter of the table, and those of the cameras that it names.
+    """Declare all parameters, including those of the cameras that the node is started with.
 
     Raises:
-        ConfigError: a camera's name cannot be one of parameters.
+        ConfigError: a camera's name cannot be part of a parameter's name.
         rclpy.exceptions.InvalidParameterTypeException: an override has another type.
         rclpy.exceptions.InvalidParameterValueException: an override is out of its range.
     """
-    for row in _TABLE:
-        _declare(node, row)
-    names = _value(node, _CAMERAS, {})
+    for definition in _DEFINITIONS:
+        definition.declare(node)
+    names = _CAMERAS.value(node, {})
     if not all(map(str.isidentifier, names)) or len(set(names)) < len(names):
-        raise ConfigError(f"cameras is {list(names)}; give each a name of its own, of letters, digits and underscores")
-    for row in (row for name in names for row in _camera_rows(name)):
-        _declare(node, row)
+        raise ConfigError(f"cameras is {list(names)}; give each a unique name of letters, digits and underscores")
+    for definition in definitions(names)[len(_DEFINITIONS) :]:
+        definition.declare(node)
 
 
-def unknown(node: Node) -> list[str]:
-    """Names that were given for parameters of this node, below one of its groups, and are none of them: misspelt."""
-    groups = {row.name.partition(".")[0] for row in _TABLE if "." in row.name} | {_CAMERAS.name}
-    given = getattr(node, "_parameter_overrides", {})  # rclpy has no public way to ask for what nobody declared
-    return sorted(n for n in given if n.partition(".")[0] in groups and not node.has_parameter(n))
+def undeclared(node: Node) -> list[str]:
+    """Names of overrides in one of the node's parameter groups that match no parameter, for example misspelt ones."""
+    overrides = getattr(node, "_parameter_overrides", {})  # rclpy has no public access to undeclared overrides
+    return sorted(n for n in overrides if n.partition(".")[0] in _GROUPS and not node.has_parameter(n))
 
 
-def _declare(node: Node, row: _Row) -> None:
-    constraints = f"one of {', '.join(row.choices)}" if row.choices else ""
-    descriptor = ParameterDescriptor(
-        description=row.description, additional_constraints=constraints, read_only=row.read_only
-    )
-    if row.range:
-        descriptor.floating_point_range = [FloatingPointRange(from_value=row.range[0], to_value=row.range[1])]
-    node.declare_parameter(row.name, row.type if row.default == [] else row.default, descriptor)
+def is_changeable(name: str) -> bool:
+    """Whether a parameter of the node may be set while it runs."""
+    return re.sub(r"^cameras\.\w+\.", "cameras.NAME.", name) in _CHANGEABLE
 
 
 def read(node: Node, changes: Sequence[Parameter[Any]] = ()) -> Parameters:
-    """The declared parameters' values.
+    """Read the values of the declared parameters.
 
     Args:
-        node: a node on which :func:`declare` was called.
+        node: a node whose parameters are declared (see :func:`declare`).
         changes: values that are about to be set.
 
     Raises:
-        ConfigError: a value that cannot be used.
+        ConfigError: a value is invalid.
     """
-    changed = {p.name: p.value for p in changes}
-    values = _values(node, _TABLE, changed)
-    cameras = [(name, _values(node, _camera_rows(name), changed)) for name in values["cameras"]]
-    described = tuple(_resolved(node, CameraParameters.of(name, of)) for name, of in cameras)
-    return Parameters(**{**values, "cameras": described})
+    changed = {change.name: change.value for change in changes}
+    values = _values(node, _DEFINITIONS, changed)
+    cameras = tuple(_read_camera(node, name, changed) for name in values["cameras"])
+    return Parameters(**{**values, "cameras": cameras})
 
 
-def _resolved(node: Node, camera: CameraParameters) -> CameraParameters:
-    """The camera with the full names of its topics."""
-    names = {}
+def _values(node: Node, rows: Sequence[_Parameter], changes: Mapping[str, Any]) -> dict[str, Any]:
+    return {row.name.rpartition(".")[2]: row.value(node, changes) for row in rows}
+
+
+def _read_camera(node: Node, name: str, changes: Mapping[str, Any]) -> CameraParameters:
+    """Parameters of a camera, with topics named as by image_transport and resolved by the node."""
+    values = _values(node, tuple(_definitions(CameraParameters, name)), changes)
+    base = values["image_topic"].removesuffix("/compressed")
+    if values["compressed"]:
+        values["image_topic"] = f"{base}/compressed"
+    namespace, slash, _ = base.rpartition("/")
+    values["info_topic"] = values["info_topic"] or f"{namespace}{slash}camera_info"
     for topic in ("image_topic", "info_topic"):
-        given = getattr(camera, topic)
         try:
-            names[topic] = node.resolve_topic_name(given)
+            values[topic] = node.resolve_topic_name(values[topic])
         except Exception as error:  # rclpy's exceptions for names share no base class
             reason = str(error).splitlines()[0].partition(", at ")[0]
-            raise ConfigError(f"cameras.{camera.name}.{topic} '{given}' is no name of a topic: {reason}") from error
-    return replace(camera, **names)
-
-
-def _values(node: Node, rows: Sequence[_Row], changed: Mapping[str, Any]) -> dict[str, Any]:
-    return {row.name.rsplit(".", 1)[-1]: _value(node, row, changed) for row in rows}
-
-
-def _value(node: Node, row: _Row, changed: Mapping[str, Any]) -> Any:
-    value = changed.get(row.name, node.get_parameter_or(row.name, Parameter(row.name, row.type, row.default)).value)
-    if row.choices and value not in row.choices:
-        raise ConfigError(f"{row.name} is '{value}'; it must be one of {', '.join(row.choices)}")
-    return tuple(value or ()) if row.default == [] else value
-
-
-@dataclass(frozen=True, eq=False)
-class OutputOptions:
-    """How labels leave the node.
-
-    Attributes:
-        labels: the classes of the output.
-        into: the table from the model's classes to those, or None for the model's own.
-        label_field: name of the field in the labelled cloud.
-        drop_ids: ids of the points that the filtered cloud leaves out.
-    """
-
-    labels: LabelMap
-    into: LabelTranslation | None
-    label_field: str
-    drop_ids: tuple[int, ...]
-
-    @classmethod
-    def of(cls, parameters: Parameters, model_labels: LabelMap) -> OutputOptions:
-        """Look the parameters' names up in the tables.
-
-        Raises:
-            LabelError: a class that the label set lacks, or no table between the sets.
-        """
-        if parameters.label_set == "native":
-            return cls(model_labels, None, LABEL_FIELD, ids_of(model_labels, parameters.drop_classes))
-        autoware = label_map("autoware")
-        into = translation(model_labels, autoware)
-        return cls(autoware, into, AUTOWARE_LABEL_FIELD, ids_of(autoware, parameters.drop_classes))
+            raise ConfigError(f"cameras.{name}.{topic} '{values[topic]}' is no valid topic name: {reason}") from error
+    return CameraParameters(name, **values)

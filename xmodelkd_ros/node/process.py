@@ -1,4 +1,4 @@
-"""What every ROS program here does alike: start, spin, and end cleanly on SIGINT and SIGTERM."""
+"""Lifetime of a ROS process: initialise, spin, and exit cleanly on SIGINT and SIGTERM."""
 
 from __future__ import annotations
 
@@ -24,21 +24,18 @@ from xmodelkd_ros.node.shared_memory import remove_stale_segments
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _MALLOPT = ((-1, 256 << 20), (-3, 32 << 20))
-"""Options of glibc's mallopt and their values: M_TRIM_THRESHOLD, and M_MMAP_THRESHOLD, the largest that it takes."""
+"""Options of glibc's mallopt with values: M_TRIM_THRESHOLD, and M_MMAP_THRESHOLD at its maximum."""
 _WITHOUT_LOG_FILES = ("--ros-args", "--disable-external-lib-logs")
 """ROS arguments."""
 _PAUSE_AFTER_ERROR_S = 0.01
-"""So that a fault that comes back at once does not take a whole core."""
+"""Keeps a persistent error from using a whole core."""
 
 
 def run_program(program: Callable[[Future], int]) -> int:
     """Run a program until it ends or a signal stops it; errors as in :func:`~xmodelkd_ros.console.exit_code`.
 
     Args:
-        program: takes the future that SIGINT or SIGTERM completes, returns the exit code.
-
-    Returns:
-        The exit code.
+        program: called with a future that SIGINT or SIGTERM completes; returns the exit code.
     """
     stop: Future = Future()
     _complete_on_signal(stop)
@@ -46,10 +43,10 @@ def run_program(program: Callable[[Future], int]) -> int:
 
 
 def _complete_on_signal(stop: Future) -> None:
-    """Complete the future when the process is told to stop, and never raise KeyboardInterrupt, however often it is.
+    """Complete the future on SIGINT or SIGTERM, and never raise KeyboardInterrupt.
 
-    A terminal and ros2 launch both send the signal. Python runs handlers in the main thread, which
-    sits in the executor's wait, so a thread waits for the byte that the signal writes.
+    The signal may arrive twice, from a terminal and from ros2 launch. Python runs handlers in the main thread, which
+    blocks in the executor, so a thread waits for the byte that the signal writes to the wakeup file descriptor.
     """
     readable, writable = os.pipe()
     os.set_blocking(writable, False)
@@ -66,9 +63,9 @@ def _complete_on_signal(stop: Future) -> None:
 
 @contextmanager
 def ros(args: Sequence[str]) -> Iterator[None]:
-    """rclpy, initialised without signal handlers of its own, in a process that keeps the memory it has once used.
+    """Initialise rclpy without its signal handlers, and tune malloc for large messages.
 
-    Where ROS can write no log files, it goes without, and a line on stderr says so.
+    If ROS cannot write log files, it runs without them and warns on stderr.
 
     Raises:
         ConfigError: the ROS arguments cannot be parsed.
@@ -77,7 +74,7 @@ def ros(args: Sequence[str]) -> Iterator[None]:
     remove_stale_segments()
     try:
         _init(args)
-    except Exception as error:  # rclpy's errors for a wrong argument, a missing or a broken parameter file differ
+    except Exception as error:  # rclpy raises different errors for wrong arguments and parameter files
         rclpy.try_shutdown()
         try:
             _init([*args, *_WITHOUT_LOG_FILES])
@@ -95,10 +92,10 @@ def _init(args: Sequence[str]) -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Have the C library keep what is freed, up to 256 MB: the next sweep needs it again.
+    """Let glibc keep up to 256 MB of freed memory for the next sweep.
 
-    Left to itself it gives blocks as large as a cloud back to the kernel, which clears every page anew for the next:
-    with that, a cloud of 3 MB takes twice as long to arrive. Whoever has tuned malloc keeps his values.
+    By default it returns blocks as large as a cloud to the kernel, which clears every page again for the next one;
+    then a cloud of 3 MB takes twice as long to arrive. Settings in the environment take precedence.
     """
     if any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ):
         return
@@ -111,8 +108,8 @@ def _keep_freed_memory() -> None:
 def spin(node: Node, stop: Future, fatal: type[Exception] | tuple[()] = ()) -> None:
     """Run a node's callbacks until ``stop`` is done.
 
-    What a callback raises is logged and ends nothing, but for ``fatal``, which is raised. This is the one place for it;
-    it covers the executor's own errors too.
+    Exceptions of callbacks and of the executor are logged and do not end the process, except ``fatal`` ones, which
+    propagate.
     """
     throttle = Throttle()
     executor = SingleThreadedExecutor()
@@ -125,8 +122,8 @@ def spin(node: Node, stop: Future, fatal: type[Exception] | tuple[()] = ()) -> N
         except fatal:
             raise
         except Exception as error:
-            held_back = throttle.due(type(error).__name__, time.monotonic())
-            if held_back is not None:
-                node.get_logger().error(f"a callback failed: {error!r} ({held_back} more like it)")
+            suppressed = throttle.due(type(error).__name__, time.monotonic())
+            if suppressed is not None:
+                node.get_logger().error(f"a callback failed: {error!r} ({suppressed} more like it)")
             time.sleep(_PAUSE_AFTER_ERROR_S)
     executor.shutdown()

@@ -1,4 +1,4 @@
-"""Quality of service of the topics."""
+"""QoS profiles of the topics."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 
 
 def reliable(depth: int) -> QoSProfile:
-    """The QoS of outputs: RViz and recorders ask for reliable; whoever asks for best effort gets it too."""
+    """QoS of outputs: reliable, which RViz and recorders request and best-effort subscribers match too."""
     return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=ReliabilityPolicy.RELIABLE)
 
 
 def latched() -> QoSProfile:
-    """The QoS of what is said once: a late subscriber still gets the last message."""
+    """Transient local QoS of depth 1: late subscribers get the last message."""
     profile = reliable(1)
     profile.durability = DurabilityPolicy.TRANSIENT_LOCAL
     return profile

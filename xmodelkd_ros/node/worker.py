@@ -1,4 +1,4 @@
-"""A thread that works on the newest item only."""
+"""Worker thread with a short queue in which newer items replace older ones."""
 
 from __future__ import annotations
 
@@ -12,55 +12,55 @@ T = TypeVar("T")
 
 
 class NewestWinsWorker(Generic[T]):
-    """One thread and few waiting places: work that is too slow for its input falls behind by so many items at most.
+    """Worker thread that drops the oldest waiting items when its queue is full.
 
-    Items that are submitted together wait together: none of them is newer news than the others.
+    Items that are submitted together never replace each other.
 
     Args:
-        work: called in the thread with one item after the other, in the order they were submitted.
-        replaced: called in the submitting thread with an item that a newer one pushed out.
-        failed: called in the thread with an item and what ``work`` raised on it; the thread lives on.
+        work: called in the thread with each item, in order of submission.
+        on_replaced: called in the submitting thread with an item that a newer one replaced.
+        on_error: called in the thread with an item and the exception that ``work`` raised; the thread continues.
 
     Attributes:
-        places: how many items may wait; one to begin with.
+        capacity: maximum number of waiting items; initially 1.
     """
 
     def __init__(
         self,
         work: Callable[[T], None],
-        replaced: Callable[[T], None],
-        failed: Callable[[T, Exception], None],
+        on_replaced: Callable[[T], None],
+        on_error: Callable[[T, Exception], None],
     ) -> None:
-        self.places = 1
+        self.capacity = 1
         self._work = work
-        self._replaced = replaced
-        self._failed = failed
-        self._waiting: deque[T] = deque()
+        self._on_replaced = on_replaced
+        self._on_error = on_error
+        self._queue: deque[T] = deque()
         self._stopping = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="sweep worker", daemon=True)
         self._thread.start()
 
     def submit(self, *items: T) -> None:
-        """Hand items over; returns at once. Must not be called after :meth:`stop`."""
+        """Queue items; returns at once. Must not be called after :meth:`stop`."""
         if not items:
             return
-        older: list[T] = []
+        replaced: list[T] = []
         with self._changed:
-            self._waiting.extend(items)
-            while len(self._waiting) > max(self.places, len(items)):
-                older.append(self._waiting.popleft())
+            self._queue.extend(items)
+            while len(self._queue) > max(self.capacity, len(items)):
+                replaced.append(self._queue.popleft())
             self._changed.notify()
-        for replaced in older:
-            self._replaced(replaced)
+        for item in replaced:
+            self._on_replaced(item)
 
     @property
     def waiting(self) -> int:
-        """How many items wait."""
-        return len(self._waiting)
+        """Number of waiting items."""
+        return len(self._queue)
 
     def stop(self) -> None:
-        """End the thread once the item at work and those that wait are done."""
+        """End the thread after the current and all waiting items are done."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -72,18 +72,18 @@ class NewestWinsWorker(Generic[T]):
                 self._work(item[0])
             except Exception as error:
                 self._report(item[0], error)
-            # Let go of the item: a sweep is megabytes, and the next may be long in coming.
+            # Release the item: a sweep holds megabytes, and the next one may be far off.
             del item
 
     def _report(self, item: T, error: Exception) -> None:
         try:
-            self._failed(item, error)
+            self._on_error(item, error)
         except Exception:
-            # Not even the report came through, as when ROS shuts down: the thread outlives that too.
+            # Reporting fails too, for example while ROS shuts down; the thread must survive that.
             traceback.print_exc()
 
     def _next(self) -> list[T] | None:
-        """The first waiting item in a list, or None when it is time to end."""
+        """The first waiting item in a list, or None once the worker is stopped and its queue empty."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._stopping)
-            return [self._waiting.popleft()] if self._waiting else None
+            self._changed.wait_for(lambda: self._queue or self._stopping)
+            return [self._queue.popleft()] if self._queue else None

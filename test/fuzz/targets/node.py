@@ -30,7 +30,7 @@ from xmodelkd_ros.core.errors import CloudError, ConfigError, first_line
 from xmodelkd_ros.messages.clouds import to_cloud
 from xmodelkd_ros.messages.headers import stamp_from_ns, stamp_ns
 from xmodelkd_ros.node import parameters
-from xmodelkd_ros.node.extrinsics import CameraPoses, TfExtrinsic, moved
+from xmodelkd_ros.node.extrinsics import CameraPoses, TfExtrinsic, transform_cloud
 from xmodelkd_ros.node.segment_node import SegmentNode
 from xmodelkd_ros.node.teacher_pace import TeacherPace
 from xmodelkd_ros.resources import label_map
@@ -38,8 +38,8 @@ from xmodelkd_ros.resources import label_map
 S, PERIOD_NS = 1_000_000_000, 100_000_000
 AHEAD = [0.0, 0.0, 0.0, 0.5, -0.5, 0.5, 0.5]
 _IDS = {"label": range(13), "class_id": [c.id for c in label_map("autoware").classes]}
-_NAMES = tuple(row.name for row in (*parameters._TABLE, *parameters._camera_rows("front")))
-_CHANGEABLE = tuple(name for name in _NAMES if parameters.changeable(name))
+_NAMES = tuple(definition.name for definition in parameters.definitions(["front"]))
+_CHANGEABLE = tuple(name for name in _NAMES if parameters.is_changeable(name))
 _EXPECTED = ("labelled", "dropped: bad_cloud", "dropped: out_of_order", "dropped: overload")
 _OURS = tuple(name for name in dir(errors) if name.endswith("Error"))
 
@@ -157,14 +157,14 @@ class Callbacks(Target):
             raise CloudError(statuses[-1])
 
     def _send_camera(self, infos: list[Any], images: list[Any]) -> None:
-        labeller = self._bench.node._labeller
-        labeller._pace = TeacherPace()  # sweeps come as fast as they are labelled: it would rest
+        processor = self._bench.node._processor
+        processor._fallback._pace = TeacherPace()  # sweeps come as fast as they are labelled: it would rest
         self._clock_ns += PERIOD_NS
         for info in infos:
-            labeller._matching._infos._take("front", info)
-        for image in images if labeller._matching._images is not None else ():
+            processor._camera_infos._on_info("front", info)
+        for image in images if processor._sync.mode == "teacher" else ():
             self._stamp(image)
-            labeller._matching._on_image("front", image)
+            processor._sync._on_image("front", image)
 
     def _stamp(self, message: Any) -> None:
         """Give a message the time, unless its stamp was harmed."""
@@ -177,7 +177,7 @@ class Callbacks(Target):
         self._stamp(cloud)
         self._clock_ns += 1
         bench.labels.clear(), bench.status.clear()
-        bench.node._labeller.on_points(cloud)
+        bench.node._processor.on_points(cloud)
         bench.wait(lambda: bench.status, "a status")
         status = bench.status[0]
         ensure(status.message in _EXPECTED, f"{status.message}: {status.values.get('detail')}")
@@ -244,7 +244,7 @@ class Start(Target):
         try:
             if not node.start():
                 raise ConfigError("the node does not start")
-            if node._labeller is not None:
+            if node._processor is not None:
                 _label(node)
         finally:
             node.close()
@@ -258,7 +258,7 @@ def _label(node: SegmentNode) -> None:
         found.append((cloud, labels, options)),
         publish(msg, cloud, labels, options),
     )
-    node._labeller.on_points(to_rclpy(good.sweep(good.points(Mutator.of("start", 0, 0), 50))))
+    node._processor.on_points(to_rclpy(good.sweep(good.points(Mutator.of("start", 0, 0), 50))))
     node.on_deactivate(None)
     ensure(len(found) == 1, "a good sweep did not go out")
     cloud, labels, options = found[0]
@@ -305,7 +305,7 @@ class Tf(Target):
         buffer = _Answers(answers)
         pose = TfExtrinsic(buffer, "lidar")("base_link")
         check_pose(pose)
-        ensure(len(moved(self._CLOUD, pose)) == len(self._CLOUD), "points are lost")
+        ensure(len(transform_cloud(self._CLOUD, pose)) == len(self._CLOUD), "points are lost")
         poses = CameraPoses({}, buffer, "odom")
         check_pose(poses.from_lidar("front", "camera", "lidar", image_ns))
         motion = poses.motion("lidar", sweep_ns, image_ns)

@@ -1,0 +1,93 @@
+"""Reports on sweeps: ``~/status``, ``/diagnostics``, counters and throttled warnings."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from rclpy.node import Node
+
+from xmodelkd_ros.core.errors import CloudError, XModelKDError
+from xmodelkd_ros.messages.headers import stamp_ns
+from xmodelkd_ros.node.diagnostics import WARN, LabelledSweep, Report, SweepStatistics, Throttle, to_array
+from xmodelkd_ros.node.extrinsics import ExtrinsicError
+from xmodelkd_ros.node.outputs import Outputs
+
+_REASONS: dict[type[Exception], str] = {CloudError: "bad_cloud", ExtrinsicError: "no_transform"}
+"""Reason for a sweep without labels, by the error that was raised; ``failed`` for any other."""
+
+
+class SweepReporter:
+    """Counts what happens to sweeps, publishes it and logs problems, each kind at most every few seconds.
+
+    Args:
+        node: its name, clock and logger are used.
+        outputs: publishes the reports.
+    """
+
+    def __init__(self, node: Node, outputs: Outputs) -> None:
+        self._node, self._outputs = node, outputs
+        # With the namespace, because several LiDARs of a vehicle report to the same /diagnostics.
+        self._name = node.get_fully_qualified_name().lstrip("/")
+        self._statistics = SweepStatistics()
+        self._throttle = Throttle()
+        self._frame_id = ""
+
+    def received(self, msg: Any, now_s: float) -> None:
+        """Count a sweep that arrived."""
+        age_s = (self._node.get_clock().now().nanoseconds - stamp_ns(msg.header.stamp)) * 1e-9
+        self._statistics.received(now_s, age_s)
+        self._frame_id = msg.header.frame_id
+
+    def labelled(self, msg: Any, sweep: LabelledSweep, latency_ms: float) -> None:
+        """Count a sweep that was published with labels, and publish its status."""
+        self._statistics.published(latency_ms, sweep)
+        self._publish_status(msg, sweep.report(latency_ms))
+
+    def lost(self, count: int) -> None:
+        """Count sweeps that were published but never reached the node, and warn."""
+        detail = f"{count} clouds were lost between publisher and node"
+        self._statistics.problem("dropped", "lost_in_transport", detail, count)
+        self.warn(
+            "lost_in_transport",
+            f"{detail}; give the publisher a DDS profile for large clouds (config/fastdds_large_clouds.xml), "
+            "or reduce the load of this machine",
+        )
+
+    def failed(self, msg: Any, outcome: str, error: Exception) -> None:
+        """Report a sweep that got no labels because of an error."""
+        expected = isinstance(error, XModelKDError)
+        if not expected:
+            self._node.get_logger().debug("".join(traceback.format_exception(error)))
+        self.problem(msg, outcome, _REASONS.get(type(error), "failed"), str(error) if expected else repr(error))
+
+    def problem(self, msg: Any, outcome: str, reason: str, detail: str) -> None:
+        """Report a sweep that got no labels.
+
+        Args:
+            msg: the sweep.
+            outcome: ``dropped``, or ``unlabelled`` if it was published without labels.
+            reason: one word, the name of the counter.
+            detail: one line for people.
+        """
+        self._statistics.problem(outcome, reason, detail)
+        self.warn(reason, f"sweep {outcome}, {reason}: {detail}")
+        self._publish_status(msg, Report(WARN, f"{outcome}: {reason}", {"detail": detail}))
+
+    def warn(self, kind: str, text: str) -> None:
+        """Log a warning, unless one of its kind was logged in the last seconds."""
+        suppressed = self._throttle.due(kind, time.monotonic())
+        if suppressed is not None:
+            self._node.get_logger().warning(f"{text} ({suppressed} more like it)" if suppressed else text)
+
+    def publish_diagnostics(self, before: Mapping[str, str], after: Mapping[str, int]) -> None:
+        """Publish the node's diagnostics, between other values."""
+        report = self._statistics.report(time.monotonic())
+        values = {**before, **report.values, **{name: str(count) for name, count in after.items()}}
+        stamp, name = self._node.get_clock().now().to_msg(), f"{self._name}: segmentation"
+        self._outputs.diagnostics(to_array(Report(report.level, report.message, values), stamp, name, self._frame_id))
+
+    def _publish_status(self, msg: Any, report: Report) -> None:
+        self._outputs.status(to_array(report, msg.header.stamp, f"{self._name}: sweep", msg.header.frame_id))
