@@ -1,4 +1,4 @@
-"""Play a bag to the segmenter over DDS, score what it publishes, and write the report: ``xmodelkd replay``."""
+"""Launch ``xmodelkd replay``: play a bag to the segmenter over DDS, score the labels and write a report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ARGUMENTS = (
         "backend",
         default_value="auto",
         choices=["auto", "onnxruntime", "openvino", "tensorrt"],
-        description="Library that runs the network.",
+        description="Inference engine.",
     ),
     DeclareLaunchArgument(
         "points_topic",
@@ -27,23 +27,23 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         "label_set", default_value="", description="Label set to score in, such as pandaset9. Default: the model's own."
     ),
-    DeclareLaunchArgument("rate", default_value="1.0", description="Speed of play."),
+    DeclareLaunchArgument("rate", default_value="1.0", description="Playback rate."),
 )
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Arguments, then the program."""
+    """Declare the arguments and start the program."""
     return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=start)])
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Build the program from the arguments' values."""
+    """Build the program for the given arguments."""
     replay = ExecuteProcess(name="replay", cmd=command(context.launch_configurations), output="screen")
     return [replay, RegisterEventHandler(OnProcessExit(target_action=replay, on_exit=fail_with))]
 
 
 def command(arguments: dict[str, str]) -> list[str | ExecutableInPackage]:
-    """Build the command line; what is empty is left to the program."""
+    """Build the command line; empty arguments are omitted."""
     program = ExecutableInPackage(package="xmodelkd_ros", executable="xmodelkd")
     names = ("model", "backend", "points_topic", "label_set", "rate", "out")
     options = [(f"--{name.replace('_', '-')}", arguments[name]) for name in names if arguments[name]]
@@ -51,6 +51,6 @@ def command(arguments: dict[str, str]) -> list[str | ExecutableInPackage]:
 
 
 def fail_with(event: ProcessExited, _context: LaunchContext) -> None:
-    """End the launch with an error where the program did, so that scripts notice."""
+    """End the launch with an error if the program failed, so that scripts notice."""
     if event.returncode != 0:
         raise RuntimeError(f"xmodelkd replay ended with exit code {event.returncode}")

@@ -1,6 +1,6 @@
-"""Start the segmenter, and if wanted RViz and a bag to play.
+"""Launch the segmenter, optionally with RViz and a bag player.
 
-A launch argument that is given goes before the parameter file; one that is not leaves the parameter as the file has it.
+Launch arguments take precedence over the parameter file; arguments that are not given leave its values unchanged.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ AS_FILE = "Default: as in params_file."
 ARGUMENTS = (
     DeclareLaunchArgument("model", default_value="", description=f"Name or folder of the model. {AS_FILE}"),
     DeclareLaunchArgument(
-        "teacher_model", default_value="", description=f"Name or folder of the model that sees cameras too. {AS_FILE}"
+        "teacher_model", default_value="", description=f"Name or folder of the model that uses cameras too. {AS_FILE}"
     ),
     DeclareLaunchArgument(
         "mode",
         default_value="",
         choices=["", "student", "teacher"],
-        description=f"student: LiDAR only. teacher: with the cameras that params_file names. {AS_FILE}",
+        description=f"student: LiDAR only. teacher: with the cameras in params_file. {AS_FILE}",
     ),
     DeclareLaunchArgument(
         "backend",
         default_value="",
         choices=["", "auto", "onnxruntime", "openvino", "tensorrt"],
-        description=f"Library that runs the network. {AS_FILE}",
+        description=f"Inference engine. {AS_FILE}",
     ),
     DeclareLaunchArgument("points_topic", default_value="points", description="Topic of the LiDAR's PointCloud2."),
     DeclareLaunchArgument(
@@ -58,49 +58,49 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         "sensor",
         default_value="",
-        description=f"Sensor file of another LiDAR than the model's (from 'xmodelkd fit-sensor'). {AS_FILE}",
+        description=f"Sensor file (from 'xmodelkd fit-sensor') of a LiDAR other than the model's. {AS_FILE}",
     ),
     DeclareLaunchArgument(
         "rviz",
         default_value="false",
         choices=["true", "false"],
-        description="Show the clouds in RViz; its Fixed Frame must be that of your clouds.",
+        description="Show the clouds in RViz; set its Fixed Frame to the frame of your clouds.",
     ),
     DeclareLaunchArgument("bag", default_value="", description="Bag (rosbag2 folder or .mcap) to play, with /clock."),
     DeclareLaunchArgument(
         "use_sim_time",
         default_value="",
         choices=["", "true", "false"],
-        description="Take the time from /clock. Default: if a bag is played.",
+        description="Use the time of /clock. Default: true if a bag is played.",
     ),
     DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node and its topics."),
     DeclareLaunchArgument(
         "autostart",
         default_value="",
         choices=["", "true", "false"],
-        description=f"false: the node waits for lifecycle transitions from outside. {AS_FILE}",
+        description=f"false: the node waits for external lifecycle transitions. {AS_FILE}",
     ),
     DeclareLaunchArgument(
         "build_only",
         default_value="false",
         choices=["true", "false"],
-        description="Load the models, which builds the engines of TensorRT that are not there yet, and end.",
+        description="Load the models, which builds missing TensorRT engines, and exit.",
     ),
     DeclareLaunchArgument(
         "dds_profile",
         default_value=user_profile(os.environ) or shipped_profile(),
-        description="Fast DDS profile for large clouds; a profile set in the environment is kept; or none.",
+        description="Fast DDS profile for large clouds, or none. Default: that of the environment, or the shipped one.",
     ),
 )
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Arguments, then what they ask for."""
+    """Declare the arguments and start the processes."""
     return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=start)])
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Build the processes from the arguments' values."""
+    """Build the processes for the given arguments."""
     arguments = dict(context.launch_configurations)
     if arguments["build_only"] == "true":
         return [node(arguments)]
@@ -113,14 +113,14 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def segmenter(arguments: dict[str, str]) -> list[LaunchDescriptionEntity]:
-    """Build the node and what starts it again if it crashes."""
+    """Build the node and a handler that restarts it after a crash."""
     process = node(arguments)
-    again = OnProcessExit(target_action=process, on_exit=lambda event, context: restart(event, context, arguments))
-    return [process, RegisterEventHandler(again)]
+    on_crash = OnProcessExit(target_action=process, on_exit=lambda event, context: restart(event, context, arguments))
+    return [process, RegisterEventHandler(on_crash)]
 
 
 def node(arguments: dict[str, str]) -> Node:
-    """Build the node, which configures and activates itself."""
+    """Build the node."""
     return Node(
         package=PACKAGE,
         executable="segment_node",
@@ -135,15 +135,15 @@ def node(arguments: dict[str, str]) -> Node:
 
 
 def restart(event: ProcessExited, context: LaunchContext, arguments: dict[str, str]) -> list[LaunchDescriptionEntity]:
-    """Start the node again if a signal ended it; an error it reported itself would only come again."""
+    """Restart the node if a signal ended it; an error that it reported itself would only recur."""
     if context.is_shutdown or event.returncode >= 0:
         return []
-    log = LogInfo(msg=f"{event.process_name} ended by signal {-event.returncode}; starts again in {RESTART_DELAY_S} s")
+    log = LogInfo(msg=f"{event.process_name} ended by signal {-event.returncode}; restarts in {RESTART_DELAY_S} s")
     return [log, TimerAction(period=RESTART_DELAY_S, actions=segmenter(arguments))]
 
 
 def overrides(arguments: dict[str, str]) -> dict[str, ParameterValue | bool]:
-    """Parameters that were given as launch arguments."""
+    """Parameters given as launch arguments."""
     texts = [name for name in ("model", "teacher_model", "mode", "backend", "sensor") if arguments[name]]
     parameters = {name: ParameterValue(arguments[name], value_type=str) for name in texts}
     if arguments["autostart"]:
@@ -154,18 +154,18 @@ def overrides(arguments: dict[str, str]) -> dict[str, ParameterValue | bool]:
 
 
 def sim_time(arguments: dict[str, str]) -> bool:
-    """Whether time comes from /clock."""
+    """Whether the processes use the time of /clock."""
     return arguments["use_sim_time"] == "true" or (not arguments["use_sim_time"] and bool(arguments["bag"]))
 
 
 def environment(arguments: dict[str, str]) -> dict[str, str]:
-    """Variable that makes Fast DDS read the profile."""
+    """Environment variable that selects the Fast DDS profile."""
     profile = arguments["dds_profile"]
     return {} if profile == "none" else {profile_variable(os.environ): profile}
 
 
 def rviz(arguments: dict[str, str]) -> Node:
-    """Build RViz with the shipped layout, its topics moved to where this launch puts them."""
+    """Build RViz with the shipped layout and its topics remapped to those of this launch."""
     topics = ("segmenter/colored", "segmenter/labels")
     return Node(
         package="rviz2",
@@ -179,7 +179,7 @@ def rviz(arguments: dict[str, str]) -> Node:
 
 
 def player(arguments: dict[str, str]) -> ExecuteProcess:
-    """Build the package's own bag player, which needs no rosbag2; it starts when the node listens."""
+    """Build the package's own bag player, which needs no rosbag2; it starts once the node has subscribed."""
     points = arguments["points_topic"]
     if not points.startswith("/"):
         points = "/".join(["", *filter(None, [arguments["namespace"].strip("/")]), points])
