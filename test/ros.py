@@ -1,8 +1,9 @@
-"""Real rclpy and Fast DDS, on this machine only, in a domain of this process."""
+"""Fixtures with a running segmenter: real rclpy and Fast DDS, on this host only, in a domain of this process."""
 
 import os
 import sys
 import time
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,6 +20,7 @@ from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.harness.dds_domain import reserve_domain
 from xmodelkd_ros.messages.clouds import MessageTypes, colored_to_msg, truth_to_msg
 from xmodelkd_ros.messages.headers import stamp_ns
+from xmodelkd_ros.node import segment_node
 from xmodelkd_ros.node.qos import reliable
 from xmodelkd_ros.node.segment_node import SegmentNode
 from xmodelkd_ros.resources import label_map
@@ -31,10 +33,10 @@ TYPES = MessageTypes(PointCloud2, PointField)
 DEADLINE_S = 20
 
 
-def wait_until(condition, step=lambda: time.sleep(0.01), what="it"):
+def wait_until(condition, step=lambda: time.sleep(0.01), what="the condition"):
     deadline = time.monotonic() + DEADLINE_S
     while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come within {DEADLINE_S} s"
+        assert time.monotonic() < deadline, f"timeout after {DEADLINE_S} s: {what}"
         step()
 
 
@@ -47,7 +49,7 @@ def random_points(count):
 
 
 def make_sweep(points=1000, stamp=1.0, frame_id="lidar", height=1, intensity=True):
-    """A PointCloud2 with one field more than x, y, z and intensity; ``points`` is their number, or positions."""
+    """A PointCloud2 with x, y, z, intensity and one extra field; ``points`` is their number, or positions."""
     xyz = random_points(points) if isinstance(points, int) else np.asarray(points, np.float32)
     header = Header(frame_id=frame_id)
     header.stamp.sec, header.stamp.nanosec = int(stamp), round(stamp % 1 * 1e9)
@@ -60,7 +62,7 @@ def make_sweep(points=1000, stamp=1.0, frame_id="lidar", height=1, intensity=Tru
 
 @pytest.fixture(scope="session")
 def sweep():
-    """:func:`make_sweep`"""
+    """Function that makes a PointCloud2; see :func:`make_sweep`."""
     return make_sweep
 
 
@@ -76,7 +78,7 @@ def _plain(array):
 
 
 class Bench:
-    """A segmenter and a probe that talks to it, both spun by the test's own thread."""
+    """A segmenter and a probe node that communicates with it, both spun by the test's thread."""
 
     def __init__(self, parameters):
         self.context = rclpy.Context()
@@ -93,27 +95,27 @@ class Bench:
         self.diagnostics = self.listen(DiagnosticArray, "/diagnostics", _plain)
 
     def listen(self, message_type, topic, read=lambda msg: msg, qos=None):
-        """The list that messages will be added to."""
+        """Subscribe; returns the list to which messages are appended."""
         received = []
         self.probe.create_subscription(message_type, topic, lambda m: received.append(read(m)), qos or reliable(100))
         return received
 
     def start(self):
         assert self.node.start()
-        self.wait(self.connected, "a match of all topics")
+        self.wait(self.connected, "discovery of all topics")
         return self
 
     def connected(self):
-        """Whether publishers and subscribers have found each other, on both sides."""
-        listened_to = {subscription.topic_name for subscription in self.probe.subscriptions}
-        outputs = [p for p in self.node.publishers if p.topic_name in listened_to]
+        """Whether publishers and subscribers have discovered each other, on both sides."""
+        subscribed = {subscription.topic_name for subscription in self.probe.subscriptions}
+        outputs = [p for p in self.node.publishers if p.topic_name in subscribed]
         return (
             self.points.get_subscription_count() > 0
             and all(p.get_subscription_count() > 0 for p in outputs)
             and all(self.probe.count_publishers(p.topic_name) > 0 for p in outputs)
         )
 
-    def wait(self, condition, what="it"):
+    def wait(self, condition, what="the condition"):
         wait_until(condition, lambda: self.executor.spin_once(timeout_sec=0.05), what)
 
     def segment(self, msg):
@@ -124,7 +126,7 @@ class Bench:
         return self.labels[-1]
 
     def outcome(self, msg):
-        """Publish a sweep and return the status that says what became of it."""
+        """Publish a sweep and return its status."""
         before = len(self.status)
         self.points.publish(msg)
         self.wait(lambda: len(self.status) > before, "a status")
@@ -139,22 +141,35 @@ class Bench:
 
 @pytest.fixture
 def make_bench(height_model):
-    """Call it with parameters (dots in their names as in ROS); gives a Bench that is not started yet.
+    """Function from parameters (named as in ROS) to a Bench that is not started yet."""
+    with _benches(height_model) as make:
+        yield make
 
-    Its input is reliable from the start, so that no sweep of a test falls into a change of delivery.
-    """
+
+@pytest.fixture
+def bench(make_bench):
+    """An active segmenter."""
+    return make_bench().start()
+
+
+@pytest.fixture(scope="module")
+def shared_bench(height_model):
+    """An active segmenter for tests that assert on single sweeps, and leave parameters and statistics alone."""
+    with _benches(height_model) as make:
+        yield make().start()
+
+
+@contextmanager
+def _benches(height_model):
+    """Benches with a reliable input, so that no sweep is lost in a change of QoS, and frequent diagnostics."""
     benches = []
 
     def make(**parameters):
         benches.append(Bench({"model": str(height_model), "points_reliability": "reliable", **parameters}))
         return benches[-1]
 
-    yield make
-    for bench in benches:
-        bench.close()
-
-
-@pytest.fixture
-def bench(make_bench):
-    """A segmenter, active."""
-    return make_bench().start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segment_node, "_DIAGNOSTICS_PERIOD_S", 0.05)
+        yield make
+        for bench in benches:
+            bench.close()
