@@ -12,22 +12,22 @@ def labelled(infer_ms=10.0, mode="student", used=(), missing=None):
     return LabelledSweep(result, 3, "complete", used, missing or {}, {"infer": infer_ms})
 
 
-def at_10_hz(statistics, count=20, start=100.0):
+def add_sweeps_at_10_hz(statistics, count=20, start=100.0):
     for i in range(count):
         statistics.received(start + i / 10)
         statistics.published(20.0 + i, labelled())
     return start + (count - 1) / 10
 
 
-def test_before_the_first_sweep():
+def test_report_before_the_first_sweep():
     report = SweepStatistics().report(5.0)
     assert (report.level, report.message) == (WARN, "no sweep has arrived yet")
     assert report.values["received"] == "0"
 
 
-def test_rate_age_and_quantiles():
+def test_rate_age_and_percentiles():
     statistics = SweepStatistics()
-    report = statistics.report(at_10_hz(statistics) + 0.03)
+    report = statistics.report(add_sweeps_at_10_hz(statistics) + 0.03)
     assert report.level == OK
     assert report.values["input_rate_hz"] == "10.00"
     assert report.values["input_age_s"] == "0.030"
@@ -37,9 +37,9 @@ def test_rate_age_and_quantiles():
     assert report.values["infer_ms.p50"] == "10.00"
 
 
-def test_only_the_last_sweeps_count():
+def test_statistics_cover_the_last_sweeps_only():
     statistics = SweepStatistics()
-    at_10_hz(statistics, start=0.0)
+    add_sweeps_at_10_hz(statistics, start=0.0)
     for i in range(200):
         statistics.received(50 + i / 20)
         statistics.published(5.0, labelled(2.0))
@@ -49,16 +49,16 @@ def test_only_the_last_sweeps_count():
     assert report.values["received"] == "220"
 
 
-def test_a_stopped_input_is_an_error():
+def test_stopped_input_is_an_error():
     statistics = SweepStatistics()
-    last = at_10_hz(statistics)
+    last = add_sweeps_at_10_hz(statistics)
     assert statistics.report(last + 0.45).level == OK
     report = statistics.report(last + 0.6)
     assert (report.level, report.message) == (ERROR, "stale: no sweep for 0.6 s")
     assert report.values["input_rate_hz"] == "0.00"
 
 
-def test_the_input_of_a_slow_replay_is_not_stale():
+def test_slow_replay_is_not_stale():
     statistics = SweepStatistics()
     for i in range(5):
         statistics.received(i * 1.0)
@@ -66,16 +66,16 @@ def test_the_input_of_a_slow_replay_is_not_stale():
     assert statistics.report(9.5).level == ERROR
 
 
-def test_a_single_sweep_goes_stale():
+def test_single_sweep_becomes_stale():
     statistics = SweepStatistics()
     statistics.received(0.0)
     assert statistics.report(0.9).level == OK
     assert statistics.report(1.1).level == ERROR
 
 
-def test_drops_warn_once_and_are_counted_for_ever():
+def test_drops_warn_once_and_stay_counted():
     statistics = SweepStatistics()
-    last = at_10_hz(statistics)
+    last = add_sweeps_at_10_hz(statistics)
     statistics.problem("dropped", "overload")
     statistics.problem("dropped", "overload")
     statistics.problem("dropped", "bad_cloud", "no field x")
@@ -87,7 +87,7 @@ def test_drops_warn_once_and_are_counted_for_ever():
     assert report.values["last_problem"] == "no field x"
 
 
-def test_no_label_at_all_is_an_error():
+def test_no_labelled_sweep_is_an_error():
     statistics = SweepStatistics()
     statistics.received(1.0)
     statistics.problem("dropped", "bad_cloud", "no field x")
@@ -95,7 +95,7 @@ def test_no_label_at_all_is_an_error():
     assert (report.level, report.message) == (ERROR, "no sweep is labelled: 1 dropped.bad_cloud: no field x")
 
 
-def test_throttle_lets_one_of_a_kind_through():
+def test_throttle_passes_one_line_of_a_kind_per_interval():
     throttle = Throttle(interval_s=5.0)
     assert throttle.due("a", 0.0) == 0
     assert throttle.due("b", 0.1) == 0
@@ -107,7 +107,7 @@ def test_throttle_lets_one_of_a_kind_through():
 @pytest.mark.parametrize(
     ("level", "number"), [(OK, DiagnosticStatus.OK), (WARN, DiagnosticStatus.WARN), (ERROR, DiagnosticStatus.ERROR)]
 )
-def test_message(level, number):
+def test_converts_report_to_message(level, number):
     array = to_array(Report(level, "text", {"key": "value"}), Time(sec=3), "node: part", "lidar")
     assert array.header.stamp.sec == 3
     (status,) = array.status
@@ -115,7 +115,7 @@ def test_message(level, number):
     assert [(pair.key, pair.value) for pair in status.values] == [("key", "value")]
 
 
-def test_cameras_that_are_missing_are_named_with_the_reason_until_they_are_back():
+def test_report_names_missing_cameras_until_they_return():
     statistics = SweepStatistics()
     statistics.received(1.0)
     statistics.published(5.0, labelled(mode="teacher", used=["left"], missing={"front": "no image"}))
@@ -126,7 +126,7 @@ def test_cameras_that_are_missing_are_named_with_the_reason_until_they_are_back(
     assert statistics.report(1.02).level == OK
 
 
-def test_the_status_of_a_sweep_names_its_cameras():
+def test_status_of_a_sweep_names_its_cameras():
     status = labelled(mode="teacher", used=["front", "left"], missing={"rear": "no CameraInfo on /rear/info"}).report(7)
     assert (status.level, status.message) == (WARN, "labelled")
     assert (status.values["mode"], status.values["cameras"], status.values["release_reason"]) == (
@@ -140,7 +140,7 @@ def test_the_status_of_a_sweep_names_its_cameras():
 
 
 @pytest.mark.parametrize(("age_s", "level"), [(0.12, OK), (-0.04, OK), (-0.5, WARN)])
-def test_stamps_from_the_future_are_a_clock_problem(age_s, level):
+def test_stamps_ahead_of_the_clock_warn(age_s, level):
     statistics = SweepStatistics()
     statistics.received(1.0, age_s)
     statistics.published(5.0, labelled())

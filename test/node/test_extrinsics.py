@@ -20,24 +20,24 @@ from xmodelkd_ros.node.extrinsics import (
 )
 
 
-class KnownPoses:
-    """Answers as tf2_ros.Buffer does, of which it has the two methods that are used."""
+class FakeBuffer:
+    """Stand-in for tf2_ros.Buffer with the two methods in use."""
 
     def __init__(self):
-        self.asked = []
-        self.known = {}
+        self.lookups = []
+        self.poses = {}
         self.latest_ns = 0
 
     def lookup_transform(self, target_frame, source_frame, time):
-        self.asked.append((target_frame, source_frame, time.nanoseconds))
-        if source_frame not in self.known:
+        self.lookups.append((target_frame, source_frame, time.nanoseconds))
+        if source_frame not in self.poses:
             raise LookupError(f'"{source_frame}" passed to lookupTransform argument source_frame does not exist.')
-        return stamped(*self.known[source_frame], self.latest_ns)
+        return stamped(*self.poses[source_frame], self.latest_ns)
 
     def lookup_transform_full(self, target_frame, target_time, source_frame, source_time, fixed_frame):
         if max(target_time.nanoseconds, source_time.nanoseconds) > self.latest_ns:
             raise LookupError("Lookup would require extrapolation into the future.")
-        metres = (target_time.nanoseconds - source_time.nanoseconds) * 1e-9 * 10  # ten metres a second along x
+        metres = (target_time.nanoseconds - source_time.nanoseconds) * 1e-9 * 10  # 10 m/s along x
         return stamped((-metres, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 
 
@@ -55,138 +55,138 @@ def stamped(translation, rotation, time_ns=0):
 POSE = ((1.0, 2.0, -1.8), (0.0, 0.0, np.sin(np.pi / 4), np.cos(np.pi / 4)))
 
 
-def test_tf_is_asked_for_the_pose_of_the_cloud_in_the_projection_frame_once():
-    buffer = KnownPoses()
-    buffer.known["base_link"] = POSE
+def test_looks_up_pose_of_the_cloud_frame_once():
+    buffer = FakeBuffer()
+    buffer.poses["base_link"] = POSE
     extrinsic = TfExtrinsic(buffer, "lidar")
     for _ in range(2):
         np.testing.assert_allclose(extrinsic("base_link"), transform(*POSE))
-    assert buffer.asked == [("lidar", "base_link", 0)]  # time 0: whatever is known
+    assert buffer.lookups == [("lidar", "base_link", 0)]  # time 0: the latest
 
 
-def test_a_transform_that_comes_late_is_found():
-    buffer = KnownPoses()
+def test_finds_a_transform_that_arrives_late():
+    buffer = FakeBuffer()
     extrinsic = TfExtrinsic(buffer, "lidar")
     with pytest.raises(ExtrinsicError, match="no transform from 'base_link' to projection_frame 'lidar'"):
         extrinsic("base_link")
-    buffer.known["base_link"] = POSE
+    buffer.poses["base_link"] = POSE
     np.testing.assert_allclose(extrinsic("base_link"), transform(*POSE))
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_pose_that_is_too_far_for_float32_moves_points_to_infinity():
+def test_pose_beyond_float32_range_gives_infinite_points():
     cloud = transform_cloud(PointCloud(np.ones((2, 3), np.float32)), transform((1e300, 0, 0), (0, 0, 0, 1)))
     assert np.isinf(cloud.xyz[:, 0]).all() and (cloud.xyz[:, 1:] == 1).all()
 
 
-def test_parameters_win_over_tf():
+def test_parameters_take_precedence_over_tf():
     extrinsic = choose_extrinsic(Transforms(None), "lidar", (*POSE[0], *POSE[1]))
     np.testing.assert_allclose(extrinsic("any"), transform(*POSE))
     assert choose_extrinsic(Transforms(None), "", ()) is None
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tf2_ros") is not None, reason="tf2_ros is installed")
-def test_without_tf2_the_error_names_the_other_way():
+def test_error_without_tf2_names_the_alternative():
     with pytest.raises(ConfigError, match="tf2_ros is not installed; set projection_extrinsic"):
         choose_extrinsic(Transforms(None), "lidar", ())
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tf2_ros") is not None, reason="tf2_ros is installed")
 @pytest.mark.parametrize(
-    ("extrinsics", "fixed_frame", "said"),
+    ("extrinsics", "fixed_frame", "message"),
     [
         ({"front": (0.0,) * 6 + (1.0,), "left": ()}, "", "cameras.left.extrinsic is empty .*not installed; set it"),
         ({"front": (0.0,) * 6 + (1.0,)}, "odom", "fixed_frame is 'odom' .*not installed; leave it empty"),
     ],
 )
-def test_cameras_without_tf2_need_parameters(extrinsics, fixed_frame, said):
-    with pytest.raises(ConfigError, match=said):
+def test_cameras_without_tf2_need_parameters(extrinsics, fixed_frame, message):
+    with pytest.raises(ConfigError, match=message):
         camera_poses(Transforms(None), extrinsics, fixed_frame)
 
 
-def test_a_camera_is_where_its_parameters_say():
+def test_camera_pose_from_parameters():
     poses = camera_poses(Transforms(None), {"front": (*POSE[0], *POSE[1])}, "")
     np.testing.assert_allclose(poses.from_lidar("front", "front_optical", "lidar", 5), transform(*POSE))
     assert poses.motion("lidar", 0, 50_000_000) is None
 
 
-def test_a_camera_that_never_moves_is_looked_up_once():
-    buffer = KnownPoses()
+def test_looks_up_static_camera_once():
+    buffer = FakeBuffer()
     poses = CameraPoses({}, buffer)
     with pytest.raises(ExtrinsicError, match="no transform from 'lidar' to 'front_optical' of camera 'front'"):
         poses.from_lidar("front", "front_optical", "lidar", 5)
-    buffer.known["lidar"] = POSE
+    buffer.poses["lidar"] = POSE
     for image_ns in (6, 7):
         np.testing.assert_allclose(poses.from_lidar("front", "front_optical", "lidar", image_ns), transform(*POSE))
-    assert buffer.asked == [("front_optical", "lidar", 0)] * 2
+    assert buffer.lookups == [("front_optical", "lidar", 0)] * 2
 
 
-def test_a_camera_that_moves_is_looked_up_for_every_image():
-    buffer = KnownPoses()
-    buffer.known["lidar"], buffer.latest_ns = POSE, 9
+def test_looks_up_moving_camera_for_every_image():
+    buffer = FakeBuffer()
+    buffer.poses["lidar"], buffer.latest_ns = POSE, 9
     poses = CameraPoses({}, buffer)
     for image_ns in (6, 7):
         poses.from_lidar("front", "front_optical", "lidar", image_ns)
-    assert [asked[2] for asked in buffer.asked] == [0, 6, 0, 7]
+    assert [lookup[2] for lookup in buffer.lookups] == [0, 6, 0, 7]
 
 
 SWEEP_NS, IMAGE_NS = 1_000_000_000, 1_050_000_000
 
 
-@pytest.mark.parametrize("behind_ms", [-20, 0, 30, 150])
-def test_the_motion_between_sweep_and_image_comes_from_tf(behind_ms):
-    """Ten metres a second forward for 50 ms: what was 5 m ahead at the sweep is 4.5 m ahead at the image.
+@pytest.mark.parametrize("lag_ms", [-20, 0, 30, 150])
+def test_motion_between_sweep_and_image_from_tf(lag_ms):
+    """At 10 m/s for 50 ms, a point 5 m ahead at the sweep is 4.5 m ahead at the image.
 
-    Where TF does not know the time of the image yet, the vehicle moved as it did before.
+    Where TF lags behind the image, the previous motion is used.
     """
-    buffer = KnownPoses()
-    buffer.known["lidar"], buffer.latest_ns = POSE, IMAGE_NS - behind_ms * 1_000_000
+    buffer = FakeBuffer()
+    buffer.poses["lidar"], buffer.latest_ns = POSE, IMAGE_NS - lag_ms * 1_000_000
     motion = CameraPoses({}, buffer, "odom").motion("lidar", SWEEP_NS, IMAGE_NS)
     np.testing.assert_allclose(motion @ [5, 0, 0, 1], [4.5, 0, 0, 1])
 
 
-def test_a_transform_that_is_far_behind_is_not_used():
-    buffer = KnownPoses()
+def test_rejects_transform_with_long_lag():
+    buffer = FakeBuffer()
     poses = CameraPoses({}, buffer, "odom")
     with pytest.raises(ExtrinsicError, match="no transform of 'lidar' in fixed_frame 'odom' from the sweep's stamp"):
         poses.motion("lidar", SWEEP_NS, IMAGE_NS)
-    buffer.known["lidar"], buffer.latest_ns = POSE, IMAGE_NS - 400_000_000
+    buffer.poses["lidar"], buffer.latest_ns = POSE, IMAGE_NS - 400_000_000
     with pytest.raises(ExtrinsicError, match=r"no transform of 'lidar' .*: the newest is 0.40 s older"):
         poses.motion("lidar", SWEEP_NS, IMAGE_NS)
     with pytest.raises(ExtrinsicError, match=r"of camera 'front': the newest is 0.40 s older"):
         poses.from_lidar("front", "front_optical", "lidar", IMAGE_NS)
 
 
-def test_before_time_began_there_is_no_transform():
-    buffer = KnownPoses()
-    buffer.known["lidar"], buffer.latest_ns = POSE, 30_000_000
+def test_rejects_negative_time():
+    buffer = FakeBuffer()
+    buffer.poses["lidar"], buffer.latest_ns = POSE, 30_000_000
     with pytest.raises(ExtrinsicError, match="its time is negative"):
         CameraPoses({}, buffer, "odom").motion("lidar", 20_000_000, -30_000_000)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tf2_ros") is None, reason="tf2_ros is not installed")
-def test_a_node_listens_to_tf_once_and_not_for_ever(make_bench):
+def test_node_has_one_tf_listener_while_configured(make_bench):
     pose = [0.0] * 6 + [1.0]
     bench = make_bench(
         fixed_frame="odom", projection_frame="lidar", cameras=["a", "b"], **{"cameras.a.extrinsic": pose}
     )
 
-    def listening():
+    def subscriptions_and_services():
         return bench.probe.count_subscribers("/tf"), len(list(bench.node.services))
 
-    before = listening()[1]
+    before = subscriptions_and_services()[1]
     for _ in range(3):
         bench.start()
-        bench.wait(lambda: listening()[0] == 1)
+        bench.wait(lambda: subscriptions_and_services()[0] == 1)
         bench.node.trigger_deactivate()
         bench.node.trigger_cleanup()
-        bench.wait(lambda: listening() == (0, before))
-    assert listening() == (0, before)
+        bench.wait(lambda: subscriptions_and_services() == (0, before))
+    assert subscriptions_and_services() == (0, before)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tf2_ros") is None, reason="tf2_ros is not installed")
-def test_tf2_itself_knows_how_the_vehicle_transform_cloud():
-    """At ten metres a second, the LiDAR a metre before base_link, and poses that end 30 ms before the image."""
+def test_motion_with_real_tf2():
+    """At 10 m/s, with the LiDAR 1 m ahead of base_link and poses that end 30 ms before the image."""
     from tf2_ros import Buffer
 
     buffer = Buffer()
@@ -204,7 +204,7 @@ def test_tf2_itself_knows_how_the_vehicle_transform_cloud():
     np.testing.assert_allclose(poses.from_lidar("front", "base_link", "lidar", 5)[:3, 3], [1, 0, 0])
 
 
-def test_moved_points():
+def test_transforms_points():
     xyz = np.array([[1, 0, 0], [0, 0, 2], [np.nan, 0, 0], [np.inf, 0, 0]], np.float32)
     ring = np.arange(4)
     cloud = transform_cloud(PointCloud(xyz, xyz[:, 0], ring, height=2), transform(*POSE))

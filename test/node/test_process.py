@@ -11,7 +11,7 @@ from rclpy.task import Future
 from xmodelkd_ros.node.process import spin
 
 
-def test_what_a_callback_raises_is_logged_once_and_does_not_end_the_executor(capfd):
+def test_callback_errors_are_logged_once_and_do_not_end_the_executor(capfd):
     calls = []
     stop = Future()
 
@@ -33,7 +33,7 @@ def test_what_a_callback_raises_is_logged_once_and_does_not_end_the_executor(cap
 
 _FAULTS = """
 import ctypes, resource, threading
-ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # no huge pages, of which one fault makes many
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # disable huge pages, where one fault maps many pages
 from xmodelkd_ros.node.process import ros
 
 def clouds():
@@ -54,9 +54,11 @@ print(sum(faults[1:]))
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
 @pytest.mark.parametrize("own_setting", [False, True])
-def test_memory_of_a_cloud_is_kept_for_the_next(own_setting):
+def test_freed_memory_is_reused_for_the_next_cloud(own_setting):
     env = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     env |= {"MALLOC_MMAP_THRESHOLD_": "1000000"} if own_setting else {}
     done = subprocess.run([sys.executable, "-c", _FAULTS], env=env, capture_output=True, text=True, check=True)
     pages = 4 * (3 << 20) // 4096
-    assert (int(done.stdout) > 4 * pages // 2) == own_setting  # the user's own setting, here a bad one, is left alone
+    assert (
+        int(done.stdout) > 4 * pages // 2
+    ) == own_setting  # the setting of the environment, here a bad one, takes precedence

@@ -1,4 +1,4 @@
-"""The policy for SROS 2 that is shipped names what the node has in the ROS graph, and nothing else."""
+"""The shipped SROS 2 policy allows exactly the topics and services of the node."""
 
 import gc
 import xml.etree.ElementTree as ElementTree
@@ -8,8 +8,8 @@ import pytest
 
 from xmodelkd_ros.resources import find_config
 
-OF_OTHER_INSTALLATIONS = {"/segmenter/label_info", "/tf", "/tf_static"}
-"""What the node has where vision_msgs and tf2_ros are installed."""
+OPTIONAL = {"/segmenter/label_info", "/tf", "/tf_static"}
+"""Topics of the node if vision_msgs and tf2_ros are installed."""
 CAMERA = {
     "cameras": ["front_camera"],
     "cameras.front_camera.image_topic": "/front_camera/image",
@@ -19,7 +19,7 @@ CAMERA = {
 
 
 def allowed(kind, access):
-    """Full names of the topics or services that the policy allows for an access."""
+    """Full names of the topics or services with an access that the policy allows."""
     (profile,) = ElementTree.parse(find_config("security/segmenter.policy.xml")).getroot().iter("profile")
     node, namespace = profile.attrib["node"], profile.attrib["ns"]
     names = [
@@ -34,29 +34,29 @@ def allowed(kind, access):
 
 @pytest.fixture
 def graph(make_bench, light_model):
-    """Asks for what the running node has of a kind, once all that is expected has been discovered."""
-    gc.collect()  # destroyed nodes of earlier tests stay in the graph as long as rclpy's objects, which are in cycles
+    """Function that returns the node's names of a kind, once all expected ones are discovered."""
+    gc.collect()  # rclpy's objects of earlier tests, which are in cycles, keep destroyed nodes in the graph
     bench = make_bench(use_sim_time=True, teacher_model=str(light_model), mode="teacher", **CAMERA).start()
 
     def names(of, expected):
-        asked = getattr(bench.probe, f"get_{of}_names_and_types_by_node")
+        query = getattr(bench.probe, f"get_{of}_names_and_types_by_node")
 
-        def found():
-            return {name for name, _ in asked("segmenter", "/")} - OF_OTHER_INSTALLATIONS
+        def discovered():
+            return {name for name, _ in query("segmenter", "/")} - OPTIONAL
 
-        with suppress(AssertionError):  # the test says what is missing
-            bench.wait(lambda: found() >= expected)
-        return found()
+        with suppress(AssertionError):  # the test reports what is missing
+            bench.wait(lambda: discovered() >= expected)
+        return discovered()
 
     return names
 
 
-def test_the_policy_allows_what_the_running_node_has_and_nothing_else(graph):
+def test_policy_allows_exactly_the_names_of_the_running_node(graph):
     for kind, access, of in (
         ("topic", "publish", "publisher"),
         ("topic", "subscribe", "subscriber"),
         ("service", "reply", "service"),
     ):
-        expected = allowed(kind, access) - OF_OTHER_INSTALLATIONS
+        expected = allowed(kind, access) - OPTIONAL
         assert graph(of, expected) == expected, (kind, access)
-    assert allowed("service", "request") == set(), "it asks nobody"
+    assert allowed("service", "request") == set(), "the node has no clients"

@@ -18,15 +18,14 @@ from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.transforms import transform
 from xmodelkd_ros.messages.clouds import MessageTypes, read_field, to_cloud, truth_to_msg
 from xmodelkd_ros.messages.headers import stamp_ns
-from xmodelkd_ros.node import loaded_models as segmenter
-from xmodelkd_ros.node import outputs
+from xmodelkd_ros.node import loaded_models, outputs
 from xmodelkd_ros.node.extrinsics import ExtrinsicError
 from xmodelkd_ros.node.loaded_models import LoadedModels
 from xmodelkd_ros.node.qos import latched, reliable
 from xmodelkd_ros.resources import label_map
 from xmodelkd_ros.segmentation.backend_selection import LIBRARIES
 
-# The test's model calls points above the sensor building, those below road.
+# The test model labels points above the sensor as building, points below as road.
 ROAD, BUILDING = 4, 9
 S = 1_000_000_000
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -40,11 +39,11 @@ def layout(msg):
     return [(f.name, f.offset, f.datatype, f.count) for f in msg.fields]
 
 
-# --- every point ----------------------------------------------------------------------------------------------------
+# --- labels of every point --------------------------------------------------------------------------------------------
 
 
-def test_every_point_gets_its_label_in_the_order_of_the_input(bench, sweep):
-    msg = sweep(5000, stamp=7.25, frame_id="top_lidar")  # more than the network takes at once
+def test_labels_every_point_in_input_order(bench, sweep):
+    msg = sweep(5000, stamp=7.25, frame_id="top_lidar")  # more than the network processes at once
     labelled = bench.segment(msg)
     assert labelled.header == msg.header
     assert (labelled.height, labelled.width) == (1, 5000)
@@ -63,7 +62,7 @@ def test_every_point_gets_its_label_in_the_order_of_the_input(bench, sweep):
     assert (read_field(labelled, "probability") > 1 / 13).all()
 
 
-def test_points_without_a_position_are_labelled_255(bench, sweep):
+def test_labels_invalid_points_255(bench, sweep):
     msg = sweep([[10, 0, 1], [np.nan, 0, 1], [10, 0, -1], [0, 0, 0], [np.inf, 0, 0], [9, 9, 1]])
     labelled = bench.segment(msg)
     assert read_field(labelled, "label").tolist() == [BUILDING, 255, ROAD, 255, 255, BUILDING]
@@ -73,7 +72,7 @@ def test_points_without_a_position_are_labelled_255(bench, sweep):
     assert bench.status[0].values["points_invalid"] == "3"
 
 
-def test_an_organised_cloud_keeps_its_rows(bench, sweep):
+def test_keeps_shape_of_organized_cloud(bench, sweep):
     msg = sweep(1200, height=3)
     labelled = bench.segment(msg)
     assert (labelled.height, labelled.width, labelled.row_step) == (3, 400, 400 * 24)
@@ -81,7 +80,8 @@ def test_an_organised_cloud_keeps_its_rows(bench, sweep):
 
 
 @pytest.mark.parametrize("msg", [PointCloud2(), PointCloud2(height=1), PointCloud2(height=64, point_step=16)])
-def test_an_empty_cloud_gives_an_empty_output(bench, msg):
+def test_empty_cloud_gives_empty_output(shared_bench, msg):
+    bench = shared_bench
     msg.header.stamp.sec, msg.header.frame_id = 3, "lidar"
     labelled = bench.segment(msg)
     assert labelled.header == msg.header
@@ -89,14 +89,14 @@ def test_an_empty_cloud_gives_an_empty_output(bench, msg):
     assert len(labelled.fields) == 6
 
 
-def test_the_layout_may_change_from_message_to_message(make_bench, sweep):
+def test_cloud_layout_may_change_between_messages(make_bench, sweep):
     bench = make_bench(missing_intensity="fill").start()
     for i, msg in enumerate((sweep(100), sweep(300, intensity=False), sweep(60, height=2), sweep(200))):
         msg.header.stamp.sec = i
         np.testing.assert_array_equal(read_field(bench.segment(msg), "label"), expected_labels(msg))
 
 
-def test_a_real_sweep(bench, pandaset):
+def test_labels_a_real_sweep(bench, pandaset):
     pytest.importorskip("pandas")
     from training.datasets.pandaset import PandaSetSequence
 
@@ -109,7 +109,7 @@ def test_a_real_sweep(bench, pandaset):
     np.testing.assert_array_equal(read_field(labelled, "label"), expected_labels(msg))
 
 
-def test_per_sweep_status(bench, sweep):
+def test_status_of_a_sweep(bench, sweep):
     status = bench.outcome(sweep(1000, stamp=2.5))
     assert (status.level, status.message, status.stamp_ns) == (DiagnosticStatus.OK, "labelled", 2_500_000_000)
     assert (status.values["mode"], status.values["cameras"], status.values["points"]) == ("student", "", "1000")
@@ -119,10 +119,10 @@ def test_per_sweep_status(bench, sweep):
     assert 0 < total < float(status.values["latency_ms"]) + 1
 
 
-# --- bad input costs its own sweep only -------------------------------------------------------------------------------
+# --- invalid input affects its own sweep only -------------------------------------------------------------------------
 
 
-def test_a_cloud_without_intensity_is_refused(bench, sweep):
+def test_rejects_cloud_without_intensity(bench, sweep):
     status = bench.outcome(sweep(10, intensity=False))
     assert (status.level, status.message) == (DiagnosticStatus.WARN, "dropped: bad_cloud")
     assert "missing_intensity to 'fill'" in status.values["detail"]
@@ -131,7 +131,7 @@ def test_a_cloud_without_intensity_is_refused(bench, sweep):
     assert any("missing_intensity" in d.values.get("last_problem", "") for d in bench.diagnostics)
 
 
-def test_a_cloud_without_x_or_with_too_little_data_is_refused(bench, sweep):
+def test_rejects_cloud_without_x_or_with_truncated_data(bench, sweep):
     renamed, cut = sweep(10, stamp=1.0), sweep(10, stamp=2.0)
     renamed.fields[0].name = "u"
     cut.data = cut.data[:50]
@@ -140,7 +140,7 @@ def test_a_cloud_without_x_or_with_too_little_data_is_refused(bench, sweep):
     assert bench.outcome(sweep(10, stamp=3.0)).message == "labelled"
 
 
-def test_an_unexpected_error_costs_one_sweep(bench, sweep, monkeypatch):
+def test_unexpected_error_affects_one_sweep(bench, sweep, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(LoadedModels, "segment", lambda *_: 1 / 0)
         status = bench.outcome(sweep(10))
@@ -148,21 +148,21 @@ def test_an_unexpected_error_costs_one_sweep(bench, sweep, monkeypatch):
     assert bench.outcome(sweep(10, stamp=2.0)).message == "labelled"
 
 
-# --- too fast, too late -----------------------------------------------------------------------------------------------
+# --- overload and order -----------------------------------------------------------------------------------------------
 
 
-def test_under_overload_the_newest_wins_and_drops_are_counted(bench, sweep, monkeypatch):
-    begun, gate = threading.Event(), threading.Event()
+def test_overload_drops_and_counts_older_sweeps(bench, sweep, monkeypatch):
+    started, gate = threading.Event(), threading.Event()
     segment = LoadedModels.segment
 
     def slow(*args):
-        begun.set()
+        started.set()
         assert gate.wait(timeout=20)
         return segment(*args)
 
     monkeypatch.setattr(LoadedModels, "segment", slow)
     bench.points.publish(sweep(10, stamp=1.0))
-    bench.wait(begun.is_set)
+    bench.wait(started.is_set)
     for stamp in (2.0, 3.0, 4.0, 5.0):
         bench.points.publish(sweep(10, stamp=stamp))
     bench.wait(lambda: len(bench.status) == 3)
@@ -174,7 +174,7 @@ def test_under_overload_the_newest_wins_and_drops_are_counted(bench, sweep, monk
     bench.wait(lambda: any(d.values.get("dropped.overload") == "3" for d in bench.diagnostics))
 
 
-def test_what_the_middleware_lost_is_counted(bench):
+def test_counts_sweeps_lost_by_the_middleware(bench):
     (subscription,) = [s for s in bench.node.subscriptions if s.topic_name == "/points"]
     handlers = {handler.event_type.name: handler for handler in subscription.event_handlers}
     handlers["RCL_SUBSCRIPTION_MESSAGE_LOST"].callback(SimpleNamespace(total_count_change=3))
@@ -182,7 +182,7 @@ def test_what_the_middleware_lost_is_counted(bench):
     assert bench.diagnostics[-1].values["dropped.lost_in_transport"] == "3"
 
 
-def test_output_is_in_stamp_order_until_the_clock_jumps_back(bench, sweep):
+def test_output_is_in_stamp_order_until_clock_jumps_back(bench, sweep):
     stamps = (5.0, 5.1, 5.05, 5.1, 5.2, 2.0, 2.1)
     outcomes = [bench.outcome(sweep(10, stamp=stamp)).message for stamp in stamps]
     assert [s for s, o in zip(stamps, outcomes, strict=True) if o == "dropped: out_of_order"] == [5.05]
@@ -190,7 +190,7 @@ def test_output_is_in_stamp_order_until_the_clock_jumps_back(bench, sweep):
     assert [stamp_ns(m.header.stamp) / S for m in bench.labels] == [5.0, 5.1, 5.1, 5.2, 2.0, 2.1]
 
 
-def test_a_stopped_input_is_reported(bench, sweep):
+def test_reports_a_stopped_input(bench, sweep):
     for i in range(5):
         bench.outcome(sweep(10, stamp=1 + i / 10))
     bench.wait(lambda: any(d.level == DiagnosticStatus.ERROR for d in bench.diagnostics), "an error")
@@ -204,11 +204,11 @@ def test_a_stopped_input_is_reported(bench, sweep):
 # --- other outputs ----------------------------------------------------------------------------------------------------
 
 
-def test_colored_and_filtered_are_built_for_subscribers_only(make_bench, sweep, monkeypatch):
+def test_builds_colored_and_filtered_clouds_only_for_subscribers(make_bench, sweep, monkeypatch):
     bench = make_bench(**{"filter.drop_classes": ["road"]}).start()
     with monkeypatch.context() as patch:
         for function in ("colored_to_msg", "filter_msg"):
-            patch.setattr(outputs, function, lambda *_: pytest.fail("was built"))
+            patch.setattr(outputs, function, lambda *_: pytest.fail("built without subscriber"))
         assert bench.outcome(sweep(100)).message == "labelled"
     colored, filtered = (bench.listen(PointCloud2, f"segmenter/{name}") for name in ("colored", "filtered"))
     bench.wait(bench.connected)
@@ -226,7 +226,7 @@ def test_colored_and_filtered_are_built_for_subscribers_only(make_bench, sweep, 
     np.testing.assert_array_equal(to_cloud(filtered[0]).xyz, xyz[xyz[:, 2] > 0])
 
 
-def test_label_info_reaches_late_subscribers_and_follows_the_label_set(bench):
+def test_label_info_is_latched_and_follows_the_label_set(bench):
     infos = bench.listen(String, "segmenter/label_info_json", lambda m: json.loads(m.data)["name"], latched())
     bench.wait(lambda: infos == ["drive13"])
     (result,) = bench.node.set_parameters([Parameter("output.label_set", value="autoware")])
@@ -234,7 +234,7 @@ def test_label_info_reaches_late_subscribers_and_follows_the_label_set(bench):
     bench.wait(lambda: infos == ["drive13", "autoware"])
 
 
-def test_vision_label_info():
+def test_converts_label_set_to_vision_label_info():
     class LabelInfo:
         def __init__(self, class_map):
             self.class_map = class_map
@@ -248,7 +248,7 @@ def test_vision_label_info():
 # --- parameters -------------------------------------------------------------------------------------------------------
 
 
-def test_autoware_labels_from_the_next_sweep_on(bench, sweep):
+def test_label_set_changes_from_the_next_sweep(bench, sweep):
     assert layout(bench.segment(sweep(10)))[3][0] == "label"
     (result,) = bench.node.set_parameters([Parameter("output.label_set", value="autoware")])
     assert result.successful
@@ -274,14 +274,15 @@ def test_autoware_labels_from_the_next_sweep_on(bench, sweep):
         ("sync.slop", -1.0, "out of range"),
     ],
 )
-def test_refused_at_run_time(bench, sweep, name, value, reason):
+def test_refuses_parameter_at_run_time(shared_bench, sweep, name, value, reason):
+    bench = shared_bench
     (result,) = bench.node.set_parameters([Parameter(name, value=value)])
     assert not result.successful
     assert reason in result.reason
     assert bench.outcome(sweep(10)).message == "labelled"
 
 
-def test_changes_are_checked_together(bench):
+def test_validates_parameter_changes_together(bench):
     (result,) = bench.node.set_parameters([Parameter("filter.drop_classes", value=["vegetation", "person"])])
     assert result.successful
     (result,) = bench.node.set_parameters([Parameter("output.label_set", value="autoware")])
@@ -292,7 +293,8 @@ def test_changes_are_checked_together(bench):
     assert result.successful
 
 
-def test_every_parameter_is_described(bench):
+def test_every_parameter_has_a_description(shared_bench):
+    bench = shared_bench
     of_rclpy = ("qos_overrides.", "use_sim_time", "start_type_description_service")
     ours = [name for name in bench.node.list_parameters([], 0).names if not name.startswith(of_rclpy)]
     assert {"model", "filter.drop_classes", "autostart"} <= set(ours)
@@ -309,7 +311,7 @@ def test_every_parameter_is_described(bench):
     }
 
 
-def test_points_are_seen_from_the_lidar_and_published_where_they_came(make_bench, sweep):
+def test_projects_from_lidar_frame_and_publishes_in_input_frame(make_bench, sweep):
     # base_link is 1.8 m below the LiDAR: what lies 1 m above base_link is below the LiDAR.
     bench = make_bench(projection_frame="lidar", projection_extrinsic=[0.0, 0.0, -1.8, 0.0, 0.0, 0.0, 1.0]).start()
     xyz = [[10, 0, 1], [10, 5, 3]]
@@ -320,33 +322,33 @@ def test_points_are_seen_from_the_lidar_and_published_where_they_came(make_bench
     assert read_field(labelled, "label").tolist() == [BUILDING, BUILDING]
 
 
-def test_a_sweep_whose_frame_is_not_known_yet_goes_out_unlabelled(make_bench, sweep, monkeypatch):
-    known = {}
+def test_publishes_unlabelled_sweep_until_transform_is_available(make_bench, sweep, monkeypatch):
+    available = {}
 
     def extrinsic(frame_id):
-        if frame_id not in known:
+        if frame_id not in available:
             raise ExtrinsicError(f"no transform from '{frame_id}'")
-        return known[frame_id]
+        return available[frame_id]
 
-    monkeypatch.setattr(segmenter, "choose_extrinsic", lambda *_: extrinsic)
+    monkeypatch.setattr(loaded_models, "choose_extrinsic", lambda *_: extrinsic)
     bench = make_bench(projection_frame="lidar").start()
     status = bench.outcome(sweep([[10, 0, 1]], stamp=1.0, frame_id="base_link"))
     assert (status.message, status.values["detail"]) == ("unlabelled: no_transform", "no transform from 'base_link'")
     bench.wait(lambda: bench.labels)
     assert read_field(bench.labels[-1], "label").tolist() == [IGNORE]
-    known["base_link"] = transform((0, 0, -1.8), (0, 0, 0, 1))
+    available["base_link"] = transform((0, 0, -1.8), (0, 0, 0, 1))
     assert bench.outcome(sweep([[10, 0, 1]], stamp=2.0, frame_id="base_link")).message == "labelled"
     assert read_field(bench.labels[-1], "label").tolist() == [ROAD]
 
 
-def test_simulated_time(make_bench, sweep):
+def test_diagnostics_in_simulated_time(make_bench, sweep):
     bench = make_bench(use_sim_time=True).start()
     clock = bench.probe.create_publisher(Clock, "/clock", 1)
     message = Clock()
     message.clock.sec = 1234
     bench.wait(clock.get_subscription_count)
     before = len(bench.diagnostics)
-    clock.publish(message)  # and then the clock stands still
+    clock.publish(message)  # then the clock stops
     bench.segment(sweep(10, stamp=1233.0))
     bench.wait(lambda: len(bench.diagnostics) > before + 1)
     assert bench.diagnostics[-1].stamp_ns == 1234 * S
@@ -355,7 +357,7 @@ def test_simulated_time(make_bench, sweep):
 # --- life cycle -------------------------------------------------------------------------------------------------------
 
 
-def test_manual_transitions(make_bench, sweep):
+def test_lifecycle_transitions(make_bench, sweep):
     bench = make_bench(autostart=False)
     assert bench.node.start()  # does nothing
     assert bench.points.get_subscription_count() == 0
@@ -370,11 +372,11 @@ def test_manual_transitions(make_bench, sweep):
     assert bench.node.trigger_configure() == SUCCESS
     assert bench.node.trigger_activate() == SUCCESS
     bench.wait(bench.connected)
-    bench.segment(sweep(10, stamp=0.5))  # a new life, a new order
+    bench.segment(sweep(10, stamp=0.5))  # the order check starts anew
     assert bench.node.trigger_shutdown() == SUCCESS
 
 
-def test_transitions_over_the_service(make_bench, sweep):
+def test_lifecycle_transitions_by_service(make_bench, sweep):
     bench = make_bench(autostart=False)
     client = bench.probe.create_client(ChangeState, "segmenter/change_state")
     bench.wait(client.service_is_ready)
@@ -393,41 +395,41 @@ def test_transitions_over_the_service(make_bench, sweep):
     assert change(Transition.TRANSITION_CLEANUP)
 
 
-def reliability_of_the_input(bench):
+def input_reliability(bench):
     infos = bench.probe.get_subscriptions_info_by_topic("/points")
     return [info.qos_profile.reliability.name.lower() for info in infos]
 
 
 @pytest.mark.parametrize("reliability", ["best_effort", "reliable"])
-def test_the_input_is_as_reliable_as_it_is_told(make_bench, reliability):
+def test_input_reliability_parameter(make_bench, reliability):
     bench = make_bench(points_reliability=reliability).start()
-    assert reliability_of_the_input(bench) == [reliability]
+    assert input_reliability(bench) == [reliability]
 
 
-def test_the_input_is_as_reliable_as_its_publishers_offer(make_bench, sweep):
+def test_input_reliability_follows_publishers(make_bench, sweep):
     bench = make_bench(points_reliability="auto").start()
-    bench.wait(lambda: reliability_of_the_input(bench) == ["reliable"])
+    bench.wait(lambda: input_reliability(bench) == ["reliable"])
     best_effort = reliable(5)
     best_effort.reliability = ReliabilityPolicy.BEST_EFFORT
     driver = bench.probe.create_publisher(PointCloud2, "points", best_effort)
-    bench.wait(lambda: reliability_of_the_input(bench) == ["best_effort"])
+    bench.wait(lambda: input_reliability(bench) == ["best_effort"])
     bench.wait(driver.get_subscription_count)
     driver.publish(sweep(10, stamp=3.0))
     bench.wait(lambda: bench.labels)
     bench.probe.destroy_publisher(driver)
-    bench.wait(lambda: reliability_of_the_input(bench) == ["reliable"])
+    bench.wait(lambda: input_reliability(bench) == ["reliable"])
     bench.wait(bench.points.get_subscription_count)
     assert bench.outcome(sweep(10, stamp=4.0)).message == "labelled"
 
 
-def test_a_failed_transition_leaves_no_publisher_behind(make_bench):
+def test_failed_configuration_removes_publishers(make_bench):
     override = {"qos_overrides./segmenter/filtered.publisher.reliability": "maybe"}
     bench = make_bench(autostart=False, **override)
     assert bench.node.trigger_configure() == FAILURE
     assert not [p for p in bench.node.publishers if p.topic_name.startswith("/segmenter/")]
 
 
-def test_a_parameter_that_cannot_be_used_can_be_corrected(make_bench):
+def test_invalid_parameter_can_be_corrected_after_failed_configuration(make_bench):
     bench = make_bench(autostart=False, **{"filter.drop_classes": ["tree"]})
     assert bench.node.trigger_configure() == FAILURE
     assert not [p for p in bench.node.publishers if p.topic_name.startswith("/segmenter/labels")]
@@ -437,14 +439,16 @@ def test_a_parameter_that_cannot_be_used_can_be_corrected(make_bench):
     assert bench.node.trigger_activate() == SUCCESS
 
 
-def test_deactivating_waits_for_the_sweeps_at_hand(bench, sweep, monkeypatch):
-    begun, gate = threading.Event(), threading.Event()
+def test_deactivation_finishes_pending_sweeps(bench, sweep, monkeypatch):
+    started, gate = threading.Event(), threading.Event()
     segment = LoadedModels.segment
     monkeypatch.setattr(
-        LoadedModels, "segment", lambda *args: begun.set() or (gate.wait(timeout=20) and segment(*args))
+        LoadedModels, "segment", lambda *args: started.set() or (gate.wait(timeout=20) and segment(*args))
     )
     bench.points.publish(sweep(10))
-    bench.wait(begun.is_set)
-    threading.Timer(0.2, gate.set).start()
+    bench.wait(started.is_set)
+    worker = bench.node._processor._worker
+    stop = worker.stop
+    monkeypatch.setattr(worker, "stop", lambda: (gate.set(), stop()))
     assert bench.node.trigger_deactivate() == SUCCESS
     bench.wait(lambda: len(bench.labels) == 1)

@@ -1,4 +1,4 @@
-"""What killed processes leave in shared memory is given back; what is in use is not touched."""
+"""Shared memory of killed processes is released; that of running ones is not touched."""
 
 import fcntl
 import os
@@ -18,7 +18,7 @@ time.sleep(60)
 
 
 def segment(folder, number, age_s=60, prefix="fastdds"):
-    """A segment and its lock file, that old."""
+    """A segment and its lock file of the given age."""
     memory = folder / f"{prefix}_{number:016x}"
     memory.write_bytes(bytes(10))
     lock = folder / f"{memory.name}_el"
@@ -27,7 +27,7 @@ def segment(folder, number, age_s=60, prefix="fastdds"):
     return memory, lock
 
 
-def test_segments_that_nobody_holds_are_removed_once_their_process_is_killed(tmp_path):
+def test_removes_segments_of_killed_processes(tmp_path):
     memory, lock = segment(tmp_path, 1)
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
@@ -39,7 +39,7 @@ def test_segments_that_nobody_holds_are_removed_once_their_process_is_killed(tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_only_segments_are_removed_and_none_that_is_just_being_made(tmp_path):
+def test_keeps_new_segments_and_other_files(tmp_path):
     young = segment(tmp_path, 1, age_s=0)
     old, _ = segment(tmp_path, 2, prefix="fastrtps")
     others = [tmp_path / name for name in ("fastdds_port7001_el", "fastdds_port7001", "sem.mp-x", "notes_el")]
@@ -52,15 +52,15 @@ def test_only_segments_are_removed_and_none_that_is_just_being_made(tmp_path):
     assert all(path.exists() for path in (*young, *others))
 
 
-def test_a_lock_that_its_process_is_about_to_take_is_not_even_tried(tmp_path, monkeypatch):
+def test_does_not_try_to_lock_new_files(tmp_path, monkeypatch):
     segment(tmp_path, 1, age_s=0)
-    tried = []
-    monkeypatch.setattr(fcntl, "flock", lambda *arguments: tried.append(arguments))
+    attempts = []
+    monkeypatch.setattr(fcntl, "flock", lambda *arguments: attempts.append(arguments))
     remove_stale_segments(tmp_path)
-    assert tried == []
+    assert attempts == []
 
 
-def test_a_machine_without_shared_memory_is_none_of_its_business(tmp_path):
+def test_ignores_missing_folder_and_locked_files(tmp_path):
     remove_stale_segments(tmp_path / "nowhere")
     locked = segment(tmp_path, 1)[1].open("ab")
     fcntl.flock(locked, fcntl.LOCK_EX)
