@@ -219,6 +219,12 @@ def test_parameter_file_names_every_parameter(declared):
     assert {name.rsplit(".", 1)[-1] for name in ours} <= set(written)
 
 
+def test_launch_files_start_existing_modules():
+    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "launch").glob("*.launch.py"))
+    modules = re.findall(r'"\{PACKAGE\}\.([\w.]+)"', text)
+    assert modules and all(find_spec(f"{NAME}.{module}") for module in modules)
+
+
 def test_rviz_layout_matches_the_node_topics():
     layout = yaml.safe_load((ROOT / "config" / "segment.rviz").read_text(encoding="utf-8"))
     displays = {d["Name"]: d for d in layout["Visualization Manager"]["Displays"]}
