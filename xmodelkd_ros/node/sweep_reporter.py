@@ -82,10 +82,10 @@ class SweepReporter:
         if suppressed is not None:
             self._node.get_logger().warning(f"{text} ({suppressed} more like it)" if suppressed else text)
 
-    def publish_diagnostics(self, before: Mapping[str, str], after: Mapping[str, int]) -> None:
-        """Publish the node's diagnostics, between other values."""
+    def publish_diagnostics(self, description: Mapping[str, str], image_counts: Mapping[str, int]) -> None:
+        """Publish the node's diagnostics: what runs, statistics of sweeps, and counts of unused images."""
         report = self._statistics.report(time.monotonic())
-        values = {**before, **report.values, **{name: str(count) for name, count in after.items()}}
+        values = {**description, **report.values, **{name: str(count) for name, count in image_counts.items()}}
         stamp, name = self._node.get_clock().now().to_msg(), f"{self._name}: segmentation"
         self._outputs.diagnostics(to_array(Report(report.level, report.message, values), stamp, name, self._frame_id))
 
