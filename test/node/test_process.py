@@ -59,6 +59,5 @@ def test_freed_memory_is_reused_for_the_next_cloud(own_setting):
     env |= {"MALLOC_MMAP_THRESHOLD_": "1000000"} if own_setting else {}
     done = subprocess.run([sys.executable, "-c", _FAULTS], env=env, capture_output=True, text=True, check=True)
     pages = 4 * (3 << 20) // 4096
-    assert (
-        int(done.stdout) > 4 * pages // 2
-    ) == own_setting  # the setting of the environment, here a bad one, takes precedence
+    # The setting of the environment, here a bad one, takes precedence.
+    assert (int(done.stdout) > 4 * pages // 2) == own_setting

@@ -32,7 +32,7 @@ class TeacherFallback:
     Args:
         models: the loaded models.
         builder: builds the camera frames of sweeps.
-        sync: knows the mode and which cameras are frozen.
+        sync: source of the mode and of the frozen cameras.
         worker: its queue is enlarged while the teacher runs and until the student has caught up.
         reporter: logs why the student labels.
     """
