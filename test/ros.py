@@ -153,8 +153,8 @@ def bench(make_bench):
 
 
 @pytest.fixture(scope="module")
-def shared_bench(height_model):
-    """An active segmenter for tests that assert on single sweeps, and leave parameters and statistics alone."""
+def module_bench(height_model):
+    """An active segmenter for all tests of a file; no other one may run meanwhile, because topics would be shared."""
     with _benches(height_model) as make:
         yield make().start()
 

@@ -1,3 +1,3 @@
 """Fixtures of tests with a running segmenter."""
 
-from test.ros import bench, make_bench, shared_bench, sweep  # noqa: F401
+from test.ros import bench, make_bench, module_bench, sweep  # noqa: F401

@@ -80,8 +80,7 @@ def test_keeps_shape_of_organized_cloud(bench, sweep):
 
 
 @pytest.mark.parametrize("msg", [PointCloud2(), PointCloud2(height=1), PointCloud2(height=64, point_step=16)])
-def test_empty_cloud_gives_empty_output(shared_bench, msg):
-    bench = shared_bench
+def test_empty_cloud_gives_empty_output(bench, msg):
     msg.header.stamp.sec, msg.header.frame_id = 3, "lidar"
     labelled = bench.segment(msg)
     assert labelled.header == msg.header
@@ -258,57 +257,6 @@ def test_label_set_changes_from_the_next_sweep(bench, sweep):
     structure, flat_surface = 9, 8
     expected = np.where(to_cloud(msg).xyz[:, 2] > 0, structure, flat_surface)
     np.testing.assert_array_equal(read_field(labelled, "class_id"), expected)
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "reason"),
-    [
-        ("model", "other", "read-only"),
-        ("backend", "onnxruntime", "read-only"),
-        ("projection_extrinsic", [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0], "read-only"),
-        ("output.label_set", "kitti", "output.label_set is 'kitti'; it must be one of native, autoware"),
-        ("output.label_set", 3, "Wrong parameter type"),
-        ("filter.drop_classes", ["tree"], "label set 'drive13' has no class 'tree'; it has car, "),
-        ("mode", "teacher", "mode is teacher and cameras is empty; name the cameras"),
-        ("mode", "both", "mode is 'both'; it must be one of student, teacher"),
-        ("sync.slop", -1.0, "out of range"),
-    ],
-)
-def test_refuses_parameter_at_run_time(shared_bench, sweep, name, value, reason):
-    bench = shared_bench
-    (result,) = bench.node.set_parameters([Parameter(name, value=value)])
-    assert not result.successful
-    assert reason in result.reason
-    assert bench.outcome(sweep(10)).message == "labelled"
-
-
-def test_validates_parameter_changes_together(bench):
-    (result,) = bench.node.set_parameters([Parameter("filter.drop_classes", value=["vegetation", "person"])])
-    assert result.successful
-    (result,) = bench.node.set_parameters([Parameter("output.label_set", value="autoware")])
-    assert "label set 'autoware' has no class 'person'" in result.reason
-    result = bench.node.set_parameters_atomically(
-        [Parameter("output.label_set", value="autoware"), Parameter("filter.drop_classes", value=["PEDESTRIAN"])]
-    )
-    assert result.successful
-
-
-def test_every_parameter_has_a_description(shared_bench):
-    bench = shared_bench
-    of_rclpy = ("qos_overrides.", "use_sim_time", "start_type_description_service")
-    ours = [name for name in bench.node.list_parameters([], 0).names if not name.startswith(of_rclpy)]
-    assert {"model", "filter.drop_classes", "autostart"} <= set(ours)
-    for descriptor in bench.node.describe_parameters(ours):
-        assert descriptor.description, descriptor.name
-    changeable = {d.name for d in bench.node.describe_parameters(ours) if not d.read_only}
-    assert changeable == {
-        "mode",
-        "output.label_set",
-        "filter.drop_classes",
-        "sync.slop",
-        "sync.deadline",
-        "sync.frozen_after",
-    }
 
 
 def test_projects_from_lidar_frame_and_publishes_in_input_frame(make_bench, sweep):
