@@ -117,7 +117,7 @@ def test_student_labels_at_deadline_without_image(make_teacher, sweep):
     cameras.wait()
     start = time.monotonic()
     labels, status = label_sweep(bench, cameras, sweep(100, stamp=1.0), S)
-    assert 0.3 < time.monotonic() - start < 1.0
+    assert 0.3 < time.monotonic() - start < 1.2, "at the deadline in ROS time, before that in steady time"
     assert set(np.unique(labels)) == {ROAD, BUILDING}
     assert (status.level, status.message, status.values["mode"]) == (DiagnosticStatus.WARN, "labelled", "student")
     assert (status.values["front.missing"], status.values["release_reason"]) == ("no image", "deadline")
@@ -139,11 +139,8 @@ def test_reports_camera_without_points_in_view(make_teacher, sweep):
     bench, cameras = make_teacher(("front", "rear"), **{"cameras.rear.extrinsic": [10_000.0, *AHEAD[1:]]})
     cameras.wait()
     _, status = label_sweep(bench, cameras, sweep(1000, stamp=1.0), S, front=200, rear=200)
-    assert (status.level, status.values["mode"], status.values["cameras"]) == (
-        DiagnosticStatus.WARN,
-        "teacher",
-        "front",
-    )
+    assert (status.level, status.values["mode"]) == (DiagnosticStatus.WARN, "teacher")
+    assert status.values["cameras"] == "front"
     assert status.values["rear.missing"] == NO_POINTS
     bench.wait(lambda: any(f"without cameras rear: {NO_POINTS}" in d.message for d in bench.diagnostics))
 
@@ -353,18 +350,16 @@ def test_teacher_that_is_too_slow_rests(make_teacher, sweep, monkeypatch):
     cameras.wait()
     teacher = bench.node._models._teacher
     segment = teacher.segment
-    monkeypatch.setattr(teacher, "segment", lambda *a: time.sleep(0.05) or segment(*a))
+    monkeypatch.setattr(teacher, "segment", lambda *a: time.sleep(0.1) or segment(*a))
     modes = []
     for number in range(8):
-        status = label_sweep(
-            bench, cameras, sweep(20, stamp=1 + number / 20), S + number * S // 20, front=100 + number
-        )[1]
+        msg, stamp_ns = sweep(20, stamp=1 + number / 20), S + number * S // 20
+        status = label_sweep(bench, cameras, msg, stamp_ns, front=100 + number)[1]
         modes.append(status.values["mode"])
     assert modes == ["teacher"] * 5 + ["student"] * 3
     assert status.values["front.missing"] == "the teacher is too slow and rests"
-    start = time.monotonic()
-    assert bench.outcome(sweep(20, stamp=3.0)).values["mode"] == "student"
-    assert time.monotonic() - start < 0.3, "does not wait for an image"
+    status = bench.outcome(sweep(20, stamp=3.0))
+    assert (status.values["mode"], status.values["release_reason"]) == ("student", "flushed"), "waits for no image"
     stamps = iter(range(4, 1000))
     while not any("front: the teacher is too slow" in d.message for d in bench.diagnostics):
         bench.outcome(sweep(20, stamp=float(next(stamps))))
