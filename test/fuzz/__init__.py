@@ -1,5 +1,5 @@
-"""Attacks on the runtime: input that is random, or good and then harmed, by the ten thousand.
+"""Fuzzing of the runtime with random inputs and mutated seed inputs.
 
-``python -m test.fuzz --out DIR`` feeds it in and says what broke a promise. Each input is made from three things: the
-name of its target, the seed, and its number. So what broke can be made again.
+``python -m test.fuzz --out DIR`` runs a campaign and reports failures. Target name, seed and number
+determine an input, so that failures can be reproduced.
 """

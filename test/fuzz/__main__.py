@@ -1,4 +1,4 @@
-"""The command ``python -m test.fuzz``: attack the runtime, report what became of it, and fail if a promise broke."""
+"""The command ``python -m test.fuzz``: run a fuzzing campaign, write a report, and fail if an input failed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from test.fuzz import report
-from test.fuzz.campaign import AttackError, outcomes
-from test.fuzz.tally import Tally
+from test.fuzz.campaign import CampaignError, run_inputs
+from test.fuzz.statistics import TargetStatistics
 from test.fuzz.targets import TARGETS
 from xmodelkd_ros.console import positive_int, run_command
 from xmodelkd_ros.core.atomic_write import make_folder
@@ -28,62 +28,63 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.numbers and len(options.targets) != 1:
         parser.error("--numbers are those of one target: give --targets with its name")
-    return run_command(lambda: attack(options))
+    return run_command(lambda: run_campaign(options))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m test.fuzz", description=__doc__)
     parser.add_argument(
-        "--inputs", type=positive_int, default=_WHOLE, help="inputs in all, shared out among the targets"
+        "--inputs", type=positive_int, default=_WHOLE, help="total inputs, distributed over the targets"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--targets", nargs="+", choices=list(TARGETS), default=list(TARGETS), metavar="TARGET")
-    parser.add_argument("--numbers", nargs="+", type=int, help="only these inputs of one target, to see them again")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder of fuzz.md, fuzz.png, metrics.json and what broke"
-    )
+    parser.add_argument("--numbers", nargs="+", type=int, help="only these inputs of one target, to reproduce them")
+    parser.add_argument("--out", type=Path, required=True, help="folder of fuzz.md, fuzz.png, metrics.json and broken/")
     return parser
 
 
-def attack(options: argparse.Namespace) -> str:
-    """Attack the targets one after the other.
+def run_campaign(options: argparse.Namespace) -> str:
+    """Fuzz the targets one after the other.
 
     Returns:
-        What came of it, in a line.
+        Summary line.
 
     Raises:
-        AttackError: a promise was broken.
+        CampaignError: an input failed.
     """
     make_folder(options.out)
-    shutil.rmtree(options.out / report.UNFINISHED_FOLDER, ignore_errors=True)  # of an attack that was interrupted
+    shutil.rmtree(options.out / report.UNFINISHED_FOLDER, ignore_errors=True)  # of an interrupted campaign
     start = time.monotonic()
-    tallies = _tallies(options)
+    all_stats = _run_targets(options)
     command = shlex.join(["python", "-m", "test.fuzz", *sys.argv[1:]])
-    report.write(options.out, command, time.monotonic() - start, tallies)
-    print(report.table(tallies))
-    total, wrong = sum(t.inputs for t in tallies.values()), sum(t.broken.total() for t in tallies.values())
+    report.write(options.out, command, time.monotonic() - start, all_stats)
+    print(report.table(all_stats))
+    total, wrong = sum(t.inputs for t in all_stats.values()), sum(t.failed.total() for t in all_stats.values())
     if wrong:
-        raise AttackError(f"{wrong} of {total} inputs broke a promise; see {options.out / report.BROKEN_FOLDER}")
-    return f"{total:,} inputs, no promise broken | report {options.out / 'fuzz.md'}"
+        raise CampaignError(f"{wrong} of {total} inputs failed; see {options.out / report.REPRODUCER_FOLDER}")
+    return f"{total:,} inputs, no failures | report {options.out / 'fuzz.md'}"
 
 
-def _tallies(options: argparse.Namespace) -> dict[str, Tally]:
-    """What became of the inputs of each target."""
-    tallies = {name: Tally() for name in options.targets}
-    numbers = {name: options.numbers or range(share) for name, share in shares(options.inputs, options.targets).items()}
+def _run_targets(options: argparse.Namespace) -> dict[str, TargetStatistics]:
+    """Statistics of each target's inputs."""
+    all_stats = {name: TargetStatistics() for name in options.targets}
+    numbers = {
+        name: options.numbers or range(share)
+        for name, share in inputs_per_target(options.inputs, options.targets).items()
+    }
     with tqdm(total=sum(map(len, numbers.values())), unit=" inputs", file=sys.stderr, disable=None, leave=False) as bar:
-        for name, tally in tallies.items():
+        for name, stats in all_stats.items():
             bar.set_description(name)
-            for outcome in outcomes(TARGETS[name].where, options.seed, numbers[name]):
+            for outcome in run_inputs(TARGETS[name].path, options.seed, numbers[name]):
                 bar.update()
-                if tally.add(outcome):
-                    report.keep(options.out, name, options.seed, outcome)
-    return tallies
+                if stats.add(outcome):
+                    report.save_reproducer(options.out, name, options.seed, outcome)
+    return all_stats
 
 
-def shares(inputs: int, targets: Sequence[str]) -> dict[str, int]:
-    """How many inputs each target gets, at least one."""
-    weights = {name: TARGETS[name].share for name in targets}
+def inputs_per_target(inputs: int, targets: Sequence[str]) -> dict[str, int]:
+    """Number of inputs for each target, at least one."""
+    weights = {name: TARGETS[name].weight for name in targets}
     return {name: max(1, round(inputs * weight / sum(weights.values()))) for name, weight in weights.items()}
 
 

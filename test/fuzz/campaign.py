@@ -1,4 +1,4 @@
-"""Feeds inputs to targets in processes of their own, so that a crash or a hang is counted, and the rest goes on."""
+"""Runs inputs in worker processes, so that crashes and hangs are recorded and the campaign continues."""
 
 from __future__ import annotations
 
@@ -14,57 +14,57 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from test.fuzz.promises import BROKEN, Outcome
+from test.fuzz.oracle import FAILED, Outcome
 from xmodelkd_ros.core.errors import XModelKDError
 from xmodelkd_ros.harness.dds_domain import reserve_domain
 
 BATCH = 5000
-"""Inputs that one process gets at most."""
+"""Maximum inputs per process."""
 HANG_S = 60.0
-"""An input that takes longer, by the clock, hangs: a shared machine may be slow, but not that slow."""
+"""Wall-clock time after which an input counts as a hang."""
 _ROOT = Path(__file__).parents[2]
-_SHOWN = 4000
+_MAX_DETAIL = 4000
 
 
-class AttackError(XModelKDError):
-    """The attack itself cannot go on, or found something."""
+class CampaignError(XModelKDError):
+    """The campaign cannot continue, or found failures."""
 
 
-def outcomes(place: str, seed: int, numbers: Sequence[int], hang_s: float = HANG_S) -> Iterator[Outcome]:
-    """What becomes of the inputs of a target.
+def run_inputs(path: str, seed: int, numbers: Sequence[int], hang_s: float = HANG_S) -> Iterator[Outcome]:
+    """Outcomes of a target's inputs.
 
     Args:
-        place: of the target (see :func:`test.fuzz.target.find`).
+        path: of the target (see :func:`test.fuzz.target.load_target`).
         seed: of the inputs.
         numbers: of the inputs.
-        hang_s: how long one may take.
+        hang_s: timeout of an input, seconds.
 
     Raises:
-        AttackError: the target could not be set up.
+        CampaignError: the target could not be set up.
     """
     for first in range(0, len(numbers), BATCH):
         left = list(numbers[first : first + BATCH])
         while left:
             last = None
-            for outcome in _of_one_process(place, seed, left, hang_s):
+            for outcome in _run_process(path, seed, left, hang_s):
                 yield outcome
                 last = outcome.number
             left = left[left.index(last) + 1 :] if last is not None else []
 
 
-def _of_one_process(place: str, seed: int, numbers: Sequence[int], hang_s: float) -> Iterator[Outcome]:
-    """The outcomes until the process ends, however it does."""
+def _run_process(path: str, seed: int, numbers: Sequence[int], hang_s: float) -> Iterator[Outcome]:
+    """Outcomes until the process ends or crashes."""
     readable, writable = os.pipe()
     with tempfile.TemporaryFile() as log:
-        command = [sys.executable, "-m", "test.fuzz.worker", place, str(seed), str(writable)]
+        command = [sys.executable, "-m", "test.fuzz.worker", path, str(seed), str(writable)]
         process = subprocess.Popen(
             command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[writable], text=True,
             env=_environment(),
         )  # fmt: skip
         os.close(writable)
         try:
-            _hand_over(process, numbers)
-            yield from _read(process, readable, log, place, hang_s)
+            _send_numbers(process, numbers)
+            yield from _read(process, readable, log, path, hang_s)
         finally:
             os.close(readable)
             process.kill()
@@ -72,25 +72,23 @@ def _of_one_process(place: str, seed: int, numbers: Sequence[int], hang_s: float
 
 
 def _environment() -> dict[str, str]:
-    """With a DDS domain of its own: nodes that are attacked must not be heard by a vehicle."""
+    """Environment with a separate DDS domain, so that fuzzed nodes do not reach a vehicle."""
     domain = reserve_domain(os.environ.get("ROS_DOMAIN_ID", "0"))
     return {**os.environ, "ROS_DOMAIN_ID": domain, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
 
 
-def _hand_over(process: subprocess.Popen[str], numbers: Sequence[int]) -> None:
+def _send_numbers(process: subprocess.Popen[str], numbers: Sequence[int]) -> None:
     assert process.stdin is not None
-    with suppress(BrokenPipeError):  # it has ended; why, is in its log
+    with suppress(BrokenPipeError):  # it has ended; its log tells why
         process.stdin.write(" ".join(map(str, numbers)))
         process.stdin.close()
 
 
-def _read(
-    process: subprocess.Popen[str], readable: int, log: IO[bytes], place: str, hang_s: float
-) -> Iterator[Outcome]:
+def _read(process: subprocess.Popen[str], readable: int, log: IO[bytes], path: str, hang_s: float) -> Iterator[Outcome]:
     started, end = None, ""
     for line in _lines(readable, hang_s):
         if "fault" in line:
-            raise AttackError(f"{place}: {line['fault']}")
+            raise CampaignError(f"{path}: {line['fault']}")
         if "end" in line:
             return
         if "hang" in line:
@@ -100,13 +98,13 @@ def _read(
         else:
             yield Outcome(**line)
     if started is None:
-        raise AttackError(f"{place} cannot be attacked: {end or _last_line(log)}")
-    yield Outcome(started, BROKEN, end or _crash(process.wait()), _tail(log))
+        raise CampaignError(f"{path} cannot be fuzzed: {end or _last_line(log)}")
+    yield Outcome(started, FAILED, end or _crash(process.wait()), _tail(log))
 
 
 def _lines(readable: int, hang_s: float) -> Iterator[dict[str, Any]]:
-    """Lines as they come; at last ``{"hang": True}`` if none comes any more although the process is there."""
-    rest, patience_s = b"", HANG_S  # it has to be set up first
+    """Lines as they arrive, then ``{"hang": True}`` if the process runs on without output."""
+    rest, patience_s = b"", HANG_S  # includes the setup
     while True:
         if not select.select([readable], [], [], patience_s)[0]:
             yield {"hang": True}
@@ -124,7 +122,7 @@ def _crash(code: int) -> str:
 
 def _tail(log: IO[bytes]) -> str:
     log.seek(0)
-    return log.read().decode(errors="replace").strip()[-_SHOWN:] or "its process ended without a word"
+    return log.read().decode(errors="replace").strip()[-_MAX_DETAIL:] or "the process ended without output"
 
 
 def _last_line(log: IO[bytes]) -> str:

@@ -1,4 +1,4 @@
-"""What a block of code costs: time of the processor, and memory at its peak."""
+"""CPU time and peak memory of a block of code."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from functools import cache
 
 _PEAK_RESIDENT = b"5"
-"""What, written to ``clear_refs``, makes the peak of the resident memory start anew (Linux, proc(5))."""
+"""Value for ``clear_refs`` that resets the peak resident memory (Linux, proc(5))."""
 
 
 @dataclass
 class Cost:
-    """What something took.
+    """CPU time and peak memory.
 
     Attributes:
-        milliseconds: of all threads of this process.
-        peak: bytes more than before, at the worst moment: what Python and numpy asked for, touched or not, or what all
-            libraries together made resident, whichever is more.
+        milliseconds: CPU time of all threads of this process.
+        peak: bytes above the initial memory at the peak: the larger of allocations by Python and numpy, whether touched
+            or not, and growth of resident memory.
     """
 
     milliseconds: float = 0.0
@@ -30,8 +30,8 @@ class Cost:
 
 
 @contextmanager
-def measured() -> Iterator[Cost]:
-    """The cost of a block, known when it is left."""
+def measure_cost() -> Iterator[Cost]:
+    """Measure the cost of a block; the result is set on exit."""
     cost = Cost()
     resident = _restart_peak()
     tracemalloc.reset_peak()
@@ -46,9 +46,9 @@ def measured() -> Iterator[Cost]:
 
 
 @contextmanager
-def tracing() -> Iterator[None]:
-    """Note what Python and numpy ask for; without, only resident memory counts."""
-    gc.freeze()  # what is there now stays, and need not be looked through again and again
+def trace_allocations() -> Iterator[None]:
+    """Trace allocations of Python and numpy; otherwise only resident memory counts."""
+    gc.freeze()  # existing objects persist; exclude them from collections
     tracemalloc.start()
     try:
         yield
@@ -58,13 +58,13 @@ def tracing() -> Iterator[None]:
 
 
 def _restart_peak() -> int:
-    """Bytes that are resident now; the peak starts from here."""
+    """Reset the peak; returns the resident bytes."""
     os.write(_opened("clear_refs", os.O_WRONLY), _PEAK_RESIDENT)
     return _status_bytes("VmRSS")
 
 
 def address_space() -> int:
-    """Bytes of this process's address space."""
+    """Size of this process's address space, bytes."""
     return _status_bytes("VmSize")
 
 
@@ -76,5 +76,5 @@ def _status_bytes(name: str) -> int:
 
 @cache
 def _opened(name: str, flags: int) -> int:
-    """A file of the kernel about this process, open as long as it lives: opening would take longer than the rest."""
+    """File descriptor of a ``/proc/self`` file, kept open because opening takes longer than the measurement."""
     return os.open(f"/proc/self/{name}", flags)

@@ -1,4 +1,4 @@
-"""The plot of an attack: what became of the inputs of each target, and what its most expensive one took."""
+"""Plot of a campaign: outcomes per target, slowest input and peak memory."""
 
 from __future__ import annotations
 
@@ -8,58 +8,58 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from test.fuzz.tally import Tally
+from test.fuzz.statistics import TargetStatistics
 from xmodelkd_ros.reports.charts import DPI, LINE, MARK, MUTED, TEXT, new_figure, style_axes
 
-_PARTS = {"accepted": LINE, "refused": "#c3cad6", "broken promise": MARK}
-_LEAST = 1.0
-"""Where the logarithmic axes begin: milliseconds and megabytes below are shown as none."""
+_PARTS = {"accepted": LINE, "rejected": "#c3cad6", "failed": MARK}
+_AXIS_START = 1.0
+"""Start of the logarithmic axes: smaller values are drawn as zero."""
 
 
-def draw(tallies: Mapping[str, Tally], path: Path) -> None:
-    """Draw targets one below the other: shares of their inputs, the slowest input, and the most memory of one.
+def draw(all_stats: Mapping[str, TargetStatistics], path: Path) -> None:
+    """Draw the shares of outcomes, the slowest input and the peak memory of each target.
 
     Args:
-        tallies: of each target, by its name.
-        path: the picture.
+        all_stats: statistics of each target by name.
+        path: of the image.
     """
-    chart = new_figure(11, 1.3 + 0.3 * len(tallies))
+    chart = new_figure(11, 1.3 + 0.3 * len(all_stats))
     shares, slowest, memory = chart.subplots(1, 3, sharey=True, width_ratios=(3, 1, 1))
-    _draw_shares(shares, list(tallies.values()))
-    _draw_most(slowest, "slowest input,\nms of the processor", [tally.slowest_ms for tally in tallies.values()])
-    _draw_most(memory, "most memory of\nan input, MB", [tally.peak / 1e6 for tally in tallies.values()])
-    names = [f"{name} ({tally.inputs:,})" for name, tally in tallies.items()]
+    _draw_shares(shares, list(all_stats.values()))
+    _draw_maxima(slowest, "slowest input,\nms of CPU time", [stats.slowest_ms for stats in all_stats.values()])
+    _draw_maxima(memory, "peak memory of\nan input, MB", [stats.peak / 1e6 for stats in all_stats.values()])
+    names = [f"{name} ({stats.inputs:,})" for name, stats in all_stats.items()]
     shares.set_yticks(range(len(names)), names)
-    shares.set_ylim(len(names) - 0.4, -0.6)  # the first on top, as in the table
+    shares.set_ylim(len(names) - 0.4, -0.6)  # first target on top, as in the table
     chart.legend(*shares.get_legend_handles_labels(), loc="outside upper center", ncols=len(_PARTS), frameon=False)
     chart.savefig(path, dpi=DPI)
 
 
-def _draw_shares(axes: Axes, tallies: Sequence[Tally]) -> None:
-    _of_bars(axes)
+def _draw_shares(axes: Axes, all_stats: Sequence[TargetStatistics]) -> None:
+    _style_bar_axes(axes)
     counts = {
-        "accepted": [tally.accepted for tally in tallies],
-        "refused": [tally.refused.total() for tally in tallies],
-        "broken promise": [tally.broken.total() for tally in tallies],
+        "accepted": [stats.accepted for stats in all_stats],
+        "rejected": [stats.rejected.total() for stats in all_stats],
+        "failed": [stats.failed.total() for stats in all_stats],
     }
-    inputs = np.maximum([tally.inputs for tally in tallies], 1)
-    left = np.zeros(len(tallies))
+    inputs = np.maximum([stats.inputs for stats in all_stats], 1)
+    left = np.zeros(len(all_stats))
     for part, color in _PARTS.items():
         share = 100 * np.asarray(counts[part], np.float64) / inputs
-        axes.barh(range(len(tallies)), share, left=left, color=color, label=part, height=0.7)
+        axes.barh(range(len(all_stats)), share, left=left, color=color, label=part, height=0.7)
         left += share
-    for row, number in enumerate(counts["broken promise"]):
-        if number:  # of which a few among thousands would not be seen
-            axes.text(99, row, f"{number} broken", color=_PARTS["broken promise"], fontsize=8, ha="right", va="center")
+    for row, number in enumerate(counts["failed"]):
+        if number:  # a few among thousands would be invisible as a bar
+            axes.text(99, row, f"{number} failed", color=_PARTS["failed"], fontsize=8, ha="right", va="center")
     axes.set_xlim(0, 100)
     axes.set_xlabel("inputs, %", color=TEXT)
 
 
-def _draw_most(axes: Axes, what: str, values: Sequence[float]) -> None:
-    """Bars on a logarithmic axis, each with its number."""
-    _of_bars(axes)
-    shown = np.maximum(values, _LEAST)
-    axes.barh(range(len(values)), shown - _LEAST, left=_LEAST, color=MUTED, alpha=0.5, height=0.7)
+def _draw_maxima(axes: Axes, what: str, values: Sequence[float]) -> None:
+    """Labelled bars on a logarithmic axis."""
+    _style_bar_axes(axes)
+    shown = np.maximum(values, _AXIS_START)
+    axes.barh(range(len(values)), shown - _AXIS_START, left=_AXIS_START, color=MUTED, alpha=0.5, height=0.7)
     for row, value in enumerate(values):
         axes.text(
             1.15 * shown[row],
@@ -70,12 +70,12 @@ def _draw_most(axes: Axes, what: str, values: Sequence[float]) -> None:
             color=TEXT,
         )
     axes.set_xscale("log")
-    axes.set_xlim(_LEAST, 5 * max(*shown, 10))
+    axes.set_xlim(_AXIS_START, 5 * max(*shown, 10))
     axes.set_xlabel(what, color=TEXT, fontsize=9)
 
 
-def _of_bars(axes: Axes) -> None:
-    """Bars that lie one below the other need no axis at their beginnings."""
+def _style_bar_axes(axes: Axes) -> None:
+    """Remove the vertical axis of horizontal bar charts."""
     style_axes(axes, "x")
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)

@@ -1,7 +1,7 @@
-"""ROS messages: good ones, random ones, harmed ones, and those that harmed bytes deserialize to.
+"""ROS messages: valid, random, mutated by field, and deserialized from mutated bytes.
 
-Values always fit the types of their fields, as DDS sees to it. Messages are made with the classes of the rosbags
-library, whose definitions tell the types, and turned into rclpy's by way of their bytes.
+Values always fit the types of their fields, as DDS guarantees. Messages are built with the classes of the rosbags
+library, whose definitions provide the types, and converted to rclpy messages by serialization.
 """
 
 from __future__ import annotations
@@ -18,40 +18,40 @@ from test.fuzz.mutation import Mutator
 from xmodelkd_ros.harness.sweep_log import message_class as rclpy_class
 
 TYPES = get_typestore(Stores.ROS2_KILTED)
-_TRIES = 8
+_ATTEMPTS = 8
 _INTEGERS = {"bool": (1, False)} | {
     f"{sign}int{bits}": (bits, not sign) for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
 
 
 def mutated(mutator: Mutator, good: Callable[[Mutator], Any]) -> Any:
-    """A message of the type of a good one: that itself, harmed, of harmed bytes, or random in all its fields."""
+    """A valid message, or one with mutated fields, from mutated bytes, or random in all its fields."""
     message = good(mutator)
     way = mutator.random.random()
     if way < 0.2:
         return message
     if way < 0.7:
-        return harmed(mutator, message)
+        return with_mutated_fields(mutator, message)
     if way < 0.9:
-        return _of_harmed_bytes(mutator, message)
+        return _from_mutated_bytes(mutator, message)
     return random_message(mutator, message.__msgtype__)
 
 
-def harmed(mutator: Mutator, message: Any) -> Any:
+def with_mutated_fields(mutator: Mutator, message: Any) -> Any:
     """A copy with one or a few fields changed."""
     message = copy.deepcopy(message)
     for _ in range(1 + mutator.below(3)):
-        _harm_message(mutator, message)
+        _mutate_message(mutator, message)
     return message
 
 
-def _of_harmed_bytes(mutator: Mutator, message: Any) -> Any:
+def _from_mutated_bytes(mutator: Mutator, message: Any) -> Any:
     data = bytes(TYPES.serialize_cdr(message, message.__msgtype__))
-    for _ in range(_TRIES):
+    for _ in range(_ATTEMPTS):
         try:
-            found = TYPES.deserialize_cdr(data[:4] + mutator.harmed_bytes(data[4:]), message.__msgtype__)
-            TYPES.serialize_cdr(found, message.__msgtype__)  # what cannot be sent does not come
-        except Exception:  # no message at all, which the library says in many ways
+            found = TYPES.deserialize_cdr(data[:4] + mutator.mutate_bytes(data[4:]), message.__msgtype__)
+            TYPES.serialize_cdr(found, message.__msgtype__)  # must be serializable to be sent
+        except Exception:  # not a message; the library raises various exceptions
             continue
         return found
     return message
@@ -61,18 +61,18 @@ def _fields(msgtype: str) -> Any:
     return TYPES.fielddefs[msgtype][1]
 
 
-def _harm_message(mutator: Mutator, message: Any) -> None:
+def _mutate_message(mutator: Mutator, message: Any) -> None:
     fields = _fields(message.__msgtype__)
     if not fields:
         return
     name, description = mutator.pick(fields)
-    object.__setattr__(message, name, _harmed_value(mutator, getattr(message, name), description))
+    object.__setattr__(message, name, _mutated_value(mutator, getattr(message, name), description))
 
 
-def _harmed_value(mutator: Mutator, value: Any, description: Any) -> Any:
+def _mutated_value(mutator: Mutator, value: Any, description: Any) -> Any:
     kind, detail = description
     if kind is Nodetype.NAME:
-        _harm_message(mutator, value)
+        _mutate_message(mutator, value)
         return value
     if kind is Nodetype.BASE or (kind is Nodetype.ARRAY and mutator.chance(0.3)):
         return random_value(mutator, description)
@@ -80,16 +80,16 @@ def _harmed_value(mutator: Mutator, value: Any, description: Any) -> Any:
         value = np.array(value)
         value[mutator.below(len(value))] = random_value(mutator, detail[0])
         return value
-    return _harmed_sequence(mutator, value, detail[0])
+    return _mutated_sequence(mutator, value, detail[0])
 
 
-def _harmed_sequence(mutator: Mutator, values: Any, element: Any) -> Any:
+def _mutated_sequence(mutator: Mutator, values: Any, element: Any) -> Any:
     if _is_number(element):
-        data = mutator.harmed_bytes(values.tobytes())
+        data = mutator.mutate_bytes(values.tobytes())
         return np.frombuffer(data[: len(data) // values.itemsize * values.itemsize], values.dtype).copy()
     values = list(values)
     new = lambda: random_value(mutator, element)  # noqa: E731
-    mutator.harm_list(values, new, lambda one: _harmed_value(mutator, one, element))
+    mutator.mutate_list(values, new, lambda one: _mutated_value(mutator, one, element))
     return values
 
 
@@ -135,14 +135,14 @@ def size(message: Any) -> int:
 
 
 def to_rclpy(message: Any) -> Any:
-    """The same message of rclpy's class."""
+    """Convert a message to its rclpy class."""
     from rclpy.serialization import deserialize_message
 
     data = bytes(TYPES.serialize_cdr(message, message.__msgtype__))
     return deserialize_message(data, rclpy_class(message.__msgtype__))
 
 
-def of_either_library(mutator: Mutator, message: Any) -> Any:
-    """The message, in half the cases as rclpy has it, where that has its type (pip's has not all)."""
+def in_either_library(mutator: Mutator, message: Any) -> Any:
+    """The message, in half of the cases as its rclpy class if available (pip's rclpy lacks some types)."""
     both = rclpy_class(message.__msgtype__) is not None
     return to_rclpy(message) if both and mutator.chance(0.5) else message

@@ -1,4 +1,4 @@
-"""Targets that break every promise there is: what the attack has to find."""
+"""Targets with known faults, which the campaign must detect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from test.fuzz.mutation import Mutator
-from test.fuzz.target import BrokenPromiseError, Limits, Target
+from test.fuzz.target import InvariantError, Limits, Target
 from xmodelkd_ros.core.errors import CloudError
 
 _MEGABYTES = 60
@@ -22,127 +22,127 @@ class _TwoLinesError(CloudError):
         return "one line\nand another"
 
 
-def _refuse() -> None:
+def _reject() -> None:
     raise CloudError("no")
 
 
-def _forget_a_key() -> None:
+def _raise_key_error() -> None:
     {}["nothing"]
 
 
-def _lie() -> None:
-    raise BrokenPromiseError("not one label per point")
+def _violate_invariant() -> None:
+    raise InvariantError("not one label per point")
 
 
-def _say_two_lines() -> None:
+def _raise_two_line_error() -> None:
     raise _TwoLinesError
 
 
-def _ask_for_memory() -> None:
+def _allocate_memory() -> None:
     np.empty(_MEGABYTES << 20, np.uint8)
 
 
-def _use_memory_of_a_library() -> None:
+def _allocate_native_memory() -> None:
     with mmap.mmap(-1, _MEGABYTES << 20) as memory:
         memory.write(b"x" * (1 << 20) * _MEGABYTES)
 
 
-def _swallow_a_memory_error() -> None:
+def _wrap_memory_error() -> None:
     try:
         bytearray(1 << 45)
     except MemoryError as error:
         raise CloudError("cannot read it") from error
 
 
-def _take_long() -> None:
+def _burn_cpu() -> None:
     end = time.process_time() + 0.4
     while time.process_time() < end:
         pass
 
 
-HARMS = {
+FAULTS = {
     "none": (lambda: None, "accepted", ""),
-    "refusal": (_refuse, "refused", "CloudError"),
-    "other error": (_forget_a_key, "broken", "KeyError at test/fuzz/self_test.py"),
-    "wrong output": (_lie, "broken", "not one label per point"),
-    "two lines": (_say_two_lines, "broken", "_TwoLinesError at test/fuzz/self_test.py"),
-    "memory": (_ask_for_memory, "broken", "memory without bounds"),
-    "memory of a library": (_use_memory_of_a_library, "broken", "memory without bounds"),
-    "swallowed": (_swallow_a_memory_error, "broken", "memory without bounds at test/fuzz/self_test.py"),
-    "time": (_take_long, "broken", "time without bounds"),
-    "crash": (lambda: os.kill(os.getpid(), signal.SIGSEGV), "broken", "crash: SIGSEGV"),
-    "exit": (lambda: os._exit(3), "broken", "crash: exit code 3"),
+    "refusal": (_reject, "rejected", "CloudError"),
+    "other error": (_raise_key_error, "failed", "KeyError at test/fuzz/self_test.py"),
+    "wrong output": (_violate_invariant, "failed", "not one label per point"),
+    "two lines": (_raise_two_line_error, "failed", "_TwoLinesError at test/fuzz/self_test.py"),
+    "memory": (_allocate_memory, "failed", "memory without bounds"),
+    "memory of a library": (_allocate_native_memory, "failed", "memory without bounds"),
+    "swallowed": (_wrap_memory_error, "failed", "memory without bounds at test/fuzz/self_test.py"),
+    "time": (_burn_cpu, "failed", "time without bounds"),
+    "crash": (lambda: os.kill(os.getpid(), signal.SIGSEGV), "failed", "crash: SIGSEGV"),
+    "exit": (lambda: os._exit(3), "failed", "crash: exit code 3"),
 }
-"""What is done; the kind of outcome it has to be, and how the reason begins."""
+"""Action, expected kind of outcome, and expected start of the reason."""
 
 
-class Mutants(Target):
-    """Each input does one of the harms."""
+class FaultyTarget(Target):
+    """Each input triggers one of the faults."""
 
-    name = "harms"
+    name = "faults"
     limits = Limits(seconds=0.2)
 
-    def good(self) -> Any:
+    def seed_input(self) -> Any:
         return "none"
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
-        return mutator.pick(list(HARMS)), 100
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
+        return mutator.pick(list(FAULTS)), 100
 
-    def use(self, value: Any) -> None:
-        HARMS[value][0]()
+    def execute(self, value: Any) -> None:
+        FAULTS[value][0]()
 
 
-class Hang(Mutants):
+class HangingTarget(FaultyTarget):
     """Every input hangs."""
 
     name = "hang"
 
-    def use(self, value: Any) -> None:
+    def execute(self, value: Any) -> None:
         if value != "none":
             time.sleep(3600)
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
         return "hang", 100
 
 
-class Ageing(Mutants):
-    """Takes a few inputs, and then none any more, not even a good one."""
+class DegradingTarget(FaultyTarget):
+    """Accepts a few inputs and then rejects even its seed input."""
 
-    name = "worn"
+    name = "degrading"
     _left = 4
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
         return "none", 100
 
-    def use(self, value: Any) -> None:
+    def execute(self, value: Any) -> None:
         self._left -= 1
         if self._left < 0:
             raise CloudError("worn out")
 
 
-class NotThere(Mutants):
-    """Cannot be set up."""
+class SetupFailure(FaultyTarget):
+    """Fails during setup."""
 
-    name = "not_there"
+    name = "setup_failure"
 
     def __enter__(self) -> Target:
         raise FileNotFoundError("no model")
 
 
-class NotMade(Mutants):
-    """Its inputs cannot be made."""
+class GenerateFailure(FaultyTarget):
+    """Fails to generate inputs."""
 
-    name = "not_made"
+    name = "generate_failure"
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
         raise ZeroDivisionError
 
 
-class Heard(Mutants):
-    """A node that it started would be heard in domain 7, or by other machines."""
+class NetworkIsolation(FaultyTarget):
+    """Fails if a node started here would be visible in DDS domain 7 or to other machines."""
 
-    name = "heard"
+    name = "network_isolation"
 
-    def use(self, value: Any) -> None:
+    def execute(self, value: Any) -> None:
         if os.environ["ROS_DOMAIN_ID"] == "7" or os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] != "LOCALHOST":
-            raise BrokenPromiseError("heard by a vehicle")
+            raise InvariantError("visible to a vehicle")

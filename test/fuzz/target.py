@@ -1,4 +1,4 @@
-"""What is attacked: how its inputs are made, how they are fed in, and what one of them may cost."""
+"""Fuzz targets: generation and execution of inputs, and resource limits."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from test.fuzz.mutation import Mutator
 from xmodelkd_ros.core.errors import XModelKDError
 
 
-class BrokenPromiseError(Exception):
-    """What came out is not what was promised."""
+class InvariantError(Exception):
+    """Output violates an invariant."""
 
 
-def ensure(holds: object, promise: str) -> None:
-    """Raise a BrokenPromiseError unless something holds."""
+def ensure(holds: object, violation: str) -> None:
+    """Raise an InvariantError unless a condition holds."""
     if not holds:
-        raise BrokenPromiseError(promise)
+        raise InvariantError(violation)
 
 
-def each(*steps: Callable[[], object]) -> None:
-    """Take all steps, whichever are refused; then the first refusal is raised."""
-    refusals = []
+def run_all(*steps: Callable[[], object]) -> None:
+    """Run all steps; then raise the first error of this package."""
+    errors = []
     for step in steps:
         try:
             step()
         except XModelKDError as error:
-            refusals.append(error)
-    if refusals:
-        raise refusals[0]
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an input may cost.
+    """Resource limits of an input.
 
     Attributes:
-        seconds: of all processor cores together.
-        memory: bytes, however small the input is: what libraries set up, and what is made of a model's size.
-        multiple: bytes beyond that for each byte of the input.
-        traced: whether what Python and numpy ask for is noted, touched or not. It takes some libraries four times as
-            long; of theirs only resident memory counts, and what goes beyond the headroom of the process.
+        seconds: CPU time of all cores.
+        memory: bytes allowed for any input, for library setup and buffers of the model's size.
+        multiple: further bytes per byte of the input.
+        traced: trace allocations by Python and numpy, whether touched or not. This makes some libraries four times
+            slower; for those only resident memory counts, and the address space limit of the process.
     """
 
     seconds: float = 2.0
@@ -56,11 +56,11 @@ class Limits:
 
 
 class Target(ABC):
-    """A target; use it as a context manager.
+    """A fuzz target; use it as a context manager.
 
     Attributes:
-        name: of it; its inputs depend on it.
-        limits: what an input may cost.
+        name: of the target; determines its inputs together with seed and number.
+        limits: of an input.
     """
 
     name: str
@@ -69,31 +69,31 @@ class Target(ABC):
     def __enter__(self) -> Target:
         return self
 
-    def __exit__(  # noqa: B027  # most have nothing to let go of
+    def __exit__(  # noqa: B027  # most have nothing to release
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Let go of everything."""
+        """Release all resources."""
 
     @abstractmethod
-    def good(self) -> Any:
-        """An input that must be taken, before the attack and after it."""
+    def seed_input(self) -> Any:
+        """Valid input that must be accepted before and after fuzzing."""
 
     @abstractmethod
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
-        """An input, and its size in bytes."""
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
+        """Generate an input; returns it and its size in bytes."""
 
     @abstractmethod
-    def use(self, value: Any) -> None:
-        """Feed an input in, and look at what comes out.
+    def execute(self, value: Any) -> None:
+        """Process an input and check the output.
 
         Raises:
-            XModelKDError: it is refused, as bad input has to be.
-            BrokenPromiseError: what came out is wrong.
+            XModelKDError: the input is rejected.
+            InvariantError: the output is wrong.
         """
 
 
-class InFolder(Target):
-    """A target that needs a folder for its files."""
+class FolderTarget(Target):
+    """A target with a temporary folder."""
 
     def __enter__(self) -> Target:
         self._temporary = tempfile.TemporaryDirectory()
@@ -106,8 +106,8 @@ class InFolder(Target):
         self._temporary.cleanup()
 
 
-def find(place: str) -> Target:
-    """A new target of the class at a place such as ``test.fuzz.targets.codec:Points``."""
-    module, _, name = place.partition(":")
+def load_target(path: str) -> Target:
+    """Instantiate the target class at a path such as ``test.fuzz.targets.codec:Points``."""
+    module, _, name = path.partition(":")
     target: Target = getattr(importlib.import_module(module), name)()
     return target

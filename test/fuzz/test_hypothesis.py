@@ -1,7 +1,4 @@
-"""The same attacks, with hypothesis in charge: of the mutator's decisions, of JSON, and of what is in a cloud.
-
-What it finds it makes small, which the attack by seed and number does not.
-"""
+"""The same targets driven by hypothesis, which shrinks failing inputs, unlike the campaign by seed and number."""
 
 import json
 
@@ -11,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from test.fuzz.labelled import check_segmentation
+from test.fuzz.invariants import check_segmentation
 from test.fuzz.mutation import Mutator
-from test.fuzz.promises import BROKEN, fed
-from test.fuzz.target import find
+from test.fuzz.oracle import FAILED, run_input
+from test.fuzz.target import load_target
 from test.fuzz.targets import TARGETS
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import LabelError, ModelError, SensorError
@@ -38,11 +35,11 @@ few = settings(
 @pytest.mark.parametrize("name", ["points", "images", "camera_infos", "transforms", "label_infos"])
 @few
 @given(random=st.randoms(use_true_random=False))
-def test_no_decision_of_the_mutator_breaks_a_promise(name, random):
-    target = find(TARGETS[name].where)
-    value, size = target.make(Mutator(random))
-    outcome = fed(target, value, size)
-    assert outcome.kind != BROKEN, f"{outcome.why}\n{outcome.detail}"
+def test_mutated_inputs_do_not_fail(name, random):
+    target = load_target(TARGETS[name].path)
+    value, size = target.generate(Mutator(random))
+    outcome = run_input(target, value, size)
+    assert outcome.kind != FAILED, f"{outcome.why}\n{outcome.detail}"
 
 
 values = st.recursive(
@@ -70,7 +67,7 @@ sensors = st.fixed_dictionaries(
 
 @few
 @given(label_sets | values)
-def test_any_json_is_a_label_set_or_an_error(value):
+def test_any_json_is_label_set_or_error(value):
     try:
         labels = label_map_from_json(json.dumps(value))
     except LabelError:
@@ -81,7 +78,7 @@ def test_any_json_is_a_label_set_or_an_error(value):
 
 @few
 @given(sensors | values)
-def test_any_json_is_a_sensor_or_an_error(tmp_path, value):
+def test_any_json_is_sensor_or_error(tmp_path, value):
     (tmp_path / "sensor.json").write_text(json.dumps(value))
     try:
         sensor = SensorSpec.read(tmp_path / "sensor.json")
@@ -92,8 +89,8 @@ def test_any_json_is_a_sensor_or_an_error(tmp_path, value):
 
 @few
 @given(st.data())
-def test_any_json_is_a_model_or_an_error(tmp_path, height_model, data):
-    """A model.json in which one of its parts is anything."""
+def test_any_json_is_model_or_error(tmp_path, height_model, data):
+    """A model.json with one arbitrary entry."""
     model = json.loads((height_model / "model.json").read_text())
     part = data.draw(st.sampled_from(sorted(model)))
     model[part] = data.draw(values)
@@ -107,13 +104,13 @@ def test_any_json_is_a_model_or_an_error(tmp_path, height_model, data):
 
 @few
 @given(st.text() | st.binary() | values.map(json.dumps))
-def test_any_text_is_json_or_one_error(text):
+def test_any_text_is_json_or_value_error(text):
     try:
         found = parse_json(text)
     except ValueError:
         return
     json.dumps(found, allow_nan=False)
-    assert found == json.loads(text), "it says what the text says"
+    assert found == json.loads(text), "parsed value equals that of json.loads"
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +123,7 @@ floats = st.floats(width=32) | st.floats(-30, 30, width=32)
 
 @few
 @given(cloud=st.integers(0, 12).flatmap(lambda n: hnp.arrays(np.float32, (n, 4), elements=floats)))
-def test_whatever_is_in_a_cloud_every_point_gets_its_label_or_none(pipeline, cloud):
+def test_any_cloud_gives_valid_labels(pipeline, cloud):
     points = PointCloud(cloud[:, :3], cloud[:, 3])
     found = pipeline.segment(points).segmentation
     check_segmentation(points, found, np.arange(13))

@@ -1,6 +1,6 @@
-"""The process that feeds inputs in: ``python -m test.fuzz.worker PLACE SEED FD < NUMBERS``.
+"""Worker process of a campaign: ``python -m test.fuzz.worker TARGET SEED FD < NUMBERS``.
 
-It says each number before it uses it, so that whoever reads knows which input ended the process. Lines are JSON.
+It writes each number before running the input, so that the reader knows which input ended the process. Lines are JSON.
 """
 
 from __future__ import annotations
@@ -15,55 +15,55 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 
-from test.fuzz.cost import address_space, tracing
+from test.fuzz.cost import address_space, trace_allocations
 from test.fuzz.mutation import Mutator
-from test.fuzz.promises import ACCEPTED, BROKEN, fed
-from test.fuzz.target import Target, find
+from test.fuzz.oracle import ACCEPTED, FAILED, run_input
+from test.fuzz.target import Target, load_target
 
-NO_LONGER = "a good input is no longer taken"
+SEED_REJECTED = "the seed input is no longer accepted"
 _HEADROOM = 1 << 30
-"""Bytes that a process may take beyond what it has before the attack: the machine must outlive it."""
+"""Address space that a process may use beyond that after setup; protects the machine."""
 
 
 def main(arguments: list[str]) -> int:
-    """Work through the numbers on stdin; the exit code."""
+    """Run the inputs with the numbers on stdin; returns the exit code."""
     faulthandler.enable()
-    place, seed, descriptor = arguments[0], int(arguments[1]), int(arguments[2])
+    path, seed, descriptor = arguments[0], int(arguments[1]), int(arguments[2])
     numbers = [int(number) for number in sys.stdin.read().split()]
 
-    def say(line: dict[str, object]) -> None:
+    def emit(line: dict[str, object]) -> None:
         os.write(descriptor, json.dumps(line).encode() + b"\n")
 
-    work(find(place), seed, numbers, say)
-    say({"end": True})
+    work(load_target(path), seed, numbers, emit)
+    emit({"end": True})
     return 0
 
 
-def work(target: Target, seed: int, numbers: Iterable[int], say: Callable[[dict[str, object]], None]) -> None:
-    """Feed inputs in, between two good ones.
+def work(target: Target, seed: int, numbers: Iterable[int], emit: Callable[[dict[str, object]], None]) -> None:
+    """Run inputs, with the seed input before and after them.
 
     Args:
-        target: to attack.
+        target: to fuzz.
         seed: of the inputs.
         numbers: of the inputs.
-        say: takes ``{"start": number}``, and then the outcome as a dictionary; ``{"fault": text}`` if the attack itself
-            cannot go on.
+        emit: receives ``{"start": number}`` and then the outcome as a dictionary; ``{"fault": text}`` if the campaign
+            cannot continue.
     """
-    with target, tracing() if target.limits.traced else nullcontext():
-        target.use(target.good())  # which may load what is then there for good
+    with target, trace_allocations() if target.limits.traced else nullcontext():
+        target.execute(target.seed_input())  # may load libraries
         _limit_memory()
         for number in numbers:
             try:
-                value, size = target.make(Mutator.of(target.name, seed, number))
+                value, size = target.generate(Mutator.of(target.name, seed, number))
             except Exception:
-                say({"fault": f"input {number} cannot be made: {traceback.format_exc()}"})
+                emit({"fault": f"input {number} cannot be generated: {traceback.format_exc()}"})
                 return
-            say({"start": number})
-            say(asdict(fed(target, value, size, number)))
-        after = fed(target, target.good(), 1 << 20)
+            emit({"start": number})
+            emit(asdict(run_input(target, value, size, number)))
+        after = run_input(target, target.seed_input(), 1 << 20)
         if after.kind != ACCEPTED:
             detail = f"{after.kind}: {after.why}\n{after.detail}"
-            say(asdict(replace(after, number=number, kind=BROKEN, why=NO_LONGER, detail=detail)))
+            emit(asdict(replace(after, number=number, kind=FAILED, why=SEED_REJECTED, detail=detail)))
 
 
 def _limit_memory() -> None:

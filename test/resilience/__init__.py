@@ -1,1 +1,1 @@
-"""Programs that are killed, machines that are odd, and nothing that is sent to anybody; ``python -m test.resilience``."""
+"""Resilience tests: killed processes, full disks, restricted machines, no telemetry; ``python -m test.resilience``."""

@@ -1,4 +1,4 @@
-"""The command ``python -m test.resilience``: kills, full disks, odd machines and security, and a table of the outcomes."""
+"""The command ``python -m test.resilience``: run the resilience and security tests and report their outcomes."""
 
 from __future__ import annotations
 
@@ -17,18 +17,22 @@ from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import XModelKDError
 
 _TESTS = Path(__file__).parents[1]
-WHERE = (_TESTS / "life", _TESTS / "test_security.py", _TESTS / "node" / "test_security_policy.py")
+TEST_PATHS = (_TESTS / "resilience", _TESTS / "test_security.py", _TESTS / "node" / "test_security_policy.py")
 
 
-class LifeError(XModelKDError):
-    """A test failed, or none was run."""
+class ResilienceError(XModelKDError):
+    """A test failed or was not run, or no test passed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m test.resilience", description=__doc__)
-    parser.add_argument("--tests", type=Path, nargs="+", default=list(WHERE), metavar="PATH", help="(default: all)")
-    parser.add_argument("--out", type=Path, required=True, help="folder of life.md, life.png and metrics.json")
+    parser.add_argument(
+        "--tests", type=Path, nargs="+", default=list(TEST_PATHS), metavar="PATH", help="(default: all)"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of resilience.md, resilience.png and metrics.json"
+    )
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(words)
     return run_command(lambda: run(options, shlex.join(["python", "-m", "test.resilience", *words])))
@@ -38,23 +42,25 @@ def run(options: argparse.Namespace, command: str) -> str:
     """Run the tests.
 
     Returns:
-        What came of it, in a line.
+        Summary line.
 
     Raises:
-        LifeError: a test failed or was not run, none was run at all, or pytest could not run them.
+        ResilienceError: a test failed or was not run, none was run at all, or pytest could not run them.
     """
     make_folder(options.out)
-    seen, start = report.Seen(), time.monotonic()
-    code = pytest.main([*map(str, options.tests), "--quiet", "-p", "no:cacheprovider"], plugins=[seen])
+    recorder, start = report.OutcomeRecorder(), time.monotonic()
+    code = pytest.main([*map(str, options.tests), "--quiet", "-p", "no:cacheprovider"], plugins=[recorder])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        raise LifeError(f"the tests could not be run ({pytest.ExitCode(code).name.lower()}); what pytest says is above")
-    report.write(options.out, command, time.monotonic() - start, seen.rows)
-    line = f"{report.summary(seen.rows)} | report {options.out / 'life.md'}"
-    found = report.counts(seen.rows)
+        raise ResilienceError(
+            f"the tests could not be run ({pytest.ExitCode(code).name.lower()}); see the output of pytest above"
+        )
+    report.write(options.out, command, time.monotonic() - start, recorder.rows)
+    line = f"{report.summary(recorder.rows)} | report {options.out / 'resilience.md'}"
+    found = report.counts(recorder.rows)
     if code != pytest.ExitCode.OK or found[report.NOT_RUN]:
-        raise LifeError(line)
+        raise ResilienceError(line)
     if not found[report.PASSED]:
-        raise LifeError(f"every test was skipped, so nothing is known: {line}")
+        raise ResilienceError(f"all tests were skipped: {line}")
     return line
 
 

@@ -1,4 +1,4 @@
-"""Programs that are killed, and machines that are odd: real processes, real files, real DDS."""
+"""Fixtures for resilience tests with real processes, files and DDS."""
 
 import json
 import os
@@ -44,7 +44,7 @@ BEAMS = ProjectionSpec(tuple(np.linspace(14, -24, 32).tolist()), 512)
 
 
 def wait_until(condition, what, deadline_s=DEADLINE_S):
-    """Wait for a condition; returns what it gave."""
+    """Wait until a condition is true; returns its value."""
     end = time.monotonic() + deadline_s
     while not (found := condition()):
         assert time.monotonic() < end, f"{what} did not come within {deadline_s} s"
@@ -61,13 +61,13 @@ def wait_until_function():
 # --- programs ---------------------------------------------------------------------------------------------------------
 
 
-class Running:
-    """A program in a session of its own, its output in a file.
+class Program:
+    """A process in its own session with its output in a file.
 
     Args:
-        words: its command line.
-        env: its environment.
-        log: takes what it says.
+        words: command line.
+        env: environment.
+        log: output file.
     """
 
     def __init__(self, words, env, log):
@@ -79,37 +79,39 @@ class Running:
             )  # fmt: skip
 
     @property
-    def said(self):
+    def output_text(self):
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     @property
     def lines(self):
-        """What it said, but for what nodes say at every start and what the libraries below tell of themselves."""
-        return [line for line in self.said.splitlines() if "[INFO]" not in line and "RTPS" not in line]
+        """Output lines except the info lines of nodes and messages of Fast DDS."""
+        return [line for line in self.output_text.splitlines() if "[INFO]" not in line and "RTPS" not in line]
 
     def wait_for(self, text, deadline_s=DEADLINE_S):
-        """Wait until it says something; it must not end before."""
+        """Wait for a text in the output; fails if the process ends first."""
 
-        def said():
-            assert text in self.said or self.process.poll() is None, f"ended before it said '{text}': {self.said}"
-            return text in self.said
+        def has_text():
+            assert text in self.output_text or self.process.poll() is None, (
+                f"ended before printing '{text}': {self.output_text}"
+            )
+            return text in self.output_text
 
-        wait_until(said, f"'{text}'", deadline_s)
+        wait_until(has_text, f"'{text}'", deadline_s)
 
     def kill(self):
-        """End it and all that it started as a power switch does: nothing of it gets a word in."""
+        """Kill the process group with SIGKILL, as a power failure would."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def end(self, number=None, deadline_s=DEADLINE_S):
-        """Its exit code, after a signal if one is given."""
+        """Exit code, after sending a signal if given."""
         if number is not None:
             self.process.send_signal(number)
         return self.process.wait(deadline_s)
 
     def children(self, module):
-        """Numbers of the processes of its session that run a module."""
+        """Ids of the processes of its session that run a module."""
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
@@ -121,16 +123,15 @@ class Running:
 
 @pytest.fixture
 def env(tmp_path):
-    """The environment of programs that talk to each other only: a DDS domain and a cache folder of their own."""
+    """Environment with a separate DDS domain and cache folder."""
     return {**dds_environment(), "XDG_CACHE_HOME": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture
 def start(env, tmp_path):
-    """Starts a module, or a script, with its arguments; what still runs after the test is killed.
+    """Starts a module or script with arguments; processes still running after the test are killed.
 
-    Given ``machine`` it runs there, ``before`` goes before its command line, what else is named into its environment,
-    or out of it.
+    ``machine``: run in it; ``before``: command prefix; other keywords: environment variables (None removes one).
     """
     programs = []
 
@@ -139,7 +140,7 @@ def start(env, tmp_path):
         command = [sys.executable, *(["-m"] if isinstance(module, str) else []), module, *words]
         log = tmp_path / f"{len(programs)}.log"
         changed = {name: value for name, value in (env | more).items() if value is not None}
-        programs.append(Running([*before, *command], changed, log))
+        programs.append(Program([*before, *command], changed, log))
         return programs[-1]
 
     yield start
@@ -147,14 +148,14 @@ def start(env, tmp_path):
         program.kill()
 
 
-class Fork:
-    """A program of training, running in a fork of ``warm.py``; see :class:`Running`."""
+class ForkedProgram:
+    """A training module in a fork of ``fork_server.py``; see :class:`Program`."""
 
-    lines, said = Running.lines, Running.said
+    lines, output_text = Program.lines, Program.output_text
 
-    def __init__(self, warm, module, words, log):
-        self._warm, self._log = warm, log
-        self._pid = warm.begin(log, module, [str(word) for word in words])
+    def __init__(self, fork_server, module, words, log):
+        self._warm, self._log = fork_server, log
+        self._pid = fork_server.begin(log, module, [str(word) for word in words])
 
     def kill(self):
         with suppress(ProcessLookupError):
@@ -165,12 +166,12 @@ class Fork:
         return self._warm.code_of(self._pid, deadline_s)
 
 
-class Warm:
-    """``warm.py`` in a machine."""
+class ForkServer:
+    """``fork_server.py`` running in a machine."""
 
     def __init__(self, machine, env):
         self.machine, self._codes, self._begun = machine, {}, queue.Queue()
-        words = [*machine.prefix, sys.executable, str(Path(__file__).with_name("warm.py"))]
+        words = [*machine.prefix, sys.executable, str(Path(__file__).with_name("fork_server.py"))]
         self._process = subprocess.Popen(
             words, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
@@ -182,7 +183,7 @@ class Warm:
             if "ended" in line:
                 self._codes[line["ended"]] = line["code"]
             else:
-                self._begun.put(line.get("begun"))
+                self._begun.put(line.get("started"))
 
     def begin(self, *command):
         self._process.stdin.write(json.dumps(command, default=str) + "\n")
@@ -199,21 +200,21 @@ class Warm:
 
 
 @pytest.fixture(scope="module")
-def warm(make_machine, tmp_path_factory):
-    """A machine of its own in which programs of training start at once."""
+def fork_server(make_machine, tmp_path_factory):
+    """A fork server in a separate machine, in which training modules start without import time."""
     cache = str(tmp_path_factory.mktemp("cache"))
-    warm = Warm(make_machine(), {**dds_environment(), "XDG_CACHE_HOME": cache, "OMP_NUM_THREADS": "1"})
-    yield warm
-    warm.close()
+    fork_server = ForkServer(make_machine(), {**dds_environment(), "XDG_CACHE_HOME": cache, "OMP_NUM_THREADS": "1"})
+    yield fork_server
+    fork_server.close()
 
 
 @pytest.fixture
-def fork(warm, tmp_path):
-    """Starts a program of training with its arguments; what still runs after the test is killed."""
+def fork(fork_server, tmp_path):
+    """Starts a training module with arguments; processes still running after the test are killed."""
     forks = []
 
     def fork(module, *words):
-        forks.append(Fork(warm, module, words, tmp_path / f"fork{len(forks)}.log"))
+        forks.append(ForkedProgram(fork_server, module, words, tmp_path / f"fork{len(forks)}.log"))
         return forks[-1]
 
     yield fork
@@ -226,7 +227,7 @@ def fork(warm, tmp_path):
 
 @pytest.fixture(scope="session")
 def make_machine():
-    """Makes a Machine, which lasts until the tests are over."""
+    """Creates a Machine that lasts for the session."""
     machines = []
 
     def make(**options):
@@ -240,7 +241,7 @@ def make_machine():
 
 @pytest.fixture
 def machine(make_machine):
-    """A Machine with the network of this one."""
+    """A Machine that shares the host's network."""
     return make_machine()
 
 
@@ -248,7 +249,7 @@ def machine(make_machine):
 
 
 def make_sweep(number, types, header, time_type, points=POINTS):
-    """A sweep in messages of one kind or the other; points above the sensor are building, the others road."""
+    """A sweep with messages of a given library; points above the sensor are building, others road."""
     cloud = synthetic_sweep(BEAMS, points + number % 7)
     truth = np.where(cloud.xyz[:, 2] > 0, BUILDING, ROAD).astype(np.uint8)
     stamp = stamp_from_ns(START_NS + number * PERIOD_NS, time_type)
@@ -257,7 +258,7 @@ def make_sweep(number, types, header, time_type, points=POINTS):
 
 @pytest.fixture(scope="session")
 def drive(tmp_path_factory):
-    """A bag of :data:`SWEEPS` sweeps at 10 Hz, with truth."""
+    """A bag of :data:`SWEEPS` sweeps at 10 Hz with ground truth."""
     path = tmp_path_factory.mktemp("bags") / "drive.mcap"
     kinds = (ROSBAGS_TYPES, message_class("std_msgs/msg/Header"), message_class("builtin_interfaces/msg/Time"))
     with BagWriter(path) as bag:
@@ -271,17 +272,17 @@ def drive(tmp_path_factory):
 
 
 class Driver:
-    """Stands for a LiDAR's driver and for those who want its labels, within the test's process.
+    """A LiDAR driver and a label subscriber in the test's process.
 
-    Its sweeps are small: a subscriber that is killed while it reads one takes the room of that one in the publisher's
-    shared memory with it, of which there is little without the shipped profile (docs/trust.md).
+    Sweeps are small: a subscriber that is killed while reading one blocks its share of the publisher's shared memory,
+    which is small without the shipped profile (docs/trust.md).
 
     Args:
-        domain: DDS domain of the programs it talks to.
+        domain: DDS domain.
     """
 
     def __init__(self, domain):
-        self._context, self.sent, self.said = rclpy.Context(), [], {}
+        self._context, self.sent, self.diagnostics = rclpy.Context(), [], {}
         rclpy.init(context=self._context, domain_id=int(domain))
         self._node = Node("driver", context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
@@ -291,7 +292,7 @@ class Driver:
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, reliable(10))
 
     def listen(self, topic):
-        """The stamps of the labelled clouds on a topic, as they will come in."""
+        """Subscribe to labelled clouds; returns a list that receives their stamps."""
         stamps = []
 
         def take(msg):
@@ -303,16 +304,16 @@ class Driver:
         return stamps
 
     def _on_diagnostics(self, msg):
-        self.said = {pair.key: pair.value for pair in msg.status[0].values}
+        self.diagnostics = {pair.key: pair.value for pair in msg.status[0].values}
 
     def drive(self, sweeps, deadline_s=DEADLINE_S):
-        """Publish a sweep every 50 ms until so many have got their labels; returns how many seconds that took."""
+        """Publish a sweep every 50 ms until ``sweeps`` are labelled; returns the duration in seconds."""
         begin, before = time.monotonic(), len(self.labelled)
         self.wait(lambda: len(self.labelled) >= before + sweeps, f"{sweeps} labelled sweeps", deadline_s)
         return time.monotonic() - begin
 
     def wait(self, condition, what, deadline_s=DEADLINE_S):
-        """Publish a sweep every 50 ms until a condition holds."""
+        """Publish a sweep every 50 ms until a condition is true."""
 
         def drive_on():
             self._points.publish(make_sweep(len(self.sent), MessageTypes(PointCloud2, PointField), Header, Time, FEW))
@@ -323,7 +324,7 @@ class Driver:
         wait_until(drive_on, what, deadline_s)
 
     def spin(self, seconds):
-        """Take what comes in."""
+        """Process callbacks."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=left)
@@ -336,15 +337,15 @@ class Driver:
 
 @pytest.fixture
 def driver(env):
-    """A Driver in the domain of the test's programs."""
+    """A Driver in the DDS domain of the test."""
     driver = Driver(env["ROS_DOMAIN_ID"])
     yield driver
     driver.close()
 
 
 @pytest.fixture
-def node_words(height_model):
-    """The node's command line: the small model in ONNX Runtime, and more parameters."""
+def node_arguments(height_model):
+    """Command line arguments of the node: the small model in ONNX Runtime and further parameters."""
 
     def words(**parameters):
         given = {"model": height_model, "backend": "onnxruntime", **parameters}

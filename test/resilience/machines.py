@@ -1,7 +1,7 @@
-"""Machines of their own: mount namespaces, with or without a network, that a sleeping process holds.
+"""Restricted machines: mount and network namespaces held by a sleeping process.
 
-What runs there sees full, read-only or missing folders, which the test looks at through ``/proc``. Whether this machine
-allows such things is tried once, with commands that do nothing else: only that skips a test. What fails later fails it.
+Programs run there with full, read-only or missing folders, which tests inspect through ``/proc``. Each capability is
+probed once with a separate command; only a failed probe skips a test. Later failures fail it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ TRIALS = {
     READ_ONLY: 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1"',
     NETWORKS: "ip link set lo up && ip link add wire type veth peer name far",
 }
-"""What a test may need, and a script that does it, to a folder, in namespaces of its own."""
+"""Capabilities and the scripts that probe them with a folder in new namespaces."""
 
 
 @cache
-def why_not(capability: str) -> str:
-    """Why this machine does not allow something; empty if it does."""
+def missing_reason(capability: str) -> str:
+    """Reason why this machine lacks a capability; empty if it has it."""
     if not (shutil.which("unshare") and shutil.which("nsenter")):
         return "there is no unshare, or no nsenter"
     flags = _flags(network=capability != NETWORKS)
@@ -37,10 +37,10 @@ def why_not(capability: str) -> str:
     return "" if done.returncode == 0 else done.stderr.strip() or f"exit code {done.returncode}"
 
 
-def need(*capabilities: str) -> None:
-    """Skip the test if this machine does not allow what it needs."""
+def require(*capabilities: str) -> None:
+    """Skip the test if this machine lacks a capability."""
     for capability in capabilities:
-        if why := why_not(capability):
+        if why := missing_reason(capability):
             pytest.skip(f"this machine allows no {capability}: {why}")
 
 
@@ -49,58 +49,58 @@ def _flags(network: bool) -> list[str]:
 
 
 class Machine:
-    """Namespaces that a sleeping process holds.
+    """Namespaces held by a sleeping process.
 
     Args:
-        network: whether it has this machine's network; otherwise it has a loopback of its own.
+        network: share the host's network; otherwise it has only a separate loopback.
 
     Attributes:
-        prefix: goes before a command that is to run in it.
+        prefix: command prefix to run a program in it.
     """
 
     def __init__(self, network: bool = True) -> None:
-        need(NAMESPACES, *([] if network else [NETWORKS]))
+        require(NAMESPACES, *([] if network else [NETWORKS]))
         words = ["unshare", *_flags(network), "sh", "-c", "echo held; exec sleep infinity"]
         self._holder = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self._holder.stdout is not None
         if self._holder.stdout.readline() != "held\n":
-            pytest.fail(f"no namespaces, which were there before: {self._holder.communicate()[1].strip()}")
+            pytest.fail(f"namespaces are no longer available: {self._holder.communicate()[1].strip()}")
         target = ["--target", str(self._holder.pid), "--user", "--mount", *([] if network else ["--net"])]
         self.prefix = ["nsenter", *target, "--preserve-credentials"]
 
     def run(self, script: str, *words: object) -> None:
-        """Run a shell script in it as its root."""
+        """Run a shell script in it as root."""
         command = [*self.prefix, "sh", "-euc", script, "sh", *map(str, words)]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, f"'{script}' ended with {done.returncode}: {done.stderr.strip()}"
 
     def path(self, path: Path) -> Path:
-        """A path of this machine as the test reaches it."""
+        """Path through which the test reaches a path inside it."""
         return Path(f"/proc/{self._holder.pid}/root{path}")
 
     def small_disk(self, folder: Path, size: int) -> None:
-        """Put an empty disk of some bytes where a folder is."""
-        need(DISKS)
+        """Mount an empty disk of ``size`` bytes on a folder."""
+        require(DISKS)
         self.run('mount -t tmpfs -o size="$2" none "$1"', folder, size)
 
     def fill(self, folder: Path) -> None:
-        """Take all room that is left on a folder's disk."""
+        """Fill the disk of a folder."""
         with suppress(OSError), self.path(folder / ".ballast").open("wb", buffering=0) as ballast:
             while True:
                 ballast.write(bytes(4096))
 
     def read_only(self, folder: Path) -> None:
-        """Let nobody write to a folder, not even root."""
-        need(READ_ONLY)
+        """Remount a folder read-only, even for root."""
+        require(READ_ONLY)
         self.run('mount --bind "$1" "$1" && mount -o remount,bind,ro "$1"', folder)
 
-    def without_shared_memory(self, scratch: Path) -> None:
-        """Have a /dev that has nothing but the usual devices: no /dev/shm."""
-        need(DISKS, READ_ONLY)
+    def hide_shared_memory(self, scratch: Path) -> None:
+        """Replace /dev by one without /dev/shm."""
+        require(DISKS, READ_ONLY)
         devices = "for d in null zero full random urandom tty; do touch $1/$d; mount --bind /dev/$d $1/$d; done"
         self.run(f'mount -t tmpfs none "$1"; {devices}; mount --rbind "$1" /dev; test ! -e /dev/shm', scratch)
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release the namespaces."""
         self._holder.kill()
         self._holder.communicate()

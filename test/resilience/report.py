@@ -1,4 +1,4 @@
-"""``life.md``, ``life.png`` and ``metrics.json`` of what pytest reports."""
+"""Report of test outcomes: ``resilience.md``, ``resilience.png`` and ``metrics.json``."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _WORST_FIRST = (FAILED, NOT_RUN, SKIPPED, PASSED)
 
 @dataclass
 class Row:
-    """What became of one case of a test.
+    """Outcome of one case of a test.
 
     Attributes:
-        where: its file.
-        what: its name, as words.
-        case: which of several; empty where there is one.
-        outcome: :data:`PASSED`, :data:`FAILED`, :data:`SKIPPED` or :data:`NOT_RUN`, which it is until pytest says more.
-        seconds: with what it needed before and after.
-        why: the reason where it was skipped or has failed.
+        where: file name.
+        what: test name as words.
+        case: parameters; empty without parameters.
+        outcome: :data:`PASSED`, :data:`FAILED`, :data:`SKIPPED` or, until pytest reports, :data:`NOT_RUN`.
+        seconds: duration including setup and teardown.
+        why: reason of a skip or failure.
     """
 
     where: str
@@ -41,38 +41,38 @@ class Row:
 
 
 @dataclass(eq=False)  # pytest keeps its plugins in sets
-class Seen:
-    """A plugin of pytest that notes what becomes of each test."""
+class OutcomeRecorder:
+    """A pytest plugin that records the outcome of each test."""
 
     _rows: dict[str, Row] = field(default_factory=dict)
 
     @property
     def rows(self) -> list[Row]:
-        """In the order in which they were run."""
+        """Outcomes in order of collection."""
         return list(self._rows.values())
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
-        """Note what is to be run."""
+        """Register a collected test."""
         self._rows[item.nodeid] = _row(item)
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
-        """Forget what is not run."""
+        """Remove deselected tests."""
         for item in items:
             self._rows.pop(item.nodeid, None)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Note files that are skipped, or broken, as a whole."""
+        """Record files that are skipped or cannot be imported."""
         if report.outcome != PASSED:
             name = Path(report.nodeid).name
             self._rows[report.nodeid] = Row(name, "all of it", "", report.outcome, 0.0, _reason(report))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Add setup, call and end of a test."""
+        """Record setup, call and teardown of a test."""
         row = self._rows[report.nodeid]
         row.seconds += report.duration
         if report.outcome != PASSED and row.outcome != FAILED:
             row.outcome, row.why = report.outcome, _reason(report)
-        elif report.when == "call" and row.outcome == NOT_RUN:  # a setup that passes is no test
+        elif report.when == "call" and row.outcome == NOT_RUN:  # setup alone is not a pass
             row.outcome = PASSED
 
 
@@ -86,16 +86,16 @@ def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
         return str(report.longrepr[2]).removeprefix("Skipped: ")
     crash = getattr(report.longrepr, "reprcrash", None)
     lines = str(crash.message if crash else report.longrepr).splitlines() or [""]
-    return lines[0] if crash else lines[-1]  # of a file that cannot be imported the error comes last
+    return lines[0] if crash else lines[-1]  # for import errors, the error comes last
 
 
 def counts(rows: Sequence[Row]) -> Counter[str]:
-    """How many have each outcome."""
+    """Number of cases with each outcome."""
     return Counter(row.outcome for row in rows)
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """The counts in a line."""
+    """Summary line of the counts."""
     found = counts(rows)
     shown = (PASSED, FAILED, SKIPPED, *([NOT_RUN] if found[NOT_RUN] else []))
     return ", ".join(f"{found[outcome]} {outcome}" for outcome in shown)
@@ -106,9 +106,9 @@ class Test:
     """All cases of a test.
 
     Attributes:
-        what: its name, as words.
-        where: its file.
-        cases: what became of each.
+        what: name as words.
+        where: file name.
+        cases: outcome of each case.
     """
 
     __test__ = False
@@ -119,17 +119,17 @@ class Test:
 
     @property
     def outcome(self) -> str:
-        """The worst that became of a case."""
+        """Worst outcome of its cases."""
         return next(outcome for outcome in _WORST_FIRST if counts(self.cases)[outcome])
 
     @property
     def seconds(self) -> float:
-        """Of all cases."""
+        """Total duration of all cases."""
         return sum(row.seconds for row in self.cases)
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """For the table."""
+        """Cells of the table row."""
         found = counts(self.cases)
         outcome = ", ".join(f"{found[name]} {name}" for name in _WORST_FIRST if found[name])
         why = {f"{row.case}: {row.why}" if row.case else row.why: None for row in self.cases if row.why}
@@ -137,7 +137,7 @@ class Test:
 
 
 def tests(rows: Sequence[Row]) -> list[Test]:
-    """The rows by test, in the order in which these were run."""
+    """Cases grouped by test, in order of execution."""
     found: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         found.setdefault((row.what, row.where), []).append(row)
@@ -145,27 +145,28 @@ def tests(rows: Sequence[Row]) -> list[Test]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The table of ``life.md``."""
-    head = ("what was done", "in", "outcome", "seconds", "why")
+    """The table of ``resilience.md``."""
+    head = ("test", "file", "outcome", "seconds", "why")
     return markdown_table(head, [test.cells for test in tests(rows)])
 
 
 def write(out: Path, command: str, seconds: float, rows: Sequence[Row]) -> None:
-    """Write ``life.md``, ``life.png`` and ``metrics.json`` into a folder: all of them, or none."""
+    """Write ``resilience.md``, ``resilience.png`` and ``metrics.json`` into a folder, all or none."""
     found = {name.replace(" ", "_"): counts(rows)[name] for name in _COLORS}
     metrics = {"command": command, "seconds": round(seconds, 1), **found}
-    head = f"# Kills, full disks, odd machines, security\n\n{summary(rows)} in {seconds:.0f} s: `{command}`\n"
-    with atomic_files(out, "life.md") as folder:
-        (folder / "life.md").write_text(
-            f"{head}\n{table(rows)}\n\n![seconds of each test](life.png)\n", encoding="utf-8"
+    title = "# Resilience: kills, full disks, restricted machines, security"
+    head = f"{title}\n\n{summary(rows)} in {seconds:.0f} s: `{command}`\n"
+    with atomic_files(out, "resilience.md") as folder:
+        (folder / "resilience.md").write_text(
+            f"{head}\n{table(rows)}\n\n![seconds of each test](resilience.png)\n", encoding="utf-8"
         )
         each = [{**asdict(row), "seconds": round(row.seconds, 2)} for row in rows]
         (folder / "metrics.json").write_text(json.dumps({**metrics, "tests": each}, indent=2) + "\n", encoding="utf-8")
-        draw(folder / "life.png", rows)
+        draw(folder / "resilience.png", rows)
 
 
 def draw(path: Path, rows: Sequence[Row], shortest: float = 0.1) -> None:
-    """Seconds of the tests that took some time or did not pass, coloured by the worst outcome of their cases."""
+    """Plot the durations of tests that took at least ``shortest`` seconds or did not pass, coloured by outcome."""
     shown = [test for test in tests(rows) if test.seconds >= shortest or test.outcome != PASSED]
     shown.sort(key=lambda test: test.seconds, reverse=True)
     chart = new_figure(11, 1.2 + 0.24 * len(shown))

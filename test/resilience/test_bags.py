@@ -1,4 +1,4 @@
-"""Bags whose writer is killed, or whose disk is full: a recording is saved, all else is there whole or not at all."""
+"""Killed bag writers and full disks: recordings are recoverable, other bags are complete or absent."""
 
 import json
 import signal
@@ -16,7 +16,7 @@ S = 1_000_000_000
 
 @pytest.fixture
 def record(start, drive, wait_until, tmp_path):
-    """Starts a recorder of a drive that is played again and again; gives it, and what it notes of the arrivals."""
+    """Starts a recorder of a looped drive; returns it and a function that gives the arrival times."""
     log = tmp_path / "log.jsonl"
 
     def arrivals():
@@ -32,18 +32,18 @@ def record(start, drive, wait_until, tmp_path):
     return record
 
 
-def saved_by(start, unfinished, out):
-    """The times of recording in the bag that ``xmodelkd recover`` makes."""
+def recovered_times(start, unfinished, out):
+    """Log times of the messages recovered by ``xmodelkd recover``."""
     command = start(COMMAND, "recover", unfinished, out)
-    assert command.end() == 0, command.said
+    assert command.end() == 0, command.output_text
     with BagReader(out) as bag:
         times = [message.log_time_ns for message in bag.messages()]
-    assert command.said == f"{out}: {len(times)} messages\n"
+    assert command.output_text == f"{out}: {len(times)} messages\n"
     return times
 
 
-def test_a_recording_whose_recorder_is_killed_is_saved_but_for_its_last_second(record, start, tmp_path):
-    """Of a topic with small messages, too, of which a chunk holds minutes."""
+def test_killed_recorder_loses_at_most_last_second(record, start, tmp_path):
+    """Also for a topic with small messages, of which a chunk holds minutes."""
     out = tmp_path / "bags" / "drive.mcap"
     recorder, arrivals = record("/clock", out)
     time.sleep(2.5)
@@ -52,16 +52,16 @@ def test_a_recording_whose_recorder_is_killed_is_saved_but_for_its_last_second(r
     (unfinished,) = out.parent.iterdir()
     assert unfinished.name.startswith("drive.mcap.unfinished-")
     refused = start(COMMAND, "fit-sensor", unfinished / "drive" / "drive.mcap")
-    saved = saved_by(start, unfinished, tmp_path / "saved.mcap")
+    saved = recovered_times(start, unfinished, tmp_path / "saved.mcap")
     assert len(saved) > 50 and saved == sorted(saved)
     lost = arrivals()[len(saved) :]
-    assert all(killed_ns - arrival < 1.5 * S for arrival in lost), "all of it came in the last second"
+    assert all(killed_ns - arrival < 1.5 * S for arrival in lost), "only the last second is lost"
     assert refused.end() == 1
     (line,) = refused.lines
     assert line.startswith("error: cannot read bag ") and "repair it ('xmodelkd recover'" in line
 
 
-def test_a_recorder_whose_disk_is_full_says_so_and_keeps_what_it_has(record, start, machine, tmp_path):
+def test_recorder_on_full_disk_reports_error_and_keeps_recording(record, start, machine, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     machine.small_disk(disk, 4_000_000)
@@ -76,11 +76,11 @@ def test_a_recorder_whose_disk_is_full_says_so_and_keeps_what_it_has(record, sta
         f"'xmodelkd recover {disk}/{unfinished} OUT' saves what was recorded"
     )
     assert machine.path(disk / "before.mcap").read_bytes() == b"an older recording"
-    saved = saved_by(start, machine.path(disk / unfinished), tmp_path / "saved.mcap")
+    saved = recovered_times(start, machine.path(disk / unfinished), tmp_path / "saved.mcap")
     assert len(arrivals()) - 60 < len(saved) > 20, "a second of it, and what did not fit, is lost"
 
 
-def test_a_log_whose_disk_is_full_ends_the_program_in_one_line(start, drive, machine, tmp_path):
+def test_full_disk_of_log_ends_player_with_one_line(start, drive, machine, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     machine.small_disk(disk, 65536)
@@ -90,12 +90,12 @@ def test_a_log_whose_disk_is_full_ends_the_program_in_one_line(start, drive, mac
     assert player.lines == [f"error: cannot write log {disk}/log: No space left on device"]
 
 
-# --- bags that can be made again --------------------------------------------------------------------------------------
+# --- bags that can be rewritten ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def kitti(tmp_path):
-    """A sequence in SemanticKITTI's layout, of 400 sweeps."""
+    """A sequence of 400 sweeps in SemanticKITTI's layout."""
     folder, sweeps = tmp_path / "kitti" / "sequences" / "08", 400
     points = np.random.default_rng(0).uniform(1, 20, (4000, 4)).astype("<f4")
     for name in ("velodyne", "labels"):
@@ -110,7 +110,7 @@ def kitti(tmp_path):
     return folder
 
 
-def test_a_bag_whose_program_is_killed_is_not_there_and_can_be_made_again(start, kitti, wait_until, tmp_path):
+def test_killed_export_leaves_no_bag_and_can_be_repeated(start, kitti, wait_until, tmp_path):
     out = tmp_path / "bags" / "drive"
     words = ["semantickitti", kitti, out]
     writer = start(TO_BAG, *words)
@@ -123,7 +123,7 @@ def test_a_bag_whose_program_is_killed_is_not_there_and_can_be_made_again(start,
         assert bag.topics["/points"].count == 9
 
 
-def test_a_bag_whose_disk_is_full_is_said_in_one_line_and_not_there(start, kitti, machine, tmp_path):
+def test_export_to_full_disk_gives_one_line_and_no_bag(start, kitti, machine, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     machine.small_disk(disk, 4_000_000)
@@ -134,7 +134,7 @@ def test_a_bag_whose_disk_is_full_is_said_in_one_line_and_not_there(start, kitti
     assert [path.name for path in machine.path(disk).iterdir()] == ["before"]
 
 
-def test_a_world_that_is_killed_leaves_no_drive_and_no_bag(start, wait_until, tmp_path):
+def test_killed_world_generation_leaves_no_drive_and_no_bag(start, wait_until, tmp_path):
     pytest.importorskip("embreex")
     words = ["--seed", "9", "--sweeps", "2", "--cameras", "0"]
     world = start(WORLD, *words, "--out", tmp_path / "drive", "--bag", tmp_path / "bags" / "drive.mcap")

@@ -1,4 +1,4 @@
-"""Disks that are full or read-only, no home, no shared memory, no network: the node labels, and a line says what is."""
+"""Full or read-only disks, no home folder, shared memory or network: the node labels and reports the limitation."""
 
 import json
 import re
@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 NODE, COMMAND = "xmodelkd_ros.node.segment_node", "xmodelkd_ros.tools.cli"
-PLAYED_GPU = Path(__file__).with_name("played_gpu.py")
+FAKE_GPU = Path(__file__).with_name("fake_gpu.py")
 ROOT = Path(__file__).parents[2]
 
-needs_two = pytest.mark.skipif(find_spec("openvino") is None, reason="with one library nothing is compared or kept")
+needs_two_backends = pytest.mark.skipif(find_spec("openvino") is None, reason="needs two back ends")
 needs_builder = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="TensorRT-RTX is not installed")
 
 
 @pytest.fixture
 def disk(machine, tmp_path):
-    """A folder that is a disk of its own, of 2 MB."""
+    """A folder on a separate disk of 2 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     machine.small_disk(folder, 2_000_000)
@@ -27,45 +27,46 @@ def disk(machine, tmp_path):
 # --- disks ------------------------------------------------------------------------------------------------------------
 
 
-@needs_two
-def test_where_nothing_can_be_written_the_node_labels_and_says_so(
-    start, driver, node_words, height_model, machine, env, tmp_path
-):
-    """Package, models and cache are on a disk that is read-only, as on a vehicle they may well be."""
+@needs_two_backends
+def test_node_labels_and_reports_read_only_disk(start, driver, node_arguments, height_model, machine, env, tmp_path):
+    """Package, models and cache are read-only, as may be the case on a vehicle."""
     cache = Path(env["XDG_CACHE_HOME"])
     cache.mkdir()
     for folder in (ROOT, height_model, cache):
         machine.read_only(folder)
-    node = start(NODE, *node_words(backend="auto"), machine=machine)
+    node = start(NODE, *node_arguments(backend="auto"), machine=machine)
     node.wait_for("active")
     driver.drive(3)
     why = f"cannot write to {cache}/xmodelkd_ros/engines: Read-only file system"
-    assert f"measured now and at every start: {why}; set engine_cache_dir" in node.said
-    driver.wait(lambda: why in driver.said.get("model_backend_choice", ""), "a report")
+    assert f"measured now and at every start: {why}; set engine_cache_dir" in node.output_text
+    driver.wait(lambda: why in driver.diagnostics.get("model_backend_choice", ""), "a report")
     doctor = start(COMMAND, "doctor", "--model", height_model, machine=machine)
-    assert doctor.end() == 0, doctor.said
-    assert f"cache folder    advice   {why}: libraries are compared at every start" in doctor.said
+    assert doctor.end() == 0, doctor.output_text
+    assert f"cache folder    advice   {why}: libraries are compared at every start" in doctor.output_text
 
 
-@needs_two
-def test_a_node_labels_on_while_its_disk_is_full(start, driver, node_words, machine, disk):
-    """Its log files and its cache lie there."""
-    words = node_words(backend="auto", engine_cache_dir=disk / "cache")
+@needs_two_backends
+def test_node_labels_with_full_disk(start, driver, node_arguments, machine, disk):
+    """The full disk holds its log files and cache."""
+    words = node_arguments(backend="auto", engine_cache_dir=disk / "cache")
     machine.fill(disk)
     node = start(NODE, *words, machine=machine, ROS_LOG_DIR=str(disk))
     node.wait_for("active")
     driver.drive(3)
-    assert f"at every start: cannot write to {disk}/cache: No space left on device; set engine_cache_dir" in node.said
+    assert (
+        f"at every start: cannot write to {disk}/cache: No space left on device; set engine_cache_dir"
+        in node.output_text
+    )
     files = [path.name for path in machine.path(disk).rglob("*") if path.is_file() and path.suffix != ".log"]
     assert files == [".ballast"]
 
 
 @needs_builder
-def test_an_engine_that_cannot_be_kept_is_said_before_the_drive(start, node_words, height_model, machine, disk):
-    """To build it at each start would take minutes, of which nobody knew."""
-    words = [height_model / "model.onnx", NODE, *node_words(backend="tensorrt", engine_cache_dir=disk)]
+def test_node_does_not_start_if_engine_cannot_be_cached(start, node_arguments, height_model, machine, disk):
+    """Otherwise every start would silently take minutes to build it."""
+    words = [height_model / "model.onnx", NODE, *node_arguments(backend="tensorrt", engine_cache_dir=disk)]
     machine.fill(disk)
-    node = start(PLAYED_GPU, *words, machine=machine)
+    node = start(FAKE_GPU, *words, machine=machine)
     assert node.end() == 1
     (line,) = node.lines
     assert "cannot write engine" in line and line.endswith("No space left on device; choose another folder")
@@ -73,9 +74,7 @@ def test_an_engine_that_cannot_be_kept_is_said_before_the_drive(start, node_word
 
 
 @pytest.mark.parametrize("command", ["evaluate", "replay"])
-def test_a_report_whose_disk_is_full_is_one_line_and_leaves_the_last_one(
-    start, drive, height_model, machine, disk, command
-):
+def test_report_on_full_disk_gives_one_line_and_keeps_previous(start, drive, height_model, machine, disk, command):
     out = disk / "report"
     machine.path(out).mkdir()
     before = {name: f"an older {name}" for name in ("metrics.json", "report.html", "sweep.png")}
@@ -86,8 +85,8 @@ def test_a_report_whose_disk_is_full_is_one_line_and_leaves_the_last_one(
     run = start(COMMAND, command, drive, *options, machine=machine)
     assert run.end() == 1
     last = run.lines[-1]
-    assert last.startswith("error: ") and f"cannot write {'bag ' * (command == 'replay')}{out}" in last, run.said
-    assert "No space left on device" in last and "Traceback" not in run.said
+    assert last.startswith("error: ") and f"cannot write {'bag ' * (command == 'replay')}{out}" in last, run.output_text
+    assert "No space left on device" in last and "Traceback" not in run.output_text
     assert {p.name: p.read_text() for p in machine.path(out).iterdir() if p.is_file()} == before
     assert {p.name for p in machine.path(out).iterdir() if p.is_dir()} <= {"logs"}
 
@@ -95,13 +94,13 @@ def test_a_report_whose_disk_is_full_is_one_line_and_leaves_the_last_one(
 # --- machines ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_node_without_a_home_labels(start, driver, node_words, machine, tmp_path):
-    """HOME is not set; it cannot be written; and the user is not known, as in a container that is run as any user."""
+def test_node_without_home_labels(start, driver, node_arguments, machine, tmp_path):
+    """HOME is unset, HOME is read-only, or the user is unknown, as in a container with an arbitrary user id."""
     (tmp_path / "home").mkdir()
     machine.read_only(tmp_path / "home")
     unknown = ["unshare", "--user", "--map-user=12345", "--map-group=12345"]
     nobody = {"XDG_CACHE_HOME": None, "ROS_LOG_DIR": None, "ROS_HOME": None, "HOME": None}
-    backend = node_words(backend="auto")
+    backend = node_arguments(backend="auto")
     nodes = {
         "none": start(NODE, *backend, "-r", "__node:=none", **nobody),
         "read_only": start(
@@ -112,34 +111,33 @@ def test_a_node_without_a_home_labels(start, driver, node_words, machine, tmp_pa
     labels = {name: driver.listen(f"{name}/labels") for name in nodes}
     for node in nodes.values():
         node.wait_for("active")
-        assert any(line.startswith("warning: no log files: ") for line in node.lines), node.said
+        assert any(line.startswith("warning: no log files: ") for line in node.lines), node.output_text
     driver.wait(lambda: all(len(stamps) >= 3 for stamps in labels.values()), "labels of all")
 
 
 def replay(start, drive, model, out, machine):
-    """Replay a drive in a machine: every sweep comes back labelled, or the node was too slow for it, and says so.
+    """Replay a drive in a machine; every sweep is labelled or reported as dropped by overload.
 
-    Returns how many came back.
+    Returns the number of labelled sweeps.
     """
     options = ["--model", model, "--backend", "onnxruntime", "--rate", "0.5", "--out", out]
     command = start(COMMAND, "replay", drive, *options, machine=machine)
-    assert command.end() == 0, command.said
+    assert command.end() == 0, command.output_text
     sweeps = json.loads((out / "metrics.json").read_text())["sweeps"]
-    too_slow = re.search(r"the node says of (\d+) sweeps: dropped: overload", command.said)
+    too_slow = re.search(r"the node says of (\d+) sweeps: dropped: overload", command.output_text)
     assert sweeps["output"] + int(too_slow[1] if too_slow else 0) == sweeps["input"] > 0
     return sweeps["output"]
 
 
-def test_without_shared_memory_a_drive_is_labelled_through_udp(start, drive, height_model, machine, tmp_path):
+def test_labels_over_udp_without_shared_memory(start, drive, height_model, machine, tmp_path):
     (tmp_path / "dev").mkdir()
-    machine.without_shared_memory(tmp_path / "dev")
+    machine.hide_shared_memory(tmp_path / "dev")
     assert replay(start, drive, height_model, tmp_path / "out", machine) > 0
-    said = (tmp_path / "out" / "logs" / "node.log").read_text()
-    assert "Unable to Register SHM Transport" in said, "which Fast DDS says itself"
+    output_text = (tmp_path / "out" / "logs" / "node.log").read_text()
+    assert "Unable to Register SHM Transport" in output_text, "Fast DDS reports the fallback"
 
 
-def test_without_a_network_a_drive_is_labelled(start, drive, height_model, make_machine, tmp_path):
-    """There is a loopback and nothing else."""
+def test_labels_with_loopback_only(start, drive, height_model, make_machine, tmp_path):
     machine = make_machine(network=False)
     machine.run("ip link set lo up")
     assert replay(start, drive, height_model, tmp_path / "out", machine) > 0

@@ -1,4 +1,4 @@
-"""Nothing is sent to anybody: a program labels where every packet that would leave the machine is seen."""
+"""No telemetry: labelling in a network namespace in which every outgoing packet is captured."""
 
 import subprocess
 import sys
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from test.resilience.machines import READ_ONLY, need
+from test.resilience.machines import READ_ONLY, require
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = {"onnxruntime": "events.data.microsoft.com", "openvino": "google-analytics.com"}
-"""That run networks, and whom they tell of it."""
+"""Inference engines and the hosts of their telemetry."""
 QUIET_S = 15
-"""Libraries report from threads of their own: here OpenVINO does at once, and ONNX Runtime within 9 s."""
+"""Telemetry is sent from background threads: by OpenVINO at once, by ONNX Runtime within 9 s."""
 
 SNIFF = """
 import socket
@@ -36,7 +36,7 @@ for library in sys.argv[2:]:
     assert sys.modules[library]
 time.sleep({QUIET_S})
 """
-WITHOUT_US = f"""
+WITHOUT_OPT_OUT = f"""
 import sys, time
 from importlib import import_module
 library = import_module(sys.argv[2])
@@ -50,20 +50,20 @@ socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"control-packet", ("198
 """
 
 
-class Wire:
-    """The network of a machine that has a name server, a gateway and a default route, and nobody at the other end.
+class MonitoredNetwork:
+    """Network with name server, gateway and default route but no remote end; all packets are captured.
 
-    Addresses are those that are kept for documentation (RFC 5737).
+    Addresses are those reserved for documentation (RFC 5737).
     """
 
     def __init__(self, machine, start, folder):
         self._machine, self._home = machine, folder / "home"
         self._home.mkdir()
         (folder / "resolv.conf").write_text("nameserver 192.0.2.53\n")
-        need(READ_ONLY)
+        require(READ_ONLY)
         machine.run('mount --bind "$1" /etc/resolv.conf', folder / "resolv.conf")
         machine.run("ip link set lo up; ip link add wire type veth peer name far")
-        for end in ("wire", "far"):  # without an address of IPv6, for which the kernel itself would send packets
+        for end in ("wire", "far"):  # without IPv6 addresses, for which the kernel itself would send packets
             machine.run('ip link set "$1" addrgenmode none; ip link set "$1" up', end)
         machine.run("ip address add 192.0.2.2/24 dev wire; ip route add default via 192.0.2.1")
         for neighbour in ("192.0.2.1", "192.0.2.53"):
@@ -74,12 +74,12 @@ class Wire:
 
     @property
     def packets(self):
-        """All that has left so far."""
+        """Packets captured so far."""
         return [line for line in self._sniffer.lines if line.startswith("packet")]
 
     @contextmanager
     def running(self, code, *arguments):
-        """A program there, in an environment that tells nobody to be quiet, until it is no longer looked at."""
+        """Run a program there without telemetry opt-outs; it is killed at the end of the block."""
         env = {"HOME": str(self._home), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
         words = [*self._machine.prefix, sys.executable, "-c", code, *map(str, arguments)]
         log = self._home / "said.log"
@@ -94,28 +94,28 @@ class Wire:
             program.wait()
 
     def run(self, code, *arguments):
-        """Run a program to its end."""
+        """Run a program and check its exit code."""
         with self.running(code, *arguments) as program:
             assert program.wait(120) == 0, (self._home / "said.log").read_text()
 
 
 @pytest.fixture
-def wire(make_machine, start, tmp_path):
-    """A Wire."""
-    return Wire(make_machine(network=False), start, tmp_path)
+def network(make_machine, start, tmp_path):
+    """A MonitoredNetwork."""
+    return MonitoredNetwork(make_machine(network=False), start, tmp_path)
 
 
-def test_a_program_that_labels_sends_nothing_to_anybody(wire, wait_until, height_model):
+def test_labelling_sends_no_packets(network, wait_until, height_model):
     libraries = [name for name in LIBRARIES if find_spec(name)]
-    wire.run(LABEL, height_model, *libraries)
-    wire.run(SEND)
-    wait_until(lambda: any("control-packet" in packet for packet in wire.packets), "the packet that was sent")
-    assert len(wire.packets) == 1, wire.packets
+    network.run(LABEL, height_model, *libraries)
+    network.run(SEND)
+    wait_until(lambda: any("control-packet" in packet for packet in network.packets), "the packet that was sent")
+    assert len(network.packets) == 1, network.packets
 
 
 @pytest.mark.parametrize(("library", "asked"), LIBRARIES.items())
-def test_what_a_library_sends_where_nobody_tells_it_not_to_is_seen(wire, wait_until, height_model, library, asked):
-    """Otherwise the silence above would mean little."""
+def test_telemetry_without_opt_out_is_captured(network, wait_until, height_model, library, asked):
+    """Shows that the previous test would detect telemetry."""
     pytest.importorskip(library)
-    with wire.running(WITHOUT_US, height_model / "model.onnx", library):
-        wait_until(lambda: any(asked in packet for packet in wire.packets), f"a question for {asked}", 3 * QUIET_S)
+    with network.running(WITHOUT_OPT_OUT, height_model / "model.onnx", library):
+        wait_until(lambda: any(asked in packet for packet in network.packets), f"a question for {asked}", 3 * QUIET_S)

@@ -1,4 +1,4 @@
-"""A test is skipped where this machine does not allow what it needs, and for nothing that goes wrong later."""
+"""Missing capabilities skip a test; later errors fail it."""
 
 import subprocess
 
@@ -7,18 +7,18 @@ import pytest
 from test.resilience import machines
 
 ENDS = (AssertionError, pytest.skip.Exception)
-"""A skip would otherwise be this test's own."""
+"""Catches skips too, which would otherwise skip this test."""
 
 
 @pytest.fixture
 def trials(monkeypatch):
-    """What is tried, which may be changed; each is tried anew."""
-    machines.why_not.cache_clear()
+    """Replaces probe scripts, with an empty cache of results."""
+    machines.missing_reason.cache_clear()
     yield lambda capability, script: monkeypatch.setitem(machines.TRIALS, capability, script)
-    machines.why_not.cache_clear()
+    machines.missing_reason.cache_clear()
 
 
-def test_a_command_that_fails_fails_the_test():
+def test_failing_command_fails_test():
     here = object.__new__(machines.Machine)
     here.prefix = []
     here.run('test "$1" = given', "given")
@@ -28,19 +28,19 @@ def test_a_command_that_fails_fails_the_test():
 
 
 @pytest.mark.parametrize("capability", machines.TRIALS)
-def test_what_is_not_allowed_is_named(trials, monkeypatch, capability):
+def test_skip_names_missing_capability(trials, monkeypatch, capability):
     done = subprocess.CompletedProcess([], 1, "", "mount: permission denied\n")
     tried = []
     monkeypatch.setattr(machines.shutil, "which", lambda name: name)
     monkeypatch.setattr(subprocess, "run", lambda words, **options: tried.append(words) or done)
     for _ in range(2):
         with pytest.raises(pytest.skip.Exception, match=f"allows no {capability}: mount: permission denied$"):
-            machines.need(capability)
-    assert len(tried) == 1 and machines.TRIALS[capability] in tried[0], "it is tried once"
+            machines.require(capability)
+    assert len(tried) == 1 and machines.TRIALS[capability] in tried[0], "probed once"
 
 
-def test_what_is_allowed_is_tried_for_real(trials):
-    machines.need(machines.NAMESPACES)
+def test_probes_run_real_commands(trials):
+    machines.require(machines.NAMESPACES)
     trials(machines.DISKS, "echo 'none here' >&2; exit 1")
     machine = machines.Machine()
     try:

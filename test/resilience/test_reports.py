@@ -1,4 +1,4 @@
-"""Reports that do not fit on their disk: one line, exit code 1, and the report of an earlier run is left whole."""
+"""Reports on a full disk: one line, exit code 1, and the previous report is unchanged."""
 
 import json
 
@@ -8,11 +8,8 @@ COMMAND, FUZZ, ROBUSTNESS = "xmodelkd_ros.tools.cli", "test.fuzz", "training.rob
 
 
 @pytest.fixture
-def older(machine, tmp_path):
-    """A folder, on a disk of its own, of a report with some files; it gives them as they are now.
-
-    The disk has some bytes of room left.
-    """
+def older_report(machine, tmp_path):
+    """Creates a previous report on a nearly full disk; returns its folder and a function that reads its files."""
     disk = tmp_path / "disk"
     disk.mkdir()
     machine.small_disk(disk, 1_000_000)
@@ -37,38 +34,38 @@ def older(machine, tmp_path):
     return write
 
 
-def assert_says_so_in_a_line(program, out):
-    assert program.end() == 1, program.said
-    assert "Traceback" not in program.said, program.said
+def assert_one_line_error(program, out):
+    assert program.end() == 1, program.output_text
+    assert "Traceback" not in program.output_text, program.output_text
     last = program.lines[-1]
     assert last.startswith("error: cannot write ") and str(out) in last and "No space left on device" in last, last
 
 
-def test_an_attack_whose_report_does_not_fit_leaves_the_last_one(start, machine, older):
-    out, contents = older(("fuzz.md", "metrics.json", "broken/clouds-0-7.txt"), 0)
+def test_fuzz_report_on_full_disk_keeps_previous(start, machine, older_report):
+    out, contents = older_report(("fuzz.md", "metrics.json", "broken/clouds-0-7.txt"), 0)
     before = contents()
-    assert_says_so_in_a_line(start(FUZZ, "--targets", "engines", "--inputs", "20", "--out", out, machine=machine), out)
+    assert_one_line_error(start(FUZZ, "--targets", "engines", "--inputs", "20", "--out", out, machine=machine), out)
     assert contents() == before
 
 
-def test_plots_of_robustness_that_do_not_fit_leave_the_last_ones_and_what_was_measured(
-    start, machine, older, drive, height_model, tmp_path
+def test_robustness_plots_on_full_disk_keep_previous_and_measurements(
+    start, machine, older_report, drive, height_model, tmp_path
 ):
-    """Measuring takes an hour: that is kept, and the command given again draws it."""
+    """Measurements take an hour: they are kept, and a second run draws the plots."""
     pytest.importorskip("embreex")
     pytest.importorskip("torch")
-    out, contents = older(("robustness.md", "relative_short.png", "reliability_short.png"), 65_536)
+    out, contents = older_report(("robustness.md", "relative_short.png", "reliability_short.png"), 65_536)
     before = contents()
     words = [f"sources=[{{name: short, label_set: drive13, source: {{dataset: bag, path: {drive}}}}}]"]
     words += ["--models", height_model, "--corruptions", "crosstalk", "--every", "5", "--out", out]
-    assert_says_so_in_a_line(start(ROBUSTNESS, *words, machine=machine), out)
+    assert_one_line_error(start(ROBUSTNESS, *words, machine=machine), out)
     after = contents()
     measured = json.loads(after.pop("metrics.json"))
     assert after == before
     assert measured["sources"]["short"]["models"]["height"]["sweeps"] == 2
     machine.run('rm "$1"', out.parent / ".ballast")
     again = start(ROBUSTNESS, *words, machine=machine)
-    assert again.end() == 0, again.said
+    assert again.end() == 0, again.output_text
     assert json.loads(machine.path(out / "metrics.json").read_text()) == measured
     assert all((machine.path(out / name)).read_bytes() != text.encode() for name, text in before.items())
 
@@ -82,13 +79,13 @@ def test_plots_of_robustness_that_do_not_fit_leave_the_last_ones_and_what_was_me
     ],
     ids=["load", "endurance"],
 )
-def test_a_flood_or_a_long_run_whose_disk_is_full_leaves_the_last_report(
-    start, machine, older, height_model, command, names, room
+def test_load_and_endurance_on_full_disk_keep_previous_report(
+    start, machine, older_report, height_model, command, names, room
 ):
-    out, contents = older(names, room)
+    out, contents = older_report(names, room)
     before = contents()
     name, *words = command.split()
     program = start(COMMAND, name, "--model", height_model, *words, "--out", out, machine=machine)
-    assert_says_so_in_a_line(program, out)
+    assert_one_line_error(program, out)
     after = {path: text for path, text in contents().items() if not path.startswith("logs/")}
     assert after == before

@@ -1,4 +1,4 @@
-"""A training and an export that are killed, or whose disk is full: both go on, and no half of anything is left."""
+"""Training and export that are killed or run out of disk space: both can continue, without partial files."""
 
 import shutil
 import signal
@@ -40,34 +40,34 @@ SETTINGS = [
 
 
 def settings(drive, run):
-    """Of a training of a few steps on some sweeps of a drive."""
+    """Settings of a short training run on a drive."""
     train, validation = (f"[{{dataset: bag, path: {drive}, frames: {frames}}}]" for frames in ("[0, 4]", "[4, 5]"))
     return [*SETTINGS, f"data.train={train}", f"data.validation={validation}", f"run={run}"]
 
 
 def steps(run):
-    """How many steps a run has taken, by its checkpoint, which must be whole."""
+    """Number of steps in a run's checkpoint."""
     return torch.load(run / CHECKPOINT, weights_only=True)["global_step"]
 
 
-def test_a_training_goes_on_after_a_full_disk_and_after_a_kill(fork, drive, warm, wait_until, tmp_path):
-    disk, machine = tmp_path / "disk", warm.machine
+def test_training_resumes_after_full_disk_and_kill(fork, drive, fork_server, wait_until, tmp_path):
+    disk, machine = tmp_path / "disk", fork_server.machine
     disk.mkdir()
-    machine.small_disk(disk, 450_000)  # a checkpoint has 300 kB: there is room for one
+    machine.small_disk(disk, 450_000)  # room for one checkpoint of 300 kB
     words, run = [CONFIG, *settings(drive, disk / "run")], machine.path(disk / "run")
     stopped = fork(TRAIN, *words)
     assert stopped.end() == 1
     message = f"error: cannot write {disk}/run: No space left on device; make room, or choose another place"
-    assert stopped.lines[-1] == message and "Traceback" not in stopped.said
-    assert steps(run) == STEPS, "the first epoch's checkpoint is whole"
+    assert stopped.lines[-1] == message and "Traceback" not in stopped.output_text
+    assert steps(run) == STEPS, "checkpoint of the first epoch"
     machine.run('mount -o remount,size=9000000 "$1"', disk)
     killed = fork(TRAIN, *words)
     wait_until(lambda: steps(run) > STEPS, "another epoch")
     killed.kill()
     assert killed.end() == -signal.SIGKILL
-    assert STEPS < steps(run) < EPOCHS * STEPS, "it was killed in the middle"
+    assert STEPS < steps(run) < EPOCHS * STEPS, "killed before the end"
     again = fork(TRAIN, *words)
-    assert again.end() == 0, again.said
+    assert again.end() == 0, again.output_text
     assert steps(run) == EPOCHS * STEPS
 
 
@@ -76,7 +76,7 @@ def test_a_training_goes_on_after_a_full_disk_and_after_a_kill(fork, drive, warm
 
 @pytest.fixture(scope="module")
 def run(drive, tmp_path_factory):
-    """A run that has all its steps behind it, and has learnt nothing."""
+    """A finished run with initial weights."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     folder.mkdir()
     config = TrainingConfig.read(CONFIG, settings(drive, folder))
@@ -92,7 +92,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_an_export_that_is_killed_leaves_the_model_that_was_there(fork, run, height_model, wait_until, tmp_path):
+def test_killed_export_keeps_previous_model(fork, run, height_model, wait_until, tmp_path):
     model = tmp_path / "models" / "mine"
     shutil.copytree(height_model, model)
     killed = fork(EXPORT, run, model)
@@ -101,25 +101,25 @@ def test_an_export_that_is_killed_leaves_the_model_that_was_there(fork, run, hei
     assert killed.end() == -signal.SIGKILL
     assert contents(model) == contents(height_model)
     again = fork(EXPORT, run, model)
-    assert again.end() == 0, again.said
+    assert again.end() == 0, again.output_text
     assert SegmentationPipeline.load(model, "onnxruntime", "int8").spec.name == "tiny"
 
 
-def test_an_export_whose_disk_is_full_leaves_the_model_that_was_there(fork, run, height_model, warm, tmp_path):
-    disk, machine = tmp_path / "disk", warm.machine
+def test_export_on_full_disk_keeps_previous_model(fork, run, height_model, fork_server, tmp_path):
+    disk, machine = tmp_path / "disk", fork_server.machine
     disk.mkdir()
     machine.small_disk(disk, 50_000)  # the first network has 63 kB
     shutil.copytree(height_model, machine.path(disk / "model"))
     command = fork(EXPORT, run, disk / "model")
     assert command.end() == 1
     message = f"error: cannot write {disk}/model: No space left on device; make room, or choose another place"
-    assert command.lines[-1] == message and "Traceback" not in command.said
+    assert command.lines[-1] == message and "Traceback" not in command.output_text
     assert [path.name for path in machine.path(disk).iterdir()] == ["model"]
     assert contents(machine.path(disk / "model")) == contents(height_model)
 
 
-def test_a_checkpoint_that_does_not_fit_leaves_the_one_that_was_there(run, tmp_path):
-    """PyTorch itself would raise a RuntimeError, and leave half of it."""
+def test_oversized_checkpoint_keeps_previous(run, tmp_path):
+    """PyTorch itself would raise a RuntimeError and leave a partial file."""
     resource = pytest.importorskip("resource", reason="file size limits are of Unix")
     shutil.copytree(run, tmp_path / "run")
     checkpoint, limits = read_checkpoint(run), resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -138,20 +138,20 @@ from pathlib import Path
 from xmodelkd_ros.core import atomic_write
 replace, done = os.replace, []
 
-def and_die(*paths):
+def replace_and_kill(*paths):
     replace(*paths)
     done.append(paths)
     if len(done) == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
 
-os.replace = and_die
+os.replace = replace_and_kill
 with atomic_write.atomic_dir(Path(sys.argv[1])) as folder:
     (folder / "model.json").write_text("new")
 """
 
 
-def test_an_export_that_is_killed_between_two_renames_can_be_given_again(start, tmp_path):
-    """For a moment the old model is away and the new one is not there; neither is lost."""
+def test_export_killed_between_renames_can_be_repeated(start, tmp_path):
+    """Between the renames neither model is in place, but both are kept."""
     (tmp_path / "replace.py").write_text(REPLACE)
     model = tmp_path / "model"
     model.mkdir()

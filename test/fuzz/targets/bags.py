@@ -1,4 +1,4 @@
-"""Bags that are cut, flipped, or hold harmed messages: all their messages, and as the tools read them."""
+"""Bags that are truncated, have flipped bits, or hold mutated messages: read completely and by the tools."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from test.conftest import write_light_model
-from test.fuzz import good_messages as good
-from test.fuzz.labelled import check_segmentation
+from test.fuzz import seed_messages
+from test.fuzz.invariants import check_segmentation
 from test.fuzz.mutation import Mutator
 from test.fuzz.ros_messages import TYPES
-from test.fuzz.target import InFolder, Limits, Target, each, ensure
+from test.fuzz.target import FolderTarget, Limits, Target, ensure, run_all
 from xmodelkd_ros.bags.bag import ROSBAGS_TYPES, BagReader
 from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.bags.image_replay import CameraOptions
@@ -30,8 +30,8 @@ _FORMS = (("mcap", "drive"), ("mcap", "drive.mcap"), ("sqlite3", "drive"), ("sql
 _CAMERAS = CameraOptions(slop_ns=50_000_000, fixed_frame="odom")
 
 
-class Bags(InFolder):
-    """rosbag2 folders and single files of both storages, with sweeps, truth, a camera and transforms."""
+class Bags(FolderTarget):
+    """rosbag2 folders and single files of both storages, with sweeps, ground truth, a camera and transforms."""
 
     name = "bags"
     limits = Limits(seconds=5.0, memory=16 << 20, traced=False)
@@ -53,25 +53,25 @@ class Bags(InFolder):
         files = [path] if path.is_file() else sorted(path.iterdir())
         return name, {str(file.relative_to(path.parent)): file.read_bytes() for file in files}
 
-    def good(self) -> Any:
+    def seed_input(self) -> Any:
         return self._bags[0]
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
         if mutator.chance(0.3):
-            name, files = self._with_harmed_messages(mutator)
+            name, files = self._with_mutated_messages(mutator)
         else:
             name, files = mutator.pick(self._bags)
-            harmed = mutator.pick(list(files))
-            files = {**files, harmed: mutator.harmed_bytes(files[harmed])}
+            mutated = mutator.pick(list(files))
+            files = {**files, mutated: mutator.mutate_bytes(files[mutated])}
         return (name, files), sum(map(len, files.values()))
 
-    def _with_harmed_messages(self, mutator: Mutator) -> tuple[str, dict[str, bytes]]:
+    def _with_mutated_messages(self, mutator: Mutator) -> tuple[str, dict[str, bytes]]:
         messages = list(self._messages)
         for _ in range(1 + mutator.below(2)):
-            harm_message(mutator, messages)
+            mutate_message(mutator, messages)
         return self._files(*_FORMS[mutator.below(2)], messages)
 
-    def use(self, value: Any) -> None:
+    def execute(self, value: Any) -> None:
         name, files = value
         path = self.folder / "read" / name
         shutil.rmtree(path.parent, ignore_errors=True)
@@ -80,7 +80,7 @@ class Bags(InFolder):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(data)
         with BagReader(path) as reader:
-            each(lambda: self._read_all(reader), lambda: self._evaluate(reader))
+            run_all(lambda: self._read_all(reader), lambda: self._evaluate(reader))
 
     def _read_all(self, reader: BagReader) -> None:
         ensure(sum(1 for _ in reader.messages()) < 1000, "more messages than were written")
@@ -96,11 +96,11 @@ class Bags(InFolder):
                 drive.camera_views(sweep)
 
 
-def harm_message(mutator: Mutator, messages: list[tuple[str, str, int, bytes]]) -> None:
-    """Change the bytes of one of the messages, behind the four that say how they are laid out."""
+def mutate_message(mutator: Mutator, messages: list[tuple[str, str, int, bytes]]) -> None:
+    """Mutate the bytes of one of the messages after the CDR header of four bytes."""
     at = mutator.below(len(messages))
     topic, msgtype, at_ns, data = messages[at]
-    messages[at] = topic, msgtype, at_ns, data[:4] + mutator.harmed_bytes(data[4:])
+    messages[at] = topic, msgtype, at_ns, data[:4] + mutator.mutate_bytes(data[4:])
 
 
 def write_short_drive(path: Path) -> None:
@@ -121,20 +121,24 @@ def short_drive() -> Any:
     """Topic, type, time and bytes of the messages of a short drive."""
     mutator = Mutator.of("drive", 0, 0)
     text = TYPES.types["std_msgs/msg/String"](data=label_info_json(label_map("drive13")))
-    poses = [good.transform(mutator, "base_link", frame) for frame in (good.FRAME, good.OPTICAL)]
+    poses = [
+        seed_messages.transform(mutator, "base_link", frame) for frame in (seed_messages.FRAME, seed_messages.OPTICAL)
+    ]
     yield _raw("/label_info_json", START_NS, text)
-    yield _raw("/tf_static", START_NS, good.make("tf2_msgs/msg/TFMessage", transforms=poses))
-    yield _raw("/camera/front/camera_info", START_NS, good.calibration(Mutator.of("good", 0, 0)))
+    yield _raw("/tf_static", START_NS, seed_messages.make("tf2_msgs/msg/TFMessage", transforms=poses))
+    yield _raw("/camera/front/camera_info", START_NS, seed_messages.calibration(Mutator.of("good", 0, 0)))
     for index in range(2):
         at_ns = START_NS + index * _PERIOD_NS
-        moving = good.transform(mutator, "odom", "base_link", at_ns)
-        yield _raw("/tf", at_ns, good.make("tf2_msgs/msg/TFMessage", transforms=[moving]))
-        image = good.compressed_image(Mutator.of("good", 0, 1), at_ns)
-        image.format, image.data = "jpeg", np.frombuffer(good.encoded(".jpg"), np.uint8)
+        moving = seed_messages.transform(mutator, "odom", "base_link", at_ns)
+        yield _raw("/tf", at_ns, seed_messages.make("tf2_msgs/msg/TFMessage", transforms=[moving]))
+        image = seed_messages.compressed_image(Mutator.of("good", 0, 1), at_ns)
+        image.format, image.data = "jpeg", np.frombuffer(seed_messages.encoded(".jpg"), np.uint8)
         yield _raw("/camera/front/image_raw/compressed", at_ns, image)
-        cloud = PointCloud(good.points(mutator, 60), np.linspace(0, 255, 60, dtype=np.float32), np.arange(60) % 16)
+        cloud = PointCloud(
+            seed_messages.points(mutator, 60), np.linspace(0, 255, 60, dtype=np.float32), np.arange(60) % 16
+        )
         label, times = np.arange(60).astype(np.uint8) % 13, np.linspace(0, 0.1, 60, dtype=np.float32)
-        yield _raw("/points", at_ns, truth_to_msg(cloud, label, good.header(at_ns), ROSBAGS_TYPES, times))
+        yield _raw("/points", at_ns, truth_to_msg(cloud, label, seed_messages.header(at_ns), ROSBAGS_TYPES, times))
 
 
 def _raw(topic: str, at_ns: int, message: Any) -> tuple[str, str, int, bytes]:

@@ -1,4 +1,4 @@
-"""What the package keeps for itself: the stored sweep, built engines, and which library was fastest."""
+"""Cached files of the package: the parity sweep, built engines, and the selected back end."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from unittest import mock
 import numpy as np
 
 from test.conftest import write_height_model
-from test.fuzz import good_messages as good
+from test.fuzz import seed_messages
 from test.fuzz.mutation import Mutator
-from test.fuzz.target import InFolder, Target, ensure
-from test.fuzz.targets.files import any_json
+from test.fuzz.target import FolderTarget, Target, ensure
+from test.fuzz.targets.files import mutated_json
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BackendError
@@ -25,8 +25,8 @@ from xmodelkd_ros.segmentation.parity_sweep import read_parity_sweep, write_pari
 _INTRINSIC = np.array([[32.0, 0, 23.5], [0, 32.0, 15.5], [0, 0, 1]])
 
 
-class CheckSweep(InFolder):
-    """The stored sweep: a harmed file, or a whole one with other arrays."""
+class CheckSweep(FolderTarget):
+    """The stored parity sweep: a mutated file, or a valid one with other arrays."""
 
     name = "check_sweep"
 
@@ -34,9 +34,9 @@ class CheckSweep(InFolder):
         super().__enter__()
         self._file = self.folder / "share" / "xmodelkd_ros" / "config" / "check_sweep.npz"
         self._file.parent.mkdir(parents=True)
-        camera = CameraModel("front", good.WIDTH, good.HEIGHT, _INTRINSIC, np.eye(4))
-        cloud = PointCloud(good.points(Mutator.of("sweep", 0, 0), 100), np.full(100, 7, np.float32))
-        write_parity_sweep(self._file, cloud, [(camera, good.encoded(".jpg"))])
+        camera = CameraModel("front", seed_messages.WIDTH, seed_messages.HEIGHT, _INTRINSIC, np.eye(4))
+        cloud = PointCloud(seed_messages.points(Mutator.of("sweep", 0, 0), 100), np.full(100, 7, np.float32))
+        write_parity_sweep(self._file, cloud, [(camera, seed_messages.encoded(".jpg"))])
         self._whole = self._file.read_bytes()
         with np.load(io.BytesIO(self._whole)) as stored:
             self._arrays = dict(stored)
@@ -48,14 +48,14 @@ class CheckSweep(InFolder):
         self._environment.stop()
         super().__exit__(*error)
 
-    def good(self) -> Any:
+    def seed_input(self) -> Any:
         return self._whole
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
-        data = self._with_other_arrays(mutator) if mutator.chance(0.4) else mutator.harmed_bytes(self._whole)
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
+        data = self._with_replaced_arrays(mutator) if mutator.chance(0.4) else mutator.mutate_bytes(self._whole)
         return data, len(data)
 
-    def _with_other_arrays(self, mutator: Mutator) -> bytes:
+    def _with_replaced_arrays(self, mutator: Mutator) -> bytes:
         arrays = dict(self._arrays)
         name = mutator.pick(list(arrays))
         shape = mutator.pick(((), (0,), (3,), (100,), (100, 3), (3, 3), (4, 4), (2, 2, 2)))
@@ -63,14 +63,14 @@ class CheckSweep(InFolder):
         if mutator.chance(0.2):
             del arrays[name]
         elif arrays[name].dtype == dtype and mutator.chance(0.5):
-            arrays[name] = np.frombuffer(mutator.harmed_bytes(arrays[name].tobytes()), np.uint8)
+            arrays[name] = np.frombuffer(mutator.mutate_bytes(arrays[name].tobytes()), np.uint8)
         else:
             arrays[name] = np.full(shape, mutator.pick((0, 1, -1, 300)), np.float64).astype(dtype)
         file = io.BytesIO()
         np.savez_compressed(file, **arrays)
         return file.getvalue()
 
-    def use(self, value: Any) -> None:
+    def execute(self, value: Any) -> None:
         self._file.write_bytes(value)
         cloud, camera_frames = read_parity_sweep(2)
         ensure(cloud.intensity is not None and cloud.xyz.dtype == np.float32, "not a sweep")
@@ -80,8 +80,8 @@ class CheckSweep(InFolder):
         )
 
 
-class Engines(InFolder):
-    """Built engines and the notes beside them: only the one that was compared is ever found."""
+class Engines(FolderTarget):
+    """Built engines and their notes: only an engine that passed the parity check is returned."""
 
     name = "engines"
     _KEY = EngineKey("ab" * 32, "fp16", "tensorrt 10.3.0", "Orin", "8.7", "12.6")
@@ -95,16 +95,16 @@ class Engines(InFolder):
         self._note = (self.folder / f"{self._KEY.name}.json").read_bytes()
         return self
 
-    def good(self) -> Any:
+    def seed_input(self) -> Any:
         return self._ENGINE, self._note
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
         if mutator.chance(0.3):
-            return (mutator.harmed_bytes(self._ENGINE), self._note), len(self._ENGINE)
-        note, _ = any_json(mutator, json.loads(self._note))
+            return (mutator.mutate_bytes(self._ENGINE), self._note), len(self._ENGINE)
+        note, _ = mutated_json(mutator, json.loads(self._note))
         return (self._ENGINE, note), len(note)
 
-    def use(self, value: Any) -> None:
+    def execute(self, value: Any) -> None:
         engine, note = value
         (self.folder / f"{self._KEY.name}.engine").write_bytes(engine)
         (self.folder / f"{self._KEY.name}.json").write_bytes(note)
@@ -114,12 +114,12 @@ class Engines(InFolder):
         ensure(found == self._ENGINE, "an engine that was not compared")
 
 
-class _MeasuredAgainError(Exception):
-    """Instead of measuring for seconds."""
+class _RemeasureError(Exception):
+    """Replaces a measurement that would take seconds."""
 
 
-class Fastest(InFolder):
-    """The note that says which library was fastest: one that is installed is taken from it, or it is measured again."""
+class Fastest(FolderTarget):
+    """The cached back-end selection: names an installed back end, or is measured again."""
 
     name = "fastest"
 
@@ -137,20 +137,20 @@ class Fastest(InFolder):
         self._text = self._note.read_bytes()
         return self
 
-    def good(self) -> Any:
+    def seed_input(self) -> Any:
         return self._text
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
-        return any_json(mutator, json.loads(self._text))
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
+        return mutated_json(mutator, json.loads(self._text))
 
-    def use(self, value: Any) -> None:
+    def execute(self, value: Any) -> None:
         self._note.write_bytes(value)
 
         def measure_again(line: str) -> None:
-            raise _MeasuredAgainError
+            raise _RemeasureError
 
         try:
             found = select_backend.select_backend(self._model, "auto", "fp32", EngineCache(self._kept, measure_again))
-        except _MeasuredAgainError:
+        except _RemeasureError:
             raise BackendError("it is measured again") from None
         ensure(found.backend in select_backend.LIBRARIES, "a library that is not known")

@@ -1,4 +1,4 @@
-"""Checkpoints of training, by bytes and by what they hold: read, made into networks that label, and gone on from."""
+"""Training checkpoints, mutated as bytes and by content: read, used for prediction, and resumed from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from test.fuzz.mutation import Mutator
-from test.fuzz.target import InFolder, Limits, Target, each, ensure
+from test.fuzz.target import FolderTarget, Limits, Target, ensure, run_all
 from test.guards import MemoryBomb, Trap
 from test.training.folders import write_pandaset
 from training.config.training import TrainingConfig
@@ -52,8 +52,8 @@ _CLOUD = PointCloud(_XYZ.astype(np.float32), np.linspace(0, 255, 200, dtype=np.f
 _NUMBERS = (0, 1, -1, 8, 13, 2**20, 2**40, 2**70, -(2**40), True, None, "8", 1.5, float("nan"), float("inf"))
 
 
-class Checkpoints(InFolder):
-    """A student's after half its run, and a teacher's: whatever reads checkpoints, and a run that goes on."""
+class Checkpoints(FolderTarget):
+    """Checkpoints of a half-finished student and of a teacher: all readers, and a resumed run."""
 
     name = "checkpoints"
     limits = Limits(seconds=10.0, memory=64 << 20, traced=False)
@@ -74,7 +74,7 @@ class Checkpoints(InFolder):
         return TrainingConfig.read(find_config("training/pandaset_student.yaml"), words)
 
     def _half_way(self) -> bytes:
-        """The checkpoint of a run that was killed after the first of two epochs."""
+        """The checkpoint after the first of two epochs."""
         kept: list[bytes] = []
 
         def keep(data: Any, path: Path) -> None:
@@ -88,7 +88,7 @@ class Checkpoints(InFolder):
         return kept[0]
 
     def _teachers(self) -> bytes:
-        """A teacher's checkpoint as its run would leave it, without optimizer."""
+        """A finished teacher's checkpoint, without optimizer state."""
         data = torch.load(io.BytesIO(self._half), weights_only=True)
         config = copy.deepcopy(data["hyper_parameters"]["config"])
         config["teacher"] = {"image_branch": "", "width": 8}
@@ -97,27 +97,27 @@ class Checkpoints(InFolder):
         parts = {"hyper_parameters": {"config": module.config.to_dict(), "features": 0}}
         return _saved({**kept, **parts, "state_dict": module.state_dict()})
 
-    def good(self) -> Any:
+    def seed_input(self) -> Any:
         return self._half, True
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
-        """Bytes of a checkpoint, and whether a run goes on from it."""
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
+        """Bytes of a checkpoint, and whether to resume a run from it."""
         whole, resume = mutator.pick(((self._half, True), (self._half, False), (self._of_teacher, False)))
         if mutator.chance(0.35):
-            data = mutator.harmed_bytes(whole)
+            data = mutator.mutate_bytes(whole)
         else:
             held = torch.load(io.BytesIO(whole), weights_only=True)
             for _ in range(1 + mutator.below(2)):
-                _harm(mutator, held)
+                _mutate(mutator, held)
             data = _saved(held)
         return (data, resume and mutator.chance(0.4)), len(data)
 
-    def use(self, value: Any) -> None:
+    def execute(self, value: Any) -> None:
         data, resume = value
         self._run.mkdir(exist_ok=True)
         (self._run / CHECKPOINT).write_bytes(data)
         (self._run / "config.yaml").write_text(yaml.safe_dump(self._config.to_dict(), sort_keys=False))
-        each(
+        run_all(
             lambda: read_run(self._run).check_finished("start") if read_steps(self._run) > 1 else None,
             self._label,
             *([self._go_on] if resume else []),
@@ -148,8 +148,8 @@ def _saved(held: Any) -> bytes:
     return file.getvalue()
 
 
-def _harm(mutator: Mutator, held: Any) -> None:
-    """Give one place in what a checkpoint holds another value, name or size."""
+def _mutate(mutator: Mutator, held: Any) -> None:
+    """Mutate the value, name or size of a random entry of a checkpoint."""
     holder = held
     while True:
         key = mutator.pick(list(holder) if isinstance(holder, dict) else range(len(holder)))
@@ -165,12 +165,12 @@ def _harm(mutator: Mutator, held: Any) -> None:
     elif kind == 2:
         holder[key] = mutator.pick((Trap(), MemoryBomb(), torch.zeros(2), mutator.text(), [], {}, mutator.real()))
     elif isinstance(holder[key], torch.Tensor):
-        holder[key] = _other_tensor(mutator, holder[key])
+        holder[key] = _mutated_tensor(mutator, holder[key])
     else:
         holder[key] = mutator.pick(_NUMBERS)
 
 
-def _other_tensor(mutator: Mutator, tensor: torch.Tensor) -> Any:
+def _mutated_tensor(mutator: Mutator, tensor: torch.Tensor) -> Any:
     kind = mutator.below(6)
     if kind == 0:
         return tensor.to(mutator.pick((torch.float16, torch.int64, torch.bool, torch.complex64, torch.float64)))

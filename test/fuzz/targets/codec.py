@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import PointCloud2, PointField
 
-from test.fuzz import good_messages as good
-from test.fuzz.labelled import check_message
+from test.fuzz import seed_messages
+from test.fuzz.invariants import check_message
 from test.fuzz.mutation import Mutator
-from test.fuzz.ros_messages import mutated, of_either_library, size, to_rclpy
-from test.fuzz.target import Limits, Target, each, ensure
+from test.fuzz.ros_messages import in_either_library, mutated, size, to_rclpy
+from test.fuzz.target import Limits, Target, ensure, run_all
 from xmodelkd_ros.bags.bag import ROSBAGS_TYPES
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import LabelError
@@ -31,16 +31,16 @@ class Points(Target):
 
     name = "points"
 
-    def good(self) -> Any:
-        return to_rclpy(good.sweep(good.points(Mutator.of("good", 0, 0), 100)))
+    def seed_input(self) -> Any:
+        return to_rclpy(seed_messages.sweep(seed_messages.points(Mutator.of("good", 0, 0), 100)))
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
-        message = mutated(mutator, good.cloud)
-        return of_either_library(mutator, message), size(message)
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
+        message = mutated(mutator, seed_messages.cloud)
+        return in_either_library(mutator, message), size(message)
 
-    def use(self, value: Any) -> None:
+    def execute(self, value: Any) -> None:
         names = sorted({field.name for field in value.fields})[:8]
-        each(
+        run_all(
             lambda: clouds.to_cloud(value),
             lambda: self._label(value),
             lambda: self._thin_out(value),
@@ -81,17 +81,17 @@ class Images(Target):
     name = "images"
     limits = Limits(seconds=5.0, memory=224 << 20)  # a file may hold 33 million pixels of one colour, and more bytes
 
-    def good(self) -> Any:
-        return good.picture()
+    def seed_input(self) -> Any:
+        return seed_messages.picture()
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
-        message = mutated(mutator, mutator.pick((good.raw_image, good.compressed_image)))
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
+        message = mutated(mutator, mutator.pick((seed_messages.raw_image, seed_messages.compressed_image)))
         if mutator.chance(0.02):
-            message = good.compressed_image(mutator)
-            message.data = np.frombuffer(_of_another_size(mutator, good.encoded(".jpg")), np.uint8).copy()
-        return of_either_library(mutator, message), size(message)
+            message = seed_messages.compressed_image(mutator)
+            message.data = np.frombuffer(_of_another_size(mutator, seed_messages.encoded(".jpg")), np.uint8).copy()
+        return in_either_library(mutator, message), size(message)
 
-    def use(self, value: Any) -> None:
+    def execute(self, value: Any) -> None:
         pixels = images.image_to_array(value)
         ensure(pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3, "not RGB in 8 bits")
         ensure(pixels.size, "no pixel")
@@ -109,18 +109,18 @@ class CameraInfos(Target):
     """CameraInfo: a camera that looks at points."""
 
     name = "camera_infos"
-    _XYZ = good.points(Mutator.of("points", 0, 0), 60).astype(np.float64)
+    _XYZ = seed_messages.points(Mutator.of("points", 0, 0), 60).astype(np.float64)
     _FROM_LIDAR = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
 
-    def good(self) -> Any:
-        return good.calibration(Mutator.of("good", 0, 0))
+    def seed_input(self) -> Any:
+        return seed_messages.calibration(Mutator.of("good", 0, 0))
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
-        message = mutated(mutator, good.calibration)
-        return of_either_library(mutator, message), size(message)
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
+        message = mutated(mutator, seed_messages.calibration)
+        return in_either_library(mutator, message), size(message)
 
-    def use(self, value: Any) -> None:
-        each(*(lambda rectified=rectified: self._look(value, rectified) for rectified in (False, True)))
+    def execute(self, value: Any) -> None:
+        run_all(*(lambda rectified=rectified: self._look(value, rectified) for rectified in (False, True)))
 
     def _look(self, info: Any, rectified: bool) -> None:
         camera = camera_info.to_camera(info, "front", self._FROM_LIDAR, rectified)
@@ -137,14 +137,14 @@ class Transforms(Target):
 
     name = "transforms"
 
-    def good(self) -> Any:
-        return good.transforms(Mutator.of("good", 0, 3))
+    def seed_input(self) -> Any:
+        return seed_messages.transforms(Mutator.of("good", 0, 3))
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
-        message = mutated(mutator, good.transforms)
-        return of_either_library(mutator, message), size(message)
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
+        message = mutated(mutator, seed_messages.transforms)
+        return in_either_library(mutator, message), size(message)
 
-    def use(self, value: Any) -> None:
+    def execute(self, value: Any) -> None:
         for matrix in headers.static_transforms(value).values():
             check_pose(matrix)
 
@@ -161,16 +161,16 @@ class LabelInfos(Target):
 
     name = "label_infos"
 
-    def good(self) -> Any:
+    def seed_input(self) -> Any:
         return headers.label_info_json(_DRIVE13)
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
         start = label_map(mutator.pick(("drive13", "autoware", "pandaset9"))).to_dict()
-        value = mutator.json_value() if mutator.chance(0.1) else mutator.harmed_json(start)
+        value = mutator.json_value() if mutator.chance(0.1) else mutator.mutate_json(start)
         text = mutator.json_text(value)
         return text.decode("utf-8", "replace"), len(text)
 
-    def use(self, value: Any) -> None:
+    def execute(self, value: Any) -> None:
         labels = headers.label_map_from_json(value)
         check_label_map(labels)
         ensure(headers.label_map_from_json(headers.label_info_json(labels)) == labels, "it does not survive its text")

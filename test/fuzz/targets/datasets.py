@@ -1,4 +1,4 @@
-"""Folders of the datasets that training reads, in their own layouts: files that are harmed, exchanged or missing."""
+"""Dataset folders in their own layouts with mutated, exchanged or missing files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pandas
 import yaml
 
 from test.fuzz.mutation import Mutator
-from test.fuzz.target import InFolder, Limits, Target, each, ensure
+from test.fuzz.target import FolderTarget, Limits, Target, ensure, run_all
 from test.fuzz.targets.bags import write_short_drive
 from test.guards import MemoryBomb, Trap
 from test.training.folders import write_kitti, write_nuscenes, write_pandaset
@@ -44,8 +44,8 @@ _INPUTS = InputSpec(
 )
 
 
-class Datasets(InFolder):
-    """One or two files of a small folder are others; then all that training asks of a drive is asked of it."""
+class Datasets(FolderTarget):
+    """A small dataset folder with one or two changed files, read in all the ways training does."""
 
     name = "datasets"
     limits = Limits(seconds=5.0, memory=64 << 20, traced=False)
@@ -64,22 +64,22 @@ class Datasets(InFolder):
         self._files = {dataset: _files_in(place) for dataset, place in places.items()}
         return self
 
-    def good(self) -> Any:
+    def seed_input(self) -> Any:
         return [(dataset, {}) for dataset in self._places]
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
-        """Which dataset, and its changed files by name; None for one that is missing."""
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
+        """A dataset and its changed files by name; None for a missing file."""
         dataset = mutator.pick(list(self._places))
         files, changes = self._files[dataset], {}
         for _ in range(mutator.pick((1, 1, 2))):
             name = mutator.pick(list(files))
             if mutator.chance(0.5):  # tables and calibrations are few among pictures and sweeps
                 name = mutator.pick([name for name in files if not name.endswith((".jpg", ".png", ".bin"))])
-            changes[name] = _harmed(mutator, name, files)
+            changes[name] = _mutated(mutator, name, files)
         size = sum(len(changes.get(name, data) or b"") for name, data in files.items())
         return [(dataset, changes)], size
 
-    def use(self, value: Any) -> None:
+    def execute(self, value: Any) -> None:
         for dataset, changes in value:
             place = self._places[dataset]
             for name, data in changes.items():
@@ -98,7 +98,7 @@ class Datasets(InFolder):
             warnings.simplefilter("ignore")
             drives = open_drives(dataset, place)
             steps = [lambda d=drive, k=k: _use_frame(d, k) for drive in drives for k in range(min(len(drive), 3))]
-            each(*steps, lambda: _use_source(SourceConfig(dataset, str(place))))
+            run_all(*steps, lambda: _use_source(SourceConfig(dataset, str(place))))
 
 
 def _use_frame(drive: DriveSequence, k: int) -> None:
@@ -112,7 +112,7 @@ def _use_frame(drive: DriveSequence, k: int) -> None:
     times = drive.time_s(k)
     ensure(times.shape == (len(cloud),) and times.dtype == np.float32, "not one time per point")
     ensure(drive.world_from_lidar(k).shape == (4, 4) and isinstance(drive.stamp_ns(k), int), "no pose or no stamp")
-    each(
+    run_all(
         lambda: EncodedSweepImages.load(drive, k).decode(),
         lambda: labelled_images(drive, k, np.random.default_rng(0)),
         *(lambda image=image: _use_image(image) for image in drive.images(k)),
@@ -136,29 +136,29 @@ def _files_in(place: Path) -> dict[str, bytes]:
     return {str(file.relative_to(place)): file.read_bytes() for file in sorted(place.rglob("*")) if file.is_file()}
 
 
-def _harmed(mutator: Mutator, name: str, files: Mapping[str, bytes]) -> bytes | None:
-    """Another content of a file: of the same kind with other values, of any bytes, another file's, or none."""
+def _mutated(mutator: Mutator, name: str, files: Mapping[str, bytes]) -> bytes | None:
+    """Other content for a file: mutated in its format or as bytes, another file's content, or None (missing)."""
     kind, data = mutator.below(10), files[name]
     if kind == 0:
         return None
     if kind == 1:
         return mutator.pick(list(files.values()))
     if kind < 4:
-        return mutator.harmed_bytes(data)
+        return mutator.mutate_bytes(data)
     ending = next((ending for ending in _CONTENTS if name.endswith(ending)), "")
-    return _CONTENTS[ending](mutator, data) if ending else mutator.harmed_bytes(data)
+    return _CONTENTS[ending](mutator, data) if ending else mutator.mutate_bytes(data)
 
 
-def _other_json(mutator: Mutator, data: bytes) -> bytes:
-    return mutator.json_text(mutator.harmed_json(json.loads(data)))
+def _mutate_json(mutator: Mutator, data: bytes) -> bytes:
+    return mutator.json_text(mutator.mutate_json(json.loads(data)))
 
 
-def _other_yaml(mutator: Mutator, data: bytes) -> bytes:
-    return yaml.safe_dump(mutator.harmed_json(yaml.safe_load(data))).encode("utf-8", "replace")
+def _mutate_yaml(mutator: Mutator, data: bytes) -> bytes:
+    return yaml.safe_dump(mutator.mutate_json(yaml.safe_load(data))).encode("utf-8", "replace")
 
 
-def _other_words(mutator: Mutator, data: bytes) -> bytes:
-    """A text of numbers with one word changed."""
+def _mutate_words(mutator: Mutator, data: bytes) -> bytes:
+    """Text of numbers with one word replaced."""
     lines = [line.split(" ") for line in data.decode().split("\n")]
     line = mutator.pick(lines)
     word = mutator.pick((str(mutator.real()), mutator.text(), str(mutator.integer(64, signed=True)), ""))
@@ -166,19 +166,19 @@ def _other_words(mutator: Mutator, data: bytes) -> bytes:
     return "\n".join(" ".join(line) for line in lines).encode("utf-8", "replace")
 
 
-def _other_floats(mutator: Mutator, data: bytes) -> bytes:
+def _mutate_floats(mutator: Mutator, data: bytes) -> bytes:
     values = np.frombuffer(data, "<f4").copy()
     for _ in range(1 + mutator.below(8)):
         values[mutator.below(len(values))] = mutator.array("float32", 1)[0]
     return values.tobytes()
 
 
-def _other_table(mutator: Mutator, data: bytes) -> bytes:
-    """A pickle that is harmed below its compression, holds another table, or something that is no table."""
+def _mutate_table(mutator: Mutator, data: bytes) -> bytes:
+    """A pickle mutated below its compression, with another table, or with an object that is not a table."""
     inner = gzip.decompress(data)
     kind = mutator.below(4)
     if kind == 0:
-        return gzip.compress(mutator.harmed_bytes(inner), 1)
+        return gzip.compress(mutator.mutate_bytes(inner), 1)
     if kind == 1:
         other = mutator.pick(
             (
@@ -208,7 +208,7 @@ def _other_table(mutator: Mutator, data: bytes) -> bytes:
     return gzip.compress(pickle.dumps(table), 1)
 
 
-def _other_arrays(mutator: Mutator, data: bytes) -> bytes:
+def _mutate_arrays(mutator: Mutator, data: bytes) -> bytes:
     with np.load(io.BytesIO(data)) as stored:
         arrays = dict(stored)
     name = mutator.pick(list(arrays))
@@ -225,17 +225,17 @@ def _other_arrays(mutator: Mutator, data: bytes) -> bytes:
 
 
 _CONTENTS = {
-    ".json": _other_json,
-    ".yaml": _other_yaml,
-    ".txt": _other_words,
-    ".pcd.bin": _other_floats,
-    ".pkl.gz": _other_table,
-    ".npz": _other_arrays,
+    ".json": _mutate_json,
+    ".yaml": _mutate_yaml,
+    ".txt": _mutate_words,
+    ".pcd.bin": _mutate_floats,
+    ".pkl.gz": _mutate_table,
+    ".npz": _mutate_arrays,
 }
 
 
 def _write_world(folder: Path) -> None:
-    """A generated drive's folder with its real sensors and motion, and with other points: tracing would take longer."""
+    """Write a generated drive with real sensors and motion but random points, which is faster than ray casting."""
     drive, rng = Drive(1, 2, cameras=1, columns=16, lidar="VLP-32C"), np.random.default_rng(0)
     (camera,), beams = drive.rig.cameras, drive.rig.lidar.beams
     frames = []

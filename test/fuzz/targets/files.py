@@ -1,4 +1,4 @@
-"""JSON files with harm of every kind: model.json, sensor files, label sets and tables; and names of files."""
+"""Mutated JSON files (model.json, sensor files, label sets and translations), and file names."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from test.conftest import write_height_model, write_light_model
-from test.fuzz.labelled import check_segmentation
+from test.fuzz.invariants import check_segmentation
 from test.fuzz.mutation import Mutator
-from test.fuzz.target import InFolder, Limits, Target, each, ensure
+from test.fuzz.target import FolderTarget, Limits, Target, ensure, run_all
 from test.fuzz.targets.codec import check_label_map
 from test.fuzz.targets.segmentation import check_certain_labels
 from xmodelkd_ros.bags.bag import BagReader
@@ -30,25 +30,25 @@ _CLOUD = PointCloud(
 )
 
 
-def any_json(mutator: Mutator, start: Any) -> tuple[bytes, int]:
-    """The text of a harmed copy of what JSON holds."""
-    value = mutator.json_value() if mutator.chance(0.05) else mutator.harmed_json(start)
+def mutated_json(mutator: Mutator, start: Any) -> tuple[bytes, int]:
+    """Text of a mutated JSON value, and its size."""
+    value = mutator.json_value() if mutator.chance(0.05) else mutator.mutate_json(start)
     text = mutator.json_text(value)
     return text, len(text)
 
 
-_TENDER = (
+_SENSITIVE_PATHS = (
     *(("temperature",), ("intensity_range", 0), ("intensity_range", 1), ("projection", "min_range_m")),
     *(("channels", 0, "mean"), ("channels", 0, "std"), ("channels", 1, "mean"), ("channels", 1, "std")),
     *(("projection", "width"), ("projection", "beam_elevations_deg", 0), ("inputs", 1, "shape", 0)),
     *(("files", "fp32", "file"), ("files", "fp32", "sha256"), ("labels", "classes", 3, "color", 1), ("role",)),
 )
-"""Where a wrong number or name would do harm."""
+"""Entries in which a wrong number or name would have the largest effect."""
 
 
 def _change(mutator: Mutator, values: Any) -> None:
-    """Give one of the tender places another value of its kind."""
-    *way, last = mutator.pick(_TENDER)
+    """Replace one of the sensitive entries by another value of its kind."""
+    *way, last = mutator.pick(_SENSITIVE_PATHS)
     for key in way:
         values = values[key]
     if isinstance(values[last], str):
@@ -57,8 +57,8 @@ def _change(mutator: Mutator, values: Any) -> None:
         values[last] = mutator.real() if mutator.chance(0.5) else mutator.integer(64, signed=True)
 
 
-class Models(InFolder):
-    """model.json of a student and of a teacher: read, compared with the files, loaded, and used."""
+class Models(FolderTarget):
+    """model.json of a student and of a teacher: read, checked against the files, loaded and run."""
 
     name = "models"
     limits = Limits(seconds=5.0)
@@ -72,24 +72,24 @@ class Models(InFolder):
         self._texts = [(folder / "model.json").read_text() for folder in self._folders]
         return self
 
-    def good(self) -> Any:
+    def seed_input(self) -> Any:
         return self._folders[0], self._texts[0].encode()
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
         at = mutator.below(2)
         values = json.loads(self._texts[at])
         if mutator.chance(0.6):
             _change(mutator, values)
             text = mutator.json_text(values)
         else:
-            text, _ = any_json(mutator, values)
+            text, _ = mutated_json(mutator, values)
         return (self._folders[at], text), len(text)
 
-    def use(self, value: Any) -> None:
+    def execute(self, value: Any) -> None:
         folder, text = value
         (folder / "model.json").write_bytes(text)
         spec = ModelSpec.read(folder)
-        each(*(lambda precision=precision: self._check_path(spec, folder, precision) for precision in spec.files))
+        run_all(*(lambda precision=precision: self._check_path(spec, folder, precision) for precision in spec.files))
         pipeline = SegmentationPipeline.load(folder, "onnxruntime")
         check_label_map(pipeline.labels)
         found = pipeline.segment(_CLOUD).segmentation
@@ -100,8 +100,8 @@ class Models(InFolder):
         ensure(path.parent == folder and path.name not in ("", ".", ".."), "a network outside of its folder")
 
 
-class Sensors(InFolder):
-    """Sensor files: read, and used with clouds that have beam numbers."""
+class Sensors(FolderTarget):
+    """Sensor files: read, and used with clouds that have ring numbers."""
 
     name = "sensors"
     _GOOD = {  # noqa: RUF012
@@ -116,13 +116,13 @@ class Sensors(InFolder):
         self._own = SegmentationPipeline.load(write_height_model(self.folder / "height"), "onnxruntime")
         return self
 
-    def good(self) -> Any:
+    def seed_input(self) -> Any:
         return json.dumps(self._GOOD).encode()
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
-        return any_json(mutator, self._GOOD)
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
+        return mutated_json(mutator, self._GOOD)
 
-    def use(self, value: Any) -> None:
+    def execute(self, value: Any) -> None:
         path = self.folder / "sensor.json"
         path.write_bytes(value)
         pipeline = SegmentationPipeline(self._own.spec, self._own.backend, SensorSpec.read(path))
@@ -131,21 +131,21 @@ class Sensors(InFolder):
         check_certain_labels(_CLOUD, found.label)
 
 
-class LabelFiles(InFolder):
-    """Label sets and the tables between them."""
+class LabelFiles(FolderTarget):
+    """Label sets and translations between them."""
 
     name = "label_files"
 
-    def good(self) -> Any:
+    def seed_input(self) -> Any:
         return find_config("labels/drive13.json").read_bytes(), False
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
         table = mutator.chance(0.5)
         name = "drive13_to_autoware" if table else mutator.pick(("drive13", "autoware", "semantickitti19"))
-        text, size = any_json(mutator, json.loads(find_config(f"labels/{name}.json").read_text()))
+        text, size = mutated_json(mutator, json.loads(find_config(f"labels/{name}.json").read_text()))
         return (text, table), size
 
-    def use(self, value: Any) -> None:
+    def execute(self, value: Any) -> None:
         text, table = value
         path = self.folder / "labels.json"
         path.write_bytes(text)
@@ -158,26 +158,26 @@ class LabelFiles(InFolder):
         ensure((sums < 1.001).all(), "probabilities grow")
 
 
-class Names(InFolder):
-    """Names and paths that a user may give: of models, label sets, configuration, sensors and bags."""
+class Names(FolderTarget):
+    """Names and paths given by a user: models, label sets, configuration, sensors and bags."""
 
     name = "names"
 
-    def good(self) -> Any:
+    def seed_input(self) -> Any:
         path = self.folder / "sensor.json"
         path.write_text(json.dumps(Sensors._GOOD))
         return "drive13"
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
         parts = [mutator.text() for _ in range(mutator.pick((1, 1, 2, 3)))]
         text = mutator.pick(("/", "", "/../")).join(parts) + mutator.pick(("", "", ".mcap", ".json", ".db3"))
         return text, len(text)
 
-    def use(self, value: Any) -> None:
+    def execute(self, value: Any) -> None:
         if value == "drive13":
             label_map(value)
             return
-        each(
+        run_all(
             lambda: find_model(value),
             lambda: label_map(value),
             lambda: find_config(value),

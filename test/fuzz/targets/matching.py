@@ -1,4 +1,4 @@
-"""Sweeps and images with any stamps at any times, given to the collector."""
+"""Sweeps and images with arbitrary stamps and arrival times in the SweepCollector."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _DECISIONS = ("complete", "deadline", "overtaken", "clock_jump", "flushed")
 
 
 class Sync(Target):
-    """An episode of messages and polls; steady time alone never goes back."""
+    """A sequence of messages and polls; only steady time is monotonic."""
 
     name = "sync"
 
-    def good(self) -> Any:
+    def seed_input(self) -> Any:
         steps = [("image", "a", 0, 0, 0), ("sweep", "", 0, 0, 0), ("poll", "", 0, 100 * _MS, 100 * _MS)]
         return ("a",), 50 * _MS, 50 * _MS, steps
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
         cameras = _CAMERAS[: mutator.below(4)]
         slop, deadline = (mutator.pick((0, 1, 50 * _MS, 1000 * _MS)) for _ in range(2))
         steady, steps = mutator.integer(40), []
-        wild = mutator.random.random()  # share of times that are anything
+        wild = mutator.random.random()  # share of arbitrary times
         for index in range(mutator.pick((5, *(20,) * 8, 300))):
             steady += mutator.pick((0, _MS, 10 * _MS, 300 * _MS))
             ros = self._time(mutator, wild * 0.2, steady)
@@ -41,7 +41,7 @@ class Sync(Target):
             return mutator.integer(32, signed=True) * 1_000_000_000 + mutator.integer(32)
         return ordinary + mutator.below(30) * _MS
 
-    def use(self, value: Any) -> None:
+    def execute(self, value: Any) -> None:
         cameras, slop, deadline, steps = value
         collector: SweepCollector[int, str] = SweepCollector(cameras, slop, deadline)
         arrived: list[tuple[int, int]] = []

@@ -1,4 +1,4 @@
-"""ONNX files that are cut and flipped, through the model folder's checks and through the libraries themselves."""
+"""Mutated ONNX files through the model folder's checks and through the inference engines."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import onnx
 from onnx import numpy_helper
 
 from test.conftest import write_height_model
-from test.fuzz.labelled import check_segmentation
+from test.fuzz.invariants import check_segmentation
 from test.fuzz.mutation import Mutator
-from test.fuzz.target import BrokenPromiseError, InFolder, Limits, Target
+from test.fuzz.target import FolderTarget, InvariantError, Limits, Target
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.model_spec import sha256
@@ -24,10 +24,10 @@ _CLOUD = PointCloud(
 )
 
 
-class OnnxRuntime(InFolder):
-    """A harmed network is refused by its SHA-256; and where model.json has that of the harmed one, by the library.
+class OnnxRuntime(FolderTarget):
+    """A mutated network is rejected by its SHA-256 or, if model.json has the matching SHA-256, by the inference engine.
 
-    If the library takes it, its labels are what labels have to be, whatever they mean.
+    If the engine accepts it, its labels satisfy the invariants.
     """
 
     name, backend = "networks", "onnxruntime"
@@ -40,15 +40,15 @@ class OnnxRuntime(InFolder):
         self._spec = json.loads((self._model / "model.json").read_text())
         return self
 
-    def good(self) -> Any:
+    def seed_input(self) -> Any:
         return self._network
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
-        data = self._with_other_weights(mutator) if mutator.chance(0.3) else mutator.harmed_bytes(self._network)
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
+        data = self._with_mutated_weights(mutator) if mutator.chance(0.3) else mutator.mutate_bytes(self._network)
         return data, len(data)
 
-    def _with_other_weights(self, mutator: Mutator) -> bytes:
-        """A network that any library takes, with numbers in it that no training would give."""
+    def _with_mutated_weights(self, mutator: Mutator) -> bytes:
+        """A valid network with an extreme weight."""
         model = onnx.load_from_string(self._network)
         weights = next(tensor for tensor in model.graph.initializer if tensor.name == "weights")
         values = numpy_helper.to_array(weights).copy()
@@ -56,11 +56,11 @@ class OnnxRuntime(InFolder):
         weights.CopyFrom(numpy_helper.from_array(values, "weights"))
         return bytes(model.SerializeToString())
 
-    def use(self, value: Any) -> None:
+    def execute(self, value: Any) -> None:
         path = self._model / "model.onnx"
         path.write_bytes(value)
         if value != self._network:
-            self._write_digest(self._digest_of_good)
+            self._write_digest(self._seed_digest)
             self._must_refuse()
         self._write_digest(sha256(path))
         pipeline = SegmentationPipeline.load(self._model, self.backend)
@@ -69,7 +69,7 @@ class OnnxRuntime(InFolder):
         check_segmentation(_CLOUD, found, np.arange(13))
 
     @property
-    def _digest_of_good(self) -> str:
+    def _seed_digest(self) -> str:
         return str(self._spec["files"]["fp32"]["sha256"])
 
     def _write_digest(self, digest: str) -> None:
@@ -81,7 +81,7 @@ class OnnxRuntime(InFolder):
             SegmentationPipeline.load(self._model, self.backend)
         except ModelError:
             return
-        raise BrokenPromiseError("a network that is not the one of model.json is loaded")
+        raise InvariantError("a network that is not the one of model.json is loaded")
 
 
 class OpenVino(OnnxRuntime):

@@ -1,4 +1,4 @@
-"""The real node: its callbacks with harmed messages, its parameters while it runs and at its start, and TF."""
+"""The node: callbacks with mutated messages, parameters at run time and at startup, and TF."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from rclpy.exceptions import ParameterException
 from rclpy.parameter import Parameter
 
 from test.conftest import write_height_model, write_light_model
-from test.fuzz import good_messages as good
-from test.fuzz.labelled import check_message, check_segmentation
+from test.fuzz import seed_messages
+from test.fuzz.invariants import check_message, check_segmentation
 from test.fuzz.mutation import Mutator
 from test.fuzz.ros_messages import mutated, size, to_rclpy
-from test.fuzz.target import BrokenPromiseError, Limits, Target, ensure
+from test.fuzz.target import InvariantError, Limits, Target, ensure
 from test.fuzz.targets.codec import check_pose
 from test.ros import Bench
 from xmodelkd_ros.core import errors
@@ -45,7 +45,7 @@ _OURS = tuple(name for name in dir(errors) if name.endswith("Error"))
 
 
 class Models:
-    """A small student and a small teacher in a temporary folder, which is the user's cache folder too."""
+    """A small student and teacher in a temporary folder, which is also the user's cache folder."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory()
@@ -62,7 +62,7 @@ class Models:
 
 
 def any_value(mutator: Mutator, name: str) -> Any:
-    """A value for a parameter: of the right type more often than not, and of any type that ROS has."""
+    """A random value for a parameter, of any ROS type."""
     texts = ("teacher", "student", "native", "autoware", "car", "road", "fill", "collector", mutator.text())
     kind = mutator.below(9)
     if kind < 3:
@@ -80,7 +80,7 @@ def any_value(mutator: Mutator, name: str) -> Any:
 
 @dataclass
 class Episode:
-    """What happens to a running node: parameters are set, a camera sends, and then the LiDAR."""
+    """Events for a running node in order: parameter changes, camera messages, clouds."""
 
     changes: list[Parameter[Any]] = field(default_factory=list)
     infos: list[Any] = field(default_factory=list)
@@ -90,7 +90,7 @@ class Episode:
 
 
 class Callbacks(Target):
-    """A node in teacher mode with one camera. Its outputs are taken off DDS."""
+    """A node in teacher mode with one camera; its outputs are read from DDS."""
 
     name = "node"
     limits = Limits(seconds=5.0, memory=16 << 20)
@@ -117,31 +117,38 @@ class Callbacks(Target):
         self._bench.close()
         self._models.close()
 
-    def good(self) -> Any:
-        # Three in a row: whatever stamps came before, a clock that was set back is believed then.
-        xyz = good.points(Mutator.of("good", 0, 0), 200)
-        clouds = [to_rclpy(good.sweep(xyz)) for _ in range(3)]
-        info = to_rclpy(good.calibration(Mutator.of("good", 0, 0)))
-        return Episode(infos=[info], images=[to_rclpy(good.picture())], clouds=clouds, must_label=True)
+    def seed_input(self) -> Any:
+        # Three in a row: the node then accepts a clock that was set back, whatever the earlier stamps.
+        xyz = seed_messages.points(Mutator.of("good", 0, 0), 200)
+        clouds = [to_rclpy(seed_messages.sweep(xyz)) for _ in range(3)]
+        info = to_rclpy(seed_messages.calibration(Mutator.of("good", 0, 0)))
+        return Episode(infos=[info], images=[to_rclpy(seed_messages.picture())], clouds=clouds, must_label=True)
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
         if mutator.chance(0.03):
-            return self.good(), 10_000
+            return self.seed_input(), 10_000
         episode, made = Episode(), []
         for _ in range(mutator.pick((0, 0, 0, 1, 2))):
             name = mutator.pick(_CHANGEABLE)
             episode.changes.append(Parameter(name, value=any_value(mutator, name)))
         for makers, messages in (
-            ((good.calibration,), episode.infos),
-            ((good.raw_image, good.compressed_image, lambda m: good.picture(S, m.below(256))), episode.images),
-            ((good.cloud, lambda m: good.sweep(good.points(m, 60))), episode.clouds),
+            ((seed_messages.calibration,), episode.infos),
+            (
+                (
+                    seed_messages.raw_image,
+                    seed_messages.compressed_image,
+                    lambda m: seed_messages.picture(S, m.below(256)),
+                ),
+                episode.images,
+            ),
+            ((seed_messages.cloud, lambda m: seed_messages.sweep(seed_messages.points(m, 60))), episode.clouds),
         ):
             for _ in range(mutator.pick((0, 1, 1)) if messages is not episode.clouds else 1):
                 made.append(mutated(mutator, mutator.pick(makers)))
                 messages.append(to_rclpy(made[-1]))
         return episode, sum(map(size, made))
 
-    def use(self, value: Any) -> None:
+    def execute(self, value: Any) -> None:
         node, statuses = self._bench.node, []
         try:
             for change in value.changes:
@@ -158,7 +165,7 @@ class Callbacks(Target):
 
     def _send_camera(self, infos: list[Any], images: list[Any]) -> None:
         processor = self._bench.node._processor
-        processor._fallback._pace = TeacherPace()  # sweeps come as fast as they are labelled: it would rest
+        processor._fallback._pace = TeacherPace()  # sweeps arrive back to back, which would pause the teacher
         self._clock_ns += PERIOD_NS
         for info in infos:
             processor._camera_infos._on_info("front", info)
@@ -167,12 +174,12 @@ class Callbacks(Target):
             processor._sync._on_image("front", image)
 
     def _stamp(self, message: Any) -> None:
-        """Give a message the time, unless its stamp was harmed."""
+        """Set the current time, unless the stamp was mutated."""
         if stamp_ns(message.header.stamp) == S:
             message.header.stamp = stamp_from_ns(self._clock_ns, type(message.header.stamp))
 
     def _sent(self, cloud: Any) -> str:
-        """Hand a cloud to the node; what its status says, once what came out is checked."""
+        """Send a cloud to the node, check the output and return the status message."""
         bench = self._bench
         self._stamp(cloud)
         self._clock_ns += 1
@@ -191,22 +198,22 @@ class Callbacks(Target):
 
 
 def _check_missing(values: dict[str, str]) -> None:
-    """Why a camera was not used: never for an error that nobody thought of."""
+    """Check that no camera was left unused because of an unexpected error."""
     for reason in (text for key, text in values.items() if key.endswith(".missing")):
         unexpected = reason.removeprefix("the teacher failed: ") if reason.startswith("the teacher failed") else ""
         if reason.startswith("its image cannot be used") or (unexpected and not unexpected.startswith(_OURS)):
-            raise BrokenPromiseError(f"{reason}"[:120])
+            raise InvariantError(f"{reason}"[:120])
 
 
 class Start(Target):
-    """A node that is started with parameters of any type and value: it starts, or says in a line why not.
+    """A node started with arbitrary parameters: it starts, or reports the reason in one line.
 
-    With ``backend: auto`` the libraries are compared at the first start, and it is kept which was faster; where the
-    parameters name another model, precision or cache they are compared again, which takes seconds.
+    With ``backend: auto`` the first start measures the back ends and caches the selection. Another model, precision or
+    cache folder makes it measure again, which takes seconds.
     """
 
     name = "node_start"
-    limits = Limits(seconds=20.0, memory=256 << 20)  # the shipped models among them
+    limits = Limits(seconds=20.0, memory=256 << 20)  # includes the shipped models
 
     def __enter__(self) -> Target:
         self._models = Models()
@@ -220,7 +227,7 @@ class Start(Target):
         rclpy.shutdown(context=self._context)
         self._models.close()
 
-    def good(self) -> Any:
+    def seed_input(self) -> Any:
         return self._given(True, "auto")
 
     def _given(self, cameras: bool, backend: str) -> dict[str, Any]:
@@ -228,18 +235,18 @@ class Start(Target):
         more = {"teacher_model": str(self._models.teacher), "cameras": ["front"], "cameras.front.extrinsic": AHEAD}
         return {**given, **more} if cameras else given
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
         values = self._given(mutator.chance(0.5), mutator.pick(("auto", "onnxruntime", "onnxruntime")))
         for _ in range(1 + mutator.below(3)):
             name = mutator.pick((*_NAMES, "cameras.rear.extrinsic", "sync.slopp", mutator.text() or "x"))
             values[name] = any_value(mutator, name)
         return values, sum(len(repr(item)) for item in values.items())
 
-    def use(self, value: Any) -> None:
+    def execute(self, value: Any) -> None:
         overrides = [Parameter(name, value=of) for name, of in value.items()]
         try:
             node = SegmentNode(context=self._context, parameter_overrides=overrides)
-        except ParameterException as error:  # which the program's main takes for a wrong parameter
+        except ParameterException as error:  # handled as a wrong parameter by the node's main
             raise ConfigError(first_line(error).replace("\0", "")) from error
         try:
             if not node.start():
@@ -251,14 +258,14 @@ class Start(Target):
 
 
 def _label(node: SegmentNode) -> None:
-    """A sweep through a node that has started."""
+    """Label a sweep with a started node."""
     found: list[Any] = []
     publish = node._outputs.publish
     node._outputs.publish = lambda msg, cloud, labels, options: (
         found.append((cloud, labels, options)),
         publish(msg, cloud, labels, options),
     )
-    node._processor.on_points(to_rclpy(good.sweep(good.points(Mutator.of("start", 0, 0), 50))))
+    node._processor.on_points(to_rclpy(seed_messages.sweep(seed_messages.points(Mutator.of("start", 0, 0), 50))))
     node.on_deactivate(None)
     ensure(len(found) == 1, "a good sweep did not go out")
     cloud, labels, options = found[0]
@@ -266,7 +273,7 @@ def _label(node: SegmentNode) -> None:
 
 
 class _Answers:
-    """Answers as ``tf2_ros.Buffer`` does, which pip does not have; with whatever it is told."""
+    """Stand-in for ``tf2_ros.Buffer``, which is not on pip, with given transforms."""
 
     def __init__(self, answers: list[TransformStamped]) -> None:
         self._answers = answers
@@ -284,22 +291,22 @@ class _Answers:
 
 
 class Tf(Target):
-    """Where the cloud's frame and a camera are, and how the vehicle moved, by transforms of any content."""
+    """Extrinsics and ego motion from arbitrary transforms."""
 
     name = "tf"
-    _CLOUD = PointCloud(good.points(Mutator.of("tf", 0, 0), 20))
+    _CLOUD = PointCloud(seed_messages.points(Mutator.of("tf", 0, 0), 20))
 
-    def good(self) -> Any:
-        return [to_rclpy(good.transform(Mutator.of("good", 0, i))) for i in range(6)], 0, 0
+    def seed_input(self) -> Any:
+        return [to_rclpy(seed_messages.transform(Mutator.of("good", 0, i))) for i in range(6)], 0, 0
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
-        made = [mutated(mutator, lambda m: good.transform(m, stamp_ns=m.pick((0, S)))) for _ in range(6)]
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
+        made = [mutated(mutator, lambda m: seed_messages.transform(m, stamp_ns=m.pick((0, S)))) for _ in range(6)]
         stamps = [mutator.integer(32, signed=True) * S + mutator.integer(32) for _ in range(2)]
         if mutator.chance(0.5):
             stamps = [S + mutator.below(S // 4) for _ in range(2)]
         return ([to_rclpy(one) for one in made], *stamps), sum(map(size, made))
 
-    def use(self, value: Any) -> None:
+    def execute(self, value: Any) -> None:
         answers, sweep_ns, image_ns = value
         answers = list(answers)
         buffer = _Answers(answers)

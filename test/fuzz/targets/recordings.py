@@ -1,4 +1,4 @@
-"""What a killed recorder leaves, harmed on top of that: made into a bag, or refused, and nothing half-done stays."""
+"""Mutated recordings of a killed recorder: recovered or rejected, without partial output."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from test.fuzz.mutation import Mutator
-from test.fuzz.target import BrokenPromiseError, InFolder, Limits, Target, ensure
-from test.fuzz.targets.bags import harm_message, short_drive
+from test.fuzz.target import FolderTarget, InvariantError, Limits, Target, ensure
+from test.fuzz.targets.bags import mutate_message, short_drive
 from xmodelkd_ros.bags.bag import BagReader, RawMessage
 from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.bags.recover import recover
@@ -19,22 +19,22 @@ _NAME = "drive.mcap"
 
 
 class _KilledError(Exception):
-    """In the place of a signal, which would end this process too: what was flushed is on the disk, and no end of it."""
+    """Stands for a kill signal, which would end this process too: flushed data is on disk, without a footer."""
 
 
 class Recorded(NamedTuple):
-    """The file of a killed recorder; and at each flush how many bytes and how many messages were in it."""
+    """File of a killed recorder, and its size in bytes and messages at each flush."""
 
     data: bytes
     flushes: tuple[tuple[int, int], ...]
 
     def messages_before(self, cut: int) -> int:
-        """How many messages lie wholly in so many bytes, whatever was cut off behind them."""
+        """Number of messages that lie completely before ``cut`` bytes."""
         return max((messages for size, messages in self.flushes if size <= cut), default=0)
 
 
-class Recover(InFolder):
-    """``xmodelkd recover`` of folders with one file or several, which are cut, flipped, exchanged, empty or missing."""
+class Recover(FolderTarget):
+    """``xmodelkd recover`` of folders with one or several truncated, mutated, exchanged, empty or missing files."""
 
     name = "recover"
     limits = Limits(seconds=5.0, memory=16 << 20, traced=False)
@@ -47,7 +47,7 @@ class Recover(InFolder):
         return self
 
     def _recorded(self, messages: Any) -> Recorded:
-        """The file of a recorder that was killed after its last flush: two chunks, and neither index nor end."""
+        """File of a recorder killed after its last flush: two chunks without index and footer."""
         place = self.folder / "recorder"
         flushes: list[tuple[int, int]] = []
         with suppress(_KilledError), BagWriter(place / _NAME, keep=True) as bag:
@@ -64,28 +64,28 @@ class Recover(InFolder):
         shutil.rmtree(place)
         return Recorded(data, tuple(flushes))
 
-    def good(self) -> Any:
+    def seed_input(self) -> Any:
         return self.cut(len(self._whole.data))
 
     def cut(self, size: int) -> Any:
-        """The recording's first bytes, so many, and how many of its messages must be saved of them."""
+        """The first ``size`` bytes of the recording, and the number of messages that must be recovered."""
         return {_NAME: self._whole.data[:size]}, self._whole.messages_before(size)
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
-        """Files by their names, and how many messages must be saved; None where more is wrong than a missing end."""
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
+        """Files by name, and the number of messages that must be recovered; None unless only the end is missing."""
         least: int | None = None
         if mutator.chance(0.2):
             files, least = self.cut(mutator.below(len(self._whole.data) + 1))
         elif mutator.chance(0.25):
             messages = list(self._messages)
-            harm_message(mutator, messages)
+            mutate_message(mutator, messages)
             files = {_NAME: self._recorded(messages).data}
         else:
             files = self._several(mutator)
         return (files, least), sum(map(len, files.values()))
 
     def _several(self, mutator: Mutator) -> dict[str, bytes]:
-        """As split recordings have: one of them harmed, or another one's, or no bag at all."""
+        """Files of a split recording, one of them mutated, from another recording, or not a bag."""
         whole = self._whole.data
         files = {f"drive_{number}.mcap": whole for number in range(mutator.pick((1, 1, 1, 2, 3)))}
         name = mutator.pick(list(files))
@@ -100,10 +100,10 @@ class Recover(InFolder):
             del files[name]
             files[mutator.pick(("drive.db3", "x.mcap/inside.txt", "metadata.yaml"))] = whole
         else:
-            files[name] = mutator.harmed_bytes(files[name])
+            files[name] = mutator.mutate_bytes(files[name])
         return files
 
-    def use(self, value: Any) -> None:
+    def execute(self, value: Any) -> None:
         files, least = value
         left, out = self.folder / "left" / f"{_NAME}.unfinished-x", self.folder / "saved"
         for folder in (left, out):
@@ -117,7 +117,7 @@ class Recover(InFolder):
             count = recover(left, out / _NAME, said.append)
         except XModelKDError as error:
             if least:
-                raise BrokenPromiseError(f"{least} messages before the cut are refused") from error
+                raise InvariantError(f"{least} messages before the cut are refused") from error
             raise
         finally:
             self._check_left(out)

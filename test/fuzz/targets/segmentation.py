@@ -1,4 +1,4 @@
-"""Clouds of any content through the pipeline, with and without images."""
+"""Arbitrary clouds through the pipeline, with and without images."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from test.conftest import write_height_model, write_light_model
-from test.fuzz.labelled import certain, check_segmentation
+from test.fuzz.invariants import certain, check_segmentation
 from test.fuzz.mutation import Mutator
-from test.fuzz.target import InFolder, Target, ensure
+from test.fuzz.target import FolderTarget, Target, ensure
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.distortion import DistortionModel
@@ -25,7 +25,7 @@ _RING_TYPES = ("uint8", "int8", "uint16", "int32", "uint32")
 
 
 def any_cloud(mutator: Mutator) -> PointCloud:
-    """A cloud of 0 to some thousand points, of which none to all are odd."""
+    """A cloud of 0 to 4100 points with a random share of special values."""
     count = mutator.pick((0, 1, 2, 40, 40, 300, 2000, 2001, 4100))
     rng = np.random.default_rng(mutator.random.getrandbits(32))
     xyz = rng.uniform([-30, -30, -3], [30, 30, 3], (count, 3)).astype(np.float32)
@@ -42,8 +42,8 @@ def any_cloud(mutator: Mutator) -> PointCloud:
     return PointCloud(xyz, intensity, ring, height)
 
 
-class Student(InFolder):
-    """Clouds through a small real network; of another sensor with beam numbers, and with Autoware's classes."""
+class Student(FolderTarget):
+    """Clouds through a small network, also from another sensor with ring numbers and with Autoware's classes."""
 
     name = "pipeline"
 
@@ -56,14 +56,14 @@ class Student(InFolder):
         self._into = translation(self._own.labels, label_map("autoware"))
         return self
 
-    def good(self) -> Any:
+    def seed_input(self) -> Any:
         return PointCloud(np.full((2000, 3), 5, np.float32), np.zeros(2000, np.float32)), False, False
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
         cloud = any_cloud(mutator)
         return (cloud, mutator.chance(0.3), mutator.chance(0.3)), 16 * len(cloud)
 
-    def use(self, value: Any) -> None:
+    def execute(self, value: Any) -> None:
         cloud, other, autoware = value
         pipeline = self._other if other else self._own
         into = self._into if autoware else None
@@ -76,14 +76,14 @@ class Student(InFolder):
 
 
 def check_certain_labels(cloud: PointCloud, label: NDArray[np.uint8]) -> None:
-    """Points where any LiDAR sees are labelled by their height, whatever the others are."""
+    """Check that valid points are labelled by their height, whatever the other points are."""
     plain = certain(cloud.xyz) & (np.abs(cloud.xyz[:, 2]) > 0.01)
     expected = np.where(cloud.xyz[:, 2] > 0, BUILDING, ROAD)
     ensure(np.array_equal(label[plain], expected[plain]), "a good point has lost its label")
 
 
-class Teacher(InFolder):
-    """Clouds with images of any size, from cameras of any kind."""
+class Teacher(FolderTarget):
+    """Clouds with images of any size from arbitrary cameras."""
 
     name = "teacher"
     _AHEAD = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
@@ -93,12 +93,12 @@ class Teacher(InFolder):
         self._pipeline = SegmentationPipeline.load(write_light_model(self.folder / "light"), "onnxruntime")
         return self
 
-    def good(self) -> Any:
+    def seed_input(self) -> Any:
         cloud = PointCloud(np.full((2000, 3), 5, np.float32), np.zeros(2000, np.float32))
         camera = CameraModel("front", 64, 32, np.array([[32.0, 0, 31.5], [0, 32.0, 15.5], [0, 0, 1]]), self._AHEAD)
         return cloud, lambda: [CameraFrame(camera, np.full((32, 64, 3), 200, np.uint8)), None]
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
         cloud = any_cloud(mutator)
         taken = [self._camera_and_image(mutator) for _ in range(mutator.pick((0, 1, 1, 2, 3, 4)))]
         return (cloud, lambda: self._shots(taken)), 16 * len(cloud) + sum(image.size for _, image, _ in taken)
@@ -129,7 +129,7 @@ class Teacher(InFolder):
             )
         return camera_frames
 
-    def use(self, value: Any) -> None:
+    def execute(self, value: Any) -> None:
         cloud, camera_frames = value
         with np.errstate(all="ignore"):
             result = self._pipeline.segment(cloud, images=camera_frames())

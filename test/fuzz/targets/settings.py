@@ -1,4 +1,4 @@
-"""Configurations of training, adaptation, comparisons and robustness: harmed as text, by values, and by aliases."""
+"""Configurations of training, adaptation, comparisons and robustness: mutated text, values and aliases."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from test.fuzz.mutation import Mutator
-from test.fuzz.target import InFolder, Limits, Target, each, ensure
+from test.fuzz.target import FolderTarget, Limits, Target, ensure, run_all
 from training.config.image_training import ImageTrainingConfig
 from training.config.training import TrainingConfig
 from training.config.yaml_config import YamlConfig
@@ -19,7 +19,7 @@ from xmodelkd_ros.resources import find_config
 
 
 def _levels(first: str, level: str) -> str:
-    """Ten levels, each of which holds the one before eight times, by an alias."""
+    """Ten levels, each with eight aliases of the previous one."""
     rows = [level.format(eight=", ".join([f"*a{k}"] * 8)) for k in range(9)]
     return "\n".join(f"b{k}: &a{k} {text}" for k, text in enumerate([first, *rows]))
 
@@ -28,8 +28,8 @@ _BOMB = _levels("[x, x, x, x, x, x, x, x]", "[{eight}]")
 _MERGES = _levels("{x: 1}", "{{<<: [{eight}]}}")
 _LARGE = "a: &a {" + ", ".join(f"k{key}: 0" for key in range(2_000)) + "}"
 _MANY_MERGES = f"{_LARGE}\nb: {{<<: [{', '.join(['*a'] * 5_000)}]}}"
-"""Ten million keys; older versions of PyYAML keep them all."""
-_TRAPS = (
+"""Ten million keys, all of which older versions of PyYAML keep."""
+_HOSTILE_YAML = (
     *(_MANY_MERGES, f"{_LARGE}\nb: {{{'<<: *a, ' * 5_000}}}", f"a: &a {'x' * 20_000}\nb: [{'*a, ' * 5_000}]"),
     *(_BOMB, _MERGES, "a: &a [*a]", "a: &a {<<: *a}", "[" * 50_000, "{a: " * 50_000, "- " * 5_000, "9" * 5_000),
     *("!!python/object/apply:os.system [exit]", "!!python/name:os.system", "seed: 2001-99-99", "seed: !!int x"),
@@ -45,7 +45,7 @@ _TRAPS = (
     ),
     *("%YAML 9.9\n---\na", "a\n---\nb", "*x", "&a", "seed: !!set {a, b}", "seed: !!timestamp x", "seed: .nan", "'"),
 )
-"""Texts that are short, and make a reader that trusts them run code, run out of memory, or fail in a way of its own."""
+"""Short texts that make a naive reader execute code, exhaust memory, or raise unexpected exceptions."""
 _VALUES = (
     *(
         "drive13",
@@ -65,8 +65,8 @@ _VALUES = (
 )
 
 
-class TrainingYaml(InFolder):
-    """Whatever stands in such a file: settings that are the same after they were written and read, or one error."""
+class TrainingYaml(FolderTarget):
+    """Any file gives settings that survive a round trip, or one error."""
 
     name = "training_yaml"
     limits = Limits(traced=False)
@@ -82,34 +82,41 @@ class TrainingYaml(InFolder):
         ]
         return self
 
-    def good(self) -> Any:
+    def seed_input(self) -> Any:
         kind, text = self._files[2]
         return kind, text.encode(), ()
 
-    def make(self, mutator: Mutator) -> tuple[Any, int]:
+    def generate(self, mutator: Mutator) -> tuple[Any, int]:
         kind, text = mutator.pick(self._files)
         data, overrides = text.encode(), self._overrides(mutator)
         way = mutator.below(10)
         if way < 1:
-            data = mutator.harmed_bytes(data)
+            data = mutator.mutate_bytes(data)
         elif way < 3:
-            trap = mutator.pick(_TRAPS)
+            trap = mutator.pick(_HOSTILE_YAML)
             data = trap.encode() if mutator.chance(0.5) else f"{text}\n{trap}\n".encode()
         else:
-            data = _harmed(mutator, yaml.safe_load(text))
+            data = _mutated(mutator, yaml.safe_load(text))
         return (kind, data, overrides), len(data) + sum(map(len, overrides))
 
     def _overrides(self, mutator: Mutator) -> tuple[str, ...]:
         if mutator.chance(0.75):
             return ()
         keys = ("seed", "data.train.0", "data.train.7.path", "model.widths", "optimizer.steps", mutator.text(), "share")
-        values = (*_TRAPS, mutator.text(), str(mutator.real()), str(mutator.integer(64, signed=True)), "[0, 1]", "{}")
+        values = (
+            *_HOSTILE_YAML,
+            mutator.text(),
+            str(mutator.real()),
+            str(mutator.integer(64, signed=True)),
+            "[0, 1]",
+            "{}",
+        )
         return tuple(
             f"{mutator.pick(keys)}{mutator.pick(('=', '=', '=', ''))}{mutator.pick(values)}"
             for _ in range(1 + mutator.below(2))
         )
 
-    def use(self, value: Any) -> None:
+    def execute(self, value: Any) -> None:
         kind, data, overrides = value
         path = self.folder / "settings.yaml"
         path.write_bytes(data)
@@ -117,14 +124,14 @@ class TrainingYaml(InFolder):
         again = yaml.safe_load(yaml.safe_dump(config.to_dict(), sort_keys=False))
         ensure(kind.from_dict(again) == config, "settings are others after they were written and read")
         if isinstance(config, Comparison):
-            each(*(lambda entry=entry: config.settings(entry, config.seeds_of(entry)[0]) for entry in config.runs))
+            run_all(*(lambda entry=entry: config.settings(entry, config.seeds_of(entry)[0]) for entry in config.runs))
 
 
 def _kind(file: Path) -> type[YamlConfig]:
     return ImageTrainingConfig if "image_branch" in file.name or "images" in file.name else TrainingConfig
 
 
-def _harmed(mutator: Mutator, values: Any) -> bytes:
+def _mutated(mutator: Mutator, values: Any) -> bytes:
     """YAML of settings of which one or a few are others."""
     if mutator.chance(0.5):
         holder: Any = values
@@ -137,5 +144,5 @@ def _harmed(mutator: Mutator, values: Any) -> bytes:
                 holder[key] = mutator.pick(_VALUES)
                 break
     else:
-        values = mutator.harmed_json(values)
+        values = mutator.mutate_json(values)
     return yaml.safe_dump(values, sort_keys=False).encode("utf-8", "replace")

@@ -1,7 +1,7 @@
-"""Runs programs of training in forks of one process that has imported what they need, which takes longer than they do.
+"""Runs training modules in forks of one process with preloaded imports, which take longer than the programs.
 
-Reads a JSON list from each line: file for the output, module, arguments. Writes a line for each start, with the number
-of its process, and one for each end, with the number and the exit code (negative: the signal).
+Reads a JSON list per line: output file, module, arguments. Writes a JSON line with the process id
+for each start, and one with process id and exit code (negative: signal) for each end.
 """
 
 import json
@@ -15,7 +15,7 @@ MODULES = {name: import_module(name) for name in ("training.train", "training.ex
 
 
 def begin(log, module, arguments):
-    """Fork, and run a program there as if it were started by itself: in a session and with an output of its own."""
+    """Fork and run a module in a new session with its own output file; returns the process id."""
     pid = os.fork()
     if pid:
         return pid
@@ -43,6 +43,6 @@ def tell_end(pid):
 
 say(ready=True)
 for line in sys.stdin:
-    begun = begin(*json.loads(line))
-    say(begun=begun)
-    threading.Thread(target=tell_end, args=(begun,), daemon=True).start()
+    started = begin(*json.loads(line))
+    say(started=started)
+    threading.Thread(target=tell_end, args=(started,), daemon=True).start()

@@ -1,4 +1,4 @@
-"""Messages as good drivers send them: clouds of any layout, images of any encoding, calibrations, transforms."""
+"""Seed corpus of valid messages: clouds of any layout, images of any encoding, calibrations, transforms."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def raw_image(mutator: Mutator, stamp_ns: int = 1_000_000_000) -> Any:
 
 
 def picture(stamp_ns: int = 1_000_000_000, brightness: int = 200) -> Any:
-    """An Image that is good for the camera of :func:`calibration`."""
+    """An Image that matches the camera of :func:`calibration`."""
     data = np.full(HEIGHT * WIDTH * 3, brightness, np.uint8)
     return make(
         "sensor_msgs/msg/Image", header=header(stamp_ns, OPTICAL), height=HEIGHT, width=WIDTH, encoding="rgb8",
@@ -114,7 +114,7 @@ def picture(stamp_ns: int = 1_000_000_000, brightness: int = 200) -> Any:
 
 @cache
 def encoded(suffix: str) -> bytes:
-    """A small picture as a file of a format; empty where OpenCV does not write it."""
+    """A small image encoded in a format; empty if OpenCV cannot write it."""
     cv2 = opencv()
     pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
     if suffix in (".hdr", ".pfm"):
@@ -127,7 +127,7 @@ def encoded(suffix: str) -> bytes:
 
 
 def compressed_image(mutator: Mutator, stamp_ns: int = 1_000_000_000) -> Any:
-    """A CompressedImage of one of the formats that OpenCV tells by their first bytes."""
+    """A CompressedImage in one of the formats that OpenCV detects by their first bytes."""
     suffix = mutator.pick((".jpg", ".jpg", ".png", *FORMATS))
     return make(
         "sensor_msgs/msg/CompressedImage",
@@ -141,7 +141,7 @@ _LENSES = (("plumb_bob", 5), ("plumb_bob", 4), ("rational_polynomial", 8), ("equ
 
 
 def calibration(mutator: Mutator) -> Any:
-    """A CameraInfo of a camera with one of the known lenses, sometimes with a region of interest and binning."""
+    """A CameraInfo with one of the supported distortion models, sometimes with a region of interest and binning."""
     model, count = mutator.pick(_LENSES)
     focal = mutator.random.uniform(10, 60)
     k = np.array([focal, 0, WIDTH / 2 - 0.5, 0, focal, HEIGHT / 2 - 0.5, 0, 0, 1])

@@ -1,8 +1,8 @@
-"""Runs a program of the package as on a machine with a GPU: engines are really built, ONNX Runtime plays their running.
+"""Runs a module as on a machine with a GPU: engines are built with TensorRT-RTX and executed by ONNX Runtime.
 
-    python played_gpu.py MODEL.onnx MODULE [ARGUMENTS ...]
+    python fake_gpu.py MODEL.onnx MODULE [ARGUMENTS ...]
 
-Building is TensorRT-RTX's own, in the process of its own that the package starts for it.
+Engines are built in the child process that the package starts.
 """
 
 import importlib
@@ -17,7 +17,7 @@ from xmodelkd_ros.inference.gpu import Gpu
 DOUBLES = Path(__file__).parents[1] / "inference" / "test_tensorrt.py"
 
 
-def doubles():
+def load_fakes():
     spec = importlib.util.spec_from_file_location("doubles", DOUBLES)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -25,13 +25,13 @@ def doubles():
 
 
 def main(network, module, *arguments):
-    played = doubles()
-    library = played.FakeTensorRt()
-    engine = played.FakeEngine(library, Path(network).read_bytes())
+    fakes = load_fakes()
+    library = fakes.FakeTensorRt()
+    engine = fakes.FakeEngine(library, Path(network).read_bytes())
     library.Runtime = lambda logger: SimpleNamespace(deserialize_cuda_engine=lambda built: engine if built else None)
     backend.find_gpu = lambda: Gpu("Orin", "8.7", "12.6")
     tensorrt.import_tensorrt = lambda: library
-    tensorrt._Cuda._runtime = played.CUDA
+    tensorrt._Cuda._runtime = fakes.CUDA
     sys.argv = [module, *arguments]
     return importlib.import_module(module).main()
 
