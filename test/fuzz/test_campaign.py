@@ -83,7 +83,7 @@ def test_command_counts_failures_and_saves_reproducers(fault_numbers, tmp_path, 
         pixels = {pixel for _, pixel in plot.convert("RGB").getcolors(1 << 20)}
     assert {(0x2F, 0x6F, 0xDE), (0xC3, 0xCA, 0xD6), (0xD9, 0x48, 0x0F)} <= pixels, "each outcome has its bar"
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert (metrics["inputs"], metrics["failed"]) == (3, 1)
+    assert (metrics["inputs"], metrics["broken"]) == (3, 1)
     assert metrics["targets"]["faults"]["refused"] == {"CloudError": 1}
 
 
