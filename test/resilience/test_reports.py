@@ -54,7 +54,7 @@ def test_robustness_plots_on_full_disk_keep_previous_and_measurements(
     """Measurements take an hour: they are kept, and a second run draws the plots."""
     pytest.importorskip("embreex")
     pytest.importorskip("torch")
-    out, contents = older_report(("robustness.md", "relative_short.png", "reliability_short.png"), 65_536)
+    out, contents = older_report(("robustness.md", "relative_short.png", "reliability_short.png"), 16_384)
     before = contents()
     words = [f"sources=[{{name: short, label_set: drive13, source: {{dataset: bag, path: {drive}}}}}]"]
     words += ["--models", height_model, "--corruptions", "crosstalk", "--every", "5", "--out", out]

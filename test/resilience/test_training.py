@@ -11,7 +11,7 @@ pytest.importorskip("onnx")
 
 from training.config.training import TrainingConfig  # noqa: E402
 from training.data.sources import load_source  # noqa: E402
-from training.modules.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint  # noqa: E402
+from training.modules.checkpoint import CHECKPOINT, Checkpoint, RunState, read_checkpoint  # noqa: E402
 from training.modules.point_modules import StudentModule  # noqa: E402
 from training.runs.sweep_data import fit_inputs  # noqa: E402
 from xmodelkd_ros.core.errors import ModelError  # noqa: E402
@@ -84,7 +84,8 @@ def run(drive, tmp_path_factory):
     arguments = {"config": config.to_dict(), "teacher_feature_dim": 0, "features": 0}
     weights = StudentModule(**arguments).state_dict()
     inputs, origins = fit_inputs(config, source), (source.origin,)
-    Checkpoint(folder, config, arguments, EPOCHS * STEPS, weights, inputs, origins, None).write(folder)
+    state = RunState(folder / CHECKPOINT, config.to_dict(), EPOCHS * STEPS, weights, origins)
+    Checkpoint(state, config, arguments, inputs, None).write(folder)
     return folder
 
 
