@@ -110,7 +110,7 @@ def write_nuscenes(tmp_path):
     return partial(folders.write_nuscenes, tmp_path / "nuscenes")
 
 
-# --- short runs of everything that teaches, on two frames with labels and one without ---------------------------------
+# --- short runs of image branch, teacher and student, on two labelled frames and one unlabelled ---
 
 
 @pytest.fixture(scope="session")
@@ -153,16 +153,16 @@ def teacher(images, config):
 
 
 @pytest.fixture(scope="session")
-def teacher_logits(teacher, config):
-    """The settings of a student that takes all that a teacher can give."""
+def student_config(teacher, config):
+    """The settings of a student with all distillation losses."""
     more = ["logits_weight=2", "lovasz_weight=1", "pseudo_share=0", "features_weight=1", "contrast_weight=0.1"]
     more = [f"distill.{change}" for change in (*more, "fuse_m=0.2")]
     return config("taught", "distilled", f"distill.teacher={teacher}", *more)
 
 
 @pytest.fixture(scope="session")
-def student(teacher_logits):
+def student(student_config):
     """The run of that student."""
     from training.train import train
 
-    return train(teacher_logits)
+    return train(student_config)

@@ -42,7 +42,7 @@ def models(height_model, light_model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def command(drive, models):
-    """Runs the command on the drive; arguments are added, ``--models`` and ``--corruptions`` may be given anew."""
+    """Runs the command on the drive, with additional arguments and other models or corruptions."""
 
     def call(out, *words, only=models, kinds=KINDS):
         source = f"{{dataset: world, path: '{drive}'}}"
@@ -75,35 +75,37 @@ def test_clean_scores_are_those_of_the_pipeline(metrics, drive, models):
         [],
     )
     for sweep in source.sweeps:
-        said, own = pipeline.segment(sweep.cloud).segmentation, CalibrationError()
-        confusion.update(lookup.apply(sweep.labels), lookup.apply(said.label))
-        for counted in (calibration, own):
-            counted.update(sweep.labels, said.label, said.probability)
-        each.append(own.value())
+        labels, of_sweep = pipeline.segment(sweep.cloud).segmentation, CalibrationError()
+        confusion.update(lookup.apply(sweep.labels), lookup.apply(labels.label))
+        for error in (calibration, of_sweep):
+            error.update(sweep.labels, labels.label, labels.probability)
+        each.append(of_sweep.value())
     clean = metrics["sources"]["nine"]["models"]["warm"]["clean"]
     assert clean["miou"] == pytest.approx(confusion.miou())
     assert clean["points"] == confusion.counts.sum()
     assert clean["ece"]["tempered"]["pooled"] == pytest.approx(calibration.value())
     assert clean["ece"]["tempered"]["mean_over_sweeps"] == pytest.approx(np.mean(each))
     np.testing.assert_allclose(clean["ece"]["tempered"]["bins"], calibration.bins)
-    surer = np.sum(clean["ece"]["plain"]["bins"], axis=1)
-    assert surer[0] == calibration.bins[0].sum() and surer[1] > calibration.bins[1].sum(), "T = 1 is surer than T = 2"
-    assert surer[2] == calibration.bins[2].sum(), "of the same classes"
+    uncalibrated = np.sum(clean["ece"]["plain"]["bins"], axis=1)
+    assert uncalibrated[0] == calibration.bins[0].sum() and uncalibrated[1] > calibration.bins[1].sum(), (
+        "T = 1 is more confident than T = 2"
+    )
+    assert uncalibrated[2] == calibration.bins[2].sum(), "the classes are the same"
 
 
-def test_corrupted_sweeps_are_scored_by_what_is_left_of_them(metrics):
+def test_corrupted_sweeps_are_scored_on_their_remaining_points(metrics):
     assert metrics["corruptions"].keys() == set(KINDS)
     models = metrics["sources"]["nine"]["models"]
     for model in models.values():
         clean = model["clean"]["points"]
-        left = {kind: [one["points"] / clean for one in model["corrupted"][kind]] for kind in KINDS}
-        assert left["lost_beams"] == pytest.approx([0.75, 0.5, 0.25], abs=0.2)
-        assert left["crosstalk"] == pytest.approx([0.99, 0.97, 0.94], abs=0.01)
-        assert 1 > left["missing_echoes"][0] > left["missing_echoes"][2] > 0.5
-    assert models["warm"]["clean"]["miou"] != models["light"]["clean"]["miou"], "the teacher looks at its images"
+        remaining = {kind: [one["points"] / clean for one in model["corrupted"][kind]] for kind in KINDS}
+        assert remaining["lost_beams"] == pytest.approx([0.75, 0.5, 0.25], abs=0.2)
+        assert remaining["crosstalk"] == pytest.approx([0.99, 0.97, 0.94], abs=0.01)
+        assert 1 > remaining["missing_echoes"][0] > remaining["missing_echoes"][2] > 0.5
+    assert models["warm"]["clean"]["miou"] != models["light"]["clean"]["miou"], "the teacher uses its images"
 
 
-def test_the_report_has_tables_and_plots(measured, metrics):
+def test_report_has_tables_and_plots(measured, metrics):
     text = (measured / "robustness.md").read_text()
     found = metrics["sources"]["nine"]["models"]["warm"]
     for line in (
@@ -117,17 +119,17 @@ def test_the_report_has_tables_and_plots(measured, metrics):
         assert f"({name}.png)" in text and (measured / f"{name}.png").stat().st_size > 5000
 
 
-def test_what_has_been_measured_stays_and_other_models_join_in(measured, command, models, height_model, monkeypatch):
-    asked = []
+def test_earlier_results_are_kept_when_models_are_added(measured, command, models, height_model, monkeypatch):
+    measured_models = []
 
     def measure(pipeline, *arguments):
-        asked.append(pipeline.spec.name)
+        measured_models.append(pipeline.spec.name)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(robustness, "measure", measure)
     monkeypatch.setattr(robustness, "write_robustness", lambda *_: None)
-    assert command(measured) == 0 and not asked
-    assert command(measured, only=(*models, height_model)) == 130 and asked == ["height"]
+    assert command(measured) == 0 and not measured_models
+    assert command(measured, only=(*models, height_model)) == 130 and measured_models == ["height"]
     kept = json.loads((measured / "metrics.json").read_text())
     assert list(kept["sources"]["nine"]["models"]) == ["warm", "light"]
 
@@ -144,13 +146,13 @@ def test_what_has_been_measured_stays_and_other_models_join_in(measured, command
         (("--config", "nowhere.yaml"), "cannot read nowhere.yaml"),
     ],
 )
-def test_mistakes_are_one_line(measured, command, words, complaint, capsys):
+def test_invalid_settings_are_reported_in_one_line(measured, command, words, complaint, capsys):
     assert command(measured, *words) == 1
-    said = capsys.readouterr().err
-    assert complaint in said and said.count("\n") == 1
+    error = capsys.readouterr().err
+    assert complaint in error and error.count("\n") == 1
 
 
-def test_unknown_corruptions_and_folders_of_others_are_refused(command, tmp_path, capsys):
+def test_unknown_corruptions_and_other_folders_are_rejected(command, tmp_path, capsys):
     assert command(tmp_path, kinds=("snow",)) == 1
     assert "--corruptions is 'snow', but must be one of lost_beams, crosstalk" in capsys.readouterr().err
     (tmp_path / "metrics.json").write_text('{"miou": 1}')
@@ -158,7 +160,7 @@ def test_unknown_corruptions_and_folders_of_others_are_refused(command, tmp_path
     assert "choose another folder" in capsys.readouterr().err
 
 
-def test_cameras_show_points_where_they_lie_now(drive):
+def test_image_features_are_sampled_at_the_corrupted_positions(drive):
     source = load_source(SourceConfig("world", str(drive)), "validation", images=True)
     (_, clean, seen), (_, blurred, moved) = _inputs(source, [1], [("", 0), ("motion_blur", 2)])
     np.testing.assert_array_equal(seen.views.uv, source.encoded_images[1].views.uv)
@@ -171,23 +173,23 @@ def test_cameras_show_points_where_they_lie_now(drive):
     assert (blurred.labels == clean.labels).all()
 
 
-def test_an_image_that_comes_again_is_not_looked_at_again(light_model):
+def test_image_features_of_repeated_images_are_cached(light_model):
     branch = reference_pipeline(light_model)._image_features._backend
     assert isinstance(branch, _CachingBackend)
-    asked, infer = [], branch._backend.infer
-    branch._backend.infer = lambda inputs: asked.append(1) or infer(inputs)
+    runs, infer = [], branch._backend.infer
+    branch._backend.infer = lambda inputs: runs.append(1) or infer(inputs)
     rng = np.random.default_rng(0)
     pictures = [{"picture": rng.random(branch.inputs[0].shape, np.float32)} for _ in range(4)]
     first = [branch.infer(picture)["features"] for picture in pictures[:3]]
     again = [branch.infer(picture)["features"] for picture in pictures[:3]]
-    assert len(asked) == 3 and all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert len(runs) == 3 and all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not np.array_equal(first[0], first[1])
     branch.infer(pictures[3])
     branch.infer(pictures[0])
-    assert len(asked) == 5, "as many as a sweep has cameras are kept"
+    assert len(runs) == 5, "the cache has one entry for each camera of a sweep"
 
 
-def test_the_shipped_settings_open_nothing_that_is_held_back():
+def test_shipped_settings_use_no_held_back_sweeps():
     config = robustness.RobustnessConfig.read(find_config("robustness.yaml"))
     assert [entry.name for entry in config.sources] == ["near", "choose", "world"]
     for entry in config.sources:
@@ -200,8 +202,8 @@ def counted(car, road, ece=0.1):
     return {"miou": sum(there) / len(there), "iou": ious, "ece": {"plain": {"pooled": ece}}}
 
 
-def test_resilience_by_hand():
-    """The car vanishes from the truth where beams are lost heavily: road alone is compared there."""
+def test_resilience_matches_a_calculation_by_hand():
+    """At the highest severity no car remains in the ground truth, so only the road is compared."""
     lost = [counted(0.4, 0.8, 0.1), counted(0.2, 0.6, 0.2), counted(None, 0.4, 0.3)]
     noisy = [counted(0.6, 0.8, 0.1)] * 3
     found = {"clean": counted(0.6, 0.8), "corrupted": {"lost_beams": lost, "range_noise": noisy}}

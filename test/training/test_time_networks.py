@@ -6,7 +6,7 @@ pytest.importorskip("openvino")
 from training.time_networks import main
 
 
-def test_networks_are_timed_in_turns_and_compared_with_the_first(height_model, light_model, capsys):
+def test_times_are_relative_to_the_first_network(height_model, light_model, capsys):
     files = [str(folder / "model.onnx") for folder in (height_model, light_model)]
     assert main([*files, "--backend", "onnxruntime", "openvino", "--runs", "4"]) == 0
     rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
@@ -18,7 +18,7 @@ def test_networks_are_timed_in_turns_and_compared_with_the_first(height_model, l
     assert rows[1][-1] == "1.0" and all(float(row[3]) <= float(row[4]) for row in rows[1:])
 
 
-def test_a_network_without_fixed_sizes_is_one_line(height_model, tmp_path, capsys):
+def test_network_without_fixed_sizes_is_reported_in_one_line(height_model, tmp_path, capsys):
     import onnx
 
     network = onnx.load(height_model / "model.onnx")

@@ -1,4 +1,4 @@
-"""Networks in 16 bits, for GPUs."""
+"""Conversion of networks to fp16, for GPUs."""
 
 import shutil
 from dataclasses import replace
@@ -18,46 +18,46 @@ from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline  # noqa: E40
 
 @pytest.fixture(scope="module", params=["student", "teacher"])
 def folder(request, tmp_path_factory):
-    """A shipped model, with its networks in 16 bits too."""
+    """A shipped model with fp16 networks added."""
     folder = tmp_path_factory.mktemp("half") / request.param
     shutil.copytree(find_model(request.param), folder)
     spec = ModelSpec.read(folder)
     branch = spec.image_branch
     if branch is not None:
-        branch = replace(branch, files=with_half(branch.files, folder))
-    replace(spec, files=with_half(spec.files, folder), image_branch=branch).write(folder)
+        branch = replace(branch, files=with_fp16(branch.files, folder))
+    replace(spec, files=with_fp16(spec.files, folder), image_branch=branch).write(folder)
     return folder
 
 
-def with_half(files, folder):
-    half = folder / files["fp32"].file.replace(".onnx", ".fp16.onnx")
-    write_fp16(folder / files["fp32"].file, half)
-    return {**files, "fp16": NetworkFile(half.name, sha256(half))}
+def with_fp16(files, folder):
+    out = folder / files["fp32"].file.replace(".onnx", ".fp16.onnx")
+    write_fp16(folder / files["fp32"].file, out)
+    return {**files, "fp16": NetworkFile(out.name, sha256(out))}
 
 
-def test_it_labels_a_real_sweep_as_the_whole_numbers_do(folder):
-    encoded_images = folder.name == "teacher"
-    half, whole = SegmentationPipeline.load(folder, precision="fp16"), SegmentationPipeline.load(folder)
-    assert half.backend.precision == "fp16"
-    assert equal_labels(half, whole, cameras=6 if encoded_images else 0) > 0.995
+def test_fp16_gives_the_labels_of_fp32(folder):
+    cameras = 6 if folder.name == "teacher" else 0
+    fp16, fp32 = SegmentationPipeline.load(folder, precision="fp16"), SegmentationPipeline.load(folder)
+    assert fp16.backend.precision == "fp16"
+    assert equal_labels(fp16, fp32, cameras=cameras) > 0.995
     sizes = [file.stat().st_size for file in (folder / "model.fp16.onnx", folder / "model.onnx")]
     assert sizes[0] < 0.6 * sizes[1]
 
 
-def test_places_in_images_keep_their_digits(folder):
+def test_sampling_positions_stay_in_fp32(folder):
     graph = onnx.load(folder / "model.fp16.onnx").graph
-    makers = {output: node for node in graph.node for output in node.output}
+    producers = {output: node for node in graph.node for output in node.output}
     for node in graph.node:
         if node.op_type == "GridSample":
             tensor, kinds = node.input[1], []
-            while tensor in makers:
-                kinds.append(makers[tensor].op_type)
-                tensor = makers[tensor].input[0]
+            while tensor in producers:
+                kinds.append(producers[tensor].op_type)
+                tensor = producers[tensor].input[0]
             assert tensor == "places" and "Cast" not in kinds
 
 
-def test_tensorrt_takes_it(folder):
+def test_tensorrt_builds_fp16_networks_of_half_the_size(folder):
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
     for file in folder.glob("*.fp16.onnx"):
-        whole = file.with_name(file.name.replace(".fp16", ""))
-        assert len(tensorrt.build(whole)) - len(tensorrt.build(file)) > 0.4 * whole.stat().st_size, "weights take half"
+        fp32 = file.with_name(file.name.replace(".fp16", ""))
+        assert len(tensorrt.build(fp32)) - len(tensorrt.build(file)) > 0.4 * fp32.stat().st_size

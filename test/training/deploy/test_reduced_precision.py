@@ -1,4 +1,4 @@
-"""Networks in 8 bits, for CPUs."""
+"""int8 quantisation of networks, for CPUs."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from training.deploy.onnx_graph import write_onnx  # noqa: E402
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
-    """A network of three convolutions, and inputs of some runs: metres of up to 100, and a second input to the last."""
+    """A network of three convolutions, the last with a second input, and example inputs of up to 100."""
     torch.manual_seed(0)
 
     class Three(torch.nn.Module):
@@ -43,20 +43,20 @@ def run(path, inputs):
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, inputs)[0]
 
 
-def test_all_convolutions_but_the_first_are_quantised(network, tmp_path):
+def test_all_convolutions_except_the_first_are_quantised(network, tmp_path):
     path, examples = network
     quantized = tmp_path / "model.int8.onnx"
     write_int8(path, quantized, examples[:3])
     graph = onnx.load(quantized).graph
-    makers = {output: node for node in graph.node for output in node.output}
-    inputs = [makers.get(node.input[0]) for node in graph.node if node.op_type == "Conv"]
-    assert [maker and maker.op_type for maker in inputs] == [None, "DequantizeLinear", "DequantizeLinear"]
+    producers = {output: node for node in graph.node for output in node.output}
+    inputs = [producers.get(node.input[0]) for node in graph.node if node.op_type == "Conv"]
+    assert [producer and producer.op_type for producer in inputs] == [None, "DequantizeLinear", "DequantizeLinear"]
     weights = {i.name: onnx.numpy_helper.to_array(i) for i in graph.initializer}
-    in_8_bits = [w for w in weights.values() if w.dtype == np.int8 and w.ndim == 4]
-    assert len(in_8_bits) == 2 and all(np.abs(w.astype(int)).max() <= 64 for w in in_8_bits), "7 bits"
+    quantised_weights = [w for w in weights.values() if w.dtype == np.int8 and w.ndim == 4]
+    assert len(quantised_weights) == 2 and all(np.abs(w.astype(int)).max() <= 64 for w in quantised_weights), "7 bits"
 
 
-def test_depthwise_convolutions_stay_as_they_are(tmp_path):
+def test_depthwise_convolutions_stay_in_fp32(tmp_path):
     separable = torch.nn.Sequential(
         torch.nn.Conv2d(3, 8, 3, padding=1),
         torch.nn.ReLU(),
@@ -69,12 +69,12 @@ def test_depthwise_convolutions_stay_as_they_are(tmp_path):
     write_onnx(separable, {"image": torch.from_numpy(image)}, "out", tmp_path / "model.onnx")
     write_int8(tmp_path / "model.onnx", tmp_path / "model.int8.onnx", [{"image": image}])
     graph = onnx.load(tmp_path / "model.int8.onnx").graph
-    makers = {output: node for node in graph.node for output in node.output}
-    weights = [makers.get(node.input[1]) for node in graph.node if node.op_type == "Conv"]
-    assert [maker is not None for maker in weights] == [False, False, True, True]  # else they are what they were
+    producers = {output: node for node in graph.node for output in node.output}
+    weights = [producers.get(node.input[1]) for node in graph.node if node.op_type == "Conv"]
+    assert [maker is not None for producer in weights] == [False, False, True, True]  # others are in fp32
 
 
-def test_it_says_nearly_the_same_of_what_it_has_not_seen(network, tmp_path):
+def test_outputs_are_close_for_new_inputs(network, tmp_path):
     path, examples = network
     quantized = tmp_path / "model.int8.onnx"
     write_int8(path, quantized, examples[:3])

@@ -1,4 +1,4 @@
-"""Short runs of everything that teaches: image branch, teacher, and students that learn from it."""
+"""Distillation: short runs of image branch, teacher and students, teacher targets, and pseudo-labels."""
 
 import shutil
 from dataclasses import replace
@@ -15,11 +15,10 @@ from training import export, train, train_images  # noqa: E402
 from training.config.data import SourceConfig  # noqa: E402
 from training.config.image_training import ImageTrainingConfig  # noqa: E402
 from training.data.feature_bank import PointFeatureBank  # noqa: E402
-from training.data.sources import load_labelled_images, load_source  # noqa: E402
-from training.data.sweeps import Sweep, with_point_ids  # noqa: E402
-from training.datasets.exposures import CameraExposures, EncodedSweepImages, SweepMotion  # noqa: E402
-from training.distillation import prerequisites as upstream  # noqa: E402
-from training.distillation import supervision as teaching  # noqa: E402
+from training.data.sources import load_pictures, load_source  # noqa: E402
+from training.data.sweeps import Sweep, with_rows  # noqa: E402
+from training.datasets.exposures import EncodedSweepImages, Exposures, Firing  # noqa: E402
+from training.distillation import prerequisites, supervision  # noqa: E402
 from training.distillation.prerequisites import UpstreamModels  # noqa: E402
 from training.distillation.pseudo_labels import pseudo_labelled  # noqa: E402
 from training.distillation.teacher_targets import TeacherTargets, teacher_targets, voxel_averaged  # noqa: E402
@@ -38,8 +37,8 @@ from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline  # noqa: E40
 CONFIGS = Path(__file__).parents[3] / "config" / "training"
 
 
-def test_the_teacher_uses_what_it_sees(teacher, pandaset):
-    """Its labels change with the images, above all where a camera sees something."""
+def test_teacher_logits_depend_on_the_images(teacher, pandaset):
+    """They change with the images, most at points that a camera sees."""
     network = load_predictor(teacher)
     source = load_source(SourceConfig("pandaset", str(pandaset), frames=(0, 1)), "train", images=True)
     (sweeps,) = with_point_ids([source.sweeps], [True])
@@ -49,48 +48,48 @@ def test_the_teacher_uses_what_it_sees(teacher, pandaset):
     seen = (source.encoded_images[0].views.camera >= 0).any(axis=1)
     change = np.abs(own.logits.astype(np.float32) - other.logits).max(axis=1)
     assert (change[seen] > 0).mean() > 0.9
-    assert change[seen].mean() > 1.3 * change[~seen].mean(), "others see only what is beside them"
+    assert change[seen].mean() > 1.3 * change[~seen].mean(), "other points are affected through their neighbours only"
 
 
-def look(*jpegs):
-    exposures = CameraExposures(SweepMotion(np.zeros(0, np.uint8), np.zeros((0, 4, 4))), ())
+def sweep_images(*jpegs):
+    exposures = Exposures(Firing(np.zeros(0, np.uint8), np.zeros((0, 4, 4))), ())
     return EncodedSweepImages(tuple(jpegs), exposures.views(np.zeros((0, 3), np.float32)), exposures)
 
 
-def test_shuffled_images_are_of_other_cameras():
-    encoded_images = [look(*(f"{sweep}{camera}".encode() for camera in range(3))) for sweep in range(5)]
+def test_shuffled_images_come_from_other_cameras():
+    encoded_images = [sweep_images(*(f"{sweep}{camera}".encode() for camera in range(3))) for sweep in range(5)]
     for other in shuffled_images(encoded_images):
         assert all(int(jpeg[1:]) != camera for camera, jpeg in enumerate(other.jpegs))
-    assert len({jpeg[:1] for other in shuffled_images(encoded_images) for jpeg in other.jpegs}) > 2, "of whatever sweep"
-    for sweep, other in enumerate(shuffled_images([look(f"{k}".encode()) for k in range(4)])):
+    assert len({jpeg[:1] for other in shuffled_images(encoded_images) for jpeg in other.jpegs}) > 2, "of any sweep"
+    for sweep, other in enumerate(shuffled_images([sweep_images(f"{k}".encode()) for k in range(4)])):
         assert other.jpegs != (f"{sweep}".encode(),), "a single camera gets images of other sweeps"
 
 
-def test_a_teacher_whose_drives_have_no_images_is_refused(config, images):
-    words = [f"teacher.image_branch={images}", "data.train=[{dataset: world, seeds: [0, 1], sweeps: 1}]"]
+def test_teacher_training_needs_images(config, images, drives):
+    words = [f"teacher.image_branch={images}", f"data.train=[{{dataset: world, path: '{drives.folder}'}}]"]
     settings = config("no_images", "teacher", *words)
     with pytest.raises(ConfigError, match="no training source has images; give drives with cameras"):
         sweep_data.SweepData(settings, upstream=UpstreamModels.of(settings)).setup("fit")
 
 
-def test_an_image_branch_that_is_none_is_said(config, student):
+def test_rejects_a_student_as_image_branch(config, student):
     with pytest.raises(ConfigError, match=r"taught holds no run of training\.train_images"):
         train.train(config("no_branch", "teacher", f"teacher.image_branch={student}"))
 
 
-def test_a_finished_run_does_nothing_again(student, monkeypatch):
-    monkeypatch.setattr(train, "SweepData", lambda *_: pytest.fail("nothing is left to do"))
+def test_finished_run_is_not_repeated(student, monkeypatch):
+    monkeypatch.setattr(train, "SweepData", lambda *_: pytest.fail("the run is finished"))
     assert train.train(read_checkpoint(student).config) == student
 
 
-def test_the_teacher_takes_its_image_branch_along(teacher, images, monkeypatch):
-    monkeypatch.setattr(upstream, "image_branch_of", lambda _: pytest.fail("the run of the images may be gone"))
+def test_teacher_checkpoint_contains_its_image_branch(teacher, images, monkeypatch):
+    monkeypatch.setattr(prerequisites, "image_branch_of", lambda _: pytest.fail("that run may be deleted"))
     own, first = load_predictor(teacher).branch.state_dict(), image_module.load_image_branch(images).state_dict()
     assert all(torch.equal(own[name], value) for name, value in first.items())
 
 
-def test_a_teacher_without_cameras_needs_no_images(config, pandaset):
-    run = train.train(config("blind", "teacher", "teacher.image_branch=''"))
+def test_teacher_without_cameras_needs_no_images(config, pandaset):
+    run = train.train(config("lidar_only", "teacher", "teacher.image_branch=''"))
     network = load_predictor(run)
     assert network.branch is None
     source = load_source(SourceConfig("pandaset", str(pandaset), frames=(0, 1)), "train")
@@ -99,27 +98,27 @@ def test_a_teacher_without_cameras_needs_no_images(config, pandaset):
     assert targets.logits.any(axis=1).mean() > 0.99
 
 
-def test_a_student_learns_from_sweeps_without_labels(student, teacher_logits):
+def test_unlabelled_sweeps_get_teacher_targets(student, student_config):
     weights = read_checkpoint(student).weights
     assert all(torch.isfinite(value).all() for value in weights.values())
-    data = sweep_data.SweepData(teacher_logits, upstream=UpstreamModels.of(teacher_logits))
+    data = sweep_data.SweepData(student_config, upstream=UpstreamModels.of(student_config))
     data.setup("fit")
     crops = next(iter(data.train_dataloader()))
-    assert crops["teacher_logits"].any(), "the teacher has spoken"
+    assert crops["teacher_logits"].any()
     assert crops["teacher_features"].any() and crops["views"].any()
-    assert "seen" not in crops, "the student never looks at what it is compared with"
+    assert "seen" not in crops, "the student has no image input"
     unlabelled = data.epoch_data().sources[1][0]
     assert (unlabelled.labels == IGNORE).all()
 
 
-def test_the_exported_student_takes_no_image(student, tmp_path):
+def test_exported_student_has_no_image_input(student, tmp_path):
     export.export(student, tmp_path / "model")
     spec = ModelSpec.read(tmp_path / "model")
     assert {tensor.name for tensor in spec.inputs} == {"image", "points", "pixel"}
-    assert spec.inputs[0].shape[1] == len(spec.channels) + 1, "a range image, of LiDAR channels and a mask"
+    assert spec.inputs[0].shape[1] == len(spec.channels) + 1, "LiDAR channels and a mask"
 
 
-def test_the_exported_teacher_labels_as_the_trained_one(teacher, pandaset, tmp_path):
+def test_exported_teacher_gives_the_labels_of_the_trained_one(teacher, pandaset, tmp_path):
     spec = export.export(teacher, tmp_path / "model")
     assert spec.metrics["parity"]["equal_labels"] > 0.999
     assert (spec.role, spec.image_branch.cameras) == ("teacher", 6)
@@ -129,22 +128,22 @@ def test_the_exported_teacher_labels_as_the_trained_one(teacher, pandaset, tmp_p
     pipeline = SegmentationPipeline.load(tmp_path / "model")
     source = load_source(SourceConfig("pandaset", str(pandaset), frames=(58, 59)), "validation", images=True)
     (expected,) = (
-        said.ids for said in predict_labels(load_predictor(teacher), source.sweeps, source.encoded_images, "")
+        labels.ids for labels in predict_labels(load_predictor(teacher), source.sweeps, source.encoded_images, "")
     )
     result = pipeline.segment(source.sweeps[0].cloud, images=source.images(0))
     assert result.mode == "teacher"
     assert (result.segmentation.label == expected).mean() > 0.999
-    alone = pipeline.segment(source.sweeps[0].cloud).segmentation
-    changed = alone.probability != result.segmentation.probability
-    assert changed[source.visible_points(0)].mean() > 0.9, "it looks at the images"
+    without_images = pipeline.segment(source.sweeps[0].cloud).segmentation
+    changed = without_images.probability != result.segmentation.probability
+    assert changed[source.seen(0)].mean() > 0.9, "it uses the images"
 
 
 def network(folder, name):
     return onnx.load(folder / "model" / f"{name}.onnx")
 
 
-def test_a_teacher_without_cameras_is_not_exported(config, tmp_path):
-    run = train.train(config("blind", "teacher", "teacher.image_branch=''"))
+def test_teacher_without_cameras_cannot_be_exported(config, tmp_path):
+    run = train.train(config("lidar_only", "teacher", "teacher.image_branch=''"))
     with pytest.raises(ModelError, match="serves comparisons only"):
         export.export(run, tmp_path / "model")
 
@@ -154,7 +153,7 @@ class InterruptionError(Exception):
 
 
 @pytest.mark.parametrize("kind", ["student", "teacher"])
-def test_an_interrupted_run_resumes_to_the_same_weights(kind, request, tmp_path):
+def test_resumed_run_ends_with_the_same_weights(kind, request, tmp_path):
     run = request.getfixturevalue(kind)
     changed = replace(read_checkpoint(run).config, run=str(tmp_path / "resumed"))
     module = modules.StudentModule if kind == "student" else modules.TeacherModule
@@ -174,7 +173,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(kind, request, tmp_path)
             torch.testing.assert_close(resumed[weights][name], value, atol=1e-4, rtol=1e-2, msg=name)
 
 
-def test_a_run_does_not_go_on_with_a_teacher_that_was_trained_again(teacher, config, tmp_path):
+def test_run_is_not_resumed_after_its_teacher_was_retrained(teacher, config, tmp_path):
     again = tmp_path / "teacher"
     shutil.copytree(teacher, again)
     settings = config("of_another", "distilled", f"distill.teacher={again}")
@@ -185,21 +184,21 @@ def test_a_run_does_not_go_on_with_a_teacher_that_was_trained_again(teacher, con
     with pytest.raises(ConfigError, match="has changed since; remove"):
         train.train(settings)
     shutil.rmtree(again)
-    assert finished(settings), "what is gone is not asked for"
+    assert finished(settings), "a deleted teacher is not checked"
 
 
-def test_a_student_that_teaches_itself_listens_to_its_last_checkpoint(config, monkeypatch):
-    asked = []
-    monkeypatch.setattr(teaching, "load_predictor", lambda run: asked.append(run) or load_predictor(run))
+def test_self_training_uses_the_last_checkpoint(config, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(supervision, "load_predictor", lambda run: loaded.append(run) or load_predictor(run))
     run = train.train(config("self_taught", "distilled", "distill.teacher=self"))
-    assert asked == [run], "in its second epoch, not in the first"
+    assert loaded == [run], "in its second epoch, not in the first"
     words = ["distill.teacher=self", "distill.pseudo_share=0.5", f"start={run}"]
     going_on = train.train(config("going_on", "distilled", *words))
-    assert asked == [run, run, going_on], "in its first epoch the one that it goes on from"
+    assert loaded == [run, run, going_on], "in its first epoch the one that it goes on from"
 
 
-def test_a_student_that_teaches_itself_is_asked_once_after_an_interruption(config, monkeypatch):
-    asked = []
+def test_resumed_self_training_loads_the_last_checkpoint_once(config, monkeypatch):
+    loaded = []
     settings = config("resumed", "distilled", "distill.teacher=self", "optimizer.epochs=2")
     step = modules.StudentModule.training_step
 
@@ -211,12 +210,12 @@ def test_a_student_that_teaches_itself_is_asked_once_after_an_interruption(confi
     with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptionError):
         patch.setattr(modules.StudentModule, "training_step", stop)
         train.train(settings)
-    monkeypatch.setattr(teaching, "load_predictor", lambda run: asked.append(run) or load_predictor(run))
-    assert asked == [train.train(settings)]
+    monkeypatch.setattr(supervision, "load_predictor", lambda run: loaded.append(run) or load_predictor(run))
+    assert loaded == [train.train(settings)]
 
 
 @pytest.mark.parametrize("on_labelled", [False, True])
-def test_a_student_s_run_loads_images_only_where_its_teacher_looks(teacher, config, on_labelled, monkeypatch):
+def test_student_training_loads_images_only_for_its_teacher(teacher, config, on_labelled, monkeypatch):
     loaded = []
     load = sweep_data.load_source
 
@@ -230,28 +229,28 @@ def test_a_student_s_run_loads_images_only_where_its_teacher_looks(teacher, conf
     assert set(loaded) == {("train", "own", on_labelled), ("train", "none", True), ("validation", "own", False)}
 
 
-def test_the_mean_of_a_sweep_and_its_mirror_image_is_said(teacher, pandaset):
+def test_targets_are_the_mean_of_a_sweep_and_its_mirror_image(teacher, pandaset):
     network = load_predictor(teacher)
     source = load_source(SourceConfig("pandaset", str(pandaset), frames=(0, 1)), "train", images=True)
     (sweeps,) = with_point_ids([source.sweeps], [True])
     mirrored = [sweep.with_cloud(sweep.cloud.xyz * (1, -1, 1), sweep.cloud.intensity) for sweep in sweeps]
     feature_bank = network.feature_bank(sweeps, source.encoded_images)
     (one,), (other,) = (teacher_targets(network, given, feature_bank, "") for given in (sweeps, mirrored))
-    # Not quite: a few points lie on the edge of a pixel.
+    # Not exactly equal, because a few points are at the edge of a pixel.
     assert np.isclose(one.logits, other.logits, atol=2e-3).mean() > 0.99
-    ((said, valid),) = network.predictions(sweeps, feature_bank)
-    assert np.abs(one.logits[valid] - said.logits[0].T.numpy()).max() > 1e-2, "not what it says of the one alone"
+    ((prediction, valid),) = network.predictions(sweeps, feature_bank)
+    assert np.abs(one.logits[valid] - prediction.logits[0].T.numpy()).max() > 1e-2, "not those of the sweep alone"
 
 
-def test_a_teacher_can_begin_with_a_student(student, images, config):
+def test_teacher_can_start_from_a_student(student, images, config):
     words = [f"start={student}", f"teacher.image_branch={images}", "optimizer.learning_rate=1e-12"]
-    run = train.train(config("begun", "teacher", *words, "optimizer.ema_decay=0"))
+    run = train.train(config("started", "teacher", *words, "optimizer.ema_decay=0"))
     ours, theirs = read_checkpoint(run).weights, read_checkpoint(student).weights
     name = "head.classify.weight"
     torch.testing.assert_close(ours[f"teacher.lidar.{name}"], theirs[f"student.{name}"])
 
 
-def test_labels_are_propagated_to_sweeps_without(config, teacher):
+def test_labels_are_propagated_to_unlabelled_sweeps(config, teacher):
     words = ["distill=null", "data.train.1.labels=propagated"]
     data = sweep_data.SweepData(config("propagated", "distilled", *words))
     data.setup("fit")
@@ -262,8 +261,8 @@ def test_labels_are_propagated_to_sweeps_without(config, teacher):
     assert (labels[known] == truth[known]).mean() > 0.9
 
 
-def test_what_is_said_of_still_things_is_averaged_over_a_drive(pandaset):
-    """Two frames from one spot: what one says of the road, the other takes over by half; cars keep their own."""
+def test_voxel_averaging_of_static_points(pandaset):
+    """Two frames from one position: their logits of static points are averaged, points of cars keep their own."""
     source = load_source(SourceConfig("pandaset", str(pandaset), frames=(0, 2)), "train")
     road, car = (np.full(13, -9.0, np.float16) for _ in range(2))
     names = source.frames[0][0].label_map
@@ -271,21 +270,21 @@ def test_what_is_said_of_still_things_is_averaged_over_a_drive(pandaset):
     terrain = np.full(13, -9.0, np.float16)
     terrain[names.id_of("terrain")] = 9
     first, second = (len(sweep.labels) for sweep in source.sweeps)
-    said = [TeacherTargets(np.tile(road, (first, 1)), np.zeros(first, np.float16), np.zeros((first, 1), np.float16))]
-    said.append(
+    targets = [TeacherTargets(np.tile(road, (first, 1)), np.zeros(first, np.float16), np.zeros((first, 1), np.float16))]
+    targets.append(
         TeacherTargets(np.tile(terrain, (second, 1)), np.zeros(second, np.float16), np.zeros((second, 1), np.float16))
     )
-    said[1].logits[: second // 2] = car
-    mixed = voxel_averaged(said, source.frames, 0.5)
-    np.testing.assert_array_equal(mixed[1].logits[: second // 2], said[1].logits[: second // 2])
+    targets[1].logits[: second // 2] = car
+    mixed = voxel_averaged(targets, source.frames, 0.5)
+    np.testing.assert_array_equal(mixed[1].logits[: second // 2], targets[1].logits[: second // 2])
     share = np.exp(mixed[0].logits[:, names.id_of("terrain")].astype(np.float32))
     assert (share > 0.2).mean() > 0.2 and (share < 0.8).mean() > 0.8
-    alone = voxel_averaged(said, [None, None], 0.5)
-    assert all(new is old for new, old in zip(alone, said, strict=True))
+    alone = voxel_averaged(targets, [None, None], 0.5)
+    assert all(new is old for new, old in zip(alone, targets, strict=True))
 
 
 def test_pseudo_labels_are_the_most_certain_of_each_class():
-    """Six points: of three roads the two surest, of two cars one; the last has a label already."""
+    """Six points: the two most certain of three road points and one of two car points; the last is labelled already."""
     logits = np.zeros((8, 13), np.float16)
     for row, (class_id, height) in enumerate([(4, 9), (4, 8), (4, 1), (0, 2), (0, 1), (4, 9)], start=1):
         logits[row, class_id] = height
@@ -299,23 +298,23 @@ def test_pseudo_labels_are_the_most_certain_of_each_class():
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7, 1.0])
-def test_pseudo_labels_of_many_points_are_as_many_as_wanted(share):
+def test_share_of_pseudo_labels_among_many_points(share):
     count = 200_000
     teacher_uncertainty = np.random.default_rng(0).permutation(np.linspace(0, 0.5, count)).astype(np.float16)
     logits = np.zeros((count, 13), np.float16)
     logits[:, 4] = 1
     sweep = Sweep(points(count), np.full(count, IGNORE, np.uint8), np.arange(count, dtype=np.int32))
-    ((found,),) = pseudo_labelled(
+    ((labelled,),) = pseudo_labelled(
         [[sweep]], [True], PointFeatureBank(teacher_logits=logits, teacher_uncertainty=teacher_uncertainty), share
     )
-    assert (found.labels == 4).mean() == pytest.approx(share, abs=0.005)
+    assert (labelled.labels == 4).mean() == pytest.approx(share, abs=0.005)
 
 
 def points(count):
     return PointCloud(np.ones((count, 3), np.float32), np.ones(count, np.float32))
 
 
-def test_a_student_takes_pseudo_labels(teacher, config):
+def test_student_data_has_pseudo_labels(teacher, config):
     settings = config("pseudo", "distilled", f"distill.teacher={teacher}", "distill.pseudo_share=0.5")
     data = sweep_data.SweepData(settings, upstream=UpstreamModels.of(settings))
     data.setup("fit")
@@ -324,8 +323,8 @@ def test_a_student_takes_pseudo_labels(teacher, config):
 
 
 @pytest.mark.parametrize("on_labelled", [False, True])
-def test_a_teacher_is_asked_about_labelled_sweeps_only_if_that_is_wanted(teacher, config, on_labelled):
-    settings = config("asked", "distilled", f"distill.teacher={teacher}", f"distill.on_labelled={on_labelled}")
+def test_teacher_labels_labelled_sweeps_only_with_on_labelled(teacher, config, on_labelled):
+    settings = config("on_labelled", "distilled", f"distill.teacher={teacher}", f"distill.on_labelled={on_labelled}")
     data = sweep_data.SweepData(settings, upstream=UpstreamModels.of(settings))
     data.setup("fit")
     assert [source[0].point_ids is not None for source in data.epoch_data().sources] == [on_labelled, True]
@@ -335,30 +334,30 @@ def test_a_teacher_is_asked_about_labelled_sweeps_only_if_that_is_wanted(teacher
     ("overrides", "complaint"),
     [
         (["distill.teacher=/nowhere"], r"/nowhere holds no last\.ckpt: name a run"),
-        (["distill.teacher={blind}", "distill.contrast_weight=1"], "uses no images; give 0, or a teacher with cameras"),
+        (["distill.teacher={student}", "distill.contrast_weight=1"], "uses no images; give 0, or a teacher with"),
     ],
 )
-def test_a_teacher_that_cannot_teach_is_said_before_the_work(overrides, complaint, student, config):
-    words = [word.format(blind=student) for word in overrides]
+def test_unusable_teacher_is_reported_before_training(overrides, complaint, student, config):
+    words = [word.format(student=student) for word in overrides]
     with pytest.raises(ConfigError, match=complaint):
         train.train(config("never", "distilled", *words))
     assert not Path(config("never", "distilled", *words).run).exists()
 
 
-def test_an_image_branch_can_go_on_from_another(images, pandaset, tmp_path, student):
+def test_image_branch_can_start_from_another(images, pandaset, tmp_path, student):
     source = f"[{{dataset: pandaset, path: '{pandaset}', frames: [0, 1]}}]"
     words = [f"data.train={source}", f"data.validation={source}"]
     words += ["optimizer.steps=1", "optimizer.epochs=1", "features=8"]
     words += ["optimizer.learning_rate=1e-12", "optimizer.ema_decay=0", "optimizer.workers=0", "precision=32-true"]
     words += [f"start={images}", f"run={tmp_path / 'images'}"]
     config = ImageTrainingConfig.read(CONFIGS / "pandaset_images.yaml", words)
-    begun, first = (image_module.load_image_branch(run) for run in (train_images.train_images(config), images))
-    torch.testing.assert_close(begun.classify.weight, first.classify.weight)
+    second, first = (image_module.load_image_branch(run) for run in (train_images.train_images(config), images))
+    torch.testing.assert_close(second.classify.weight, first.classify.weight)
     with pytest.raises(ConfigError, match="holds a network other than the image branch"):
         train_images.train_images(replace(config, start=str(student), run=str(tmp_path / "other")))
 
 
-def test_an_image_branch_that_is_damaged_is_said(images, config, tmp_path):
+def test_damaged_image_branch_is_reported(images, config, tmp_path):
     shutil.copytree(images, tmp_path / "images")
     (tmp_path / "images" / CHECKPOINT).write_bytes(b"PK torn off")
     with pytest.raises(ConfigError, match="cannot read checkpoint"):
@@ -366,15 +365,12 @@ def test_an_image_branch_that_is_damaged_is_said(images, config, tmp_path):
 
 
 def test_images_take_propagated_labels(pandaset):
-    """Those that frames before have given to the places, and no others."""
-    given = SourceConfig("pandaset", str(pandaset), frames=(0, 2))
-    wanted = SourceConfig("pandaset", str(pandaset), frames=(41, 42), labels="propagated")
-    propagated, own = (
-        load_labelled_images(wanted, "train", [given, wanted]),
-        load_labelled_images(replace(wanted, labels="own"), "train"),
-    )
-    counts = [sum(len(picture.labels) for picture in pictures) for pictures in (propagated, own)]
+    """The labels of earlier frames, propagated to the same positions, and no others."""
+    labelled = SourceConfig("pandaset", str(pandaset), frames=(0, 2))
+    unlabelled = SourceConfig("pandaset", str(pandaset), frames=(41, 42), labels="propagated")
+    propagated = load_pictures(unlabelled, "train", [labelled, unlabelled])
+    own = load_pictures(replace(unlabelled, labels="own"), "train")
+    counts = [sum(len(image.labels) for image in images) for images in (propagated, own)]
     assert 0 < counts[0] < counts[1]
-    assert not any(len(picture.labels) for picture in load_labelled_images(wanted, "train", [wanted])), (
-        "nobody gives any"
-    )
+    without_source = load_pictures(unlabelled, "train", [unlabelled])
+    assert not any(len(image.labels) for image in without_source), "there are no labels to propagate"

@@ -17,24 +17,24 @@ CONFIG = Path(__file__).parents[3] / "config" / "comparison" / "pandaset.yaml"
 STUDENT = Path(__file__).parents[3] / "config" / "training" / "pandaset_student.yaml"
 
 
-def test_intervals_are_students():
-    """Three values 1, 2, 3: sd 1, and t(0.975, 2) = 4.3027 times 1 / sqrt(3)."""
-    found = summary([1.0, 2.0, 3.0])
-    assert (found["mean"], found["sd"]) == (2.0, 1.0)
-    assert found["interval"] == pytest.approx(2.4841, abs=1e-4)
+def test_intervals_use_students_t():
+    """Values 1, 2, 3: standard deviation 1, half width t(0.975, 2) = 4.3027 times 1 / sqrt(3)."""
+    result = summary([1.0, 2.0, 3.0])
+    assert (result["mean"], result["sd"]) == (2.0, 1.0)
+    assert result["interval"] == pytest.approx(2.4841, abs=1e-4)
     assert summary([0.5]) == {"mean": 0.5, "sd": None, "interval": None, "values": [0.5]}
 
 
 def counts(right, wrong):
-    """Of road and vegetation alone: points that are right, and points that are taken for the other."""
+    """Confusion matrix of road and vegetation: correct points of each class, and points labelled as the other."""
     matrix = np.zeros((9, 10), int)
     matrix[3, 3], matrix[3, 6], matrix[6, 6], matrix[6, 3] = right, wrong, right, wrong
     return matrix.tolist()
 
 
 @pytest.fixture
-def found():
-    """Two rows; the second has a seed more, which the paired gain leaves out."""
+def scores():
+    """Scores of two runs; the second has an additional seed, which the paired gain leaves out."""
 
     def of(right, wrong):
         return {"far": {"all": counts(right, wrong), "seen": counts(right, 0), "ece": 0.05}}
@@ -42,8 +42,8 @@ def found():
     return {"plain": {0: of(50, 50), 1: of(60, 40)}, "distilled": {0: of(80, 20), 1: of(70, 30), 2: of(1, 99)}}
 
 
-def test_gains_are_paired_by_seed(found):
-    rows = results(found, ["far"], "plain")["far"]
+def test_gains_are_paired_by_seed(scores):
+    rows = results(scores, ["far"], "plain")["far"]
     plain, distilled = rows["plain"], rows["distilled"]
     # right / (right + 2 wrong) for both classes
     np.testing.assert_allclose(plain["measures"]["miou"]["values"], [50 / 150, 60 / 140])
@@ -61,8 +61,8 @@ def test_gains_are_paired_by_seed(found):
     }
 
 
-def test_the_table_has_a_row_for_each(found):
-    text = tables(results(found, ["far"], "plain"))
+def test_table_has_a_row_for_each_run(scores):
+    text = tables(results(scores, ["far"], "plain"))
     assert text.startswith("**far**")
     head, _, plain, distilled = (line for line in text.splitlines() if line.startswith("|"))
     assert head.endswith("| road | vegetation |")
@@ -71,33 +71,33 @@ def test_the_table_has_a_row_for_each(found):
 
 
 @pytest.mark.parametrize("file", sorted(CONFIG.parent.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_comparison_that_is_shipped_can_be_read(file):
+def test_shipped_comparisons_are_valid(file):
     comparison = Comparison.read(file)
     for entry in comparison.runs:
         for seed in comparison.seeds_of(entry):
             assert comparison.settings(entry, seed).run == str(comparison.folder(entry, seed))
 
 
-def test_runs_find_those_of_their_seed_that_they_build_on():
-    comparison = Comparison.read(CONFIG, ["run=there"])
+def test_runs_depend_on_runs_of_the_same_seed():
+    comparison = Comparison.read(CONFIG, ["run=out"])
     by_name = {entry.name: entry for entry in comparison.runs}
     images = comparison.settings(by_name["images"], 2)
-    assert isinstance(images, ImageTrainingConfig) and images.run == "there/images_0", "one serves all seeds"
+    assert isinstance(images, ImageTrainingConfig) and images.run == "out/images_0", "one run serves all seeds"
     teacher = comparison.settings(by_name["teacher"], 2)
-    assert (teacher.run, teacher.seed, teacher.teacher.image_branch) == ("there/teacher_2", 2, "there/images_0")
+    assert (teacher.run, teacher.seed, teacher.teacher.image_branch) == ("out/teacher_2", 2, "out/images_0")
     student = comparison.settings(by_name["logits"], 2)
-    assert student.distill.teacher == "there/teacher_2"
+    assert student.distill.teacher == "out/teacher_2"
     plain = comparison.settings(by_name["labels"], 2)
     assert (plain.optimizer, plain.augment, plain.model) == (student.optimizer, student.augment, student.model)
     assert [score.held_back for score in comparison.score] == [False, False, True]
 
 
-def test_what_all_runs_share_comes_before_what_one_says():
+def test_overrides_of_a_run_follow_the_common_ones():
     comparison = Comparison.read(CONFIG, ["overrides=[optimizer.batch=3, seed=9]"])
     by_name = {entry.name: comparison.settings(entry, 0) for entry in comparison.runs}
     assert {settings.optimizer.batch for name, settings in by_name.items() if name != "images"} == {3}
     assert by_name["images"].optimizer.batch != 3
-    assert {settings.seed for settings in by_name.values()} == {0}, "its own word is the last"
+    assert {settings.seed for settings in by_name.values()} == {0}, "the seed of the run comes last"
 
 
 @pytest.mark.parametrize(
@@ -108,14 +108,14 @@ def test_what_all_runs_share_comes_before_what_one_says():
         ({"runs": [{"name": "a b", "config": "x"}]}, "name is 'a b', but must be letters, digits"),
     ],
 )
-def test_mistakes_are_said(change, complaint, tmp_path):
+def test_invalid_settings_are_reported(change, complaint, tmp_path):
     data = {**yaml.safe_load(CONFIG.read_text()), **change}
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump(data))
     with pytest.raises(ConfigError, match=complaint):
         Comparison.read(tmp_path / "bad.yaml")
 
 
-def test_a_run_that_builds_on_a_later_one_is_said():
+def test_dependency_on_a_later_run_is_reported():
     data = yaml.safe_load(CONFIG.read_text())
     data["runs"].reverse()
     comparison = Comparison.from_dict(data)
@@ -126,7 +126,7 @@ def test_a_run_that_builds_on_a_later_one_is_said():
 
 @pytest.fixture
 def small(tmp_path, drives, generated):
-    """Two students of one generated drive, one of them with twice the rate."""
+    """A comparison of two students on a generated drive, with different learning rates."""
     tiny = [
         "model.widths=[8, 8, 8, 8, 8]",
         "model.blocks=[0, 0, 0, 0]",
@@ -152,8 +152,8 @@ def small(tmp_path, drives, generated):
     return tmp_path / "small.yaml"
 
 
-def test_several_devices_are_refused(small, capsys):
-    """Each of their processes would score, and write down that held-back sweeps were opened."""
+def test_several_devices_are_rejected(small, capsys):
+    """Each process would score the runs and log the evaluation on held-back sweeps."""
     data = yaml.safe_load(small.read_text())
     data["runs"][1]["overrides"].append("devices=2")
     small.write_text(yaml.safe_dump(data))
@@ -161,26 +161,26 @@ def test_several_devices_are_refused(small, capsys):
     assert "one device at a time is used here, not 2 of 1 machines; leave devices" in capsys.readouterr().err
 
 
-def test_a_comparison_from_beginning_to_end_and_again(small, capsys, monkeypatch):
+def test_complete_comparison_and_its_repetition(small, capsys, monkeypatch):
     assert compare.main([str(small)]) == 0
     out = small.parent / "out"
     metrics = json.loads((out / "metrics.json").read_text())
-    assert set(metrics["results"]) == {"choose", "lost_beams"}, "held-back sweeps stay closed"
+    assert set(metrics["results"]) == {"choose", "lost_beams"}, "held-back sweeps are not scored"
     rows = metrics["results"]["choose"]
     assert set(rows) == {"plain", "fast"}
     assert len(rows["fast"]["gains"]["miou"]["values"]) == 2
     assert "| fast | 2 |" in capsys.readouterr().out
-    known = json.loads((out / "fast_0" / "scores.json").read_text())["counts"].values()
-    whole, half = (np.sum(scored["all"]) for scored in known)
-    assert 0.3 < half / whole < 0.7, "points with truth"
+    scored = json.loads((out / "fast_0" / "scores.json").read_text())["counts"].values()
+    whole, half = (np.sum(entry["all"]) for entry in scored)
+    assert 0.3 < half / whole < 0.7, "points with ground truth"
     assert (out / "curves.png").stat().st_size > 5000
     assert not (out / compare.OPENINGS).exists()
-    monkeypatch.setattr(compare, "train", lambda *_: pytest.fail("it is trained already"))
-    monkeypatch.setattr(compare, "score_network", lambda *_: pytest.fail("it is scored already"))
+    monkeypatch.setattr(compare, "train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(compare, "score_network", lambda *_: pytest.fail("scored again"))
     assert compare.main([str(small)]) == 0
 
 
-def test_an_interrupted_comparison_goes_on_where_it_stopped(small, capsys, monkeypatch):
+def test_interrupted_comparison_is_resumed(small, capsys, monkeypatch):
     train, trained = compare.train, []
 
     def interrupted(settings):
@@ -194,12 +194,12 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped(small, capsys, monke
     assert trained == ["plain_0", "plain_1"]
     monkeypatch.setattr(compare, "train", lambda settings: trained.append(Path(settings.run).name) or train(settings))
     assert compare.main([str(small)]) == 0
-    assert trained == ["plain_0", "plain_1", "fast_0", "fast_1"], "none twice"
+    assert trained == ["plain_0", "plain_1", "fast_0", "fast_1"], "no run twice"
     assert "| fast | 2 |" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"sha256": 3, "counts": {}}'])
-def test_scores_that_cannot_be_read_are_one_line(small, capsys, text):
+def test_damaged_scores_are_reported_in_one_line(small, capsys, text):
     assert compare.main([str(small), "seeds=[0]"]) == 0
     scores = small.parent / "out" / "plain_0" / "scores.json"
     scores.write_text(text)
@@ -210,12 +210,12 @@ def test_scores_that_cannot_be_read_are_one_line(small, capsys, text):
     assert compare.main([str(small), "seeds=[0]"]) == 0
 
 
-def test_openings_are_written_down(small, pandaset):
+def test_evaluations_on_held_back_sweeps_are_logged(small, pandaset):
     data = yaml.safe_load(small.read_text())
     data["score"][-1]["source"] = {"dataset": "pandaset", "path": str(pandaset), "frames": [58, 59]}
     small.write_text(yaml.safe_dump(data))
     assert compare.main([str(small), "--open", "seeds=[0]"]) == 0
-    assert compare.main([str(small), "--open", "seeds=[0]"]) == 0, "scored already, not opened again"
+    assert compare.main([str(small), "--open", "seeds=[0]"]) == 0, "already scored, not evaluated again"
     lines = [json.loads(line) for line in (small.parent / "out" / compare.OPENINGS).read_text().splitlines()]
     assert [line["model"] for line in lines] == ["plain_0", "fast_0"]
     assert all(len(line["sha256"]) == 64 and 0 <= line["miou"] <= 1 for line in lines)

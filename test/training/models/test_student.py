@@ -11,7 +11,7 @@ H, W, K, C = 16, 256, 3, 13
 def student():
     torch.manual_seed(0)
     model = Student(K, C, (8, 8, 16, 16, 16), (0, 1, 1, 1), 8)
-    for module in model.modules():  # statistics that make batch normalisation do something
+    for module in model.modules():  # non-trivial statistics of batch normalisation
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.uniform_(-0.2, 0.2)
             module.running_var.uniform_(0.5, 1.5)
@@ -28,56 +28,56 @@ def sweep():
 
 
 def logits_of(student, image, points, pixel):
-    """Of a whole sweep, which begins where it ends."""
+    """Logits of a whole sweep, with circular padding."""
     return student(wrap(image), points, pixel)
 
 
-def test_shapes(student, sweep):
+def test_output_shape(student, sweep):
     assert logits_of(student, *sweep).shape == (1, C, 500)
     assert H % ROW_STRIDE == 0
 
 
-def test_a_nearest_point_gets_what_its_pixel_says(student, sweep):
-    """Its difference is zero, so the logits are the head's without the difference."""
+def test_nearest_point_gets_the_logits_of_its_pixel(student, sweep):
+    """Its offset is zero, so the logits are those of the head without the offset term."""
     image, _, pixel = sweep
     nearest = image[:, :K].flatten(2)[..., pixel[0].long()].transpose(1, 2)
     with torch.no_grad():
-        found = logits_of(student, image, nearest, pixel)
+        actual = logits_of(student, image, nearest, pixel)
         features = student.dense(wrap(image))[..., WRAP:-WRAP]
         pixel_features = student.head.pixel_proj(features.flatten(2).transpose(1, 2))[0, pixel[0].long()]
         expected = student.head.classify(torch.relu(pixel_features)).T
-    torch.testing.assert_close(found[0], expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(actual[0], expected, atol=1e-4, rtol=1e-4)
 
 
-def test_points_of_one_pixel_may_differ(student, sweep):
+def test_points_of_one_pixel_get_different_logits(student, sweep):
     image, points, pixel = sweep
     logits = logits_of(student, image, points, torch.zeros_like(pixel))
     assert logits.std(dim=2).min() > 0
 
 
-def test_azimuth_has_no_seam(student, sweep):
-    """A turned sweep gets the same logits, up to what the margins' outer ends let in."""
+def test_rotated_sweep_gets_the_same_logits(student, sweep):
+    """Up to the zero padding at the outer ends of the margins."""
     image, points, pixel = sweep
     shift = 64
     column = (pixel % W + shift) % W
-    turned = pixel // W * W + column
+    rotated = pixel // W * W + column
     with torch.no_grad():
-        found = logits_of(student, image.roll(shift, dims=-1), points, turned.int())
+        actual = logits_of(student, image.roll(shift, dims=-1), points, rotated.int())
         expected = logits_of(student, image, points, pixel)
-    assert (found - expected).abs().max() < 0.05 * expected.std()
-    assert (found.argmax(1) == expected.argmax(1)).float().mean() > 0.99
+    assert (actual - expected).abs().max() < 0.05 * expected.std()
+    assert (actual.argmax(1) == expected.argmax(1)).float().mean() > 0.99
 
 
-def test_a_crop_with_margins_gets_the_logits_of_the_sweep(student, sweep):
+def test_crop_with_margins_gets_the_logits_of_the_sweep(student, sweep):
     image, points, pixel = sweep
     columns, start = 128, 64
     inside = (pixel[0] % W >= start) & (pixel[0] % W < start + columns)
     cropped = (pixel[0, inside] // W * columns + pixel[0, inside] % W - start).int()
     with torch.no_grad():
         margins = image[..., start - WRAP : start + columns + WRAP]
-        found = student(margins, points[:, inside], cropped[None])
+        actual = student(margins, points[:, inside], cropped[None])
         expected = logits_of(student, image, points, pixel)[..., inside]
-    assert (found.argmax(1) == expected.argmax(1)).float().mean() > 0.97
+    assert (actual.argmax(1) == expected.argmax(1)).float().mean() > 0.97
 
 
 def test_gradients_reach_every_parameter(student, sweep):
@@ -86,7 +86,7 @@ def test_gradients_reach_every_parameter(student, sweep):
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in student.parameters())
 
 
-def test_separable_convolutions_work_less_and_give_as_much(sweep):
+def test_separable_convolutions_have_fewer_parameters(sweep):
     sizes = []
     for separable in (False, True):
         model = Student(K, C, (16, 16, 32, 32, 32), (0, 1, 1, 1), 8, separable)

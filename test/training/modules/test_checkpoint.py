@@ -1,4 +1,4 @@
-"""Checkpoints that hold something else than a run would leave. Found by ``python -m test.fuzz``."""
+"""Damaged checkpoints, most of them found by ``python -m test.fuzz``, and checkpoints of older versions."""
 
 import errno
 import tracemalloc
@@ -16,14 +16,14 @@ from training.modules.checkpoint import (  # noqa: E402
     read_steps,
 )
 from training.predict.predictor import predictor_of  # noqa: E402
-from training.runs.trainer import RestoreErrors  # noqa: E402
+from training.runs.trainer import RestoreErrors, _CheckpointFiles  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError  # noqa: E402
 
 SHIPPED = Path(__file__).parents[3] / "models" / "student"
 
 
 @pytest.fixture
-def held():
+def stored():
     return torch.load(SHIPPED / CHECKPOINT, weights_only=True)
 
 
@@ -32,8 +32,8 @@ def run(tmp_path):
     return tmp_path
 
 
-def refused(run, held, match="holds another network, or one of another version"):
-    torch.save(held, run / CHECKPOINT)
+def assert_rejected(run, stored, match="holds another network, or one of another version"):
+    torch.save(stored, run / CHECKPOINT)
     tracemalloc.start()
     try:
         with pytest.raises(ConfigError, match=match) as error:
@@ -44,17 +44,17 @@ def refused(run, held, match="holds another network, or one of another version")
     assert str(run) in str(error.value)
 
 
-def first_weight(held):
-    return next(name for name, value in held["state_dict"].items() if value.ndim == 4)
+def first_weight(stored):
+    return next(name for name, value in stored["state_dict"].items() if value.ndim == 4)
 
 
 @pytest.mark.parametrize(
     "value",
     ["expanded", "meta", "sparse", "complex", "text", "none", "shape"],
 )
-def test_weights_that_are_none(run, held, value):
-    name = first_weight(held)
-    held["state_dict"][name] = {
+def test_rejects_invalid_weights(run, stored, value):
+    name = first_weight(stored)
+    stored["state_dict"][name] = {
         "expanded": torch.zeros(1).expand(1 << 20, 1 << 20),
         "meta": torch.empty(3, 3, device="meta"),
         "sparse": torch.eye(3).to_sparse(),
@@ -63,25 +63,25 @@ def test_weights_that_are_none(run, held, value):
         "none": None,
         "shape": torch.zeros(3, 3),
     }[value]
-    refused(run, held)
+    assert_rejected(run, stored)
 
 
 PARTS = ("hyper_parameters", "global_step", "state_dict", "inputs", "origins", "branch")
-MAY_BE = (("branch", None), ("global_step", 3), ("origins", []), ("origins", {}))
-"""No image branch, three steps, no origins."""
+VALID = (("branch", None), ("global_step", 3), ("origins", []), ("origins", {}))
+"""Without an image branch, after three steps, without origins."""
 
 
 @pytest.mark.parametrize(
-    ("part", "value"), [(p, v) for p in PARTS for v in (None, [], 3, "x", {}) if (p, v) not in MAY_BE]
+    ("part", "value"), [(p, v) for p in PARTS for v in (None, [], 3, "x", {}) if (p, v) not in VALID]
 )
-def test_parts_that_are_something_else(run, held, part, value):
-    held[part] = value
-    refused(run, held)
+def test_rejects_parts_of_another_type(run, stored, part, value):
+    stored[part] = value
+    assert_rejected(run, stored)
 
 
-def test_origins_that_are_no_texts(run, held):
-    held["origins"] = [{"name": 1, "license": 2, "attribution": 3}]
-    refused(run, held)
+def test_rejects_origins_that_are_not_text(run, stored):
+    stored["origins"] = [{"name": 1, "license": 2, "attribution": 3}]
+    assert_rejected(run, stored)
 
 
 @pytest.mark.parametrize(
@@ -96,28 +96,28 @@ def test_origins_that_are_no_texts(run, held):
         ("optimizer", "epochs", float("nan")),
     ],
 )
-def test_settings_of_a_network_that_is_not_the_weights(run, held, section, name, value):
-    held["hyper_parameters"]["config"][section][name] = value
-    refused(run, held)
+def test_rejects_settings_that_do_not_match_the_weights(run, stored, section, name, value):
+    stored["hyper_parameters"]["config"][section][name] = value
+    assert_rejected(run, stored)
 
 
-def test_arguments_that_no_network_takes(run, held):
-    held["hyper_parameters"]["unknown"] = 1
-    refused(run, held)
+def test_rejects_unknown_module_arguments(run, stored):
+    stored["hyper_parameters"]["unknown"] = 1
+    assert_rejected(run, stored)
 
 
-def test_an_image_branch_of_another_size(run, held):
-    held["branch"] = {"features": 10**12, "weights": {"classify.weight": torch.zeros(13, 8)}}
-    refused(run, held)
+def test_rejects_an_image_branch_of_another_size(run, stored):
+    stored["branch"] = {"features": 10**12, "weights": {"classify.weight": torch.zeros(13, 8)}}
+    assert_rejected(run, stored)
 
 
-def test_a_checkpoint_takes_no_more_room_than_it_fills(run, held):
-    held["global_step"] = MemoryBomb()
-    refused(run, held, "cannot read checkpoint")
+def test_rejects_a_checkpoint_that_allocates_more_than_its_size(run, stored):
+    stored["global_step"] = Room()
+    assert_rejected(run, stored, "cannot read checkpoint")
 
 
-def test_a_file_that_says_it_is_larger_than_it_is(run, held):
-    torch.save(held, run / CHECKPOINT)
+def test_rejects_an_archive_with_inflated_sizes(run, stored):
+    torch.save(stored, run / CHECKPOINT)
     data = bytearray((run / CHECKPOINT).read_bytes())
     at = data.rindex(b"PK\x01\x02")
     data[at + 20 : at + 28] = (0x70000000).to_bytes(4, "little") * 2
@@ -127,15 +127,15 @@ def test_a_file_that_says_it_is_larger_than_it_is(run, held):
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (PermissionError(errno.EACCES, "Permission denied"), "Permission denied; give this user read permission"),
         (OSError(errno.EIO, "Input/output error"), "Input/output error; check its disk"),
         (MemoryError(), "out of memory; stop other programs, or use a machine with more memory"),
     ],
 )
-def test_a_checkpoint_that_may_be_whole_is_not_to_be_removed(run, held, monkeypatch, error, said):
-    torch.save(held, run / CHECKPOINT)
+def test_read_errors_do_not_advise_to_remove_the_run(run, stored, monkeypatch, error, message):
+    torch.save(stored, run / CHECKPOINT)
 
     def fail(path):
         raise error
@@ -144,11 +144,11 @@ def test_a_checkpoint_that_may_be_whole_is_not_to_be_removed(run, held, monkeypa
     for read in (read_checkpoint, read_steps, read_run):
         with pytest.raises(ConfigError) as refusal:
             read(run)
-        assert str(refusal.value) == f"cannot read {run / CHECKPOINT}: {said}"
+        assert str(refusal.value) == f"cannot read {run / CHECKPOINT}: {message}"
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (MemoryError(), "out of memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), "out of memory"),
@@ -156,33 +156,33 @@ def test_a_checkpoint_that_may_be_whole_is_not_to_be_removed(run, held, monkeypa
     ],
 )
 @pytest.mark.parametrize("where", ["torch.load", "training.modules.checkpoint.InputSpec.from_dict"])
-def test_nor_is_it_to_blame_for_what_the_machine_lacks(run, held, monkeypatch, error, said, where):
-    torch.save(held, run / CHECKPOINT)
+def test_errors_of_the_machine_do_not_blame_the_checkpoint(run, stored, monkeypatch, error, message, where):
+    torch.save(stored, run / CHECKPOINT)
 
     def fail(*arguments, **options):
         raise error
 
     monkeypatch.setattr(where, fail)
-    with pytest.raises(ConfigError, match=f"cannot read {run / CHECKPOINT}: {said}"):
+    with pytest.raises(ConfigError, match=f"cannot read {run / CHECKPOINT}: {message}"):
         read_checkpoint(run)
 
 
-def test_a_disk_that_fails_is_said(run):
-    """The memory of this process has nothing at its beginning, and reading there is an error of input."""
+def test_reports_disk_errors(run):
+    """Reading the beginning of this process's memory is an input error."""
     (run / CHECKPOINT).symlink_to("/proc/self/mem")
     with pytest.raises(ConfigError, match=r"last\.ckpt: Input/output error; check its disk"):
         read_steps(run)
 
 
 @pytest.mark.parametrize("name", ["nowhere", "x" * 300, "no\0file"])
-def test_a_run_that_is_not_there_is_said(run, name):
+def test_reports_a_missing_run(run, name):
     (run / "folder" / CHECKPOINT).mkdir(parents=True)
     for place in (run / name, run / "folder"):
         with pytest.raises(ConfigError, match=r"holds no last\.ckpt: name a run, or train one"):
             read_steps(place)
 
 
-def test_a_model_folder_is_not_to_be_removed(run):
+def test_advice_for_a_damaged_checkpoint_depends_on_the_folder(run):
     (run / CHECKPOINT).write_bytes(b"damaged")
     with pytest.raises(ConfigError, match=f"cannot read checkpoint {run / CHECKPOINT}; remove {run} and train again"):
         read_checkpoint(run)
@@ -192,39 +192,62 @@ def test_a_model_folder_is_not_to_be_removed(run):
 
 
 @pytest.mark.parametrize("steps", ["x", -1, 1.5, float("inf"), 10**30, True, [1]])
-def test_steps_that_nobody_counted(run, held, steps):
-    held["global_step"] = steps
-    torch.save(held, run / CHECKPOINT)
+def test_rejects_invalid_step_counts(run, stored, steps):
+    stored["global_step"] = steps
+    torch.save(stored, run / CHECKPOINT)
     for read in (read_steps, read_run):
         with pytest.raises(ConfigError, match="holds another network"):
             read(run)
 
 
-def test_lengths_that_are_texts_are_not_multiplied(run, held):
-    held["hyper_parameters"]["config"]["optimizer"] |= {"epochs": "x" * 1000, "steps": 10**10}
-    torch.save(held, run / CHECKPOINT)
+def test_rejects_run_lengths_that_are_text(run, stored):
+    stored["hyper_parameters"]["config"]["optimizer"] |= {"epochs": "x" * 1000, "steps": 10**10}
+    torch.save(stored, run / CHECKPOINT)
     with pytest.raises(ConfigError, match="holds another network"):
         read_run(run).check_finished("start")
 
 
-def test_what_is_shipped_is_taken(run, held):
-    torch.save(held, run / CHECKPOINT)
+def test_reads_the_shipped_student(run, stored):
+    torch.save(stored, run / CHECKPOINT)
     assert predictor_of(read_checkpoint(run)).inputs.projection.width == 1024
     assert read_steps(run) > 100 and read_run(run).origins[0].name and read_run(run).weights
 
 
-def test_a_run_that_cannot_go_on_names_its_checkpoint(run):
-    """The state of optimizer and averages, which PyTorch Lightning takes as it is, shows only in the first step."""
-    restoring, checkpoint = RestoreErrors(), run / CHECKPOINT
-    restoring.setup(None, None, "fit")
+@pytest.mark.parametrize("name", ["student", "student_undistilled", "teacher"])
+def test_reads_shipped_checkpoints_with_old_layer_names(name):
+    folder = SHIPPED.parent / name
+    stored = torch.load(folder / CHECKPOINT, weights_only=True)["state_dict"]
+    assert any(".head.table." in key for key in stored), "written before the layers were renamed"
+    weights = predictor_of(read_checkpoint(folder)).module.state_dict()
+    assert len(weights) == len(stored)
+    if name == "teacher":
+        renamed = {"image_proj.0.weight": "look.0.weight", "fusion.1.first.0.weight": "join.1.first.0.weight"}
+        renamed |= {"image_head.weight": "by_sight.weight", "head.pixel_proj.weight": "head.table.weight"}
+        for new, old in renamed.items():
+            torch.testing.assert_close(weights[f"teacher.{new}"], stored[f"teacher.{old}"].float())
+
+
+def test_a_run_of_an_older_version_can_be_resumed(run):
+    """Lightning restores the averaged and the current weights, both with the old layer names."""
+    weights = {"teacher.by_sight.weight": torch.ones(2, 2), "distillation.translate.bias": torch.ones(2)}
+    torch.save({"state_dict": weights, "current_model_state": weights}, run / CHECKPOINT)
+    restored = _CheckpointFiles().load_checkpoint(run / CHECKPOINT)
+    names = ["teacher.image_head.weight", "distillation.feature_proj.bias"]
+    assert [*restored["state_dict"]] == [*restored["current_model_state"]] == names
+
+
+def test_restore_errors_name_the_checkpoint(run):
+    """A damaged optimizer state shows only in the first step."""
+    restore_errors, checkpoint = RestoreErrors(), run / CHECKPOINT
+    restore_errors.setup(None, None, "fit")
     with (
         pytest.raises(ConfigError, match=r"cannot go on from .*last\.ckpt: KeyError\('x'\); remove .* and train again"),
-        restoring.named(checkpoint),
+        restore_errors.named(checkpoint),
     ):
         raise KeyError("x")
-    for error in (MemoryError(), OSError(), ConfigError("said already")):
-        with pytest.raises(type(error)), restoring.named(checkpoint):
+    for error in (MemoryError(), OSError(), ConfigError("a clear message")):
+        with pytest.raises(type(error)), restore_errors.named(checkpoint):
             raise error
-    restoring.on_train_batch_end()
-    with pytest.raises(KeyError), restoring.named(checkpoint):
-        raise KeyError("a later step is not the checkpoint's")
+    restore_errors.on_train_batch_end()
+    with pytest.raises(KeyError), restore_errors.named(checkpoint):
+        raise KeyError("an error of a later step")

@@ -13,12 +13,12 @@ def network():
     return torch.nn.Sequential(torch.nn.Conv2d(8, 64, 3), torch.nn.ReLU(), torch.nn.Conv2d(64, 13, 3)).eval()
 
 
-def test_without_a_gpu_it_is_the_network_itself(network, monkeypatch):
+def test_without_a_gpu_the_network_is_not_copied(network, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert on_fastest_device(network) is network
 
 
-def test_inference_is_without_gradients_and_without_short_products(network):
+def test_inference_disables_gradients_and_tf32(network):
     before = torch.backends.cudnn.allow_tf32
     with inference():
         assert not torch.backends.cudnn.allow_tf32
@@ -28,11 +28,11 @@ def test_inference_is_without_gradients_and_without_short_products(network):
 
 
 @GPU
-def test_a_gpu_says_what_the_processor_says_and_leaves_the_network_where_it_is(network):
+def test_gpu_copy_gives_the_results_of_the_cpu(network):
     images = torch.randn(2, 8, 64, 64, generator=torch.Generator().manual_seed(1))
-    there = on_fastest_device(network)
-    assert next(there.parameters()).is_cuda and not next(network.parameters()).is_cuda
+    copy = on_fastest_device(network)
+    assert next(copy.parameters()).is_cuda and not next(network.parameters()).is_cuda
     with inference():
-        found, expected = there(images.cuda()).cpu(), network(images)
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
-    assert (found.argmax(1) == expected.argmax(1)).float().mean() > 0.999
+        actual, expected = copy(images.cuda()).cpu(), network(images)
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=1e-4)
+    assert (actual.argmax(1) == expected.argmax(1)).float().mean() > 0.999

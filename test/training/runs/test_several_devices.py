@@ -11,6 +11,9 @@ torch = pytest.importorskip("torch")
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
 
+from training.config.training import TrainingConfig  # noqa: E402
+from training.train import train  # noqa: E402
+
 ROOT = Path(__file__).parents[3]
 CONFIG = ROOT / "config" / "training" / "pandaset_student.yaml"
 
@@ -26,36 +29,50 @@ def scores(run):
 
 
 @pytest.fixture
-def train(drives, generated, tmp_path):
-    """Trains for four steps of two sweeps in a program of its own, as Lightning starts that again for each device."""
-    words = [
-        "model.widths=[8, 8, 8, 8, 8]",
-        "model.blocks=[0, 0, 0, 0]",
-        "model.head_channels=8",
-        "model.width=256",
-        "model.beams=Pandar64",
-    ]
-    words += ["optimizer.crop_columns=256", "optimizer.points=2000", "optimizer.steps=1", "optimizer.epochs=4"]
-    words += [f"data.train=[{{dataset: world, path: '{drives.folder}'}}]", "precision=32-true"]
-    words += [f"data.validation=[{{dataset: world, path: '{generated.folder}'}}]"]
+def settings(drives, generated, tmp_path):
+    """Overrides for a run of four steps of two sweeps."""
+
+    def make(name, *more):
+        return [
+            *("model.widths=[8, 8, 8, 8, 8]", "model.blocks=[0, 0, 0, 0]", "model.head_channels=8", "model.width=256"),
+            *("model.beams=Pandar64", "optimizer.crop_columns=256", "optimizer.points=2000"),
+            *("optimizer.steps=1", "optimizer.epochs=4", "precision=32-true"),
+            f"data.train=[{{dataset: world, path: '{drives.folder}'}}]",
+            f"data.validation=[{{dataset: world, path: '{generated.folder}'}}]",
+            *more,
+            f"run={tmp_path / name}",
+        ]
+
+    return make
+
+
+@pytest.fixture
+def train_alone(settings):
+    """Trains in this process."""
+    return lambda name, *more: train(TrainingConfig.read(CONFIG, settings(name, *more)))
+
+
+@pytest.fixture
+def train_together(settings, tmp_path):
+    """Trains in programs of their own, which Lightning starts again for each device."""
 
     def run(name, *more, launchers=((sys.executable,),)):
-        command = ["-m", "training.train", str(CONFIG), *words, *more, f"run={tmp_path / name}"]
+        command = ["-m", "training.train", str(CONFIG), *settings(name, *more)]
         started = [
             subprocess.Popen(
                 [*launcher, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
             )
             for launcher in launchers
         ]
-        said = [process.communicate(timeout=300)[0] for process in started]
-        assert [process.returncode for process in started] == [0] * len(started), said
+        output = [process.communicate(timeout=300)[0] for process in started]
+        assert [process.returncode for process in started] == [0] * len(started), output
         return tmp_path / name
 
     return run
 
 
 def two_machines():
-    """What starts the command on each of two machines, which are this one."""
+    """Commands that start the training on each of two machines, both simulated on this one."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -63,17 +80,18 @@ def two_machines():
     return [(*torchrun, f"--node-rank={k}", "--master-addr=127.0.0.1", f"--master-port={port}") for k in (0, 1)]
 
 
-def test_two_processes_learn_what_one_does_from_the_same_sweeps(train):
-    one, two = train("one", "optimizer.batch=2"), train("two", "optimizer.batch=1", "devices=2")
+def test_two_processes_train_like_one_with_the_same_sweeps(train_alone, train_together):
+    one, two = train_alone("one", "optimizer.batch=2"), train_together("two", "optimizer.batch=1", "devices=2")
     assert len(losses(one)) == len(losses(two)) == 4
-    # Each process normalises its own batch, and averages over its own points.
+    # Not exactly equal: each process normalises its own batch, and averages over its own points.
     assert losses(two) == pytest.approx(losses(one), rel=0.1)
     assert losses(two)[-1] < losses(two)[0]
 
 
-def test_two_machines_score_each_sweep_once(train):
-    """Weights that do not move give the same scores, counted by one process or by one on each of two machines."""
-    still = ("optimizer.learning_rate=1e-12", "optimizer.ema_decay=0")
-    one = train("one", "optimizer.batch=2", *still)
-    two = train("two", "optimizer.batch=1", "devices=1", "nodes=2", *still, launchers=two_machines())
+def test_two_machines_score_each_sweep_once(train_alone, train_together):
+    """With constant weights, one process and two processes on two machines get the same scores."""
+    constant = ("optimizer.learning_rate=1e-12", "optimizer.ema_decay=0")
+    one = train_alone("one", "optimizer.batch=2", *constant)
+    options = ("optimizer.batch=1", "devices=1", "nodes=2", *constant)
+    two = train_together("two", *options, launchers=two_machines())
     assert scores(two) == pytest.approx(scores(one), abs=0.02)
