@@ -120,8 +120,10 @@ def images(tmp_path_factory, pandaset):
     from training.config.image_training import ImageTrainingConfig
     from training.train_images import train_images
 
-    source = f"[{{dataset: pandaset, path: '{pandaset}', frames: [0, 2]}}]"
-    words = [f"data.train={source}", f"data.validation={source}"]
+    words = [
+        f"data.{use}=[{{dataset: pandaset, path: '{pandaset}', frames: [0, {end}]}}]"
+        for use, end in (("train", 2), ("validation", 1))
+    ]
     words += ["optimizer.steps=1", "optimizer.epochs=2", "features=8"]
     words += ["optimizer.places=500", "optimizer.workers=0", "precision=32-true"]
     words += [f"run={tmp_path_factory.mktemp('runs') / 'images'}"]

@@ -11,6 +11,7 @@ import yaml
 
 torch = pytest.importorskip("torch")
 
+from test.training.speed import without_reduced_precision  # noqa: E402
 from training import adapt  # noqa: E402
 from training.datasets.bag import BagSequence  # noqa: E402
 from training.datasets.bag_export import write_bag  # noqa: E402
@@ -101,7 +102,8 @@ def test_reports_agreement_truth_and_check_drives(adapted):
     assert 'src="change_0.png"' in report and (adapted / "change_0.png").stat().st_size > 10_000
 
 
-def test_adapted_model_can_be_adapted_again(adapted, command, tmp_path):
+def test_adapted_model_can_be_adapted_again(adapted, command, tmp_path, monkeypatch):
+    without_reduced_precision(monkeypatch)
     spec = ModelSpec.read(adapted / adapt.MODEL)
     assert spec.name == "pandaset_distilled_adapted"
     assert {source.name for source in spec.training_data} == {
@@ -121,7 +123,8 @@ def test_adapted_model_can_be_adapted_again(adapted, command, tmp_path):
     assert (adapted / adapt.MODEL / CHECKPOINT).stat().st_size < (adapted / "run" / CHECKPOINT).stat().st_size / 4
 
 
-def test_a_student_can_be_the_teacher_without_images(student, command, tmp_path, capsys):
+def test_a_student_can_be_the_teacher_without_images(student, command, tmp_path, capsys, monkeypatch):
+    without_reduced_precision(monkeypatch)
     words = command(tmp_path, "drive.frames=[0, 10]")
     words[words.index("--teacher") + 1] = str(student)
     assert adapt.main(words) == 0

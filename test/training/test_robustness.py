@@ -86,11 +86,10 @@ def test_clean_scores_are_those_of_the_pipeline(metrics, drive, models):
     assert clean["ece"]["tempered"]["pooled"] == pytest.approx(calibration.value())
     assert clean["ece"]["tempered"]["mean_over_sweeps"] == pytest.approx(np.mean(each))
     np.testing.assert_allclose(clean["ece"]["tempered"]["bins"], calibration.bins)
-    uncalibrated = np.sum(clean["ece"]["plain"]["bins"], axis=1)
-    assert uncalibrated[0] == calibration.bins[0].sum() and uncalibrated[1] > calibration.bins[1].sum(), (
-        "T = 1 is more confident than T = 2"
-    )
-    assert uncalibrated[2] == calibration.bins[2].sum(), "the classes are the same"
+    count, confidence, correct = np.sum(clean["ece"]["plain"]["bins"], axis=1)
+    expected = calibration.bins.sum(axis=1)
+    assert count == expected[0] and correct == expected[2], "the temperature does not change the classes"
+    assert confidence > expected[1], "T = 1 is more confident than T = 2"
 
 
 def test_corrupted_sweeps_are_scored_on_their_remaining_points(metrics):
@@ -107,10 +106,10 @@ def test_corrupted_sweeps_are_scored_on_their_remaining_points(metrics):
 
 def test_report_has_tables_and_plots(measured, metrics):
     text = (measured / "robustness.md").read_text()
-    found = metrics["sources"]["nine"]["models"]["warm"]
+    result = metrics["sources"]["nine"]["models"]["warm"]
     for line in (
         "2 sweeps, pandaset9",
-        f"| clean | {100 * found['clean']['miou']:.1f} |",
+        f"| clean | {100 * result['clean']['miou']:.1f} |",
         "| lost_beams (0.25, 0.5, 0.75) | ",
         "| warm | 2.000 | ",
     ):
@@ -206,11 +205,11 @@ def test_resilience_matches_a_calculation_by_hand():
     """At the highest severity no car remains in the ground truth, so only the road is compared."""
     lost = [counted(0.4, 0.8, 0.1), counted(0.2, 0.6, 0.2), counted(None, 0.4, 0.3)]
     noisy = [counted(0.6, 0.8, 0.1)] * 3
-    found = {"clean": counted(0.6, 0.8), "corrupted": {"lost_beams": lost, "range_noise": noisy}}
-    assert relative(lost[0], found["clean"]) == pytest.approx(0.6 / 0.7)
-    assert relative(lost[2], found["clean"]) == pytest.approx(0.5)
+    result = {"clean": counted(0.6, 0.8), "corrupted": {"lost_beams": lost, "range_noise": noisy}}
+    assert relative(lost[0], result["clean"]) == pytest.approx(0.6 / 0.7)
+    assert relative(lost[2], result["clean"]) == pytest.approx(0.5)
     by_hand = (0.6 / 0.7 + 0.4 / 0.7 + 0.5) / 3
-    assert resilience(found) == {"lost_beams": pytest.approx(by_hand), "range_noise": pytest.approx(1.0)}
-    assert mean_resilience(found) == pytest.approx((by_hand + 1) / 2)
-    assert mean_corrupted(found) == pytest.approx((0.6 + 0.4 + 0.4 + 3 * 0.7) / 6)
-    assert corrupted_ece(found, "plain", "pooled") == pytest.approx((0.1 + 0.2 + 0.3 + 3 * 0.1) / 6)
+    assert resilience(result) == {"lost_beams": pytest.approx(by_hand), "range_noise": pytest.approx(1.0)}
+    assert mean_resilience(result) == pytest.approx((by_hand + 1) / 2)
+    assert mean_corrupted(result) == pytest.approx((0.6 + 0.4 + 0.4 + 3 * 0.7) / 6)
+    assert corrupted_ece(result, "plain", "pooled") == pytest.approx((0.1 + 0.2 + 0.3 + 3 * 0.1) / 6)

@@ -1,4 +1,4 @@
-"""A run of two short epochs on real and generated sweeps, interrupted and resumed, exported and evaluated."""
+"""Training, export and evaluation of a short run on real and generated sweeps."""
 
 import json
 import shutil
@@ -13,6 +13,7 @@ onnx = pytest.importorskip("onnx")
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
 
+from test.training.speed import without_reduced_precision  # noqa: E402
 from training import evaluate, export, precisions, train  # noqa: E402
 from training.config.data import SourceConfig  # noqa: E402
 from training.config.training import TrainingConfig  # noqa: E402
@@ -42,7 +43,7 @@ SHIPPED = ROOT / "config" / "training" / "pandaset_student.yaml"
 
 @pytest.fixture(scope="module")
 def tiny_config(pandaset, drives, generated, tiny):
-    """Makes a configuration of a small run that takes twice as many generated sweeps as real ones."""
+    """Makes the settings of a short run with twice as many generated sweeps as real ones."""
     real, world = f"dataset: pandaset, path: '{pandaset}'", f"dataset: world, path: '{drives.folder}'"
     train = f"[{{{real}, frames: [0, 2]}}, {{{world}, frames: [0, 1], share: 2}}]"
     validation = f"[{{{real}, frames: [58, 59]}}, {{dataset: world, path: '{generated.folder}'}}]"
@@ -60,7 +61,7 @@ def checkpoint(run):
 
 @pytest.fixture(scope="module")
 def reads():
-    """What each source was read for during the run."""
+    """The use of each source that was loaded during the run."""
     return []
 
 
@@ -78,10 +79,10 @@ def model(run):
     return run.parent / "model"
 
 
-def test_training_leaves_a_checkpoint_its_config_and_tensorboard_logs(run, tiny_config):
+def test_run_has_checkpoint_and_settings(run, tiny_config):
     saved = checkpoint(run)
     assert saved["global_step"] == 4
-    assert TrainingConfig.read(run / "config.yaml") == replace(tiny_config(run), devices=1), "as it was resolved"
+    assert TrainingConfig.read(run / "config.yaml") == replace(tiny_config(run), devices=1), "the resolved settings"
     assert all(torch.isfinite(v).all() for v in saved["state_dict"].values())
 
 
@@ -93,7 +94,7 @@ def test_each_validation_source_is_scored_by_itself(run):
     assert all(len(events.Scalars(tag)) == 2 for tag in scored), "after each epoch"
 
 
-def test_sweeps_are_read_once_not_in_each_epoch(run, reads):
+def test_sweeps_are_loaded_once(run, reads):
     assert sorted(reads) == ["train"] * 2 + ["validation"] * 2
 
 
@@ -107,17 +108,17 @@ def test_sweeps_are_read_once_not_in_each_epoch(run, reads):
         (False, {"avx512_bf16": True}, "32-true"),
     ],
 )
-def test_precision_is_what_the_machine_is_fast_at(monkeypatch, tiny_config, tmp_path, gpu, capabilities, precision):
+def test_auto_precision_depends_on_the_hardware(monkeypatch, tiny_config, tmp_path, gpu, capabilities, precision):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu is not None)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: gpu)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert resolved(tiny_config(tmp_path, "precision=auto")).precision == precision
     assert resolved(tiny_config(tmp_path, "precision=bf16-mixed")).precision == "bf16-mixed", (
-        "what is asked for is taken"
+        "explicit settings are kept"
     )
 
 
-def test_a_run_keeps_its_precision(run, tiny_config, monkeypatch):
+def test_resumed_run_keeps_its_precision(run, tiny_config, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     assert resolved(tiny_config(run, "precision=auto")).precision == "32-true"
 
@@ -127,7 +128,7 @@ class InterruptionError(Exception):
 
 
 def interrupt(config):
-    """Train for an epoch of two steps, and for one step more."""
+    """Train for an epoch of two steps and one more step."""
     step = modules.StudentModule.training_step
 
     def stop(self, batch, batch_index):
@@ -140,8 +141,10 @@ def interrupt(config):
         train.train(config)
 
 
-def test_an_interrupted_run_resumes_to_the_same_weights(run, tiny_config, tmp_path):
-    config = tiny_config(tmp_path / "resumed", "optimizer.workers=1")  # crops are the same, whoever makes them
+def test_resumed_run_ends_with_the_same_weights(run, tiny_config, tmp_path):
+    config = tiny_config(
+        tmp_path / "resumed", "optimizer.workers=1"
+    )  # the crops do not depend on the number of workers
     interrupt(config)
     assert checkpoint(tmp_path / "resumed")["global_step"] == 2
     resumed = checkpoint(train.train(config))
@@ -151,7 +154,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(run, tiny_config, tmp_pa
         torch.testing.assert_close(resumed["state_dict"][name], value, atol=1e-5, rtol=1e-3, msg=name)
 
 
-def test_a_run_folder_is_not_shared_by_two_runs(run, tiny_config, capsys):
+def test_run_folder_with_other_settings_is_rejected(run, tiny_config, capsys):
     with pytest.raises(ConfigError, match="holds a run with other settings; choose another folder with run="):
         train.train(tiny_config(run, "seed=1"))
     assert train.main([str(SHIPPED), "seed=x"]) == 1
@@ -159,32 +162,32 @@ def test_a_run_folder_is_not_shared_by_two_runs(run, tiny_config, capsys):
 
 
 @pytest.fixture
-def going_on(run, tiny_config, drives, tmp_path):
-    """A run on generated sweeps that starts from a copy of the run, and moves its weights hardly at all."""
+def continuation(run, tiny_config, drives, tmp_path):
+    """The settings of a run on generated sweeps that starts from a copy of the run, with a negligible learning rate."""
     shutil.copytree(run, tmp_path / "first")
     world = f"data.train=[{{dataset: world, path: '{drives.folder}'}}]"
     still = ["optimizer.learning_rate=1e-12", "optimizer.ema_decay=0"]
     return tiny_config(tmp_path / "second", f"start={tmp_path / 'first'}", world, *still)
 
 
-def test_a_run_can_start_from_another(run, going_on):
-    """It begins with the other's weights and inputs, and says what those were trained on."""
-    first, second = checkpoint(run), checkpoint(train.train(going_on))
+def test_run_starts_from_another_run(run, continuation):
+    """It takes over weights, inputs and origins of the training data."""
+    first, second = checkpoint(run), checkpoint(train.train(continuation))
     assert second["inputs"] == first["inputs"]
     assert [origin["name"] for origin in second["origins"]] == ["PandaSet", f"xmodelkd_ros world {WORLD_VERSION}"]
-    for name, _ in modules.StudentModule(going_on.to_dict()).named_parameters():
+    for name, _ in modules.StudentModule(continuation.to_dict()).named_parameters():
         torch.testing.assert_close(second["state_dict"][name], first["state_dict"][name], msg=name)
 
 
-def test_an_interrupted_run_does_not_need_what_it_started_from(run, going_on):
-    interrupt(going_on)
-    shutil.rmtree(going_on.start)
-    resumed = checkpoint(train.train(going_on))
+def test_resumed_run_does_not_need_the_run_it_started_from(run, continuation):
+    interrupt(continuation)
+    shutil.rmtree(continuation.start)
+    resumed = checkpoint(train.train(continuation))
     assert resumed["global_step"] == 4
     assert resumed["inputs"] == checkpoint(run)["inputs"]
 
 
-def test_a_start_that_does_not_fit_is_refused(run, tiny_config, tmp_path):
+def test_unsuitable_start_is_rejected(run, tiny_config, tmp_path):
     def start(*overrides):
         train.train(tiny_config(tmp_path / "run", *overrides))
 
@@ -206,8 +209,8 @@ def class_counts(config):
     return data.class_counts.numpy()
 
 
-def test_classes_are_counted_as_their_sweeps_are_drawn(drives, generated, tiny, tmp_path):
-    """Rare classes of a source that is drawn often are not rare."""
+def test_class_counts_are_weighted_by_source_share(drives, generated, tiny, tmp_path):
+    """A rare class is frequent in training if its source is sampled often."""
 
     def source(path, share):
         return f"{{dataset: world, path: '{path}', share: {share}}}"
@@ -232,7 +235,7 @@ def test_classes_are_counted_as_their_sweeps_are_drawn(drives, generated, tiny, 
     )
 
 
-def test_rows_are_those_of_a_known_lidar_where_one_is_named(drives, generated, tiny, tmp_path):
+def test_rows_are_fitted_or_those_of_a_known_lidar(drives, generated, tiny, tmp_path):
     source = load_source(SourceConfig("world", str(generated.folder)), "validation")
 
     def config(beams):
@@ -245,7 +248,7 @@ def test_rows_are_those_of_a_known_lidar_where_one_is_named(drives, generated, t
     assert sweep_data.fit_inputs(config("VLP-32C"), source).projection.beam_elevations_deg == VLP32C.elevations_deg
 
 
-def test_exported_labels_are_those_of_training(model):
+def test_exported_network_gives_the_labels_of_the_trained_one(model):
     spec = ModelSpec.read(model)
     check = spec.metrics["parity"]
     assert check["equal_labels"] >= 0.999
@@ -254,7 +257,7 @@ def test_exported_labels_are_those_of_training(model):
     assert spec.temperature > 0
 
 
-def test_an_exported_model_says_what_it_was_trained_on_and_how_it_does_on_each_source(model, pandaset):
+def test_exported_model_states_its_training_data_and_scores(model, pandaset):
     data = json.loads((model / "model.json").read_text())
     assert ModelSpec.read(model).training_data == (PandaSetSequence.source, WORLD_SOURCE)
     assert [source["name"] for source in data["training_data"]] == ["PandaSet", f"xmodelkd_ros world {WORLD_VERSION}"]
@@ -264,7 +267,7 @@ def test_an_exported_model_says_what_it_was_trained_on_and_how_it_does_on_each_s
     assert real["points"]["road"] != world["points"]["road"]
 
 
-def test_the_network_holds_only_what_every_back_end_takes(model):
+def test_exported_network_is_portable(model):
     network = onnx.load(model / "model.onnx")
     check_network(network)
     assert not any(p.key for node in network.graph.node for p in node.metadata_props)
@@ -283,21 +286,21 @@ def check_network(network):
     assert max(o.version for o in network.opset_import if not o.domain) >= 17
 
 
-def test_an_export_that_differs_from_training_is_refused(run, model, pandaset):
+def test_export_without_parity_is_rejected(run, model, pandaset):
     source = load_source(SourceConfig("pandaset", str(pandaset), frames=(58, 59)), "validation")
     logits = model_folder.torch_logits(load_predictor(run), source)
-    right = SegmentationPipeline.load(model)
+    correct = SegmentationPipeline.load(model)
 
     class Wrong:
         def infer(self, feeds):
-            return {"logits": -right.backend.infer(feeds)["logits"]}
+            return {"logits": -correct.backend.infer(feeds)["logits"]}
 
-    assert model_folder.parity(right, [source], [logits], 0.999)["equal_labels"] > 0.9999
+    assert model_folder.parity(correct, [source], [logits], 0.999)["equal_labels"] > 0.9999
     with pytest.raises(ModelError, match="gives only"):
-        model_folder.parity(SegmentationPipeline(right.spec, Wrong()), [source], [logits], 0.999)
+        model_folder.parity(SegmentationPipeline(correct.spec, Wrong()), [source], [logits], 0.999)
 
 
-def test_precisions_that_lose_too_much_are_left_out_with_a_note(run, model, tmp_path, capsys, monkeypatch):
+def test_precisions_that_fail_their_check_are_left_out_with_a_note(run, model, tmp_path, capsys, monkeypatch):
     spec = ModelSpec.read(model)
     assert sorted(spec.files) == ["fp16", "fp32", "int8"]
     assert [score["data"] for score in spec.metrics["int8"]["choose"]] == [s["data"] for s in spec.metrics["choose"]]
@@ -311,7 +314,7 @@ def test_precisions_that_lose_too_much_are_left_out_with_a_note(run, model, tmp_
     assert [note.split(": ")[1] for note in notes if note.startswith("note: ")] == ["without fp16", "without int8"]
 
 
-def test_precisions_are_added_to_a_model_that_is_there(model, tmp_path, capsys):
+def test_precisions_are_added_to_an_exported_model(model, tmp_path, capsys):
     folder = tmp_path / "model"
     shutil.copytree(model, folder)
     before = ModelSpec.read(folder)
@@ -319,13 +322,13 @@ def test_precisions_are_added_to_a_model_that_is_there(model, tmp_path, capsys):
     assert capsys.readouterr().out == f"{folder}: fp32, fp16, int8\n"
     after = ModelSpec.read(folder)
     commands = [spec.metrics["int8"].pop("command") for spec in (before, after)]
-    assert after == before, "what was there is made again, all else stays"
+    assert after == before, "int8 is written again, everything else stays"
     assert commands == [before.metrics["command"], f"python -m training.precisions {folder} --precisions int8"]
     assert precisions.main([str(tmp_path)]) == 1
     assert "holds no last.ckpt" in capsys.readouterr().err
 
 
-def test_a_failed_export_leaves_the_old_model_alone(run, model, monkeypatch):
+def test_failed_export_keeps_the_old_model(run, model, monkeypatch):
     before = sha256(model / "model.json")
 
     def fail(*_):
@@ -338,9 +341,9 @@ def test_a_failed_export_leaves_the_old_model_alone(run, model, monkeypatch):
     assert sorted(p.name for p in model.parent.iterdir()) == ["model", "whole"]
 
 
-def test_places_that_cannot_be_written_are_said_before_the_work(run, model, pandaset, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(model_folder, "load_source", lambda *_, **__: pytest.fail("it went to work"))
-    monkeypatch.setattr(evaluate, "evaluate", lambda *_: pytest.fail("it went to work"))
+def test_unwritable_folders_are_reported_before_the_work(run, model, pandaset, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(model_folder, "load_source", lambda *_, **__: pytest.fail("the work has started"))
+    monkeypatch.setattr(evaluate, "evaluate", lambda *_: pytest.fail("the work has started"))
     (tmp_path / "file").touch()
     assert export.main([str(run), str(tmp_path / "file" / "model")]) == 1
     words = ["pandaset", str(pandaset), "--frames", "58:59", "--model", str(model)]
@@ -349,7 +352,7 @@ def test_places_that_cannot_be_written_are_said_before_the_work(run, model, pand
     assert first.startswith("error: cannot ") and second.startswith("error: cannot ")
 
 
-def test_export_of_nothing_and_of_a_damaged_run_says_what_to_do(tmp_path, capsys):
+def test_export_of_a_missing_or_damaged_run_gives_advice(tmp_path, capsys):
     assert export.main([str(tmp_path), str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and "name a run, or train one" in error and error.count("\n") == 1
@@ -361,14 +364,15 @@ def test_export_of_nothing_and_of_a_damaged_run_says_what_to_do(tmp_path, capsys
 
 def test_the_first_validation_source_gives_the_temperature(run, tmp_path, monkeypatch):
     fitted = []
+    without_reduced_precision(monkeypatch)
     monkeypatch.setattr(model_folder, "fit_temperature", lambda logits, labels: fitted.append((logits, labels)) or 2.0)
     assert export.export(run, tmp_path / "model").temperature == 2.0
     ((logits, labels),) = fitted
-    assert len(logits) == len(labels) == 1, "one real frame, and not the generated ones"
+    assert len(logits) == len(labels) == 1, "the real frame only, not the generated ones"
     assert logits[0].shape[1] == len(labels[0]) > 50_000
 
 
-def test_temperature_brings_probabilities_to_the_frequency_of_hits():
+def test_temperature_calibrates_the_probabilities():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(4, 20000)).astype(np.float32)
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=0)
@@ -391,7 +395,7 @@ def test_evaluation_writes_metrics_and_report(model, pandaset, tmp_path, capsys)
     assert "mIoU" in capsys.readouterr().out
 
 
-def test_the_shipped_student_is_scored_on_generated_drives(shipped, generated, tmp_path, capsys):
+def test_evaluation_of_the_shipped_student_on_a_generated_drive(shipped, generated, tmp_path, capsys):
     words = ["world", str(generated.folder), "--model", "student", "--out", str(tmp_path)]
     assert evaluate.main(words) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
@@ -402,7 +406,7 @@ def test_the_shipped_student_is_scored_on_generated_drives(shipped, generated, t
     assert "mIoU" in capsys.readouterr().out
 
 
-def test_a_folder_of_drives_is_scored_as_one(shipped, drives, tmp_path):
+def test_evaluation_of_a_folder_of_drives(shipped, drives, tmp_path):
     words = ["world", str(drives.folder), "--frames", "1:2", "--model", "student", "--out", str(tmp_path)]
     assert evaluate.main(words) == 0
     assert json.loads((tmp_path / "metrics.json").read_text())["sweeps"] == {"input": 2, "output": 2}
@@ -434,7 +438,7 @@ def shipped():
     return folder
 
 
-def test_the_shipped_network_holds_only_what_every_back_end_takes(shipped):
+def test_shipped_network_is_portable(shipped):
     check_network(onnx.load(shipped / "model.onnx"))
     assert (shipped / "model.onnx").stat().st_size < 5_000_000
     spec = ModelSpec.read(shipped)
@@ -442,8 +446,8 @@ def test_the_shipped_network_holds_only_what_every_back_end_takes(shipped):
     assert spec.metrics["parity"]["equal_labels"] >= 0.999
 
 
-def test_the_point_head_beats_copying_the_label_of_the_pixel(shipped, pandaset):
-    """mIoU over the points that share a pixel with a nearer one, on near frames."""
+def test_point_head_is_better_than_the_label_of_the_pixel(shipped, pandaset):
+    """Compares the mIoU over points that share a pixel with a nearer point, on the near frames."""
     pipeline, sequence = SegmentationPipeline.load(shipped), PandaSetSequence(pandaset)
     projector = RangeProjector(pipeline.spec.projection)
     to_nine = translation(pipeline.labels, label_map("pandaset9"))

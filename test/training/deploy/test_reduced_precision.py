@@ -71,7 +71,7 @@ def test_depthwise_convolutions_stay_in_fp32(tmp_path):
     graph = onnx.load(tmp_path / "model.int8.onnx").graph
     producers = {output: node for node in graph.node for output in node.output}
     weights = [producers.get(node.input[1]) for node in graph.node if node.op_type == "Conv"]
-    assert [maker is not None for producer in weights] == [False, False, True, True]  # others are in fp32
+    assert [producer is not None for producer in weights] == [False, False, True, True]  # others are in fp32
 
 
 def test_outputs_are_close_for_new_inputs(network, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("efficientnet_lite_pytorch")
 
+from test.training.speed import without_reduced_precision  # noqa: E402
 from training import export, train, train_images  # noqa: E402
 from training.config.data import SourceConfig  # noqa: E402
 from training.config.image_training import ImageTrainingConfig  # noqa: E402
@@ -111,7 +112,8 @@ def test_unlabelled_sweeps_get_teacher_targets(student, student_config):
     assert (unlabelled.labels == IGNORE).all()
 
 
-def test_exported_student_has_no_image_input(student, tmp_path):
+def test_exported_student_has_no_image_input(student, tmp_path, monkeypatch):
+    without_reduced_precision(monkeypatch)
     export.export(student, tmp_path / "model")
     spec = ModelSpec.read(tmp_path / "model")
     assert {tensor.name for tensor in spec.inputs} == {"image", "points", "pixel"}
