@@ -142,9 +142,8 @@ def interrupt(config):
 
 
 def test_resumed_run_ends_with_the_same_weights(run, tiny_config, tmp_path):
-    config = tiny_config(
-        tmp_path / "resumed", "optimizer.workers=1"
-    )  # the crops do not depend on the number of workers
+    # The crops do not depend on the number of workers.
+    config = tiny_config(tmp_path / "resumed", "optimizer.workers=1")
     interrupt(config)
     assert checkpoint(tmp_path / "resumed")["global_step"] == 2
     resumed = checkpoint(train.train(config))

@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader
 from training.config.data import SourceConfig
 from training.config.training import TrainingConfig
 from training.data.crops import CropDataset, CropFeatures, CropSize, CropSource
-from training.data.feature_bank import PointFeatureBank
 from training.data.label_propagation import propagated_labels
 from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, sectors
@@ -144,7 +143,7 @@ class SweepData(pl.LightningDataModule):
             length=o.steps * o.batch * (self.trainer.world_size if self.trainer is not None else 1),
             seed=self._config.seed * 100_003 + self._epoch(),
             features=CropFeatures(
-                data.feature_bank or PointFeatureBank(),
+                data.feature_bank,
                 uses_images=teacher is not None,
                 camera_dropout=teacher.camera_dropout if teacher else 0.0,
             ),

@@ -16,9 +16,9 @@ from training import export, train, train_images  # noqa: E402
 from training.config.data import SourceConfig  # noqa: E402
 from training.config.image_training import ImageTrainingConfig  # noqa: E402
 from training.data.feature_bank import PointFeatureBank  # noqa: E402
-from training.data.sources import load_pictures, load_source  # noqa: E402
-from training.data.sweeps import Sweep, with_rows  # noqa: E402
-from training.datasets.exposures import EncodedSweepImages, Exposures, Firing  # noqa: E402
+from training.data.sources import load_labelled_images, load_source  # noqa: E402
+from training.data.sweeps import Sweep, with_point_ids  # noqa: E402
+from training.datasets.exposures import CameraExposures, EncodedSweepImages, SweepMotion  # noqa: E402
 from training.distillation import prerequisites, supervision  # noqa: E402
 from training.distillation.prerequisites import UpstreamModels  # noqa: E402
 from training.distillation.pseudo_labels import pseudo_labelled  # noqa: E402
@@ -53,7 +53,7 @@ def test_teacher_logits_depend_on_the_images(teacher, pandaset):
 
 
 def sweep_images(*jpegs):
-    exposures = Exposures(Firing(np.zeros(0, np.uint8), np.zeros((0, 4, 4))), ())
+    exposures = CameraExposures(SweepMotion(np.zeros(0, np.uint8), np.zeros((0, 4, 4))), ())
     return EncodedSweepImages(tuple(jpegs), exposures.views(np.zeros((0, 3), np.float32)), exposures)
 
 
@@ -137,7 +137,7 @@ def test_exported_teacher_gives_the_labels_of_the_trained_one(teacher, pandaset,
     assert (result.segmentation.label == expected).mean() > 0.999
     without_images = pipeline.segment(source.sweeps[0].cloud).segmentation
     changed = without_images.probability != result.segmentation.probability
-    assert changed[source.seen(0)].mean() > 0.9, "it uses the images"
+    assert changed[source.visible_points(0)].mean() > 0.9, "it uses the images"
 
 
 def network(folder, name):
@@ -370,9 +370,9 @@ def test_images_take_propagated_labels(pandaset):
     """The labels of earlier frames, propagated to the same positions, and no others."""
     labelled = SourceConfig("pandaset", str(pandaset), frames=(0, 2))
     unlabelled = SourceConfig("pandaset", str(pandaset), frames=(41, 42), labels="propagated")
-    propagated = load_pictures(unlabelled, "train", [labelled, unlabelled])
-    own = load_pictures(replace(unlabelled, labels="own"), "train")
+    propagated = load_labelled_images(unlabelled, "train", [labelled, unlabelled])
+    own = load_labelled_images(replace(unlabelled, labels="own"), "train")
     counts = [sum(len(image.labels) for image in images) for images in (propagated, own)]
     assert 0 < counts[0] < counts[1]
-    without_source = load_pictures(unlabelled, "train", [unlabelled])
+    without_source = load_labelled_images(unlabelled, "train", [unlabelled])
     assert not any(len(image.labels) for image in without_source), "there are no labels to propagate"

@@ -8,7 +8,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from test.guards import MemoryBomb  # noqa: E402
 from training.modules.checkpoint import (  # noqa: E402
     CHECKPOINT,
     read_checkpoint,
