@@ -8,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from test.guards import MemoryBomb  # noqa: E402
 from training.modules.checkpoint import (  # noqa: E402
     CHECKPOINT,
     read_checkpoint,
@@ -111,7 +112,7 @@ def test_rejects_an_image_branch_of_another_size(run, stored):
 
 
 def test_rejects_a_checkpoint_that_allocates_more_than_its_size(run, stored):
-    stored["global_step"] = Room()
+    stored["global_step"] = MemoryBomb()
     assert_rejected(run, stored, "cannot read checkpoint")
 
 
