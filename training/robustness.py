@@ -150,7 +150,7 @@ def _previous(path: Path, config: RobustnessConfig, kinds: Sequence[str], every:
         merged = {**sources, **before["sources"]} if same else {}
         same &= all(merged.get(name, {}).get("sweeps") == source["sweeps"] for name, source in sources.items())
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ConfigError(f"cannot go on from {path}: {quoted(error)}; choose another folder") from error
+        raise ConfigError(f"cannot resume from {path}: {quoted(error)}; choose another folder") from error
     if not same:
         raise ConfigError(f"{path} is of other corruptions, sweeps, or --every; choose another folder")
     return {**settings, "sources": merged}

@@ -13,7 +13,7 @@ from training.models.image_encoder import PRETRAINED
 from training.modules.checkpoint import read_run
 from training.modules.image_module import ImageBranchModule, load_weights
 from training.runs.command import training_command
-from training.runs.image_data import PictureData
+from training.runs.image_data import ImageData
 from training.runs.trainer import finished, fit, interrupted, resolved
 
 
@@ -33,7 +33,7 @@ def train_images(config: ImageTrainingConfig) -> Path:
     if before and not own:
         before.check_finished("start")
         load_weights(module, before)
-    return fit(config, module, PictureData(config, before.origins if before else (PRETRAINED,)), own)
+    return fit(config, module, ImageData(config, before.origins if before else (PRETRAINED,)), own)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -197,7 +197,7 @@ def test_unsuitable_start_is_rejected(run, tiny_config, tmp_path):
     half = tmp_path / "half"
     half.mkdir()
     torch.save({**checkpoint(run), "global_step": 2}, half / CHECKPOINT)
-    with pytest.raises(ConfigError, match="a run that is not finished; its own command goes on with it"):
+    with pytest.raises(ConfigError, match="an unfinished run; its own command resumes it"):
         start(f"start={half}")
     assert not (tmp_path / "run").exists()
 

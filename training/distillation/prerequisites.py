@@ -51,7 +51,7 @@ class UpstreamModels:
         checkpoint.state.check_finished("distill.teacher")
         if checkpoint.config.label_set != label_set:
             raise ConfigError(
-                f"distill.teacher is {settings.teacher}, which has learnt {checkpoint.config.label_set}; name one of "
+                f"distill.teacher is {settings.teacher}, which predicts {checkpoint.config.label_set}; name one of "
                 f"{label_set}"
             )
         teacher = predictor_of(checkpoint)

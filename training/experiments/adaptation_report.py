@@ -80,13 +80,13 @@ def _class_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 def _pictures(folder: Path, predictions: Predictions) -> Iterator[str]:
     count = len(predictions.source.sweeps)
-    for number_ in sorted({k * (count - 1) // (_SHOWN_SWEEPS - 1) for k in range(_SHOWN_SWEEPS)}):
-        before, after, teacher = (predictions.labels[who][number_] for who in ("before", "after", "teacher"))
-        cloud = predictions.source.sweeps[number_].cloud
-        file = f"change_{number_}.png"
+    for index in sorted({k * (count - 1) // (_SHOWN_SWEEPS - 1) for k in range(_SHOWN_SWEEPS)}):
+        before, after, teacher = (predictions.labels[who][index] for who in ("before", "after", "teacher"))
+        cloud = predictions.source.sweeps[index].cloud
+        file = f"change_{index}.png"
         draw_change(SweepView(cloud, after, label_map(LABELS)), before, teacher, folder / file)
         yield figure_section(
-            f"Sweep {number_ + 1} of {count}", file, "Bird's-eye view. Points whose label changed are red."
+            f"Sweep {index + 1} of {count}", file, "Bird's-eye view. Points whose label changed are red."
         )
 
 

@@ -72,9 +72,7 @@ class RunState:
             length = self.settings["optimizer"]
             finished = self.steps >= _count(length["epochs"]) * _count(length["steps"])
         if not finished:
-            raise ConfigError(
-                f"{key} is {self.path.parent}, a run that is not finished; its own command goes on with it"
-            )
+            raise ConfigError(f"{key} is {self.path.parent}, an unfinished run; its own command resumes it")
 
 
 @dataclass(frozen=True, eq=False)

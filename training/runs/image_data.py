@@ -23,7 +23,7 @@ from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.resources import label_map
 
 
-class PictureData(pl.LightningDataModule):
+class ImageData(pl.LightningDataModule):
     """Augmented training images, and unchanged validation images of each source.
 
     Args:
@@ -51,14 +51,14 @@ class PictureData(pl.LightningDataModule):
         data = self._config.data
         self._train = [load_labelled_images(source, "train", data.train) for source in data.train]
         self._validation = [load_labelled_images(source, "validation") for source in data.validation]
-        for source, pictures in zip(data.train, self._train, strict=True):
-            if not any(len(picture.labels) for picture in pictures):
+        for source, images in zip(data.train, self._train, strict=True):
+            if not any(len(image.labels) for image in images):
                 raise ConfigError(f"{source} has no images with labels; give drives with cameras and labels")
         self.origins = list(dict.fromkeys([*self._before, *(origin_of(source, "train") for source in data.train)]))
         counts = np.zeros(IGNORE + 1)
-        for source, pictures in zip(data.train, self._train, strict=True):
-            labels = sum(np.bincount(picture.labels, minlength=IGNORE + 1) for picture in pictures)
-            counts += source.share / len(pictures) * labels
+        for source, images in zip(data.train, self._train, strict=True):
+            labels = sum(np.bincount(image.labels, minlength=IGNORE + 1) for image in images)
+            counts += source.share / len(images) * labels
         self.class_counts = torch.tensor(counts[: len(label_map(LABELS))], dtype=torch.float32)
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -68,11 +68,11 @@ class PictureData(pl.LightningDataModule):
         shares = [source.share for source in self._config.data.train]
         seed = self._config.seed * 100_003 + epoch
         processes = self.trainer.world_size if self.trainer is not None else 1
-        pictures = ImageSampleDataset(self._train, shares, IMAGE_SIZE, o.places, o.steps * o.batch * processes, seed)
-        return DataLoader(own_part(pictures, self.trainer), batch_size=o.batch, num_workers=o.workers)
+        images = ImageSampleDataset(self._train, shares, IMAGE_SIZE, o.places, o.steps * o.batch * processes, seed)
+        return DataLoader(own_part(images, self.trainer), batch_size=o.batch, num_workers=o.workers)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """The images of each validation source, one at a time."""
         places = self._config.optimizer.places
         whole = [ImageSampleDataset([p], [1.0], IMAGE_SIZE, places, len(p), None) for p in self._validation]
-        return [DataLoader(own_part(pictures, self.trainer)) for pictures in whole]
+        return [DataLoader(own_part(images, self.trainer)) for images in whole]

@@ -55,7 +55,7 @@ def fit(config: RunConfig, module: pl.LightningModule, data: pl.LightningDataMod
             _trainer(config, run, restore_errors).fit(module, data, ckpt_path=resume, weights_only=True)
     except SystemExit as stop:  # raised by Lightning on Ctrl-C
         if (run / CHECKPOINT).exists():
-            print(f"{run}: the same command goes on from the last epoch", file=sys.stderr)
+            print(f"{run}: the same command resumes from the last epoch", file=sys.stderr)
         raise KeyboardInterrupt from stop
     return run
 
@@ -88,7 +88,7 @@ class RestoreErrors(pl.Callback):
             if checkpoint is None or not self._restoring or isinstance(error, unrelated):
                 raise
             raise ConfigError(
-                f"cannot go on from {checkpoint}: {quoted(error)}; remove {checkpoint.parent} and train again"
+                f"cannot resume from {checkpoint}: {quoted(error)}; remove {checkpoint.parent} and train again"
             ) from error
 
 

@@ -206,8 +206,8 @@ def test_self_training_uses_the_last_checkpoint(config, monkeypatch):
     run = train.train(config("self_taught", "distilled", "distill.teacher=self"))
     assert loaded == [run], "in its second epoch, not in the first"
     words = ["distill.teacher=self", "distill.pseudo_share=0.5", f"start={run}"]
-    going_on = train.train(config("going_on", "distilled", *words))
-    assert loaded == [run, run, going_on], "in its first epoch the one that it goes on from"
+    continued = train.train(config("continued", "distilled", *words))
+    assert loaded == [run, run, continued], "in the first epoch, the run that it starts from"
 
 
 def test_resumed_self_training_loads_the_last_checkpoint_once(config, monkeypatch):
@@ -237,7 +237,7 @@ def test_student_training_loads_images_only_for_its_teacher(teacher, config, on_
         return load(source, use, images, labels)
 
     monkeypatch.setattr(sweep_data, "load_source", load_and_note)
-    settings = config("looks", "distilled", f"distill.teacher={teacher}", f"distill.on_labelled={on_labelled}")
+    settings = config("images", "distilled", f"distill.teacher={teacher}", f"distill.on_labelled={on_labelled}")
     sweep_data.SweepData(settings, upstream=UpstreamModels.of(settings)).setup("fit")
     assert set(loaded) == {("train", "own", on_labelled), ("train", "none", True), ("validation", "own", False)}
 

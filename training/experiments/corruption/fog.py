@@ -13,7 +13,7 @@ backscatter coefficient of fog β = 0.046 / MOR, the meteorological optical rang
 the surface. The sensor reports the stronger echo. If that is the droplets', the point is at the R that maximises I.
 
 Both echoes are proportional to i, so range alone decides: with the paper's constants, droplets are stronger from 151,
-87 and 63 m on at visibilities of 300, 150 and 100 m. Echoes too weak for a real sensor are kept; real fog loses more.
+87 and 63 m on at visibilities of 300, 150 and 100 m. Echoes too weak for a real sensor are kept: real fog removes more.
 """
 
 from __future__ import annotations
