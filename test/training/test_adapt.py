@@ -141,6 +141,7 @@ def test_a_student_can_be_the_teacher_without_images(student, command, tmp_path,
         (["drive.path=/nowhere.mcap"], "bag /nowhere.mcap does not exist"),
         (["model=/nowhere"], "/nowhere holds no last.ckpt"),
         (["distill.teacher=/nowhere"], "/nowhere holds no last.ckpt"),
+        (["distill.teacher=self"], "distill.teacher is 'self', but must be a model or run"),
     ],
 )
 def test_invalid_settings_are_one_line_before_training(changes, complaint, command, tmp_path, capsys):

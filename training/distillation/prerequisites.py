@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.config.label_sets import LABELS
 from training.config.training import SELF, DistillConfig, TrainingConfig
 from training.models.image_branch import ImageBranch
-from training.modules.checkpoint import Checkpoint, read_checkpoint, read_run
+from training.modules.checkpoint import read_checkpoint, read_run
 from training.modules.image_module import image_branch_of
 from training.modules.point_modules import PointModule, StudentModule, TeacherModule
 from training.predict.predictor import Predictor, predictor_of
@@ -43,11 +42,11 @@ class UpstreamModels:
             return cls._image_branch(config.teacher.image_branch) if config.teacher.image_branch else cls()
         if not config.distill or config.distill.teacher == SELF:
             return cls()
-        return cls.of_teacher(config.distill, read_checkpoint(Path(config.distill.teacher)), config.label_set)
+        return cls._teacher(config.distill, config.label_set)
 
     @classmethod
-    def of_teacher(cls, settings: DistillConfig, checkpoint: Checkpoint, label_set: str = LABELS) -> UpstreamModels:
-        """The teacher of a student, from its checkpoint; errors as in :meth:`of`."""
+    def _teacher(cls, settings: DistillConfig, label_set: str) -> UpstreamModels:
+        checkpoint = read_checkpoint(Path(settings.teacher))
         checkpoint.state.check_finished("distill.teacher")
         if checkpoint.config.label_set != label_set:
             raise ConfigError(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from training.config.data import DataConfig, SourceConfig
 from training.config.label_sets import LABELS
-from training.config.training import AugmentConfig, DistillConfig, OptimizerConfig, TrainingConfig
+from training.config.training import SELF, AugmentConfig, DistillConfig, OptimizerConfig, TrainingConfig
 from training.config.yaml_config import YamlConfig, require
 from training.data.registry import open_drives
 from training.data.sources import Source
@@ -63,6 +63,8 @@ class AdaptConfig(YamlConfig):
         require("drive.path", self.drive.path, bool(self.drive.path), "given")
         for name in ("held_out", "share"):
             require(name, getattr(self, name), 0 < getattr(self, name) < 1, "above 0 and below 1")
+        teacher = self.distill.teacher
+        require("distill.teacher", teacher, teacher != SELF, "a model or run; self-training needs training.train")
         require("most_sweeps", self.most_sweeps, self.most_sweeps > 0, "positive")
         for name in ("remember", "check"):
             require(name, getattr(self, name), bool(getattr(self, name)), "at least one source")

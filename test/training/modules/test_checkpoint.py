@@ -241,9 +241,7 @@ def test_restore_errors_name_the_checkpoint(run):
     restore_errors, checkpoint = RestoreErrors(), run / CHECKPOINT
     restore_errors.setup(None, None, "fit")
     with (
-        pytest.raises(
-            ConfigError, match=r"cannot resume from .*last\.ckpt: KeyError\('x'\); remove .* and train"
-        ),
+        pytest.raises(ConfigError, match=r"cannot resume from .*last\.ckpt: KeyError\('x'\); remove .* and train"),
         restore_errors.named(checkpoint),
     ):
         raise KeyError("x")
