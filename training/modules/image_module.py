@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from training.config.image_training import ImageTrainingConfig
 from training.losses.segmentation import segmentation_loss
 from training.models.image_branch import ImageBranch, sample, to_tensor
-from training.modules.checkpoint import RunState, read_run
+from training.modules.checkpoint import RunState
 from training.modules.label_module import SegmentationModule
 from training.modules.schedule import one_cycle
 from xmodelkd_ros.core.errors import ConfigError
@@ -60,17 +59,12 @@ class ImageBranchModule(SegmentationModule):
         return one_cycle(optimizer, o, [o.encoder_rate * o.learning_rate, o.learning_rate])
 
 
-def load_image_branch(run: Path) -> ImageBranch:
+def image_branch_of(state: RunState) -> ImageBranch:
     """The trained image branch of a run, in evaluation mode.
 
     Raises:
-        ConfigError: the run's folder holds no checkpoint of an image branch.
+        ConfigError: the run is not one of an image branch.
     """
-    return image_branch_of(read_run(run))
-
-
-def image_branch_of(state: RunState) -> ImageBranch:
-    """The image branch of a checkpoint, in evaluation mode; errors as in :func:`load_image_branch`."""
     try:
         # The size is checked before the module allocates memory.
         features = ImageTrainingConfig.from_dict(state.settings).features

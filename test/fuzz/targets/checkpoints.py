@@ -24,7 +24,7 @@ from training.modules.checkpoint import (
     read_run,
     read_steps,
 )
-from training.modules.image_module import load_image_branch
+from training.modules.image_module import image_branch_of
 from training.modules.point_modules import TeacherModule
 from training.predict.predictor import predict_labels, predictor_of
 from training.runs import trainer as runs
@@ -133,7 +133,7 @@ class Checkpoints(FolderTarget):
         ensure(np.where(near, found.ids == IGNORE, found.ids <= 12).all(), "labels that no class has")
 
     def _as_image_branch(self) -> None:
-        load_image_branch(self._run)
+        image_branch_of(read_run(self._run))
         raise AssertionError("a network that labels points is taken for an image branch")
 
     def _go_on(self) -> None:

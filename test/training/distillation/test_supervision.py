@@ -25,7 +25,7 @@ from training.distillation.pseudo_labels import pseudo_labelled  # noqa: E402
 from training.distillation.teacher_targets import TeacherTargets, teacher_targets, voxel_averaged  # noqa: E402
 from training.modules import checkpoint, image_module  # noqa: E402
 from training.modules import point_modules as modules  # noqa: E402
-from training.modules.checkpoint import CHECKPOINT, read_checkpoint  # noqa: E402
+from training.modules.checkpoint import CHECKPOINT, read_checkpoint, read_run  # noqa: E402
 from training.predict.predictor import load_predictor, predict_labels, shuffled_images  # noqa: E402
 from training.runs import sweep_data  # noqa: E402
 from training.runs.trainer import finished  # noqa: E402
@@ -85,7 +85,10 @@ def test_finished_run_is_not_repeated(student, monkeypatch):
 
 def test_teacher_checkpoint_contains_its_image_branch(teacher, images, monkeypatch):
     monkeypatch.setattr(prerequisites, "image_branch_of", lambda _: pytest.fail("that run may be deleted"))
-    own, first = load_predictor(teacher).branch.state_dict(), image_module.load_image_branch(images).state_dict()
+    own, first = (
+        load_predictor(teacher).branch.state_dict(),
+        image_module.image_branch_of(read_run(images)).state_dict(),
+    )
     assert all(torch.equal(own[name], value) for name, value in first.items())
 
 
@@ -364,7 +367,7 @@ def test_image_branch_can_start_from_another(images, pandaset, tmp_path, student
     words += ["optimizer.learning_rate=1e-12", "optimizer.ema_decay=0", "optimizer.workers=0", "precision=32-true"]
     words += [f"start={images}", f"run={tmp_path / 'images'}"]
     config = ImageTrainingConfig.read(CONFIGS / "pandaset_images.yaml", words)
-    second, first = (image_module.load_image_branch(run) for run in (train_images.train_images(config), images))
+    second, first = (image_module.image_branch_of(read_run(run)) for run in (train_images.train_images(config), images))
     torch.testing.assert_close(second.classify.weight, first.classify.weight)
     with pytest.raises(ConfigError, match="holds a network other than the image branch"):
         train_images.train_images(replace(config, start=str(student), run=str(tmp_path / "other")))
