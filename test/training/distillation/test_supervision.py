@@ -66,8 +66,10 @@ def test_shuffled_images_come_from_other_cameras():
         assert other.jpegs != (f"{sweep}".encode(),), "a single camera gets images of other sweeps"
 
 
-def test_teacher_training_needs_images(config, images, drives):
-    words = [f"teacher.image_branch={images}", f"data.train=[{{dataset: world, path: '{drives.folder}'}}]"]
+def test_teacher_training_needs_images(config, images, write_kitti):
+    xyz = np.random.default_rng(0).uniform(-20, 20, (100, 3))
+    drive = write_kitti([0], xyz, np.full(100, 40), images=())
+    words = [f"teacher.image_branch={images}", f"data.train=[{{dataset: semantickitti, path: '{drive}'}}]"]
     settings = config("no_images", "teacher", *words)
     with pytest.raises(ConfigError, match="no training source has images; give drives with cameras"):
         sweep_data.SweepData(settings, upstream=UpstreamModels.of(settings)).setup("fit")
@@ -85,11 +87,9 @@ def test_finished_run_is_not_repeated(student, monkeypatch):
 
 def test_teacher_checkpoint_contains_its_image_branch(teacher, images, monkeypatch):
     monkeypatch.setattr(prerequisites, "image_branch_of", lambda _: pytest.fail("that run may be deleted"))
-    own, first = (
-        load_predictor(teacher).branch.state_dict(),
-        image_module.image_branch_of(read_run(images)).state_dict(),
-    )
-    assert all(torch.equal(own[name], value) for name, value in first.items())
+    expected = image_module.image_branch_of(read_run(images)).state_dict()
+    weights = load_predictor(teacher).branch.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in expected.items())
 
 
 def test_teacher_without_cameras_needs_no_images(config, pandaset):
