@@ -32,6 +32,7 @@ def test_pixels_of_a_worked_example():
 def test_azimuth_wraps_around_behind_the_sensor():
     xyz = np.array([[-10, 0, 0], [-10, -0.0, 0], [-10, 1e-7, 0], [-10, -1e-7, 0]], np.float32)
     columns = RangeProjector(UNEVEN).project(PointCloud(xyz)).pixel % 8
+    assert columns[0] == columns[1] == 0, "-180 and +180 degrees are one direction"
     assert set(columns.tolist()) <= {0, 7}
 
 

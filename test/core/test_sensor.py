@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from xmodelkd_ros.core.beam_table import elevations_deg, fit_beams, fit_rings
+from xmodelkd_ros.core.beam_table import _k_means, elevations_deg, fit_beams, fit_rings
 from xmodelkd_ros.core.errors import SensorError
 from xmodelkd_ros.core.sensor import SensorSpec
 
@@ -24,6 +24,10 @@ def test_fits_weak_beams():
     rng = np.random.default_rng(1)
     values = np.concatenate([rng.normal(0, 0.01, 5000), rng.normal(1, 0.01, 200), rng.normal(2, 0.01, 5000)])
     np.testing.assert_allclose(fit_beams(values, beams=3), [2, 1, 0], atol=0.01)
+
+
+def test_clusters_without_points_do_not_move():
+    assert _k_means(np.array([0.0, 0.1, 10.0]), np.array([0.0, 5.0, 10.0])).tolist() == [0.05, 5.0, 10.0]
 
 
 def test_rejects_too_few_beams():
