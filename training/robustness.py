@@ -11,13 +11,13 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from training.config.data import SourceConfig
 from training.config.label_sets import LABELS, SCORED_LABELS
-from training.config.yaml_config import YamlConfig, require
+from training.config.yaml_config import YamlConfig, require, settings
 from training.data.cache import run_cache
 from training.data.sources import load_source
 from training.experiments.corruption import CORRUPTIONS, SEVERITIES
@@ -36,7 +36,7 @@ from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 _METRICS = "metrics.json"
 
 
-@dataclass(frozen=True)
+@settings
 class ScoredSource:
     """Sweeps to score on.
 
@@ -55,7 +55,7 @@ class ScoredSource:
         require("source.labels", self.source.labels, self.source.labels == "own", "own: scores need ground truth")
 
 
-@dataclass(frozen=True)
+@settings
 class RobustnessConfig(YamlConfig):
     """Models and sources of the measurement.
 

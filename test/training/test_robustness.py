@@ -138,7 +138,7 @@ def test_earlier_results_are_kept_when_models_are_added(measured, command, model
     [
         (("--every", "2"), "metrics.json is of other corruptions, sweeps, or --every; choose another folder"),
         (("sources.0.label_set=drive13",), "is of other corruptions, sweeps, or --every"),
-        (("sources.0.source.seeds=[0, 9]",), "seeds is (0, 9), but must be left out beside a path"),
+        (("sources.0.source.seeds=[0, 9]",), "seeds is (0, 9), but must be empty with a path"),
         (("sources.0.name=a b",), "name is 'a b', but must be letters, digits and underscores"),
         (("sources=[]",), "sources is [], but must be at least one, all with different names"),
         (("--sources", "far"), "--sources is 'far', but must be one of nine"),

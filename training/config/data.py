@@ -2,82 +2,81 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from training.config.yaml_config import require
+from training.config.yaml_config import (
+    NOT_EMPTY,
+    Count,
+    Positive,
+    PositiveInt,
+    at_most,
+    one_of,
+    require,
+    settings,
+)
 from training.worldgen.sensing.sensors import LIDARS
 from xmodelkd_ros.core.errors import ConfigError
 
 DATASETS = ("pandaset", "semantickitti", "nuscenes", "world", "bag")
 WITH_SPLITS = ("semantickitti", "nuscenes")
-"""Data sets that have official parts."""
+"""Datasets with official splits."""
 SPLITS = ("train", "val")
-"""These parts."""
+"""The official splits."""
 
-_LABELS = ("own", "none", "propagated")
 _LAST_SEED = 10_000_000
-"""Seeds are looked through one by one for those that are meant for a use."""
-_LIDARS = tuple(lidar.name for lidar in LIDARS)
+"""Seeds are scanned one by one for those of a split."""
 
 
-@dataclass(frozen=True)
+@settings
 class SourceConfig:
-    """Sweeps of one kind: from folders, or generated when training starts.
+    """Sweeps from folders, or of drives that are generated when training starts.
 
     Attributes:
         dataset: one of :data:`DATASETS`.
-        path: the drive, or a folder of many, relative to where training is started; of a whole SemanticKITTI or
-            nuScenes the official split is taken, ``train`` or ``val``. Empty for a world that is generated and kept in
-            memory.
-        topic: of a bag's sweeps; may be empty if the bag has one PointCloud2 topic only.
+        path: the drive, or a folder of drives, relative to the working directory; of a whole SemanticKITTI or nuScenes
+            data set the official split is used, ``train`` or ``val``. Empty for drives generated in memory.
+        topic: topic of a bag's sweeps; may be empty if the bag has one PointCloud2 topic only.
         frames: A, B: the frames A to B - 1 of each drive; empty for all.
-        every: of these frames, take every n-th.
-        seeds: A, B: generate the drives of the seeds A to B - 1 that are meant for this use (``world`` without path).
-        sweeps: sweeps of each generated drive, spread over ten seconds.
+        every: use every n-th of these frames.
+        seeds: A, B: generate the drives of this split with the seeds A to B - 1 (``world`` without path).
+        sweeps: sweeps per generated drive, spread over ten seconds.
         lidar: the LiDAR of all generated drives (``training/worldgen/sensing/sensors.py``); empty: each has its own.
-        cameras: of generated drives: 0, 1 (in front) or 6.
+        cameras: cameras of generated drives: 0, 1 (front) or 6.
         labels: ``own``; ``none`` for sweeps that only a teacher labels; ``propagated``: labels transferred by pose
             from the labelled sweeps of the same drive (``training/data/label_propagation.py``).
-        share: of the training sweeps that come from here, relative to the other sources' shares.
+        share: share of the training sweeps drawn from this source, relative to the other sources.
     """
 
-    dataset: str
+    dataset: Annotated[str, one_of(*DATASETS)]
     path: str = ""
     topic: str = ""
     frames: tuple[int, ...] = ()
-    every: int = 1
+    every: PositiveInt = 1
     seeds: tuple[int, ...] = ()
-    sweeps: int = 5
-    lidar: str = ""
+    sweeps: Annotated[PositiveInt, at_most(100)] = 5
+    lidar: Annotated[str, one_of("", *(lidar.name for lidar in LIDARS))] = ""
     cameras: int = 0
-    labels: str = "own"
-    share: float = 1.0
+    labels: Annotated[str, one_of("own", "none", "propagated")] = "own"
+    share: Positive = 1.0
 
     def __post_init__(self) -> None:
-        require("dataset", self.dataset, self.dataset in DATASETS, f"one of {', '.join(DATASETS)}")
         for name in ("frames", "seeds"):
             value = getattr(self, name)
-            rising = not value or (len(value) == 2 and 0 <= value[0] < value[1])
-            require(name, value, rising, "two rising numbers")
-        few = not self.seeds or self.seeds[1] <= _LAST_SEED
-        require("seeds", self.seeds, few, f"below {_LAST_SEED}")
-        found = bool(self.path) or (self.dataset == "world" and bool(self.seeds))
-        require("path", self.path, found, "given, or else seeds of the world")
-        require("seeds", self.seeds, not (self.path and self.seeds), "left out beside a path")
-        require("frames", self.frames, not (self.seeds and self.frames), "left out beside seeds")
-        require("every", self.every, self.every > 0, "positive")
-        require("every", self.every, not self.seeds or self.every == 1, "left out beside seeds")
-        require("topic", self.topic, self.dataset == "bag" or not self.topic, "empty where there is no bag")
-        require("lidar", self.lidar, self.lidar in ("", *_LIDARS), f"one of {', '.join(_LIDARS)}")
-        require("lidar", self.lidar, bool(self.seeds) or not self.lidar, "left out without seeds")
-        require("sweeps", self.sweeps, 0 < self.sweeps <= 100, "in 1..100")
+            require(name, value, not value or (len(value) == 2 and 0 <= value[0] < value[1]), "two rising numbers")
+        generated = bool(self.seeds)
+        require("seeds", self.seeds, not generated or self.seeds[1] <= _LAST_SEED, f"below {_LAST_SEED}")
+        has_sweeps = bool(self.path) or (self.dataset == "world" and generated)
+        require("path", self.path, has_sweeps, "set, or seeds of the dataset world")
+        require("seeds", self.seeds, not (self.path and generated), "empty with a path")
+        require("frames", self.frames, not (generated and self.frames), "empty with seeds")
+        require("every", self.every, not generated or self.every == 1, "1 with seeds")
+        require("topic", self.topic, self.dataset == "bag" or not self.topic, "empty unless the dataset is bag")
+        require("lidar", self.lidar, generated or not self.lidar, "empty without seeds")
         require("cameras", self.cameras, self.cameras in (0, 1, 6), "0, 1 or 6")
-        require("cameras", self.cameras, bool(self.seeds) or not self.cameras, "left out without seeds")
-        require("labels", self.labels, self.labels in _LABELS, f"one of {', '.join(_LABELS)}")
-        propagated = self.labels == "propagated" and not self.path
-        require("labels", self.labels, not propagated, "own or none without a path: generated drives have labels")
-        require("share", self.share, self.share > 0, "positive")
+        require("cameras", self.cameras, generated or not self.cameras, "0 without seeds")
+        without_drive = self.labels == "propagated" and not self.path
+        require("labels", self.labels, not without_drive, "own or none without a path: generated drives have labels")
 
     def __str__(self) -> str:
         part = f"frames {self.frames[0]}:{self.frames[1]}" if self.frames else "all frames"
@@ -88,39 +87,40 @@ class SourceConfig:
         return f"{self.dataset} seeds {self.seeds[0]}:{self.seeds[1]}, {self.sweeps} sweeps each{lidar}"
 
 
-@dataclass(frozen=True)
+Sources = Annotated[tuple[SourceConfig, ...], NOT_EMPTY]
+
+
+@settings
 class DataConfig:
-    """Which sweeps serve for what.
+    """Training and validation sources.
 
     Attributes:
-        train: where sweeps with labels to train on come from.
-        validation: where sweeps for validation come from; each is scored by itself. The first gives the calibration
+        train: sources of the training sweeps.
+        validation: sources of the validation sweeps, each scored by itself. The first one gives the calibration
             temperature.
-        held_out_sectors: world-frame azimuth sectors (0 to 5, 60 degrees each) whose labels are kept from
+        held_out_sectors: world-frame azimuth sectors (0 to 5, 60 degrees each) whose labels are withheld from
             training, for cross-validation (PandaSet only).
     """
 
-    train: tuple[SourceConfig, ...]
-    validation: tuple[SourceConfig, ...]
-    held_out_sectors: tuple[int, ...] = ()
+    train: Sources
+    validation: Sources
+    held_out_sectors: tuple[Annotated[Count, at_most(5)], ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("train", "validation"):
-            require(name, getattr(self, name), bool(getattr(self, name)), "at least one source")
-        require("held_out_sectors", self.held_out_sectors, set(self.held_out_sectors) <= set(range(6)), "in 0..5")
         own = all(source.labels == "own" for source in self.validation)
-        require("validation labels", "none or propagated", own, "own: nothing else says what is right")
-        propagated = self.held_out_sectors and any(source.labels == "propagated" for source in self.train)
-        require("held_out_sectors", self.held_out_sectors, not propagated, "empty with propagated labels")
-        drives = self.held_out_sectors and any(source.dataset == "world" for source in self.train)
-        require("held_out_sectors", self.held_out_sectors, not drives, "empty where train has drives of the world")
+        require("validation labels", "none or propagated", own, "own")
+        propagated = any(source.labels == "propagated" for source in self.train)
+        sectors = self.held_out_sectors
+        require("held_out_sectors", sectors, not (sectors and propagated), "empty with propagated labels")
+        world = any(source.dataset == "world" for source in self.train)
+        require("held_out_sectors", sectors, not (sectors and world), "empty if train has generated drives")
 
 
 def frame_range(text: str, name: str = "frames") -> range:
     """``A:B`` as the frames A to B - 1.
 
     Raises:
-        ConfigError: it is something else, or empty.
+        ConfigError: the text has another form, or the range is empty.
     """
     first, _, end = text.partition(":")
     if not (first.isdigit() and end.isdigit() and int(first) < int(end)):

@@ -1,280 +1,249 @@
-"""What a training run is made of: frozen, checked when it is built, read from YAML."""
+"""Configuration of a training run."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from typing import Annotated
 
 from training.config.data import DataConfig
 from training.config.label_sets import BENCHMARK_LABELS, LABEL_SETS, LABELS
-from training.config.yaml_config import YamlConfig, require
+from training.config.yaml_config import (
+    Constraint,
+    Count,
+    Fraction,
+    NonNegative,
+    Positive,
+    PositiveInt,
+    Probability,
+    YamlConfig,
+    at_most,
+    below,
+    length,
+    one_of,
+    require,
+    settings,
+)
 from training.worldgen.sensing.sensors import BEAM_TABLES
 
-_PRECISIONS = ("auto", "32-true", "bf16-mixed")
-_SEEDS = 1 << 32
-"""What generators of random numbers take."""
+Seed = Annotated[Count, below(1 << 32)]
+"""What random number generators accept."""
+Precision = Annotated[str, one_of("auto", "32-true", "bf16-mixed")]
+Columns = Annotated[PositiveInt, Constraint("a multiple of 64", lambda value: value % 64 == 0)]
+Channels = Annotated[PositiveInt, at_most(4096)]
+"""Upper limits keep a typing error or a damaged checkpoint from exhausting the memory."""
 SELF = "self"
-"""The teacher of a student that teaches itself."""
+"""The teacher of a run that trains on its own pseudo-labels."""
 
 
-@dataclass(frozen=True)
+@settings
 class ModelConfig:
-    """The student's inputs and size (see :class:`training.models.student.Student`).
+    """Inputs and size of the student (:class:`training.models.student.Student`).
 
     Attributes:
-        channels: what describes a point; names known to ``core/normalization.py``.
-        beams: the rows: name of a LiDAR in ``training/worldgen/sensing/sensors.py``; empty: found in the sweeps of the
-            first source of ``train``.
+        channels: input channels of a point; names from ``core/normalization.py``.
+        beams: beam table of the range image's rows: name of a LiDAR in ``training/worldgen/sensing/sensors.py``;
+            empty: fitted to the sweeps of the first training source.
         width: columns of the range image.
-        max_points: P, points the exported network takes at once.
+        max_points: P, points per call of the exported network.
         widths: channels of the five levels.
         blocks: residual blocks of the levels 1 to 4.
         head_channels: features per pixel that the point head gathers.
-        separable: whether convolutions but the first are depthwise separable.
+        separable: use depthwise separable convolutions, except for the first.
     """
 
-    channels: tuple[str, ...]
-    width: int
-    max_points: int
-    widths: tuple[int, ...]
-    blocks: tuple[int, ...]
-    head_channels: int
-    beams: str = ""
+    channels: Annotated[tuple[str, ...], length(1, 16)]
+    width: Annotated[Columns, at_most(1 << 16)]
+    max_points: Annotated[PositiveInt, at_most(1 << 22)]
+    widths: Annotated[tuple[Channels, ...], length(5, 5)]
+    blocks: Annotated[tuple[Annotated[Count, at_most(64)], ...], length(4, 4)]
+    head_channels: Channels
+    beams: Annotated[str, one_of("", *BEAM_TABLES)] = ""
     separable: bool = False
 
-    def __post_init__(self) -> None:
-        require("channels", self.channels, bool(self.channels), "at least one channel")
-        require("width", self.width, self.width > 0 and self.width % 64 == 0, "a positive multiple of 64")
-        require("max_points", self.max_points, self.max_points > 0, "positive")
-        require("widths", self.widths, len(self.widths) == 5 and min(self.widths) > 0, "five positive numbers")
-        require("blocks", self.blocks, len(self.blocks) == 4 and min(self.blocks) >= 0, "four numbers >= 0")
-        require("head_channels", self.head_channels, self.head_channels > 0, "positive")
-        # A slip, or a damaged checkpoint, must not ask for more memory than there is.
-        for name, most in (("width", 1 << 16), ("max_points", 1 << 22), ("head_channels", 4096)):
-            require(name, getattr(self, name), getattr(self, name) <= most, f"at most {most}")
-        require("widths", self.widths, max(self.widths) <= 4096, "at most 4096")
-        require("blocks", self.blocks, max(self.blocks) <= 64, "at most 64")
-        require("channels", self.channels, len(self.channels) <= 16, "at most 16 channels")
-        require("beams", self.beams, self.beams in ("", *BEAM_TABLES), f"one of {', '.join(BEAM_TABLES)}")
 
-
-@dataclass(frozen=True)
+@settings
 class AugmentConfig:
-    """How strongly sweeps are changed (see ``training/data/augment.py``); 0 switches a change off.
+    """Strength of the augmentation (``training/data/augment.py``); 0 disables a transform.
 
     Attributes:
         scale: the world is scaled by 1 ± this.
-        translate_m: standard deviation of the sensor's displacement along the ground.
-        height_m: standard deviation of the sensor's displacement in height.
+        translate_m: standard deviation of the horizontal sensor displacement.
+        height_m: standard deviation of the vertical sensor displacement.
         tilt_deg: standard deviation of roll and pitch.
-        jitter_m: standard deviation of noise along the ray.
+        jitter_m: standard deviation of range noise.
         intensity_gain: standard deviation of the natural logarithm of a gain per sweep.
         intensity_gamma: standard deviation of the natural logarithm of an exponent per sweep.
-        drop_points: largest share of points dropped.
-        drop_rows: largest share of beams dropped.
-        mix: probability that a sector of another sweep, of another dataset where there are several, replaces that
-            of this one (PolarMix).
-        paste: probability that objects of rare classes of another sweep are set into this one.
+        drop_points: maximum share of dropped points.
+        drop_rows: maximum share of dropped beams.
+        mix: probability that a sector of another sweep, of another dataset where there are several, replaces one of
+            this sweep (PolarMix).
+        paste: probability that objects of rare classes are pasted from another sweep.
     """
 
-    scale: float = 0.0
-    translate_m: float = 0.0
-    height_m: float = 0.0
-    tilt_deg: float = 0.0
-    jitter_m: float = 0.0
-    intensity_gain: float = 0.0
-    intensity_gamma: float = 0.0
-    drop_points: float = 0.0
-    drop_rows: float = 0.0
-    mix: float = 0.0
-    paste: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            require(name, value, value >= 0, ">= 0")
-        for name in ("scale", "drop_points", "drop_rows"):
-            require(name, getattr(self, name), getattr(self, name) < 1, "below 1")
-        for name in ("mix", "paste"):
-            require(name, getattr(self, name), getattr(self, name) <= 1, "a probability")
+    scale: Fraction = 0.0
+    translate_m: NonNegative = 0.0
+    height_m: NonNegative = 0.0
+    tilt_deg: NonNegative = 0.0
+    jitter_m: NonNegative = 0.0
+    intensity_gain: NonNegative = 0.0
+    intensity_gamma: NonNegative = 0.0
+    drop_points: Fraction = 0.0
+    drop_rows: Fraction = 0.0
+    mix: Probability = 0.0
+    paste: Probability = 0.0
 
 
-@dataclass(frozen=True)
+@settings
 class OptimizerConfig:
-    """The length of training and its steps.
+    """Length of the training, batch size and learning rate.
 
     Attributes:
-        epochs: how many times ``steps`` steps are taken; validation and a checkpoint follow each.
+        epochs: epochs of ``steps`` steps; each ends with validation and a checkpoint.
         steps: optimizer steps per epoch.
         batch: sweeps per step.
-        crop_columns: sweeps are cut into crops of this width.
-        points: points per crop that the loss sees.
-        learning_rate: the peak of the one-cycle schedule.
+        crop_columns: width of the crops that sweeps are cut into.
+        points: points per crop in the loss.
+        learning_rate: peak of the one-cycle schedule.
         weight_decay: of AdamW.
-        ema_decay: of the moving average of the weights, which is what is validated and exported.
-        workers: processes that prepare crops; 0 prepares them between steps.
+        ema_decay: decay of the moving average of the weights, which is validated and exported.
+        workers: processes that prepare crops; 0 prepares them in the training process.
     """
 
-    epochs: int
-    steps: int
-    batch: int
-    crop_columns: int
-    points: int
-    learning_rate: float
+    epochs: PositiveInt
+    steps: PositiveInt
+    batch: PositiveInt
+    crop_columns: Columns
+    points: PositiveInt
+    learning_rate: Positive
     weight_decay: float
-    ema_decay: float
-    workers: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "steps", "batch", "points", "learning_rate"):
-            require(name, getattr(self, name), getattr(self, name) > 0, "positive")
-        good_crop = self.crop_columns > 0 and self.crop_columns % 64 == 0
-        require("crop_columns", self.crop_columns, good_crop, "a positive multiple of 64")
-        require("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "in 0..1")
-        require("workers", self.workers, self.workers >= 0, ">= 0")
+    ema_decay: Fraction
+    workers: Count = 0
 
 
-@dataclass(frozen=True)
+@settings
 class TeacherConfig:
-    """What makes the network a teacher (see ``training/models/teacher.py``).
+    """Parts and losses of a camera teacher (``training/models/teacher.py``).
 
     Attributes:
-        image_branch: folder of the image branch's run; empty for a teacher without cameras, as a control.
-        shuffled: give each camera images of other cameras, of whatever sweep, as a control.
+        image_branch: folder of the image branch's run; empty for a control without cameras.
+        shuffled: control: give each camera images of other cameras and sweeps.
         width: channels of the fusion.
-        lidar_weight: of the loss of the labels from the LiDAR branch alone.
-        image_weight: of the loss of the labels from the image features alone.
-        contrast_weight: of the contrastive loss between features of the LiDAR branch and of images.
-        temperature: of that loss.
-        camera_dropout: probability that a camera gives nothing in a training sample; half of that, that none does.
+        lidar_weight: weight of the segmentation loss of the LiDAR head.
+        image_weight: weight of the segmentation loss of the image head.
+        contrast_weight: weight of the contrastive loss between LiDAR and image features.
+        temperature: temperature of the contrastive loss.
+        camera_dropout: probability that a camera is dropped in a training sample; all are dropped with half of it.
     """
 
     image_branch: str
     shuffled: bool = False
-    width: int = 32
-    lidar_weight: float = 0.5
-    image_weight: float = 0.2
-    contrast_weight: float = 0.1
-    temperature: float = 0.07
-    camera_dropout: float = 0.2
+    width: Channels = 32
+    # Untrained heads would spoil the uncertainty, which measures the agreement of all heads: weights are above 0.
+    lidar_weight: Positive = 0.5
+    image_weight: Positive = 0.2
+    contrast_weight: NonNegative = 0.1
+    temperature: Positive = 0.07
+    camera_dropout: Fraction = 0.2
 
     def __post_init__(self) -> None:
         require("shuffled", self.shuffled, bool(self.image_branch) or not self.shuffled, "false without image_branch")
-        require("width", self.width, 0 < self.width <= 4096, "in 1..4096")
-        # Heads that learn nothing would spoil the certainty, in which all heads agree.
-        for name in ("lidar_weight", "image_weight", "temperature"):
-            require(name, getattr(self, name), getattr(self, name) > 0, "positive")
-        require("contrast_weight", self.contrast_weight, self.contrast_weight >= 0, ">= 0")
-        require("camera_dropout", self.camera_dropout, 0 <= self.camera_dropout < 1, "in 0..1")
 
 
-@dataclass(frozen=True)
+@settings
 class DistillConfig:
-    """What a student learns from a teacher, on sweeps without own labels (``training/distillation/supervision.py``, ``distill.py``).
+    """Distillation of a teacher into a student, on sweeps without own labels.
+
+    See ``training/distillation/supervision.py`` and ``training/losses/distillation.py``.
 
     Attributes:
         teacher: folder of the teacher's run, which may be a student's; ``self``: the averaged weights of the run
-            itself, after each epoch, for sweeps without labels.
-        logits_weight: of the divergence between the teacher's classes and the student's.
-        lovasz_weight: of the Lovász-softmax on the teacher's classes, at points without a label.
-        features_weight: of the distance between the teacher's features and the student's.
-        contrast_weight: of the contrastive loss between the student's features and images'.
-        temperature: of that loss.
-        ramp: share of the training over which these weights rise from 0; pseudo-labels count in full from the start.
-        pseudo_share: in sources without own labels, points without one take the teacher's class: this share of each
-            class, those of which it is most certain; 0: none. One bound for all would leave no rare classes, of which
-            it is never as certain.
-        on_labelled: whether it learns from the teacher on sweeps with own labels too.
-        fuse_m: side of the voxels of the world in which what the teacher says of still things is averaged over all
-            sweeps of a drive (folders only); 0: each sweep by itself.
+            itself after each epoch, for sweeps without labels.
+        logits_weight: weight of the divergence between the teacher's and the student's class probabilities.
+        lovasz_weight: weight of the Lovász-softmax loss on the teacher's classes, at points without a label.
+        features_weight: weight of the distance between the teacher's and the student's features.
+        contrast_weight: weight of the contrastive loss between the student's features and image features.
+        temperature: temperature of the contrastive loss.
+        ramp: share of the training over which these weights rise from 0; pseudo-labels have full weight throughout.
+        pseudo_share: in sources without own labels, this share of the unlabelled points of each class becomes
+            pseudo-labels, those with the lowest teacher uncertainty; 0: none. A common bound on the uncertainty would
+            exclude rare classes.
+        on_labelled: distil on sweeps with own labels too.
+        fuse_m: side of the world-frame voxels in which the teacher's predictions for static objects are averaged over
+            all sweeps of a drive (stored drives only); 0: no averaging.
     """
 
-    teacher: str
-    logits_weight: float = 2.0
-    lovasz_weight: float = 1.0
-    features_weight: float = 0.0
-    contrast_weight: float = 0.0
-    temperature: float = 0.07
-    ramp: float = 0.1
-    pseudo_share: float = 0.0
+    teacher: Annotated[str, Constraint("a run's folder, or self", bool)]
+    logits_weight: NonNegative = 2.0
+    lovasz_weight: NonNegative = 1.0
+    features_weight: NonNegative = 0.0
+    contrast_weight: NonNegative = 0.0
+    temperature: Positive = 0.07
+    ramp: Annotated[Positive, at_most(1)] = 0.1
+    pseudo_share: Probability = 0.0
     on_labelled: bool = False
-    fuse_m: float = 0.0
+    fuse_m: NonNegative = 0.0
 
     def __post_init__(self) -> None:
-        require("teacher", self.teacher, bool(self.teacher), "a run's folder, or self")
-        for name in ("logits_weight", "lovasz_weight", "features_weight", "contrast_weight"):
-            require(name, getattr(self, name), getattr(self, name) >= 0, ">= 0")
-        require("temperature", self.temperature, self.temperature > 0, "positive")
-        require("ramp", self.ramp, 0 < self.ramp <= 1, "above 0 and at most 1")
-        require("pseudo_share", self.pseudo_share, 0 <= self.pseudo_share <= 1, "in 0..1")
-        require("fuse_m", self.fuse_m, self.fuse_m >= 0, ">= 0")
         weights = self.logits_weight, self.lovasz_weight, self.features_weight, self.contrast_weight, self.pseudo_share
         require("distill", weights, any(weights), "at least one weight, or pseudo_share, above 0")
-        needs_more = self.teacher == SELF and (self.features_weight or self.contrast_weight)
-        require("teacher", self.teacher, not needs_more, "a run's folder where features or contrast have a weight")
+        needs_run = self.teacher == SELF and (self.features_weight or self.contrast_weight)
+        require("teacher", self.teacher, not needs_run, "a run's folder if features_weight or contrast_weight is set")
 
 
-@dataclass(frozen=True)
+@settings
 class TrainingConfig(YamlConfig):
     """A training run.
 
     Attributes:
-        name: of the model.
-        run: folder of checkpoints and logs; a run that was interrupted resumes there.
+        name: name of the model.
+        run: folder of checkpoints and logs; an interrupted run resumes there.
         seed: of weights, crops and augmentation.
-        precision: of PyTorch Lightning's trainer: ``32-true``, ``bf16-mixed``, or ``auto``, which takes bf16 where the
-            processor computes in it.
-        start: folder of a finished run with the same network, whose weights and inputs this one begins with; empty:
-            from nothing.
-        devices: GPUs of each machine, or processes where there is no GPU; 0 takes all GPUs, or one process.
-        nodes: machines, each of which a launcher starts (docs/training.md).
-        label_set: the classes to learn: ``drive13``, or a benchmark's own from its own data, ``semantickitti19`` or
-            ``nuscenes16``.
-        data: which sweeps.
+        precision: precision of PyTorch Lightning's trainer: ``32-true``, ``bf16-mixed``, or ``auto``: bf16 where the
+            processor supports it.
+        start: folder of a finished run with the same network, whose weights and inputs this run starts from; empty:
+            random weights.
+        devices: GPUs per machine, or processes without a GPU; 0: all GPUs, or one process.
+        nodes: machines, each started by a launcher (docs/training.md).
+        label_set: the classes to learn: ``drive13``, or a benchmark's own classes for its own data,
+            ``semantickitti19`` or ``nuscenes16``.
+        data: training and validation sources.
         model: the network.
-        augment: how strongly sweeps are changed.
-        optimizer: length and steps.
-        teacher: for a teacher, what it has beside the student's parts.
-        distill: for a student, what it learns from a teacher.
+        augment: strength of the augmentation.
+        optimizer: length and learning rate.
+        teacher: parts of a teacher; None for a student.
+        distill: distillation into a student; None without.
     """
 
     name: str
     run: str
-    seed: int
+    seed: Seed
     data: DataConfig
     model: ModelConfig
     augment: AugmentConfig
     optimizer: OptimizerConfig
-    precision: str = "auto"
+    precision: Precision = "auto"
     start: str = ""
-    devices: int = 0
-    nodes: int = 1
-    label_set: str = LABELS
+    devices: Count = 0
+    nodes: PositiveInt = 1
+    label_set: Annotated[str, one_of(*LABEL_SETS)] = LABELS
     teacher: TeacherConfig | None = None
     distill: DistillConfig | None = None
 
     def __post_init__(self) -> None:
-        require("seed", self.seed, 0 <= self.seed < _SEEDS, f"in 0..{_SEEDS - 1}")
-        require("precision", self.precision, self.precision in _PRECISIONS, ", ".join(_PRECISIONS))
-        require("devices", self.devices, self.devices >= 0, ">= 0")
-        require("nodes", self.nodes, self.nodes > 0, "positive")
-        require("distill", self.distill, not (self.teacher and self.distill), "left out beside teacher")
-        hidden, knows = self.data.held_out_sectors, self.teacher or self.distill
-        require(
-            "data.held_out_sectors", hidden, not (hidden and knows), "empty beside teacher and distill, who know them"
-        )
-        unlabelled = not self.distill and any(source.labels == "none" for source in self.data.train)
-        require("data.train labels", "none", not unlabelled, "own or propagated without distill")
-        open_to_it = any(source.labels != "own" for source in self.data.train)
+        labels = {source.labels for source in self.data.train}
+        with_teacher = bool(self.teacher or self.distill)
+        require("distill", self.distill, not (self.teacher and self.distill), "left out with teacher")
+        sectors = self.data.held_out_sectors
+        require("data.held_out_sectors", sectors, not (sectors and with_teacher), "empty with teacher or distill")
+        require("data.train labels", "none", bool(self.distill) or "none" not in labels, "own or propagated")
         share = self.distill.pseudo_share if self.distill else 0
-        require("distill.pseudo_share", share, open_to_it or not share, "0 where every source has its own labels")
-        require("label_set", self.label_set, self.label_set in LABEL_SETS, f"one of {', '.join(LABEL_SETS)}")
-        # Teachers, propagated labels and pasted objects know the classes of drive13 by name.
-        propagated = any(source.labels == "propagated" for source in self.data.train)
-        by_name = bool(self.teacher or self.distill or self.augment.paste or propagated)
-        plain = self.label_set == LABELS or not by_name
-        require("label_set", self.label_set, plain, f"{LABELS} with teacher, distill, paste or propagated labels")
+        require("distill.pseudo_share", share, labels != {"own"} or not share, "0 if every source has its own labels")
+        # Teachers, propagated labels and pasted objects use class names of drive13.
+        by_name = with_teacher or self.augment.paste or "propagated" in labels
+        fits = self.label_set == LABELS or not by_name
+        require("label_set", self.label_set, fits, f"{LABELS} with teacher, distill, paste or propagated labels")
         others = {source.dataset for source in (*self.data.train, *self.data.validation)}
         others -= {BENCHMARK_LABELS.get(self.label_set)}
-        own = self.label_set == LABELS or not others
-        require("label_set", self.label_set, own, f"{LABELS} with sources of {', '.join(sorted(others))}")
-        fits = self.model.width % self.optimizer.crop_columns == 0
-        require("optimizer.crop_columns", self.optimizer.crop_columns, fits, "a divisor of model.width")
+        fits = self.label_set == LABELS or not others
+        require("label_set", self.label_set, fits, f"{LABELS} with sources of {', '.join(sorted(others))}")
+        columns = self.optimizer.crop_columns
+        require("optimizer.crop_columns", columns, self.model.width % columns == 0, "a divisor of model.width")

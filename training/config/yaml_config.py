@@ -1,13 +1,14 @@
-"""Settings as frozen dataclasses that are read from YAML: every mistake is named by its key."""
+"""Configurations read from YAML: frozen dataclasses with constraints, whose errors are one line naming the setting."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from training.config.renamed_keys import renamed, renamed_path
 from training.config.safe_yaml import parse_yaml
@@ -17,21 +18,129 @@ from xmodelkd_ros.core.errors import ConfigError, listed, one_line, quoted
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_T = TypeVar("_T")
+
+
+class Constraint(NamedTuple):
+    """What a value must be, for error messages, and the test of it; stands in an ``Annotated`` type."""
+
+    wanted: str
+    holds: Callable[[Any], bool]
+
+
+def one_of(*names: str) -> Constraint:
+    """One of some names; an empty one is accepted but not listed in the error."""
+    return Constraint(f"one of {', '.join(filter(None, names))}", lambda value: value in names)
+
+
+def at_most(limit: float) -> Constraint:
+    """A number with an upper limit."""
+    return Constraint(f"at most {limit}", lambda value: value <= limit)
+
+
+def below(limit: float) -> Constraint:
+    """A number with an exclusive upper limit."""
+    return Constraint(f"below {limit}", lambda value: value < limit)
+
+
+def length(least: int, most: int) -> Constraint:
+    """A list with a number of entries."""
+    entries = str(least) if least == most else f"{least} to {most}"
+    return Constraint(f"a list of {entries}", lambda value: least <= len(value) <= most)
+
+
+NOT_EMPTY = Constraint("a list with at least one entry", bool)
+PositiveInt = Annotated[int, Constraint("positive", lambda value: value > 0)]
+Count = Annotated[int, Constraint(">= 0", lambda value: value >= 0)]
+Positive = Annotated[float, Constraint("positive", lambda value: value > 0)]
+NonNegative = Annotated[float, Constraint(">= 0", lambda value: value >= 0)]
+Probability = Annotated[float, Constraint("in 0..1", lambda value: 0 <= value <= 1)]
+Fraction = Annotated[NonNegative, below(1)]
+
+
+def require(name: str, value: object, holds: bool, wanted: str) -> None:
+    """Raise a ConfigError that names a setting and what it must be, unless ``holds``."""
+    if not holds:
+        raise ConfigError(f"{name} is {quoted(value)}, but must be {wanted}")
+
+
+def settings(cls: type[_T]) -> type[_T]:
+    """Class decorator: a frozen dataclass that checks and converts its fields before ``__post_init__``."""
+    own = getattr(cls, "__post_init__", lambda self: None)
+
+    def checked(self: Any) -> None:
+        for name, hint in _hints(cls).items():
+            object.__setattr__(self, name, _checked(hint, getattr(self, name), name))
+        own(self)
+
+    cls.__post_init__ = checked  # type: ignore[attr-defined]
+    return dataclass(frozen=True)(cls)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
+def _build(kind: type[_T], data: Any, prefix: str) -> _T:
+    require(prefix.rstrip("."), data, isinstance(data, Mapping), "a table of settings")
+    unknown = [name if isinstance(name, str) else repr(name) for name in data if name not in _hints(kind)]
+    if unknown:
+        raise ConfigError(f"{prefix}{min(unknown)} is not a setting; known are {listed(sorted(_hints(kind)))}")
+    missing = [f.name for f in fields(kind) if f.default is MISSING and f.name not in data]  # type: ignore[arg-type]
+    if missing:
+        raise ConfigError(f"{prefix}{missing[0]} is missing")
+    try:
+        return kind(**data)
+    except ConfigError as error:  # it names the setting within its section
+        raise ConfigError(f"{prefix}{error}") from error
+
+
+def _checked(hint: Any, value: Any, name: str) -> Any:
+    """The value as an annotation says, converted where YAML and checkpoints hold another type."""
+    if get_origin(hint) is Annotated:
+        hint, *constraints = get_args(hint)
+        value = _checked(hint, value, name)
+        for constraint in constraints:
+            require(name, value, constraint.holds(value), constraint.wanted)
+        return value
+    if NoneType in get_args(hint):
+        return None if value is None else _checked(get_args(hint)[0], value, name)
+    if is_dataclass(hint):
+        return value if isinstance(value, hint) else _build(hint, value, f"{name}.")  # type: ignore[arg-type]
+    if get_origin(hint) is tuple:
+        require(name, value, isinstance(value, (list, tuple)), "a list")
+        return tuple(_checked(get_args(hint)[0], entry, f"{name}[{k}]") for k, entry in enumerate(value))
+    if hint is float and not isinstance(value, bool):
+        return _number(value, name)
+    of_type = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+    require(name, value, of_type, f"of type {hint.__name__}")
+    return value
+
+
+def _number(value: Any, name: str) -> float:
+    try:
+        number = float(value)  # YAML 1.1 reads 1e-3 as text
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    require(name, value, math.isfinite(number), "a number")
+    return number
+
 
 class YamlConfig:
     """A configuration that is read from YAML and stored in checkpoints."""
 
     @classmethod
     def read(cls, path: Path, overrides: Sequence[str] = (), given: Mapping[str, Any] | None = None) -> Self:
-        """Read a YAML file and apply ``section.key=value`` overrides; a number goes into a list: ``data.train.0.path``.
+        """Read a YAML file and apply ``section.key=value`` overrides; list entries by number: ``data.train.0.path``.
 
         Args:
             path: the file.
             overrides: applied last.
-            given: values that replace those of the file; a mapping replaces only the keys of its section that it has.
+            given: values that replace those of the file; a mapping only replaces the keys that it has.
 
         Raises:
-            ConfigError: the file cannot be read, or names the key that is unknown, missing or wrong.
+            ConfigError: the file cannot be read, or a key is unknown, missing or has a wrong value; the error names it.
         """
         try:
             data = parse_yaml(Path(path).read_text(encoding="utf-8"))
@@ -54,70 +163,11 @@ class YamlConfig:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Inverse of :meth:`to_dict`; errors as in :meth:`read`."""
-        config = _build(cls, renamed(data)[0] if isinstance(data, Mapping) else data, "")
-        assert isinstance(config, cls)
-        return config
+        return _build(cls, renamed(data)[0] if isinstance(data, Mapping) else data, "")
 
     def to_dict(self) -> dict[str, Any]:
-        """As it stands in YAML and in checkpoints."""
+        """The form stored in YAML and in checkpoints."""
         return asdict(self)  # type: ignore[call-overload]
-
-
-def require(name: str, value: object, holds: bool, wanted: str) -> None:
-    """Raise a ConfigError that names a setting and what it must be, unless that holds."""
-    if not holds:
-        raise ConfigError(f"{name} is {quoted(value)}, but must be {wanted}")
-
-
-def _build(kind: type, data: Any, prefix: str) -> Any:
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"{prefix.rstrip('.')} is {quoted(data)}, but must be a table of settings")
-    hints = get_type_hints(kind)
-    unknown = set(data) - set(hints)
-    if unknown:
-        raise ConfigError(f"{prefix}{_first(unknown)} is not a setting; known are {listed(sorted(hints))}")
-    required = {f.name for f in fields(kind) if f.default is f.default_factory}  # both MISSING
-    absent = required - set(data)
-    if absent:
-        raise ConfigError(f"{prefix}{_first(absent)} is missing")
-    values = {name: _value(hints[name], value, prefix + name) for name, value in data.items()}
-    try:
-        return kind(**values)
-    except ConfigError as error:  # it names the setting, but does not know in which section it stands
-        raise ConfigError(f"{prefix}{error}") from error
-
-
-def _value(kind: Any, value: Any, name: str) -> Any:
-    options = [option for option in get_args(kind) if option is not NoneType]
-    if NoneType in get_args(kind):
-        return None if value is None else _value(options[0], value, name)
-    if is_dataclass(kind):
-        assert isinstance(kind, type)
-        return _build(kind, value, f"{name}.")
-    if get_origin(kind) is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{name} is {quoted(value)}, but must be a list")
-        return tuple(_value(get_args(kind)[0], v, f"{name}[{k}]") for k, v in enumerate(value))
-    if kind is float and not isinstance(value, bool):
-        return _number(value, name)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ConfigError(f"{name} is {quoted(value)}, but must be of type {kind.__name__}")
-    return value
-
-
-def _number(value: Any, name: str) -> float:
-    try:
-        number = float(value)  # YAML 1.1 takes 1e-3 for a text
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise ConfigError(f"{name} is {quoted(value)}, but must be a number")
-    return number
-
-
-def _first(names: Iterable[Any]) -> str:
-    """The first of some names, which in YAML may be anything that a table can have as a key."""
-    return min(name if isinstance(name, str) else repr(name) for name in names)
 
 
 def _update(data: dict[str, Any], given: Mapping[str, Any]) -> None:
@@ -133,23 +183,23 @@ def _override(data: dict[str, Any], text: str) -> list[str]:
     if not separator:
         raise ConfigError(f"'{text}' is not an override; write section.key=value")
     (*sections, key), notes = renamed_path(path.split("."))
-    place: Any = data
+    target: Any = data
     for section in sections:
-        place = _enter(place, section, text)
+        target = _enter(target, section, text)
     try:
-        given = parse_yaml(value)
+        parsed = parse_yaml(value)
     except ValueError as error:
         raise ConfigError(f"'{text}': the value is not YAML") from error
-    if not isinstance(place, dict):
+    if not isinstance(target, dict):
         raise ConfigError(f"'{text}': {'.'.join(sections)} is not a table")
-    place[key] = given
+    target[key] = parsed
     return notes
 
 
-def _enter(place: Any, section: str, text: str) -> Any:
+def _enter(target: Any, section: str, text: str) -> Any:
     """A section of a table, or an entry of a list by its number."""
-    if isinstance(place, dict):
-        return place.setdefault(section, {})
-    if isinstance(place, list) and section.isdigit() and int(section) < len(place):
-        return place[int(section)]
-    raise ConfigError(f"'{text}': there is no {section} to go into")
+    if isinstance(target, dict):
+        return target.setdefault(section, {})
+    if isinstance(target, list) and section.isdigit() and int(section) < len(target):
+        return target[int(section)]
+    raise ConfigError(f"'{text}' has no section {section}")

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.config.data import DataConfig, SourceConfig
+from training.config.data import DataConfig, SourceConfig, Sources
 from training.config.label_sets import LABELS
 from training.config.training import SELF, AugmentConfig, DistillConfig, OptimizerConfig, TrainingConfig
-from training.config.yaml_config import YamlConfig, require
+from training.config.yaml_config import Positive, PositiveInt, YamlConfig, below, require, settings
 from training.data.registry import open_drives
 from training.data.sources import Source
 from training.experiments.agreement import confusions
@@ -27,7 +27,7 @@ from xmodelkd_ros.resources import label_map
 _MIN_SWEEPS = 10
 
 
-@dataclass(frozen=True)
+@settings
 class AdaptConfig(YamlConfig):
     """Settings of an adaptation.
 
@@ -50,24 +50,19 @@ class AdaptConfig(YamlConfig):
     run: str
     seed: int
     drive: SourceConfig
-    held_out: float
-    most_sweeps: int
-    share: float
-    remember: tuple[SourceConfig, ...]
-    check: tuple[SourceConfig, ...]
+    held_out: Annotated[Positive, below(1)]
+    most_sweeps: PositiveInt
+    share: Annotated[Positive, below(1)]
+    remember: Sources
+    check: Sources
     distill: DistillConfig
     augment: AugmentConfig
     optimizer: OptimizerConfig
 
     def __post_init__(self) -> None:
         require("drive.path", self.drive.path, bool(self.drive.path), "given")
-        for name in ("held_out", "share"):
-            require(name, getattr(self, name), 0 < getattr(self, name) < 1, "above 0 and below 1")
         teacher = self.distill.teacher
         require("distill.teacher", teacher, teacher != SELF, "a model or run; self-training needs training.train")
-        require("most_sweeps", self.most_sweeps, self.most_sweeps > 0, "positive")
-        for name in ("remember", "check"):
-            require(name, getattr(self, name), bool(getattr(self, name)), "at least one source")
 
     def split(self) -> tuple[SourceConfig, SourceConfig]:
         """The parts of the drive for training and, after it, for the held-out evaluation.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
@@ -10,12 +9,12 @@ from training.config.data import SourceConfig
 from training.config.image_training import ImageTrainingConfig
 from training.config.label_sets import LABELS
 from training.config.training import TrainingConfig
-from training.config.yaml_config import YamlConfig, require
+from training.config.yaml_config import YamlConfig, require, settings
 from training.experiments.corruption import CORRUPTIONS
 from xmodelkd_ros.core.errors import ConfigError
 
 
-@dataclass(frozen=True)
+@settings
 class RunEntry:
     """A training run, repeated for each seed.
 
@@ -40,7 +39,7 @@ class RunEntry:
         require("name", self.name, self.name.isidentifier(), "letters, digits and underscores")
 
 
-@dataclass(frozen=True)
+@settings
 class ScoreEntry:
     """Sweeps to score on.
 
@@ -62,7 +61,7 @@ class ScoreEntry:
         require("corruption", self.corruption, known, f"one of {', '.join(CORRUPTIONS)}, or empty")
 
 
-@dataclass(frozen=True)
+@settings
 class Comparison(YamlConfig):
     """A comparison.
 

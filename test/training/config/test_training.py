@@ -1,9 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from training.config.data import frame_range
+from training.config.data import SourceConfig, frame_range
 from training.config.image_training import ImageTrainingConfig
 from training.config.training import TrainingConfig
 from xmodelkd_ros.core.errors import ConfigError
@@ -18,14 +19,14 @@ def kind_of(path):
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.name)
-def test_shipped_configs_load_and_survive_a_round_trip(path, tmp_path):
+def test_shipped_configs_survive_a_round_trip(path, tmp_path):
     config = kind_of(path).read(path)
     (tmp_path / "copy.yaml").write_text(yaml.safe_dump(config.to_dict()))
     assert kind_of(path).read(tmp_path / "copy.yaml") == config
     assert len(SHIPPED) > 4
 
 
-def test_overrides_reach_into_sections():
+def test_overrides_change_settings_in_sections():
     config = TrainingConfig.read(
         STUDENT, ["seed=7", "optimizer.learning_rate=1e-3", "data.held_out_sectors=[0, 5]", "augment.scale=0"]
     )
@@ -33,7 +34,7 @@ def test_overrides_reach_into_sections():
     assert config.data.held_out_sectors == (0, 5)
 
 
-def test_overrides_reach_into_lists():
+def test_overrides_change_settings_in_lists():
     pandaset = next(path for path in SHIPPED if path.name == "pandaset_student.yaml")
     config = TrainingConfig.read(pandaset, ["data.train.0.path=here", "data.validation.0.frames=[1, 2]"])
     assert config.data.train[0].path == "here" and config.data.train[0].frames == (0, 40)
@@ -44,20 +45,20 @@ def test_overrides_reach_into_lists():
     ("override", "message"),
     [
         ("augment.sclae=0.1", "augment.sclae is not a setting; known are .*scale"),
-        ("data.train.7.path=p", "'data.train.7.path=p': there is no 7 to go into"),
-        ("data.train.first.path=p", "there is no first to go into"),
+        ("data.train.7.path=p", "'data.train.7.path=p' has no section 7"),
+        ("data.train.first.path=p", "has no section first"),
         ("sped=1", "sped is not a setting"),
         ("seed=one", "seed is 'one', but must be of type int"),
         ("seed=true", "seed is True, but must be of type int"),
         ("augment=3", "augment is 3, but must be a table"),
         ("model.channels=z", "model.channels is 'z', but must be a list"),
-        ("model.widths=[16, 32]", "model.widths is .* five positive numbers"),
-        ("model.width=1000", "model.width is 1000, but must be a positive multiple of 64"),
+        ("model.widths=[16, 32]", r"model.widths is \(16, 32\), but must be a list of 5"),
+        ("model.width=1000", "model.width is 1000, but must be a multiple of 64"),
         ("optimizer.crop_columns=2048", "optimizer.crop_columns is 2048, but must be a divisor of model.width"),
-        ("optimizer.ema_decay=1.5", "optimizer.ema_decay is 1.5, but must be in 0..1"),
-        ("augment.mix=2", "augment.mix is 2.0, but must be a probability"),
+        ("optimizer.ema_decay=1.5", "optimizer.ema_decay is 1.5, but must be below 1"),
+        ("augment.mix=2", r"augment.mix is 2.0, but must be in 0\.\.1"),
         ("augment.drop_rows=1.0", "augment.drop_rows is 1.0, but must be below 1"),
-        ("data.validation=[]", "data.validation is .* at least one source"),
+        ("data.validation=[]", "data.validation is .* must be a list with at least one entry"),
         ("data.train=[5]", r"data\.train\[0\] is 5, but must be a table"),
         ("label_set=autoware", "label_set is 'autoware', but must be one of drive13, semantickitti19, nuscenes16"),
         ("data.train.0.every=0", r"every is 0, but must be positive"),
@@ -65,14 +66,14 @@ def test_overrides_reach_into_lists():
         ("data.train=[{}]", r"data\.train\[0\]\.dataset is missing"),
         ("model.widths=[8, 8, x, 8, 8]", r"model\.widths\[2\] is 'x', but must be of type int"),
         ("optimizer.learning_rate=fast", "optimizer.learning_rate is 'fast', but must be a number"),
-        ("data.held_out_sectors=[6]", "data.held_out_sectors is"),
+        ("data.held_out_sectors=[6]", r"data.held_out_sectors\[0\] is 6, but must be at most 5"),
         ("devices=-1", "devices is -1, but must be >= 0"),
         ("precision=fp8", "precision is 'fp8'"),
         ("model.beams=VLP", "model.beams is 'VLP', but must be one of Pandar64, "),
         ("distill={teacher: t, logits_weight: 0, lovasz_weight: 0}", "must be at least one weight, or pseudo_share"),
         (
             "distill={teacher: t, pseudo_share: 1}",
-            "pseudo_share is 1.0, but must be 0 where every source has",
+            "pseudo_share is 1.0, but must be 0 if every source has",
         ),
         ("teacher={image_branch: i, image_weight: 0}", "teacher.image_weight is 0.0, but must be positive"),
         ("seed", "'seed' is not an override; write section.key=value"),
@@ -93,25 +94,28 @@ def test_errors_name_the_setting_and_what_it_must_be(override, message):
         ("{dataset: pandaset, path: p, frames: [40, 0]}", r"frames is \(40, 0\), but must be two rising numbers"),
         ("{dataset: pandaset, path: p, frames: [40]}", r"frames is \(40,\), but must be two rising numbers"),
         ("{dataset: world, seeds: [-1, 4]}", r"seeds is \(-1, 4\), but must be two rising numbers"),
-        ("{dataset: world}", "path is '', but must be given, or else seeds of the world"),
-        ("{dataset: pandaset, seeds: [0, 4]}", "path is '', but must be given, or else seeds"),
-        ("{dataset: world, path: p, seeds: [0, 4]}", r"seeds is \(0, 4\), but must be left out beside a path"),
-        ("{dataset: world, seeds: [0, 4], frames: [0, 2]}", r"frames is \(0, 2\), but must be left out beside seeds"),
-        ("{dataset: world, seeds: [0, 4], sweeps: 0}", "sweeps is 0, but must be in 1..100"),
-        ("{dataset: world, seeds: [0, 4], sweeps: 101}", "sweeps is 101, but must be in 1..100"),
+        ("{dataset: world}", "path is '', but must be set, or seeds of the dataset world"),
+        ("{dataset: pandaset, seeds: [0, 4]}", "path is '', but must be set, or seeds"),
+        ("{dataset: world, path: p, seeds: [0, 4]}", r"seeds is \(0, 4\), but must be empty with a path"),
+        ("{dataset: world, seeds: [0, 4], frames: [0, 2]}", r"frames is \(0, 2\), but must be empty with seeds"),
+        ("{dataset: world, seeds: [0, 4], sweeps: 0}", "sweeps is 0, but must be positive"),
+        ("{dataset: world, seeds: [0, 4], sweeps: 101}", "sweeps is 101, but must be at most 100"),
         ("{dataset: world, seeds: [0, 4], share: 0}", "share is 0.0, but must be positive"),
         ("{dataset: world, seeds: [0, 4], lidar: OS9}", "lidar is 'OS9', but must be one of Pandar64, HDL-64E"),
-        ("{dataset: world, path: p, lidar: OS1-128}", "lidar is 'OS1-128', but must be left out without seeds"),
+        ("{dataset: world, path: p, lidar: OS1-128}", "lidar is 'OS1-128', but must be empty without seeds"),
         (
             "{dataset: world, seed: 4}",
             "seed is not a setting; known are cameras, dataset, every, frames, labels, lidar, path, seeds",
         ),
-        ("{dataset: world, seeds: [0, 4], every: 2}", "every is 2, but must be left out beside seeds"),
-        ("{dataset: pandaset, path: p, topic: /points}", "topic is '/points', but must be empty where there is no bag"),
+        ("{dataset: world, seeds: [0, 4], every: 2}", "every is 2, but must be 1 with seeds"),
+        (
+            "{dataset: pandaset, path: p, topic: /points}",
+            "topic is '/points', but must be empty unless the dataset is bag",
+        ),
         ("{dataset: world, seeds: 4}", "seeds is 4, but must be a list"),
     ],
 )
-def test_errors_of_a_source_say_which_one(source, message):
+def test_source_errors_name_the_source(source, message):
     with pytest.raises(ConfigError, match=rf"^{STUDENT}: data\.train\[1\]\.{message}"):
         TrainingConfig.read(STUDENT, [f"data.train=[{{dataset: pandaset, path: p}}, {source}]"])
 
@@ -127,13 +131,15 @@ def test_sources_of_several_kinds_survive_a_round_trip(tmp_path):
     assert TrainingConfig.read(tmp_path / "copy.yaml") == config
 
 
-def test_sectors_are_hidden_in_pandaset_only():
+def test_rejects_held_out_sectors_with_generated_drives():
     world = "data.train=[{dataset: world, seeds: [0, 4]}]"
-    with pytest.raises(ConfigError, match=r"held_out_sectors is \(0,\), but must be empty where train has drives"):
+    with pytest.raises(
+        ConfigError, match=r"held_out_sectors is \(0,\), but must be empty if train has generated drives"
+    ):
         TrainingConfig.read(STUDENT, [world, "data.held_out_sectors=[0]"])
 
 
-def test_missing_settings_and_files(tmp_path):
+def test_rejects_missing_settings_and_damaged_files(tmp_path):
     data = TrainingConfig.read(STUDENT).to_dict()
     del data["optimizer"]["steps"]
     (tmp_path / "short.yaml").write_text(yaml.safe_dump(data))
@@ -170,7 +176,7 @@ KEYS = ", ".join(f"k{number}: 0" for number in range(2_000))
         ("name: \xff", "cannot read"),
     ],
 )
-def test_texts_that_grow_or_go_wrong_as_they_are_read(tmp_path, text, message):
+def test_rejects_yaml_that_explodes_or_cannot_be_parsed(tmp_path, text, message):
     """Found by ``python -m test.fuzz``."""
     (tmp_path / "x.yaml").write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigError, match=message) as error:
@@ -197,16 +203,25 @@ def test_texts_that_grow_or_go_wrong_as_they_are_read(tmp_path, text, message):
         "data.train=[{dataset: world, seeds: [0, 1000000000000000000]}]",
     ],
 )
-def test_numbers_that_no_machine_has_room_for(override):
+def test_rejects_numbers_out_of_range(override):
     with pytest.raises(ConfigError, match=override.partition("=")[0].rpartition(".")[2] + "|seeds"):
         TrainingConfig.read(STUDENT, [override])
 
 
-def test_frames_are_a_half_open_range():
+def test_frame_range_is_half_open():
     assert list(frame_range("2:5")) == [2, 3, 4]
     for text in ("5", "5:5", "a:b", "-1:3", ""):
         with pytest.raises(ConfigError, match="must be A:B"):
             frame_range(text)
+
+
+def test_settings_are_checked_however_they_are_made():
+    with pytest.raises(ConfigError, match=r"^share is -1\.0, but must be positive$"):
+        SourceConfig("world", seeds=(0, 4), share=-1)
+    source = SourceConfig("world", seeds=[0, 4], share="1e-3")
+    assert (source.seeds, source.share) == ((0, 4), 1e-3)
+    with pytest.raises(ConfigError, match=r"^sweeps is True, but must be of type int$"):
+        replace(source, sweeps=True)
 
 
 OLD_NAMES = {"validation:": "choose:", "head_channels:": "table:", "camera_dropout:": "dark_cameras:"}
