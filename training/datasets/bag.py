@@ -1,4 +1,4 @@
-"""Recorded drives: bags with sweeps, and with images, calibrations and transforms beside them."""
+"""Recorded bags as datasets: sweeps, images, calibrations and transforms."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class BagImage:
         return self.recorded.stamp_ns
 
     def jpeg(self) -> bytes:
-        """The picture as recorded if that is a JPEG, else encoded.
+        """The image as recorded if it is a JPEG, else encoded.
 
         Raises:
-            ImageError: it does not decode.
+            ImageError: it cannot be decoded.
         """
         message = self.recorded.message
         data = bytes(message.data[:3])
@@ -62,29 +62,29 @@ class BagImage:
         return image_to_array(self.recorded.message)
 
     def labels(self) -> None:
-        """Nothing: bags hold no labels of pixels."""
+        """None: bags have no pixel labels."""
         return None
 
 
 class BagSequence:
     """A recorded drive; a :class:`training.datasets.sequence.DriveSequence`. The bag stays open until :meth:`close`.
 
-    Clouds are taken as fired, at the times of their field ``time`` (seconds), ``t`` or ``offset_time``
-    (nanoseconds) from the stamp, or ``timestamp`` (seconds since 1970); without one, all at the stamp. Where ``/tf``
-    does not say how the vehicle moves, it stands still.
+    Points count as fired at the time in their field ``time`` (seconds), ``t`` or ``offset_time`` (nanoseconds) from
+    the stamp, or ``timestamp`` (seconds since 1970); without such a field, at the stamp. Without vehicle motion in
+    ``/tf``, the vehicle counts as standing still.
 
     Args:
         path: rosbag2 folder, ``.mcap`` or ``.db3`` file.
-        topic: of the sweeps; may be empty if the bag has one PointCloud2 topic only.
+        topic: topic of the sweeps; may be empty if the bag has one PointCloud2 topic only.
 
     Attributes:
         label_map: the label set of :meth:`labels`, drive13.
-        cameras: those with calibration and extrinsic in the bag.
-        base_from_lidar: (4, 4) pose of the sensor in base_link; the identity if the bag does not say it.
-        notes: what the user should know, one line each.
+        cameras: the cameras whose calibration and extrinsic are in the bag.
+        base_from_lidar: (4, 4) base_link from sensor; the identity if the bag lacks it.
+        notes: notes for the user, one line each.
 
     Raises:
-        BagError: the bag cannot be read, or the choice of the topic is not clear.
+        BagError: the bag cannot be read, or has several PointCloud2 topics and ``topic`` is empty.
         CloudError: a cloud cannot be read, or has no intensity.
     """
 
@@ -98,7 +98,7 @@ class BagSequence:
         self._recording = RecordedDrive(self._reader, topic, self.label_map)
         self._log_times_ns = self._recording.log_times_ns()
         if not self._log_times_ns:
-            raise BagError(f"bag {self.path} has no sweep that can be read; record it again")
+            raise BagError(f"bag {self.path} has no readable sweep; record it again")
         self._sweep = self._recording.sweep_at(self._log_times_ns[0])
         self._log_time_ns, self._start_ns = self._log_times_ns[0], self._sweep.stamp_ns
         frame = self._sweep.message.header.frame_id
@@ -109,7 +109,7 @@ class BagSequence:
         self.base_from_lidar = chain_poses(self._chain[:mounted], np.zeros(1))[0]
         self.notes = [*self._reader.notes, *self._recording.notes]
         if not is_moving(self._chain):
-            self.notes.append(f"{self.name}: no /tf says how {frame} moves; images are matched as if it stood still")
+            self.notes.append(f"{self.name}: /tf has no motion of {frame}; images are matched as if it stood still")
 
     def close(self) -> None:
         """Close the bag; its sweeps and images can no longer be read."""
@@ -123,17 +123,17 @@ class BagSequence:
         return self._at(index).stamp_ns
 
     def cloud(self, index: int) -> PointCloud:
-        """The points of a sweep that have a position.
+        """The points of a sweep with finite coordinates.
 
         Raises:
             CloudError: the cloud cannot be read; the message names its stamp.
         """
         cloud, usable = self._at(index).cloud, _usable(self._at(index))
-        assert cloud.intensity is not None, "recordings without are rejected"
+        assert cloud.intensity is not None, "rejected when the recording was opened"
         return PointCloud(cloud.xyz[usable], cloud.intensity[usable])
 
     def labels(self, index: int) -> NDArray[np.uint8]:
-        """(N,) class ids of the points of :meth:`cloud`, 255 where there is none; errors as there."""
+        """(N,) class ids of the points of :meth:`cloud`, 255 for unlabelled ones; errors as there."""
         sweep = self._at(index)
         truth = np.full(len(sweep.cloud.xyz), IGNORE, np.uint8) if sweep.truth is None else sweep.truth
         return np.asarray(truth[_usable(sweep)])
@@ -142,28 +142,28 @@ class BagSequence:
         """(N,) when each point of :meth:`cloud` was fired, seconds relative to the sweep's stamp.
 
         Raises:
-            CloudError: the times are not such ones.
+            CloudError: the time field cannot be read.
         """
         sweep = self._at(index)
         return point_times_s(sweep)[_usable(sweep)]
 
     def world_from_lidar(self, index: int) -> NDArray[np.float64]:
-        """(4, 4) pose of the sensor at the sweep's stamp."""
+        """(4, 4) world from sensor at the sweep's stamp."""
         return self.poses(index, np.zeros(1))[0]
 
     def poses(self, index: int, times_s: NDArray[np.floating]) -> NDArray[np.float64]:
-        """(M, 4, 4) poses of the sensor at (M,) times, seconds relative to the sweep's stamp."""
+        """(M, 4, 4) world from sensor at (M,) times, seconds relative to the sweep's stamp."""
         return chain_poses(
             self._chain, (self.stamp_ns(index) - self._start_ns) * 1e-9 + np.asarray(times_s, np.float64)
         )
 
     def images(self, index: int) -> tuple[BagImage, ...]:
-        """The picture of each camera that is nearest to a sweep, at most a tenth of a second away."""
+        """The image of each camera nearest in time to a sweep, at most 0.1 s away."""
         nearest = {image.camera.name: BagImage(image) for image in self._recording.images(self._at(index))}
         return tuple(nearest.values())
 
     def _at(self, index: int) -> RecordedSweep:
-        """A sweep; the last one is kept, as several things are asked of each."""
+        """A sweep; the last one is cached."""
         if not 0 <= index < len(self):
             raise ConfigError(f"{self.path} has no sweep {index}; it has 0 to {len(self) - 1}")
         if self._log_times_ns[index] != self._log_time_ns:

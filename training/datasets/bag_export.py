@@ -1,4 +1,4 @@
-"""A drive of any dataset as a bag with sweeps, truth, images, calibrations and transforms."""
+"""Export of drives to bags with sweeps, ground truth, images, calibrations and transforms."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def write_bag(
     """Write frames of a sequence into a bag.
 
     Args:
-        sequence: the data.
+        sequence: the drive.
         frames: numbers of the frames, ascending.
         out: the bag to create.
         points_topic: topic of the sweeps.
-        storage: how the bag is stored.
+        storage: storage format.
 
     Raises:
         BagError: ``out`` exists already, or cannot be created.
-        ConfigError: the sequence has not all these frames, or a file of it cannot be read.
+        ConfigError: the drive lacks a frame, or a file of it cannot be read.
     """
     with BagWriter(out, storage) as bag:
         _announce(bag, sequence, points_topic)
@@ -77,7 +77,7 @@ def _announce(bag: BagWriter, sequence: DriveSequence, points_topic: str) -> Non
 
 
 def _write_latched(bag: BagWriter, sequence: DriveSequence, first: int) -> None:
-    """What is said once, at the time of the first message."""
+    """Write the latched messages, with the time of the first message."""
     start_ns = min([sequence.stamp_ns(first), *(image.stamp_ns for image in sequence.images(first))])
     text = label_info_json(sequence.label_map)
     bag.write(LABEL_INFO_TOPIC, start_ns, message_class("std_msgs/msg/String")(data=text))
@@ -114,7 +114,7 @@ def _compressed_image(image: CameraImage, header: Any) -> Any:
 
 
 def _camera_info(camera: CameraModel, header: Any) -> Any:
-    """Calibration of images without distortion: R is the identity, P is K without an offset."""
+    """CameraInfo of a rectified image: R is the identity, P is K without an offset."""
     return message_class(_INFO_TYPE)(
         header=header,
         height=camera.height,
@@ -133,7 +133,7 @@ def _camera_info(camera: CameraModel, header: Any) -> Any:
 
 
 def _transform(parent: str, child: str, pose: NDArray[np.float64], stamp_ns: int) -> Any:
-    """The pose of a frame in another one."""
+    """A TransformStamped: the pose of a child frame in its parent."""
     x, y, z = (float(v) for v in pose[:3, 3])
     qx, qy, qz, qw = quaternion(pose[:3, :3])
     return message_class("geometry_msgs/msg/TransformStamped")(

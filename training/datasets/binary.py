@@ -1,4 +1,4 @@
-"""Files that are bare arrays: sweeps and labels as SemanticKITTI and nuScenes store them."""
+"""Raw binary arrays: sweeps and labels as stored by SemanticKITTI and nuScenes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from xmodelkd_ros.core.errors import ConfigError
 
 
 def read_rows(path: Path, dtype: DTypeLike, columns: int) -> NDArray[Any]:
-    """(N, columns) numbers of a file.
+    """Read a file of (N, columns) numbers.
 
     Raises:
-        ConfigError: the file cannot be read, or does not end with a whole row.
+        ConfigError: the file cannot be read, or is truncated within a row.
     """
     try:
         data = path.read_bytes()
@@ -23,21 +23,23 @@ def read_rows(path: Path, dtype: DTypeLike, columns: int) -> NDArray[Any]:
         raise ConfigError(f"cannot read {path}: {error.strerror}; fetch it again") from error
     row = columns * np.dtype(dtype).itemsize
     if len(data) % row:
-        raise ConfigError(f"{path} is cut off: {len(data)} bytes are no whole number of {row}; fetch it again")
+        raise ConfigError(
+            f"{path} is truncated: its size of {len(data)} bytes is not a multiple of {row}; fetch it again"
+        )
     return np.frombuffer(data, dtype).reshape(-1, columns)
 
 
 def read_labels(path: Path, dtype: DTypeLike, sweep: Path, bytes_per_point: int) -> NDArray[Any]:
-    """(N,) raw label of each point of a sweep.
+    """Read the (N,) raw labels of a sweep's points.
 
     Args:
-        path: the labels.
-        dtype: of a label.
+        path: the label file.
+        dtype: type of a label.
         sweep: the file of the points.
-        bytes_per_point: in that file.
+        bytes_per_point: size of a point in that file.
 
     Raises:
-        ConfigError: a file cannot be read, or there are not as many labels as points.
+        ConfigError: a file cannot be read, or the numbers of labels and points differ.
     """
     labels = read_rows(path, dtype, 1)[:, 0]
     points = points_in(sweep, bytes_per_point)
@@ -47,10 +49,10 @@ def read_labels(path: Path, dtype: DTypeLike, sweep: Path, bytes_per_point: int)
 
 
 def points_in(sweep: Path, bytes_per_point: int) -> int:
-    """How many points a sweep's file holds, by its size.
+    """Number of points in a sweep's file, from its size.
 
     Raises:
-        ConfigError: there is no such file.
+        ConfigError: the file does not exist.
     """
     try:
         return sweep.stat().st_size // bytes_per_point

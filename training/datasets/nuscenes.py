@@ -1,18 +1,17 @@
-"""nuScenes-lidarseg: key frames of scenes, with labels of points and the images of six cameras.
+"""nuScenes-lidarseg: key frames of scenes, with point labels and the images of six cameras.
 
 A data set is a folder::
 
     v1.0-trainval/*.json                          tables; also v1.0-mini, v1.0-test
     samples/LIDAR_TOP/*.pcd.bin                   float32 x, y, z, intensity (0 to 255), ring
     samples/CAM_FRONT/*.jpg                       1600 x 900, rectified
-    lidarseg/v1.0-trainval/TOKEN_lidarseg.bin     uint8 class of each point of a key frame; none for v1.0-test
+    lidarseg/v1.0-trainval/TOKEN_lidarseg.bin     uint8 class of each point of a key frame; not for v1.0-test
 
-One drive is one scene of 20 s, and its sweeps are the key frames, two a second: only these have labels.
+A drive is a scene of 20 s. Its sweeps are the key frames, two per second, as only these have labels.
 
-nuScenes has taken the vehicle's motion out of the points, as its paper says: a sweep is in the sensor's frame at its
-stamp, the end of the turn. Firing times are not published, so all points count as fired then. The sensor's own axes
-are x right, y forward; here points come in REP-103 (x forward, y left), as the range image wants them. Returns from the
-vehicle itself are not dropped: they are points like others, and have no label.
+nuScenes' points are motion-compensated: a sweep is in the sensor frame at its stamp, the end of the rotation. Firing
+times are not published, so all points count as fired then. The sensor's own axes are x right, y forward; here they are
+converted to REP-103 (x forward, y left). Returns from the ego vehicle are kept and have no label.
 """
 
 from __future__ import annotations
@@ -51,23 +50,23 @@ _VAL = (
     "3 12-18 35-36 38-39 92-110 221 268-278 329-332 344-346 519-524 552-565 625-627 629-630 632-638 770-771 775 "
     "777-778 780-784 794-800 802 904-917 919-931 962-963 966-969 971-972 1059-1073"
 )
-"""Numbers of the 150 scenes of v1.0-trainval to validate with, in the benchmark's own split; the other 700 train."""
+"""Numbers of the 150 validation scenes of v1.0-trainval in the official split; the other 700 are for training."""
 _MINI_VAL = "103 916"
-"""Those of v1.0-mini: its split is another one."""
+"""Validation scenes of v1.0-mini, which has its own split."""
 
 _CHUNK = 1 << 20
-"""Characters of a table that are read at once; no row is as long."""
+"""Characters of a table read at once; longer than any row."""
 _GAP = re.compile(r"[\s,]*")
 
 
 @dataclass(frozen=True)
 class _Mount:
-    """A sensor as calibrated on a vehicle.
+    """Calibration of a sensor on a vehicle.
 
     Attributes:
         channel: the sensor's name.
-        ego_from_sensor: (4, 4) pose in the vehicle's frame: x forward, y left, below the rear axle, on the road.
-        intrinsic: (3, 3) of a camera, else empty.
+        ego_from_sensor: (4, 4) ego from sensor; the ego frame is x forward, y left, on the road below the rear axle.
+        intrinsic: (3, 3) for a camera, else empty.
     """
 
     channel: str
@@ -76,15 +75,15 @@ class _Mount:
 
 
 @dataclass(frozen=True, slots=True)
-class _Taken:
-    """What a sensor took for a key frame.
+class _Record:
+    """A sensor's data for a key frame.
 
     Attributes:
-        token: of its row.
+        token: token of the row.
         stamp_us: microseconds since 1970.
         file: relative to the data set.
         mount: token of the sensor's calibration.
-        ego: token of the vehicle's pose at the stamp.
+        ego: token of the ego pose at the stamp.
     """
 
     token: str
@@ -96,26 +95,26 @@ class _Taken:
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """What the loader needs of a version's tables.
+    """The required content of a version's tables.
 
     Attributes:
         root: the data set.
         version: for instance ``v1.0-mini``.
         scenes: token of each scene by name.
         samples: tokens of the key frames of each scene (by its token), ascending in time.
-        taken: what the LiDAR and the cameras took for each key frame, by channel.
+        records: data of the LiDAR and the cameras for each key frame, by channel.
         mounts: the calibrations.
-        ego: translation (metres) and quaternion (x, y, z, w) of the vehicle in the map, by token.
-        labels: file of the labels of each sweep (by the token of its row), relative to the data set; empty where
-            there are none.
-        class_of_raw: (256,) nuscenes16 id of each number in these files; 255 where it has none.
+        ego: translation (metres) and quaternion (x, y, z, w) of the vehicle in the map frame, by token.
+        labels: label file of each sweep (by the token of its row), relative to the data set; empty if the data set
+            has none.
+        class_of_raw: (256,) nuscenes16 id of each raw label in these files; 255 for ignored ones.
     """
 
     root: Path
     version: str
     scenes: Mapping[str, str]
     samples: Mapping[str, list[str]]
-    taken: Mapping[str, dict[str, _Taken]]
+    records: Mapping[str, dict[str, _Record]]
     mounts: Mapping[str, _Mount]
     ego: Mapping[str, tuple[list[float], list[float]]]
     labels: Mapping[str, str]
@@ -126,16 +125,16 @@ class NuScenesSequence:
     """The key frames of one scene; a :class:`training.datasets.sequence.DriveSequence`.
 
     Args:
-        tables: of the version.
-        scene: its name, for instance ``scene-0061``.
+        tables: tables of the version.
+        scene: name of the scene, for instance ``scene-0061``.
 
     Attributes:
         label_map: the label set of :meth:`labels`, nuscenes16.
-        cameras: geometry of the cameras, sorted by name.
-        base_from_lidar: (4, 4) pose of the sensor in base_link.
+        cameras: intrinsic and extrinsic of each camera, sorted by name.
+        base_from_lidar: (4, 4) base_link from sensor.
 
     Raises:
-        ConfigError: a key frame lacks its sweep, or a table lacks a row that another one names.
+        ConfigError: a key frame lacks its sweep, or a table lacks a row that another table refers to.
     """
 
     source = DataSource(
@@ -151,19 +150,19 @@ class NuScenesSequence:
         self.name = f"nuScenes {scene}"
         self.label_map: LabelMap = label_map("nuscenes16")
         try:
-            self._frames = [tables.taken[sample] for sample in tables.samples[tables.scenes[scene]]]
+            self._frames = [tables.records[sample] for sample in tables.samples[tables.scenes[scene]]]
             self._sweeps = [frame[_LIDAR] for frame in self._frames]
-            first = {channel: tables.mounts[taken.mount] for channel, taken in self._frames[0].items()}
+            first = {channel: tables.mounts[record.mount] for channel, record in self._frames[0].items()}
             self._world_from_ego = self._track()
         except LookupError as error:
             raise ConfigError(
-                f"{tables.root / tables.version} is incomplete: {scene} needs {error}, which its tables lack; "
+                f"{tables.root / tables.version} is incomplete: {scene} refers to {error}, which its tables lack; "
                 "fetch it again"
             ) from error
         except ConfigError as error:
             raise ConfigError(f"{tables.root / tables.version}: {scene}: {error}; fetch it again") from error
         self._ego_from_lidar = first[_LIDAR].ego_from_sensor @ _OWN_FROM_LIDAR
-        self.base_from_lidar = self._ego_from_lidar  # nuScenes' vehicle frame is a base_link
+        self.base_from_lidar = self._ego_from_lidar  # nuScenes' ego frame is a base_link
         self.cameras = tuple(
             CameraModel(name, *_IMAGE_SIZE, mount.intrinsic, inverse(mount.ego_from_sensor) @ self._ego_from_lidar)
             for name, mount in sorted(first.items())
@@ -174,48 +173,48 @@ class NuScenesSequence:
         return len(self._sweeps)
 
     def stamp_ns(self, index: int) -> int:
-        """Stamp of a sweep, nanoseconds since 1970: the instant it was complete, and all its points are brought to."""
+        """Stamp of a sweep, nanoseconds since 1970: its end, to which its points are motion-compensated."""
         return self._sweeps[self._checked(index)].stamp_us * 1000
 
     def cloud(self, index: int) -> PointCloud:
-        """The points of a sweep in the frame of the sensor at its stamp, with intensity 0 to 255 and ring."""
+        """The points of a sweep in the sensor frame at its stamp, with intensity 0 to 255 and ring."""
         rows = read_rows(self._file(index), "<f4", 5)
         xyz = np.column_stack([rows[:, 1], -rows[:, 0], rows[:, 2]])
         return PointCloud(xyz, np.ascontiguousarray(rows[:, 3]), rows[:, 4].astype(np.uint16))
 
     def labels(self, index: int) -> NDArray[np.uint8]:
-        """(N,) nuscenes16 class ids of the points of :meth:`cloud`, 255 where there is none, as in all of v1.0-test."""
+        """(N,) nuscenes16 class ids of the points of :meth:`cloud`, 255 for unlabelled ones and for v1.0-test."""
         sweep, tables = self._file(index), self._tables
         if not tables.labels:
             return np.full(points_in(sweep, _BYTES_PER_POINT), IGNORE, np.uint8)
         token = self._sweeps[index].token
         if token not in tables.labels:
             raise ConfigError(
-                f"{tables.root / tables.version}: lidarseg.json names no labels of {sweep}; fetch it again"
+                f"{tables.root / tables.version}: lidarseg.json has no label file for {sweep}; fetch it again"
             )
         raw = read_labels(tables.root / tables.labels[token], np.uint8, sweep, _BYTES_PER_POINT)
         return tables.class_of_raw[raw]
 
     def time_s(self, index: int) -> NDArray[np.float32]:
-        """(N,) zeros: motion is taken out of the points, so that all of them are of the sweep's stamp."""
+        """(N,) zeros: the points are motion-compensated to the sweep's stamp."""
         return np.zeros(points_in(self._file(index), _BYTES_PER_POINT), np.float32)
 
     def world_from_lidar(self, index: int) -> NDArray[np.float64]:
-        """(4, 4) pose of the sensor at the sweep's stamp, in the map of the scene's city."""
+        """(4, 4) map of the scene's city from sensor at the sweep's stamp."""
         return self.poses(index, np.zeros(1))[0]
 
     def poses(self, index: int, times_s: NDArray[np.floating]) -> NDArray[np.float64]:
-        """(M, 4, 4) poses of the sensor at (M,) times, seconds relative to the sweep's stamp."""
+        """(M, 4, 4) world from sensor at (M,) times, seconds relative to the sweep's stamp."""
         stamp_s = self._since_start_s(self._sweeps[self._checked(index)])
         return np.asarray(self._world_from_ego.poses(stamp_s + times_s) @ self._ego_from_lidar)
 
     def images(self, index: int) -> tuple[JpegFile, ...]:
-        """The picture of each camera that belongs to a sweep."""
-        taken = self._frames[self._checked(index)]
+        """The image of each camera that belongs to a sweep."""
+        records = self._frames[self._checked(index)]
         return tuple(
-            JpegFile(camera, taken[camera.name].stamp_us * 1000, self._tables.root / taken[camera.name].file)
+            JpegFile(camera, records[camera.name].stamp_us * 1000, self._tables.root / records[camera.name].file)
             for camera in self.cameras
-            if camera.name in taken
+            if camera.name in records
         )
 
     def _file(self, index: int) -> Path:
@@ -226,12 +225,12 @@ class NuScenesSequence:
             raise ConfigError(f"{self.name} has no frame {index}; it has 0 to {len(self) - 1}")
         return index
 
-    def _since_start_s(self, taken: _Taken) -> float:
-        # A double cannot hold microseconds since 1970 together with a fraction: count from the first sweep.
-        return (taken.stamp_us - self._sweeps[0].stamp_us) * 1e-6
+    def _since_start_s(self, record: _Record) -> float:
+        # Relative to the first sweep: a double cannot hold microseconds since 1970 with a fraction.
+        return (record.stamp_us - self._sweeps[0].stamp_us) * 1e-6
 
     def _track(self) -> PoseTrack:
-        """The poses at all sweeps and at all shutters, so that images are placed by their own."""
+        """The poses at all sweeps and all exposures, so that images use their own poses."""
         pose_at = {
             self._since_start_s(one): self._tables.ego[one.ego] for frame in self._frames for one in frame.values()
         }
@@ -240,15 +239,15 @@ class NuScenesSequence:
 
 
 def nuscenes_drives(path: Path, split: str) -> list[NuScenesSequence]:
-    """The scenes of a data set, or one of them.
+    """Open the scenes of a data set, or one of them.
 
     Args:
         path: the folder of a version's tables (``nuscenes/v1.0-trainval``), or the data set's folder if it holds one
-            version; or one scene of these, as if it were a folder: ``nuscenes/v1.0-mini/scene-0061``.
+            version; or one scene, written like a folder: ``nuscenes/v1.0-mini/scene-0061``.
         split: of a whole version: ``train`` or ``val``; empty for all.
 
     Raises:
-        ConfigError: there is none, or a table cannot be read.
+        ConfigError: no scene is found, or a table cannot be read.
     """
     one = path.name if path.name.startswith("scene-") else ""
     tables = read_tables(_version_folder(path.parent if one else path).resolve())
@@ -265,10 +264,10 @@ def nuscenes_drives(path: Path, split: str) -> list[NuScenesSequence]:
 
 @lru_cache(maxsize=4)
 def read_tables(folder: Path) -> Tables:
-    """Read a version's tables, once; of the two large ones only the rows of key frames are kept.
+    """Read a version's tables, cached; of the two large ones only the rows of key frames are kept.
 
     Raises:
-        ConfigError: a table is missing, or is not what it should be.
+        ConfigError: a table is missing or damaged.
     """
     root, version = folder.parent, folder.name
     channels = _read(
@@ -277,30 +276,30 @@ def read_tables(folder: Path) -> Tables:
     mounts = _read(
         folder, "calibrated_sensor", lambda row: _mount(row, channels) if row["sensor_token"] in channels else None
     )
-    taken: dict[str, dict[str, _Taken]] = {}
+    records: dict[str, dict[str, _Record]] = {}
     for one, sample in _read(
         folder,
         "sample_data",
-        lambda row: _taken(row) if _is_key(row) and row["calibrated_sensor_token"] in mounts else None,
+        lambda row: _record(row) if _is_key(row) and row["calibrated_sensor_token"] in mounts else None,
     ).items():
-        taken.setdefault(sample, {})[mounts[one.mount].channel] = one
-    wanted = {one.ego for frame in taken.values() for one in frame.values()}
+        records.setdefault(sample, {})[mounts[one.mount].channel] = one
+    used_poses = {one.ego for frame in records.values() for one in frame.values()}
     labels = _label_files(root, folder)
     return Tables(
         root,
         version,
         _read(folder, "scene", lambda row: (_text(row["name"]), _text(row["token"]))),
         _samples(folder),
-        taken,
+        records,
         mounts,
-        _read(folder, "ego_pose", lambda row: _ego(row) if row["token"] in wanted else None),
+        _read(folder, "ego_pose", lambda row: _ego(row) if row["token"] in used_poses else None),
         labels,
         _class_of_raw(folder) if labels else np.full(256, IGNORE, np.uint8),
     )
 
 
 def _version_folder(path: Path) -> Path:
-    """The folder of the tables: the one given, or the only one in it."""
+    """The folder of the tables: the given one, or the only one in it."""
     if (path / "scene.json").is_file() or path.name.startswith("v1.0-"):
         return path
     versions = sorted(child.parent.name for child in path.glob("v1.0-*/scene.json"))
@@ -335,9 +334,9 @@ def _mount(row: Mapping[str, Any], channels: Mapping[str, str]) -> tuple[str, _M
     return _text(row["token"]), _Mount(channels[row["sensor_token"]], pose, intrinsic)
 
 
-def _taken(row: Mapping[str, Any]) -> tuple[_Taken, str]:
-    """What was taken, and the key frame it belongs to."""
-    one = _Taken(
+def _record(row: Mapping[str, Any]) -> tuple[_Record, str]:
+    """The record of a row, and the token of its key frame."""
+    one = _Record(
         _text(row["token"]),
         int(row["timestamp"]),
         _text(row["filename"]),
@@ -368,27 +367,27 @@ def _samples(folder: Path) -> dict[str, list[str]]:
 
 
 def _label_files(root: Path, folder: Path) -> dict[str, str]:
-    """Files of labels by the tokens of the sweeps; none where nuScenes-lidarseg was not fetched, or for v1.0-test."""
+    """Label files by the tokens of the sweeps; empty without nuScenes-lidarseg and for v1.0-test."""
     if next((root / "lidarseg" / folder.name).glob("*.bin"), None) is None:
         return {}
     return _read(folder, "lidarseg", lambda row: (_text(row["sample_data_token"]), _text(row["filename"])))
 
 
 def _class_of_raw(folder: Path) -> NDArray[np.uint8]:
-    """(256,) nuscenes16 id of each number in the label files, which ``category.json`` gives to its names."""
+    """(256,) nuscenes16 id of each raw label, by the class names in ``category.json``."""
     raw, own = label_map("nuscenes32"), translation(label_map("nuscenes32"), label_map("nuscenes16")).lookup
     lookup = np.full(256, IGNORE, np.uint8)
     for name, index in _read(folder, "category", lambda row: (_text(row["name"]), int(row["index"]))).items():
         if not (raw.has_class(name) and 0 <= index < IGNORE):
             raise ConfigError(
-                f"{folder}: category.json has '{name}' as number {index}, which nuScenes-lidarseg has not"
+                f"{folder}: category.json has '{name}' as number {index}, which nuScenes-lidarseg does not define"
             )
         lookup[index] = own[raw.id_of(name)]
     return lookup
 
 
 def _read(folder: Path, table: str, keep: Callable[[Mapping[str, Any]], tuple[Any, _T] | None]) -> dict[Any, _T]:
-    """What is kept of the rows of a table, as pairs of key and value.
+    """Read a table into a dictionary; ``keep`` returns the key and value of a row, or None to skip it.
 
     Raises:
         ConfigError: the table is missing or damaged, or a row lacks a field.
@@ -398,8 +397,8 @@ def _read(folder: Path, table: str, keep: Callable[[Mapping[str, Any]], tuple[An
     except ConfigError as error:
         raise ConfigError(f"{folder / table}.json: {error}; fetch it again") from error
     except KeyError as error:
-        more = "; fetch nuScenes-lidarseg, whose category.json replaces the old one" if table == "category" else ""
-        raise ConfigError(f"{folder / table}.json has a row without {error}{more}") from error
+        remedy = "; fetch nuScenes-lidarseg, whose category.json replaces the old one" if table == "category" else ""
+        raise ConfigError(f"{folder / table}.json has a row without {error}{remedy}") from error
     except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ConfigError(
             f"{folder} is not a version of nuScenes ({table}.json: {getattr(error, 'strerror', None) or error}); "
@@ -409,12 +408,12 @@ def _read(folder: Path, table: str, keep: Callable[[Mapping[str, Any]], tuple[An
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or "\0" in value:
-        raise TypeError(f"{quoted(value)} is no name")
+        raise TypeError(f"{quoted(value)} is not a string")
     return value
 
 
 def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The rows of a table, one after the other: the largest have 2.6 million, many times what is kept of them."""
+    """Iterate over the rows of a table without loading it whole: the largest have 2.6 million."""
     decode = json.JSONDecoder().raw_decode
     with path.open(encoding="utf-8") as file:
         text = file.read(_CHUNK).lstrip()
@@ -427,7 +426,7 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
                 return
             try:
                 row, at = decode(text, at)
-            except ValueError:  # cut off at the end of what was read, or damaged
+            except ValueError:  # incomplete at the end of the buffer, or damaged
                 more = file.read(_CHUNK) if len(text) - at < _CHUNK else ""
                 if not more:
                     raise

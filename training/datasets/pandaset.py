@@ -1,10 +1,9 @@
-"""PandaSet sequences: sweeps as the Pandar64 fired them, labels, camera images and geometry.
+"""PandaSet sequences: sweeps as fired by the Pandar64, labels, camera images and calibration.
 
-PandaSet stores sweeps as pickles, and unpickling runs code. Here it may make tables and arrays, and nothing else.
+PandaSet stores sweeps as pickles, and unpickling can run code. Only the classes of tables and arrays are allowed here.
 
-Published points are in the world frame and compensated for motion. A vehicle gets neither, so
-both are undone here: every point comes in the frame of the sensor at the instant it was fired,
-turned to REP-103 (x forward, y left, z up).
+Published points are motion-compensated and in the world frame. A driver delivers neither, so both are undone here:
+every point is in the sensor frame at its firing time, with REP-103 axes (x forward, y left, z up).
 """
 
 from __future__ import annotations
@@ -35,24 +34,24 @@ from xmodelkd_ros.core.transforms import PoseTrack, inverse, transform
 from xmodelkd_ros.resources import label_map, translation
 
 _BASE_FROM_EGO = np.array([[0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], np.float64)
-"""PandaSet's ego frame is x right, y forward; base_link is x forward, y left (REP-103). Their common origin is 0.3 m
-above the road, as the axles are."""
+"""PandaSet's ego frame is x right, y forward; base_link is x forward, y left (REP-103). Their common origin is at the
+height of the axles, 0.3 m above the road."""
 
 _IMAGE_SIZE = (1920, 1080)
 _REFERENCE_CAMERA = "front_camera"
 _TIME_SLICES = 64
-"""Poses are taken at the middle of 64 slices of a sweep: 1.6 ms, or 3 cm at 20 m/s."""
+"""Poses are evaluated in the middle of 64 time slices of a sweep: 1.6 ms, or 3 cm at 20 m/s."""
 
-_LONGEST_SWEEP_S = 60.0
-"""A turn takes 0.1 s; where times are as far away, some are damaged."""
-_LAST_S = 2.0**33
-_LARGEST_TABLE = 1 << 28
-"""Bytes, twenty times those of a sweep: gzip can pack a thousand times as many as it takes itself."""
+_MAX_SWEEP_S = 60.0
+"""A sweep takes 0.1 s; times this far from its stamp are damaged."""
+_MAX_STAMP_S = 2.0**33
+_MAX_TABLE_BYTES = 1 << 28
+"""Twenty times the size of a sweep; limits gzip bombs, whose ratio can be a thousand."""
 
 _REP103_FROM_RAW = np.array([[0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], np.float64)
-"""Pandar64's own axes are x left, -y forward."""
+"""The Pandar64's own axes: x left, -y forward."""
 
-_OF_TABLES = {
+_ALLOWED_CLASSES = {
     "builtins": ("slice",),
     "numpy": ("dtype", "ndarray"),
     "numpy._core.multiarray": ("_reconstruct", "scalar"),
@@ -68,15 +67,14 @@ _OF_TABLES = {
     "pandas.core.internals.blocks": ("new_block",),
     "pandas.core.internals.managers": ("BlockManager",),
 }
-"""What the pickle of a table of numbers is made of, by module; old and new names of numpy's and pandas' own parts."""
+"""Classes in the pickle of a numeric table, by module, with their old and new names in numpy and pandas."""
 
 _OPTICAL_CENTRE_M = (-0.02125, 0.00125, 0.01375)
 _ROLL_RAD = 0.0005
-"""Where the beams really meet, in the frame that the calibration file gives (REP-103 axes).
+"""Optical centre and roll of the beams in the frame of the calibration file (REP-103 axes).
 
-Found by minimising the entropy of the elevations' histogram (0.01 degree bins) over the frames 0,
-4 and 8, in which the car stands still: it falls from 6.70 to 4.84 nats, and only then do 64 beams
-stand apart."""
+Found by minimising the entropy of the histogram of elevations (0.01 degree bins) over frames 0, 4 and 8, in which the
+car stands still: it falls from 6.70 to 4.84 nats, and only then are the 64 beams separated."""
 
 
 class PandaSetSequence:
@@ -87,8 +85,8 @@ class PandaSetSequence:
 
     Attributes:
         label_map: the label set of :meth:`labels`, drive13.
-        cameras: geometry of the cameras, sorted by name.
-        base_from_lidar: (4, 4) pose of the sensor in base_link.
+        cameras: intrinsic and extrinsic of each camera, sorted by name.
+        base_from_lidar: (4, 4) base_link from sensor.
 
     Raises:
         ConfigError: the folder is not such a sequence, or a file in it cannot be read.
@@ -117,7 +115,7 @@ class PandaSetSequence:
         return len(self._stamps_s)
 
     def stamp_ns(self, index: int) -> int:
-        """Stamp of a sweep: the instant it was complete, nanoseconds since 1970."""
+        """Stamp of a sweep, nanoseconds since 1970: its end."""
         return _nanoseconds(self._stamps_s[self._checked(index)])
 
     def cloud(self, index: int) -> PointCloud:
@@ -126,30 +124,30 @@ class PandaSetSequence:
         return PointCloud(xyz.copy(), intensity.copy())
 
     def labels(self, index: int) -> NDArray[np.uint8]:
-        """(N,) drive13 class ids of the points of :meth:`cloud`, 255 where there is none."""
+        """(N,) drive13 class ids of the points of :meth:`cloud`, 255 for unlabelled ones."""
         file, points = f"annotations/semseg/{self._checked(index):02d}.pkl.gz", len(self._sweep(index)[1])
         with self._reading(file):
             raw = self._pickle(file)["class"].to_numpy(np.int64)
             if len(raw) != points or not ((raw >= 0) & (raw <= IGNORE)).all():
-                raise ValueError(f"it has {len(raw)} classes for {points} points, or numbers that none has")
+                raise ValueError(f"it has {len(raw)} labels for {points} points, or ids outside 0..255")
             return self._label_lookup[raw]
 
     def time_s(self, index: int) -> NDArray[np.float32]:
-        """(N,) when each point of :meth:`cloud` was fired, seconds relative to the sweep's stamp."""
+        """(N,) firing times of the points of :meth:`cloud`, seconds relative to the sweep's stamp."""
         return (self._sweep(self._checked(index))[1] - self._stamps_s[index]).astype(np.float32)
 
     def world_from_lidar(self, index: int) -> NDArray[np.float64]:
-        """(4, 4) pose of the sensor at the sweep's stamp."""
+        """(4, 4) world from sensor at the sweep's stamp."""
         return self.poses(index, np.zeros(1))[0]
 
     def poses(self, index: int, times_s: NDArray[np.floating]) -> NDArray[np.float64]:
-        """(M, 4, 4) poses of the sensor at (M,) times, seconds relative to the sweep's stamp."""
+        """(M, 4, 4) world from sensor at (M,) times, seconds relative to the sweep's stamp."""
         return np.asarray(
             self._world_from_ego.poses(self._stamps_s[self._checked(index)] + times_s) @ self._ego_from_lidar
         )
 
     def images(self, index: int) -> tuple[JpegFile, ...]:
-        """The picture of each camera that belongs to a sweep."""
+        """The image of each camera that belongs to a sweep."""
         self._checked(index)
         return tuple(
             JpegFile(
@@ -166,8 +164,8 @@ class PandaSetSequence:
         with self._reading(file):
             table = self._pickle(file)
             world, seconds = table[["x", "y", "z"]].to_numpy(np.float64), table["t"].to_numpy(np.float64)
-            if not (np.abs(seconds - self._stamps_s[index]) <= _LONGEST_SWEEP_S).all():
-                raise ValueError("its points were fired at other times than the sweep's")
+            if not (np.abs(seconds - self._stamps_s[index]) <= _MAX_SWEEP_S).all():
+                raise ValueError("the firing times of its points are far from the sweep's stamp")
             xyz = self._as_fired(world, seconds).astype(np.float32)
             return xyz, seconds, table["i"].to_numpy(np.float32)
 
@@ -185,13 +183,13 @@ class PandaSetSequence:
         return xyz
 
     def _pose_at(self, seconds: float) -> NDArray[np.float64]:
-        """World from LiDAR."""
+        """(4, 4) world from LiDAR."""
         return np.asarray(self._world_from_ego.poses(seconds)[0] @ self._ego_from_lidar)
 
     def _find_ego_from_lidar(self, extrinsics: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
-        """Ego's frame is x right, y forward, origin at the ground; the way to the sensor leads over a camera.
+        """(4, 4) ego from LiDAR, through the pose and extrinsic of a camera.
 
-        The poses of the first frame serve, in which the car stands still and stamps do not matter.
+        Uses the poses of the first frame, in which the car stands still, so that time offsets do not matter.
         """
         file, start = f"camera/{_REFERENCE_CAMERA}/poses.json", self._stamps_s[:1]
         with self._reading(file):
@@ -209,23 +207,23 @@ class PandaSetSequence:
             raise ConfigError(f"{self.path}/static_extrinsic_calibration.yaml lacks {name}; fetch the sequence again")
         return CameraModel(name, *_IMAGE_SIZE, intrinsic, extrinsics[name] @ _raw_from_lidar())
 
-    def _stamps(self, relative: str, least: int = 1) -> NDArray[np.float64]:
-        """At least so many rising times of a file, seconds since 1970."""
+    def _stamps(self, relative: str, minimum: int = 1) -> NDArray[np.float64]:
+        """The ascending stamps in a file, seconds since 1970; at least a minimum number."""
         with self._reading(relative):
             stamps = np.asarray(self._json(relative), np.float64)
-            good = stamps.ndim == 1 and len(stamps) >= least and (np.abs(stamps) < _LAST_S).all()
+            good = stamps.ndim == 1 and len(stamps) >= minimum and (np.abs(stamps) < _MAX_STAMP_S).all()
             if not good or (np.diff(stamps) < 0).any():
-                raise ValueError(f"not {least} or more times that rise")
+                raise ValueError(f"it does not hold {minimum} or more ascending times")
         return stamps
 
     @contextmanager
     def _reading(self, relative: str) -> Iterator[None]:
-        """Name the file whose content is not what it has to be."""
+        """Turn errors in a file's content into a ConfigError that names the file."""
         try:
             yield
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
             raise ConfigError(
-                f"{self.path / relative} is not what PandaSet has there: {quoted(error)}; fetch the sequence again"
+                f"{self.path / relative} has unexpected content: {quoted(error)}; fetch the sequence again"
             ) from error
 
     def _checked(self, index: int) -> int:
@@ -248,20 +246,20 @@ class PandaSetSequence:
         with content_errors(path, lambda error: ConfigError(f"cannot read {path}: {error}; fetch the sequence again")):
             with gzip.open(io.BytesIO(content)) as file:
                 data = _unpacked(file)
-            # Finds lengths that are damaged before room is made for them.
+            # Detects damaged lengths before memory is allocated for them.
             for _ in pickletools.genops(data):
                 pass
             return unpickler(io.BytesIO(data)).load()
 
 
 class _Array:
-    """What a pickle names when it means numpy's class: only that is made into an array which says what is in it."""
+    """Stands in for numpy's array class: arrays are only created together with their data."""
 
 
 def _empty(kind: object, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """An array to be filled; those that have a size before that would take room for nothing."""
+    """An empty array to be filled; rejects a size that the data do not back up."""
     if kind is not _Array or shape != (0,):
-        raise pickle.UnpicklingError(f"it asks for room for {quoted(shape)} numbers before it says them")
+        raise pickle.UnpicklingError(f"it allocates an array of shape {quoted(shape)} without data")
     return np.ndarray(shape, dtype)
 
 
@@ -270,15 +268,15 @@ _CONSTRUCTED = {"ndarray": _Array, "_reconstruct": _empty}
 
 def _unpacked(file: gzip.GzipFile) -> bytes:
     data = bytearray()
-    while part := file.read(1 << 20):  # a larger part would take its room before it is known to be there
+    while part := file.read(1 << 20):  # larger parts would be allocated before they are known to exist
         data += part
-        if len(data) > _LARGEST_TABLE:
-            raise ValueError(f"it unpacks to more than {_LARGEST_TABLE >> 20} MB")
+        if len(data) > _MAX_TABLE_BYTES:
+            raise ValueError(f"it unpacks to more than {_MAX_TABLE_BYTES >> 20} MB")
     return bytes(data)
 
 
 def _table_unpickler() -> Any:
-    """The class that reads a pickled table; whatever else a pickle asks for is refused before it is imported."""
+    """An unpickler class for tables; other classes are rejected before they are imported."""
     try:
         from pandas.compat import pickle_compat  # also reads what older versions of pandas wrote
     except ImportError as error:
@@ -286,15 +284,15 @@ def _table_unpickler() -> Any:
 
     class TableUnpickler(pickle_compat.Unpickler):  # type: ignore[misc]
         def find_class(self, module: str, name: str) -> Any:
-            if name not in _OF_TABLES.get(module, ()):
-                raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no table needs")
+            if name not in _ALLOWED_CLASSES.get(module, ()):
+                raise pickle.UnpicklingError(f"it uses {module}.{name}, which tables do not need")
             return _CONSTRUCTED.get(name) or super().find_class(module, name)
 
     return TableUnpickler
 
 
 def _raw_from_lidar() -> NDArray[np.float64]:
-    """Pandar64's own axes from the frame of this module: REP-103 axes, origin where the beams meet."""
+    """(4, 4) Pandar64's own frame from this module's: REP-103 axes, origin in the optical centre."""
     half = _ROLL_RAD / 2
     calibrated_from_lidar = transform(_OPTICAL_CENTRE_M, (-np.sin(half), 0.0, 0.0, np.cos(half)))
     return inverse(_REP103_FROM_RAW) @ calibrated_from_lidar
@@ -309,7 +307,7 @@ def _pose_track(poses: list[dict[str, dict[str, float]]], stamps_s: NDArray[np.f
 
 
 def _extrinsics(path: Path) -> dict[str, NDArray[np.float64]]:
-    """Camera from Pandar64 (own axes) of each camera."""
+    """(4, 4) camera from Pandar64 (own axes) of each camera."""
     try:
         data = parse_yaml(path.read_text(encoding="utf-8"))
         entries = {name: sensor["extrinsic"]["transform"] for name, sensor in data.items()}
@@ -322,5 +320,5 @@ def _extrinsics(path: Path) -> dict[str, NDArray[np.float64]]:
 
 
 def _nanoseconds(seconds: float) -> int:
-    # Through microseconds, the resolution of the files: a double cannot hold nanoseconds since 1970.
+    # Rounded to microseconds, the resolution of the files: a double cannot hold nanoseconds since 1970.
     return round(float(seconds) * 1e6) * 1000

@@ -1,4 +1,4 @@
-"""SemanticKITTI: sweeps of KITTI's odometry benchmark with labels, camera images where there are any, and poses.
+"""SemanticKITTI: sweeps of KITTI's odometry benchmark with labels, poses and optional camera images.
 
 A sequence is a folder::
 
@@ -6,12 +6,12 @@ A sequence is a folder::
     poses.txt             camera 0 in the world, one line for each sweep
     times.txt             seconds since the sequence began, one line for each sweep
     velodyne/000000.bin   float32 x, y, z, reflectance (0 to 1)
-    labels/000000.label   uint32: the class in the lower 16 bits, the instance above; not for sequences 11 to 21
+    labels/000000.label   uint32: class in the lower 16 bits, instance in the upper; not for sequences 11 to 21
     image_2/000000.png    left colour camera, optional; image_3: the right one
 
-KITTI has taken the vehicle's motion out of these points: a sweep is what an HDL-64E would have seen at one instant,
-when it faces forward and triggers the cameras, which is the time in ``times.txt``. Firing times are not published, so
-this cannot be undone: all points count as fired at the sweep's stamp, and the motion of half a turn blurs the beams.
+KITTI's points are motion-compensated to the instant at which the HDL-64E faces forward and triggers the cameras, which
+is the time in ``times.txt``. Firing times are not published, so this cannot be undone: all points count as fired at the
+sweep's stamp, and the motion of half a turn blurs the beams.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from xmodelkd_ros.core.transforms import PoseTrack, inverse
 from xmodelkd_ros.resources import label_map
 
 SPLITS = {"train": (0, 1, 2, 3, 4, 5, 6, 7, 9, 10), "val": (8,)}
-"""Numbers of the sequences in the benchmark's own split; 11 to 21 are its test, whose labels are not published."""
+"""Sequence numbers of the benchmark's split; 11 to 21 are the test split, whose labels are not published."""
 
 CLASS_OF_RAW = {
     10: "car",
@@ -58,7 +58,7 @@ CLASS_OF_RAW = {
     72: "terrain",
     80: "pole",
     81: "traffic-sign",
-    # The same things in motion: a single sweep does not tell.
+    # The moving variants, which the single-scan benchmark merges.
     252: "car",
     253: "bicyclist",
     254: "person",
@@ -72,14 +72,14 @@ CLASS_OF_RAW = {
 1 outlier, 52 other structure, 99 other object."""
 
 _BYTES_PER_POINT = 16
-_LARGEST_INTENSITY = 255.0
-"""The Velodyne reports reflectance in 0 to 255; KITTI divides by this, and all sources here keep the sensor's scale."""
+_MAX_INTENSITY = 255.0
+"""The Velodyne reports 0 to 255 and KITTI divides by 255; all datasets here use the sensor's scale."""
 
 _BASE_FROM_LIDAR = np.array([[1, 0, 0, 0.76], [0, 1, 0, 0], [0, 0, 1, 1.73], [0, 0, 0, 1]], np.float64)
-"""From KITTI's drawing of the car, not calibrated: the sensor is 1.73 m above the road, 0.76 m ahead of the axle."""
+"""From KITTI's drawing of the car, not calibrated: 1.73 m above the road, 0.76 m ahead of the rear axle."""
 
 _EPOCH_NS = 1_316_995_200_000_000_000
-"""Time zero of every sequence: 2011-09-26, when KITTI was recorded, in UTC. The layout says the time of day nowhere."""
+"""Time zero of every sequence: 2011-09-26 UTC, when KITTI was recorded. The files do not hold the time of day."""
 
 _CAMERAS = {"image_2": "P2", "image_3": "P3"}
 
@@ -87,15 +87,15 @@ _CAMERAS = {"image_2": "P2", "image_3": "P3"}
 class SemanticKittiSequence:
     """One sequence in the official folder layout; a :class:`training.datasets.sequence.DriveSequence`.
 
-    Its world is the sensor's frame at the first sweep.
+    The world frame is the sensor frame at the first sweep.
 
     Args:
         path: the sequence's folder, for instance ``dataset/sequences/08``.
 
     Attributes:
         label_map: the label set of :meth:`labels`, semantickitti19.
-        cameras: geometry of the cameras whose images are there, named after their folders.
-        base_from_lidar: (4, 4) pose of the sensor in base_link.
+        cameras: intrinsic and extrinsic of the cameras with images, named after their folders.
+        base_from_lidar: (4, 4) base_link from sensor.
 
     Raises:
         ConfigError: the folder is not such a sequence, or a file in it cannot be read.
@@ -107,7 +107,7 @@ class SemanticKittiSequence:
         "SemanticKITTI (Behley et al., ICCV 2019), http://semantic-kitti.org, CC BY-NC-SA 4.0, on the KITTI Vision "
         "Benchmark (Geiger et al., CVPR 2012), CC BY-NC-SA 3.0: no commercial use, also of weights trained on it",
     )
-    intensity_range = (0.0, _LARGEST_INTENSITY)
+    intensity_range = (0.0, _MAX_INTENSITY)
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -134,17 +134,17 @@ class SemanticKittiSequence:
         return self._sweeps
 
     def stamp_ns(self, index: int) -> int:
-        """Stamp of a sweep, nanoseconds since 1970: the instant that all its points are brought to."""
+        """Stamp of a sweep, nanoseconds since 1970: the instant its points are motion-compensated to."""
         return _EPOCH_NS + round(float(self._stamps_s[self._checked(index)]) * 1e6) * 1000
 
     def cloud(self, index: int) -> PointCloud:
-        """The points of a sweep in the frame of the sensor at its stamp, with intensity 0 to 255."""
+        """The points of a sweep in the sensor frame at its stamp, with intensity 0 to 255."""
         x_y_z_reflectance = read_rows(self._sweep(index), "<f4", 4)
-        intensity = x_y_z_reflectance[:, 3] * np.float32(_LARGEST_INTENSITY)
+        intensity = x_y_z_reflectance[:, 3] * np.float32(_MAX_INTENSITY)
         return PointCloud(np.ascontiguousarray(x_y_z_reflectance[:, :3]), intensity)
 
     def labels(self, index: int) -> NDArray[np.uint8]:
-        """(N,) semantickitti19 ids of the points of :meth:`cloud`, 255 where there is none: in all test sweeps."""
+        """(N,) semantickitti19 ids of the points of :meth:`cloud`, 255 for unlabelled ones and for all test sweeps."""
         sweep = self._sweep(index)
         if not self._has_labels:
             return np.full(points_in(sweep, _BYTES_PER_POINT), IGNORE, np.uint8)
@@ -152,19 +152,19 @@ class SemanticKittiSequence:
         return self._class_of_raw[raw & 0xFFFF]
 
     def time_s(self, index: int) -> NDArray[np.float32]:
-        """(N,) zeros: motion is taken out of the points, so that all of them are of the sweep's stamp."""
+        """(N,) zeros: the points are motion-compensated to the sweep's stamp."""
         return np.zeros(points_in(self._sweep(index), _BYTES_PER_POINT), np.float32)
 
     def world_from_lidar(self, index: int) -> NDArray[np.float64]:
-        """(4, 4) pose of the sensor at the sweep's stamp."""
+        """(4, 4) world from sensor at the sweep's stamp."""
         return self.poses(index, np.zeros(1))[0]
 
     def poses(self, index: int, times_s: NDArray[np.floating]) -> NDArray[np.float64]:
-        """(M, 4, 4) poses of the sensor at (M,) times, seconds relative to the sweep's stamp."""
+        """(M, 4, 4) world from sensor at (M,) times, seconds relative to the sweep's stamp."""
         return self._world_from_lidar.poses(self._stamps_s[self._checked(index)] + times_s)
 
     def images(self, index: int) -> tuple[PngFile, ...]:
-        """The picture of each camera that belongs to a sweep, taken at its stamp."""
+        """The image of each camera that belongs to a sweep, exposed at its stamp."""
         stamp = self.stamp_ns(index)
         return tuple(PngFile(camera, stamp, self.path / camera.name / f"{index:06d}.png") for camera in self.cameras)
 
@@ -188,12 +188,12 @@ class SemanticKittiSequence:
         return len(found)
 
     def _lidar_poses(self, camera_from_lidar: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(F, 4, 4) world from LiDAR: the file has camera 0 relative to its own first pose."""
+        """(F, 4, 4) world from LiDAR; the file has camera 0 relative to its own first pose."""
         world_from_camera = _homogeneous(self._lines("poses.txt", 12))
         return np.asarray(inverse(camera_from_lidar) @ world_from_camera @ camera_from_lidar)
 
     def _lines(self, name: str, columns: int) -> NDArray[np.float64]:
-        """(F, columns) numbers of a text file with a line for each of the F sweeps."""
+        """(F, columns) numbers of a text file with one line per sweep."""
         path = self.path / name
         try:
             rows = [[float(word) for word in line.split()] for line in path.read_text(encoding="utf-8").splitlines()]
@@ -203,27 +203,27 @@ class SemanticKittiSequence:
             ) from error
         if len(rows) < self._sweeps or any(len(row) != columns for row in rows):
             raise ConfigError(
-                f"{path} has {len(rows)} lines, but each of the {self._sweeps} sweeps needs one of {columns} numbers; "
+                f"{path} has {len(rows)} lines; {self._sweeps} sweeps need a line of {columns} numbers each; "
                 f"fetch the sequence's {name} again"
             )
         return np.array(rows[: self._sweeps])
 
 
 def semantickitti_drives(path: Path, split: str) -> list[SemanticKittiSequence]:
-    """The sequence in a folder, or those of a whole data set.
+    """Open a sequence, or the sequences of a whole data set.
 
     Args:
         path: a sequence, or the folder that holds ``sequences/``, or that folder itself.
-        split: of a whole data set: ``train`` or ``val``; empty for all sequences that are there.
+        split: of a whole data set: ``train`` or ``val``; empty for all sequences.
 
     Raises:
-        ConfigError: there is none, or one cannot be read.
+        ConfigError: no sequence is found, or one cannot be read.
     """
     if (path / "velodyne").is_dir():
         return [SemanticKittiSequence(path)]
     folder = path / "sequences" if (path / "sequences").is_dir() else path
-    there = sorted(child.parent for child in folder.glob("[0-9][0-9]/velodyne"))
-    found = [sequence for sequence in there if not split or int(sequence.name) in SPLITS[split]]
+    sequences = sorted(child.parent for child in folder.glob("[0-9][0-9]/velodyne"))
+    found = [sequence for sequence in sequences if not split or int(sequence.name) in SPLITS[split]]
     if not found:
         of_split = f" of the split '{split}'" if split else ""
         raise ConfigError(
@@ -234,7 +234,7 @@ def semantickitti_drives(path: Path, split: str) -> list[SemanticKittiSequence]:
 
 
 def _lookup(classes: LabelMap) -> NDArray[np.uint8]:
-    """(65536,) class id of each number that 16 bits can hold."""
+    """(65536,) class id of each raw 16-bit label."""
     lookup = np.full(1 << 16, IGNORE, np.uint8)
     for raw, name in CLASS_OF_RAW.items():
         lookup[raw] = classes.id_of(name)
@@ -248,11 +248,11 @@ def _calibration(path: Path) -> dict[str, NDArray[np.float64]]:
         rows = {name.strip(): [float(word) for word in numbers.split()] for name, numbers in pairs}
         matrices = {name: _homogeneous(np.array([row]))[0] for name, row in rows.items() if len(row) == 12}
         missing = {"Tr", *_CAMERAS.values()} - set(matrices)
-        if missing:  # some archives bring a file without Tr
+        if missing:  # some archives hold a file without Tr
             raise ValueError(f"no {', '.join(sorted(missing))} of 12 numbers")
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"cannot read calibration {path}: {getattr(error, 'strerror', None) or error}; take the one of KITTI's "
+            f"cannot read calibration {path}: {getattr(error, 'strerror', None) or error}; use the one of KITTI's "
             "odometry calibration archive"
         ) from error
     return matrices
@@ -266,18 +266,18 @@ def _homogeneous(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _camera(
-    name: str, projection: NDArray[np.float64], camera_from_lidar: NDArray[np.float64], picture: Path
+    name: str, projection: NDArray[np.float64], camera_from_lidar: NDArray[np.float64], image: Path
 ) -> CameraModel:
-    """A colour camera. It looks along the axes of camera 0, so that its projection is K times a shift."""
+    """A colour camera. Its axes are those of camera 0, so that its projection is K times a translation."""
     intrinsic = projection[:3, :3]
     shift = np.eye(4)
     shift[:3, 3] = np.linalg.solve(intrinsic, projection[:3, 3])
     try:
-        with Image.open(picture) as opened:  # sizes differ from sequence to sequence
+        with Image.open(image) as opened:  # sizes differ from sequence to sequence
             width, height = opened.size
-    except Exception as error:  # damaged files go wrong in each decoder's own way
+    except Exception as error:  # each decoder has its own exceptions for damaged files
         raise ConfigError(
-            f"cannot read image {picture}: {getattr(error, 'strerror', None) or error}; fetch it, or take the folder "
-            f"{name} away"
+            f"cannot read image {image}: {getattr(error, 'strerror', None) or error}; fetch it, or remove the folder "
+            f"{name}"
         ) from error
     return CameraModel(name, width, height, intrinsic, shift @ camera_from_lidar)
