@@ -1,4 +1,4 @@
-"""Store the sweep that engines are compared on: ``python -m training.check_sweep PANDASET_SEQUENCE OUT.npz``."""
+"""Store the sweep for parity checks: ``python -m training.check_sweep PANDASET_SEQUENCE OUT.npz``."""
 
 from __future__ import annotations
 
@@ -24,27 +24,25 @@ _QUALITY = 85
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code, 0 on success only."""
-    parser = argparse.ArgumentParser(
-        "python -m training.check_sweep", description="Store a sweep to compare engines on."
-    )
+    parser = argparse.ArgumentParser("python -m training.check_sweep", description="Store the sweep for parity checks.")
     parser.add_argument("sequence", type=Path, metavar="PANDASET_SEQUENCE")
     parser.add_argument("out", type=Path, metavar="OUT.npz")
     options = parser.parse_args(arguments)
 
     def work() -> str:
         sequence = PandaSetSequence(options.sequence)
-        pictures = [_small(image.camera, image.pixels()) for image in sequence.images(_FRAME)]
-        write_parity_sweep(options.out, sequence.cloud(_FRAME), pictures)
+        images = [_resized(image.camera, image.pixels()) for image in sequence.images(_FRAME)]
+        write_parity_sweep(options.out, sequence.cloud(_FRAME), images)
         return f"written: {options.out}"
 
     return run_command(work)
 
 
-def _small(camera: CameraModel, pixels: np.ndarray) -> tuple[CameraModel, bytes]:
-    """A camera and its picture in the size that image branches take."""
+def _resized(camera: CameraModel, pixels: np.ndarray) -> tuple[CameraModel, bytes]:
+    """A camera and its image, resized to the input of the image branch."""
     height, width = IMAGE_SIZE
     scale = np.array([width / camera.width, height / camera.height, 1.0])
-    # The centre of the first pixel is 0, 0, in both sizes.
+    # The centre of the first pixel is (0, 0) in both sizes.
     intrinsic = camera.intrinsic * scale[:, None]
     intrinsic[:2, 2] += 0.5 * (scale[:2] - 1)
     jpeg = cv2.imencode(".jpg", resized(pixels, IMAGE_SIZE)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]

@@ -1,4 +1,4 @@
-"""Score an exported model on drives: ``python -m training.evaluate DATASET PATH [--frames A:B] ...``."""
+"""Evaluate an exported model on drives: ``python -m training.evaluate DATASET PATH [--frames A:B] ...``."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 def evaluate(
     frames: Sequence[tuple[DriveSequence, int]], pipeline: SegmentationPipeline, scored: LabelMap | None = None
 ) -> tuple[Scores, SweepView]:
-    """Segment frames and score them over all points.
+    """Segment frames and score all points.
 
     Args:
-        frames: drives, and the number of a frame in each.
+        frames: (drive, frame number) pairs.
         pipeline: the model.
-        scored: the label set to score in; the model's own if None.
+        scored: label set of the scores; the model's own if None.
 
     Returns:
-        The scores, and the middle frame to look at.
+        The scores, and a view of the middle frame.
 
     Raises:
-        ConfigError: a frame cannot be read, or the first one has no labels, as those of a benchmark's test.
+        ConfigError: a frame cannot be read, or the first one has no labels, as in a benchmark's test split.
     """
     first, number = frames[0]
     if not (first.labels(number) != IGNORE).any():
-        raise ConfigError(f"{first.name} has no labels to score against; give drives whose labels are there")
+        raise ConfigError(f"{first.name} has no labels to score against; give labelled drives")
     scores = Scores(pipeline.labels, scored)
     view = None
     for k, (drive, index) in enumerate(
@@ -54,7 +54,7 @@ def evaluate(
     ):
         labels = drive.labels(index)
         truth = translation(drive.label_map, pipeline.labels).apply(labels)
-        # Scored in the drive's own classes, the truth stays what it is, however few of them the model knows.
+        # Scores in the drive's own classes use its labels unchanged, even if the model has fewer classes.
         scored_truth = labels if scores.label_map == drive.label_map else scores.to_scored(truth)
         cloud = drive.cloud(index)
         pictures = EncodedSweepImages.load(drive, index).decode() if pipeline.spec.role == "teacher" else ()
@@ -76,10 +76,10 @@ def evaluate(
 
 
 def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
-    """Evaluate as the command line says and write the report.
+    """Evaluate a model and write the report.
 
     Returns:
-        The content of ``metrics.json``, with the mean IoU without vegetation where that is a class.
+        The content of ``metrics.json``, with the mean IoU without vegetation if that is a class.
     """
     folder = find_model(options.model)
     backend = select_backend(folder, options.backend, options.precision).backend
@@ -99,18 +99,20 @@ def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
 
 
 def _split(options: argparse.Namespace) -> str:
-    """The official part of a data set; empty for all of it."""
+    """The official split of a data set; empty for all of it."""
     if options.dataset not in WITH_SPLITS and options.split:
-        raise ConfigError(f"--split: {options.dataset} has no official parts; leave it out, and choose with --frames")
+        raise ConfigError(
+            f"--split: {options.dataset} has no official splits; leave it out, and select frames with --frames"
+        )
     return (options.split or "val").replace("all", "") if options.dataset in WITH_SPLITS else ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code, 0 on success only."""
     parser = argparse.ArgumentParser(
-        "python -m training.evaluate", allow_abbrev=False, description="Score a model on frames of a dataset."
+        "python -m training.evaluate", allow_abbrev=False, description="Evaluate a model on frames of a dataset."
     )
-    parser.add_argument("dataset", choices=DATASETS, help="what PATH holds")
+    parser.add_argument("dataset", choices=DATASETS, help="dataset of the drives")
     parser.add_argument(
         "path",
         type=Path,
@@ -120,14 +122,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--split",
         choices=[*SPLITS, "all"],
-        help="official part of a whole SemanticKITTI or nuScenes (default: val)",
+        help="official split of a whole SemanticKITTI or nuScenes data set (default: val)",
     )
     parser.add_argument("--frames", metavar="A:B", default="", help="frames A to B - 1 of each drive (default: all)")
-    parser.add_argument("--every", type=int, choices=range(1, 101), metavar="N", default=1, help="every Nth of these")
+    parser.add_argument("--every", type=int, choices=range(1, 101), metavar="N", default=1, help="use every Nth frame")
     parser.add_argument("--model", metavar="DIR", required=True, help="name or folder of the model")
-    parser.add_argument("--backend", default="auto", help="library that runs the network (default: %(default)s)")
+    parser.add_argument("--backend", default="auto", help="inference library (default: %(default)s)")
     parser.add_argument("--precision", default="auto", help="auto, fp32, fp16 or int8 (default: %(default)s)")
-    parser.add_argument("--label-set", default="", metavar="S", help="set to score in (default: the model's own)")
+    parser.add_argument(
+        "--label-set", default="", metavar="S", help="label set of the scores (default: the model's own)"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of metrics.json and report")
     words = list(sys.argv[1:] if argv is None else argv)
     options = parser.parse_args(words)

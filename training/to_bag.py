@@ -1,8 +1,8 @@
-"""Turn frames of a dataset into a bag: sweeps with their truth, camera images, calibration, /tf_static.
+"""Export a drive to a bag: ``python -m training.to_bag DATASET PATH OUT [--frames A:B]``.
 
-``python -m training.to_bag DATASET PATH OUT [--frames A:B]``. Truth is the field ``label`` of the
-clouds, and the latched topic ``/label_info_json`` says what its numbers mean. ``/tf`` has the vehicle's pose at
-each sweep's stamp.
+The bag holds sweeps with ground truth, camera images, calibrations and transforms. Ground truth is the field ``label``
+of the clouds; the latched topic ``/label_info_json`` defines its classes. ``/tf`` has the vehicle's pose at each
+sweep's stamp.
 """
 
 from __future__ import annotations
@@ -20,13 +20,9 @@ from xmodelkd_ros.messages.topics import POINTS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Returns:
-        The exit code: 0 on success only.
-    """
-    parser = argparse.ArgumentParser("python -m training.to_bag", description="Turn frames of a dataset into a bag.")
-    parser.add_argument("dataset", choices=DATASETS, help="what PATH holds")
+    """Entry point; returns the exit code, 0 on success only."""
+    parser = argparse.ArgumentParser("python -m training.to_bag", description="Export frames of a drive to a bag.")
+    parser.add_argument("dataset", choices=DATASETS, help="dataset of the drive")
     parser.add_argument(
         "path",
         type=Path,
@@ -39,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--points-topic", metavar="TOPIC", default=POINTS, help="topic of the sweeps (default: %(default)s)"
     )
     parser.add_argument(
-        "--storage", choices=["mcap", "sqlite3"], default="mcap", help="how a bag is stored (default: %(default)s)"
+        "--storage", choices=["mcap", "sqlite3"], default="mcap", help="storage format (default: %(default)s)"
     )
     args = parser.parse_args(argv)
 

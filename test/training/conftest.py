@@ -1,4 +1,4 @@
-"""Drives that several test modules share: generated ones, which take seconds to make, and tiny benchmark folders."""
+"""Shared fixtures: generated drives, small benchmark folders and short training runs."""
 
 import contextlib
 import io
@@ -22,18 +22,18 @@ TINY = [
     "optimizer.points=2000",
     "optimizer.steps=2",
     "optimizer.epochs=2",
-    # So that what happens after an interruption shows in the averaged weights, too.
+    # Makes the steps after an interruption visible in the averaged weights.
     "optimizer.ema_decay=0.5",
     "optimizer.learning_rate=0.02",
     "precision=32-true",
     "start=''",
 ]
-"""Makes a run of seconds from a configuration that is shipped."""
+"""Overrides that turn a shipped configuration into a run of seconds."""
 
 
 @pytest.fixture(scope="session")
 def tiny():
-    """These settings, for tests that make their own configuration of them."""
+    """The overrides of a run of seconds."""
     return TINY
 
 
@@ -42,13 +42,13 @@ pytest.importorskip("embreex", reason="generating drives needs the extra dataset
 
 @dataclass(frozen=True)
 class Generated:
-    """What ``python -m training.world`` left.
+    """Output of ``python -m training.world``.
 
     Attributes:
-        folder: the drive, or the drives.
-        said: what the command printed.
+        folder: folder of the drive, or of the drives.
+        said: printed output of the command.
         bag: the drive's bag.
-        drive: arguments that make the same drive.
+        drive: arguments of the drive.
     """
 
     folder: Path
@@ -59,7 +59,7 @@ class Generated:
 
 @pytest.fixture(scope="session")
 def generated(tmp_path_factory):
-    """A validation drive, two coarse sweeps and six cameras: folder and bag. Change nothing in it."""
+    """A validation drive with two coarse sweeps and six cameras: folder and bag. Read only."""
     place = tmp_path_factory.mktemp("world")
     drive = {"seed": 18, "sweeps": 2, "cameras": 6, "columns": 300, "lidar": "VLP-32C"}
     folder, bag = place / "drive", place / "drive.mcap"
@@ -69,7 +69,7 @@ def generated(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def drives(tmp_path_factory):
-    """A folder of two drives to train on, of the seeds 0 and 1: two sweeps each, five seconds apart."""
+    """A folder of two training drives, seeds 0 and 1: two sweeps each, five seconds apart."""
     folder = tmp_path_factory.mktemp("world") / "drives"
     said = _generate("--seed", 0, 1, "--sweeps", 2, "--every", 50, "--cameras", 0, out=folder)
     return Generated(folder, said)
@@ -85,7 +85,7 @@ def _generate(*words, out):
 
 @pytest.fixture(scope="session")
 def sweep_of():
-    """Makes (N, 3) points 8 to 12 m away, each on a beam of a LiDAR: x forward, y left."""
+    """Creates (N, 3) points at 8 to 12 m, each on a beam of a LiDAR: x forward, y left."""
 
     def make(lidar, columns=64):
         azimuth = np.pi - (np.arange(columns) + 0.5) * (2 * np.pi / columns)
@@ -100,13 +100,13 @@ def sweep_of():
 
 @pytest.fixture
 def write_kitti(tmp_path):
-    """Writes SemanticKITTI sequences as they are published; returns the data set's folder."""
+    """Writes SemanticKITTI sequences in the published layout; returns the data set's folder."""
     return partial(folders.write_kitti, tmp_path / "kitti")
 
 
 @pytest.fixture
 def write_nuscenes(tmp_path):
-    """Writes a version of nuScenes with some scenes; returns the data set's folder."""
+    """Writes a version of nuScenes with a few scenes; returns the data set's folder."""
     return partial(folders.write_nuscenes, tmp_path / "nuscenes")
 
 
@@ -132,7 +132,7 @@ def images(tmp_path_factory, pandaset):
 
 @pytest.fixture(scope="session")
 def config(tmp_path_factory, pandaset):
-    """Makes the settings of a run, ``teacher`` or ``distilled``; only the latter has the frame without labels."""
+    """Creates the configuration of a run, ``teacher`` or ``distilled``; the latter has an unlabelled frame."""
     from training.config.training import TrainingConfig
 
     folder, real = tmp_path_factory.mktemp("runs"), f"dataset: pandaset, path: '{pandaset}'"

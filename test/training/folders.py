@@ -1,4 +1,4 @@
-"""Small folders in the layouts of the benchmarks, as they are published."""
+"""Small data sets in the published layouts of the benchmarks."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from xmodelkd_ros.resources import label_map
 def write_kitti(
     root: Path, numbers: Any, xyz: Any, raw: Any, sweeps: int = 2, images: tuple[str, ...] = ("image_2",)
 ) -> Path:
-    """SemanticKITTI sequences of points (N, 3) with raw labels, or none; the data set's folder."""
+    """Write SemanticKITTI sequences of (N, 3) points, with raw labels or none; returns the data set's folder."""
     for number in numbers:
         folder = root / "sequences" / f"{number:02d}"
         for name in ("velodyne", *(["labels"] if raw is not None else []), *images):
             (folder / name).mkdir(parents=True)
         (folder / "calib.txt").write_text(KITTI_CALIBRATION)
-        # Camera 0 goes one metre ahead, its z, from sweep to sweep, and turns to the right, about its y.
+        # Camera 0 moves one metre along its z per sweep, and turns right about its y.
         turns = [(k, np.cos(0.1 * k), np.sin(0.1 * k)) for k in range(sweeps)]
         poses = "".join(f"{c} 0 {s} 0 0 1 0 0 {-s} 0 {c} {k}\n" for k, c, s in turns)
         (folder / "poses.txt").write_text(poses)
@@ -44,7 +44,7 @@ def write_kitti(
 def write_nuscenes(
     root: Path, scenes: Any, xyz: Any, raw: Any, version: str = "v1.0-mini", samples: int = 2, size: Any = (1600, 900)
 ) -> Path:
-    """A version of nuScenes with some scenes; the data set's folder."""
+    """Write a version of nuScenes with a few scenes; returns the data set's folder."""
     tables = _nuscenes_tables(scenes, version, samples)
     (root / version).mkdir(parents=True)
     for name, rows in tables.items():
@@ -71,7 +71,7 @@ P2: 50 0 32 3 0 50 24 0 0 0 1 0
 P3: 50 0 32 -17 0 50 24 0 0 0 1 0
 Tr: 0 -1 0 0 0 0 -1 -0.08 1 0 0 -0.27
 """
-"""Cameras look along the sensor's x; P2 sees from 6 cm to the left of camera 0."""
+"""Cameras face along the sensor's x; P2 is 6 cm to the left of camera 0."""
 
 _NUSCENES_CAMERAS = {
     "CAM_FRONT": (0.5, -0.5, 0.5, -0.5),
@@ -89,7 +89,7 @@ def _gradient(height, width):
 
 
 def _nuscenes_tables(scenes, version, samples):
-    """Key frames half a second apart, in which the vehicle goes a metre; cameras are triggered 40 ms earlier."""
+    """Key frames half a second and one metre apart; cameras are triggered 40 ms earlier."""
     channels = {"LIDAR_TOP": "lidar", "RADAR_FRONT": "radar", **dict.fromkeys(_NUSCENES_CAMERAS, "camera")}
     mounts = {name: ([1.7, 0.0, 1.5], quaternion, [[1266, 0, 816], [0, 1266, 491], [0, 0, 1]])
               for name, quaternion in _NUSCENES_CAMERAS.items()}  # fmt: skip
@@ -106,7 +106,7 @@ def _nuscenes_tables(scenes, version, samples):
     }
     for scene in scenes:
         tables["scene"].append({"token": f"t-{scene}", "name": scene, "log_token": "log"})
-        for k in reversed(range(samples)):  # rows are in no order
+        for k in reversed(range(samples)):  # rows are unordered
             sample, stamp = f"{scene}-{k}", 1_532_402_927_647_951 + 500_000 * k
             tables["sample"].append({"token": sample, "timestamp": stamp, "scene_token": f"t-{scene}"})
             for channel, kind in channels.items():
@@ -129,7 +129,7 @@ def _nuscenes_tables(scenes, version, samples):
 
 
 def write_pandaset(root: Path, xyz: Any, raw: Any, frames: int = 2, size: Any = (1920, 1080)) -> Path:
-    """A PandaSet sequence of points (N, 3) in the world with pandaset42 classes; vehicle and cameras stand still."""
+    """Write a PandaSet sequence of (N, 3) world points with pandaset42 classes; the vehicle stands still."""
     import pandas
 
     stamps = [1557539956.45018 + 0.1 * k for k in range(frames)]
@@ -151,7 +151,7 @@ def write_pandaset(root: Path, xyz: Any, raw: Any, frames: int = 2, size: Any = 
         values = {"i": np.linspace(0, 255, len(xyz)), "t": times, "d": np.zeros(len(xyz), np.int64)}
         table = pandas.DataFrame({**dict(zip("xyz", np.asarray(xyz, np.float64).T, strict=True)), **values})
         classes = pandas.DataFrame({"class": np.asarray(raw, np.int64)})
-        for frame in (table, classes):  # as the published ones, and no newer index of strings
+        for frame in (table, classes):  # like the published files, not a newer string index
             frame.columns = pandas.Index(list(frame.columns), dtype=object)
         files[f"lidar/{k:02d}.pkl.gz"] = gzip.compress(pickle.dumps(table))
         files[f"annotations/semseg/{k:02d}.pkl.gz"] = gzip.compress(pickle.dumps(classes))

@@ -1,4 +1,4 @@
-"""Benchmark folders through the whole of training and evaluation: their own classes, and the project's."""
+"""Training and evaluation on benchmark folders, in their own classes and in drive13."""
 
 import json
 from pathlib import Path
@@ -53,7 +53,7 @@ def settings(dataset, root, run, *overrides):
     return TrainingConfig.read(CONFIGS / f"{dataset}_student.yaml", [*TINY, *paths, *overrides])
 
 
-def test_a_student_of_the_benchmark_s_classes_is_trained_exported_and_scored(benchmark, tmp_path, capsys):
+def test_trains_exports_and_evaluates_a_student_of_benchmark_classes(benchmark, tmp_path, capsys):
     dataset, root, _ = benchmark
     labels = {"semantickitti": "semantickitti19", "nuscenes": "nuscenes16"}[dataset]
     run = train.train(settings(dataset, root, tmp_path / "run", "data.validation.0.every=1"))
@@ -77,15 +77,15 @@ def test_a_student_of_the_benchmark_s_classes_is_trained_exported_and_scored(ben
     ]
     assert evaluate.main(words) == 0, capsys.readouterr().err
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert metrics["sweeps"] == {"input": 2, "output": 2}, "of the split to validate with"
+    assert metrics["sweeps"] == {"input": 2, "output": 2}, "of the validation split"
     assert metrics["label_set"] == labels
     known = [v for v in metrics["iou"].values() if v is not None]
     assert len(known) == 2
     assert metrics["miou"] == pytest.approx(sum(known) / (19 if dataset == "semantickitti" else 2))
 
 
-def test_another_model_is_scored_in_its_classes_and_in_the_benchmark_s(benchmark, height_model, tmp_path):
-    """Truth in the benchmark's own classes is not mapped to and fro."""
+def test_evaluates_a_drive13_model_in_both_label_sets(benchmark, height_model, tmp_path):
+    """Ground truth in the benchmark's own classes is not translated twice."""
     dataset, _, drive = benchmark
     scores = {}
     for label_set in ("drive13", {"semantickitti": "semantickitti19", "nuscenes": "nuscenes16"}[dataset]):
@@ -100,7 +100,7 @@ def test_another_model_is_scored_in_its_classes_and_in_the_benchmark_s(benchmark
     assert [own["iou"][n] for n in ("building", "road")] == [theirs["iou"][n] for n in names] == [1.0, 1.0]
 
 
-def test_classes_that_a_model_does_not_know_are_missed(write_kitti, sweep_of, height_model, tmp_path):
+def test_classes_missing_from_the_model_count_as_errors(write_kitti, sweep_of, height_model, tmp_path):
     xyz = sweep_of("HDL-64E")
     root = write_kitti([8], xyz, np.where(np.arange(len(xyz)) % 2, 80, 44), images=())  # pole and parking
     words = ["semantickitti", str(root), "--model", str(height_model), "--label-set", "semantickitti19"]
@@ -110,7 +110,7 @@ def test_classes_that_a_model_does_not_know_are_missed(write_kitti, sweep_of, he
     assert metrics["points"]["pole"] + metrics["points"]["parking"] == 2 * len(xyz)
 
 
-def test_drives_without_labels_cannot_be_scored(write_kitti, sweep_of, height_model, tmp_path, capsys):
+def test_rejects_evaluation_without_labels(write_kitti, sweep_of, height_model, tmp_path, capsys):
     root = write_kitti([11], sweep_of("HDL-64E"), None, images=())
     words = ["semantickitti", str(root / "sequences" / "11"), "--model", str(height_model)]
     assert evaluate.main([*words, "--out", str(tmp_path / "out")]) == 1
@@ -121,7 +121,7 @@ def test_drives_without_labels_cannot_be_scored(write_kitti, sweep_of, height_mo
     assert "holds no SemanticKITTI sequence of the split 'val'" in capsys.readouterr().err
 
 
-def test_a_drive_becomes_a_bag(benchmark, tmp_path):
+def test_exports_a_benchmark_drive_to_a_bag(benchmark, tmp_path):
     dataset, _, drive = benchmark
     assert to_bag.main([dataset, str(drive), str(tmp_path / "drive.mcap"), "--frames", "0:1"]) == 0
     with BagReader(tmp_path / "drive.mcap") as bag:
@@ -131,11 +131,11 @@ def test_a_drive_becomes_a_bag(benchmark, tmp_path):
         )
         images = [m.message for name in bag.topics if name.endswith("compressed") for m in bag.messages([name])]
     assert len(images) == (1 if dataset == "semantickitti" else 6)
-    assert all(bytes(image.data[:2]) == b"\xff\xd8" for image in images), "JPEG, as the message says"
+    assert all(bytes(image.data[:2]) == b"\xff\xd8" for image in images), "JPEG, as in the message's format"
 
 
-def test_the_recipe_for_own_bags_gives_a_sequence_of_the_same_points(write_kitti, sweep_of, tmp_path):
-    """The code in docs/datasets.md, as it stands there."""
+def test_documented_bag_conversion_keeps_the_points(write_kitti, sweep_of, tmp_path):
+    """Runs the code of docs/datasets.md."""
     xyz = sweep_of("HDL-64E")
     (drive,) = open_drives("semantickitti", write_kitti([8], xyz, np.full(len(xyz), 40)))
     bag_export.write_bag(drive, range(2), tmp_path / "mine.mcap")
@@ -156,20 +156,20 @@ def test_the_recipe_for_own_bags_gives_a_sequence_of_the_same_points(write_kitti
 
 
 @pytest.mark.parametrize("override", ["augment.paste=0.5", "distill={teacher: self}", "teacher={image_branch: runs/x}"])
-def test_what_knows_classes_by_name_needs_the_project_s(override, tmp_path):
+def test_rejects_benchmark_labels_with_drive13_features(override, tmp_path):
     with pytest.raises(ConfigError, match="label_set is 'nuscenes16', but must be drive13 with teacher"):
         settings("nuscenes", tmp_path, tmp_path, override)
     assert settings("nuscenes", tmp_path, tmp_path, override, "label_set=drive13").label_set == "drive13"
 
 
-def test_a_benchmark_s_classes_are_learnt_from_its_own_data():
+def test_rejects_benchmark_labels_with_other_datasets():
     path, world = CONFIGS / "nuscenes_student.yaml", "data.validation=[{dataset: world, seeds: [0, 10]}]"
     with pytest.raises(ConfigError, match="label_set is 'nuscenes16', but must be drive13 with sources of world"):
         TrainingConfig.read(path, [world])
     assert TrainingConfig.read(path, [world, "label_set=drive13"]).label_set == "drive13"
 
 
-def test_tables_there_and_back_keep_the_classes_that_both_have():
+def test_label_tables_are_consistent_in_both_directions():
     for name in ("semantickitti19", "nuscenes16"):
         there = translation(label_map(name), label_map("drive13"))
         back = translation(label_map("drive13"), label_map(name))

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.world.generate import Request, run
+from training.world.generate import DriveOptions, run
 from training.worldgen.sensing.sensors import LIDARS
 from xmodelkd_ros.console import run_command
 
@@ -17,26 +17,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "python -m training.world",
         allow_abbrev=False,
-        description="Generate drives with exact labels. Seeds that end in 9 are for testing, in 8 for validation.",
+        description="Generate labelled drives. Seeds that end in 9 are for testing, in 8 for validation.",
     )
-    parser.add_argument("--seed", type=int, nargs="+", required=True, metavar="S", help="one drive of each seed")
-    parser.add_argument("--sweeps", type=int, default=40, metavar="N", help="10 a second (default: %(default)s)")
-    parser.add_argument("--cameras", type=int, choices=(0, 1, 6), default=6, help="default: %(default)s")
+    parser.add_argument("--seed", type=int, nargs="+", required=True, metavar="S", help="seeds, one drive each")
     parser.add_argument(
-        "--columns", type=int, default=0, metavar="C", help="pulses of a beam in a turn (default: as the sensor has)"
+        "--sweeps", type=int, default=40, metavar="N", help="number of sweeps, 10 per second (default: %(default)s)"
     )
     parser.add_argument(
-        "--every", type=int, default=1, metavar="K", help="turns of the LiDAR from one sweep to the next"
+        "--cameras", type=int, choices=(0, 1, 6), default=6, help="number of cameras (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--columns",
+        type=int,
+        default=0,
+        metavar="C",
+        help="pulses of a beam per rotation (default: those of the LiDAR)",
+    )
+    parser.add_argument(
+        "--every", type=int, default=1, metavar="K", help="rotations of the LiDAR from one sweep to the next"
     )
     names = [lidar.name for lidar in LIDARS]
-    parser.add_argument("--lidar", choices=names, default="", help="of all drives (default: the seed decides)")
+    parser.add_argument("--lidar", choices=names, default="", help="LiDAR of all drives (default: drawn from the seed)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the drive, or of the drives")
     parser.add_argument("--bag", type=Path, metavar="FILE", help="bag to write (one drive only)")
     options = parser.parse_args(argv)
     if not (options.out or options.bag) or (options.bag and len(options.seed) > 1):
         parser.error("say where to write with --out or --bag; a bag takes one seed")
-    request = Request(options.sweeps, options.cameras, options.columns, options.every, options.lidar)
-    return run_command(lambda: run(options.seed, request, options.out, options.bag))
+    drive_options = DriveOptions(options.sweeps, options.cameras, options.columns, options.every, options.lidar)
+    return run_command(lambda: run(options.seed, drive_options, options.out, options.bag))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is in a drive, counted: points, pixels and things of each class, and whether points and pixels agree."""
+"""Statistics of a drive: points, pixels and objects of each class, and agreement of point and pixel labels."""
 
 from __future__ import annotations
 
@@ -18,35 +18,34 @@ from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.labels import IGNORE
 
 BORDERS_PX = (0, 1, 2, 3)
-"""Points are counted without those that fall so near to a pixel of another class. A point lies anywhere in its pixel,
-and at an edge it is chance which of the two surfaces it is on."""
+"""Points this close to a pixel of another class are excluded: at an edge, the class within a pixel is random."""
 
 GROUND = ("road", "road_marking", "sidewalk", "terrain")
-"""Classes that are surfaces, not things; instead of things the places are counted where they were seen."""
+"""Surface classes, for which ground cells are counted instead of objects."""
 
-PLACE_M = 5.0
-_FEWEST_POINTS = 10
-"""Things and places with fewer points in all sweeps of a drive do not count."""
+CELL_M = 5.0
+_MIN_POINTS = 10
+"""Objects and cells with fewer points over all sweeps of a drive are not counted."""
 
 _DEPTH_SLACK = 0.02
 _DEPTH_SLACK_M = 0.3
-"""A point that lies farther behind what the camera sees than this (metres, plus a share of the distance) is hidden
-from it: the camera looks from another place than the LiDAR."""
+"""A point this far behind the surface in the image (metres, plus a share of the distance) is occluded for the camera,
+whose viewpoint differs from the LiDAR's."""
 
 Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """How projected points and the labels of the pixels they fall on agree, for each of :data:`BORDERS_PX`.
+    """Agreement of projected points with the labels of their pixels, for each of :data:`BORDERS_PX`.
 
     Attributes:
-        projected: points that fall into a picture.
-        inner: (4,) of these, the ones that are not near a border between classes.
-        agreeing: (4,) of the inner ones, those with the label of their pixel.
-        visible: (4,) inner points that nothing hides from the camera.
-        visible_agreeing: (4,) of these, those with the label of their pixel.
-        still: (4,) visible points on things that stand still.
+        projected: points projected into an image.
+        inner: (4,) those away from borders between classes.
+        agreeing: (4,) inner points with the label of their pixel.
+        visible: (4,) inner points that are not occluded.
+        visible_agreeing: (4,) visible points with the label of their pixel.
+        still: (4,) visible points on static objects.
         still_agreeing: (4,) of these, those with the label of their pixel.
     """
 
@@ -60,14 +59,14 @@ class Agreement:
 
     @classmethod
     def none(cls) -> Agreement:
-        """Of no points."""
+        """Counts of no points."""
         return cls(0, *np.zeros((6, len(BORDERS_PX)), np.int64))
 
     def __add__(self, other: Agreement) -> Agreement:
         return Agreement(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
 
     def to_dict(self) -> dict[str, dict[str, float]]:
-        """Shares for each border, as they stand in ``metrics.json``."""
+        """Shares for each border width, as in ``metrics.json``."""
         whole = np.full(len(BORDERS_PX), self.projected)
         shares = {
             "counted": (self.visible, whole),
@@ -84,17 +83,17 @@ class Agreement:
 
 @dataclass(frozen=True, eq=False)
 class Census:
-    """Counts of one drive.
+    """Statistics of one drive.
 
     Attributes:
-        seed: of the drive.
+        seed: seed of the drive.
         lidar: name of the LiDAR.
-        light: kind of light.
+        light: kind of lighting.
         points: (13,) points of each class.
         pixels: (256,) pixels of each class; 255 is the sky.
-        things: (13,) objects of each class, or for :data:`GROUND` places of 5 x 5 m.
-        pulses: of all sweeps.
-        agreement: of points and pixels.
+        things: (13,) objects of each class, or for :data:`GROUND` cells of 5 x 5 m.
+        pulses: pulses of all sweeps.
+        agreement: agreement of points and pixels.
     """
 
     seed: int
@@ -108,13 +107,13 @@ class Census:
 
     @property
     def returns(self) -> float:
-        """Share of the pulses that came back."""
+        """Share of the pulses with a return."""
         return float(self.points.sum() / self.pulses)
 
 
 @dataclass(eq=False)
 class _Tally:
-    """The counts of a drive while they grow."""
+    """Running counts of a drive."""
 
     pixels: Counts = field(default_factory=lambda: np.zeros(256, np.int64))
     agreement: Agreement = field(default_factory=Agreement.none)
@@ -124,12 +123,12 @@ class _Tally:
 
 
 def take_census(seed: int, sweeps: int, cameras: int = 6) -> Census:
-    """Count a drive of ten seconds in evenly spread sweeps.
+    """Count evenly spread sweeps of a drive of ten seconds.
 
     Args:
-        seed: of the drive.
-        sweeps: how many of its 100 sweeps are looked at.
-        cameras: how many cameras; 0, 1 or 6.
+        seed: seed of the drive.
+        sweeps: number of sweeps, of 100.
+        cameras: number of cameras: 0, 1 or 6.
     """
     drive = Drive(seed, sweeps, cameras, every=MAX_SWEEPS // sweeps)
     sequence, tally = live_drive(drive), _Tally()
@@ -138,7 +137,7 @@ def take_census(seed: int, sweeps: int, cameras: int = 6) -> Census:
         scan = sequence.scan(index)
         mask = scan.mask
         tally.labels.append(scan.label[mask])
-        tally.keys.append(_thing_keys(sequence, index))
+        tally.keys.append(_object_keys(sequence, index))
         tally.pulses += mask.size
         still = ~np.isin(scan.instance[mask], moving)
         for camera in range(len(sequence.cameras)):
@@ -152,21 +151,21 @@ def take_census(seed: int, sweeps: int, cameras: int = 6) -> Census:
         drive.light.kind,
         _per_class(labels),
         tally.pixels,
-        _things(labels, np.concatenate(tally.keys)),
+        _object_counts(labels, np.concatenate(tally.keys)),
         tally.pulses,
         tally.agreement,
     )
 
 
 def point_counts(sequence: DriveSequence, frames: Iterable[int]) -> Counts:
-    """(13,) labelled points of each class in frames of any drive13 sequence."""
+    """(13,) labelled points of each class in frames of a drive13 sequence."""
     total = np.zeros(len(LABELS), np.int64)
     for index in frames:
         total += _per_class(sequence.labels(index))
     return total
 
 
-def compared(
+def compare_labels(
     xyz: NDArray[np.float32],
     label: NDArray[np.uint8],
     camera: CameraModel,
@@ -177,17 +176,17 @@ def compared(
 
     Args:
         xyz: (N, 3) points, metres.
-        label: (N,) their classes.
-        camera: the camera; its ``from_lidar`` belongs to the frame of the points.
+        label: (N,) their class ids.
+        camera: the camera; ``from_lidar`` is the camera from the frame of the points.
         picture: what it saw.
-        still: (N,) whether they lie on what stands still.
+        still: (N,) whether they are on static objects.
     """
     pixels, inside = camera.project(xyz)
     column, row = np.rint(pixels[inside]).astype(np.int64).T
-    index, sight = np.flatnonzero(inside), picture.distance[row, column]
+    index, depth = np.flatnonzero(inside), picture.distance[row, column]
     in_camera = xyz[index] @ camera.from_lidar[:3, :3].T + camera.from_lidar[:3, 3]
     same = label[index] == picture.label[row, column]
-    visible = np.linalg.norm(in_camera, axis=1) - sight <= _DEPTH_SLACK_M + _DEPTH_SLACK * sight
+    visible = np.linalg.norm(in_camera, axis=1) - depth <= _DEPTH_SLACK_M + _DEPTH_SLACK * depth
     seen_still = visible & still[index]
     inner = ~np.stack([borders(picture.label, width)[row, column] for width in BORDERS_PX])
     kinds = (np.ones_like(same), same, visible, visible & same, seen_still, seen_still & same)
@@ -195,7 +194,7 @@ def compared(
 
 
 def borders(label: NDArray[np.uint8], width: int) -> NDArray[np.bool_]:
-    """(H, W) which pixels have another class within ``width`` pixels."""
+    """(H, W) mask of the pixels with another class within ``width`` pixels."""
     window = np.ones((2 * width + 1,) * 2, np.uint8)
     return np.asarray(cv2.dilate(label, window) != cv2.erode(label, window))
 
@@ -204,26 +203,26 @@ def _agreement(
     sequence: WorldSequence, index: int, camera: int, picture: CameraRender, still: NDArray[np.bool_]
 ) -> Agreement:
     model = replace(sequence.cameras[camera], from_lidar=sequence.lidar_in_camera(index, camera))
-    return compared(sequence.compensated(index), sequence.labels(index), model, picture, still)
+    return compare_labels(sequence.compensated(index), sequence.labels(index), model, picture, still)
 
 
 def _moving_instances(drive: Drive) -> NDArray[np.int32]:
     return np.array([actor.meshes[0].instance[0] for actor in drive.scene.tracer.actors], np.int32)
 
 
-def _thing_keys(sequence: WorldSequence, index: int) -> NDArray[np.int64]:
-    """(N,) number of the object that each point is on; for the ground, of its place."""
+def _object_keys(sequence: WorldSequence, index: int) -> NDArray[np.int64]:
+    """(N,) number of the object of each point; for the ground, of its cell."""
     scan = sequence.scan(index)
     mask, pose = scan.mask, sequence.world_from_lidar(index)
     world = sequence.compensated(index) @ pose[:2, :3].T + pose[:2, 3]
-    column, row = np.floor(world / PLACE_M).astype(np.int64).T
+    column, row = np.floor(world / CELL_M).astype(np.int64).T
     ground = np.isin(scan.label[mask], [LABELS.id_of(name) for name in GROUND])
     return np.where(ground, column * (1 << 20) + row, scan.instance[mask])
 
 
-def _things(label: NDArray[np.uint8], keys: NDArray[np.int64]) -> Counts:
+def _object_counts(label: NDArray[np.uint8], keys: NDArray[np.int64]) -> Counts:
     pairs, counts = np.unique(np.column_stack([label.astype(np.int64), keys]), axis=0, return_counts=True)
-    return _per_class(pairs[counts >= _FEWEST_POINTS, 0])
+    return _per_class(pairs[counts >= _MIN_POINTS, 0])
 
 
 def _per_class(label: NDArray[np.integer]) -> Counts:
@@ -235,5 +234,5 @@ def _share(part: np.int64, whole: np.int64) -> float:
 
 
 def sky_share(pixels: Counts) -> float:
-    """Share of the pixels that see the sky."""
+    """Share of the sky's pixels."""
     return float(pixels[SKY] / max(pixels.sum(), 1))

@@ -1,8 +1,7 @@
-"""Twelve different drives on one sheet: ``python -m training.world.contact_sheet --out FILE.jpg [--seeds S ...]``.
+"""Contact sheet of generated drives: ``python -m training.world.contact_sheet --out FILE.jpg [--seeds S ...]``.
 
-Each drive is shown by its front camera, the classes of that picture's pixels, and its range image,
-coloured by class and then by range and intensity. One sheet shows what no number does: things that
-float, stand in one another, or look the wrong way.
+Shows each drive by its front camera image, the image's pixel classes, and its range image coloured by class and by
+range and intensity. Reveals faults that statistics miss, such as floating, overlapping or misoriented objects.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.resources import label_map
 
 SEEDS = (1, 4, 5, 14, 22, 24, 31, 45, 18, 48, 9, 39)
-"""Eight drives for training, two for validation, two for testing (the last has a LiDAR that the others never have)."""
+"""Eight drives for training, two for validation, two for testing (the last with a LiDAR that only test drives have)."""
 
 _FRAME = 20
 _COLUMNS = 1024
 _SMALL = 0.5
-"""Pictures on a sheet of many drives are this much smaller; a single drive is shown in full size."""
+"""Scale of the images on a sheet of several drives; a single drive is shown in full size."""
 _ROWS_PX = 128
-"""Height of a range image, whatever the number of beams."""
+"""Height of a range image, for any number of beams."""
 _CAPTION_PX = 26
 _GAP_PX = 8
 _SKY = (150, 175, 200)
@@ -51,12 +50,12 @@ def panel(seed: int, frame: int = _FRAME, scale: float = 1.0) -> Pixels:
     """The panel of one drive, (H, W, 3) RGB.
 
     Args:
-        seed: of the drive.
-        frame: which of its frames is shown.
-        scale: size of the camera's picture relative to its own.
+        seed: seed of the drive.
+        frame: number of the frame.
+        scale: scale of the camera image.
 
     Raises:
-        ConfigError: there is no such seed or frame.
+        ConfigError: the seed or frame is out of range.
     """
     drive = Drive(seed, frame + 1, cameras=1, columns=_COLUMNS)
     picture, scan = drive.image(frame, 0), drive.scan(frame)
@@ -73,7 +72,7 @@ def panel(seed: int, frame: int = _FRAME, scale: float = 1.0) -> Pixels:
 
 
 def sheet(panels: Sequence[Pixels]) -> Pixels:
-    """Panels of equal size in rows, about as wide as high."""
+    """Arrange panels of equal size in rows."""
     across = min(len(panels), 1 if len(panels) == 1 else 3 if len(panels) > 4 else 2)
     blank = np.full_like(panels[0], _PAPER[0])
     filled = [*panels, *[blank] * (-len(panels) % across)]
@@ -83,10 +82,10 @@ def sheet(panels: Sequence[Pixels]) -> Pixels:
 
 
 def run(seeds: Sequence[int], frame: int, out: Path) -> str:
-    """Draw the drives of some seeds and write the sheet; returns what to tell the user.
+    """Draw drives and write the sheet; returns a summary line.
 
     Raises:
-        ConfigError: there is no such seed or frame, or the file cannot be written.
+        ConfigError: a seed or frame is out of range, or the file cannot be written.
     """
     if out.suffix.lower() not in (".jpg", ".jpeg", ".png"):
         raise ConfigError(f"--out is {out}; its name must end in .jpg or .png")
@@ -96,7 +95,7 @@ def run(seeds: Sequence[int], frame: int, out: Path) -> str:
         out.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(out, quality=80)
     except OSError as error:
-        raise ConfigError(f"cannot write {out}: {error.strerror or error}; choose another place") from error
+        raise ConfigError(f"cannot write {out}: {error.strerror or error}; choose another path") from error
     return f"{out}: {len(seeds)} drives, {picture.shape[1]} x {picture.shape[0]} pixels"
 
 
@@ -107,7 +106,7 @@ def _class_colors(label: Pixels, nothing: tuple[int, int, int]) -> Pixels:
 
 
 def _range_colors(scan: Scan) -> Pixels:
-    """Hue by range (near is yellow, far is violet, on a logarithmic scale), light by intensity."""
+    """Hue by range (near is yellow, far is violet, logarithmic), lightness by intensity."""
     distance = np.maximum(scan.range_steps * RANGE_STEP_M, _NEAR_M)
     share = np.log(distance / _NEAR_M) / np.log(_FAR_M / _NEAR_M)
     hue = colormaps["plasma"](1 - 0.85 * share.clip(0, 1))[..., :3]
@@ -118,7 +117,7 @@ def _range_colors(scan: Scan) -> Pixels:
 
 
 def _strip(columns: Pixels, lidar: LidarModel, width: int) -> Pixels:
-    """A range image of (C, B) columns of beams, the top beam on top, every beam where it looks."""
+    """A range image from (C, B) columns of beams, top beam first, with the beams' azimuth offsets applied."""
     shifts = np.rint(np.asarray(lidar.azimuth_offsets_deg or np.zeros(lidar.beams)) * lidar.columns / 360).astype(int)
     rows = np.stack([np.roll(beam, -shift, axis=0) for beam, shift in zip(columns.swapaxes(0, 1), shifts, strict=True)])
     return _resized(rows, (width, _ROWS_PX), Image.Resampling.NEAREST)
@@ -138,13 +137,13 @@ def _caption(text: str, width: int) -> Pixels:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code, 0 on success only."""
     parser = argparse.ArgumentParser(
-        "python -m training.world.contact_sheet", allow_abbrev=False, description="Draw drives on one sheet."
+        "python -m training.world.contact_sheet", allow_abbrev=False, description="Draw drives on a contact sheet."
     )
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=SEEDS, metavar="S", help="drives to show (default: %(default)s)"
     )
     parser.add_argument("--frame", type=int, default=_FRAME, metavar="K", help="frame to show (default: %(default)s)")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="picture to write, .jpg or .png")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="image to write, .jpg or .png")
     options = parser.parse_args(argv)
     return run_command(lambda: run(options.seeds, options.frame, options.out))
 

@@ -1,4 +1,4 @@
-"""Writing drives to folders and bags."""
+"""Generate drives into folders and bags."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from xmodelkd_ros.core.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to generate of each seed: arguments of :class:`training.worldgen.drive.Drive`."""
+class DriveOptions:
+    """Options of all generated drives: arguments of :class:`training.worldgen.drive.Drive`."""
 
     sweeps: int
     cameras: int
@@ -33,14 +33,14 @@ class Request:
     lidar: str
 
 
-def generate(seed: int, request: Request, folder: Path, threads: int = 2, bar: bool = True) -> str:
-    """Write a drive into a new folder, perhaps with a progress bar; returns what to tell the user.
+def generate(seed: int, options: DriveOptions, folder: Path, threads: int = 2, bar: bool = True) -> str:
+    """Generate a drive into a new folder, with a progress bar if ``bar``; returns a summary line.
 
     Raises:
         ConfigError: an argument is out of range, or the folder exists or cannot be written.
     """
     start = perf_counter()
-    drive = Drive(seed, **asdict(request))
+    drive = Drive(seed, **asdict(options))
     built = perf_counter()
     frames: Iterable[Frame] = drive.frames(range(drive.sweeps), threads)
     if bar:
@@ -52,51 +52,51 @@ def generate(seed: int, request: Request, folder: Path, threads: int = 2, bar: b
     )
 
 
-def run(seeds: Sequence[int], request: Request, out: Path | None, bag: Path | None) -> str:
-    """Do what the command line asks for; returns what to tell the user.
+def run(seeds: Sequence[int], options: DriveOptions, out: Path | None, bag: Path | None) -> str:
+    """Run the command; returns a summary.
 
-    Of many drives, those that are there already are kept, so that an interrupted command can be given again.
+    With several seeds, existing drives are kept, so that an interrupted command can be repeated.
 
     Raises:
-        XModelKDError: an argument is out of range, or a place exists, holds other drives or cannot be written.
+        XModelKDError: an argument is out of range, or an output exists, holds other drives or cannot be written.
     """
-    for place in (out if len(seeds) == 1 else None, bag):
-        if place:
-            _check_free(place)  # said before the work, not after it
+    for output in (out if len(seeds) == 1 else None, bag):
+        if output:
+            _check_free(output)  # before the work, not after it
     if len(seeds) > 1:
         assert out is not None
-        return _run_many(list(dict.fromkeys(seeds)), request, out)
+        return _run_many(list(dict.fromkeys(seeds)), options, out)
     with tempfile.TemporaryDirectory() as temporary:
         folder = out or Path(temporary) / "drive"
-        told = generate(seeds[0], request, folder)
+        summary = generate(seeds[0], options, folder)
         if bag:
-            write_bag(stored_drives(folder)[0], range(request.sweeps), bag)
-    return f"{out or bag}: {told}"
+            write_bag(stored_drives(folder)[0], range(options.sweeps), bag)
+    return f"{out or bag}: {summary}"
 
 
-def _run_many(seeds: Sequence[int], request: Request, out: Path) -> str:
-    wanted = _missing(seeds, request, out)
+def _run_many(seeds: Sequence[int], options: DriveOptions, out: Path) -> str:
+    missing = _missing(seeds, options, out)
     try:
-        lines = list(each_drive(partial(_generate_one_of_many, request=request, parent=out), wanted))
+        lines = list(each_drive(partial(_generate_one_of_many, options=options, parent=out), missing))
     finally:
-        for seed in wanted:  # what processes that were ended have left
+        for seed in missing:  # leftovers of terminated processes
             for unfinished in out.glob(f"{temporary_prefix(_folder(out, seed))}*"):
                 shutil.rmtree(unfinished, ignore_errors=True)
-    kept = f", {len(seeds) - len(wanted)} of them were there" if len(wanted) < len(seeds) else ""
-    return "\n".join([*lines, f"{out}: {len(seeds)} drives{kept}"])
+    existing = f", {len(seeds) - len(missing)} of them existed" if len(missing) < len(seeds) else ""
+    return "\n".join([*lines, f"{out}: {len(seeds)} drives{existing}"])
 
 
-def _check_free(place: Path) -> None:
-    if place.exists():
-        raise ConfigError(f"{place} exists already; remove it or choose another place")
-    make_folder(place.parent)
+def _check_free(path: Path) -> None:
+    if path.exists():
+        raise ConfigError(f"{path} exists already; remove it or choose another path")
+    make_folder(path.parent)
 
 
-def _missing(seeds: Sequence[int], request: Request, parent: Path) -> list[int]:
-    """The seeds whose drives are not there.
+def _missing(seeds: Sequence[int], options: DriveOptions, parent: Path) -> list[int]:
+    """The seeds without an existing drive.
 
     Raises:
-        ConfigError: one is there, but was made otherwise, or the folder cannot be written.
+        ConfigError: an existing drive has other options, or the folder cannot be written.
     """
     make_folder(parent)
     missing = []
@@ -104,21 +104,19 @@ def _missing(seeds: Sequence[int], request: Request, parent: Path) -> list[int]:
         folder = _folder(parent, seed)
         if not folder.exists():
             missing.append(seed)
-        elif not _as_requested(StoredDrive(folder), request):
-            raise ConfigError(
-                f"{folder} exists already and was made with other options; remove it or choose another place"
-            )
+        elif not _has_options(StoredDrive(folder), options):
+            raise ConfigError(f"{folder} exists already with other options; remove it or choose another path")
     return missing
 
 
-def _as_requested(drive: StoredDrive, request: Request) -> bool:
+def _has_options(drive: StoredDrive, options: DriveOptions) -> bool:
     lidar = drive.rig.lidar
     return (
-        drive.sweeps == request.sweeps
-        and len(drive.rig.cameras) == request.cameras
-        and np.isclose(drive.period_s, request.every * PERIOD_S).item()
-        and request.lidar in ("", lidar.name)
-        and request.columns in (0, lidar.columns)
+        drive.sweeps == options.sweeps
+        and len(drive.rig.cameras) == options.cameras
+        and np.isclose(drive.period_s, options.every * PERIOD_S).item()
+        and options.lidar in ("", lidar.name)
+        and options.columns in (0, lidar.columns)
     )
 
 
@@ -126,6 +124,6 @@ def _folder(parent: Path, seed: int) -> Path:
     return parent / f"drive_{seed:06d}"
 
 
-def _generate_one_of_many(seed: int, request: Request, parent: Path) -> str:
-    # No bar: tqdm's lock would be left behind by a process that is ended.
-    return generate(seed, request, _folder(parent, seed), threads=1, bar=False)
+def _generate_one_of_many(seed: int, options: DriveOptions, parent: Path) -> str:
+    # No progress bar: a terminated process would leave tqdm's lock behind.
+    return generate(seed, options, _folder(parent, seed), threads=1, bar=False)

@@ -1,8 +1,7 @@
-"""What the world is made of and what it costs: ``python -m training.world.measure --drives 10 --out DIR``.
+"""Composition and cost of generated drives: ``python -m training.world.measure --drives 10 --out DIR``.
 
-Counts points, pixels and things of each class, compares projected points with the labels of pixels,
-and measures time and bytes. Writes ``metrics.json`` and prints tables in Markdown, as they stand in
-``docs/world.md``.
+Counts points, pixels and objects of each class, compares projected points with pixel labels, and measures time and
+size. Writes ``metrics.json`` and prints the Markdown tables of ``docs/world.md``.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ from xmodelkd_ros.reports.scores import write_metrics
 PANDASET_FRAMES = "0:40"
 _PANDASET_PULSES = 64 * 1800
 _GROUP = 10
-"""Coverage is asked for in every ten drives."""
+"""Coverage of the classes is checked in every group of ten drives."""
 _SWEEPS = 8
 _TIMED_DRIVES, _TIMED_FRAMES, _THREADS = 3, 8, 2
 _BEAMS, _COLUMNS = 64, 1024
-"""The sweep whose time is given; drives with other LiDARs are not timed."""
+"""Size of the timed sweeps; drives with other LiDARs are not timed."""
 
 
 def seeds_of(split: str, count: int) -> list[int]:
@@ -52,7 +51,7 @@ def seeds_of(split: str, count: int) -> list[int]:
 
 
 def composition(censuses: Sequence[Census]) -> dict[str, Any]:
-    """Shares and numbers of things per class over all drives, and the least in any ten in a row."""
+    """Shares and numbers of objects per class over all drives, and their minimum over groups of ten drives."""
     points, pixels, things = (sum_of(censuses, name) for name in ("points", "pixels", "things"))
     groups = [censuses[k : k + _GROUP] for k in range(0, len(censuses), _GROUP)]
     groups = [group for group in groups if len(group) == len(groups[0])]
@@ -70,12 +69,12 @@ def composition(censuses: Sequence[Census]) -> dict[str, Any]:
 
 
 def sum_of(censuses: Sequence[Census], name: str) -> NDArray[np.int64]:
-    """A kind of counts summed over drives."""
+    """One attribute of the censuses, summed over drives."""
     return np.sum([getattr(census, name) for census in censuses], axis=0)
 
 
 def pandaset_shares(path: Path, frames: range) -> dict[str, Any]:
-    """Class shares and share of returns of real sweeps.
+    """Class shares and share of returns in PandaSet.
 
     Raises:
         ConfigError: the folder is not a PandaSet sequence.
@@ -87,7 +86,7 @@ def pandaset_shares(path: Path, frames: range) -> dict[str, Any]:
 
 
 def cost(split: str) -> dict[str, float]:
-    """Medians over a few drives: seconds to build a scene, for a frame and its parts, and bytes of a stored frame."""
+    """Medians over a few drives: seconds for a scene, a frame and its parts, and bytes of a stored frame."""
     rows: list[dict[str, float]] = []
     for drive, built in progress(_timed_drives(split), _TIMED_DRIVES, "time"):
         rows.append({"scene_s": built, **_times(drive), **_bytes(drive)})
@@ -95,22 +94,22 @@ def cost(split: str) -> dict[str, float]:
 
 
 def _timed_drives(split: str) -> Iterator[tuple[Drive, float]]:
-    """Drives with 64 beams, and the seconds that each took to build."""
-    found = 0
+    """Drives with 64 beams, and the build time of each in seconds."""
+    count = 0
     for seed in seeds_of(split, MAX_SWEEPS):
         start = perf_counter()
         drive = Drive(seed, _TIMED_FRAMES, columns=_COLUMNS)
         built = perf_counter() - start
         if drive.rig.lidar.beams == _BEAMS:
-            list(drive.frames([0]))  # compiles what no drive before it needed
-            found += 1
+            list(drive.frames([0]))  # compiles functions that no earlier drive used
+            count += 1
             yield drive, built
-        if found == _TIMED_DRIVES:
+        if count == _TIMED_DRIVES:
             return
 
 
 def _times(drive: Drive) -> dict[str, float]:
-    """Seconds a frame on two threads, with six cameras and with one, and of its parts on one."""
+    """Seconds per frame on two threads, with six cameras and with one, and of its parts on one thread."""
     frontal = Drive(drive.seed, _TIMED_FRAMES, cameras=1, columns=_COLUMNS)
     six = _seconds_each(drive.frames(range(_TIMED_FRAMES), _THREADS))
     one = _seconds_each(frontal.frames(range(_TIMED_FRAMES), _THREADS))
@@ -139,7 +138,7 @@ def _bytes(drive: Drive) -> dict[str, float]:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """All that the command line asks for, as it stands in ``metrics.json``.
+    """Run the measurements; returns the content of ``metrics.json``.
 
     Raises:
         ConfigError: an argument is out of range, or PandaSet cannot be read.
@@ -178,7 +177,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def tables(metrics: dict[str, Any]) -> str:
-    """The metrics as tables in Markdown."""
+    """The metrics as Markdown tables."""
     return "\n\n".join(part(metrics) for part in (_cost_table, _class_table, _returns_line, _agreement_table))
 
 
@@ -186,44 +185,44 @@ def _cost_table(metrics: dict[str, Any]) -> str:
     cost_of = metrics["cost"]
     parts = ("bytes", "lidar_bytes", "camera_bytes", "labels_bytes")
     rows = [
-        ("frame: 64x1024 sweep and six 640x384 pictures, 2 threads", f"{cost_of['frame_six_cameras_s']:.2f} s"),
-        ("frame: 64x1024 sweep and one picture, 2 threads", f"{cost_of['frame_one_camera_s']:.2f} s"),
+        ("frame: 64x1024 sweep and six 640x384 images, 2 threads", f"{cost_of['frame_six_cameras_s']:.2f} s"),
+        ("frame: 64x1024 sweep and one image, 2 threads", f"{cost_of['frame_one_camera_s']:.2f} s"),
         ("sweep alone, 1 thread", f"{cost_of['sweep_s']:.3f} s"),
-        ("picture alone, 1 thread", f"{cost_of['picture_s']:.3f} s"),
+        ("image alone, 1 thread", f"{cost_of['picture_s']:.3f} s"),
         ("scene", f"{cost_of['scene_s']:.1f} s"),
         (
-            "stored frame: all, sweep, pictures, pixel labels",
+            "stored frame: all, sweep, images, pixel labels",
             ", ".join(f"{cost_of[f'stored_{part}'] / 1e3:.0f} KB" for part in parts),
         ),
     ]
-    return markdown_table(("", f"load average {metrics['load_average']} before"), rows)
+    return markdown_table(("", f"load average before: {metrics['load_average']}"), rows)
 
 
 def _class_table(metrics: dict[str, Any]) -> str:
-    made, real = metrics["composition"], metrics["pandaset"]
-    count = made["drives_in_a_group"]
-    head = ("class", "% of points", "PandaSet", "% of pixels", f"least % of points in {count} drives",
-            f"least things in {count} drives")  # fmt: skip
+    world, real = metrics["composition"], metrics["pandaset"]
+    count = world["drives_in_a_group"]
+    head = ("class", "% of points", "PandaSet", "% of pixels", f"min. % of points in {count} drives",
+            f"min. objects in {count} drives")  # fmt: skip
     rows = [
         (
             name,
-            _percent(made["share_of_points"][name]),
+            _percent(world["share_of_points"][name]),
             _percent(real["share_of_points"][name]) if real else "",
-            _percent(made["share_of_pixels"][name]),
-            _percent(made["least_share_of_points_in_a_group"][name]),
-            str(made["least_things_in_a_group"][name]),
+            _percent(world["share_of_pixels"][name]),
+            _percent(world["least_share_of_points_in_a_group"][name]),
+            str(world["least_things_in_a_group"][name]),
         )
         for name in LABELS.names
     ]
-    return markdown_table(head, [*rows, ("sky", "", "", _percent(made["share_of_sky"]), "", "")])
+    return markdown_table(head, [*rows, ("sky", "", "", _percent(world["share_of_sky"]), "", "")])
 
 
 def _agreement_table(metrics: dict[str, Any]) -> str:
     head = (
-        "pixels left out beside a border",
+        "pixels excluded at a border",
         "points counted: visible to the camera",
         "of these with the class of their pixel",
-        "of still things",
+        "of static objects",
         "points counted: all",
         "of these with the class of their pixel",
     )
@@ -236,8 +235,8 @@ def _agreement_table(metrics: dict[str, Any]) -> str:
 
 
 def _returns_line(metrics: dict[str, Any]) -> str:
-    real = f", of PandaSet's {metrics['pandaset']['returns']:.1%}" if metrics["pandaset"] else ""
-    return f"Of the pulses {metrics['returns']:.1%} come back{real}."
+    real = f" (PandaSet: {metrics['pandaset']['returns']:.1%})" if metrics["pandaset"] else ""
+    return f"{metrics['returns']:.1%} of the pulses have a return{real}."
 
 
 def _percent(share: float) -> str:
@@ -253,14 +252,14 @@ def _by_class(values: NDArray[Any]) -> dict[str, float]:
 
 
 def run(options: argparse.Namespace) -> str:
-    """Measure as the command line says; returns what to tell the user.
+    """Run the command; returns its output.
 
     Raises:
         ConfigError: as :func:`measure`.
     """
     metrics = measure(options)
     path = write_metrics(options.out, metrics)
-    return f"{tables(metrics)}\n\n{path}: world {WORLD_VERSION}, {options.drives} drives to {options.split}"
+    return f"{tables(metrics)}\n\n{path}: world {WORLD_VERSION}, {options.drives} {options.split} drives"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -268,9 +267,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "python -m training.world.measure", allow_abbrev=False, description="Measure the generated world."
     )
-    parser.add_argument("--drives", type=int, default=_GROUP, metavar="N", help="how many (default: %(default)s)")
-    parser.add_argument("--split", choices=(TRAIN, VALIDATION, TEST), default=TRAIN, help="default: %(default)s")
-    parser.add_argument("--pandaset", type=Path, metavar="PATH", help="real sequence to compare with; must be trusted")
+    parser.add_argument(
+        "--drives", type=int, default=_GROUP, metavar="N", help="number of drives (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--split", choices=(TRAIN, VALIDATION, TEST), default=TRAIN, help="split of the drives (default: %(default)s)"
+    )
+    parser.add_argument("--pandaset", type=Path, metavar="PATH", help="PandaSet sequence to compare with")
     parser.add_argument(
         "--frames", default=PANDASET_FRAMES, metavar="A:B", help="its frames A to B - 1 (default: %(default)s)"
     )

@@ -1,4 +1,4 @@
-"""Many drives at once: one process for each core, one drive at a time in each."""
+"""Process pool for drives: one process per core, one drive at a time in each."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Result = TypeVar("Result")
 
 
 def each_drive(work: Callable[[int], Result], seeds: Sequence[int]) -> Iterator[Result]:
-    """What ``work`` makes of each seed, in order, with a progress bar.
+    """Map ``work`` over seeds, in order, with a progress bar.
 
-    Building a street is Python, which threads do not speed up; so each drive has a process. ``work`` must be
-    importable (a function of a module, or a ``functools.partial`` of one). When the caller is interrupted, or stops
-    to take results, the processes are ended; and so they are when the caller is killed.
+    Building a street is pure Python, which threads do not speed up, so each drive has a process. ``work`` must be
+    importable (a module's function, or a ``functools.partial`` of one). The processes are terminated when the caller
+    is interrupted, stops iterating, or is killed.
 
     Raises:
-        XModelKDError: a process was ended by somebody else.
+        XModelKDError: a process was terminated from outside.
     """
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn"), exit_when_parent_dies, (os.getpid(),))
@@ -40,13 +40,13 @@ def each_drive(work: Callable[[int], Result], seeds: Sequence[int]) -> Iterator[
         yield from tqdm(results, "drives", len(seeds), unit=" drives", file=sys.stderr, disable=None, leave=False)
     except BrokenProcessPool:
         raise XModelKDError(
-            "a process that makes drives was ended from outside, perhaps for want of memory; close other programs and "
-            "give the same command again"
+            "a worker process was terminated from outside, perhaps out of memory; close other programs and run the "
+            "same command again"
         ) from None
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)  # first: a broken pool stumbles over futures that are cancelled
+        pool.shutdown(wait=False, cancel_futures=True)  # first: a broken pool fails on cancelled futures
         for process in set(multiprocessing.active_children()) - others:
-            process.terminate()  # or each would finish its drive first
+            process.terminate()  # otherwise each would finish its drive first
             process.join()
         raise
     finally:
@@ -55,9 +55,9 @@ def each_drive(work: Callable[[int], Result], seeds: Sequence[int]) -> Iterator[
 
 @contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Processes started here inherit it: Ctrl-C, which reaches all of them, is for the one that the user started."""
+    """Ignore SIGINT; processes started here inherit that, so that Ctrl-C is handled by the parent only."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers
+        yield  # only the main thread can set handlers
         return
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

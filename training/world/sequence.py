@@ -1,4 +1,4 @@
-"""A generated drive behind the interface of all datasets."""
+"""Generated drives as datasets."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from xmodelkd_ros.resources import label_map
 
 WORLD_SOURCE = DataSource(f"xmodelkd_ros world {WORLD_VERSION}", "Apache-2.0", attribution="")
 _EPOCH_NS = 1_700_000_000_000_000_000
-"""Time zero of every drive: ROS tools take stamps near zero for unset ones."""
+"""Time zero of every drive: ROS tools treat stamps near zero as unset."""
 _JPEG_QUALITY = 90
 
 
 class Recording(Protocol):
-    """What :class:`WorldSequence` needs of a drive: :class:`training.worldgen.drive.Drive`, or :class:`StoredDrive`."""
+    """A drive as :class:`WorldSequence` reads it: :class:`training.worldgen.drive.Drive`, or :class:`StoredDrive`."""
 
     @property
     def seed(self) -> int: ...  # noqa: D102
@@ -48,7 +48,7 @@ class Recording(Protocol):
     def track(self) -> PoseTrack: ...  # noqa: D102
 
     def end_s(self, index: int) -> float:
-        """When a sweep is complete, seconds since the drive began."""
+        """End of a sweep, seconds since the start of the drive."""
 
     def scan(self, index: int) -> Scan:
         """The sweep of a frame."""
@@ -58,7 +58,7 @@ class WorldSequence:
     """A generated drive as a :class:`training.datasets.sequence.DriveSequence`.
 
     Args:
-        recording: the drive, live or stored.
+        recording: the drive, generated live or stored.
         image: gives the picture that a camera (number) of the rig took for a frame (number).
 
     Attributes:
@@ -83,43 +83,43 @@ class WorldSequence:
         return self._recording.sweeps
 
     def stamp_ns(self, index: int) -> int:
-        """Stamp of a sweep, nanoseconds since 1970: the instant it was complete."""
+        """Stamp of a sweep, nanoseconds since 1970: its end."""
         return stamp_ns(self._recording.end_s(self._checked(index)))
 
     def cloud(self, index: int) -> PointCloud:
         """The points of a sweep as fired, with intensity 0 to 255 and the beam number as ring."""
-        taken = self.scan(self._checked(index))
+        scan = self.scan(self._checked(index))
         lidar = self.rig.lidar
-        return PointCloud(taken.points(lidar), taken.intensity[taken.mask].astype(np.float32), taken.ring)
+        return PointCloud(scan.points(lidar), scan.intensity[scan.mask].astype(np.float32), scan.ring)
 
     def labels(self, index: int) -> NDArray[np.uint8]:
         """(N,) drive13 class ids of the points of :meth:`cloud`."""
-        taken = self.scan(self._checked(index))
-        return taken.label[taken.mask]
+        scan = self.scan(self._checked(index))
+        return scan.label[scan.mask]
 
     def time_s(self, index: int) -> NDArray[np.float32]:
-        """(N,) when each point of :meth:`cloud` was fired, seconds relative to the sweep's stamp."""
+        """(N,) firing times of the points of :meth:`cloud`, seconds relative to the sweep's stamp."""
         return self.scan(self._checked(index)).time_s(self.rig.lidar)
 
     def compensated(self, index: int) -> NDArray[np.float32]:
-        """(N, 3) the points of :meth:`cloud` in the sensor's frame at the sweep's stamp: ego motion is taken out."""
+        """(N, 3) motion-compensated points of :meth:`cloud`, in the sensor frame at the sweep's stamp."""
         end = self._recording.end_s(self._checked(index))
         return self.scan(index).compensated(self.rig.lidar, self._poses, end)
 
     def world_from_lidar(self, index: int) -> NDArray[np.float64]:
-        """(4, 4) pose of the sensor at the sweep's stamp."""
+        """(4, 4) world from sensor at the sweep's stamp."""
         return self.poses(index, np.zeros(1))[0]
 
     def poses(self, index: int, times_s: NDArray[np.floating]) -> NDArray[np.float64]:
-        """(M, 4, 4) poses of the sensor at (M,) times, seconds relative to the sweep's stamp."""
+        """(M, 4, 4) world from sensor at (M,) times, seconds relative to the sweep's stamp."""
         return self._poses(self._recording.end_s(self._checked(index)) + np.asarray(times_s, np.float64))
 
     def images(self, index: int) -> Sequence[CameraImage]:
-        """The picture of each camera that belongs to a sweep."""
+        """The image of each camera that belongs to a sweep."""
         return tuple(self._image(self._checked(index), camera) for camera in range(len(self.cameras)))
 
     def lidar_in_camera(self, index: int, camera: int) -> NDArray[np.float64]:
-        """(4, 4) camera (at its shutter) from LiDAR (at the sweep's stamp): the extrinsic and the motion between."""
+        """(4, 4) camera (at its exposure) from LiDAR (at the sweep's stamp): extrinsic and motion in between."""
         end = self._recording.end_s(self._checked(index))
         stamp, shutter = self._poses(np.array([end, end + self.rig.shutter_s[camera]]))
         return np.asarray(self.cameras[camera].from_lidar @ inverse(shutter) @ stamp)
@@ -151,11 +151,11 @@ class RenderedImage:
         return self.render()
 
     def jpeg(self) -> bytes:
-        """The picture as a JPEG file's bytes."""
+        """The image encoded as JPEG."""
         return _jpeg(self.picture.rgb)
 
     def pixels(self) -> NDArray[np.uint8]:
-        """(H, W, 3) RGB, after the loss of JPEG, as it would be read from a folder."""
+        """(H, W, 3) RGB after JPEG compression, as read from a stored drive."""
         return decode_jpeg(self.jpeg())
 
     def labels(self) -> NDArray[np.uint8] | None:
@@ -164,7 +164,7 @@ class RenderedImage:
 
 
 def live_drive(drive: Drive) -> WorldSequence:
-    """A drive whose frames are made when they are asked for."""
+    """A drive whose frames are generated on access."""
 
     def image(index: int, camera: int) -> CameraImage:
         stamp = stamp_ns(drive.end_s(index) + drive.rig.shutter_s[camera])

@@ -1,11 +1,11 @@
-"""Generated drives as data: made while they are needed, or written to a folder and read back.
+"""Stored generated drives: writing to a folder and reading back, with the same bytes as a live drive.
 
-Both give the same bytes. A stored sweep has no positions: they follow from ranges and the sensor's table.
+A stored sweep has no coordinates: they follow from its ranges and the beam table.
 A drive's folder::
 
     drive.json                    seed, version of the world, sensors, poses, stamps
     lidar/000.npz                 the arrays of training.worldgen.sensing.lidar.Scan
-    camera/front_camera/000.jpg   pictures
+    camera/front_camera/000.jpg   images
     labels/front_camera/000.png   class ids of the pixels, 255 for the sky
 """
 
@@ -35,8 +35,8 @@ from xmodelkd_ros.core.transforms import PoseTrack
 from xmodelkd_ros.resources import label_map
 
 _DRIVE_FILE = "drive.json"
-_LONGEST_S = 3600.0
-"""Of a drive: what is longer is damaged."""
+_MAX_DURATION_S = 3600.0
+"""Longer drives are damaged."""
 _SCAN_TYPES = {"range_steps": "uint16", "intensity": "uint8", "label": "uint8", "instance": "int32"}
 
 
@@ -44,14 +44,14 @@ class StoredDrive:
     """A drive in a folder, as :func:`store` writes it.
 
     Attributes:
-        seed: of the drive.
+        seed: seed of the drive.
         sweeps: number of sweeps.
-        period_s: from one sweep to the next.
+        period_s: time from one sweep to the next.
         rig: the sensors.
         track: world from base_link over time.
 
     Raises:
-        ConfigError: the folder is not such a drive, is of another version of the world, or a file cannot be read.
+        ConfigError: the folder is not a stored drive or of another world version, or a file cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -59,8 +59,8 @@ class StoredDrive:
         try:
             data = parse_json((folder / _DRIVE_FILE).read_text(encoding="utf-8"))
             version = data["version"]
-            if version == WORLD_VERSION:  # another version may say other things
-                self._take(data)
+            if version == WORLD_VERSION:  # other versions may have other content
+                self._set(data)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, ConfigError) as error:
             raise ConfigError(
                 f"{folder} is not a generated drive ({_DRIVE_FILE}: {quoted(error)}); write one with "
@@ -71,18 +71,18 @@ class StoredDrive:
                 f"{folder} is of world version {quoted(version)}, this is {WORLD_VERSION}; write it again"
             )
 
-    def _take(self, data: Any) -> None:
+    def _set(self, data: Any) -> None:
         self.seed, self.sweeps = int(data["seed"]), int(data["sweeps"])
         self._first_end, self.period_s = float(data["first_end_s"]), float(data["period_s"])
-        if not (self.seed >= 0 and 0 < self.sweeps <= MAX_SWEEPS and 0 < self.period_s * self.sweeps < _LONGEST_S):
+        if not (self.seed >= 0 and 0 < self.sweeps <= MAX_SWEEPS and 0 < self.period_s * self.sweeps < _MAX_DURATION_S):
             raise ValueError(f"seed {self.seed}, {self.sweeps} sweeps, one each {self.period_s} s")
-        if not 0 <= self._first_end < _LONGEST_S:
+        if not 0 <= self._first_end < _MAX_DURATION_S:
             raise ValueError(f"the first sweep ends at {self._first_end} s")
         self.rig, track = _rig_from(data), data["track"]
         self.track = PoseTrack(track["times_s"], track["positions"], track["quaternions"])
 
     def end_s(self, index: int) -> float:
-        """When a sweep is complete, seconds since the drive began."""
+        """End of a sweep, seconds since the start of the drive."""
         return self._first_end + index * self.period_s
 
     def scan(self, index: int) -> Scan:
@@ -93,22 +93,22 @@ class StoredDrive:
                 scan = Scan(**{field.name: arrays[field.name] for field in fields(Scan)})
             _check_scan(scan, (self.rig.lidar.columns, self.rig.lidar.beams))
             return scan
-        except Exception as error:  # a damaged archive goes wrong in any way
+        except Exception as error:  # damaged archives raise many kinds of errors
             raise ConfigError(f"cannot read sweep {path}: {error}; write the drive again") from error
 
     def image(self, index: int, camera: int) -> JpegFile:
-        """The picture of one camera of a frame."""
+        """The image of one camera of a frame."""
         model = self.rig.cameras[camera]
         stamp = stamp_ns(self.end_s(index) + self.rig.shutter_s[camera])
-        picture = self.folder / "camera" / model.name / f"{index:03d}.jpg"
-        return JpegFile(model, stamp, picture, self.folder / "labels" / model.name / f"{index:03d}.png")
+        path = self.folder / "camera" / model.name / f"{index:03d}.jpg"
+        return JpegFile(model, stamp, path, self.folder / "labels" / model.name / f"{index:03d}.png")
 
 
 def stored_drives(path: Path) -> list[WorldSequence]:
-    """The drive in a folder, or all drives in the folders of a folder.
+    """Open the drive in a folder, or all drives in its subfolders.
 
     Raises:
-        ConfigError: there is none, or one cannot be read.
+        ConfigError: no drive is found, or one cannot be read.
     """
     folders = [path] if (path / _DRIVE_FILE).exists() else sorted(file.parent for file in path.glob(f"*/{_DRIVE_FILE}"))
     if not folders:
@@ -118,7 +118,7 @@ def stored_drives(path: Path) -> list[WorldSequence]:
 
 
 def store(drive: Drive, folder: Path, frames: Iterable[Frame]) -> int:
-    """Write frames of a drive into a new folder, which is there only when it is complete.
+    """Write frames of a drive into a new folder, atomically.
 
     Returns:
         The number of bytes written.
@@ -191,22 +191,22 @@ def _rig_from(data: dict[str, Any]) -> Rig:
         raise TypeError(f"lidar.columns is {quoted(lidar.columns)}")
     base_from_lidar = np.array(data["base_from_lidar"], np.float64)
     if base_from_lidar.shape != (4, 4) or not np.isfinite(base_from_lidar).all():
-        raise ValueError("base_from_lidar is no 4 x 4 matrix")
+        raise ValueError("base_from_lidar is not a 4 x 4 matrix")
     cameras = tuple(
         CameraModel(c["name"], c["width"], c["height"], np.array(c["intrinsic"]), np.array(c["from_lidar"]))
         for c in data["cameras"]
     )
     shutters = tuple(float(c["shutter_s"]) for c in data["cameras"])
-    if not all(abs(shutter) < _LONGEST_S for shutter in shutters):
+    if not all(abs(shutter) < _MAX_DURATION_S for shutter in shutters):
         raise ValueError(f"shutters open at {shutters} s")
     return Rig(lidar, base_from_lidar, cameras, shutters)
 
 
 def _check_scan(scan: Scan, shape: tuple[int, int]) -> None:
-    """Raise a ValueError for arrays that are not those of the drive's LiDAR."""
+    """Raise a ValueError for arrays that do not fit the drive's LiDAR."""
     for name, dtype in _SCAN_TYPES.items():
         array = getattr(scan, name)
         if array.shape != shape or array.dtype != dtype:
             raise ValueError(f"{name} is {array.dtype} of shape {array.shape}, not {dtype} of {shape}")
     if not np.isin(scan.label, [*(c.id for c in label_map("drive13").classes), IGNORE]).all():
-        raise ValueError("it has labels of no class")
+        raise ValueError("it has labels outside the label set")

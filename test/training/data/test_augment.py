@@ -23,7 +23,7 @@ def projector():
 
 
 def make_sweep(radius=20.0, label=BUILDING, intensity=100.0):
-    """A cylinder around the sensor, seen by 16 beams at 256 azimuths."""
+    """A cylinder around the sensor, scanned by 16 beams at 256 azimuths."""
     azimuth = np.linspace(-np.pi, np.pi, 256, endpoint=False) + 1e-3
     elevation, azimuth = (a.ravel() for a in np.meshgrid(np.radians(BEAMS), azimuth, indexing="ij"))
     flat = radius * np.cos(elevation)
@@ -32,7 +32,7 @@ def make_sweep(radius=20.0, label=BUILDING, intensity=100.0):
     return Sweep(cloud, np.full(len(xyz), label, np.uint8))
 
 
-def test_nothing_but_heading_and_mirroring_is_left_when_all_is_switched_off(rng, projector):
+def test_disabled_augmentation_only_rotates_and_mirrors(rng, projector):
     sweep = make_sweep()
     result = augment(sweep, sweep, sweep, projector, AugmentConfig(), rng)
     np.testing.assert_allclose(np.linalg.norm(result.cloud.xyz, axis=1), 20, rtol=1e-5)
@@ -41,8 +41,8 @@ def test_nothing_but_heading_and_mirroring_is_left_when_all_is_switched_off(rng,
     assert np.array_equal(result.labels, sweep.labels)
 
 
-def test_mirroring_happens_about_half_the_time(rng):
-    """Three neighbouring azimuths turn one way or the other."""
+def test_mirrors_about_half_of_the_sweeps(rng):
+    """The order of three neighbouring azimuths shows the mirroring."""
     sweep, turns = make_sweep(), []
     for _ in range(60):
         x, y, _ = move(sweep, AugmentConfig(), rng).cloud.xyz[:2].T
@@ -63,7 +63,7 @@ def test_scale_and_displacement(rng):
     assert np.abs(shift[:, 2]).max() < 1e-3
 
 
-def test_range_noise_stays_on_the_ray(rng):
+def test_range_noise_moves_points_along_their_rays(rng):
     sweep = make_sweep()
     noisy = move(sweep, AugmentConfig(jitter_m=0.05), rng)
     ranges = np.linalg.norm(noisy.cloud.xyz, axis=1)
@@ -71,7 +71,7 @@ def test_range_noise_stays_on_the_ray(rng):
     np.testing.assert_allclose(elevations_deg(noisy.cloud.xyz), elevations_deg(sweep.cloud.xyz), atol=1e-3)
 
 
-def test_intensity_stays_in_its_scale_and_keeps_its_order(rng):
+def test_intensity_augmentation_is_monotonic_and_bounded(rng):
     sweep = make_sweep()
     ramp = np.linspace(0, 255, len(sweep.cloud)).astype(np.float32)
     config = AugmentConfig(intensity_gain=0.5, intensity_gamma=0.5)
@@ -81,7 +81,7 @@ def test_intensity_stays_in_its_scale_and_keeps_its_order(rng):
     assert np.abs(changed - ramp).max() > 1
 
 
-def test_dropping_takes_points_and_whole_beams(rng, projector):
+def test_drops_points_and_whole_beams(rng, projector):
     sweep = make_sweep()
     for _ in range(5):
         result = drop(sweep, projector, AugmentConfig(drop_rows=0.5), rng)
@@ -91,7 +91,7 @@ def test_dropping_takes_points_and_whole_beams(rng, projector):
     assert 0.59 < min(shares) < 0.7 < max(shares) <= 1
 
 
-def test_mixing_takes_a_sector_of_the_other_sweep_and_keeps_its_own_elsewhere(rng):
+def test_mixing_replaces_one_sector(rng):
     for _ in range(5):
         result = mix_sectors(make_sweep(20, 1), make_sweep(10, 2), rng)
         assert len(result.cloud) == pytest.approx(4096, abs=64)
@@ -104,7 +104,7 @@ def test_mixing_takes_a_sector_of_the_other_sweep_and_keeps_its_own_elsewhere(rn
         assert sum(len(b) == 2 for b in bins) <= 2, "one sector has two borders"
 
 
-def test_pasted_objects_hide_what_is_behind_them(rng, projector):
+def test_pasted_objects_occlude_points_behind_them(rng, projector):
     other = make_sweep(8, PERSON)
     near = np.abs(np.arctan2(*other.cloud.xyz[:, 1::-1].T)) < 0.15
     other = Sweep(other.cloud, np.where(near, PERSON, BUILDING).astype(np.uint8))
@@ -120,13 +120,13 @@ def test_pasted_objects_hide_what_is_behind_them(rng, projector):
     assert max(counts) == np.count_nonzero(near)
 
 
-def test_objects_pasted_behind_a_surface_do_not_show(rng, projector):
+def test_objects_pasted_behind_a_surface_are_occluded(rng, projector):
     other = make_sweep(30, PERSON)
     result = paste_objects(make_sweep(20), other, projector, rng)
     assert not np.any(result.labels == PERSON)
 
 
-def test_the_same_seed_gives_the_same_sweep(projector):
+def test_augmentation_is_deterministic_for_a_seed(projector):
     strengths = {"scale": 0.1, "translate_m": 1.0, "height_m": 0.1, "tilt_deg": 1.0, "jitter_m": 0.02}
     config = AugmentConfig(**strengths, intensity_gain=0.2, drop_points=0.2, drop_rows=0.2, mix=1.0, paste=1.0)
     results = [
@@ -137,7 +137,7 @@ def test_the_same_seed_gives_the_same_sweep(projector):
     assert np.array_equal(results[0].labels, results[1].labels)
 
 
-def test_sectors_and_objects_come_from_the_sweeps_that_give_them(rng, projector):
+def test_sectors_and_objects_come_from_their_donors(rng, projector):
     givers = make_sweep(12, 1), make_sweep(8, PERSON)
     mixed = augment(make_sweep(), *givers, projector, AugmentConfig(mix=1.0), rng)
     assert set(np.unique(mixed.labels)) == {1, BUILDING}

@@ -14,7 +14,7 @@ from xmodelkd_ros.core.errors import ImageError
 
 @pytest.fixture
 def picture():
-    """Red grows to the right, green downwards; each place is labelled by its number."""
+    """Red grows to the right, green downwards; each pixel sample is labelled by its number."""
     rows, columns = np.mgrid[:540, :960]
     pixels = np.stack([255 * columns / 959, 255 * rows / 539, 0 * rows], axis=-1).astype(np.uint8)
     buffer = io.BytesIO()
@@ -24,7 +24,7 @@ def picture():
 
 
 @pytest.mark.parametrize("size", [(96, 160), (540, 960)])
-def test_places_stay_on_what_they_show(picture, size, monkeypatch):
+def test_pixel_samples_follow_the_augmented_image(picture, size, monkeypatch):
     monkeypatch.setattr(image_samples, "color_jitter", lambda pixels, rng: pixels)
     mirrored = set()
     for seed in range(8):
@@ -37,8 +37,8 @@ def test_places_stay_on_what_they_show(picture, size, monkeypatch):
     assert mirrored == {True, False}
 
 
-def test_a_small_picture_is_the_mean_of_its_pixels(picture):
-    """As pictures are shrunk when they are used: fine texture does not become noise."""
+def test_downscaling_averages_pixels(picture):
+    """As at inference, so that fine texture does not alias."""
     noise = np.random.default_rng(0).integers(0, 256, (768, 1280, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, "PNG")
@@ -49,6 +49,6 @@ def test_a_small_picture_is_the_mean_of_its_pixels(picture):
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff torn off"])
-def test_a_damaged_picture_is_one_line(data):
+def test_rejects_damaged_jpeg_with_one_line(data):
     with pytest.raises(ImageError, match="cannot decode a JPEG image of"):
         decode_jpeg(data)

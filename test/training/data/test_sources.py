@@ -1,4 +1,4 @@
-"""Sweeps from folders and from seeds, as a training configuration names them."""
+"""Loading of training sources from folders and seeds."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ def same(sweep, drive, index):
     )
 
 
-def test_frames_of_pandaset(pandaset):
+def test_loads_frames_of_pandaset(pandaset):
     source = load_source(SourceConfig("pandaset", str(pandaset), frames=(3, 5)), "train")
     sequence = PandaSetSequence(pandaset)
     assert [same(sweep, sequence, index) for sweep, index in zip(source.sweeps, (3, 4), strict=True)] == [True] * 2
@@ -35,14 +35,14 @@ def test_frames_of_pandaset(pandaset):
     assert [index for _, index in every] == [3, 5, 7]
 
 
-def test_sweeps_of_a_bag(generated):
+def test_loads_sweeps_of_a_bag(generated):
     source = load_source(SourceConfig("bag", str(generated.bag), topic="/points"), "train", images=True)
     (drive,) = stored_drives(generated.folder)
     assert [same(sweep, drive, index) for index, sweep in enumerate(source.sweeps)] == [True] * 2
     assert [len(look.jpegs) for look in source.encoded_images] == [6, 6]
 
 
-def test_frames_of_a_folder_of_drives(drives):
+def test_loads_frames_of_a_folder_of_drives(drives):
     source = load_source(SourceConfig("world", str(drives.folder)), "train")
     frames = [(drive, index) for drive in stored_drives(drives.folder) for index in range(2)]
     assert [same(s, *frame) for s, frame in zip(source.sweeps, frames, strict=True)] == [True] * 4
@@ -52,7 +52,7 @@ def test_frames_of_a_folder_of_drives(drives):
     assert [index for _, index in some.frames] == [1, 1]
 
 
-def test_drives_generated_from_seeds_are_those_that_the_command_writes(drives):
+def test_generated_drives_equal_those_written_by_the_command(drives):
     source = load_source(SourceConfig("world", seeds=(0, 2), sweeps=2), "train")
     assert source.frames == [] and source.origin == WORLD_SOURCE
     frames = [(drive, index) for drive in stored_drives(drives.folder) for index in range(2)]
@@ -62,14 +62,14 @@ def test_drives_generated_from_seeds_are_those_that_the_command_writes(drives):
 
 
 @pytest.mark.parametrize(("use", "seeds"), [("train", [6, 7, 10]), ("validation", [8])])
-def test_seeds_serve_what_they_are_meant_for(monkeypatch, use, seeds):
+def test_seeds_are_selected_by_split(monkeypatch, use, seeds):
     taken = []
     monkeypatch.setattr(sources, "each_drive", lambda work, seeds: taken.append(seeds) or [])
     load_source(SourceConfig("world", seeds=(6, 11)), use)
     assert taken == [seeds], "test seeds end in 9"
 
 
-def test_drives_are_generated_with_the_lidar_asked_for(monkeypatch):
+def test_generates_drives_with_the_configured_lidar(monkeypatch):
     monkeypatch.setattr(sources, "each_drive", lambda work, seeds: map(work, seeds))
     (sweep,) = load_source(SourceConfig("world", seeds=(0, 1), sweeps=1, lidar="VLP-32C"), "train").sweeps
     assert len(fit_beams(elevations_deg(sweep.cloud.xyz))) == 32
@@ -85,27 +85,27 @@ def test_drives_are_generated_with_the_lidar_asked_for(monkeypatch):
         ({"dataset": "world", "path": "{drive}", "frames": (1, 3)}, "validation", "seed 18 has no frame 2; it has 0"),
     ],
 )
-def test_what_cannot_be_loaded(generated, tmp_path, config, use, message):
+def test_rejects_sources_that_cannot_be_loaded(generated, tmp_path, config, use, message):
     places = {"{empty}": str(tmp_path), "{drive}": str(generated.folder)}
     config = {name: places.get(value, value) if name == "path" else value for name, value in config.items()}
     with pytest.raises(ConfigError, match=message):
         load_source(SourceConfig(**config), use)
 
 
-def test_a_source_says_what_it_is():
+def test_source_as_text():
     assert str(SourceConfig("pandaset", "../data/002", frames=(0, 40))) == "pandaset 002, frames 0:40"
     assert str(SourceConfig("world", str(Path("drives") / "validation"))) == "world validation, all frames"
     assert str(SourceConfig("world", seeds=(0, 500), sweeps=4)) == "world seeds 0:500, 4 sweeps each"
     assert str(SourceConfig("world", seeds=(0, 9), lidar="VLP-32C")) == "world seeds 0:9, 5 sweeps each, VLP-32C"
 
 
-def test_drives_that_are_for_another_use_are_refused(generated):
+def test_rejects_drives_of_another_split(generated):
     with pytest.raises(ConfigError, match="seed 18 is a validation drive and cannot be used for train"):
         load_source(SourceConfig("world", str(generated.folder)), "train")
 
 
-def test_within_memory_a_source_is_read_once(drives, monkeypatch):
-    """Whatever its share is and its labels are for; outside, it is read anew."""
+def test_source_is_read_once_within_the_cache(drives, monkeypatch):
+    """Independent of its share and the use of its labels; outside of the cache it is read again."""
     reads = []
     frames = sources.stored_frames
     monkeypatch.setattr(sources, "stored_frames", lambda *words: reads.append(words) or frames(*words))

@@ -11,7 +11,7 @@ CHANNELS = ("z", "range", "sqrt_intensity")
 
 @pytest.fixture(scope="module")
 def sweep():
-    """A noisy cylinder seen by 16 beams at 1000 azimuths; the label says the azimuth sector."""
+    """A noisy cylinder scanned by 16 beams at 1000 azimuths; the label is the azimuth sector."""
     rng = np.random.default_rng(0)
     elevation, azimuth = (a.ravel() for a in np.meshgrid(np.linspace(10, -20, 16), np.linspace(-179.9, 180, 1000)))
     elevation, azimuth = np.radians(elevation), np.radians(azimuth)
@@ -27,7 +27,7 @@ def spec(sweep):
     return InputSpec.fit([sweep], 256, CHANNELS, (0.0, 255.0))
 
 
-def test_inputs_are_fitted_to_the_sweeps(sweep, spec):
+def test_input_spec_is_fitted_to_the_sweeps(sweep, spec):
     assert spec.projection.beam_elevations_deg == pytest.approx(np.linspace(10, -20, 16), abs=0.02)
     points = WholeSweeps([sweep], spec)[0]["points"][0]
     assert points.mean(axis=0) == pytest.approx(0, abs=1e-3)
@@ -35,7 +35,7 @@ def test_inputs_are_fitted_to_the_sweeps(sweep, spec):
     assert InputSpec.from_dict(spec.to_dict()) == spec
 
 
-def test_points_without_a_position_are_no_input(sweep, spec):
+def test_points_without_finite_coordinates_are_left_out(sweep, spec):
     xyz = sweep.cloud.xyz.copy()
     xyz[:3] = [[np.nan] * 3, [0] * 3, [np.inf] * 3]
     batch = WholeSweeps([Sweep(PointCloud(xyz, sweep.cloud.intensity), sweep.labels)], spec)[0]
@@ -44,7 +44,7 @@ def test_points_without_a_position_are_no_input(sweep, spec):
     assert np.array_equal(batch["labels"][0], sweep.labels[3:])
 
 
-def test_hidden_sectors_and_their_guard_lose_their_labels(sweep):
+def test_hides_labels_of_sectors_and_their_guard(sweep):
     azimuth = np.degrees(np.arctan2(sweep.cloud.xyz[:, 1], sweep.cloud.xyz[:, 0])) % 360
     hidden = hide_sectors(sweep, azimuth / 60, (0, 1))
     inside = (azimuth < 130) | (azimuth > 350)
@@ -59,7 +59,7 @@ def make_crops(sweep, spec, augmentation=None, **changes):
     return CropDataset([source], spec, augmentation or AugmentConfig(), CropSize(64, 32, 300), **settings)
 
 
-def test_crops_are_windows_of_the_range_image_side_by_side(sweep, spec):
+def test_crops_are_adjacent_windows_of_the_range_image(sweep, spec):
     crops = make_crops(sweep, spec)[3]
     assert crops["image"].shape == (4, 4, 16, 64 + 2 * 32)
     assert crops["points"].shape == (4, 300, 3)
@@ -67,16 +67,16 @@ def test_crops_are_windows_of_the_range_image_side_by_side(sweep, spec):
     assert crops["pixel"].dtype == np.int32 and crops["pixel"].min() >= 0 and crops["pixel"].max() < 16 * 64
     for k in range(4):
         margin = crops["image"][(k + 1) % 4][..., :64]
-        assert np.array_equal(crops["image"][k][..., -64:], margin), "each crop's margin is its neighbour"
-        # A point is no nearer than the point that its pixel shows.
+        assert np.array_equal(crops["image"][k][..., -64:], margin), "each crop's margin is part of its neighbour"
+        # A point is no nearer than the nearest point of its pixel.
         row, column = np.divmod(crops["pixel"][k], 64)
         nearest = crops["image"][k][:, row, column + 32]
         assert (nearest[3] == 1).all()
-        assert (nearest[1] <= crops["points"][k][:, 1] + 0.01).all(), "to the resolution of ranges"
-        assert np.mean(np.isclose(nearest[1], crops["points"][k][:, 1])) < 0.9, "hidden points are among them"
+        assert (nearest[1] <= crops["points"][k][:, 1] + 0.01).all(), "to the range resolution"
+        assert np.mean(np.isclose(nearest[1], crops["points"][k][:, 1])) < 0.9, "includes occluded points"
 
 
-def test_crops_differ_and_come_back_with_the_seed(sweep, spec):
+def test_crops_are_deterministic_for_a_seed(sweep, spec):
     one, two = make_crops(sweep, spec), make_crops(sweep, spec)
     assert all(np.array_equal(one[4][key], two[4][key]) for key in one[4])
     assert not np.array_equal(one[4]["image"], one[5]["image"])
@@ -87,7 +87,7 @@ def of_class(sweep, label):
     return Sweep(sweep.cloud, np.full(len(sweep.labels), label, np.uint8))
 
 
-def test_sources_are_drawn_as_their_shares_say_and_their_sweeps_alike(sweep, spec):
+def test_sources_are_drawn_by_share_and_sweeps_uniformly(sweep, spec):
     sources = [
         CropSource([of_class(sweep, 1)], "pandaset", 6.0),
         CropSource([of_class(sweep, 2), of_class(sweep, 3)], "world", 2.0),
@@ -100,7 +100,7 @@ def test_sources_are_drawn_as_their_shares_say_and_their_sweeps_alike(sweep, spe
 
 
 @pytest.mark.parametrize("datasets", [("pandaset", "world", "world"), ("world", "world", "world")])
-def test_what_is_mixed_in_comes_from_another_dataset_where_there_is_one(sweep, spec, datasets):
+def test_mixed_sectors_come_from_another_dataset_if_possible(sweep, spec, datasets):
     given = zip((1, 2, 3), datasets, (2, 1, 1), strict=True)
     sources = [CropSource([of_class(sweep, label)], dataset, share) for label, dataset, share in given]
     crops = CropDataset(sources, spec, AugmentConfig(mix=1.0), CropSize(256, 0, 2000), length=60, seed=0)
@@ -109,7 +109,7 @@ def test_what_is_mixed_in_comes_from_another_dataset_where_there_is_one(sweep, s
     assert pairs == real if "pandaset" in datasets else pairs > real
 
 
-def test_few_labels_fill_up_with_none(sweep, spec):
+def test_crops_with_few_labels_are_padded(sweep, spec):
     labels = np.full(len(sweep.labels), 255, np.uint8)
     labels[::400] = 2
     few = Sweep(sweep.cloud, labels)
@@ -119,7 +119,7 @@ def test_few_labels_fill_up_with_none(sweep, spec):
     assert set(np.unique(crops["labels"])) == {2, 255}
 
 
-def test_beams_dropped_stay_dark_in_the_crop(sweep, spec):
+def test_dropped_beams_are_empty_in_the_crop(sweep, spec):
     masks = [make_crops(sweep, spec, AugmentConfig(drop_rows=0.6))[i]["image"][:, -1] for i in range(8)]
     dark = [np.count_nonzero(~mask.any(axis=(0, 2))) for mask in masks]
     assert max(dark) > 3

@@ -1,4 +1,4 @@
-"""Drives read from bags, beside the drives that the bags were written from."""
+"""Bags as datasets, compared with the drives they were exported from."""
 
 from types import SimpleNamespace
 
@@ -32,7 +32,7 @@ def recorded(generated):
 
 @pytest.fixture
 def copied(generated, tmp_path):
-    """Writes the bag again without some topics, and with changed clouds."""
+    """Rewrites the bag without some topics, or with changed clouds."""
 
     def copy(*without, change=lambda message: None):
         with BagReader(generated.bag) as reader, BagWriter(tmp_path / "copy.mcap") as writer:
@@ -48,7 +48,7 @@ def copied(generated, tmp_path):
     return copy
 
 
-def test_sweeps_are_those_of_the_drive(original, recorded):
+def test_bag_sweeps_equal_those_of_the_drive(original, recorded):
     assert len(recorded) == len(original) == 2
     for index in (1, 0):
         assert recorded.stamp_ns(index) == original.stamp_ns(index)
@@ -59,7 +59,7 @@ def test_sweeps_are_those_of_the_drive(original, recorded):
     assert recorded.notes == []
 
 
-def test_the_vehicle_moves_as_it_did(original, recorded):
+def test_bag_poses_equal_those_of_the_drive(original, recorded):
     np.testing.assert_allclose(recorded.base_from_lidar, original.base_from_lidar, atol=1e-9)
     for index in range(2):
         np.testing.assert_allclose(recorded.world_from_lidar(index), original.world_from_lidar(index), atol=1e-6)
@@ -69,7 +69,7 @@ def test_the_vehicle_moves_as_it_did(original, recorded):
     np.testing.assert_allclose(middle, np.mean(ends, axis=0), atol=1e-3)
 
 
-def test_cameras_show_what_they_showed(original, recorded):
+def test_bag_images_equal_those_of_the_drive(original, recorded):
     assert {camera.name for camera in recorded.cameras} == {camera.name for camera in original.cameras}
     taken = {(image.camera.name, image.stamp_ns): image for index in range(2) for image in original.images(index)}
     for image in recorded.images(0):
@@ -87,7 +87,7 @@ def test_cameras_show_what_they_showed(original, recorded):
     assert (first[0] == first[1])[seen[0] & seen[1]].mean() > 0.98
 
 
-def test_a_raw_image_is_encoded():
+def test_raw_image_is_encoded_as_jpeg():
     pixels = np.full((32, 48, 3), (200, 60, 20), np.uint8)
     header = message_class("std_msgs/msg/Header")(message_class("builtin_interfaces/msg/Time")(0, 0), "front")
     message = message_class("sensor_msgs/msg/Image")(header, 32, 48, "rgb8", 0, 144, pixels.ravel())
@@ -105,7 +105,7 @@ def test_a_raw_image_is_encoded():
         ("timestamp", np.float64, [1.7e18 + 2.9e9, 1.7e18 + 3.0e9], [-0.1, 0.0]),  # Livox
     ],
 )
-def test_times_as_drivers_write_them(name, dtype, values, seconds):
+def test_reads_time_fields_of_drivers(name, dtype, values, seconds):
     field = message_class("sensor_msgs/msg/PointField")
     datatype = {np.float32: 7, np.uint32: 6, np.float64: 8}[dtype]
     data = np.array(values, dtype).view(np.uint8)
@@ -125,7 +125,7 @@ def test_times_as_drivers_write_them(name, dtype, values, seconds):
     np.testing.assert_allclose(point_times_s(sweep), seconds, atol=1e-6)
 
 
-def test_without_motion_it_stands_still_and_says_so(copied):
+def test_without_motion_the_vehicle_stands_still_with_a_note(copied):
     drive = BagSequence(copied("/tf"))
     np.testing.assert_array_equal(drive.poses(1, np.array([0.0, 0.1]))[0], drive.world_from_lidar(0))
     assert drive.notes == ["bag copy.mcap: no /tf says how lidar moves; images are matched as if it stood still"]
@@ -138,13 +138,13 @@ def test_without_calibrations_there_are_no_cameras(copied, original):
     assert drive.cameras == () and drive.images(0) == ()
 
 
-def test_without_truth_points_have_no_label(copied):
+def test_without_ground_truth_points_are_unlabelled(copied):
     drive = BagSequence(copied("/label_info_json"))
     assert (drive.labels(0) == IGNORE).all()
     assert any("is not used as ground truth" in note for note in drive.notes)
 
 
-def test_points_without_a_position_are_left_out(copied, original):
+def test_points_without_finite_coordinates_are_left_out(copied, original):
     def break_first(message):
         message.data = message.data.copy()
         message.data[:4] = np.array([np.nan], np.float32).view(np.uint8)
@@ -154,7 +154,7 @@ def test_points_without_a_position_are_left_out(copied, original):
     assert counts == {len(original.cloud(0).xyz) - 1}
 
 
-def test_bad_input_is_one_line(tmp_path, recorded):
+def test_rejects_bad_input_with_one_line(tmp_path, recorded):
     with pytest.raises(BagError, match="does not exist; give the path of a rosbag2 folder"):
         open_drives("bag", tmp_path / "nothing")
     with pytest.raises(ConfigError, match="has no sweep 2; it has 0 to 1"):

@@ -1,4 +1,4 @@
-"""Real and generated frames turned into a bag and read back."""
+"""Recorded and generated frames exported to a bag and read back."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def messages(bag: BagReader, topic: str) -> list:
     return [m.message for m in bag.messages([topic])]
 
 
-def test_points_and_truth_are_those_of_the_data(bag: BagReader, sequence: PandaSetSequence):
+def test_points_and_ground_truth_equal_the_dataset(bag: BagReader, sequence: PandaSetSequence):
     clouds = messages(bag, bag.points_topic())
     assert bag.points_topic() == "/roof/points" and len(clouds) == len(FRAMES)
     for index, msg in zip(FRAMES, clouds, strict=True):
@@ -68,7 +68,7 @@ def test_the_label_set_is_latched(bag: BagReader, sequence: PandaSetSequence):
     assert label_map_from_json(text.data) == sequence.label_map
 
 
-def test_images_are_the_untouched_files(bag: BagReader, sequence: PandaSetSequence):
+def test_images_are_the_unchanged_files(bag: BagReader, sequence: PandaSetSequence):
     for index in FRAMES:
         for image in sequence.images(index):
             read = messages(bag, bag_export.image_topic(image.camera))[index - FRAMES[0]]
@@ -77,7 +77,7 @@ def test_images_are_the_untouched_files(bag: BagReader, sequence: PandaSetSequen
     assert image_to_array(read).shape == (1080, 1920, 3)
 
 
-def test_cameras_are_calibrated_and_stand_where_they_should(bag: BagReader, sequence: PandaSetSequence):
+def test_camera_calibrations_and_transforms(bag: BagReader, sequence: PandaSetSequence):
     (tf,) = messages(bag, "/tf_static")
     assert bag.topics["/tf_static"].latched
     poses = static_transforms(tf)
@@ -96,7 +96,7 @@ def test_cameras_are_calibrated_and_stand_where_they_should(bag: BagReader, sequ
         np.testing.assert_allclose(info.p.reshape(3, 4)[:, :3], camera.intrinsic)
 
 
-def test_base_link_is_level_looks_forward_and_is_near_the_road(bag: BagReader, sequence: PandaSetSequence):
+def test_base_link_is_level_forward_and_near_the_road(bag: BagReader, sequence: PandaSetSequence):
     poses = static_transforms(messages(bag, "/tf_static")[0])
     lidar = poses["base_link", "lidar"]
     # On the middle of a car's roof, looking ahead within a few degrees.
@@ -113,7 +113,7 @@ def test_base_link_is_level_looks_forward_and_is_near_the_road(bag: BagReader, s
     assert poses["base_link", "left_camera_optical_frame"][1, 2] > 0.9
 
 
-def test_messages_stand_in_order_of_their_stamps(bag: BagReader):
+def test_messages_are_ordered_by_stamp(bag: BagReader):
     times = [m.log_time_ns for m in bag.raw()]
     assert times == sorted(times)
     for message in bag.messages([t.name for t in bag.topics.values() if not t.latched]):
@@ -130,7 +130,7 @@ def test_the_vehicle_has_a_pose_at_each_sweeps_stamp(bag: BagReader, sequence: P
         np.testing.assert_allclose(map_from_lidar, sequence.world_from_lidar(index), atol=1e-6)
 
 
-def test_some_frames_of_a_generated_drive(generated, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_exports_selected_frames_of_a_generated_drive(generated, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "drive.mcap"
     assert to_bag.main(["world", str(generated.folder), str(out), "--frames", "1:2"]) == 0
     assert capsys.readouterr().out == f"{out}: 1 sweeps\n"
@@ -144,7 +144,7 @@ def test_some_frames_of_a_generated_drive(generated, tmp_path: Path, capsys: pyt
         assert set(static_transforms(tf)) == {("map", "base_link")}
 
 
-def test_a_drive_without_cameras(drives, tmp_path: Path):
+def test_exports_a_drive_without_cameras(drives, tmp_path: Path):
     out = tmp_path / "drive"
     assert to_bag.main(["world", str(drives.folder / "drive_000001"), str(out), "--storage", "sqlite3"]) == 0
     with BagReader(out) as bag:
@@ -152,7 +152,7 @@ def test_a_drive_without_cameras(drives, tmp_path: Path):
         assert len(messages(bag, "/points")) == 2
 
 
-def test_a_folder_of_drives_is_not_one_bag(drives, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_rejects_a_folder_of_several_drives(drives, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert to_bag.main(["world", str(drives.folder), str(tmp_path / "out")]) == 1
     complaint = f"error: {drives.folder} holds 2 drives; give the folder of one of them\n"
     assert capsys.readouterr().err == complaint
@@ -167,7 +167,7 @@ def test_a_folder_of_drives_is_not_one_bag(drives, tmp_path: Path, capsys: pytes
         (["{pandaset}", "there", "--frames", "0:1"], "exists already; remove it or choose another"),
     ],
 )
-def test_mistakes_are_one_line(
+def test_rejects_wrong_arguments_with_one_line(
     pandaset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
 ):
     (tmp_path / "there").mkdir()

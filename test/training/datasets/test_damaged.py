@@ -1,4 +1,4 @@
-"""Files of datasets that are not what they should be: one line that names the file. Found by the fuzzing."""
+"""Damaged dataset files are rejected with one line that names the file; found by fuzzing."""
 
 import errno
 import gzip
@@ -38,7 +38,7 @@ def everything(drive):
     return [(drive.cloud(k), drive.labels(k), drive.time_s(k), drive.images(k)) for k in range(len(drive))]
 
 
-def test_the_small_sequence_is_one(pandaset_folder):
+def test_the_small_sequence_can_be_read(pandaset_folder):
     (drive,) = open_drives("pandaset", pandaset_folder)
     assert [len(cloud) for cloud, *_ in everything(drive)] == [50, 50] and len(drive.cameras) == 2
     assert len(np.unique(drive.labels(0))) > 5
@@ -60,13 +60,13 @@ def test_the_small_sequence_is_one(pandaset_folder):
         ("camera/front_camera/poses.json", {}),
     ],
 )
-def test_json_of_pandaset_that_says_something_else(pandaset_folder, file, content):
+def test_rejects_pandaset_json_with_wrong_content(pandaset_folder, file, content):
     (pandaset_folder / file).write_text(json.dumps(content))
     with pytest.raises(ConfigError, match=file.replace(".", r"\.")):
         everything(open_drives("pandaset", pandaset_folder)[0])
 
 
-def test_a_camera_without_calibration(pandaset_folder):
+def test_rejects_a_camera_without_calibration(pandaset_folder):
     (pandaset_folder / "static_extrinsic_calibration.yaml").write_text("{}")
     with pytest.raises(ConfigError, match=r"poses\.json is not what PandaSet has there|lacks back_camera"):
         open_drives("pandaset", pandaset_folder)
@@ -81,7 +81,7 @@ def table(**columns):
 
 
 @pytest.mark.parametrize("change", ["no_classes", "few", "of_no_class", "no_table", "no_time", "other_time"])
-def test_tables_of_pandaset_that_hold_something_else(pandaset_folder, change):
+def test_rejects_pandaset_tables_with_wrong_content(pandaset_folder, change):
     labels, sweep = pandaset_folder / "annotations/semseg/00.pkl.gz", pandaset_folder / "lidar/00.pkl.gz"
     points = pickle.loads(gzip.decompress(sweep.read_bytes()))
     file, content = {
@@ -108,7 +108,7 @@ def test_tables_of_pandaset_that_hold_something_else(pandaset_folder, change):
         (pickletools, ImportError("No module named 'numpy._core'"), "No module named 'numpy._core'; install or update"),
     ],
 )
-def test_a_table_of_pandaset_that_may_be_whole_is_not_to_be_fetched(pandaset_folder, monkeypatch, place, error, said):
+def test_errors_outside_the_file_do_not_suggest_fetching_it(pandaset_folder, monkeypatch, place, error, said):
     (drive,) = open_drives("pandaset", pandaset_folder)
 
     def fail(*arguments):
@@ -120,14 +120,14 @@ def test_a_table_of_pandaset_that_may_be_whole_is_not_to_be_fetched(pandaset_fol
     assert str(refusal.value).startswith(f"cannot read {pandaset_folder}/lidar/00.pkl.gz: {said}")
 
 
-def test_without_pandas_it_is_said(pandaset_folder, monkeypatch):
+def test_reports_missing_pandas(pandaset_folder, monkeypatch):
     (drive,) = open_drives("pandaset", pandaset_folder)
     monkeypatch.setitem(sys.modules, "pandas.compat", None)
     with pytest.raises(ConfigError, match=r"^PandaSet needs pandas \(.*\); pip install pandas$"):
         drive.cloud(0)
 
 
-def test_a_pickle_takes_no_more_room_than_it_fills(pandaset_folder):
+def test_pickles_cannot_allocate_more_than_their_size(pandaset_folder):
     file = pandaset_folder / "lidar/00.pkl.gz"
     reconstruct = b"\x80\x04cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(J\xff\xff\xff\x7ftC\x01bt\x52."
     long_bytes = b"\x80\x05\x96" + (1 << 40).to_bytes(8, "little") + b"x."
@@ -153,7 +153,7 @@ def test_a_pickle_takes_no_more_room_than_it_fills(pandaset_folder):
         ("ego_pose", "translation", [0, 0, 1e999], "must be finite"),
     ],
 )
-def test_rows_of_nuscenes_that_hold_something_else(tmp_path, table, field, value, message):
+def test_rejects_nuscenes_rows_with_wrong_content(tmp_path, table, field, value, message):
     root = write_nuscenes(tmp_path / "nuscenes", ["scene-0061"], XYZ, np.arange(50) % 32, size=(160, 90))
     file = root / "v1.0-mini" / f"{table}.json"
     rows = json.loads(file.read_text())
@@ -165,7 +165,7 @@ def test_rows_of_nuscenes_that_hold_something_else(tmp_path, table, field, value
     read_tables.cache_clear()
 
 
-def test_a_table_of_nuscenes_that_is_nested_too_deep(tmp_path):
+def test_rejects_a_nuscenes_table_nested_too_deep(tmp_path):
     root = write_nuscenes(tmp_path / "nuscenes", ["scene-0061"], XYZ, np.arange(50) % 32, size=(160, 90))
     (root / "v1.0-mini" / "scene.json").write_text("[" * 100_000)
     with pytest.raises(ConfigError, match=r"is not a version of nuScenes \(scene\.json"):
@@ -173,7 +173,7 @@ def test_a_table_of_nuscenes_that_is_nested_too_deep(tmp_path):
 
 
 @pytest.mark.parametrize("line", ["nan", "1e999", "-5"])
-def test_times_and_poses_of_kitti_that_none_can_be(tmp_path, line):
+def test_rejects_impossible_kitti_times_and_poses(tmp_path, line):
     root = write_kitti(tmp_path / "kitti", [8], XYZ, np.full(50, 40))
     (root / "sequences/08/times.txt").write_text(f"0\n{line}\n")
     with pytest.raises(ConfigError, match=r"sequences/08: .*; fetch calib\.txt, poses\.txt and times\.txt again"):
@@ -181,7 +181,7 @@ def test_times_and_poses_of_kitti_that_none_can_be(tmp_path, line):
 
 
 @pytest.mark.parametrize("change", ["shape", "type", "class"])
-def test_arrays_of_a_generated_sweep_that_are_another_lidars(generated, tmp_path, change):
+def test_rejects_arrays_of_another_lidar(generated, tmp_path, change):
     drive = StoredDrive(generated.folder)
     with np.load(generated.folder / "lidar/000.npz") as stored:
         arrays = dict(stored)
@@ -197,7 +197,7 @@ def test_arrays_of_a_generated_sweep_that_are_another_lidars(generated, tmp_path
         drive.scan(0)
 
 
-def test_pictures_that_say_they_are_huge_are_refused_before_there_is_room_made(tmp_path):
+def test_rejects_huge_images_before_allocating_memory(tmp_path):
     picture = io.BytesIO()
     Image.new("L", (16, 16)).save(picture, "png")
     huge = bytearray(picture.getvalue())
@@ -209,7 +209,7 @@ def test_pictures_that_say_they_are_huge_are_refused_before_there_is_room_made(t
             read()
 
 
-def test_frames_beyond_a_drive_are_not_counted_out(pandaset_folder):
+def test_frame_ranges_beyond_a_drive_are_rejected_before_expansion(pandaset_folder):
     config = SourceConfig("pandaset", str(pandaset_folder), frames=(0, 10**15))
     with pytest.raises(ConfigError, match=r"has no frame 999999999999999; it has 0 to 1"):
         stored_frames(config, "train")

@@ -15,14 +15,14 @@ def drive():
     return live_drive(Drive(5, 2, cameras=6, every=50))
 
 
-def test_points_brought_to_the_stamp_are_the_worlds_own_compensation(drive):
+def test_motion_compensation_equals_the_worlds_own(drive):
     xyz = motion_compensated(drive, 1, drive.cloud(1).xyz, drive.time_s(1), 0.0)
     assert np.abs(xyz - drive.compensated(1)).max() < 0.03
     moved = np.linalg.norm(drive.cloud(1).xyz - drive.compensated(1), axis=1).max()
-    assert moved > 0.3, "the vehicle drives"
+    assert moved > 0.3, "the vehicle moves"
 
 
-def test_what_a_point_is_stands_where_the_camera_sees_it(drive):
+def test_points_project_onto_pixels_of_their_class(drive):
     views, labels = point_visibility(drive, 1), drive.labels(1)
     images = drive.images(1)
     assert views.camera.shape == (len(labels), MAX_VIEWS)
@@ -36,8 +36,8 @@ def test_what_a_point_is_stands_where_the_camera_sees_it(drive):
     assert (views.camera[:, 0] != NO_CAMERA).mean() > 0.5
 
 
-def test_most_visible_points_are_kept_and_most_hidden_ones_are_not(drive):
-    """Judged by the distances of the picture's own pixels, which the points do not know."""
+def test_visibility_agrees_with_rendered_depth(drive):
+    """Judged by the rendered distances of the pixels, which the visibility test does not use."""
     kept, truly = [], []
     for image in drive.images(1):
         shutter_s = (image.stamp_ns - drive.stamp_ns(1)) * 1e-9
@@ -53,7 +53,7 @@ def test_most_visible_points_are_kept_and_most_hidden_ones_are_not(drive):
     assert (~truly).mean() > 0.03 and kept[~truly].mean() < 0.35
 
 
-def test_the_first_view_is_the_one_nearest_the_middle(drive):
+def test_the_first_view_is_nearest_the_image_centre(drive):
     views = point_visibility(drive, 1)
     both = views.camera[:, 1] != NO_CAMERA
     assert both.any() and (views.camera[both, 0] != views.camera[both, 1]).all()
@@ -62,13 +62,13 @@ def test_the_first_view_is_the_one_nearest_the_middle(drive):
     assert (views.uv[views.camera == NO_CAMERA] == 0).all()
 
 
-def test_without_cameras_nothing_is_seen():
+def test_without_cameras_no_point_is_visible():
     views = point_visibility(live_drive(Drive(5, 1, cameras=0)), 0)
     assert views.camera.shape[1] == MAX_VIEWS and (views.camera == NO_CAMERA).all()
 
 
-def test_points_that_something_moved_are_seen_where_they_lie_now(drive):
-    """All 5 degrees to the left: they appear in other pixels, and lost ones in none."""
+def test_moved_points_are_projected_at_their_new_position(drive):
+    """Rotated 5 degrees to the left: points are projected to other pixels."""
     look, xyz = EncodedSweepImages.load(drive, 1), drive.cloud(1).xyz
     angle = np.radians(5)
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])

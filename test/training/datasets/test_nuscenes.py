@@ -1,4 +1,4 @@
-"""nuScenes-lidarseg in its official layout: labels, geometry, stamps, splits, and what is said of broken folders."""
+"""nuScenes-lidarseg in its official layout: labels, geometry, stamps, splits, and errors for damaged folders."""
 
 import json
 
@@ -32,7 +32,7 @@ def scene(root):
     return scene
 
 
-def test_points_are_turned_to_look_ahead_and_none_is_dropped(scene):
+def test_points_are_rotated_to_rep103_and_none_is_dropped(scene):
     cloud = scene.cloud(1)
     np.testing.assert_array_equal(cloud.xyz, XYZ.astype(np.float32))
     np.testing.assert_allclose(cloud.intensity, np.linspace(0, 255, 32), rtol=1e-6)
@@ -41,21 +41,21 @@ def test_points_are_turned_to_look_ahead_and_none_is_dropped(scene):
     assert projector.project(type(cloud)(np.array([[10, 0, 0]], np.float32))).pixel[0] % 64 == 32
 
 
-def test_the_file_has_x_to_the_right_and_y_ahead(scene, root):
+def test_file_axes_are_x_right_and_y_forward(scene, root):
     (file,) = (root / "samples" / "LIDAR_TOP").glob("scene-0061-1-*")
     own = np.fromfile(file, np.float32).reshape(-1, 5)
     np.testing.assert_array_equal(own[:, 1], scene.cloud(1).xyz[:, 0])
     np.testing.assert_array_equal(own[:, 0], -scene.cloud(1).xyz[:, 1])
 
 
-def test_labels_are_the_challenge_s(scene):
+def test_labels_are_those_of_the_challenge(scene):
     labels = scene.labels(0)
     assert labels.dtype == np.uint8
     assert labels.tolist() == [255 if number == 0 else number - 1 for number in OFFICIAL]
     assert [c.id for c in scene.label_map.classes] == list(range(16)), "in the challenge's order, from 0"
 
 
-def test_numbers_of_labels_are_those_that_category_json_gives_them(root):
+def test_raw_labels_are_defined_by_category_json(root):
     path = root / "v1.0-mini" / "category.json"
     rows = json.loads(path.read_text())
     for row in rows:
@@ -76,7 +76,7 @@ def test_a_known_point_projects_to_the_known_pixel(scene):
     np.testing.assert_allclose(pixels[:2], [[816, v], [816 - 1266 * 2 / depth, v]], atol=1e-6)
 
 
-def test_cameras_look_where_their_names_say(scene):
+def test_cameras_face_the_direction_of_their_name(scene):
     heading = {c.name: np.degrees(np.arctan2(*c.from_lidar[2, :2][::-1])) for c in scene.cameras}
     expected = {"CAM_FRONT": 0, "CAM_FRONT_LEFT": 55, "CAM_FRONT_RIGHT": -55, "CAM_BACK_LEFT": 110}
     for name, degrees in expected.items():
@@ -84,7 +84,7 @@ def test_cameras_look_where_their_names_say(scene):
     assert abs(heading["CAM_BACK"]) == pytest.approx(180)
 
 
-def test_the_sensor_is_on_the_roof_and_its_pose_that_of_the_stamp(scene):
+def test_sensor_height_and_pose_at_the_stamp(scene):
     np.testing.assert_allclose(scene.base_from_lidar, [[1, 0, 0, 0.94], [0, 1, 0, 0], [0, 0, 1, 1.84], [0, 0, 0, 1]],
                                atol=1e-12)  # fmt: skip
     np.testing.assert_allclose(scene.world_from_lidar(1)[:3, 3], [401.94, 1100, 1.84], atol=1e-6)
@@ -99,7 +99,7 @@ def test_images_have_their_own_stamps_and_poses(scene):
     assert {image.stamp_ns for image in images} == {FIRST_NS + 460_000_000}
     assert images[0].pixels().shape == (900, 1600, 3) and images[0].jpeg() == images[0].path.read_bytes()
     (shutter,) = scene.poses(1, np.array([-0.04]))
-    assert shutter[0, 3] == pytest.approx(401.94 - 0.08), "the camera's own pose, not one between two sweeps"
+    assert shutter[0, 3] == pytest.approx(401.94 - 0.08), "the camera's own pose, not interpolated between sweeps"
     assert (point_visibility(scene, 1).camera[:, 0] >= 0).sum() > 10
 
 
@@ -111,14 +111,14 @@ def test_images_have_their_own_stamps_and_poses(scene):
         ("", ["scene-0061", "scene-0103", "scene-0553"]),
     ],
 )
-def test_a_whole_version_is_opened_by_its_split(root, split, names):
+def test_opens_a_version_by_its_split(root, split, names):
     for path in (root, root / "v1.0-mini"):
         drives = open_drives("nuscenes", path, split=split)
         assert [drive.name for drive in drives] == [f"nuScenes {name}" for name in names]
 
 
 def test_the_official_split_of_trainval():
-    """Scene 553 trains in v1.0-mini, and validates in v1.0-trainval."""
+    """Scene 553 is for training in v1.0-mini and for validation in v1.0-trainval."""
     scenes = [f"scene-{number:04d}" for number in range(1, 1111)]
     val = [scene for scene in scenes if nuscenes._split_of(scene, "v1.0-trainval") == "val"]
     assert len(val) == 150
@@ -126,7 +126,7 @@ def test_the_official_split_of_trainval():
     assert not {"scene-0001", "scene-0628", "scene-0918", "scene-1074"} & set(val)
 
 
-def test_training_takes_its_split_and_translates(root):
+def test_training_uses_its_split_and_translates_labels(root):
     source = load_source(SourceConfig("nuscenes", str(root)), "train")
     assert [drive.name for drive, _ in source.frames[::2]] == ["nuScenes scene-0061", "nuScenes scene-0553"]
     assert source.sweeps[0].labels[12] == 11, "a traffic cone is a hazard in drive13"
@@ -134,7 +134,7 @@ def test_training_takes_its_split_and_translates(root):
     assert source.origin.license == "CC BY-NC-SA 4.0"
 
 
-def test_tables_are_read_once_and_only_key_frames_of_lidar_and_cameras_are_kept(root, monkeypatch):
+def test_tables_are_read_once_and_reduced_to_key_frames(root, monkeypatch):
     read = []
     rows = nuscenes._rows
     monkeypatch.setattr(nuscenes, "_rows", lambda path: read.append(path.stem) or rows(path))
@@ -146,7 +146,7 @@ def test_tables_are_read_once_and_only_key_frames_of_lidar_and_cameras_are_kept(
 
 
 @pytest.mark.parametrize("chunk", [700, 1000])
-def test_rows_may_lie_across_what_is_read_at_once(root, monkeypatch, chunk):
+def test_rows_may_span_buffers(root, monkeypatch, chunk):
     path = root / "v1.0-mini" / "sample_data.json"
     monkeypatch.setattr(nuscenes, "_CHUNK", chunk)
     assert list(nuscenes._rows(path)) == json.loads(path.read_text())
@@ -195,7 +195,7 @@ def test_the_test_version_has_no_labels(write_nuscenes):
         ("lidarseg/v1.0-mini/scene-0061-0-LIDAR_TOP_lidarseg.bin", None, "cannot read .*_lidarseg.bin: No such file"),
     ],
 )
-def test_what_is_wrong_is_one_line(root, file, content, message):
+def test_rejects_damaged_folders_with_one_line(root, file, content, message):
     if content is None:
         (root / file).unlink()
     else:
@@ -206,7 +206,7 @@ def test_what_is_wrong_is_one_line(root, file, content, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_without_tables_or_with_two_versions_and_a_scene_that_is_not_there(root, tmp_path):
+def test_rejects_folders_without_tables_or_with_two_versions_and_missing_scenes(root, tmp_path):
     with pytest.raises(ConfigError, match=r"holds no nuScenes tables \(v1\.0-\*/scene\.json\); give the folder of one"):
         open_drives("nuscenes", tmp_path)
     with pytest.raises(ConfigError, match=r"v1\.0-mini has no scene-0001; it has scene-0061 to scene-0553"):
@@ -217,7 +217,7 @@ def test_a_folder_without_tables_or_with_two_versions_and_a_scene_that_is_not_th
         open_drives("nuscenes", root)
 
 
-def test_a_frame_that_is_not_there(scene):
+def test_rejects_a_frame_out_of_range(scene):
     assert isinstance(scene, NuScenesSequence)
     for index in (-1, 2):
         with pytest.raises(ConfigError, match=f"nuScenes scene-0061 has no frame {index}; it has 0 to 1"):

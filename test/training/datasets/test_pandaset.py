@@ -28,14 +28,14 @@ def test_axes_are_rep103_and_the_road_lies_below_the_sensor(sequence):
     assert np.percentile(elevations, [0.01, 99.99]) == pytest.approx([-24.9, 14.9], abs=0.2)
 
 
-def test_the_car_drives_towards_positive_x(sequence):
+def test_the_car_moves_towards_positive_x(sequence):
     start, end = sequence.world_from_lidar(0), sequence.world_from_lidar(66)
     x, y, _ = start[:3, :3].T @ (end[:3, 3] - start[:3, 3])
     assert x > 10
     assert abs(y) < 0.2 * x
 
 
-def test_sixty_four_beams_stand_apart_only_from_the_optical_centre(sequence, beams):
+def test_beams_are_separated_only_from_the_optical_centre(sequence, beams):
     """Without the correction of the optical centre, peaks split and merge."""
     assert len(beams) == 64
     assert (beams[0], beams[-1]) == pytest.approx((14.88, -24.9), abs=0.05)
@@ -50,12 +50,12 @@ def _spread(xyz, beams):
 
 
 @pytest.mark.parametrize("frame", [4, 42, 58])
-def test_points_as_fired_are_crisp_while_the_car_moves(sequence, beams, frame):
+def test_points_as_fired_lie_on_the_beams_while_the_car_moves(sequence, beams, frame):
     assert _spread(sequence.cloud(frame).xyz, beams) < 0.025
 
 
-def test_a_pixel_can_tell_nine_classes_at_64_by_1024(sequence, beams):
-    """The bound of a network that labels pixels: copy the true label of each pixel's nearest point."""
+def test_pixel_labels_at_64_by_1024_reach_90_percent_miou(sequence, beams):
+    """Upper bound of a network that labels pixels: each pixel's points get the true label of the nearest one."""
     projector = RangeProjector(ProjectionSpec(beams, 1024))
     to_nine = translation(sequence.label_map, label_map("pandaset9"))
     confusion = ConfusionMatrix(to_nine.target)
@@ -66,7 +66,7 @@ def test_a_pixel_can_tell_nine_classes_at_64_by_1024(sequence, beams):
     assert confusion.miou() >= 0.90
 
 
-def test_cameras_look_where_their_names_say(sequence):
+def test_cameras_face_the_direction_of_their_name(sequence):
     heading = {}
     for camera in sequence.cameras:
         x, y, _ = camera.from_lidar[2, :3]  # the optical axis in the LiDAR frame
@@ -86,7 +86,7 @@ def test_images_are_taken_within_the_sweep(sequence):
 
 
 def test_static_extrinsics_agree_with_the_camera_poses(sequence):
-    """The poses give the way from world to camera without the calibration file's extrinsic."""
+    """The camera poses give world to camera without the extrinsic of the calibration file."""
     import json
 
     from training.datasets.pandaset import _pose_track
@@ -104,7 +104,7 @@ def test_static_extrinsics_agree_with_the_camera_poses(sequence):
         assert np.percentile(np.abs(pixels[far] - expected[:, :2]), 99) < 4
 
 
-def test_every_point_has_a_label_of_drive13_or_none(sequence):
+def test_labels_are_drive13_ids_or_ignore(sequence):
     cloud, labels = sequence.cloud(30), sequence.labels(30)
     assert labels.shape == (len(cloud),)
     assert set(np.unique(labels)) <= {*range(13), 255}
@@ -113,7 +113,7 @@ def test_every_point_has_a_label_of_drive13_or_none(sequence):
 
 
 @pytest.mark.parametrize("index", [-1, 67])
-def test_a_frame_that_is_not_there(sequence, index):
+def test_rejects_a_frame_out_of_range(sequence, index):
     with pytest.raises(ConfigError, match=f"no frame {index}; it has 0 to 66"):
         sequence.cloud(index)
 
@@ -138,6 +138,6 @@ def test_clouds_of_a_frame_do_not_share_memory(sequence):
     assert sequence.cloud(8).xyz.any()
 
 
-def test_a_folder_that_is_no_sequence(tmp_path):
+def test_rejects_a_folder_without_a_sequence(tmp_path):
     with pytest.raises(ConfigError, match=r"not a PandaSet sequence \(lidar/timestamps.json"):
         PandaSetSequence(tmp_path)

@@ -1,4 +1,4 @@
-"""SemanticKITTI in its official layout: labels, geometry, times, splits, and what is said of folders that are not."""
+"""SemanticKITTI in its official layout: labels, geometry, times, splits, and errors for damaged folders."""
 
 import io
 
@@ -33,14 +33,14 @@ def sequence(root):
     return SemanticKittiSequence(root / "sequences" / "08")
 
 
-def test_points_are_those_of_the_file_in_the_sensor_s_own_scale(sequence):
+def test_points_equal_the_file_with_intensity_in_sensor_scale(sequence):
     cloud = sequence.cloud(1)
     np.testing.assert_array_equal(cloud.xyz, XYZ.astype(np.float32))
     np.testing.assert_allclose(cloud.intensity, np.linspace(0, 255, 34), rtol=1e-6)
     assert sequence.intensity_range == (0.0, 255.0)
 
 
-def test_labels_are_the_benchmark_s_moving_things_are_things_and_instances_do_not_matter(sequence):
+def test_labels_merge_moving_classes_and_ignore_instances(sequence):
     expected = [255 if number == 0 else number - 1 for number in OFFICIAL.values()]
     labels = sequence.labels(0)
     assert labels.dtype == np.uint8 and labels.tolist() == expected
@@ -56,7 +56,7 @@ def test_a_known_point_projects_to_the_known_pixel(sequence):
     np.testing.assert_allclose(pixels[:2], [[32 + 0.3, 24 - 0.4], [32 - 10 + 0.6, 24 - 5]], atol=1e-9)
 
 
-def test_the_world_is_the_first_sweep_s_frame_and_poses_are_those_of_the_sensor(sequence):
+def test_poses_are_relative_to_the_first_sweep(sequence):
     np.testing.assert_allclose(sequence.world_from_lidar(0), np.eye(4), atol=1e-9)
     c, s = np.cos(0.1), np.sin(0.1)
     tr = np.array([[0, -1, 0, 0], [0, 0, -1, -0.08], [1, 0, 0, -0.27], [0, 0, 0, 1]])
@@ -68,15 +68,15 @@ def test_the_world_is_the_first_sweep_s_frame_and_poses_are_those_of_the_sensor(
     assert np.arctan2(half[1, 0], half[0, 0]) == pytest.approx(-0.05, abs=1e-4)
 
 
-def test_sweeps_images_and_all_points_are_of_one_instant(sequence):
+def test_sweeps_images_and_points_share_one_stamp(sequence):
     assert sequence.stamp_ns(1) - sequence.stamp_ns(0) == 103_736_000
-    assert sequence.stamp_ns(0) > 1_300_000_000_000_000_000, "not near zero, which ROS takes for unset"
+    assert sequence.stamp_ns(0) > 1_300_000_000_000_000_000, "not near zero, which ROS treats as unset"
     assert sequence.time_s(0).tolist() == [0.0] * 34
     assert [image.stamp_ns for image in sequence.images(1)] == [sequence.stamp_ns(1)]
     assert (point_visibility(sequence, 1).camera[:, 0] == 0).sum() > 10
 
 
-def test_a_png_is_given_as_it_is_and_as_jpeg(sequence):
+def test_png_decodes_exactly_and_encodes_to_jpeg(sequence):
     (image,) = sequence.images(0)
     pixels = image.pixels()
     np.testing.assert_array_equal(pixels, np.asarray(Image.open(image.path)))
@@ -89,7 +89,7 @@ def test_a_png_is_given_as_it_is_and_as_jpeg(sequence):
             read()
 
 
-def test_two_cameras_one_or_none(write_kitti):
+def test_reads_two_one_or_no_cameras(write_kitti):
     root = write_kitti([1], XYZ, None, images=("image_2", "image_3"))
     left, right = SemanticKittiSequence(root / "sequences" / "01").cameras
     (u_left, _), (u_right, _) = (camera.project(np.array([[10.27, 0.0, 0.0]]))[0][0] for camera in (left, right))
@@ -100,7 +100,7 @@ def test_two_cameras_one_or_none(write_kitti):
         SemanticKittiSequence(root / "sequences" / "01")
 
 
-def test_the_image_s_centre_looks_ahead(sequence):
+def test_the_image_centre_faces_forward(sequence):
     ahead, left = np.array([[10, 0, 0]], np.float32), np.array([[0, 10, 0]], np.float32)
     projector = RangeProjector(ProjectionSpec((2.0, 0.0), 64))
     columns = [projector.project(type(sequence.cloud(0))(xyz)).pixel[0] % 64 for xyz in (ahead, left)]
@@ -108,13 +108,13 @@ def test_the_image_s_centre_looks_ahead(sequence):
 
 
 @pytest.mark.parametrize(("split", "names"), [("train", ["00", "09"]), ("val", ["08"]), ("", ["00", "08", "09"])])
-def test_a_whole_data_set_is_opened_by_its_split(root, split, names):
+def test_opens_a_data_set_by_its_split(root, split, names):
     for path in (root, root / "sequences"):
         drives = open_drives("semantickitti", path, split=split)
         assert [drive.name for drive in drives] == [f"SemanticKITTI sequence {name}" for name in names]
 
 
-def test_training_and_validation_take_their_split_and_every_nth_frame(root):
+def test_training_and_validation_use_their_split_and_every_nth_frame(root):
     def names(use, **settings):
         source = load_source(SourceConfig("semantickitti", str(root), **settings), use)
         return [(drive.path.name, index) for drive, index in source.frames]
@@ -155,7 +155,7 @@ def test_a_test_sequence_has_no_labels(write_kitti):
         ("times.txt", b"0\nx\n", "cannot read .*times.txt: could not convert string"),
     ],
 )
-def test_what_is_wrong_is_one_line(root, file, content, message):
+def test_rejects_damaged_folders_with_one_line(root, file, content, message):
     path = root / "sequences" / "08" / file
     if content is not None:
         path.write_bytes(content)
@@ -170,6 +170,6 @@ def test_what_is_wrong_is_one_line(root, file, content, message):
 
 
 @pytest.mark.parametrize(("split", "of"), [("", "sequence;"), ("val", "sequence of the split 'val';")])
-def test_a_folder_without_sequences(tmp_path, split, of):
+def test_rejects_a_folder_without_sequences(tmp_path, split, of):
     with pytest.raises(ConfigError, match=f"holds no SemanticKITTI {of} give the folder"):
         open_drives("semantickitti", tmp_path, split=split)

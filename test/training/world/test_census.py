@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from training.datasets.pandaset import PandaSetSequence
-from training.world.census import BORDERS_PX, Agreement, borders, compared, point_counts, sky_share, take_census
+from training.world.census import BORDERS_PX, Agreement, borders, compare_labels, point_counts, sky_share, take_census
 from training.worldgen.mesh import LABELS
 from training.worldgen.sensing.camera import SKY, CameraRender
 from xmodelkd_ros.core.camera import CameraModel
@@ -25,29 +25,29 @@ def picture():
 
 
 def point(column, distance=10.0, row=9.5):
-    """Of the camera's optical frame."""
+    """In the camera's optical frame."""
     ray = np.array([(column - 19.5) / 20, (row - 9.5) / 20, 1.0])
     return ray / np.linalg.norm(ray) * distance
 
 
 def counts(picture, points, labels, still=True):
-    found = compared(OPTICAL(points), np.array(labels, np.uint8), CAMERA, picture, np.full(len(points), still))
+    found = compare_labels(OPTICAL(points), np.array(labels, np.uint8), CAMERA, picture, np.full(len(points), still))
     return found.projected, found.to_dict()
 
 
-def test_points_on_their_pixels_agree(picture):
+def test_points_with_the_class_of_their_pixel_agree(picture):
     projected, found = counts(picture, [point(3), point(8)], [BUILDING, BUILDING])
     assert projected == 2
     for border in BORDERS_PX:
         assert set(found[f"border_{border}_px"].values()) == {1.0}
 
 
-def test_points_of_another_class_disagree_in_the_sky_too(picture):
+def test_points_of_another_class_or_in_the_sky_disagree(picture):
     _, found = counts(picture, [point(3), point(8), point(30)], [BUILDING, CAR, CAR])
     assert found["border_0_px"]["agreement"] == pytest.approx(1 / 3, abs=1e-4)
 
 
-def test_points_behind_what_the_camera_sees_are_hidden_and_those_before_it_are_not(picture):
+def test_points_behind_a_surface_are_occluded(picture):
     _, found = counts(picture, [point(3), point(8, 14.0), point(8, 6.0)], [BUILDING, CAR, CAR])
     share = found["border_1_px"]
     assert share["counted"] == pytest.approx(2 / 3, abs=1e-4)
@@ -56,42 +56,42 @@ def test_points_behind_what_the_camera_sees_are_hidden_and_those_before_it_are_n
     assert share["agreement_with_hidden"] == pytest.approx(1 / 3, abs=1e-4)
 
 
-def test_a_small_difference_in_depth_hides_nothing(picture):
+def test_small_depth_differences_do_not_occlude(picture):
     _, found = counts(picture, [point(3, 10.4)], [BUILDING])
     assert found["border_0_px"]["counted"] == 1.0
 
 
 @pytest.mark.parametrize(("column", "nearest"), [(19, 1), (18, 2), (17, 3), (16, 4)])
-def test_borders_are_as_wide_as_they_say(picture, column, nearest):
+def test_border_width(picture, column, nearest):
     _, found = counts(picture, [point(column)], [BUILDING])
     for border in BORDERS_PX:
         assert found[f"border_{border}_px"]["counted"] == float(border < nearest)
 
 
-def test_things_that_move_are_counted_apart(picture):
+def test_moving_objects_are_counted_separately(picture):
     _, found = counts(picture, [point(3), point(8)], [BUILDING, CAR], still=False)
     assert found["border_0_px"]["agreement"] == 0.5
     assert found["border_0_px"]["agreement_of_still_things"] == 0.0
 
 
-def test_points_outside_the_picture_do_not_count(picture):
+def test_points_outside_the_image_are_not_counted(picture):
     projected, _ = counts(picture, [point(3), point(90), -point(3)], [BUILDING] * 3)
     assert projected == 1
 
 
 def test_counts_add_up(picture):
-    one = compared(OPTICAL([point(3)]), np.array([BUILDING]), CAMERA, picture, np.array([True]))
-    other = compared(OPTICAL([point(8)]), np.array([CAR]), CAMERA, picture, np.array([True]))
+    one = compare_labels(OPTICAL([point(3)]), np.array([BUILDING]), CAMERA, picture, np.array([True]))
+    other = compare_labels(OPTICAL([point(8)]), np.array([CAR]), CAMERA, picture, np.array([True]))
     both = one + other + Agreement.none()
     assert both.projected == 2
     assert both.to_dict()["border_0_px"]["agreement"] == 0.5
 
 
-def test_no_points_have_no_share():
+def test_shares_of_no_points_are_zero():
     assert Agreement.none().to_dict()["border_0_px"]["agreement"] == 0.0
 
 
-def test_a_border_of_no_width_leaves_out_nothing(picture):
+def test_a_border_of_width_zero_excludes_nothing(picture):
     assert not borders(picture.label, 0).any()
     assert borders(picture.label, 2).sum() == 4 * 20
 
@@ -110,7 +110,7 @@ def seen_drive():
     return take_census(18, sweeps=2)
 
 
-def test_a_few_drives_have_points_and_things_of_every_class(train_drives, seen_drive):
+def test_a_few_drives_have_points_and_objects_of_every_class(train_drives, seen_drive):
     drives = [*train_drives, seen_drive]
     points, things = (sum(getattr(drive, name) for drive in drives) for name in ("points", "things"))
     assert points.shape == things.shape == (len(LABELS),)
@@ -118,35 +118,35 @@ def test_a_few_drives_have_points_and_things_of_every_class(train_drives, seen_d
     assert (things >= 2).all(), dict(zip(LABELS.names, things, strict=True))
 
 
-def test_things_are_fewer_than_points(train_drives):
+def test_objects_are_fewer_than_points(train_drives):
     assert all((drive.things <= drive.points / 10).all() for drive in train_drives)
 
 
-def test_most_pulses_come_back_but_not_all(train_drives):
+def test_most_but_not_all_pulses_have_returns(train_drives):
     assert all(0.6 < drive.returns < 0.99 for drive in train_drives)
 
 
-def test_points_lie_on_pixels_of_their_class(seen_drive):
-    """97 % of the points that nothing hides from the camera, and these are 85 % of all."""
+def test_points_agree_with_pixel_labels(seen_drive):
+    """97 % of the visible points, which are 85 % of all."""
     share = seen_drive.agreement.to_dict()["border_0_px"]
     assert share["agreement"] >= 0.97
     assert share["counted"] >= 0.85
     assert seen_drive.agreement.to_dict()["border_1_px"]["agreement"] >= 0.995
 
 
-def test_a_shifted_camera_would_be_noticed(picture):
+def test_detects_a_shifted_camera(picture):
     columns = np.linspace(0, 39, 400)
     points = OPTICAL([point(column) for column in columns])
     labels = np.where(columns < 19.5, BUILDING, SKY).astype(np.uint8)
     still = np.ones(400, bool)
-    right = compared(points, labels, CAMERA, picture, still).to_dict()["border_0_px"]["agreement"]
+    right = compare_labels(points, labels, CAMERA, picture, still).to_dict()["border_0_px"]["agreement"]
     moved = CAMERA.intrinsic + np.array([[0, 0, 6.0], [0, 0, 0], [0, 0, 0]])
-    wrong = compared(points, labels, replace(CAMERA, intrinsic=moved), picture, still).to_dict()
+    wrong = compare_labels(points, labels, replace(CAMERA, intrinsic=moved), picture, still).to_dict()
     assert right == 1.0
     assert wrong["border_0_px"]["agreement"] < 0.9
 
 
-def test_real_sweeps_are_counted_by_the_same_classes(pandaset):
+def test_counts_classes_of_pandaset(pandaset):
     counted = point_counts(PandaSetSequence(pandaset), [0])
     assert counted.sum() > 100_000
     assert counted[BUILDING] > counted[ROAD] > counted[LABELS.id_of("hazard")]

@@ -14,13 +14,13 @@ def panel():
     return contact_sheet.panel(3, frame=0, scale=0.5)
 
 
-def test_a_panel_has_a_picture_its_classes_and_two_range_images(panel):
+def test_panel_has_image_classes_and_two_range_images(panel):
     height = contact_sheet._CAPTION_PX + 192 + 2 * contact_sheet._ROWS_PX
     assert panel.shape == (height, 640, 3)
     assert panel.dtype == np.uint8
 
 
-def test_the_caption_is_ink_on_paper(panel):
+def test_caption_colours(panel):
     caption = panel[: contact_sheet._CAPTION_PX]
     assert caption.max() == 255
     assert 0.005 < (caption.mean(axis=2) < 128).mean() < 0.3
@@ -41,7 +41,7 @@ def scan_of(steps, intensity):
     )
 
 
-def test_no_return_is_dark_near_is_yellow_and_bright_is_light():
+def test_range_image_colours():
     near, far = round(3 / RANGE_STEP_M), round(80 / RANGE_STEP_M)
     empty, yellow, violet, bright = contact_sheet._range_colors(scan_of([[0, near, far, near]], [[0, 20, 20, 255]]))[0]
     assert tuple(empty) == contact_sheet._EMPTY
@@ -50,7 +50,7 @@ def test_no_return_is_dark_near_is_yellow_and_bright_is_light():
     assert bright.astype(int).sum() > yellow.astype(int).sum()
 
 
-def test_a_pole_is_upright_in_the_strip_though_beams_look_to_different_sides():
+def test_range_image_corrects_azimuth_offsets():
     lidar = LidarModel("test", (2.0, 0.0, -2.0), 360, azimuth_offsets_deg=(4.0, 0.0, -3.0))
     columns = np.zeros((360, 3, 3), np.uint8)
     for beam, offset in enumerate((4, 0, -3)):
@@ -59,7 +59,7 @@ def test_a_pole_is_upright_in_the_strip_though_beams_look_to_different_sides():
     assert set(np.nonzero(strip.any(axis=2))[1]) == {100}
 
 
-def test_a_sheet_is_filled_row_by_row():
+def test_sheet_is_filled_row_by_row():
     panels = [np.full((10, 20, 3), value, np.uint8) for value in range(5)]
     sheet = contact_sheet.sheet(panels)
     gap = contact_sheet._GAP_PX
@@ -74,7 +74,7 @@ def test_the_default_sheet_shows_twelve_drives_of_all_splits():
     assert {split_of(seed) for seed in contact_sheet.SEEDS} == {TRAIN, VALIDATION, TEST}
 
 
-def test_it_writes_the_file_and_says_so(panel, tmp_path, capsys, monkeypatch):
+def test_writes_the_file_and_reports_it(panel, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(contact_sheet, "each_drive", lambda work, seeds: [panel for _ in seeds])
     out = tmp_path / "new" / "sheet.jpg"
     assert contact_sheet.main(["--seeds", "1", "2", "--out", str(out)]) == 0
@@ -85,7 +85,7 @@ def test_it_writes_the_file_and_says_so(panel, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "complaint"), [("sheet.bmp", "must end in .jpg or .png"), ("file/sheet.png", "cannot write")]
 )
-def test_errors_are_one_line(panel, name, complaint, tmp_path, capsys, monkeypatch):
+def test_rejects_wrong_arguments_with_one_line(panel, name, complaint, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(contact_sheet, "each_drive", lambda work, seeds: [panel for _ in seeds])
     (tmp_path / "file").write_text("")
     assert contact_sheet.main(["--out", str(tmp_path / name)]) == 1

@@ -39,7 +39,7 @@ def messages(bag, topic):
     return [m.message for m in bag.messages([topic])]
 
 
-def test_it_says_what_it_wrote(generated):
+def test_prints_a_summary(generated):
     (line,) = generated.said.splitlines()
     assert line.startswith(f"{generated.folder}: seed 18 (validation), ")
     assert re.search(r"2 frames: scene [\d.]+ s, then [\d.]+ s and \d+ KB a frame$", line)
@@ -54,13 +54,13 @@ def test_the_folder_holds_all_frames(generated):
     assert json.loads((generated.folder / "drive.json").read_text())["lidar"]["columns"] == 300
 
 
-def test_the_bag_has_every_topic_and_nothing_else(bag):
+def test_bag_topics(bag):
     cameras = {f"/{camera}/{topic}" for camera in CAMERAS for topic in ("image/compressed", "camera_info")}
     assert set(bag.topics) == cameras | {"/points", "/tf_static", "/tf", "/label_info_json"}
     assert {name for name, topic in bag.topics.items() if topic.latched} == {"/tf_static", "/label_info_json"}
 
 
-def test_sweeps_carry_their_truth(bag, drive):
+def test_sweeps_have_ground_truth(bag, drive):
     (text,) = messages(bag, "/label_info_json")
     assert label_map_from_json(text.data) == drive.label_map
     sweeps = messages(bag, "/points")
@@ -75,7 +75,7 @@ def test_sweeps_carry_their_truth(bag, drive):
         assert (stamp_ns(message.header.stamp), message.header.frame_id) == (drive.stamp_ns(index), "lidar")
 
 
-def test_images_are_the_files_of_the_folder_and_calibrated(bag, drive):
+def test_images_equal_the_stored_files_and_are_calibrated(bag, drive):
     poses = static_transforms(messages(bag, "/tf_static")[0])
     assert len(poses) == 1 + len(CAMERAS)
     np.testing.assert_allclose(poses["base_link", "lidar"], drive.base_from_lidar, atol=1e-12)
@@ -104,7 +104,7 @@ def test_the_vehicle_has_a_pose_at_each_sweeps_stamp(bag, drive):
         np.testing.assert_allclose(map_from_lidar, drive.world_from_lidar(index), atol=1e-9)
 
 
-def test_messages_stand_in_order_of_their_stamps(bag):
+def test_messages_are_ordered_by_stamp(bag):
     times = [m.log_time_ns for m in bag.raw()]
     assert times == sorted(times)
 
@@ -120,26 +120,26 @@ def test_several_seeds_make_a_folder_of_drives(drives):
     assert last == f"{drives.folder}: 2 drives"
 
 
-def test_many_drives_go_on_where_they_were_interrupted(drives, monkeypatch, capsys):
-    """Drives that are there are kept if they are what is asked for."""
+def test_interrupted_generation_resumes(drives, monkeypatch, capsys):
+    """Existing drives with the same options are kept."""
     made = []
     monkeypatch.setattr("training.world.generate.each_drive", lambda work, seeds: made.extend(seeds) or [])
     words = ["--sweeps", "2", "--every", "50", "--cameras", "0", "--out", str(drives.folder)]
     assert world.main(["--seed", "0", "2", "1", "2", *words]) == 0
-    assert made == [2] and capsys.readouterr().out == f"{drives.folder}: 3 drives, 2 of them were there\n"
+    assert made == [2] and capsys.readouterr().out == f"{drives.folder}: 3 drives, 2 of them existed\n"
     assert world.main(["--seed", "0", "1", *words, "--every", "7"]) == 1
-    complaint = "drive_000000 exists already and was made with other options; remove it or choose another place\n"
+    complaint = "drive_000000 exists already with other options; remove it or choose another path\n"
     assert capsys.readouterr().err.endswith(complaint) and made == [2]
 
 
 @pytest.mark.parametrize("option", ["--out", "--bag"])
-def test_a_place_that_exists_is_refused_before_anything_is_made(option, tmp_path, capsys, monkeypatch):
+def test_rejects_existing_outputs_before_generating(option, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("training.world.generate.Drive", lambda *_: pytest.fail("it went to work"))
     (tmp_path / "there").mkdir()
     other = "--bag" if option == "--out" else "--out"
     words = ["--seed", "1", option, str(tmp_path / "there"), other, str(tmp_path / "new")]
     assert world.main(words) == 1
-    assert capsys.readouterr().err == f"error: {tmp_path / 'there'} exists already; remove it or choose another place\n"
+    assert capsys.readouterr().err == f"error: {tmp_path / 'there'} exists already; remove it or choose another path\n"
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
@@ -153,7 +153,7 @@ def test_a_place_that_exists_is_refused_before_anything_is_made(option, tmp_path
         (["--seed", "-1"], "seed is -1"),
     ],
 )
-def test_arguments_out_of_range_are_one_line(words, complaint, tmp_path, capsys):
+def test_rejects_arguments_out_of_range_with_one_line(words, complaint, tmp_path, capsys):
     assert world.main([*words, "--out", str(tmp_path / "drive")]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and complaint in error and error.count("\n") == 1
@@ -170,14 +170,14 @@ def test_arguments_out_of_range_are_one_line(words, complaint, tmp_path, capsys)
         (["--out", "o"], "--seed"),
     ],
 )
-def test_wrong_options(words, complaint, capsys):
+def test_rejects_wrong_options(words, complaint, capsys):
     with pytest.raises(SystemExit) as stopped:
         world.main(words)
     assert stopped.value.code == 2
     assert complaint in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_it_runs_as_a_program_without_torch(tmp_path):
+def test_runs_as_a_program_without_torch(tmp_path):
     code = (
         "import sys; from training.world import __main__ as m; code = m.main(sys.argv[1:])\n"
         "print(code, sorted({'torch', 'pytorch_lightning', 'rclpy'} & set(sys.modules)))"

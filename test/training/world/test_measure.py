@@ -26,7 +26,7 @@ def test_the_first_seeds_of_a_split(split, seeds):
     assert measure.seeds_of(split, 4) == seeds
 
 
-def test_every_ten_drives_are_looked_at_for_themselves():
+def test_groups_of_ten_drives_are_evaluated_separately():
     drives = [census(k, signs=200) for k in range(10)] + [census(k, signs=20) for k in range(10)] + [census(20)]
     found = measure.composition(drives)
     assert found["drives_in_a_group"] == 10
@@ -44,7 +44,7 @@ def test_fewer_drives_are_one_group():
     assert sum(found["share_of_pixels"].values()) == pytest.approx(0.5, abs=1e-5)
 
 
-def test_real_sweeps_beside_it(pandaset):
+def test_compares_with_pandaset(pandaset):
     found = measure.pandaset_shares(pandaset, range(2))
     assert found["returns"] == pytest.approx(0.92, abs=0.02)
     assert sum(found["share_of_points"].values()) == pytest.approx(1.0, abs=1e-5)
@@ -62,7 +62,7 @@ def measured(tmp_path_factory):
     return json.loads((out / "metrics.json").read_text())
 
 
-def test_what_is_measured(measured):
+def test_metrics_content(measured):
     assert measured["seeds"] == [0]
     assert measured["world_version"] >= 1
     assert list(measured["composition"]["share_of_points"]) == list(LABELS.names)
@@ -101,7 +101,7 @@ def test_tables_have_every_class_with_and_without_real_data(measured):
         (["--pandaset", "nowhere", "--frames", "4:4"], "--frames is '4:4'"),
     ],
 )
-def test_errors_are_one_line(words, complaint, tmp_path, capsys):
+def test_rejects_wrong_arguments_with_one_line(words, complaint, tmp_path, capsys):
     assert measure.main([*words, "--out", str(tmp_path / "out")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")

@@ -17,12 +17,12 @@ def test_results_come_in_order():
     assert list(each_drive(math.factorial, [3, 1, 4])) == [6, 1, 24]
 
 
-def test_a_process_that_is_killed_is_said_in_one_line():
+def test_killed_worker_is_reported_in_one_line():
     with pytest.raises(XModelKDError, match="ended from outside, perhaps for want of memory; close other programs"):
         list(each_drive(signal.raise_signal, [signal.SIGKILL]))
 
 
-def test_an_error_does_not_wait_for_the_others():
+def test_errors_cancel_the_other_workers():
     start = time.monotonic()
     with pytest.raises(ValueError, match="must be non-negative"):
         list(each_drive(time.sleep, [-1, 60, 60, 60]))
@@ -30,8 +30,8 @@ def test_an_error_does_not_wait_for_the_others():
 
 
 @pytest.mark.parametrize("after_s", [0.5, 8.0])
-def test_ctrl_c_ends_all_processes_in_one_line(after_s, tmp_path):
-    """While processes start, and while they work; a terminal sends the signal to all of them."""
+def test_ctrl_c_terminates_all_processes(after_s, tmp_path):
+    """While processes start and while they work; a terminal sends the signal to all of them."""
     words = ["--seed", "0", "1", "2", "3", "4", "5", "--sweeps", "100", "--out", str(tmp_path / "drives")]
     child = subprocess.Popen(
         [sys.executable, "-m", "training.world", *words],
@@ -67,7 +67,7 @@ def all_end(group):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_the_processes_end_when_their_parent_is_killed():
+def test_workers_exit_when_their_parent_is_killed():
     program = "import time; from training.world.pool import each_drive; list(each_drive(time.sleep, [60, 60]))"
     parent = subprocess.Popen([sys.executable, "-c", f"if __name__ == '__main__':\n    {program}"])
     found = []
@@ -89,7 +89,7 @@ def test_the_processes_end_when_their_parent_is_killed():
 
 
 def state_and_parent(pid):
-    """Of a process, as /proc has them; none of one that is gone."""
+    """Child processes from /proc; none of a process that has exited."""
     try:
         state, parent = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[:2]
     except OSError:
@@ -98,7 +98,7 @@ def state_and_parent(pid):
 
 
 def works(pid):
-    """Whether a process is there and no zombie."""
+    """Whether a process exists and is not a zombie."""
     return state_and_parent(pid)[0] not in ("", "Z")
 
 

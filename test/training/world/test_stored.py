@@ -1,4 +1,4 @@
-"""Generated drives: live and stored are the same, and a folder that is damaged says so."""
+"""Stored generated drives equal live ones, and damaged folders are rejected."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from training.data.registry import open_drives
-from training.world.census import Agreement, compared
+from training.world.census import Agreement, compare_labels
 from training.world.sequence import live_drive
 from training.world.stored import StoredDrive, store, stored_drives
 from training.worldgen import WORLD_VERSION
@@ -19,7 +19,7 @@ from xmodelkd_ros.resources import label_map
 
 @pytest.fixture(scope="module")
 def drive(generated):
-    """Another drive of the same arguments as the stored one."""
+    """A live drive with the same arguments as the stored one."""
     return Drive(**generated.drive)
 
 
@@ -35,11 +35,11 @@ def stored(generated):
 
 @pytest.fixture
 def copy(generated, tmp_path):
-    """The stored drive, to be damaged."""
+    """A copy of the stored drive, to be damaged."""
     return shutil.copytree(generated.folder, tmp_path / "drive")
 
 
-def test_drives_are_alike_but_for_where_they_are(live, stored):
+def test_live_and_stored_drives_have_equal_metadata(live, stored):
     assert (live.name, live.source, live.intensity_range) == (stored.name, stored.source, stored.intensity_range)
     assert live.name == f"world {WORLD_VERSION} seed 18"
     assert live.label_map == stored.label_map == label_map("drive13")
@@ -54,7 +54,7 @@ def test_drives_are_alike_but_for_where_they_are(live, stored):
 
 
 @pytest.mark.parametrize("index", range(2))
-def test_a_stored_sweep_is_the_live_one_byte_for_byte(live, stored, index):
+def test_stored_sweeps_equal_live_ones_byte_for_byte(live, stored, index):
     one, other = live.cloud(index), stored.cloud(index)
     assert len(one) > 5000
     assert one.xyz.tobytes() == other.xyz.tobytes() and one.xyz.dtype == other.xyz.dtype
@@ -67,7 +67,7 @@ def test_a_stored_sweep_is_the_live_one_byte_for_byte(live, stored, index):
     assert live.lidar_in_camera(index, 2).tobytes() == stored.lidar_in_camera(index, 2).tobytes()
 
 
-def test_a_stored_picture_is_the_live_one_byte_for_byte(drive, live, stored, generated):
+def test_stored_images_equal_live_ones_byte_for_byte(drive, live, stored, generated):
     folder = StoredDrive(generated.folder)
     for camera, (one, other) in enumerate(zip(live.images(1), stored.images(1), strict=True)):
         assert one.jpeg() == other.jpeg()
@@ -76,30 +76,30 @@ def test_a_stored_picture_is_the_live_one_byte_for_byte(drive, live, stored, gen
             np.testing.assert_array_equal(folder.image(1, camera).labels(), drive.image(1, camera).label)
 
 
-def test_points_lie_on_pixels_of_their_class(drive, stored, generated):
-    """Geometry, ego motion and shutter times together: what the LiDAR saw is where the camera saw it."""
+def test_points_agree_with_pixel_labels(drive, stored, generated):
+    """Geometry, ego motion and exposure times together: LiDAR and camera agree."""
     folder, moved, fixed = StoredDrive(generated.folder), Agreement.none(), Agreement.none()
     xyz, labels = stored.compensated(1), stored.labels(1)
     still = np.ones(len(labels), bool)
     for number, camera in enumerate(stored.cameras):
         picture = replace(drive.image(1, number), label=folder.image(1, number).labels())
         model = replace(camera, from_lidar=stored.lidar_in_camera(1, number))
-        moved += compared(xyz, labels, model, picture, still)
-        fixed += compared(stored.cloud(1).xyz, labels, camera, picture, still)
+        moved += compare_labels(xyz, labels, model, picture, still)
+        fixed += compare_labels(stored.cloud(1).xyz, labels, camera, picture, still)
     agreement, without_ego_motion = (found.to_dict()["border_2_px"]["agreement"] for found in (moved, fixed))
     assert moved.projected > 1000
     assert agreement > 0.985
     assert agreement > without_ego_motion + 0.005
 
 
-def test_a_sweep_is_ordered_by_beams_and_time(stored):
+def test_points_are_ordered_by_beam_and_time(stored):
     cloud, lidar = stored.cloud(0), stored.rig.lidar
     elevation = np.degrees(np.arcsin(cloud.xyz[:, 2] / np.linalg.norm(cloud.xyz, axis=1)))
     np.testing.assert_allclose(elevation, np.asarray(lidar.elevations_deg)[cloud.ring], atol=0.01)
     assert cloud.intensity.max() <= 255 and np.ptp(cloud.intensity) > 50
 
 
-def test_a_folder_of_drives_gives_all_of_them_in_order(copy):
+def test_opens_a_folder_of_drives_in_order(copy):
     for number, seed in ((2, 38), (1, 28)):
         other = shutil.copytree(copy, copy.parent / f"drive_{number}")
         change(other, seed=seed)
@@ -116,14 +116,14 @@ def change(folder, **entries):
     path.write_text(json.dumps(json.loads(path.read_text()) | entries))
 
 
-def test_a_folder_without_drives(tmp_path):
+def test_rejects_a_folder_without_drives(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(ConfigError, match="holds no generated drive; write one with"):
             stored_drives(path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "nonsense", '{"version": %d, "seed": 1}'])
-def test_a_folder_that_is_not_a_drive(copy, text):
+def test_rejects_a_folder_that_is_not_a_drive(copy, text):
     (copy / "drive.json").write_text(text.replace("%d", str(WORLD_VERSION)))
     with pytest.raises(ConfigError, match=r"is not a generated drive \(drive.json: .*write one with") as said:
         stored_drives(copy)
@@ -140,20 +140,20 @@ def test_a_folder_that_is_not_a_drive(copy, text):
         {"period_s": "fast"},
     ],
 )
-def test_a_drive_file_with_wrong_entries(copy, entries):
+def test_rejects_drive_json_with_wrong_entries(copy, entries):
     change(copy, **entries)
     with pytest.raises(ConfigError, match="is not a generated drive"):
         stored_drives(copy)
 
 
-def test_a_drive_of_another_version(copy):
+def test_rejects_a_drive_of_another_version(copy):
     (copy / "drive.json").write_text('{"version": 0}')
     with pytest.raises(ConfigError, match=f"is of world version 0, this is {WORLD_VERSION}; write it again"):
         stored_drives(copy)
 
 
 @pytest.mark.parametrize("kept", [None, 0, 0.01, 0.5, 0.99])
-def test_a_sweep_that_is_torn_off_or_missing(copy, kept):
+def test_rejects_truncated_or_missing_sweeps(copy, kept):
     path = copy / "lidar" / "001.npz"
     data = path.read_bytes()
     path.unlink()
@@ -166,7 +166,7 @@ def test_a_sweep_that_is_torn_off_or_missing(copy, kept):
             read(1)
 
 
-def test_a_sweep_whose_bytes_are_damaged(copy):
+def test_rejects_damaged_sweeps(copy):
     path = copy / "lidar" / "001.npz"
     data = bytearray(path.read_bytes())
     data[len(data) // 3 : len(data) // 3 + 40] = b"\xff" * 40
@@ -176,7 +176,7 @@ def test_a_sweep_whose_bytes_are_damaged(copy):
 
 
 @pytest.mark.parametrize("kept", [None, 0, 0.5])
-def test_pictures_that_are_torn_off_or_missing(copy, kept):
+def test_rejects_truncated_or_missing_images(copy, kept):
     for path in (copy / "camera" / "front_camera" / "000.jpg", copy / "labels" / "front_camera" / "000.png"):
         data = path.read_bytes()
         path.unlink()
@@ -188,7 +188,7 @@ def test_pictures_that_are_torn_off_or_missing(copy, kept):
         StoredDrive(copy).image(0, 0).labels()
 
 
-def test_writing_that_was_interrupted_leaves_no_drive(drive, tmp_path):
+def test_interrupted_writing_leaves_no_drive(drive, tmp_path):
     class StopError(Exception):
         pass
 
@@ -204,7 +204,7 @@ def test_writing_that_was_interrupted_leaves_no_drive(drive, tmp_path):
         store(drive, tmp_path / "drive", [])
 
 
-def test_places_that_cannot_be_written(drive, tmp_path):
+def test_rejects_unwritable_folders(drive, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"cannot make folder .*file: .*; choose another"):
         store(drive, tmp_path / "file" / "drive", [])
