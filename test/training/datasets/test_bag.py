@@ -128,7 +128,7 @@ def test_reads_time_fields_of_drivers(name, dtype, values, seconds):
 def test_without_motion_the_vehicle_stands_still_with_a_note(copied):
     drive = BagSequence(copied("/tf"))
     np.testing.assert_array_equal(drive.poses(1, np.array([0.0, 0.1]))[0], drive.world_from_lidar(0))
-    assert drive.notes == ["bag copy.mcap: no /tf says how lidar moves; images are matched as if it stood still"]
+    assert drive.notes == ["bag copy.mcap: /tf has no motion of lidar; images are matched as if it stood still"]
     assert len(drive.images(0)) == 6
 
 

@@ -142,7 +142,7 @@ def test_tables_are_read_once_and_reduced_to_key_frames(root, monkeypatch):
         open_drives("nuscenes", root / "v1.0-mini" / scene)
     assert len(read) == len(set(read)) and {"sample_data", "ego_pose"} <= set(read) and "log" not in read
     tables = read_tables((root / "v1.0-mini").resolve())
-    assert len(tables.ego) == sum(map(len, tables.taken.values())) == 3 * 2 * 7
+    assert len(tables.ego) == sum(map(len, tables.records.values())) == 3 * 2 * 7
 
 
 @pytest.mark.parametrize("chunk", [700, 1000])
@@ -175,16 +175,16 @@ def test_the_test_version_has_no_labels(write_nuscenes):
             "category.json has a row without 'index'; fetch nuScenes-li",
         ),
         ("v1.0-mini/category.json", b'[{"name": "cow", "index": 3}]', "category.json has 'cow' as number 3"),
-        ("v1.0-mini/sample.json", b"[]", "v1.0-mini is incomplete: scene-0061 needs 't-scene-0061', which its tables"),
+        ("v1.0-mini/sample.json", b"[]", "v1.0-mini is incomplete: scene-0061 refers to 't-scene-0061', which its tables"),
         (
             "v1.0-mini/lidarseg.json",
             b'[{"sample_data_token": "a", "filename": "b"}]',
-            "lidarseg.json names no labels of ",
+            "lidarseg.json has no label file for ",
         ),
         (
             "samples/LIDAR_TOP/scene-0061-0-LIDAR_TOP.pcd.bin",
             b"\0" * 21,
-            "is cut off: 21 bytes are no whole number of 20",
+            "is truncated: its size of 21 bytes is not a multiple of 20",
         ),
         (
             "samples/LIDAR_TOP/scene-0061-0-LIDAR_TOP.pcd.bin",
