@@ -57,8 +57,8 @@ def evaluate(
         # Scores in the drive's own classes use its labels unchanged, even if the model has fewer classes.
         scored_truth = labels if scores.label_map == drive.label_map else scores.to_scored(truth)
         cloud = drive.cloud(index)
-        pictures = EncodedSweepImages.load(drive, index).decode() if pipeline.spec.role == "teacher" else ()
-        result = pipeline.segment(cloud, images=pictures)
+        images = EncodedSweepImages.load(drive, index).decode() if pipeline.spec.role == "teacher" else ()
+        result = pipeline.segment(cloud, images=images)
         scores.add(
             cloud,
             result.segmentation,

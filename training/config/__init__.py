@@ -1,1 +1,1 @@
-"""What a run is made of, read from YAML and checked; label sets."""
+"""Configuration of runs, read from YAML; label sets."""

@@ -1,21 +1,16 @@
-"""The label sets that training learns and is scored in."""
+"""Label sets of training and evaluation."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 LABELS = "drive13"
 SCORED_LABELS = "pandaset9"
-"""Classes that PandaSet has enough points of; confusion is counted after mapping both sides to them."""
+"""Classes with enough points in PandaSet; predictions and ground truth are translated into it."""
 BENCHMARK_LABELS = {"semantickitti19": "semantickitti", "nuscenes16": "nuscenes"}
-"""Label sets that only the dataset of a benchmark has: what drive13 has merged cannot be told apart again."""
+"""Benchmark label sets and their datasets: drive13 merges some of these classes, so it cannot be translated back."""
 LABEL_SETS = (LABELS, *BENCHMARK_LABELS)
-"""What a student can learn: the project's classes, or those of a benchmark, to be scored as it scores."""
+"""Label sets that a student can be trained with."""
 
 
 def scored_labels(labels: str) -> str:
-    """The set that a network is scored in while it is trained, by the set that it learns."""
+    """The label set of validation scores, for a training label set."""
     return SCORED_LABELS if labels == LABELS else labels

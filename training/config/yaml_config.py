@@ -97,7 +97,7 @@ def _build(kind: type[_T], data: Any, prefix: str) -> _T:
 
 
 def _checked(hint: Any, value: Any, name: str) -> Any:
-    """The value as an annotation says, converted where YAML and checkpoints hold another type."""
+    """Check a value against its annotation, and convert lists, tables and numbers of YAML."""
     if get_origin(hint) is Annotated:
         hint, *constraints = get_args(hint)
         value = _checked(hint, value, name)

@@ -1,1 +1,1 @@
-"""One file per dataset: loading only."""
+"""From drives to training samples: sources, sweeps, augmentation, crops and the feature bank."""

@@ -29,7 +29,7 @@ class Sweep:
 
     Attributes:
         cloud: N points.
-        labels: (N,) class ids, 255 where there is none.
+        labels: (N,) class ids, 255 for unlabelled points.
         point_ids: (N,) int32, the row of each point in a :class:`training.data.feature_bank.PointFeatureBank`; 0 for
             points without features. None stands for all zeros.
     """

@@ -1,1 +1,1 @@
-"""One loader for each dataset behind one interface; export to bags; exposures."""
+"""Dataset loaders with a common interface, bag export and camera exposures."""

@@ -89,7 +89,7 @@ class EncodedSweepImages:
     """The JPEG images of a sweep, and where its points are visible in them.
 
     Attributes:
-        jpegs: the image of each camera; empty where there is none.
+        jpegs: the image of each camera; empty bytes if missing.
         views: visibility of the sweep's points.
         exposures: the exposures of the images.
     """

@@ -141,9 +141,9 @@ def take_census(seed: int, sweeps: int, cameras: int = 6) -> Census:
         tally.pulses += mask.size
         still = ~np.isin(scan.instance[mask], moving)
         for camera in range(len(sequence.cameras)):
-            picture = drive.image(index, camera)
-            tally.pixels += np.bincount(picture.label.ravel(), minlength=256)
-            tally.agreement += _agreement(sequence, index, camera, picture, still)
+            render = drive.image(index, camera)
+            tally.pixels += np.bincount(render.label.ravel(), minlength=256)
+            tally.agreement += _agreement(sequence, index, camera, render, still)
     labels = np.concatenate(tally.labels)
     return Census(
         seed,
@@ -169,26 +169,26 @@ def compare_labels(
     xyz: NDArray[np.float32],
     label: NDArray[np.uint8],
     camera: CameraModel,
-    picture: CameraRender,
+    render: CameraRender,
     still: NDArray[np.bool_],
 ) -> Agreement:
-    """Compare N points with a picture of the same instant.
+    """Compare N points with a rendered image of the same instant.
 
     Args:
         xyz: (N, 3) points, metres.
         label: (N,) their class ids.
         camera: the camera; ``from_lidar`` is the camera from the frame of the points.
-        picture: what it saw.
+        render: the rendered image.
         still: (N,) whether they are on static objects.
     """
     pixels, inside = camera.project(xyz)
     column, row = np.rint(pixels[inside]).astype(np.int64).T
-    index, depth = np.flatnonzero(inside), picture.distance[row, column]
+    index, depth = np.flatnonzero(inside), render.distance[row, column]
     in_camera = xyz[index] @ camera.from_lidar[:3, :3].T + camera.from_lidar[:3, 3]
-    same = label[index] == picture.label[row, column]
+    same = label[index] == render.label[row, column]
     visible = np.linalg.norm(in_camera, axis=1) - depth <= _DEPTH_SLACK_M + _DEPTH_SLACK * depth
     seen_still = visible & still[index]
-    inner = ~np.stack([borders(picture.label, width)[row, column] for width in BORDERS_PX])
+    inner = ~np.stack([borders(render.label, width)[row, column] for width in BORDERS_PX])
     kinds = (np.ones_like(same), same, visible, visible & same, seen_still, seen_still & same)
     return Agreement(len(index), *(np.count_nonzero(inner & kind, axis=1) for kind in kinds))
 
@@ -200,10 +200,10 @@ def borders(label: NDArray[np.uint8], width: int) -> NDArray[np.bool_]:
 
 
 def _agreement(
-    sequence: WorldSequence, index: int, camera: int, picture: CameraRender, still: NDArray[np.bool_]
+    sequence: WorldSequence, index: int, camera: int, render: CameraRender, still: NDArray[np.bool_]
 ) -> Agreement:
     model = replace(sequence.cameras[camera], from_lidar=sequence.lidar_in_camera(index, camera))
-    return compare_labels(sequence.compensated(index), sequence.labels(index), model, picture, still)
+    return compare_labels(sequence.compensated(index), sequence.labels(index), model, render, still)
 
 
 def _moving_instances(drive: Drive) -> NDArray[np.int32]:

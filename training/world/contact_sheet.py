@@ -58,11 +58,11 @@ def panel(seed: int, frame: int = _FRAME, scale: float = 1.0) -> Pixels:
         ConfigError: the seed or frame is out of range.
     """
     drive = Drive(seed, frame + 1, cameras=1, columns=_COLUMNS)
-    picture, scan = drive.image(frame, 0), drive.scan(frame)
-    size = round(picture.rgb.shape[1] * scale), round(picture.rgb.shape[0] * scale)
+    render, scan = drive.image(frame, 0), drive.scan(frame)
+    size = round(render.rgb.shape[1] * scale), round(render.rgb.shape[0] * scale)
     views = [
-        _resized(picture.rgb, size, Image.Resampling.LANCZOS),
-        _resized(_class_colors(picture.label, _SKY), size, Image.Resampling.NEAREST),
+        _resized(render.rgb, size, Image.Resampling.LANCZOS),
+        _resized(_class_colors(render.label, _SKY), size, Image.Resampling.NEAREST),
     ]
     width = 2 * size[0]
     lidar = drive.rig.lidar
@@ -90,13 +90,13 @@ def run(seeds: Sequence[int], frame: int, out: Path) -> str:
     if out.suffix.lower() not in (".jpg", ".jpeg", ".png"):
         raise ConfigError(f"--out is {out}; its name must end in .jpg or .png")
     scale = _SMALL if len(seeds) > 1 else 1.0
-    picture = sheet(list(each_drive(partial(panel, frame=frame, scale=scale), seeds)))
+    pixels = sheet(list(each_drive(partial(panel, frame=frame, scale=scale), seeds)))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(out, quality=80)
+        Image.fromarray(pixels).save(out, quality=80)
     except OSError as error:
         raise ConfigError(f"cannot write {out}: {error.strerror or error}; choose another path") from error
-    return f"{out}: {len(seeds)} drives, {picture.shape[1]} x {picture.shape[0]} pixels"
+    return f"{out}: {len(seeds)} drives, {pixels.shape[1]} x {pixels.shape[0]} pixels"
 
 
 def _class_colors(label: Pixels, nothing: tuple[int, int, int]) -> Pixels:

@@ -114,8 +114,8 @@ def _times(drive: Drive) -> dict[str, float]:
     six = _seconds_each(drive.frames(range(_TIMED_FRAMES), _THREADS))
     one = _seconds_each(frontal.frames(range(_TIMED_FRAMES), _THREADS))
     sweep = _seconds_each(drive.scan(index) for index in range(_TIMED_FRAMES))
-    picture = _seconds_each(drive.image(index, index % 6) for index in range(_TIMED_FRAMES))
-    return {"frame_six_cameras_s": six, "frame_one_camera_s": one, "sweep_s": sweep, "picture_s": picture}
+    image = _seconds_each(drive.image(index, index % 6) for index in range(_TIMED_FRAMES))
+    return {"frame_six_cameras_s": six, "frame_one_camera_s": one, "sweep_s": sweep, "picture_s": image}
 
 
 def _seconds_each(work: Iterator[Any]) -> float:

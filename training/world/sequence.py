@@ -59,7 +59,7 @@ class WorldSequence:
 
     Args:
         recording: the drive, generated live or stored.
-        image: gives the picture that a camera (number) of the rig took for a frame (number).
+        image: returns the image of a frame (number) and camera (number).
 
     Attributes:
         seed: of the drive.
@@ -146,13 +146,13 @@ class RenderedImage:
     render: Callable[[], CameraRender]
 
     @cached_property
-    def picture(self) -> CameraRender:
+    def rendered(self) -> CameraRender:
         """The image as rendered, with the classes and distances of its pixels."""
         return self.render()
 
     def jpeg(self) -> bytes:
         """The image encoded as JPEG."""
-        return _jpeg(self.picture.rgb)
+        return _jpeg(self.rendered.rgb)
 
     def pixels(self) -> NDArray[np.uint8]:
         """(H, W, 3) RGB after JPEG compression, as read from a stored drive."""
@@ -160,7 +160,7 @@ class RenderedImage:
 
     def labels(self) -> NDArray[np.uint8] | None:
         """(H, W) drive13 ids of the pixels, 255 for the sky."""
-        return self.picture.label
+        return self.rendered.label
 
 
 def live_drive(drive: Drive) -> WorldSequence:

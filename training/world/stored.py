@@ -141,9 +141,9 @@ def _store_frame(rig: Rig, folder: Path, frame: Frame) -> int:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{field.name: getattr(scan, field.name) for field in fields(scan)})
     files = {folder / "lidar" / f"{number}.npz": buffer.getvalue()}
-    for camera, picture in zip(rig.cameras, frame.images, strict=True):
-        files[folder / "camera" / camera.name / f"{number}.jpg"] = _jpeg(picture.rgb)
-        files[folder / "labels" / camera.name / f"{number}.png"] = _encoded(picture.label, "png", optimize=False)
+    for camera, render in zip(rig.cameras, frame.images, strict=True):
+        files[folder / "camera" / camera.name / f"{number}.jpg"] = _jpeg(render.rgb)
+        files[folder / "labels" / camera.name / f"{number}.png"] = _encoded(render.label, "png", optimize=False)
     for path, data in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)

@@ -161,8 +161,8 @@ KEYS = ", ".join(f"k{number}: 0" for number in range(2_000))
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: &a [*a]", "inside of what has an anchor"),
-        ("a: &a [x]\nb: &b [*a, *a]\nc: &c [*b, *b]", "inside of what has an anchor"),
+        ("a: &a [*a]", "inside of an anchored node"),
+        ("a: &a [x]\nb: &b [*a, *a]\nc: &c [*b, *b]", "inside of an anchored node"),
         (f"a: &a {{{KEYS}}}\nb: {{<<: [{', '.join(['*a'] * 5_000)}]}}", "with alias .* more than 262144 characters"),
         (f"a: &a {{{KEYS}}}\nb: {{{'<<: *a, ' * 5_000}}}", "with alias .* more than 262144 characters"),
         (f"a: &a {'x' * 20_000}\nb: [{', '.join(['*a'] * 5_000)}]", "with alias .* more than 262144 characters"),

@@ -46,7 +46,7 @@ def test_visibility_agrees_with_rendered_depth(drive):
         column, row = np.rint(pixels[inside]).astype(int).clip(0, (image.camera.width - 1, image.camera.height - 1)).T
         eye = image.camera.from_lidar
         distance = np.linalg.norm(xyz[inside] @ eye[:3, :3].T + eye[:3, 3], axis=1)
-        truly.append(distance < 1.02 * image.picture.distance[row, column] + 0.3)
+        truly.append(distance < 1.02 * image.rendered.distance[row, column] + 0.3)
         kept.append(np.isin(np.flatnonzero(inside), visible_points(image.camera, xyz)[0]))
     kept, truly = np.concatenate(kept), np.concatenate(truly)
     assert kept[truly].mean() > 0.93

@@ -175,7 +175,7 @@ def test_the_test_version_has_no_labels(write_nuscenes):
             "category.json has a row without 'index'; fetch nuScenes-li",
         ),
         ("v1.0-mini/category.json", b'[{"name": "cow", "index": 3}]', "category.json has 'cow' as number 3"),
-        ("v1.0-mini/sample.json", b"[]", "v1.0-mini is incomplete: scene-0061 refers to 't-scene-0061', which its tables"),
+        ("v1.0-mini/sample.json", b"[]", "v1.0-mini is incomplete: scene-0061 refers to 't-scene-0061', which"),
         (
             "v1.0-mini/lidarseg.json",
             b'[{"sample_data_token": "a", "filename": "b"}]',
