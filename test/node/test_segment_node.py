@@ -259,6 +259,16 @@ def test_label_set_changes_from_the_next_sweep(bench, sweep):
     np.testing.assert_array_equal(read_field(labelled, "class_id"), expected)
 
 
+def test_label_set_can_change_before_activation(make_bench, sweep):
+    bench = make_bench(autostart=False)
+    assert bench.node.trigger_configure() == SUCCESS
+    (result,) = bench.node.set_parameters([Parameter("output.label_set", value="autoware")])
+    assert result.successful
+    assert bench.node.trigger_activate() == SUCCESS
+    bench.wait(bench.connected)
+    assert layout(bench.segment(sweep(10)))[3][0] == "class_id"
+
+
 def test_projects_from_lidar_frame_and_publishes_in_input_frame(make_bench, sweep):
     # base_link is 1.8 m below the LiDAR: what lies 1 m above base_link is below the LiDAR.
     bench = make_bench(projection_frame="lidar", projection_extrinsic=[0.0, 0.0, -1.8, 0.0, 0.0, 0.0, 1.0]).start()
