@@ -161,11 +161,16 @@ def module_bench(height_model):
 
 @contextmanager
 def _benches(height_model):
-    """Benches with a reliable input, so that no sweep is lost in a change of QoS, and frequent diagnostics."""
+    """Factory of benches with frequent diagnostics.
+
+    Their input is reliable, so that no sweep is lost in a change of QoS. Their back end is given, so that none is
+    measured.
+    """
     benches = []
+    given = {"model": str(height_model), "points_reliability": "reliable", "backend": "onnxruntime"}
 
     def make(**parameters):
-        benches.append(Bench({"model": str(height_model), "points_reliability": "reliable", **parameters}))
+        benches.append(Bench({**given, **parameters}))
         return benches[-1]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -189,7 +189,8 @@ def test_output_is_in_stamp_order_until_clock_jumps_back(bench, sweep):
     assert [stamp_ns(m.header.stamp) / S for m in bench.labels] == [5.0, 5.1, 5.1, 5.2, 2.0, 2.1]
 
 
-def test_reports_a_stopped_input(bench, sweep):
+def test_reports_a_stopped_input(make_bench, sweep):
+    bench = make_bench(backend="auto").start()
     for i in range(5):
         bench.outcome(sweep(10, stamp=1 + i / 10))
     bench.wait(lambda: any(d.level == DiagnosticStatus.ERROR for d in bench.diagnostics), "an error")

@@ -68,13 +68,18 @@ class Cameras:
 
 @pytest.fixture
 def make_teacher(make_bench, light_model):
-    """Function that makes an active bench in teacher mode, and its cameras."""
+    """Function that makes an active bench in teacher mode, and its cameras.
 
-    def make(names=("front",), image_type=Image, **parameters):
+    Unless ``may_rest``, the teacher never counts as too slow, whatever else this machine does.
+    """
+
+    def make(names=("front",), image_type=Image, may_rest=False, **parameters):
         poses = {f"cameras.{name}.extrinsic": pose for name, pose in zip(names, (AHEAD, BEHIND), strict=False)}
         kinds = {f"cameras.{name}.compressed": image_type is CompressedImage for name in names}
         given = {"teacher_model": str(light_model), "mode": "teacher", "cameras": list(names), "sync.deadline": 0.3}
         bench = make_bench(**{**given, **poses, **kinds, **parameters}).start()
+        if not may_rest:
+            bench.node._processor._fallback._pace.add_duration = lambda *_: False
         return bench, Cameras(bench, names, image_type)
 
     return make
@@ -346,7 +351,7 @@ def test_student_labels_if_the_teacher_fails(make_teacher, sweep, monkeypatch):
 
 def test_teacher_that_is_too_slow_rests(make_teacher, sweep, monkeypatch):
     monkeypatch.setattr("xmodelkd_ros.node.teacher_pace._WINDOW", 5)
-    bench, cameras = make_teacher()
+    bench, cameras = make_teacher(may_rest=True)
     cameras.wait()
     teacher = bench.node._models._teacher
     segment = teacher.segment
@@ -367,25 +372,32 @@ def test_teacher_that_is_too_slow_rests(make_teacher, sweep, monkeypatch):
 
 @pytest.fixture
 def gated(make_teacher, monkeypatch):
-    """A bench with a teacher that blocks at a gate; its started and gate events, and a function to send sweeps."""
-    bench, cameras = make_teacher()
-    cameras.wait()
-    teacher, started, gate = bench.node._models._teacher, threading.Event(), threading.Event()
-    segment = teacher.segment
-    monkeypatch.setattr(teacher, "segment", lambda *a: started.set() or (gate.wait(timeout=20) and segment(*a)))
+    """Function that makes a bench with a teacher that blocks at a gate.
 
-    def send(make, *stamps):
-        for stamp in stamps:
-            cameras.images["front"].publish(image(stamp * S, 100 + stamp))
-            bench.points.publish(make(20, stamp=float(stamp)))
+    It returns the bench, the events started and gate, and a function to send sweeps with images.
+    """
+    started, gate = threading.Event(), threading.Event()
 
-    yield bench, started, gate, send
+    def make(may_rest=False):
+        bench, cameras = make_teacher(may_rest=may_rest)
+        cameras.wait()
+        teacher = bench.node._models._teacher
+        segment = teacher.segment
+        monkeypatch.setattr(teacher, "segment", lambda *a: started.set() or (gate.wait(timeout=20) and segment(*a)))
+
+        def send(make_sweep, *stamps):
+            for stamp in stamps:
+                cameras.images["front"].publish(image(stamp * S, 100 + stamp))
+                bench.points.publish(make_sweep(20, stamp=float(stamp)))
+
+        return bench, started, gate, send
+
+    yield make
     gate.set()
 
 
 def test_student_labels_sweeps_that_queued_behind_the_teacher(gated, sweep):
-    bench, started, gate, send = gated
-    bench.node._processor._fallback._pace.add_duration = lambda *_: False
+    bench, started, gate, send = gated()
     send(sweep, 1)
     bench.wait(started.is_set)
     send(sweep, 2, 3, 4)
@@ -397,7 +409,7 @@ def test_student_labels_sweeps_that_queued_behind_the_teacher(gated, sweep):
 
 
 def test_very_slow_teacher_loses_no_sweep_and_rests(gated, sweep):
-    bench, started, gate, send = gated
+    bench, started, gate, send = gated(may_rest=True)
     send(sweep, 1)
     bench.wait(started.is_set)
     for stamp in range(2, 14):
@@ -413,7 +425,7 @@ def test_very_slow_teacher_loses_no_sweep_and_rests(gated, sweep):
 
 
 def test_mode_change_loses_no_sweep(gated, sweep):
-    bench, started, gate, send = gated
+    bench, started, gate, send = gated(may_rest=True)
     send(sweep, 1)
     bench.wait(started.is_set)
     send(sweep, 2, 3, 4)
