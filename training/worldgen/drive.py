@@ -117,7 +117,7 @@ class Drive:
         )
 
     def image(self, index: int, camera: int) -> CameraRender:
-        """The picture of one camera of a frame."""
+        """The image of one camera of a frame."""
         model = self.rig.cameras[camera]
         time = self.end_s(index) + self.rig.shutter_s[camera]
         pose = self.world_from_lidar(np.array([time]))[0] @ inverse(model.from_lidar)

@@ -167,8 +167,8 @@ def _add_signals_and_signs(placement: Placement, rng: np.random.Generator) -> No
 
 
 def _add_parked_vehicle(placement: Placement, rng: np.random.Generator, bay: Bay, share: float) -> None:
-    taken, kind = rng.random() < share, int(rng.choice(len(_PARKED), p=_frequencies([p[1] for p in _PARKED])))
-    if not taken or not placement.within_reach(bay.x, bay.y):
+    occupied, kind = rng.random() < share, int(rng.choice(len(_PARKED), p=_frequencies([p[1] for p in _PARKED])))
+    if not occupied or not placement.within_reach(bay.x, bay.y):
         return
     maker, _, half = _PARKED[kind]
     if half > bay.length / 2 + 1.0:  # too long for the bay: use a car

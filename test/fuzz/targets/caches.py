@@ -110,8 +110,8 @@ class Engines(FolderTarget):
         (self.folder / f"{self._KEY.name}.json").write_bytes(note)
         found = self._cache.find(self._KEY)
         if found is None:
-            raise BackendError("it is built again")
-        ensure(found == self._ENGINE, "an engine that was not compared")
+            raise BackendError("it is rebuilt")
+        ensure(found == self._ENGINE, "an unverified engine is returned")
 
 
 class _RemeasureError(Exception):
@@ -153,4 +153,4 @@ class Fastest(FolderTarget):
             found = select_backend.select_backend(self._model, "auto", "fp32", EngineCache(self._kept, measure_again))
         except _RemeasureError:
             raise BackendError("it is measured again") from None
-        ensure(found.backend in select_backend.LIBRARIES, "a library that is not known")
+        ensure(found.backend in select_backend.LIBRARIES, "an unknown back end is selected")

@@ -129,8 +129,10 @@ class Checkpoints(FolderTarget):
         sweep = Sweep(_CLOUD, np.full(len(_CLOUD), 255, np.uint8))
         (found,) = predict_labels(network, [sweep], [], "")
         ensure(found.ids.shape == (len(_CLOUD),), "not one label per point")
-        near = RangeProjector(network.inputs.projection).project(_CLOUD).pixel == NO_PIXEL  # it says from where it sees
-        ensure(np.where(near, found.ids == IGNORE, found.ids <= 12).all(), "labels that no class has")
+        near = (
+            RangeProjector(network.inputs.projection).project(_CLOUD).pixel == NO_PIXEL
+        )  # nearer than its minimum range
+        ensure(np.where(near, found.ids == IGNORE, found.ids <= 12).all(), "unknown labels")
 
     def _as_image_branch(self) -> None:
         image_branch_of(read_run(self._run))

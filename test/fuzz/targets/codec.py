@@ -27,7 +27,7 @@ _IDS = np.arange(len(_DRIVE13))
 
 
 class Points(Target):
-    """PointCloud2: decoded, read field by field, thinned out, labelled and coloured."""
+    """PointCloud2: decoding, field access, filtering, labelling and colouring."""
 
     name = "points"
 
@@ -43,33 +43,33 @@ class Points(Target):
         run_all(
             lambda: clouds.to_cloud(value),
             lambda: self._label(value),
-            lambda: self._thin_out(value),
+            lambda: self._filter(value),
             *(lambda name=name: self._read(value, name) for name in names),
         )
 
     def _label(self, msg: Any) -> None:
         cloud = clouds.to_cloud(msg, "fill")
-        ensure((cloud.height, cloud.width) == (msg.height, msg.width), "the organisation is another one")
+        ensure((cloud.height, cloud.width) == (msg.height, msg.width), "the organisation differs")
         ensure(cloud.xyz.dtype == np.float32 and cloud.intensity.dtype == np.float32, "not in float32")
         types = ROSBAGS_TYPES if hasattr(msg, "__msgtype__") else _RCLPY_TYPES
         labelled = clouds.labels_to_msg(cloud, Segmentation.unlabelled(len(cloud)), msg.header, types)
         check_message(msg, cloud, labelled, "label", _IDS)
         label = np.arange(len(cloud)).astype(np.uint8)
         colored = clouds.colored_to_msg(cloud, label, _DRIVE13, msg.header, types)
-        ensure(len(colored.data) == 16 * len(cloud), "the coloured cloud has another size")
+        ensure(len(colored.data) == 16 * len(cloud), "the coloured cloud has a wrong size")
 
     def _read(self, msg: Any, name: str) -> None:
         values = clouds.read_field(msg, name)
         ensure(values.shape == (msg.height * msg.width,), "not one value per point")
         ensure(values.dtype.isnative, "not in native byte order")
 
-    def _thin_out(self, msg: Any) -> None:
+    def _filter(self, msg: Any) -> None:
         declared = msg.height * msg.width
         keep = np.arange(declared if declared <= len(msg.data) else 1) % 3 == 0
         filtered = clouds.filter_msg(msg, keep)
         left = np.count_nonzero(keep)
-        ensure((filtered.height, filtered.width) == (1, left), "another number of points is left")
-        ensure(len(filtered.data) == left * msg.point_step, "points have another size")
+        ensure((filtered.height, filtered.width) == (1, left), "wrong number of points after filtering")
+        ensure(len(filtered.data) == left * msg.point_step, "the point size differs")
         if left:
             first = bytes(memoryview(msg.data))[: msg.point_step]
             ensure(bytes(memoryview(filtered.data))[: msg.point_step] == first, "the first point has changed")
@@ -79,7 +79,7 @@ class Images(Target):
     """Image and CompressedImage: decoded to RGB."""
 
     name = "images"
-    limits = Limits(seconds=5.0, memory=224 << 20)  # a file may hold 33 million pixels of one colour, and more bytes
+    limits = Limits(seconds=5.0, memory=224 << 20)  # a small file may decode to 33 million pixels
 
     def seed_input(self) -> Any:
         return seed_messages.picture()
@@ -96,17 +96,17 @@ class Images(Target):
         ensure(pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3, "not RGB in 8 bits")
         ensure(pixels.size, "no pixel")
         if not hasattr(value, "format") and not value.encoding.startswith("nv"):
-            ensure(pixels.shape[:2] == (value.height, value.width), "the image has another size")
+            ensure(pixels.shape[:2] == (value.height, value.width), "the image size differs")
 
 
 def _of_another_size(mutator: Mutator, jpeg: bytes) -> bytes:
-    """A JPEG file that says it has more or fewer pixels than it has (they stand behind the marker SOF0)."""
+    """A JPEG file with a wrong image size in its header (after the marker SOF0)."""
     at = jpeg.index(b"\xff\xc0") + 5
     return jpeg[:at] + b"".join(mutator.integer(16).to_bytes(2, "big") for _ in range(2)) + jpeg[at + 4 :]
 
 
 class CameraInfos(Target):
-    """CameraInfo: a camera that looks at points."""
+    """CameraInfo: conversion to a camera, and projection of points."""
 
     name = "camera_infos"
     _XYZ = seed_messages.points(Mutator.of("points", 0, 0), 60).astype(np.float64)
@@ -120,16 +120,16 @@ class CameraInfos(Target):
         return in_either_library(mutator, message), size(message)
 
     def execute(self, value: Any) -> None:
-        run_all(*(lambda rectified=rectified: self._look(value, rectified) for rectified in (False, True)))
+        run_all(*(lambda rectified=rectified: self._project(value, rectified) for rectified in (False, True)))
 
-    def _look(self, info: Any, rectified: bool) -> None:
+    def _project(self, info: Any, rectified: bool) -> None:
         camera = camera_info.to_camera(info, "front", self._FROM_LIDAR, rectified)
         ensure(camera.width > 0 and camera.height > 0, "an image without pixels")
         with np.errstate(all="ignore"):
             pixels, seen = camera.project(self._XYZ)
             index, place = visible_points(camera, self._XYZ)
-        ensure(np.isfinite(pixels[seen]).all(), "a point that is seen has no pixel")
-        ensure((np.abs(place) <= 1).all() and seen[index].all(), "a point is seen beside the image")
+        ensure(np.isfinite(pixels[seen]).all(), "a visible point has no pixel")
+        ensure((np.abs(place) <= 1).all() and seen[index].all(), "a visible point lies outside the image")
 
 
 class Transforms(Target):
@@ -151,9 +151,9 @@ class Transforms(Target):
 
 def check_pose(matrix: NDArray[np.float64]) -> None:
     """A (4, 4) matrix moves rigidly."""
-    ensure(matrix.shape == (4, 4) and np.isfinite(matrix).all(), "a pose has numbers that are none")
+    ensure(matrix.shape == (4, 4) and np.isfinite(matrix).all(), "a pose is not finite")
     rotation = matrix[:3, :3]
-    ensure(np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-6), "a pose does not rotate")
+    ensure(np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-6), "a pose is not a rigid transform")
 
 
 class LabelInfos(Target):
@@ -173,12 +173,15 @@ class LabelInfos(Target):
     def execute(self, value: Any) -> None:
         labels = headers.label_map_from_json(value)
         check_label_map(labels)
-        ensure(headers.label_map_from_json(headers.label_info_json(labels)) == labels, "it does not survive its text")
-        with suppress(LabelError):  # it may have nothing in common with it
+        ensure(
+            headers.label_map_from_json(headers.label_info_json(labels)) == labels,
+            "the JSON round trip changes the label set",
+        )
+        with suppress(LabelError):  # the label sets may be disjoint
             translation(labels, _DRIVE13)
 
 
 def check_label_map(labels: Any) -> None:
     """A label set can be used: for colours, numbers and names."""
-    ensure(labels.palette.shape == (256, 3), "a palette of another shape")
+    ensure(labels.palette.shape == (256, 3), "wrong shape of the palette")
     ensure(all(labels.id_of(name) == c.id for c in labels.classes for name in (c.name, *c.aliases)), "a name is lost")

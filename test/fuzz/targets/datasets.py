@@ -102,13 +102,13 @@ class Datasets(FolderTarget):
 
 
 def _use_frame(drive: DriveSequence, k: int) -> None:
-    """What training, bags and reports ask of a frame."""
+    """Read a frame in all the ways of training, bag export and reports."""
     cloud = drive.cloud(k)
     ensure(cloud.xyz.shape == (len(cloud), 3) and cloud.xyz.dtype == np.float32, "not a cloud")
     labels = drive.labels(k)
     ensure(labels.shape == (len(cloud),) and labels.dtype == np.uint8, "not one label per point")
     known = [c.id for c in drive.label_map.classes]
-    ensure(np.isin(labels, [*known, 255]).all(), "labels that no class has")
+    ensure(np.isin(labels, [*known, 255]).all(), "unknown labels")
     times = drive.time_s(k)
     ensure(times.shape == (len(cloud),) and times.dtype == np.float32, "not one time per point")
     ensure(drive.world_from_lidar(k).shape == (4, 4) and isinstance(drive.stamp_ns(k), int), "no pose or no stamp")
@@ -124,7 +124,7 @@ def _use_source(config: SourceConfig) -> None:
     sweeps = load_source(config, "train", images=True).sweeps
     for inputs in map(WholeSweeps(sweeps, _INPUTS).__getitem__, range(len(sweeps))):
         ensure(all(np.isfinite(inputs[name]).all() for name in ("image", "points")), "inputs that are not finite")
-        ensure(((inputs["labels"] < 13) | (inputs["labels"] == 255)).all(), "labels that no class has")
+        ensure(((inputs["labels"] < 13) | (inputs["labels"] == 255)).all(), "unknown labels")
 
 
 def _use_image(image: Any) -> None:

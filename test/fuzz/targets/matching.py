@@ -66,7 +66,7 @@ class Sync(Target):
         for matched in gone:
             ensure(
                 matched.stamp_ns == stamps[matched.sweep] and matched.release_reason in _DECISIONS,
-                "a sweep has changed",
+                "stamp or release reason of a sweep is wrong",
             )
             for camera, image in matched.images.items():
                 ensure(image.image == camera, "an image of another camera")

@@ -122,20 +122,22 @@ class Recover(FolderTarget):
         finally:
             self._check_left(out)
         for line in said:
-            ensure(line.splitlines() == [line] and line.isprintable() and len(line) <= 600, "a note is no short line")
+            ensure(
+                line.splitlines() == [line] and line.isprintable() and len(line) <= 600, "a note is not one short line"
+            )
         self._check_saved(out / _NAME, count, least)
 
     @staticmethod
     def _check_left(out: Path) -> None:
         there = [file.name for file in out.iterdir()] if out.exists() else []
-        ensure(there in ([], [_NAME]), f"it leaves {there}")
+        ensure(there in ([], [_NAME]), f"partial output: {there}")
 
     def _check_saved(self, path: Path, count: int, least: int | None) -> None:
         with BagReader(path) as reader:
             saved = list(reader.raw())
-            ensure(len(saved) == count, "another number of messages than it says")
+            ensure(len(saved) == count, "the reported number of messages is wrong")
             if least is not None:
                 ensure(count >= least, "a message before the cut is lost")
                 expected = [RawMessage(topic, at_ns, data) for topic, _, at_ns, data in self._messages][:count]
-                ensure(sorted(saved) == sorted(expected), "a message before the cut is changed, or another is there")
+                ensure(sorted(saved) == sorted(expected), "a message before the cut is changed or added")
             ensure(sum(1 for _ in reader.messages()) <= count, "more messages than were saved")

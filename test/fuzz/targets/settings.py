@@ -122,7 +122,7 @@ class TrainingYaml(FolderTarget):
         path.write_bytes(data)
         config = kind.read(path, overrides)
         again = yaml.safe_load(yaml.safe_dump(config.to_dict(), sort_keys=False))
-        ensure(kind.from_dict(again) == config, "settings are others after they were written and read")
+        ensure(kind.from_dict(again) == config, "the YAML round trip changes the settings")
         if isinstance(config, Comparison):
             run_all(*(lambda entry=entry: config.settings(entry, config.seeds_of(entry)[0]) for entry in config.runs))
 
@@ -132,7 +132,7 @@ def _kind(file: Path) -> type[YamlConfig]:
 
 
 def _mutated(mutator: Mutator, values: Any) -> bytes:
-    """YAML of settings of which one or a few are others."""
+    """YAML of settings with mutated values."""
     if mutator.chance(0.5):
         holder: Any = values
         while True:

@@ -28,7 +28,7 @@ def fresh_drive(seed=SEED):
 
 
 def digest(drive):
-    """Of all bytes of a sweep and a picture."""
+    """Hash of a sweep and an image."""
     scan, image = drive.scan(FRAME), drive.image(FRAME, 0)
     arrays = (scan.range_steps, scan.intensity, scan.label, scan.instance, image.rgb, image.label, image.distance)
     return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
@@ -154,7 +154,7 @@ def test_last_digit_of_seed_determines_split():
 
 @pytest.fixture
 def drive_requests(drive, monkeypatch):
-    """Drives get the same scene; what they ask for is written down as (seed's split, scene, LiDAR)."""
+    """(split, unseen scene, LiDAR) requested by drives of many seeds, all with one scene."""
     scenes, sample = [], Rig.sample
 
     def generate(rng, duration_s, unseen):

@@ -22,7 +22,7 @@ def placement(streets):
 
 @pytest.fixture
 def kerbside(streets, placement):
-    """Places on pavements near the path, 1 m from the carriageway."""
+    """Kerbside places on pavements near the path, 1 m from the carriageway."""
     places = streets.kerbside(6.0, np.random.default_rng(0), back=1.0)
     return [p for p in places if placement.within_reach(p.x, p.y) and p.kind == "pavement"]
 

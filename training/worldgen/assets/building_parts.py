@@ -221,7 +221,7 @@ def windows_of(storeys: Sequence[Storey], kind: str = "window") -> Rectangles:
 
 
 def pillars(places: Rectangles, low: float, high: float, half: float, material: str) -> Mesh:
-    """Square columns at (N, 2) places."""
+    """Square columns at (N, 2) points."""
     x, y = places.T
     zero = np.zeros_like(x)
     return boxes(np.column_stack([x - half, x + half, y - half, y + half, zero + low, zero + high]), material, LABEL)

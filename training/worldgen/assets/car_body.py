@@ -255,7 +255,7 @@ class CarBody:
 
     @property
     def bed_floor(self) -> tuple[float, float, float]:
-        """A pick-up's load area: its middle's x, its length and its half width."""
+        """Load area of a pick-up: x of its centre, length and half width."""
         rear = -self.length / 2 + _BED_WALL_M
         return (rear + self._deck) / 2, self._deck - rear, 0.47 * self.width - _BED_WALL_M
 

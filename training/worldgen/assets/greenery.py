@@ -242,7 +242,7 @@ def _trunk(rng: np.random.Generator, clear: float, radius: float, crowns: _Point
 def _in_clumps(
     rng: np.random.Generator, middles: _Points, radii: _Points, count: int, loose: float
 ) -> tuple[_Points, _Points]:
-    """Places in ellipsoids, most near their surface (the more, the less ``loose``), and outward directions."""
+    """Points in ellipsoids and outward directions; the smaller ``loose``, the more points lie near the surface."""
     area = (radii[:, 0] * radii[:, 2]) + 1e-6
     which = np.sort(rng.choice(len(middles), count, p=area / area.sum()))
     away = rng.normal(size=(count, 3))
@@ -252,7 +252,7 @@ def _in_clumps(
 
 
 def _on_box(rng: np.random.Generator, wide: float, length: float, height: float, count: int) -> tuple[_Points, _Points]:
-    """Places on the sides, the top and the ends of a box, and outward directions."""
+    """Points on the sides, top and ends of a box, and outward directions."""
     areas = np.array([length * height, length * height, length * wide, wide * height, wide * height])
     face = rng.choice(5, count, p=areas / areas.sum())
     x, y = rng.uniform(-0.5, 0.5, (2, count)) * np.array([[wide], [length]])

@@ -57,7 +57,7 @@ def render(
     time: float,
     rng: np.random.Generator,
 ) -> CameraRender:
-    """A picture with a global shutter.
+    """Render an image with a global shutter.
 
     Args:
         tracer: the scene.

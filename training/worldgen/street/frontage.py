@@ -79,9 +79,9 @@ def generate_frontage(
     builder = _Builder(rng, style, corridor, keep_clear)
     for road in network.roads:
         for sign in (-1, 1):
-            builder.line(road, sign)
-        builder.close_ends(road, network)
-    builder.fill_behind()
+            builder.add_plots_along(road, sign)
+        builder.add_end_buildings(road, network)
+    builder.add_back_row()
     return builder.finished()
 
 
@@ -92,7 +92,7 @@ class _Builder:
         self, rng: np.random.Generator, style: StreetStyle, corridor: shapely.Geometry, keep_clear: shapely.Geometry
     ) -> None:
         self._rng, self._style, self._corridor, self._keep_clear = rng, style, corridor, keep_clear
-        self._taken: list[shapely.Polygon] = []
+        self._occupied: list[shapely.Polygon] = []
         self._plots: list[Plot] = []
         self._back_plots: list[Plot] = []
         self._patches: list[Patch] = []
@@ -104,7 +104,7 @@ class _Builder:
         collected = (self._plots, self._back_plots, self._patches, self._driveways, self._bays, self._lines)
         return Frontage(*(tuple(part) for part in collected))  # type: ignore[arg-type]
 
-    def line(self, road: Road, sign: int) -> None:
+    def add_plots_along(self, road: Road, sign: int) -> None:
         """Add plots along one side of a road, from its start to its end."""
         rng, district = self._rng, self._style.district
         s, end = rng.uniform(1, 5), road.ribbon.length - 1
@@ -120,11 +120,11 @@ class _Builder:
             if plot is None:
                 s += 3.0
                 continue
-            self._taken.append(plot.area())
+            self._occupied.append(plot.area())
             getattr(self, f"_add_{use}")(plot, road, sign)
             s += width + gap
 
-    def close_ends(self, road: Road, network: Network) -> None:
+    def add_end_buildings(self, road: Road, network: Network) -> None:
         """Add buildings across some ends of a road."""
         rng, district = self._rng, self._style.district
         joined = {arm.at for arm in network.arms(road)}
@@ -137,10 +137,10 @@ class _Builder:
             width, depth = max(*district.front, 16.0), rng.uniform(*district.depth)
             plot = Plot(float(x), float(y), float(away - np.pi), width, depth, float(reach), district.gap[1])
             if self._free(plot.area()):
-                self._taken.append(plot.area())
+                self._occupied.append(plot.area())
                 self._plots.append(plot)
 
-    def fill_behind(self) -> None:
+    def add_back_row(self) -> None:
         """Add a second row of buildings behind some of the first."""
         for plot in tuple(self._plots):
             back = plot.depth + self._rng.uniform(8, 26)
@@ -148,11 +148,11 @@ class _Builder:
             depth = self._rng.uniform(*self._style.district.depth)
             behind = Plot(float(x), float(y), plot.yaw, plot.width, depth, back, plot.gap)
             if self._rng.random() < 0.6 and self._free(behind.area()):
-                self._taken.append(behind.area())
+                self._occupied.append(behind.area())
                 self._back_plots.append(behind)
 
     def _free(self, area: shapely.Polygon) -> bool:
-        return not self._corridor.intersects(area) and not shapely.intersects(np.array(self._taken), area).any()
+        return not self._corridor.intersects(area) and not shapely.intersects(np.array(self._occupied), area).any()
 
     def _fit(
         self, road: Road, sign: int, s: float, width: float, depth: float, setback: float, gap: float
@@ -168,7 +168,7 @@ class _Builder:
             area = plot.area()
             if not self._corridor.intersects(area):
                 room = plot.rectangle(-depth, 0.0, -width / 2 - gap * 0.4, width / 2 + gap * 0.4)
-                free = not self._taken or not shapely.intersects(np.array(self._taken), room).any()
+                free = not self._occupied or not shapely.intersects(np.array(self._occupied), room).any()
                 return plot if free else None
         return None
 
@@ -176,7 +176,7 @@ class _Builder:
         """Distance from the front wall to the carriageway's edge, metres."""
         return plot.setback + road.side(sign).border
 
-    def _drive_in(self, plot: Plot, road: Road, sign: int, y: float, width: float, back: float) -> bool:
+    def _add_driveway(self, plot: Plot, road: Road, sign: int, y: float, width: float, back: float) -> bool:
         """Add a driveway from the carriageway to x = back in the plot unless it meets a crossing or junction."""
         reach = self._to_road(plot, road, sign)
         mouth = plot.rectangle(0.0, reach + 1.0, y - width / 2 - 1, y + width / 2 + 1)
@@ -193,7 +193,7 @@ class _Builder:
             wide = self._style.kind == "industrial"
             width = rng.uniform(5, 8) if wide else rng.uniform(2.7, 4.5)
             y = rng.choice((-1, 1)) * max(0.0, plot.width / 2 - width / 2 - 0.4)
-            if self._drive_in(plot, road, sign, y, width, 0.0) and plot.setback > 5.2:
+            if self._add_driveway(plot, road, sign, y, width, 0.0) and plot.setback > 5.2:
                 x, py = plot.points([(plot.setback - 2.7, y)])[0]
                 self._bays.append(Bay(float(x), float(py), plot.yaw, "driveway", 5.0, 2.5))
         paved = self._style.kind == "urban" or (self._style.kind == "industrial" and rng.random() < 0.5)
@@ -216,7 +216,7 @@ class _Builder:
 
     def _add_lot(self, plot: Plot, road: Road, sign: int) -> None:
         """Add a car park: an aisle with bays on both sides."""
-        if not self._drive_in(plot, road, sign, 0.0, _AISLE_M, -1.0):
+        if not self._add_driveway(plot, road, sign, 0.0, _AISLE_M, -1.0):
             return self._add_open(plot, road, sign)
         half, depth = plot.width / 2, plot.depth
         material = pick(self._rng, asphalt=0.65, asphalt_new=0.2, concrete_road=0.15)

@@ -93,18 +93,18 @@ def _remove_overlaps(
 ) -> list[Zone]:
     """Zones of layers (kind, shape, material), each without the area of earlier layers."""
     merged: dict[tuple[str, str], list[shapely.Geometry]] = {}
-    taken = shapely.Polygon()
+    covered = shapely.Polygon()
     for kind, shape, material in layers:
         whole = shapely.union_all(polygons(shape))
-        rest = without_slivers(shapely.difference(whole, taken, grid_size=GRID_M))
+        rest = without_slivers(shapely.difference(whole, covered, grid_size=GRID_M))
         if not rest.is_empty:
             merged.setdefault((kind, material), []).append(rest)
-            taken = shapely.union_all(polygons(shapely.union(taken, rest, grid_size=GRID_M)))
+            covered = shapely.union_all(polygons(shapely.union(covered, rest, grid_size=GRID_M)))
     zones = [
         Zone(kind, shapely.union_all(parts, grid_size=GRID_M), material, _label(kind, material))
         for (kind, material), parts in merged.items()
     ]
-    return [*zones, Zone("ground", shapely.difference(area, taken, grid_size=GRID_M), ground, "terrain")]
+    return [*zones, Zone("ground", shapely.difference(area, covered, grid_size=GRID_M), ground, "terrain")]
 
 
 def _label(kind: str, material: str) -> str:

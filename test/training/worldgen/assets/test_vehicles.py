@@ -105,7 +105,7 @@ def test_car_has_no_holes_above_sill(seed):
 
 @pytest.mark.parametrize("make", (vehicles.car, vehicles.bus, vehicles.pickup))
 def test_faces_point_outwards(make):
-    """The signed volume under outward faces is about that of the body."""
+    """The signed volume of a closed mesh is positive if faces point outwards."""
     for seed in range(4):
         mesh = make(np.random.default_rng(seed))
         a, b, c = np.moveaxis(mesh.vertices[mesh.triangles].astype(np.float64), 1, 0)

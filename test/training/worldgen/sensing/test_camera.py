@@ -114,14 +114,14 @@ def test_tone_curve_is_monotonic_from_black_to_white(contrast):
 def test_pixel_rays_follow_optical_frame():
     rays = pixel_rays(camera(), pose(0, 0, 1.6) @ OPTICAL).reshape(64, 96, 3)
     assert rays[32, 48, 0] > 0.99
-    assert rays[32, 0, 1] > 0.3 and rays[32, 95, 1] < -0.3  # left of the picture is the left side, +y
+    assert rays[32, 0, 1] > 0.3 and rays[32, 95, 1] < -0.3  # the left image border is the left side, +y
     assert rays[0, 48, 2] > 0.3 and rays[63, 48, 2] < -0.3
     np.testing.assert_allclose(np.linalg.norm(rays, axis=2), 1, atol=1e-6)
 
 
 @pytest.mark.parametrize("yaw", [0.0, 0.4, -0.3])
 def test_projected_points_match_pixel_labels(yaw):
-    """The picture's geometry is CameraModel's: from a LiDAR beside the camera to the pixel."""
+    """The rendering uses the geometry of CameraModel, here for LiDAR points."""
     mesh = street()
     world_from_lidar = pose(-0.5, 0.3, 1.9, 0.2)
     world_from_camera = pose(0, 0, 1.6, yaw, 0.05, 0.02) @ OPTICAL
@@ -221,7 +221,7 @@ def test_sunlit_walls_are_brighter():
 
 
 def test_distant_texture_is_antialiased():
-    """Bands of 25 cm: seen as such at 3 m, an even shade at 60 m instead of noise."""
+    """Bands of 25 cm are resolved at 3 m and averaged at 60 m."""
 
     def detail(distance):
         wall = box((1, 60, 40), "barrier_stripes", "building", (distance + 0.5, 0, -20)).of_instance(7)

@@ -24,7 +24,7 @@ LIDAR = LidarModel(
 
 @pytest.fixture(scope="module")
 def appearance():
-    """All surfaces equally bright, so that geometry alone tells."""
+    """Appearance with equal reflectances, so that only geometry matters."""
     drawn = Appearance.sample(np.random.default_rng(0))
     same = np.full_like(drawn.reflectances, 0.5)
     return replace(drawn, reflectances=same, spread=np.zeros_like(drawn.spread))
@@ -46,7 +46,7 @@ def standing(times):
 
 
 def driving(times):
-    """20 m/s ahead, in a bend."""
+    """20 m/s forward in a bend."""
     return np.stack([pose(20 * (t - END), 0, 2, 0.5 * (t - END)) for t in times])
 
 
