@@ -118,10 +118,10 @@ def bay(
     return merge(parts)
 
 
-def balconies(rng: np.random.Generator, windows: Rectangles, most: int = 14) -> Mesh:
+def balconies(rng: np.random.Generator, windows: Rectangles, max_count: int = 14) -> Mesh:
     """Balconies with railings of glass, bars or boards at windows sampled from (N, 4) rectangles."""
     out, wider = rng.uniform(0.8, 1.5), rng.uniform(0.25, 0.7)
-    chosen = windows[:: max(1, -(-len(windows) // most))]
+    chosen = windows[:: max(1, -(-len(windows) // max_count))]
     y0, y1, z = chosen[:, 0] - wider, chosen[:, 1] + wider, chosen[:, 2] - 0.75
     zero, far = np.zeros_like(z), np.full_like(z, out)
     slabs = np.column_stack([zero, far, y0, y1, z - 0.18, z])

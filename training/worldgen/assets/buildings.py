@@ -58,7 +58,7 @@ def building(rng: np.random.Generator, width: float, depth: float, unseen: bool 
         A mesh with label building.
     """
     styles = UNSEEN_STYLES if unseen else _STYLES
-    fitting = [make for make, least, most in styles if least <= width <= most]
+    fitting = [make for make, min_width, max_width in styles if min_width <= width <= max_width]
     make = pick(rng, fitting) if fitting else _apartments
     return merge(make(rng, width, depth))
 
