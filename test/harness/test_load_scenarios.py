@@ -11,29 +11,31 @@ BY_NAME = {scenario.name: scenario for scenario in scenarios(100, 5.0)}
 
 
 def stamps(name):
-    return [arrival.stamp_ns for arrival in BY_NAME[name].arrivals]
+    return [sweep.stamp_ns for sweep in BY_NAME[name].sweeps]
 
 
 def test_sweeps_come_as_they_should():
-    assert len(BY_NAME["rate_40"].arrivals) == 200
-    assert BY_NAME["overload"].arrivals[-1].at_s == pytest.approx(30 - 1 / 40)
-    assert {arrival.points for arrival in BY_NAME["sizes_change"].arrivals} == {0, 1, 100, 200}
-    assert [arrival.at_s for arrival in BY_NAME["bursts"].arrivals[:6]] == [0, 0, 0, 0, 0, 0.5]
-    assert all(b.at_s >= a.at_s for s in BY_NAME.values() for a, b in pairwise(s.arrivals))
+    assert len(BY_NAME["rate_40"].sweeps) == 200
+    assert BY_NAME["overload"].sweeps[-1].at_s == pytest.approx(30 - 1 / 40)
+    assert {sweep.points for sweep in BY_NAME["sizes_change"].sweeps} == {0, 1, 100, 200}
+    assert [sweep.at_s for sweep in BY_NAME["bursts"].sweeps[:6]] == [0, 0, 0, 0, 0, 0.5]
+    assert all(b.at_s >= a.at_s for s in BY_NAME.values() for a, b in pairwise(s.sweeps))
 
 
 def test_clocks_go_as_they_should():
-    pause, at_s = BY_NAME["pause"], [arrival.at_s for arrival in BY_NAME["pause"].arrivals]
+    pause, at_s = BY_NAME["pause"], [sweep.at_s for sweep in BY_NAME["pause"].sweeps]
     gap = max(range(49), key=lambda k: at_s[k + 1] - at_s[k])
     assert at_s[gap + 1] - at_s[gap] == pytest.approx(2.1)
     assert stamps("pause")[gap + 1] - stamps("pause")[gap] == S // 10
-    assert [leg.rate for leg in pause.clock] == [1, 0, 1] and pause.clock[1].clock_s == pause.clock[2].clock_s
+    assert [segment.rate for segment in pause.clock] == [1, 0, 1] and pause.clock[1].clock_s == pause.clock[2].clock_s
     assert [BY_NAME[name].clock[0].rate for name in ("slow_motion", "fast_motion")] == [0.1, 10]
     for scenario in BY_NAME.values():  # where there is a clock it shows a sweep's stamp when the sweep is sent
-        legs = scenario.clock
-        for arrival in scenario.arrivals if legs and scenario.name != "clock_stops" else ():
-            leg = [leg for leg in legs if leg.at_s <= arrival.at_s + 1e-9][-1]
-            assert leg.clock_s + (arrival.at_s - leg.at_s) * leg.rate == pytest.approx(arrival.stamp_ns / S, abs=1e-3)
+        segments = scenario.clock
+        for sweep in scenario.sweeps if segments and scenario.name != "clock_stops" else ():
+            segment = [segment for segment in segments if segment.at_s <= sweep.at_s + 1e-9][-1]
+            assert segment.clock_s + (sweep.at_s - segment.at_s) * segment.rate == pytest.approx(
+                sweep.stamp_ns / S, abs=1e-3
+            )
 
 
 def test_stamps_are_what_they_should_be():

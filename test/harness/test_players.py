@@ -21,7 +21,7 @@ from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, BagReader
 from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.harness import closed_loop_player, schedule_player
-from xmodelkd_ros.harness.cdr import serialized_points, serialized_stamp_ns, stamped
+from xmodelkd_ros.harness.cdr import serialized_points, serialized_stamp_ns, with_stamp
 from xmodelkd_ros.harness.looped_drive import LoopedDrive, camera_topics
 from xmodelkd_ros.messages.headers import stamp_from_ns, stamp_ns
 from xmodelkd_ros.node.qos import reliable
@@ -86,7 +86,7 @@ def write(path, arrivals):
 def test_bytes_of_a_cloud_tell_its_stamp_and_size(sweep, frame_id):
     data = serialize_message(sweep(60, stamp=3.5, frame_id=frame_id, height=4))
     assert (serialized_stamp_ns(data), serialized_points(data)) == (3_500_000_000, 60)
-    assert serialized_stamp_ns(stamped(data, -S)) == -S and serialized_points(stamped(data, 7)) == 60
+    assert serialized_stamp_ns(with_stamp(data, -S)) == -S and serialized_points(with_stamp(data, 7)) == 60
 
 
 def test_sweeps_leave_by_the_timetable(probe, bag, tmp_path):
@@ -167,7 +167,7 @@ def test_sweeps_leave_when_labels_have_come_and_all_labels_are_noted(probe, bag,
 
 
 def test_where_nobody_labels_it_ends(probe, bag, monkeypatch, capsys):
-    monkeypatch.setattr(closed_loop_player, "_LOST_S", 0.2)
+    monkeypatch.setattr(closed_loop_player, "_LABEL_TIMEOUT_S", 0.2)
     probe.create_subscription(PointCloud2, "points", lambda m: None, reliable(10))
     begin = time.monotonic()
     assert played(closed_loop_player, bag, "--points", "/points", "--labels", "/labels", "--sweeps", "1000") == 1
@@ -201,10 +201,10 @@ def test_time_never_goes_back_and_nothing_comes_twice(long_bag):
     with BagReader(long_bag) as reader:
         drive = LoopedDrive(reader, "/points", {"/image": "/info"})
     messages = list(islice(drive.messages(), 200))
-    assert all(b.after_ns >= a.after_ns for a, b in pairwise(messages))
+    assert all(b.time_ns >= a.time_ns for a, b in pairwise(messages))
     assert messages[0].topic == "/info"
     for topic, period_s in (("/points", 0.1), ("/image", 0.05)):
-        stamps = [m.stamp_ns + m.later_ns for m in messages if m.topic == topic]
+        stamps = [m.stamp_ns + m.offset_ns for m in messages if m.topic == topic]
         assert {round((b - a) / S, 6) for a, b in pairwise(stamps)} == {period_s}
     assert drive.start_ns == 9_900_000_000
 
@@ -216,9 +216,9 @@ def test_sweeps_wait_for_what_belongs_to_them(long_bag):
     images = []
     for message in islice(drive.messages(waits_ns), 200):
         if message.topic == "/image":
-            images.append(message.stamp_ns + message.later_ns)
+            images.append(message.stamp_ns + message.offset_ns)
         elif message.points is not None:
-            stamp = message.stamp_ns + message.later_ns
+            stamp = message.stamp_ns + message.offset_ns
             assert 0 <= stamp + waits_ns - images[-1] < S // 20
 
 

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from xmodelkd_ros.harness.fault_schedule import FAULTS, Window, schedule
+from xmodelkd_ros.harness.fault_schedule import FAULTS, FaultWindow, fault_schedule
 from xmodelkd_ros.tools.cli import main
 from xmodelkd_ros.tools.faults import Outcome, Whole, _Traffic, as_table
 
@@ -117,7 +117,7 @@ def test_a_sweep_that_comes_twice_or_too_early_is_a_failure():
 
 
 def test_faults_follow_each_other_with_rests_between():
-    assert schedule(["a", "b"], 3.0, 2.0, 1.0) == [Window("a", 3.0, 5.0), Window("b", 6.0, 8.0)]
+    assert fault_schedule(["a", "b"], 3.0, 2.0, 1.0) == [FaultWindow("a", 3.0, 5.0), FaultWindow("b", 6.0, 8.0)]
 
 
 def test_a_fault_that_nobody_knows_is_said(drive, light_model, tmp_path, capsys):

@@ -89,7 +89,7 @@ def test_what_went_and_came_is_joined():
     uses = [ProcessUsage(megabytes, 20, 20) for megabytes in (100, 200, 201, 202, 205, 206)]
     said = {"received": "10", "published": "9", "published.student": "9", "dropped.overload": "1", "infer_ms.p99": "9"}
     labelled = {"mode": "student", "latency_ms": "300.0", "infer_ms": "100.0", "decode_ms": "20.0"}
-    report = NodeReport.of(said, [labelled] * 9 + [{"detail": "a newer sweep came"}])
+    report = NodeReport.from_values(said, [labelled] * 9 + [{"detail": "a newer sweep came"}])
     assert report == NodeReport(10, {"student": 9}, {"dropped.overload": 1}, [120.0] * 9)
     found = outcome(scenario, "segmenter", went, came, report, uses, alone_ms=20.0)
     # One at a time of 120 ms, ten in 900 ms: seven are done and one is at work at 840, and the last waits.

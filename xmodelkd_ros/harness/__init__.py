@@ -1,1 +1,1 @@
-"""The node on the test bench: players, recorders, processes and DDS domains. The node never imports it."""
+"""Test harness of the node: players, recorders, processes and DDS domains. ``node/`` never imports it."""

@@ -1,19 +1,19 @@
-"""Plays a bag over ROS at its own timing, and logs when each sweep left.
+"""Bag player: publishes a bag with its recorded timing and logs when each sweep was published.
 
     python -m xmodelkd_ros.harness.bag_player BAG [--rate 1.0] [--topics T ...] [--loop] [--clock]
         [--wait-for-subscribers TOPIC:N ...] [--timeout 20] [--log FILE] [--ros-args ...]
 
-Messages are published as the bytes they were recorded as, spaced by their times of recording;
-latched topics are latched again. With ``--wait-for-subscribers`` the first message waits until each
-TOPIC (of the bag or not) has N subscribers, for ``--timeout`` seconds at most. Topics whose message
-package is not installed are skipped with a note on stderr.
+Messages are published as the recorded bytes, spaced by their log times; latched topics are latched
+again. With ``--wait-for-subscribers`` the first message is held back until each TOPIC (in the bag or
+not) has N subscribers, at most ``--timeout`` seconds. Topics whose message package is not installed
+are skipped with a note on stderr.
 
-``--log`` writes one JSON line for each cloud, with ``time.monotonic_ns()`` right before publishing:
+``--log`` writes one JSON line per cloud, with ``time.monotonic_ns()`` taken right before publishing:
 
     {"topic": "/points", "stamp_ns": 123, "points": 107000, "monotonic_ns": 456}
 
-The program ends with 0 when everything is sent and acknowledged, or on SIGINT or SIGTERM. An error
-is one line on stderr and exit code 1.
+Exit code 0 when everything is sent and acknowledged, or on SIGINT or SIGTERM; 1 after an error, which
+is one line on stderr.
 """
 
 from __future__ import annotations
@@ -40,31 +40,31 @@ from xmodelkd_ros.node.process import ros, run_program
 from xmodelkd_ros.node.qos import latched, reliable
 
 _POLL_S = 0.02
-_SETTLE_S = 0.5
-"""A match is seen on one side first; a message sent before the other side sees it is lost."""
+_MATCH_DELAY_S = 0.5
+"""One side sees a match before the other; a message sent in between is lost."""
 
 _LINGER_S = 0.5
-"""Best-effort readers acknowledge nothing and read shared memory, which goes with this process."""
+"""Best-effort readers send no acknowledgements and read from shared memory that this process owns."""
 
 _DEPTH = 10
 
 
-class Player:
+class BagPlayer:
     """Publishes the messages of a bag.
 
     Args:
-        node: publishes.
+        node: node of the publishers.
         reader: an open bag.
         topics: names of the topics to play; empty for all.
         clock: whether to publish ``/clock``.
-        log: where clouds are noted.
+        log: log of published clouds.
 
     Attributes:
         notes: topics that cannot be played, and why.
         publishers: by topic.
 
     Raises:
-        BagError: a topic is not in the bag, or none can be played.
+        BagError: the bag lacks a topic, or none can be played.
     """
 
     def __init__(self, node: Node, reader: BagReader, topics: Sequence[str], clock: bool, log: SweepLog) -> None:
@@ -77,7 +77,7 @@ class Player:
         for name in topics or reader.topics:
             self._add(name)
         if not self.publishers:
-            raise BagError(f"bag {reader.path} has no topic that can be played: {listed(self.notes)}")
+            raise BagError(f"none of the topics of bag {reader.path} can be played: {listed(self.notes)}")
 
     def _add(self, name: str) -> None:
         topic = self._reader.topics.get(name)
@@ -92,18 +92,18 @@ class Player:
         )
 
     def play(self, rate: float, stop: Future) -> None:
-        """Publish every message once, at its time.
+        """Publish every message once, when it is due.
 
         Args:
-            rate: how many times faster than recorded.
-            stop: ends the play when done.
+            rate: playback speed, relative to the recording.
+            stop: ends playback when done.
         """
         start = time.monotonic()
         origin_ns: int | None = None
         for message in self._reader.raw(self.publishers.keys()):
             cloud = self._cloud_to_log(message)
             origin_ns = message.log_time_ns if origin_ns is None else origin_ns
-            # From the start, not from the message before: errors do not add up.
+            # Relative to the start, not to the previous message, so that errors do not accumulate.
             due = start + (message.log_time_ns - origin_ns) * 1e-9 / rate
             self._wait(due, message.log_time_ns, rate, stop)
             if stop.done():
@@ -117,36 +117,36 @@ class Player:
         return deserialize_message(message.data, PointCloud2) if is_cloud and self._log.enabled else None
 
     def _wait(self, due: float, log_time_ns: int, rate: float, stop: Future) -> None:
-        """Sleep until a message is due, and let the clock run meanwhile."""
+        """Sleep until a message is due, publishing ``/clock`` meanwhile."""
         while not stop.done():
-            left_s = max(due - time.monotonic(), 0.0)
+            remaining_s = max(due - time.monotonic(), 0.0)
             if self._clock is not None:
-                self._clock.show(log_time_ns - round(left_s * rate * 1e9))
-            if left_s == 0:
+                self._clock.publish(log_time_ns - round(remaining_s * rate * 1e9))
+            if remaining_s == 0:
                 return
-            time.sleep(min(left_s, CLOCK_PERIOD_S))
+            time.sleep(min(remaining_s, CLOCK_PERIOD_S))
 
     def finish(self) -> None:
-        """Return when reliable subscribers have everything."""
+        """Block until reliable subscribers have acknowledged everything."""
         for publisher in self.publishers.values():
             publisher.wait_for_all_acked(Duration(seconds=_LINGER_S))
         time.sleep(_LINGER_S)
 
 
 def wait_for_subscribers(
-    node: Node, publishers: Mapping[str, Publisher], wanted: Mapping[str, int], timeout_s: float, stop: Future
+    node: Node, publishers: Mapping[str, Publisher], required: Mapping[str, int], timeout_s: float, stop: Future
 ) -> None:
-    """Return when every topic has its number of subscribers.
+    """Block until every topic has the required number of subscribers.
 
     Args:
-        node: knows topics that others publish.
-        publishers: own ones, by topic; they count who is matched, not only who is there.
-        wanted: how many for each topic.
-        timeout_s: how long to wait.
+        node: queried for topics of other publishers.
+        publishers: own publishers by topic; they count matched subscriptions, not only discovered ones.
+        required: number of subscribers per topic.
+        timeout_s: longest wait.
         stop: ends the wait when done.
 
     Raises:
-        ConfigError: they did not come in time.
+        ConfigError: timeout.
     """
     deadline = time.monotonic() + timeout_s
 
@@ -155,20 +155,20 @@ def wait_for_subscribers(
         return int(own.get_subscription_count() if own is not None else node.count_subscribers(topic))
 
     def missing() -> list[str]:
-        there = {topic: count(topic) for topic in wanted}
-        return [f"{topic} has {there[topic]} of {n}" for topic, n in wanted.items() if there[topic] < n]
+        counts = {topic: count(topic) for topic in required}
+        return [f"{topic} has {counts[topic]} of {n}" for topic, n in required.items() if counts[topic] < n]
 
-    while lacking := missing():
+    while unmatched := missing():
         if stop.done():
             return
         if time.monotonic() > deadline:
-            raise ConfigError(f"subscribers did not come within {timeout_s:g} s: {', '.join(lacking)}")
+            raise ConfigError(f"no subscribers within {timeout_s:g} s: {', '.join(unmatched)}")
         time.sleep(_POLL_S)
-    time.sleep(_SETTLE_S)
+    time.sleep(_MATCH_DELAY_S)
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Play a bag; the exit code."""
+    """Play a bag and return the exit code."""
     arguments = sys.argv if args is None else list(args)
     options = _parser().parse_args(remove_ros_args(arguments)[1:])
     return run_program(lambda stop: _run(options, arguments, stop))
@@ -177,11 +177,11 @@ def main(args: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, arguments: Sequence[str], stop: Future) -> int:
     with BagReader(options.bag) as reader, SweepLog(options.log) as log, ros(arguments):
         node = Node("bag_player")
-        player = Player(node, reader, options.topics, options.clock, log)
+        player = BagPlayer(node, reader, options.topics, options.clock, log)
         for note in player.notes:
             print(f"note: {note}", file=sys.stderr)
-        wanted = dict(options.wait_for_subscribers)
-        wait_for_subscribers(node, player.publishers, wanted, options.timeout, stop)
+        required = dict(options.wait_for_subscribers)
+        wait_for_subscribers(node, player.publishers, required, options.timeout, stop)
         player.play(options.rate, stop)
         while options.loop and not stop.done():
             player.play(options.rate, stop)
@@ -191,17 +191,22 @@ def _run(options: argparse.Namespace, arguments: Sequence[str], stop: Future) ->
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("bag_player", description="Play a bag over ROS at its own timing.")
+    parser = argparse.ArgumentParser("bag_player", description="Publish a bag with its recorded timing.")
     parser.add_argument("bag", type=Path, help="rosbag2 folder or single file")
-    parser.add_argument("--rate", type=_positive, default=1.0, help="how many times faster than recorded")
+    parser.add_argument("--rate", type=_positive, default=1.0, help="playback speed (default: %(default)s)")
     parser.add_argument("--topics", nargs="+", default=(), metavar="T", help="topics to play (default: all)")
-    parser.add_argument("--loop", action="store_true", help="start again at the end, until a signal comes")
+    parser.add_argument("--loop", action="store_true", help="repeat until SIGINT or SIGTERM")
     parser.add_argument("--clock", action="store_true", help="publish /clock")
     parser.add_argument(
-        "--wait-for-subscribers", nargs="+", type=_topic_and_count, default=(), metavar="TOPIC:N", help="before playing"
+        "--wait-for-subscribers",
+        nargs="+",
+        type=_topic_and_count,
+        default=(),
+        metavar="TOPIC:N",
+        help="before starting",
     )
     parser.add_argument("--timeout", type=_positive, default=20.0, help="seconds to wait for subscribers")
-    parser.add_argument("--log", type=Path, help="JSON lines file that says when each cloud was published")
+    parser.add_argument("--log", type=Path, help="JSON lines file of the publication times of clouds")
     return parser
 
 

@@ -1,12 +1,13 @@
-"""Plays a bag over and over as fast as its sweeps get labels: each leaves when the labels of the one before have come.
+"""Closed-loop player: publishes a bag repeatedly, each sweep once the labels of the previous one have arrived.
 
     python -m xmodelkd_ros.harness.closed_loop_player BAG --points /points --labels /segmenter/labels --sweeps 10000
-        [--cameras /front/image_raw:/front/camera_info ...] [--idle 0] [--timeout 20] --log FILE
+        [--cameras /front/image_raw:/front/camera_info ...] [--idle 0] [--timeout 20] [--log FILE] [--ros-args ...]
 
-Every pass goes on where the one before ended: stamps are those of one drive. Images leave before the sweep that they
-are nearest to. ``--idle`` waits between sweeps, as a share of the time that the labels took. ``--log`` says when each
-sweep left and when labels came, all of them (see :mod:`xmodelkd_ros.harness.bag_player`). The program ends with 0 when all
-are sent, or on SIGINT or SIGTERM. An error is one line on stderr and exit code 1.
+Every pass continues the stamps of the previous one, so that they form one drive. Images are published before the sweep
+that is nearest in time. ``--idle`` sleeps between sweeps, as a fraction of the time that the labels took. ``--log``
+records the publication of each sweep and the arrival of all labels (format of
+:mod:`xmodelkd_ros.harness.bag_player`). Exit code 0 when all sweeps are sent, or on SIGINT or SIGTERM; 1 after an
+error, which is one line on stderr.
 """
 
 from __future__ import annotations
@@ -27,28 +28,28 @@ from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.harness.bag_player import wait_for_subscribers
 from xmodelkd_ros.harness.cdr import serialized_points, serialized_stamp_ns
-from xmodelkd_ros.harness.looped_drive import LoopedDrive, Recorded, camera_topics
+from xmodelkd_ros.harness.looped_drive import DriveMessage, LoopedDrive, camera_topics
 from xmodelkd_ros.harness.sweep_log import SweepLog
 from xmodelkd_ros.node.process import ros, run_program
 from xmodelkd_ros.node.qos import reliable
 
 _DEPTH = 10
-_LOST_S = 5.0
-"""Labels that have not come by then do not come any more."""
-_MOST_LOST = 3
-"""Sweeps in a row without labels; then nobody answers any more."""
+_LABEL_TIMEOUT_S = 5.0
+"""Labels that have not arrived by then are lost."""
+_MAX_LOST = 3
+"""Consecutive sweeps without labels after which playback fails."""
 _LINGER_S = 1.5
-"""Labels that come twice, and the node's last diagnostics, come by then."""
+"""Time for duplicated labels and the node's last diagnostics to arrive."""
 
 
 class ClosedLoopPlayer:
-    """Publishes a drive at the speed of its labels.
+    """Publishes a drive at the rate at which its sweeps are labelled.
 
     Args:
-        node: publishes.
+        node: node of the publishers and the subscription.
         drive: the drive.
         labels: topic of the labels.
-        log: notes when sweeps left and labels came.
+        log: log of published sweeps and received labels.
 
     Attributes:
         publishers: by topic.
@@ -63,51 +64,52 @@ class ClosedLoopPlayer:
         self.subscription = node.create_subscription(PointCloud2, labels, self._on_labels, reliable(_DEPTH), raw=True)
 
     def play(self, sweeps: int, idle: float, stop: Future) -> None:
-        """Publish so many sweeps, and what belongs to them.
+        """Publish a number of sweeps and the other messages between them.
 
         Args:
-            sweeps: how many.
-            idle: seconds to wait after labels for each second that they took.
-            stop: ends the play when done.
+            sweeps: number of sweeps.
+            idle: seconds to sleep after labels, per second that they took.
+            stop: ends playback when done.
 
         Raises:
-            ConfigError: no labels come any more.
+            ConfigError: no labels arrive any more.
         """
-        left, lost = sweeps, 0
-        for message in self._drive.messages(sweeps_wait_ns=self._drive.sweep_ns // 2):
-            if stop.done() or left == 0:
+        remaining, lost = sweeps, 0
+        for message in self._drive.messages(sweep_delay_ns=self._drive.sweep_ns // 2):
+            if stop.done() or remaining == 0:
                 break
             if message.points is None:
                 self._publish(message)
                 continue
-            start_s, left = time.monotonic(), left - 1
+            start_s, remaining = time.monotonic(), remaining - 1
             self._send(message, message.points)
-            self._spin(_LOST_S, stop, for_labels=True)
+            self._spin(_LABEL_TIMEOUT_S, stop, until_labels=True)
             lost = 0 if self._awaited_ns is None else lost + 1
-            if lost == _MOST_LOST:
+            if lost == _MAX_LOST:
+                sent = sweeps - remaining
                 raise ConfigError(
-                    f"no labels on {self._labels} for the last {lost} of {sweeps - left} sweeps; look at the node's log"
+                    f"no labels on {self._labels} for the last {lost} of {sent} sweeps; see the node's log"
                 )
             if idle:
                 self._spin(idle * (time.monotonic() - start_s), stop)
         self._spin(_LINGER_S, stop)
 
-    def _send(self, message: Recorded, points: int) -> None:
+    def _send(self, message: DriveMessage, points: int) -> None:
         assert message.stamp_ns is not None  # a cloud has one
-        self._awaited_ns = message.stamp_ns + message.later_ns
+        self._awaited_ns = message.stamp_ns + message.offset_ns
         self._log.row(message.topic, self._awaited_ns, points, time.monotonic_ns())
         self._publish(message)
 
-    def _publish(self, message: Recorded) -> None:
-        self.publishers[message.topic].publish(self._drive.data(message, message.later_ns))
+    def _publish(self, message: DriveMessage) -> None:
+        self.publishers[message.topic].publish(self._drive.data(message, message.offset_ns))
 
-    def _spin(self, seconds: float, stop: Future, for_labels: bool = False) -> None:
-        """Take labels for some seconds; no longer than until those have come that are awaited, if so."""
+    def _spin(self, seconds: float, stop: Future, until_labels: bool = False) -> None:
+        """Run callbacks for some seconds, or only until the awaited labels have arrived."""
         end_s = time.monotonic() + seconds
-        while (left_s := end_s - time.monotonic()) > 0 and not stop.done():
-            if for_labels and self._awaited_ns is None:
+        while (remaining_s := end_s - time.monotonic()) > 0 and not stop.done():
+            if until_labels and self._awaited_ns is None:
                 return
-            self._executor.spin_once(timeout_sec=min(left_s, 0.1))
+            self._executor.spin_once(timeout_sec=min(remaining_s, 0.1))
 
     def _on_labels(self, data: bytes) -> None:
         stamp = serialized_stamp_ns(data)
@@ -117,7 +119,7 @@ class ClosedLoopPlayer:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Play a bag at the speed of its labels; the exit code."""
+    """Play a bag in closed loop and return the exit code."""
     arguments = sys.argv if args is None else list(args)
     options = _parser().parse_args(remove_ros_args(arguments)[1:])
     return run_program(lambda stop: _run(options, arguments, stop))
@@ -129,23 +131,29 @@ def _run(options: argparse.Namespace, arguments: Sequence[str], stop: Future) ->
         drive = LoopedDrive(reader, options.points, cameras)
         node = Node("closed_loop_player")
         player = ClosedLoopPlayer(node, drive, options.labels, log)
-        wanted = dict.fromkeys((options.points, *cameras, *cameras.values()), 1)
-        wait_for_subscribers(node, player.publishers, wanted, options.timeout, stop)
+        required = dict.fromkeys((options.points, *cameras, *cameras.values()), 1)
+        wait_for_subscribers(node, player.publishers, required, options.timeout, stop)
         player.play(options.sweeps, options.idle, stop)
         node.destroy_node()
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("closed_loop_player", description="Play a bag as fast as its sweeps get labels.")
+    parser = argparse.ArgumentParser(
+        "closed_loop_player", description="Publish a bag at the rate at which its sweeps are labelled."
+    )
     parser.add_argument("bag", type=Path, help="rosbag2 folder or single file")
-    parser.add_argument("--points", required=True, metavar="TOPIC", help="of the sweeps")
-    parser.add_argument("--labels", required=True, metavar="TOPIC", help="of their labels")
-    parser.add_argument("--cameras", nargs="+", type=camera_topics, default=(), metavar="IMAGE:INFO", help="topics")
-    parser.add_argument("--sweeps", type=int, required=True, metavar="N", help="to send")
-    parser.add_argument("--idle", type=float, default=0.0, metavar="SHARE", help="of the time labels take, to wait")
+    parser.add_argument("--points", required=True, metavar="TOPIC", help="topic of the sweeps")
+    parser.add_argument("--labels", required=True, metavar="TOPIC", help="topic of the labels")
+    parser.add_argument(
+        "--cameras", nargs="+", type=camera_topics, default=(), metavar="IMAGE:INFO", help="topics of each camera"
+    )
+    parser.add_argument("--sweeps", type=int, required=True, metavar="N", help="number of sweeps to publish")
+    parser.add_argument(
+        "--idle", type=float, default=0.0, metavar="FRACTION", help="sleep, as a fraction of the time labels took"
+    )
     parser.add_argument("--timeout", type=float, default=20.0, help="seconds to wait for subscribers")
-    parser.add_argument("--log", type=Path, help="JSON lines file that says when sweeps left and labels came")
+    parser.add_argument("--log", type=Path, help="JSON lines file of published sweeps and received labels")
     return parser
 
 

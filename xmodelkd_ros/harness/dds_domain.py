@@ -1,4 +1,4 @@
-"""DDS domains that no two programs of this package share."""
+"""Reservation of DDS domain ids, so that no two tools of this package share a domain."""
 
 from __future__ import annotations
 
@@ -10,58 +10,59 @@ import sys
 from xmodelkd_ros.core.errors import XModelKDError
 
 _DOMAINS = 100
-"""Above 101 the ports of a DDS domain run into those that Linux gives to clients."""
+"""Above 101 the ports of a DDS domain overlap the ephemeral ports of Linux."""
 _held: dict[int, socket.socket] = {}
-"""Of this process. A socket is there as long as a process has it open, so a killed one leaves nothing behind."""
+"""Domains reserved by this process and their lock sockets, which the kernel closes when the process is killed."""
 
 
 class DomainError(XModelKDError):
-    """All DDS domains are taken."""
+    """All DDS domains are in use."""
 
 
 def reserve_domain(avoided: str) -> str:
-    """A domain that no other program of this package on this machine has, the same at every call.
+    """Reserve a domain id that no other tool of this package uses on this machine; further calls return the same.
 
-    Only Linux has sockets with abstract names; elsewhere, and where these are forbidden, the process's number decides.
+    The lock is a socket with an abstract name, which exists on Linux only. Elsewhere, and where such sockets are
+    forbidden, the domain is derived from the process id without a lock.
 
     Args:
-        avoided: a domain that it must not be.
+        avoided: domain id that must not be returned.
 
     Raises:
-        DomainError: all are taken.
+        DomainError: all domains are in use.
     """
     candidates = [1 + (os.getpid() + i) % _DOMAINS for i in range(_DOMAINS)]
-    wanted = [domain for domain in candidates if str(domain) != avoided]
-    for domain in [*(domain for domain in _held if domain in wanted), *wanted]:
-        if _hold(domain):
+    allowed = [domain for domain in candidates if str(domain) != avoided]
+    for domain in [*(domain for domain in _held if domain in allowed), *allowed]:
+        if _lock(domain):
             return str(domain)
     raise DomainError(
-        f"programs of this package hold all of the DDS domains 1 to {_DOMAINS}; "
-        "end some of them: replay, faults, load, endurance, transport, doctor"
+        f"all DDS domains from 1 to {_DOMAINS} are in use by tools of this package; "
+        "stop some of them: replay, faults, load, endurance, transport, doctor"
     )
 
 
 def lock_descriptors(domain: str) -> tuple[int, ...]:
-    """What a process has to inherit to hold a domain of this one beyond its end: descriptors."""
-    held = _held.get(int(domain)) if domain.isdecimal() else None
-    return () if held is None else (held.fileno(),)
+    """File descriptors that a child process must inherit to keep the domain reserved after this process has ended."""
+    lock = _held.get(int(domain)) if domain.isdecimal() else None
+    return () if lock is None else (lock.fileno(),)
 
 
-def _hold(domain: int) -> bool:
+def _lock(domain: int) -> bool:
     if sys.platform != "linux" or domain in _held:
         return True
-    holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
-        holder.bind(f"\0xmodelkd_ros.domain.{domain}")
+        lock.bind(f"\0xmodelkd_ros.domain.{domain}")
     except OSError as error:
-        holder.close()
+        lock.close()
         return error.errno != errno.EADDRINUSE
-    _held[domain] = holder
+    _held[domain] = lock
     return True
 
 
 def _release() -> None:
-    """In a fork, which is a process of its own: what it inherited would keep the domain from others."""
+    """Close the inherited locks in a forked child, which would keep the parent's domain reserved."""
     _held.clear()
 
 

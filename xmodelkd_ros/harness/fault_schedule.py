@@ -1,4 +1,4 @@
-"""What may go wrong with cameras and clocks, and what a node in teacher mode has to make of it."""
+"""Injected faults of cameras, TF and clocks, the mode expected of a node in teacher mode, and their schedule."""
 
 from __future__ import annotations
 
@@ -8,45 +8,45 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault.
+    """An injected fault.
 
     Attributes:
-        name: of it.
-        expected: the mode that serves while it lasts; ``either`` where that depends on the moment.
-        what: one line for people.
-        needs_tf: whether it is one of TF, which then says where cameras are and how the vehicle moves.
+        name: its name on the command line.
+        expected: the mode that labels sweeps while it lasts; ``either`` where that depends on timing.
+        description: one line for reports.
+        needs_tf: whether it affects TF, which then provides extrinsics and ego motion.
     """
 
     name: str
     expected: str
-    what: str
+    description: str
     needs_tf: bool = False
 
 
 FAULTS = (
-    Fault("camera_stops", "teacher", "the first camera sends nothing"),
-    Fault("cameras_stop", "student", "no camera sends anything"),
-    Fault("images_late", "student", "images come 0.3 s late"),
-    Fault("images_frozen", "student", "each camera sends one image again and again, with new stamps"),
-    Fault("images_corrupt", "student", "the bytes of the images are damaged"),
-    Fault("images_resized", "student", "images have another shape than the cameras were calibrated for"),
-    Fault("images_reordered", "either", "every other image comes after the next one"),
-    Fault("cameras_swapped", "teacher", "two cameras send each other's images, which nobody can know"),
-    Fault("calibration_zero", "student", "CameraInfo says that nothing is calibrated"),
-    Fault("transforms_stop", "student", "/tf says no longer how the vehicle moves", needs_tf=True),
-    Fault("clock_stops", "teacher", "/clock stands still, and data goes on"),
-    Fault("clock_jumps_back", "teacher", "/clock and all stamps jump back by ten seconds"),
+    Fault("camera_stops", "teacher", "the first camera publishes nothing"),
+    Fault("cameras_stop", "student", "no camera publishes anything"),
+    Fault("images_late", "student", "images arrive 0.3 s late"),
+    Fault("images_frozen", "student", "each camera repeats one image with new stamps"),
+    Fault("images_corrupt", "student", "image data is corrupted"),
+    Fault("images_resized", "student", "image size differs from the calibration"),
+    Fault("images_reordered", "either", "every other image arrives after its successor"),
+    Fault("cameras_swapped", "teacher", "two cameras publish each other's images, which cannot be detected"),
+    Fault("calibration_zero", "student", "CameraInfo reports an uncalibrated camera"),
+    Fault("transforms_stop", "student", "/tf stops", needs_tf=True),
+    Fault("clock_stops", "teacher", "/clock stops, messages continue"),
+    Fault("clock_jumps_back", "teacher", "/clock and all stamps jump back by 10 s"),
 )
 
 
 @dataclass(frozen=True)
-class Window:
-    """When a fault lasts, seconds of the bag's time from the start of play.
+class FaultWindow:
+    """Duration of a fault, in seconds of bag time from the start of playback.
 
     Attributes:
-        fault: its name.
+        fault: name of the fault.
         start_s: its begin.
-        end_s: its end; before the next one everything is well for a while.
+        end_s: its end, followed by a rest without faults.
     """
 
     fault: str
@@ -54,7 +54,7 @@ class Window:
     end_s: float
 
 
-def schedule(names: Sequence[str], warm_up_s: float, fault_s: float, rest_s: float) -> list[Window]:
-    """One fault after the other, with a rest after each."""
+def fault_schedule(names: Sequence[str], warm_up_s: float, fault_s: float, rest_s: float) -> list[FaultWindow]:
+    """Windows of consecutive faults, with a rest after each."""
     starts = [warm_up_s + number * (fault_s + rest_s) for number in range(len(names))]
-    return [Window(name, start, start + fault_s) for name, start in zip(names, starts, strict=True)]
+    return [FaultWindow(name, start, start + fault_s) for name, start in zip(names, starts, strict=True)]

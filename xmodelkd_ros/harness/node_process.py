@@ -1,4 +1,4 @@
-"""The segmenter in a process of its own: its command line and the times it reports."""
+"""Command line of the node's process and the stage times in its status messages."""
 
 from __future__ import annotations
 
@@ -14,19 +14,25 @@ from xmodelkd_ros.resources import find_model
 def node_arguments(
     options: RunOptions, points_topic: str, cameras: Sequence[MountedCamera], sim_time: bool = True
 ) -> list[str]:
-    """The command line of the node, for a topic of sweeps and the cameras that a teacher is shown.
+    """ROS arguments of the node.
 
-    With a fixed frame TF says where the cameras are too, as on a vehicle.
+    With a fixed frame the extrinsics come from TF too, as on a vehicle.
+
+    Args:
+        options: models, mode, back end and matching of images.
+        points_topic: topic of the sweeps.
+        cameras: cameras of a teacher.
+        sim_time: whether the node follows ``/clock``.
     """
-    looks = options.mode == "teacher"
+    is_teacher = options.mode == "teacher"
     parameters: dict[str, Any] = {
-        "model": find_model(options.student if looks else options.model).resolve(),
+        "model": find_model(options.student if is_teacher else options.model).resolve(),
         "mode": options.mode,
         "backend": options.backend,
         "precision": options.precision,
         "use_sim_time": json.dumps(sim_time),
     }
-    if looks:
+    if is_teacher:
         parameters |= {"teacher_model": find_model(options.model).resolve()}
         matching = options.camera_options
         parameters |= {"sync.slop": matching.slop_ns * 1e-9, "sync.deadline": matching.deadline_ns * 1e-9}
@@ -41,7 +47,7 @@ def node_arguments(
 
 
 def stages_ms(values: Mapping[str, str]) -> dict[str, float]:
-    """Stage milliseconds of a status: every ``<stage>_ms`` but the sum."""
+    """Milliseconds per stage in the values of a status: every ``<stage>_ms`` except the total."""
     return {
         name.removesuffix("_ms"): float(value)
         for name, value in values.items()

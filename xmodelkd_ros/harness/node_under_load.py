@@ -1,4 +1,4 @@
-"""What load and endurance give a node to do, and what it says of it."""
+"""Input of the load and endurance tests, and the counters and service times that the node reports."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from xmodelkd_ros.messages.topics import DIAGNOSTICS, POINTS
 from xmodelkd_ros.resources import find_model
 
 RELIABLE = ("-p", "points_reliability:=reliable")
-"""ROS arguments. Else the node subscribes again when it has seen that the player is reliable, amid the first sweeps."""
+"""ROS arguments. With ``auto`` the node resubscribes once it discovers the reliable player, during the first sweeps."""
 _PERIOD_NS = 100_000_000
 
 
 def require_role(options: RunOptions) -> None:
-    """Raise a ConfigError for a model that cannot be run in the mode that is asked for, before a node is started."""
+    """Raise a ConfigError if the model's role does not fit the mode, before a node is started."""
     role = ModelSpec.read(find_model(options.model)).role
     if role != options.mode:
         raise ConfigError(f"model {options.model} is a {role}; give a {options.mode}")
 
 
 def write_sweeps(path: Path, model: str, sizes: Sequence[int]) -> None:
-    """Write a bag of synthetic sweeps, ten a second, for the beams of a model.
+    """Write a bag of synthetic sweeps at 10 Hz with the beam table of a model.
 
     Args:
         path: the ``.mcap`` file.
-        model: its name or path.
+        model: name or path of the model.
         sizes: number of points of each sweep.
     """
     spec = ModelSpec.read(find_model(model))
@@ -49,13 +49,13 @@ def write_sweeps(path: Path, model: str, sizes: Sequence[int]) -> None:
 
 @dataclass(frozen=True)
 class NodeReport:
-    """What a node says of the sweeps that it got.
+    """Counters and service times that a node reports.
 
     Attributes:
-        received: sweeps that came in.
-        published: labels that went out, by mode.
-        unlabelled: sweeps that got no labels, by reason.
-        service_ms: how long it worked on each sweep, where its ``~/status`` was recorded.
+        received: sweeps received.
+        published: labelled clouds published, by mode.
+        unlabelled: sweeps without labels, by reason.
+        service_ms: processing time of each labelled sweep, where ``~/status`` was recorded.
     """
 
     received: int
@@ -64,24 +64,24 @@ class NodeReport:
     service_ms: Sequence[float] = ()
 
     @classmethod
-    def of(cls, diagnostics: Mapping[str, str], statuses: Iterable[Mapping[str, str]]) -> NodeReport:
-        """From the values of its last diagnostics, and of the status of each sweep."""
-        mode, starts = "published.", ("dropped.", "unlabelled.")
-        modes = {name.removeprefix(mode): int(n) for name, n in diagnostics.items() if name.startswith(mode)}
-        lost = {name: int(count) for name, count in diagnostics.items() if name.startswith(starts)}
+    def from_values(cls, diagnostics: Mapping[str, str], statuses: Iterable[Mapping[str, str]]) -> NodeReport:
+        """Parse the values of the last diagnostics and of the status of each sweep."""
+        prefix = "published."
+        modes = {name.removeprefix(prefix): int(n) for name, n in diagnostics.items() if name.startswith(prefix)}
+        unlabelled = {name: int(n) for name, n in diagnostics.items() if name.startswith(("dropped.", "unlabelled."))}
         labelled = filter(None, map(stages_ms, statuses))
-        return cls(int(diagnostics["received"]), modes, lost, [sum(stages.values()) for stages in labelled])
+        return cls(int(diagnostics["received"]), modes, unlabelled, [sum(stages.values()) for stages in labelled])
 
 
 def read_reports(recorded: Path, names: Sequence[str]) -> dict[str, NodeReport]:
-    """What each node says, by its name.
+    """Reports of nodes, by node name.
 
     Args:
-        recorded: bag with the diagnostics, and perhaps the nodes' status.
-        names: of the nodes.
+        recorded: bag with ``/diagnostics`` and optionally the status topics of the nodes.
+        names: node names.
 
     Raises:
-        ProcessError: one of them said nothing.
+        ProcessError: a node published no diagnostics.
     """
     last: dict[str, Mapping[str, str]] = {}
     statuses: dict[str, list[Mapping[str, str]]] = {name: [] for name in names}
@@ -95,5 +95,5 @@ def read_reports(recorded: Path, names: Sequence[str]) -> dict[str, NodeReport]:
                     statuses[node].append(values)
     silent = [name for name in names if name not in last]
     if silent:
-        raise ProcessError(f"{', '.join(silent)} published no diagnostics; look at its log")
-    return {name: NodeReport.of(last[name], statuses[name]) for name in names}
+        raise ProcessError(f"{', '.join(silent)} published no diagnostics; see its log")
+    return {name: NodeReport.from_values(last[name], statuses[name]) for name in names}

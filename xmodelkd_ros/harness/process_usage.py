@@ -1,4 +1,4 @@
-"""What a process takes of the machine, from the kernel (Linux)."""
+"""Memory, file descriptors and threads of a process, from ``/proc`` (Linux)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True)
 class ProcessUsage:
-    """What a process holds at a moment.
+    """Resources of a process at one moment.
 
     Attributes:
         memory_mb: resident memory, 10^6 bytes.
-        handles: open files and sockets.
-        threads: their number.
+        handles: open file descriptors.
+        threads: number of threads.
     """
 
     memory_mb: float
@@ -25,10 +25,10 @@ class ProcessUsage:
 
 
 def process_usage(pid: int) -> ProcessUsage | None:
-    """What a process holds now; None if it is gone."""
+    """Current resources of a process; None if it has ended."""
     folder = Path("/proc") / str(pid)
     try:
         pages = int((folder / "statm").read_text().split()[1])
         return ProcessUsage(pages * _PAGE / 1e6, len(os.listdir(folder / "fd")), len(os.listdir(folder / "task")))
-    except (OSError, IndexError):  # it ends while it is looked at
+    except (OSError, IndexError):  # ended meanwhile
         return None

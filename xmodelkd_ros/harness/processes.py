@@ -1,4 +1,4 @@
-"""Starting the package's ROS programs: their environment, their logs, and a clean end whatever happens."""
+"""Child processes that run the package's ROS programs: environment, logs and shutdown."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from xmodelkd_ros.harness.dds_profile import profile_variable, shipped_profile, 
 
 _STOP_S = 8.0
 _POLL_S = 0.05
-_SHOWN_LINES = 5
+_MAX_TAIL_LINES = 5
 
 
 class ProcessError(XModelKDError):
-    """A program of this package that was started ended before its time, or did not answer in time."""
+    """A child process failed, or did not respond in time."""
 
 
 def dds_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment for programs that talk to each other on this machine only.
+    """Environment of ROS programs that communicate on this machine only.
 
-    They get a domain of their own: a bag and its ``/clock`` must not reach a running vehicle. A Fast DDS
-    profile and ``AMENT_PREFIX_PATH`` stay as the user has set them.
+    They share a reserved DDS domain: a bag and its ``/clock`` must not reach a running vehicle. The user's Fast DDS
+    profile and ``AMENT_PREFIX_PATH`` are kept.
 
     Raises:
-        DomainError: other programs of this package have all domains.
+        DomainError: all domains are in use.
     """
     env = dict(os.environ if environment is None else environment)
     env["ROS_DOMAIN_ID"] = reserve_domain(env.get("ROS_DOMAIN_ID", "0"))
@@ -41,7 +41,7 @@ def dds_environment(environment: Mapping[str, str] | None = None) -> dict[str, s
     env.setdefault("AMENT_PREFIX_PATH", sys.prefix)
     if user_profile(env) is None:
         env[profile_variable(env)] = shipped_profile()
-    # From a clone that is not installed the programs must find the package as well.
+    # Makes the package importable from a clone that is not installed.
     clone = str(Path(__file__).resolve().parents[2])
     env["PYTHONPATH"] = os.pathsep.join(p for p in (clone, env.get("PYTHONPATH", "")) if p)
     env["PYTHONUNBUFFERED"] = "1"
@@ -49,18 +49,16 @@ def dds_environment(environment: Mapping[str, str] | None = None) -> dict[str, s
 
 
 class Program:
-    """A ROS program of this package in a process of its own.
-
-    Use it as a context manager: leaving it ends the process, gently first.
+    """A ROS program of this package in a child process; a context manager that stops it on exit.
 
     Args:
-        module: below ``xmodelkd_ros``, such as ``node.segment_node`` or ``harness.recorder``.
-        arguments: its command line.
-        env: its environment.
-        log: file that takes its output.
+        module: module below ``xmodelkd_ros``, such as ``node.segment_node`` or ``harness.recorder``.
+        arguments: command line arguments.
+        env: environment variables.
+        log: file of its stdout and stderr.
 
     Raises:
-        ProcessError: on entering, if it cannot be started.
+        ProcessError: on entering, if the process cannot be started.
     """
 
     def __init__(self, module: str, arguments: Sequence[str], env: Mapping[str, str], log: Path) -> None:
@@ -73,8 +71,8 @@ class Program:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self._log.open("wb") as output:
-                # A session of its own: Ctrl-C reaches this process, which then ends the others in order. One that
-                # outlives this process keeps the domain, so that nobody else is given it.
+                # Own session: Ctrl-C reaches this process only, which stops its children in order. The inherited
+                # lock keeps the DDS domain reserved if the child outlives this process.
                 self._process = subprocess.Popen(
                     self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                     env=self._env, start_new_session=True,
@@ -91,20 +89,20 @@ class Program:
 
     @property
     def returncode(self) -> int | None:
-        """The exit code; None while it runs."""
+        """Exit code; None while the process runs."""
         return self._process.poll()
 
     @property
     def pid(self) -> int:
-        """The process's number."""
+        """Process id."""
         return self._process.pid
 
     def suspend(self) -> None:
-        """Let it stand still, until it is stopped."""
+        """Suspend the process (SIGSTOP) until :meth:`stop`."""
         self._process.send_signal(signal.SIGSTOP)
 
     def stop(self) -> None:
-        """Ask the process to end, and kill it if it does not."""
+        """Stop the process with SIGINT, and kill it after a timeout."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             self._process.send_signal(signal.SIGCONT)
@@ -115,43 +113,49 @@ class Program:
                 self._process.wait()
 
     def check(self) -> None:
-        """Make sure that it still runs, or ended well.
+        """Check that the process runs or has ended with 0.
 
         Raises:
-            ProcessError: it failed; the message has the last lines it wrote.
+            ProcessError: it failed; the message quotes the end of its output.
         """
         if self.returncode not in (None, 0):
             raise ProcessError(f"{self.name} ended with exit code {self.returncode}: {self.output_tail()}")
 
     def output_tail(self) -> str:
-        """The last lines of its output as one line, from its last error on where it reports one."""
+        """Last lines of the output joined into one, from the last reported error on if there is one."""
         lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
         errors = [i for i, line in enumerate(lines) if line.startswith("error:") or "[ERROR]" in line]
-        shown = lines[errors[-1] :] if errors else lines
-        return " | ".join(shown[-_SHOWN_LINES:]) or "it wrote nothing"
+        tail = lines[errors[-1] :] if errors else lines
+        return " | ".join(tail[-_MAX_TAIL_LINES:]) or "no output"
 
 
 def wait_for(condition: Callable[[], bool], programs: Sequence[Program], timeout_s: float, what: str) -> None:
-    """Wait until a condition holds, while programs run.
+    """Wait until a condition holds.
+
+    Args:
+        condition: polled.
+        programs: programs that must not fail meanwhile.
+        timeout_s: longest wait.
+        what: name of the awaited event, for the error message.
 
     Raises:
-        ProcessError: a program failed, or the time is over.
+        ProcessError: a program failed, or timeout.
     """
     end = time.monotonic() + timeout_s
     while not condition():
         for program in programs:
             program.check()
         if time.monotonic() > end:
-            said = " | ".join(f"{program.name}: {program.output_tail()}" for program in programs)
-            raise ProcessError(f"{what} did not happen within {timeout_s:.0f} s; {said}")
+            tails = " | ".join(f"{program.name}: {program.output_tail()}" for program in programs)
+            raise ProcessError(f"timeout of {timeout_s:.0f} s waiting for {what}; {tails}")
         time.sleep(_POLL_S)
 
 
-def wait_for_count(count: Callable[[], int], wanted: int, quiet_s: float) -> None:
-    """Give what is still on its way time: until ``count`` is as wanted, or has not grown for ``quiet_s`` seconds."""
-    newest, since = count(), time.monotonic()
-    while newest < wanted and time.monotonic() - since < quiet_s:
+def wait_for_count(count: Callable[[], int], expected: int, quiet_s: float) -> None:
+    """Wait until ``count()`` reaches the expected value, or has not changed for ``quiet_s`` seconds."""
+    last, since = count(), time.monotonic()
+    while last < expected and time.monotonic() - since < quiet_s:
         time.sleep(_POLL_S)
-        now = count()
-        if now != newest:
-            newest, since = now, time.monotonic()
+        current = count()
+        if current != last:
+            last, since = current, time.monotonic()

@@ -1,21 +1,21 @@
-"""Records topics into a bag, and logs when each message arrived.
+"""Recorder: records topics into a bag and logs the arrival time of each message.
 
     python -m xmodelkd_ros.harness.recorder --topics /segmenter/labels /segmenter/status /diagnostics
         [--out FILE.mcap [--discard-unfinished]] [--log FILE] [--pause SECONDS] [--ros-args ...]
 
-Waits until each topic has a publisher and subscribes with the type and QoS that it offers.
-``--out`` takes every message, as the bytes it came in, at the system time of its arrival.
-``--log`` writes a line ``{"event": "ready"}`` once all topics are subscribed (whoever is to be measured
-may start then), and one JSON line for each message, with ``time.monotonic_ns()`` on arrival; ``points`` is
-null if it is no cloud, ``stamp_ns`` if it has no header:
+Waits until each topic has a publisher, and subscribes with the type and QoS that it offers.
+``--out`` stores every message as the received bytes, at the system time of its arrival.
+``--log`` writes a line ``{"event": "ready"}`` once all topics are matched, and one JSON line per message
+with ``time.monotonic_ns()`` on arrival; ``points`` is null for other messages than clouds, ``stamp_ns`` for
+messages without a header:
 
     {"topic": "/segmenter/labels", "stamp_ns": 123, "points": 107000, "monotonic_ns": 456}
 
-``--pause`` waits after each message, as a subscriber does that is too slow.
+``--pause`` sleeps after each message, to simulate a slow subscriber.
 
-The program ends with 0 on SIGINT or SIGTERM; the bag appears then, complete. An error, a full disk too, is one line on
-stderr and exit code 1. What was recorded until then, or until the last second before the process was killed, stays in a
-folder ``FILE.mcap.unfinished-...``, of which ``xmodelkd recover`` makes a bag.
+Exit code 0 on SIGINT or SIGTERM, when the complete bag is moved to its place; 1 after an error (a full disk too), which
+is one line on stderr. After an error, or a kill (less the last second), the recording stays in a folder
+``FILE.mcap.unfinished-...``, from which ``xmodelkd recover`` makes a bag.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ from xmodelkd_ros.node.qos import reliable
 _POLL_S = 0.02
 _MATCH_S = 5.0
 _DEPTH = 100
-"""Messages that may wait while a large one is being written."""
+"""Queue depth: messages that may wait while a large one is written."""
 _FLUSH_PERIOD_S = 1.0
-"""How much of a recording a process that is killed may lose."""
+"""What a recording may lose when the process is killed."""
 
 
 class Recorder:
-    """Subscribes to topics and writes down what they carry.
+    """Subscribes to topics and records their messages.
 
     Args:
-        node: subscribes.
-        bag: takes the messages; None to keep only the log.
-        log: notes their arrival.
-        pause_s: how long to wait after each.
+        node: node of the subscriptions.
+        bag: output bag; None for a log only.
+        log: log of arrivals.
+        pause_s: sleep after each message.
     """
 
     def __init__(self, node: Node, bag: BagWriter | None, log: SweepLog, pause_s: float = 0.0) -> None:
@@ -68,11 +68,11 @@ class Recorder:
         self._subscriptions: list[Any] = []
 
     def connect(self, topics: Sequence[str], stop: Future) -> None:
-        """Subscribe to every topic as soon as it has a publisher; note in the log that all are there.
+        """Subscribe to every topic as soon as it has a publisher, and log ``ready`` once all are matched.
 
         Raises:
             ConfigError: the package of a topic's type is not installed.
-            BagError: the bag cannot hold a topic's type.
+            BagError: the bag cannot store a topic's type.
         """
         missing = list(topics)
         while missing and not stop.done():
@@ -87,10 +87,10 @@ class Recorder:
             self._log.event("ready")
 
     def _wait_for_matches(self, stop: Future) -> None:
-        """Return when publishers and subscriptions have met: on a busy machine what is sent before is lost."""
+        """Wait until all subscriptions are matched: messages published before are lost on a busy machine."""
         end_s = time.monotonic() + _MATCH_S
         while not stop.done() and time.monotonic() < end_s:
-            # Not in Humble, whose subscriptions do not know.
+            # Subscriptions of Humble do not report it.
             counts = [getattr(subscription, "get_publisher_count", lambda: 1)() for subscription in self._subscriptions]
             if all(counts):
                 return
@@ -119,7 +119,7 @@ class Recorder:
 
 
 def _matching(offered: Sequence[QoSProfile]) -> QoSProfile:
-    """The strictest QoS that gets messages from all of several publishers."""
+    """Strictest QoS that is compatible with all of several publishers."""
     qos = reliable(_DEPTH)
     if any(q.reliability == ReliabilityPolicy.BEST_EFFORT for q in offered):
         qos.reliability = ReliabilityPolicy.BEST_EFFORT
@@ -129,7 +129,7 @@ def _matching(offered: Sequence[QoSProfile]) -> QoSProfile:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Record until a signal comes; the exit code."""
+    """Record until SIGINT or SIGTERM and return the exit code."""
     arguments = sys.argv if args is None else list(args)
     options = _parser().parse_args(remove_ros_args(arguments)[1:])
     return run_program(lambda stop: _run(options, arguments, stop))
@@ -155,8 +155,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--topics", nargs="+", required=True, metavar="T", help="topics to record")
     parser.add_argument("--out", type=Path, help="bag to write (.mcap file or folder)")
     parser.add_argument("--log", type=Path, help="JSON lines file")
-    parser.add_argument("--pause", type=float, default=0.0, help="seconds to wait after each message")
-    parser.add_argument("--discard-unfinished", action="store_true", help="leave nothing of a bag that is not finished")
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds to sleep after each message")
+    parser.add_argument("--discard-unfinished", action="store_true", help="delete an unfinished bag")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""What a tool scores: bag, model, cameras and output folder."""
+"""Options that the tools which run a model share: bag, model, back end, cameras, output folder."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _CAMERAS = CameraOptions()
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What to score.
+    """Input, model and output of one run of a tool.
 
     Attributes:
         bag: the bag.
         model: name or path of the model.
-        out: folder of the report.
-        backend: library that runs the network.
-        precision: precision to run it in.
-        label_set: set to score in; empty for the model's own.
-        points_topic: topic of the sweeps; may be empty if the bag has only one of PointCloud2.
-        command: the command line, for the report.
-        mode: ``student``, or ``teacher`` to show it the cameras' images.
+        out: output folder.
+        backend: inference back end.
+        precision: precision of the network.
+        label_set: label set of the scores; empty for the model's own.
+        points_topic: topic of the sweeps; may be empty if the bag has only one PointCloud2 topic.
+        command: command line, for the report.
+        mode: ``student`` (LiDAR only) or ``teacher`` (LiDAR and images).
         camera_options: selection of cameras and matching of their images.
-        student: name or path of the student that stands by in replay, where ``model`` is a teacher.
+        student: name or path of the fallback student, where ``model`` is a teacher that runs in the node.
     """
 
     bag: Path

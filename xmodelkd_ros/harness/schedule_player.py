@@ -1,14 +1,15 @@
-"""Publishes sweeps by a timetable, from a bag that holds one sweep of each size.
+"""Schedule player: publishes sweeps at scheduled times, from a bag with one cloud of each size.
 
-    python -m xmodelkd_ros.harness.schedule_player BAG TIMETABLE --log FILE [--clock AT:CLOCK:RATE ...] [--timeout 20]
+    python -m xmodelkd_ros.harness.schedule_player BAG SCHEDULE [--clock AT:CLOCK:RATE ...] [--subscribers 1]
+        [--timeout 20] [--log FILE] [--ros-args ...]
 
-The timetable has one JSON line for each sweep, in order of time; ``--log`` says when it left, as that of
-:mod:`xmodelkd_ros.harness.bag_player`:
+The schedule has one JSON line per sweep, in order of time:
 
     {"at_s": 0.1, "stamp_ns": 123, "points": 107000}
 
-``--clock`` publishes ``/clock``: from AT seconds on it shows CLOCK and goes at RATE, until the next of these. The
-program ends with 0 when all are sent, or on SIGINT or SIGTERM. An error is one line on stderr and exit code 1.
+``--clock`` publishes ``/clock``: from AT seconds on it starts at CLOCK and advances by RATE seconds per second, until
+the next segment. ``--log`` records the publication of each sweep (format of :mod:`xmodelkd_ros.harness.bag_player`).
+Exit code 0 when all sweeps are sent, or on SIGINT or SIGTERM; 1 after an error, which is one line on stderr.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from sensor_msgs.msg import PointCloud2
 from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.harness.bag_player import wait_for_subscribers
-from xmodelkd_ros.harness.cdr import stamped
+from xmodelkd_ros.harness.cdr import with_stamp
 from xmodelkd_ros.harness.load_scenarios import ClockSegment, ScheduledSweep
 from xmodelkd_ros.harness.sim_clock import CLOCK_PERIOD_S, SimClock
 from xmodelkd_ros.harness.sweep_log import SweepLog
@@ -41,136 +42,141 @@ from xmodelkd_ros.node.qos import reliable
 
 _TOPIC = "points"
 _DEPTH = 10
-_LAST_NS = 2**31 * 1_000_000_000
-"""Stamps have 32 bits for their seconds."""
+_MAX_STAMP_NS = 2**31 * 1_000_000_000
+"""Stamps hold seconds as a signed 32-bit integer."""
 _LINGER_S = 0.5
-"""Best-effort readers read shared memory, which goes with this process."""
+"""Best-effort readers read from shared memory that this process owns."""
 
 
-def sweeps_by_points(path: Path) -> dict[int, bytes]:
-    """The clouds of a bag as the bytes they were recorded as, by their number of points."""
+def clouds_by_size(path: Path) -> dict[int, bytes]:
+    """Serialized clouds of a bag by their number of points."""
     with BagReader(path) as reader:
         messages = [bytes(message.data) for message in reader.raw(list(reader.topics))]
     clouds = ((deserialize_message(data, PointCloud2), data) for data in messages)
     return {cloud.height * cloud.width: data for cloud, data in clouds}
 
 
-def timetable(path: Path) -> list[ScheduledSweep]:
-    """The lines of a timetable.
+def read_schedule(path: Path) -> list[ScheduledSweep]:
+    """Read a schedule.
 
     Raises:
-        ConfigError: it cannot be read, or a line is not what it should be.
+        ConfigError: the file cannot be read, or a line is invalid or out of order.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read timetable {path}: {getattr(error, 'strerror', '') or error}") from error
-    arrivals = [_arrival(f"{path}, line {number}", line) for number, line in enumerate(lines, 1)]
-    late = next((k for k, (a, b) in enumerate(pairwise(arrivals), 2) if b.at_s < a.at_s), None)
-    if late is not None:
-        raise ConfigError(f"{path}, line {late}: a sweep that comes before the one above; give them in order of time")
-    return arrivals
+        raise ConfigError(f"cannot read schedule {path}: {getattr(error, 'strerror', '') or error}") from error
+    sweeps = [_parse_sweep(f"{path}, line {number}", line) for number, line in enumerate(lines, 1)]
+    unordered = next((k for k, (a, b) in enumerate(pairwise(sweeps), 2) if b.at_s < a.at_s), None)
+    if unordered is not None:
+        raise ConfigError(f"{path}, line {unordered}: at_s is before that of the line above; sort the lines by at_s")
+    return sweeps
 
 
-def _arrival(where: str, line: str) -> ScheduledSweep:
+def _parse_sweep(where: str, line: str) -> ScheduledSweep:
     try:
-        arrival = ScheduledSweep(**json.loads(line))
-        is_good = 0 <= arrival.at_s < float("inf") and {type(arrival.stamp_ns), type(arrival.points)} == {int}
-        is_good = is_good and abs(arrival.stamp_ns) < _LAST_NS
+        sweep = ScheduledSweep(**json.loads(line))
+        is_valid = 0 <= sweep.at_s < float("inf") and {type(sweep.stamp_ns), type(sweep.points)} == {int}
+        is_valid = is_valid and abs(sweep.stamp_ns) < _MAX_STAMP_NS
     except (ValueError, TypeError):
-        is_good = False
-    if not is_good:
+        is_valid = False
+    if not is_valid:
         raise ConfigError(f'{where}: give {{"at_s": seconds, "stamp_ns": integer, "points": integer}}')
-    return arrival
+    return sweep
 
 
-def clock_ns(legs: Sequence[ClockSegment], after_s: float) -> int:
-    """What ``/clock`` shows some seconds after the start."""
-    leg = legs[max(bisect_right([leg.at_s for leg in legs], after_s) - 1, 0)]
-    return round((leg.clock_s + (after_s - leg.at_s) * leg.rate) * 1e9)
+def clock_ns(segments: Sequence[ClockSegment], elapsed_s: float) -> int:
+    """Time of ``/clock`` some seconds after the start, nanoseconds."""
+    segment = segments[max(bisect_right([segment.at_s for segment in segments], elapsed_s) - 1, 0)]
+    return round((segment.clock_s + (elapsed_s - segment.at_s) * segment.rate) * 1e9)
 
 
 class SchedulePlayer:
-    """Publishes sweeps.
+    """Publishes sweeps at scheduled times.
 
     Args:
-        node: publishes.
-        sweeps: by their number of points.
-        log: notes when they leave.
-        legs: how ``/clock`` goes meanwhile; none: it is not published.
+        node: node of the publishers.
+        clouds: serialized clouds by number of points.
+        log: log of published sweeps.
+        clock: segments of ``/clock``, which is not published if empty.
+
+    Attributes:
+        publisher: publisher of the sweeps.
     """
 
-    def __init__(self, node: Node, sweeps: dict[int, bytes], log: SweepLog, legs: Sequence[ClockSegment]) -> None:
+    def __init__(self, node: Node, clouds: dict[int, bytes], log: SweepLog, clock: Sequence[ClockSegment]) -> None:
         self.publisher = node.create_publisher(PointCloud2, _TOPIC, reliable(_DEPTH))
-        self._sweeps, self._log, self._legs = sweeps, log, legs
-        self._clock = SimClock(node) if legs else None
+        self._clouds, self._log, self._segments = clouds, log, clock
+        self._clock = SimClock(node) if clock else None
 
-    def play(self, arrivals: Sequence[ScheduledSweep], stop: Future) -> None:
-        """Publish each sweep at its time.
+    def play(self, sweeps: Sequence[ScheduledSweep], stop: Future) -> None:
+        """Publish each sweep when it is due.
 
         Raises:
-            ConfigError: the bag has none of this size.
+            ConfigError: the bag has no cloud of this size.
         """
-        missing = sorted({arrival.points for arrival in arrivals} - set(self._sweeps))
+        missing = sorted({sweep.points for sweep in sweeps} - set(self._clouds))
         if missing:
             raise ConfigError(f"the bag has no sweep of {', '.join(map(str, missing))} points")
         start_s = time.monotonic()
-        for arrival in arrivals:
-            self._wait(start_s, arrival.at_s, stop)
+        for sweep in sweeps:
+            self._wait(start_s, sweep.at_s, stop)
             if stop.done():
                 return
-            self._send(arrival)
+            self._send(sweep)
         self._wait(start_s, time.monotonic() - start_s + _LINGER_S, stop)
 
     def _wait(self, start_s: float, until_s: float, stop: Future) -> None:
-        """Let the clock go until so many seconds after the start."""
+        """Sleep until some seconds after the start, publishing ``/clock`` meanwhile."""
         while not stop.done():
-            after_s = time.monotonic() - start_s
+            elapsed_s = time.monotonic() - start_s
             if self._clock is not None:
-                self._clock.show(clock_ns(self._legs, after_s))
-            if after_s >= until_s:
+                self._clock.publish(clock_ns(self._segments, elapsed_s))
+            if elapsed_s >= until_s:
                 return
-            time.sleep(min(until_s - after_s, CLOCK_PERIOD_S))
+            time.sleep(min(until_s - elapsed_s, CLOCK_PERIOD_S))
 
-    def _send(self, arrival: ScheduledSweep) -> None:
-        data = stamped(self._sweeps[arrival.points], arrival.stamp_ns)
-        self._log.row(_TOPIC, arrival.stamp_ns, arrival.points, time.monotonic_ns())
+    def _send(self, sweep: ScheduledSweep) -> None:
+        data = with_stamp(self._clouds[sweep.points], sweep.stamp_ns)
+        self._log.row(_TOPIC, sweep.stamp_ns, sweep.points, time.monotonic_ns())
         self.publisher.publish(data)
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Publish what a timetable says; the exit code."""
+    """Publish scheduled sweeps and return the exit code."""
     arguments = sys.argv if args is None else list(args)
     parser = _parser()
     options = parser.parse_args(remove_ros_args(arguments)[1:])
     if any(later.at_s <= earlier.at_s for earlier, later in pairwise(options.clock)):
-        parser.error("--clock: give moments in order")
+        parser.error("--clock: sort the segments by AT")
     return run_program(lambda stop: _run(options, arguments, stop))
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str], stop: Future) -> int:
     with SweepLog(options.log) as log, ros(arguments):
-        arrivals = timetable(options.timetable)
+        sweeps = read_schedule(options.schedule)
         node = Node("schedule_player")
-        player = SchedulePlayer(node, sweeps_by_points(options.bag), log, options.clock)
+        player = SchedulePlayer(node, clouds_by_size(options.bag), log, options.clock)
         wait_for_subscribers(node, {_TOPIC: player.publisher}, {_TOPIC: options.subscribers}, options.timeout, stop)
-        player.play(arrivals, stop)
+        player.play(sweeps, stop)
         node.destroy_node()
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("schedule_player", description="Publish sweeps by a timetable.")
-    parser.add_argument("bag", type=Path, help="bag with one sweep of each size")
-    parser.add_argument("timetable", type=Path, help="JSON lines: at_s, stamp_ns, points of each sweep")
-    parser.add_argument("--clock", type=_leg, nargs="+", default=(), metavar="AT:CLOCK:RATE", help="publish /clock")
-    parser.add_argument("--subscribers", type=int, default=1, metavar="N", help="of the sweeps, to wait for")
+    parser = argparse.ArgumentParser("schedule_player", description="Publish sweeps at scheduled times.")
+    parser.add_argument("bag", type=Path, help="bag with one cloud of each size")
+    parser.add_argument("schedule", type=Path, help="JSON lines: at_s, stamp_ns and points of each sweep")
+    parser.add_argument(
+        "--clock", type=_clock_segment, nargs="+", default=(), metavar="AT:CLOCK:RATE", help="publish /clock"
+    )
+    parser.add_argument("--subscribers", type=int, default=1, metavar="N", help="subscribers to wait for")
     parser.add_argument("--timeout", type=float, default=20.0, help="seconds to wait for them")
-    parser.add_argument("--log", type=Path, help="JSON lines file that says when each sweep left")
+    parser.add_argument("--log", type=Path, help="JSON lines file of the publication times of sweeps")
     return parser
 
 
-def _leg(text: str) -> ClockSegment:
+def _clock_segment(text: str) -> ClockSegment:
     try:
         at_s, clock_s, rate = map(float, text.split(":"))
     except ValueError:

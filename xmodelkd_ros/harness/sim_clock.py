@@ -1,4 +1,4 @@
-"""Publishing ``/clock``, for programs that play what was recorded."""
+"""Publisher of ``/clock`` for players."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xmodelkd_ros.messages.topics import CLOCK
 from xmodelkd_ros.node.qos import reliable
 
 CLOCK_PERIOD_S = 0.01
-"""How often it is to be shown."""
+"""Publication period."""
 
 
 class SimClock:
@@ -19,8 +19,8 @@ class SimClock:
     def __init__(self, node: Node) -> None:
         self._publisher = node.create_publisher(Clock, CLOCK, reliable(1))
 
-    def show(self, now_ns: int) -> None:
-        """Say what time it is, in nanoseconds."""
+    def publish(self, now_ns: int) -> None:
+        """Publish a time in nanoseconds."""
         message = Clock()
         message.clock = stamp_from_ns(now_ns, type(message.clock))
         self._publisher.publish(message)

@@ -1,4 +1,4 @@
-"""JSON lines about messages: which sweep was sent or received when, by the clock that all processes share."""
+"""Log of sent or received messages as JSON lines, timed by the monotonic clock that all processes share."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.messages.headers import stamp_ns
 
 Key = tuple[int, int]
-"""A sweep on both sides of DDS: stamp in nanoseconds, number of points."""
+"""Identifies a sweep on both sides of DDS: stamp in nanoseconds, number of points."""
 
 
 class SweepLog:
-    """Writes one JSON object per line, each at once, so that other processes can follow. Use it as a context manager.
+    """Context manager that writes one JSON object per line, unbuffered, so that other processes can follow.
 
     Args:
         path: the file, overwritten; None to write nothing.
 
     Raises:
-        ConfigError: on entering, and on writing, if the file cannot be written.
+        ConfigError: on entering and on writing, if the file cannot be written.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -41,26 +41,26 @@ class SweepLog:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._file is not None:
-            with suppress(OSError):  # lines that could not be written, which was said then
+            with suppress(OSError):  # failed writes were reported when they happened
                 self._file.close()
 
     @property
     def enabled(self) -> bool:
-        """Whether there is a file to write to."""
+        """Whether the log has a file."""
         return self._path is not None
 
-    def event(self, name: str, **more: object) -> None:
-        """Write ``{"event": name}``, and what more there is to say of it."""
-        self._write({"event": name, **more})
+    def event(self, name: str, **details: object) -> None:
+        """Write ``{"event": name}`` with further fields."""
+        self._write({"event": name, **details})
 
     def message(self, topic: str, msg: Any, monotonic_ns: int) -> None:
-        """Write topic, header stamp, number of points and time of a message; null for what its type does not have."""
+        """Write topic, header stamp, number of points and time of a message; null for fields its type lacks."""
         header = getattr(msg, "header", None)
         stamp = stamp_ns(header.stamp) if header is not None else None
         self.row(topic, stamp, msg.height * msg.width if hasattr(msg, "point_step") else None, monotonic_ns)
 
     def row(self, topic: str, stamp: int | None, points: int | None, monotonic_ns: int) -> None:
-        """The same, of a message that is not at hand."""
+        """Write the same from values."""
         self._write({"topic": topic, "stamp_ns": stamp, "points": points, "monotonic_ns": monotonic_ns})
 
     def _write(self, row: dict[str, Any]) -> None:
@@ -77,9 +77,9 @@ class SweepLog:
 
 
 def message_class(msgtype: str) -> Any:
-    """The class in rclpy of a message type such as ``sensor_msgs/msg/PointCloud2``, or None if not installed."""
+    """Python class of a message type such as ``sensor_msgs/msg/PointCloud2``; None if its package is not installed."""
     package, _, name = msgtype.partition("/msg/")
-    if not (package.isidentifier() and name.isidentifier()):  # a bag may name anything, which must not be imported
+    if not (package.isidentifier() and name.isidentifier()):  # from a bag: must not import anything else
         return None
     try:
         return getattr(importlib.import_module(f"{package}.msg"), name, None)
@@ -88,10 +88,10 @@ def message_class(msgtype: str) -> Any:
 
 
 class SweepLogReader:
-    """The notes of one program (:class:`xmodelkd_ros.harness.sweep_log.SweepLog`), read as they come.
+    """Reads a :class:`SweepLog` while another process writes it.
 
     Args:
-        path: the file; it need not be there yet.
+        path: the file; it may not exist yet.
     """
 
     def __init__(self, path: Path) -> None:
@@ -104,28 +104,28 @@ class SweepLogReader:
 
     def has_event(self, name: str) -> bool:
         """Whether an event was logged."""
-        self._read_on()
+        self._read_new()
         return name in self._events
 
-    def windows(self) -> dict[str, tuple[int, int]]:
-        """Monotonic nanoseconds of the begin and the end of each fault that is over."""
-        self._read_on()
+    def fault_windows(self) -> dict[str, tuple[int, int]]:
+        """Begin and end of each finished fault, monotonic nanoseconds."""
+        self._read_new()
         return {
             fault: (self._faults["begin", fault], end) for (event, fault), end in self._faults.items() if event == "end"
         }
 
     def clouds(self, topic: str) -> dict[Key, int]:
-        """Monotonic time of each cloud on a topic, by stamp and number of points; of equal ones that of the last."""
-        self._read_on()
+        """Monotonic time of each cloud on a topic, by stamp and number of points; the last one of duplicates."""
+        self._read_new()
         return self._clouds.get(topic, {})
 
     def arrivals(self, topic: str) -> list[tuple[Key, int]]:
-        """Stamp and number of points of all clouds on a topic, as they came, and the monotonic time."""
-        self._read_on()
+        """Key and monotonic time of all clouds on a topic, in the order of the log."""
+        self._read_new()
         return self._arrivals.get(topic, [])
 
-    def _read_on(self) -> None:
-        """Take in the lines that are complete and new."""
+    def _read_new(self) -> None:
+        """Parse new complete lines."""
         if not self.path.exists():
             return
         with self.path.open("rb") as file:

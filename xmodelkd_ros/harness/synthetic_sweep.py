@@ -1,4 +1,4 @@
-"""Sweeps that need no data: a street as a LiDAR with given beams sees it."""
+"""Synthetic sweeps of a street, for a LiDAR with a given beam table."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _MAX_RANGE_M = 120.0
 
 
 def synthetic_sweep(spec: ProjectionSpec, points: int) -> PointCloud:
-    """A sweep of a sensor with the model's own beams in a street: road below, a wall on either side.
+    """Sweep of a street: road below, a wall on either side.
 
     Args:
         spec: the beam table.
-        points: number of points; beams fire one after the other, azimuth by azimuth, as drivers send them.
+        points: number of points, ordered by azimuth, then by beam, as drivers publish them.
     """
     rng = np.random.default_rng(0)
     beams = np.radians(spec.beam_elevations_deg)
@@ -41,6 +41,6 @@ def synthetic_sweep(spec: ProjectionSpec, points: int) -> PointCloud:
 
 
 def sweep_message(cloud: PointCloud) -> Any:
-    """The sweep as a PointCloud2 of the rosbags library, with stamp zero and without truth."""
+    """PointCloud2 of the rosbags library with stamp zero and all labels 255."""
     header = message_class("std_msgs/msg/Header")(message_class("builtin_interfaces/msg/Time")(0, 0), "lidar")
     return truth_to_msg(cloud, np.full(len(cloud), IGNORE, np.uint8), header, ROSBAGS_TYPES)

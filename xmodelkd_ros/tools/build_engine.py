@@ -1,4 +1,4 @@
-"""``xmodelkd build-engine``: build the TensorRT engines of a model before the node needs them."""
+"""``xmodelkd build-engine``: builds the TensorRT engines of a model before the node needs them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 
 def build_engine(model: str, precision: str = "auto", folder: Path | None = None) -> None:
-    """Build what is not there yet, and compare it with ONNX Runtime on a stored sweep.
+    """Build missing engines and check their numerical agreement with ONNX Runtime on a stored sweep.
 
     Args:
         model: name or path of the model.
         precision: as in the node's parameter.
-        folder: where engines are kept; None for the user's cache folder.
+        folder: engine cache; None for the user's cache folder.
 
     Raises:
-        XModelKDError: the model cannot be used, there is no GPU or no TensorRT, or the engine labels otherwise.
+        XModelKDError: the model cannot be used, GPU or TensorRT are missing, or the labels of the engine differ.
     """
     on_terminal = sys.stderr.isatty()
 

@@ -1,4 +1,4 @@
-"""``xmodelkd doctor``: can the node and the tools run here, and what would make them run better?"""
+"""``xmodelkd doctor``: checks whether the node and the tools can run here, with advice on performance."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import shutil
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,9 +43,9 @@ _MIN_PYTHON = (3, 10)
 _SLOW_MS = 20.0
 _ROUND_TRIP_S = 40.0
 _MIN_SHM_MB = 256
-"""Every participant with the shipped profile maps 32 MB there; Docker gives 64 MB in all by default."""
+"""Each participant with the shipped profile maps 32 MB; Docker provides 64 MB in total by default."""
 _CACHE_BYTES = 2**20
-"""Enough to see whether there is room."""
+"""Size of the file that tests for free space."""
 _OPTIONAL = (
     ("rosbags.image", "rosbags-image[opencv]", "camera images in reports"),
     ("matplotlib", "matplotlib", "reports"),
@@ -53,12 +55,12 @@ _OPTIONAL = (
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the table.
+    """Result of one check.
 
     Attributes:
-        name: what was looked at.
-        state: ``missing`` if the node cannot run without; ``advice`` if it would run better with.
-        text: what was found, and what to do.
+        name: what was checked.
+        state: ``missing`` if the node cannot run; ``advice`` if it would run better otherwise.
+        text: finding and advice.
     """
 
     name: str
@@ -72,15 +74,14 @@ def doctor(model: str = "student") -> int:
     Returns:
         The exit code: 0 if the node can run.
     """
-    checks = []
-    machine = (_gpu, _profile, _shared_memory, _cores, _cache)
-    for examine in (_python, _numpy, _onnxruntime, _rclpy, *machine, lambda: _model(model)):
-        checks.append(examine())
+    checks: list[Check] = []
+    machine = (_python, _numpy, _onnxruntime, _rclpy, _gpu, _profile, _shared_memory, _cores, _cache)
+    packages = [partial(_optional, *row) for row in _OPTIONAL]
+    functions: list[Callable[[], Check]] = [*machine, partial(_model, model), *packages]
+    for function in functions:
+        checks.append(function())
         _print(checks[-1])
-    checks += [_optional(*row) for row in _OPTIONAL]
-    for check in checks[-len(_OPTIONAL) :]:
-        _print(check)
-    if not any(c.name == "rclpy" and c.state == "missing" for c in checks):
+    if not any(check.name == "rclpy" and check.state == "missing" for check in checks):
         checks.append(_round_trip())
         _print(checks[-1])
     missing = [c.name for c in checks if c.state == "missing"]
@@ -106,7 +107,7 @@ def _numpy() -> Check:
 def _onnxruntime() -> Check:
     version = _version("onnxruntime")
     if version is None and _version("openvino") is not None:
-        return Check("onnxruntime", "advice", "not there to check what openvino says; run 'pip install onnxruntime'")
+        return Check("onnxruntime", "advice", "cannot verify openvino without it; run 'pip install onnxruntime'")
     if version is None:
         return Check("onnxruntime", "missing", "run 'pip install onnxruntime'")
     return Check("onnxruntime", "ok", version)
@@ -119,21 +120,21 @@ def _gpu() -> Check:
     try:
         return Check("gpu", "ok", f"{gpu.name}, {installed_version()}")
     except XModelKDError as error:
-        return Check("gpu", "advice", f"{gpu.name} is idle: {error}")
+        return Check("gpu", "advice", f"{gpu.name} is not used: {error}")
 
 
 def _rclpy() -> Check:
     if find_spec("rclpy") is None:
         return Check("rclpy", "missing", "source a ROS 2 installation, or run 'pip install xmodelkd_ros[ros-pip]'")
     rmw = os.environ.get("RMW_IMPLEMENTATION", "the default RMW")
-    return Check("rclpy", "ok", f"{_version('rclpy') or 'of the ROS installation'}, {rmw}")
+    return Check("rclpy", "ok", f"{_version('rclpy') or 'from the ROS installation'}, {rmw}")
 
 
 def _profile() -> Check:
     profile = user_profile(os.environ)
     if profile is None:
         setting = f"{profile_variable(os.environ)}={shipped_profile()}"
-        return Check("dds profile", "advice", f"not set; large clouds arrive much faster with export {setting}")
+        return Check("dds profile", "advice", f"not set; for faster transport of large clouds: export {setting}")
     if not Path(profile).is_file():
         return Check("dds profile", "advice", f"{profile_variable(os.environ)} names {profile}, which does not exist")
     return Check("dds profile", "ok", profile)
@@ -142,7 +143,7 @@ def _profile() -> Check:
 def _shared_memory() -> Check:
     shm = Path("/dev/shm")
     if not shm.is_dir():
-        return Check("shared memory", "advice", "no /dev/shm: clouds go through UDP, which is slower")
+        return Check("shared memory", "advice", "no /dev/shm: clouds are sent by UDP, which is slower")
     free = shutil.disk_usage(shm).free // 2**20
     if free < _MIN_SHM_MB:
         return Check(
@@ -165,9 +166,9 @@ def _cache() -> Check:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(_CACHE_BYTES))
     except OSError as error:
-        lost = "libraries are compared at every start, and no engine of TensorRT is built"
+        effect = "back ends are compared at every start, and TensorRT engines cannot be built"
         return Check(
-            "cache folder", "advice", f"cannot write to {folder}: {error.strerror}: {lost}; set engine_cache_dir"
+            "cache folder", "advice", f"cannot write to {folder}: {error.strerror}: {effect}; set engine_cache_dir"
         )
     return Check("cache folder", "ok", str(folder))
 
@@ -207,12 +208,12 @@ def _round_trip() -> Check:
         return Check("round trip", "missing", str(error))
     median = statistics.median(times_ms)
     if median > _SLOW_MS:
-        return Check("round trip", "advice", f"{size}, {median:.1f} ms each; another DDS profile or RMW is faster")
+        return Check("round trip", "advice", f"{size}, {median:.1f} ms each; try another DDS profile or RMW")
     return Check("round trip", "ok", f"{size}, {median:.1f} ms each")
 
 
 def _send_clouds(folder: Path) -> list[float]:
-    """Milliseconds from publish to receipt of each cloud."""
+    """Transport latency of each cloud in milliseconds."""
     env = dds_environment()
     sent, received = SweepLogReader(folder / "sent.jsonl"), SweepLogReader(folder / "received.jsonl")
     _write_bag(folder / "clouds.mcap")

@@ -1,4 +1,4 @@
-"""``xmodelkd fit-cameras``: the parameter file of a vehicle's cameras, from a bag with their topics."""
+"""``xmodelkd fit-cameras``: writes the node's camera parameters for a bag."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from xmodelkd_ros.core.atomic_write import atomic_file
 from xmodelkd_ros.core.errors import BagError, ConfigError
 
 _HEADER = """\
-# Cameras of {bag}, found by xmodelkd fit-cameras. Start the node with this file:
+# Cameras of {bag}, written by xmodelkd fit-cameras. Start the node with this file:
 #   ros2 launch xmodelkd_ros segment.launch.py mode:=teacher params_file:=/path/to/this.yaml
-# Without the lines 'extrinsic' the node asks TF. 'time_offset' brings an image to the stamp of the sweep in which the
-# LiDAR passed over what it shows.
+# Without 'extrinsic' the node uses TF. 'time_offset' shifts the image stamp to that of the sweep in which the LiDAR
+# scanned the camera's field of view.
 """
 
 
 def fit_cameras(bag: Path, out: Path | None = None, points_topic: str = "") -> Path:
-    """Find the cameras of a bag, and write the parameters with which a node looks through them.
+    """Write the node's parameters for the cameras of a bag.
 
     Args:
-        bag: the bag, with images, CameraInfo and ``/tf_static``.
-        out: the parameter file; ``<bag>.cameras.yaml`` in the current folder if None.
-        points_topic: topic of the sweeps; may be empty if the bag has only one of PointCloud2.
+        bag: bag with images, CameraInfo and ``/tf_static``.
+        out: parameter file; ``<bag>.cameras.yaml`` in the current folder if None.
+        points_topic: topic of the sweeps; may be empty if the bag has only one PointCloud2 topic.
 
     Returns:
         The parameter file.
@@ -39,26 +39,26 @@ def fit_cameras(bag: Path, out: Path | None = None, points_topic: str = "") -> P
     """
     with BagReader(bag) as reader:
         recording = RecordedDrive(reader, points_topic, missing_intensity="fill")
-        rig = list(recording.mounted_cameras(recording.first_sweep().message.header.frame_id).values())
+        cameras = list(recording.mounted_cameras(recording.first_sweep().message.header.frame_id).values())
         print_notes([*reader.notes, *recording.notes])
-    if not rig:
-        raise BagError(f"{bag} has no images with a CameraInfo and a place in /tf_static; record these topics too")
+    if not cameras:
+        raise BagError(f"{bag} has no images with CameraInfo and a transform in /tf_static; record these topics too")
     out = out or Path(f"{bag.stem}.cameras.yaml")
     try:
         with atomic_file(out) as unfinished:
-            unfinished.write_text(_HEADER.format(bag=bag.name) + _as_yaml(rig), encoding="utf-8")
+            unfinished.write_text(_HEADER.format(bag=bag.name) + _as_yaml(cameras), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot write {out}: {error.strerror}; choose another file") from error
-    for camera in rig:
+    for camera in cameras:
         model = camera.model
         print(f"{model.name}: {camera.image_topic}, {model.width}x{model.height}, {camera.time_offset_s * 1e3:+.0f} ms")
     print(f"written to {out}; give it to the node as params_file")
     return out
 
 
-def _as_yaml(rig: Sequence[MountedCamera]) -> str:
-    parameters: dict[str, Any] = {"cameras": [camera.model.name for camera in rig]}
-    for camera in rig:
+def _as_yaml(cameras: Sequence[MountedCamera]) -> str:
+    parameters: dict[str, Any] = {"cameras": [camera.model.name for camera in cameras]}
+    for camera in cameras:
         parameters |= {f"cameras.{camera.model.name}.{key}": value for key, value in node_parameters(camera).items()}
     text = yaml.safe_dump({"/**": {"ros__parameters": parameters}}, sort_keys=False, default_flow_style=None, width=120)
     return str(text)

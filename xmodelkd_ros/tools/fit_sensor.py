@@ -1,4 +1,4 @@
-"""``xmodelkd fit-sensor``: the sensor file of a LiDAR, from a few of its sweeps."""
+"""``xmodelkd fit-sensor``: estimates beam table and intensity range of a LiDAR from sweeps."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from xmodelkd_ros.core.sensor import SensorSpec, nearest
 _T = TypeVar("_T", bound=np.generic)
 
 _MIN_RANGE_M = 1.0
-"""Closer points are returns from the vehicle, and elevations are coarse there."""
+"""Closer points are returns from the vehicle, and their elevations are imprecise."""
 _MAX_SPREAD = 0.15
-"""Spread of a beam over the distance to the next one from which on rows blur. A sharp beam has 0.02, no beams 0.37."""
+"""Elevation spread of a beam, relative to the beam spacing, above which rows blur: 0.02 if sharp, 0.37 if uniform."""
 _MOVED_M = 0.15
-"""Change of range that range noise and other road users do not make in a quarter of all pixels."""
+"""Range change that noise and other road users do not cause in a quarter of all pixels."""
 _FULL_SCALES = (1.0, 255.0)
-"""Intensity scales of drivers that publish a share, or 8 bits."""
+"""Intensity scales of drivers that publish fractions, or 8 bits."""
 
 
 def fit_sensor(
     bag: Path, out: Path | None = None, points_topic: str = "", beams: int | None = None, sweeps: int = 20
 ) -> SensorSpec:
-    """Find what is particular to a LiDAR, print it, and write its sensor file.
+    """Estimate the parameters of a LiDAR, print them, and write its sensor file.
 
     Args:
-        bag: the bag, recorded while the vehicle stood still.
-        out: the sensor file; ``<bag>.sensor.json`` in the current folder if None.
-        points_topic: topic of the sweeps; may be empty if the bag has only one of PointCloud2.
-        beams: number of beams, where it is known and the cloud has no ring field.
-        sweeps: how many to read from the start.
+        bag: bag recorded while the vehicle stood still.
+        out: sensor file; ``<bag>.sensor.json`` in the current folder if None.
+        points_topic: topic of the sweeps; may be empty if the bag has only one PointCloud2 topic.
+        beams: number of beams, if known and the cloud has no ring field.
+        sweeps: number of sweeps to read from the start.
 
     Raises:
-        XModelKDError: the bag cannot be read, or beams cannot be told apart in it.
+        XModelKDError: the bag cannot be read, or its beams cannot be separated.
     """
     with BagReader(bag) as reader:
         recording = RecordedDrive(reader, points_topic, missing_intensity="fill")
@@ -63,7 +63,7 @@ def fit_sensor(
 
 
 def fit(clouds: Sequence[PointCloud], name: str, beams: int | None = None) -> SensorSpec:
-    """The sensor that took some sweeps; by its ring field if it has one, else by clustering elevations."""
+    """Fit a sensor to sweeps, by the ring field if there is one, else by clustering elevations."""
     elevations = np.concatenate([elevations_deg(cloud.xyz) for cloud in clouds])
     ring = _joined([cloud.ring for cloud in clouds])
     if ring is None:
@@ -75,25 +75,25 @@ def fit(clouds: Sequence[PointCloud], name: str, beams: int | None = None) -> Se
 
 
 def warnings(sensor: SensorSpec, clouds: Sequence[PointCloud]) -> list[str]:
-    """What makes a beam table doubtful: smeared beams, or a vehicle that moved."""
-    found = []
+    """Warnings about the fit: smeared beams, or a moving vehicle."""
+    messages = []
     spread = beam_spread(sensor, clouds)
     if spread > _MAX_SPREAD:
-        found.append(
-            f"beams are smeared: half of them spread over {spread:.0%} or more of the distance to the next one; "
-            "the cloud may be compensated for motion or given in another frame than the sensor's"
+        messages.append(
+            f"beams are smeared: half of them spread over {spread:.0%} or more of the beam spacing; "
+            "the cloud may be motion-compensated or in another frame than the sensor's"
         )
     moved = moved_m(sensor, clouds)
     if moved > _MOVED_M:
-        found.append(
+        messages.append(
             f"the vehicle seems to have moved: a quarter of the ranges changed by {moved:.2f} m or more; "
-            "beams are sharpest while it stands still"
+            "record the bag while it stands still"
         )
-    return found
+    return messages
 
 
 def beam_spread(sensor: SensorSpec, clouds: Sequence[PointCloud]) -> float:
-    """Median over the beams of their points' spread in elevation over the distance to the next beam.
+    """Median over the beams of their elevation spread, relative to the distance to the next beam.
 
     The spread is the robust standard deviation, 1.48 times the median absolute deviation.
     """
@@ -105,24 +105,24 @@ def beam_spread(sensor: SensorSpec, clouds: Sequence[PointCloud]) -> float:
     deviation = np.abs(elevations - beams[index])
     gaps = np.abs(np.diff(beams))
     spacing = np.minimum(np.r_[gaps, np.inf], np.r_[np.inf, gaps])
-    shares = [1.4826 * np.median(deviation[index == i]) / spacing[i] for i in np.unique(index)]
-    return float(np.median(shares))
+    spreads = [1.4826 * np.median(deviation[index == i]) / spacing[i] for i in np.unique(index)]
+    return float(np.median(spreads))
 
 
 def moved_m(sensor: SensorSpec, clouds: Sequence[PointCloud]) -> float:
-    """Upper quartile of the change of range, in metres, between the first and the last sweep, pixel by pixel."""
+    """Upper quartile of the change of range per pixel between the first and the last sweep, in metres."""
     projector = RangeProjector(ProjectionSpec(sensor.beam_elevations_deg, 1024), sensor)
     images = []
     for cloud in (clouds[0], clouds[-1]):
         projection = projector.project(cloud)
         images.append(np.where(projection.point == NO_POINT, np.nan, np.r_[projection.range, np.nan][projection.point]))
     change = np.abs(images[1] - images[0])
-    seen_twice = change[np.isfinite(change)]
-    return float(np.percentile(seen_twice, 75)) if seen_twice.size else 0.0
+    change = change[np.isfinite(change)]
+    return float(np.percentile(change, 75)) if change.size else 0.0
 
 
 def _usable(cloud: PointCloud) -> PointCloud:
-    """The points that have a position and do not lie on the vehicle."""
+    """Points with a finite position outside of the vehicle."""
     with np.errstate(over="ignore"):
         distance = np.linalg.norm(cloud.xyz, axis=1)
     keep = np.isfinite(distance) & (distance >= _MIN_RANGE_M)
@@ -133,22 +133,21 @@ def _usable(cloud: PointCloud) -> PointCloud:
 
 
 def _intensity_range(clouds: Sequence[PointCloud]) -> tuple[float, float]:
-    """Ends of the scale that the sensor's driver uses.
+    """Limits of the intensity scale of the sensor's driver.
 
-    The scale rather than percentiles of these sweeps, because those depend on what stands around:
-    models are trained with the ends of the scale as well. Scales of more than 8 bits are rarely used
-    to their end, so there the 99th percentile counts as bright.
+    The limits of the scale rather than percentiles of these sweeps, which depend on the scene: models are trained with
+    the limits too. Scales of more than 8 bits are rarely exhausted, so their upper limit is the 99th percentile.
     """
     values = _joined([cloud.intensity for cloud in clouds])
     if values is None or not values.size or not np.nanmax(values) > 0:
         return (0.0, 1.0)
     brightest = float(np.nanpercentile(values, 99.99))
-    fitting = [scale for scale in _FULL_SCALES if brightest <= scale]
-    return (0.0, fitting[0] if fitting else float(np.nanpercentile(values, 99)))
+    scales = [scale for scale in _FULL_SCALES if brightest <= scale]
+    return (0.0, scales[0] if scales else float(np.nanpercentile(values, 99)))
 
 
 def _joined(parts: Sequence[NDArray[_T] | None]) -> NDArray[_T] | None:
-    """All sweeps' values of a field, or None where a sweep lacks it."""
+    """Values of a field over all sweeps, or None if a sweep lacks it."""
     present = [part for part in parts if part is not None]
     return np.concatenate(present) if len(present) == len(parts) else None
 
@@ -157,7 +156,7 @@ def _describe(sensor: SensorSpec, clouds: Sequence[PointCloud]) -> None:
     beams = sensor.beam_elevations_deg
     xyz = np.concatenate([cloud.xyz for cloud in clouds])
     columns = np.unique(np.floor(np.degrees(np.arctan2(xyz[:, 1], xyz[:, 0]))) % 360)
-    source = "ring field" if sensor.ring_elevations_deg else "clusters of elevation"
+    source = "ring field" if sensor.ring_elevations_deg else "clusters of elevations"
     low, high = sensor.intensity_range
     values = _joined([cloud.intensity for cloud in clouds])
     print(f"sweeps      {len(clouds)}, {len(xyz):,} points")

@@ -1,4 +1,4 @@
-"""``load.md``, ``load.png`` and the numbers of ``xmodelkd load``."""
+"""Report of ``xmodelkd load``: ``load.md``, ``load.png`` and ``metrics.json``."""
 
 from __future__ import annotations
 
@@ -17,60 +17,66 @@ from xmodelkd_ros.reports.scores import write_metrics
 from xmodelkd_ros.tools.load_outcome import Outcome
 
 _COLUMNS = (
-    "scenario", "node", "sweeps", "labelled", "at least", "not labelled, as the node says", "p50, ms", "worst, ms",
-    "allowed, ms", "memory, MB", "as promised",
+    "scenario", "node", "sweeps", "labelled", "required", "reported as not labelled", "p50, ms", "max, ms",
+    "allowed, ms", "memory, MB", "passed",
 )  # fmt: skip
-HEAD = markdown_table(_COLUMNS, [])
+TABLE_HEAD = markdown_table(_COLUMNS, [])
 
 _LEGEND = """
-At least: as many as one worker labels that takes as long for each sweep as the node's slowest hundredth took, and to
-which the newest that waits is the next; less one in a hundred. Allowed: twice that time, and 100 ms; so a slow node
-keeps its promises too. Memory: the most of the node's process, and the median over the last third of the time less that
-over the middle one, of which 8 MB are allowed. Beside a bad subscriber the median may be twice that of `rate_10`.
+Required: the number of sweeps that a worker labels if each takes the node's p99 service time and only the newest one
+waits, less 1 %. Allowed: twice the p99 service time plus 100 ms, so the limits scale with the speed of the node.
+Memory: peak of the node's process, and the median of the last third of the time less that of the second third, which
+may be 8 MB. With a slow or suspended subscriber the median latency may be twice that of `rate_10`.
 """
+_METRICS_KEYS = {"min_labelled": "promised", "unlabelled": "said", "baseline_ms": "alone_ms"}
+"""Keys of ``metrics.json`` that differ from the attributes of an outcome."""
 
 
-def row(outcome: Outcome) -> str:
-    """A line of the table."""
-    said = ", ".join(f"{count} {reason}" for reason, count in outcome.said.items()) or "0"
+def table_row(outcome: Outcome) -> str:
+    """A row of the table."""
+    unlabelled = ", ".join(f"{count} {reason}" for reason, count in outcome.unlabelled.items()) or "0"
     times = ("-" if value is None else f"{value:.0f}" for value in (outcome.p50_ms, outcome.worst_ms))
     cells = (
-        *(outcome.scenario, outcome.node, outcome.sweeps, outcome.labelled, outcome.promised, said, *times),
+        *(outcome.scenario, outcome.node, outcome.sweeps, outcome.labelled, outcome.min_labelled, unlabelled, *times),
         f"{outcome.bound_ms:.0f}",
         f"{outcome.memory_mb:.0f} (+{max(outcome.memory_growth_mb, 0):.1f})",
-        f"NO: {', '.join(outcome.broken)}" if outcome.broken else "yes",
+        f"NO: {', '.join(outcome.failures)}" if outcome.failures else "yes",
     )
     return markdown_row(cells)
 
 
 def write_report(out: Path, outcomes: Sequence[Outcome], every: Sequence[Scenario], command: str) -> None:
-    """Write what came of all scenarios.
+    """Write the report of all scenarios.
 
     Args:
-        out: the folder.
-        outcomes: one for each scenario and node.
-        every: all scenarios that there are.
-        command: the command line.
+        out: output folder.
+        outcomes: one per scenario and node.
+        every: all scenarios, for the legend.
+        command: command line.
     """
-    what = "".join(f"* `{scenario.name}`: {scenario.what}\n" for scenario in every)
-    table = "\n".join([HEAD, *map(row, outcomes)])
-    derived = ("p50_ms", "worst_ms", "thirds_ms", "unaccounted", "broken")
-    rows = [{**asdict(o), **{name: getattr(o, name) for name in derived}} for o in outcomes]
+    legend = "".join(f"* `{scenario.name}`: {scenario.description}\n" for scenario in every)
+    table = "\n".join([TABLE_HEAD, *map(table_row, outcomes)])
     with atomic_files(out, "load.md") as folder:
         (folder / "load.md").write_text(
-            f"![What became of the sweeps](load.png)\n\n{table}\n{_LEGEND}\n{what}", encoding="utf-8"
+            f"![Sweeps, latency and memory by scenario](load.png)\n\n{table}\n{_LEGEND}\n{legend}", encoding="utf-8"
         )
         draw_load(folder / "load.png", outcomes)
-        write_metrics(folder, {"load": rows, "command": command})
+        write_metrics(folder, {"load": list(map(_metrics, outcomes)), "command": command})
     print(f"\nwritten: {out / 'load.md'}")
 
 
+def _metrics(outcome: Outcome) -> dict[str, object]:
+    derived = {name: getattr(outcome, name) for name in ("p50_ms", "worst_ms", "thirds_ms", "unaccounted")}
+    measured = {_METRICS_KEYS.get(name, name): value for name, value in asdict(outcome).items()}
+    return {**measured, **derived, "broken": outcome.failures}
+
+
 def draw_load(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """What became of the sweeps of each scenario, how long labels took, and the memory of the node.
+    """Draw the fate of the sweeps, the latencies and the node's memory for each scenario.
 
     Args:
-        path: the picture.
-        outcomes: one for each scenario and node.
+        path: image file.
+        outcomes: one per scenario and node.
     """
     names = [o.scenario if o.node == SEGMENTER else f"{o.scenario}, {o.node}" for o in outcomes]
     rows = np.arange(len(outcomes))
@@ -79,16 +85,16 @@ def draw_load(path: Path, outcomes: Sequence[Outcome]) -> None:
     for axes in (shares, times, memory):
         style_axes(axes, "both")
     labelled = np.array([o.labelled / o.sweeps for o in outcomes])
-    said = np.array([sum(o.said.values()) / o.sweeps for o in outcomes])
+    dropped = np.array([sum(o.unlabelled.values()) / o.sweeps for o in outcomes])
     shares.barh(rows, labelled, color=LINE, label="labelled")
-    shares.barh(rows, said, left=labelled, color=MUTED, alpha=0.4, label="counted as dropped")
-    shares.barh(rows, 1 - labelled - said, left=labelled + said, color=MARK, label="unaccounted for")
-    shares.set_xlabel("share of the sweeps")
-    for place, outcome in zip(rows, outcomes, strict=True):
-        found = outcome.latencies_ms
-        times.scatter(found, np.full(len(found), place), s=5, color=LINE, alpha=0.35, linewidths=0)
-        times.plot([outcome.bound_ms] * 2, [place - 0.35, place + 0.35], color=MARK, linewidth=1.4)
-    times.set_xlabel("from publication to labels, ms (line: allowed)")
+    shares.barh(rows, dropped, left=labelled, color=MUTED, alpha=0.4, label="counted as dropped")
+    shares.barh(rows, 1 - labelled - dropped, left=labelled + dropped, color=MARK, label="unaccounted for")
+    shares.set_xlabel("fraction of the sweeps")
+    for y, outcome in zip(rows, outcomes, strict=True):
+        latencies = outcome.latencies_ms
+        times.scatter(latencies, np.full(len(latencies), y), s=5, color=LINE, alpha=0.35, linewidths=0)
+        times.plot([outcome.bound_ms] * 2, [y - 0.35, y + 0.35], color=MARK, linewidth=1.4)
+    times.set_xlabel("latency from publication to labels, ms (line: allowed)")
     times.set_xlim(left=0)
     memory.barh(rows, [o.memory_mb for o in outcomes], color=LINE)
     memory.set_xlabel("memory of the node, MB")

@@ -1,8 +1,7 @@
-"""``xmodelkd replay``: play a bag to the real node over real DDS and score what it publishes.
+"""``xmodelkd replay``: plays a bag to the running node over DDS and scores its labels.
 
-Three processes, as on a vehicle: the node, a player in place of the drivers, a recorder in place of
-a consumer. Player and recorder note each message with the machine's monotonic clock, so latency
-includes both ways through DDS.
+Three processes, as on a vehicle: the node, a player in place of the drivers, and a recorder in place of a consumer.
+Player and recorder log each message with the monotonic clock, so latency includes the transport in both directions.
 """
 
 from __future__ import annotations
@@ -34,18 +33,18 @@ from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.reports.sweep_plots import SweepView
 from xmodelkd_ros.tools.session import Session
 
-_READY_S = 60.0
-_LATE_S = 5.0
-"""How long to wait for labels after the last one came."""
-_LATENCY = "from just before the sweep is published to the receipt of its labels in another process"
+_READY_TIMEOUT_S = 60.0
+_QUIET_S = 5.0
+"""How long to wait for labels after the last ones arrived."""
+_LATENCY = "from just before publication of the sweep to arrival of its labels in another process"
 
 
 def replay(options: RunOptions, rate: float = 1.0) -> dict[str, Any]:
     """Play a bag to the node, score its labels, and write the report.
 
     Args:
-        options: what to score.
-        rate: speed of play.
+        options: bag, model and output folder.
+        rate: playback speed.
 
     Returns:
         The content of ``metrics.json``.
@@ -53,33 +52,33 @@ def replay(options: RunOptions, rate: float = 1.0) -> dict[str, Any]:
     Raises:
         XModelKDError: the bag or the model cannot be used, a process failed, or no sweep was labelled.
     """
-    # The session loads the model, and the first sweep is read, before any process starts: errors are plain then.
+    # Loads the model and the first sweep before any process starts, so that errors are reported directly.
     session = Session(options)
     with BagReader(options.bag) as reader, tempfile.TemporaryDirectory(prefix=".replay.", dir=options.out) as folder:
         recording = session.open(reader)
         recording.first_sweep()
         backend = session.pipeline.backend
-        asked = replace(options, backend=backend.name, precision=backend.precision)  # the node takes the same
-        traffic = _play(asked, rate, recording, session.pipeline.spec.cameras, Path(folder))
+        options = replace(options, backend=backend.name, precision=backend.precision)  # the node uses the same
+        traffic = _play(options, rate, recording, session.pipeline.spec.cameras, Path(folder))
         view = _score(session, recording, traffic)
         print_notes(reader.notes + recording.notes + traffic.notes())
     return session.report(f"replayed through the node at rate {rate:g}", _LATENCY, view, traffic.start_s)
 
 
-# --- playing ---------------------------------------------------------------------------------------------------------
+# --- playback ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(eq=False)
 class _Traffic:
-    """What went into the node and what came out.
+    """Recorded traffic.
 
     Attributes:
-        sent: monotonic nanoseconds at which each sweep was published.
-        received: monotonic nanoseconds at which its labels came.
-        recorded: the bag with the node's topics.
-        start_s: seconds from the start of the node's process until the recorder was subscribed to what it publishes.
-        status: mode and stage milliseconds of each sweep, by its stamp.
-        problems: sweeps that got no labels, by what the node said of them.
+        sent: publication time of each sweep, monotonic nanoseconds.
+        received: arrival time of its labels, monotonic nanoseconds.
+        recorded: bag with labels and status of the node.
+        start_s: seconds from the start of the node's process until the recorder was subscribed to its outputs.
+        status: mode and stage milliseconds of each sweep, by stamp.
+        problems: number of sweeps without labels, by the status message of the node.
     """
 
     sent: dict[Key, int]
@@ -90,31 +89,26 @@ class _Traffic:
     problems: Counter[str] = field(default_factory=Counter)
 
     def notes(self) -> list[str]:
-        """What the node did not label."""
-        return [f"the node says of {count} sweeps: {problem}" for problem, count in self.problems.items()]
+        """Notes about sweeps without labels."""
+        return [f"status of {count} sweeps without labels: {problem}" for problem, count in self.problems.items()]
 
 
-def _play(options: RunOptions, rate: float, recording: RecordedDrive, most_cameras: int, folder: Path) -> _Traffic:
-    """Run the three processes from the first discovery to the last label; a teacher takes ``most_cameras``."""
+def _play(options: RunOptions, rate: float, recording: RecordedDrive, max_cameras: int, folder: Path) -> _Traffic:
+    """Run the three processes until the last labels arrive."""
     logs, env = options.out / "logs", dds_environment()
     sent, received = SweepLogReader(folder / "sent.jsonl"), SweepLogReader(folder / "received.jsonl")
     recorded = folder / "recorded.mcap"
-    cameras = _cameras(options, recording, most_cameras)
+    cameras = _cameras(options, recording, max_cameras)
     node = Program(
         "node.segment_node", node_arguments(options, recording.points_topic, cameras), env, logs / "node.log"
     )
     recorder_arguments = [
-        "--topics",
-        SEGMENTER_LABELS,
-        SEGMENTER_STATUS,
-        "--out",
-        str(recorded),
-        "--discard-unfinished",
-    ]
-    recorder_arguments += ["--log", str(received.path)]
+        "--topics", SEGMENTER_LABELS, SEGMENTER_STATUS, "--out", str(recorded), "--discard-unfinished",
+        "--log", str(received.path),
+    ]  # fmt: skip
     recorder = Program("harness.recorder", recorder_arguments, env, logs / "recorder.log")
-    seen = [camera for camera in cameras if camera.model.name not in options.camera_options.dropped]
-    topics = [recording.points_topic, *(t for camera in seen for t in (camera.image_topic, camera.info_topic))]
+    played = [camera for camera in cameras if camera.model.name not in options.camera_options.dropped]
+    topics = [recording.points_topic, *(t for camera in played for t in (camera.image_topic, camera.info_topic))]
     topics += (STATIC_TF, TF) if options.camera_options.fixed_frame and cameras else ()
     player = Program(
         "harness.bag_player", _player_arguments(options.bag, rate, topics, sent.path), env, logs / "player.log"
@@ -122,7 +116,7 @@ def _play(options: RunOptions, rate: float, recording: RecordedDrive, most_camer
     with ExitStack() as stack:
         begin = time.monotonic()
         running = [stack.enter_context(node), stack.enter_context(recorder)]
-        wait_for(lambda: received.has_event("ready"), running, _READY_S, "the start of the node")
+        wait_for(lambda: received.has_event("ready"), running, _READY_TIMEOUT_S, "the node")
         start_s = time.monotonic() - begin
         running.append(stack.enter_context(player))
         _follow(recording, rate, player, running, sent, received)
@@ -135,20 +129,20 @@ def _play(options: RunOptions, rate: float, recording: RecordedDrive, most_camer
     return traffic
 
 
-def _cameras(options: RunOptions, recording: RecordedDrive, most: int) -> list[MountedCamera]:
-    """The cameras that a teacher is told of, one topic of each.
+def _cameras(options: RunOptions, recording: RecordedDrive, max_cameras: int) -> list[MountedCamera]:
+    """Cameras configured for a teacher, including the dropped ones.
 
     Raises:
-        BagError: the bag has none, or more than that are used.
+        BagError: the bag has no camera, or the model takes fewer than are used.
     """
     if options.mode != "teacher":
         return []
     frame = recording.first_sweep().message.header.frame_id
     cameras = list(recording.mounted_cameras(frame).values())
     if not cameras:
-        raise BagError(f"{options.bag} has no camera that a teacher could look through; replay it with --mode student")
-    told = options.camera_options.select([camera.model.name for camera in cameras], most)
-    return [camera for camera in cameras if camera.model.name in told]
+        raise BagError(f"{options.bag} has no camera for a teacher; replay it with --mode student")
+    used = options.camera_options.select([camera.model.name for camera in cameras], max_cameras)
+    return [camera for camera in cameras if camera.model.name in used]
 
 
 def _player_arguments(bag: Path, rate: float, topics: Sequence[str], log: Path) -> list[str]:
@@ -167,18 +161,18 @@ def _follow(
     sent: SweepLogReader,
     received: SweepLogReader,
 ) -> None:
-    """Wait for the end of the player, then for the labels that are still on their way."""
+    """Wait for the end of the player, then for outstanding labels."""
     bar = progress(None, recording.count, "replay")
 
-    def ended() -> bool:
+    def has_ended() -> bool:
         bar.update(len(received.clouds(SEGMENTER_LABELS)) - bar.n)
         return player.returncode is not None
 
     with bar:
-        wait_for(ended, running, 60 + 3 * recording.duration_s / rate, "the end of the bag")
+        wait_for(has_ended, running, 60 + 3 * recording.duration_s / rate, "the end of the bag")
         player.check()
         wait_for_count(
-            lambda: len(received.clouds(SEGMENTER_LABELS)), len(sent.clouds(recording.points_topic)), _LATE_S
+            lambda: len(received.clouds(SEGMENTER_LABELS)), len(sent.clouds(recording.points_topic)), _QUIET_S
         )
 
 
@@ -186,11 +180,11 @@ def _follow(
 
 
 def _score(session: Session, recording: RecordedDrive, traffic: _Traffic) -> SweepView | None:
-    """Join what went in and what came out by stamp and number of points; returns the middle labelled sweep."""
+    """Match sweeps and labels by stamp and number of points and score them; returns the view of the middle sweep."""
     view, scores = None, session.scores
     scored: set[Key] = set()
     with BagReader(traffic.recorded) as reader:
-        labelled = _Labelled(reader)
+        labelled = _LabelledClouds(reader)
         for sweep in recording.sweeps():
             key = (sweep.stamp_ns, len(sweep.cloud))
             if key in scored:
@@ -214,19 +208,19 @@ def _add(scores: Scores, sweep: RecordedSweep, segmentation: Segmentation, traff
     scores.add(sweep.cloud, segmentation, sweep.truth, stages_ms=stages, latency_ms=latency_ms, mode=mode)
 
 
-class _Labelled:
-    """The labelled clouds of a recording, found by key and kept only until they are asked for."""
+class _LabelledClouds:
+    """Labelled clouds of a recording, looked up by key and buffered until they are needed."""
 
     def __init__(self, reader: BagReader) -> None:
         self._messages = self._decoded(reader)
-        self._waiting: dict[Key, Segmentation] = {}
+        self._buffered: dict[Key, Segmentation] = {}
 
     def take(self, key: Key) -> Segmentation:
-        """The labels of a sweep that is known to be there."""
-        while key not in self._waiting:
-            found, segmentation = next(self._messages)
-            self._waiting[found] = segmentation
-        return self._waiting.pop(key)
+        """Remove and return the labels of a sweep, which must be recorded."""
+        while key not in self._buffered:
+            other, segmentation = next(self._messages)
+            self._buffered[other] = segmentation
+        return self._buffered.pop(key)
 
     @staticmethod
     def _decoded(reader: BagReader) -> Iterator[tuple[Key, Segmentation]]:
@@ -236,7 +230,7 @@ class _Labelled:
 
 
 def _read_status(traffic: _Traffic) -> None:
-    """Fill in mode, stages and drops from the node's status topic."""
+    """Read mode and stage times of each sweep, and the drops, from the node's status topic."""
     with BagReader(traffic.recorded) as reader:
         for _, _, msg in reader.messages([SEGMENTER_STATUS]):
             for status in msg.status:

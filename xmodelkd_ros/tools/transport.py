@@ -1,10 +1,10 @@
-"""How long DDS takes to carry a cloud to another process, with and without the shipped Fast DDS profile.
+"""Transport latency of clouds over DDS, with and without the shipped Fast DDS profile.
 
     python -m xmodelkd_ros.tools.transport [--points 131072 262144] [--sweeps 60] [--rate 10]
 
-A bag of synthetic sweeps, in the layout of the node's labels (24 bytes a point), is played to a recorder in another
-process, once for each combination of profiles. The time is that from just before a cloud is published to its arrival.
-The recorder subscribes as reliably as the player offers, as the node does.
+Plays a bag of synthetic sweeps in the layout of the node's labels (24 bytes per point) to a recorder in another
+process, once for each combination of profiles. Latency is measured from just before publication to arrival. The
+recorder subscribes with the reliability that the player offers, as the node does.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from xmodelkd_ros.messages.headers import stamp_from_ns
 from xmodelkd_ros.messages.topics import POINTS
 from xmodelkd_ros.reports.markdown import markdown_row, markdown_table
 
-_COLUMNS = ("points", "profile of the publisher", "of the subscriber", "p50, ms", "p99, ms", "lost")
+_COLUMNS = ("points", "publisher profile", "subscriber profile", "p50, ms", "p99, ms", "lost")
 _BEAMS = ProjectionSpec(tuple(np.linspace(15, -25, 64).tolist()), 1024)
 _READY_S = 30.0
 _END_S = 60.0
-"""More than the player takes beside the bag's own length."""
+"""Timeout of the player, on top of the length of the bag."""
 
 
 def write_bag(path: Path, points: int, sweeps: int, rate_hz: float) -> None:
-    """Write the same cloud several times.
+    """Write a bag that repeats one cloud.
 
     Args:
         path: the ``.mcap`` file.
-        points: in a cloud.
-        sweeps: how many clouds.
-        rate_hz: how many in a second.
+        points: points per cloud.
+        sweeps: number of clouds.
+        rate_hz: clouds per second.
     """
     cloud, time_class = synthetic_sweep(_BEAMS, points), message_class("builtin_interfaces/msg/Time")
     header_class = message_class("std_msgs/msg/Header")
@@ -60,16 +60,16 @@ def write_bag(path: Path, points: int, sweeps: int, rate_hz: float) -> None:
 
 
 def arrivals_ms(bag: Path, folder: Path, sender_profile: bool, receiver_profile: bool) -> list[float | None]:
-    """Milliseconds that each cloud of a bag was on its way; None for one that did not arrive.
+    """Transport latency of each cloud of a bag in milliseconds; None for lost ones.
 
     Args:
-        bag: of :func:`write_bag`.
-        folder: takes the logs.
-        sender_profile: whether the player has the shipped profile.
-        receiver_profile: whether the recorder has it.
+        bag: bag of :func:`write_bag`.
+        folder: folder of the logs.
+        sender_profile: whether the player uses the shipped profile.
+        receiver_profile: whether the recorder uses it.
 
     Raises:
-        ProcessError: a program failed.
+        ProcessError: a process failed.
     """
     environment = dds_environment()
     without = {name: value for name, value in environment.items() if name not in PROFILE_VARIABLES}
@@ -80,21 +80,21 @@ def arrivals_ms(bag: Path, folder: Path, sender_profile: bool, receiver_profile:
         "harness.bag_player", player_arguments, with_profile if sender_profile else without, folder / "player.log"
     )
     recorder_arguments = ["--topics", POINTS, "--log", str(received.path)]
-    of_recorder = with_profile if receiver_profile else without
-    recorder = Program("harness.recorder", recorder_arguments, of_recorder, folder / "recorder.log")
+    recorder_env = with_profile if receiver_profile else without
+    recorder = Program("harness.recorder", recorder_arguments, recorder_env, folder / "recorder.log")
     with ExitStack() as stack:
         running = [stack.enter_context(recorder), stack.enter_context(player)]
-        wait_for(lambda: received.has_event("ready"), running, _READY_S, "the start of the recorder")
+        wait_for(lambda: received.has_event("ready"), running, _READY_S, "the recorder")
         with BagReader(bag) as reader:
             length_s = (reader.end_ns - reader.start_ns) / 1e9
         wait_for(lambda: player.returncode is not None, running, _END_S + length_s, "the end of the bag")
         player.check()
-    there = received.clouds(POINTS)
-    return [(there[key] - at_ns) / 1e6 if key in there else None for key, at_ns in sent.clouds(POINTS).items()]
+    arrivals = received.clouds(POINTS)
+    return [(arrivals[key] - at_ns) / 1e6 if key in arrivals else None for key, at_ns in sent.clouds(POINTS).items()]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table; the exit code."""
+    """Print the table and return the exit code."""
     options = _parser().parse_args(argv)
 
     def print_table() -> int:
@@ -112,25 +112,25 @@ def _print_rows(points: int, sweeps: int, rate_hz: float) -> None:
             folder = Path(name)
             write_bag(folder / "clouds.mcap", points, sweeps, rate_hz)
             times = arrivals_ms(folder / "clouds.mcap", folder, sender, receiver)
-        came = [time for time in times if time is not None]
-        p50, p99 = (f"{np.percentile(came, q):.1f}" if came else "-" for q in (50, 99))
+        arrived = [time for time in times if time is not None]
+        p50, p99 = (f"{np.percentile(arrived, q):.1f}" if arrived else "-" for q in (50, 99))
         profiles = ("shipped" if shipped else "default" for shipped in (sender, receiver))
-        lost = f"{len(times) - len(came)} of {len(times)}"
+        lost = f"{len(times) - len(arrived)} of {len(times)}"
         print(markdown_row((f"{points:,}", *profiles, p50, p99, lost)), flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("transport", description="Time clouds through DDS, with and without the profile.")
+    parser = argparse.ArgumentParser("transport", description="Measure DDS transport latency of clouds.")
     parser.add_argument(
         "--points",
         type=positive_int,
         nargs="+",
         default=[131072, 262144],
         metavar="N",
-        help="in a cloud (default: %(default)s)",
+        help="points per cloud (default: %(default)s)",
     )
-    parser.add_argument("--sweeps", type=positive_int, default=60, help="clouds to send (default: %(default)s)")
-    parser.add_argument("--rate", type=positive_float, default=10.0, help="clouds in a second (default: %(default)s)")
+    parser.add_argument("--sweeps", type=positive_int, default=60, help="number of clouds (default: %(default)s)")
+    parser.add_argument("--rate", type=positive_float, default=10.0, help="clouds per second (default: %(default)s)")
     return parser
 
 

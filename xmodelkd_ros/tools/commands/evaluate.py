@@ -1,0 +1,36 @@
+"""``xmodelkd evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from xmodelkd_ros.console import positive_float
+from xmodelkd_ros.tools.commands.arguments import add_bag, add_model, add_scoring, new_parser, scoring_options
+
+
+def add_parser(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = new_parser(commands, "evaluate", "segment a bag offline, without ROS, and score the labels")
+    add_bag(parser)
+    add_model(parser)
+    add_scoring(parser)
+    parser.add_argument(
+        "--against", default="", metavar="MODEL", help="also report the agreement with the labels of this model"
+    )
+    parser.add_argument(
+        "--image-age",
+        type=positive_float,
+        default=0.0,
+        metavar="SECONDS",
+        help="teacher: use older images, to measure the effect of latency (default: %(default)s)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the subcommand and return the exit code."""
+    from xmodelkd_ros.tools.evaluate import evaluate
+
+    evaluate(scoring_options(args), args.against)
+    return 0
