@@ -1,4 +1,4 @@
-"""Two programs that talk over DDS never share a domain, however they were started and ended."""
+"""Tools never share a DDS domain, however they are started and stopped."""
 
 import os
 import socket
@@ -25,19 +25,19 @@ sys.stdin.read()
 
 
 class Tool:
-    """A tool that has asked for its domain twice, and waits; its number is taken for what it is said to be."""
+    """A process with a given process id that has reserved its domain twice, and waits."""
 
     def __init__(self, number):
         words = [sys.executable, "-c", TOOL, str(number)]
         self.process = subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         first, second = self.process.stdout.readline().split()
-        assert first == second, "all that it starts must find each other"
+        assert first == second, "all its children must share the domain"
         self.domain = int(first)
 
 
 @pytest.fixture
 def tool():
-    """Starts a Tool."""
+    """Starts a :class:`Tool`."""
     tools = []
 
     def start(number):
@@ -52,26 +52,26 @@ def tool():
 
 @pytest.fixture
 def number():
-    """Of a process, such that its domain is free and the three after it are, whoever else runs here."""
+    """Process id for which this and the next three domains are free, whatever else runs here."""
     free = [n for n in range(1, 97) if not any(map(is_taken, range(n + 1, n + 5)))]
     return free[os.getpid() % len(free)]
 
 
 def is_taken(domain):
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as holder:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as lock:
         try:
-            holder.bind(f"\0xmodelkd_ros.domain.{domain}")
+            lock.bind(f"\0xmodelkd_ros.domain.{domain}")
         except OSError:
             return True
         return False
 
 
-def test_processes_whose_numbers_collide_have_domains_of_their_own(tool, number):
+def test_colliding_process_ids_get_different_domains(tool, number):
     assert [tool(n).domain for n in (number, number + 100, number + 200)] == [number + 1, number + 2, number + 3]
 
 
 @pytest.mark.parametrize("end", ["close", "kill"])
-def test_a_domain_is_free_again_when_its_program_has_ended(tool, number, end):
+def test_domain_is_released_when_the_process_ends(tool, number, end):
     first = tool(number)
     assert is_taken(first.domain)
     if end == "kill":
@@ -81,7 +81,7 @@ def test_a_domain_is_free_again_when_its_program_has_ended(tool, number, end):
     assert tool(number).domain == first.domain
 
 
-def test_a_domain_stays_taken_while_a_program_that_outlived_its_tool_is_in_it(monkeypatch, number, tmp_path):
+def test_domain_stays_reserved_while_a_child_outlives_its_tool(monkeypatch, number, tmp_path):
     monkeypatch.setattr(dds_domain, "_held", {})
     monkeypatch.setattr(os, "getpid", lambda: number)
     env = dds_environment({**os.environ, "ROS_DOMAIN_ID": "0"})
@@ -92,7 +92,7 @@ def test_a_domain_stays_taken_while_a_program_that_outlived_its_tool_is_in_it(mo
     assert not is_taken(number + 1)
 
 
-def test_a_fork_holds_nothing_of_its_parent(monkeypatch, number):
+def test_fork_does_not_inherit_the_reservation(monkeypatch, number):
     monkeypatch.setattr(dds_domain, "_held", {})
     monkeypatch.setattr(os, "getpid", lambda: number)
     assert dds_domain.reserve_domain("0") == str(number + 1)
@@ -107,23 +107,25 @@ def test_a_fork_holds_nothing_of_its_parent(monkeypatch, number):
     os.close(write)
 
 
-def test_the_users_domain_is_avoided_though_it_is_free(monkeypatch, number):
+def test_avoids_the_domain_of_the_user(monkeypatch, number):
     monkeypatch.setattr(dds_domain, "_held", {})
     monkeypatch.setattr(os, "getpid", lambda: number)
     assert dds_domain.reserve_domain(str(number + 1)) == str(number + 2)
-    assert dds_domain.reserve_domain("0") == str(number + 2), "which this process has"
+    assert dds_domain.reserve_domain("0") == str(number + 2), "already reserved by this process"
     assert dds_domain.reserve_domain(str(number + 2)) == str(number + 1)
 
 
-def test_where_all_are_taken_a_tool_says_so_in_a_line(monkeypatch, height_model, drive, tmp_path, capsys):
-    monkeypatch.setattr(dds_domain, "_hold", lambda domain: False)
+def test_reports_that_all_domains_are_in_use(monkeypatch, height_model, drive, tmp_path, capsys):
+    monkeypatch.setattr(dds_domain, "_lock", lambda domain: False)
     words = ["replay", str(drive.path), "--model", str(height_model), "--out", str(tmp_path / "out")]
     assert main(words) == 1
     (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error"))
-    assert line.startswith("error: programs of this package hold all of the DDS domains 1 to 100; end some of them")
+    assert line.startswith(
+        "error: all DDS domains from 1 to 100 are in use by tools of this package; stop some of them"
+    )
 
 
-def test_where_names_are_forbidden_the_number_decides(monkeypatch, number):
+def test_domain_follows_from_the_process_id_without_sockets(monkeypatch, number):
     def forbidden(*_):
         raise PermissionError(1, "Operation not permitted")
 

@@ -1,4 +1,4 @@
-"""What may be asked of a node: each scenario is what it is called, and what of it has to get labels."""
+"""Rates, sizes, stamps and clocks of the load scenarios."""
 
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ def stamps(name):
     return [sweep.stamp_ns for sweep in BY_NAME[name].sweeps]
 
 
-def test_sweeps_come_as_they_should():
+def test_rates_and_sizes():
     assert len(BY_NAME["rate_40"].sweeps) == 200
     assert BY_NAME["overload"].sweeps[-1].at_s == pytest.approx(30 - 1 / 40)
     assert {sweep.points for sweep in BY_NAME["sizes_change"].sweeps} == {0, 1, 100, 200}
@@ -22,14 +22,14 @@ def test_sweeps_come_as_they_should():
     assert all(b.at_s >= a.at_s for s in BY_NAME.values() for a, b in pairwise(s.sweeps))
 
 
-def test_clocks_go_as_they_should():
+def test_clocks():
     pause, at_s = BY_NAME["pause"], [sweep.at_s for sweep in BY_NAME["pause"].sweeps]
     gap = max(range(49), key=lambda k: at_s[k + 1] - at_s[k])
     assert at_s[gap + 1] - at_s[gap] == pytest.approx(2.1)
     assert stamps("pause")[gap + 1] - stamps("pause")[gap] == S // 10
     assert [segment.rate for segment in pause.clock] == [1, 0, 1] and pause.clock[1].clock_s == pause.clock[2].clock_s
     assert [BY_NAME[name].clock[0].rate for name in ("slow_motion", "fast_motion")] == [0.1, 10]
-    for scenario in BY_NAME.values():  # where there is a clock it shows a sweep's stamp when the sweep is sent
+    for scenario in BY_NAME.values():  # /clock equals the stamp of a sweep when it is published
         segments = scenario.clock
         for sweep in scenario.sweeps if segments and scenario.name != "clock_stops" else ():
             segment = [segment for segment in segments if segment.at_s <= sweep.at_s + 1e-9][-1]
@@ -38,7 +38,7 @@ def test_clocks_go_as_they_should():
             )
 
 
-def test_stamps_are_what_they_should_be():
+def test_stamps():
     assert stamps("loop")[:25] == stamps("loop")[25:]
     assert set(stamps("stamps_zero")) == {0} and len(set(stamps("stamps_equal"))) == 1
     assert stamps("stamps_ahead")[0] - stamps("rate_10")[0] == pytest.approx(10 * 365.25 * 86400 * S)

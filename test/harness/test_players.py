@@ -1,8 +1,7 @@
-"""The programs that put a node under load: sweeps by a timetable, and as fast as labels come."""
+"""Schedule player, closed-loop player and the endless drive."""
 
 import argparse
 import json
-import signal
 import threading
 import time
 from itertools import islice, pairwise
@@ -27,6 +26,7 @@ from xmodelkd_ros.messages.headers import stamp_from_ns, stamp_ns
 from xmodelkd_ros.node.qos import reliable
 
 S = 1_000_000_000
+pytestmark = pytest.mark.usefixtures("restored_signals")
 
 
 @pytest.fixture(scope="module")
@@ -56,18 +56,7 @@ def probe():
     context.shutdown()
 
 
-@pytest.fixture(autouse=True)
-def signals():
-    """Give signals back what they did: the programs keep theirs until their process ends, which is pytest's here."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    handlers, descriptor = [signal.getsignal(number) for number in numbers], signal.set_wakeup_fd(-1)
-    yield
-    for number, handler in zip(numbers, handlers, strict=True):
-        signal.signal(number, handler)
-    signal.set_wakeup_fd(descriptor)
-
-
-def played(program, *arguments):
+def play(program, *arguments):
     return program.main([program.__name__, *map(str, arguments)])
 
 
@@ -83,34 +72,34 @@ def write(path, arrivals):
 
 
 @pytest.mark.parametrize("frame_id", ["", "lidar", "lidar_top", "abc", "abcdefg"])
-def test_bytes_of_a_cloud_tell_its_stamp_and_size(sweep, frame_id):
+def test_stamp_and_size_of_a_serialized_cloud(sweep, frame_id):
     data = serialize_message(sweep(60, stamp=3.5, frame_id=frame_id, height=4))
     assert (serialized_stamp_ns(data), serialized_points(data)) == (3_500_000_000, 60)
     assert serialized_stamp_ns(with_stamp(data, -S)) == -S and serialized_points(with_stamp(data, 7)) == 60
 
 
-def test_sweeps_leave_by_the_timetable(probe, bag, tmp_path):
+def test_sweeps_are_published_at_their_times(probe, bag, tmp_path):
     got, clock = [], []
     probe.create_subscription(
         PointCloud2, "points", lambda m: got.append((stamp_ns(m.header.stamp), m.width)), reliable(10)
     )
     probe.create_subscription(Clock, "/clock", lambda m: clock.append(stamp_ns(m.clock) / S), QoSProfile(depth=1000))
-    table = [(0.0, 5, 10), (0.3, 5, 30), (0.3, 9, 10), (0.9, 2, 20)]
-    arguments = [bag, write(tmp_path / "table", table), "--log", tmp_path / "log"]
-    assert played(schedule_player, *arguments, "--clock", "0:100:1", "0.4:100:0", "0.6:50:10") == 0
-    assert got == [(stamp, points) for _, stamp, points in table]
+    schedule = [(0.0, 5, 10), (0.3, 5, 30), (0.3, 9, 10), (0.9, 2, 20)]
+    arguments = [bag, write(tmp_path / "schedule", schedule), "--log", tmp_path / "log"]
+    assert play(schedule_player, *arguments, "--clock", "0:100:1", "0.4:100:0", "0.6:50:10") == 0
+    assert got == [(stamp, points) for _, stamp, points in schedule]
     logged = rows(tmp_path / "log")
     assert [(row["stamp_ns"], row["points"]) for row in logged] == got
     left_s = np.array([row["monotonic_ns"] - logged[0]["monotonic_ns"] for row in logged]) / S
     assert left_s == pytest.approx([0, 0.3, 0.3, 0.9], abs=0.25)
-    # It runs, is set back to 100 and stands there, is set to 50 and runs ten times as fast.
+    # The clock runs, is set back to 100 and stops, is set to 50 and runs ten times as fast.
     assert 100 <= clock[0] < 100.3 and 100.2 < max(clock) <= 100.41
     assert clock.count(100.0) > 3
     assert min(clock) >= 50 and clock[-1] == pytest.approx(58, abs=3)  # half a second after the last sweep
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ('{"at_s": 0, "stamp_ns": 1', "line 2: give"),
         ('{"at_s": 0, "stamp_ns": 1.5, "points": 10}', "line 2: give"),
@@ -121,34 +110,34 @@ def test_sweeps_leave_by_the_timetable(probe, bag, tmp_path):
         ('{"at_s": 0, "stamp_ns": 1, "points": 11}', "the bag has no sweep of 11 points"),
     ],
 )
-def test_a_timetable_that_is_wrong_is_said_in_one_line(probe, bag, tmp_path, capsys, line, said):
+def test_rejects_invalid_schedule(probe, bag, tmp_path, capsys, line, message):
     probe.create_subscription(PointCloud2, "points", lambda m: None, reliable(10))
-    table = write(tmp_path / "table", [(0, 1, 10)])
-    table.write_text(table.read_text() + line + "\n")
-    assert played(schedule_player, bag, table) == 1
+    schedule = write(tmp_path / "schedule", [(0, 1, 10)])
+    schedule.write_text(schedule.read_text() + line + "\n")
+    assert play(schedule_player, bag, schedule) == 1
     (error,) = capsys.readouterr().err.splitlines()
-    assert error.startswith("error: ") and said in error
+    assert error.startswith("error: ") and message in error
 
 
-def test_a_timetable_is_in_order_of_time(bag, tmp_path, capsys):
-    assert played(schedule_player, bag, write(tmp_path / "table", [(0, 1, 10), (1, 2, 10), (0.5, 3, 10)])) == 1
-    assert "line 3: a sweep that comes before the one above" in capsys.readouterr().err
+def test_rejects_unordered_schedule(bag, tmp_path, capsys):
+    assert play(schedule_player, bag, write(tmp_path / "schedule", [(0, 1, 10), (1, 2, 10), (0.5, 3, 10)])) == 1
+    assert "line 3: at_s is before that of the line above" in capsys.readouterr().err
 
 
-def test_a_timetable_that_is_not_there(bag, tmp_path, capsys):
-    assert played(schedule_player, bag, tmp_path / "none") == 1
-    assert capsys.readouterr().err == f"error: cannot read timetable {tmp_path / 'none'}: No such file or directory\n"
+def test_rejects_missing_schedule(bag, tmp_path, capsys):
+    assert play(schedule_player, bag, tmp_path / "none") == 1
+    assert capsys.readouterr().err == f"error: cannot read schedule {tmp_path / 'none'}: No such file or directory\n"
 
 
 @pytest.mark.parametrize("clock", [["0:1"], ["0:1:x"], ["nan:0:1"], ["0:inf:1"], ["1:0:1", "0:0:1"]])
-def test_clocks_that_are_none(clock, capsys):
+def test_rejects_invalid_clock(clock, capsys):
     with pytest.raises(SystemExit):
-        played(schedule_player, "bag", "table", "--clock", *clock)
+        play(schedule_player, "bag", "schedule", "--clock", *clock)
     assert "--clock" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_sweeps_leave_when_labels_have_come_and_all_labels_are_noted(probe, bag, tmp_path):
-    """Over and over, as one drive; the third sweep is answered twice."""
+def test_sweeps_follow_labels_and_all_labels_are_logged(probe, bag, tmp_path):
+    """The bag is repeated as one drive; the third sweep is labelled twice."""
     labels, got = probe.create_publisher(PointCloud2, "labels", reliable(10)), []
 
     def answer(message):
@@ -158,7 +147,7 @@ def test_sweeps_leave_when_labels_have_come_and_all_labels_are_noted(probe, bag,
 
     probe.create_subscription(PointCloud2, "points", answer, reliable(10))
     arguments = ["--points", "/points", "--labels", "/labels", "--sweeps", "7", "--log", tmp_path / "log"]
-    assert played(closed_loop_player, bag, *arguments) == 0
+    assert play(closed_loop_player, bag, *arguments) == 0
     assert got == [(S + k * S // 10, 10 * (k % 3 + 1)) for k in range(7)]
     logged = [(row["topic"], row["stamp_ns"], row["points"]) for row in rows(tmp_path / "log")]
     assert [row[1:] for row in logged if row[0] == "/points"] == got
@@ -166,16 +155,16 @@ def test_sweeps_leave_when_labels_have_come_and_all_labels_are_noted(probe, bag,
     assert [row[0] for row in logged][:4] == ["/points", "/labels"] * 2
 
 
-def test_where_nobody_labels_it_ends(probe, bag, monkeypatch, capsys):
+def test_playback_fails_without_labels(probe, bag, monkeypatch, capsys):
     monkeypatch.setattr(closed_loop_player, "_LABEL_TIMEOUT_S", 0.2)
     probe.create_subscription(PointCloud2, "points", lambda m: None, reliable(10))
     begin = time.monotonic()
-    assert played(closed_loop_player, bag, "--points", "/points", "--labels", "/labels", "--sweeps", "1000") == 1
-    assert "no labels on /labels for the last 3 of 3 sweeps; look at the node's log" in capsys.readouterr().err
+    assert play(closed_loop_player, bag, "--points", "/points", "--labels", "/labels", "--sweeps", "1000") == 1
+    assert "no labels on /labels for the last 3 of 3 sweeps; see the node's log" in capsys.readouterr().err
     assert time.monotonic() - begin < 15
 
 
-# --- a drive without an end -------------------------------------------------------------------------------------------
+# --- endless drive -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +186,7 @@ def long_bag(tmp_path_factory, sweep):
     return path
 
 
-def test_time_never_goes_back_and_nothing_comes_twice(long_bag):
+def test_time_increases_and_nothing_is_duplicated(long_bag):
     with BagReader(long_bag) as reader:
         drive = LoopedDrive(reader, "/points", {"/image": "/info"})
     messages = list(islice(drive.messages(), 200))
@@ -209,7 +198,7 @@ def test_time_never_goes_back_and_nothing_comes_twice(long_bag):
     assert drive.start_ns == 9_900_000_000
 
 
-def test_sweeps_wait_for_what_belongs_to_them(long_bag):
+def test_delayed_sweeps_follow_their_images(long_bag):
     with BagReader(long_bag) as reader:
         drive = LoopedDrive(reader, "/points", {"/image": "/info"})
     waits_ns = drive.sweep_ns // 2
@@ -223,20 +212,20 @@ def test_sweeps_wait_for_what_belongs_to_them(long_bag):
 
 
 @pytest.mark.parametrize(
-    ("points", "cameras", "said"),
+    ("points", "cameras", "message"),
     [
-        ("/image", {}, "/image of bag .* is a sensor_msgs/msg/Image, no cloud"),
+        ("/image", {}, "/image of bag .* is a sensor_msgs/msg/Image; give a topic of sensor_msgs/msg/PointCloud2"),
         ("/none", {}, "has no topic /none"),
         ("/points", {"/image": "/nowhere"}, "has no topic /nowhere"),
     ],
 )
-def test_a_bag_that_is_no_drive_is_said(long_bag, points, cameras, said):
-    with BagReader(long_bag) as reader, pytest.raises(ConfigError, match=said):
+def test_rejects_bag_without_the_topics(long_bag, points, cameras, message):
+    with BagReader(long_bag) as reader, pytest.raises(ConfigError, match=message):
         LoopedDrive(reader, points, cameras)
 
 
-def test_a_bag_that_cannot_be_followed_is_said(bag, capsys):
-    assert played(closed_loop_player, bag, "--points", "/top", "--labels", "/labels", "--sweeps", "1") == 1
+def test_closed_loop_player_rejects_unknown_topic_and_camera(bag, capsys):
+    assert play(closed_loop_player, bag, "--points", "/top", "--labels", "/labels", "--sweeps", "1") == 1
     assert "has no topic /top; it has /points" in capsys.readouterr().err
     with pytest.raises(argparse.ArgumentTypeError, match="'/image' is not IMAGE_TOPIC:INFO_TOPIC"):
         camera_topics("/image")

@@ -1,18 +1,21 @@
-"""What a user does wrong: one line that says what to do, exit code not 0, no traceback."""
+"""User errors of ``xmodelkd``: one line, exit code other than 0, no traceback."""
 
 import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from xmodelkd_ros.tools.cli import main
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture
 def broken_model(height_model, tmp_path):
-    """Returns a copy of the model whose model.json was changed."""
+    """Makes a copy of the model with a changed model.json."""
 
     def make(change):
         folder = tmp_path / "model"
@@ -26,7 +29,7 @@ def broken_model(height_model, tmp_path):
 
 
 def fails(capsys, command, *arguments):
-    """Run a command that must fail; returns its one line."""
+    """Run a command that must fail and return its error line."""
     assert main([command, *map(str, arguments)]) == 1
     captured = capsys.readouterr()
     (line,) = captured.err.splitlines()
@@ -36,7 +39,7 @@ def fails(capsys, command, *arguments):
 
 @pytest.fixture(params=["evaluate", "replay"])
 def on_bag(request, capsys, tmp_path):
-    """Returns a function that runs both commands on a bag and a model, and gives the error."""
+    """Runs each of both commands on a bag and a model, and returns the error."""
 
     def run(bag, model, *options):
         return fails(capsys, request.param, bag, "--model", model, "--out", tmp_path / "out", *options)
@@ -44,7 +47,7 @@ def on_bag(request, capsys, tmp_path):
     return run
 
 
-def test_wrong_path(on_bag, height_model, tmp_path):
+def test_rejects_paths_that_are_no_bags(on_bag, height_model, tmp_path):
     assert "does not exist" in on_bag(tmp_path / "nowhere.mcap", height_model)
     (tmp_path / "text.mcap").write_text("not a bag")
     assert "cannot read bag" in on_bag(tmp_path / "text.mcap", height_model)
@@ -52,7 +55,7 @@ def test_wrong_path(on_bag, height_model, tmp_path):
     assert "metadata.yaml" in on_bag(tmp_path / "folder", height_model)
 
 
-def test_wrong_model(on_bag, drive, tmp_path):
+def test_rejects_unknown_model(on_bag, drive, tmp_path):
     assert "training.export" in on_bag(drive.path, "no_such_model")
     assert "training.export" in on_bag(drive.path, tmp_path)
 
@@ -67,40 +70,40 @@ def test_wrong_model(on_bag, drive, tmp_path):
         (lambda d: d["labels"]["classes"].pop(), "outputs"),
     ],
 )
-def test_model_json_that_does_not_match(on_bag, drive, broken_model, change, named):
+def test_rejects_inconsistent_model_json(on_bag, drive, broken_model, change, named):
     assert named in on_bag(drive.path, broken_model(change))
 
 
-def test_truncated_bag(on_bag, drive, height_model, tmp_path):
+def test_rejects_truncated_bag(on_bag, drive, height_model, tmp_path):
     file = next(drive.path.glob("*.mcap"))
     (tmp_path / "cut.mcap").write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     assert "cut.mcap" in on_bag(tmp_path / "cut.mcap", height_model)
 
 
-def test_bag_without_clouds(on_bag, make_drive, height_model):
+def test_rejects_bag_without_clouds(on_bag, make_drive, height_model):
     assert "has no PointCloud2 topic" in on_bag(make_drive(topics=()), height_model)
 
 
-def test_two_clouds_without_a_choice(on_bag, make_drive, height_model):
+def test_two_cloud_topics_need_a_choice(on_bag, make_drive, height_model):
     bag = make_drive(topics=("/front", "/rear"))
     assert "/front (2 sweeps), /rear (2 sweeps)" in on_bag(bag, height_model)
     assert "'/top'" in on_bag(bag, height_model, "--points-topic", "/top")
 
 
-def test_wrong_label_set(on_bag, drive, height_model):
+def test_rejects_unknown_label_set(on_bag, drive, height_model):
     assert "no label set 'pandas'" in on_bag(drive.path, height_model, "--label-set", "pandas")
 
 
-def test_wrong_backend(on_bag, drive, height_model):
+def test_rejects_unknown_backend(on_bag, drive, height_model):
     assert "backend 'cuda' is unknown" in on_bag(drive.path, height_model, "--backend", "cuda")
 
 
-def test_wrong_field(on_bag, make_drive, height_model):
+def test_rejects_cloud_without_required_fields(on_bag, make_drive, height_model):
     assert "has no field 'x'; it has a, y, z" in on_bag(make_drive(rename={"x": "a"}), height_model)
     assert "no field intensity" in on_bag(make_drive("dark", rename={"intensity": "brightness"}), height_model)
 
 
-def test_out_that_cannot_be_a_folder(drive, height_model, tmp_path, capsys):
+def test_rejects_out_that_is_a_file(drive, height_model, tmp_path, capsys):
     (tmp_path / "file").touch()
     for command in ("evaluate", "replay"):
         line = fails(capsys, command, drive.path, "--model", height_model, "--out", tmp_path / "file")
@@ -108,7 +111,7 @@ def test_out_that_cannot_be_a_folder(drive, height_model, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["replay", "bag", "--model", "m", "--out", "o", "--rate", "0"], "0 is not a positive number"),
         (["replay", "bag", "--model", "m", "--out", "o", "--rate", "fast"], "invalid"),
@@ -117,26 +120,26 @@ def test_out_that_cannot_be_a_folder(drive, height_model, tmp_path, capsys):
         ([], "COMMAND"),
     ],
 )
-def test_wrong_options(capsys, arguments, said):
+def test_rejects_invalid_options(capsys, arguments, message):
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_help_is_quick_and_names_every_command():
+def test_help_names_every_command_and_imports_nothing_heavy():
     code = (
         "import sys; from xmodelkd_ros.tools import cli\n"
         "try: cli.main(['--help'])\n"
         "except SystemExit: print(sorted({'numpy', 'matplotlib', 'rosbags', 'onnxruntime'} & set(sys.modules)))"
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    for command in ("evaluate", "replay", "benchmark", "fit-sensor", "doctor"):
-        assert command in output
-    assert output.splitlines()[-1] == "[]", "nothing heavy is imported for help"
+    for path in (ROOT / "xmodelkd_ros/tools/commands").glob("*.py"):
+        assert path.stem in ("__init__", "arguments") or f"    {path.stem.replace('_', '-')}" in output
+    assert output.splitlines()[-1] == "[]", "help must be fast"
 
 
-def test_the_module_runs_as_a_program(tmp_path):
+def test_runs_as_a_module(tmp_path):
     command = [sys.executable, "-m", "xmodelkd_ros.tools.cli", "fit-sensor", str(tmp_path / "nowhere")]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 1
@@ -144,12 +147,12 @@ def test_the_module_runs_as_a_program(tmp_path):
     assert "Traceback" not in result.stderr
 
 
-def test_a_sensor_without_points(make_drive, capsys, tmp_path):
+def test_fit_sensor_rejects_empty_clouds(make_drive, capsys, tmp_path):
     bag = make_drive(empty=True)
     assert "no valid points" in fails(capsys, "fit-sensor", bag, "--out", tmp_path / "s.json")
 
 
-def test_mode_is_not_taken_for_an_abbreviation_of_model(drive, height_model, tmp_path, capsys):
+def test_mode_is_no_abbreviation_of_model(drive, height_model, tmp_path, capsys):
     out = ["--model", str(height_model), "--out", str(tmp_path / "out")]
     assert main(["evaluate", str(drive.path), *out, "--mode", "student"]) == 0
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["model"]["name"] == "height"

@@ -9,7 +9,7 @@ from xmodelkd_ros.tools.cli import main
 
 
 @pytest.mark.usefixtures("own_domain")
-def test_a_sound_installation(height_model, capsys):
+def test_complete_installation(height_model, capsys):
     pytest.importorskip("rclpy")
     assert main(["doctor", "--model", str(height_model)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -19,7 +19,7 @@ def test_a_sound_installation(height_model, capsys):
     assert lines[-1] == "the node can run"
 
 
-def test_a_missing_model_and_a_missing_ros(monkeypatch, capsys):
+def test_missing_model_and_missing_ros(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "find_spec", lambda name: None)
     assert main(["doctor", "--model", "nothing"]) == 1
     captured = capsys.readouterr()
@@ -30,14 +30,14 @@ def test_a_missing_model_and_a_missing_ros(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("gpu", "library", "state", "said"),
+    ("gpu", "library", "state", "text"),
     [
         (None, "", "ok", "none: networks run on the CPU"),
         (Gpu("Orin", "8.7", "12.6"), "tensorrt 10.3", "ok", "Orin, tensorrt 10.3"),
-        (Gpu("Orin", "8.7", "12.6"), "", "advice", "Orin is idle: TensorRT is not installed"),
+        (Gpu("Orin", "8.7", "12.6"), "", "advice", "Orin is not used: TensorRT is not installed"),
     ],
 )
-def test_what_the_gpu_does(monkeypatch, gpu, library, state, said):
+def test_gpu(monkeypatch, gpu, library, state, text):
     def version():
         if not library:
             raise BackendError("TensorRT is not installed")
@@ -45,10 +45,10 @@ def test_what_the_gpu_does(monkeypatch, gpu, library, state, said):
 
     monkeypatch.setattr(doctor, "find_gpu", lambda: gpu)
     monkeypatch.setattr(doctor, "installed_version", version)
-    assert (doctor._gpu().state, doctor._gpu().text) == (state, said)
+    assert (doctor._gpu().state, doctor._gpu().text) == (state, text)
 
 
-def test_advice_on_the_dds_profile(monkeypatch, tmp_path):
+def test_dds_profile(monkeypatch, tmp_path):
     for variable in PROFILE_VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     assert doctor._profile().state == "advice"
@@ -59,7 +59,7 @@ def test_advice_on_the_dds_profile(monkeypatch, tmp_path):
     assert doctor._profile().state == "ok"
 
 
-def test_a_cache_folder_that_cannot_be_written_is_said(monkeypatch, tmp_path):
+def test_cache_folder_without_write_permission(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert (doctor._cache().state, doctor._cache().text) == ("ok", str(tmp_path / "cache" / "xmodelkd_ros" / "engines"))
     (tmp_path / "file").touch()
@@ -67,15 +67,15 @@ def test_a_cache_folder_that_cannot_be_written_is_said(monkeypatch, tmp_path):
     check = doctor._cache()
     assert check.state == "advice"
     assert check.text.startswith(
-        f"cannot write to {tmp_path}/file/xmodelkd_ros/engines: Not a directory: libraries are"
+        f"cannot write to {tmp_path}/file/xmodelkd_ros/engines: Not a directory: back ends are"
     )
     assert check.text.endswith("; set engine_cache_dir")
 
 
-def test_a_round_trip_that_fails_means_the_node_cannot_run(monkeypatch, height_model, capsys):
-    def broken(folder):
+def test_failed_round_trip_means_the_node_cannot_run(monkeypatch, height_model, capsys):
+    def fail(folder):
         raise ProcessError("recorder ended with exit code 1: no RMW")
 
-    monkeypatch.setattr(doctor, "_send_clouds", broken)
+    monkeypatch.setattr(doctor, "_send_clouds", fail)
     assert main(["doctor", "--model", str(height_model)]) == 1
     assert "no RMW" in capsys.readouterr().out

@@ -12,7 +12,7 @@ def parameters_of(path):
     return yaml.safe_load(path.read_text())["/**"]["ros__parameters"]
 
 
-def test_the_cameras_of_a_bag_become_parameters(drive, tmp_path, capsys):
+def test_writes_the_cameras_of_a_bag_as_parameters(drive, tmp_path, capsys):
     out = tmp_path / "cameras.yaml"
     assert main(["fit-cameras", str(drive.path), "--out", str(out)]) == 0
     found = parameters_of(out)
@@ -35,7 +35,7 @@ def test_the_cameras_of_a_bag_become_parameters(drive, tmp_path, capsys):
     ]
 
 
-def test_a_camera_is_triggered_when_the_lidar_looks_its_way(real_drive, tmp_path):
+def test_time_offset_is_when_the_lidar_scans_the_field_of_view(real_drive, tmp_path):
     """PandaSet's sweeps are stamped at their end; its cameras are triggered one after the other during the sweep."""
     out = tmp_path / "cameras.yaml"
     assert main(["fit-cameras", str(real_drive), "--out", str(out)]) == 0
@@ -50,14 +50,14 @@ def test_a_camera_is_triggered_when_the_lidar_looks_its_way(real_drive, tmp_path
 
 
 @pytest.mark.parametrize("turn_s", [0.0, 1e-39, 1e-8])
-def test_points_that_are_taken_at_once_are_passed_at_once(turn_s):
+def test_passing_time_of_simultaneous_points(turn_s):
     times = (0.02 + np.linspace(0, turn_s, 9)).astype(np.float32)
     assert scan_time_s(PointCloud(np.ones((9, 3), np.float32)), times, np.arange(9) > 4) == pytest.approx(0.02)
     assert scan_time_s(PointCloud(np.ones((9, 3), np.float32)), times - times[0], np.arange(9) > 4) == pytest.approx(0)
 
 
-def test_a_point_without_a_position_may_have_any_time():
-    """Else one damaged time would move all images of a camera."""
+def test_passing_time_ignores_points_without_position():
+    """One invalid time would shift all images of a camera."""
     times, seen = np.linspace(-0.1, 0, 100, dtype=np.float32), np.arange(100) // 10 == 5
     xyz = np.ones((103, 3), np.float32)
     xyz[100:] = np.nan
@@ -66,13 +66,14 @@ def test_a_point_without_a_position_may_have_any_time():
     assert found == pytest.approx(float(times[seen].mean()), abs=1e-4)
 
 
-def test_a_bag_without_cameras_is_said(make_drive, tmp_path, capsys):
+def test_rejects_bag_without_cameras(make_drive, tmp_path, capsys):
     assert main(["fit-cameras", str(make_drive(cameras=())), "--out", str(tmp_path / "c.yaml")]) == 1
     assert (
-        "has no images with a CameraInfo and a place in /tf_static; record these topics too" in capsys.readouterr().err
+        "has no images with CameraInfo and a transform in /tf_static; record these topics too"
+        in capsys.readouterr().err
     )
 
 
-def test_a_folder_that_is_not_there_is_said(drive, tmp_path, capsys):
+def test_rejects_missing_output_folder(drive, tmp_path, capsys):
     assert main(["fit-cameras", str(drive.path), "--out", str(tmp_path / "no" / "c.yaml")]) == 1
     assert "No such file or directory; choose another file" in capsys.readouterr().err

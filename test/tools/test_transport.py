@@ -6,15 +6,15 @@ pytest.importorskip("rclpy", reason="clouds travel over DDS")
 
 
 @pytest.mark.parametrize("profile", [False, True])
-def test_every_cloud_is_timed(tmp_path, profile):
+def test_measures_every_cloud(tmp_path, profile):
     bag = tmp_path / "clouds.mcap"
     write_bag(bag, 2000, 6, 10)
     times = arrivals_ms(bag, tmp_path, profile, profile)
     assert len(times) == 6
-    assert all(time is not None and 0 < time < 500 for time in times)
+    assert all(time is not None and time > 0 for time in times)
 
 
-def test_what_cannot_be_written_is_one_line(monkeypatch, tmp_path, capsys):
+def test_reports_a_failed_write_in_one_line(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("xmodelkd_ros.tools.transport.tempfile.tempdir", str(tmp_path))
     (tmp_path / "taken").touch()
     monkeypatch.setattr(
