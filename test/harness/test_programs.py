@@ -376,8 +376,11 @@ def test_player_and_recorder_report_errors_in_one_line(bag, capfd, program, argu
     assert message in line
 
 
+BAG_ERROR = "error: bag nowhere does not exist; give the path of a rosbag2 folder or an .mcap file\n"
+
+
 def test_errors_end_a_process_with_one_line(run):
-    assert run("harness.bag_player", "nowhere").end() == (1, "error: bag nowhere does not exist\n")
+    assert run("harness.bag_player", "nowhere").end() == (1, BAG_ERROR)
 
 
 @pytest.mark.parametrize("option", [["--rate", "0"], ["--rate", "fast"], ["--wait-for-subscribers", "/points"]])

@@ -101,11 +101,16 @@ class Program:
         """Suspend the process (SIGSTOP) until :meth:`stop`."""
         self._process.send_signal(signal.SIGSTOP)
 
-    def stop(self) -> None:
-        """Stop the process with SIGINT, and kill it after a timeout."""
+    def interrupt(self) -> None:
+        """Send SIGINT, also to a suspended process."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             self._process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """Stop the process with SIGINT, and kill it after a timeout."""
+        if self._process.poll() is None:
+            self.interrupt()
             try:
                 self._process.wait(_STOP_S)
             except subprocess.TimeoutExpired:
@@ -127,6 +132,14 @@ class Program:
         errors = [i for i, line in enumerate(lines) if line.startswith("error:") or "[ERROR]" in line]
         tail = lines[errors[-1] :] if errors else lines
         return " | ".join(tail[-_MAX_TAIL_LINES:]) or "no output"
+
+
+def stop_all(programs: Sequence[Program]) -> None:
+    """Stop programs at the same time."""
+    for program in programs:
+        program.interrupt()
+    for program in programs:
+        program.stop()
 
 
 def wait_for(condition: Callable[[], bool], programs: Sequence[Program], timeout_s: float, what: str) -> None:

@@ -31,7 +31,7 @@ from xmodelkd_ros.harness.node_under_load import (
     write_sweeps,
 )
 from xmodelkd_ros.harness.process_usage import ProcessUsage, process_usage
-from xmodelkd_ros.harness.processes import ProcessError, Program, dds_environment, wait_for
+from xmodelkd_ros.harness.processes import ProcessError, Program, dds_environment, stop_all, wait_for
 from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.harness.sweep_log import Key, SweepLogReader
 from xmodelkd_ros.messages.topics import DIAGNOSTICS, SEGMENTER, SEGMENTER_LABELS
@@ -191,6 +191,7 @@ def _play(options: RunOptions, sweeps: int, folder: Path) -> _Traffic:
         start = time.monotonic()
         samples = _monitor(node, player, running, log, sweeps)
         seconds = time.monotonic() - start
+        stop_all(running)
     for program in (player, node, reports):
         program.check()
     sent, labels = log.arrivals(topic), log.arrivals(SEGMENTER_LABELS)

@@ -21,7 +21,7 @@ from xmodelkd_ros.core.atomic_write import atomic_files, make_folder
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.harness.fault_schedule import FAULTS, Fault, fault_schedule
 from xmodelkd_ros.harness.node_process import node_arguments
-from xmodelkd_ros.harness.processes import Program, dds_environment, wait_for, wait_for_count
+from xmodelkd_ros.harness.processes import Program, dds_environment, stop_all, wait_for, wait_for_count
 from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.harness.sweep_log import Key, SweepLogReader
 from xmodelkd_ros.messages.headers import stamp_ns
@@ -300,6 +300,7 @@ class _FaultyDrive:
             player.check()
             expected = len(sent.clouds(self.points_topic))
             wait_for_count(lambda: len(received.clouds(SEGMENTER_LABELS)), expected, _QUIET_S)
+            stop_all(running)
         for program in (player, labels, status, node):
             program.check()
         statuses, diagnostics = _read_status(recorded, reported.path)

@@ -20,7 +20,7 @@ from xmodelkd_ros.harness.load_scenarios import Scenario, scenarios
 from xmodelkd_ros.harness.node_process import node_arguments
 from xmodelkd_ros.harness.node_under_load import RELIABLE, read_reports, require_role, write_sweeps
 from xmodelkd_ros.harness.process_usage import ProcessUsage, process_usage
-from xmodelkd_ros.harness.processes import Program, dds_environment, wait_for, wait_for_count
+from xmodelkd_ros.harness.processes import Program, dds_environment, stop_all, wait_for, wait_for_count
 from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.harness.sweep_log import SweepLogReader
 from xmodelkd_ros.messages.topics import DIAGNOSTICS, LABELS, POINTS, SEGMENTER, STATUS, output_topic
@@ -110,6 +110,7 @@ class _ScenarioPlayer:
             wait_for(lambda: all(log.has_event("ready") for log in ready), running, _READY_TIMEOUT_S, "the nodes")
             self._add_subscriber(stack)
             self._publish(stack, running)
+            stop_all(running)
         for program in running:
             program.check()
         sent, node_reports = self._sent.arrivals(_SCHEDULE_TOPIC), read_reports(recorded, names)

@@ -23,7 +23,7 @@ from xmodelkd_ros.console import print_notes, progress
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import BagError
 from xmodelkd_ros.harness.node_process import node_arguments, stages_ms
-from xmodelkd_ros.harness.processes import ProcessError, Program, dds_environment, wait_for, wait_for_count
+from xmodelkd_ros.harness.processes import ProcessError, Program, dds_environment, stop_all, wait_for, wait_for_count
 from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.harness.sweep_log import Key, SweepLogReader
 from xmodelkd_ros.messages.clouds import read_segmentation
@@ -120,6 +120,7 @@ def _play(options: RunOptions, rate: float, recording: RecordedDrive, max_camera
         start_s = time.monotonic() - begin
         running.append(stack.enter_context(player))
         _follow(recording, rate, player, running, sent, received)
+        stop_all(running)
     for program in (player, recorder, node):
         program.check()
     traffic = _Traffic(sent.clouds(recording.points_topic), received.clouds(SEGMENTER_LABELS), recorded, start_s)
