@@ -66,6 +66,7 @@ class Program:
         self._command = [sys.executable, "-m", f"xmodelkd_ros.{module}", *arguments]
         self._env = dict(env)
         self._log = log
+        self._is_interrupted = False
 
     def __enter__(self) -> Program:
         self._log.parent.mkdir(parents=True, exist_ok=True)
@@ -102,8 +103,9 @@ class Program:
         self._process.send_signal(signal.SIGSTOP)
 
     def interrupt(self) -> None:
-        """Send SIGINT, also to a suspended process."""
-        if self._process.poll() is None:
+        """Send SIGINT once, also to a suspended process; a second one would kill an interpreter that shuts down."""
+        if not self._is_interrupted and self._process.poll() is None:
+            self._is_interrupted = True
             self._process.send_signal(signal.SIGINT)
             self._process.send_signal(signal.SIGCONT)
 
