@@ -28,8 +28,8 @@ def test_writes_the_cameras_of_a_bag_as_parameters(drive, tmp_path, capsys):
     }
     camera_from_lidar = transform(extrinsic[:3], extrinsic[3:])
     np.testing.assert_allclose(camera_from_lidar @ [10.5, 0, 0, 1], [0, 0, 10, 1], atol=1e-6)
-    said = capsys.readouterr().out.splitlines()
-    assert said == [
+    output = capsys.readouterr().out.splitlines()
+    assert output == [
         "front: /camera/front/image_raw, 320x160, +0 ms",
         f"written to {out}; give it to the node as params_file",
     ]

@@ -182,7 +182,7 @@ def _paused(sweeps: Sequence[ScheduledSweep], seconds: float = 2.0) -> list[Sche
 
 
 def _looped(sweeps: Sequence[ScheduledSweep]) -> list[ScheduledSweep]:
-    """Sweeps of which the second half has the stamps of the first half."""
+    """Sweeps whose second half repeats the stamps of the first half."""
     half = len(sweeps) // 2
     pairs = zip(sweeps[half : 2 * half], sweeps[:half], strict=True)
     return [*sweeps[:half], *(replace(late, stamp_ns=early.stamp_ns) for late, early in pairs)]
