@@ -114,7 +114,7 @@ def test_rejects_evaluation_without_labels(write_kitti, sweep_of, height_model, 
     root = write_kitti([11], sweep_of("HDL-64E"), None, images=())
     words = ["semantickitti", str(root / "sequences" / "11"), "--model", str(height_model)]
     assert evaluate.main([*words, "--out", str(tmp_path / "out")]) == 1
-    error = "error: SemanticKITTI sequence 11 has no labels to score against; give drives whose labels are there\n"
+    error = "error: SemanticKITTI sequence 11 has no labels to score against; give labelled drives\n"
     assert capsys.readouterr().err == error
     words[1] = str(root)
     assert evaluate.main([*words, "--out", str(tmp_path / "out")]) == 1

@@ -419,7 +419,7 @@ def test_evaluation_of_a_folder_of_drives(shipped, drives, tmp_path):
         ({"--frames": "66:68"}, "no frame 67; it has 0 to 66"),
         ({"--model": "nowhere"}, "no model 'nowhere'"),
         ({"--label-set": "unknown"}, "no label set 'unknown'"),
-        ({"--split": "val"}, "--split: pandaset has no official parts; leave it out"),
+        ({"--split": "val"}, "--split: pandaset has no official splits; leave it out"),
     ],
 )
 def test_evaluation_errors_are_one_line(model, pandaset, tmp_path, capsys, changes, message):

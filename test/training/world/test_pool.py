@@ -18,7 +18,7 @@ def test_results_come_in_order():
 
 
 def test_killed_worker_is_reported_in_one_line():
-    with pytest.raises(XModelKDError, match="ended from outside, perhaps for want of memory; close other programs"):
+    with pytest.raises(XModelKDError, match="terminated from outside, perhaps out of memory; close other programs"):
         list(each_drive(signal.raise_signal, [signal.SIGKILL]))
 
 
