@@ -410,4 +410,5 @@ def test_deactivation_finishes_pending_sweeps(bench, sweep, monkeypatch):
     stop = worker.stop
     monkeypatch.setattr(worker, "stop", lambda: (gate.set(), stop()))
     assert bench.node.trigger_deactivate() == SUCCESS
+    assert gate.is_set(), "the worker was stopped"
     bench.wait(lambda: len(bench.labels) == 1)
