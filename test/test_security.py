@@ -274,7 +274,7 @@ def test_rejects_pandaset_pickles_that_execute_code(tmp_path):
     pandas.testing.assert_frame_equal(sequence._pickle("table.pkl.gz"), table)
     for number, trap in enumerate([Trap(tmp_path / "sprung"), {"a": [Trap(tmp_path / "sprung")]}, print]):
         pandas.to_pickle(trap, tmp_path / f"{number}.pkl.gz")
-        with pytest.raises(ConfigError, match=r"it asks for \w+\.\w+, which no table needs"):
+        with pytest.raises(ConfigError, match=r"it uses \w+\.\w+, which tables do not need"):
             sequence._pickle(f"{number}.pkl.gz")
     assert not (tmp_path / "sprung").exists()
     for damaged in (b"", b"no pickle", b"\x80\x04\x8c"):

@@ -117,7 +117,7 @@ def traffic(seed, cameras):
 def matched_by_node(messages, cameras, options, monkeypatch):
     """The node's ImageSync, fed with messages at their times of recording, its timers every millisecond."""
     pytest.importorskip("rclpy")
-    from xmodelkd_ros.node import image_matching as image_sync
+    from xmodelkd_ros.node import image_sync
 
     node, now_ns, matched = MagicMock(), messages[0].log_time_ns, []
     node.get_clock().now = lambda: SimpleNamespace(nanoseconds=now_ns)
