@@ -26,10 +26,6 @@ from xmodelkd_ros.core.model_spec import ModelSpec
 def add_to(model: Path, precisions: Sequence[str]) -> ModelSpec:
     """Write the networks of some precisions to an exported model; the folder is replaced atomically.
 
-    Args:
-        model: the model folder.
-        precisions: of :data:`PRECISIONS`.
-
     Raises:
         ConfigError: the folder holds no model of this project, or its training data are missing.
         ModelError: the model's files do not belong together.

@@ -38,13 +38,7 @@ _METRICS = "metrics.json"
 
 @settings
 class ScoredSource:
-    """Sweeps to score on.
-
-    Attributes:
-        name: for the tables.
-        source: the sweeps, of validation drives.
-        label_set: the label set to score in.
-    """
+    """Sweeps to score on."""
 
     name: str
     source: SourceConfig
@@ -57,12 +51,7 @@ class ScoredSource:
 
 @settings
 class RobustnessConfig(YamlConfig):
-    """Models and sources of the measurement.
-
-    Attributes:
-        models: names or folders.
-        sources: the sweeps to score on.
-    """
+    """Models (names or folders) and sources of the measurement."""
 
     models: tuple[str, ...]
     sources: tuple[ScoredSource, ...]

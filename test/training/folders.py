@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from training.datasets.exposures import CameraExposures
 from xmodelkd_ros.resources import label_map
 
 
@@ -160,3 +161,7 @@ def write_pandaset(root: Path, xyz: Any, raw: Any, frames: int = 2, size: Any = 
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(data)
     return root
+
+
+def point_visibility(sequence, frame):
+    return CameraExposures.of(sequence, frame).views(sequence.cloud(frame).xyz)

@@ -31,14 +31,7 @@ _TF_TYPE = "tf2_msgs/msg/TFMessage"
 def write_bag(
     sequence: DriveSequence, frames: range, out: Path, points_topic: str = POINTS, storage: Storage = "mcap"
 ) -> None:
-    """Write frames of a sequence into a bag.
-
-    Args:
-        sequence: the drive.
-        frames: numbers of the frames, ascending.
-        out: the bag to create.
-        points_topic: topic of the sweeps.
-        storage: storage format.
+    """Write frames of a sequence, in ascending order, into a new bag.
 
     Raises:
         BagError: ``out`` exists already, or cannot be created.

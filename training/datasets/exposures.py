@@ -111,11 +111,6 @@ class EncodedSweepImages:
         return SweepImages(tuple(decode_jpeg(jpeg) if jpeg else None for jpeg in self.jpegs), self.views)
 
 
-def point_visibility(sequence: DriveSequence, frame: int) -> PointVisibility:
-    """Visibility of the points of a sweep in its images."""
-    return CameraExposures.of(sequence, frame).views(sequence.cloud(frame).xyz)
-
-
 def motion_compensated(
     sequence: DriveSequence, frame: int, xyz: NDArray[np.float32], time_s: NDArray[np.float32], instant_s: float
 ) -> NDArray[np.float64]:

@@ -13,10 +13,6 @@ def write_fp16(network: Path, out: Path) -> None:
     """Convert a network of :func:`write_onnx` to fp16, with inputs and outputs in fp32.
 
     Sampling positions in images stay in fp32 too: fp16 cannot resolve half a pixel of a feature map.
-
-    Args:
-        network: ONNX file in fp32.
-        out: the file to write.
     """
     model = onnx.load(network)
     positions = [

@@ -80,13 +80,7 @@ def with_images(
 
 
 class TeacherSupervision:
-    """Sweeps with the targets of a teacher, for the training of a student.
-
-    Args:
-        config: the run.
-        teacher: the teacher; None for self-training.
-        sweeps: the sweeps of each source.
-        sources: these sources.
+    """Sweeps with the targets of a teacher, or without one for self-training, for the training of a student.
 
     Raises:
         ConfigError: the teacher can label no sweeps.

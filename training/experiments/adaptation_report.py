@@ -18,13 +18,7 @@ _SHOWN_SWEEPS = 3
 
 
 def write_report(folder: Path, metrics: Mapping[str, Any], predictions: Predictions) -> None:
-    """Write ``report.html`` and its images.
-
-    Args:
-        folder: the output folder.
-        metrics: the content of ``metrics.json``.
-        predictions: labels of the held-out sweeps.
-    """
+    """Write ``report.html`` and its images."""
     title = f"Adaptation to {metrics['drive']['learnt']}"
     sections = [
         f"<h1>{escape(title)}</h1>",

@@ -46,12 +46,7 @@ def reference_pipeline(folder: Path) -> SegmentationPipeline:
 
 
 class _CachingBackend:
-    """A :class:`~xmodelkd_ros.inference.backend.Backend` that caches its latest outputs.
-
-    Args:
-        backend: the back end.
-        size: number of cached outputs.
-    """
+    """A :class:`~xmodelkd_ros.inference.backend.Backend` that caches its latest ``size`` outputs."""
 
     def __init__(self, backend: Backend, size: int) -> None:
         self.name, self.precision, self.key = backend.name, backend.precision, backend.key

@@ -78,13 +78,7 @@ def overview(metrics: Result) -> str:
 
 
 def write_robustness(out: Path, metrics: Result, command: str) -> None:
-    """Write ``robustness.md`` and its plots atomically.
-
-    Args:
-        out: the folder.
-        metrics: the content of ``metrics.json``.
-        command: the command line.
-    """
+    """Write ``robustness.md`` and its plots atomically."""
     with atomic_files(out, _PAGE) as unfinished:
         parts = ["# Robustness", f"```\n{command}\n```", _EXPLAINED.strip()]
         for name, source in metrics["sources"].items():

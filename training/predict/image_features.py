@@ -22,13 +22,7 @@ from xmodelkd_ros.segmentation.image_features import resized
 def point_image_features(
     branch: ImageBranch, encoded_images: Sequence[EncodedSweepImages], title: str
 ) -> list[ImageFeatures]:
-    """The image features of the points of each sweep.
-
-    Args:
-        branch: the image branch.
-        encoded_images: the images of each sweep.
-        title: of the progress bar.
-    """
+    """The image features of the points of each sweep."""
     weights = hashlib.sha256(b"".join(v.numpy().tobytes() for v in branch.state_dict().values())).digest()
     network = on_fastest_device(branch)
     # The cache keeps the images beside their features, so that their id() is not reused.

@@ -165,14 +165,7 @@ class PredictedLabels:
 def predict_labels(
     network: Predictor, sweeps: Sequence[Sweep], encoded_images: Sequence[EncodedSweepImages], title: str
 ) -> Iterator[PredictedLabels]:
-    """Label sweeps with a student or teacher.
-
-    Args:
-        network: the network.
-        sweeps: the sweeps.
-        encoded_images: their images; may be empty.
-        title: of the progress bar.
-    """
+    """Label sweeps with a student or teacher."""
     (numbered,) = with_point_ids([sweeps], [True])
     predictions = network.predictions(numbered, network.feature_bank(numbered, encoded_images))
     for prediction, valid in progress(predictions, len(numbered), title):

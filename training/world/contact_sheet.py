@@ -47,12 +47,7 @@ Pixels = NDArray[np.uint8]
 
 
 def panel(seed: int, frame: int = _FRAME, scale: float = 1.0) -> Pixels:
-    """The panel of one drive, (H, W, 3) RGB.
-
-    Args:
-        seed: seed of the drive.
-        frame: number of the frame.
-        scale: scale of the camera image.
+    """The panel of one drive, (H, W, 3) RGB, with the camera image scaled.
 
     Raises:
         ConfigError: the seed or frame is out of range.

@@ -60,10 +60,6 @@ class WorldSequence:
     Args:
         recording: the drive, generated live or stored.
         image: returns the image of a frame (number) and camera (number).
-
-    Attributes:
-        seed: of the drive.
-        rig: the sensors.
     """
 
     source = WORLD_SOURCE
@@ -135,11 +131,7 @@ class WorldSequence:
 
 @dataclass(frozen=True, eq=False)
 class RenderedImage:
-    """A lazily rendered image; attributes as in :class:`training.datasets.sequence.CameraImage`.
-
-    Attributes:
-        render: renders it.
-    """
+    """A lazily rendered image; attributes as in :class:`training.datasets.sequence.CameraImage`."""
 
     camera: CameraModel
     stamp_ns: int

@@ -21,13 +21,7 @@ columns."""
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Streets, static and moving objects, and the ego vehicle's trajectory.
-
-    Attributes:
-        streets: the ground plan.
-        tracer: all surfaces.
-        ego: the ego vehicle's motion.
-    """
+    """Streets, static and moving objects, and the ego vehicle's trajectory."""
 
     streets: Streets
     tracer: Tracer

@@ -84,10 +84,6 @@ class Tracer:
 
     Thread-safe; Embree and the numba kernels release the GIL.
 
-    Args:
-        static: all static geometry, world frame.
-        actors: moving objects.
-
     Attributes:
         table: all triangles, those of the static mesh first, then those of each actor's shapes; indexed by
             :attr:`Hits.triangle`.

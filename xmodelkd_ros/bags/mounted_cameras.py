@@ -188,12 +188,7 @@ def _camera_name(topic: str) -> str:
 
 
 def node_parameters(camera: MountedCamera, from_tf: bool = False) -> dict[str, Any]:
-    """The node's parameters ``cameras.NAME.`` of a camera.
-
-    Args:
-        camera: the camera.
-        from_tf: whether TF provides its extrinsic.
-    """
+    """The node's parameters ``cameras.NAME.`` of a camera; with ``from_tf``, TF provides its extrinsic."""
     position, rotation = camera.from_lidar[:3, 3], quaternion(camera.from_lidar[:3, :3])
     extrinsic = [round(float(value), 7) for value in (*position, *rotation)]
     return {

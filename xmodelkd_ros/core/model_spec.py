@@ -175,11 +175,6 @@ class ModelSpec:
     def network_path(self, folder: Path, precision: str, image_branch: bool = False) -> Path:
         """Path of a network file, after verifying its SHA-256 against ``model.json``.
 
-        Args:
-            folder: folder of the model.
-            precision: one of ``files``.
-            image_branch: return the image branch's file.
-
         Raises:
             ModelError: no such precision, the file is missing, its SHA-256 differs, or it refers to external data.
         """

@@ -92,12 +92,7 @@ class BagPlayer:
         )
 
     def play(self, rate: float, stop: Future) -> None:
-        """Publish every message once, when it is due.
-
-        Args:
-            rate: playback speed, relative to the recording.
-            stop: ends playback when done.
-        """
+        """Publish every message once, when it is due at ``rate`` times the speed of the recording."""
         start = time.monotonic()
         origin_ns: int | None = None
         for message in self._reader.raw(self.publishers.keys()):

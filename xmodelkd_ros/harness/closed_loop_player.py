@@ -50,9 +50,6 @@ class ClosedLoopPlayer:
         drive: the drive.
         labels: topic of the labels.
         log: log of published sweeps and received labels.
-
-    Attributes:
-        publishers: by topic.
     """
 
     def __init__(self, node: Node, drive: LoopedDrive, labels: str, log: SweepLog) -> None:

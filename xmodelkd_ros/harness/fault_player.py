@@ -126,17 +126,7 @@ def _resized(image: Any) -> Any:
 
 
 class FaultPlayer:
-    """Publishes a drive with faults.
-
-    Args:
-        node: node of the publishers.
-        drive: the drive.
-        injector: applies the faults.
-        log: log of sweeps and faults.
-
-    Attributes:
-        publishers: by topic.
-    """
+    """Publishes a drive with faults."""
 
     def __init__(self, node: Node, drive: LoopedDrive, injector: FaultInjector, log: SweepLog) -> None:
         self._drive, self._injector, self._log = drive, injector, log

@@ -31,13 +31,7 @@ def require_role(options: RunOptions) -> None:
 
 
 def write_sweeps(path: Path, model: str, sizes: Sequence[int]) -> None:
-    """Write a bag of synthetic sweeps at 10 Hz with the beam table of a model.
-
-    Args:
-        path: the ``.mcap`` file.
-        model: name or path of the model.
-        sizes: number of points of each sweep.
-    """
+    """Write a bag of synthetic sweeps of the given numbers of points, at 10 Hz with the beam table of a model."""
     spec = ModelSpec.read(find_model(model))
     with BagWriter(path) as bag:
         bag.add_topic(POINTS, POINT_CLOUD_TYPE)

@@ -99,9 +99,6 @@ class SchedulePlayer:
         clouds: serialized clouds by number of points.
         log: log of published sweeps.
         clock: segments of ``/clock``, which is not published if empty.
-
-    Attributes:
-        publisher: publisher of the sweeps.
     """
 
     def __init__(self, node: Node, clouds: dict[int, bytes], log: SweepLog, clock: Sequence[ClockSegment]) -> None:

@@ -125,9 +125,6 @@ def _openvino(path: Path, precision: str) -> Backend:
 class _EngineLoader:
     """Loads TensorRT engines from the cache, and builds missing ones.
 
-    Args:
-        cache: cache of built engines.
-
     Attributes:
         built: new engines, not yet compared with the reference back end.
 

@@ -10,11 +10,7 @@ _POLL_PERIOD_S = 1.0
 
 
 def exit_when_parent_dies(parent: int) -> None:
-    """Exit this process soon after its parent has died, even if the parent was killed.
-
-    Args:
-        parent: process id of the parent.
-    """
+    """Exit this process soon after its parent has died, even if the parent was killed."""
 
     def watch() -> None:
         while os.getppid() == parent:

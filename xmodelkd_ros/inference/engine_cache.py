@@ -95,10 +95,6 @@ class EngineCache:
     def build(self, key: EngineKey, build: Callable[[Path], None]) -> bytes:
         """Build an engine; :meth:`find` returns it only after :meth:`accept`.
 
-        Args:
-            key: key of the engine.
-            build: writes the engine to a file.
-
         Raises:
             BackendError: the folder cannot be written, or ``build`` failed.
         """

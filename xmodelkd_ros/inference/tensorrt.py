@@ -66,10 +66,6 @@ def installed_version() -> str:
 def build(network: Path, on_progress: Callable[[str], None] | None = None) -> bytes:
     """Build an engine for this machine's GPU, with TensorRT-RTX for all supported GPUs.
 
-    Args:
-        network: ONNX file.
-        on_progress: receives one line per progress update.
-
     Raises:
         BackendError: TensorRT does not support a node of the network, or the build failed.
     """
@@ -91,11 +87,6 @@ def build(network: Path, on_progress: Callable[[str], None] | None = None) -> by
 
 def build_in_subprocess(network: Path, engine: Path, on_progress: Callable[[str], None] = lambda line: None) -> None:
     """Run :func:`build` in a separate process, which writes the engine atomically.
-
-    Args:
-        network: ONNX file.
-        engine: file to write.
-        on_progress: receives one line per progress update.
 
     Raises:
         BackendError: as in :func:`build`, or the process died.

@@ -6,7 +6,7 @@ imported; the caller passes the classes to construct.
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,6 @@ LABEL_FIELD, AUTOWARE_LABEL_FIELD = "label", "class_id"
 _PROBABILITY, _ENTROPY = "probability", "entropy"
 
 MissingIntensity = Literal["reject", "fill"]
-MISSING_INTENSITY: tuple[MissingIntensity, ...] = get_args(MissingIntensity)
 """What to do with a cloud without intensity: reject it, or fill in zeros."""
 
 

@@ -22,12 +22,7 @@ _DTYPE_CODES = ("", "i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8")
 
 @dataclass(frozen=True)
 class MessageTypes:
-    """The message classes to construct, of rclpy or rosbags.
-
-    Attributes:
-        PointCloud2: sensor_msgs/msg/PointCloud2.
-        PointField: sensor_msgs/msg/PointField.
-    """
+    """The message classes to construct, of rclpy or rosbags."""
 
     PointCloud2: Any
     PointField: Any

@@ -22,10 +22,6 @@ _DISCOVERY_PERIOD_S = 0.5
 class CameraInfoSubscriptions:
     """Subscribes to CameraInfo in every mode, because some drivers publish it only once.
 
-    Args:
-        node: node that subscribes.
-        cameras: cameras to subscribe to.
-
     Attributes:
         latest: latest CameraInfo of each camera that has published one.
     """

@@ -219,14 +219,7 @@ class Throttle:
 
 
 def to_array(report: Report, stamp: Any, name: str, hardware_id: str) -> DiagnosticArray:
-    """Convert a report to a message with one status.
-
-    Args:
-        report: the report.
-        stamp: builtin_interfaces/Time of the array.
-        name: name of the status.
-        hardware_id: frame id of the sensor.
-    """
+    """Convert a report to a message with one status."""
     status = DiagnosticStatus(
         level=_LEVELS[report.level],
         name=name,

@@ -44,12 +44,7 @@ class TransformBuffer(Protocol):
 
 
 class TfExtrinsic:
-    """An ``Extrinsic`` from static transforms of TF, looked up once per frame.
-
-    Args:
-        buffer: TF buffer.
-        projection_frame: the LiDAR's own frame.
-    """
+    """An ``Extrinsic`` from static transforms of TF, looked up once per frame."""
 
     def __init__(self, buffer: TransformBuffer, projection_frame: str) -> None:
         self._buffer = buffer
@@ -152,11 +147,7 @@ def _lag_ns(what: str, newest_ns: int, required_ns: int) -> int:
 
 
 class Transforms:
-    """TF listener of a node, created when it is first needed.
-
-    Args:
-        node: node that subscribes to TF.
-    """
+    """TF listener of a node, created when it is first needed."""
 
     def __init__(self, node: Node) -> None:
         self._node = node

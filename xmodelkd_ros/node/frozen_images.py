@@ -22,11 +22,7 @@ _PIXEL_BYTES = 2 * 3 * 4
 
 
 class FrozenImageDetector:
-    """Detects cameras whose images are bit-identical for too long.
-
-    Attributes:
-        counts: number of frozen images by camera.
-    """
+    """Detects cameras whose images are bit-identical for too long."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()

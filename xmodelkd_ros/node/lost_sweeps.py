@@ -23,11 +23,7 @@ class LostSweepCounter:
         """Losses that one source has counted and the other has not confirmed yet."""
 
     def add_message(self, info: Mapping[str, Any]) -> int:
-        """Number of newly detected losses after a message.
-
-        Args:
-            info: rclpy's ``MessageInfo`` of the message.
-        """
+        """Number of newly detected losses after a message."""
         number: int | None = info.get("publication_sequence_number")
         publisher = info.get("publisher_gid")
         if number is None or publisher is None:

@@ -77,13 +77,6 @@ class TeacherFallback:
     ) -> tuple[CameraFrames, Result]:
         """Label a sweep; returns the camera frames that were used, and the labels.
 
-        Args:
-            matched: the sweep and its images.
-            cloud: the sweep's points.
-            frame_id: frame of the points.
-            options: of the output.
-            clock: receives the durations of the stages.
-
         Raises:
             ExtrinsicError, CloudError, BackendError: see :meth:`LoadedModels.segment`.
         """

@@ -148,11 +148,6 @@ class Scores:
     def metrics(self, spec: ModelSpec, backend: str, precision: str) -> dict[str, Any]:
         """The content of ``metrics.json``.
 
-        Args:
-            spec: the scored model.
-            backend: its back end.
-            precision: its precision.
-
         Returns:
             Scores between 0 and 1, times in milliseconds, and per class the number of ``points`` with truth. ``miou``
             and ``ece`` are None without truth. ``ece`` refers to the model's own classes.

@@ -14,12 +14,7 @@ from xmodelkd_ros.opencv import opencv
 
 
 class ImageFeatureSampler:
-    """Runs the image encoder and computes where the range image samples its features.
-
-    Args:
-        spec: specification of the image encoder.
-        backend: its loaded network.
-    """
+    """Runs the image encoder and computes where the range image samples its features."""
 
     def __init__(self, spec: ImageBranchSpec, backend: Backend) -> None:
         self._spec, self._backend = spec, backend

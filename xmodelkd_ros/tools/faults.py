@@ -262,15 +262,7 @@ def _most_severe(diagnostics: Sequence[tuple[int, int, str]], begin: int, end: i
 
 @dataclass(frozen=True, eq=False)
 class _FaultyDrive:
-    """Playback of a bag with faults.
-
-    Attributes:
-        options: bag, models and output folder.
-        timing: duration of the faults.
-        faults: faults in order.
-        points_topic: topic of the sweeps.
-        cameras: cameras of the bag.
-    """
+    """Playback of a bag with faults."""
 
     options: RunOptions
     timing: FaultTiming

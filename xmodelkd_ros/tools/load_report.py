@@ -46,14 +46,7 @@ def table_row(outcome: Outcome) -> str:
 
 
 def write_report(out: Path, outcomes: Sequence[Outcome], every: Sequence[Scenario], command: str) -> None:
-    """Write the report of all scenarios.
-
-    Args:
-        out: output folder.
-        outcomes: one per scenario and node.
-        every: all scenarios, for the legend.
-        command: command line.
-    """
+    """Write the report of all scenarios."""
     legend = "".join(f"* `{scenario.name}`: {scenario.description}\n" for scenario in every)
     table = "\n".join([TABLE_HEAD, *map(table_row, outcomes)])
     with atomic_files(out, "load.md") as folder:
@@ -72,12 +65,7 @@ def _metrics(outcome: Outcome) -> dict[str, object]:
 
 
 def draw_load(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """Draw the fate of the sweeps, the latencies and the node's memory for each scenario.
-
-    Args:
-        path: image file.
-        outcomes: one per scenario and node.
-    """
+    """Draw the fate of the sweeps, the latencies and the node's memory for each scenario."""
     names = [o.scenario if o.node == SEGMENTER else f"{o.scenario}, {o.node}" for o in outcomes]
     rows = np.arange(len(outcomes))
     chart = new_figure(11, 1.4 + 0.3 * len(outcomes))

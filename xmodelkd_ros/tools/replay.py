@@ -42,10 +42,6 @@ _LATENCY = "from just before publication of the sweep to arrival of its labels i
 def replay(options: RunOptions, rate: float = 1.0) -> dict[str, Any]:
     """Play a bag to the node, score its labels, and write the report.
 
-    Args:
-        options: bag, model and output folder.
-        rate: playback speed.
-
     Returns:
         The content of ``metrics.json``.
 

@@ -28,9 +28,6 @@ from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 class Session:
     """The scoring of a model on a bag.
 
-    Args:
-        options: bag, model and scoring.
-
     Attributes:
         options: as given.
         backend_choice: the selected back end and the reason.

@@ -40,14 +40,7 @@ _END_S = 60.0
 
 
 def write_bag(path: Path, points: int, sweeps: int, rate_hz: float) -> None:
-    """Write a bag that repeats one cloud.
-
-    Args:
-        path: the ``.mcap`` file.
-        points: points per cloud.
-        sweeps: number of clouds.
-        rate_hz: clouds per second.
-    """
+    """Write a bag that repeats one cloud."""
     cloud, time_class = synthetic_sweep(_BEAMS, points), message_class("builtin_interfaces/msg/Time")
     header_class = message_class("std_msgs/msg/Header")
     with BagWriter(path) as bag:

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from test.training.folders import point_visibility
 from training.data.registry import open_drives
 from training.datasets.bag import BagImage, BagSequence
-from training.datasets.exposures import point_visibility
 from training.world.stored import stored_drives
 from xmodelkd_ros.bags.bag import BagReader, message_class
 from xmodelkd_ros.bags.bag_writer import BagWriter

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from training.datasets.exposures import EncodedSweepImages, motion_compensated, point_visibility
+from test.training.folders import point_visibility
+from training.datasets.exposures import EncodedSweepImages, motion_compensated
 from training.world.sequence import live_drive
 from training.worldgen.drive import Drive
 from xmodelkd_ros.core.camera import CameraModel

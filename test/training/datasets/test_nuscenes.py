@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from test.training.folders import point_visibility
 from training.config.data import SourceConfig
 from training.data.registry import open_drives
 from training.data.sources import load_source
 from training.datasets import nuscenes
-from training.datasets.exposures import point_visibility
 from training.datasets.nuscenes import NuScenesSequence, read_tables
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjector

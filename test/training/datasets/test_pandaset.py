@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.datasets.exposures import point_visibility
+from test.training.folders import point_visibility
 from training.datasets.pandaset import PandaSetSequence
 from xmodelkd_ros.core.beam_table import elevations_deg, fit_beams
 from xmodelkd_ros.core.errors import ConfigError

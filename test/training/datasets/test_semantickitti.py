@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from test.training.folders import point_visibility
 from training.config.data import SourceConfig
 from training.data.registry import open_drives
 from training.data.sources import load_source
-from training.datasets.exposures import point_visibility
 from training.datasets.semantickitti import SemanticKittiSequence
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjector

@@ -28,10 +28,6 @@ Numbers = NDArray[np.int64]
 def ground_meshes(streets: Streets, rng: np.random.Generator) -> list[Mesh]:
     """Meshes of the ground surface and of the vertical kerb faces.
 
-    Args:
-        streets: street layout.
-        rng: selects colours.
-
     Returns:
         Meshes with one instance id for each zone material and paint; texture coordinates are world coordinates.
     """

@@ -60,14 +60,7 @@ class Approach:
 
 @dataclass(frozen=True)
 class Junction:
-    """A junction.
-
-    Attributes:
-        x: metres.
-        y: metres.
-        approaches: one for each arm.
-        roundabout: whether it is a roundabout.
-    """
+    """A junction at (x, y) metres, with an approach for each arm."""
 
     x: float
     y: float
