@@ -46,11 +46,7 @@ OPENINGS = "openings.jsonl"
 
 
 def compare(comparison: Comparison, opened: bool) -> Path:
-    """Train and score all runs that are not yet, and write the results; returns their folder.
-
-    Args:
-        comparison: the comparison.
-        opened: whether to score on the held-back sweeps too.
+    """Train and score all missing runs, with ``opened`` on the held-back sweeps too; returns the results' folder.
 
     Raises:
         ConfigError: as the runs and their data raise it.

@@ -69,15 +69,6 @@ class CropDataset:
     Crops prevent the network from recognising a place by its wide surroundings. With several datasets, the sector that
     is mixed into a sweep comes from another dataset, so that batch normalisation sees the datasets together and not
     one at a time. Pasted objects come from any source.
-
-    Args:
-        sources: the training sources.
-        spec: the network's inputs.
-        augmentation: strength of the augmentation.
-        size: size of the crops.
-        length: number of samples, one sweep each.
-        seed: of all random numbers.
-        features: image features and teacher targets.
     """
 
     def __init__(

@@ -115,12 +115,7 @@ def movable_ids() -> list[int]:
 def propagated_labels(
     frames: Sequence[tuple[DriveSequence, int]], labelled: Sequence[tuple[DriveSequence, int]]
 ) -> list[NDArray[np.uint8]]:
-    """Labels for sweeps, propagated from labelled sweeps of the same drive as in :meth:`VoxelVotes.labels`.
-
-    Args:
-        frames: (drive, frame number) of the sweeps to label.
-        labelled: (drive, frame number) of the labelled sweeps.
-    """
+    """Labels for sweeps, propagated from labelled sweeps of the same drive as in :meth:`VoxelVotes.labels`."""
     votes: dict[str, VoxelVotes] = {}
     ids = np.arange(len(label_map(LABELS)))
     for drive, index in labelled:

@@ -106,13 +106,7 @@ def with_point_ids(sources: Sequence[Sequence[Sweep]], numbered: Sequence[bool])
 
 
 class WholeSweeps:
-    """Whole sweeps without augmentation as network inputs.
-
-    Args:
-        sweeps: the sweeps.
-        spec: the network's inputs.
-        feature_bank: image features of the points, for a teacher.
-    """
+    """Whole sweeps without augmentation as network inputs."""
 
     def __init__(self, sweeps: Sequence[Sweep], spec: InputSpec, feature_bank: PointFeatureBank | None = None) -> None:
         self._bank = feature_bank or PointFeatureBank()

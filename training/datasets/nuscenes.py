@@ -124,10 +124,6 @@ class Tables:
 class NuScenesSequence:
     """The key frames of one scene; a :class:`training.datasets.sequence.DriveSequence`.
 
-    Args:
-        tables: tables of the version.
-        scene: name of the scene, for instance ``scene-0061``.
-
     Attributes:
         label_map: the label set of :meth:`labels`, nuscenes16.
         cameras: intrinsic and extrinsic of each camera, sorted by name.

@@ -19,17 +19,12 @@ Inputs = Mapping[str, NDArray[Any]]
 
 
 def write_int8(network: Path, quantized: Path, examples: Sequence[Inputs]) -> None:
-    """Quantise the convolutions of a network to int8, with inputs and outputs in fp32.
+    """Quantise the convolutions of a network to int8, with ranges from example inputs; inputs and outputs stay in fp32.
 
     Activations are unsigned with a zero point, weights signed with a scale per channel. Weights use 7 bits, because
     CPUs without VNNI add two products in 16 bits. The first convolutions stay in fp32: positions and intensities have
     too wide a range, and these layers are cheap. Depthwise convolutions stay in fp32 as well: they are a tenth of the
     multiplications of a separable network, and quantising them would cost ten points of mIoU.
-
-    Args:
-        network: ONNX file in fp32.
-        quantized: the file to write.
-        examples: inputs for the calibration of the activation ranges.
     """
     with tempfile.TemporaryDirectory() as folder, _quiet():
         prepared = Path(folder) / "prepared.onnx"

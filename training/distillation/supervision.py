@@ -26,12 +26,7 @@ from xmodelkd_ros.resources import label_map
 
 @dataclass(frozen=True, eq=False)
 class EpochData:
-    """The sweeps of an epoch, or of validation.
-
-    Attributes:
-        sources: the sweeps of each source.
-        feature_bank: image features and teacher targets of their points.
-    """
+    """The sweeps of an epoch, or of validation."""
 
     sources: list[list[Sweep]] = field(default_factory=list)
     feature_bank: PointFeatureBank = field(default_factory=PointFeatureBank)

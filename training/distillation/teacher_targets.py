@@ -45,14 +45,7 @@ class TeacherTargets:
 def teacher_targets(
     teacher: Predictor, sweeps: Sequence[Sweep], feature_bank: PointFeatureBank, title: str
 ) -> list[TeacherTargets]:
-    """Targets from a teacher: the mean of its predictions for each sweep and its mirror image.
-
-    Args:
-        teacher: the teacher.
-        sweeps: the sweeps, with their rows in ``feature_bank``.
-        feature_bank: image features of the points.
-        title: of the progress bar.
-    """
+    """Targets from a teacher: the mean of its predictions for each sweep and its mirror image."""
     predictions = zip(
         teacher.predictions(sweeps, feature_bank),
         teacher.predictions([_mirrored(sweep) for sweep in sweeps], feature_bank),

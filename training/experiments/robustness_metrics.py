@@ -109,12 +109,7 @@ def _inputs(
 
 
 class VariantScores:
-    """Confusion matrix and calibration over the sweeps of one variant.
-
-    Args:
-        spec: the model.
-        scored: the label set of the confusion matrix.
-    """
+    """Confusion matrix and calibration over the sweeps of one variant."""
 
     def __init__(self, spec: ModelSpec, scored: LabelMap) -> None:
         self._spec, self._lookup = spec, translation(spec.labels, scored)

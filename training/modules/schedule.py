@@ -19,13 +19,7 @@ class RunLength(Protocol):
 
 
 def one_cycle(optimizer: torch.optim.Optimizer, length: RunLength, rates: Sequence[float]) -> dict[str, Any]:
-    """A one-cycle schedule over the whole run, in the form that Lightning takes.
-
-    Args:
-        optimizer: the optimizer.
-        length: epochs and steps of the run.
-        rates: the peak learning rate of each parameter group.
-    """
+    """A one-cycle schedule over the whole run, with a peak rate for each parameter group, as Lightning takes it."""
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, list(rates), total_steps=length.epochs * length.steps, pct_start=0.1
     )

@@ -54,12 +54,7 @@ class Predictor:
     def predictions(
         self, sweeps: Sequence[Sweep], feature_bank: PointFeatureBank
     ) -> Iterator[tuple[Prediction, NDArray[np.bool_]]]:
-        """Predictions for sweeps, and an (N,) mask of the points that they cover: those with a usable position.
-
-        Args:
-            sweeps: the sweeps, with their rows in ``feature_bank``.
-            feature_bank: from :meth:`feature_bank` for these sweeps.
-        """
+        """Predictions for sweeps, and an (N,) mask of the points that they cover: those with a usable position."""
         whole, projector = WholeSweeps(sweeps, self.inputs, feature_bank), RangeProjector(self.inputs.projection)
         module = on_fastest_device(self.module)
         for number, sweep in enumerate(sweeps):

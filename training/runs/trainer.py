@@ -33,13 +33,7 @@ _SETTINGS = "config.yaml"
 
 
 def fit(config: RunConfig, module: pl.LightningModule, data: pl.LightningDataModule, resume: Path | None) -> Path:
-    """Train, and write checkpoints, logs and settings to the run's folder, which is returned.
-
-    Args:
-        config: the run.
-        module: the network with its loss.
-        data: its data module.
-        resume: the checkpoint to resume from, from :func:`interrupted`.
+    """Train, or resume from a checkpoint; write checkpoints, logs and settings to the run's folder, which is returned.
 
     Raises:
         DiskError: the disk is full or fails; the last checkpoint stays intact.

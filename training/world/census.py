@@ -123,13 +123,7 @@ class _Tally:
 
 
 def take_census(seed: int, sweeps: int, cameras: int = 6) -> Census:
-    """Count evenly spread sweeps of a drive of ten seconds.
-
-    Args:
-        seed: seed of the drive.
-        sweeps: number of sweeps, of 100.
-        cameras: number of cameras: 0, 1 or 6.
-    """
+    """Count evenly spread sweeps of a drive of ten seconds."""
     drive = Drive(seed, sweeps, cameras, every=MAX_SWEEPS // sweeps)
     sequence, tally = live_drive(drive), _Tally()
     moving = _moving_instances(drive)

@@ -43,13 +43,6 @@ _SCAN_TYPES = {"range_steps": "uint16", "intensity": "uint8", "label": "uint8", 
 class StoredDrive:
     """A drive in a folder, as :func:`store` writes it.
 
-    Attributes:
-        seed: seed of the drive.
-        sweeps: number of sweeps.
-        period_s: time from one sweep to the next.
-        rig: the sensors.
-        track: world from base_link over time.
-
     Raises:
         ConfigError: the folder is not a stored drive or of another world version, or a file cannot be read.
     """

@@ -37,13 +37,7 @@ def split_of(seed: int) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A sweep and its camera images.
-
-    Attributes:
-        index: of the frame in its drive.
-        scan: the sweep.
-        images: one for each camera of the rig.
-    """
+    """A sweep and its camera images."""
 
     index: int
     scan: Scan
@@ -62,13 +56,6 @@ class Drive:
         columns: firings of each beam per revolution; 0 keeps the sensor's own number.
         every: revolutions of the LiDAR (10 per second) from one sweep to the next.
         lidar: name of the LiDAR; empty: drawn from the seed.
-
-    Attributes:
-        period_s: time from one sweep to the next, seconds.
-        scene: the street and what moves in it.
-        rig: the sensors.
-        track: pose of base_link in the world over time.
-        light: lighting and camera response.
 
     Raises:
         ConfigError: an argument is out of range.

@@ -59,10 +59,6 @@ class CameraOptions:
     def select(self, names: Sequence[str], max_cameras: int) -> list[str]:
         """The cameras that a teacher is configured with: all used ones, and dropped ones while there is room.
 
-        Args:
-            names: all cameras of the bag.
-            max_cameras: number of cameras that the model takes.
-
         Raises:
             BagError: more cameras are used, or a dropped one is not in the bag.
         """

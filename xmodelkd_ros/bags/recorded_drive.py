@@ -134,10 +134,6 @@ class RecordedDrive:
 
         A frame is None if the sweep has no usable image of the camera.
 
-        Args:
-            options: of the cameras.
-            max_cameras: number of cameras that the model takes.
-
         Raises:
             BagError: more cameras are used, a dropped one is not in the bag, or no transform joins the LiDAR's frame
                 to ``fixed_frame``; or as in :meth:`sweeps`.

@@ -25,9 +25,6 @@ class TransformTree:
     Args:
         reader: the open bag.
         origin_ns: origin of times in seconds; a double cannot hold nanoseconds since 1970.
-
-    Attributes:
-        origin_ns: as above.
     """
 
     def __init__(self, reader: BagReader, origin_ns: int) -> None:

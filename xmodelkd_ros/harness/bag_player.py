@@ -59,10 +59,6 @@ class BagPlayer:
         clock: whether to publish ``/clock``.
         log: log of published clouds.
 
-    Attributes:
-        notes: topics that cannot be played, and why.
-        publishers: by topic.
-
     Raises:
         BagError: the bag lacks a topic, or none can be played.
     """

@@ -43,14 +43,7 @@ _LINGER_S = 1.5
 
 
 class ClosedLoopPlayer:
-    """Publishes a drive at the rate at which its sweeps are labelled.
-
-    Args:
-        node: node of the publishers and the subscription.
-        drive: the drive.
-        labels: topic of the labels.
-        log: log of published sweeps and received labels.
-    """
+    """Publishes a drive at the rate at which its sweeps are labelled."""
 
     def __init__(self, node: Node, drive: LoopedDrive, labels: str, log: SweepLog) -> None:
         self._drive, self._labels, self._log = drive, labels, log

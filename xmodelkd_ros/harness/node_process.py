@@ -17,12 +17,6 @@ def node_arguments(
     """ROS arguments of the node.
 
     With a fixed frame the extrinsics come from TF too, as on a vehicle.
-
-    Args:
-        options: models, mode, back end and matching of images.
-        points_topic: topic of the sweeps.
-        cameras: cameras of a teacher.
-        sim_time: whether the node follows ``/clock``.
     """
     is_teacher = options.mode == "teacher"
     parameters: dict[str, Any] = {

@@ -51,14 +51,7 @@ _FLUSH_PERIOD_S = 1.0
 
 
 class Recorder:
-    """Subscribes to topics and records their messages.
-
-    Args:
-        node: node of the subscriptions.
-        bag: output bag; None for a log only.
-        log: log of arrivals.
-        pause_s: sleep after each message.
-    """
+    """Subscribes to topics and records their messages in a bag, if any, and in a log."""
 
     def __init__(self, node: Node, bag: BagWriter | None, log: SweepLog, pause_s: float = 0.0) -> None:
         self._node = node

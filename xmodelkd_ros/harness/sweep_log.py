@@ -88,11 +88,7 @@ def message_class(msgtype: str) -> Any:
 
 
 class SweepLogReader:
-    """Reads a :class:`SweepLog` while another process writes it.
-
-    Args:
-        path: the file; it may not exist yet.
-    """
+    """Reads a :class:`SweepLog`, which may not exist yet, while another process writes it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

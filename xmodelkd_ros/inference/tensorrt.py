@@ -148,11 +148,6 @@ class TensorRtBackend:
 
     Inputs and outputs are in pinned memory. Copies and network form one CUDA graph with one synchronisation at its end.
 
-    Args:
-        engine: engine built by :func:`build` on this machine.
-        precision: precision of the network.
-        key: name of the engine, for diagnostics.
-
     Raises:
         BackendError: the engine does not load here.
     """

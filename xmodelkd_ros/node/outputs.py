@@ -109,14 +109,7 @@ class Outputs:
             self._label_info.publish(message)
 
     def publish(self, msg: Any, cloud: PointCloud, segmentation: Segmentation, options: OutputOptions) -> None:
-        """Publish a labelled sweep, and the colored and filtered clouds if they have subscribers.
-
-        Args:
-            msg: the input message.
-            cloud: its points, in the frame of the message.
-            segmentation: its labels.
-            options: of the output.
-        """
+        """Publish a labelled sweep, and the colored and filtered clouds if they have subscribers."""
         self._labels.publish(labels_to_msg(cloud, segmentation, msg.header, _TYPES, options.label_field))
         if self._colored.get_subscription_count():
             self._colored.publish(colored_to_msg(cloud, segmentation.label, options.labels, msg.header, _TYPES))
@@ -150,10 +143,5 @@ def _vision_types() -> Any:
 
 
 def label_info(labels: LabelMap, types: Any) -> Any:
-    """Convert a label set to vision_msgs/LabelInfo.
-
-    Args:
-        labels: the label set.
-        types: module with the classes ``LabelInfo`` and ``VisionClass``.
-    """
+    """Convert a label set to vision_msgs/LabelInfo."""
     return types.LabelInfo(class_map=[types.VisionClass(class_id=c.id, class_name=c.name) for c in labels.classes])

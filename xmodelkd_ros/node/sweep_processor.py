@@ -38,13 +38,6 @@ class SweepProcessor:
 
     A sweep is received in the executor's thread, waits for its images in teacher mode, and is decoded, labelled and
     published in a worker thread. Under overload the newest sweep wins. Every sweep is reported, labelled or not.
-
-    Args:
-        node: node that subscribes to the cameras.
-        models: the loaded models and where the cameras are.
-        outputs: publishes the labels.
-        parameters: of the node.
-        options: of the output.
     """
 
     def __init__(

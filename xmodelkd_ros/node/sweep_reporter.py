@@ -20,12 +20,7 @@ _REASONS: dict[type[Exception], str] = {CloudError: "bad_cloud", ExtrinsicError:
 
 
 class SweepReporter:
-    """Counts what happens to sweeps, publishes it and logs problems, each kind at most every few seconds.
-
-    Args:
-        node: its name, clock and logger are used.
-        outputs: publishes the reports.
-    """
+    """Counts what happens to sweeps, publishes it and logs problems, each kind at most every few seconds."""
 
     def __init__(self, node: Node, outputs: Outputs) -> None:
         self._node, self._outputs = node, outputs

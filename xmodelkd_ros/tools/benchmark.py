@@ -60,14 +60,6 @@ def benchmark(
 ) -> dict[str, Any]:
     """Time all stages of a sweep in the node except DDS, and write the report.
 
-    Args:
-        model: name or path of the model.
-        out: folder of the report.
-        load: size of the input.
-        backend: library that runs the network.
-        precision: precision to run it in.
-        repeats: number of timed sweeps, after a warm-up.
-
     Returns:
         The content of ``metrics.json``.
 

@@ -14,11 +14,6 @@ from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 def build_engine(model: str, precision: str = "auto", folder: Path | None = None) -> None:
     """Build missing engines and check their numerical agreement with ONNX Runtime on a stored sweep.
 
-    Args:
-        model: name or path of the model.
-        precision: as in the node's parameter.
-        folder: engine cache; None for the user's cache folder.
-
     Raises:
         XModelKDError: the model cannot be used, GPU or TensorRT are missing, or the labels of the engine differ.
     """

@@ -28,12 +28,6 @@ from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 class Session:
     """The scoring of a model on a bag.
 
-    Attributes:
-        options: as given.
-        backend_choice: the selected back end and the reason.
-        pipeline: the model.
-        scores: accumulated over the sweeps.
-
     Raises:
         XModelKDError: the model or the label set cannot be used, or the folder cannot be made.
     """

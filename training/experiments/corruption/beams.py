@@ -34,17 +34,12 @@ def without_beams(sweep: Sweep, share: float, rng: np.random.Generator) -> Sweep
 
 
 def on_other_sensor(sweep: Sweep, lidar: str, rng: np.random.Generator) -> Sweep:
-    """Resample a sweep to the beams of another LiDAR.
+    """Resample a sweep to the beams of another LiDAR. Deterministic: ``rng`` is not used.
 
     Each target beam takes the points of the nearest source beam, or of two that are equally near; where the nearest has
     no point, those of the next one. Points keep range, azimuth, intensity and label, and get the target's elevation.
     All other points are lost, as are those that would move too far. Robo3D's cross-sensor corruption only removes beams
     of the same LiDAR, whose elevations the network was trained on.
-
-    Args:
-        sweep: the sweep.
-        lidar: name of one of :data:`~training.worldgen.sensing.sensors.BEAM_TABLES`.
-        rng: not used; the result is deterministic.
     """
     usable = np.flatnonzero(np.isfinite(sweep.cloud.xyz).all(axis=1) & sweep.cloud.xyz.any(axis=1))
     xyz, beams = sweep.cloud.xyz[usable].astype(np.float64), np.asarray(BEAM_TABLES[lidar])
