@@ -30,13 +30,7 @@ def read_rows(path: Path, dtype: DTypeLike, columns: int) -> NDArray[Any]:
 
 
 def read_labels(path: Path, dtype: DTypeLike, sweep: Path, bytes_per_point: int) -> NDArray[Any]:
-    """Read the (N,) raw labels of a sweep's points.
-
-    Args:
-        path: the label file.
-        dtype: type of a label.
-        sweep: the file of the points.
-        bytes_per_point: size of a point in that file.
+    """Read the (N,) raw labels of a sweep's N points; the file of the points gives N.
 
     Raises:
         ConfigError: a file cannot be read, or the numbers of labels and points differ.

@@ -78,10 +78,7 @@ car stands still: it falls from 6.70 to 4.84 nats, and only then are the 64 beam
 
 
 class PandaSetSequence:
-    """One PandaSet sequence in the folder layout of its devkit; a :class:`training.datasets.sequence.DriveSequence`.
-
-    Args:
-        path: the sequence's folder, for instance ``pandaset/002``.
+    """One PandaSet sequence (:class:`training.datasets.sequence.DriveSequence`), such as ``pandaset/002``.
 
     Attributes:
         label_map: the label set of :meth:`labels`, drive13.

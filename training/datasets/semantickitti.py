@@ -85,12 +85,9 @@ _CAMERAS = {"image_2": "P2", "image_3": "P3"}
 
 
 class SemanticKittiSequence:
-    """One sequence in the official folder layout; a :class:`training.datasets.sequence.DriveSequence`.
+    """One SemanticKITTI sequence (:class:`training.datasets.sequence.DriveSequence`), as ``dataset/sequences/08``.
 
     The world frame is the sensor frame at the first sweep.
-
-    Args:
-        path: the sequence's folder, for instance ``dataset/sequences/08``.
 
     Attributes:
         label_map: the label set of :meth:`labels`, semantickitti19.

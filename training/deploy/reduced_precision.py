@@ -40,13 +40,7 @@ def add_precisions(
 ) -> ModelSpec:
     """Add networks of reduced precision to an exported model; one that fails its check is left out with a note.
 
-    Args:
-        spec: the model, in fp32.
-        folder: its folder.
-        data: its training data.
-        sources: its validation sweeps.
-        command: that writes them again, for ``model.json``.
-        precisions: of :data:`PRECISIONS`.
+    ``model.json`` gets ``command``, which writes them again.
 
     Returns:
         The model with the precisions that passed.

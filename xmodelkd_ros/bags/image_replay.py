@@ -122,14 +122,7 @@ def _arrivals(messages: Iterable[Message], points_topic: str, image_age_ns: int)
 def nearest_images(
     messages: Iterable[Message], cameras: Mapping[str, MountedCamera], sweep_ns: int, slop_ns: int
 ) -> list[RecordedImage]:
-    """The image of each camera nearest to a sweep in hindsight: images that arrive after it compete with earlier ones.
-
-    Args:
-        messages: images around the sweep.
-        cameras: by image topic.
-        sweep_ns: stamp of the sweep.
-        slop_ns: maximum image-to-sweep time difference.
-    """
+    """The image of each camera nearest to a sweep in hindsight: later images compete with earlier ones."""
     names = [camera.model.name for camera in cameras.values()]
     collector, now = SweepCollector[None, RecordedImage](names, slop_ns, deadline_ns=0), Now(0, 0)
     for message in messages:

@@ -110,11 +110,7 @@ _END = b"\x02" + (20).to_bytes(8, "little") + bytes(20) + b"\x89MCAP0\r\n"
 
 
 class _TruncatedMcap(io.RawIOBase):
-    """A truncated MCAP file up to its last complete record, followed by a footer.
-
-    Args:
-        file: the file on disk; closed with this one.
-    """
+    """A truncated MCAP file, closed with this one, up to its last complete record, followed by a footer."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

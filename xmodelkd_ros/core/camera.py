@@ -45,10 +45,7 @@ class CameraModel:
             raise ConfigError(f"camera '{self.name}': extrinsic or intrinsic has numbers that are not finite")
 
     def project(self, xyz: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Project points into the image.
-
-        Args:
-            xyz: (N, 3) points in the LiDAR frame, metres.
+        """Project (N, 3) points in the LiDAR frame, metres, into the image.
 
         Returns:
             (N, 2) pixel coordinates u, v (the centre of the top left pixel is 0, 0; NaN behind the camera), and an
@@ -64,9 +61,6 @@ class CameraModel:
         self, xyz: NDArray[np.floating]
     ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
         """Project points and return only those inside the image (faster than :meth:`project`).
-
-        Args:
-            xyz: (N, 3) points in the LiDAR frame, metres.
 
         Returns:
             (M,) indices, ascending; (M, 2) pixel coordinates; (M,) depths as in :meth:`depth`.

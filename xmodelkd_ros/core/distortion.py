@@ -19,11 +19,9 @@ _ANGLE_STEPS = 2000
 
 @dataclass(frozen=True)
 class DistortionModel:
-    """A distortion model and its coefficients.
+    """A distortion model (``plumb_bob``, ``rational_polynomial`` or ``equidistant``).
 
-    Attributes:
-        model: ``plumb_bob``, ``rational_polynomial`` or ``equidistant``.
-        coefficients: in the order of ``CameraInfo.d``.
+    The coefficients are in the order of ``CameraInfo.d``.
     """
 
     model: str
@@ -56,10 +54,7 @@ class DistortionModel:
         return self.model == "equidistant"
 
     def distort(self, rays: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Project rays to the image plane, with distortion.
-
-        Args:
-            rays: (N, 3) points in the camera's optical frame.
+        """Project (N, 3) rays in the camera's optical frame to the image plane, with distortion.
 
         Returns:
             (N, 2) coordinates in units of the focal length, and an (N,) mask of rays for which the model is valid: far

@@ -14,11 +14,7 @@ _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 
 def read_file(path: Path, missing: str) -> bytes:
-    """Content of a regular file.
-
-    Args:
-        path: the file.
-        missing: error message if the file does not exist.
+    """Content of a regular file; ``missing`` is the error message if there is none.
 
     Raises:
         ConfigError: the file is missing, or cannot be read because of permissions, its disk or the memory.

@@ -136,14 +136,7 @@ class FaultPlayer:
         self._delayed: list[tuple[float, int, str, bytes]] = []
 
     def play(self, windows: Sequence[FaultWindow], rest_s: float, rate: float, stop: Future) -> None:
-        """Play until the rest after the last fault is over.
-
-        Args:
-            windows: the faults in order of time.
-            rest_s: seconds of bag time after the last one.
-            rate: playback speed.
-            stop: ends playback when done.
-        """
+        """Play until ``rest_s`` (bag time) after the last fault window."""
         self._start_s, self._rate = time.monotonic(), rate
         pending = list(windows)
         active: FaultWindow | None = None

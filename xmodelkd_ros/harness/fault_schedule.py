@@ -41,13 +41,7 @@ FAULTS = (
 
 @dataclass(frozen=True)
 class FaultWindow:
-    """Duration of a fault, in seconds of bag time from the start of playback.
-
-    Attributes:
-        fault: name of the fault.
-        start_s: its begin.
-        end_s: its end, followed by a rest without faults.
-    """
+    """Begin and end of a fault, in seconds of bag time from the start of playback; a rest without faults follows."""
 
     fault: str
     start_s: float

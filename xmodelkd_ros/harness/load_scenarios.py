@@ -20,13 +20,7 @@ _JITTER_NS = (0, 20_000_000, -25_000_000, 10_000_000, -5_000_000)
 
 @dataclass(frozen=True)
 class ScheduledSweep:
-    """A sweep to publish.
-
-    Attributes:
-        at_s: publication time, seconds from the start.
-        stamp_ns: header stamp.
-        points: number of points.
-    """
+    """A sweep to publish ``at_s`` seconds after the start."""
 
     at_s: float
     stamp_ns: int

@@ -103,11 +103,7 @@ class LoopedDrive:
                 raise ConfigError(f"cannot play {name}: the package of {topic.type} is not installed")
 
     def messages(self, sweep_delay_ns: int = 0) -> Iterator[DriveMessage]:
-        """Messages of all passes in order of time, without end.
-
-        Args:
-            sweep_delay_ns: delay of the sweeps relative to other messages.
-        """
+        """Messages of all passes in order of time, without end; sweeps may be delayed relative to other messages."""
         # Delayed messages at the end of a pass fall into the beginning of the next one.
         ordered = [
             (divmod(m.time_ns + (sweep_delay_ns if m.points is not None else 0), self._period_ns), m)

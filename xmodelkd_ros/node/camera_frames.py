@@ -50,11 +50,7 @@ class CameraFrames:
         return replace(self, missing={**self.missing, **reasons})
 
     def drop_blind(self, visible_counts: Sequence[int]) -> CameraFrames:
-        """Without the cameras that have no point of the sweep in view.
-
-        Args:
-            visible_counts: number of points in view of each camera.
-        """
+        """Without the cameras that have no point of the sweep in view."""
         pairs = list(zip(self.frames, visible_counts, strict=True))
         blind = [frame.camera.name for frame, count in pairs if frame is not None and count == 0]
         frames = tuple(frame if count else None for frame, count in pairs)

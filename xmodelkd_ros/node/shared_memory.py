@@ -20,9 +20,6 @@ def remove_stale_segments(folder: Path = _FOLDER) -> None:
     """Remove the segments of dead processes, like Fast DDS's own ``fastdds shm clean``.
 
     Otherwise every restart after a crash leaks memory until the next reboot.
-
-    Args:
-        folder: folder of the segments; may be missing.
     """
     with suppress(OSError):
         for lock in [Path(entry.path) for entry in os.scandir(folder) if _LOCK.fullmatch(entry.name)]:

@@ -206,9 +206,6 @@ class _ImageBuffer(Generic[I]):
     """Buffered images of one camera, sorted by stamp.
 
     They expire by time of arrival rather than by stamp, so that a single wrong stamp does not expire the others.
-
-    Attributes:
-        unused: number of unused images by reason.
     """
 
     def __init__(self) -> None:

@@ -54,9 +54,6 @@ class SegmentationPipeline:
         backend: its loaded network.
         sensor: the LiDAR, if it is not the one that the model was trained on.
         image_branch: the loaded image encoder of a teacher.
-
-    Attributes:
-        spec, backend: as given.
     """
 
     def __init__(

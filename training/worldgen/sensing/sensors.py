@@ -268,12 +268,7 @@ class Rig:
 
     @classmethod
     def sample(cls, rng: np.random.Generator, cameras: int, lidars: Sequence[LidarModel] = LIDARS) -> Rig:
-        """Draw a rig.
-
-        Args:
-            rng: source of randomness.
-            cameras: 0, 1 (front) or 6.
-            lidars: LiDAR models to draw one unit from.
+        """Draw a rig with one of some LiDAR models and 0, 1 (front) or 6 cameras.
 
         Raises:
             ConfigError: the number of cameras is not available.

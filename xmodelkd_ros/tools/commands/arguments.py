@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,13 @@ def new_parser(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
     """Add the parser of a subcommand."""
     parser: argparse.ArgumentParser = commands.add_parser(name, allow_abbrev=False, help=text, description=text)
     return parser
+
+
+def add_number(
+    parser: argparse.ArgumentParser, name: str, of_type: Callable[[str], float], default: float, metavar: str, text: str
+) -> None:
+    """Add a numeric option, with its default in the help."""
+    parser.add_argument(name, type=of_type, default=default, metavar=metavar, help=f"{text} (default: %(default)s)")
 
 
 def add_bag(parser: argparse.ArgumentParser, default: str = "") -> None:
@@ -60,20 +68,9 @@ def add_student(parser: argparse.ArgumentParser) -> None:
 def add_scoring(parser: argparse.ArgumentParser) -> None:
     """Add mode, camera options, label set and output folder of the subcommands that score labels."""
     add_mode(parser)
-    parser.add_argument(
-        "--slop",
-        type=positive_float,
-        default=0.05,
-        metavar="SECONDS",
-        help="teacher: maximum time difference between image and sweep (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--deadline",
-        type=positive_float,
-        default=0.05,
-        metavar="SECONDS",
-        help="teacher: longest wait of a sweep for its images (default: %(default)s)",
-    )
+    text = "teacher: maximum time difference between image and sweep"
+    add_number(parser, "--slop", positive_float, 0.05, "SECONDS", text)
+    add_number(parser, "--deadline", positive_float, 0.05, "SECONDS", "teacher: longest wait of a sweep for its images")
     parser.add_argument(
         "--fixed-frame",
         default="",

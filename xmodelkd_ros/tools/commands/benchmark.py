@@ -7,25 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from xmodelkd_ros.console import positive_int
-from xmodelkd_ros.tools.commands.arguments import add_model, new_parser
+from xmodelkd_ros.tools.commands.arguments import add_model, add_number, new_parser
 
 
 def add_parser(commands: Any) -> None:
     """Add the subcommand."""
     parser = new_parser(commands, "benchmark", "measure the time of every stage on a synthetic sweep")
     add_model(parser)
-    parser.add_argument("--points", type=positive_int, default=131072, help="sweep size (default: %(default)s)")
-    parser.add_argument(
-        "--cameras",
-        type=positive_int,
-        default=0,
-        metavar="N",
-        help="cameras of a teacher, with JPEG images (default: 0)",
-    )
+    add_number(parser, "--points", positive_int, 131072, "N", "sweep size")
+    add_number(parser, "--cameras", positive_int, 0, "N", "cameras of a teacher, with JPEG images")
     parser.add_argument(
         "--image-size", type=_size, default=(1920, 1080), metavar="WxH", help="image size (default: 1920x1080)"
     )
-    parser.add_argument("--repeats", type=positive_int, default=100, help="sweeps to measure (default: %(default)s)")
+    add_number(parser, "--repeats", positive_int, 100, "N", "sweeps to measure")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of metrics.json")
     parser.set_defaults(run=run)
 

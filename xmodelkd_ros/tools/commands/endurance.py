@@ -12,6 +12,7 @@ from xmodelkd_ros.tools.commands.arguments import (
     add_bag,
     add_mode,
     add_model,
+    add_number,
     add_student,
     new_parser,
     node_options,
@@ -26,13 +27,8 @@ def add_parser(commands: Any) -> None:
     add_model(parser)
     add_mode(parser)
     add_student(parser)
-    parser.add_argument(
-        "--points",
-        type=positive_int,
-        default=131072,
-        help="size of the largest synthetic sweeps (default: %(default)s)",
-    )
-    parser.add_argument("--sweeps", type=positive_int, default=10000, help="number of sweeps (default: %(default)s)")
+    add_number(parser, "--points", positive_int, 131072, "N", "size of the largest synthetic sweeps")
+    add_number(parser, "--sweeps", positive_int, 10000, "N", "number of sweeps")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of endurance.md, its plot and metrics.json"
     )

@@ -6,7 +6,14 @@ import argparse
 from typing import Any
 
 from xmodelkd_ros.console import positive_float
-from xmodelkd_ros.tools.commands.arguments import add_bag, add_model, add_scoring, new_parser, scoring_options
+from xmodelkd_ros.tools.commands.arguments import (
+    add_bag,
+    add_model,
+    add_number,
+    add_scoring,
+    new_parser,
+    scoring_options,
+)
 
 
 def add_parser(commands: Any) -> None:
@@ -18,13 +25,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--against", default="", metavar="MODEL", help="also report the agreement with the labels of this model"
     )
-    parser.add_argument(
-        "--image-age",
-        type=positive_float,
-        default=0.0,
-        metavar="SECONDS",
-        help="teacher: use older images, to measure the effect of latency (default: %(default)s)",
-    )
+    text = "teacher: use older images, to measure the effect of latency"
+    add_number(parser, "--image-age", positive_float, 0.0, "SECONDS", text)
     parser.set_defaults(run=run)
 
 

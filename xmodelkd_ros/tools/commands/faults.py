@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodelkd_ros.console import positive_float
-from xmodelkd_ros.tools.commands.arguments import add_bag, add_model, add_student, new_parser, node_options
+from xmodelkd_ros.tools.commands.arguments import add_bag, add_model, add_number, add_student, new_parser, node_options
 
 
 def add_parser(commands: Any) -> None:
@@ -18,21 +18,9 @@ def add_parser(commands: Any) -> None:
     add_model(parser)
     add_student(parser)
     parser.add_argument("--faults", nargs="+", default=(), metavar="FAULT", help="faults to inject (default: all)")
-    parser.add_argument("--rate", type=positive_float, default=1.0, help="playback speed (default: %(default)s)")
-    parser.add_argument(
-        "--fault-seconds",
-        type=positive_float,
-        default=2.0,
-        metavar="S",
-        help="duration of faults (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--rest-seconds",
-        type=positive_float,
-        default=2.0,
-        metavar="S",
-        help="rest between faults (default: %(default)s)",
-    )
+    add_number(parser, "--rate", positive_float, 1.0, "RATE", "playback speed")
+    add_number(parser, "--fault-seconds", positive_float, 2.0, "S", "duration of faults")
+    add_number(parser, "--rest-seconds", positive_float, 2.0, "S", "rest between faults")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of faults.md and metrics.json")
     parser.set_defaults(run=run)
 

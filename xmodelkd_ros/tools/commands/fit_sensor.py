@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodelkd_ros.console import positive_int
-from xmodelkd_ros.tools.commands.arguments import add_bag, new_parser
+from xmodelkd_ros.tools.commands.arguments import add_bag, add_number, new_parser
 
 
 def add_parser(commands: Any) -> None:
@@ -16,7 +16,7 @@ def add_parser(commands: Any) -> None:
     parser = new_parser(commands, "fit-sensor", text)
     add_bag(parser)
     parser.add_argument("--beams", type=positive_int, help="number of beams, if known")
-    parser.add_argument("--sweeps", type=positive_int, default=20, help="sweeps to read (default: %(default)s)")
+    add_number(parser, "--sweeps", positive_int, 20, "N", "sweeps to read")
     parser.add_argument("--out", type=Path, metavar="FILE", help="sensor file (default: BAG's name.sensor.json)")
     parser.set_defaults(run=run)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodelkd_ros.console import positive_float, positive_int
-from xmodelkd_ros.tools.commands.arguments import NO_BAG, add_model, new_parser
+from xmodelkd_ros.tools.commands.arguments import NO_BAG, add_model, add_number, new_parser
 
 
 def add_parser(commands: Any) -> None:
@@ -15,14 +15,8 @@ def add_parser(commands: Any) -> None:
     text = "run load scenarios with synthetic sweeps: overload, clock faults, slow subscribers"
     parser = new_parser(commands, "load", text)
     add_model(parser)
-    parser.add_argument("--points", type=positive_int, default=131072, help="regular sweep size (default: %(default)s)")
-    parser.add_argument(
-        "--seconds",
-        type=positive_float,
-        default=10.0,
-        metavar="S",
-        help="scenario duration (default: %(default)s)",
-    )
+    add_number(parser, "--points", positive_int, 131072, "N", "regular sweep size")
+    add_number(parser, "--seconds", positive_float, 10.0, "S", "scenario duration")
     parser.add_argument("--scenarios", nargs="+", default=(), metavar="S", help="scenarios to run (default: all)")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of load.md, its plot and metrics.json"

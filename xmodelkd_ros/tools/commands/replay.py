@@ -9,6 +9,7 @@ from xmodelkd_ros.console import positive_float
 from xmodelkd_ros.tools.commands.arguments import (
     add_bag,
     add_model,
+    add_number,
     add_scoring,
     add_student,
     new_parser,
@@ -22,7 +23,7 @@ def add_parser(commands: Any) -> None:
     add_bag(parser)
     add_model(parser)
     add_scoring(parser)
-    parser.add_argument("--rate", type=positive_float, default=1.0, help="playback speed (default: %(default)s)")
+    add_number(parser, "--rate", positive_float, 1.0, "RATE", "playback speed")
     add_student(parser)
     parser.set_defaults(run=run)
 
