@@ -22,7 +22,7 @@ def run(tmp_path_factory, light_model, height_model, write_test_drive):
     folder = tmp_path_factory.mktemp("faults")
     bag = write_test_drive(folder / "drive", sweeps=5, cameras=("front", "rear"), speed=8.0)
     models = ["--model", str(light_model), "--student", str(height_model)]
-    timing = ["--fault-seconds", "1.8", "--rest-seconds", "0.8", "--rate", "1.6"]
+    timing = ["--fault-seconds", "2.6", "--rest-seconds", "0.8", "--rate", "1.6"]
     code = main(["faults", str(bag), *models, *timing, "--out", str(folder / "out")])
     outcomes = json.loads((folder / "out" / "metrics.json").read_text())["faults"]
     return code, {outcome["fault"]: outcome for outcome in outcomes}, (folder / "out" / "faults.md").read_text()
