@@ -7,6 +7,7 @@ from typing import Annotated
 
 from training.config.yaml_config import (
     NOT_EMPTY,
+    Count,
     Positive,
     PositiveInt,
     at_most,
@@ -97,14 +98,22 @@ class DataConfig:
         train: sources of the training sweeps.
         validation: sources of the validation sweeps, each scored by itself. The first one gives the calibration
             temperature.
+        held_out_sectors: world-frame azimuth sectors (0 to 5, 60 degrees each) whose labels are withheld from
+            training, for cross-validation (PandaSet only).
     """
 
     train: Sources
     validation: Sources
+    held_out_sectors: tuple[Annotated[Count, at_most(5)], ...] = ()
 
     def __post_init__(self) -> None:
         own = all(source.labels == "own" for source in self.validation)
         require("validation labels", "none or propagated", own, "own")
+        propagated = any(source.labels == "propagated" for source in self.train)
+        sectors = self.held_out_sectors
+        require("held_out_sectors", sectors, not (sectors and propagated), "empty with propagated labels")
+        world = any(source.dataset == "world" for source in self.train)
+        require("held_out_sectors", sectors, not (sectors and world), "empty if train has generated drives")
 
 
 def frame_range(text: str, name: str = "frames") -> range:

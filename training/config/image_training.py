@@ -71,5 +71,7 @@ class ImageTrainingConfig(YamlConfig):
     start: str = ""
 
     def __post_init__(self) -> None:
+        sectors = self.data.held_out_sectors
+        require("data.held_out_sectors", sectors, not sectors, "empty: images are not divided into sectors")
         has_labels = all(source.labels != "none" for source in self.data.train)
         require("data.train labels", "none", has_labels, "own or propagated")

@@ -13,8 +13,6 @@ _KEYS = {
     ("teacher", "dark_cameras"): "camera_dropout",
 }
 """Section and old key -> new key."""
-_REMOVED = ("data", "held_out_sectors")
-"""Section and key of a removed setting, which older checkpoints hold as an empty list."""
 _LABELS = {"carried": "propagated"}
 """Old -> new values of the ``labels`` of a source."""
 _DEPTH = 4
@@ -36,10 +34,6 @@ def renamed(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
             raise ConfigError(f"{section}.{old} is the old name of {section}.{new}; remove {section}.{old}")
         result[section] = {new if key == old else key: value for key, value in table.items()}
         notes.append(f"{section}.{old} is now named {section}.{new}")
-    section, removed = _REMOVED
-    table = result.get(section)
-    if isinstance(table, Mapping) and removed in table and not table[removed]:
-        result[section] = {key: value for key, value in table.items() if key != removed}
     return {key: _renamed_labels(value, notes, _DEPTH) for key, value in result.items()}, notes
 
 

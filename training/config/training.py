@@ -232,6 +232,8 @@ class TrainingConfig(YamlConfig):
         labels = {source.labels for source in self.data.train}
         with_teacher = bool(self.teacher or self.distill)
         require("distill", self.distill, not (self.teacher and self.distill), "left out with teacher")
+        sectors = self.data.held_out_sectors
+        require("data.held_out_sectors", sectors, not (sectors and with_teacher), "empty with teacher or distill")
         require("data.train labels", "none", bool(self.distill) or "none" not in labels, "own or propagated")
         share = self.distill.pseudo_share if self.distill else 0
         require("distill.pseudo_share", share, labels != {"own"} or not share, "0 if every source has its own labels")

@@ -1,4 +1,4 @@
-"""Labelled sweeps in memory and their conversion to network inputs."""
+"""Labelled sweeps in memory, their conversion to network inputs, and labels withheld from training."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.feature_bank import PointFeatureBank
+from training.datasets.sequence import DriveSequence
 from xmodelkd_ros.core.beam_table import elevations_deg, fit_beams
 from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.normalization import ChannelSpec, Normalizer
 from xmodelkd_ros.core.projection import NO_PIXEL, ProjectionSpec, RangeProjector
 
+SECTORS = 6
+GUARD_DEG = 10.0
 _MAX_FITTED_SWEEPS = 200
 """Sweeps, evenly spread, that the statistics of the channels are computed from."""
 
@@ -135,3 +139,26 @@ class WholeSweeps:
         if self._bank.image_features is not None:
             batch["seen"] = self._bank.image(self._sweeps[index].point_ids, projection, self._size)[None]
         return batch
+
+
+def sectors(sequence: DriveSequence, frame: int, cloud: PointCloud) -> NDArray[np.float64]:
+    """(N,) azimuth of each point in the world frame, in sectors of 60 degrees: 0 to 6."""
+    rotation = sequence.world_from_lidar(frame)[:2, :3]
+    east, north = rotation @ cloud.xyz.T
+    return np.asarray(np.arctan2(north, east) / (2 * np.pi) % 1.0 * SECTORS)
+
+
+def hide_sectors(sweep: Sweep, position: NDArray[np.float64], hidden: Sequence[int]) -> Sweep:
+    """Remove the labels in the hidden sectors and within 10 degrees of them.
+
+    Args:
+        sweep: the sweep.
+        position: (N,) as returned by :func:`sectors`.
+        hidden: numbers of the hidden sectors.
+    """
+    distance = np.full(len(position), np.inf)
+    for sector in hidden:
+        from_centre = np.abs((position - sector - 0.5 + SECTORS / 2) % SECTORS - SECTORS / 2)
+        distance = np.minimum(distance, from_centre - 0.5)
+    near = distance < GUARD_DEG * SECTORS / 360
+    return sweep.with_labels(np.where(near, IGNORE, sweep.labels).astype(np.uint8))

@@ -16,7 +16,7 @@ from training.config.training import TrainingConfig
 from training.data.crops import CropDataset, CropFeatures, CropSize, CropSource
 from training.data.label_propagation import propagated_labels
 from training.data.sources import Source, load_source
-from training.data.sweeps import InputSpec, Sweep, WholeSweeps
+from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, sectors
 from training.distillation.prerequisites import UpstreamModels
 from training.distillation.supervision import EpochData, TeacherSupervision, is_supervised, with_images
 from training.models.student import ROW_STRIDE, WRAP
@@ -86,13 +86,14 @@ class SweepData(pl.LightningDataModule):
 
     def _labelled(self, source: Source, sources: Sequence[Source]) -> list[Sweep]:
         """The sweeps of a source with the labels that the run may train on."""
+        hidden = self._config.data.held_out_sectors
         if source.config.labels == "none":
             return [sweep.with_labels(np.full_like(sweep.labels, IGNORE)) for sweep in source.sweeps]
         if source.config.labels == "propagated":
             labelled = [frame for other in sources if other.config.labels == "own" for frame in other.frames]
             propagated = propagated_labels(source.frames, labelled)
             return [sweep.with_labels(labels) for sweep, labels in zip(source.sweeps, propagated, strict=True)]
-        return source.sweeps
+        return with_hidden_sectors(source, hidden) if hidden else source.sweeps
 
     def _class_counts(self, by_source: Sequence[Sequence[Sweep]]) -> Tensor:
         counts = np.zeros(256)
@@ -171,3 +172,11 @@ def fit_inputs(config: TrainingConfig, source: Source) -> InputSpec:
             "give more sweeps, or model.beams"
         )
     return inputs
+
+
+def with_hidden_sectors(source: Source, hidden: Sequence[int]) -> list[Sweep]:
+    """The sweeps of a recorded source without the labels of some sectors."""
+    return [
+        hide_sectors(sweep, sectors(drive, index, sweep.cloud), hidden)
+        for sweep, (drive, index) in zip(source.sweeps, source.frames, strict=True)
+    ]

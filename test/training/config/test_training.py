@@ -28,10 +28,10 @@ def test_shipped_configs_survive_a_round_trip(path, tmp_path):
 
 def test_overrides_change_settings_in_sections():
     config = TrainingConfig.read(
-        STUDENT, ["seed=7", "optimizer.learning_rate=1e-3", "optimizer.epochs=3", "augment.scale=0"]
+        STUDENT, ["seed=7", "optimizer.learning_rate=1e-3", "data.held_out_sectors=[0, 5]", "augment.scale=0"]
     )
     assert (config.seed, config.optimizer.learning_rate, config.augment.scale) == (7, 1e-3, 0.0)
-    assert config.optimizer.epochs == 3
+    assert config.data.held_out_sectors == (0, 5)
 
 
 def test_overrides_change_settings_in_lists():
@@ -66,7 +66,7 @@ def test_overrides_change_settings_in_lists():
         ("data.train=[{}]", r"data\.train\[0\]\.dataset is missing"),
         ("model.widths=[8, 8, x, 8, 8]", r"model\.widths\[2\] is 'x', but must be of type int"),
         ("optimizer.learning_rate=fast", "optimizer.learning_rate is 'fast', but must be a number"),
-        ("model.blocks=[65, 1, 1, 1]", r"model.blocks\[0\] is 65, but must be at most 64"),
+        ("data.held_out_sectors=[6]", r"data.held_out_sectors\[0\] is 6, but must be at most 5"),
         ("devices=-1", "devices is -1, but must be >= 0"),
         ("precision=fp8", "precision is 'fp8'"),
         ("model.beams=VLP", "model.beams is 'VLP', but must be one of Pandar64, "),
@@ -129,6 +129,14 @@ def test_sources_of_several_kinds_survive_a_round_trip(tmp_path):
     assert generated.share == 2.0 and config.data.validation[0].frames == ()
     (tmp_path / "copy.yaml").write_text(yaml.safe_dump(config.to_dict()))
     assert TrainingConfig.read(tmp_path / "copy.yaml") == config
+
+
+def test_rejects_held_out_sectors_with_generated_drives():
+    world = "data.train=[{dataset: world, seeds: [0, 4]}]"
+    with pytest.raises(
+        ConfigError, match=r"held_out_sectors is \(0,\), but must be empty if train has generated drives"
+    ):
+        TrainingConfig.read(STUDENT, [world, "data.held_out_sectors=[0]"])
 
 
 def test_rejects_missing_settings_and_damaged_files(tmp_path):

@@ -3,7 +3,7 @@ import pytest
 
 from training.config.training import AugmentConfig
 from training.data.crops import CropDataset, CropSize, CropSource
-from training.data.sweeps import InputSpec, Sweep, WholeSweeps
+from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors
 from xmodelkd_ros.core.cloud import PointCloud
 
 CHANNELS = ("z", "range", "sqrt_intensity")
@@ -42,6 +42,15 @@ def test_points_without_finite_coordinates_are_left_out(sweep, spec):
     assert batch["points"].shape == (1, len(xyz) - 3, 3)
     assert np.isfinite(batch["points"]).all() and np.isfinite(batch["image"]).all()
     assert np.array_equal(batch["labels"][0], sweep.labels[3:])
+
+
+def test_hides_labels_of_sectors_and_their_guard(sweep):
+    azimuth = np.degrees(np.arctan2(sweep.cloud.xyz[:, 1], sweep.cloud.xyz[:, 0])) % 360
+    hidden = hide_sectors(sweep, azimuth / 60, (0, 1))
+    inside = (azimuth < 130) | (azimuth > 350)
+    assert (hidden.labels[inside] == 255).mean() > 0.999
+    outside = (azimuth > 130.5) & (azimuth < 349.5)
+    assert np.array_equal(hidden.labels[outside], sweep.labels[outside])
 
 
 def make_crops(sweep, spec, augmentation=None, **changes):
