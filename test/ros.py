@@ -2,7 +2,6 @@
 
 import os
 import sys
-import time
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -16,6 +15,7 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
+from test.waiting import wait_until
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.harness.dds_domain import reserve_domain
 from xmodelkd_ros.messages.clouds import MessageTypes, colored_to_msg, truth_to_msg
@@ -30,14 +30,6 @@ os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_DOMAIN_ID"] = reserve_domain(os.environ.get("ROS_DOMAIN_ID", "0"))
 
 TYPES = MessageTypes(PointCloud2, PointField)
-DEADLINE_S = 20
-
-
-def wait_until(condition, step=lambda: time.sleep(0.01), what="the condition"):
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"timeout after {DEADLINE_S} s: {what}"
-        step()
 
 
 def random_points(count):
@@ -116,7 +108,7 @@ class Bench:
         )
 
     def wait(self, condition, what="the condition"):
-        wait_until(condition, lambda: self.executor.spin_once(timeout_sec=0.05), what)
+        wait_until(condition, what, step=lambda: self.executor.spin_once(timeout_sec=0.05))
 
     def segment(self, msg):
         """Publish a sweep and return its labelled cloud."""

@@ -40,15 +40,12 @@ MODEL, METRICS = "model", "metrics.json"
 
 
 def adapt(config: AdaptConfig, scored: str, command: str) -> dict[str, Any]:
-    """Adapt a student, evaluate it on the held-out part of the drive, and export it.
+    """Adapt a student, evaluate it on the held-out part, and export it; returns the content of ``metrics.json``.
 
     Args:
         config: the settings.
         scored: label set of the scores against the ground truth.
         command: the command line, for the report.
-
-    Returns:
-        The content of ``metrics.json``.
 
     Raises:
         ConfigError: model, teacher or drive cannot be used.

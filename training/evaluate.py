@@ -31,15 +31,12 @@ from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 def evaluate(
     frames: Sequence[tuple[DriveSequence, int]], pipeline: SegmentationPipeline, scored: LabelMap | None = None
 ) -> tuple[Scores, SweepView]:
-    """Segment frames and score all points.
+    """Segment frames and score all points; returns the scores and a view of the middle frame.
 
     Args:
         frames: (drive, frame number) pairs.
         pipeline: the model.
         scored: label set of the scores; the model's own if None.
-
-    Returns:
-        The scores, and a view of the middle frame.
 
     Raises:
         ConfigError: a frame cannot be read, or the first one has no labels, as in a benchmark's test split.

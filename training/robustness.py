@@ -63,7 +63,7 @@ class RobustnessConfig(YamlConfig):
 
 
 def measure_all(config: RobustnessConfig, kinds: Sequence[str], every: int, out: Path, command: str) -> dict[str, Any]:
-    """Measure what is missing in ``metrics.json``, and write ``robustness.md`` and its plots.
+    """Measure what is missing in ``metrics.json``, whose content is returned; write ``robustness.md`` and its plots.
 
     Args:
         config: the models and the sources.
@@ -71,9 +71,6 @@ def measure_all(config: RobustnessConfig, kinds: Sequence[str], every: int, out:
         every: score every n-th sweep of each source.
         out: folder of the results, which may hold earlier ones.
         command: the command line, for the report.
-
-    Returns:
-        The content of ``metrics.json``.
 
     Raises:
         ConfigError: a model or a source cannot be used, or the folder holds results of other settings.

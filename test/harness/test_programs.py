@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import String
 
+from test.waiting import wait_until
 from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, BagReader
 from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.harness import bag_player, recorder
@@ -122,13 +122,6 @@ def lines(path):
 
 def rows(path, *topics):
     return [row for row in lines(path) if row.get("topic") in topics]
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def assert_clean(result):

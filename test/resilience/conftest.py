@@ -22,6 +22,7 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
 from test.resilience.machines import Machine
+from test.waiting import wait_until
 from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, message_class
 from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.core.projection import ProjectionSpec
@@ -41,15 +42,6 @@ SWEEPS, POINTS, FEW, PERIOD_NS = 10, 3000, 300, 100_000_000
 START_NS = 1_700_000_000_000_000_000
 ROAD, BUILDING = 4, 9
 BEAMS = ProjectionSpec(tuple(np.linspace(14, -24, 32).tolist()), 512)
-
-
-def wait_until(condition, what, deadline_s=DEADLINE_S):
-    """Wait until a condition is true; returns its value."""
-    end = time.monotonic() + deadline_s
-    while not (found := condition()):
-        assert time.monotonic() < end, f"{what} did not come within {deadline_s} s"
-        time.sleep(0.005)
-    return found
 
 
 @pytest.fixture(scope="session", name="wait_until")

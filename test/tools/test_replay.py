@@ -9,6 +9,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
+from test.waiting import wait_until
 from xmodelkd_ros.bags.bag import ROSBAGS_TYPES, BagReader, message_class
 from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.core.cloud import Segmentation
@@ -171,7 +172,7 @@ def test_signal_ends_every_process(drive, height_model, tmp_path, number, code):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        wait_until(lambda: len(children(process.pid)) == 3, 40)
+        wait_until(lambda: len(children(process.pid)) == 3, "the programs", 40)
         started = {int(row[0]) for row in children(process.pid)}
         process.send_signal(number)
         assert process.wait(30) == code
@@ -181,13 +182,6 @@ def test_signal_ends_every_process(drive, height_model, tmp_path, number, code):
         process.terminate()
         process.communicate(timeout=30)
     assert not any(os.path.exists(f"/proc/{pid}") for pid in started)
-
-
-def wait_until(condition, timeout_s):
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_environment_keeps_the_settings_of_the_user():

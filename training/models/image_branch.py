@@ -53,7 +53,7 @@ class ImageBranch(nn.Module):
 
 
 def sample(features: Tensor, uv: Tensor) -> Tensor:
-    """Sample feature maps bilinearly at image coordinates.
+    """Sample feature maps bilinearly at image coordinates: (B, F, ...).
 
     The encoder pads only at the right and bottom, so its cells are centred 1.5 pixels too far right and down. The
     trained pyramid compensates: sampling 1.5 pixels to any side does not improve the validation score.
@@ -61,9 +61,6 @@ def sample(features: Tensor, uv: Tensor) -> Tensor:
     Args:
         features: (B, F, h, w) feature maps.
         uv: (B, ..., 2) coordinates, -1 to 1 from edge to edge.
-
-    Returns:
-        (B, F, ...)
     """
     flat = uv.flatten(1, -2)[:, None]
     sampled = F.grid_sample(features, flat, mode="bilinear", padding_mode="border", align_corners=False)

@@ -60,10 +60,7 @@ class RunState:
     origins: tuple[DataSource, ...]
 
     def check_finished(self, key: str) -> None:
-        """Check that the run took all its steps.
-
-        Args:
-            key: the setting that names the run, for the error.
+        """Check that the run took all its steps; the error names it by its setting ``key``.
 
         Raises:
             ConfigError: it did not.

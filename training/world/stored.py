@@ -111,10 +111,7 @@ def stored_drives(path: Path) -> list[WorldSequence]:
 
 
 def store(drive: Drive, folder: Path, frames: Iterable[Frame]) -> int:
-    """Write frames of a drive into a new folder, atomically.
-
-    Returns:
-        The number of bytes written.
+    """Write frames of a drive into a new folder, atomically; returns the number of bytes written.
 
     Raises:
         ConfigError: the folder exists, or cannot be written.

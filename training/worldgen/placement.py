@@ -87,7 +87,7 @@ class Placement:
         slack: float = 0.0,
         slope: float | None = None,
     ) -> bool:
-        """Place an object on the ground unless it is out of reach or the place is occupied.
+        """Place an object on the ground if the place is free and within reach; returns whether it was placed.
 
         Args:
             maker: builds the object in its own frame; called only within reach of the path.
@@ -98,9 +98,6 @@ class Placement:
             on_road: allow it on a carriageway.
             slack: tolerated overlap with other objects, metres.
             slope: slope of the ground along the object's y axis; None: measured for long objects, else zero.
-
-        Returns:
-            Whether it was placed.
         """
         x, y, yaw = at
         if not self.within_reach(x, y):

@@ -164,10 +164,7 @@ class BagReader:
         return self._reader.end_time - 1
 
     def points_topic(self, name: str = "") -> str:
-        """The topic of the sweeps.
-
-        Args:
-            name: its name; if empty, the bag must have exactly one PointCloud2 topic.
+        """The topic of the sweeps; without a name, the bag must have exactly one PointCloud2 topic.
 
         Raises:
             BagError: no such topic, or several without a name; the message lists the candidates.

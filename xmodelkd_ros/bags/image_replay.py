@@ -82,7 +82,7 @@ def match_images(
     expected: Sequence[str],
     options: CameraOptions,
 ) -> Iterator[MatchedSweep[Message, RecordedImage]]:
-    """Match images to sweeps as a node does that receives each message at its time of recording.
+    """Match images to sweeps as a node does that receives each message when it was recorded; yields every sweep once.
 
     Args:
         messages: sweeps and images in the order of recording.
@@ -90,9 +90,6 @@ def match_images(
         cameras: by image topic.
         expected: names of the cameras that a sweep waits for.
         options: slop, deadline and delay of the images.
-
-    Yields:
-        Every sweep once, in the order of recording.
     """
     collector = SweepCollector[Message, RecordedImage](expected, options.slop_ns, options.deadline_ns)
     for arrival_ns, message in _arrivals(messages, points_topic, options.image_age_ns):

@@ -11,15 +11,12 @@ from xmodelkd_ros.core.errors import BagError
 
 
 def recover(path: Path, out: Path, on_progress: Callable[[str], None] = lambda line: None) -> int:
-    """Copy every message of truncated MCAP files up to the last complete chunk.
+    """Copy every message of truncated MCAP files up to the last complete chunk; returns their number.
 
     Args:
         path: such a file, or a folder with such files, as an unfinished recording leaves it.
         out: the bag to write.
         on_progress: callback for a line about each topic that cannot be copied.
-
-    Returns:
-        The number of messages.
 
     Raises:
         BagError: nothing can be recovered, or ``out`` exists or cannot be written.

@@ -20,7 +20,7 @@ def elevations_deg(xyz: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def fit_beams(elevations: NDArray[np.float64], beams: int | None = None) -> tuple[float, ...]:
-    """Estimate the beam table from the elevations of the points of a few sweeps.
+    """Estimate the elevations of the beams, degrees, descending, from the points of a few sweeps.
 
     The beams are the most prominent peaks of the elevation histogram, refined by one-dimensional k-means.
     Use sweeps of a standing vehicle: motion compensation blurs the beams.
@@ -28,9 +28,6 @@ def fit_beams(elevations: NDArray[np.float64], beams: int | None = None) -> tupl
     Args:
         elevations: (N,) degrees.
         beams: number of beams, or None to count the peaks.
-
-    Returns:
-        Elevations of the beams, degrees, descending.
 
     Raises:
         SensorError: there are no points, or fewer distinct peaks than ``beams``.

@@ -20,13 +20,10 @@ class DomainError(XModelKDError):
 
 
 def reserve_domain(avoided: str) -> str:
-    """Reserve a domain id that no other tool of this package uses on this machine; further calls return the same.
+    """Reserve a domain id other than ``avoided`` that no other tool uses here; later calls return it again.
 
     The lock is a socket with an abstract name, which exists on Linux only. Elsewhere, and where such sockets are
     forbidden, the domain is derived from the process id without a lock.
-
-    Args:
-        avoided: domain id that must not be returned.
 
     Raises:
         DomainError: all domains are in use.

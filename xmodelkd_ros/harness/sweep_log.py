@@ -18,10 +18,7 @@ Key = tuple[int, int]
 
 
 class SweepLog:
-    """Context manager that writes one JSON object per line, unbuffered, so that other processes can follow.
-
-    Args:
-        path: the file, overwritten; None to write nothing.
+    """Context manager that writes one JSON object per line, unbuffered for readers; without a path nothing.
 
     Raises:
         ConfigError: on entering and on writing, if the file cannot be written.

@@ -9,12 +9,9 @@ from typing import Any
 
 
 def gflop(path: Path) -> float | None:
-    """GFLOP of one run (a multiply-add counts as two operations).
+    """GFLOP of one run (a multiply-add counts as two operations); None if the ``onnx`` package is not installed.
 
     Counts convolutions and matrix products, which dominate.
-
-    Returns:
-        None if the ``onnx`` package is not installed.
     """
     try:
         import onnx

@@ -24,10 +24,7 @@ def is_depth(msg: Any) -> bool:
 
 
 def image_to_array(msg: Any) -> NDArray[np.uint8]:
-    """Decode an Image by cv_bridge, if available, or rosbags-image; a CompressedImage by OpenCV.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
+    """Decode an Image by cv_bridge, if available, or rosbags-image; a CompressedImage by OpenCV: (H, W, 3) uint8 RGB.
 
     Raises:
         ImageError: decoding fails, the encoding is not colour or grey, or a library is not installed.

@@ -20,11 +20,7 @@ _DISCOVERY_PERIOD_S = 0.5
 
 
 class CameraInfoSubscriptions:
-    """Subscribes to CameraInfo in every mode, because some drivers publish it only once.
-
-    Attributes:
-        latest: latest CameraInfo of each camera that has published one.
-    """
+    """Subscribes to CameraInfo in every mode, because some drivers publish it only once, and keeps the latest."""
 
     def __init__(self, node: Node, cameras: Sequence[CameraParameters]) -> None:
         self.latest: dict[str, Any] = {}

@@ -34,9 +34,6 @@ class LoadedModels:
         parameters: models, back end, sensor, projection and cameras.
         transforms: TF, for extrinsics that the parameters do not give.
 
-    Attributes:
-        camera_poses: extrinsics of the cameras and motion of the vehicle.
-
     Raises:
         XModelKDError: a parameter names something that does not exist or does not fit.
     """

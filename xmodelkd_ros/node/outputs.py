@@ -64,11 +64,7 @@ class OutputOptions:
 
 
 class Outputs:
-    """Publishers of labelled sweeps, label sets, status and diagnostics.
-
-    Args:
-        node: node that publishes; topics are relative to its name.
-    """
+    """Publishers of labelled sweeps, label sets, status and diagnostics; topics are relative to the node's name."""
 
     def __init__(self, node: Node) -> None:
         self._node = node

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class NewestWinsWorker(Generic[T]):
-    """Worker thread that drops the oldest waiting items when its queue is full.
+    """Worker thread that drops the oldest waiting items when more than ``capacity`` wait.
 
     Items that are submitted together never replace each other.
 
@@ -20,9 +20,6 @@ class NewestWinsWorker(Generic[T]):
         work: called in the thread with each item, in order of submission.
         on_replaced: called in the submitting thread with an item that a newer one replaced.
         on_error: called in the thread with an item and the exception that ``work`` raised; the thread continues.
-
-    Attributes:
-        capacity: maximum number of waiting items; initially 1.
     """
 
     def __init__(

@@ -45,7 +45,7 @@ class Run:
 def write_report(
     out: Path, run: Run, metrics: Mapping[str, Any], scores: Scores, spec: ModelSpec, view: SweepView | None = None
 ) -> Path:
-    """Write ``metrics.json``, ``report.html`` and its plots: either all of them or none.
+    """Write ``metrics.json``, ``report.html`` and its plots, all or none; returns the path of the page.
 
     Args:
         out: the folder; created if missing.
@@ -54,9 +54,6 @@ def write_report(
         scores: scores of the run.
         spec: the scored model.
         view: the sweep to plot; None for no plots of a sweep.
-
-    Returns:
-        Path of the page.
 
     Raises:
         DiskError: the disk is full or fails; an older report stays unchanged.

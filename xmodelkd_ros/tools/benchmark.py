@@ -58,10 +58,7 @@ class Load:
 def benchmark(
     model: str, out: Path, load: Load, backend: str = "auto", precision: str = "auto", repeats: int = 100
 ) -> dict[str, Any]:
-    """Time all stages of a sweep in the node except DDS, and write the report.
-
-    Returns:
-        The content of ``metrics.json``.
+    """Time all stages of a sweep in the node except DDS, and write the report; returns the content of ``metrics.json``.
 
     Raises:
         XModelKDError: the model cannot be used, or not with this number of cameras.

@@ -43,11 +43,7 @@ _TERMINATED = 143
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a subcommand.
-
-    Returns:
-        The exit code: 0 on success only.
-    """
+    """Run a subcommand and return the exit code: 0 on success only."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     args = _parser().parse_args(arguments)
     args.command = shlex.join(["xmodelkd", *arguments])

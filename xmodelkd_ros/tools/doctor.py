@@ -69,11 +69,7 @@ class Check:
 
 
 def doctor(model: str = "student") -> int:
-    """Check the installation and print a table.
-
-    Returns:
-        The exit code: 0 if the node can run.
-    """
+    """Check the installation and print a table; returns the exit code: 0 if the node can run."""
     checks: list[Check] = []
     machine = (_python, _numpy, _onnxruntime, _rclpy, _gpu, _profile, _shared_memory, _cores, _cache)
     packages = [partial(_optional, *row) for row in _OPTIONAL]

@@ -20,14 +20,11 @@ _LATENCY = "the time of decoding and the pipeline, without transport"
 
 
 def evaluate(options: RunOptions, against: str = "") -> dict[str, Any]:
-    """Segment every sweep of a bag, score it against the bag's ground truth if any, and write the report.
+    """Segment and score every sweep of a bag, and write the report; returns the content of ``metrics.json``.
 
     Args:
         options: bag, model and scoring.
         against: name or path of another model to compare labels with; empty for none.
-
-    Returns:
-        The content of ``metrics.json``.
 
     Raises:
         XModelKDError: the bag, a cloud in it, or a model cannot be used.

@@ -120,15 +120,12 @@ class DriveOutcome:
 def measure_faults(
     options: RunOptions, timing: FaultTiming, names: Sequence[str] = ()
 ) -> tuple[list[FaultOutcome], DriveOutcome]:
-    """Play a bag with faults, and write ``faults.md`` and ``metrics.json``.
+    """Play a bag with faults, and write ``faults.md`` and ``metrics.json``; returns the outcome by fault and of all.
 
     Args:
         options: bag, models and output folder; the mode is teacher.
         timing: duration of the faults.
         names: names of the faults; empty for all that can be injected here.
-
-    Returns:
-        The outcome of each fault and of the whole drive.
 
     Raises:
         XModelKDError: the bag or a model cannot be used, or a process failed.

@@ -24,15 +24,12 @@ _HEADER = """\
 
 
 def fit_cameras(bag: Path, out: Path | None = None, points_topic: str = "") -> Path:
-    """Write the node's parameters for the cameras of a bag.
+    """Write the node's parameters for the cameras of a bag; returns the parameter file.
 
     Args:
         bag: bag with images, CameraInfo and ``/tf_static``.
         out: parameter file; ``<bag>.cameras.yaml`` in the current folder if None.
         points_topic: topic of the sweeps; may be empty if the bag has only one PointCloud2 topic.
-
-    Returns:
-        The parameter file.
 
     Raises:
         XModelKDError: the bag cannot be read or has no cameras, or the file cannot be written.

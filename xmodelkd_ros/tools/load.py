@@ -41,16 +41,13 @@ _SLOW_SUBSCRIBER_S = 0.5
 
 
 def measure_load(options: RunOptions, points: int, seconds: float, names: Sequence[str] = ()) -> list[Outcome]:
-    """Run load scenarios and write ``load.md``, ``load.png`` and ``metrics.json``.
+    """Run load scenarios and write their report; returns one outcome per scenario and node.
 
     Args:
         options: model and output folder.
         points: number of points of a regular sweep.
         seconds: duration of most scenarios.
         names: names of the scenarios; empty for all. The baseline of a chosen scenario is added.
-
-    Returns:
-        One outcome per scenario and node.
 
     Raises:
         XModelKDError: the model cannot be used, or a process failed.

@@ -40,10 +40,7 @@ _LATENCY = "from just before publication of the sweep to arrival of its labels i
 
 
 def replay(options: RunOptions, rate: float = 1.0) -> dict[str, Any]:
-    """Play a bag to the node, score its labels, and write the report.
-
-    Returns:
-        The content of ``metrics.json``.
+    """Play a bag to the node, score its labels, and write the report; returns the content of ``metrics.json``.
 
     Raises:
         XModelKDError: the bag or the model cannot be used, a process failed, or no sweep was labelled.

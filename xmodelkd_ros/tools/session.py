@@ -69,16 +69,13 @@ class Session:
     def report(
         self, activity: str, latency: str, view: SweepView | None, start_s: float | None = None
     ) -> dict[str, Any]:
-        """Write the report and print the scores.
+        """Write the report and print the scores; returns the content of ``metrics.json``.
 
         Args:
             activity: such as ``evaluated offline``, for the title.
             latency: definition of the latency.
             view: the sweep to draw.
             start_s: seconds from the start of the node's process until the recorder was subscribed; None without node.
-
-        Returns:
-            The content of ``metrics.json``.
         """
         backend, spec = self.pipeline.backend, self.pipeline.spec
         if self.options.mode == "teacher" and not self.scores.modes["teacher"]:

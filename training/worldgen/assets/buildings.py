@@ -53,9 +53,6 @@ def building(rng: np.random.Generator, width: float, depth: float, unseen: bool 
         width: of the front, metres; a detached house may be narrower.
         depth: metres.
         unseen: draw from the styles reserved for test drives.
-
-    Returns:
-        A mesh with label building.
     """
     styles = UNSEEN_STYLES if unseen else _STYLES
     fitting = [make for make, min_width, max_width in styles if min_width <= width <= max_width]

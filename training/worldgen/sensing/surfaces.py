@@ -78,16 +78,13 @@ class Appearance:
 
 
 def albedo(appearance: Appearance, tracer: Tracer, hits: Hits, footprint: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Colours of hits.
+    """(N, 3) float32 colours of hits: linear light, 0 to 1; lit lamps up to 2. Zero without a hit.
 
     Args:
         appearance: of the materials.
         tracer: the scene.
         hits: N hits in it.
         footprint: (N,) width of a pixel on the surface, metres; finer detail is averaged.
-
-    Returns:
-        (N, 3) float32 linear light, 0 to 1; lit lamps up to 2. Zero without a hit.
     """
     pattern_values = _evaluate_patterns(appearance, tracer, hits, footprint)
     return np.asarray(_mix_colors(appearance.colors, hits.triangle, tracer.table.material, *pattern_values))

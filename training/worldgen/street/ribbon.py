@@ -12,11 +12,7 @@ Array = NDArray[np.float64]
 
 
 class Ribbon:
-    """A smooth curve with its curvilinear coordinate system.
-
-    Args:
-        points: (K, 2) metres, evenly spaced.
-    """
+    """A smooth curve through (K, 2) evenly spaced points, metres, with its curvilinear coordinate system."""
 
     def __init__(self, points: Array) -> None:
         self.points = points
