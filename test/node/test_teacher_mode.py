@@ -70,14 +70,17 @@ class Cameras:
 def make_teacher(make_bench, light_model):
     """Function that makes an active bench in teacher mode, and its cameras.
 
-    Unless ``may_rest``, the teacher never counts as too slow, whatever else this machine does.
+    Unless ``may_rest``, the teacher never counts as too slow, whatever else this machine does. ``prepare`` is called
+    with the bench before it is started.
     """
 
-    def make(names=("front",), image_type=Image, may_rest=False, **parameters):
+    def make(names=("front",), image_type=Image, may_rest=False, prepare=lambda bench: None, **parameters):
         poses = {f"cameras.{name}.extrinsic": pose for name, pose in zip(names, (AHEAD, BEHIND), strict=False)}
         kinds = {f"cameras.{name}.compressed": image_type is CompressedImage for name in names}
         given = {"teacher_model": str(light_model), "mode": "teacher", "cameras": list(names), "sync.deadline": 0.3}
-        bench = make_bench(**{**given, **poses, **kinds, **parameters}).start()
+        bench = make_bench(**{**given, **poses, **kinds, **parameters})
+        prepare(bench)
+        bench.start()
         if not may_rest:
             bench.node._processor._fallback._pace.add_duration = lambda *_: False
         return bench, Cameras(bench, names, image_type)
@@ -282,10 +285,12 @@ def test_unforeseen_image_error_affects_its_camera_only(make_teacher, sweep, mon
 
 
 def test_receives_latched_calibration_in_every_mode(make_teacher, sweep):
-    bench, cameras = make_teacher(mode="student", **{"cameras.front.info_topic": "once/camera_info"})
-    # Published by a transient local publisher before there is a subscriber.
-    publisher = bench.probe.create_publisher(CameraInfo, "once/camera_info", latched())
-    publisher.publish(calibration())
+    def publish_once(bench):
+        """Publish before there is a subscriber, so that a volatile subscription never receives it."""
+        bench.probe.create_publisher(CameraInfo, "once/camera_info", latched()).publish(calibration())
+
+    topic = {"cameras.front.info_topic": "once/camera_info"}
+    bench, cameras = make_teacher(mode="student", prepare=publish_once, **topic)
     bench.wait(lambda: "front" in bench.node._processor._camera_infos.latest, "the latched calibration")
     for mode in ("teacher", "student", "teacher"):
         assert bench.node.set_parameters([Parameter("mode", value=mode)])[0].successful
