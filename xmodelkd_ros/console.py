@@ -1,14 +1,16 @@
-"""What all commands share: progress bars, notes, one-line errors with exit codes, numeric arguments."""
+"""Shared by all commands: progress bars, notes, one-line errors with exit codes, numeric arguments."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from xmodelkd_ros.core.atomic_write import disk_errors
 from xmodelkd_ros.core.errors import XModelKDError
+
+N = TypeVar("N", int, float)
 
 _INTERRUPTED = 130
 """Exit code after Ctrl-C, by the convention of shells."""
@@ -29,7 +31,7 @@ def print_notes(notes: Iterable[str]) -> None:
 
 def positive_float(text: str) -> float:
     """Parse a finite number above zero (an argparse type)."""
-    value = float(text)
+    value = _number(float, text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return value
@@ -37,10 +39,18 @@ def positive_float(text: str) -> float:
 
 def positive_int(text: str) -> int:
     """Parse an integer above zero (an argparse type)."""
-    value = int(text)
+    value = _number(int, text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+        raise argparse.ArgumentTypeError(f"{text} is not a positive integer")
     return value
+
+
+def _number(parse: Callable[[str], N], text: str) -> N:
+    """Parse a number; zero, which is not positive, for any other text."""
+    try:
+        return parse(text)
+    except ValueError:
+        return parse("0")
 
 
 def exit_code(work: Callable[[], int]) -> int:

@@ -41,7 +41,7 @@ def test_times_teacher_with_images(light_model, height_model, tmp_path, capsys):
     assert "is a student, which takes no images; give --model teacher" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["benchmark", "--model", str(light_model), "--image-size", "320", "--out", str(tmp_path)])
-    assert "argument --image-size: invalid" in capsys.readouterr().err
+    assert "argument --image-size: '320' is not WIDTHxHEIGHT, such as 1920x1080" in capsys.readouterr().err
 
 
 def test_cameras_cover_all_directions():

@@ -114,8 +114,8 @@ def test_rejects_out_that_is_a_file(drive, height_model, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["replay", "bag", "--model", "m", "--out", "o", "--rate", "0"], "0 is not a positive number"),
-        (["replay", "bag", "--model", "m", "--out", "o", "--rate", "fast"], "invalid"),
-        (["benchmark", "--model", "m", "--out", "o", "--points", "-1"], "-1 is not a positive number"),
+        (["replay", "bag", "--model", "m", "--out", "o", "--rate", "fast"], "--rate: fast is not a positive number"),
+        (["benchmark", "--model", "m", "--out", "o", "--points", "-1"], "-1 is not a positive integer"),
         (["evaluate", "bag", "--out", "o"], "--model"),
         ([], "COMMAND"),
     ],
