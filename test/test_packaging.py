@@ -225,6 +225,14 @@ def test_launch_files_start_existing_modules():
     assert modules and all(find_spec(f"{NAME}.{module}") for module in modules)
 
 
+def test_configuration_files_named_in_messages_exist():
+    texts = [
+        path.read_text(encoding="utf-8") for path in (*(ROOT / NAME).rglob("*.py"), *(ROOT / "launch").glob("*.py"))
+    ]
+    names = set(re.findall(r"config/[\w/]+(?:\.\w+)+", "".join(texts)))
+    assert names and [name for name in names if not (ROOT / name).is_file()] == []
+
+
 def test_rviz_layout_matches_the_node_topics():
     layout = yaml.safe_load((ROOT / "config" / "segment.rviz").read_text(encoding="utf-8"))
     displays = {d["Name"]: d for d in layout["Visualization Manager"]["Displays"]}

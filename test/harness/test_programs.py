@@ -274,7 +274,7 @@ def main_of(program, capfd, *arguments):
     [
         (["model:=/nowhere"], "no model '/nowhere': neither a folder with a model.json nor"),
         (["model:=3"], "Trying to set parameter 'model' to '3' of type 'INTEGER', expecting type 'STRING'"),
-        (["model:=teacher"], "is a teacher; model takes a student, teacher_model takes this one"),
+        (["model:=teacher"], "is a teacher; set teacher_model to it"),
         (["mode:=teacher"], "mode is teacher and cameras is empty; name the cameras"),
         (["mode:=both"], "mode is 'both'; it must be one of student, teacher"),
         (["cameras:=[front, front]"], "cameras is ['front', 'front']; give each a unique name"),
@@ -300,7 +300,7 @@ def main_of(program, capfd, *arguments):
             "give x y z qx qy qz qw with a quaternion of length 1",
         ),
         (["cameras:=[front]", "cameras.front.extrinsic:=[1.0]"], "cameras.front.extrinsic is [1.0]; give x y z qx"),
-        (["cameras:=[front]", "teacher_model:=student"], "is a student; teacher_model takes a teacher, model takes"),
+        (["cameras:=[front]", "teacher_model:=student"], "is a student; set model to it"),
         pytest.param(
             ["sync.policy:=approximate"],
             "sync.policy is approximate and message_filters is not installed",

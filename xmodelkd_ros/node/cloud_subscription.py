@@ -73,7 +73,7 @@ class CloudSubscription:
             self._on_lost(count)
 
     def _match_publishers(self) -> None:
-        """Subscribe again if the publishers' reliability calls for another one."""
+        """Subscribe again if the publishers' reliability requires a different QoS."""
         offered = [info.qos_profile.reliability for info in self._node.get_publishers_info_by_topic(self.topic)]
         if not offered:
             return

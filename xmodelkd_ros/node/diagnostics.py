@@ -40,7 +40,7 @@ class Report:
 
     Attributes:
         level: ``OK``, ``WARN`` or ``ERROR``.
-        message: one line for people.
+        message: one-line summary.
         values: details as text.
     """
 
@@ -216,6 +216,11 @@ class Throttle:
                 return None
             self._last[kind] = now_s
             return self._suppressed.pop(kind, 0)
+
+
+def with_suppressed(line: str, suppressed: int) -> str:
+    """A log line with the number of similar ones that :class:`Throttle` suppressed before it."""
+    return f"{line} ({suppressed} similar messages suppressed)" if suppressed else line
 
 
 def to_array(report: Report, stamp: Any, name: str, hardware_id: str) -> DiagnosticArray:

@@ -61,15 +61,16 @@ class LoadedModels:
             pipeline.warm_up()
 
     def _load(self, parameter: str, model: str, role: str, sensor: SensorSpec | None) -> SegmentationPipeline:
+        """Load a model, after a check of its role: selecting a back end may take minutes."""
         folder = find_model(model)
+        actual = ModelSpec.read(folder).role
+        if actual != role:
+            fitting = {"student": "teacher_model", "teacher": "model"}[role]
+            raise ModelError(f"parameter {parameter} needs a {role}, but {folder} is a {actual}; set {fitting} to it")
         precision = self._parameters.precision
         choice = select_backend(folder, self._parameters.backend, precision, self._engines)
         self._backend_reasons[parameter] = choice.reason
-        pipeline = SegmentationPipeline.load(folder, choice.backend, precision, sensor, self._engines)
-        if pipeline.spec.role != role:
-            other = {"student": "teacher_model", "teacher": "model"}[role]
-            raise ModelError(f"{folder} is a {pipeline.spec.role}; {parameter} takes a {role}, {other} takes this one")
-        return pipeline
+        return SegmentationPipeline.load(folder, choice.backend, precision, sensor, self._engines)
 
     @property
     def _pipelines(self) -> list[SegmentationPipeline]:
@@ -137,9 +138,12 @@ class LoadedModels:
 def _check_teacher(teacher: ModelSpec, student: ModelSpec, cameras: int) -> None:
     if teacher.labels != student.labels:
         raise ModelError(
-            f"teacher_model {teacher.name} has other classes than model {student.name}; name two that agree"
+            f"teacher_model {teacher.name} and model {student.name} have different classes; "
+            "choose two models with the same label set"
         )
     assert teacher.image_branch is not None, "guaranteed by its role"
     if cameras > teacher.image_branch.cameras:
         maximum = teacher.image_branch.cameras
-        raise ModelError(f"{cameras} cameras are named, but teacher_model {teacher.name} takes {maximum} at most")
+        raise ModelError(
+            f"cameras lists {cameras} cameras, but teacher_model {teacher.name} supports at most {maximum}; remove some"
+        )

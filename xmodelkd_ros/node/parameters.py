@@ -209,7 +209,8 @@ class Parameters:
             raise ConfigError("projection_extrinsic is set and projection_frame is empty; name the LiDAR's frame too")
         if self.mode == "teacher" and not self.cameras:
             raise ConfigError(
-                "mode is teacher and cameras is empty; name the cameras and their topics (config/cameras.param.yaml)"
+                "mode is teacher and cameras is empty; name the cameras and their topics "
+                "('xmodelkd fit-cameras BAG' writes them, config/segment.param.yaml describes them)"
             )
         for topic in ("image_topic", "info_topic"):
             topics = [getattr(camera, topic) for camera in self.cameras]

@@ -19,14 +19,14 @@ from rclpy.task import Future
 
 from xmodelkd_ros.console import exit_code
 from xmodelkd_ros.core.errors import ConfigError, first_line
-from xmodelkd_ros.node.diagnostics import Throttle
+from xmodelkd_ros.node.diagnostics import Throttle, with_suppressed
 from xmodelkd_ros.node.shared_memory import remove_stale_segments
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _MALLOPT = ((-1, 256 << 20), (-3, 32 << 20))
 """Options of glibc's mallopt with values: M_TRIM_THRESHOLD, and M_MMAP_THRESHOLD at its maximum."""
 _WITHOUT_LOG_FILES = ("--ros-args", "--disable-external-lib-logs")
-"""ROS arguments."""
+"""ROS arguments that disable log files."""
 _PAUSE_AFTER_ERROR_S = 0.01
 """Keeps a persistent error from using a whole core."""
 
@@ -124,6 +124,6 @@ def spin(node: Node, stop: Future, fatal: type[Exception] | tuple[()] = ()) -> N
         except Exception as error:
             suppressed = throttle.due(type(error).__name__, time.monotonic())
             if suppressed is not None:
-                node.get_logger().error(f"a callback failed: {error!r} ({suppressed} more like it)")
+                node.get_logger().error(with_suppressed(f"a callback failed: {error!r}", suppressed))
             time.sleep(_PAUSE_AFTER_ERROR_S)
     executor.shutdown()

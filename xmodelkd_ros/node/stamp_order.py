@@ -5,7 +5,7 @@ from __future__ import annotations
 _CLOCK_JUMP_NS = 1_000_000_000
 """A stamp that is older than the newest one by more than this is a clock jump (a bag that loops), not a late sweep."""
 _ACCEPT_AFTER = 3
-"""This many older sweeps in a row with rising stamps are a clock that was set back a little."""
+"""Number of consecutive older sweeps with increasing stamps that count as a clock that was set back a little."""
 
 
 class StampOrder:

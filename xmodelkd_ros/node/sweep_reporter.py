@@ -11,7 +11,15 @@ from rclpy.node import Node
 
 from xmodelkd_ros.core.errors import CloudError, XModelKDError
 from xmodelkd_ros.messages.headers import stamp_ns
-from xmodelkd_ros.node.diagnostics import WARN, LabelledSweep, Report, SweepStatistics, Throttle, to_array
+from xmodelkd_ros.node.diagnostics import (
+    WARN,
+    LabelledSweep,
+    Report,
+    SweepStatistics,
+    Throttle,
+    to_array,
+    with_suppressed,
+)
 from xmodelkd_ros.node.extrinsics import ExtrinsicError
 from xmodelkd_ros.node.outputs import Outputs
 
@@ -65,7 +73,7 @@ class SweepReporter:
             msg: the sweep.
             outcome: ``dropped``, or ``unlabelled`` if it was published without labels.
             reason: one word, the name of the counter.
-            detail: one line for people.
+            detail: one-line description.
         """
         self._statistics.problem(outcome, reason, detail)
         self.warn(reason, f"sweep {outcome}, {reason}: {detail}")
@@ -75,7 +83,7 @@ class SweepReporter:
         """Log a warning, unless one of its kind was logged in the last seconds."""
         suppressed = self._throttle.due(kind, time.monotonic())
         if suppressed is not None:
-            self._node.get_logger().warning(f"{text} ({suppressed} more like it)" if suppressed else text)
+            self._node.get_logger().warning(with_suppressed(text, suppressed))
 
     def publish_diagnostics(self, description: Mapping[str, str], image_counts: Mapping[str, int]) -> None:
         """Publish the node's diagnostics: what runs, statistics of sweeps, and counts of unused images."""

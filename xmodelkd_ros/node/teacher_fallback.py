@@ -34,7 +34,7 @@ class TeacherFallback:
         builder: builds the camera frames of sweeps.
         sync: source of the mode and of the frozen cameras.
         worker: its queue is enlarged while the teacher runs and until the student has caught up.
-        reporter: logs why the student labels.
+        reporter: logs the fallback and its reason.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class TeacherFallback:
         return frames, result
 
     def _skip_reason(self) -> str:
-        """Why the student labels the next sweep of teacher mode; empty if the teacher does."""
+        """Why the teacher is not used for the next sweep in teacher mode; empty if it is."""
         if self._worker.waiting:
             return "the teacher is late; the student catches up"
         return "the teacher is too slow and rests" if self._pace.is_resting(time.monotonic()) else ""
@@ -136,4 +136,4 @@ class TeacherFallback:
         return frames, result
 
     def _warn(self, kind: str, text: str) -> None:
-        self._reporter.warn(kind, f"the student labels, {kind}: {text}")
+        self._reporter.warn(kind, f"falling back to the student, {kind}: {text}")
