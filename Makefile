@@ -1,6 +1,6 @@
-# Every target sets up what it needs in .venv. The README names two: demo and test.
+# Every target installs what it needs into .venv.
 PYTHON ?= python3
-# The demo's drive: generated from a seed that is kept for testing, or frames of a PandaSet sequence (DATA=folder).
+# Drive of the demo: generated from a held-out test seed, or frames of a PandaSet sequence (DATA=folder).
 SEED ?= 9
 SWEEPS ?= 40
 DATA ?=
@@ -34,7 +34,7 @@ else
 	$(BIN)/xmodelkd replay "$(OUT)/drive.mcap" --model student --label-set pandaset9 --out "$(OUT)"
 endif
 
-# Tests with running nodes come second: computing tests beside them would slow the nodes down.
+# Tests that start nodes run in a second step: other tests beside them would slow the nodes down.
 WITH_NODES := test/harness test/resilience test/node test/tools
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 

@@ -34,7 +34,7 @@ setup(
     # Minimal: with colcon, dependencies come from apt (package.xml).
     install_requires=["numpy>=1.21", "PyYAML>=5.3"],
     extras_require={
-        # ROS 2 without a ROS installation: the real rclpy over the real Fast DDS.
+        # ROS 2 without a ROS installation: rclpy over Fast DDS.
         "ros-pip": [
             "ros-kilted-rclpy",
             "ros-kilted-rmw-fastrtps-cpp",
@@ -48,7 +48,7 @@ setup(
         "openvino": ["openvino>=2024.4"],
         # For NVIDIA GPUs in desktops and servers; on a Jetson TensorRT is part of JetPack.
         "tensorrt-rtx": ["tensorrt-rtx-cu13>=1.6", "cuda-bindings>=12.8"],
-        # Needed by the xmodelkd command besides a back end: bags, images, charts, progress bars.
+        # For the xmodelkd command, besides a back end: bags, images, charts, progress bars.
         "tools": [
             "rosbags>=0.11,<0.12",
             "apsw",

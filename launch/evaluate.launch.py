@@ -22,7 +22,7 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         "points_topic",
         default_value="",
-        description="Topic of the sweeps. Default: the only one of the bag.",
+        description="Topic of the sweeps; required if the bag has several PointCloud2 topics.",
     ),
     DeclareLaunchArgument(
         "label_set", default_value="", description="Label set to score in, such as pandaset9. Default: the model's own."

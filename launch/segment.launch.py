@@ -31,23 +31,23 @@ SHARE = get_package_share_directory(PACKAGE)
 
 RESTART_DELAY_S = 2.0
 
-AS_FILE = "Default: as in params_file."
+FROM_FILE = "Default: as in params_file."
 ARGUMENTS = (
-    DeclareLaunchArgument("model", default_value="", description=f"Name or folder of the model. {AS_FILE}"),
+    DeclareLaunchArgument("model", default_value="", description=f"Name or folder of the model. {FROM_FILE}"),
     DeclareLaunchArgument(
-        "teacher_model", default_value="", description=f"Name or folder of the model that uses cameras too. {AS_FILE}"
+        "teacher_model", default_value="", description=f"Name or folder of the model that uses cameras too. {FROM_FILE}"
     ),
     DeclareLaunchArgument(
         "mode",
         default_value="",
         choices=["", "student", "teacher"],
-        description=f"student: LiDAR only. teacher: with the cameras in params_file. {AS_FILE}",
+        description=f"student: LiDAR only. teacher: LiDAR and the cameras in params_file. {FROM_FILE}",
     ),
     DeclareLaunchArgument(
         "backend",
         default_value="",
         choices=["", "auto", "onnxruntime", "openvino", "tensorrt"],
-        description=f"Inference engine. {AS_FILE}",
+        description=f"Inference engine. {FROM_FILE}",
     ),
     DeclareLaunchArgument("points_topic", default_value="points", description="Topic of the LiDAR's PointCloud2."),
     DeclareLaunchArgument(
@@ -58,13 +58,14 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         "sensor",
         default_value="",
-        description=f"Sensor file (from 'xmodelkd fit-sensor') of a LiDAR other than the model's. {AS_FILE}",
+        description="Sensor file (from 'xmodelkd fit-sensor') if the LiDAR is not the one the model was trained on. "
+        f"{FROM_FILE}",
     ),
     DeclareLaunchArgument(
         "rviz",
         default_value="false",
         choices=["true", "false"],
-        description="Show the clouds in RViz; set its Fixed Frame to the frame of your clouds.",
+        description="Show the clouds in RViz. Set its Fixed Frame to the frame of your clouds.",
     ),
     DeclareLaunchArgument("bag", default_value="", description="Bag (rosbag2 folder or .mcap) to play, with /clock."),
     DeclareLaunchArgument(
@@ -78,7 +79,7 @@ ARGUMENTS = (
         "autostart",
         default_value="",
         choices=["", "true", "false"],
-        description=f"false: the node waits for external lifecycle transitions. {AS_FILE}",
+        description=f"false: the node waits for external lifecycle transitions. {FROM_FILE}",
     ),
     DeclareLaunchArgument(
         "build_only",
@@ -89,7 +90,7 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         "dds_profile",
         default_value=user_profile(os.environ) or shipped_profile(),
-        description="Fast DDS profile for large clouds, or none. Default: that of the environment, or the shipped one.",
+        description="Fast DDS profile for large clouds, or none. Default: that in the environment, or the shipped one.",
     ),
 )
 
@@ -135,10 +136,12 @@ def node(arguments: dict[str, str]) -> Node:
 
 
 def restart(event: ProcessExited, context: LaunchContext, arguments: dict[str, str]) -> list[LaunchDescriptionEntity]:
-    """Restart the node if a signal ended it; an error that it reported itself would only recur."""
+    """Restart the node if a signal ended it, but not after an error exit, whose cause would recur."""
     if context.is_shutdown or event.returncode >= 0:
         return []
-    log = LogInfo(msg=f"{event.process_name} ended by signal {-event.returncode}; restarts in {RESTART_DELAY_S} s")
+    log = LogInfo(
+        msg=f"{event.process_name} was ended by signal {-event.returncode}; restarting in {RESTART_DELAY_S} s"
+    )
     return [log, TimerAction(period=RESTART_DELAY_S, actions=segmenter(arguments))]
 
 
