@@ -21,7 +21,7 @@ PANDASET = Path(__file__).resolve().parents[2] / "shared" / "pandaset" / "002"
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """Tests and programs they start leave the user's cache folder unchanged."""
+    """Cache folder of the tests and the programs they start, in place of the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -50,16 +50,16 @@ def write_light_model(folder, cameras=3):
 
     size = (cameras * FEATURES[0], FEATURES[1])
     nodes = [
-        *_height_nodes("by_height"),
+        *_height_nodes("height_logits"),
         helper.make_node("Reshape", ["places", "grid_shape"], ["grid"]),
         helper.make_node("GridSample", ["maps", "grid"], ["sampled"], mode="bilinear", padding_mode="border"),
         helper.make_node("Reshape", ["sampled", "views_shape"], ["brightness"]),
         helper.make_node("Reshape", ["seen", "views_shape"], ["mask"]),
-        helper.make_node("Mul", ["brightness", "mask"], ["lit"]),
-        helper.make_node("ReduceMax", ["lit"], ["light"], axes=[0], keepdims=0),
-        helper.make_node("Gather", ["light", "pixel"], ["of_points"]),
-        helper.make_node("Mul", ["is_car", "of_points"], ["by_light"]),
-        helper.make_node("Add", ["by_height", "by_light"], ["logits"]),
+        helper.make_node("Mul", ["brightness", "mask"], ["visible_brightness"]),
+        helper.make_node("ReduceMax", ["visible_brightness"], ["brightest"], axes=[0], keepdims=0),
+        helper.make_node("Gather", ["brightest", "pixel"], ["point_brightness"]),
+        helper.make_node("Mul", ["is_car", "point_brightness"], ["car_logits"]),
+        helper.make_node("Add", ["height_logits", "car_logits"], ["logits"]),
     ]
     is_car = np.zeros((13, 1), np.float32)
     is_car[0] = 1.0
@@ -69,19 +69,19 @@ def write_light_model(folder, cameras=3):
         "is_car": is_car,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    _write_brightness(folder / "image_branch.onnx")
+    _write_image_branch(folder / "image_branch.onnx")
     branch = ImageBranchSpec(
         {"fp32": NetworkFile("image_branch.onnx", sha256(folder / "image_branch.onnx"))},
         TensorSpec("picture", (1, 3, 4 * FEATURES[0], 4 * FEATURES[1]), "float32"),
         TensorSpec("features", (1, 1, *FEATURES), "float32"),
         cameras,
     )
-    more = [
+    image_inputs = [
         TensorSpec("maps", (1, 1, *size), "float32"),
         TensorSpec("places", (2, HEIGHT, WIDTH, 2), "float32"),
         TensorSpec("seen", (2, HEIGHT, WIDTH), "float32"),
     ]
-    _write_model(folder, nodes, more, "teacher", constants, branch)
+    _write_model(folder, nodes, image_inputs, "teacher", constants, branch)
     return folder
 
 
@@ -89,18 +89,18 @@ def _height_nodes(output):
     from onnx import helper
 
     return [
-        helper.make_node("Reshape", ["image", "flat"], ["table"]),
-        helper.make_node("Gather", ["table", "pixel"], ["seen_pixel"], axis=1),  # (3, P), the pixel of each point
-        helper.make_node("ReduceSum", ["seen_pixel"], ["sum"], keepdims=1),
-        helper.make_node("Mul", ["sum", "zero"], ["nothing"]),
-        helper.make_node("Transpose", ["points"], ["columns"], perm=[1, 0]),
-        helper.make_node("MatMul", ["weights", "columns"], ["product"]),
-        helper.make_node("Add", ["product", "nothing"], [output]),
+        helper.make_node("Reshape", ["image", "flat"], ["flat_image"]),
+        helper.make_node("Gather", ["flat_image", "pixel"], ["pixel_channels"], axis=1),  # (3, P)
+        helper.make_node("ReduceSum", ["pixel_channels"], ["channel_sum"], keepdims=1),
+        helper.make_node("Mul", ["channel_sum", "zero"], ["zeros"]),
+        helper.make_node("Transpose", ["points"], ["point_columns"], perm=[1, 0]),
+        helper.make_node("MatMul", ["weights", "point_columns"], ["point_logits"]),
+        helper.make_node("Add", ["point_logits", "zeros"], [output]),
     ]
 
 
-def _write_brightness(path):
-    """Write an image branch: the mean of each patch of 4 by 4 pixels."""
+def _write_image_branch(path):
+    """Write an image branch whose output is the mean of each patch of 4 by 4 pixels."""
     from onnx import helper
 
     nodes = [
@@ -116,26 +116,26 @@ def _write_network(path, nodes, inputs, output, constants):
     from onnx import TensorProto, helper, numpy_helper
 
     types = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32}
-    described = [helper.make_tensor_value_info(t.name, types[t.dtype], list(t.shape)) for t in (*inputs, output)]
-    kept = [numpy_helper.from_array(value, name) for name, value in constants.items()]
-    graph = helper.make_graph(nodes, path.stem, described[:-1], described[-1:], kept)
+    values = [helper.make_tensor_value_info(t.name, types[t.dtype], list(t.shape)) for t in (*inputs, output)]
+    initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, path.stem, values[:-1], values[-1:], initializers)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
 
 
-def _write_model(folder, nodes, more_inputs, role, more_constants=None, image_branch=None):
+def _write_model(folder, nodes, extra_inputs, role, extra_constants=None, image_branch=None):
     weights = np.zeros((13, 2), np.float32)
     weights[9, 0], weights[4, 0] = 4.0, -4.0
     constants = {
         "weights": weights,
         "flat": np.array([3, HEIGHT * WIDTH], np.int64),
         "zero": np.zeros(1, np.float32),
-        **(more_constants or {}),
+        **(extra_constants or {}),
     }
     inputs = (
         TensorSpec("image", (1, 3, HEIGHT, WIDTH), "float32"),
         TensorSpec("points", (POINTS, 2), "float32"),
         TensorSpec("pixel", (POINTS,), "int32"),
-        *more_inputs,
+        *extra_inputs,
     )
     output = TensorSpec("logits", (13, POINTS), "float32")
     folder.mkdir(parents=True, exist_ok=True)
@@ -151,7 +151,7 @@ def _write_model(folder, nodes, more_inputs, role, more_constants=None, image_br
         intensity_range=(0.0, 255.0),
         labels=label_map("drive13"),
         temperature=1.0,
-        training_data=(DataSource("nothing", "CC0-1.0", "made by a test"),),
+        training_data=(DataSource("none", "CC0-1.0", "written by a test"),),
         image_branch=image_branch,
     )
     spec.write(folder)

@@ -71,7 +71,7 @@ def test_page_shows_every_plot(tmp_path, spec, cameras, truth):
     expected = {"sweep.png", "birds_eye.png", "range_image.png", "latency.png"}
     assert shown == expected | ({"cameras.png"} if cameras else set()) | ({"confusion.png"} if truth else set())
     assert "drive &lt;1&gt;" in page
-    assert "made by a test" in page, "attribution of the training data"
+    assert "written by a test" in page, "attribution of the training data"
     assert ("mIoU, drive13" in page) is truth
     assert (path.parent / "metrics.json").is_file()
 
