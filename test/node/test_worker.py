@@ -32,37 +32,24 @@ def work():
     work.worker.stop()
 
 
-def test_newest_item_replaces_waiting_ones(work):
+@pytest.mark.parametrize(
+    ("capacity", "submissions", "done", "replaced"),
+    [
+        pytest.param(1, [(1,), (2,), (3,)], [0, 3], [1, 2], id="the newest item replaces waiting ones"),
+        pytest.param(2, [(1,), (2,), (3,)], [0, 2, 3], [1], id="a capacity above one"),
+        pytest.param(1, [(1, 2), ()], [0, 1, 2], [], id="items submitted together do not replace each other"),
+    ],
+)
+def test_queue_replaces_the_oldest_waiting_items(work, capacity, submissions, done, replaced):
+    work.worker.capacity = capacity
     work.worker.submit(0)
     assert work.started.acquire(timeout=10)
-    for item in (1, 2, 3):
-        work.worker.submit(item)
+    for items in submissions:
+        work.worker.submit(*items)
+    assert work.worker.waiting == len(done) - 1
     work.open_gate()
     work.worker.stop()
-    assert work.done == [0, 3]
-    assert work.replaced == [1, 2]
-
-
-def test_capacity_above_one(work):
-    work.worker.capacity = 2
-    work.worker.submit(0)
-    assert work.started.acquire(timeout=10)
-    for item in (1, 2, 3):
-        work.worker.submit(item)
-    assert work.worker.waiting == 2
-    work.open_gate()
-    work.worker.stop()
-    assert (work.done, work.replaced) == ([0, 2, 3], [1])
-
-
-def test_items_submitted_together_do_not_replace_each_other(work):
-    work.worker.submit(0)
-    assert work.started.acquire(timeout=10)
-    work.worker.submit(1, 2)
-    work.worker.submit()
-    work.open_gate()
-    work.worker.stop()
-    assert (work.done, work.replaced) == ([0, 1, 2], [])
+    assert (work.done, work.replaced) == (done, replaced)
 
 
 def test_error_affects_its_own_item_only(work):
