@@ -147,9 +147,9 @@ def load_labelled_images(config: SourceConfig, use: str, others: Sequence[Source
     return [image for drive in generated for image in drive]
 
 
-def origin_of(config: SourceConfig, use: str) -> DataSource:
-    """Dataset, licence and attribution of a source; errors as in :func:`load_source`."""
-    return stored_frames(config, use)[0][0].source if config.path else WORLD_SOURCE
+def origin_of(config: SourceConfig) -> DataSource:
+    """Dataset, licence and attribution of a training source; errors as in :func:`load_source`."""
+    return stored_frames(config, TRAIN)[0][0].source if config.path else WORLD_SOURCE
 
 
 def stored_frames(config: SourceConfig, use: str) -> list[tuple[DriveSequence, int]]:

@@ -36,6 +36,10 @@ def contrastive(lidar: Tensor, image: Tensor, point: Tensor, temperature: float)
     return torch.stack(terms).mean()
 
 
+_PROJECTION_DIM = 32
+"""Dimensions of the common space."""
+
+
 class Contrast(nn.Module):
     """InfoNCE between the LiDAR and image features of the same points.
 
@@ -46,15 +50,14 @@ class Contrast(nn.Module):
         width: LiDAR features of a point.
         features: image features of a view.
         temperature: of the loss.
-        projection_dim: dimensions of the common space.
     """
 
     max_points = 1024
 
-    def __init__(self, width: int, features: int, temperature: float, projection_dim: int = 32) -> None:
+    def __init__(self, width: int, features: int, temperature: float) -> None:
         super().__init__()
         self.temperature = temperature
-        self.from_lidar, self.from_image = nn.Linear(width, projection_dim), nn.Linear(features, projection_dim)
+        self.from_lidar, self.from_image = nn.Linear(width, _PROJECTION_DIM), nn.Linear(features, _PROJECTION_DIM)
 
     def forward(self, point_features: Tensor, views: Tensor) -> Tensor:
         """Loss of LiDAR features (B, P, width) against image features (B, P, 2, F + 1) of views, with a mask."""

@@ -10,6 +10,8 @@ from training.models.image_encoder import CHANNELS, pretrained, pyramid
 
 IMAGE_SIZE = (384, 640)
 """Height and width that every image is resized to."""
+_WIDTH = 48
+"""Channels of the pyramid."""
 
 
 class ImageBranch(nn.Module):
@@ -20,19 +22,18 @@ class ImageBranch(nn.Module):
     Args:
         features: F, channels of the feature map.
         classes: C.
-        width: channels of the pyramid.
     """
 
-    def __init__(self, features: int, classes: int, width: int = 48) -> None:
+    def __init__(self, features: int, classes: int) -> None:
         super().__init__()
         self.features = features
         self.encoder = pretrained()
         self.lateral = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width))
+            nn.Sequential(nn.Conv2d(channels, _WIDTH, 1, bias=False), nn.BatchNorm2d(_WIDTH))
             for channels in CHANNELS.values()
         )
         self.smooth = nn.Sequential(
-            nn.Conv2d(width, features, 3, padding=1, bias=False), nn.BatchNorm2d(features), nn.ReLU(inplace=True)
+            nn.Conv2d(_WIDTH, features, 3, padding=1, bias=False), nn.BatchNorm2d(features), nn.ReLU(inplace=True)
         )
         self.classify = nn.Linear(features, classes)
 
@@ -44,7 +45,7 @@ class ImageBranch(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Feature maps (B, F, H / 4, W / 4) of RGB images (B, 3, H, W) in 0..255; H and W are multiples of 32."""
-        levels = [lateral(x) for lateral, x in zip(self.lateral, pyramid(self.encoder, images, 32), strict=True)]
+        levels = [lateral(x) for lateral, x in zip(self.lateral, pyramid(self.encoder, images), strict=True)]
         x = levels.pop()
         while levels:
             x = F.relu(levels.pop() + F.interpolate(x, scale_factor=2.0, mode="nearest"))

@@ -42,20 +42,12 @@ def pretrained() -> Any:
     return network
 
 
-def pyramid(network: Any, image: Tensor, coarsest: int) -> list[Tensor]:
-    """Feature maps (B, C, H / s, W / s) at the strides s from 4 to the coarsest.
-
-    Args:
-        network: the encoder, from :func:`pretrained`.
-        image: (B, 3, H, W) RGB images in 0..255.
-        coarsest: largest stride.
-    """
+def pyramid(network: Any, image: Tensor) -> list[Tensor]:
+    """Feature maps (B, C, H / s, W / s) of (B, 3, H, W) RGB images in 0..255 at the strides s from 4 to 32."""
     x = network._swish(network._bn0(network._conv_stem((image - 127) / 128)))
     levels = []
     for number, block in enumerate(network._blocks):
         x = block(x)
         if number in STRIDES:
             levels.append(x)
-            if STRIDES[number] == coarsest:
-                break
     return levels

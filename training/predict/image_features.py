@@ -19,16 +19,14 @@ from xmodelkd_ros.core.visibility import NO_CAMERA
 from xmodelkd_ros.segmentation.image_features import resized
 
 
-def point_image_features(
-    branch: ImageBranch, encoded_images: Sequence[EncodedSweepImages], title: str
-) -> list[ImageFeatures]:
+def point_image_features(branch: ImageBranch, encoded_images: Sequence[EncodedSweepImages]) -> list[ImageFeatures]:
     """The image features of the points of each sweep."""
     weights = hashlib.sha256(b"".join(v.numpy().tobytes() for v in branch.state_dict().values())).digest()
     network = on_fastest_device(branch)
     # The cache keeps the images beside their features, so that their id() is not reused.
     return [
         memoize((weights, id(images)), lambda images=images: (images, _sampled(network, images)))[1]
-        for images in progress(encoded_images, len(encoded_images), title)
+        for images in progress(encoded_images, len(encoded_images), "images")
     ]
 
 

@@ -117,7 +117,7 @@ def image_features_of(
         features = branch.features if branch else 0
         return ImageFeatures.join([ImageFeatures.empty(len(sweep.labels), features) for sweep in sweeps], features)
     images = shuffled_images(encoded_images) if shuffled else encoded_images
-    return ImageFeatures.join(point_image_features(branch, images, "images"), branch.features)
+    return ImageFeatures.join(point_image_features(branch, images), branch.features)
 
 
 def shuffled_images(encoded_images: Sequence[EncodedSweepImages]) -> list[EncodedSweepImages]:

@@ -54,7 +54,7 @@ class ImageData(pl.LightningDataModule):
         for source, images in zip(data.train, self._train, strict=True):
             if not any(len(image.labels) for image in images):
                 raise ConfigError(f"{source} has no images with labels; give drives with cameras and labels")
-        self.origins = list(dict.fromkeys([*self._before, *(origin_of(source, "train") for source in data.train)]))
+        self.origins = list(dict.fromkeys([*self._before, *(origin_of(source) for source in data.train)]))
         counts = np.zeros(IGNORE + 1)
         for source, images in zip(data.train, self._train, strict=True):
             labels = sum(np.bincount(image.labels, minlength=IGNORE + 1) for image in images)

@@ -163,8 +163,8 @@ def cylinder(
     return merge([quads(walls, material, label), *caps])
 
 
-def tube(path: ArrayLike, radius: float, material: str, label: str, sides: int = 6) -> Mesh:
-    """A tube along a (K, 3) path: bent poles, bicycle frames."""
+def tube(path: ArrayLike, radius: float, material: str, label: str) -> Mesh:
+    """A square tube along a (K, 3) path: bent poles, bicycle frames."""
     points = np.asarray(path, np.float64)
     along = np.gradient(points, axis=0)
     along /= np.linalg.norm(along, axis=1, keepdims=True)
@@ -172,6 +172,7 @@ def tube(path: ArrayLike, radius: float, material: str, label: str, sides: int =
     side = np.cross(along, helper)
     side /= np.linalg.norm(side, axis=1, keepdims=True)
     up = np.cross(side, along)
+    sides = 4
     angle = np.arange(sides) * (2 * np.pi / sides)
     rings = points[:, None] + radius * (
         np.cos(angle)[None, :, None] * side[:, None] + np.sin(angle)[None, :, None] * up[:, None]

@@ -169,10 +169,10 @@ def _clock_faults(points: int, seconds: float) -> list[Scenario]:
     ]
 
 
-def _paused(sweeps: Sequence[ScheduledSweep], seconds: float = 2.0) -> list[ScheduledSweep]:
-    """Sweeps with a pause in the middle; stamps follow a clock that is stopped meanwhile."""
+def _paused(sweeps: Sequence[ScheduledSweep]) -> list[ScheduledSweep]:
+    """Sweeps with a pause of two seconds in the middle; stamps follow a clock that is stopped meanwhile."""
     half = len(sweeps) // 2
-    return [*sweeps[:half], *(replace(a, at_s=a.at_s + seconds) for a in sweeps[half:])]
+    return [*sweeps[:half], *(replace(a, at_s=a.at_s + 2) for a in sweeps[half:])]
 
 
 def _looped(sweeps: Sequence[ScheduledSweep]) -> list[ScheduledSweep]:

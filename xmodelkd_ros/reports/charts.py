@@ -85,14 +85,8 @@ def draw_latency(latency_ms: Sequence[float | None], miou: Sequence[float | None
     chart.savefig(path, dpi=DPI)
 
 
-def draw_series(path: Path, xlabel: str, series: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> None:
-    """Time series in stacked panels with a common horizontal axis.
-
-    Args:
-        path: the PNG file.
-        xlabel: label of the horizontal axis.
-        series: positions and values of each quantity, by name.
-    """
+def draw_series(path: Path, series: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> None:
+    """Numbers of sweeps and values of each quantity, by name, in stacked panels with a common horizontal axis."""
     chart = new_figure(11, 1.0 + 1.5 * len(series))
     rows = chart.subplots(len(series), sharex=True, squeeze=False)[:, 0]
     for axes, (name, (positions, values)) in zip(rows, series.items(), strict=True):
@@ -100,7 +94,7 @@ def draw_series(path: Path, xlabel: str, series: Mapping[str, tuple[Sequence[int
         axes.plot(positions, values, color=LINE, linewidth=0.9)
         axes.set_ylim(0, 1.15 * max(values, default=1))
         axes.set_ylabel(name)
-    rows[-1].set_xlabel(xlabel)
+    rows[-1].set_xlabel("sweeps")
     chart.savefig(path, dpi=DPI)
 
 

@@ -104,7 +104,7 @@ def draw_change(view: SweepView, before: NDArray[np.uint8], teacher: NDArray[np.
 
 def _draw_birds_eye(view: SweepView, colorings: Sequence[_PointColors], path: Path) -> None:
     figure = _figure(5.2 * len(colorings), 6.1)
-    for axes, coloring in zip(_axes_row(figure, len(colorings), 0.1), colorings, strict=True):
+    for axes, coloring in zip(_axes_row(figure, len(colorings)), colorings, strict=True):
         _birds_eye(axes, view.cloud.xyz, coloring)
     _legend(figure, view, 0.05)
     _save(figure, path)
@@ -153,8 +153,8 @@ def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=DPI)
 
 
-def _axes_row(figure: Figure, count: int, bottom: float) -> list[Axes]:
-    gap = 0.006
+def _axes_row(figure: Figure, count: int) -> list[Axes]:
+    gap, bottom = 0.006, 0.1
     return [figure.add_axes((i / count + gap / 2, bottom, 1 / count - gap, 0.94 - bottom)) for i in range(count)]
 
 

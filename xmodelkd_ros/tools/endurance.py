@@ -285,7 +285,7 @@ def _write(
     metrics = {_METRICS_KEYS.get(name, name): value for name, value in asdict(result).items()}
     with atomic_files(out, "endurance.md") as folder:
         (folder / "endurance.md").write_text(table, encoding="utf-8")
-        draw_series(folder / "endurance.png", "sweeps", series)
+        draw_series(folder / "endurance.png", series)
         write_metrics(folder, {**metrics, "broken": result.failures, "command": command})
     print(f"{table}\nwritten: {out / 'endurance.md'}")
 

@@ -118,10 +118,10 @@ def bay(
     return merge(parts)
 
 
-def balconies(rng: np.random.Generator, windows: Rectangles, max_count: int = 14) -> Mesh:
+def balconies(rng: np.random.Generator, windows: Rectangles) -> Mesh:
     """Balconies with railings of glass, bars or boards at windows sampled from (N, 4) rectangles."""
     out, wider = rng.uniform(0.8, 1.5), rng.uniform(0.25, 0.7)
-    chosen = windows[:: max(1, -(-len(windows) // max_count))]
+    chosen = windows[:: max(1, -(-len(windows) // 14))]
     y0, y1, z = chosen[:, 0] - wider, chosen[:, 1] + wider, chosen[:, 2] - 0.75
     zero, far = np.zeros_like(z), np.full_like(z, out)
     slabs = np.column_stack([zero, far, y0, y1, z - 0.18, z])
@@ -164,11 +164,11 @@ def awnings(rng: np.random.Generator, spans: Rectangles) -> Mesh:
     return quads(np.concatenate([cloth, skirt]), material, LABEL)
 
 
-def sign_board(rng: np.random.Generator, width: float, z: float, y: float = 0.0) -> Mesh:
+def sign_board(rng: np.random.Generator, width: float, z: float) -> Mesh:
     """Letters on a board along the front."""
     wide, tall = rng.uniform(0.4, 0.95) * width, rng.uniform(0.4, 0.9)
-    board = plate(wide, tall, pick(rng, ("shop_sign", "print", "shop_sign")), LABEL, (0.13, y, z + tall / 2))
-    back = boxes((0.0, 0.12, y - wide / 2, y + wide / 2, z, z + tall), "trim", LABEL)
+    board = plate(wide, tall, pick(rng, ("shop_sign", "print", "shop_sign")), LABEL, (0.13, 0.0, z + tall / 2))
+    back = boxes((0.0, 0.12, -wide / 2, wide / 2, z, z + tall), "trim", LABEL)
     return merge([back, board])
 
 

@@ -128,16 +128,14 @@ def window_storey(width: float, low: float, high: float, wall: str, count: int, 
     return Storey(low, high, wall, (("window", rectangles),))
 
 
-def ground_storey(
-    rng: np.random.Generator, width: float, high: float, wall: str, kinds: Sequence[str], low: float = 0.0
-) -> Storey:
+def ground_storey(rng: np.random.Generator, width: float, high: float, wall: str, kinds: Sequence[str]) -> Storey:
     """A storey with openings of the given kinds from right to left; those that do not fit are omitted."""
-    sizes = [_draw(rng, kind, high - low) for kind in kinds]
+    sizes = [_draw(rng, kind, high) for kind in kinds]
     room = np.cumsum([size[0] + 0.3 for size in sizes])
     fitting = int(np.searchsorted(room, width - 0.3, side="right"))
     widths, heights, sills = np.array(sizes[:fitting]).reshape(-1, 3).T
-    rectangles = _row(width, widths, low + sills, heights)
-    return Storey(low, high, wall, tuple((kind, rectangles[k : k + 1]) for k, kind in enumerate(kinds[:fitting])))
+    rectangles = _row(width, widths, sills, heights)
+    return Storey(0.0, high, wall, tuple((kind, rectangles[k : k + 1]) for k, kind in enumerate(kinds[:fitting])))
 
 
 def ribbon_storey(width: float, low: float, high: float, wall: str, sill: float, margin: float) -> Storey:

@@ -77,9 +77,9 @@ def oval(center: Sequence[float], depth: float, width: float, sides: int) -> NDA
     return flat + np.asarray(center)
 
 
-def hoop(radius: float, thickness: float, material: str, label: str, *, segments: int = 12) -> Mesh:
+def hoop(radius: float, thickness: float, material: str, label: str) -> Mesh:
     """A bicycle tyre: a vertical ring around y, resting on the ground, with triangular cross-section."""
-    turn = np.arange(segments + 1) * (2 * np.pi / segments)
+    turn = np.arange(13) * (2 * np.pi / 12)
     out = np.column_stack([-np.sin(turn), np.zeros_like(turn), -np.cos(turn)])
     across = np.array((0.0, thickness / 2, 0.0))
     inner = out * (radius - thickness)

@@ -351,7 +351,7 @@ def _excavator(rng: np.random.Generator) -> list[Mesh]:
     boom = np.array([(0.7, -0.3, 1.4), (2.0, -0.3, 3.4), (4.0, -0.3, 3.2)]) * size
     stick = np.array([(4.0, -0.3, 3.4), (3.6, -0.3, 0.9)]) * size
     bucket = np.array([(3.0, 0.3), (3.6, 0.1), (4.0, 0.5), (3.8, 1.0), (3.4, 1.0)]) * size
-    arm = [tube(boom, 0.24 * size, paint, _LABEL, 4), tube(stick, 0.18 * size, paint, _LABEL, 4)]
+    arm = [tube(boom, 0.24 * size, paint, _LABEL), tube(stick, 0.18 * size, paint, _LABEL)]
     scoop = extrude(bucket, 0.9 * size, "metal", _LABEL).placed(0, -0.3 * size, 0)
     return [*tracks, base, house, *cab, roof, *arm, scoop]
 
@@ -365,7 +365,7 @@ def _loader(rng: np.random.Generator) -> list[Mesh]:
     cab = box((1.4 * size, 1.3 * size, 1.5 * size), "car_glass", _LABEL, (-0.7 * size, 0, 1.5 * size))
     roof = box((1.5 * size, 1.4 * size, 0.1), paint, _LABEL, (-0.7 * size, 0, 3.0 * size))
     arms = [
-        tube(np.array([(0.9, y, 1.4), (2.0, y, 1.3), (2.9, y, 0.5)]) * size, 0.14 * size, paint, _LABEL, 4)
+        tube(np.array([(0.9, y, 1.4), (2.0, y, 1.3), (2.9, y, 0.5)]) * size, 0.14 * size, paint, _LABEL)
         for y in (-0.5, 0.5)
     ]
     scoop = np.array([(2.7, 0.05), (3.8, 0.02), (3.1, 0.25), (2.95, 0.7), (3.2, 1.15), (2.7, 1.0)]) * size

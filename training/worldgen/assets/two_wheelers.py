@@ -176,7 +176,7 @@ def _kick_scooter(rng: np.random.Generator, rider: bool) -> list[Mesh]:
         *[_fat_wheel(0.11, 0.05).placed(x, 0, 0) for x in (-0.45, 0.48)],
         box((0.75, 0.16, 0.06), "trim", _LABEL, (-0.03, 0, 0.12)),
         _rod([(0.48, 0, 0.11), bar], 0.025, "metal_painted"),
-        tube([np.add(bar, (0, 0.24, 0)), np.add(bar, (0, -0.24, 0))], 0.018, "trim", _LABEL, 4),
+        tube([np.add(bar, (0, 0.24, 0)), np.add(bar, (0, -0.24, 0))], 0.018, "trim", _LABEL),
     ]
     if rider:
         feet = np.array(((0.1, 0.04, 0.18), (-0.18, -0.04, 0.18)))

@@ -29,9 +29,9 @@ _HALF_BASE_M, _HALF_TRACK_M = 1.4, 0.8
 """Distances from the ego vehicle's centre to its wheels."""
 
 
-def planned_times(duration: float) -> NDArray[np.float64]:
+def planned_times() -> NDArray[np.float64]:
     """Sample times of planned motions, from one second before a drive to one second after it."""
-    return np.arange(-_MARGIN_S, duration + _MARGIN_S + _STEP_S / 2, _STEP_S)
+    return np.arange(-_MARGIN_S, DURATION_S + _MARGIN_S + _STEP_S / 2, _STEP_S)
 
 
 def route(path: ArrayLike) -> Ribbon:
@@ -89,9 +89,9 @@ def plan_motion(
     return speed_over_time, lambda times: np.asarray(distance(times) - distance(0.0))
 
 
-def knot_count(duration: float) -> int:
+def knot_count() -> int:
     """Number of knots that cover all planned times."""
-    return int(np.ceil((duration + 2 * _MARGIN_S) / _KNOT_S)) + 1
+    return int(np.ceil((DURATION_S + 2 * _MARGIN_S) / _KNOT_S)) + 1
 
 
 def _speed_limits(along: Ribbon) -> NDArray[np.float64]:
@@ -217,10 +217,8 @@ class EgoMotion:
         distance: travelled since time 0, over time.
         height: of the ground.
         body_motion: (3, 3) amplitude, frequency (Hz) and phase of the body's heave (metres), pitch and roll (radians).
-        duration: seconds.
 
     Attributes:
-        duration: planning horizon, seconds.
         footprint: planned motion in the plane.
         distance: travelled since time 0, over time.
     """
@@ -235,10 +233,9 @@ class EgoMotion:
         distance: Callable[[ArrayLike], NDArray[np.float64]],
         height: Height,
         body_motion: NDArray[np.float64],
-        duration: float,
     ) -> None:
-        self.duration, self.distance = duration, distance
-        times = planned_times(duration)
+        self.distance = distance
+        times = planned_times()
         self.footprint = Footprint.along(along, start + distance(times), times, _HALF_BASE_M)
         moving = np.minimum(speed(times) / 4.0, 1.0)
         amplitude, frequency, phase = body_motion[..., None]
@@ -250,20 +247,18 @@ class EgoMotion:
         self._track = CubicSpline(times, np.column_stack(columns))
 
     @classmethod
-    def sample(
-        cls, rng: np.random.Generator, path: ArrayLike, height: Height, duration: float = DURATION_S
-    ) -> EgoMotion:
+    def sample(cls, rng: np.random.Generator, path: ArrayLike, height: Height) -> EgoMotion:
         """Draw a trajectory within a (K, 2) path: standing, starting, cruising or braking."""
         along = route(path)
         kind = str(rng.choice(("stand", "start", "cruise", "slow"), p=(0.06, 0.18, 0.52, 0.24)))
-        target_speeds = sample_speeds(kind, float(rng.uniform(5.0, 14.0)), knot_count(duration), rng)
+        target_speeds = sample_speeds(kind, float(rng.uniform(5.0, 14.0)), knot_count(), rng)
         first, last = _HALF_BASE_M + 3.0, along.length - _HALF_BASE_M - 3.0
         start = float(rng.uniform(first, first + 0.2 * max(last - first, 0.0)))
         speed, distance = plan_motion(target_speeds, along, start, last)
         body_motion = np.array(
             (rng.uniform((1e-3, 4e-4, 4e-4), (4e-3, 2e-3, 2e-3)), rng.uniform(0.6, 1.8, 3), rng.uniform(0, 6.3, 3))
         )
-        return cls(along, start - float(distance(-_MARGIN_S)), speed, distance, height, body_motion, duration)
+        return cls(along, start - float(distance(-_MARGIN_S)), speed, distance, height, body_motion)
 
     def world_from_base(self, times: ArrayLike) -> NDArray[np.float64]:
         """(M, 4, 4) poses of base_link, on the road under the vehicle's centre, at (M,) times."""

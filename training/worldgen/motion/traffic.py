@@ -126,7 +126,7 @@ class _TrafficBuilder:
         numbers: Iterator[int],
         obstacles: NDArray[np.float64],
     ) -> None:
-        self.rng, self.ego, self.times = rng, ego, planned_times(ego.duration)
+        self.rng, self.ego, self.times = rng, ego, planned_times()
         self.actors: list[Follower] = []
         self._height, self._numbers = height, numbers
         radius = _disc_radius(ego.WIDTH_M)
@@ -251,9 +251,7 @@ def _lane_distances(builder: _TrafficBuilder, lane: Lane, path: Ribbon) -> NDArr
     """(T,) distance travelled by a lane's vehicles."""
     rng = builder.rng
     kind = str(rng.choice(("stand", "start", "cruise", "slow"), p=(0.12, 0.12, 0.6, 0.16)))
-    target_speeds = sample_speeds(
-        kind, lane.speed * float(rng.uniform(0.6, 1.1)), knot_count(builder.ego.duration), rng
-    )
+    target_speeds = sample_speeds(kind, lane.speed * float(rng.uniform(0.6, 1.1)), knot_count(), rng)
     if _is_ego_lane(path, builder.ego):
         return builder.ego.distance(builder.times)
     return plan_motion(target_speeds, path, 0.0, path.length)[1](builder.times)
@@ -280,7 +278,7 @@ def _add_two_wheelers(builder: _TrafficBuilder, lanes: Sequence[Lane]) -> None:
     choice, target_count = _StationSampler.of(routes, builder.ego), int(rng.integers(0, 6))
     for _ in range(_ATTEMPTS * target_count):
         number, station = choice.draw(rng)
-        speed, moment = float(rng.uniform(2.5, 6.5)), float(rng.uniform(0, builder.ego.duration))
+        speed, moment = float(rng.uniform(2.5, 6.5)), float(rng.uniform(0, DURATION_S))
         stations = station + speed * (builder.times - moment)
         if len(builder.actors) - before >= target_count:
             return
@@ -303,7 +301,7 @@ def _add_pedestrians(builder: _TrafficBuilder, walks: Sequence[NDArray[np.float6
             return
         number, station = choice.draw(rng)
         speed = 0.0 if rng.random() < 0.15 else float(rng.normal(1.3, 0.2))
-        left, moment = float(rng.uniform(-0.6, 0.6)), float(rng.uniform(0, builder.ego.duration))
+        left, moment = float(rng.uniform(-0.6, 0.6)), float(rng.uniform(0, DURATION_S))
         group_size = 1 if rng.random() < 0.7 else int(rng.integers(2, 4))
         for k in range(group_size):
             stations = station + speed * (builder.times - moment) + float(rng.uniform(-0.15, 0.15))

@@ -88,10 +88,8 @@ def _line(road: Road, d: float, start: float, end: float, material: str = WHITE,
     return _mark(road.ribbon.strip(start, end, d - width / 2, d + width / 2), material)
 
 
-def _dashes(
-    road: Road, d: float, start: float, end: float, material: str = WHITE, dash: float = 3.0, period: float = 9.0
-) -> list[Paint]:
-    return [_line(road, d, s, min(s + dash, end), material) for s in np.arange(start, end - 0.5, period)]
+def _dashes(road: Road, d: float, start: float, end: float, material: str = WHITE) -> list[Paint]:
+    return [_line(road, d, s, min(s + 3.0, end), material) for s in np.arange(start, end - 0.5, 9.0)]
 
 
 def _centre_line(rng: np.random.Generator, style: StreetStyle, network: Network, road: Road) -> list[Paint]:

@@ -84,7 +84,7 @@ def smoothed(path: Array, passes: int) -> Array:
     return smooth
 
 
-def bezier(a: Array, b: Array, c: Array, d: Array, count: int = 10) -> Array:
-    """(count, 2) points of a cubic Bezier curve from a to d."""
-    t = np.linspace(0, 1, count)[:, None]
+def bezier(a: Array, b: Array, c: Array, d: Array) -> Array:
+    """(16, 2) points of a cubic Bezier curve from a to d."""
+    t = np.linspace(0, 1, 16)[:, None]
     return (1 - t) ** 3 * a + 3 * t * (1 - t) ** 2 * b + 3 * t**2 * (1 - t) * c + t**3 * d

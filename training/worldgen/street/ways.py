@@ -179,7 +179,7 @@ def _joined(first: Array, second: Array) -> Array:
     out, into = first[-1] - first[-2], second[1] - second[0]
     out, into = out / np.linalg.norm(out), into / np.linalg.norm(into)
     handle = 0.45 * float(np.linalg.norm(d - a))
-    curve = bezier(a, a + out * handle, d - into * handle, d, 16)
+    curve = bezier(a, a + out * handle, d - into * handle, d)
     return _evenly(np.concatenate([first[:-1], curve, second[1:]]))
 
 

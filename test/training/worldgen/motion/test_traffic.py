@@ -121,7 +121,7 @@ def test_actors_stand_on_ground(drives):
 
 def test_vehicles_pitch_with_slope():
     line = route(np.column_stack([np.linspace(0, 100, 101), np.zeros(101)]))
-    times = planned_times(DURATION)
+    times = planned_times()
     plan = Footprint.along(line, 10 + 4 * (times + 1), times, 1.4)
     up = Follower.on_ground((car(np.random.default_rng(0)),), plan, lambda x, y: 0.1 * x)
     motion = up.motion(3.0)
@@ -131,7 +131,7 @@ def test_vehicles_pitch_with_slope():
 
 def test_gait_phase_follows_distance():
     line = route(np.column_stack([np.linspace(0, 30, 31), np.zeros(31)]))
-    times = planned_times(DURATION)
+    times = planned_times()
     stride = STRIDE * 1.7
     plan = Footprint.along(line, 5 + 1.36 * times, times, 0.25, tilts=False)
     walker = Follower.on_ground(person(np.random.default_rng(0)), plan, lambda x, y: 0 * x, stride)
