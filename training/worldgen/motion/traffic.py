@@ -193,13 +193,11 @@ class _StationSampler:
     """Samples stations on routes, preferring those near the ego vehicle's path.
 
     Attributes:
-        routes: the routes.
         number: (P,) route index of each candidate point.
         station: (P,) of the point.
         share: (P,) probability of the point.
     """
 
-    routes: list[Ribbon]
     number: NDArray[np.int64]
     station: NDArray[np.float64]
     share: NDArray[np.float64]
@@ -213,7 +211,7 @@ class _StationSampler:
         past = ego.footprint.middle[::10]
         away = np.linalg.norm(points[:, None] - past, axis=-1).min(axis=1)
         share = np.exp(-((away / _NEAR_M) ** 2)) + 1e-12
-        return cls(routes, np.repeat(np.arange(len(routes)), counts), station, share / share.sum())
+        return cls(np.repeat(np.arange(len(routes)), counts), station, share / share.sum())
 
     def draw(self, rng: np.random.Generator) -> tuple[int, float]:
         """Draw the index of a route and a station on it."""

@@ -60,7 +60,6 @@ class Streets:
     """Roads, pavements and open ground of a drive; the world frame's origin lies near the middle of the main road.
 
     Attributes:
-        style: street parameters.
         network: centre lines and cross-sections.
         plan: carriageways, islands, crossings.
         terrain: height without kerbs and ditches: ``terrain(x, y)``.
@@ -77,7 +76,6 @@ class Streets:
         crossings: pedestrian crossings.
     """
 
-    style: StreetStyle
     network: Network
     plan: StreetPlan
     terrain: Terrain
@@ -109,7 +107,6 @@ class Streets:
         pavement = shapely.union_all([zone.shape for zone in zones if zone.kind in ("pavement", "plaza")])
         all_lanes, ego_lane = lanes(style, network, plan)
         return cls(
-            style,
             network,
             plan,
             terrain,
