@@ -73,7 +73,7 @@ def test_documentation_names_every_scenario():
     page = (Path(__file__).parents[2] / "docs" / "trust.md").read_text(encoding="utf-8")
     names = [scenario.name for scenario in scenarios(1, 1)]
     assert [name for name in names if f"| `{name}`: " not in page] == []
-    assert f"of the {len(names)} kinds of" in page
+    assert f"of the {len(names)} load scenarios" in page
 
 
 def test_rejects_unknown_scenario(height_model, tmp_path, capsys):
