@@ -106,14 +106,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "python -m training.adapt", allow_abbrev=False, description="Adapt a student to a drive without labels."
     )
     parser.add_argument("model", metavar="MODEL", help="name, folder or run of the initial student")
-    parser.add_argument("drive", metavar="BAG", help="the drive")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace those of the file")
+    parser.add_argument(
+        "drive", metavar="BAG", help="rosbag2 folder or .mcap file; with --dataset, a drive of that dataset"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that override the file")
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of model, report and run")
     parser.add_argument("--teacher", metavar="MODEL", default="teacher", help="name, folder or run of the teacher")
     parser.add_argument("--dataset", choices=DATASETS, default="bag", help="format of BAG (default: %(default)s)")
     parser.add_argument("--frames", metavar="A:B", default="", help="frames A to B - 1 (default: all)")
     parser.add_argument("--points-topic", metavar="TOPIC", default="", help="topic of the sweeps in a bag")
-    parser.add_argument("--label-set", metavar="S", default=LABELS, help="set to score in (default: %(default)s)")
+    parser.add_argument(
+        "--label-set", metavar="S", default=LABELS, help="label set of the scores (default: %(default)s)"
+    )
     parser.add_argument("--config", type=Path, default=DEFAULTS, help="settings (default: config/adapt.yaml)")
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_intermixed_args(words)

@@ -141,9 +141,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "python -m training.compare", allow_abbrev=False, description="Train, score and compare runs."
     )
-    parser.add_argument("config", type=Path, metavar="CONFIG.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    parser.add_argument("--open", action="store_true", help="score on held-back sweeps too")
+    parser.add_argument("config", type=Path, metavar="CONFIG.yaml", help="comparison to run")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that override the file")
+    parser.add_argument("--open", action="store_true", help="also score on the held-out test sweeps, and log it")
     options = parser.parse_intermixed_args(arguments)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 

@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m training.precisions", description="Add precisions to a model folder.")
     parser.add_argument("model", type=Path, metavar="MODEL", help="model folder")
     parser.add_argument(
-        "--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS, help="(default: %(default)s)"
+        "--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS, help="precisions to add (default: all)"
     )
     options = parser.parse_args(argv)
     return run_command(lambda: f"{options.model}: {', '.join(add_to(options.model, options.precisions).files)}")

@@ -165,12 +165,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "python -m training.robustness", allow_abbrev=False, description="Measure robustness to corruptions."
     )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace those of the file")
-    parser.add_argument("--config", type=Path, metavar="FILE.yaml", help="(default: config/robustness.yaml)")
-    parser.add_argument("--models", nargs="+", metavar="DIR", help="names or folders (default: those of the file)")
-    parser.add_argument("--sources", nargs="+", metavar="NAME", help="of the file (default: all)")
-    parser.add_argument("--corruptions", nargs="+", metavar="NAME", help=f"of {', '.join(CORRUPTIONS)} (default: all)")
-    parser.add_argument("--every", type=positive_int, metavar="N", default=1, help="every Nth sweep of each source")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that override the file")
+    parser.add_argument("--config", type=Path, metavar="FILE.yaml", help="settings (default: config/robustness.yaml)")
+    parser.add_argument("--models", nargs="+", metavar="DIR", help="models to test (default: those of the file)")
+    parser.add_argument("--sources", nargs="+", metavar="NAME", help="sources of the file to use (default: all)")
+    parser.add_argument(
+        "--corruptions", nargs="+", metavar="NAME", help=f"any of {', '.join(CORRUPTIONS)} (default: all)"
+    )
+    parser.add_argument("--every", type=positive_int, metavar="N", default=1, help="use every Nth sweep of each source")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", required=True, help="folder of the results, which may hold earlier ones"
     )

@@ -90,8 +90,16 @@ def table(paths: Sequence[Path], backends: Sequence[str], runs: int) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code, 0 on success only."""
     parser = argparse.ArgumentParser("python -m training.time_networks", description="Compare inference times.")
-    parser.add_argument("networks", nargs="+", type=Path, metavar="FILE.onnx", help="the first one is the reference")
-    parser.add_argument("--backend", nargs="+", choices=sorted(_BACKENDS), default=["onnxruntime"], help="libraries")
+    parser.add_argument(
+        "networks", nargs="+", type=Path, metavar="FILE.onnx", help="networks; the first one is the reference"
+    )
+    parser.add_argument(
+        "--backend",
+        nargs="+",
+        choices=sorted(_BACKENDS),
+        default=["onnxruntime"],
+        help="inference libraries (default: onnxruntime)",
+    )
     parser.add_argument(
         "--runs", type=positive_int, metavar="N", default=30, help="runs of each network (default: %(default)s)"
     )

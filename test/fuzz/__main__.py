@@ -32,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m test.fuzz", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m test.fuzz", description="Run a fuzzing campaign and write a report."
+    )
     parser.add_argument(
         "--inputs", type=positive_int, default=_WHOLE, help="total inputs, distributed over the targets"
     )

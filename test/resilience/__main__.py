@@ -26,9 +26,16 @@ class ResilienceError(XModelKDError):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m test.resilience", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m test.resilience", description="Run the resilience and security tests and write a report."
+    )
     parser.add_argument(
-        "--tests", type=Path, nargs="+", default=list(TEST_PATHS), metavar="PATH", help="(default: all)"
+        "--tests",
+        type=Path,
+        nargs="+",
+        default=list(TEST_PATHS),
+        metavar="PATH",
+        help="test files to run (default: all)",
     )
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of resilience.md, resilience.png and metrics.json"

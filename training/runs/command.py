@@ -30,8 +30,8 @@ def training_command(
         next_step: advice for the finished run; ``{run}`` stands for its folder.
     """
     parser = argparse.ArgumentParser(prog=f"python -m {name}", description=f"Train {network}.")
-    parser.add_argument("config", type=Path, metavar="CONFIG.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value")
+    parser.add_argument("config", type=Path, metavar="CONFIG.yaml", help="configuration of the run")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings that override the file")
     options = parser.parse_args(arguments)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 

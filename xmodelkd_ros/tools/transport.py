@@ -113,7 +113,9 @@ def _print_rows(points: int, sweeps: int, rate_hz: float) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("transport", description="Measure DDS transport latency of clouds.")
+    parser = argparse.ArgumentParser(
+        "python -m xmodelkd_ros.tools.transport", description="Measure DDS transport latency of clouds."
+    )
     parser.add_argument(
         "--points",
         type=positive_int,

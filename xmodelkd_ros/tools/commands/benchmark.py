@@ -20,7 +20,7 @@ def add_parser(commands: Any) -> None:
         "--image-size", type=_size, default=(1920, 1080), metavar="WxH", help="image size (default: 1920x1080)"
     )
     add_number(parser, "--repeats", positive_int, 100, "N", "sweeps to measure")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of metrics.json")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of metrics.json and report.html")
     parser.set_defaults(run=run)
 
 

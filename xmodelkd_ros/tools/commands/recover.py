@@ -12,7 +12,9 @@ from xmodelkd_ros.tools.commands.arguments import new_parser
 
 def add_parser(commands: Any) -> None:
     """Add the subcommand."""
-    parser = new_parser(commands, "recover", "make a bag from a recording that was killed or ran out of disk space")
+    parser = new_parser(
+        commands, "recover", "make a bag from a recording that was interrupted by a kill or a full disk"
+    )
     parser.add_argument("unfinished", type=Path, metavar="UNFINISHED", help="folder or .mcap file of the recording")
     parser.add_argument("out", type=Path, metavar="OUT", help="rosbag2 folder or .mcap file to create")
     parser.set_defaults(run=run)
