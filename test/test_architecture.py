@@ -26,7 +26,7 @@ RUNTIME = {
     "bags": {"messages", "resources", "segmentation"},
     "reports": {"resources"},
     "node": {"console", "inference", "messages", "resources", "segmentation"},
-    "harness": {"bags", "messages", "node", "opencv", "resources"},
+    "harness": {"bags", "console", "messages", "node", "opencv", "resources"},
     "tools": {*TOP_LEVEL, "bags", "harness", "inference", "messages", "reports", "segmentation"},
 }
 SHARED = {*TOP_LEVEL, "core", "messages", "bags", "segmentation", "inference", "reports"}

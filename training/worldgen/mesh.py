@@ -163,15 +163,19 @@ def cylinder(
     return merge([quads(walls, material, label), *caps])
 
 
-def tube(path: ArrayLike, radius: float, material: str, label: str) -> Mesh:
-    """A square tube along a (K, 3) path: bent poles, bicycle frames."""
-    points = np.asarray(path, np.float64)
-    along = np.gradient(points, axis=0)
-    along /= np.linalg.norm(along, axis=1, keepdims=True)
+def perpendicular(directions: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Two (N, 3) unit vectors perpendicular to each other and to (N, 3) directions."""
+    along = directions / np.linalg.norm(directions, axis=1, keepdims=True)
     helper = np.where(np.abs(along[:, 2:]) < 0.9, (0.0, 0.0, 1.0), (1.0, 0.0, 0.0))
     side = np.cross(along, helper)
     side /= np.linalg.norm(side, axis=1, keepdims=True)
-    up = np.cross(side, along)
+    return side, np.cross(side, along)
+
+
+def tube(path: ArrayLike, radius: float, material: str, label: str) -> Mesh:
+    """A square tube along a (K, 3) path: bent poles, bicycle frames."""
+    points = np.asarray(path, np.float64)
+    side, up = perpendicular(np.gradient(points, axis=0))
     sides = 4
     angle = np.arange(sides) * (2 * np.pi / sides)
     rings = points[:, None] + radius * (

@@ -33,6 +33,7 @@ from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import PointCloud2
 
 from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, BagReader, RawMessage
+from xmodelkd_ros.console import positive_float
 from xmodelkd_ros.core.errors import BagError, ConfigError, listed
 from xmodelkd_ros.harness.sim_clock import CLOCK_PERIOD_S, SimClock
 from xmodelkd_ros.harness.sweep_log import SweepLog, message_class
@@ -184,7 +185,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str], stop: Future) ->
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("bag_player", description="Publish a bag with its recorded timing.")
     parser.add_argument("bag", type=Path, help="rosbag2 folder or single file")
-    parser.add_argument("--rate", type=_positive, default=1.0, help="playback speed (default: %(default)s)")
+    parser.add_argument("--rate", type=positive_float, default=1.0, help="playback speed (default: %(default)s)")
     parser.add_argument("--topics", nargs="+", default=(), metavar="T", help="topics to play (default: all)")
     parser.add_argument("--loop", action="store_true", help="repeat until SIGINT or SIGTERM")
     parser.add_argument("--clock", action="store_true", help="publish /clock")
@@ -196,16 +197,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TOPIC:N",
         help="before starting",
     )
-    parser.add_argument("--timeout", type=_positive, default=20.0, help="seconds to wait for subscribers")
+    parser.add_argument("--timeout", type=positive_float, default=20.0, help="seconds to wait for subscribers")
     parser.add_argument("--log", type=Path, help="JSON lines file of the publication times of clouds")
     return parser
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
 
 
 def _topic_and_count(text: str) -> tuple[str, int]:

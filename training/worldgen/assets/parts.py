@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from training.worldgen.mesh import Mesh, plate, quads
+from training.worldgen.mesh import Mesh, perpendicular, plate, quads
 
 _Option = TypeVar("_Option")
 _POSTER_M = 1.8
@@ -51,12 +51,7 @@ def limbs(
 ) -> Mesh:
     """N open rods from (N, 3) to (N, 3) points, tapering to ``end_radius``: branches, bars, poles, wires."""
     low, high = np.atleast_2d(np.asarray(starts, np.float64)), np.atleast_2d(np.asarray(ends, np.float64))
-    along = high - low
-    along /= np.linalg.norm(along, axis=1, keepdims=True)
-    helper = np.where(np.abs(along[:, 2:]) < 0.9, (0.0, 0.0, 1.0), (1.0, 0.0, 0.0))
-    side = np.cross(along, helper)
-    side /= np.linalg.norm(side, axis=1, keepdims=True)
-    up = np.cross(side, along)
+    side, up = perpendicular(high - low)
     angle = (np.arange(sides) + 0.5) * (-2 * np.pi / sides)
     circle = np.cos(angle)[:, None, None] * side + np.sin(angle)[:, None, None] * up
     first = low + circle * np.broadcast_to(radius, len(low))[:, None]
