@@ -28,7 +28,7 @@ def test_int8_labels_of_a_real_sweep_nearly_equal_fp32(library):
     assert 0.98 < equal_labels(one, other, one.spec.cameras) < 1
 
 
-def test_auto_takes_it_in_8_bits_too_where_it_is_faster(tmp_path):
+def test_auto_compares_both_libraries_in_int8(tmp_path):
     choice = select_backend(find_model("teacher"), "auto", "int8", EngineCache(tmp_path))
     chosen = SegmentationPipeline.load(find_model("teacher"), choice.backend, "int8")
     assert "not used" not in choice.reason and chosen.backend.precision == "int8"

@@ -2,6 +2,7 @@
 """Engines are built by TensorRT-RTX, which needs no GPU; ONNX Runtime simulates running them."""
 
 import ctypes
+import gc
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -214,16 +215,22 @@ class FakeCuda:
     cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
 
     def __init__(self):
-        self.memory, self.stream, self.graph, self.launched = [], [], None, 0
+        self.memory, self.stream, self.graph, self.launched = {}, [], None, 0
 
     def enqueue(self, work):
         (self.stream if self.graph is None else self.graph).append(work)
 
     def _allocate(self, size):
-        self.memory.append((ctypes.c_byte * size)())
-        return 0, ctypes.addressof(self.memory[-1])
+        memory = (ctypes.c_byte * size)()
+        self.memory[ctypes.addressof(memory)] = memory
+        return 0, ctypes.addressof(memory)
+
+    def _free(self, address):
+        del self.memory[address]
+        return (0,)
 
     cudaMallocHost = cudaMalloc = _allocate
+    cudaFreeHost = cudaFree = _free
 
     def cudaStreamCreate(self):
         return 0, 7
@@ -272,6 +279,24 @@ def gpu(monkeypatch):
     monkeypatch.setattr(tensorrt, "build_in_subprocess", build)
     monkeypatch.setattr(tensorrt._Cuda, "_runtime", CUDA)
     return SimpleNamespace(trt=trt, built=built)
+
+
+def test_memory_is_freed_with_the_back_end_and_its_outputs(gpu, height_model):
+    gc.collect()
+    before = set(CUDA.memory)
+    engine = (height_model / "model.onnx").read_bytes()
+    loaded = tensorrt.TensorRtBackend(engine, "fp32", "key")
+    inputs = {tensor.name: np.ones(tensor.shape, tensor.dtype) for tensor in loaded.inputs}
+    logits = loaded.infer(inputs)["logits"]
+    expected, tensors = logits.copy(), len(loaded.inputs) + len(loaded.outputs)
+    assert len(set(CUDA.memory) - before) == 2 * tensors, "on the host and on the device"
+    del loaded
+    gc.collect()
+    assert len(set(CUDA.memory) - before) == 1, "the output that is still in use"
+    np.testing.assert_array_equal(logits, expected)
+    del logits
+    gc.collect()
+    assert set(CUDA.memory) == before
 
 
 def random_cloud(points):

@@ -16,6 +16,7 @@ import importlib
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -174,6 +175,7 @@ class TensorRtBackend:
         self._device = {t.name: self._cuda.device_memory(self._host[t.name].nbytes) for t in tensors}
         for name, address in self._device.items():
             self._context.set_tensor_address(name, address)
+            self._cuda.free_with(self, address)
 
     def _tensor(self, trt: Any, index: int) -> TensorSpec:
         name = self._engine.get_tensor_name(index)
@@ -230,10 +232,16 @@ class _Cuda:
         size = int(np.prod(tensor.shape)) * dtype.itemsize
         address = int(self._call("cudaMallocHost", size))
         memory = (ctypes.c_byte * size).from_address(address)
+        # Bound to the memory, not to the back end: callers may hold its outputs for longer.
+        _finalize(memory, self._call, "cudaFreeHost", address)
         return np.ctypeslib.as_array(memory).view(dtype).reshape(tensor.shape)
 
     def device_memory(self, size: int) -> int:
         return int(self._call("cudaMalloc", size))
+
+    def free_with(self, owner: object, address: int) -> None:
+        """Free device memory once its owner is garbage-collected: a node may load its models again."""
+        _finalize(owner, self._call, "cudaFree", address)
 
     def to_device(self, device: int, host: NDArray[Any], stream: int) -> None:
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
@@ -267,6 +275,11 @@ class _Cuda:
         if int(error):
             raise BackendError(f"CUDA failed in {name}: {error}")
         return result[0] if result else None
+
+
+def _finalize(owner: object, release: Callable[..., Any], *arguments: Any) -> None:
+    # Not at exit, when the process releases everything and the CUDA runtime may be gone.
+    weakref.finalize(owner, release, *arguments).atexit = False
 
 
 def main(arguments: Sequence[str]) -> int:
