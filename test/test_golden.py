@@ -19,9 +19,9 @@ COLUMN_STEP = 8
 """Of the generated sweep every eighth column is stored."""
 
 
-def share_different(found, expected):
-    assert found.shape == expected.shape and found.dtype == expected.dtype
-    return float((found != expected).mean())
+def share_different(actual, expected):
+    assert actual.shape == expected.shape and actual.dtype == expected.dtype
+    return float((actual != expected).mean())
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_labels_of_shipped_models_are_unchanged(stored, model, cameras):
         assert share_different(labels, golden[stored]) <= MAX_DIFFERENT
 
 
-def test_a_generated_drive_is_unchanged(tmp_path):
+def test_generated_drive_is_unchanged(tmp_path):
     image = pytest.importorskip("PIL.Image")
     world = pytest.importorskip("training.world.__main__")
     arguments = ["--seed", "9", "--sweeps", "1", "--cameras", "1", "--out", str(tmp_path / "drive")]
@@ -49,7 +49,7 @@ def test_a_generated_drive_is_unchanged(tmp_path):
     with np.load(tmp_path / "drive/lidar/000.npz") as scan, np.load(GOLDEN / "world.npz") as golden:
         for name in golden:
             assert share_different(scan[name][::COLUMN_STEP], golden[name]) <= MAX_DIFFERENT, name
-    found, expected = (
+    actual, expected = (
         np.asarray(image.open(path)) for path in (tmp_path / "drive/camera/front_camera/000.jpg", GOLDEN / "world.jpg")
     )
-    assert share_different(found, expected) <= MAX_DIFFERENT
+    assert share_different(actual, expected) <= MAX_DIFFERENT

@@ -199,7 +199,7 @@ def test_installation_has_every_shipped_file(prefix):
     assert (prefix / "share" / "ament_index" / "resource_index" / "packages" / NAME).is_file()
 
 
-def test_an_installation_has_the_commands(prefix):
+def test_installation_has_the_commands(prefix):
     assert {p.name for p in (prefix / "bin").iterdir()} >= {"segment_node", "xmodelkd"}
 
 

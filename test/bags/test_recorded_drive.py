@@ -118,7 +118,9 @@ def test_camera_has_one_topic_and_valid_parameter_name(make_drive, topics, name,
 
 def test_unknown_fixed_frame_is_an_error(make_drive):
     bag = make_drive(speed=10.0)
-    with pytest.raises(BagError, match="no transform joins 'lidar' to fixed frame 'map'; above it is base_link, odom"):
+    with pytest.raises(
+        BagError, match="no transform connects 'lidar' to fixed frame 'map'; above it is base_link, odom"
+    ):
         front_frame(bag, CameraOptions(50 * MS, "map"))
 
 
@@ -162,7 +164,7 @@ def test_camera_without_extrinsic_is_skipped_with_note(drive):
         sweep = next(recorded.sweeps())
         sweep.message.header.frame_id = "roof"
         assert recorded.camera_views(sweep) == ()
-    assert "/camera/front/image_raw not used: /tf_static does not join" in recorded.notes[0]
+    assert "/camera/front/image_raw not used: /tf_static does not connect" in recorded.notes[0]
 
 
 def test_depth_images_are_skipped_with_note(make_drive):

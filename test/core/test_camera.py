@@ -43,7 +43,7 @@ def test_distortion_agrees_with_opencv(model, coefficients):
     np.testing.assert_allclose(pixels[visible], expected[visible], atol=1e-6)
 
 
-def test_fisheye_agrees_with_opencv_and_sees_beyond_90_degrees():
+def test_fisheye_agrees_with_opencv_and_projects_beyond_90_degrees():
     distortion = DistortionModel.from_coefficients("equidistant", [0.01, -0.004, 0.002, -0.0005])
     intrinsic = np.array([[300.0, 0, 640], [0, 310.0, 360], [0, 0, 1]])
     camera = CameraModel("round", 1280, 720, intrinsic, np.eye(4), distortion)
@@ -70,8 +70,8 @@ def test_rejects_points_where_the_distortion_polynomial_folds_back():
     distortion = DistortionModel.from_coefficients("plumb_bob", [-0.3, 0, 0, 0])
     assert np.degrees(distortion.max_valid_angle) == pytest.approx(46.5, abs=0.1)
     camera = CameraModel("wide", 1280, 720, K, np.eye(4), distortion)
-    far_aside = np.array([[1.8, 0, 1.0]])  # 1.8 (1 - 0.3 1.8^2) = 0.05
-    pixels, visible = camera.project(far_aside)
+    off_axis = np.array([[1.8, 0, 1.0]])  # 1.8 (1 - 0.3 1.8^2) = 0.05
+    pixels, visible = camera.project(off_axis)
     assert 0 < pixels[0, 0] < 1280 and not visible[0]
 
 

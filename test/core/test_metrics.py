@@ -13,7 +13,7 @@ IDS = st.sampled_from([2, 5, 9, 77, IGNORE])
 def test_iou_of_a_worked_example():
     matrix = ConfusionMatrix(ABC)
     matrix.update(np.array([2, 2, 2, 5, 5, IGNORE]), np.array([2, 2, 5, 5, IGNORE, 9]))
-    # a: 2 hits, 1 missed; b: 1 hit, 1 missed (255 is a miss), 1 false alarm; c never true
+    # a: TP 2, FN 1; b: TP 1, FN 1 (255 counts as a miss), FP 1; c does not occur
     assert matrix.iou() == {"a": pytest.approx(2 / 3), "b": pytest.approx(1 / 3), "c": None}
     assert matrix.miou() == pytest.approx(0.5)
     assert matrix.miou(exclude=["b"]) == pytest.approx(2 / 3)
@@ -45,8 +45,8 @@ def test_iou_equals_a_set_computation(pairs):
     known = [i for i, t in enumerate(truth) if t in (2, 5, 9)]
     for c in ABC.classes:
         is_true = {i for i in known if truth[i] == c.id}
-        is_said = {i for i in known if predicted[i] == c.id}
-        expected = len(is_true & is_said) / len(is_true | is_said) if is_true else None
+        is_predicted = {i for i in known if predicted[i] == c.id}
+        expected = len(is_true & is_predicted) / len(is_true | is_predicted) if is_true else None
         assert matrix.iou()[c.name] == (None if expected is None else pytest.approx(expected))
 
 

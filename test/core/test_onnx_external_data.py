@@ -25,7 +25,7 @@ def constant(**attribute):
 
 
 SPARSE = onnx.SparseTensorProto(values=external_tensor(), dims=[4])
-PLACES = {
+GRAPHS = {
     "weight": graph(weights=[external_tensor()]),
     "constant": graph([constant(value=external_tensor())]),
     "list of tensors": graph([helper.make_node("Odd", [], ["c"], many=[external_tensor(), external_tensor()])]),
@@ -38,9 +38,9 @@ def model(graph, **more):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], **more)
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_finds_external_tensors(place):
-    assert has_external_data(model(PLACES[place]).SerializeToString())
+@pytest.mark.parametrize("kind", GRAPHS)
+def test_finds_external_tensors(kind):
+    assert has_external_data(model(GRAPHS[kind]).SerializeToString())
 
 
 def test_finds_external_tensors_in_functions_and_training_info():
@@ -49,7 +49,7 @@ def test_finds_external_tensors_in_functions_and_training_info():
     )
     assert has_external_data(model(graph(), functions=[function]).SerializeToString())
     trained = model(graph())
-    trained.training_info.add().algorithm.CopyFrom(PLACES["constant"])
+    trained.training_info.add().algorithm.CopyFrom(GRAPHS["constant"])
     assert has_external_data(trained.SerializeToString())
 
 

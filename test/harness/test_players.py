@@ -1,4 +1,4 @@
-"""Schedule player, closed-loop player and the endless drive."""
+"""Schedule player, closed-loop player and looped drive."""
 
 import argparse
 import json
@@ -90,8 +90,8 @@ def test_sweeps_are_published_at_their_times(probe, bag, tmp_path):
     assert got == [(stamp, points) for _, stamp, points in schedule]
     logged = rows(tmp_path / "log")
     assert [(row["stamp_ns"], row["points"]) for row in logged] == got
-    left_s = np.array([row["monotonic_ns"] - logged[0]["monotonic_ns"] for row in logged]) / S
-    assert left_s == pytest.approx([0, 0.3, 0.3, 0.9], abs=0.25)
+    sent_s = np.array([row["monotonic_ns"] - logged[0]["monotonic_ns"] for row in logged]) / S
+    assert sent_s == pytest.approx([0, 0.3, 0.3, 0.9], abs=0.25)
     # The clock runs, is set back to 100 and stops, is set to 50 and runs ten times as fast.
     assert 100 <= clock[0] < 100.3 and 100.2 < max(clock) <= 100.41
     assert clock.count(100.0) > 3
@@ -164,7 +164,7 @@ def test_playback_fails_without_labels(probe, bag, monkeypatch, capsys):
     assert time.monotonic() - begin < 15
 
 
-# --- endless drive -------------------------------------------------------------------------------------------
+# --- looped drive --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -201,14 +201,14 @@ def test_time_increases_and_nothing_is_duplicated(long_bag):
 def test_delayed_sweeps_follow_their_images(long_bag):
     with BagReader(long_bag) as reader:
         drive = LoopedDrive(reader, "/points", {"/image": "/info"})
-    waits_ns = drive.sweep_ns // 2
+    delay_ns = drive.sweep_ns // 2
     images = []
-    for message in islice(drive.messages(waits_ns), 200):
+    for message in islice(drive.messages(delay_ns), 200):
         if message.topic == "/image":
             images.append(message.stamp_ns + message.offset_ns)
         elif message.points is not None:
             stamp = message.stamp_ns + message.offset_ns
-            assert 0 <= stamp + waits_ns - images[-1] < S // 20
+            assert 0 <= stamp + delay_ns - images[-1] < S // 20
 
 
 @pytest.mark.parametrize(

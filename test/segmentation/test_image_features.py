@@ -33,7 +33,7 @@ def sampler():
 
 
 def scene(camera, uv, pixels):
-    """A point in front of the sensor that one camera sees, and a point behind it that none sees."""
+    """A point ahead that is visible in one camera, and a point behind that is visible in none."""
     cloud = PointCloud(np.array([[10, 0, 0], [-10, 0.1, 0]], np.float32), np.ones(2, np.float32))
     cameras = np.array([[camera, NO_CAMERA], [NO_CAMERA, NO_CAMERA]], np.int8)
     views = PointVisibility(cameras, np.array([[uv, (0, 0)], [(0, 0), (0, 0)]], np.float32))
@@ -50,7 +50,7 @@ def test_samples_feature_map_of_the_points_camera(sampler):
     assert inputs["seen"].sum() == 1 and (row, column) == divmod(int(projection.pixel[0]), 8)
     u, v = inputs["places"][0, row, column]
     assert u == pytest.approx(0.5)
-    assert (v + 1) / 2 * 12 == pytest.approx(7.5), "at the middle of the last row of the second map, not between maps"
+    assert (v + 1) / 2 * 12 == pytest.approx(7.5), "centre of the last row of the second map, not between two maps"
 
 
 def test_missing_image_is_masked(sampler):

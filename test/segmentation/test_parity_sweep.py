@@ -38,7 +38,7 @@ def test_reads_back(stored):
 
 
 @pytest.mark.parametrize(
-    "harm",
+    "damage",
     [
         lambda path: path.write_bytes(b""),
         lambda path: path.write_bytes(path.read_bytes()[:-200]),
@@ -51,7 +51,7 @@ def test_reads_back(stored):
         lambda path: change(path, **{"front.intrinsic": np.full((3, 3), "x")}),
     ],
 )
-def test_unusable_file_is_one_line_error(stored, harm):
-    harm(stored)
+def test_unusable_file_is_one_line_error(stored, damage):
+    damage(stored)
     with pytest.raises(ConfigError, match=r"check_sweep\.npz.*install the package again$"):
         read_parity_sweep(2)

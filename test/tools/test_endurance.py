@@ -1,4 +1,4 @@
-"""``xmodelkd endurance`` in short: small models and clouds over DDS."""
+"""``xmodelkd endurance`` over DDS, with small models, small clouds and few sweeps."""
 
 import json
 from dataclasses import replace

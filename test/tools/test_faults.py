@@ -1,4 +1,4 @@
-"""``xmodelkd faults`` in short: every sweep is labelled, in the expected mode, while cameras and clocks fail."""
+"""``xmodelkd faults`` with short faults: every sweep is labelled in the expected mode."""
 
 import json
 from dataclasses import replace

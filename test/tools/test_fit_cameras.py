@@ -46,17 +46,17 @@ def test_time_offset_is_when_the_lidar_scans_the_field_of_view(real_drive, tmp_p
     expected = {"left": 0.081, "front_left": 0.060, "front": 0.050, "front_right": 0.039, "right": 0.018}
     for name, seconds in expected.items():
         assert offsets[f"{name}_camera"] == pytest.approx(seconds, abs=0.01)
-    assert offsets["back_camera"] == pytest.approx(0.0, abs=0.01), "a turn begins and ends there"
+    assert offsets["back_camera"] == pytest.approx(0.0, abs=0.01), "the seam of the revolution is there"
 
 
 @pytest.mark.parametrize("turn_s", [0.0, 1e-39, 1e-8])
-def test_passing_time_of_simultaneous_points(turn_s):
+def test_scan_time_of_simultaneous_points(turn_s):
     times = (0.02 + np.linspace(0, turn_s, 9)).astype(np.float32)
     assert scan_time_s(PointCloud(np.ones((9, 3), np.float32)), times, np.arange(9) > 4) == pytest.approx(0.02)
     assert scan_time_s(PointCloud(np.ones((9, 3), np.float32)), times - times[0], np.arange(9) > 4) == pytest.approx(0)
 
 
-def test_passing_time_ignores_points_without_position():
+def test_scan_time_ignores_points_without_position():
     """One invalid time would shift all images of a camera."""
     times, seen = np.linspace(-0.1, 0, 100, dtype=np.float32), np.arange(100) // 10 == 5
     xyz = np.ones((103, 3), np.float32)

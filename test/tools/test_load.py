@@ -1,4 +1,4 @@
-"""``xmodelkd load`` in short: a small model and small clouds over DDS."""
+"""``xmodelkd load`` over DDS, with a small model, small clouds and short scenarios."""
 
 import json
 import re
@@ -14,7 +14,7 @@ pytest.importorskip("rclpy")
 NAMES = ("rate_10", "sizes_change", "two_nodes", "dead_subscriber", "loop", "clock_stops", "stamps_jitter")
 """Scenarios of each kind. The first is the baseline, which is added without being requested."""
 SECONDS = 2.4
-"""The stamps of ``loop`` jump back by half of it, which must be more than the 1 s that the node takes for disorder."""
+"""In ``loop`` stamps jump back by half of it, which must exceed the 1 s up to which older stamps are late sweeps."""
 
 TIMING_FAILURES = re.compile(r"latency |played at |median was |\d+ labelled instead")
 """Failures that other load on the machine may cause."""

@@ -36,7 +36,7 @@ class MountedCamera:
         rectified: whether the images are rectified.
         from_lidar: (4, 4) p_optical = T p_lidar, of the raw camera if images are rectified.
         time_offset_s: to add to the stamps of its images: the time from the LiDAR's scan of the camera's field of view
-            to the sweep's stamp. Cameras are often triggered by that scan, while drivers stamp a sweep at its begin or
+            to the sweep's stamp. Cameras are often triggered by that scan, while drivers stamp a sweep at its start or
             end. 0 if points have no times.
     """
 
@@ -75,7 +75,7 @@ def find_cameras(
             continue
         from_lidar = find_transform(frames, info.header.frame_id, lidar_frame)
         if from_lidar is None:
-            note(f"{topic} not used: /tf_static does not join its frame to the LiDAR's")
+            note(f"{topic} not used: /tf_static does not connect its frame to the LiDAR's")
             continue
         try:
             model = to_camera(info, names[preferred[info_topic]], from_lidar, _is_rectified(topic))

@@ -135,7 +135,7 @@ class RecordedDrive:
         A frame is None if the sweep has no usable image of the camera.
 
         Raises:
-            BagError: more cameras are used, a dropped one is not in the bag, or no transform joins the LiDAR's frame
+            BagError: more cameras are used, a dropped one is not in the bag, or no transform connects the LiDAR's frame
                 to ``fixed_frame``; or as in :meth:`sweeps`.
             CloudError: as in :meth:`sweeps`.
         """
@@ -170,7 +170,7 @@ class RecordedDrive:
         if not chain or chain[-1][0] != fixed_frame:
             ancestors = listed(name for name, _ in chain) or "none"
             raise BagError(
-                f"{self._reader.path}: no transform joins '{frame}' to fixed frame '{fixed_frame}'; above it is "
+                f"{self._reader.path}: no transform connects '{frame}' to fixed frame '{fixed_frame}'; above it is "
                 f"{ancestors}"
             )
         stamps = np.array([sweep.stamp_ns, image_ns])

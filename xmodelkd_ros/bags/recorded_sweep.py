@@ -14,12 +14,12 @@ from xmodelkd_ros.messages.clouds import has_field, read_field
 
 _TIME_FIELDS = ("time", "t", "timestamp", "offset_time")
 _MIN_TURN_S = 1e-6
-"""Below this range of times all points count as simultaneous, as of a flash LiDAR."""
+"""With a smaller range of times, all points count as simultaneous, as for a flash LiDAR."""
 _MAX_SWEEP_S = 1.0
 _MIN_EPOCH_NS = 1e14
 """Larger timestamps are nanoseconds since 1970, smaller ones seconds."""
 _SEAM = 0.1
-"""Share of a turn around its begin that counts as the end of the turn before, too."""
+"""Fraction of a revolution at its start that also counts as the end of the previous one, and vice versa."""
 
 
 @dataclass(frozen=True, eq=False)

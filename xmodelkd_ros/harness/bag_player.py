@@ -195,7 +195,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_topic_and_count,
         default=(),
         metavar="TOPIC:N",
-        help="before starting",
+        help="numbers of subscribers to wait for before starting",
     )
     parser.add_argument("--timeout", type=positive_float, default=20.0, help="seconds to wait for subscribers")
     parser.add_argument("--log", type=Path, help="JSON lines file of the publication times of clouds")

@@ -4,7 +4,7 @@
         [--cameras /front/image_raw:/front/camera_info ...] [--idle 0] [--timeout 20] [--log FILE] [--ros-args ...]
 
 Every pass continues the stamps of the previous one, so that they form one drive. Images are published before the sweep
-that is nearest in time. ``--idle`` sleeps between sweeps, as a fraction of the time that the labels took. ``--log``
+that is nearest in time. ``--idle`` sleeps after each sweep, for a fraction of its latency. ``--log``
 records the publication of each sweep and the arrival of all labels (format of
 :mod:`xmodelkd_ros.harness.bag_player`). Exit code 0 when all sweeps are sent, or on SIGINT or SIGTERM; 1 after an
 error, which is one line on stderr.
@@ -58,7 +58,7 @@ class ClosedLoopPlayer:
 
         Args:
             sweeps: number of sweeps.
-            idle: seconds to sleep after labels, per second that they took.
+            idle: sleep after each sweep, as a fraction of its latency.
             stop: ends playback when done.
 
         Raises:
@@ -140,7 +140,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--sweeps", type=int, required=True, metavar="N", help="number of sweeps to publish")
     parser.add_argument(
-        "--idle", type=float, default=0.0, metavar="FRACTION", help="sleep, as a fraction of the time labels took"
+        "--idle",
+        type=float,
+        default=0.0,
+        metavar="FRACTION",
+        help="sleep after each sweep, as a fraction of its latency",
     )
     parser.add_argument("--timeout", type=float, default=20.0, help="seconds to wait for subscribers")
     parser.add_argument("--log", type=Path, help="JSON lines file of published sweeps and received labels")

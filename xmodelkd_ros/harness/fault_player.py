@@ -5,7 +5,7 @@
         [--rest-seconds 2] [--timeout 20] [--log FILE] [--ros-args ...]
 
 Every pass continues the stamps of the previous one. ``/clock`` is published. Sweeps are changed in their stamps only.
-``--log`` records the publication of each sweep (format of :mod:`xmodelkd_ros.harness.bag_player`) and the begin and end
+``--log`` records the publication of each sweep (format of :mod:`xmodelkd_ros.harness.bag_player`) and the start and end
 of each fault:
 
     {"event": "begin", "fault": "camera_stops", "monotonic_ns": 456}

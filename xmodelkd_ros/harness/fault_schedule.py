@@ -41,7 +41,7 @@ FAULTS = (
 
 @dataclass(frozen=True)
 class FaultWindow:
-    """Begin and end of a fault, in seconds of bag time from the start of playback; a rest without faults follows."""
+    """Start and end of a fault, in seconds of bag time from the start of playback; a rest without faults follows."""
 
     fault: str
     start_s: float

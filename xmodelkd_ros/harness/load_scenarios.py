@@ -13,7 +13,7 @@ _START_NS = 1_000 * _S
 _HOUR_NS = 3_600 * _S
 _BURST = 5
 _OVERLOAD_LENGTH = 6
-"""Duration of ``overload``, which is to reveal growth, relative to the other scenarios."""
+"""Duration of ``overload`` relative to the other scenarios: long enough to reveal growth of latency and memory."""
 _OUT_OF_ORDER_EVERY, _OUT_OF_ORDER_NS = 10, 150_000_000
 _JITTER_NS = (0, 20_000_000, -25_000_000, 10_000_000, -5_000_000)
 
@@ -33,7 +33,7 @@ class ClockSegment:
 
     Attributes:
         at_s: its begin, seconds from the start.
-        clock_s: time of ``/clock`` at its begin.
+        clock_s: time of ``/clock`` at its start.
         rate: seconds of ``/clock`` per second; 0 for a stopped clock.
     """
 

@@ -50,7 +50,7 @@ class LoopedDrive:
 
     A pass lasts from one sweep period before the first sweep to the last sweep. Each other topic contributes messages
     of the same duration, starting no earlier than the pass: messages recorded outside of it would overlap the
-    neighbouring passes. The last earlier message of latched and calibration topics is kept too.
+    neighbouring passes. The last earlier message of each latched or calibration topic is kept too.
 
     Args:
         reader: the open bag.
@@ -60,7 +60,7 @@ class LoopedDrive:
 
     Attributes:
         topics: the played topics.
-        start_ns: log time at which the drive begins.
+        start_ns: log time of the start of the drive.
         sweep_ns: median time between sweeps.
 
     Raises:

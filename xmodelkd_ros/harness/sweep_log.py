@@ -101,7 +101,7 @@ class SweepLogReader:
         return name in self._events
 
     def fault_windows(self) -> dict[str, tuple[int, int]]:
-        """Begin and end of each finished fault, monotonic nanoseconds."""
+        """Start and end of each finished fault, monotonic nanoseconds."""
         self._read_new()
         return {
             fault: (self._faults["begin", fault], end) for (event, fault), end in self._faults.items() if event == "end"

@@ -116,7 +116,7 @@ class ApproximateCollector:
         return self._take_released()
 
     def poll(self, now: Now) -> list[MatchedSweep[Any, Any]]:
-        """Check deadlines: there are none."""
+        """Return nothing: there are no deadlines."""
         return []
 
     def flush(self) -> list[MatchedSweep[Any, Any]]:

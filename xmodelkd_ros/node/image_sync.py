@@ -52,7 +52,7 @@ class ImageSync:
 
     @property
     def mode(self) -> str:
-        """The node's mode, which says whether images are used."""
+        """The node's mode: ``teacher`` uses images, ``student`` does not."""
         return "student" if self._images is None else "teacher"
 
     @property

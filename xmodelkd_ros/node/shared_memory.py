@@ -31,7 +31,7 @@ def remove_stale_segments(folder: Path = _FOLDER) -> None:
 
 def _is_stale(lock: Path) -> bool:
     if time.time() - lock.stat().st_mtime <= _MIN_AGE_S:
-        return False  # do not even try to lock: a process whose new lock is taken runs without shared memory
+        return False  # not even a trial lock: a process that finds its new lock taken runs without shared memory
     with lock.open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -138,14 +138,14 @@ def _sweep_sections(out: Path, view: SweepView, spec: ModelSpec) -> Iterator[str
         "The sweep in the middle of the run; every point has the colour of its predicted class.",
     )
     draw_birds_eye(view, out / "birds_eye.png")
-    caption = "Bird's-eye view, forward is up. "
+    caption = "Forward is up. "
     if view.truth is not None:
         caption += "Red points are errors; dark points have no ground truth."
-    yield figure_section("From above", "birds_eye.png", caption)
+    yield figure_section("Bird's-eye view", "birds_eye.png", caption)
     if view.cameras:
         draw_cameras(view, out / "cameras.png")
         caption = "Predicted classes over the images nearest in time."
-        yield figure_section("In the cameras", "cameras.png", caption)
+        yield figure_section("Camera overlays", "cameras.png", caption)
     draw_range_image(view, spec.projection, out / "range_image.png")
     caption = "Input of the network: one row per beam, one column per azimuth, forward in the middle."
     yield figure_section("Range image", "range_image.png", caption)
@@ -178,7 +178,7 @@ def _timing_sections(out: Path, run: Run, metrics: Mapping[str, Any], scores: Sc
         return
     draw_latency([s.latency_ms for s in scores.sweeps], [s.miou for s in scores.sweeps], out / "latency.png")
     caption = f"Latency is {run.latency}. An orange band marks a sweep without labels."
-    yield figure_section("Sweep by sweep", "latency.png", caption)
+    yield figure_section("Latency and mIoU over time", "latency.png", caption)
     rows = [(escape(stage), number(t["p50"], 2), number(t["p99"], 2)) for stage, t in metrics["stages_ms"].items()]
     if rows:
         yield "<h2>Stages</h2>\n" + html_table(("stage", "p50, ms", "p99, ms"), rows)

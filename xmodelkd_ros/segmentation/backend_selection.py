@@ -91,7 +91,7 @@ def select_backend(
     cached = _read(file)
     if cached is not None and cached.backend in installed:
         return BackendChoice(cached.backend, f"{cached.reason}, measured before")
-    engines.on_progress(f"measuring which library runs {model.name} fastest here: {', '.join(installed)}")
+    engines.on_progress(f"measuring which library runs {model.name} fastest on this machine: {', '.join(installed)}")
     try:
         measured = _measure_in_child(model, precision)
     except BackendError as error:
@@ -133,7 +133,9 @@ def measure(load: Callable[[str], Pipeline], cameras: int, min_equal_labels: flo
             excluded.append(f"{name} not used: {error}")
             continue
         if share < min_equal_labels:
-            excluded.append(f"{name} not used: it gives only {share:.1%} of a stored sweep's points the same label")
+            excluded.append(
+                f"{name} not used: same label as {REFERENCE} for only {share:.1%} of a stored sweep's points"
+            )
         else:
             pipelines[name] = pipeline
     times = _times_ms(pipelines, cameras)

@@ -156,8 +156,8 @@ def _facts(
         ("machine", f"{machine['cpu']}, {machine['cores']} cores"),
         ("back end", f"{pipeline.backend.name}, {pipeline.backend.precision}; {choice.reason or 'as requested'}"),
         ("network", unknown if work is None else f"{work:.2f} GFLOP, {machine['network_runs']} run(s) a sweep"),
-        ("matrix product of this machine", f"{machine['gemm_peak_gflops']:.0f} GFLOP/s (numpy, float32)"),
-        ("the network reaches", unknown if share is None else f"{share:.0%} of that"),
+        ("measured GEMM peak", f"{machine['gemm_peak_gflops']:.0f} GFLOP/s (numpy, float32)"),
+        ("network throughput", unknown if share is None else f"{share:.0%} of the GEMM peak"),
         ("peak memory of this process", f"{machine['memory_peak_mb']:.0f} MB"),
     )
 

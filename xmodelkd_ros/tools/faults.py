@@ -201,7 +201,7 @@ class _Traffic:
         outputs: keys of all labelled clouds in order of arrival.
         status: mode and number of cameras of each sweep, by stamp.
         diagnostics: time of arrival, level and message.
-        windows: begin and end of each fault.
+        windows: start and end of each fault.
     """
 
     sent: Mapping[Key, int]

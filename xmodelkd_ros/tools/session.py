@@ -61,7 +61,7 @@ class Session:
         return drive.sweeps_with_frames(self.options.camera_options, self.pipeline.spec.cameras)
 
     def view(self, drive: RecordedDrive, sweep: RecordedSweep, label: NDArray[np.uint8]) -> SweepView:
-        """A sweep for the pictures of the report, in the scored label set."""
+        """A sweep for the plots of the report, in the scored label set."""
         scores = self.scores
         truth = None if sweep.truth is None else scores.to_scored(sweep.truth)
         return SweepView(sweep.cloud, scores.to_scored(label), scores.label_map, truth, drive.camera_views(sweep))
