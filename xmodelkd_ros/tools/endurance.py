@@ -39,6 +39,7 @@ from xmodelkd_ros.reports.charts import draw_series
 from xmodelkd_ros.reports.markdown import markdown_table
 from xmodelkd_ros.reports.scores import write_metrics
 from xmodelkd_ros.tools.load_outcome import is_in_order
+from xmodelkd_ros.tools.session import prepared_for_node
 
 _SIZES = (1.0, 0.8, 0.95, 0.7, 0.9)
 """Relative sizes of consecutive synthetic sweeps, which vary as real ones do."""
@@ -124,6 +125,7 @@ def measure_endurance(options: RunOptions, sweeps: int, points: int | None = Non
         raise ConfigError("a teacher needs images: give a bag with cameras")
     require_role(options)
     make_folder(options.out)
+    options = prepared_for_node(options)
     with TemporaryDirectory(prefix=".endurance.", dir=options.out) as name:
         folder = Path(name)
         if points is not None:

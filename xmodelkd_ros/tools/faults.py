@@ -28,6 +28,7 @@ from xmodelkd_ros.messages.headers import stamp_ns
 from xmodelkd_ros.messages.topics import DIAGNOSTICS, SEGMENTER_LABELS, SEGMENTER_STATUS, STATIC_TF, TF
 from xmodelkd_ros.reports.markdown import markdown_table
 from xmodelkd_ros.reports.scores import write_metrics
+from xmodelkd_ros.tools.session import prepared_for_node
 
 _READY_TIMEOUT_S = 60.0
 _WARM_UP_S = 2.0
@@ -149,7 +150,11 @@ def measure_faults(
         print_notes([*reader.notes, *recording.notes, *skipped])
         camera_options = replace(options.camera_options, fixed_frame=fixed_frame if uses_tf else "")
         drive = _FaultyDrive(
-            replace(options, camera_options=camera_options), timing, faults, recording.points_topic, cameras
+            replace(prepared_for_node(options), camera_options=camera_options),
+            timing,
+            faults,
+            recording.points_topic,
+            cameras,
         )
         traffic = drive.play(Path(folder))
     outcomes = [traffic.fault_outcome(fault, len(cameras)) for fault in faults]

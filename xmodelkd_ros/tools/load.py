@@ -26,6 +26,7 @@ from xmodelkd_ros.harness.sweep_log import SweepLogReader
 from xmodelkd_ros.messages.topics import DIAGNOSTICS, LABELS, POINTS, SEGMENTER, STATUS, output_topic
 from xmodelkd_ros.tools.load_outcome import Outcome, ScenarioRun
 from xmodelkd_ros.tools.load_report import TABLE_HEAD, table_row, write_report
+from xmodelkd_ros.tools.session import prepared_for_node
 
 _SCHEDULE_TOPIC = "points"
 """Name by which the schedule player logs sweeps."""
@@ -58,6 +59,7 @@ def measure_load(options: RunOptions, points: int, seconds: float, names: Sequen
         raise ConfigError(f"unknown scenario {', '.join(unknown)}; choose from {', '.join(s.name for s in every)}")
     require_role(options)
     make_folder(options.out)
+    options = prepared_for_node(options)
     chosen = [scenario for scenario in every if not names or scenario.name in names]
     if any(scenario.subscriber for scenario in chosen) and chosen[0].name != _BASELINE:
         chosen = [scenario for scenario in every if scenario.name == _BASELINE] + chosen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,16 @@ from xmodelkd_ros.reports.sweep_plots import SweepView
 from xmodelkd_ros.resources import find_model, label_map
 from xmodelkd_ros.segmentation.backend_selection import select_backend
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
+
+
+def prepared_for_node(options: RunOptions) -> RunOptions:
+    """Options with a concrete back end and built engines, since a node that compares or builds starts too late."""
+    names = [options.model, *([options.student] if options.mode == "teacher" else [])]
+    choice = select_backend(find_model(options.model), options.backend, options.precision)
+    if choice.backend == "tensorrt":
+        for name in names:
+            SegmentationPipeline.load(find_model(name), choice.backend, options.precision)
+    return replace(options, backend=choice.backend)
 
 
 class Session:
