@@ -20,6 +20,7 @@ from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.harness.sweep_log import SweepLogReader
 from xmodelkd_ros.messages.clouds import labels_to_msg
 from xmodelkd_ros.reports.scores import Scores
+from xmodelkd_ros.segmentation.backend_selection import LIBRARIES
 from xmodelkd_ros.tools.cli import main
 from xmodelkd_ros.tools.replay import _read_status, _score, _Traffic
 from xmodelkd_ros.tools.session import Session
@@ -140,6 +141,22 @@ def test_teacher_labels_as_offline_with_cameras_dropped_to_its_number(
     offline = evaluate(bag, light_model, tmp_path / "offline", *options)
     assert node["modes"] == offline["modes"] == {"student": 0, "teacher": 5}
     assert node["iou"]["car"] > 0 and node["iou"] == offline["iou"]
+
+
+def test_node_gets_the_selected_back_end_and_chooses_precisions(drive, light_model, tmp_path, monkeypatch):
+    """With ``auto`` the teacher may run in fp16 while the student has fp32 only."""
+    passed = []
+
+    def stop(options, *_):
+        passed.append((options.backend, options.precision))
+        raise ProcessError("stopped")
+
+    monkeypatch.setattr("xmodelkd_ros.tools.replay._play", stop)
+    assert (
+        main(["replay", str(drive.path), "--model", str(light_model), "--mode", "teacher", "--out", str(tmp_path)]) == 1
+    )
+    [(backend, precision)] = passed
+    assert backend in LIBRARIES and precision == "auto"
 
 
 def test_teacher_needs_a_bag_with_cameras(make_drive, light_model, tmp_path, capsys):

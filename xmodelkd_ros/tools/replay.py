@@ -50,8 +50,8 @@ def replay(options: RunOptions, rate: float = 1.0) -> dict[str, Any]:
     with BagReader(options.bag) as reader, tempfile.TemporaryDirectory(prefix=".replay.", dir=options.out) as folder:
         recording = session.open(reader)
         recording.first_sweep()
-        backend = session.pipeline.backend
-        options = replace(options, backend=backend.name, precision=backend.precision)  # the node uses the same
+        # The same back end in the node. Not the precision: with auto, teacher and student may have different ones.
+        options = replace(options, backend=session.pipeline.backend.name)
         traffic = _play(options, rate, recording, session.pipeline.spec.cameras, Path(folder))
         view = _score(session, recording, traffic)
         print_notes(reader.notes + recording.notes + traffic.notes())
