@@ -88,3 +88,23 @@ def test_changed_extrinsic_is_used(setup):
     moved[0, 3] = 0.5
     poses.from_lidar = lambda *_: moved
     assert model().from_lidar[0, 3] == 0.5
+
+
+def test_leading_slashes_of_frames_do_not_count():
+    asked = []
+
+    class Poses:
+        def from_lidar(self, camera, camera_frame, lidar_frame, _stamp_ns):
+            asked.append((camera, camera_frame, lidar_frame))
+            return np.eye(4)
+
+        def motion(self, lidar_frame, _sweep_ns, _image_ns):
+            asked.append(lidar_frame)
+
+    cameras = [SimpleNamespace(name="front", info_topic="/front/camera_info", rectified=False)]
+    info = camera_info()
+    info.header.frame_id = "/front_optical"
+    parameters = SimpleNamespace(cameras=cameras, projection_frame="")
+    matched = MatchedSweep(0, None, {"front": StampedImage(0, IMAGE)}, "complete")
+    assert not CameraFrameBuilder(parameters, Poses(), {"front": info}).build(matched, "/lidar").missing
+    assert asked == [("front", "front_optical", "lidar"), "lidar"]
