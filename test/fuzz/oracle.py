@@ -75,10 +75,11 @@ def _check_error(error: BaseException | None) -> tuple[str, str, str] | None:
 
 
 def _check_cost(cost: Cost, size: int, limits: Limits) -> tuple[str, str, str] | None:
-    if cost.milliseconds > limits.seconds * 1e3:
-        return FAILED, "time without bounds", f"it took {cost.milliseconds:.0f} ms of CPU time"
+    # Memory first: writing it takes time too.
     if cost.peak > limits.memory + limits.multiple * size:
         return FAILED, "memory without bounds", f"it took {cost.peak / 1e6:.1f} MB, the input has {size} bytes"
+    if cost.milliseconds > limits.seconds * 1e3:
+        return FAILED, "time without bounds", f"it took {cost.milliseconds:.0f} ms of CPU time"
     return None
 
 
