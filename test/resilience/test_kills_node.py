@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from xmodelkd_ros.inference.engine_cache import EngineCache, EngineKey
+from xmodelkd_ros.resources import find_model
 
 NODE = "xmodelkd_ros.node.segment_node"
 COMPARING, BUILDING = "xmodelkd_ros.segmentation.compare_backends", "xmodelkd_ros.inference.tensorrt"
@@ -66,8 +67,11 @@ def test_node_killed_during_measurement_measures_again(start, driver, node_argum
 @needs_two_backends
 def test_measurement_ends_with_its_node(start, node_arguments, wait_until, tmp_path):
     """Otherwise it would compete for cores with the next node."""
-    node = start(NODE, *node_arguments(backend="auto", model="teacher", engine_cache_dir=tmp_path / "kept"))
-    (child,) = wait_until(lambda: node.children(COMPARING), "the comparison")
+    camera = {"image_topic": "/front", "info_topic": "/front_info", "extrinsic": [0.0] * 6 + [1.0]}
+    parameters = {"mode": "teacher", "cameras": ["front"], **{f"cameras.front.{k}": v for k, v in camera.items()}}
+    node = start(NODE, *node_arguments(backend="auto", engine_cache_dir=tmp_path / "kept", **parameters))
+    # That of the teacher takes longer than the deadline below.
+    (child,) = wait_until(lambda: node.children(str(find_model("teacher"))), "the comparison")
     node.process.kill()
     assert wait_until(lambda: not is_running(child), "the end of the comparison", 3)
 
