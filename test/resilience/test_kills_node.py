@@ -73,7 +73,7 @@ def test_measurement_ends_with_its_node(start, node_arguments, wait_until, tmp_p
     # That of the teacher takes longer than the deadline below.
     (child,) = wait_until(lambda: node.children(str(find_model("teacher"))), "the comparison")
     node.process.kill()
-    assert wait_until(lambda: not is_running(child), "the end of the comparison", 3)
+    assert wait_until(lambda: not is_running(child), "the end of the comparison", 2)
 
 
 @needs_builder
