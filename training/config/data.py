@@ -5,16 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from training.config.yaml_config import (
-    NOT_EMPTY,
-    Count,
-    Positive,
-    PositiveInt,
-    at_most,
-    one_of,
-    require,
-    settings,
-)
+from training.config.yaml_config import NOT_EMPTY, Count, Positive, PositiveInt, at_most, one_of, require, settings
 from training.worldgen.sensing.sensors import LIDARS
 from xmodelkd_ros.core.errors import ConfigError
 

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from training.config.data import DataConfig
 from training.config.training import Channels, Precision, Seed
-from training.config.yaml_config import (
-    Count,
-    Fraction,
-    Positive,
-    PositiveInt,
-    YamlConfig,
-    require,
-    settings,
-)
+from training.config.yaml_config import Count, Fraction, Positive, PositiveInt, YamlConfig, require, settings
 
 
 @settings

@@ -14,13 +14,7 @@ from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.reports.charts import draw_confusion, draw_latency
 from xmodelkd_ros.reports.html import bar, figure_section, html_table, number, swatch, write_page
 from xmodelkd_ros.reports.scores import Scores, write_metrics
-from xmodelkd_ros.reports.sweep_plots import (
-    SweepView,
-    draw_birds_eye,
-    draw_cameras,
-    draw_range_image,
-    draw_sweep,
-)
+from xmodelkd_ros.reports.sweep_plots import SweepView, draw_birds_eye, draw_cameras, draw_range_image, draw_sweep
 
 _PAGE = "report.html"
 

@@ -23,13 +23,7 @@ from xmodelkd_ros.console import print_notes, progress
 from xmodelkd_ros.core.atomic_write import atomic_files, make_folder
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.harness.node_process import node_arguments
-from xmodelkd_ros.harness.node_under_load import (
-    RELIABLE,
-    NodeReport,
-    read_reports,
-    require_role,
-    write_sweeps,
-)
+from xmodelkd_ros.harness.node_under_load import RELIABLE, NodeReport, read_reports, require_role, write_sweeps
 from xmodelkd_ros.harness.process_usage import ProcessUsage, process_usage
 from xmodelkd_ros.harness.processes import ProcessError, Program, dds_environment, stop_all, wait_for
 from xmodelkd_ros.harness.run_options import RunOptions

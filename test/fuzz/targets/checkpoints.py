@@ -18,12 +18,7 @@ from test.guards import MemoryBomb, Trap
 from test.training.folders import write_pandaset
 from training.config.training import TrainingConfig
 from training.data.sweeps import Sweep
-from training.modules.checkpoint import (
-    CHECKPOINT,
-    read_checkpoint,
-    read_run,
-    read_steps,
-)
+from training.modules.checkpoint import CHECKPOINT, read_checkpoint, read_run, read_steps
 from training.modules.image_module import image_branch_of
 from training.modules.point_modules import TeacherModule
 from training.predict.predictor import predict_labels, predictor_of

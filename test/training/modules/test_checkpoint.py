@@ -9,12 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from test.guards import MemoryBomb  # noqa: E402
-from training.modules.checkpoint import (  # noqa: E402
-    CHECKPOINT,
-    read_checkpoint,
-    read_run,
-    read_steps,
-)
+from training.modules.checkpoint import CHECKPOINT, read_checkpoint, read_run, read_steps  # noqa: E402
 from training.predict.predictor import predictor_of  # noqa: E402
 from training.runs.trainer import RestoreErrors, _CheckpointFiles  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError  # noqa: E402

@@ -8,14 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from training.worldgen.assets import roofs
-from training.worldgen.assets.building_parts import (
-    closed_panel,
-    flat_top,
-    pillars,
-    roof_clutter,
-    upper_storeys,
-    walls,
-)
+from training.worldgen.assets.building_parts import closed_panel, flat_top, pillars, roof_clutter, upper_storeys, walls
 from training.worldgen.assets.facades import LABEL, FacadeStyle, Storey, facade, ground_storey, window_storey
 from training.worldgen.assets.parts import boxes, evenly, limbs
 from training.worldgen.mesh import Mesh, merge, prism
