@@ -115,13 +115,13 @@ def traffic(seed, cameras):
 
 
 def matched_by_node(messages, cameras, options, monkeypatch):
-    """The node's ImageSync, fed with messages at their times of recording, its timers every millisecond."""
+    """The node's ImageInput, fed with messages at their times of recording, its timers every millisecond."""
     pytest.importorskip("rclpy")
-    from xmodelkd_ros.node import image_sync
+    from xmodelkd_ros.node import image_input
 
     node, now_ns, matched = MagicMock(), messages[0].log_time_ns, []
     node.get_clock().now = lambda: SimpleNamespace(nanoseconds=now_ns)
-    monkeypatch.setattr(image_sync.time, "monotonic_ns", lambda: now_ns)
+    monkeypatch.setattr(image_input.time, "monotonic_ns", lambda: now_ns)
     parameters = SimpleNamespace(
         mode="teacher", policy="collector", slop=options.slop_ns * 1e-9, deadline=options.deadline_ns * 1e-9,
         frozen_after=0.0, cameras=tuple(
@@ -131,7 +131,7 @@ def matched_by_node(messages, cameras, options, monkeypatch):
             ) for camera in cameras
         ),
     )  # fmt: skip
-    sync = image_sync.ImageSync(node, parameters, matched.extend, None)
+    sync = image_input.ImageInput(node, parameters, matched.extend, None)
     callbacks = {call.args[1]: call.args[2] for call in node.create_subscription.call_args_list}
     timers = [call.args[1] for call in node.create_timer.call_args_list]
     for one in messages:

@@ -77,6 +77,17 @@ def test_summed_probability_is_at_most_1():
     assert decide(logits, np.ones(100_000, bool), 0.9, labels, into).probability.max() == 1
 
 
+def test_class_without_counterpart_gives_no_label():
+    """The next best class would be wrong, and its entropy would look certain."""
+    labels = label_map("drive13")
+    logits = np.zeros((13, 2), np.float32)
+    logits[labels.names.index("terrain"), 0] = logits[labels.names.index("car"), 1] = 12.0
+    into = translation(labels, label_map("pandaset9"))
+    found = decide(logits, np.ones(2, bool), 1.0, labels, into)
+    assert found.label.tolist() == [IGNORE, into.target.id_of("car")]
+    assert found.probability[0] == 0 and np.isnan(found.entropy[0])
+
+
 @pytest.mark.parametrize("into", ["native", "autoware"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_nonfinite_logits_give_no_label(bad, into):

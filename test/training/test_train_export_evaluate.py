@@ -340,6 +340,17 @@ def test_failed_export_keeps_the_old_model(run, model, monkeypatch):
     assert sorted(p.name for p in model.parent.iterdir()) == ["model", "whole"]
 
 
+def test_export_replaces_model_folders_only(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(model_folder, "load_source", lambda *_, **__: pytest.fail("the work has started"))
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "thesis.txt").write_text("all of it")
+    for name in ("file", "folder"):
+        assert export.main([str(run), str(tmp_path / name)]) == 1
+        assert "exists and is no model folder" in capsys.readouterr().err
+    assert (tmp_path / "folder" / "thesis.txt").read_text() == "all of it"
+
+
 def test_unwritable_folders_are_reported_before_the_work(run, model, pandaset, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(model_folder, "load_source", lambda *_, **__: pytest.fail("the work has started"))
     monkeypatch.setattr(evaluate, "evaluate", lambda *_: pytest.fail("the work has started"))
@@ -369,16 +380,6 @@ def test_the_first_validation_source_gives_the_temperature(run, tmp_path, monkey
     ((logits, labels),) = fitted
     assert len(logits) == len(labels) == 1, "the real frame only, not the generated ones"
     assert logits[0].shape[1] == len(labels[0]) > 50_000
-
-
-def test_temperature_calibrates_the_probabilities():
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(4, 20000)).astype(np.float32)
-    probabilities = np.exp(logits) / np.exp(logits).sum(axis=0)
-    labels = np.array([rng.choice(4, p=p / p.sum()) for p in probabilities.T.astype(np.float64)], np.uint8)
-    assert model_folder.fit_temperature([logits * 3], [labels]) == pytest.approx(3, rel=0.05)
-    labels[:100] = 255
-    assert model_folder.fit_temperature([logits * 3], [labels]) == pytest.approx(3, rel=0.05)
 
 
 def test_evaluation_writes_metrics_and_report(model, pandaset, tmp_path, capsys):

@@ -114,6 +114,6 @@ def frame_range(text: str, name: str = "frames") -> range:
         ConfigError: the text has another form, or the range is empty.
     """
     first, _, end = text.partition(":")
-    if not (first.isdigit() and end.isdigit() and int(first) < int(end)):
+    if not (first.isdecimal() and end.isdecimal() and int(first) < int(end)):
         raise ConfigError(f"{name} is '{text}', but must be A:B, frames A to B - 1")
     return range(int(first), int(end))

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from training.config.data import DataConfig
 from training.config.training import Channels, Precision, Seed
-from training.config.yaml_config import Count, Fraction, Positive, PositiveInt, YamlConfig, require, settings
+from training.config.yaml_config import (
+    Count,
+    Fraction,
+    NonNegative,
+    Positive,
+    PositiveInt,
+    YamlConfig,
+    require,
+    settings,
+)
 
 
 @settings
@@ -29,7 +38,7 @@ class ImageOptimizerConfig:
     places: PositiveInt
     learning_rate: Positive
     encoder_rate: Positive
-    weight_decay: float
+    weight_decay: NonNegative
     ema_decay: Fraction
     workers: Count = 0
 

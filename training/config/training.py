@@ -114,7 +114,7 @@ class OptimizerConfig:
     crop_columns: Columns
     points: PositiveInt
     learning_rate: Positive
-    weight_decay: float
+    weight_decay: NonNegative
     ema_decay: Fraction
     workers: Count = 0
 

@@ -200,6 +200,6 @@ def _enter(target: Any, section: str, text: str) -> Any:
     """A section of a table, or an entry of a list by its number."""
     if isinstance(target, dict):
         return target.setdefault(section, {})
-    if isinstance(target, list) and section.isdigit() and int(section) < len(target):
+    if isinstance(target, list) and section.isdecimal() and int(section) < len(target):
         return target[int(section)]
     raise ConfigError(f"'{text}' has no section {section}")

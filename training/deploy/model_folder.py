@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from training.data.feature_bank import MAX_CAMERAS
 from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, WholeSweeps, with_point_ids
+from training.deploy.calibration import fit_temperature
 from training.deploy.onnx_graph import write_onnx
 from training.deploy.onnx_modules import ExportableStudent, ExportableTeacher, camera_inputs, student_inputs
 from training.deploy.parity import load_pipeline, parity, score
@@ -24,8 +24,7 @@ from training.modules.checkpoint import Checkpoint, read_checkpoint
 from training.modules.point_modules import StudentModule, TeacherModule
 from training.predict.predictor import Predictor, predictor_of, tensors
 from xmodelkd_ros.core.atomic_write import atomic_dir
-from xmodelkd_ros.core.errors import ModelError
-from xmodelkd_ros.core.labels import IGNORE
+from xmodelkd_ros.core.errors import ConfigError, ModelError
 from xmodelkd_ros.core.model_spec import ImageBranchSpec, ModelSpec, NetworkFile, TensorSpec, sha256
 from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
 from xmodelkd_ros.resources import label_map
@@ -33,8 +32,6 @@ from xmodelkd_ros.resources import label_map
 NETWORK, IMAGE_NETWORK = "model.onnx", "image_branch.onnx"
 MIN_EQUAL_LABELS = 0.999
 """Minimum share of points with equal labels from the exported and the trained network."""
-_TEMPERATURES = (0.1, 10.0)
-"""Range of the fitted temperature: after a few training steps, uniform probabilities would fit best."""
 
 
 def torch_logits(network: Predictor, source: Source) -> list[NDArray[np.float32]]:
@@ -43,25 +40,6 @@ def torch_logits(network: Predictor, source: Source) -> list[NDArray[np.float32]
     whole = WholeSweeps(sweeps, network.inputs, network.feature_bank(sweeps, source.encoded_images))
     with torch.inference_mode():
         return [network.module.predict(tensors(whole[i])).logits[0].numpy() for i in range(len(whole))]
-
-
-def fit_temperature(logits: Sequence[NDArray[np.float32]], labels: Sequence[NDArray[np.uint8]]) -> float:
-    """The temperature that minimises the negative log-likelihood of the labels (Guo et al. 2017)."""
-    flat = torch.from_numpy(np.concatenate(logits, axis=1)).T
-    target = torch.from_numpy(np.concatenate(labels)).long()
-    labelled = target != IGNORE
-    flat, target = flat[labelled], target[labelled]
-    log_temperature = torch.zeros(1, requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_temperature], max_iter=30, line_search_fn="strong_wolfe")
-
-    def negative_log_likelihood() -> Tensor:
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(flat / log_temperature.exp(), target)
-        loss.backward()
-        return loss
-
-    optimizer.step(negative_log_likelihood)
-    return round(float(np.clip(log_temperature.exp().item(), *_TEMPERATURES)), 4)
 
 
 def export(run: Path, out: Path, temperature: float | None = None) -> ModelSpec:
@@ -73,7 +51,7 @@ def export(run: Path, out: Path, temperature: float | None = None) -> ModelSpec:
         temperature: of the probabilities; None fits one to the run's first validation source.
 
     Raises:
-        ConfigError: the run holds no checkpoint, or the folder cannot be written.
+        ConfigError: the run holds no checkpoint, or the folder cannot be written or holds something else than a model.
         ModelError: the exported network does not give the labels of the trained one.
     """
     return export_checkpoint(read_checkpoint(run), out, temperature)
@@ -81,6 +59,7 @@ def export(run: Path, out: Path, temperature: float | None = None) -> ModelSpec:
 
 def export_checkpoint(trained: Checkpoint, out: Path, temperature: float | None = None) -> ModelSpec:
     """Export a checkpoint; arguments and errors as of :func:`export`."""
+    _check_replaceable(out)
     network, run = predictor_of(trained), trained.path.parent
     with atomic_dir(out) as folder:
         images, labels = network.branch is not None, trained.config.label_set
@@ -98,6 +77,13 @@ def export_checkpoint(trained: Checkpoint, out: Path, temperature: float | None 
         spec.write(folder)
         trained.write(folder)
     return spec
+
+
+def _check_replaceable(out: Path) -> None:
+    """Raise a ConfigError unless only a model folder, an empty folder or nothing would be replaced."""
+    is_model = (out / "model.json").is_file()
+    if out.exists() and not is_model and not (out.is_dir() and not any(out.iterdir())):
+        raise ConfigError(f"{out} exists and is no model folder; choose another folder, or remove it")
 
 
 def _write_networks(trained: Checkpoint, network: Predictor, folder: Path) -> ModelSpec:

@@ -10,8 +10,9 @@ from training.config.training import SELF, TrainingConfig
 from training.modules.checkpoint import CHECKPOINT
 from training.worldgen import WORLD_VERSION
 from xmodelkd_ros.core.atomic_write import atomic_file
-from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.errors import ConfigError, one_line
 from xmodelkd_ros.core.model_spec import sha256
+from xmodelkd_ros.core.strict_json import parse_json
 
 _BUILT_ON = "built_on.json"
 _WORLD = "the generated world"
@@ -29,13 +30,22 @@ def check_upstream(config: TrainingConfig | ImageTrainingConfig) -> None:
     Raises:
         ConfigError: an upstream run has been retrained, or the simulator has another version.
     """
-    record = Path(config.run) / _BUILT_ON
-    recorded = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    recorded = _recorded(Path(config.run) / _BUILT_ON)
     for folder, digest in _hashes(config).items():
         if recorded.get(folder, digest) != digest:
             raise ConfigError(
                 f"{config.run} builds on {folder}, which has changed since; remove {config.run} and train it again"
             )
+
+
+def _recorded(record: Path) -> dict[str, str]:
+    try:
+        recorded = parse_json(record.read_text(encoding="utf-8")) if record.exists() else {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {record}: {one_line(error)}; remove the run and train it again") from error
+    if not isinstance(recorded, dict):
+        raise ConfigError(f"{record} is not a table of hashes; remove the run and train it again")
+    return recorded
 
 
 def _hashes(config: TrainingConfig | ImageTrainingConfig) -> dict[str, str]:

@@ -204,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _topic_and_count(text: str) -> tuple[str, int]:
     topic, _, count = text.rpartition(":")
-    if not topic or not count.isdigit():
+    if not topic or not count.isdecimal():
         raise argparse.ArgumentTypeError(f"'{text}' is not TOPIC:N, such as /points:1")
     return topic, int(count)
 

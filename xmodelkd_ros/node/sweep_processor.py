@@ -13,7 +13,7 @@ from xmodelkd_ros.messages.headers import stamp_ns
 from xmodelkd_ros.node.camera_frames import CameraFrameBuilder
 from xmodelkd_ros.node.camera_subscriptions import CameraInfoSubscriptions
 from xmodelkd_ros.node.diagnostics import LabelledSweep
-from xmodelkd_ros.node.image_sync import ImageSync
+from xmodelkd_ros.node.image_input import ImageInput
 from xmodelkd_ros.node.loaded_models import LoadedModels
 from xmodelkd_ros.node.outputs import OutputOptions, Outputs
 from xmodelkd_ros.node.parameters import Parameters
@@ -52,7 +52,7 @@ class SweepProcessor:
         self._reporter = SweepReporter(node, outputs)
         self._order = StampOrder()
         self._worker = NewestWinsWorker(self._process, self._on_replaced, self._on_error)
-        self._sync = ImageSync(node, parameters, lambda sweeps: self._worker.submit(*sweeps), self._on_unmatched)
+        self._sync = ImageInput(node, parameters, lambda sweeps: self._worker.submit(*sweeps), self._on_unmatched)
         self._camera_infos = CameraInfoSubscriptions(node, parameters.cameras)
         builder = CameraFrameBuilder(parameters, models.camera_poses, self._camera_infos.latest)
         self._fallback = TeacherFallback(models, builder, self._sync, self._worker, self._reporter)

@@ -8,7 +8,7 @@ from typing import Any
 
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.node.camera_frames import CameraFrameBuilder, CameraFrames
-from xmodelkd_ros.node.image_sync import ImageSync
+from xmodelkd_ros.node.image_input import ImageInput
 from xmodelkd_ros.node.loaded_models import LoadedModels
 from xmodelkd_ros.node.outputs import OutputOptions
 from xmodelkd_ros.node.sweep_reporter import SweepReporter
@@ -41,7 +41,7 @@ class TeacherFallback:
         self,
         models: LoadedModels,
         builder: CameraFrameBuilder,
-        sync: ImageSync,
+        sync: ImageInput,
         worker: NewestWinsWorker[Any],
         reporter: SweepReporter,
     ) -> None:

@@ -27,7 +27,8 @@ def decide(
             label.
         temperature: divisor of the logits.
         labels: the classes of the logits, in order.
-        into: translation to another label set for the result.
+        into: translation to another label set for the result. Points whose most probable class has no counterpart
+            get no label.
     """
     result = Segmentation.unlabelled(logits.shape[1])
     for start in range(0, len(result), _BLOCK):
@@ -59,6 +60,8 @@ def _decide_block(
     probabilities = into.merge(weights / total)
     probability = probabilities.max(axis=0)
     entropy = -np.einsum("cn,cn->n", probabilities, np.log(np.maximum(probabilities, np.float32(1e-12))))
+    # A class without counterpart that is more probable than all others gives no label.
+    entropy[1 - probabilities.sum(axis=0) > probability] = np.nan
     # Rounding may raise sums of merged classes above 1.
     best, probability = _last_true_row(probabilities == probability), np.minimum(probability, np.float32(1))
     return best, probability, _normalized(entropy, len(probabilities))

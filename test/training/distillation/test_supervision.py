@@ -1,4 +1,4 @@
-"""Distillation: short runs of image branch, teacher and students, teacher targets, and pseudo-labels."""
+"""Distillation: short runs of image branch, teacher and students, and teacher targets."""
 
 import shutil
 from dataclasses import replace
@@ -15,13 +15,11 @@ from test.training.speed import without_reduced_precision  # noqa: E402
 from training import export, train, train_images  # noqa: E402
 from training.config.data import SourceConfig  # noqa: E402
 from training.config.image_training import ImageTrainingConfig  # noqa: E402
-from training.data.feature_bank import PointFeatureBank  # noqa: E402
 from training.data.sources import load_labelled_images, load_source  # noqa: E402
-from training.data.sweeps import Sweep, with_point_ids  # noqa: E402
+from training.data.sweeps import with_point_ids  # noqa: E402
 from training.datasets.exposures import CameraExposures, EncodedSweepImages, SweepMotion  # noqa: E402
 from training.distillation import prerequisites, supervision  # noqa: E402
 from training.distillation.prerequisites import UpstreamModels  # noqa: E402
-from training.distillation.pseudo_labels import pseudo_labelled  # noqa: E402
 from training.distillation.teacher_targets import TeacherTargets, teacher_targets, voxel_averaged  # noqa: E402
 from training.modules import checkpoint, image_module  # noqa: E402
 from training.modules import point_modules as modules  # noqa: E402
@@ -29,7 +27,6 @@ from training.modules.checkpoint import CHECKPOINT, read_checkpoint, read_run  #
 from training.predict.predictor import load_predictor, predict_labels, shuffled_images  # noqa: E402
 from training.runs import sweep_data  # noqa: E402
 from training.runs.trainer import finished  # noqa: E402
-from xmodelkd_ros.core.cloud import PointCloud  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError, ModelError  # noqa: E402
 from xmodelkd_ros.core.labels import IGNORE  # noqa: E402
 from xmodelkd_ros.core.model_spec import ModelSpec  # noqa: E402
@@ -297,37 +294,6 @@ def test_voxel_averaging_of_static_points(pandaset):
     assert (share > 0.2).mean() > 0.2 and (share < 0.8).mean() > 0.8
     alone = voxel_averaged(targets, [None, None], 0.5)
     assert all(new is old for new, old in zip(alone, targets, strict=True))
-
-
-def test_pseudo_labels_are_the_most_certain_of_each_class():
-    """Six points: the two most certain of three road points and one of two car points; the last is labelled already."""
-    logits = np.zeros((8, 13), np.float16)
-    for row, (class_id, height) in enumerate([(4, 9), (4, 8), (4, 1), (0, 2), (0, 1), (4, 9)], start=1):
-        logits[row, class_id] = height
-    labels = np.array([IGNORE] * 5 + [7], np.uint8)
-    sweep = Sweep(points(6), labels, np.arange(1, 7, dtype=np.int32))
-    own = Sweep(points(1), np.array([IGNORE], np.uint8), np.array([1], np.int32))
-    feature_bank = PointFeatureBank(teacher_logits=logits, teacher_uncertainty=1 - logits.max(axis=1) / 10)
-    ((labelled_sweep,), (kept,)) = pseudo_labelled([[sweep], [own]], [True, False], feature_bank, 0.5)
-    assert labelled_sweep.labels.tolist() == [4, 4, IGNORE, 0, IGNORE, 7]
-    assert kept is own and sweep.labels is labels
-
-
-@pytest.mark.parametrize("share", [0.3, 0.7, 1.0])
-def test_share_of_pseudo_labels_among_many_points(share):
-    count = 200_000
-    teacher_uncertainty = np.random.default_rng(0).permutation(np.linspace(0, 0.5, count)).astype(np.float16)
-    logits = np.zeros((count, 13), np.float16)
-    logits[:, 4] = 1
-    sweep = Sweep(points(count), np.full(count, IGNORE, np.uint8), np.arange(count, dtype=np.int32))
-    ((labelled,),) = pseudo_labelled(
-        [[sweep]], [True], PointFeatureBank(teacher_logits=logits, teacher_uncertainty=teacher_uncertainty), share
-    )
-    assert (labelled.labels == 4).mean() == pytest.approx(share, abs=0.005)
-
-
-def points(count):
-    return PointCloud(np.ones((count, 3), np.float32), np.ones(count, np.float32))
 
 
 def test_student_data_has_pseudo_labels(teacher, config):

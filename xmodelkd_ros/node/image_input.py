@@ -20,7 +20,7 @@ from xmodelkd_ros.segmentation.image_matching import MatchedSweep, Now, SweepCol
 _POLL_PERIOD_S = 0.005
 
 
-class ImageSync:
+class ImageInput:
     """Matches images to sweeps in teacher mode; in student mode it passes sweeps on at once.
 
     All methods are called from the executor's thread; ``mode`` and ``frozen_cameras`` may be read from others.
