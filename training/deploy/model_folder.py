@@ -47,7 +47,7 @@ def export(run: Path, out: Path, temperature: float | None = None) -> ModelSpec:
 
     Args:
         run: the run's folder.
-        out: the model folder, which is replaced atomically.
+        out: the model folder, replaced once the new one is complete.
         temperature: of the probabilities; None fits one to the run's first validation source.
 
     Raises:
