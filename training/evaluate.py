@@ -44,7 +44,7 @@ def evaluate(
     first, number = frames[0]
     if not (first.labels(number) != IGNORE).any():
         raise ConfigError(f"{first.name} has no labels to score against; give labelled drives")
-    scores = Scores(pipeline.labels, scored)
+    scores = Scores(pipeline.labels, scored, pipeline.usable)
     view = None
     for k, (drive, index) in enumerate(
         tqdm(frames, "evaluate", unit=" sweeps", file=sys.stderr, disable=None, leave=False)

@@ -7,7 +7,7 @@ from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.errors import CloudError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import ModelSpec
-from xmodelkd_ros.reports.scores import Scores, is_labelled, percentiles, write_metrics
+from xmodelkd_ros.reports.scores import Scores, percentiles, write_metrics
 from xmodelkd_ros.resources import label_map
 
 DRIVE13, PANDASET9 = label_map("drive13"), label_map("pandaset9")
@@ -105,18 +105,19 @@ def test_no_scores_without_truth(height_model):
     assert metrics["latency_ms"] == {"p50": None, "p99": None}
 
 
-@pytest.mark.parametrize(("unlabelled", "output"), [(0, True), (2, True), (3, False)])
-def test_sweep_is_output_if_99_percent_of_finite_points_are_labelled(unlabelled, output):
-    xyz = np.ones((250, 3), np.float32)
-    xyz[200:] = np.nan  # these need no label
-    label = np.full(250, CAR, np.uint8)
-    label[:unlabelled] = IGNORE
-    label[200:] = IGNORE
-    assert is_labelled(PointCloud(xyz), label) is output
-
-
-def test_empty_sweep_is_output():
-    assert is_labelled(cloud_of(0), np.zeros(0, np.uint8))
+@pytest.mark.parametrize(
+    "unusable",
+    [np.nan, np.inf, 0.0, 0.2, 900.0],
+    ids=["NaN", "infinite", "zero: missing returns", "the vehicle's own returns", "beyond 1 km"],
+)
+def test_sweep_counts_as_output_whatever_its_driver_sends_without_a_return(unusable):
+    xyz, label = np.ones((300, 3), np.float32), np.full(300, CAR, np.uint8)
+    xyz[200:], label[200:] = unusable, IGNORE
+    for unlabelled, output in ((0, 1), (2, 1), (3, 0)):
+        label[:unlabelled] = IGNORE
+        scores = Scores(DRIVE13)
+        scores.add(PointCloud(xyz), Segmentation(label, np.ones(300, np.float32), np.ones(300, np.float32)))
+        assert scores.sweeps_out == output
 
 
 def test_agreement_in_scored_set(height_model):

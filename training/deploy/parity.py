@@ -59,7 +59,7 @@ def parity(
 
 def score(source: Source, pipeline: SegmentationPipeline) -> dict[str, Any]:
     """Mean IoU, IoU and number of points of each class, and calibration error (ECE) on a source."""
-    scores = Scores(pipeline.labels, label_map(scored_labels(pipeline.labels.name)))
+    scores = Scores(pipeline.labels, label_map(scored_labels(pipeline.labels.name)), pipeline.usable)
     for number, sweep in enumerate(source.sweeps):
         result = pipeline.segment(sweep.cloud, images=source.images(number))
         scores.add(sweep.cloud, result.segmentation, sweep.labels, stages_ms=result.stages_ms, mode=result.mode)

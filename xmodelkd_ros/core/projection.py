@@ -16,13 +16,10 @@ from numpy.typing import NDArray
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import CloudError, ModelError
 from xmodelkd_ros.core.sensor import SensorSpec, nearest
+from xmodelkd_ros.core.usable_points import MAX_RANGE_M, MIN_RANGE_M, distances_m, usable_mask
 
 NO_PIXEL = -1
 NO_POINT = -1
-
-MAX_RANGE_M = 1000.0
-"""Points beyond are invalid; no vehicle LiDAR has this range. Networks were never trained with such values, which would
-corrupt the labels of the whole neighbourhood in the range image."""
 
 _ELEVATION_BINS = 1 << 16
 """Steps of sin(elevation) in the row lookup table: 0.0017 degrees at the horizon, a hundredth of the finest beam
@@ -47,7 +44,7 @@ class ProjectionSpec:
 
     beam_elevations_deg: tuple[float, ...]
     width: int
-    min_range_m: float = 0.5
+    min_range_m: float = MIN_RANGE_M
 
     def __post_init__(self) -> None:
         rows = np.asarray(self.beam_elevations_deg, np.float64)
@@ -105,10 +102,9 @@ class RangeProjector:
 
     def project(self, cloud: PointCloud) -> RangeProjection:
         """Project a sweep: the pixel of each point and the nearest point of each pixel."""
-        x, y, z = (np.ascontiguousarray(cloud.xyz[:, axis]) for axis in range(3))
-        with np.errstate(invalid="ignore", over="ignore"):
-            distance = np.sqrt(x * x + y * y + z * z)
-            valid = (distance >= self.spec.min_range_m) & (distance <= MAX_RANGE_M)
+        x, y, z = axes = np.ascontiguousarray(cloud.xyz.T)
+        distance = distances_m(axes.T)
+        valid = usable_mask(cloud.xyz, self.spec.min_range_m, distance=distance)
         if valid.all():
             pixel = self._columns(x, y) + self._rows(z, distance, cloud.ring)
             return RangeProjection(pixel, self._nearest_points(pixel, distance), distance)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from xmodelkd_ros.core.errors import CloudError
 from xmodelkd_ros.core.labels import IGNORE, LabelMap, LabelTranslation
 from xmodelkd_ros.core.metrics import CalibrationError, ConfusionMatrix
 from xmodelkd_ros.core.model_spec import ModelSpec
+from xmodelkd_ros.core.usable_points import is_labelled, usable_mask
 from xmodelkd_ros.resources import translation
 
-_LABELLED_SHARE = 0.99
-"""Minimum share of labelled finite points for a sweep to count as output."""
+UsableMask = Callable[[NDArray[np.float32]], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Scores:
     Args:
         predicted: the model's label set.
         scored: the set to score in; the model's own if None.
+        usable: the mask of the points of a sweep that the model can label, such as
+            :meth:`~xmodelkd_ros.segmentation.pipeline.SegmentationPipeline.usable`.
 
     Attributes:
         label_map: the scored set.
@@ -53,7 +55,8 @@ class Scores:
         sweeps: one record per sweep, in order of addition.
     """
 
-    def __init__(self, predicted: LabelMap, scored: LabelMap | None = None) -> None:
+    def __init__(self, predicted: LabelMap, scored: LabelMap | None = None, usable: UsableMask = usable_mask) -> None:
+        self._usable = usable
         self.label_map = scored or predicted
         self.confusion = ConfusionMatrix(self.label_map)
         self.sweeps: list[SweepRecord] = []
@@ -99,7 +102,7 @@ class Scores:
             self._calibration.update(truth, segmentation.label, segmentation.probability)
         self.sweeps.append(SweepRecord(latency_ms, self._count(truth, segmentation.label, scored_truth)))
         self._modes[mode] += 1
-        self._output += is_labelled(cloud, segmentation.label)
+        self._output += is_labelled(self._usable(cloud.xyz), segmentation.label)
 
     def add_missing(self, truth: NDArray[np.uint8] | None = None) -> None:
         """Add a sweep without labels: every point with truth is a miss."""
@@ -134,6 +137,11 @@ class Scores:
     def modes(self) -> Counter[str]:
         """Number of sweeps by mode."""
         return self._modes
+
+    @property
+    def sweeps_out(self) -> int:
+        """Number of sweeps whose usable points have labels, at least 99 % of them."""
+        return self._output
 
     @property
     def has_truth(self) -> bool:
@@ -186,13 +194,6 @@ class Agreement:
         total = int(self._both.counts.sum())
         equal = int(np.trace(self._both.counts[:, :-1]))
         return {"equal": equal / total if total else None, "classes": self._both.iou()}
-
-
-def is_labelled(cloud: PointCloud, label: NDArray[np.uint8]) -> bool:
-    """Whether at least 99 % of the finite points have a label; True for an empty sweep."""
-    finite = np.isfinite(cloud.xyz).all(axis=1)
-    labelled = np.count_nonzero(finite & (label != IGNORE))
-    return bool(labelled >= _LABELLED_SHARE * np.count_nonzero(finite))
 
 
 def percentiles(values: Iterable[float]) -> dict[str, float | None]:

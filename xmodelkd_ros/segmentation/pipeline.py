@@ -18,6 +18,7 @@ from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.normalization import Normalizer
 from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec
+from xmodelkd_ros.core.usable_points import usable_mask
 from xmodelkd_ros.core.visibility import CameraFrame, SweepImages
 from xmodelkd_ros.inference.backend import REFERENCE, Backend, load_networks
 from xmodelkd_ros.inference.engine_cache import EngineCache
@@ -106,6 +107,10 @@ class SegmentationPipeline:
     def needs_intensity(self) -> bool:
         """Whether the model requires clouds with intensity."""
         return any("intensity" in channel.name for channel in self.spec.channels)
+
+    def usable(self, xyz: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """(N,) which of (N, 3) points have a position from which the model labels them."""
+        return usable_mask(xyz, self.spec.projection.min_range_m)
 
     def warm_up(self) -> None:
         """Run twice on synthetic input, so that one-time allocations do not slow down the first sweep."""

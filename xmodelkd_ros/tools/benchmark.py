@@ -71,7 +71,7 @@ def benchmark(
         raise ConfigError(f"{model} is a student, which takes no images; give --model teacher, or no --cameras")
     message = sweep_message(synthetic_sweep(pipeline.spec.projection, load.points))
     cameras = [(_camera(number, load), _image(number, load)) for number in range(load.cameras)]
-    scores = Scores(pipeline.labels)
+    scores = Scores(pipeline.labels, usable=pipeline.usable)
     for repeat in progress(range(-_WARM_UP, repeats), _WARM_UP + repeats, "benchmark"):
         cloud, segmentation, stages = _one_sweep(pipeline, message, cameras)
         if repeat >= 0:

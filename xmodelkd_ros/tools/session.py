@@ -49,7 +49,7 @@ class Session:
         self.backend_choice = select_backend(folder, options.backend, options.precision)
         self.pipeline = SegmentationPipeline.load(folder, self.backend_choice.backend, options.precision)
         scored = label_map(options.label_set) if options.label_set else None
-        self.scores = Scores(self.pipeline.labels, scored)
+        self.scores = Scores(self.pipeline.labels, scored, self.pipeline.usable)
         make_folder(options.out)
         is_teacher = self.pipeline.spec.role == "teacher"
         if options.mode == "teacher" and not is_teacher:
