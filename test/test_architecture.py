@@ -55,7 +55,7 @@ LIBRARIES = {
     "openvino": {"xmodelkd_ros/inference"},
     "tensorrt": {"xmodelkd_ros/inference"},
     "cuda": {"xmodelkd_ros/inference"},
-    "pandas": {"training/datasets"},
+    "pandas": set(),
     "embreex": {"training/worldgen"},
     "torch": {
         *(f"training/{name}" for name in ("models", "losses", "modules", "predict", "distillation", "deploy", "runs")),

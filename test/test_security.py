@@ -9,7 +9,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
@@ -57,8 +56,8 @@ def test_training_sends_no_telemetry(tmp_path):
 
 SOURCES = sorted(path for top in ("xmodelkd_ros", "training", "launch") for path in (ROOT / top).rglob("*.py"))
 MAY_IMPORT = {
-    # An unpickler with an allow list of table classes; pandas' own maps the names of its older versions.
-    "training/datasets/pandaset.py": {"pickle", "pandas.compat.pickle_compat"},
+    # An unpickler that imports nothing.
+    "training/datasets/table_pickle.py": {"pickle"},
 }
 MAY_IMPORT_BY_NAME = {
     "xmodelkd_ros/harness/sweep_log.py",  # message classes, with validated names
@@ -269,18 +268,36 @@ def test_rejects_pandaset_pickles_that_execute_code(tmp_path):
 
     sequence = object.__new__(PandaSetSequence)
     sequence.path = tmp_path
-    table = pandas.DataFrame(np.array([[1.5, 2.5], [3.5, 4.5]]))
+    table = pandas.DataFrame({"a": [1.5, 2.5], "b": [3, 4]})
     table.to_pickle(tmp_path / "table.pkl.gz")
-    pandas.testing.assert_frame_equal(sequence._pickle("table.pkl.gz"), table)
-    for number, trap in enumerate([Trap(tmp_path / "sprung"), {"a": [Trap(tmp_path / "sprung")]}, print]):
-        pandas.to_pickle(trap, tmp_path / f"{number}.pkl.gz")
+    assert {name: values.tolist() for name, values in sequence._table("table.pkl.gz", "a", "b").items()} == {
+        "a": [1.5, 2.5],
+        "b": [3, 4],
+    }
+    trap = Trap(tmp_path / "sprung")
+    within = table.assign(c=pandas.Series([trap, trap], dtype=object))
+    for number, content in enumerate([trap, {"a": [trap]}, print, within]):
+        pandas.to_pickle(content, tmp_path / f"{number}.pkl.gz")
         with pytest.raises(ConfigError, match=r"it uses \w+\.\w+, which tables do not need"):
-            sequence._pickle(f"{number}.pkl.gz")
+            sequence._table(f"{number}.pkl.gz", "a")
     assert not (tmp_path / "sprung").exists()
     for damaged in (b"", b"no pickle", b"\x80\x04\x8c"):
         (tmp_path / "damaged.pkl.gz").write_bytes(gzip.compress(damaged))
         with pytest.raises(ConfigError, match="cannot read"):
-            sequence._pickle("damaged.pkl.gz")
+            sequence._table("damaged.pkl.gz", "a")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pandas\nread_pickle", "pandas.core.computation.eval\neval", "pandas._libs.lib\nos", "pyarrow.lib\nfrombytes"],
+)
+def test_names_of_pandas_in_a_pickle_are_not_imported(name):
+    from training.datasets.table_pickle import columns, unpickled
+
+    called = unpickled(b"\x80\x02c" + name.encode() + b"\nX\x05\x00\x00\x00/tmp/\x85R.")
+    assert called.args == ("/tmp/",) and called.state is None
+    with pytest.raises(ValueError, match="not a table"):
+        columns(called, ["a"])
 
 
 @pytest.mark.parametrize(

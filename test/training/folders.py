@@ -152,8 +152,7 @@ def write_pandaset(root: Path, xyz: Any, raw: Any, frames: int = 2, size: Any = 
         values = {"i": np.linspace(0, 255, len(xyz)), "t": times, "d": np.zeros(len(xyz), np.int64)}
         table = pandas.DataFrame({**dict(zip("xyz", np.asarray(xyz, np.float64).T, strict=True)), **values})
         classes = pandas.DataFrame({"class": np.asarray(raw, np.int64)})
-        for frame in (table, classes):  # like the published files, not a newer string index
-            frame.columns = pandas.Index(list(frame.columns), dtype=object)
+        table.columns = pandas.Index(list(table.columns), dtype=object)  # as published; the classes as saved again
         files[f"lidar/{k:02d}.pkl.gz"] = gzip.compress(pickle.dumps(table))
         files[f"annotations/semseg/{k:02d}.pkl.gz"] = gzip.compress(pickle.dumps(classes))
     files |= {name: json.dumps(value).encode() for name, value in texts.items()}

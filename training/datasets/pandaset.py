@@ -1,6 +1,6 @@
 """PandaSet sequences: sweeps as fired by the Pandar64, labels, camera images and calibration.
 
-PandaSet stores sweeps as pickles, and unpickling can run code. Only the classes of tables and arrays are allowed here.
+PandaSet stores sweeps as pickles, and unpickling can run code; :mod:`training.datasets.table_pickle` runs none.
 
 Published points are motion-compensated and in the world frame. A driver delivers neither, so both are undone here:
 every point is in the sensor frame at its firing time, with REP-103 axes (x forward, y left, z up).
@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import pickle
-import pickletools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 
 from training.config.safe_yaml import parse_yaml
 from training.datasets.sequence import JpegFile
+from training.datasets.table_pickle import columns, unpickled
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError, quoted
@@ -47,27 +46,10 @@ _MAX_SWEEP_S = 60.0
 _MAX_STAMP_S = 2.0**33
 _MAX_TABLE_BYTES = 1 << 28
 """Twenty times the size of a sweep; limits gzip bombs, whose ratio can be a thousand."""
+_GZIP = b"\x1f\x8b"
 
 _REP103_FROM_RAW = np.array([[0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], np.float64)
 """The Pandar64's own axes: x left, -y forward."""
-
-_ALLOWED_CLASSES = {
-    "builtins": ("slice",),
-    "numpy": ("dtype", "ndarray"),
-    "numpy._core.multiarray": ("_reconstruct", "scalar"),
-    "numpy._core.numeric": ("_frombuffer",),
-    "numpy.core.multiarray": ("_reconstruct", "scalar"),
-    "numpy.core.numeric": ("_frombuffer",),
-    "pandas": ("DataFrame", "Index", "RangeIndex"),
-    "pandas._libs.internals": ("_unpickle_block",),
-    "pandas.core.frame": ("DataFrame",),
-    "pandas.core.indexes.base": ("Index", "_new_Index"),
-    "pandas.core.indexes.numeric": ("Float64Index", "Int64Index", "UInt64Index"),
-    "pandas.core.indexes.range": ("RangeIndex",),
-    "pandas.core.internals.blocks": ("new_block",),
-    "pandas.core.internals.managers": ("BlockManager",),
-}
-"""Classes in the pickle of a numeric table, by module, with their old and new names in numpy and pandas."""
 
 _OPTICAL_CENTRE_M = (-0.02125, 0.00125, 0.01375)
 _ROLL_RAD = 0.0005
@@ -124,7 +106,7 @@ class PandaSetSequence:
         """(N,) drive13 class ids of the points of :meth:`cloud`, 255 for unlabelled ones."""
         file, points = f"annotations/semseg/{self._checked(index):02d}.pkl.gz", len(self._sweep(index)[1])
         with self._reading(file):
-            raw = self._pickle(file)["class"].to_numpy(np.int64)
+            raw = self._table(file, "class")["class"].astype(np.int64)
             if len(raw) != points or not ((raw >= 0) & (raw <= IGNORE)).all():
                 raise ValueError(f"it has {len(raw)} labels for {points} points, or ids outside 0..255")
             return self._label_lookup[raw]
@@ -159,12 +141,13 @@ class PandaSetSequence:
         """(N, 3) points as fired, (N,) firing times, seconds since 1970, and (N,) intensity of a sweep."""
         file = f"lidar/{index:02d}.pkl.gz"
         with self._reading(file):
-            table = self._pickle(file)
-            world, seconds = table[["x", "y", "z"]].to_numpy(np.float64), table["t"].to_numpy(np.float64)
+            table = self._table(file, *"xyzit")
+            world = np.column_stack([table[name] for name in "xyz"]).astype(np.float64)
+            seconds = table["t"].astype(np.float64)
             if not (np.abs(seconds - self._stamps_s[index]) <= _MAX_SWEEP_S).all():
                 raise ValueError("the firing times of its points are far from the sweep's stamp")
             xyz = self._as_fired(world, seconds).astype(np.float32)
-            return xyz, seconds, table["i"].to_numpy(np.float32)
+            return xyz, seconds, table["i"].astype(np.float32)
 
     def _as_fired(self, world: NDArray[np.float64], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
         if len(seconds) == 0:
@@ -237,55 +220,28 @@ class PandaSetSequence:
                 "give a folder such as pandaset/002 that holds lidar/, camera/ and annotations/"
             ) from error
 
-    def _pickle(self, relative: str) -> Any:
-        path, unpickler = self.path / relative, _table_unpickler()
+    def _table(self, relative: str, *names: str) -> dict[str, NDArray[Any]]:
+        """Columns of a table; ``relative`` ends with ``.pkl.gz``, but it may be stored without compression."""
+        path = self.path / relative
+        plain = path.with_suffix("")
+        path = plain if plain.is_file() and not path.is_file() else path
         content = read_file(path, f"cannot read {path}: there is no such file; fetch the sequence again")
         with content_errors(path, lambda error: ConfigError(f"cannot read {path}: {error}; fetch the sequence again")):
-            with gzip.open(io.BytesIO(content)) as file:
-                data = _unpacked(file)
-            # Detects damaged lengths before memory is allocated for them.
-            for _ in pickletools.genops(data):
-                pass
-            return unpickler(io.BytesIO(data)).load()
+            table = unpickled(_unpacked(content))
+        return columns(table, names)
 
 
-class _Array:
-    """Stands in for numpy's array class: arrays are only created together with their data."""
-
-
-def _empty(kind: object, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """An empty array to be filled; rejects a size that the data do not back up."""
-    if kind is not _Array or shape != (0,):
-        raise pickle.UnpicklingError(f"it allocates an array of shape {quoted(shape)} without data")
-    return np.ndarray(shape, dtype)
-
-
-_CONSTRUCTED = {"ndarray": _Array, "_reconstruct": _empty}
-
-
-def _unpacked(file: gzip.GzipFile) -> bytes:
+def _unpacked(content: bytes) -> bytes:
+    """A table's pickle, of a file with or without compression."""
+    if not content.startswith(_GZIP):
+        return content
     data = bytearray()
-    while part := file.read(1 << 20):  # larger parts would be allocated before they are known to exist
-        data += part
-        if len(data) > _MAX_TABLE_BYTES:
-            raise ValueError(f"it unpacks to more than {_MAX_TABLE_BYTES >> 20} MB")
+    with gzip.open(io.BytesIO(content)) as file:
+        while part := file.read(1 << 20):  # larger parts would be allocated before they are known to exist
+            data += part
+            if len(data) > _MAX_TABLE_BYTES:
+                raise ValueError(f"it unpacks to more than {_MAX_TABLE_BYTES >> 20} MB")
     return bytes(data)
-
-
-def _table_unpickler() -> Any:
-    """An unpickler class for tables; other classes are rejected before they are imported."""
-    try:
-        from pandas.compat import pickle_compat  # also reads what older versions of pandas wrote
-    except ImportError as error:
-        raise ConfigError(f"PandaSet needs pandas ({error}); pip install pandas") from error
-
-    class TableUnpickler(pickle_compat.Unpickler):  # type: ignore[misc]
-        def find_class(self, module: str, name: str) -> Any:
-            if name not in _ALLOWED_CLASSES.get(module, ()):
-                raise pickle.UnpicklingError(f"it uses {module}.{name}, which tables do not need")
-            return _CONSTRUCTED.get(name) or super().find_class(module, name)
-
-    return TableUnpickler
 
 
 def _raw_from_lidar() -> NDArray[np.float64]:

@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("pandas", reason="reading PandaSet needs pandas")
-
 from training import to_bag
 from training.datasets import bag_export
 from training.datasets.pandaset import PandaSetSequence

@@ -6,7 +6,6 @@ import io
 import json
 import pickle
 import pickletools
-import sys
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -118,13 +117,6 @@ def test_errors_outside_the_file_do_not_suggest_fetching_it(pandaset_folder, mon
     with pytest.raises(ConfigError) as refusal:
         drive.cloud(0)
     assert str(refusal.value).startswith(f"cannot read {pandaset_folder}/lidar/00.pkl.gz: {said}")
-
-
-def test_reports_missing_pandas(pandaset_folder, monkeypatch):
-    (drive,) = open_drives("pandaset", pandaset_folder)
-    monkeypatch.setitem(sys.modules, "pandas.compat", None)
-    with pytest.raises(ConfigError, match=r"^PandaSet needs pandas \(.*\); pip install pandas$"):
-        drive.cloud(0)
 
 
 def test_pickles_cannot_allocate_more_than_their_size(pandaset_folder):

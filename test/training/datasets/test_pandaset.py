@@ -120,7 +120,8 @@ def test_rejects_a_frame_out_of_range(sequence, index):
 
 def test_reads_each_sweep_file_once_per_frame(pandaset, monkeypatch):
     sequence, read = PandaSetSequence(pandaset), []
-    monkeypatch.setattr(sequence, "_pickle", lambda file: read.append(file) or PandaSetSequence._pickle(sequence, file))
+    table = sequence._table
+    monkeypatch.setattr(sequence, "_table", lambda file, *names: read.append(file) or table(file, *names))
     for index in (8, 9):
         sequence.cloud(index)
         sequence.labels(index)
