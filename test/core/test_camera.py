@@ -29,6 +29,13 @@ LENSES = [
     ("plumb_bob", [-0.35, 0.15, 1e-3, -2e-3]),
     ("plumb_bob", [-0.35, 0.15, 1e-3, -2e-3, -0.03]),
     ("rational_polynomial", [0.9, 0.2, -3e-4, 5e-4, 0.01, 1.2, 0.4, 0.05]),
+    ("rational_polynomial", [-0.35, 0.15, 1e-3, -2e-3]),
+    ("rational_polynomial", [-0.35, 0.15, 1e-3, -2e-3, -0.03]),
+    ("rational_polynomial", [0.9, 0.2, -3e-4, 5e-4, 0.01, 1.2, 0.4, 0.05, 2e-3, -1e-3, 3e-3, 5e-4]),
+    ("rational_polynomial", [0.9, 0.2, -3e-4, 5e-4, 0.01, 1.2, 0.4, 0.05, 0, 0, 0, 0, 0, 0]),
+    ("rational_polynomial", [0.9, 0.2, -3e-4, 5e-4, 0.01, 1.2, 0.4, 0.05, 2e-3, -1e-3, 3e-3, 5e-4, 0.02, -0.04]),
+    ("plumb_bob", [0.9, 0.2, -3e-4, 5e-4, 0.01, 1.2, 0.4, 0.05]),
+    ("Rational Polynomial", [0.9, 0.2, -3e-4, 5e-4, 0.01, 1.2, 0.4, 0.05]),
 ]
 
 
@@ -41,6 +48,46 @@ def test_distortion_agrees_with_opencv(model, coefficients):
     expected = cv2.projectPoints(xyz, rotation, FORWARD[:3, 3], K, np.array(coefficients))[0][:, 0]
     assert 500 < visible.sum() < 2000
     np.testing.assert_allclose(pixels[visible], expected[visible], atol=1e-6)
+
+
+def test_random_thin_prism_and_tilt_agree_with_opencv():
+    rng = np.random.default_rng(3)
+    rays = np.column_stack([rng.uniform(-0.6, 0.6, (300, 2)), np.ones(300)])
+    for count in (4, 5, 8, 12, 14) * 20:
+        scale = np.array([0.2, 0.05, 2e-3, 2e-3, 0.02, 0.1, 0.05, 0.01, 3e-3, 3e-3, 3e-3, 3e-3, 0.2, 0.2])[:count]
+        coefficients = rng.normal(size=count) * scale
+        distortion = DistortionModel.from_coefficients("rational_polynomial", coefficients)
+        plane, valid = distortion.distort(rays)
+        expected = cv2.projectPoints(rays, np.zeros(3), np.zeros(3), np.eye(3), coefficients)[0][:, 0]
+        np.testing.assert_allclose(plane, expected, atol=1e-9)
+        assert valid[np.hypot(*rays[:, :2].T) < 0.1].all()
+
+
+def test_rejects_points_where_a_thin_prism_folds_back():
+    """x + s2 x^4 with s2 = -0.05 increases up to x = (1 / 0.2)^(1/3) = 1.71, 59.7 degrees."""
+    distortion = DistortionModel.from_coefficients("rational_polynomial", [0.0] * 9 + [-0.05, 0, 0])
+    assert np.degrees(distortion.max_valid_angle) == pytest.approx(59.7, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("model", "coefficients", "same"),
+    [
+        ("plumb_bob", [-0.3, 0.1, 0, 0, 0, 0, 0], [-0.3, 0.1, 0, 0]),
+        ("plumb_bob", [-0.3, 0.1, 0, 0, 0.01] + [0.0] * 12, [-0.3, 0.1, 0, 0, 0.01]),
+        ("rational_polynomial", [0.9, 0.2, 0, 0, 0.01, 1.2, 0.4, 0.05, 0, 0], [0.9, 0.2, 0, 0, 0.01, 1.2, 0.4, 0.05]),
+        ("equidistant", [0.01, -0.004, 0.002, -0.0005, 0], [0.01, -0.004, 0.002, -0.0005]),
+        ("kannala_brandt", [0.01, -0.004, 0.002, -0.0005], [0.01, -0.004, 0.002, -0.0005]),
+    ],
+)
+def test_appended_zeros_do_not_count(model, coefficients, same):
+    rays = np.random.default_rng(0).normal(size=(50, 3)) + np.array([0, 0, 3])
+    plain = {"kannala_brandt": "equidistant"}.get(model, model)
+    for ours, expected in zip(
+        DistortionModel.from_coefficients(model, coefficients).distort(rays),
+        DistortionModel.from_coefficients(plain, same).distort(rays),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, expected)
 
 
 def test_fisheye_agrees_with_opencv_and_projects_beyond_90_degrees():
@@ -79,8 +126,15 @@ def test_rejects_points_where_the_distortion_polynomial_folds_back():
     ("model", "coefficients", "message"),
     [
         ("martian", [0.1], "'martian' is unknown"),
-        ("plumb_bob", [0.1, 0.2], "has 4 or 5 finite coefficients"),
-        ("rational_polynomial", [0.1] * 12, "has 8 finite coefficients"),
+        ("plumb_bob", [0.1, 0.2], "has 4 to 14 finite coefficients"),
+        ("rational_polynomial", [0.1] * 15, "has 4 to 14 finite coefficients"),
+        ("rational_polynomial", [0.1] * 12 + [np.nan] * 2, "has 4 to 14 finite coefficients"),
+        ("equidistant", [0.1] * 5, "has 4 finite coefficients"),
+        ("equidistant", [], "has 4 finite coefficients"),
+        ("thin_prism_fisheye", [0.1] * 8, "'thin_prism_fisheye' is unknown"),
+        ("double_sphere", [0.1, 0.2], "'double_sphere' is unknown"),
+        ("unified", [0.1] * 5, "'unified' is unknown"),
+        ("", [0.1] * 5, "'' is unknown"),
         ("equidistant", [np.nan] * 4, "has 4 finite coefficients"),
     ],
 )
@@ -89,7 +143,12 @@ def test_rejects_unknown_distortion_models(model, coefficients, message):
         DistortionModel.from_coefficients(model, coefficients)
 
 
-@pytest.mark.parametrize("model", ["plumb_bob", "rational_polynomial", "", "martian"])
+@pytest.mark.parametrize("model", ["thin_prism_fisheye", "fisheye", "equidistant"])
+def test_a_fisheye_with_zero_coefficients_remains_one(model):
+    assert DistortionModel.from_coefficients(model, [0.0] * 8).is_fisheye
+
+
+@pytest.mark.parametrize("model", ["plumb_bob", "rational_polynomial", "", "martian", "double_sphere", "unified"])
 def test_zero_coefficients_mean_no_distortion(model):
     assert DistortionModel.from_coefficients(model, []) is None
     assert DistortionModel.from_coefficients(model, [0.0] * 5) is None

@@ -14,15 +14,24 @@ from numpy.typing import NDArray
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.errors import CloudError
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
-from xmodelkd_ros.messages.point_layout import Column, PointLayout, allocate_data, to_float32, write_points
+from xmodelkd_ros.messages.point_layout import (
+    Column,
+    PointLayout,
+    allocate_data,
+    is_known_datatype,
+    to_float32,
+    write_points,
+)
 from xmodelkd_ros.messages.point_layout import MessageTypes as MessageTypes
 
-INTENSITY_FIELDS = ("intensity", "i", "reflectivity")
+INTENSITY_FIELDS = ("intensity", "i", "reflectivity", "intensities", "reflectance", "remission")
 """Names of the intensity field; the first that exists is used. Velodyne, Hesai, Livox, RoboSense and Ouster drivers and
-Autoware write ``intensity``, clouds converted from datasets ``i``, Ouster's native point types ``reflectivity``."""
+Autoware write ``intensity``, clouds converted from datasets ``i`` or ``remission``, Ouster's native point types and
+Livox's custom ones ``reflectivity``, Luminar ``reflectance``. Ouster's ``signal`` and ``near_ir`` count photons."""
 
-RING_FIELDS = ("ring", "channel")
-"""Names of the beam number field; the first that exists is used. Most drivers write ``ring``, Autoware ``channel``."""
+RING_FIELDS = ("ring", "channel", "laser_id", "laser_number")
+"""Names of the beam number field; the first that exists is used. Most drivers write ``ring``, Autoware ``channel``,
+datasets ``laser_id`` or ``laser_number``. Livox's ``line`` and Aeva's ``beam_id`` stand for no constant elevation."""
 
 LABEL_FIELD, AUTOWARE_LABEL_FIELD = "label", "class_id"
 """Names of the class ids: in labelled clouds, and as ground truth in recorded ones; the second in Autoware's layout."""
@@ -41,7 +50,8 @@ def to_cloud(msg: Any, missing_intensity: MissingIntensity = "reject") -> PointC
     """Decode a PointCloud2 of any layout.
 
     Every point is kept, including NaN, infinite and zero positions. Only the first element of fields with several
-    elements is read. Little-endian float32 values are views into the message if rows are contiguous.
+    elements is read. Fields that are not read may be anything. Little-endian float32 values are views into the message
+    if rows are contiguous.
 
     Args:
         msg: sensor_msgs/PointCloud2, ``data`` as bytes, array.array, numpy array or memoryview.
@@ -63,7 +73,7 @@ def to_cloud(msg: Any, missing_intensity: MissingIntensity = "reject") -> PointC
 
 def _intensity(layout: PointLayout, missing: MissingIntensity) -> NDArray[np.float32]:
     field = layout.find(INTENSITY_FIELDS)
-    if field is not None:
+    if field is not None and (missing == "reject" or is_known_datatype(field)):
         return to_float32(layout.values(field))
     if missing == "fill":
         return np.zeros(len(layout), np.float32)
@@ -75,13 +85,22 @@ def _intensity(layout: PointLayout, missing: MissingIntensity) -> NDArray[np.flo
 
 def _ring(layout: PointLayout) -> NDArray[np.integer] | None:
     field = layout.find(RING_FIELDS)
-    if field is None:
+    if field is None or not is_known_datatype(field):  # nothing needs the ring
         return None
     values = layout.values(field)
+    if values.dtype.kind == "b":
+        return values.astype(np.uint8)
     if values.dtype.kind == "f":
         # Converted bags store everything as float; -1 means no beam.
         return np.where(np.isfinite(values), values, -1).clip(-1, 65535).astype(np.int32)
     return values
+
+
+def used_fields(msg: Any) -> dict[str, str]:
+    """Names of the fields that :func:`to_cloud` reads as ``intensity`` and ``ring``; empty where there is none."""
+    layout = PointLayout(msg.data, msg.fields, "<", 0, 0, 0, 0)
+    found = {"intensity": layout.find(INTENSITY_FIELDS), "ring": layout.find(RING_FIELDS)}
+    return {use: "" if field is None else str(field.name) for use, field in found.items()}
 
 
 def has_field(msg: Any, name: str) -> bool:
@@ -203,7 +222,7 @@ def filter_msg(msg: Any, keep: NDArray[np.bool_]) -> Any:
         height=1,
         width=width,
         fields=msg.fields,
-        is_bigendian=msg.is_bigendian,
+        is_bigendian=layout.byte_order == ">",
         point_step=msg.point_step,
         row_step=width * msg.point_step,
         data=b"",

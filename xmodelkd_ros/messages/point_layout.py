@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -16,8 +16,14 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.core.errors import CloudError, listed
 
-_DTYPE_CODES = ("", "i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8")
-"""numpy type code of each PointField.datatype, INT8 = 1 to FLOAT64 = 8."""
+_DTYPE_CODES = ("", "i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8", "i8", "u8", "?")
+"""numpy type code of each PointField.datatype, INT8 = 1 to FLOAT64 = 8.
+
+Newer sensor_msgs add INT64, UINT64 and BOOLEAN."""
+_SAMPLE = 512
+"""Number of points whose positions are looked at, where the message leaves its own layout open."""
+_MIN_ORDER_POINTS = 16
+"""Minimum number of points to recognise the byte order from."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class PointLayout:
         height: number of rows.
         width: points in a row.
         point_step: bytes from point to point, 0 without points.
-        row_step: bytes from row to row, 0 without points.
+        row_step: bytes from row to row, 0 without points; what the data holds, whatever the message declares.
     """
 
     data: Any
@@ -57,15 +63,54 @@ class PointLayout:
         Raises:
             CloudError: the sizes are inconsistent, or the data is too short.
         """
-        byte_order = ">" if msg.is_bigendian else "<"
-        height, width, point_step, row_step = int(msg.height), int(msg.width), int(msg.point_step), int(msg.row_step)
+        order = ">" if msg.is_bigendian else "<"
+        height, width, point_step = int(msg.height), int(msg.width), int(msg.point_step)
         if height * width == 0:
-            return cls(msg.data, msg.fields, byte_order, height, width, 0, 0)
-        if row_step == 0 and height == 1:
-            # Some drivers omit it, and it has no meaning with one row.
-            row_step = width * point_step
-        _check_sizes(height, width, point_step, row_step, memoryview(msg.data).nbytes)
-        return cls(msg.data, msg.fields, byte_order, height, width, point_step, row_step)
+            return cls(msg.data, msg.fields, order, height, width, 0, 0)
+        _check_sizes(height, width, point_step, memoryview(msg.data).nbytes)
+        layout = cls(msg.data, msg.fields, order, height, width, point_step, width * point_step)
+        layout = layout._with_row_step(int(msg.row_step))
+        return layout._little_endian_if_flag_is_wrong() if msg.is_bigendian else layout
+
+    def _with_row_step(self, declared: int) -> PointLayout:
+        """With the row step that fits the size of the data.
+
+        Drivers leave it out, or write the width, the point step or the step without padding. With one row it has no
+        meaning. With several, it is taken as declared if it accounts for every byte; the last row may lack its padding.
+        Else the size decides between packed rows, padded rows and unused bytes at the end; if several are possible, the
+        positions do.
+        """
+        packed, size, gaps = self.row_step, memoryview(self.data).nbytes, self.height - 1
+        if gaps == 0 or size == self.height * packed:
+            return self
+        fits = declared >= packed and gaps * declared + packed <= size
+        if fits and size in (self.height * declared, gaps * declared + packed):
+            return replace(self, row_step=declared)
+        steps = [declared] if fits else []
+        steps += [size // self.height] if size % self.height == 0 else []
+        steps += [(size - packed) // gaps] if (size - packed) % gaps == 0 else []
+        layouts = [replace(self, row_step=step) for step in dict.fromkeys([*steps, packed])]
+        return max(layouts, key=PointLayout._plausible_share)  # the first of equally good ones
+
+    def _little_endian_if_flag_is_wrong(self) -> PointLayout:
+        """With little-endian data if the positions leave no doubt: some drivers set ``is_bigendian`` for no reason."""
+        other = replace(self, byte_order="<")
+        wrong = len(self) >= _MIN_ORDER_POINTS and self._plausible_share() < 0.05 and other._plausible_share() > 0.9
+        return other if wrong else self
+
+    def _plausible_share(self) -> float:
+        """Share of a sample of the points whose positions are plausible in metres: 0 to 100 km and not all zero."""
+        try:
+            fields = [self.require(name) for name in "xyz"]
+            axes = [self._view(field.offset, self._dtype(field))[:, :, 0] for field in fields]
+        except CloudError:  # raised again, with its message, where the positions are needed
+            return 0.0
+        index = np.unique(np.linspace(0, len(self) - 1, _SAMPLE).astype(np.intp))
+        rows, columns = np.divmod(index, self.width)
+        with np.errstate(all="ignore"):
+            xyz = np.abs(np.stack([axis[rows, columns].astype(np.float64) for axis in axes]))
+            plausible = ((xyz < 1e5) & ((xyz > 1e-6) | (xyz == 0))).all(axis=0) & xyz.any(axis=0)
+        return float(plausible.mean())
 
     def __len__(self) -> int:
         return self.height * self.width
@@ -76,13 +121,18 @@ class PointLayout:
         return listed(f.name for f in self.fields) or "none"
 
     def find(self, names: Sequence[str]) -> Any | None:
-        """The first of these fields that exists, or None."""
-        for name in names:
-            fields = [f for f in self.fields if f.name == name]
-            if len(fields) > 1:
-                raise CloudError(f"the cloud has {len(fields)} fields named '{name}'; names must be unique")
-            if fields:
-                return fields[0]
+        """The first of these fields that exists, or None. Without any, capitals do not count (``Intensity``).
+
+        Raises:
+            CloudError: the cloud has several fields of that name.
+        """
+        for fold in (str, str.lower):
+            for name in names:
+                fields = [f for f in self.fields if fold(f.name) == name]
+                if len(fields) > 1:
+                    raise CloudError(f"the cloud has {len(fields)} fields named '{name}'; names must be unique")
+                if fields:
+                    return fields[0]
         return None
 
     def require(self, name: str) -> Any:
@@ -98,7 +148,10 @@ class PointLayout:
 
     def values(self, field: Any) -> NDArray[Any]:
         """(N,) values of a field in native byte order; a view if the data is native and without row padding."""
-        values = self._view(field.offset, self._dtype(field)).reshape(-1)
+        dtype = self._dtype(field)
+        if dtype.kind == "b":
+            return np.asarray(self._view(field.offset, np.dtype("u1")).reshape(-1) != 0)  # any byte but 0 is true
+        values = self._view(field.offset, dtype).reshape(-1)
         return values.astype(values.dtype.newbyteorder("="), copy=False)
 
     def xyz(self) -> NDArray[np.float32]:
@@ -129,8 +182,9 @@ class PointLayout:
 
     def _dtype(self, field: Any) -> np.dtype[Any]:
         """Element type of a field, after checking that the field lies within the point."""
-        if not 1 <= field.datatype < len(_DTYPE_CODES):
-            raise CloudError(f"field '{field.name}' has datatype {field.datatype}; PointField defines 1 to 8")
+        if not is_known_datatype(field):
+            defined = len(_DTYPE_CODES) - 1
+            raise CloudError(f"field '{field.name}' has datatype {field.datatype}; PointField defines 1 to {defined}")
         dtype = np.dtype(self.byte_order + _DTYPE_CODES[field.datatype])
         # A count of 0 means one element, as in PCL: some drivers omit it.
         end = field.offset + dtype.itemsize * max(field.count, 1)
@@ -139,15 +193,18 @@ class PointLayout:
         return dtype
 
 
-def _check_sizes(height: int, width: int, point_step: int, row_step: int, size: int) -> None:
+def is_known_datatype(field: Any) -> bool:
+    """Whether the datatype of a PointField is one of those that ROS defines."""
+    return bool(1 <= field.datatype < len(_DTYPE_CODES))
+
+
+def _check_sizes(height: int, width: int, point_step: int, size: int) -> None:
     if point_step == 0:
         raise CloudError(f"point_step is 0 in a cloud of {height} x {width} points")
-    if row_step < width * point_step:
-        raise CloudError(f"row_step is {row_step}, but {width} points of {point_step} bytes take {width * point_step}")
-    if size < height * row_step:
+    if size < height * width * point_step:
         raise CloudError(
-            f"data holds {size} bytes, but height {height} x row_step {row_step} declares {height * row_step}; "
-            "the message is truncated"
+            f"data holds {size} bytes, but height {height} x width {width} points of {point_step} bytes take "
+            f"{height * width * point_step}; the message is truncated"
         )
 
 
