@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from xmodelkd_ros.core.errors import ConfigError, LabelError, ModelError, listed, quoted
+from xmodelkd_ros.core.errors import ConfigError, LabelError, ModelError, SensorError, listed, quoted
 from xmodelkd_ros.core.labels import LabelMap, LabelTranslation
+from xmodelkd_ros.core.sensor import SensorSpec
 
 _PACKAGE = "xmodelkd_ros"
 
@@ -47,6 +49,33 @@ def find_model(name_or_path: str) -> Path:
     raise ModelError(
         f"no model {quoted(str(name_or_path))}: neither a folder with a model.json nor a model this package ships; "
         "export one with 'python -m training.export RUN OUT_DIR'"
+    )
+
+
+def shipped_sensors() -> dict[str, Path]:
+    """Sensor files in ``config/sensors/`` by name, sorted."""
+    folder = _find(Path("config") / "sensors")
+    return {path.stem: path for path in sorted(folder.glob("*.json"))} if folder is not None else {}
+
+
+def read_sensor(name_or_path: str) -> SensorSpec:
+    """Read a sensor file, given by its path or by the name of a shipped one in any case.
+
+    Raises:
+        SensorError: neither a file nor a known name, or not a valid sensor file.
+    """
+    path = user_path(name_or_path)
+    if os.path.isfile(path):
+        return SensorSpec.read(path)
+    shipped = {name.lower(): file for name, file in shipped_sensors().items()}
+    wanted = name_or_path.lower()
+    if wanted in shipped:
+        return SensorSpec.read(shipped[wanted])
+    near = difflib.get_close_matches(wanted, shipped, 1, 0.4)
+    suggestion = f"did you mean {shipped[near[0]].stem}? " if near else ""
+    raise SensorError(
+        f"no sensor {quoted(name_or_path)}: neither a file nor a known LiDAR; {suggestion}Known are "
+        f"{', '.join(file.stem for file in shipped.values())}; or write a file with 'xmodelkd fit-sensor BAG'"
     )
 
 

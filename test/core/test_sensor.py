@@ -53,6 +53,10 @@ def test_sensor_file_round_trip_and_invalid_files(tmp_path):
     sensor = SensorSpec("os1", (10.0, 0.0), (0.0, 10.0), (0.0, 2048.0))
     sensor.write(tmp_path / "os1.json")
     assert SensorSpec.read(tmp_path / "os1.json") == sensor
+    own = SensorSpec("os1", (10.0, 0.0), ego_box=(-1, -1, -1, 1, 1, 1), min_range_m=0.8)
+    own.write(tmp_path / "own.json")
+    assert SensorSpec.read(tmp_path / "own.json") == own
+    assert "ego_box" not in (tmp_path / "os1.json").read_text(), "as older versions wrote it"
     (tmp_path / "bad.json").write_text('{"name": "bad", "beam_elevations_deg": ["high"], "intensity_range": [0, 1]}')
     with pytest.raises(SensorError, match=r"bad\.json.*fit-sensor"):
         SensorSpec.read(tmp_path / "bad.json")
@@ -60,6 +64,10 @@ def test_sensor_file_round_trip_and_invalid_files(tmp_path):
     for text in ("[" * 100_000, "[]", good.replace("2048.0", "1e999"), good.replace("2048.0", "9" * 400), good + "{"):
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(SensorError, match=r"bad\.json.*fit-sensor"):
+            SensorSpec.read(tmp_path / "bad.json")
+    for text in (good.replace("{", '{"ego_box": [1, 2],', 1), good.replace("{", '{"min_range_m": -1,', 1)):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(SensorError, match=r"bad\.json.*(ego_box|min_range_m) is "):
             SensorSpec.read(tmp_path / "bad.json")
     with pytest.raises(SensorError, match="missing"):
         SensorSpec.read(tmp_path / "missing.json")

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.projection import NO_PIXEL, ProjectionSpec, RangeProjector
-from xmodelkd_ros.core.usable_points import is_labelled, usable_mask
+from xmodelkd_ros.core.usable_points import checked_ego_box, checked_min_range, is_labelled, usable_mask, without_box
 
+BOX = (-2.0, -1.0, -1.5, 2.5, 1.0, 0.5)
 POINTS = [
     ([10, 0, 0], True),
     ([0.5, 0, 0], True),
@@ -38,3 +40,33 @@ def test_points_inside_the_ego_box_are_not_usable():
 def test_sweep_without_usable_points_counts_as_labelled():
     for xyz in (np.zeros((0, 3)), np.zeros((5, 3)), np.full((5, 3), np.nan)):
         assert is_labelled(usable_mask(xyz.astype(np.float32)), np.full(len(xyz), 255, np.uint8))
+
+
+def test_a_cloud_without_the_box_keeps_its_length_and_the_original():
+    xyz = np.array([[1, 0, 0], [5, 0, 0]], np.float32)
+    xyz.flags.writeable = False
+    cloud = PointCloud(xyz)
+    masked = without_box(cloud, BOX)
+    assert np.isnan(masked.xyz[:, 0]).tolist() == [True, False]
+    assert np.isfinite(cloud.xyz).all()
+    assert without_box(cloud, ()) is cloud
+
+
+@pytest.mark.parametrize("none", [(), (0.0,) * 6])
+def test_no_box(none):
+    assert checked_ego_box(none) == ()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [(1.0,), BOX[:5], (*BOX, 1.0), (*BOX[3:], *BOX[:3]), (0, 0, 0, 1, 1, 0), (np.nan, *BOX[1:]), (*BOX[:5], np.inf)],
+)
+def test_rejects_a_box_that_is_not_two_corners(values):
+    with pytest.raises(ConfigError, match=r"ego_box is \[.*minimum corner, then"):
+        checked_ego_box(values)
+
+
+@pytest.mark.parametrize("value", [-0.1, np.nan, np.inf, 1000.0])
+def test_rejects_an_invalid_minimum_range(value):
+    with pytest.raises(ConfigError, match=r"min_range is .*from 0"):
+        checked_min_range(value)

@@ -281,6 +281,41 @@ def test_projects_from_lidar_frame_and_publishes_in_input_frame(make_bench, swee
     assert read_field(labelled, "label").tolist() == [BUILDING, BUILDING]
 
 
+def test_ego_box_in_the_clouds_frame_and_minimum_range_in_the_lidars(make_bench, sweep):
+    """The box is where the cloud says; the range is measured from the sensor, 1.8 m above the cloud's origin."""
+    bench = make_bench(
+        projection_frame="lidar",
+        projection_extrinsic=[0.0, 0.0, -1.8, 0.0, 0.0, 0.0, 1.0],
+        ego_box=[-2.0, -1.0, -0.1, 2.5, 1.0, 1.7],
+        min_range=1.0,
+    ).start()
+    xyz = [[2, 0, 1.5], [2, 0, 1.9], [5, 0, 3], [0, 0.5, 2.3], [3, 0, 0], [0.0, 0.0, -0.3]]
+    labels = bench.segment(sweep(np.array(xyz), frame_id="base_link"))
+    assert (read_field(labels, "label") == IGNORE).tolist() == [True, False, False, True, False, False]
+    np.testing.assert_array_equal(to_cloud(labels, "fill").xyz, np.array(xyz, np.float32))
+    assert (read_field(labels, "probability") == 0).tolist() == [True, False, False, True, False, False]
+    assert np.isnan(read_field(labels, "entropy")).tolist() == [True, False, False, True, False, False]
+    assert not labels.is_dense
+    assert bench.status[-1].values["points_invalid"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("ego_box", [1.0, 0.0, 0.0, -1.0, 1.0, 1.0], "ego_box is [1.0, 0.0, 0.0, -1.0, 1.0, 1.0]; give x y z"),
+        ("ego_box", [1.0, 0.0], "ego_box is [1.0, 0.0]; give x y z of the minimum corner"),
+        ("min_range", -1.0, "min_range is -1.0; give metres from 0"),
+        ("sensor", "VLP16x", "no sensor 'VLP16x'"),
+    ],
+)
+def test_refuses_an_impossible_sensor_setting(make_bench, name, value, message, monkeypatch):
+    errors = []
+    bench = make_bench(**{name: value})
+    monkeypatch.setattr(bench.node, "get_logger", lambda: SimpleNamespace(error=errors.append, info=print))
+    assert not bench.node.start()
+    assert errors[0].startswith(message)
+
+
 def test_publishes_unlabelled_sweep_until_transform_is_available(make_bench, sweep, monkeypatch):
     available = {}
 

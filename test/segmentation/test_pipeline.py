@@ -115,6 +115,45 @@ def test_uses_sensor_file(height_model):
     np.testing.assert_array_equal(result.segmentation.label, np.where(cloud.xyz[:, 2] > 0, BUILDING, ROAD))
 
 
+def test_box_and_minimum_range_of_the_sensor_file_make_points_invalid_and_leave_the_range_image(height_model):
+    box = (-5.0, -4.0, -3.0, 6.0, 4.0, 3.0)
+    sensor = SensorSpec("with a vehicle", (10.0, 0.0, -10.0), ego_box=box, min_range_m=8.0)
+    pipeline = SegmentationPipeline.load(height_model, sensor=sensor)
+    cloud = sweep(3000)
+    own = ((cloud.xyz >= box[:3]) & (cloud.xyz <= box[3:])).all(axis=1) | (np.linalg.norm(cloud.xyz, axis=1) < 8)
+    result = pipeline.segment(cloud)
+    found = result.segmentation
+    assert own.sum() > 30 and result.invalid == own.sum()
+    np.testing.assert_array_equal(found.label == IGNORE, own)
+    np.testing.assert_array_equal(pipeline.usable(cloud.xyz), ~own)
+    assert (found.probability[own] == 0).all() and np.isnan(found.entropy[own]).all()
+    kept = pipeline.segment(PointCloud(cloud.xyz[~own], cloud.intensity[~own])).segmentation
+    np.testing.assert_array_equal(found.label[~own], kept.label)
+    assert (
+        SegmentationPipeline.load(height_model, sensor=sensor, min_range_m=1.0).usable(cloud.xyz).sum() > (~own).sum()
+    )
+
+
+def test_points_of_the_vehicle_do_not_change_the_labels_of_others(pandaset):
+    pytest.importorskip("pandas")
+    from training.datasets.pandaset import PandaSetSequence
+
+    cloud = PandaSetSequence(pandaset).cloud(0)
+    near = np.linalg.norm(cloud.xyz, axis=1) < 2
+    sensor = SensorSpec(
+        "with a vehicle",
+        SegmentationPipeline.load(find_model("student")).spec.projection.beam_elevations_deg,
+        ego_box=(-3.0, -1.2, -2.5, 3.0, 1.2, 1.0),
+    )
+    shipped = SegmentationPipeline.load(find_model("student"), sensor=sensor)
+    kept = shipped.usable(cloud.xyz)
+    assert (~kept[near]).sum() > 0
+    whole = shipped.segment(cloud).segmentation
+    part = shipped.segment(PointCloud(cloud.xyz[kept], cloud.intensity[kept])).segmentation
+    np.testing.assert_array_equal(whole.label[kept], part.label)
+    assert (whole.label[~kept] == IGNORE).all()
+
+
 def test_stages_are_timed(pipeline):
     stages = pipeline.segment(sweep(100)).stages_ms
     assert list(stages) == ["project", "normalize", "infer", "decide"]

@@ -10,8 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.core.atomic_write import atomic_file
-from xmodelkd_ros.core.errors import SensorError, quoted
+from xmodelkd_ros.core.errors import ConfigError, SensorError, quoted
 from xmodelkd_ros.core.strict_json import parse_json
+from xmodelkd_ros.core.usable_points import checked_ego_box, checked_min_range
+
+_OPTIONAL = ("ego_box", "min_range_m")
+"""Attributes that a sensor file has only if they are set."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +28,17 @@ class SensorSpec:
         ring_elevations_deg: elevation of each beam in the order of the driver's ``ring`` or ``channel`` numbers; empty
             if the clouds have no such field.
         intensity_range: intensity of dark and of bright surfaces in this sensor's scale.
+        ego_box: box around the vehicle's own returns in the sensor's frame: minimum corner, maximum corner, metres;
+            empty for none. Points inside are invalid.
+        min_range_m: closer points are invalid; 0 for the model's minimum range.
     """
 
     name: str
     beam_elevations_deg: tuple[float, ...]
     ring_elevations_deg: tuple[float, ...] = ()
     intensity_range: tuple[float, float] = (0.0, 255.0)
+    ego_box: tuple[float, ...] = ()
+    min_range_m: float = 0.0
 
     def __post_init__(self) -> None:
         angles = np.asarray((*self.beam_elevations_deg, *self.ring_elevations_deg), np.float64)
@@ -38,11 +47,17 @@ class SensorSpec:
         low, high = self.intensity_range
         if not low < high:
             raise SensorError(f"sensor '{self.name}': intensity_range {low}..{high} is empty")
+        try:
+            object.__setattr__(self, "ego_box", checked_ego_box(self.ego_box))
+            checked_min_range(self.min_range_m, "min_range_m")
+        except ConfigError as error:
+            raise SensorError(f"sensor '{self.name}': {error}") from error
 
     def write(self, path: Path) -> None:
         """Write the sensor file (JSON)."""
+        data = {name: value for name, value in asdict(self).items() if value or name not in _OPTIONAL}
         with atomic_file(path) as unfinished:
-            unfinished.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+            unfinished.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> SensorSpec:
@@ -59,11 +74,15 @@ class SensorSpec:
                 tuple(float(v) for v in data["beam_elevations_deg"]),
                 tuple(float(v) for v in data.get("ring_elevations_deg", ())),
                 (low, high),
+                tuple(float(v) for v in data.get("ego_box", ())),
+                float(data.get("min_range_m", 0.0)),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise SensorError(
                 f"cannot read sensor file {path}: {quoted(error)}; write one with 'xmodelkd fit-sensor'"
             ) from error
+        except SensorError as error:
+            raise SensorError(f"sensor file {path}: {error}") from error
 
 
 def nearest(table: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.intp]:

@@ -26,6 +26,8 @@ def node_arguments(
         "precision": options.precision,
         "use_sim_time": json.dumps(sim_time),
     }
+    if options.sensor:
+        parameters["sensor"] = options.sensor
     if is_teacher:
         parameters |= {"teacher_model": find_model(options.model).resolve()}
         matching = options.camera_options

@@ -26,6 +26,7 @@ class RunOptions:
         mode: ``student`` (LiDAR only) or ``teacher`` (LiDAR and images).
         camera_options: selection of cameras and matching of their images.
         student: name or path of the fallback student, where ``model`` is a teacher that runs in the node.
+        sensor: name or path of a sensor file; empty for the LiDAR that the model was trained on.
     """
 
     bag: Path
@@ -39,3 +40,4 @@ class RunOptions:
     mode: str = "student"
     camera_options: CameraOptions = _CAMERAS
     student: str = "student"
+    sensor: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rclpy.node import Node
@@ -12,13 +13,14 @@ from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.labels import LabelMap, LabelTranslation
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.sensor import SensorSpec
+from xmodelkd_ros.core.usable_points import without_box
 from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.inference.engine_cache import EngineCache
 from xmodelkd_ros.messages.clouds import missing_intensity_policy, to_cloud
 from xmodelkd_ros.messages.images import load_image_decoders
 from xmodelkd_ros.node.extrinsics import CameraPoses, Transforms, camera_poses, choose_extrinsic, transform_cloud
 from xmodelkd_ros.node.parameters import Parameters
-from xmodelkd_ros.resources import find_model, user_path
+from xmodelkd_ros.resources import find_model, read_sensor, user_path
 from xmodelkd_ros.segmentation.backend_selection import select_backend
 from xmodelkd_ros.segmentation.pipeline import Result, SegmentationPipeline
 
@@ -43,7 +45,9 @@ class LoadedModels:
         folder = user_path(parameters.engine_cache_dir) if parameters.engine_cache_dir else None
         log = node.get_logger()
         self._engines = EngineCache(folder, lambda line: log.info(line, throttle_duration_sec=_PROGRESS_S))
-        sensor = SensorSpec.read(user_path(parameters.sensor)) if parameters.sensor else None
+        sensor = read_sensor(parameters.sensor) if parameters.sensor else None
+        if sensor is not None and parameters.ego_box:
+            sensor = replace(sensor, ego_box=())  # the parameter takes precedence, in the cloud's own frame
         self._backend_reasons: dict[str, str] = {}
         self._student = self._load("model", parameters.model, "student", sensor)
         self._teacher = None
@@ -70,7 +74,8 @@ class LoadedModels:
         precision = self._parameters.precision
         choice = select_backend(folder, self._parameters.backend, precision, self._engines)
         self._backend_reasons[parameter] = choice.reason
-        return SegmentationPipeline.load(folder, choice.backend, precision, sensor, self._engines)
+        min_range_m = self._parameters.min_range
+        return SegmentationPipeline.load(folder, choice.backend, precision, sensor, self._engines, min_range_m)
 
     @property
     def _pipelines(self) -> list[SegmentationPipeline]:
@@ -128,6 +133,7 @@ class LoadedModels:
             CloudError: the cloud's rings do not fit the sensor file.
             BackendError: the network failed.
         """
+        cloud = without_box(cloud, self._parameters.ego_box)
         if self._extrinsic is not None and frame_id != self._frame:
             cloud = transform_cloud(cloud, self._extrinsic(frame_id))
         if self._teacher is not None and any(frame is not None for frame in camera_frames):

@@ -13,6 +13,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.usable_points import checked_ego_box, checked_min_range
 from xmodelkd_ros.inference.backend import BACKENDS, PRECISIONS
 
 _UNIT_NORM_TOLERANCE = 0.01
@@ -154,6 +155,15 @@ class Parameters:
         _DOUBLES,
         "x y z qx qy qz qw of the cloud's frame in projection_frame (p_projection = T p_cloud). Empty: from TF.",
     )
+    ego_box: tuple[float, ...] = _parameter(
+        (0.0,) * 6,
+        "Box around the vehicle's own returns, in the cloud's frame: x y z of the minimum corner, x y z of the maximum "
+        "corner (m). Points inside are invalid. Six zeros: the sensor file's, if it has one.",
+    )
+    min_range: float = _parameter(
+        0.0,
+        "Points nearer to the sensor (m) are invalid. 0: the sensor file's minimum range, or the model's.",
+    )
     points_reliability: Literal["auto", "best_effort", "reliable"] = _parameter(
         "auto", "QoS of the input. auto: reliable if all its publishers offer that, otherwise best effort."
     )
@@ -204,6 +214,8 @@ class Parameters:
     autostart: bool = _parameter(True, "Whether the node configures and activates itself.")
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "ego_box", checked_ego_box(self.ego_box))
+        checked_min_range(self.min_range)
         _check_pose("projection_extrinsic", self.projection_extrinsic)
         if self.projection_extrinsic and not self.projection_frame:
             raise ConfigError("projection_extrinsic is set and projection_frame is empty; name the LiDAR's frame too")

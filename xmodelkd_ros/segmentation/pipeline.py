@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -18,7 +18,7 @@ from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.normalization import Normalizer
 from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec
-from xmodelkd_ros.core.usable_points import usable_mask
+from xmodelkd_ros.core.usable_points import usable_mask, without_box
 from xmodelkd_ros.core.visibility import CameraFrame, SweepImages
 from xmodelkd_ros.inference.backend import REFERENCE, Backend, load_networks
 from xmodelkd_ros.inference.engine_cache import EngineCache
@@ -55,6 +55,7 @@ class SegmentationPipeline:
         backend: its loaded network.
         sensor: the LiDAR, if it is not the one that the model was trained on.
         image_branch: the loaded image encoder of a teacher.
+        min_range_m: closer points are invalid; 0 for the sensor's or else the model's minimum range.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class SegmentationPipeline:
         backend: Backend,
         sensor: SensorSpec | None = None,
         image_branch: Backend | None = None,
+        min_range_m: float = 0.0,
     ) -> None:
         self.spec = spec
         self.backend = backend
@@ -71,7 +73,9 @@ class SegmentationPipeline:
         )
         self._points = np.zeros((spec.max_points, len(spec.channels)), np.float32)
         self._pixel = np.zeros(spec.max_points, np.int32)
-        self._projector = RangeProjector(spec.projection, sensor)
+        self._ego_box = sensor.ego_box if sensor is not None else ()
+        min_range_m = min_range_m or (sensor.min_range_m if sensor is not None else 0) or spec.projection.min_range_m
+        self._projector = RangeProjector(replace(spec.projection, min_range_m=min_range_m), sensor)
         self._normalizer = Normalizer(
             spec.channels, spec.intensity_range, sensor.intensity_range if sensor is not None else None
         )
@@ -84,8 +88,9 @@ class SegmentationPipeline:
         precision: str = "auto",
         sensor: SensorSpec | None = None,
         engines: EngineCache | None = None,
+        min_range_m: float = 0.0,
     ) -> SegmentationPipeline:
-        """Load a model folder; arguments as in :func:`~xmodelkd_ros.inference.backend.load_networks`.
+        """Load a model folder; arguments as in the class and :func:`~xmodelkd_ros.inference.backend.load_networks`.
 
         The back end is a concrete one; :func:`~xmodelkd_ros.segmentation.backend_selection.select_backend` resolves
         ``auto``. Newly built engines must first label a stored sweep as ONNX Runtime does.
@@ -96,7 +101,7 @@ class SegmentationPipeline:
             new = cls(spec, networks.network, None, networks.image_branch)
             reference = cls.load(folder)
             networks.finish_parity_check(equal_labels(new, reference, spec.cameras))
-        return cls(spec, networks.network, sensor, networks.image_branch)
+        return cls(spec, networks.network, sensor, networks.image_branch, min_range_m)
 
     @property
     def labels(self) -> LabelMap:
@@ -110,7 +115,7 @@ class SegmentationPipeline:
 
     def usable(self, xyz: NDArray[np.float32]) -> NDArray[np.bool_]:
         """(N,) which of (N, 3) points have a position from which the model labels them."""
-        return usable_mask(xyz, self.spec.projection.min_range_m)
+        return usable_mask(xyz, self._projector.spec.min_range_m, self._ego_box)
 
     def warm_up(self) -> None:
         """Run twice on synthetic input, so that one-time allocations do not slow down the first sweep."""
@@ -160,6 +165,7 @@ class SegmentationPipeline:
         """Logits, mask of points with a position, and points visible in each camera; None if no image was used."""
         size = (self.spec.projection.height, self.spec.projection.width)
         with clock("project"):
+            cloud = without_box(cloud, self._ego_box)
             projection = self._projector.project(cloud)
         with clock("normalize"):
             points = self._normalizer.points(cloud, projection.range)

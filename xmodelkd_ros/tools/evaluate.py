@@ -11,7 +11,7 @@ from xmodelkd_ros.console import print_notes, progress
 from xmodelkd_ros.core.labels import LabelTranslation
 from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.reports.sweep_plots import SweepView
-from xmodelkd_ros.resources import find_model, translation
+from xmodelkd_ros.resources import find_model, read_sensor, translation
 from xmodelkd_ros.segmentation.backend_selection import select_backend
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 from xmodelkd_ros.tools.session import Session
@@ -49,7 +49,8 @@ class _Other:
     def load(cls, model: str, options: RunOptions, first: SegmentationPipeline) -> _Other:
         folder = find_model(model)
         backend = select_backend(folder, options.backend, options.precision).backend
-        pipeline = SegmentationPipeline.load(folder, backend, options.precision)
+        sensor = read_sensor(options.sensor) if options.sensor else None
+        pipeline = SegmentationPipeline.load(folder, backend, options.precision, sensor)
         return cls(pipeline, translation(pipeline.labels, first.labels))
 
 

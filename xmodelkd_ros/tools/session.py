@@ -21,7 +21,7 @@ from xmodelkd_ros.messages.clouds import missing_intensity_policy
 from xmodelkd_ros.reports.report import Run, score_table, write_report
 from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.reports.sweep_plots import SweepView
-from xmodelkd_ros.resources import find_model, label_map
+from xmodelkd_ros.resources import find_model, label_map, read_sensor
 from xmodelkd_ros.segmentation.backend_selection import select_backend
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
@@ -47,7 +47,8 @@ class Session:
         self.options = options
         folder = find_model(options.model)
         self.backend_choice = select_backend(folder, options.backend, options.precision)
-        self.pipeline = SegmentationPipeline.load(folder, self.backend_choice.backend, options.precision)
+        sensor = read_sensor(options.sensor) if options.sensor else None
+        self.pipeline = SegmentationPipeline.load(folder, self.backend_choice.backend, options.precision, sensor)
         scored = label_map(options.label_set) if options.label_set else None
         self.scores = Scores(self.pipeline.labels, scored, self.pipeline.usable)
         make_folder(options.out)

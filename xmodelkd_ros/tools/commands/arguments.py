@@ -65,6 +65,12 @@ def add_student(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_sensor(parser: argparse.ArgumentParser) -> None:
+    """Add the sensor file."""
+    text = "sensor file of another LiDAR than the model's, or name of a known one (default: the model's)"
+    parser.add_argument("--sensor", default="", metavar="FILE", help=text)
+
+
 def add_scoring(parser: argparse.ArgumentParser) -> None:
     """Add mode, camera options, label set and output folder of the subcommands that score labels."""
     add_mode(parser)
@@ -81,6 +87,7 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--label-set", default="", metavar="SET", help="label set of the scores, e.g. pandaset9 (default: the model's)"
     )
+    add_sensor(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of metrics.json and report.html")
 
 
@@ -106,6 +113,7 @@ def scoring_options(args: argparse.Namespace, **more: Any) -> RunOptions:
         points_topic=args.points_topic,
         command=args.command,
         mode=args.mode,
+        sensor=args.sensor,
         camera_options=camera_options,
         **more,
     )
