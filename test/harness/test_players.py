@@ -19,7 +19,7 @@ from sensor_msgs.msg import CameraInfo, Image, Imu, PointCloud2
 from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, BagReader
 from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.harness import closed_loop_player, schedule_player
+from xmodelkd_ros.harness import closed_loop_player, fault_player, schedule_player
 from xmodelkd_ros.harness.cdr import serialized_points, serialized_stamp_ns, with_stamp
 from xmodelkd_ros.harness.looped_drive import LoopedDrive, camera_topics
 from xmodelkd_ros.messages.headers import stamp_from_ns, stamp_ns
@@ -229,3 +229,11 @@ def test_closed_loop_player_rejects_unknown_topic_and_camera(bag, capsys):
     assert "has no topic /top; it has /points" in capsys.readouterr().err
     with pytest.raises(argparse.ArgumentTypeError, match="'/image' is not IMAGE_TOPIC:INFO_TOPIC"):
         camera_topics("/image")
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "fast"])
+@pytest.mark.parametrize("option", ["--rate", "--timeout", "--fault-seconds", "--rest-seconds"])
+def test_times_and_rates_are_positive_numbers(option, value, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        play(fault_player, "bag", "--points", "/points", "--cameras", "/image:/info", f"{option}={value}")
+    assert f"argument {option}: {value} is not a positive number" in capsys.readouterr().err

@@ -138,6 +138,17 @@ def test_reference_is_used_if_measurement_fails(monkeypatch, tmp_path, height_mo
     assert not (tmp_path / "cache").exists()
 
 
+def test_measurement_is_announced_on_stderr(monkeypatch, tmp_path, height_model, capsys):
+    monkeypatch.setattr(module, "_is_installed", lambda name: True)
+    monkeypatch.setattr(module, "_PROGRAM", "no_such_module")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    select_backend(height_model)
+    assert capsys.readouterr().err == (
+        f"note: measuring which library runs {height_model.name} fastest on this machine: onnxruntime, openvino; "
+        "up to five minutes, once\n"
+    )
+
+
 def test_invalid_model_is_an_error_before_measurement(tmp_path):
     with pytest.raises(ModelError, match=r"cannot read .*model\.json"):
         select_backend(tmp_path)

@@ -154,3 +154,10 @@ def test_rejects_bag_without_cameras(make_drive, light_model, tmp_path, capsys):
     bag = make_drive(cameras=())
     assert main(["faults", str(bag), "--model", str(light_model), "--out", str(tmp_path)]) == 1
     assert "has no camera; give a bag with images, CameraInfo and /tf_static" in capsys.readouterr().err
+
+
+def test_rejects_student_before_starting_a_node(drive, height_model, tmp_path, capsys):
+    assert main(["faults", str(drive.path), "--model", str(height_model), "--out", str(tmp_path / "out")]) == 1
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", f"error: model {height_model} is a student; give a teacher\n")
+    assert not (tmp_path / "out").exists()

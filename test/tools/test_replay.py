@@ -2,14 +2,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
-from test.waiting import wait_until
 from xmodelkd_ros.bags.bag import ROSBAGS_TYPES, BagReader, message_class
 from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.core.cloud import Segmentation
@@ -176,29 +174,6 @@ def test_failure_of_the_node_is_reported_with_its_error(drive, height_model, tmp
     assert "/nowhere" in error
     assert len(error.splitlines()) == 1
     assert children(os.getpid()) == []
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signal_ends_every_process(drive, height_model, tmp_path, number, code):
-    command = ["replay", str(drive.path), "--model", str(height_model), "--rate", "0.01", "--out", str(tmp_path)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "xmodelkd_ros.tools.cli", *command],
-        env=dds_environment(),
-        stderr=subprocess.PIPE,
-        # Background jobs of a shell inherit an ignored SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    try:
-        wait_until(lambda: len(children(process.pid)) == 3, "the programs", 40)
-        started = {int(row[0]) for row in children(process.pid)}
-        process.send_signal(number)
-        assert process.wait(30) == code
-        assert b"Traceback" not in process.stderr.read()
-    finally:
-        # Not killed, so that a failure leaves no process behind.
-        process.terminate()
-        process.communicate(timeout=30)
-    assert not any(os.path.exists(f"/proc/{pid}") for pid in started)
 
 
 def test_environment_keeps_the_settings_of_the_user():

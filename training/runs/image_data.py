@@ -16,7 +16,7 @@ from training.config.label_sets import LABELS
 from training.data.image_samples import ImageSampleDataset, LabelledImage
 from training.data.sources import load_labelled_images, origin_of
 from training.models.image_branch import IMAGE_SIZE
-from training.runs.trainer import own_part
+from training.runs.trainer import own_part, training_loader
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
@@ -69,7 +69,7 @@ class ImageData(pl.LightningDataModule):
         seed = self._config.seed * 100_003 + epoch
         processes = self.trainer.world_size if self.trainer is not None else 1
         images = ImageSampleDataset(self._train, shares, IMAGE_SIZE, o.places, o.steps * o.batch * processes, seed)
-        return DataLoader(own_part(images, self.trainer), batch_size=o.batch, num_workers=o.workers)
+        return training_loader(images, self.trainer, o.batch, o.workers)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """The images of each validation source, one at a time."""

@@ -21,7 +21,7 @@ from training.distillation.prerequisites import UpstreamModels
 from training.distillation.supervision import EpochData, TeacherSupervision, is_supervised, with_images
 from training.models.student import ROW_STRIDE, WRAP
 from training.modules.checkpoint import Checkpoint
-from training.runs.trainer import own_part
+from training.runs.trainer import own_part, training_loader
 from training.worldgen.sensing.sensors import BEAM_TABLES
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
@@ -148,7 +148,7 @@ class SweepData(pl.LightningDataModule):
                 camera_dropout=teacher.camera_dropout if teacher else 0.0,
             ),
         )
-        return DataLoader(own_part(crops, self.trainer), batch_size=o.batch, num_workers=o.workers)
+        return training_loader(crops, self.trainer, o.batch, o.workers)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """Whole sweeps of each validation source, one at a time."""

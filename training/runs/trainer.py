@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +13,11 @@ from typing import Any, TypeVar
 import pytorch_lightning as pl
 import torch
 import yaml
+from lightning_fabric.utilities.seed import pl_worker_init_function
 from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
-from torch.utils.data import Subset
+from torch.utils.data import DataLoader, Subset
 
 from training.config.image_training import ImageTrainingConfig
 from training.config.training import TrainingConfig
@@ -23,6 +25,7 @@ from training.config.yaml_config import YamlConfig
 from training.modules.checkpoint import CHECKPOINT, NAME, read_steps, save, with_current_names
 from training.runs.provenance import check_upstream, record_upstream
 from xmodelkd_ros.core.atomic_write import atomic_file, disk_errors, make_folder
+from xmodelkd_ros.core.child_process import exit_when_parent_dies
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError, quoted
 
 RunConfig = TrainingConfig | ImageTrainingConfig
@@ -39,6 +42,8 @@ def fit(config: RunConfig, module: pl.LightningModule, data: pl.LightningDataMod
         DiskError: the disk is full or fails; the last checkpoint stays intact.
     """
     run, restore_errors = Path(config.run), RestoreErrors()
+    if "LOCAL_RANK" in os.environ:  # started by the first of several processes, or by torchrun
+        exit_when_parent_dies(os.getppid())
     make_folder(run)
     try:
         with disk_errors(run), restore_errors.named(resume):
@@ -147,6 +152,17 @@ def own_part(dataset: Any, trainer: pl.Trainer | None) -> Any:
     if trainer is None or trainer.world_size == 1:
         return dataset
     return Subset(dataset, range(trainer.global_rank, len(dataset), trainer.world_size))
+
+
+def training_loader(dataset: Any, trainer: pl.Trainer | None, batch: int, workers: int) -> DataLoader[Any]:
+    """Loader of batches of this process's part of a dataset, prepared in ``workers`` processes."""
+    part = own_part(dataset, trainer)
+    return DataLoader(part, batch_size=batch, num_workers=workers, worker_init_fn=_start_worker)
+
+
+def _start_worker(worker: int) -> None:
+    pl_worker_init_function(worker)  # Lightning's own, which seeds the worker
+    exit_when_parent_dies(os.getppid())
 
 
 def interrupted(config: RunConfig) -> Path | None:

@@ -15,8 +15,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from xmodelkd_ros.core.child_process import exit_when_parent_dies
 from xmodelkd_ros.core.errors import XModelKDError
-from xmodelkd_ros.inference.child_process import exit_when_parent_dies
 from xmodelkd_ros.inference.cpu import cores
 
 Result = TypeVar("Result")

@@ -25,6 +25,7 @@ from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import PointCloud2
 
 from xmodelkd_ros.bags.bag import BagReader
+from xmodelkd_ros.console import non_negative_float, positive_float, positive_int
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.harness.bag_player import wait_for_subscribers
 from xmodelkd_ros.harness.cdr import serialized_points, serialized_stamp_ns
@@ -138,15 +139,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--cameras", nargs="+", type=camera_topics, default=(), metavar="IMAGE:INFO", help="topics of each camera"
     )
-    parser.add_argument("--sweeps", type=int, required=True, metavar="N", help="number of sweeps to publish")
+    parser.add_argument("--sweeps", type=positive_int, required=True, metavar="N", help="number of sweeps to publish")
     parser.add_argument(
         "--idle",
-        type=float,
+        type=non_negative_float,
         default=0.0,
         metavar="FRACTION",
         help="sleep after each sweep, as a fraction of its latency",
     )
-    parser.add_argument("--timeout", type=float, default=20.0, help="seconds to wait for subscribers")
+    parser.add_argument("--timeout", type=positive_float, default=20.0, help="seconds to wait for subscribers")
     parser.add_argument("--log", type=Path, help="JSON lines file of published sweeps and received labels")
     return parser
 

@@ -30,6 +30,7 @@ from rclpy.task import Future
 from rclpy.utilities import remove_ros_args
 
 from xmodelkd_ros.bags.bag import BagReader
+from xmodelkd_ros.console import non_negative_float, positive_float
 from xmodelkd_ros.harness.bag_player import wait_for_subscribers
 from xmodelkd_ros.harness.cdr import serialized_stamp_ns, with_stamp
 from xmodelkd_ros.harness.fault_schedule import FAULTS, FaultWindow, fault_schedule
@@ -222,11 +223,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--transforms", nargs="+", default=(), metavar="TOPIC", help="TF topics to publish")
     parser.add_argument("--faults", nargs="+", choices=names, default=names, metavar="FAULT", help="faults in order")
-    parser.add_argument("--rate", type=float, default=1.0, help="playback speed")
-    parser.add_argument("--warm-up", type=float, default=3.0, help="seconds of bag time before the first fault")
-    parser.add_argument("--fault-seconds", type=float, default=2.0, help="duration of each fault")
-    parser.add_argument("--rest-seconds", type=float, default=2.0, help="time without faults after each fault")
-    parser.add_argument("--timeout", type=float, default=20.0, help="seconds to wait for subscribers")
+    parser.add_argument("--rate", type=positive_float, default=1.0, help="playback speed")
+    parser.add_argument(
+        "--warm-up", type=non_negative_float, default=3.0, help="seconds of bag time before the first fault"
+    )
+    parser.add_argument("--fault-seconds", type=positive_float, default=2.0, help="duration of each fault")
+    parser.add_argument("--rest-seconds", type=positive_float, default=2.0, help="time without faults after each fault")
+    parser.add_argument("--timeout", type=positive_float, default=20.0, help="seconds to wait for subscribers")
     parser.add_argument("--log", type=Path, help="JSON lines file of published sweeps and faults")
     return parser
 

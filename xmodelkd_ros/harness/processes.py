@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from xmodelkd_ros.core.child_process import parent_variable
 from xmodelkd_ros.core.errors import XModelKDError
 from xmodelkd_ros.harness.dds_domain import lock_descriptors, reserve_domain
 from xmodelkd_ros.harness.dds_profile import profile_variable, shipped_profile, user_profile
@@ -51,6 +52,8 @@ def dds_environment(environment: Mapping[str, str] | None = None) -> dict[str, s
 class Program:
     """A ROS program of this package in a child process; a context manager that stops it on exit.
 
+    It also stops when this process dies.
+
     Args:
         module: module below ``xmodelkd_ros``, such as ``node.segment_node`` or ``harness.recorder``.
         arguments: command line arguments.
@@ -76,7 +79,7 @@ class Program:
                 # lock keeps the DDS domain reserved if the child outlives this process.
                 self._process = subprocess.Popen(
                     self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                    env=self._env, start_new_session=True,
+                    env=self._env | parent_variable(), start_new_session=True,
                     pass_fds=lock_descriptors(self._env.get("ROS_DOMAIN_ID", "")),
                 )  # fmt: skip
         except OSError as error:

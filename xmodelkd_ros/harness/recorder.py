@@ -37,6 +37,7 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from rclpy.utilities import remove_ros_args
 
 from xmodelkd_ros.bags.bag_writer import BagWriter
+from xmodelkd_ros.console import non_negative_float
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError
 from xmodelkd_ros.harness.sweep_log import SweepLog, message_class
 from xmodelkd_ros.node.process import ros, run_program, spin
@@ -148,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--topics", nargs="+", required=True, metavar="T", help="topics to record")
     parser.add_argument("--out", type=Path, help="bag to write (.mcap file or folder)")
     parser.add_argument("--log", type=Path, help="JSON lines file")
-    parser.add_argument("--pause", type=float, default=0.0, help="seconds to sleep after each message")
+    parser.add_argument("--pause", type=non_negative_float, default=0.0, help="seconds to sleep after each message")
     parser.add_argument("--discard-unfinished", action="store_true", help="delete an unfinished bag")
     return parser
 

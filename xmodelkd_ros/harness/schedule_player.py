@@ -31,6 +31,7 @@ from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import PointCloud2
 
 from xmodelkd_ros.bags.bag import BagReader
+from xmodelkd_ros.console import positive_float, positive_int
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.harness.bag_player import wait_for_subscribers
 from xmodelkd_ros.harness.cdr import with_stamp
@@ -167,8 +168,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--clock", type=_clock_segment, nargs="+", default=(), metavar="AT:CLOCK:RATE", help="publish /clock"
     )
-    parser.add_argument("--subscribers", type=int, default=1, metavar="N", help="subscribers to wait for")
-    parser.add_argument("--timeout", type=float, default=20.0, help="seconds to wait for them")
+    parser.add_argument("--subscribers", type=positive_int, default=1, metavar="N", help="subscribers to wait for")
+    parser.add_argument("--timeout", type=positive_float, default=20.0, help="seconds to wait for them")
     parser.add_argument("--log", type=Path, help="JSON lines file of the publication times of sweeps")
     return parser
 

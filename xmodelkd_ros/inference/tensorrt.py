@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.console import exit_code
 from xmodelkd_ros.core.atomic_write import atomic_file
+from xmodelkd_ros.core.child_process import exit_when_parent_dies
 from xmodelkd_ros.core.errors import BackendError
 from xmodelkd_ros.core.model_spec import TensorSpec
-from xmodelkd_ros.inference.child_process import exit_when_parent_dies
 
 _MODULES = ("tensorrt", "tensorrt_rtx")
 _FLAGS = ("EXPLICIT_BATCH", "STRONGLY_TYPED")

@@ -18,6 +18,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from xmodelkd_ros.console import exit_code
+from xmodelkd_ros.core.child_process import stop_with_parent
 from xmodelkd_ros.core.errors import ConfigError, first_line
 from xmodelkd_ros.node.diagnostics import Throttle, with_suppressed
 from xmodelkd_ros.node.shared_memory import remove_stale_segments
@@ -32,13 +33,16 @@ _PAUSE_AFTER_ERROR_S = 0.01
 
 
 def run_program(program: Callable[[Future], int]) -> int:
-    """Run a program until it ends or a signal stops it; errors as in :func:`~xmodelkd_ros.console.exit_code`.
+    """Run a program until it ends, a signal stops it, or the tool that started it dies.
+
+    Errors as in :func:`~xmodelkd_ros.console.exit_code`.
 
     Args:
         program: called with a future that SIGINT or SIGTERM completes; returns the exit code.
     """
     stop: Future = Future()
     _complete_on_signal(stop)
+    stop_with_parent()
     return exit_code(lambda: program(stop))
 
 

@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
+from xmodelkd_ros.console import print_notes
 from xmodelkd_ros.core.atomic_write import atomic_file
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BackendError
@@ -73,7 +74,7 @@ def select_backend(
         precision: as in the node's parameter.
         engines: its folder caches the measurement; if that cannot be written, every start measures again and the
             reason says so. Its ``on_progress`` receives a line before a measurement, which takes up to five minutes.
-            None for the user's cache folder.
+            None for the user's cache folder, with a note on stderr.
 
     Raises:
         ModelError: the folder does not hold a valid model.
@@ -81,7 +82,7 @@ def select_backend(
     if backend != "auto":
         return BackendChoice(backend, "")
     ModelSpec.read(model)
-    engines = engines or EngineCache()
+    engines = engines or EngineCache(on_progress=lambda line: print_notes([f"{line}; up to five minutes, once"]))
     installed = [name for name in LIBRARIES if _is_installed(name)]
     if len(installed) < 2:
         name = installed[0] if installed else REFERENCE  # its loader explains how to install it

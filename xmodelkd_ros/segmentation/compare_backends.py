@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 from xmodelkd_ros.console import run_command
+from xmodelkd_ros.core.child_process import exit_when_parent_dies
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.inference.backend import MIN_EQUAL_IN_INT8, MIN_EQUAL_LABELS
-from xmodelkd_ros.inference.child_process import exit_when_parent_dies
 from xmodelkd_ros.segmentation.backend_selection import measure
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 

@@ -38,8 +38,8 @@ _COMMANDS = (
     recover,
     doctor,
 )
-_TERMINATED = 143
-"""Exit code after SIGTERM, by the convention of shells."""
+_BY_SIGNAL = 128
+"""Exit code after a signal, less its number, by the convention of shells."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,11 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if threading.current_thread() is threading.main_thread():
         # Raises, so that child processes are stopped and temporary files deleted.
         signal.signal(signal.SIGTERM, _terminate)
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # it is ignored under nohup
+            signal.signal(signal.SIGHUP, _terminate)
     return exit_code(lambda: args.run(args))
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(_TERMINATED)
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(_BY_SIGNAL + number)
 
 
 def _parser() -> argparse.ArgumentParser:

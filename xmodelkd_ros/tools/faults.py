@@ -21,6 +21,7 @@ from xmodelkd_ros.core.atomic_write import atomic_files, make_folder
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.harness.fault_schedule import FAULTS, Fault, fault_schedule
 from xmodelkd_ros.harness.node_process import node_arguments
+from xmodelkd_ros.harness.node_under_load import require_role
 from xmodelkd_ros.harness.processes import Program, dds_environment, stop_all, wait_for, wait_for_count
 from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.harness.sweep_log import Key, SweepLogReader
@@ -134,6 +135,7 @@ def measure_faults(
     unknown = sorted(set(names) - {fault.name for fault in FAULTS})
     if unknown:
         raise ConfigError(f"unknown fault {', '.join(unknown)}; choose from {', '.join(f.name for f in FAULTS)}")
+    require_role(options)
     make_folder(options.out)
     with BagReader(options.bag) as reader, tempfile.TemporaryDirectory(prefix=".faults.", dir=options.out) as folder:
         recording = RecordedDrive(reader, options.points_topic)

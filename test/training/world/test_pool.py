@@ -5,10 +5,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
+from test.processes import children_of, left_after
 from training.world.pool import each_drive
 from xmodelkd_ros.core.errors import XModelKDError
 
@@ -78,30 +78,5 @@ def test_workers_exit_when_their_parent_is_killed():
     time.sleep(2)  # they are at work
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + 20
-    while (left := [pid for pid in found if works(pid)]) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    for pid in left:  # a test that fails leaves nobody at work
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
     assert len(found) >= 2
-    assert not left
-
-
-def state_and_parent(pid):
-    """Child processes from /proc; none of a process that has exited."""
-    try:
-        state, parent = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[:2]
-    except OSError:
-        return "", 0
-    return state, int(parent)
-
-
-def works(pid):
-    """Whether a process exists and is not a zombie."""
-    return state_and_parent(pid)[0] not in ("", "Z")
-
-
-def children_of(parent):
-    numbers = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
-    return [pid for pid in numbers if state_and_parent(pid)[1] == parent]
+    assert not left_after(found)
