@@ -9,16 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from training.config.data import DATASETS, SPLITS, WITH_SPLITS, frame_range
 from training.data.registry import open_drives
 from training.datasets.exposures import EncodedSweepImages
 from training.datasets.sequence import DriveSequence
-from xmodelkd_ros.console import run_command
+from xmodelkd_ros.console import print_notes, run_command
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.camera import CameraView
-from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.errors import ConfigError, listed
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.reports.report import Run, score_table, write_report
 from xmodelkd_ros.reports.scores import Scores
@@ -39,20 +41,14 @@ def evaluate(
         scored: label set of the scores; the model's own if None.
 
     Raises:
-        ConfigError: a frame cannot be read, or the first one has no labels, as in a benchmark's test split.
+        ConfigError: a frame cannot be read.
     """
-    first, number = frames[0]
-    if not (first.labels(number) != IGNORE).any():
-        raise ConfigError(f"{first.name} has no labels to score against; give labelled drives")
     scores = Scores(pipeline.labels, scored, pipeline.usable)
     view = None
     for k, (drive, index) in enumerate(
         tqdm(frames, "evaluate", unit=" sweeps", file=sys.stderr, disable=None, leave=False)
     ):
-        labels = drive.labels(index)
-        truth = translation(drive.label_map, pipeline.labels).apply(labels)
-        # Scores in the drive's own classes use its labels unchanged, even if the model has fewer classes.
-        scored_truth = labels if scores.label_map == drive.label_map else scores.to_scored(truth)
+        truth, scored_truth = _truth(drive, index, scores, pipeline.labels)
         cloud = drive.cloud(index)
         images = EncodedSweepImages.load(drive, index).decode() if pipeline.spec.role == "teacher" else ()
         result = pipeline.segment(cloud, images=images)
@@ -69,7 +65,28 @@ def evaluate(
             views = tuple(CameraView(image.camera, image.pixels()) for image in drive.images(index))
             view = SweepView(cloud, label, scores.label_map, scored_truth, views)
     assert view is not None
+    _print_notes(frames, scores, pipeline)
     return scores, view
+
+
+def _truth(
+    drive: DriveSequence, index: int, scores: Scores, model_labels: LabelMap
+) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]:
+    """The (N,) true ids of a frame in the model's and in the scored label set; None if it has no labels."""
+    labels = drive.labels(index)
+    if not (labels != IGNORE).any():
+        return None, None
+    truth = translation(drive.label_map, model_labels).apply(labels)
+    # Scores in the drive's own classes use its labels unchanged, even if the model has fewer classes.
+    return truth, labels if scores.label_map == drive.label_map else scores.to_scored(truth)
+
+
+def _print_notes(frames: Sequence[tuple[DriveSequence, int]], scores: Scores, pipeline: SegmentationPipeline) -> None:
+    names = listed(dict.fromkeys(drive.name for drive, _ in frames))
+    if not scores.has_truth:
+        print_notes([f"no score: {names} has no labels"])
+    if pipeline.spec.role == "teacher" and not scores.modes["teacher"]:
+        print_notes([f"no sweep of {names} had a usable image: all were labelled by LiDAR alone"])
 
 
 def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
@@ -88,7 +105,7 @@ def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
     make_folder(options.out)
     scores, view = evaluate(frames, pipeline, scored)
     metrics = scores.metrics(pipeline.spec, pipeline.backend.name, pipeline.backend.precision)
-    if scores.label_map.has_class("vegetation"):
+    if scores.has_truth and scores.label_map.has_class("vegetation"):
         metrics["miou_without_vegetation"] = scores.confusion.miou(exclude=("vegetation",))
     title = f"{options.dataset} {options.path.name}, frames {options.frames or 'all'}"
     write_report(options.out, Run(title, command, "the time of the pipeline"), metrics, scores, pipeline.spec, view)

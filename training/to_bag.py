@@ -2,7 +2,7 @@
 
 The bag holds sweeps with ground truth, camera images, calibrations and transforms. Ground truth is the field ``label``
 of the clouds; the latched topic ``/label_info_json`` defines its classes. ``/tf`` has the vehicle's pose at each
-sweep's stamp.
+sweep's stamp, where the dataset has poses.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from training.config.data import DATASETS, frame_range
 from training.data.registry import open_drives
 from training.datasets.bag_export import write_bag
 from xmodelkd_ros.console import run_command
+from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.messages.topics import POINTS
 
 
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> str:
         (sequence,) = open_drives(args.dataset, args.path, max_drives=1)
         frames = frame_range(args.frames, "--frames") if args.frames else range(len(sequence))
+        if frames.stop > len(sequence):
+            raise ConfigError(f"{sequence.name} has no frame {frames.stop - 1}; it has 0 to {len(sequence) - 1}")
         write_bag(sequence, frames, args.out, args.points_topic, args.storage)
         return f"{args.out}: {len(frames)} sweeps"
 

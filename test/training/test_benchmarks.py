@@ -110,12 +110,14 @@ def test_classes_missing_from_the_model_count_as_errors(write_kitti, sweep_of, h
     assert metrics["points"]["pole"] + metrics["points"]["parking"] == 2 * len(xyz)
 
 
-def test_rejects_evaluation_without_labels(write_kitti, sweep_of, height_model, tmp_path, capsys):
+def test_drives_without_labels_are_drawn_but_not_scored(write_kitti, sweep_of, height_model, tmp_path, capsys):
     root = write_kitti([11], sweep_of("HDL-64E"), None, images=())
     words = ["semantickitti", str(root / "sequences" / "11"), "--model", str(height_model)]
-    assert evaluate.main([*words, "--out", str(tmp_path / "out")]) == 1
-    error = "error: SemanticKITTI sequence 11 has no labels to score against; give labelled drives\n"
-    assert capsys.readouterr().err == error
+    assert evaluate.main([*words, "--out", str(tmp_path / "out")]) == 0
+    assert "note: no score: SemanticKITTI sequence 11 has no labels\n" in capsys.readouterr().err
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["miou"] is None and metrics["sweeps"] == {"input": 2, "output": 2}
+    assert (tmp_path / "out" / "sweep.png").is_file()
     words[1] = str(root)
     assert evaluate.main([*words, "--out", str(tmp_path / "out")]) == 1
     assert "holds no SemanticKITTI sequence of the split 'val'" in capsys.readouterr().err

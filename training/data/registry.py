@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from training.data.cache import close_with_cache, memoize
@@ -40,10 +40,23 @@ def open_drives(dataset: str, path: Path, max_drives: int = 0, split: str = "", 
         BagError: the bag cannot be read, or has several PointCloud2 topics and ``topic`` is empty.
     """
     drives = _OPENED_BY[dataset](path, split, topic)
-    print_notes(note for drive in drives if isinstance(drive, BagSequence) for note in drive.notes)
+    print_notes(_notes(drives))
     if max_drives and len(drives) > max_drives:
         raise ConfigError(f"{path} holds {len(drives)} drives; give the folder of one of them")
     return drives
+
+
+def _notes(drives: Sequence[DriveSequence]) -> Iterator[str]:
+    """One line for each drive with notes, and one for all drives with the same notes."""
+    names: dict[str, list[str]] = {}
+    for drive in drives:
+        if isinstance(drive, BagSequence):
+            yield from drive.notes
+        elif drive.notes:
+            names.setdefault("; ".join(drive.notes), []).append(drive.name)
+    for notes, same in names.items():
+        more = f" and {len(same) - 1} more drives" if len(same) > 1 else ""
+        yield f"{same[0]}{more}: {notes}"
 
 
 def _open_bag(path: Path, topic: str) -> BagSequence:

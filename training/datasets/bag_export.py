@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from training.datasets.sequence import CameraImage, DriveSequence
 from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, message_class
 from xmodelkd_ros.bags.bag_writer import BagWriter, Storage
 from xmodelkd_ros.core.camera import CameraModel
+from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.transforms import inverse, quaternion
 from xmodelkd_ros.messages.clouds import truth_to_msg
 from xmodelkd_ros.messages.headers import label_info_json, stamp_from_ns
@@ -88,9 +90,10 @@ def _write_frame(bag: BagWriter, sequence: DriveSequence, index: int, points_top
         bag.write(info_topic(image.camera), image.stamp_ns, _camera_info(image.camera, header))
         bag.write(image_topic(image.camera), image.stamp_ns, _compressed_image(image, header))
     stamp_ns = sequence.stamp_ns(index)
-    map_from_base = sequence.world_from_lidar(index) @ inverse(sequence.base_from_lidar)
-    vehicle = _transform(MAP_FRAME, BASE_FRAME, map_from_base, stamp_ns)
-    bag.write(TF, stamp_ns, message_class(_TF_TYPE)(transforms=[vehicle]))
+    with suppress(ConfigError):  # without poses, which the drive's notes say
+        map_from_base = sequence.world_from_lidar(index) @ inverse(sequence.base_from_lidar)
+        vehicle = _transform(MAP_FRAME, BASE_FRAME, map_from_base, stamp_ns)
+        bag.write(TF, stamp_ns, message_class(_TF_TYPE)(transforms=[vehicle]))
     header = _header(stamp_ns, LIDAR_FRAME)
     points = sequence.cloud(index), sequence.labels(index)
     cloud = truth_to_msg(*points, header, ROSBAGS_TYPES, sequence.time_s(index))

@@ -40,6 +40,11 @@ class SweepMotion:
         slices = np.clip(np.searchsorted(edges, time_s, "right") - 1, 0, _TIME_SLICES - 1)
         return cls(slices.astype(np.uint8), sequence.poses(frame, (edges[1:] + edges[:-1]) / 2))
 
+    @classmethod
+    def none(cls, points: int) -> SweepMotion:
+        """Points fired at one instant, in the sensor frame as world."""
+        return cls(np.zeros(points, np.uint8), np.eye(4)[None])
+
     def transform(self, xyz: NDArray[np.float32], target_from_world: NDArray[np.float64]) -> NDArray[np.float64]:
         """(N, 3) points as fired, transformed into a frame given as (4, 4)."""
         if len(xyz) == 0:
@@ -62,18 +67,17 @@ class CameraExposures:
 
     @classmethod
     def of(cls, sequence: DriveSequence, frame: int) -> CameraExposures:
-        """The exposures of a frame."""
-        stamp = sequence.stamp_ns(frame)
+        """The exposures of a frame; without any image, or with all points and images at its stamp, it needs no pose."""
+        stamp, images, time_s = sequence.stamp_ns(frame), sequence.images(frame), sequence.time_s(frame)
         numbers = {camera.name: number for number, camera in enumerate(sequence.cameras)}
-        cameras = tuple(
-            (
-                numbers[image.camera.name],
-                image.camera,
-                _sensor_from_world(sequence, frame, (image.stamp_ns - stamp) * 1e-9),
-            )
-            for image in sequence.images(frame)
-        )
-        return cls(SweepMotion.of(sequence, frame, sequence.time_s(frame)), cameras)
+        offsets_s = [(image.stamp_ns - stamp) * 1e-9 for image in images]
+        if not images or not (time_s.any() or any(offsets_s)):
+            motion, poses = SweepMotion.none(len(time_s)), [np.eye(4)] * len(images)
+        else:
+            motion = SweepMotion.of(sequence, frame, time_s)
+            poses = [_sensor_from_world(sequence, frame, offset_s) for offset_s in offsets_s]
+        cameras = ((numbers[image.camera.name], image.camera, pose) for image, pose in zip(images, poses, strict=True))
+        return cls(motion, tuple(cameras))
 
     def views(self, xyz: NDArray[np.float32]) -> PointVisibility:
         """Visibility of the sweep's points in the images, with the points as fired at (N, 3) ``xyz``."""
@@ -123,6 +127,8 @@ def motion_compensated(
         time_s: (N,) these times, seconds from the sweep's stamp.
         instant_s: the instant, seconds from the sweep's stamp.
     """
+    if not (time_s.any() or instant_s):
+        return xyz.astype(np.float64)
     return transform_points(sequence, frame, xyz, time_s, _sensor_from_world(sequence, frame, instant_s))
 
 

@@ -4,6 +4,10 @@ PandaSet stores sweeps as pickles, and unpickling can run code; :mod:`training.d
 
 Published points are motion-compensated and in the world frame. A driver delivers neither, so both are undone here:
 every point is in the sensor frame at its firing time, with REP-103 axes (x forward, y left, z up).
+
+Required are ``lidar/`` with ``poses.json`` and ``timestamps.json``. Sweeps that are missing, label files, cameras and
+images are left out with a note. The static calibration is not part of every download; without it there are no cameras,
+and the LiDAR counts as mounted as in sequence 002.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.config.safe_yaml import parse_yaml
+from training.datasets.folder_content import FolderContent, files_in, missing_note
 from training.datasets.sequence import JpegFile
 from training.datasets.table_pickle import columns, unpickled
 from xmodelkd_ros.core.camera import CameraModel
@@ -37,7 +42,13 @@ _BASE_FROM_EGO = np.array([[0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 
 height of the axles, 0.3 m above the road."""
 
 _IMAGE_SIZE = (1920, 1080)
+_CALIBRATION = "static_extrinsic_calibration.yaml"
 _REFERENCE_CAMERA = "front_camera"
+_EGO_FROM_LIDAR = (
+    (-0.0000331, 0.7815546, 1.8594468),
+    (0.005271745135843247, -0.005800922276205767, 0.7182195844097718, 0.6957723669234235),
+)
+"""Position, and quaternion x, y, z, w, of this module's LiDAR frame in the ego frame, from sequence 002."""
 _TIME_SLICES = 64
 """Poses are evaluated in the middle of 64 time slices of a sweep: 1.6 ms, or 3 cm at 20 m/s."""
 
@@ -66,9 +77,10 @@ class PandaSetSequence:
         label_map: the label set of :meth:`labels`, drive13.
         cameras: intrinsic and extrinsic of each camera, sorted by name.
         base_from_lidar: (4, 4) base_link from sensor.
+        notes: what is left out and why.
 
     Raises:
-        ConfigError: the folder is not such a sequence, or a file in it cannot be read.
+        ConfigError: the folder is not such a sequence, or a required file in it cannot be read.
     """
 
     source = DataSource("PandaSet", "CC BY 4.0", "PandaSet by Scale AI and Hesai, https://pandaset.org, CC BY 4.0")
@@ -79,32 +91,36 @@ class PandaSetSequence:
         self.name = f"PandaSet sequence {self.path.name}"
         self.label_map: LabelMap = label_map("drive13")
         self._label_lookup = translation(label_map("pandaset42"), self.label_map).lookup
-        self._stamps_s = self._stamps("lidar/timestamps.json")
+        self.notes: list[str] = []
+        self._stamps_s = self._sweep_stamps()
         with self._reading("lidar/poses.json"):
             self._world_from_ego = _pose_track(self._json("lidar/poses.json"), self._stamps_s)
-        extrinsics = _extrinsics(self.path / "static_extrinsic_calibration.yaml")
+        self._content = FolderContent(self.path)
+        self._numbers = self._find_sweeps()
+        extrinsics = self._extrinsics()
         self._ego_from_lidar = self._find_ego_from_lidar(extrinsics)
         self.base_from_lidar = _BASE_FROM_EGO @ self._ego_from_lidar
-        names = sorted(folder.name for folder in (self.path / "camera").iterdir() if folder.is_dir())
-        self.cameras = tuple(self._camera(name, extrinsics) for name in names)
+        self.cameras, self._image_stamps_s = self._find_cameras(extrinsics)
         self._sweep = lru_cache(maxsize=1)(self._read_sweep)
-        self._image_stamps_s = {name: self._stamps(f"camera/{name}/timestamps.json", len(self)) for name in names}
 
     def __len__(self) -> int:
-        return len(self._stamps_s)
+        return len(self._numbers)
 
     def stamp_ns(self, index: int) -> int:
         """Stamp of a sweep, nanoseconds since 1970: its end."""
-        return _nanoseconds(self._stamps_s[self._checked(index)])
+        return _nanoseconds(self._stamps_s[self._number(index)])
 
     def cloud(self, index: int) -> PointCloud:
         """The points of a sweep as fired, with the sensor's intensity (0 to 255)."""
-        xyz, _, intensity = self._sweep(self._checked(index))
+        xyz, _, intensity = self._sweep(self._number(index))
         return PointCloud(xyz.copy(), intensity.copy())
 
     def labels(self, index: int) -> NDArray[np.uint8]:
         """(N,) drive13 class ids of the points of :meth:`cloud`, 255 for unlabelled ones."""
-        file, points = f"annotations/semseg/{self._checked(index):02d}.pkl.gz", len(self._sweep(index)[1])
+        number = self._number(index)
+        file, points = f"annotations/semseg/{number:02d}.pkl.gz", len(self._sweep(number)[1])
+        if not self._has_table(file):
+            return np.full(points, IGNORE, np.uint8)
         with self._reading(file):
             raw = self._table(file, "class")["class"].astype(np.int64)
             if len(raw) != points or not ((raw >= 0) & (raw <= IGNORE)).all():
@@ -113,7 +129,8 @@ class PandaSetSequence:
 
     def time_s(self, index: int) -> NDArray[np.float32]:
         """(N,) firing times of the points of :meth:`cloud`, seconds relative to the sweep's stamp."""
-        return (self._sweep(self._checked(index))[1] - self._stamps_s[index]).astype(np.float32)
+        number = self._number(index)
+        return (self._sweep(number)[1] - self._stamps_s[number]).astype(np.float32)
 
     def world_from_lidar(self, index: int) -> NDArray[np.float64]:
         """(4, 4) world from sensor at the sweep's stamp."""
@@ -122,20 +139,64 @@ class PandaSetSequence:
     def poses(self, index: int, times_s: NDArray[np.floating]) -> NDArray[np.float64]:
         """(M, 4, 4) world from sensor at (M,) times, seconds relative to the sweep's stamp."""
         return np.asarray(
-            self._world_from_ego.poses(self._stamps_s[self._checked(index)] + times_s) @ self._ego_from_lidar
+            self._world_from_ego.poses(self._stamps_s[self._number(index)] + times_s) @ self._ego_from_lidar
         )
 
     def images(self, index: int) -> tuple[JpegFile, ...]:
-        """The image of each camera that belongs to a sweep."""
-        self._checked(index)
+        """The image of each camera that belongs to a sweep; missing ones are left out."""
+        number = self._number(index)
+        files = ((camera, _image_file(camera.name, number)) for camera in self.cameras)
         return tuple(
-            JpegFile(
-                camera,
-                _nanoseconds(self._image_stamps_s[camera.name][index]),
-                self.path / "camera" / camera.name / f"{index:02d}.jpg",
-            )
-            for camera in self.cameras
+            JpegFile(camera, _nanoseconds(self._image_stamps_s[camera.name][number]), self.path / file)
+            for camera, file in files
+            if self._content.has(file)
         )
+
+    def _find_sweeps(self) -> list[int]:
+        """Numbers of the sweeps that are there."""
+        files = {number: f"lidar/{number:02d}.pkl.gz" for number in range(len(self._stamps_s))}
+        found = [number for number, file in files.items() if self._has_table(file)]
+        if not found:
+            raise ConfigError(f"{self.path} has no sweep (lidar/00.pkl.gz); fetch the sequence again")
+        missing = [file for number, file in files.items() if number not in found]
+        self.notes += missing_note("sweeps", missing, len(files), f"frames 0 to {len(found) - 1} are the others")
+        labels = [f"annotations/semseg/{number:02d}.pkl.gz" for number in found]
+        unlabelled = [file for file in labels if not self._has_table(file)]
+        if len(unlabelled) < len(found):
+            self.notes += missing_note("label files", unlabelled, len(found), "these sweeps count as unlabelled")
+        return found
+
+    def _has_table(self, file: str) -> bool:
+        return self._content.has(file) or self._content.has(file.removesuffix(".gz"))
+
+    def _extrinsics(self) -> dict[str, NDArray[np.float64]]:
+        """(4, 4) camera from Pandar64 (own axes) of each camera; empty without the calibration file."""
+        path = self.path / _CALIBRATION
+        if not path.is_file():
+            self.notes.append(f"{_CALIBRATION} is missing; cameras are left out")
+            return {}
+        return _extrinsics(path)
+
+    def _find_cameras(
+        self, extrinsics: dict[str, NDArray[np.float64]]
+    ) -> tuple[tuple[CameraModel, ...], dict[str, NDArray[np.float64]]]:
+        """The cameras with images, and the stamps of their images by name, seconds since 1970."""
+        cameras, stamps = [], {}
+        for name in sorted(files_in(self.path / "camera")) if extrinsics else ():
+            images = [_image_file(name, number) for number in self._numbers]
+            missing = [file for file in images if not self._content.has(file)]
+            self.notes += missing_note(f"images of {name}", missing, len(images), "they are left out")
+            if len(missing) == len(images):
+                continue
+            try:
+                camera = self._camera(name, extrinsics)
+                stamps[name] = self._stamps(f"camera/{name}/timestamps.json", len(self._stamps_s))
+                cameras.append(camera)
+            except ConfigError as error:
+                self.notes.append(f"{name} is left out: {error}")
+        if extrinsics and not cameras:
+            self.notes.append("no images of cameras can be used")
+        return tuple(cameras), stamps
 
     def _read_sweep(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32]]:
         """(N, 3) points as fired, (N,) firing times, seconds since 1970, and (N,) intensity of a sweep."""
@@ -171,12 +232,16 @@ class PandaSetSequence:
 
         Uses the poses of the first frame, in which the car stands still, so that time offsets do not matter.
         """
-        file, start = f"camera/{_REFERENCE_CAMERA}/poses.json", self._stamps_s[:1]
-        with self._reading(file):
-            world_from_camera = _pose_track(self._json(file)[:1], start).poses(start)[0]
-            world_from_ego = self._world_from_ego.poses(start)[0]
-            camera_from_raw = extrinsics[_REFERENCE_CAMERA]
-            return inverse(world_from_ego) @ world_from_camera @ camera_from_raw @ _raw_from_lidar()
+        start = self._stamps_s[:1]
+        for name in sorted(extrinsics, key=lambda name: name != _REFERENCE_CAMERA):
+            file = f"camera/{name}/poses.json"
+            if (self.path / file).is_file():
+                with self._reading(file):
+                    world_from_camera = _pose_track(self._json(file)[:1], start).poses(start)[0]
+                    world_from_ego = self._world_from_ego.poses(start)[0]
+                    return inverse(world_from_ego) @ world_from_camera @ extrinsics[name] @ _raw_from_lidar()
+        self.notes.append("no poses of a calibrated camera; the LiDAR counts as mounted as in sequence 002")
+        return transform(*_EGO_FROM_LIDAR)
 
     def _camera(self, name: str, extrinsics: dict[str, NDArray[np.float64]]) -> CameraModel:
         with self._reading(f"camera/{name}/intrinsics.json"):
@@ -184,8 +249,13 @@ class PandaSetSequence:
             # The images are rectified already: the distortion in the calibration file does not apply to them.
             intrinsic = np.array([[k["fx"], 0, k["cx"]], [0, k["fy"], k["cy"]], [0, 0, 1]], np.float64)
         if name not in extrinsics:
-            raise ConfigError(f"{self.path}/static_extrinsic_calibration.yaml lacks {name}; fetch the sequence again")
+            raise ConfigError(f"{self.path / _CALIBRATION} lacks it; fetch the sequence again")
         return CameraModel(name, *_IMAGE_SIZE, intrinsic, extrinsics[name] @ _raw_from_lidar())
+
+    def _sweep_stamps(self) -> NDArray[np.float64]:
+        """Stamps of the sweeps; where the LiDAR's file is missing, the sequence's own, which are the same."""
+        own, other = "lidar/timestamps.json", "meta/timestamps.json"
+        return self._stamps(other if (self.path / other).is_file() and not (self.path / own).is_file() else own)
 
     def _stamps(self, relative: str, minimum: int = 1) -> NDArray[np.float64]:
         """The ascending stamps in a file, seconds since 1970; at least a minimum number."""
@@ -206,10 +276,11 @@ class PandaSetSequence:
                 f"{self.path / relative} has unexpected content: {quoted(error)}; fetch the sequence again"
             ) from error
 
-    def _checked(self, index: int) -> int:
+    def _number(self, index: int) -> int:
+        """Number of a frame in the files' names: its own unless sweeps are missing."""
         if not 0 <= index < len(self):
             raise ConfigError(f"{self.path} has no frame {index}; it has 0 to {len(self) - 1}")
-        return index
+        return self._numbers[index]
 
     def _json(self, relative: str) -> Any:
         try:
@@ -217,7 +288,7 @@ class PandaSetSequence:
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"{self.path} is not a PandaSet sequence ({relative}: {getattr(error, 'strerror', None) or error}); "
-                "give a folder such as pandaset/002 that holds lidar/, camera/ and annotations/"
+                "give a folder such as pandaset/002 that holds lidar/ with its poses.json and timestamps.json"
             ) from error
 
     def _table(self, relative: str, *names: str) -> dict[str, NDArray[Any]]:
@@ -242,6 +313,10 @@ def _unpacked(content: bytes) -> bytes:
             if len(data) > _MAX_TABLE_BYTES:
                 raise ValueError(f"it unpacks to more than {_MAX_TABLE_BYTES >> 20} MB")
     return bytes(data)
+
+
+def _image_file(camera: str, number: int) -> str:
+    return f"camera/{camera}/{number:02d}.jpg"
 
 
 def _raw_from_lidar() -> NDArray[np.float64]:

@@ -1,13 +1,16 @@
-"""SemanticKITTI: sweeps of KITTI's odometry benchmark with labels, poses and optional camera images.
+"""SemanticKITTI: sweeps of KITTI's odometry benchmark with labels, poses and camera images.
 
 A sequence is a folder::
 
+    velodyne/000000.bin   float32 x, y, z, reflectance (0 to 1)
+    labels/000000.label   uint32: class in the lower 16 bits, instance in the upper; not for sequences 11 to 21
     calib.txt             P2, P3: projections of the rectified colour cameras; Tr: camera 0 from Velodyne
     poses.txt             camera 0 in the world, one line for each sweep
     times.txt             seconds since the sequence began, one line for each sweep
-    velodyne/000000.bin   float32 x, y, z, reflectance (0 to 1)
-    labels/000000.label   uint32: class in the lower 16 bits, instance in the upper; not for sequences 11 to 21
-    image_2/000000.png    left colour camera, optional; image_3: the right one
+    image_2/000000.png    left colour camera; image_3: the right one
+
+Only the sweeps are required. What else is missing or damaged is left out with a note: sweeps without a label file are
+unlabelled, cameras need calib.txt, and poses need calib.txt and poses.txt. Without times.txt, sweeps are 0.1 s apart.
 
 KITTI's points are motion-compensated to the instant at which the HDL-64E faces forward and triggers the cameras, which
 is the time in ``times.txt``. Firing times are not published, so this cannot be undone: all points count as fired at the
@@ -20,10 +23,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from training.datasets.binary import points_in, read_labels, read_rows
-from training.datasets.sequence import PngFile
+from training.datasets.folder_content import files_in, missing_note
+from training.datasets.sequence import JpegFile, PngFile, image_size
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError
@@ -81,7 +84,12 @@ _BASE_FROM_LIDAR = np.array([[1, 0, 0, 0.76], [0, 1, 0, 0], [0, 0, 1, 1.73], [0,
 _EPOCH_NS = 1_316_995_200_000_000_000
 """Time zero of every sequence: 2011-09-26 UTC, when KITTI was recorded. The files do not hold the time of day."""
 
+_PERIOD_S = 0.1
+_MAX_NUMBER = 10**6
+"""Larger names of sweeps are stamps, not line numbers of poses.txt and times.txt."""
+
 _CAMERAS = {"image_2": "P2", "image_3": "P3"}
+_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 class SemanticKittiSequence:
@@ -93,9 +101,10 @@ class SemanticKittiSequence:
         label_map: the label set of :meth:`labels`, semantickitti19.
         cameras: intrinsic and extrinsic of the cameras with images, named after their folders.
         base_from_lidar: (4, 4) base_link from sensor.
+        notes: what is left out and why.
 
     Raises:
-        ConfigError: the folder is not such a sequence, or a file in it cannot be read.
+        ConfigError: the folder has no sweeps.
     """
 
     source = DataSource(
@@ -112,23 +121,20 @@ class SemanticKittiSequence:
         self.label_map: LabelMap = label_map("semantickitti19")
         self.base_from_lidar = _BASE_FROM_LIDAR
         self._class_of_raw = _lookup(self.label_map)
-        self._has_labels = (self.path / "labels").is_dir()
-        self._sweeps = self._count_sweeps()
-        calibration = _calibration(self.path / "calib.txt")
-        self._stamps_s = self._lines("times.txt", 1)[:, 0]
-        poses = self._lidar_poses(calibration["Tr"])
-        try:
-            self._world_from_lidar = PoseTrack.of_matrices(self._stamps_s, poses)
-        except ConfigError as error:
-            raise ConfigError(f"{self.path}: {error}; fetch calib.txt, poses.txt and times.txt again") from error
-        self.cameras = tuple(
-            _camera(name, calibration[matrix], calibration["Tr"], self.path / name / "000000.png")
-            for name, matrix in _CAMERAS.items()
-            if (self.path / name).is_dir()
-        )
+        self.notes: list[str] = []
+        self._stems, self._lines = self._find_sweeps()
+        self._labels = files_in(self.path / "labels")
+        if self._labels:
+            missing = [name for stem in self._stems if (name := f"{stem}.label") not in self._labels]
+            self.notes += missing_note("label files", missing, len(self._stems), "these sweeps count as unlabelled")
+        calibration = self._calibration()
+        times_s = self._times_s()
+        self._stamps_s = np.interp(self._lines, np.arange(len(times_s)), times_s)
+        self._world_from_lidar, self._without_poses = self._poses(calibration, times_s)
+        self.cameras, self._images = self._find_cameras(calibration)
 
     def __len__(self) -> int:
-        return self._sweeps
+        return len(self._stems)
 
     def stamp_ns(self, index: int) -> int:
         """Stamp of a sweep, nanoseconds since 1970: the instant its points are motion-compensated to."""
@@ -143,9 +149,10 @@ class SemanticKittiSequence:
     def labels(self, index: int) -> NDArray[np.uint8]:
         """(N,) semantickitti19 ids of the points of :meth:`cloud`, 255 for unlabelled ones and for all test sweeps."""
         sweep = self._sweep(index)
-        if not self._has_labels:
+        name = f"{sweep.stem}.label"
+        if name not in self._labels:
             return np.full(points_in(sweep, _BYTES_PER_POINT), IGNORE, np.uint8)
-        raw = read_labels(self.path / "labels" / f"{index:06d}.label", "<u4", sweep, _BYTES_PER_POINT)
+        raw = read_labels(self.path / "labels" / name, "<u4", sweep, _BYTES_PER_POINT)
         return self._class_of_raw[raw & 0xFFFF]
 
     def time_s(self, index: int) -> NDArray[np.float32]:
@@ -157,53 +164,121 @@ class SemanticKittiSequence:
         return self.poses(index, np.zeros(1))[0]
 
     def poses(self, index: int, times_s: NDArray[np.floating]) -> NDArray[np.float64]:
-        """(M, 4, 4) world from sensor at (M,) times, seconds relative to the sweep's stamp."""
-        return self._world_from_lidar.poses(self._stamps_s[self._checked(index)] + times_s)
+        """(M, 4, 4) world from sensor at (M,) times, seconds relative to the sweep's stamp.
 
-    def images(self, index: int) -> tuple[PngFile, ...]:
-        """The image of each camera that belongs to a sweep, exposed at its stamp."""
-        stamp = self.stamp_ns(index)
-        return tuple(PngFile(camera, stamp, self.path / camera.name / f"{index:06d}.png") for camera in self.cameras)
+        Raises:
+            ConfigError: the sequence has no pose of the sweep.
+        """
+        line = self._lines[self._checked(index)]
+        if self._world_from_lidar is None or line >= len(self._world_from_lidar.times_s):
+            problem = self._without_poses or f"poses.txt has {len(self._world_from_lidar.times_s)} lines"
+            raise ConfigError(f"{self.name} has no pose of sweep {self._stems[index]}: {problem}; fetch it")
+        return self._world_from_lidar.poses(self._stamps_s[index] + times_s)
+
+    def images(self, index: int) -> tuple[JpegFile, ...]:
+        """The image of each camera that belongs to a sweep, exposed at its stamp; missing ones are left out."""
+        stamp, stem = self.stamp_ns(index), self._stems[index]
+        found = ((camera, self._images[camera.name].get(stem)) for camera in self.cameras)
+        return tuple(
+            (PngFile if file.endswith(".png") else JpegFile)(camera, stamp, self.path / camera.name / file)
+            for camera, file in found
+            if file
+        )
 
     def _sweep(self, index: int) -> Path:
-        return self.path / "velodyne" / f"{self._checked(index):06d}.bin"
+        return self.path / "velodyne" / f"{self._stems[self._checked(index)]}.bin"
 
     def _checked(self, index: int) -> int:
         if not 0 <= index < len(self):
             raise ConfigError(f"{self.path} has no frame {index}; it has 0 to {len(self) - 1}")
         return index
 
-    def _count_sweeps(self) -> int:
-        found = sorted(file.name for file in (self.path / "velodyne").glob("*.bin"))
-        if not found:
+    def _find_sweeps(self) -> tuple[list[str], list[int]]:
+        """Names of the sweeps' files, without suffix and in order, and the line of each in poses.txt and times.txt."""
+        stems = sorted(name[:-4] for name in files_in(self.path / "velodyne") if name.endswith(".bin"))
+        if not stems:
+            hint = "; KITTI's raw layout is another one" if (self.path / "velodyne_points").is_dir() else ""
             raise ConfigError(
                 f"{self.path} is not a SemanticKITTI sequence (no velodyne/*.bin); give a folder such as "
-                "dataset/sequences/08"
+                f"dataset/sequences/08{hint}"
             )
-        if found[-1] != f"{len(found) - 1:06d}.bin":
-            raise ConfigError(f"{self.path} has {len(found)} sweeps, but the last is {found[-1]}; fetch the others")
-        return len(found)
+        if not all(stem.isdecimal() for stem in stems) or int(stems[-1]) >= _MAX_NUMBER:
+            return stems, list(range(len(stems)))
+        lines = [int(stem) for stem in stems]
+        missing = [f"{number:06d}.bin" for number in sorted({*range(lines[-1])} - {*lines})]
+        self.notes += missing_note("sweeps", missing, lines[-1] + 1, f"frames 0 to {len(lines) - 1} are the others")
+        return stems, lines
 
-    def _lidar_poses(self, camera_from_lidar: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(F, 4, 4) world from LiDAR; the file has camera 0 relative to its own first pose."""
-        world_from_camera = _homogeneous(self._lines("poses.txt", 12))
-        return np.asarray(inverse(camera_from_lidar) @ world_from_camera @ camera_from_lidar)
-
-    def _lines(self, name: str, columns: int) -> NDArray[np.float64]:
-        """(F, columns) numbers of a text file with one line per sweep."""
-        path = self.path / name
+    def _calibration(self) -> dict[str, NDArray[np.float64]]:
+        """The matrices in calib.txt; empty, with a note, if it is missing or damaged."""
         try:
-            rows = [[float(word) for word in line.split()] for line in path.read_text(encoding="utf-8").splitlines()]
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"cannot read {path}: {getattr(error, 'strerror', None) or error}; fetch the sequence's {name}"
-            ) from error
-        if len(rows) < self._sweeps or any(len(row) != columns for row in rows):
-            raise ConfigError(
-                f"{path} has {len(rows)} lines; {self._sweeps} sweeps need a line of {columns} numbers each; "
-                f"fetch the sequence's {name} again"
-            )
-        return np.array(rows[: self._sweeps])
+            return _read_calibration(self.path / "calib.txt")
+        except ConfigError as error:
+            self.notes.append(f"{error}; poses and cameras are left out")
+            return {}
+
+    def _times_s(self) -> NDArray[np.float64]:
+        """Time of each line number, seconds; in steps of 0.1 s, with a note, if times.txt is missing or damaged."""
+        lines = self._lines[-1] + 1
+        try:
+            times = _rows(self.path / "times.txt", 1)[:, 0]
+            if len(times) < lines or not np.isfinite(times).all() or (np.diff(times) < 0).any():
+                raise ConfigError(f"times.txt has {len(times)} lines for {lines} sweeps, or times that do not ascend")
+            return times
+        except ConfigError as error:
+            self.notes.append(f"{error}; sweeps count as {_PERIOD_S} s apart")
+            return np.arange(lines) * _PERIOD_S
+
+    def _poses(
+        self, calibration: dict[str, NDArray[np.float64]], times_s: NDArray[np.float64]
+    ) -> tuple[PoseTrack | None, str]:
+        """The sensor's track, and the reason if there is none; the file has camera 0 relative to its own first pose."""
+        if "Tr" not in calibration:
+            if calibration:
+                self.notes.append("calib.txt has no Tr; poses and cameras are left out")
+            return None, "calib.txt has no Tr"
+        camera_from_lidar = calibration["Tr"]
+        try:
+            world_from_camera = _homogeneous(_rows(self._pose_file(), 12))[: len(times_s)]
+            poses = np.asarray(inverse(camera_from_lidar) @ world_from_camera @ camera_from_lidar)
+            track = PoseTrack.of_matrices(times_s[: len(poses)], poses)
+        except ConfigError as error:
+            self.notes.append(f"{error}; poses are left out")
+            return None, str(error)
+        lines = self._lines[-1] + 1
+        if len(poses) < lines:
+            self.notes.append(f"poses.txt has {len(poses)} lines for {lines} sweeps; later sweeps have no pose")
+        return track, ""
+
+    def _pose_file(self) -> Path:
+        """The sequence's own file, or KITTI's ``poses/08.txt`` beside ``sequences/``."""
+        own, other = self.path / "poses.txt", self.path / ".." / ".." / "poses" / f"{self.path.name}.txt"
+        return other if other.is_file() and not own.is_file() else own
+
+    def _find_cameras(
+        self, calibration: dict[str, NDArray[np.float64]]
+    ) -> tuple[tuple[CameraModel, ...], dict[str, dict[str, str]]]:
+        """The cameras with images, and the image of each sweep, by the sweep's name."""
+        cameras, images = [], {}
+        for name, matrix in _CAMERAS.items() if "Tr" in calibration else ():
+            files = {Path(file).stem: file for file in sorted(files_in(self.path / name))}
+            found = {s: files[s] for s in self._stems if files.get(s, "").endswith(_IMAGE_SUFFIXES)}
+            if not found:
+                continue
+            try:
+                if matrix not in calibration:
+                    raise ConfigError(f"calib.txt has no {matrix}")
+                size = image_size(self.path / name / next(iter(found.values())))
+                cameras.append(_camera(name, calibration[matrix], calibration["Tr"], size))
+            except ConfigError as error:
+                self.notes.append(f"{error}; {name} is left out")
+                continue
+            missing = [f"{name}/{stem}.png" for stem in self._stems if stem not in found]
+            self.notes += missing_note(f"images of {name}", missing, len(self._stems), "they are left out")
+            images[name] = found
+        if "Tr" in calibration and not cameras:
+            self.notes.append("no cameras: no image of a sweep can be used in image_2/ and image_3/")
+        return tuple(cameras), images
 
 
 def semantickitti_drives(path: Path, split: str) -> list[SemanticKittiSequence]:
@@ -238,14 +313,14 @@ def _lookup(classes: LabelMap) -> NDArray[np.uint8]:
     return lookup
 
 
-def _calibration(path: Path) -> dict[str, NDArray[np.float64]]:
+def _read_calibration(path: Path) -> dict[str, NDArray[np.float64]]:
     """(4, 4) matrices by name; their last row is 0, 0, 0, 1."""
     try:
         pairs = (line.split(":") for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
         rows = {name.strip(): [float(word) for word in numbers.split()] for name, numbers in pairs}
         matrices = {name: _homogeneous(np.array([row]))[0] for name, row in rows.items() if len(row) == 12}
         missing = {"Tr", *_CAMERAS.values()} - set(matrices)
-        if missing:  # some archives hold a file without Tr
+        if len(missing) == len(_CAMERAS) + 1 or not all(np.isfinite(m).all() for m in matrices.values()):
             raise ValueError(f"no {', '.join(sorted(missing))} of 12 numbers")
     except (OSError, ValueError) as error:
         raise ConfigError(
@@ -253,6 +328,22 @@ def _calibration(path: Path) -> dict[str, NDArray[np.float64]]:
             "odometry calibration archive"
         ) from error
     return matrices
+
+
+def _rows(path: Path, columns: int) -> NDArray[np.float64]:
+    """(F, columns) numbers of a text file with one line per sweep.
+
+    Raises:
+        ConfigError: the file cannot be read, is empty, or has lines of another number of columns.
+    """
+    try:
+        rows = [[float(word) for word in line.split()] for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    rows = [row for row in rows if row]
+    if not rows or any(len(row) != columns for row in rows):
+        raise ConfigError(f"cannot read {path}: its {len(rows)} lines do not all hold {columns} numbers")
+    return np.array(rows)
 
 
 def _homogeneous(rows: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -263,18 +354,13 @@ def _homogeneous(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _camera(
-    name: str, projection: NDArray[np.float64], camera_from_lidar: NDArray[np.float64], image: Path
+    name: str, projection: NDArray[np.float64], camera_from_lidar: NDArray[np.float64], size: tuple[int, int]
 ) -> CameraModel:
     """A colour camera. Its axes are those of camera 0, so that its projection is K times a translation."""
     intrinsic = projection[:3, :3]
     shift = np.eye(4)
-    shift[:3, 3] = np.linalg.solve(intrinsic, projection[:3, 3])
     try:
-        with Image.open(image) as opened:  # sizes differ from sequence to sequence
-            width, height = opened.size
-    except Exception as error:  # each decoder has its own exceptions for damaged files
-        raise ConfigError(
-            f"cannot read image {image}: {getattr(error, 'strerror', None) or error}; fetch it, or remove the folder "
-            f"{name}"
-        ) from error
-    return CameraModel(name, width, height, intrinsic, shift @ camera_from_lidar)
+        shift[:3, 3] = np.linalg.solve(intrinsic, projection[:3, 3])
+    except np.linalg.LinAlgError as error:
+        raise ConfigError(f"calib.txt: the projection of {name} is not one of a camera") from error
+    return CameraModel(name, *size, intrinsic, shift @ camera_from_lidar)

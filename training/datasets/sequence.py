@@ -109,6 +109,16 @@ def _decoded_labels(data: bytes, path: Path) -> NDArray[np.uint8]:
         return np.asarray(image)
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image file, from its header.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    with _image_errors(path, "fetch or write it again"), Image.open(path) as image:
+        return image.size
+
+
 @contextmanager
 def _image_errors(path: Path, remedy: str) -> Iterator[None]:
     try:
@@ -156,6 +166,7 @@ class DriveSequence(Protocol):
         intensity_range: lower and upper end of the LiDAR's intensity scale.
         cameras: intrinsic and extrinsic of each camera.
         base_from_lidar: (4, 4) pose of the sensor in base_link (x forward, y left, z up).
+        notes: notes for the user, one line each, such as what is missing.
     """
 
     name: str
@@ -164,6 +175,7 @@ class DriveSequence(Protocol):
     intensity_range: tuple[float, float]
     cameras: tuple[CameraModel, ...]
     base_from_lidar: NDArray[np.float64]
+    notes: list[str]
 
     def __len__(self) -> int: ...
 

@@ -70,6 +70,7 @@ class WorldSequence:
         self.seed = recording.seed
         self.name = f"world {WORLD_VERSION} seed {self.seed}"
         self.label_map: LabelMap = label_map("drive13")
+        self.notes: list[str] = []
         self.rig = recording.rig
         self.cameras: tuple[CameraModel, ...] = recording.rig.cameras
         self.base_from_lidar: NDArray[np.float64] = recording.rig.base_from_lidar

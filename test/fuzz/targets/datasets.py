@@ -26,7 +26,7 @@ from training.data.registry import open_drives
 from training.data.sources import load_source
 from training.data.sweeps import InputSpec, WholeSweeps
 from training.datasets.exposures import EncodedSweepImages
-from training.datasets.nuscenes import read_tables
+from training.datasets.nuscenes_tables import read_tables
 from training.datasets.sequence import DriveSequence
 from training.world.stored import store
 from training.worldgen.drive import Drive, Frame

@@ -9,8 +9,9 @@ from test.training.folders import point_visibility
 from training.config.data import SourceConfig
 from training.data.registry import open_drives
 from training.data.sources import load_source
-from training.datasets import nuscenes
-from training.datasets.nuscenes import NuScenesSequence, read_tables
+from training.datasets import nuscenes, nuscenes_tables
+from training.datasets.nuscenes import NuScenesSequence
+from training.datasets.nuscenes_tables import read_tables
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjector
 
@@ -136,8 +137,8 @@ def test_training_uses_its_split_and_translates_labels(root):
 
 def test_tables_are_read_once_and_reduced_to_key_frames(root, monkeypatch):
     read = []
-    rows = nuscenes._rows
-    monkeypatch.setattr(nuscenes, "_rows", lambda path: read.append(path.stem) or rows(path))
+    rows = nuscenes_tables._rows
+    monkeypatch.setattr(nuscenes_tables, "_rows", lambda path: read.append(path.stem) or rows(path))
     for scene in ("scene-0061", "scene-0103"):
         open_drives("nuscenes", root / "v1.0-mini" / scene)
     assert len(read) == len(set(read)) and {"sample_data", "ego_pose"} <= set(read) and "log" not in read
@@ -148,8 +149,8 @@ def test_tables_are_read_once_and_reduced_to_key_frames(root, monkeypatch):
 @pytest.mark.parametrize("chunk", [700, 1000])
 def test_rows_may_span_buffers(root, monkeypatch, chunk):
     path = root / "v1.0-mini" / "sample_data.json"
-    monkeypatch.setattr(nuscenes, "_CHUNK", chunk)
-    assert list(nuscenes._rows(path)) == json.loads(path.read_text())
+    monkeypatch.setattr(nuscenes_tables, "_CHUNK", chunk)
+    assert list(nuscenes_tables._rows(path)) == json.loads(path.read_text())
 
 
 def test_the_test_version_has_no_labels(write_nuscenes):
@@ -165,34 +166,23 @@ def test_the_test_version_has_no_labels(write_nuscenes):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("v1.0-mini/ego_pose.json", None, r"not a version of nuScenes \(ego_pose.json: No such file or directory\)"),
+        ("v1.0-mini/scene.json", None, r"not a version of nuScenes \(scene.json: No such file or directory\)"),
+        (
+            "v1.0-mini/category.json",
+            b'[{"name": "animal", "index": 1}, {"name": "noise"}]',
+            "has 'noise' as number None",
+        ),
         ("v1.0-mini/sample_data.json", b'[{"token": "a",', r"not a version of nuScenes \(sample_data.json: "),
         ("v1.0-mini/sensor.json", b"{}", r"not a version of nuScenes \(sensor.json: not a list of rows\)"),
         ("v1.0-mini/scene.json", b'[{"token": "a"}]', "scene.json has a row without 'name'"),
-        (
-            "v1.0-mini/category.json",
-            b'[{"name": "animal"}]',
-            "category.json has a row without 'index'; fetch nuScenes-li",
-        ),
         ("v1.0-mini/category.json", b'[{"name": "cow", "index": 3}]', "category.json has 'cow' as number 3"),
         ("v1.0-mini/sample.json", b"[]", "v1.0-mini is incomplete: scene-0061 refers to 't-scene-0061', which"),
-        (
-            "v1.0-mini/lidarseg.json",
-            b'[{"sample_data_token": "a", "filename": "b"}]',
-            "lidarseg.json has no label file for ",
-        ),
         (
             "samples/LIDAR_TOP/scene-0061-0-LIDAR_TOP.pcd.bin",
             b"\0" * 21,
             "is truncated: its size of 21 bytes is not a multiple of 20",
         ),
-        (
-            "samples/LIDAR_TOP/scene-0061-0-LIDAR_TOP.pcd.bin",
-            None,
-            "cannot read .*bin: No such file or directory; fetch",
-        ),
         ("lidarseg/v1.0-mini/scene-0061-0-LIDAR_TOP_lidarseg.bin", b"\0" * 3, "has 3 labels for the 32 points of "),
-        ("lidarseg/v1.0-mini/scene-0061-0-LIDAR_TOP_lidarseg.bin", None, "cannot read .*_lidarseg.bin: No such file"),
     ],
 )
 def test_rejects_damaged_folders_with_one_line(root, file, content, message):
