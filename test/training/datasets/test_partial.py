@@ -66,7 +66,7 @@ def notes_of(capsys):
 def test_scoring_a_student_needs_sweeps_and_labels_only(partial, dataset, height_model, tmp_path, capsys):
     path = partial(dataset, *LIDAR_ONLY[dataset])
     out = tmp_path / "out"
-    words = [dataset, str(path), "--model", str(height_model), "--out", str(out)]
+    words = [dataset, str(path), "--model", str(height_model), "--backend", "onnxruntime", "--out", str(out)]
     assert evaluate.main(words) == 0
     (note,) = notes_of(capsys)
     assert "left out" in note or "no cameras" in note
