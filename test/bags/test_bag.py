@@ -277,10 +277,11 @@ def test_folder_name_may_contain_dot(tmp_path: Path):
 
 
 def test_does_not_overwrite(tmp_path: Path):
-    write_bag(tmp_path / "bag")
-    with pytest.raises(BagError, match="exists already; remove it or choose another folder"):
-        write_bag(tmp_path / "bag")
-    assert read_all(tmp_path / "bag") == 4
+    for name, kind in (("bag", "folder"), ("bag.mcap", "file")):
+        write_bag(tmp_path / name)
+        with pytest.raises(BagError, match=f"exists already; remove it or choose another {kind}"):
+            write_bag(tmp_path / name)
+        assert read_all(tmp_path / name) == 4
 
 
 def test_unwritable_folder_is_one_line_error(tmp_path: Path):

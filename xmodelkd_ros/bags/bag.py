@@ -6,26 +6,21 @@ a note.
 
 from __future__ import annotations
 
-import os
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-from rosbags.interfaces import (
-    Connection,
-    ConnectionExtRosbag2,
-    MessageDefinition,
-    MessageDefinitionFormat,
-    QosDurability,
-)
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from xmodelkd_ros.bags.rosbags_patches import TolerantReader, UnfinishedReader
+from xmodelkd_ros.bags.bag_contents import BagContents
+from xmodelkd_ros.bags.bag_files import find_files
+from xmodelkd_ros.bags.storage import ZSTD_MAGIC, Channel, zstd
 from xmodelkd_ros.core.errors import BagError, listed, one_line, short_line
 from xmodelkd_ros.messages.clouds import MessageTypes
 
@@ -91,77 +86,92 @@ class Message(NamedTuple):
 
 
 class BagReader:
-    """Reads a rosbag2 folder (sqlite3 or MCAP) or a single ``.mcap`` or ``.db3`` file.
+    """Reads a rosbag2 folder (SQLite or MCAP, compressed or not) or a single ``.mcap`` or ``.db3`` file.
 
-    Use it as a context manager.
+    What the files hold counts, not what metadata.yaml or an index claims. Use it as a context manager.
 
     Args:
         path: the bag.
-        unfinished: also accept a truncated MCAP file, and read it up to its last complete chunk.
+        damaged: read truncated and damaged files as far as possible, with notes about what is lost.
 
     Attributes:
         path: the bag.
         topics: the readable topics by name.
-        notes: one line for each skipped topic, with the reason.
+        notes: one line for each skipped topic and other irregularity; some are added while messages are read.
 
     Raises:
         BagError: on entering, if the bag is missing, damaged, or empty.
     """
 
-    def __init__(self, path: Path, unfinished: bool = False) -> None:
+    def __init__(self, path: Path, damaged: bool = False) -> None:
         self.path = path
-        self._reader_class = UnfinishedReader if unfinished else TolerantReader
+        self._damaged = damaged
         self.topics: dict[str, Topic] = {}
-        self.notes: list[str] = []
-        self._connections: dict[str, list[Connection]] = {}
-        self._typestores: dict[str, Typestore | None] = {}
+        self._notes: list[str] = []
+        self._channels: dict[str, list[Channel]] = {}
+        self._typestores: dict[tuple[str, str], Typestore | None] = {}
 
     def __enter__(self) -> BagReader:
-        _check_path(self.path)
         with _reading(self.path):
-            self._reader = self._reader_class(self.path)
-            self._reader.open()
-        if self._reader.message_count == 0:
-            self._reader.close()
-            raise BagError(f"bag {self.path} is empty: it holds no messages")
-        for connection in self._reader.connections:
-            self._add(connection)
+            self._contents = BagContents(find_files(self.path), self._damaged)
+        if not any(self._contents.counts.values()):
+            self._contents.close()
+            raise BagError("; ".join([f"bag {self.path} is empty: it holds no messages", *self._contents.notes]))
+        for name in dict.fromkeys(channel.topic for channel in self._contents.counts):
+            self._add(name, [channel for channel in self._contents.counts if channel.topic == name])
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._reader.close()
+        self._contents.close()
 
-    def _add(self, connection: Connection) -> None:
-        ext = cast(ConnectionExtRosbag2, connection.ext)
-        name, msgtype, count = connection.topic, connection.msgtype, connection.msgcount
-        if ext.serialization_format != "cdr":
-            self._note(f"{name} skipped: its serialization is '{ext.serialization_format}', not cdr")
-            return
-        if connection.msgdef.format is MessageDefinitionFormat.NONE and msgtype not in STANDARD_TYPES.types:
-            self._note(f"{name} skipped: message type {msgtype} is unknown, and the bag does not define it")
-            return
-        latched = any(q.durability is QosDurability.TRANSIENT_LOCAL for q in ext.offered_qos_profiles)
-        if name in self.topics:
-            # Several publishers of one topic.
-            count += self.topics[name].count
-            latched |= self.topics[name].latched
-        self.topics[name] = Topic(name, msgtype, count, latched)
-        self._connections.setdefault(name, []).append(connection)
+    @property
+    def notes(self) -> list[str]:  # noqa: D102
+        # Names in a damaged bag may contain line breaks.
+        return [short_line(note) for note in dict.fromkeys((*self._contents.notes, *self._notes))]
 
-    def _note(self, text: str) -> None:
-        self.notes.append(short_line(text))  # names in a damaged bag may contain line breaks
+    def _add(self, name: str, channels: list[Channel]) -> None:
+        """Add a topic, of which several publishers or files may each have a channel."""
+        counts = self._contents.counts
+        readable = [channel for channel in channels if self._is_readable(channel)]
+        if not readable:
+            return
+        by_type: Counter[str] = Counter()
+        for channel in readable:
+            by_type[channel.type] += counts[channel]
+        msgtype = max(by_type, key=lambda each: by_type[each])
+        for other, count in by_type.items():
+            if other != msgtype and count:
+                self._notes.append(f"{name}: {count} messages of type {other} are not read: the others are {msgtype}")
+        readable = [channel for channel in readable if channel.type == msgtype]
+        latched = any(channel.latched for channel in readable)
+        self.topics[name] = Topic(name, msgtype, by_type[msgtype], latched)
+        self._channels[name] = readable
+
+    def _is_readable(self, channel: Channel) -> bool:
+        name, msgtype = channel.topic, channel.type
+        if channel.encoding != "cdr":
+            self._notes.append(f"{name} skipped: its serialization is '{channel.encoding}', not cdr")
+            return False
+        if not channel.definition and msgtype not in STANDARD_TYPES.types and not self._definition(msgtype):
+            self._notes.append(f"{name} skipped: message type {msgtype} is unknown, and the bag does not define it")
+            return False
+        return True
+
+    def _definition(self, msgtype: str) -> Channel | None:
+        """A channel that defines a type, if there is one: files of a bag may lack what others define."""
+        return next((c for c in self._contents.counts if c.type == msgtype and c.definition), None)
 
     @property
     def start_ns(self) -> int:
         """Time of recording of the first message."""
-        return self._reader.start_time
+        return self._contents.start_ns
 
     @property
     def end_ns(self) -> int:
         """Time of recording of the last message."""
-        return self._reader.end_time - 1
+        return self._contents.end_ns
 
     def points_topic(self, name: str = "") -> str:
         """The topic of the sweeps; without a name, the bag must have exactly one PointCloud2 topic.
@@ -171,7 +181,8 @@ class BagReader:
         """
         candidates = [t for t in self.topics.values() if t.type == POINT_CLOUD_TYPE and t.count > 0]
         if not candidates:
-            raise BagError(f"bag {self.path} has no PointCloud2 topic with messages; it has {self._listing()}")
+            missing = f"bag {self.path} has no PointCloud2 topic with messages; it has {self._listing()}"
+            raise BagError("; ".join([missing, *self.notes]))
         names = [t.name for t in candidates]
         listing = listed(f"{t.name} ({t.count} sweeps)" for t in candidates)
         if name and name not in names:
@@ -193,8 +204,8 @@ class BagReader:
         Raises:
             BagError: a topic is not in the bag, or the bag is damaged.
         """
-        for connection, log_time_ns, data in self._read(topics, start_ns, stop_ns):
-            yield RawMessage(connection.topic, log_time_ns, data)
+        for channel, log_time_ns, data in self._read(topics, start_ns, stop_ns):
+            yield RawMessage(channel.topic, log_time_ns, data)
 
     def messages(
         self, topics: Collection[str] | None = None, start_ns: int | None = None, stop_ns: int | None = None
@@ -203,16 +214,16 @@ class BagReader:
 
         Arguments and errors are those of :meth:`raw`.
         """
-        for connection, log_time_ns, data in self._read(topics, start_ns, stop_ns):
-            typestore = self._typestore(connection)
+        for channel, log_time_ns, data in self._read(topics, start_ns, stop_ns):
+            typestore = self._typestore(channel)
             if typestore is None:
                 continue
             try:
-                message = typestore.deserialize_cdr(data, connection.msgtype)
+                message = typestore.deserialize_cdr(data, channel.type)
             except SerdeError as error:
-                where = f"bag {self.path}: message on {connection.topic} at {log_time_ns} ns"
+                where = f"bag {self.path}: message on {channel.topic} at {log_time_ns} ns"
                 raise BagError(f"{where} does not decode: {one_line(error)}") from error
-            yield Message(connection.topic, log_time_ns, message)
+            yield Message(channel.topic, log_time_ns, message)
 
     def first(self, topic: str, start_ns: int | None = None, stop_ns: int | None = None) -> Message:
         """The first message on a topic; arguments as in :meth:`raw`.
@@ -227,72 +238,64 @@ class BagReader:
 
     def _read(
         self, topics: Collection[str] | None, start_ns: int | None, stop_ns: int | None
-    ) -> Iterator[tuple[Connection, int, bytes]]:
+    ) -> Iterator[tuple[Channel, int, bytes]]:
         names = self.topics.keys() if topics is None else topics
         missing = [name for name in names if name not in self.topics]
         if missing:
             raise BagError(f"bag {self.path} has no readable topic '{missing[0]}'; it has {self._listing()}")
-        connections = [c for name in names for c in self._connections[name]]
-        if not connections:
-            return
+        channels = [channel for name in dict.fromkeys(names) for channel in self._channels[name]]
         with _reading(self.path):
-            yield from self._reader.messages(connections, start_ns, stop_ns)
+            for log_time_ns, channel, data in self._contents.entries(channels, start_ns, stop_ns):
+                # rosbag2 may compress each message. No CDR message begins like this.
+                yield channel, log_time_ns, zstd.decompress(data) if data.startswith(ZSTD_MAGIC) else data
 
     def _listing(self) -> str:
         return listed(f"{t.name} ({t.type})" for t in self.topics.values()) or "no readable topics"
 
-    def _typestore(self, connection: Connection) -> Typestore | None:
-        """Decoder of a connection: by the bag's definition, else by the standard one, else None."""
-        msgtype = connection.msgtype
-        if msgtype not in self._typestores:
+    def _typestore(self, channel: Channel) -> Typestore | None:
+        """Decoder of a channel: by the bag's definition, else by the standard one, else None."""
+        key = channel.type, channel.definition
+        if key not in self._typestores:
             try:
-                self._typestores[msgtype] = _embedded_types(connection)
+                self._typestores[key] = _embedded_types(
+                    channel if channel.definition else self._definition(channel.type)
+                )
             except Exception:  # the parser raises many kinds of errors on foreign text; the note reports them
-                standard = msgtype in STANDARD_TYPES.types
-                self._typestores[msgtype] = STANDARD_TYPES if standard else None
+                standard = channel.type in STANDARD_TYPES.types
+                self._typestores[key] = STANDARD_TYPES if standard else None
                 instead = "read with the standard one" if standard else "skipped"
-                self._note(f"{connection.topic} {instead}: the bag's definition of {msgtype} is not usable")
-        return self._typestores[msgtype]
+                self._notes.append(f"{channel.topic} {instead}: the bag's definition of {channel.type} is not usable")
+        return self._typestores[key]
 
 
-def _embedded_types(connection: Connection) -> Typestore:
-    """The types that the bag defines for a connection; the standard ones if it defines none or the type is fixed."""
-    if connection.msgdef.format is MessageDefinitionFormat.NONE or connection.msgtype in _PARSED_TYPES:
+def _embedded_types(channel: Channel | None) -> Typestore:
+    """The types that the bag defines for a channel; the standard ones if it defines none or the type is fixed."""
+    if channel is None or channel.type in _PARSED_TYPES:
         return STANDARD_TYPES
     typestore = get_typestore(Stores.EMPTY)
-    typestore.register(_parse(connection.msgdef, connection.msgtype))
-    typestore.get_msgdef(connection.msgtype)
+    typestore.register(_parse(channel))
+    typestore.get_msgdef(channel.type)
     return typestore
 
 
-def _parse(msgdef: MessageDefinition, msgtype: str) -> Any:
-    if msgdef.format is MessageDefinitionFormat.MSG:
-        return get_types_from_msg(msgdef.data, msgtype)
+def _parse(channel: Channel) -> Any:
+    if channel.definition_format == "ros2msg":
+        return get_types_from_msg(channel.definition, channel.type)
     # rosbag2 concatenates IDL files, each below a ruler and a line "IDL: name".
     types: dict[str, Any] = {}
-    for part in filter(None, msgdef.data.split("=" * 80 + "\n")):
+    for part in filter(None, channel.definition.split("=" * 80 + "\n")):
         types.update(get_types_from_idl(part.split("\n", 1)[1] if part.startswith("IDL: ") else part))
     return types
 
 
-def _check_path(path: Path) -> None:
-    if not os.path.exists(path):  # also False for invalid file names
-        raise BagError(f"bag {path} does not exist; give the path of a rosbag2 folder or an .mcap file")
-    if path.is_dir() and not (path / "metadata.yaml").exists():
-        raise BagError(
-            f"{path} is not a rosbag2 folder: it has no metadata.yaml; name the .mcap or .db3 file itself, "
-            "or run 'ros2 bag reindex'"
-        )
-    if path.is_file() and path.suffix not in STORAGE_SUFFIXES.values():
-        raise BagError(f"{path} is not a bag; give a rosbag2 folder, an .mcap or a .db3 file")
-
-
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Convert any error of the library on a damaged file (its own, struct's, SQLite's) to a one-line BagError."""
+    """Convert any error on a damaged file (this package's, struct's, SQLite's) to a one-line BagError with the path."""
     try:
         yield
     except Exception as error:
+        if isinstance(error, BagError) and str(path) in str(error):
+            raise
         raise BagError(
             f"cannot read bag {path}: {one_line(error)}; if the file was cut short, copy it again or repair it "
             "('xmodelkd recover', 'ros2 bag reindex')"

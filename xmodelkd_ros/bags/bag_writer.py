@@ -52,7 +52,8 @@ class BagWriter:
 
     def __enter__(self) -> BagWriter:
         if self.path.exists():
-            raise BagError(f"{self.path} exists already; remove it or choose another folder")
+            kind = "folder" if self.path.is_dir() else "file"
+            raise BagError(f"{self.path} exists already; remove it or choose another {kind}")
         with self._writing():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._unfinished = Path(tempfile.mkdtemp(prefix=f"{self.path.name}.unfinished-", dir=self.path.parent))

@@ -29,7 +29,7 @@ def test_rejects_path_without_bag(tmp_path: Path):
         ("missing.mcap", "does not exist"),
         ("x" * 300, "does not exist"),
         ("notes.txt", "is not a bag; give a rosbag2 folder, an .mcap or a .db3 file"),
-        ("folder", "no metadata.yaml; name the .mcap or .db3 file itself, or run 'ros2 bag reindex'"),
+        ("folder", "no metadata.yaml and no .mcap or .db3 file"),
     ):
         with pytest.raises(BagError, match=complaint) as error:
             read_all(tmp_path / name)
@@ -48,8 +48,10 @@ def test_rejects_file_of_other_content(tmp_path: Path, suffix: str, content: byt
 
 @STORAGES
 @pytest.mark.parametrize("single_file", [False, True], ids=["folder", "single file"])
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.7, 0.9, 0.999])
-def test_rejects_truncated_bag(tmp_path: Path, storage: str, single_file: bool, share: float):
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.7, 0.9])
+def test_rejects_bag_cut_before_its_first_chunk_or_table_ends(
+    tmp_path: Path, storage: str, single_file: bool, share: float
+):
     bag = write_bag(tmp_path / "bag", storage, sweeps=3, points=4000)
     file = storage_file(bag)
     file.write_bytes(file.read_bytes()[: int(file.stat().st_size * share)])
@@ -59,13 +61,13 @@ def test_rejects_truncated_bag(tmp_path: Path, storage: str, single_file: bool, 
     assert_one_line(error, path)
 
 
-@pytest.mark.parametrize("content", ["", "not: a bag", "a: [", "rosbag2_bagfile_information: {version: 99}"])
-def test_rejects_invalid_metadata(tmp_path: Path, content: str):
-    bag = write_bag(tmp_path / "bag")
-    (bag / "metadata.yaml").write_text(content)
+@pytest.mark.parametrize("content", ["", "not: a bag", "a: ["])
+def test_rejects_invalid_metadata_without_files(tmp_path: Path, content: str):
+    (tmp_path / "bag").mkdir()
+    (tmp_path / "bag" / "metadata.yaml").write_text(content)
     with pytest.raises(BagError, match="cannot read bag") as error:
-        read_all(bag)
-    assert_one_line(error, bag)
+        read_all(tmp_path / "bag")
+    assert_one_line(error, tmp_path / "bag")
 
 
 def test_names_missing_storage_file(tmp_path: Path):
@@ -86,15 +88,18 @@ def test_rejects_empty_bag(tmp_path: Path, storage: str):
 
 
 def test_damaged_record_length_allocates_no_memory(tmp_path: Path):
-    """The first record, and one of the index, claim a gigabyte."""
+    """The first record claims a gigabyte, then one of the index, which is not needed."""
     file = storage_file(write_bag(tmp_path / "bag", points=4000))
     whole = file.read_bytes()
     summary = int.from_bytes(whole[-28:-20], "little")
     for at in (9, summary + 1):
         file.write_bytes(whole[:at] + (1 << 30).to_bytes(8, "little") + whole[at + 8 :])
         tracemalloc.start()
-        with pytest.raises(BagError, match="cannot read bag"):
-            read_all(file)
+        if at == 9:
+            with pytest.raises(BagError, match="cannot read bag"):
+                read_all(file)
+        else:
+            assert read_all(file) == 4
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 10 * len(whole)
@@ -119,6 +124,3 @@ def test_callers_errors_pass_unchanged(tmp_path: Path):
     with BagReader(write_bag(tmp_path / "bag")) as bag, pytest.raises(ZeroDivisionError):
         for _ in bag.messages():
             _ = 1 / 0
-
-
-# --- unfinished recordings -------------------------------------------------------------------------------------------
