@@ -51,7 +51,8 @@ setup(
         # For the xmodelkd command, besides a back end: bags, images, charts, progress bars.
         "tools": [
             "rosbags>=0.11,<0.12",
-            "apsw",
+            "lz4",
+            "backports.zstd; python_version < '3.14'",
             "rosbags-image>=0.10",
             "opencv-python-headless>=4.7",
             "matplotlib>=3.5",
@@ -84,6 +85,8 @@ setup(
             "pytest-xdist>=3.5",
             "hypothesis>=6.100",
             "onnx>=1.16",
+            # Writes MCAP files as other recorders do.
+            "mcap>=1.2",
             "openvino>=2024.4",
             "tensorrt-rtx-cu13==1.7.1.116",
             "setuptools>=70.1",

@@ -99,8 +99,8 @@ class BagSequence:
         self._log_times_ns = self._recording.log_times_ns()
         if not self._log_times_ns:
             raise BagError(f"bag {self.path} has no readable sweep; record it again")
-        self._sweep = self._recording.sweep_at(self._log_times_ns[0])
-        self._log_time_ns, self._start_ns = self._log_times_ns[0], self._sweep.stamp_ns
+        self._index, self._sweep = 0, self._recording.sweep_at(self._log_times_ns, 0)
+        self._start_ns = self._sweep.stamp_ns
         frame = self._sweep.message.header.frame_id
         self.cameras = tuple({camera.name: camera for camera in self._recording.cameras(frame).values()}.values())
         self._chain = TransformTree(self._reader, self._start_ns).chain_above(frame)
@@ -166,9 +166,9 @@ class BagSequence:
         """A sweep; the last one is cached."""
         if not 0 <= index < len(self):
             raise ConfigError(f"{self.path} has no sweep {index}; it has 0 to {len(self) - 1}")
-        if self._log_times_ns[index] != self._log_time_ns:
-            self._log_time_ns = self._log_times_ns[index]
-            self._sweep = self._recording.sweep_at(self._log_time_ns)
+        if index != self._index:
+            self._sweep = self._recording.sweep_at(self._log_times_ns, index)
+            self._index = index
         return self._sweep
 
 

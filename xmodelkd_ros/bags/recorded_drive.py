@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from time import perf_counter
 from typing import Any
@@ -88,12 +89,16 @@ class RecordedDrive:
             yield self._read(message)
 
     def log_times_ns(self) -> list[int]:
-        """Time of recording of each sweep."""
+        """Time of recording of each sweep, in order."""
         return [message.log_time_ns for message in self._reader.raw([self.points_topic])]
 
-    def sweep_at(self, log_time_ns: int) -> RecordedSweep:
-        """The sweep recorded at one of :meth:`log_times_ns`; errors as in :meth:`sweeps`."""
-        return self._read(self._reader.first(self.points_topic, log_time_ns, log_time_ns + 1))
+    def sweep_at(self, log_times_ns: Sequence[int], index: int) -> RecordedSweep:
+        """The sweep with a number in :meth:`log_times_ns`, which may have equal times; errors as in :meth:`sweeps`."""
+        at_ns = log_times_ns[index]
+        messages = self._reader.messages([self.points_topic], at_ns, at_ns + 1)
+        before = index - bisect_left(log_times_ns, at_ns)
+        message = next(islice(messages, before, None), None)
+        return self._read(self._reader.first(self.points_topic, at_ns, at_ns + 1) if message is None else message)
 
     def first_sweep(self) -> RecordedSweep:
         """The first sweep; errors as in :meth:`sweeps`."""

@@ -135,4 +135,4 @@ def unpack_zstd(source: Path, target: Path) -> bool:
                     decompressor = zstd.ZstdDecompressor()
                 unpacked.write(decompressor.decompress(block, _BLOCK_BYTES))
                 block = decompressor.unused_data if decompressor.eof else b""
-    return decompressor.eof
+    return bool(decompressor.eof)

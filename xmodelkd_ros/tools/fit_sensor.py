@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.bags.recorded_drive import RecordedDrive
+from xmodelkd_ros.console import print_notes
 from xmodelkd_ros.core.beam_table import elevations_deg, fit_beams, fit_rings
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import SensorError
@@ -49,6 +50,9 @@ def fit_sensor(
     with BagReader(bag) as reader:
         recording = RecordedDrive(reader, points_topic, missing_intensity="fill")
         clouds = [_usable(sweep.cloud) for sweep in islice(recording.sweeps(), sweeps)]
+        print_notes([*reader.notes, *recording.notes])
+    if not any(map(len, clouds)):
+        raise SensorError(f"{recording.points_topic} of bag {bag} has no point to fit: {len(clouds)} sweeps were read")
     sensor = fit(clouds, bag.stem, beams)
     out = out or Path(f"{bag.stem}.sensor.json")
     _describe(sensor, clouds)

@@ -59,6 +59,19 @@ def test_bag_sweeps_equal_those_of_the_drive(original, recorded):
     assert recorded.notes == []
 
 
+def test_sweeps_recorded_at_the_same_time_are_told_apart(copied, generated):
+    """Converters write log times of zero."""
+    path = copied("/tf")
+    renamed = path.rename(path.with_name("original.mcap"))
+    with BagReader(renamed) as reader, BagWriter(path) as writer:
+        writer.add_topic("/points", "sensor_msgs/msg/PointCloud2")
+        for topic, _, message in reader.messages(["/points"]):
+            writer.write(topic, 0, message)
+    drive = BagSequence(path)
+    assert len({drive.stamp_ns(index) for index in (1, 0, 1)}) == len(drive) == 2
+    drive.close()
+
+
 def test_bag_poses_equal_those_of_the_drive(original, recorded):
     np.testing.assert_allclose(recorded.base_from_lidar, original.base_from_lidar, atol=1e-9)
     for index in range(2):

@@ -15,7 +15,9 @@ def add_parser(commands: Any) -> None:
     parser = new_parser(
         commands, "recover", "make a bag from a recording that was interrupted by a kill or a full disk"
     )
-    parser.add_argument("unfinished", type=Path, metavar="UNFINISHED", help="folder, .mcap or .db3 file of the recording")
+    parser.add_argument(
+        "unfinished", type=Path, metavar="UNFINISHED", help="folder, .mcap or .db3 file of the recording"
+    )
     parser.add_argument("out", type=Path, metavar="OUT", help="rosbag2 folder or .mcap file to create")
     parser.set_defaults(run=run)
 
