@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import statistics
@@ -24,7 +25,7 @@ from xmodelkd_ros.core.errors import XModelKDError
 from xmodelkd_ros.harness.dds_profile import profile_variable, shipped_profile, user_profile
 from xmodelkd_ros.harness.processes import Program, dds_environment, wait_for
 from xmodelkd_ros.harness.sweep_log import SweepLogReader
-from xmodelkd_ros.inference.cpu import cores
+from xmodelkd_ros.inference.cpu import cores, cpu_quota
 from xmodelkd_ros.inference.engine_cache import default_folder
 from xmodelkd_ros.inference.gpu import find_gpu
 from xmodelkd_ros.inference.tensorrt import installed_version
@@ -149,10 +150,11 @@ def _shared_memory() -> Check:
 
 
 def _cores() -> Check:
-    count = cores()
+    count, quota = cores(), cpu_quota()
+    text = str(count) if math.isinf(quota) else f"{count} (CPU quota of the control group: {quota:g})"
     if count < 2:
-        return Check("cores", "advice", f"{count}; 10 Hz needs 2")
-    return Check("cores", "ok", str(count))
+        return Check("cores", "advice", f"{text}; 10 Hz needs 2")
+    return Check("cores", "ok", text)
 
 
 def _cache() -> Check:
