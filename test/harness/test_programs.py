@@ -327,11 +327,33 @@ def test_node_rejects_parameters_in_one_line(height_model, capfd, parameters, me
 
 @pytest.mark.usefixtures("restored_signals")
 def test_node_warns_about_unknown_parameters(height_model, capfd):
-    unknown = ["-p", "cameras.frnt.extrinsic:=[1.0]", "-p", "sync.slopp:=0.1"]
-    code, stderr = main_of(segment_node, capfd, "--build-only", *node_arguments(height_model, *unknown))
-    assert code == 0
-    for name in ("cameras.frnt.extrinsic", "sync.slopp"):
-        assert f"parameter {name} is unknown and has no effect; is it misspelt?" in stderr
+    nearest = {
+        "sync.slopp": "The nearest is sync.slop",
+        "sync.slope": "The nearest is sync.slop",
+        "slop": "The nearest is sync.slop",
+        "modle": "The nearest is model",
+        "Mode": "The nearest is mode",
+        "outputs.label_set": "The nearest is output.label_set",
+        "label_set": "The nearest is output.label_set",
+        "filter.dropclasses": "The nearest is filter.drop_classes",
+        "filter.mode.drop_classes": "The nearest is filter.drop_classes",
+        "cameras.front.image_topics": "The nearest is cameras.front.image_topic",
+        "cameras.frnt.extrinsic": "Parameter cameras names front, not frnt",
+        "camera.front.image_topic": "The nearest is cameras.front.image_topic",
+    }
+    known = ["cameras:=[front]", "use_sim_time:=false", "qos_overrides./points.subscription.depth:=3"]
+    known += ["start_type_description_service:=false"]
+    foreign = ["vehicle.wheel_base:=2.0", "is_publish_debug_mask:=true"]
+    given = [f"{name}:=0.1" for name in nearest] + known + foreign
+    arguments = [argument for value in given for argument in ("-p", value)]
+    _, stderr = main_of(segment_node, capfd, "--build-only", *node_arguments(height_model, *arguments))
+    warnings = [line for line in stderr.splitlines() if "unknown" in line or "without effect" in line]
+    for name, line in nearest.items():
+        (found,) = [w for w in warnings if f"parameter {name} is unknown and has no effect; is it misspelt?" in w]
+        assert found.endswith(line)
+    (others,) = [line for line in warnings if "without effect" in line]
+    assert "similar names: is_publish_debug_mask, vehicle.wheel_base; 'ros2 param list /segmenter'" in others
+    assert len(warnings) == len(nearest) + 1
 
 
 def test_node_rejects_a_model_that_differs_from_its_json(run, height_model, tmp_path):

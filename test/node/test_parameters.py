@@ -1,7 +1,24 @@
-"""Parameters of a running node: descriptors, and validation of changes."""
+"""Parameters of a running node: descriptors, validation of changes, and the services that read and set them."""
 
 import pytest
-from rclpy.parameter import Parameter
+import rclpy
+import yaml
+from rcl_interfaces.msg import Parameter as ParameterMsg
+from rcl_interfaces.msg import ParameterType
+from rcl_interfaces.srv import (
+    DescribeParameters,
+    GetParameters,
+    ListParameters,
+    SetParameters,
+    SetParametersAtomically,
+)
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter, get_parameter_value, parameter_value_to_python
+from sensor_msgs.msg import PointCloud2
+
+from test.waiting import wait_until
+from xmodelkd_ros.node import parameters, unknown_parameters
+from xmodelkd_ros.node.segment_node import SegmentNode
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +49,188 @@ def test_refuses_parameter_at_run_time(bench, sweep, name, value, reason):
 
 
 def test_validates_parameter_changes_together(bench):
-    (result,) = bench.node.set_parameters([Parameter("filter.drop_classes", value=["vegetation", "person"])])
+    """In either order; classes that are set must exist in the label set that will be used."""
+    changes = [
+        Parameter("output.label_set", value="autoware"),
+        Parameter("filter.drop_classes", value=["FLAT_SURFACE"]),
+    ]
+    back = [Parameter("output.label_set", value="native"), Parameter("filter.drop_classes", value=["person"])]
+    for order in (1, -1):
+        assert bench.node.set_parameters_atomically(changes[::order]).successful
+        result = bench.node.set_parameters_atomically([back[0], changes[1]][::order])
+        assert "label set 'drive13' has no class 'FLAT_SURFACE'" in result.reason
+        assert bench.node.set_parameters_atomically(back[::order]).successful
+    assert bench.node.set_parameters([Parameter("filter.drop_classes", value=[])])[0].successful
+
+
+@pytest.fixture
+def filtered(bench, sweep):
+    """Function that returns the number of points in the filtered cloud of a sweep with 100 points."""
+    clouds = bench.listen(PointCloud2, "segmenter/filtered")
+    bench.wait(bench.connected)
+
+    def count():
+        before = len(clouds)
+        bench.points.publish(sweep(100))
+        bench.wait(lambda: len(clouds) > before)
+        return clouds[-1].width
+
+    return count
+
+
+def test_classes_of_another_label_set_do_not_block_its_change(bench, filtered, capfd):
+    def change(name, value):
+        (result,) = bench.node.set_parameters([Parameter(name, value=value)])
+        assert result.successful, result.reason
+
+    change("filter.drop_classes", ["road", "building"])
+    assert filtered() == 0
+    change("output.label_set", "autoware")
+    assert filtered() == 100
+    warning = "filter.drop_classes: label set 'autoware' has no road, building, so no points are dropped for these"
+    assert warning in capfd.readouterr().err
+    change("sync.slop", 0.06)
+    assert warning not in capfd.readouterr().err
+    change("output.label_set", "native")
+    assert filtered() == 0
+    change("filter.drop_classes", [])
+    change("sync.slop", 0.05)
+
+
+# --- through the services, as ros2 param, rqt_reconfigure and Foxglove do ---------------------------------------------
+
+
+@pytest.fixture
+def service(bench):
+    """Function that calls a parameter service of the segmenter."""
+    return caller(bench.probe, bench.wait)
+
+
+def caller(probe, wait):
+    def call(service_type, name, **request):
+        client = probe.create_client(service_type, f"segmenter/{name}")
+        wait(client.service_is_ready)
+        future = client.call_async(service_type.Request(**request))
+        wait(future.done)
+        probe.destroy_client(client)
+        return future.result()
+
+    return call
+
+
+@pytest.fixture
+def ros2_param_set(service):
+    """Function that sets a parameter to the text of a command line; returns the result."""
+
+    def call(name, text):
+        change = ParameterMsg(name=name, value=get_parameter_value(text))
+        return service(SetParameters, "set_parameters", parameters=[change]).results[0]
+
+    return call
+
+
+@pytest.mark.parametrize("nothing", ["[]", "['']", '[""]', ""])
+def test_filter_can_be_emptied_while_running(bench, ros2_param_set, filtered, nothing):
+    assert ros2_param_set("filter.drop_classes", "[road]").successful
+    assert filtered() == 50
+    result = ros2_param_set("filter.drop_classes", nothing)
+    assert result.successful, result.reason
+    assert filtered() == 100
+    assert bench.node.get_parameter("filter.drop_classes").value == [""]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Parameter("filter.drop_classes", value=[]),
+        Parameter("filter.drop_classes", Parameter.Type.STRING_ARRAY, []),
+        Parameter("filter.drop_classes", value=()),
+        Parameter("filter.drop_classes", value=[""]),
+    ],
+)
+def test_filter_can_be_emptied_by_rclpy(bench, change):
+    (result,) = bench.node.set_parameters([Parameter("filter.drop_classes", value=["road"])])
     assert result.successful
-    (result,) = bench.node.set_parameters([Parameter("output.label_set", value="autoware")])
-    assert "label set 'autoware' has no class 'person'" in result.reason
-    result = bench.node.set_parameters_atomically(
-        [Parameter("output.label_set", value="autoware"), Parameter("filter.drop_classes", value=["PEDESTRIAN"])]
-    )
-    assert result.successful
-    unset = Parameter("filter.drop_classes", Parameter.Type.STRING_ARRAY, [])
-    assert bench.node.set_parameters_atomically([Parameter("output.label_set", value="native"), unset]).successful
+    assert bench.node.set_parameters_atomically([change]).successful
+    assert bench.node.get_parameter("filter.drop_classes").value == [""]
+
+
+def test_values_whose_meaning_is_clear_are_converted(bench, ros2_param_set):
+    assert ros2_param_set("filter.drop_classes", "road").successful
+    assert bench.node.get_parameter("filter.drop_classes").value == ["road"]
+    assert ros2_param_set("filter.drop_classes", "[]").successful
+    assert ros2_param_set("sync.slop", "1").successful
+    assert bench.node.get_parameter("sync.slop").value == 1.0
+    assert ros2_param_set("sync.slop", "0.05").successful
+    assert "Wrong parameter type" in ros2_param_set("sync.slop", "wide").reason
+    assert "Wrong parameter type" in ros2_param_set("sync.slop", "true").reason
+    assert "Wrong parameter type" in ros2_param_set("filter.drop_classes", "[1, 2]").reason
+    assert "Wrong parameter type" in ros2_param_set("filter.drop_classes", "3").reason
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("sync.slope", "segmenter has no parameter sync.slope. The nearest is sync.slop"),
+        ("drop_classes", "segmenter has no parameter drop_classes. The nearest is filter.drop_classes"),
+        ("cameras.front.time_offset", "Parameter cameras names no camera, not front"),
+        ("zzz", "segmenter has no parameter zzz"),
+    ],
+)
+def test_setting_an_unknown_parameter_names_the_nearest(ros2_param_set, service, name, message):
+    result = ros2_param_set(name, "0.1")
+    assert not result.successful and result.reason.endswith(message)
+    changes = [ParameterMsg(name=n, value=get_parameter_value("0.06")) for n in (name, "sync.slop")]
+    result = service(SetParametersAtomically, "set_parameters_atomically", parameters=changes).result
+    assert not result.successful and message in result.reason
+
+
+def dump(service):
+    """What ``ros2 param dump`` writes: all values in nested groups."""
+    names = sorted(service(ListParameters, "list_parameters").result.names)
+    values = service(GetParameters, "get_parameters", names=names).values
+    assert len(values) == len(names)
+    tree = {}
+    for name, value in zip(names, values, strict=True):
+        *groups, last = name.split(".")
+        group = tree
+        for part in groups:
+            group = group.setdefault(part, {})
+        assert last not in group, f"a dump cannot hold both a value and a group {last}"
+        plain = parameter_value_to_python(value)
+        group[last] = plain if isinstance(plain, (str, bool, int, float)) else list(plain)
+    return tree
+
+
+def test_all_parameters_can_be_listed_described_and_got(service):
+    names = service(ListParameters, "list_parameters").result.names
+    values = service(GetParameters, "get_parameters", names=names).values
+    assert len(values) == len(names) > 20
+    assert all(value.type != ParameterType.PARAMETER_NOT_SET for value in values)
+    descriptors = service(DescribeParameters, "describe_parameters", names=names).descriptors
+    assert [d.type for d in descriptors] == [value.type for value in values]
+    assert {"filter.drop_classes", "projection_extrinsic", "camera_names"} <= set(names)
+
+
+def test_dump_can_be_loaded(bench, service, tmp_path):
+    tree = dump(service)
+    assert tree["filter"] == {"drop_classes": [""]} and tree["projection_extrinsic"] == [0.0] * 7
+    assert loaded(tree, tmp_path) == parameters.read(bench.node)
+
+
+def loaded(tree, folder):
+    """Parameters of a node that is started with a dump."""
+    file = folder / "dump.yaml"
+    file.write_text(yaml.dump({"/segmenter": {"ros__parameters": tree}}))
+    context = rclpy.Context()
+    rclpy.init(args=["--ros-args", "--params-file", str(file)], context=context)
+    node = SegmentNode(context=context)
+    try:
+        assert unknown_parameters.warnings(node) == []
+        return parameters.read(node)
+    finally:
+        node.close()
+        rclpy.shutdown(context=context)
 
 
 def test_every_parameter_has_a_description(bench):
@@ -59,3 +248,36 @@ def test_every_parameter_has_a_description(bench):
         "sync.deadline",
         "sync.frozen_after",
     }
+
+
+@pytest.mark.parametrize("key", ["cameras", "camera_names"])
+def test_dump_with_cameras_can_be_loaded(key, tmp_path):
+    """Also parameters whose values are empty lists or whole numbers, as people write them."""
+    given = {
+        key: ["front", "rear"],
+        "filter.drop_classes": [],
+        "sync.slop": 1,
+        "cameras.front.extrinsic": [0, 0, 1, 0, 0, 0, 1],
+        "cameras.rear.extrinsic": [],
+    }
+    file = tmp_path / "given.yaml"
+    file.write_text(yaml.dump({"/**": {"ros__parameters": given}}))
+    context = rclpy.Context()
+    rclpy.init(args=["--ros-args", "--params-file", str(file)], context=context)
+    node = SegmentNode(context=context)
+    probe = rclpy.create_node("probe", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    for one in (node, probe):
+        executor.add_node(one)
+    try:
+        read = parameters.read(node)
+        tree = dump(caller(probe, lambda done: wait_until(done, step=lambda: executor.spin_once(timeout_sec=0.05))))
+    finally:
+        executor.shutdown()
+        node.close()
+        probe.destroy_node()
+        rclpy.shutdown(context=context)
+    assert [camera.name for camera in read.cameras] == tree["camera_names"] == ["front", "rear"]
+    assert read.cameras[0].extrinsic == (0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+    assert (read.cameras[1].extrinsic, read.drop_classes, read.slop) == ((), (), 1.0)
+    assert loaded(tree, tmp_path) == read

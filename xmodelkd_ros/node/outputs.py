@@ -42,25 +42,35 @@ class OutputOptions:
         translation: from the model's label set to that, or None for the model's own.
         label_field: name of the label field in the labelled cloud.
         drop_ids: class ids whose points the filtered cloud omits.
+        not_dropped: names in ``filter.drop_classes`` that only another label set has.
     """
 
     labels: LabelMap
     translation: LabelTranslation | None
     label_field: str
     drop_ids: tuple[int, ...]
+    not_dropped: tuple[str, ...]
 
     @classmethod
-    def of(cls, parameters: Parameters, model_labels: LabelMap) -> OutputOptions:
+    def of(cls, parameters: Parameters, model_labels: LabelMap, strict: bool = False) -> OutputOptions:
         """Resolve the names of label set and classes.
+
+        Args:
+            parameters: label set and classes to drop.
+            model_labels: the model's own label set.
+            strict: whether names of classes that only another label set has are an error too. Otherwise they are
+                ignored, so that the label set can be changed without the classes.
 
         Raises:
             LabelError: the label set lacks a class, or there is no translation to it.
         """
-        if parameters.label_set == "native":
-            return cls(model_labels, None, LABEL_FIELD, ids_of(model_labels, parameters.drop_classes))
-        autoware = label_map("autoware")
-        to_autoware = translation(model_labels, autoware)
-        return cls(autoware, to_autoware, AUTOWARE_LABEL_FIELD, ids_of(autoware, parameters.drop_classes))
+        native, autoware = parameters.label_set == "native", label_map("autoware")
+        labels, other = (model_labels, autoware) if native else (autoware, model_labels)
+        names = parameters.drop_classes
+        ignored = () if strict else tuple(n for n in names if not labels.has_class(n) and other.has_class(n))
+        drop_ids = ids_of(labels, (name for name in names if name not in ignored))
+        to_labels = None if native else translation(model_labels, autoware)
+        return cls(labels, to_labels, LABEL_FIELD if native else AUTOWARE_LABEL_FIELD, drop_ids, ignored)
 
 
 class Outputs:

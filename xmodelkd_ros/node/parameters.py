@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -19,7 +19,8 @@ from xmodelkd_ros.inference.backend import BACKENDS, PRECISIONS
 _UNIT_NORM_TOLERANCE = 0.01
 """Maximum deviation of a quaternion's norm from 1: accepts rounded digits, rejects Euler angles."""
 
-_STRINGS, _DOUBLES = Parameter.Type.STRING_ARRAY, Parameter.Type.DOUBLE_ARRAY
+NO_NAMES, NO_POSE = ("",), (0.0,) * 7
+"""Values of arrays that are not set. ROS reads no empty list from a file, so that a dump of one could not be loaded."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,14 @@ class _Parameter:
     """Definition of a ROS parameter.
 
     Attributes:
-        default: default value; for an array its type, because an empty list has no type in ROS. Arrays start unset.
+        default: default value, which also gives the type; of an array a tuple.
         description: text of the descriptor.
         group: prefix of the name, if any.
         changeable: whether it may be set while the node runs.
         choices: allowed values of a string; by default those of the field's Literal type.
         range: allowed range of a number.
         name: full name in ROS, filled in by :func:`_definitions`.
+        other_name: another name under which its value is read at start.
     """
 
     default: Any
@@ -43,10 +45,7 @@ class _Parameter:
     choices: tuple[str, ...] = ()
     range: tuple[float, float] | None = None
     name: str = ""
-
-    @property
-    def is_array(self) -> bool:
-        return isinstance(self.default, Parameter.Type)
+    other_name: str = ""
 
     def declare(self, node: Node) -> None:
         descriptor = ParameterDescriptor(
@@ -56,7 +55,31 @@ class _Parameter:
         )
         if self.range:
             descriptor.floating_point_range = [FloatingPointRange(from_value=self.range[0], to_value=self.range[1])]
-        node.declare_parameter(self.name, self.default, descriptor)
+        overrides = start_values(node)
+        value = self.convert(overrides.get(self.name, overrides.get(self.other_name)))
+        default = self.convert(None)
+        if _type_of(value) == _type_of(default):
+            node.declare_parameter(self.name, value, descriptor, ignore_override=True)
+        else:
+            node.declare_parameter(self.name, default, descriptor)  # raises: the override has another type
+
+    def convert(self, value: Any) -> Any:
+        """A value in the parameter's type, where it is clear what is meant; any other value unchanged.
+
+        Files and ``ros2 param set`` give an empty list no type or a wrong one, and a number without a decimal point is
+        an integer. None is the default.
+        """
+        if not isinstance(self.default, tuple):
+            if value is None:
+                return self.default
+            return float(value) if type(value) is int and isinstance(self.default, float) else value
+        if isinstance(value, str) and isinstance(self.default[0], str):
+            return [value]
+        if value is None or isinstance(value, str) or not isinstance(value, Iterable):
+            return list(self.default) if value is None else value
+        values = list(value) or list(self.default)
+        is_float = isinstance(self.default[0], float) and all(type(one) in (int, float) for one in values)
+        return [float(one) for one in values] if is_float else values
 
     def value(self, node: Node, changes: Mapping[str, Any]) -> Any:
         """Return the value that the node has, or is about to get.
@@ -64,11 +87,12 @@ class _Parameter:
         Raises:
             ConfigError: the value is not one of the choices.
         """
-        unset = Parameter(self.name, value=None if self.is_array else self.default)
-        value = changes.get(self.name, node.get_parameter_or(self.name, unset).value)
+        value = changes[self.name] if self.name in changes else node.get_parameter(self.name).value
         if self.choices and value not in self.choices:
             raise ConfigError(f"{self.name} is '{value}'; it must be one of {', '.join(self.choices)}")
-        return tuple(value or ()) if self.is_array else value
+        if not isinstance(self.default, tuple):
+            return value
+        return tuple(value) if any(value) else ()
 
 
 def _parameter(default: Any, description: str, **more: Any) -> Any:
@@ -119,8 +143,8 @@ class CameraParameters:
         range=(-10.0, 10.0),
     )
     extrinsic: tuple[float, ...] = _parameter(
-        _DOUBLES,
-        "x y z qx qy qz qw of the LiDAR's frame in the camera's optical frame (p_camera = T p_lidar). Empty: TF.",
+        NO_POSE,
+        "x y z qx qy qz qw of the LiDAR's frame in the camera's optical frame (p_camera = T p_lidar). All zero: TF.",
         group=_CAMERA_GROUP,
     )
 
@@ -132,7 +156,7 @@ class CameraParameters:
 class Parameters:
     """Parameters of the node, validated as far as possible without the model.
 
-    Each field is a parameter, with its group and descriptor; ``cameras`` holds the parameters of each named camera.
+    Each field is a parameter, with its group and descriptor, except ``cameras``: the parameters of each named camera.
     """
 
     model: str = _parameter("student", "Model: name of a shipped one, or path of a model folder.")
@@ -152,8 +176,8 @@ class Parameters:
         "", "The LiDAR's own frame, where clouds arrive in another frame (base_link). Empty: the cloud's frame."
     )
     projection_extrinsic: tuple[float, ...] = _parameter(
-        _DOUBLES,
-        "x y z qx qy qz qw of the cloud's frame in projection_frame (p_projection = T p_cloud). Empty: from TF.",
+        NO_POSE,
+        "x y z qx qy qz qw of the cloud's frame in projection_frame (p_projection = T p_cloud). All zero: from TF.",
     )
     ego_box: tuple[float, ...] = _parameter(
         (0.0,) * 6,
@@ -177,13 +201,15 @@ class Parameters:
         changeable=True,
     )
     drop_classes: tuple[str, ...] = _parameter(
-        _STRINGS,
-        "Classes (names in the output's label set) whose points ~/filtered omits.",
+        NO_NAMES,
+        "Classes (names in the output's label set) whose points ~/filtered omits. Empty, or one empty name: none.",
         group="filter",
         changeable=True,
     )
-    cameras: tuple[CameraParameters, ...] = _parameter(
-        _STRINGS, "Names of the cameras; each has parameters cameras.NAME.image_topic and so on."
+    camera_names: tuple[str, ...] = _parameter(
+        NO_NAMES,
+        "Names of the cameras; each has parameters cameras.NAME.image_topic and so on. Read at start as 'cameras' too.",
+        other_name="cameras",  # not its name, because ros2 param dump cannot write a value and a group under one name
     )
     policy: Literal["collector", "approximate"] = _parameter(
         "collector",
@@ -212,6 +238,7 @@ class Parameters:
         "", "Frame (odom) in which TF gives the vehicle's motion between image and sweep. Empty: motion is ignored."
     )
     autostart: bool = _parameter(True, "Whether the node configures and activates itself.")
+    cameras: tuple[CameraParameters, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ego_box", checked_ego_box(self.ego_box))
@@ -231,8 +258,7 @@ class Parameters:
 
 
 _DEFINITIONS = tuple(_definitions(Parameters))
-_CAMERAS = next(definition for definition in _DEFINITIONS if definition.name == "cameras")
-_GROUPS = {definition.name.partition(".")[0] for definition in _DEFINITIONS if "." in definition.name} | {_CAMERAS.name}
+_CAMERA_NAMES = next(definition for definition in _DEFINITIONS if definition.name == "camera_names")
 
 
 def definitions(cameras: Sequence[str]) -> tuple[_Parameter, ...]:
@@ -240,7 +266,7 @@ def definitions(cameras: Sequence[str]) -> tuple[_Parameter, ...]:
     return (*_DEFINITIONS, *(row for name in cameras for row in _definitions(CameraParameters, name)))
 
 
-_CHANGEABLE = {definition.name for definition in definitions(["NAME"]) if definition.changeable}
+_BY_NAME = {definition.name: definition for definition in definitions(["NAME"])}
 
 
 def _check_pose(name: str, values: tuple[float, ...]) -> None:
@@ -261,22 +287,45 @@ def declare(node: Node) -> None:
     """
     for definition in _DEFINITIONS:
         definition.declare(node)
-    names = _CAMERAS.value(node, {})
+    names = _CAMERA_NAMES.value(node, {})
     if not all(map(str.isidentifier, names)) or len(set(names)) < len(names):
         raise ConfigError(f"cameras is {list(names)}; give each a unique name of letters, digits and underscores")
     for definition in definitions(names)[len(_DEFINITIONS) :]:
         definition.declare(node)
 
 
-def undeclared(node: Node) -> list[str]:
-    """Names of overrides in one of the node's parameter groups that match no parameter, for example misspelt ones."""
+def start_values(node: Node) -> dict[str, Any]:
+    """Values that the node was started with (files, ``-p``), whether declared or not; None for an empty list."""
     overrides = getattr(node, "_parameter_overrides", {})  # rclpy has no public access to undeclared overrides
-    return sorted(n for n in overrides if n.partition(".")[0] in _GROUPS and not node.has_parameter(n))
+    return {name: override.value for name, override in overrides.items()}
+
+
+def _definition(name: str) -> _Parameter | None:
+    return _BY_NAME.get(re.sub(r"^cameras\.\w+\.", "cameras.NAME.", name))
 
 
 def is_changeable(name: str) -> bool:
     """Whether a parameter of the node may be set while it runs."""
-    return re.sub(r"^cameras\.\w+\.", "cameras.NAME.", name) in _CHANGEABLE
+    definition = _definition(name)
+    return definition is not None and definition.changeable
+
+
+def converted(changes: Sequence[Parameter[Any]]) -> list[Parameter[Any]]:
+    """Parameters about to be set, with values in the types of the declared ones where it is clear what is meant."""
+    result = []
+    for change in changes:
+        definition = _definition(change.name)
+        is_set = definition is not None and change.value is not None
+        value = definition.convert(change.value) if definition is not None and is_set else change.value
+        result.append(Parameter(change.name, value=value) if _type_of(value) is not None else change)
+    return result
+
+
+def _type_of(value: Any) -> Parameter.Type | None:
+    try:
+        return Parameter.Type.from_parameter_value(value)
+    except TypeError:  # a list of several types
+        return None
 
 
 def read(node: Node, changes: Sequence[Parameter[Any]] = ()) -> Parameters:
@@ -291,8 +340,8 @@ def read(node: Node, changes: Sequence[Parameter[Any]] = ()) -> Parameters:
     """
     changed = {change.name: change.value for change in changes}
     values = _values(node, _DEFINITIONS, changed)
-    cameras = tuple(_read_camera(node, name, changed) for name in values["cameras"])
-    return Parameters(**{**values, "cameras": cameras})
+    cameras = tuple(_read_camera(node, name, changed) for name in values["camera_names"])
+    return Parameters(**values, cameras=cameras)
 
 
 def _values(node: Node, rows: Sequence[_Parameter], changes: Mapping[str, Any]) -> dict[str, Any]:

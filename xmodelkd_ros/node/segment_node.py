@@ -24,9 +24,9 @@ from rclpy.task import Future
 from rclpy.timer import Timer
 from rclpy.utilities import remove_ros_args
 
-from xmodelkd_ros.core.errors import ConfigError, XModelKDError, first_line
+from xmodelkd_ros.core.errors import ConfigError, XModelKDError, first_line, listed
 from xmodelkd_ros.messages.topics import SEGMENTER
-from xmodelkd_ros.node import parameters
+from xmodelkd_ros.node import parameters, unknown_parameters
 from xmodelkd_ros.node.approximate_sync import message_filters
 from xmodelkd_ros.node.cloud_subscription import CloudSubscription
 from xmodelkd_ros.node.extrinsics import Transforms
@@ -110,12 +110,13 @@ class SegmentNode(LifecycleNode):  # type: ignore[misc]
 
     def _configure(self) -> None:
         values = parameters.read(self)
-        for name in parameters.undeclared(self):
-            self.get_logger().warning(f"parameter {name} is unknown and has no effect; is it misspelt?")
+        for line in unknown_parameters.warnings(self):
+            self.get_logger().warning(line)
         if values.policy == "approximate":
             message_filters()
         self._models = LoadedModels(self, values, self._transforms)
         self._options = OutputOptions.of(values, self._models.labels)
+        self._warn_not_dropped(self._options)
         self._outputs = Outputs(self)
         self._outputs.announce(self._options)
         description = ", ".join(f"{key} {value}" for key, value in self._models.description.items())
@@ -152,6 +153,26 @@ class SegmentNode(LifecycleNode):  # type: ignore[misc]
         self._deactivate()
         self._clean_up()
 
+    def _warn_not_dropped(self, options: OutputOptions) -> None:
+        if options.not_dropped:
+            self.get_logger().warning(
+                f"filter.drop_classes: label set '{options.labels.name}' has no {listed(options.not_dropped)}, so no "
+                f"points are dropped for these names; it has {listed(options.labels.names)}"
+            )
+
+    def set_parameters(self, parameter_list: list[Parameter[Any]]) -> list[SetParametersResult]:
+        """Set parameters one by one; see :meth:`rclpy.node.Node.set_parameters`."""
+        return list(super().set_parameters(parameters.converted(parameter_list)))
+
+    def set_parameters_atomically(self, parameter_list: list[Parameter[Any]]) -> SetParametersResult:
+        """Set parameters together (the services call this); see :meth:`rclpy.node.Node.set_parameters_atomically`."""
+        unknown = [parameter.name for parameter in parameter_list if not self.has_parameter(parameter.name)]
+        if unknown:  # rclpy's own message does not always name the parameter
+            proposals = " ".join(filter(None, (unknown_parameters.proposal(self, name) for name in unknown)))
+            reason = f"{SEGMENTER} has no parameter {listed(unknown)}"
+            return SetParametersResult(successful=False, reason=f"{reason}. {proposals}" if proposals else reason)
+        return super().set_parameters_atomically(parameters.converted(parameter_list))
+
     def _on_parameters(self, changes: Sequence[Parameter]) -> SetParametersResult:
         """Validate changes together with all other values, and apply them from the next sweep on."""
         if not any(parameters.is_changeable(change.name) for change in changes):
@@ -159,10 +180,13 @@ class SegmentNode(LifecycleNode):  # type: ignore[misc]
         try:
             values = parameters.read(self, changes)
             if self._models is not None and self._outputs is not None:
-                options = OutputOptions.of(values, self._models.labels)
+                given = any(change.name == "filter.drop_classes" for change in changes)
+                options = OutputOptions.of(values, self._models.labels, strict=given)
                 if self._processor is not None:
                     self._processor.update(values, options)
                 self._outputs.announce(options)
+                if self._options is None or options.not_dropped != self._options.not_dropped:
+                    self._warn_not_dropped(options)
                 self._options = options
         except Exception as error:  # the client needs an answer in any case
             expected = isinstance(error, XModelKDError)
