@@ -9,6 +9,8 @@ from launch.events.process import ProcessExited
 from launch.launch_description_entity import LaunchDescriptionEntity
 from launch_ros.substitutions import ExecutableInPackage
 
+from xmodelkd_ros.resources import user_path
+
 ARGUMENTS = (
     DeclareLaunchArgument("bag", description="Bag (rosbag2 folder or .mcap) to play."),
     DeclareLaunchArgument("out", description="Folder for metrics.json and report.html."),
@@ -45,12 +47,13 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 def command(arguments: dict[str, str]) -> list[str | ExecutableInPackage]:
     """Build the command line; empty arguments are omitted."""
     program = ExecutableInPackage(package="xmodelkd_ros", executable="xmodelkd")
-    names = ("model", "backend", "points_topic", "label_set", "rate", "out")
+    names = ("model", "backend", "points_topic", "label_set", "rate")
     options = [(f"--{name.replace('_', '-')}", arguments[name]) for name in names if arguments[name]]
-    return [program, "replay", arguments["bag"], *(part for option in options for part in option)]
+    bag, out = (str(user_path(arguments[name])) for name in ("bag", "out"))
+    return [program, "replay", bag, *(part for option in options for part in option), "--out", out]
 
 
-def fail_with(event: ProcessExited, _context: LaunchContext) -> None:
-    """End the launch with an error if the program failed, so that scripts notice."""
-    if event.returncode != 0:
+def fail_with(event: ProcessExited, context: LaunchContext) -> None:
+    """End the launch with exit code 1 if the program failed, so that scripts notice."""
+    if event.returncode != 0 and not context.is_shutdown:
         raise RuntimeError(f"xmodelkd replay ended with exit code {event.returncode}")

@@ -1,14 +1,17 @@
 """Launch the segmenter, optionally with RViz and a bag player.
 
-Launch arguments take precedence over the parameter file; arguments that are not given leave its values unchanged.
+Launch arguments take precedence over cameras_file, and that over params_file; arguments that are not given leave the
+values of the files unchanged. Everything that can be checked is checked before anything starts. If the node or the
+player fails, everything ends, and the exit code is 1.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
 from launch import LaunchContext, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
@@ -21,10 +24,14 @@ from launch.actions import (
 from launch.event_handlers import OnProcessExit
 from launch.events.process import ProcessExited
 from launch.launch_description_entity import LaunchDescriptionEntity
+from launch.logging import get_logger
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.harness import launch_inputs
 from xmodelkd_ros.harness.dds_profile import profile_variable, shipped_profile, user_profile
+from xmodelkd_ros.resources import user_path
 
 PACKAGE = "xmodelkd_ros"
 SHARE = get_package_share_directory(PACKAGE)
@@ -41,7 +48,7 @@ ARGUMENTS = (
         "mode",
         default_value="",
         choices=["", "student", "teacher"],
-        description=f"student: LiDAR only. teacher: LiDAR and the cameras in params_file. {FROM_FILE}",
+        description=f"student: LiDAR only. teacher: LiDAR and the cameras in cameras_file. {FROM_FILE}",
     ),
     DeclareLaunchArgument(
         "backend",
@@ -54,6 +61,12 @@ ARGUMENTS = (
         "params_file",
         default_value=os.path.join(SHARE, "config", "segment.param.yaml"),
         description="Parameter file of the node.",
+    ),
+    DeclareLaunchArgument(
+        "cameras_file",
+        default_value="",
+        description="Parameter file of the cameras (from 'xmodelkd fit-cameras'), beside params_file. "
+        "Default: the cameras in params_file.",
     ),
     DeclareLaunchArgument(
         "sensor",
@@ -101,33 +114,54 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Build the processes for the given arguments."""
+    """Check the arguments and build the processes for them."""
     arguments = dict(context.launch_configurations)
+    namespace = launch_inputs.absolute_namespace(arguments["namespace"], arguments.get("ros_namespace", ""))
+    parameters = check_files(arguments, namespace)
     if arguments["build_only"] == "true":
-        return [node(arguments)]
-    actions = segmenter(arguments)
+        return segmenter(arguments)
+    processes = segmenter(arguments)
     if arguments["rviz"] == "true":
-        actions.append(rviz(arguments))
+        processes.append(rviz(arguments))
     if arguments["bag"]:
-        actions.append(player(arguments))
-    return actions
+        processes += player(arguments, namespace, launch_inputs.camera_inputs(parameters))
+    return processes
+
+
+def check_files(arguments: dict[str, str], namespace: str) -> dict[str, Any]:
+    """Check the files given and make their paths absolute; returns the parameters that the node takes from them."""
+    parameters: dict[str, Any] = {}
+    for name in ("params_file", "cameras_file"):
+        if arguments[name]:
+            arguments[name] = launch_inputs.existing_file(name, arguments[name])
+            values, warnings = launch_inputs.read_parameters(name, arguments[name], namespace)
+            parameters |= values
+            for warning in warnings:
+                get_logger(PACKAGE).warning(warning)
+    profile = arguments["dds_profile"]
+    if profile != "none" and profile == user_profile(os.environ) and not os.path.isfile(profile):
+        get_logger(PACKAGE).warning(f"{profile_variable(os.environ)} names {profile}, which does not exist")
+    elif profile != "none":
+        arguments["dds_profile"] = launch_inputs.existing_file("dds_profile", profile)
+    return parameters
 
 
 def segmenter(arguments: dict[str, str]) -> list[LaunchDescriptionEntity]:
-    """Build the node and a handler that restarts it after a crash."""
+    """Build the node and a handler of its end."""
     process = node(arguments)
-    on_crash = OnProcessExit(target_action=process, on_exit=lambda event, context: restart(event, context, arguments))
-    return [process, RegisterEventHandler(on_crash)]
+    at_end = OnProcessExit(target_action=process, on_exit=lambda event, context: node_ended(event, context, arguments))
+    return [process, RegisterEventHandler(at_end)]
 
 
 def node(arguments: dict[str, str]) -> Node:
     """Build the node."""
+    files = [arguments[name] for name in ("params_file", "cameras_file") if arguments[name]]
     return Node(
         package=PACKAGE,
         executable="segment_node",
         name="segmenter",
         namespace=arguments["namespace"],
-        parameters=[arguments["params_file"], overrides(arguments)],
+        parameters=[*files, overrides(arguments)],
         remappings=[("points", arguments["points_topic"])],
         additional_env=environment(arguments),
         arguments=["--build-only"] if arguments["build_only"] == "true" else [],
@@ -135,14 +169,23 @@ def node(arguments: dict[str, str]) -> Node:
     )
 
 
-def restart(event: ProcessExited, context: LaunchContext, arguments: dict[str, str]) -> list[LaunchDescriptionEntity]:
+def node_ended(
+    event: ProcessExited, context: LaunchContext, arguments: dict[str, str]
+) -> list[LaunchDescriptionEntity]:
     """Restart the node if a signal ended it, but not after an error exit, whose cause would recur."""
-    if context.is_shutdown or event.returncode >= 0:
-        return []
+    if context.is_shutdown or event.returncode >= 0 or arguments["build_only"] == "true":
+        return fail_with(event, context)
     log = LogInfo(
         msg=f"{event.process_name} was ended by signal {-event.returncode}; restarting in {RESTART_DELAY_S} s"
     )
     return [log, TimerAction(period=RESTART_DELAY_S, actions=segmenter(arguments))]
+
+
+def fail_with(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """End the launch with exit code 1 if a process failed: no action of launch does that, only an exception."""
+    if event.returncode != 0 and not context.is_shutdown:
+        raise RuntimeError(f"{event.process_name} ended with exit code {event.returncode}; its output tells why")
+    return []
 
 
 def overrides(arguments: dict[str, str]) -> dict[str, ParameterValue | bool]:
@@ -168,7 +211,18 @@ def environment(arguments: dict[str, str]) -> dict[str, str]:
 
 
 def rviz(arguments: dict[str, str]) -> Node:
-    """Build RViz with the shipped layout and its topics remapped to those of this launch."""
+    """Build RViz with the shipped layout and its topics remapped to those of this launch.
+
+    Raises:
+        ConfigError: RViz is not installed.
+    """
+    try:
+        get_package_prefix("rviz2")
+    except PackageNotFoundError as error:
+        package = f"ros-{os.environ.get('ROS_DISTRO', '$ROS_DISTRO')}-rviz2"
+        raise ConfigError(
+            f"rviz:=true needs rviz2, which is not installed; run 'sudo apt install {package}'"
+        ) from error
     topics = ("segmenter/colored", "segmenter/labels")
     return Node(
         package="rviz2",
@@ -181,15 +235,15 @@ def rviz(arguments: dict[str, str]) -> Node:
     )
 
 
-def player(arguments: dict[str, str]) -> ExecuteProcess:
+def player(arguments: dict[str, str], namespace: str, cameras: list[str]) -> list[LaunchDescriptionEntity]:
     """Build the package's own bag player, which needs no rosbag2; it starts once the node has subscribed."""
-    points = arguments["points_topic"]
-    if not points.startswith("/"):
-        points = "/".join(["", *filter(None, [arguments["namespace"].strip("/")]), points])
-    program = [sys.executable, "-m", f"{PACKAGE}.harness.bag_player", arguments["bag"]]
-    return ExecuteProcess(
+    bag = user_path(arguments["bag"])
+    playback = launch_inputs.playback(bag, namespace, arguments["points_topic"], cameras)
+    process = ExecuteProcess(
         name="player",
-        cmd=[*program, "--clock", "--wait-for-subscribers", f"{points}:1"],
+        cmd=[sys.executable, "-m", f"{PACKAGE}.harness.bag_player", str(bag), "--clock", *playback.arguments()],
         additional_env=environment(arguments),
         output="screen",
     )
+    notes = [LogInfo(msg=note) for note in playback.notes()]
+    return [*notes, process, RegisterEventHandler(OnProcessExit(target_action=process, on_exit=fail_with))]

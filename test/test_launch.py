@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,10 +17,25 @@ from launch.utilities import perform_substitutions
 from launch_ros.actions import Node
 from launch_ros.substitutions import ExecutableInPackage
 
+from test.example_bags import write_bag
+from xmodelkd_ros.core.errors import XModelKDError
 from xmodelkd_ros.harness.dds_profile import PROFILE_VARIABLES
+from xmodelkd_ros.harness.processes import dds_environment
 from xmodelkd_ros.inference.backend import BACKENDS
 from xmodelkd_ros.tools import cli
 
+LAUNCH = """
+import ast, sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+source = PythonLaunchDescriptionSource(sys.argv[1])
+service = LaunchService()
+service.include_launch_description(
+    LaunchDescription([IncludeLaunchDescription(source, launch_arguments=ast.literal_eval(sys.argv[2]))])
+)
+sys.exit(service.run())
+"""
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "xmodelkd_ros"
 
@@ -36,6 +52,37 @@ def share(tmp_path, monkeypatch):
     for name in (*PROFILE_VARIABLES, "ROS_DISTRO"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "share" / NAME
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory):
+    return write_bag(tmp_path_factory.mktemp("bags") / "drive")
+
+
+def launch(share, *arguments):
+    """Result of segment.launch.py with these arguments, in a process of its own, as under ``ros2 launch``."""
+    program = share.parents[1] / "lib" / NAME / "segment_node"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m {NAME}.node.segment_node "$@"\n')
+    program.chmod(0o755)
+    pairs = [tuple(argument.split(":=", 1)) for argument in arguments]
+    command = [sys.executable, "-c", LAUNCH, str(ROOT / "launch" / "segment.launch.py"), repr(pairs)]
+    env = {**dds_environment(), "ROS_LOG_DIR": str(share.parent / "log"), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def running_in(share):
+    """Processes whose environment names this test's installation."""
+    prefix = str(share.parents[1]).encode()
+    environments = Path("/proc").glob("[0-9]*/environ")
+    return [path for path in environments if path.parent.name != str(os.getpid()) and prefix in contents(path)]
+
+
+def contents(path):
+    try:
+        return path.read_bytes()
+    except OSError:  # of another user, or it has ended
+        return b""
 
 
 def load(name):
@@ -70,8 +117,8 @@ def nodes(actions):
     [
         (
             "segment.launch.py",
-            "model teacher_model mode backend points_topic params_file sensor rviz bag use_sim_time namespace "
-            "autostart build_only dds_profile",
+            "model teacher_model mode backend points_topic params_file cameras_file sensor rviz bag use_sim_time "
+            "namespace autostart build_only dds_profile",
         ),
         ("evaluate.launch.py", "bag out model backend points_topic label_set rate"),
     ],
@@ -94,9 +141,10 @@ def test_starts_only_the_node_by_default(share):
     assert [type(a) for a in actions if isinstance(a, ExecuteProcess)] == [Node]
 
 
-def test_build_only_starts_only_the_node(share):
-    _, context, actions = launched("segment.launch.py", build_only="true", bag="drive.mcap", rviz="true")
-    (process,) = actions
+def test_build_only_starts_only_the_node(share, drive):
+    _, context, actions = launched("segment.launch.py", build_only="true", bag=str(drive), rviz="true")
+    [process] = nodes(actions).values()
+    assert [type(a) for a in actions if isinstance(a, ExecuteProcess)] == [Node]
     assert process.node_executable == "segment_node"
     assert [perform_substitutions(context, word) for word in process.cmd[1:2]] == ["--build-only"]
     _, context, (process, *_) = launched("segment.launch.py")
@@ -118,28 +166,60 @@ def test_given_arguments_override_parameters(share):
 
 
 @pytest.mark.parametrize(
-    ("bag", "given", "expected"),
-    [("", "", False), ("drive.mcap", "", True), ("drive.mcap", "false", False), ("", "true", True)],
+    ("bag", "given", "expected"), [(False, "", False), (True, "", True), (True, "false", False), (False, "true", True)]
 )
-def test_sim_time_defaults_to_true_with_a_bag(share, bag, given, expected):
-    module, context, _ = launched("segment.launch.py", bag=bag, use_sim_time=given)
+def test_sim_time_defaults_to_true_with_a_bag(share, drive, bag, given, expected):
+    module, context, _ = launched("segment.launch.py", bag=str(drive) if bag else "", use_sim_time=given)
     assert module.sim_time(context.launch_configurations) is expected
 
 
-@pytest.mark.parametrize(
-    ("namespace", "topic", "expected"),
-    [("", "points", "/points:1"), ("car", "points", "/car/points:1"), ("/car", "/lidar/top", "/lidar/top:1")],
-)
-def test_player_waits_for_the_node(share, namespace, topic, expected):
-    _, context, actions = launched("segment.launch.py", bag="drive.mcap", namespace=namespace, points_topic=topic)
+def test_player_follows_the_namespace(share, drive, monkeypatch):
+    monkeypatch.setenv("HOME", str(drive.parent))
+    _, context, actions = launched("segment.launch.py", bag="~/drive", namespace="car1")
     [player] = [a for a in actions if isinstance(a, ExecuteProcess) and not isinstance(a, Node)]
     _, *command = command_line(context, player)
-    assert command == ["-m", f"{NAME}.harness.bag_player", "drive.mcap", "--clock", "--wait-for-subscribers", expected]
+    assert command[:5] == ["-m", f"{NAME}.harness.bag_player", str(drive), "--clock", "--wait-for-subscribers"]
+    assert command[5:] == ["/points:1", "--ros-args", "-r", "/points:=/car1/points"]
+
+
+@pytest.mark.parametrize("name", ["params_file", "cameras_file", "dds_profile", "bag"])
+def test_a_missing_file_is_refused_before_anything_starts(share, name):
+    with pytest.raises(XModelKDError, match=r"/no/file.* does not exist"):
+        launched("segment.launch.py", **{name: "/no/file"})
+
+
+def test_rviz_is_looked_for_before_anything_starts(share):
+    with pytest.raises(XModelKDError, match=r"rviz2, which is not installed; run 'sudo apt install ros-"):
+        launched("segment.launch.py", rviz="true")
 
 
 def test_starts_rviz_on_request(share):
+    (share.parent / "ament_index" / "resource_index" / "packages" / "rviz2").touch()
     _, _, actions = launched("segment.launch.py", rviz="true")
     assert set(nodes(actions)) == {"segment_node", "rviz2"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["model:=nowhere"], "no model 'nowhere'"),
+        (["model:=nowhere", "build_only:=true"], "no model 'nowhere'"),
+        (["mode:=teacher", "bag:=BAG"], "config/cameras.param.yaml"),
+        (["mode:=techer"], 'provided value "techer" is not valid'),
+        (["params_file:=/no/file"], "/no/file does not exist"),
+    ],
+)
+def test_every_refusal_ends_the_launch_with_exit_code_1(share, drive, arguments, message):
+    given = [argument.replace("BAG", str(drive)) for argument in arguments]
+    result = launch(share, *given)
+    assert result.returncode == 1, result.stderr
+    assert message in result.stdout + result.stderr
+    assert running_in(share) == []
+
+
+def test_a_launch_that_only_builds_ends_with_exit_code_0(share):
+    result = launch(share, "build_only:=true")
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize(
@@ -166,13 +246,21 @@ def test_dds_profile_none(share):
 
 @pytest.mark.parametrize(
     ("returncode", "is_shutdown", "expected"),
-    [(-11, False, True), (-2, True, False), (1, False, False), (0, False, False)],
+    [(-11, False, True), (-2, True, False), (1, True, False), (0, False, False)],
 )
 def test_restarts_only_after_a_crash(share, returncode, is_shutdown, expected):
     module, context, _ = launched("segment.launch.py")
     event = SimpleNamespace(returncode=returncode, process_name="segment_node-1")
-    actions = module.restart(event, SimpleNamespace(is_shutdown=is_shutdown), context.launch_configurations)
+    actions = module.node_ended(event, SimpleNamespace(is_shutdown=is_shutdown), context.launch_configurations)
     assert bool(actions) is expected
+
+
+@pytest.mark.parametrize(("returncode", "build_only"), [(1, "false"), (1, "true"), (-9, "true")])
+def test_an_error_exit_ends_the_launch(share, returncode, build_only):
+    module, context, _ = launched("segment.launch.py", build_only=build_only)
+    event = SimpleNamespace(returncode=returncode, process_name="segment_node-1")
+    with pytest.raises(RuntimeError, match=f"exit code {returncode}"):
+        module.node_ended(event, SimpleNamespace(is_shutdown=False), context.launch_configurations)
 
 
 def test_evaluate_passes_arguments_to_replay(share, tmp_path, capsys):
@@ -195,7 +283,8 @@ def test_evaluate_passes_arguments_to_replay(share, tmp_path, capsys):
 
 
 def test_evaluate_fails_if_replay_does(share):
-    module = load("evaluate.launch.py")
-    module.fail_with(SimpleNamespace(returncode=0), None)
+    module, running = load("evaluate.launch.py"), SimpleNamespace(is_shutdown=False)
+    module.fail_with(SimpleNamespace(returncode=0), running)
+    module.fail_with(SimpleNamespace(returncode=130), SimpleNamespace(is_shutdown=True))
     with pytest.raises(RuntimeError, match="exit code 3"):
-        module.fail_with(SimpleNamespace(returncode=3), None)
+        module.fail_with(SimpleNamespace(returncode=3), running)

@@ -31,7 +31,7 @@ def test_writes_the_cameras_of_a_bag_as_parameters(drive, tmp_path, capsys):
     output = capsys.readouterr().out.splitlines()
     assert output == [
         "front: /camera/front/image_raw, 320x160, +0 ms",
-        f"written to {out}; give it to the node as params_file",
+        f"written to {out}; give it to segment.launch.py as cameras_file",
     ]
 
 

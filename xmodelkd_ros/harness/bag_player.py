@@ -37,6 +37,7 @@ from xmodelkd_ros.console import positive_float
 from xmodelkd_ros.core.errors import BagError, ConfigError, listed
 from xmodelkd_ros.harness.sim_clock import CLOCK_PERIOD_S, SimClock
 from xmodelkd_ros.harness.sweep_log import SweepLog, message_class
+from xmodelkd_ros.messages.topics import CLOCK
 from xmodelkd_ros.node.process import ros, run_program
 from xmodelkd_ros.node.qos import latched, reliable
 
@@ -57,7 +58,7 @@ class BagPlayer:
         node: node of the publishers.
         reader: an open bag.
         topics: names of the topics to play; empty for all.
-        clock: whether to publish ``/clock``.
+        clock: whether to publish ``/clock``; a bag that holds it publishes its own.
         log: log of published clouds.
 
     Raises:
@@ -68,11 +69,12 @@ class BagPlayer:
         self._node = node
         self._reader = reader
         self._log = log
-        self._clock = SimClock(node) if clock else None
         self.publishers: dict[str, Publisher] = {}
         self.notes = list(reader.notes)
         for name in topics or reader.topics:
             self._add(name)
+        # A simulator's own clock fits its stamps; two clocks would make the time jump back and forth.
+        self._clock = SimClock(node) if clock and CLOCK not in self.publishers else None
         if not self.publishers:
             raise BagError(f"none of the topics of bag {reader.path} can be played: {listed(self.notes)}")
 
@@ -188,7 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=positive_float, default=1.0, help="playback speed (default: %(default)s)")
     parser.add_argument("--topics", nargs="+", default=(), metavar="T", help="topics to play (default: all)")
     parser.add_argument("--loop", action="store_true", help="repeat until SIGINT or SIGTERM")
-    parser.add_argument("--clock", action="store_true", help="publish /clock")
+    parser.add_argument("--clock", action="store_true", help="publish /clock, unless the bag holds it")
     parser.add_argument(
         "--wait-for-subscribers",
         nargs="+",

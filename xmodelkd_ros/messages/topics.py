@@ -17,4 +17,17 @@ def output_topic(output: str, node: str = SEGMENTER) -> str:
     return f"/{node}/{output}"
 
 
+def camera_topics(image: str, info: str, compressed: bool) -> tuple[str, str]:
+    """Topics of a camera's images and CameraInfo, named as by image_transport.
+
+    Args:
+        image: topic of raw images, also where the node takes the compressed ones below it.
+        info: topic of CameraInfo; empty for ``camera_info`` in the namespace of ``image``.
+        compressed: whether the compressed images are meant.
+    """
+    base = image.removesuffix("/compressed")
+    namespace, slash, _ = base.rpartition("/")
+    return f"{base}/compressed" if compressed else image, info or f"{namespace}{slash}camera_info"
+
+
 SEGMENTER_LABELS, SEGMENTER_STATUS = output_topic(LABELS), output_topic(STATUS)

@@ -15,6 +15,7 @@ from rclpy.parameter import Parameter
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.usable_points import checked_ego_box, checked_min_range
 from xmodelkd_ros.inference.backend import BACKENDS, PRECISIONS
+from xmodelkd_ros.messages.topics import camera_topics
 
 _UNIT_NORM_TOLERANCE = 0.01
 """Maximum deviation of a quaternion's norm from 1: accepts rounded digits, rejects Euler angles."""
@@ -249,7 +250,7 @@ class Parameters:
         if self.mode == "teacher" and not self.cameras:
             raise ConfigError(
                 "mode is teacher and cameras is empty; name the cameras and their topics "
-                "('xmodelkd fit-cameras BAG' writes them, config/segment.param.yaml describes them)"
+                "(cameras_file:=FILE of 'xmodelkd fit-cameras BAG', or of config/cameras.param.yaml, an example)"
             )
         for topic in ("image_topic", "info_topic"):
             topics = [getattr(camera, topic) for camera in self.cameras]
@@ -351,11 +352,8 @@ def _values(node: Node, rows: Sequence[_Parameter], changes: Mapping[str, Any]) 
 def _read_camera(node: Node, name: str, changes: Mapping[str, Any]) -> CameraParameters:
     """Parameters of a camera, with topics named as by image_transport and resolved by the node."""
     values = _values(node, tuple(_definitions(CameraParameters, name)), changes)
-    base = values["image_topic"].removesuffix("/compressed")
-    if values["compressed"]:
-        values["image_topic"] = f"{base}/compressed"
-    namespace, slash, _ = base.rpartition("/")
-    values["info_topic"] = values["info_topic"] or f"{namespace}{slash}camera_info"
+    topics = camera_topics(values["image_topic"], values["info_topic"], values["compressed"])
+    values["image_topic"], values["info_topic"] = topics
     for topic in ("image_topic", "info_topic"):
         try:
             values[topic] = node.resolve_topic_name(values[topic])

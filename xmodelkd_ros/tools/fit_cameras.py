@@ -17,7 +17,7 @@ from xmodelkd_ros.core.errors import BagError, ConfigError
 
 _HEADER = """\
 # Cameras of {bag}, written by xmodelkd fit-cameras. Start the node with this file:
-#   ros2 launch xmodelkd_ros segment.launch.py mode:=teacher params_file:=/path/to/this.yaml
+#   ros2 launch xmodelkd_ros segment.launch.py mode:=teacher cameras_file:=/path/to/this.yaml
 # Without 'extrinsic' the node uses TF. 'time_offset' shifts the image stamp to that of the sweep in which the LiDAR
 # scanned the camera's field of view.
 """
@@ -49,7 +49,7 @@ def fit_cameras(bag: Path, out: Path | None = None, points_topic: str = "") -> P
     for camera in cameras:
         model = camera.model
         print(f"{model.name}: {camera.image_topic}, {model.width}x{model.height}, {camera.time_offset_s * 1e3:+.0f} ms")
-    print(f"written to {out}; give it to the node as params_file")
+    print(f"written to {out}; give it to segment.launch.py as cameras_file")
     return out
 
 
