@@ -64,6 +64,10 @@ class DriveContents:
         depth: whether the front camera also records depth images.
         speed: forward speed of the vehicle, m/s; 0: no transforms over time are written.
         image_topics: topics of each camera; its CameraInfo is next to the first.
+        encoding: the encoding that its images claim.
+        frame: frame of the clouds.
+        tf_prefix: in front of the frames in the transforms.
+        camera_prefix: in front of the frames of the cameras.
     """
 
     label_set: str = "drive13"
@@ -75,10 +79,14 @@ class DriveContents:
     depth: bool = False
     speed: float = 0.0
     image_topics: tuple = ("/camera/{}/image_raw",)
+    encoding: str = "rgb8"
+    frame: str = "lidar"
+    tf_prefix: str = ""
+    camera_prefix: str = ""
 
     def message(self, cloud, truth, stamp_ns):
         """A sweep as PointCloud2."""
-        msg = truth_to_msg(cloud, truth, make_header(stamp_ns), ROSBAGS_TYPES)
+        msg = truth_to_msg(cloud, truth, make_header(stamp_ns, self.frame), ROSBAGS_TYPES)
         if not self.with_truth:
             msg.fields = msg.fields[:-1]
         for entry in msg.fields:
@@ -100,7 +108,7 @@ def write_drive(path, sweeps, **contents):
             text = label_info_json(label_map(contents.label_set))
             bag.write("/label_info_json", START_NS, message_class("std_msgs/msg/String")(text))
         if contents.cameras:
-            announce_cameras(bag, contents.cameras, contents.image_topics)
+            announce_cameras(bag, contents)
         if contents.speed:
             bag.add_topic("/tf", _TF_TYPE)
         if contents.depth:
@@ -110,23 +118,27 @@ def write_drive(path, sweeps, **contents):
             stamp_ns = START_NS + index * PERIOD_NS
             for name in contents.cameras:
                 for topic in contents.image_topics:
-                    write_image(bag, topic.format(name), name, stamp_ns - 20_000_000, index)
+                    write_image(bag, topic.format(name), name, stamp_ns - 20_000_000, (index, contents.encoding))
             if contents.depth:
                 write_depth(bag, stamp_ns)
             if contents.speed:
-                write_pose(bag, stamp_ns, contents.speed * index * PERIOD_NS * 1e-9)
+                write_pose(bag, stamp_ns, contents.speed * index * PERIOD_NS * 1e-9, contents.tf_prefix)
             for topic in contents.topics:
                 bag.write(topic, stamp_ns, contents.message(cloud, truth, stamp_ns))
     return path
 
 
-def announce_cameras(bag, names, image_topics):
+def announce_cameras(bag, contents):
     """Cameras of 320 x 160 pixels: ``rear`` faces backward, 0.5 m behind the LiDAR; all others face forward."""
+    names, image_topics = contents.cameras, contents.image_topics
     bag.add_topic("/tf_static", _TF_TYPE, latched=True)
     # x right, y down, z forward from x forward, y left, z up; and from behind
     mounts = {"front": ((0.5, 0, 2), (-0.5, 0.5, -0.5, 0.5)), "rear": ((-0.5, 0, 2), (0.5, 0.5, -0.5, -0.5))}
     transforms = [transform("lidar", (0, 0, 2), (0, 0, 0, 1))]
     transforms += [transform(f"{name}_optical", *mounts.get(name, mounts["front"])) for name in names]
+    for stamped in transforms:
+        stamped.header.frame_id = contents.tf_prefix + stamped.header.frame_id
+        stamped.child_frame_id = contents.tf_prefix + stamped.child_frame_id
     bag.write("/tf_static", START_NS, message_class(_TF_TYPE)(transforms))
     for name in names:
         for topic in image_topics:
@@ -134,7 +146,7 @@ def announce_cameras(bag, names, image_topics):
         info_topic = image_topics[0].format(name).rpartition("/")[0] + "/camera_info"
         bag.add_topic(info_topic, "sensor_msgs/msg/CameraInfo")
         info = message_class("sensor_msgs/msg/CameraInfo")(
-            make_header(START_NS, f"{name}_optical"), 160, 320, "plumb_bob", np.zeros(5),
+            make_header(START_NS, f"{contents.camera_prefix}{name}_optical"), 160, 320, "plumb_bob", np.zeros(5),
             np.array([200.0, 0, 160, 0, 200, 80, 0, 0, 1]), np.eye(3).ravel(),
             np.array([200.0, 0, 160, 0, 0, 200, 80, 0, 0, 0, 1, 0]), 0, 0,
             message_class("sensor_msgs/msg/RegionOfInterest")(0, 0, 0, 0, False),
@@ -142,9 +154,9 @@ def announce_cameras(bag, names, image_topics):
         bag.write(info_topic, START_NS, info)
 
 
-def write_pose(bag, stamp_ns, ahead_m):
-    pose = transform("base_link", (ahead_m, 0, 0), (0, 0, 0, 1))
-    pose.header = make_header(stamp_ns, "odom")
+def write_pose(bag, stamp_ns, ahead_m, prefix=""):
+    pose = transform(f"{prefix}base_link", (ahead_m, 0, 0), (0, 0, 0, 1))
+    pose.header = make_header(stamp_ns, f"{prefix}odom")
     bag.write("/tf", stamp_ns, message_class(_TF_TYPE)([pose]))
 
 
@@ -160,10 +172,12 @@ def transform(child, translation, quaternion):
     )
 
 
-def write_image(bag, topic, name, stamp_ns, shade):
+def write_image(bag, topic, name, stamp_ns, content):
+    """An image of a uniform shade; its content is a number and the encoding that it claims."""
+    shade, encoding = content
     pixels = np.full(160 * 320 * 3, 10 * shade, np.uint8)
     image = message_class("sensor_msgs/msg/Image")(
-        make_header(stamp_ns, f"{name}_optical"), 160, 320, "rgb8", 0, 960, pixels
+        make_header(stamp_ns, f"{name}_optical"), 160, 320, encoding, 0, 960, pixels
     )
     bag.write(topic, stamp_ns, image)
 

@@ -8,6 +8,7 @@ from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.bags.image_replay import CameraOptions
 from xmodelkd_ros.bags.mounted_cameras import find_transform
 from xmodelkd_ros.bags.recorded_drive import RecordedDrive
+from xmodelkd_ros.bags.transform_tree import TransformTree
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BagError, CloudError
 from xmodelkd_ros.core.labels import IGNORE
@@ -122,6 +123,66 @@ def test_unknown_fixed_frame_is_an_error(make_drive):
         BagError, match="no transform connects 'lidar' to fixed frame 'map'; above it is base_link, odom"
     ):
         front_frame(bag, CameraOptions(50 * MS, "map"))
+
+
+@pytest.mark.parametrize("frame", ["lidar", "/lidar", "//lidar", "lidar "])
+@pytest.mark.parametrize("tf_prefix", ["", "/"])
+@pytest.mark.parametrize("camera_prefix", ["", "/"])
+def test_leading_slashes_of_frames_do_not_count(make_drive, frame, tf_prefix, camera_prefix):
+    bag = make_drive(speed=10.0, frame=frame, tf_prefix=tf_prefix, camera_prefix=camera_prefix)
+    with BagReader(bag) as reader:
+        recorded = RecordedDrive(reader, labels=DRIVE13)
+        (view,) = recorded.camera_views(recorded.first_sweep())
+        frames = list(recorded.sweeps_with_frames(CameraOptions(50 * MS, "/odom"), 6))
+        chain = TransformTree(reader, 0).chain_above(frame, "/odom")
+    assert view.camera.name == "front" and not recorded.notes
+    assert round(float(frames[1][1][0].motion[0, 3]), 6) == 0.2
+    assert [name for name, _ in chain] == ["base_link", "odom"]
+
+
+def test_frames_with_another_prefix_are_named(make_drive):
+    bag = make_drive(speed=10.0, tf_prefix="car1/")
+    with BagReader(bag) as reader:
+        recorded = RecordedDrive(reader, labels=DRIVE13)
+        assert not recorded.mounted_cameras("lidar")
+        assert "".join(recorded.notes) == (
+            "/camera/front/image_raw not used: /tf_static does not connect its frame 'front_optical' to the LiDAR's "
+            "'lidar'; no transform has the frame 'front_optical', but 'car1/front_optical'; no transform has the frame "
+            "'lidar', but 'car1/lidar'"
+        )
+    bag = make_drive("prefixed", speed=10.0, tf_prefix="car1/", frame="/car1/lidar", camera_prefix="car1/")
+    with BagReader(bag) as reader:
+        recorded = RecordedDrive(reader, labels=DRIVE13)
+        assert len(recorded.mounted_cameras("car1/lidar")) == 1
+        with pytest.raises(BagError, match=r"above it is .*; no transform has the frame 'odom', but 'car1/odom'"):
+            list(recorded.sweeps_with_frames(CameraOptions(50 * MS, "odom"), 6))
+        assert [name for name, _ in TransformTree(reader, 0).chain_above("car1/lidar")] == [
+            "car1/base_link",
+            "car1/odom",
+        ]
+
+
+def test_frame_that_changes_during_the_drive_is_noted(tmp_path, header):
+    cloud = PointCloud(np.ones((3, 3), np.float32), np.ones(3, np.float32))
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.add_topic("/points", "sensor_msgs/msg/PointCloud2")
+        for index, frame in enumerate(("/lidar", "lidar", "lidar_left")):
+            bag.write("/points", index, truth_to_msg(cloud, np.zeros(3, np.uint8), header(index, frame), ROSBAGS_TYPES))
+    with BagReader(tmp_path / "bag") as reader:
+        recorded = RecordedDrive(reader)
+        assert len(list(recorded.sweeps())) == 3
+    assert recorded.notes == [
+        "the frame of the sweeps changes from 'lidar' to 'lidar_left'; record one LiDAR per topic"
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["nv12", "8UC3"])
+def test_camera_with_unknown_encoding_is_skipped_with_note(make_drive, encoding):
+    with BagReader(make_drive(encoding=encoding)) as reader:
+        recorded = RecordedDrive(reader, labels=DRIVE13)
+        assert not recorded.camera_views(recorded.first_sweep())
+    (note,) = recorded.notes
+    assert note.startswith(f"/camera/front/image_raw not used: image '{encoding} 320x160': encoding '{encoding}' ")
 
 
 def test_ignores_label_info_of_recorded_segmenter(tmp_path, header):

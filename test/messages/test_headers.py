@@ -37,3 +37,9 @@ def test_static_transforms_by_frame_pair():
     stamped = m("geometry_msgs/msg/TransformStamped")(header, "lidar", pose)
     transforms = headers.static_transforms(m("tf2_msgs/msg/TFMessage")([stamped]))
     np.testing.assert_allclose(transforms["base_link", "lidar"] @ [1, 0, 0, 1], [0, 2, 3, 1], atol=1e-12)
+
+
+@pytest.mark.parametrize("frame_id", ["lidar", "/lidar", "//lidar", " lidar", "lidar ", " /lidar\n", "/ lidar"])
+def test_frame_names_have_no_leading_slashes_or_blanks(frame_id: str):
+    assert headers.frame_name(frame_id) == "lidar"
+    assert headers.frame_name(f"/car1/{frame_id.strip(' /')}") == "car1/lidar"

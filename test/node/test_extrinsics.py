@@ -40,6 +40,11 @@ class FakeBuffer:
         metres = (target_time.nanoseconds - source_time.nanoseconds) * 1e-9 * 10  # 10 m/s along x
         return stamped((-metres, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 
+    def all_frames_as_yaml(self):
+        """The format of tf2's BufferCore::allFramesAsYAML."""
+        lines = "\n  parent: 'base_link'\n  broadcaster: 'Authority undetectable'\n  rate: 10000.000\n"
+        return "".join(f"{frame}: {lines}" for frame in self.poses) or "[]"
+
 
 def stamped(translation, rotation, time_ns=0):
     return TransformStamped(
@@ -71,6 +76,50 @@ def test_finds_a_transform_that_arrives_late():
         extrinsic("base_link")
     buffer.poses["base_link"] = POSE
     np.testing.assert_allclose(extrinsic("base_link"), transform(*POSE))
+
+
+@pytest.mark.parametrize("cloud_frame", ["base_link", "/base_link", "//base_link", " base_link", "/base_link "])
+@pytest.mark.parametrize("projection_frame", ["lidar", "/lidar", "lidar "])
+def test_asks_tf_for_frames_as_tf_names_them(cloud_frame, projection_frame):
+    buffer = FakeBuffer()
+    buffer.poses["base_link"] = POSE
+    np.testing.assert_allclose(TfExtrinsic(buffer, projection_frame)(cloud_frame), transform(*POSE))
+    poses = CameraPoses({}, buffer, "/odom")
+    poses.from_lidar("front", "/front_optical", cloud_frame, 5)
+    buffer.latest_ns = IMAGE_NS
+    assert poses.motion(cloud_frame, SWEEP_NS, IMAGE_NS) is not None
+    assert {name for lookup in buffer.lookups for name in lookup[:2]} == {"base_link", "lidar", "front_optical", "odom"}
+
+
+@pytest.mark.parametrize(
+    ("known", "asked", "hint"),
+    [
+        ("car1/lidar_top", "lidar_top", "; no transform has the frame 'lidar_top', but 'car1/lidar_top'"),
+        ("lidar_top", "car1/lidar_top", "; no transform has the frame 'car1/lidar_top', but 'lidar_top'"),
+        ("Lidar_Top", "lidar_top", "; no transform has the frame 'lidar_top', but 'Lidar_Top'"),
+        ("lidar_top", "lidar_tpo", "; no transform has the frame 'lidar_tpo', but 'lidar_top'"),
+        ("gps", "lidar_top", "; no transform has the frame 'lidar_top'"),
+    ],
+)
+def test_error_names_the_nearest_frame(known, asked, hint):
+    buffer = FakeBuffer()
+    buffer.poses[known] = POSE
+    for look_up in (
+        lambda: TfExtrinsic(buffer, "base_link")(asked),
+        lambda: CameraPoses({}, buffer).from_lidar("front", "base_link", asked, 5),
+        lambda: CameraPoses({}, buffer, "base_link").motion(asked, SWEEP_NS, IMAGE_NS),
+    ):
+        with pytest.raises(ExtrinsicError) as error:
+            look_up()
+        assert str(error.value).endswith(hint)
+
+
+def test_empty_frames_name_the_driver_and_the_parameter():
+    with pytest.raises(ExtrinsicError, match=r"the cloud has no frame_id, .* or set projection_extrinsic"):
+        TfExtrinsic(FakeBuffer(), "lidar")("")
+    for frames, what in ((("", "lidar"), "CameraInfo of camera 'front'"), (("optical", "/"), "cloud")):
+        with pytest.raises(ExtrinsicError, match=f"the {what} has no frame_id; .* or set cameras.front.extrinsic"):
+            CameraPoses({}, FakeBuffer()).from_lidar("front", *frames, 5)
 
 
 @pytest.mark.filterwarnings("error")

@@ -7,6 +7,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.msg import Log
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy
@@ -314,6 +315,31 @@ def test_refuses_an_impossible_sensor_setting(make_bench, name, value, message, 
     monkeypatch.setattr(bench.node, "get_logger", lambda: SimpleNamespace(error=errors.append, info=print))
     assert not bench.node.start()
     assert errors[0].startswith(message)
+
+
+def test_frames_are_compared_as_tf_does(make_bench, sweep):
+    """What lies 1 m above base_link is below a LiDAR 1.8 m higher; in the LiDAR's own frame it is above."""
+    bench = make_bench(
+        projection_frame=" //rslidar ", projection_extrinsic=[0.0, 0.0, -1.8, 0.0, 0.0, 0.0, 1.0]
+    ).start()
+    warnings = bench.listen(Log, "/rosout", lambda m: m.msg)
+    bench.wait(lambda: bench.probe.count_publishers("/rosout") > 1)
+
+    def label(frame, stamp):
+        return read_field(bench.segment(sweep([[10, 0, 1]], stamp=stamp, frame_id=frame)), "label").tolist()
+
+    for second, frame in enumerate(("rslidar", "/rslidar", "//rslidar", "rslidar ", "/ rslidar"), 1):
+        assert label(frame, float(second)) == [BUILDING], frame
+    assert not any("frame" in text for text in warnings)
+    for second, frame in enumerate(("base_link", "/base_link", "", "car1/rslidar"), 11):
+        assert label(frame, float(second)) == [ROAD], frame
+    changed = "the frame of the clouds changed from 'rslidar' to 'base_link'; sensor, projection_extrinsic"
+    bench.wait(lambda: any(text.startswith(changed) for text in warnings))
+    unnamed = "the cloud's frame is '' and projection_frame 'rslidar': projection_extrinsic is applied; if they are one"
+    bench.wait(lambda: any(text.startswith(unnamed) for text in warnings))
+    bench.wait(lambda: bench.diagnostics and bench.diagnostics[-1].values.get("frame_changes") == "3")
+    values = bench.diagnostics[-1].values
+    assert (values["intensity_field"], values["ring_field"]) == ("intensity", "")
 
 
 def test_publishes_unlabelled_sweep_until_transform_is_available(make_bench, sweep, monkeypatch):

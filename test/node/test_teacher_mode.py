@@ -225,8 +225,12 @@ def test_broken_image_affects_its_camera_only(make_teacher, sweep):
     rgb, size = {"encoding": "rgb8"}, {"height": HEIGHT, "width": WIDTH}
     for second, (broken, reason) in enumerate(
         [
-            (Image(**rgb, **size, step=3 * WIDTH, data=b"1"), "cannot decode"),
-            (Image(), "cannot decode"),
+            (Image(**rgb, **size, step=3 * WIDTH, data=b"1"), "has 1 bytes, but height 32 x step 192"),
+            (
+                Image(**{**rgb, "encoding": "nv12"}, **size, step=WIDTH, data=bytes(HEIGHT * WIDTH)),
+                "encoding 'nv12' is not",
+            ),
+            (Image(), "encoding '' is not supported"),
             (Image(**rgb), "image 'rgb8 0x0' is empty"),
             (image(0, shape=(64, 64)), "is 64x64, but the camera is calibrated for 64x32"),
             (Image(height=2, width=2, encoding="32FC1", step=8, data=bytes(16)), "is a depth image"),

@@ -21,6 +21,7 @@ from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BagError, ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
+from xmodelkd_ros.messages.headers import without_prefix
 from xmodelkd_ros.messages.images import image_to_array
 from xmodelkd_ros.resources import label_map
 
@@ -104,7 +105,7 @@ class BagSequence:
         frame = self._sweep.message.header.frame_id
         self.cameras = tuple({camera.name: camera for camera in self._recording.cameras(frame).values()}.values())
         self._chain = TransformTree(self._reader, self._start_ns).chain_above(frame)
-        names = [name for name, _ in self._chain]
+        names = [without_prefix(name) for name, _ in self._chain]
         mounted = names.index(_BASE_FRAME) + 1 if _BASE_FRAME in names else 0
         self.base_from_lidar = chain_poses(self._chain[:mounted], np.zeros(1))[0]
         self.notes = [*self._reader.notes, *self._recording.notes]

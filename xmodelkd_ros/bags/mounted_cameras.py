@@ -13,15 +13,20 @@ from numpy.typing import NDArray
 from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.bags.recorded_sweep import RecordedSweep, point_times_s, scan_time_s
 from xmodelkd_ros.core.camera import CameraModel
-from xmodelkd_ros.core.errors import CloudError, XModelKDError
+from xmodelkd_ros.core.errors import CloudError, ImageError, XModelKDError, quoted
 from xmodelkd_ros.core.transforms import inverse, quaternion
 from xmodelkd_ros.messages.camera_info import to_camera
-from xmodelkd_ros.messages.headers import static_transforms
-from xmodelkd_ros.messages.images import is_depth
+from xmodelkd_ros.messages.headers import frame_name, nearest_frame_hint, static_transforms
+from xmodelkd_ros.messages.images import check_encoding
 from xmodelkd_ros.messages.topics import STATIC_TF
 
 _COMPRESSED = "sensor_msgs/msg/CompressedImage"
 _IMAGE_TYPES = ("sensor_msgs/msg/Image", _COMPRESSED)
+_VIDEO_TYPES = (
+    "foxglove_msgs/msg/CompressedVideo",
+    "ffmpeg_image_transport_msgs/msg/FFMPEGPacket",
+    "theora_image_transport/msg/Packet",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +78,13 @@ def find_cameras(
         info_topic, info = calibrations[topic]
         if any(camera.info_topic == info_topic for camera in cameras.values()):
             continue
-        from_lidar = find_transform(frames, info.header.frame_id, lidar_frame)
+        camera_frame = frame_name(info.header.frame_id) or frame_name(reader.first(topic).message.header.frame_id)
+        from_lidar = find_transform(frames, camera_frame, lidar_frame)
         if from_lidar is None:
-            note(f"{topic} not used: /tf_static does not connect its frame to the LiDAR's")
+            known = {name for pair in frames for name in pair}
+            hints = nearest_frame_hint(camera_frame, known) + nearest_frame_hint(frame_name(lidar_frame), known)
+            pair = f"its frame {quoted(camera_frame)} to the LiDAR's {quoted(frame_name(lidar_frame))}"
+            note(f"{topic} not used: /tf_static does not connect {pair}{hints}")
             continue
         try:
             model = to_camera(info, names[preferred[info_topic]], from_lidar, _is_rectified(topic))
@@ -106,15 +115,19 @@ def _calibrations(reader: BagReader, note: Callable[[str], None]) -> dict[str, t
     """Topic and first message of the CameraInfo of each image topic, the closest one in the tree of names."""
     topics = reader.topics.values()
     info_topics = [t.name for t in topics if t.type == "sensor_msgs/msg/CameraInfo" and t.count]
+    for video in (t for t in topics if t.type in _VIDEO_TYPES and t.count):
+        note(f"{video.name} not used: {video.type} holds packets of a video; record raw or jpeg images")
     calibrations = {}
     for topic in (t.name for t in topics if t.type in _IMAGE_TYPES and t.count):
         info_topic = closest_topic(topic, info_topics)
         if info_topic is None:
             continue
-        if is_depth(reader.first(topic).message):
-            note(f"{topic} not used: it holds depth images")
-        else:
-            calibrations[topic] = info_topic, reader.first(info_topic).message
+        try:
+            check_encoding(reader.first(topic).message)
+        except ImageError as error:
+            note(f"{topic} not used: {error}")
+            continue
+        calibrations[topic] = info_topic, reader.first(info_topic).message
     return calibrations
 
 
@@ -139,7 +152,7 @@ def find_transform(
     """
     steps = [(child, parent, matrix) for (parent, child), matrix in transforms.items()]
     steps += [(parent, child, inverse(matrix)) for (parent, child), matrix in transforms.items()]
-    known = {source.lstrip("/"): np.eye(4)}
+    known = {frame_name(source): np.eye(4)}
     frontier = list(known)
     while frontier:
         frame = frontier.pop()
@@ -147,7 +160,7 @@ def find_transform(
             if start == frame and end not in known:
                 known[end] = matrix @ known[frame]
                 frontier.append(end)
-    return known.get(target.lstrip("/"))
+    return known.get(frame_name(target))
 
 
 def closest_topic(topic: str, candidates: list[str]) -> str | None:

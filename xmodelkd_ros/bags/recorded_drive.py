@@ -22,7 +22,7 @@ from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.transforms import inverse
 from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.messages.clouds import LABEL_FIELD, MissingIntensity, has_field, read_field, to_cloud
-from xmodelkd_ros.messages.headers import label_map_from_json, stamp_ns
+from xmodelkd_ros.messages.headers import frame_name, label_map_from_json, nearest_frame_hint, stamp_ns
 from xmodelkd_ros.messages.images import image_to_array
 from xmodelkd_ros.messages.topics import LABEL_INFO_JSON
 from xmodelkd_ros.resources import translation
@@ -74,6 +74,7 @@ class RecordedDrive:
         self.truth_map = _truth_map(reader, self.points_topic)
         self._cameras_by_frame: dict[str, dict[str, MountedCamera]] = {}
         self._tree: TransformTree | None = None
+        self._frame: str | None = None
         self._to_labels = None
         if self.truth_map is not None and labels is not None:
             self._to_labels = translation(self.truth_map, labels)
@@ -112,6 +113,10 @@ class RecordedDrive:
             raise CloudError(f"{self.points_topic}, sweep at {stamp} ns: {error}") from error
 
     def _sweep(self, message: Message, stamp: int) -> RecordedSweep:
+        frame = frame_name(message.message.header.frame_id)
+        self._frame = frame if self._frame is None else self._frame
+        if frame != self._frame:
+            self._note(f"the frame of the sweeps changes from '{self._frame}' to '{frame}'; record one LiDAR per topic")
         start = perf_counter()
         cloud = to_cloud(message.message, self._missing_intensity)
         decode_ms = (perf_counter() - start) * 1e3
@@ -170,13 +175,14 @@ class RecordedDrive:
     def _motion(self, sweep: RecordedSweep, image_ns: int, fixed_frame: str) -> NDArray[np.float64]:
         """(4, 4) from the LiDAR frame at the sweep's stamp to the LiDAR frame at the image's."""
         self._tree = self._tree or TransformTree(self._reader, sweep.stamp_ns)
-        frame = sweep.message.header.frame_id
+        frame = frame_name(sweep.message.header.frame_id)
         chain = self._tree.chain_above(frame, fixed_frame)
-        if not chain or chain[-1][0] != fixed_frame:
+        if not chain or chain[-1][0] != frame_name(fixed_frame):
             ancestors = listed(name for name, _ in chain) or "none"
             raise BagError(
                 f"{self._reader.path}: no transform connects '{frame}' to fixed frame '{fixed_frame}'; above it is "
-                f"{ancestors}"
+                f"{ancestors}{nearest_frame_hint(frame, self._tree.frames)}"
+                f"{nearest_frame_hint(frame_name(fixed_frame), self._tree.frames)}"
             )
         stamps = np.array([sweep.stamp_ns, image_ns])
         at_sweep, at_image = chain_poses(chain, (stamps - self._tree.origin_ns) * 1e-9)
@@ -207,6 +213,7 @@ class RecordedDrive:
 
     def mounted_cameras(self, lidar_frame: str) -> dict[str, MountedCamera]:
         """The same with topics, extrinsics and time offsets; of a camera's topics a compressed one is preferred."""
+        lidar_frame = frame_name(lidar_frame)
         if lidar_frame not in self._cameras_by_frame:
             self._cameras_by_frame[lidar_frame] = find_cameras(
                 self._reader, lidar_frame, lambda: list(islice(self.sweeps(), _TIMED_SWEEPS)), self._note

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.core.transforms import PoseTrack
-from xmodelkd_ros.messages.headers import frames_and_pose, stamp_ns
+from xmodelkd_ros.messages.headers import frame_name, frames_and_pose, stamp_ns, without_prefix
 from xmodelkd_ros.messages.topics import STATIC_TF, TF
 
 SMOOTH_FRAME = "odom"
@@ -42,13 +42,21 @@ class TransformTree:
         self._parents |= {child: (parent, self._track(poses)) for child, (parent, poses) in moving.items()}
 
     def chain_above(self, frame: str, top: str = SMOOTH_FRAME) -> list[tuple[str, Edge]]:
-        """The ancestors of a frame, up to ``top`` or the root, each with the pose of its predecessor in it."""
+        """The ancestors of a frame, up to ``top`` or the root, each with the pose of its predecessor in it.
+
+        The prefix of ``odom`` does not count (``car1/odom``): the ancestors of a LiDAR are those of its own vehicle.
+        """
         parents, chain = dict(self._parents), []
-        current = frame.lstrip("/")
-        while current in parents and current != top:
+        current, top = frame_name(frame), frame_name(top)
+        while current in parents and current != top and not (top == SMOOTH_FRAME == without_prefix(current)):
             current, edge = parents.pop(current)  # a loop ends the chain
             chain.append((current, edge))
         return chain
+
+    @property
+    def frames(self) -> set[str]:
+        """All frames."""
+        return {*self._parents, *(parent for parent, _ in self._parents.values())}
 
     def _track(self, poses: Mapping[int, NDArray[np.float64]]) -> PoseTrack:
         stamps = sorted(poses)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -43,6 +45,27 @@ def stamp_from_ns(nanoseconds: int, time_type: Any) -> Any:
     return time_type(sec=sec, nanosec=nanosec)
 
 
+def frame_name(frame_id: str) -> str:
+    """A frame as TF knows it: without blanks around it, and without the leading slashes of ROS 1, which tf2 drops."""
+    return str(frame_id).strip().lstrip("/").strip()
+
+
+def without_prefix(frame: str) -> str:
+    """The last part of a frame: ``car1/lidar`` is vehicle car1's ``lidar`` (``tf_prefix``)."""
+    return frame.rpartition("/")[2]
+
+
+def nearest_frame_hint(frame: str, known: Iterable[str]) -> str:
+    """End of an error about an unknown frame: the known one with another prefix or spelling; empty without any."""
+    names = sorted({name for name in known if name})
+    if not names or frame in names:
+        return ""
+    same = [name for name in names if without_prefix(name) == without_prefix(frame)]
+    by_lower = {name.lower(): name for name in names}
+    found = same or [by_lower[name] for name in get_close_matches(frame.lower(), by_lower, 1)]
+    return f"; no transform has the frame {quoted(frame)}" + (f", but {quoted(found[0])}" if found else "")
+
+
 def static_transforms(msg: Any) -> dict[tuple[str, str], NDArray[np.float64]]:
     """Transforms of a tf2_msgs/TFMessage: (parent, child) to the (4, 4) matrix M with p_parent = M @ p_child."""
     return dict(frames_and_pose(stamped) for stamped in msg.transforms)
@@ -55,7 +78,7 @@ def frames_and_pose(stamped: Any) -> tuple[tuple[str, str], NDArray[np.float64]]
         ConfigError: the quaternion is not a rotation, or the translation is not finite.
     """
     t, q = stamped.transform.translation, stamped.transform.rotation
-    frames = (stamped.header.frame_id.lstrip("/"), stamped.child_frame_id.lstrip("/"))
+    frames = (frame_name(stamped.header.frame_id), frame_name(stamped.child_frame_id))
     try:
         return frames, transform((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
     except ConfigError as error:

@@ -13,6 +13,7 @@ from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.errors import XModelKDError
 from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.messages.camera_info import to_camera
+from xmodelkd_ros.messages.headers import frame_name
 from xmodelkd_ros.messages.images import image_to_array
 from xmodelkd_ros.node.extrinsics import CameraPoses
 from xmodelkd_ros.node.parameters import CameraParameters, Parameters
@@ -67,7 +68,7 @@ class CameraFrameBuilder:
     """
 
     def __init__(self, parameters: Parameters, poses: CameraPoses, infos: Mapping[str, Any]) -> None:
-        self._cameras, self._projection_frame = parameters.cameras, parameters.projection_frame
+        self._cameras, self._projection_frame = parameters.cameras, frame_name(parameters.projection_frame)
         self._poses, self._infos = poses, infos
         self._models: dict[str, tuple[Any, CameraModel]] = {}
 
@@ -78,7 +79,7 @@ class CameraFrameBuilder:
             matched: the sweep with an Image or CompressedImage of each camera that has one.
             frame_id: frame of the sweep.
         """
-        lidar_frame = (self._projection_frame or frame_id).lstrip("/")
+        lidar_frame = self._projection_frame or frame_name(frame_id)
         frames: list[CameraFrame | None] = []
         missing: dict[str, str] = {}
         for camera in self._cameras:
@@ -103,8 +104,8 @@ class CameraFrameBuilder:
 
     def _camera_frame(self, camera: CameraParameters, matched: MatchedSweep[Any, Any], lidar_frame: str) -> CameraFrame:
         image, info = matched.images[camera.name], self._infos[camera.name]
-        camera_frame = info.header.frame_id or image.image.header.frame_id  # as the offline tools do
-        from_lidar = self._poses.from_lidar(camera.name, camera_frame.lstrip("/"), lidar_frame, image.stamp_ns)
+        camera_frame = frame_name(info.header.frame_id) or frame_name(image.image.header.frame_id)
+        from_lidar = self._poses.from_lidar(camera.name, camera_frame, lidar_frame, image.stamp_ns)
         motion = self._poses.motion(lidar_frame, matched.stamp_ns, image.stamp_ns)
         return CameraFrame(self._model(camera, info, from_lidar), image_to_array(image.image), motion)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ from rclpy.time import Time
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError
 from xmodelkd_ros.core.transforms import transform
-from xmodelkd_ros.messages.headers import frames_and_pose, stamp_ns
+from xmodelkd_ros.messages.headers import frame_name, frames_and_pose, nearest_frame_hint, stamp_ns
 
 Extrinsic = Callable[[str], NDArray[np.float64]]
 """Maps a frame id to the (4, 4) pose of that frame in the projection frame: p_projection = T p_cloud."""
@@ -23,6 +24,10 @@ _STATIC_NS = 0
 
 _MAX_LAG_NS = 200_000_000
 """Maximum lag of TF behind a sweep and its image. The speed of a vehicle hardly changes in this time."""
+
+
+_FRAMES = re.compile(r"^(\S.*?): *$|^ +parent: '(.*)' *$", re.MULTILINE)
+"""A frame, or the parent of one, in tf2's list of frames."""
 
 
 class ExtrinsicError(XModelKDError):
@@ -42,26 +47,36 @@ class TransformBuffer(Protocol):
         """TransformStamped from one time to another, through a fixed frame."""
         ...
 
+    def all_frames_as_yaml(self) -> str:
+        """Every frame, with its parent."""
+        ...
+
 
 class TfExtrinsic:
     """An ``Extrinsic`` from static transforms of TF, looked up once per frame."""
 
     def __init__(self, buffer: TransformBuffer, projection_frame: str) -> None:
         self._buffer = buffer
-        self._projection_frame = projection_frame
+        self._projection_frame = frame_name(projection_frame)
         self._cache: dict[str, NDArray[np.float64]] = {}
 
     def __call__(self, frame_id: str) -> NDArray[np.float64]:
         """Look up the pose of a frame.
 
         Raises:
-            ExtrinsicError: TF does not connect the two frames (yet).
+            ExtrinsicError: TF does not connect the two frames (yet), or the frame is empty.
         """
-        if frame_id not in self._cache:
-            what = f"from '{frame_id}' to projection_frame '{self._projection_frame}'"
-            latest = _look_up(what, self._buffer.lookup_transform, self._projection_frame, frame_id, Time())
-            self._cache[frame_id] = frames_and_pose(latest)[1]
-        return self._cache[frame_id]
+        frame = frame_name(frame_id)
+        if not frame:
+            raise ExtrinsicError(
+                f"the cloud has no frame_id, so it cannot be brought to projection_frame '{self._projection_frame}'; "
+                "set it in the LiDAR's driver, or set projection_extrinsic"
+            )
+        if frame not in self._cache:
+            what = f"from '{frame}' to projection_frame '{self._projection_frame}'"
+            latest = _look_up_latest(what, self._buffer, self._projection_frame, frame)
+            self._cache[frame] = frames_and_pose(latest)[1]
+        return self._cache[frame]
 
 
 class CameraPoses:
@@ -76,7 +91,7 @@ class CameraPoses:
     def __init__(
         self, fixed: Mapping[str, NDArray[np.float64]], buffer: TransformBuffer | None = None, fixed_frame: str = ""
     ) -> None:
-        self._fixed, self._buffer, self._fixed_frame = dict(fixed), buffer, fixed_frame
+        self._fixed, self._buffer, self._fixed_frame = dict(fixed), buffer, frame_name(fixed_frame)
         self._static: dict[tuple[str, str], NDArray[np.float64]] = {}
 
     def from_lidar(self, camera: str, camera_frame: str, lidar_frame: str, image_ns: int) -> NDArray[np.float64]:
@@ -87,18 +102,23 @@ class CameraPoses:
         """
         if camera in self._fixed:
             return self._fixed[camera]
-        frames = (camera_frame, lidar_frame)
+        frames = (frame_name(camera_frame), frame_name(lidar_frame))
+        for frame, of in zip(frames, (f"CameraInfo of camera '{camera}'", "cloud"), strict=True):
+            if not frame:
+                raise ExtrinsicError(
+                    f"the {of} has no frame_id; set it in the driver, or set cameras.{camera}.extrinsic"
+                )
         if frames in self._static:
             return self._static[frames]
         assert self._buffer is not None, "camera_poses creates one for cameras without extrinsic"
-        what, lookup = f"from '{lidar_frame}' to '{camera_frame}' of camera '{camera}'", self._buffer.lookup_transform
-        latest = _look_up(what, lookup, *frames, Time())
+        what = f"from '{frames[1]}' to '{frames[0]}' of camera '{camera}'"
+        latest = _look_up_latest(what, self._buffer, *frames)
         newest_ns = stamp_ns(latest.header.stamp)
         if newest_ns == _STATIC_NS:
             self._static[frames] = frames_and_pose(latest)[1]
             return self._static[frames]
         at = _time(what, image_ns - _lag_ns(what, newest_ns, image_ns))
-        return frames_and_pose(_look_up(what, lookup, *frames, at))[1]
+        return frames_and_pose(_look_up(what, self._buffer.lookup_transform, *frames, at))[1]
 
     def motion(self, lidar_frame: str, sweep_ns: int, image_ns: int) -> NDArray[np.float64] | None:
         """(4, 4) from the LiDAR's frame at a sweep's stamp to its frame at an image's; None without compensation.
@@ -110,9 +130,9 @@ class CameraPoses:
         """
         if not self._fixed_frame or self._buffer is None:
             return None
-        fixed, lookup = self._fixed_frame, self._buffer.lookup_transform_full
+        fixed, lookup, lidar_frame = self._fixed_frame, self._buffer.lookup_transform_full, frame_name(lidar_frame)
         what = f"of '{lidar_frame}' in fixed_frame '{fixed}' from the sweep's stamp to the image's"
-        latest = _look_up(what, self._buffer.lookup_transform, fixed, lidar_frame, Time())
+        latest = _look_up_latest(what, self._buffer, fixed, lidar_frame)
         lag_ns = _lag_ns(what, stamp_ns(latest.header.stamp), max(sweep_ns, image_ns))
         image, sweep = _time(what, image_ns - lag_ns), _time(what, sweep_ns - lag_ns)
         return frames_and_pose(_look_up(what, lookup, lidar_frame, image, lidar_frame, sweep, fixed))[1]
@@ -124,6 +144,25 @@ def _look_up(what: str, lookup: Callable[..., Any], *arguments: object) -> Any:
         return lookup(*arguments)
     except Exception as error:  # tf2, which defines the exceptions, may not be installed
         raise ExtrinsicError(f"no transform {what}: {error}") from error
+
+
+def _look_up_latest(what: str, buffer: TransformBuffer, target: str, source: str) -> Any:
+    """The latest transform from one frame to another; the error names a similar frame if TF lacks one of the two."""
+    try:
+        return _look_up(what, buffer.lookup_transform, target, source, Time())
+    except ExtrinsicError as error:
+        known = _known_frames(buffer)
+        raise ExtrinsicError(
+            f"{error}{nearest_frame_hint(source, known)}{nearest_frame_hint(target, known)}"
+        ) from error
+
+
+def _known_frames(buffer: TransformBuffer) -> set[str]:
+    """The frames of TF; empty if they cannot be listed."""
+    try:
+        return {child or parent for child, parent in _FRAMES.findall(buffer.all_frames_as_yaml())}
+    except Exception:  # the hint must not hide the error that it is added to
+        return set()
 
 
 def _time(what: str, nanoseconds: int) -> Time:

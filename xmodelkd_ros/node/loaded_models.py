@@ -17,6 +17,7 @@ from xmodelkd_ros.core.usable_points import without_box
 from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.inference.engine_cache import EngineCache
 from xmodelkd_ros.messages.clouds import missing_intensity_policy, to_cloud
+from xmodelkd_ros.messages.headers import frame_name, without_prefix
 from xmodelkd_ros.messages.images import load_image_decoders
 from xmodelkd_ros.node.extrinsics import CameraPoses, Transforms, camera_poses, choose_extrinsic, transform_cloud
 from xmodelkd_ros.node.parameters import Parameters
@@ -25,7 +26,7 @@ from xmodelkd_ros.segmentation.backend_selection import select_backend
 from xmodelkd_ros.segmentation.pipeline import Result, SegmentationPipeline
 
 _PROGRESS_S = 5.0
-"""Minimum interval between log lines on the progress of building an engine."""
+"""Minimum interval between log lines on the progress of building an engine, and between equal warnings."""
 
 
 class LoadedModels:
@@ -43,7 +44,7 @@ class LoadedModels:
     def __init__(self, node: Node, parameters: Parameters, transforms: Transforms) -> None:
         self._parameters = parameters
         folder = user_path(parameters.engine_cache_dir) if parameters.engine_cache_dir else None
-        log = node.get_logger()
+        log = self._log = node.get_logger()
         self._engines = EngineCache(folder, lambda line: log.info(line, throttle_duration_sec=_PROGRESS_S))
         sensor = read_sensor(parameters.sensor) if parameters.sensor else None
         if sensor is not None and parameters.ego_box:
@@ -55,7 +56,7 @@ class LoadedModels:
             self._teacher = self._load("teacher_model", parameters.teacher_model, "teacher", sensor)
             _check_teacher(self._teacher.spec, self._student.spec, len(parameters.cameras))
             load_image_decoders()
-        self._frame = parameters.projection_frame
+        self._frame = frame_name(parameters.projection_frame)
         self._extrinsic = choose_extrinsic(transforms, self._frame, parameters.projection_extrinsic)
         extrinsics = {camera.name: camera.extrinsic for camera in parameters.cameras}
         self.camera_poses: CameraPoses = camera_poses(transforms, extrinsics, parameters.fixed_frame)
@@ -134,11 +135,22 @@ class LoadedModels:
             BackendError: the network failed.
         """
         cloud = without_box(cloud, self._parameters.ego_box)
-        if self._extrinsic is not None and frame_id != self._frame:
-            cloud = transform_cloud(cloud, self._extrinsic(frame_id))
-        if self._teacher is not None and any(frame is not None for frame in camera_frames):
+        frame = frame_name(frame_id)
+        if self._extrinsic is not None and frame != self._frame:
+            cloud = transform_cloud(cloud, self._extrinsic(frame))
+            if self._parameters.projection_extrinsic and without_prefix(frame) in ("", without_prefix(self._frame)):
+                self._warn_of_frame(frame)
+        if self._teacher is not None and any(camera is not None for camera in camera_frames):
             return self._teacher.segment(cloud, translation, camera_frames)
         return self._student.segment(cloud, translation)
+
+    def _warn_of_frame(self, frame: str) -> None:
+        """Warn that a cloud may be in the projection frame already."""
+        self._log.warning(
+            f"the cloud's frame is '{frame}' and projection_frame '{self._frame}': projection_extrinsic is applied; if "
+            "they are one frame, give them one name",
+            throttle_duration_sec=_PROGRESS_S,
+        )
 
 
 def _check_teacher(teacher: ModelSpec, student: ModelSpec, cameras: int) -> None:

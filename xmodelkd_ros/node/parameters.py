@@ -15,6 +15,7 @@ from rclpy.parameter import Parameter
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.usable_points import checked_ego_box, checked_min_range
 from xmodelkd_ros.inference.backend import BACKENDS, PRECISIONS
+from xmodelkd_ros.messages.headers import frame_name
 from xmodelkd_ros.messages.topics import camera_topics
 
 _UNIT_NORM_TOLERANCE = 0.01
@@ -245,7 +246,7 @@ class Parameters:
         object.__setattr__(self, "ego_box", checked_ego_box(self.ego_box))
         checked_min_range(self.min_range)
         _check_pose("projection_extrinsic", self.projection_extrinsic)
-        if self.projection_extrinsic and not self.projection_frame:
+        if self.projection_extrinsic and not frame_name(self.projection_frame):
             raise ConfigError("projection_extrinsic is set and projection_frame is empty; name the LiDAR's frame too")
         if self.mode == "teacher" and not self.cameras:
             raise ConfigError(

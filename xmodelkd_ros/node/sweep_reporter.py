@@ -10,7 +10,8 @@ from typing import Any
 from rclpy.node import Node
 
 from xmodelkd_ros.core.errors import CloudError, XModelKDError
-from xmodelkd_ros.messages.headers import stamp_ns
+from xmodelkd_ros.messages.clouds import used_fields
+from xmodelkd_ros.messages.headers import frame_name, stamp_ns
 from xmodelkd_ros.node.diagnostics import (
     WARN,
     LabelledSweep,
@@ -36,17 +37,28 @@ class SweepReporter:
         self._name = node.get_fully_qualified_name().lstrip("/")
         self._statistics = SweepStatistics()
         self._throttle = Throttle()
-        self._frame_id = ""
+        self._frame_id: str | None = None
+        self._frame_changes = 0
+        self._fields: dict[str, str] = {}
 
     def received(self, msg: Any, now_s: float) -> None:
         """Count a sweep that arrived."""
         age_s = (self._node.get_clock().now().nanoseconds - stamp_ns(msg.header.stamp)) * 1e-9
         self._statistics.received(now_s, age_s)
-        self._frame_id = msg.header.frame_id
+        frame = frame_name(msg.header.frame_id)
+        if self._frame_id not in (None, frame):
+            self._frame_changes += 1
+            self.warn(
+                "frame_changed",
+                f"the frame of the clouds changed from '{self._frame_id}' to '{frame}'; sensor, projection_extrinsic "
+                "and the extrinsics of cameras are those of one LiDAR: start a node for each",
+            )
+        self._frame_id = frame
 
     def labelled(self, msg: Any, sweep: LabelledSweep, latency_ms: float) -> None:
         """Count a sweep that was published with labels, and publish its status."""
         self._statistics.published(latency_ms, sweep)
+        self._fields = used_fields(msg)
         self._publish_status(msg, sweep.report(latency_ms))
 
     def lost(self, count: int) -> None:
@@ -88,9 +100,17 @@ class SweepReporter:
     def publish_diagnostics(self, description: Mapping[str, str], image_counts: Mapping[str, int]) -> None:
         """Publish the node's diagnostics: what runs, statistics of sweeps, and counts of unused images."""
         report = self._statistics.report(time.monotonic())
-        values = {**description, **report.values, **{name: str(count) for name, count in image_counts.items()}}
+        values = {
+            **description,
+            **report.values,
+            **{name: str(count) for name, count in image_counts.items()},
+            **({"frame_changes": str(self._frame_changes)} if self._frame_changes else {}),
+            **{f"{use}_field": name for use, name in self._fields.items()},
+        }
         stamp, name = self._node.get_clock().now().to_msg(), f"{self._name}: segmentation"
-        self._outputs.diagnostics(to_array(Report(report.level, report.message, values), stamp, name, self._frame_id))
+        self._outputs.diagnostics(
+            to_array(Report(report.level, report.message, values), stamp, name, self._frame_id or "")
+        )
 
     def _publish_status(self, msg: Any, report: Report) -> None:
         self._outputs.status(to_array(report, msg.header.stamp, f"{self._name}: sweep", msg.header.frame_id))
