@@ -68,6 +68,8 @@ class DriveContents:
         frame: frame of the clouds.
         tf_prefix: in front of the frames in the transforms.
         camera_prefix: in front of the frames of the cameras.
+        times: name, PointField datatype and units per second of a field with the times of the points: they fire
+            clockwise from behind, and the stamp is the start of the sweep.
     """
 
     label_set: str = "drive13"
@@ -83,6 +85,7 @@ class DriveContents:
     frame: str = "lidar"
     tf_prefix: str = ""
     camera_prefix: str = ""
+    times: tuple = ()
 
     def message(self, cloud, truth, stamp_ns):
         """A sweep as PointCloud2."""
@@ -91,6 +94,16 @@ class DriveContents:
             msg.fields = msg.fields[:-1]
         for entry in msg.fields:
             entry.name = self.rename.get(entry.name, entry.name)
+        if self.times:
+            name, datatype, per_second = self.times
+            turn = (np.pi - np.arctan2(cloud.xyz[:, 1], cloud.xyz[:, 0])) / (2 * np.pi)
+            code = {6: "u4", 7: "f4", 8: "f8"}[datatype]
+            values = (np.nan_to_num(turn) * 0.1 * per_second).astype(code)
+            points = [msg.data.reshape(-1, msg.point_step), values.view(np.uint8).reshape(len(cloud), -1)]
+            msg.fields.append(ROSBAGS_TYPES.PointField(name, msg.point_step, datatype, 1))
+            msg.data = np.concatenate(points, axis=1).ravel()
+            msg.point_step += values.itemsize
+            msg.row_step = msg.width * msg.point_step
         if self.empty:
             msg.width = msg.row_step = 0
             msg.data = msg.data[:0]

@@ -94,12 +94,13 @@ def test_dropped_camera_has_no_frame(make_drive):
     assert [camera_frame.camera.name for camera_frame in camera_frames] == ["rear"]
 
 
-def test_invalid_point_times_give_zero_time_offset(make_drive):
-    with BagReader(make_drive(rename={"intensity": "time"})) as reader:
-        recorded = RecordedDrive(reader, missing_intensity="fill")
+def test_unusable_point_times_give_zero_time_offset(make_drive):
+    with BagReader(make_drive(times=("time", 7, 20.0))) as reader:
+        recorded = RecordedDrive(reader)
         (camera,) = recorded.mounted_cameras("lidar").values()
     assert camera.time_offset_s == 0.0
-    assert recorded.notes[0].startswith("times of the points are not used: sweep at ")
+    (note,) = recorded.notes
+    assert note.startswith("field 'time' (float32, ") and "cameras get a time_offset of 0 ms" in note
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_leading_slashes_of_frames_do_not_count(make_drive, frame, tf_prefix, ca
         (view,) = recorded.camera_views(recorded.first_sweep())
         frames = list(recorded.sweeps_with_frames(CameraOptions(50 * MS, "/odom"), 6))
         chain = TransformTree(reader, 0).chain_above(frame, "/odom")
-    assert view.camera.name == "front" and not recorded.notes
+    assert view.camera.name == "front" and not any("frame" in note for note in recorded.notes)
     assert round(float(frames[1][1][0].motion[0, 3]), 6) == 0.2
     assert [name for name, _ in chain] == ["base_link", "odom"]
 
@@ -236,6 +237,7 @@ def test_depth_images_are_skipped_with_note(make_drive):
     assert [note.split(":")[0] for note in recorded.notes] == [
         "/camera/front/depth/image_raw not used",
         "/camera/front/image_raw/compressedDepth not used",
+        "the clouds have no field with the times of their points",
     ]
 
 

@@ -28,8 +28,12 @@ def test_writes_the_cameras_of_a_bag_as_parameters(drive, tmp_path, capsys):
     }
     camera_from_lidar = transform(extrinsic[:3], extrinsic[3:])
     np.testing.assert_allclose(camera_from_lidar @ [10.5, 0, 0, 1], [0, 0, 10, 1], atol=1e-6)
-    output = capsys.readouterr().out.splitlines()
-    assert output == [
+    captured = capsys.readouterr()
+    assert captured.err.endswith(
+        "the clouds have no field with the times of their points: all points count as taken at the stamp, so cameras "
+        "get a time_offset of 0 ms\n"
+    )
+    assert captured.out.splitlines() == [
         "front: /camera/front/image_raw, 320x160, +0 ms",
         f"written to {out}; give it to segment.launch.py as cameras_file",
     ]
@@ -47,6 +51,25 @@ def test_time_offset_is_when_the_lidar_scans_the_field_of_view(real_drive, tmp_p
     for name, seconds in expected.items():
         assert offsets[f"{name}_camera"] == pytest.approx(seconds, abs=0.01)
     assert offsets["back_camera"] == pytest.approx(0.0, abs=0.01), "the seam of the revolution is there"
+
+
+@pytest.mark.parametrize(
+    ("times", "note"),
+    [
+        (("time", 7, 1.0), ""),
+        (("time_stamp", 6, 1e9), ""),  # Autoware
+        (("offset_time", 6, 1e9), ""),
+        (("t", 6, 1e6), "field 't' is read in microseconds, unlike drivers' uint32"),
+    ],
+    ids=lambda value: "_".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_every_spelling_of_point_times_gives_the_time_offset(make_drive, times, note, tmp_path, capsys):
+    """Half a turn of 0.1 s after the stamp, the LiDAR looks to where the front camera does."""
+    out = tmp_path / "cameras.yaml"
+    assert main(["fit-cameras", str(make_drive(times=times)), "--out", str(out)]) == 0
+    assert parameters_of(out)["cameras.front.time_offset"] == pytest.approx(-0.05, abs=0.003)
+    printed = capsys.readouterr().err
+    assert note in printed if note else not printed
 
 
 @pytest.mark.parametrize("turn_s", [0.0, 1e-39, 1e-8])

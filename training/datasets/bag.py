@@ -70,9 +70,8 @@ class BagImage:
 class BagSequence:
     """A recorded drive; a :class:`training.datasets.sequence.DriveSequence`. The bag stays open until :meth:`close`.
 
-    Points count as fired at the time in their field ``time`` (seconds), ``t`` or ``offset_time`` (nanoseconds) from
-    the stamp, or ``timestamp`` (seconds since 1970); without such a field, at the stamp. Without vehicle motion in
-    ``/tf``, the vehicle counts as standing still.
+    Points count as fired at the times that :mod:`xmodelkd_ros.messages.point_times` finds; without, at the stamp.
+    Without vehicle motion in ``/tf``, the vehicle counts as standing still.
 
     Args:
         path: rosbag2 folder, ``.mcap`` or ``.db3`` file.
@@ -108,6 +107,7 @@ class BagSequence:
         names = [without_prefix(name) for name, _ in self._chain]
         mounted = names.index(_BASE_FRAME) + 1 if _BASE_FRAME in names else 0
         self.base_from_lidar = chain_poses(self._chain[:mounted], np.zeros(1))[0]
+        point_times_s(self._sweep, self._recording.note)
         self.notes = [*self._reader.notes, *self._recording.notes]
         if not is_moving(self._chain):
             self.notes.append(f"{self.name}: /tf has no motion of {frame}; images are matched as if it stood still")
@@ -140,11 +140,7 @@ class BagSequence:
         return np.asarray(truth[_usable(sweep)])
 
     def time_s(self, index: int) -> NDArray[np.float32]:
-        """(N,) when each point of :meth:`cloud` was fired, seconds relative to the sweep's stamp.
-
-        Raises:
-            CloudError: the time field cannot be read.
-        """
+        """(N,) when each point of :meth:`cloud` was fired, seconds relative to the sweep's stamp; zeros if unknown."""
         sweep = self._at(index)
         return point_times_s(sweep)[_usable(sweep)]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.bags.recorded_sweep import RecordedSweep, point_times_s, scan_time_s
 from xmodelkd_ros.core.camera import CameraModel
-from xmodelkd_ros.core.errors import CloudError, ImageError, XModelKDError, quoted
+from xmodelkd_ros.core.errors import ImageError, XModelKDError, quoted
 from xmodelkd_ros.core.transforms import inverse, quaternion
 from xmodelkd_ros.messages.camera_info import to_camera
 from xmodelkd_ros.messages.headers import frame_name, nearest_frame_hint, static_transforms
@@ -99,13 +99,9 @@ def find_cameras(
 
 def _time_offset_s(camera: CameraModel, sweeps: Sequence[RecordedSweep], note: Callable[[str], None]) -> float:
     scan_times = []
-    for sweep in sweeps:
+    for index, sweep in enumerate(sweeps):
         visible = camera.project(sweep.cloud.xyz)[1]
-        try:
-            times = point_times_s(sweep)
-        except CloudError as error:
-            note(f"times of the points are not used: {error}")
-            return 0.0
+        times = point_times_s(sweep, note) if index == 0 else point_times_s(sweep)
         if visible.any():
             scan_times.append(scan_time_s(sweep.cloud, times, visible))
     return round(-float(np.median(scan_times)), 3) + 0.0 if scan_times else 0.0  # + 0.0 turns -0.0 into 0.0

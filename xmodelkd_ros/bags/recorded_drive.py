@@ -116,7 +116,7 @@ class RecordedDrive:
         frame = frame_name(message.message.header.frame_id)
         self._frame = frame if self._frame is None else self._frame
         if frame != self._frame:
-            self._note(f"the frame of the sweeps changes from '{self._frame}' to '{frame}'; record one LiDAR per topic")
+            self.note(f"the frame of the sweeps changes from '{self._frame}' to '{frame}'; record one LiDAR per topic")
         start = perf_counter()
         cloud = to_cloud(message.message, self._missing_intensity)
         decode_ms = (perf_counter() - start) * 1e3
@@ -127,10 +127,10 @@ class RecordedDrive:
         if self._labels is None:
             return None
         if not has_field(msg, LABEL_FIELD):
-            self._note(f"no score: the clouds have no ground-truth field '{LABEL_FIELD}'")
+            self.note(f"no score: the clouds have no ground-truth field '{LABEL_FIELD}'")
             return None
         if self._to_labels is None:
-            self._note(f"field '{LABEL_FIELD}' is not used as ground truth: no {LABEL_INFO_JSON} defines its numbers")
+            self.note(f"field '{LABEL_FIELD}' is not used as ground truth: no {LABEL_INFO_JSON} defines its numbers")
             return None
         truth = read_field(msg, LABEL_FIELD)
         if truth.dtype != np.uint8:
@@ -169,7 +169,7 @@ class RecordedDrive:
         try:
             return CameraFrame(camera, image_to_array(image.image.message), motion)
         except XModelKDError as error:
-            self._note(f"camera {camera.name} not used: {error}")
+            self.note(f"camera {camera.name} not used: {error}")
             return None
 
     def _motion(self, sweep: RecordedSweep, image_ns: int, fixed_frame: str) -> NDArray[np.float64]:
@@ -195,7 +195,7 @@ class RecordedDrive:
             try:
                 views.append(CameraView(image.camera, image_to_array(image.message)))
             except XModelKDError as error:
-                self._note(f"camera {image.camera.name} not used: {error}")
+                self.note(f"camera {image.camera.name} not used: {error}")
         return tuple(views)
 
     def images(self, sweep: RecordedSweep) -> list[RecordedImage]:
@@ -216,11 +216,12 @@ class RecordedDrive:
         lidar_frame = frame_name(lidar_frame)
         if lidar_frame not in self._cameras_by_frame:
             self._cameras_by_frame[lidar_frame] = find_cameras(
-                self._reader, lidar_frame, lambda: list(islice(self.sweeps(), _TIMED_SWEEPS)), self._note
+                self._reader, lidar_frame, lambda: list(islice(self.sweeps(), _TIMED_SWEEPS)), self.note
             )
         return self._cameras_by_frame[lidar_frame]
 
-    def _note(self, text: str) -> None:
+    def note(self, text: str) -> None:
+        """Add a remark for the user, once."""
         if text not in self.notes:
             self.notes.append(text)
 

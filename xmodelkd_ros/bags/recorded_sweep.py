@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,15 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.core.cloud import PointCloud
-from xmodelkd_ros.core.errors import CloudError
-from xmodelkd_ros.messages.clouds import has_field, read_field
+from xmodelkd_ros.messages.point_times import point_times
 
-_TIME_FIELDS = ("time", "t", "timestamp", "offset_time")
 _MIN_TURN_S = 1e-6
 """With a smaller range of times, all points count as simultaneous, as for a flash LiDAR."""
-_MAX_SWEEP_S = 1.0
-_MIN_EPOCH_NS = 1e14
-"""Larger timestamps are nanoseconds since 1970, smaller ones seconds."""
 _SEAM = 0.1
 """Fraction of a revolution at its start that also counts as the end of the previous one, and vice versa."""
 
@@ -43,33 +39,17 @@ class RecordedSweep:
     decode_ms: float
 
 
-def point_times_s(sweep: RecordedSweep) -> NDArray[np.float32]:
-    """(N,) firing times in seconds relative to the sweep's stamp; zeros if the cloud has no time field.
+def point_times_s(sweep: RecordedSweep, note: Callable[[str], None] = lambda _: None) -> NDArray[np.float32]:
+    """(N,) firing times in seconds relative to the sweep's stamp; zeros if the cloud does not tell them.
 
-    Drivers write them to a field ``time`` (seconds), ``t`` or ``offset_time`` (nanoseconds) relative to the stamp, or
-    ``timestamp`` (seconds or nanoseconds since 1970).
-
-    Raises:
-        CloudError: the values are not plausible times of a sweep.
+    Args:
+        sweep: the sweep.
+        note: callback for a line about times that are missing, unusable, or in an inferred unit.
     """
-    name = next((field for field in _TIME_FIELDS if has_field(sweep.message, field)), None)
-    if name is None:
-        return np.zeros(len(sweep.cloud), np.float32)
-    values: NDArray[Any] = read_field(sweep.message, name)
-    if values.dtype.kind in "iu":
-        times = values * 1e-9
-    else:
-        times = values.astype(np.float64)
-        if name == "timestamp":
-            in_ns = len(times) > 0 and np.nanmax(times) > _MIN_EPOCH_NS
-            times = (times - sweep.stamp_ns) * 1e-9 if in_ns else times - sweep.stamp_ns * 1e-9
-    valid = times[np.isfinite(sweep.cloud.xyz).all(axis=1)]
-    if len(valid) and not np.abs(valid).max() <= _MAX_SWEEP_S:
-        raise CloudError(
-            f"sweep at {sweep.stamp_ns} ns: its points have times up to {np.abs(valid).max():.3g} s from its stamp; "
-            "record clouds with 'time' in seconds, or without"
-        )
-    return times.astype(np.float32)
+    times = point_times(sweep.message, sweep.cloud.xyz, sweep.stamp_ns)
+    if times.note:
+        note(times.note)
+    return times.seconds
 
 
 def scan_time_s(cloud: PointCloud, times_s: NDArray[np.float32], selected: NDArray[np.bool_]) -> float:
@@ -78,11 +58,11 @@ def scan_time_s(cloud: PointCloud, times_s: NDArray[np.float32], selected: NDArr
     A direction at the seam of the turn is scanned twice; the time nearer to the stamp is returned.
 
     Args:
-        cloud: N points; times of points without a position are ignored.
+        cloud: N points; times of points without a position (not finite, or all zero) are ignored.
         times_s: (N,) firing times in seconds relative to the stamp.
         selected: (N,) mask of the points; at least one is set.
     """
-    usable = np.isfinite(cloud.xyz).all(axis=1)
+    usable = np.isfinite(cloud.xyz).all(axis=1) & cloud.xyz.any(axis=1)
     times_s, selected = times_s[usable], selected[usable]
     begin, turn = float(times_s.min()), float(np.ptp(times_s))
     if turn < _MIN_TURN_S:
