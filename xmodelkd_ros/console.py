@@ -5,15 +5,29 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterable
+from traceback import walk_tb
 from typing import Any, TypeVar
 
 from xmodelkd_ros.core.atomic_write import disk_errors
-from xmodelkd_ros.core.errors import XModelKDError
+from xmodelkd_ros.core.errors import XModelKDError, one_line
 
 N = TypeVar("N", int, float)
 
 _INTERRUPTED = 130
 """Exit code after Ctrl-C, by the convention of shells."""
+
+
+_OWN = ("xmodelkd_ros", "training", "test", "__main__")
+_ROS = ("rclpy", "ament_index_python", "lifecycle_msgs", "rcl_interfaces")
+"""Packages of ROS, besides those of messages."""
+_DISTRIBUTIONS = {
+    "cv2": "opencv-python-headless",
+    "rclpy": "ros-kilted-rclpy ros-kilted-rmw-fastrtps-cpp",
+    "rosbags": "rosbags~=0.11.0",
+    "rosbags.image": "rosbags-image",
+    "yaml": "PyYAML",
+}
+"""Names of distributions that differ from those of their modules, and versions that the package needs."""
 
 
 def progress(steps: Any, total: int, title: str) -> Any:
@@ -67,6 +81,8 @@ def _number(parse: Callable[[str], N], text: str) -> N:
 def exit_code(work: Callable[[], int]) -> int:
     """Run a program's work; an error that this package raises on purpose becomes one line on stderr.
 
+    So does a library that is not installed or cannot be imported.
+
     Returns:
         What ``work`` returns, 1 after such an error, 130 after Ctrl-C.
     """
@@ -79,6 +95,47 @@ def exit_code(work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return _INTERRUPTED
+    except Exception as error:
+        library = failed_import(error)
+        if library is None:
+            raise
+        print(f"error: {library} {import_advice(library, error)}", file=sys.stderr)
+        return 1
+
+
+def failed_import(error: BaseException) -> str | None:
+    """Module of another project whose import raised the error; None if no import did.
+
+    A damaged installation may raise anything while its modules are executed.
+    """
+    frames = [frame for frame, _ in walk_tb(error.__traceback__) if frame.f_code.co_name == "<module>"]
+    executed = [str(frame.f_globals.get("__name__", "")) for frame in frames]
+    named = [error.name] if isinstance(error, ImportError) and error.name else []
+    return next((name for name in (*executed, *named) if name and name.split(".")[0] not in _OWN), None)
+
+
+def import_advice(module: str, error: BaseException | None = None) -> str:
+    """What is wrong with a library that failed to import, and the command that mends it.
+
+    Args:
+        module: name of the module.
+        error: what the import raised; None if it is not installed.
+    """
+    top = module.split(".")[0]
+    name = module if module in _DISTRIBUTIONS else top
+    of_ros = top in _ROS or top.endswith("_msgs")
+    distribution = _DISTRIBUTIONS.get(name, f"ros-kilted-{top.replace('_', '-')}" if of_ros else name)
+    absent = error.name if isinstance(error, ModuleNotFoundError) else None
+    if absent and absent.split(".")[0] != top:
+        return f"needs {absent}, which {import_advice(absent)}"
+    if error is None or absent in (name, top):
+        source = "source /opt/ros/$ROS_DISTRO/setup.bash' or '" if of_ros else ""
+        return f"is not installed; run '{source}pip install {distribution}'"
+    why = f"{type(error).__name__}: {one_line(error)}" if isinstance(error, Exception) else repr(error)
+    if of_ros:
+        version = ".".join(map(str, sys.version_info[:2]))
+        return f"cannot be imported ({why}); the ROS installation may be for another Python than {version}"
+    return f"cannot be imported ({why}); run 'pip install --force-reinstall {distribution}'"
 
 
 def run_command(work: Callable[[], str]) -> int:

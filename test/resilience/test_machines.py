@@ -42,7 +42,7 @@ def test_node_labels_and_reports_read_only_disk(start, driver, node_arguments, h
     driver.wait(lambda: why in driver.diagnostics.get("model_backend_choice", ""), "a report")
     doctor = start(COMMAND, "doctor", "--model", height_model, machine=machine)
     assert doctor.end() == 0, doctor.output_text
-    assert f"cache folder    advice   {why}: back ends are compared at every start" in doctor.output_text
+    assert f"cache folder   advice   {why}: back ends are compared at every start" in doctor.output_text
 
 
 @needs_two_backends

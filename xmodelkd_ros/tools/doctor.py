@@ -1,7 +1,12 @@
-"""``xmodelkd doctor``: checks whether the node and the tools can run here, with advice on performance."""
+"""``xmodelkd doctor``: checks whether the node and the tools can run here, with advice on performance.
+
+It imports the parts of the package only in the checks that need them, so that it reports libraries that are missing.
+"""
 
 from __future__ import annotations
 
+import importlib
+import io
 import math
 import os
 import shutil
@@ -9,49 +14,36 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, message_class
-from xmodelkd_ros.bags.bag_writer import BagWriter
-from xmodelkd_ros.core.cloud import PointCloud
-from xmodelkd_ros.core.errors import XModelKDError
-from xmodelkd_ros.harness.dds_profile import profile_variable, shipped_profile, user_profile
-from xmodelkd_ros.harness.processes import Program, dds_environment, wait_for
-from xmodelkd_ros.harness.sweep_log import SweepLogReader
-from xmodelkd_ros.inference.cpu import cores, cpu_quota
-from xmodelkd_ros.inference.engine_cache import default_folder
-from xmodelkd_ros.inference.gpu import find_gpu
-from xmodelkd_ros.inference.tensorrt import installed_version
-from xmodelkd_ros.messages.clouds import truth_to_msg
-from xmodelkd_ros.messages.headers import stamp_from_ns
-from xmodelkd_ros.resources import find_model
-from xmodelkd_ros.segmentation.backend_selection import select_backend
-from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
+from xmodelkd_ros.console import failed_import, import_advice
+from xmodelkd_ros.core.errors import XModelKDError, one_line
 
 State = Literal["ok", "missing", "advice"]
 
-_TOPIC = "/xmodelkd_doctor/points"
-_CLOUDS, _RATE_HZ, _POINTS = 10, 10, 100_000
-_POINT_BYTES = 20
 _MIN_PYTHON = (3, 10)
 _SLOW_MS = 20.0
-_ROUND_TRIP_S = 40.0
 _MIN_SHM_MB = 256
 """Each participant with the shipped profile maps 32 MB; Docker provides 64 MB in total by default."""
 _CACHE_BYTES = 2**20
 """Size of the file that tests for free space."""
+_ROS = ("rclpy", *(f"{name}_msgs.msg" for name in ("sensor", "std", "diagnostic", "lifecycle", "rosgraph")))
+"""Modules of ROS that the node cannot do without."""
 _OPTIONAL = (
-    ("rosbags.image", "rosbags-image[opencv]", "camera images in reports"),
-    ("matplotlib", "matplotlib", "reports"),
-    ("onnx", "onnx", "GFLOP in benchmark"),
+    ("rosbags", "bags"),
+    ("rosbags.image", "raw camera images"),
+    ("cv2", "camera images"),
+    ("yaml", "parameter files"),
+    ("matplotlib", "reports"),
+    ("tqdm", "progress bars"),
+    ("onnx", "the GFLOP in benchmark"),
 )
+"""Modules that the node can do without, and what needs them."""
 
 
 @dataclass(frozen=True)
@@ -71,23 +63,54 @@ class Check:
 
 def doctor(model: str = "student") -> int:
     """Check the installation and print a table; returns the exit code: 0 if the node can run."""
-    checks: list[Check] = []
-    machine = (_python, _numpy, _onnxruntime, _rclpy, _gpu, _profile, _shared_memory, _cores, _cache)
-    packages = [partial(_optional, *row) for row in _OPTIONAL]
-    functions: list[Callable[[], Check]] = [*machine, partial(_model, model), *packages]
-    for function in functions:
-        checks.append(function())
-        _print(checks[-1])
-    if not any(check.name == "rclpy" and check.state == "missing" for check in checks):
-        checks.append(_round_trip())
-        _print(checks[-1])
-    missing = [c.name for c in checks if c.state == "missing"]
+    checks: dict[str, Callable[[], Check]] = {
+        "python": _python,
+        "numpy": _numpy,
+        "onnxruntime": _onnxruntime,
+        "rclpy": _rclpy,
+        "gpu": _gpu,
+        "dds profile": _profile,
+        "shared memory": _shared_memory,
+        "cores": _cores,
+        "cache folder": _cache,
+        "model": partial(_model, model),
+        **{module: partial(_optional, module, purpose) for module, purpose in _OPTIONAL},
+        "round trip": _round_trip,
+    }
+    width = max(map(len, checks)) + 2
+    missing = []
+    for name, function in checks.items():
+        if name == "round trip" and "rclpy" in missing:
+            continue
+        check = _checked(name, function)
+        print(f"{name:<{width}}{check.state:<9}{check.text}", flush=True)
+        missing += [name] if check.state == "missing" else []
     print(f"the node cannot run: {', '.join(missing)}" if missing else "the node can run")
     return 1 if missing else 0
 
 
-def _print(check: Check) -> None:
-    print(f"{check.name:<16}{check.state:<9}{check.text}", flush=True)
+def _checked(name: str, function: Callable[[], Check]) -> Check:
+    """Result of a check; one that fails for lack of a library is not the last word on what it checks."""
+    try:
+        return function()
+    except Exception as error:
+        library = failed_import(error)
+        problem = (
+            f"{library} {import_advice(library, error)}" if library else f"{type(error).__name__}: {one_line(error)}"
+        )
+        return Check(name, "missing" if name == "model" else "advice", f"not checked: {problem}")
+
+
+def _import(module: str) -> str:
+    """Import a module and return why it cannot be imported, with advice; empty if it can."""
+    try:
+        # NumPy and OpenCV explain at length what a library that cannot be imported lacks.
+        with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
+            importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # damaged installations raise anything
+        library = failed_import(error) if isinstance(error, ImportError) else module
+        return import_advice(library or module, error)
+    return ""
 
 
 def _python() -> Check:
@@ -98,19 +121,24 @@ def _python() -> Check:
 
 
 def _numpy() -> Check:
-    return Check("numpy", "ok", np.__version__)
+    problem = _import("numpy")
+    return Check("numpy", "missing" if problem else "ok", problem or _version("numpy"))
 
 
 def _onnxruntime() -> Check:
-    version = _version("onnxruntime")
-    if version is None and _version("openvino") is not None:
-        return Check("onnxruntime", "advice", "cannot verify openvino without it; run 'pip install onnxruntime'")
-    if version is None:
-        return Check("onnxruntime", "missing", "run 'pip install onnxruntime'")
-    return Check("onnxruntime", "ok", version)
+    # Switches off its telemetry.
+    problem = _import("xmodelkd_ros.inference") or _import("onnxruntime")
+    if not problem:
+        return Check("onnxruntime", "ok", _version("onnxruntime"))
+    if _import("openvino"):
+        return Check("onnxruntime", "missing", problem)
+    return Check("onnxruntime", "advice", f"cannot verify openvino without it: {problem}")
 
 
 def _gpu() -> Check:
+    from xmodelkd_ros.inference.gpu import find_gpu
+    from xmodelkd_ros.inference.tensorrt import installed_version
+
     gpu = find_gpu()
     if gpu is None:
         return Check("gpu", "ok", "none: networks run on the CPU")
@@ -121,13 +149,16 @@ def _gpu() -> Check:
 
 
 def _rclpy() -> Check:
-    if find_spec("rclpy") is None:
-        return Check("rclpy", "missing", "source a ROS 2 installation, or run 'pip install xmodelkd_ros[ros-pip]'")
+    for module in _ROS:
+        if problem := _import(module):
+            return Check("rclpy", "missing", f"{module} {problem}")
     rmw = os.environ.get("RMW_IMPLEMENTATION", "the default RMW")
-    return Check("rclpy", "ok", f"{_version('rclpy') or 'from the ROS installation'}, {rmw}")
+    return Check("rclpy", "ok", f"{_version('rclpy')}, {rmw}")
 
 
 def _profile() -> Check:
+    from xmodelkd_ros.harness.dds_profile import profile_variable, shipped_profile, user_profile
+
     profile = user_profile(os.environ)
     if profile is None:
         setting = f"{profile_variable(os.environ)}={shipped_profile()}"
@@ -150,6 +181,8 @@ def _shared_memory() -> Check:
 
 
 def _cores() -> Check:
+    from xmodelkd_ros.inference.cpu import cores, cpu_quota
+
     count, quota = cores(), cpu_quota()
     text = str(count) if math.isinf(quota) else f"{count} (CPU quota of the control group: {quota:g})"
     if count < 2:
@@ -158,6 +191,8 @@ def _cores() -> Check:
 
 
 def _cache() -> Check:
+    from xmodelkd_ros.inference.engine_cache import default_folder
+
     folder = default_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -172,6 +207,10 @@ def _cache() -> Check:
 
 
 def _model(name: str) -> Check:
+    from xmodelkd_ros.resources import find_model
+    from xmodelkd_ros.segmentation.backend_selection import select_backend
+    from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
+
     try:
         folder = find_model(name)
         choice = select_backend(folder)
@@ -182,57 +221,30 @@ def _model(name: str) -> Check:
     return Check("model", "ok", f"{folder}: verified, {backend.name} {backend.precision} ({choice.reason})")
 
 
-def _optional(module: str, distribution: str, purpose: str) -> Check:
-    version = _version(distribution)
-    if version is None and find_spec(module) is None:
-        return Check(distribution, "advice", f"not installed; for {purpose}: pip install {distribution}")
-    return Check(distribution, "ok", version or "installed")
+def _optional(module: str, purpose: str) -> Check:
+    problem = _import(module)
+    if problem:
+        return Check(module, "advice", f"{problem}; it is for {purpose}")
+    return Check(module, "ok", _version(module))
 
 
-def _version(distribution: str) -> str | None:
+def _version(module: str) -> str:
+    """Version of an importable module."""
     try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
+        return metadata.version(module.replace(".", "-"))
+    except metadata.PackageNotFoundError:  # the distribution has another name, or none
+        return str(getattr(sys.modules[module], "__version__", "installed"))
 
 
 def _round_trip() -> Check:
     """Send clouds of 2 MB from one process to another."""
-    size = f"{_CLOUDS} clouds of {_POINTS * _POINT_BYTES / 1e6:.0f} MB"
+    from xmodelkd_ros.tools import doctor_round_trip
+
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            times_ms = _send_clouds(Path(folder))
+        times_ms = doctor_round_trip.transport_times()
     except XModelKDError as error:
         return Check("round trip", "missing", str(error))
-    median = statistics.median(times_ms)
+    median, size = statistics.median(times_ms), doctor_round_trip.SIZE
     if median > _SLOW_MS:
         return Check("round trip", "advice", f"{size}, {median:.1f} ms each; try another DDS profile or RMW")
     return Check("round trip", "ok", f"{size}, {median:.1f} ms each")
-
-
-def _send_clouds(folder: Path) -> list[float]:
-    """Transport latency of each cloud in milliseconds."""
-    env = dds_environment()
-    sent, received = SweepLogReader(folder / "sent.jsonl"), SweepLogReader(folder / "received.jsonl")
-    _write_bag(folder / "clouds.mcap")
-    play = [str(folder / "clouds.mcap"), "--wait-for-subscribers", f"{_TOPIC}:1", "--log", str(sent.path)]
-    record = ["--topics", _TOPIC, "--log", str(received.path)]
-    with (
-        Program("harness.recorder", record, env, folder / "recorder.log") as recorder,
-        Program("harness.bag_player", play, env, folder / "player.log") as player,
-    ):
-        wait_for(lambda: len(received.clouds(_TOPIC)) >= _CLOUDS, [player, recorder], _ROUND_TRIP_S, "the round trip")
-    at_start = sent.clouds(_TOPIC)
-    return [(end - at_start[key]) / 1e6 for key, end in received.clouds(_TOPIC).items()]
-
-
-def _write_bag(path: Path) -> None:
-    cloud = PointCloud(np.zeros((_POINTS, 3), np.float32), np.zeros(_POINTS, np.float32))
-    label = np.zeros(_POINTS, np.uint8)
-    time_type, header_type = message_class("builtin_interfaces/msg/Time"), message_class("std_msgs/msg/Header")
-    with BagWriter(path) as writer:
-        writer.add_topic(_TOPIC, POINT_CLOUD_TYPE)
-        for i in range(_CLOUDS):
-            stamp_ns = (i + 1) * 1_000_000_000 // _RATE_HZ
-            header = header_type(stamp_from_ns(stamp_ns, time_type), "lidar")
-            writer.write(_TOPIC, stamp_ns, truth_to_msg(cloud, label, header, ROSBAGS_TYPES))
