@@ -163,6 +163,13 @@ def test_frames_with_another_prefix_are_named(make_drive):
         ]
 
 
+def test_another_intensity_field_is_noted(make_drive):
+    with BagReader(make_drive(rename={"intensity": "Reflectivity"})) as reader:
+        recorded = RecordedDrive(reader)
+        assert recorded.first_sweep().cloud.intensity.any()
+    assert recorded.notes == ["intensity is read from field 'Reflectivity'"]
+
+
 def test_frame_that_changes_during_the_drive_is_noted(tmp_path, header):
     cloud = PointCloud(np.ones((3, 3), np.float32), np.ones(3, np.float32))
     with BagWriter(tmp_path / "bag") as bag:

@@ -66,6 +66,12 @@ DRIVERS = {
     "since 1970, us, i8": {"time": ("i8", absolute(SWEEP_S, MICRO))},
     "relative, in a field called timestamp": {"timestamp": ("f4", SWEEP_S)},
     "relative double, in a field called timestamp": {"timestamp": ("f8", SWEEP_S)},
+    "Argoverse": {"offset_ns": ("i4", SWEEP_S * NANO)},
+    "Cepton": {"relative_timestamp": ("f4", SWEEP_S)},
+    "SICK": {
+        "lidar_sec": ("u4", absolute(SWEEP_S, NANO) // 10**9),
+        "lidar_nsec": ("u4", absolute(SWEEP_S, NANO) % 10**9),
+    },
     "LIO-SAM": {"time": ("f4", SWEEP_S), "ring": ("u2", np.zeros(500))},
     "xyw": {"time_offset": ("f4", SWEEP_S)},
     **{

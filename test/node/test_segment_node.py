@@ -339,6 +339,14 @@ def test_frames_are_compared_as_tf_does(make_bench, sweep, capfd):
     assert (values["intensity_field"], values["ring_field"]) == ("intensity", "")
 
 
+def test_lidars_that_share_a_topic_are_noticed_once(bench, sweep, capfd):
+    for second, frame in enumerate(("left", "right", "/left", "right", "left"), 1):
+        assert bench.outcome(sweep(10, stamp=float(second), frame_id=frame)).message == "labelled"
+    log = capfd.readouterr().err
+    assert log.count("the frame of the clouds changed") == 1
+    assert "from 'left' to 'right'; if that is not a LiDAR's own frame, set projection_frame" in log
+
+
 def test_publishes_unlabelled_sweep_until_transform_is_available(make_bench, sweep, monkeypatch):
     available = {}
 

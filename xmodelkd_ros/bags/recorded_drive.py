@@ -21,7 +21,7 @@ from xmodelkd_ros.core.errors import BagError, CloudError, XModelKDError, listed
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.transforms import inverse
 from xmodelkd_ros.core.visibility import CameraFrame
-from xmodelkd_ros.messages.clouds import LABEL_FIELD, MissingIntensity, has_field, read_field, to_cloud
+from xmodelkd_ros.messages.clouds import LABEL_FIELD, MissingIntensity, has_field, read_field, to_cloud, used_fields
 from xmodelkd_ros.messages.headers import frame_name, label_map_from_json, nearest_frame_hint, stamp_ns
 from xmodelkd_ros.messages.images import image_to_array
 from xmodelkd_ros.messages.topics import LABEL_INFO_JSON
@@ -120,6 +120,9 @@ class RecordedDrive:
         start = perf_counter()
         cloud = to_cloud(message.message, self._missing_intensity)
         decode_ms = (perf_counter() - start) * 1e3
+        intensity = used_fields(message.message)["intensity"]
+        if intensity not in ("", "intensity"):
+            self.note(f"intensity is read from field '{intensity}'")
         truth = self._truth(message.message)
         return RecordedSweep(message.message, stamp, message.log_time_ns, cloud, truth, decode_ms)
 

@@ -49,7 +49,8 @@ class SweepProcessor:
         options: OutputOptions,
     ) -> None:
         self._models, self._outputs, self._options = models, outputs, options
-        self._reporter = SweepReporter(node, outputs)
+        extrinsics = [parameters.projection_extrinsic, *(camera.extrinsic for camera in parameters.cameras)]
+        self._reporter = SweepReporter(node, outputs, one_frame=bool(parameters.sensor or any(extrinsics)))
         self._order = StampOrder()
         self._worker = NewestWinsWorker(self._process, self._on_replaced, self._on_error)
         self._sync = ImageInput(node, parameters, lambda sweeps: self._worker.submit(*sweeps), self._on_unmatched)

@@ -28,16 +28,28 @@ _REASONS: dict[type[Exception], str] = {CloudError: "bad_cloud", ExtrinsicError:
 """Reason for a sweep without labels, by the error that was raised; ``failed`` for any other."""
 
 
-class SweepReporter:
-    """Counts what happens to sweeps, publishes it and logs problems, each kind at most every few seconds."""
+_MAX_FRAMES = 100
+"""Number of frames that are remembered."""
 
-    def __init__(self, node: Node, outputs: Outputs) -> None:
+
+class SweepReporter:
+    """Counts what happens to sweeps, publishes it and logs problems, each kind at most every few seconds.
+
+    Args:
+        node: its logger and clock are used.
+        outputs: its publishers.
+        one_frame: whether parameters hold for one frame of the clouds only.
+    """
+
+    def __init__(self, node: Node, outputs: Outputs, one_frame: bool = False) -> None:
         self._node, self._outputs = node, outputs
         # With the namespace, because several LiDARs of a vehicle report to the same /diagnostics.
         self._name = node.get_fully_qualified_name().lstrip("/")
         self._statistics = SweepStatistics()
         self._throttle = Throttle()
+        self._one_frame = one_frame
         self._frame_id: str | None = None
+        self._frames: set[str] = set()
         self._frame_changes = 0
         self._fields: dict[str, str] = {}
 
@@ -48,11 +60,14 @@ class SweepReporter:
         frame = frame_name(msg.header.frame_id)
         if self._frame_id not in (None, frame):
             self._frame_changes += 1
-            self.warn(
-                "frame_changed",
-                f"the frame of the clouds changed from '{self._frame_id}' to '{frame}'; sensor, projection_extrinsic "
-                "and the extrinsics of cameras are those of one LiDAR: start a node for each",
-            )
+            # Without such parameters, several LiDARs may share a topic.
+            if self._one_frame or frame not in self._frames:
+                change = f"the frame of the clouds changed from '{self._frame_id}' to '{frame}'"
+                one = "sensor, projection_extrinsic and cameras' extrinsics are those of one LiDAR: start a node each"
+                other = "if that is not a LiDAR's own frame, set projection_frame"
+                self.warn("frame_changed", f"{change}; {one if self._one_frame else other}")
+        if len(self._frames) < _MAX_FRAMES:
+            self._frames.add(frame)
         self._frame_id = frame
 
     def labelled(self, msg: Any, sweep: LabelledSweep, latency_ms: float) -> None:
