@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.core.cloud import PointCloud
-from xmodelkd_ros.messages.point_times import point_times
+from xmodelkd_ros.messages.point_times import has_position, point_times
 
 _MIN_TURN_S = 1e-6
 """With a smaller range of times, all points count as simultaneous, as for a flash LiDAR."""
@@ -62,7 +62,7 @@ def scan_time_s(cloud: PointCloud, times_s: NDArray[np.float32], selected: NDArr
         times_s: (N,) firing times in seconds relative to the stamp.
         selected: (N,) mask of the points; at least one is set.
     """
-    usable = np.isfinite(cloud.xyz).all(axis=1) & cloud.xyz.any(axis=1)
+    usable = has_position(cloud.xyz)
     times_s, selected = times_s[usable], selected[usable]
     begin, turn = float(times_s.min()), float(np.ptp(times_s))
     if turn < _MIN_TURN_S:

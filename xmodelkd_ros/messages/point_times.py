@@ -101,7 +101,7 @@ def point_times(msg: Any, xyz: NDArray[np.float32], stamp_ns: int) -> PointTimes
         CloudError: the declared layout is inconsistent.
     """
     seconds = np.zeros(len(xyz), np.float32)
-    layout, valid = PointLayout.from_message(msg), np.isfinite(xyz).all(axis=1) & xyz.any(axis=1)
+    layout, valid = PointLayout.from_message(msg), has_position(xyz)
     fields = sorted(_time_fields(layout), key=lambda field: _plain(field.name) not in _USUAL)
     if not fields:
         return PointTimes(seconds, f"the clouds have no field with the times of their points: {_AT_STAMP}")
@@ -111,7 +111,12 @@ def point_times(msg: Any, xyz: NDArray[np.float32], stamp_ns: int) -> PointTimes
         found = _offsets_ns(field, field.values[valid], stamp_ns)
         if found is not None:
             seconds[valid] = found[0] * 1e-9
-            return PointTimes(seconds, found[1])
+            same = (
+                f"field {quoted(field.name)} has one time for all points, as of a flash LiDAR: all cameras get the same"
+            )
+            return PointTimes(
+                seconds, f"{same} time_offset" if np.ptp(found[0]) == 0 and len(seconds) > 1 else found[1]
+            )
     field, values = fields[0], fields[0].values[valid]
     name, low, high = quoted(field.name), values.min(), values.max()
     return PointTimes(
@@ -119,6 +124,12 @@ def point_times(msg: Any, xyz: NDArray[np.float32], stamp_ns: int) -> PointTimes
         f"field {name} ({values.dtype}, {low:.10g} to {high:.10g}) is not used: in no unit are these times within a "
         f"second of the sweep's stamp, {stamp_ns} ns: {_AT_STAMP}. Give stamp and points one clock",
     )
+
+
+def has_position(xyz: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(N,) which of (N, 3) points are returns: drivers write NaN, infinity or zeros for missing ones."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.isfinite(xyz).all(axis=1) & (xyz != 0).any(axis=1))
 
 
 def _time_fields(layout: PointLayout) -> Iterator[_Field]:
