@@ -93,6 +93,15 @@ def test_message_in_several_splits_is_read_once(tmp_path: Path):
     assert notes == ["1 messages are in several storage files; each is read once"]
 
 
+def test_copy_of_a_whole_file_adds_nothing(tmp_path: Path):
+    bag = write_split(tmp_path / "bag", "mcap", [[0, 1, 2]])
+    shutil.copy(bag / "bag_0.mcap", bag / "bag_1.mcap")
+    times, notes = read_times_s(bag)
+    assert times == [0, 1, 2] and "3 messages are in several storage files; each is read once" in notes
+    with BagReader(bag) as reader:
+        assert reader.topics["/points"].count == 3
+
+
 @STORAGES
 def test_missing_split_is_named_and_the_others_are_read(tmp_path: Path, storage: str):
     bag = write_split(tmp_path / "bag", storage, [[0, 1], [2, 3], [4, 5]])

@@ -237,6 +237,20 @@ def test_reads_several_channels_of_a_topic_and_skips_other_encodings_with_a_note
         ]
 
 
+@pytest.mark.parametrize("name", ["sensor_msgs/PointCloud2", "sensor_msgs::msg::dds_::PointCloud2_"])
+def test_reads_types_as_other_writers_spell_them(tmp_path: Path, name: str):
+    path = tmp_path / "drive.mcap"
+    with path.open("wb") as file:
+        writer = Writer(file)
+        writer.start("", "test")
+        schema = writer.register_schema(name, "ros2msg", definition(CLOUD_TYPE))
+        writer.add_message(writer.register_channel("/points", "cdr", schema), START_NS, cloud(0), START_NS)
+        writer.finish()
+    with BagReader(path) as bag:
+        assert bag.points_topic() == "/points"
+        assert bytes(bag.first("/points").message.data) == bytes(sweep(0).data)
+
+
 def test_bag_without_readable_cloud_says_why(tmp_path: Path):
     path = tmp_path / "drive.mcap"
     with path.open("wb") as file:

@@ -72,10 +72,30 @@ def test_recovers_truncated_bag_up_to_the_cut(tmp_path: Path, share: float):
         ]
 
 
-def test_reports_topics_that_cannot_be_recovered(tmp_path: Path):
+def test_recovers_topics_of_types_that_the_bag_defines(tmp_path: Path):
     said: list[str] = []
-    assert recover(write_foreign(tmp_path / "bag", "mcap"), tmp_path / "saved", said.append) == 1
-    assert said == ["cannot write topic '/wheel': message type acme_msgs/msg/Wheel is unknown"]
+    assert recover(write_foreign(tmp_path / "bag", "mcap"), tmp_path / "saved", said.append) == 2
+    assert said == []
+    with BagReader(tmp_path / "saved") as bag:
+        assert list(bag.first("/wheel").message.speed) == [0, 1, 2, 3]
+
+
+def test_reports_topics_that_cannot_be_recovered(tmp_path: Path):
+    file = storage_file(write_foreign(tmp_path / "bag", "mcap"))
+    file.write_bytes(file.read_bytes().replace(b"ros2msg", b"unknown"))
+    said: list[str] = []
+    assert recover(file, tmp_path / "saved", said.append) == 1
+    assert said == ["/wheel skipped: message type acme_msgs/msg/Wheel is unknown, and the bag does not define it"]
+
+
+def test_recovers_files_beside_unreadable_ones(tmp_path: Path):
+    (tmp_path / "left").mkdir()
+    (tmp_path / "left" / "a_0.mcap").write_bytes(b"no bag")
+    write_bag(tmp_path / "left" / "a_1.mcap")
+    write_bag(tmp_path / "left" / "a_2.db3", "sqlite3", topic="/other")
+    said: list[str] = []
+    assert recover(tmp_path / "left", tmp_path / "saved", said.append) == 8
+    assert len(said) == 1 and "a_0.mcap begins neither as an MCAP nor as an SQLite file" in said[0]
 
 
 def test_note_on_topic_with_damaged_name_is_one_line(tmp_path: Path):

@@ -177,6 +177,31 @@ def test_reads_times_of_recording_of_zero_and_below(tmp_path: Path):
     assert read_times(tmp_path / "bag.db3") == ([-START_NS - 7, -START_NS, -START_NS], [])
 
 
+def test_equal_times_of_recording_are_said(tmp_path: Path):
+    connection = create(tmp_path / "bag.db3")
+    for _ in range(2):
+        insert(connection, -START_NS)
+    connection.close()
+    note = "all messages have the same time of recording, 0 ns: they play at once"
+    assert read_times(tmp_path / "bag.db3") == ([-START_NS, -START_NS], [note])
+
+
+def test_link_to_file_finds_its_log(tmp_path: Path):
+    path = record_in_wal_mode(tmp_path / "bag.db3")
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "drive.db3").symlink_to(path)
+    assert read_times(tmp_path / "links" / "drive.db3")[0] == [0, 1, 2, 3, 4]
+
+
+def test_kept_journal_that_is_no_longer_needed_is_no_news(tmp_path: Path):
+    connection = create(tmp_path / "bag.db3")
+    connection.execute("PRAGMA journal_mode=PERSIST")
+    insert(connection, 0)
+    connection.close()
+    assert (tmp_path / "bag.db3-journal").stat().st_size > 0
+    assert read_times(tmp_path / "bag.db3") == ([0], [])
+
+
 def test_message_without_topic_is_noted(tmp_path: Path):
     connection = create(tmp_path / "bag.db3")
     insert(connection, 0)

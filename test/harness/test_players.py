@@ -19,7 +19,7 @@ from sensor_msgs.msg import CameraInfo, Image, Imu, PointCloud2
 from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, BagReader
 from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.harness import closed_loop_player, fault_player, schedule_player
+from xmodelkd_ros.harness import bag_player, closed_loop_player, fault_player, schedule_player
 from xmodelkd_ros.harness.cdr import serialized_points, serialized_stamp_ns, with_stamp
 from xmodelkd_ros.harness.looped_drive import LoopedDrive, camera_topics
 from xmodelkd_ros.messages.headers import stamp_from_ns, stamp_ns
@@ -96,6 +96,18 @@ def test_sweeps_are_published_at_their_times(probe, bag, tmp_path):
     assert 100 <= clock[0] < 100.3 and 100.2 < max(clock) <= 100.41
     assert clock.count(100.0) > 3
     assert min(clock) >= 50 and clock[-1] == pytest.approx(58, abs=3)  # half a second after the last sweep
+
+
+def test_step_of_the_recorders_clock_is_not_waited_for(sweep, tmp_path, capsys):
+    """Latched messages recorded before the clock was set, in 1970."""
+    with BagWriter(tmp_path / "bag.mcap") as writer:
+        writer.add_topic("/points", POINT_CLOUD_TYPE)
+        for index, at_ns in enumerate((0, 1_700_000_000 * S, 1_700_000_000 * S + S // 5)):
+            writer.write_raw("/points", at_ns, serialize_message(sweep(10, stamp=index)))
+    assert play(bag_player, tmp_path / "bag.mcap", "--log", tmp_path / "log") == 0
+    sent_s = np.array([row["monotonic_ns"] for row in rows(tmp_path / "log")]) / S
+    assert sent_s[2] - sent_s[0] == pytest.approx(0.2, abs=0.2)
+    assert "note: a gap of 1700000000 s in the bag is skipped" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

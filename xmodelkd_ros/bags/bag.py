@@ -119,6 +119,9 @@ class BagReader:
             raise BagError("; ".join([f"bag {self.path} is empty: it holds no messages", *self._contents.notes]))
         for name in dict.fromkeys(channel.topic for channel in self._contents.counts):
             self._add(name, [channel for channel in self._contents.counts if channel.topic == name])
+        clouds = max((topic.count for topic in self.topics.values() if topic.type == POINT_CLOUD_TYPE), default=0)
+        if clouds > 1 and self.start_ns == self.end_ns:
+            self._notes.append(f"all messages have the same time of recording, {self.start_ns} ns: they play at once")
         return self
 
     def __exit__(
@@ -190,6 +193,10 @@ class BagReader:
         if not name and len(names) > 1:
             raise BagError(f"bag {self.path} has several PointCloud2 topics, name one: {listing}")
         return name or names[0]
+
+    def types(self, topic: str) -> Typestore | None:
+        """Where the message type of a topic is defined; None if the bag's definition is not usable, with a note."""
+        return self._typestore(self._channels[topic][0])
 
     def raw(
         self, topics: Collection[str] | None = None, start_ns: int | None = None, stop_ns: int | None = None

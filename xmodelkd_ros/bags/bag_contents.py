@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -40,7 +41,6 @@ class BagContents:
         self._notes = list(files.notes)
         self.counts: dict[Channel, int] = {}
         self._damaged = damaged
-        self._duplicates = 0
         self._files: list[StorageFile] = []
         with ExitStack() as stack:
             for path in files.paths:
@@ -52,8 +52,12 @@ class BagContents:
         holding = [file for file in self._files if any(file.counts.values())]
         self.start_ns = min((file.start_ns for file in holding), default=0)
         self.end_ns = max((file.end_ns for file in holding), default=0)
-        self._overlap = _overlap(holding)
         count = sum(self.counts.values())
+        self._has_overlaps = bool(_overlaps(holding))
+        if self._has_overlaps:
+            with self._stack:
+                self._leave_out_duplicates()
+                self._stack = self._stack.pop_all()
         for file in self._files:
             # With metadata.yaml the recorder was not killed.
             if files.claimed is None and isinstance(file, SqliteFile) and file.may_lack_log:
@@ -90,39 +94,58 @@ class BagContents:
         Raises:
             BagError, OSError, sqlite3.Error: a file is damaged.
         """
+        entries = self._all_entries(channels, start_ns, stop_ns)
+        return (entry for entry, is_duplicate in entries if not is_duplicate)
+
+    def _all_entries(
+        self, channels: Collection[Channel], start_ns: int | None, stop_ns: int | None
+    ) -> Iterator[tuple[Entry, bool]]:
+        """The messages, and whether another file holds the same one."""
         sources = []
         for file in self._files:
             own = [channel for channel in channels if file.counts.get(channel)]
             if own:
                 sources.append(Source(file.start_ns, partial(file.entries, own, start_ns, stop_ns)))
         entries = merged(sources)
-        yield from self._without_duplicates(entries) if self._overlap else (entry for _, entry in entries)
+        return _marked(entries) if self._has_overlaps else ((entry, False) for _, entry in entries)
 
-    def _without_duplicates(self, entries: Iterator[tuple[int, Entry]]) -> Iterator[Entry]:
-        """Leave out messages that another file holds with the same topic, time and content."""
-        log_time_ns: int | None = None
-        dropped, first_in = 0, dict[tuple[str, bytes], int]()
-        for number, entry in entries:
-            if entry.log_time_ns != log_time_ns:
-                log_time_ns, first_in = entry.log_time_ns, {}
-            if first_in.setdefault((entry.channel.topic, entry.data), number) == number:
-                yield entry
-            else:
-                dropped += 1
-        if dropped > self._duplicates:
-            self._duplicates = dropped
-            self._notes.append(f"{dropped} messages are in several storage files; each is read once")
+    def _leave_out_duplicates(self) -> None:
+        """Find out how many messages are in several files; only topics and times that files share are read."""
+        topics = Counter(topic for file in self._files for topic in {c.topic for c, n in file.counts.items() if n})
+        shared = [channel for channel in self.counts if topics[channel.topic] > 1]
+        files = [file for file in self._files if any(file.counts.get(channel) for channel in shared)]
+        duplicates = 0
+        for begin_ns, end_ns in _overlaps(files):
+            for entry, is_duplicate in self._all_entries(shared, begin_ns, end_ns + 1):
+                if is_duplicate:
+                    self.counts[entry.channel] -= 1
+                    duplicates += 1
+        if duplicates:
+            self._notes.append(f"{duplicates} messages are in several storage files; each is read once")
 
 
-def _overlap(files: list[StorageFile]) -> bool:
-    """Whether files overlap in time."""
-    ordered = sorted(files, key=lambda file: file.start_ns)
+def _overlaps(files: Iterable[StorageFile]) -> list[tuple[int, int]]:
+    """First and last time of each stretch that several files cover."""
+    stretches: list[tuple[int, int]] = []
     latest: int | None = None
-    for file in ordered:
+    for file in sorted(files, key=lambda file: file.start_ns):
         if latest is not None and file.start_ns <= latest:
-            return True
+            begin_ns, end_ns = file.start_ns, min(latest, file.end_ns)
+            if stretches and begin_ns <= stretches[-1][1]:
+                begin_ns, end_ns = stretches[-1][0], max(stretches.pop()[1], end_ns)
+            stretches.append((begin_ns, end_ns))
         latest = file.end_ns if latest is None else max(latest, file.end_ns)
-    return False
+    return stretches
+
+
+def _marked(entries: Iterable[tuple[int, Entry]]) -> Iterator[tuple[Entry, bool]]:
+    """Entries, and whether another file holds the same topic, time and content before."""
+    log_time_ns: int | None = None
+    first_in: dict[tuple[str, bytes], int] = {}
+    for number, entry in entries:
+        if entry.log_time_ns != log_time_ns:
+            log_time_ns, first_in = entry.log_time_ns, {}
+        yield entry, first_in.setdefault((entry.channel.topic, entry.data), number) != number
 
 
 def _opened(path: Path, damaged: bool, notes: list[str], stack: ExitStack) -> StorageFile:

@@ -70,6 +70,8 @@ def find_files(path: Path) -> BagFiles:
         path = path.parent
     if path.is_dir():
         return _of_folder(path)
+    if not path.is_file():
+        raise BagError(f"{path} is neither a file nor a folder; give a rosbag2 folder, an .mcap or a .db3 file")
     head = _head(path)
     if not head.startswith(STORAGE_MAGICS) and not _has_suffix(path):
         raise BagError(f"{path} is not a bag; {_instead(path, head)}")
@@ -81,7 +83,16 @@ def find_files(path: Path) -> BagFiles:
 def storage_files(folder: Path) -> list[Path]:
     """The files in a folder that are storage files by their first bytes or their suffix, sorted by number."""
     files = [file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")]
-    return sorted((f for f in files if _has_suffix(f) or _head(f).startswith(STORAGE_MAGICS)), key=_sort_key)
+    return sorted(filter(_is_storage, files), key=_sort_key)
+
+
+def _is_storage(file: Path) -> bool:
+    if _has_suffix(file):
+        return True
+    try:
+        return _head(file).startswith(STORAGE_MAGICS)
+    except BagError:  # others need not be readable
+        return False
 
 
 def _has_suffix(path: Path) -> bool:
@@ -207,7 +218,9 @@ def _listed_names(metadata: Mapping[str, Any]) -> list[str]:
     entries = [*listing] if isinstance(listing, list) else []
     if isinstance(files := metadata.get("files"), list):
         entries += [file.get("path") for file in files if isinstance(file, dict)]
-    return list(dict.fromkeys(PurePath(entry).name for entry in entries if isinstance(entry, str) and entry))
+    return list(
+        dict.fromkeys(PurePath(entry.replace("\\", "/")).name for entry in entries if isinstance(entry, str) and entry)
+    )
 
 
 def _plain(name: str) -> str:
@@ -244,7 +257,7 @@ def _no_bag(folder: Path) -> str:
     below = [sub.name for sub in subfolders if (sub / METADATA).exists() or storage_files(sub)]
     if below:
         return f"{folder} is not a bag, but holds bags; name one: {listed(str(folder / name) for name in below)}"
-    ros1 = sorted(file for file in folder.iterdir() if file.is_file() and _head(file).startswith(_ROS1))
+    ros1 = sorted(file for file in folder.iterdir() if file.is_file() and file.suffix == ".bag")
     if ros1:
         return f"{folder} is not a rosbag2 folder; {ros1[0].name}: {_instead(ros1[0], _ROS1)}"
     return f"{folder} is not a rosbag2 folder: it has no {METADATA} and no .mcap or .db3 file; name a folder with them"

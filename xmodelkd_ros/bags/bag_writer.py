@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +14,7 @@ from typing import Any, Literal
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.storage_mcap import McapWriter
+from rosbags.typesys.store import Typestore
 
 from xmodelkd_ros.bags.bag import STANDARD_TYPES, STORAGE_SUFFIXES
 from xmodelkd_ros.core.errors import BagError
@@ -86,27 +87,28 @@ class BagWriter:
         return self._folder / (self._folder.name + self._suffix)
 
     @property
-    def topics(self) -> Set[str]:
-        """Names of the topics added so far."""
-        return self._connections.keys()
+    def topics(self) -> dict[str, str]:
+        """Message types of the topics added so far, by name."""
+        return {name: connection.msgtype for name, connection in self._connections.items()}
 
-    def add_topic(self, name: str, msgtype: str, latched: bool = False) -> None:
+    def add_topic(self, name: str, msgtype: str, latched: bool = False, types: Typestore = STANDARD_TYPES) -> None:
         """Add a topic; required before writing to it.
 
         Args:
             name: the topic's name.
-            msgtype: a standard message type, such as ``sensor_msgs/msg/PointCloud2``.
+            msgtype: a message type, such as ``sensor_msgs/msg/PointCloud2``.
             latched: offer it as transient local, depth 1, so that late subscribers get the last message on playback.
+            types: where the type is defined; by default, the standard ones.
 
         Raises:
-            BagError: the type is not a standard one, or the topic was added before.
+            BagError: the type is not defined there, or the topic was added before.
         """
-        if msgtype not in STANDARD_TYPES.types:
+        if msgtype not in types.types:
             raise BagError(f"cannot write topic '{name}': message type {msgtype} is unknown")
         if name in self._connections:
             raise BagError(f"topic '{name}' was added before")
         self._connections[name] = self._writer.add_connection(
-            name, msgtype, typestore=STANDARD_TYPES, offered_qos_profiles=[_qos(latched)]
+            name, msgtype, typestore=types, offered_qos_profiles=[_qos(latched)]
         )
 
     def write(self, topic: str, log_time_ns: int, message: Any) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import lz4.frame
 import numpy as np
 
-from xmodelkd_ros.bags.storage import Channel, is_latched, zstd
+from xmodelkd_ros.bags.storage import Channel, is_latched, ros_type, zstd
 from xmodelkd_ros.core.errors import BagError, quoted
 
 MAGIC = b"\x89MCAP0\r\n"
@@ -125,7 +125,7 @@ class Definitions:
         latched = is_latched(topic, fields.texts().get("offered_qos_profiles"))
         definition_format = _DEFINITION_FORMATS.get(schema.encoding, "")
         text = schema.text if definition_format else ""
-        channel = Channel(topic, schema.name, encoding, definition_format, text, latched)
+        channel = Channel(topic, ros_type(schema.name), encoding, definition_format, text, latched)
         self.is_sound &= self.channels.get(number, channel) == channel and schema_id in (0, *self._schemas)
         self.channels[number] = channel
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
-from xmodelkd_ros.bags.bag import BagReader
+from xmodelkd_ros.bags.bag import STANDARD_TYPES, BagReader
 from xmodelkd_ros.bags.bag_files import storage_files
 from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.core.errors import BagError
@@ -26,21 +27,39 @@ def recover(path: Path, out: Path, on_progress: Callable[[str], None] = lambda l
     files = [file for folder in folders for file in storage_files(folder)] if folders else [path]
     if not files:
         raise BagError(f"{path} holds no .mcap or .db3 file; recordings in other formats cannot be recovered")
+    counts, problems = [], []
     with BagWriter(out) as writer:
-        return sum(_copy(file, writer, on_progress) for file in files)
+        for file in files:
+            with ExitStack() as stack:
+                try:
+                    reader = stack.enter_context(BagReader(file, damaged=True))
+                except BagError as error:
+                    problems.append(str(error))
+                    continue
+                counts.append(_copy(reader, writer, on_progress))
+        if not counts:
+            raise BagError(problems[0])
+    for problem in problems:
+        on_progress(problem)
+    return sum(counts)
 
 
-def _copy(file: Path, writer: BagWriter, on_progress: Callable[[str], None]) -> int:
-    count = 0
-    with BagReader(file, damaged=True) as reader:
-        for topic in [topic for topic in reader.topics.values() if topic.name not in writer.topics]:
-            try:
-                writer.add_topic(topic.name, topic.type, topic.latched)
-            except BagError as error:
-                on_progress(str(error))
-        for message in reader.raw(writer.topics & reader.topics.keys()):
-            writer.write_raw(*message)
-            count += 1
-        for note in reader.notes:
-            on_progress(note)
+def _copy(reader: BagReader, writer: BagWriter, on_progress: Callable[[str], None]) -> int:
+    count, copied = 0, []
+    for topic in reader.topics.values():
+        known = writer.topics.get(topic.name)
+        try:
+            if known is None:
+                types = reader.types(topic.name)
+                writer.add_topic(topic.name, topic.type, topic.latched, STANDARD_TYPES if types is None else types)
+            elif known != topic.type:
+                raise BagError(f"cannot write topic '{topic.name}' of {reader.path} as {topic.type}: it is a {known}")
+            copied.append(topic.name)
+        except BagError as error:
+            on_progress(str(error))
+    for message in reader.raw(copied):
+        writer.write_raw(*message)
+        count += 1
+    for note in reader.notes:
+        on_progress(note)
     return count

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from xmodelkd_ros.bags.storage import Channel, Entry, is_latched
+from xmodelkd_ros.bags.storage import Channel, Entry, is_latched, ros_type
 from xmodelkd_ros.core.errors import BagError, one_line
 
 MAGIC = b"SQLite format 3\0"
@@ -64,7 +64,7 @@ class SqliteFile:
             self._folder.cleanup()
 
     def _open(self) -> None:
-        logs = [log for log in map(self._beside, (_WAL, _JOURNAL)) if log.exists() and log.stat().st_size]
+        logs = [log for log in map(self._beside, (_WAL, _JOURNAL)) if _is_log(log)]
         if logs:
             self._connection = self._connect(self._copied(logs), "mode=rw")
         else:
@@ -85,7 +85,8 @@ class SqliteFile:
         self._note_logs(logs)
 
     def _beside(self, suffix: str) -> Path:
-        return self.path.with_name(self.path.name + suffix)
+        file = self.path.resolve()  # of a link, as SQLite does
+        return file.with_name(file.name + suffix)
 
     @staticmethod
     def _connect(path: Path, how: str) -> sqlite3.Connection:
@@ -101,9 +102,9 @@ class SqliteFile:
     def _copied(self, logs: list[Path]) -> Path:
         """A copy of the file and its logs in a temporary folder."""
         self._folder = TemporaryDirectory(prefix="xmodelkd-bag-")
-        copy = Path(self._folder.name, self.path.name)
+        copy = Path(self._folder.name, self.path.resolve().name)
         try:
-            for source in (self.path, *logs):
+            for source in (self.path.resolve(), *logs):
                 shutil.copyfile(source, copy.with_name(source.name))
         except OSError as error:
             raise BagError(
@@ -127,7 +128,7 @@ class SqliteFile:
         for topic_id, name, msgtype, encoding, qos in self._query(f"SELECT {columns} FROM topics"):
             latched = is_latched(str(name), qos)
             definition = definitions.get(msgtype, ("", ""))
-            channel = Channel(str(name), str(msgtype), str(encoding), *definition, latched)
+            channel = Channel(str(name), ros_type(str(msgtype)), str(encoding), *definition, latched)
             self._channels[topic_id] = channel
             self.counts[channel] = 0
 
@@ -211,3 +212,11 @@ class SqliteFile:
         for topic_id, log_time_ns, data in self._readable("topic_id, timestamp, data"):
             if topic_id in wanted:
                 yield Entry(log_time_ns, wanted[topic_id], data or b"")
+
+
+def _is_log(path: Path) -> bool:
+    """Whether a log exists and holds something; a journal that is kept for reuse begins with a zero."""
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        return file.read(1) not in (b"", b"\0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -16,10 +17,11 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-__all__ = ["ZSTD_MAGIC", "Channel", "Entry", "StorageFile", "is_latched", "merged", "zstd"]
+__all__ = ["ZSTD_MAGIC", "Channel", "Entry", "StorageFile", "is_latched", "merged", "ros_type", "unpack_zstd", "zstd"]
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _BLOCK_BYTES = 1 << 20
+_DDS_NAME = re.compile(r"(\w+)::msg::(?:dds_::)?(\w+?)_?")
 _TRANSIENT_LOCAL = ("1", "transient_local")
 """Durability in QoS profiles: a number until version 8 of rosbag2's metadata, then a name."""
 
@@ -103,6 +105,15 @@ def merged(sources: Iterable[Source]) -> Iterator[tuple[int, Entry]]:
                 heapq.heappop(heap)
             else:
                 heapq.heapreplace(heap, (following.log_time_ns, number, following, entries))
+
+
+def ros_type(name: str) -> str:
+    """Name of a message type as ROS 2 spells it; other writers leave out ``msg``, or take DDS's or ROS 1's name."""
+    dds = _DDS_NAME.fullmatch(name)
+    package, _, rest = name.partition("/")
+    if dds:
+        return f"{dds[1]}/msg/{dds[2]}"
+    return f"{package}/msg/{rest}" if rest and "/" not in rest else name
 
 
 def is_latched(topic: str, qos_profiles: Any) -> bool:

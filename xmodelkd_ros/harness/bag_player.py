@@ -49,6 +49,8 @@ _LINGER_S = 0.5
 """Best-effort readers send no acknowledgements and read from shared memory that this process owns."""
 
 _DEPTH = 10
+_MAX_GAP_NS = 3_600_000_000_000
+"""Longer gaps are not waited for: they are steps of the recorder's clock, such as from 1970 to today."""
 
 
 class BagPlayer:
@@ -94,9 +96,14 @@ class BagPlayer:
         """Publish every message once, when it is due at ``rate`` times the speed of the recording."""
         start = time.monotonic()
         origin_ns: int | None = None
+        last_ns = self._reader.end_ns  # no gap before the first message
         for message in self._reader.raw(self.publishers.keys()):
             cloud = self._cloud_to_log(message)
             origin_ns = message.log_time_ns if origin_ns is None else origin_ns
+            gap_ns, last_ns = message.log_time_ns - last_ns, message.log_time_ns
+            if gap_ns > _MAX_GAP_NS:
+                print(f"note: a gap of {gap_ns / 1e9:.0f} s in the bag is skipped", file=sys.stderr)
+                origin_ns += gap_ns
             # Relative to the start, not to the previous message, so that errors do not accumulate.
             due = start + (message.log_time_ns - origin_ns) * 1e-9 / rate
             self._wait(due, message.log_time_ns, rate, stop)
