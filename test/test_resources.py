@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from xmodelkd_ros import resources
-from xmodelkd_ros.core.errors import ConfigError, LabelError, ModelError
+from xmodelkd_ros.core.errors import ConfigError, LabelError, ModelError, SensorError
+from xmodelkd_ros.core.sensor import SensorSpec
 
 CLONE = Path(__file__).parents[1]
 
@@ -35,12 +36,23 @@ def test_missing_resources_are_reported_with_a_remedy(tmp_path):
         resources.find_config("labels/none.json")
 
 
+def test_sensors_are_found_by_path_then_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert resources.read_sensor("vlp16").beam_elevations_deg[0] == 15
+    SensorSpec("own", (1.0, 0.0)).write(tmp_path / "vlp16")
+    assert resources.read_sensor("vlp16").name == "own"
+    with pytest.raises(SensorError, match=r"no sensor 'OS1-129': .*did you mean OS1-128\?.*fit-sensor"):
+        resources.read_sensor("OS1-129")
+
+
 @pytest.mark.parametrize("name", ["x" * 300, "no\0file", "~nobody_here/model", "", "a\nb"])
 def test_rejects_invalid_file_names(name):
     with pytest.raises(ModelError, match="no model"):
         resources.find_model(name)
     with pytest.raises(LabelError, match=r"no label set .*drive13"):
         resources.label_map(name)
+    with pytest.raises(SensorError, match=r"no sensor .*VLP-16"):
+        resources.read_sensor(name)
     with pytest.raises(ConfigError, match="the package lacks config"):
         resources.find_config(name or "none")
 

@@ -58,25 +58,36 @@ def shipped_sensors() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.json"))} if folder is not None else {}
 
 
+def sensor_file(name: str) -> Path:
+    """Path of a shipped sensor file by its name, in any case and with or without dashes.
+
+    Raises:
+        SensorError: the name is unknown; the message names the known ones and the nearest.
+    """
+    shipped = {_plain(known): file for known, file in shipped_sensors().items()}
+    wanted = _plain(name)
+    if wanted in shipped:
+        return shipped[wanted]
+    near = difflib.get_close_matches(wanted, shipped, 1, 0.5)
+    suggestion = f"; did you mean {shipped[near[0]].stem}?" if near else ""
+    raise SensorError(
+        f"no sensor {quoted(name)}: neither a file nor a known LiDAR{suggestion or ';'} known are "
+        f"{', '.join(file.stem for file in shipped.values())}. 'xmodelkd fit-sensor BAG' writes a file"
+    )
+
+
+def _plain(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
+
+
 def read_sensor(name_or_path: str) -> SensorSpec:
-    """Read a sensor file, given by its path or by the name of a shipped one in any case.
+    """Read a sensor file, given by its path or by the name of a shipped one.
 
     Raises:
         SensorError: neither a file nor a known name, or not a valid sensor file.
     """
     path = user_path(name_or_path)
-    if os.path.isfile(path):
-        return SensorSpec.read(path)
-    shipped = {name.lower(): file for name, file in shipped_sensors().items()}
-    wanted = name_or_path.lower()
-    if wanted in shipped:
-        return SensorSpec.read(shipped[wanted])
-    near = difflib.get_close_matches(wanted, shipped, 1, 0.4)
-    suggestion = f"did you mean {shipped[near[0]].stem}? " if near else ""
-    raise SensorError(
-        f"no sensor {quoted(name_or_path)}: neither a file nor a known LiDAR; {suggestion}Known are "
-        f"{', '.join(file.stem for file in shipped.values())}; or write a file with 'xmodelkd fit-sensor BAG'"
-    )
+    return SensorSpec.read(path if os.path.isfile(path) else sensor_file(name_or_path))
 
 
 def find_config(relative: str) -> Path:

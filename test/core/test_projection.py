@@ -114,6 +114,9 @@ def test_rings_map_through_the_sensor_table():
     for odd in (3, -1):
         one_odd = PointCloud(xyz, ring=np.array([0, 1, odd], np.int32))
         assert (RangeProjector(UNEVEN, sensor).project(one_odd).pixel // 8).tolist() == [4, 2, 2]
+    gap = SensorSpec("rings from below", (10.0, 0.0, -15.0), ring_elevations_deg=(-15.0, np.nan, 10.0))
+    by_elevation = PointCloud(xyz, ring=np.array([0, 1, 2], np.uint16))
+    assert (RangeProjector(UNEVEN, gap).project(by_elevation).pixel // 8).tolist() == [4, 2, 0]
     outside = PointCloud(xyz, ring=np.array([3, 4, 9], np.uint16))
     with pytest.raises(CloudError, match=r"ring 3\.\.9"):
         RangeProjector(UNEVEN, sensor).project(outside)

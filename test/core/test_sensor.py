@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from xmodelkd_ros.core.beam_table import _k_means, elevations_deg, fit_beams, fit_rings
+from xmodelkd_ros.core.beam_table import _k_means, elevations_deg, fit_beams
 from xmodelkd_ros.core.errors import SensorError
 from xmodelkd_ros.core.sensor import SensorSpec
 
@@ -37,13 +37,6 @@ def test_rejects_too_few_beams():
         fit_beams(np.zeros(0))
 
 
-def test_fits_ring_elevations_in_driver_order():
-    elevation = np.array([-15.0, 3.0, -15.2, 3.2, -15.1, 3.1])
-    assert fit_rings(elevation, np.array([1, 0, 1, 0, 1, 0])) == (3.1, -15.1)
-    with pytest.raises(SensorError, match="ring"):
-        fit_rings(elevation, np.array([2, 0, 2, 0, 2, 0]))
-
-
 def test_elevations_of_a_worked_example():
     xyz = np.array([[1, 0, 1], [0, -2, 0], [3, 4, -5]], np.float32)
     np.testing.assert_allclose(elevations_deg(xyz), [45, 0, -45])
@@ -57,6 +50,10 @@ def test_sensor_file_round_trip_and_invalid_files(tmp_path):
     own.write(tmp_path / "own.json")
     assert SensorSpec.read(tmp_path / "own.json") == own
     assert "ego_box" not in (tmp_path / "os1.json").read_text(), "as older versions wrote it"
+    gaps = SensorSpec("gaps", (10.0, 0.0), (float("nan"), 0.0, 10.0))
+    gaps.write(tmp_path / "gaps.json")
+    assert "null" in (tmp_path / "gaps.json").read_text() and "NaN" not in (tmp_path / "gaps.json").read_text()
+    np.testing.assert_equal(SensorSpec.read(tmp_path / "gaps.json").ring_elevations_deg, gaps.ring_elevations_deg)
     (tmp_path / "bad.json").write_text('{"name": "bad", "beam_elevations_deg": ["high"], "intensity_range": [0, 1]}')
     with pytest.raises(SensorError, match=r"bad\.json.*fit-sensor"):
         SensorSpec.read(tmp_path / "bad.json")

@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -6,6 +9,7 @@ from xmodelkd_ros.core.errors import SensorError
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.harness.synthetic_sweep import synthetic_sweep
+from xmodelkd_ros.resources import shipped_sensors
 from xmodelkd_ros.tools.cli import main
 from xmodelkd_ros.tools.fit_sensor import beam_spread, fit, fit_sensor, moved_m, warnings
 
@@ -98,3 +102,109 @@ def test_real_sensor_has_64_beams(pandaset, tmp_path, capsys):
     assert beams[0] == pytest.approx(14.87, abs=0.05)
     assert beams[-1] == pytest.approx(-24.9, abs=0.05)
     assert sensor.intensity_range == (0, 255)
+
+
+DRIVES = Path(__file__).parents[2].parent / "shared" / "drives"
+
+
+def run(capsys, *arguments):
+    """Exit code, standard output and standard error of the command."""
+    code = main(["fit-sensor", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.mark.parametrize(
+    ("name", "beams", "source", "product"),
+    [
+        ("kitti_hdl64", 64, "point order", "does not fit: HDL-64E"),
+        ("astyx_vlp16", 16, "ring field", "fits PandarXT-16 or RS-LiDAR-16 or VLP-16"),
+        ("labelled_kitti", 64, "point order", "HDL-64E"),
+        ("labelled_nuscenes", 32, "point order", "fits HDL-32E"),
+        ("labelled_vlp32", 32, "point order", "32"),
+    ],
+)
+def test_beams_of_real_drives(name, beams, source, product, tmp_path, capsys):
+    if not (bag := DRIVES / f"{name}.mcap").is_file():
+        pytest.skip(f"needs the drives in {DRIVES}")
+    code, out, _ = run(capsys, bag, "--out", tmp_path / "s.json")
+    assert code == 0
+    assert f"beams       {beams}, from the {source}" in out
+    assert product in out
+    assert len(SensorSpec.read(tmp_path / "s.json").beam_elevations_deg) == beams
+
+
+def test_own_returns_of_real_vehicles_are_proposed_as_a_box(tmp_path, capsys):
+    if not DRIVES.is_dir():
+        pytest.skip(f"needs the drives in {DRIVES}")
+    code, out, _ = run(capsys, DRIVES / "astyx_vlp16.mcap", "--out", tmp_path / "s.json")
+    box = SensorSpec.read(tmp_path / "s.json").ego_box
+    assert code == 0 and f"ego_box: [{', '.join(f'{v:.2f}' for v in box)}]" in out
+    assert -2.2 < box[0] < -1.5 and -0.8 < box[3] < 0, "the roof behind the sensor"
+    code, out, _ = run(capsys, DRIVES / "labelled_nuscenes.mcap", "--out", tmp_path / "s.json")
+    assert code == 0 and "ego_box: [-1." in out and "not in the sensor file (few sweeps)" in out
+    assert SensorSpec.read(tmp_path / "s.json").ego_box == ()
+
+
+def test_box_of_a_standing_vehicle_is_only_proposed(pandaset, tmp_path, capsys):
+    pytest.importorskip("pandas")
+    from training.datasets.bag_export import write_bag
+    from training.datasets.pandaset import PandaSetSequence
+
+    write_bag(PandaSetSequence(pandaset), range(0, 10, 3), tmp_path / "standing")
+    code, out, _ = run(capsys, tmp_path / "standing", "--out", tmp_path / "s.json", "--like", "pandar64")
+    assert code == 0 and "fits Pandar64" in out
+    assert "ego_box: [-1.3" in out and "not in the sensor file (the vehicle stood still" in out
+    assert SensorSpec.read(tmp_path / "s.json").ego_box == ()
+
+
+def test_moving_pandar64_has_64_beams(pandaset):
+    pytest.importorskip("pandas")
+    from training.datasets.pandaset import PandaSetSequence
+
+    sequence = PandaSetSequence(pandaset)
+    assert len(fit([sequence.cloud(i) for i in range(45, 60, 4)], "moving").beam_elevations_deg) == 64
+
+
+def test_generated_drive_stays_unboxed_and_its_beams_are_found_without_rings(drive, tmp_path, capsys):
+    code, out, _ = run(capsys, drive.path, "--out", tmp_path / "s.json")
+    assert code == 0 and "own returns none found" in out
+
+
+@pytest.mark.parametrize("name", ["VLP-16", "vlp16", "vlp_16"])
+def test_table_of_a_known_lidar_needs_no_bag(name, tmp_path, capsys):
+    code, out, err = run(capsys, "--like", name, "--out", tmp_path / "s.json")
+    assert (code, err) == (0, "") and "Nominal" in out
+    sensor = SensorSpec.read(tmp_path / "s.json")
+    assert sensor.name == "VLP-16"
+    assert sensor.ring_elevations_deg == tuple(np.arange(-15.0, 15.1, 2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--like", "VLP-15"], r"no sensor 'VLP-15': .*did you mean VLP-16\? .*[Kk]nown are .*HDL-64E.*Pandar64"),
+        (["--like", "Livox Mid-360"], r"no sensor 'Livox Mid-360'"),
+        ([], r"needs a BAG, or .*--like NAME"),
+        (["--like", "VLP-16", "--out", "."], r"--out \. is a folder; give the name of a file"),
+        (["{bag}", "--out", "."], r"--out \. is a folder"),
+        (["{bag}", "--out", "nowhere/s.json"], r"there is no folder nowhere; create it"),
+        (["{bag}", "--like", "VLP-16"], r"are not those of VLP-16|cannot|no known|VLP-16's table"),
+    ],
+)
+def test_refuses_with_one_line(arguments, message, drive, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, *(str(a).replace("{bag}", str(drive.path)) for a in arguments))
+    assert code == 1
+    assert len(err.splitlines()) == 1 and "Traceback" not in err
+    assert re.search(message, err), err
+    assert not list(tmp_path.glob("*.json"))
+
+
+@pytest.mark.parametrize("name", sorted(shipped_sensors()))
+def test_shipped_tables_are_complete_and_name_their_source(name):
+    sensor = SensorSpec.read(shipped_sensors()[name])
+    assert sensor.name == name and "Nominal" in sensor.comment and "ring 0 is" in sensor.comment
+    assert sensor.beam_elevations_deg == tuple(sorted(set(sensor.ring_elevations_deg), reverse=True))
+    assert len(sensor.ring_elevations_deg) in (16, 32, 40, 64, 128)
+    assert len(set(sensor.ring_elevations_deg)) == len(sensor.ring_elevations_deg)

@@ -96,9 +96,12 @@ class RangeProjector:
             elevations = beams[nearest(beams, elevations)]
         self._row_of_sine = (nearest(rows, elevations) * spec.width).astype(np.int32)
         self._row_of_ring: NDArray[np.int32] | None = None
+        self._fitted_ring: NDArray[np.bool_] | None = None
         if sensor is not None and sensor.ring_elevations_deg:
             rings = np.asarray(sensor.ring_elevations_deg)
-            self._row_of_ring = (nearest(rows, rings) * spec.width).astype(np.int32)
+            fitted = np.isfinite(rings)
+            self._fitted_ring = None if fitted.all() else fitted
+            self._row_of_ring = (nearest(rows, np.where(fitted, rings, 0.0)) * spec.width).astype(np.int32)
 
     def project(self, cloud: PointCloud) -> RangeProjection:
         """Project a sweep: the pixel of each point and the nearest point of each pixel."""
@@ -143,8 +146,10 @@ class RangeProjector:
         ring: NDArray[np.integer],
         row_of_ring: NDArray[np.int32],
     ) -> NDArray[np.int32]:
-        """Row by ring number; by elevation for points whose ring is outside the sensor's table."""
+        """Row by ring number; by elevation for points whose ring the sensor's table lacks."""
         known = (ring >= 0) & (ring < len(row_of_ring))
+        if self._fitted_ring is not None:
+            known[known] = self._fitted_ring[ring[known]]
         if ring.size and not known.any():
             raise CloudError(
                 f"ring {int(ring.min())}..{int(ring.max())} is outside the sensor file's "

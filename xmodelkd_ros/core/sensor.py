@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from xmodelkd_ros.core.errors import ConfigError, SensorError, quoted
 from xmodelkd_ros.core.strict_json import parse_json
 from xmodelkd_ros.core.usable_points import checked_ego_box, checked_min_range
 
-_OPTIONAL = ("ego_box", "min_range_m")
+_OPTIONAL = ("ego_box", "min_range_m", "comment")
 """Attributes that a sensor file has only if they are set."""
 
 
@@ -25,12 +26,13 @@ class SensorSpec:
     Attributes:
         name: name in messages.
         beam_elevations_deg: elevations of the beams, degrees, descending.
-        ring_elevations_deg: elevation of each beam in the order of the driver's ``ring`` or ``channel`` numbers; empty
-            if the clouds have no such field.
+        ring_elevations_deg: elevation of each beam in the order of the driver's ``ring`` or ``channel`` numbers; NaN
+            (null in the file) for a number that the fitted sweeps lack; empty if the clouds have no such field.
         intensity_range: intensity of dark and of bright surfaces in this sensor's scale.
         ego_box: box around the vehicle's own returns in the sensor's frame: minimum corner, maximum corner, metres;
             empty for none. Points inside are invalid.
         min_range_m: closer points are invalid; 0 for the model's minimum range.
+        comment: where the values are from; no effect.
     """
 
     name: str
@@ -39,9 +41,11 @@ class SensorSpec:
     intensity_range: tuple[float, float] = (0.0, 255.0)
     ego_box: tuple[float, ...] = ()
     min_range_m: float = 0.0
+    comment: str = ""
 
     def __post_init__(self) -> None:
-        angles = np.asarray((*self.beam_elevations_deg, *self.ring_elevations_deg), np.float64)
+        rings = np.asarray(self.ring_elevations_deg, np.float64)
+        angles = np.r_[np.asarray(self.beam_elevations_deg, np.float64), rings[~np.isnan(rings)]]
         if not self.beam_elevations_deg or not np.all(np.abs(angles) <= 90):
             raise SensorError(f"sensor '{self.name}': beam elevations must be degrees within +-90, at least one")
         low, high = self.intensity_range
@@ -56,6 +60,7 @@ class SensorSpec:
     def write(self, path: Path) -> None:
         """Write the sensor file (JSON)."""
         data = {name: value for name, value in asdict(self).items() if value or name not in _OPTIONAL}
+        data["ring_elevations_deg"] = [None if math.isnan(angle) else angle for angle in self.ring_elevations_deg]
         with atomic_file(path) as unfinished:
             unfinished.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
 
@@ -72,10 +77,11 @@ class SensorSpec:
             return cls(
                 str(data["name"]),
                 tuple(float(v) for v in data["beam_elevations_deg"]),
-                tuple(float(v) for v in data.get("ring_elevations_deg", ())),
+                tuple(math.nan if v is None else float(v) for v in data.get("ring_elevations_deg", ())),
                 (low, high),
                 tuple(float(v) for v in data.get("ego_box", ())),
                 float(data.get("min_range_m", 0.0)),
+                str(data.get("comment", "")),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise SensorError(

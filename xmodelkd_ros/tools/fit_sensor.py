@@ -1,9 +1,11 @@
-"""``xmodelkd fit-sensor``: estimates beam table and intensity range of a LiDAR from sweeps."""
+"""``xmodelkd fit-sensor``: estimates beam table, own returns and intensity range of a LiDAR from sweeps."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -14,68 +16,135 @@ from numpy.typing import NDArray
 from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.bags.recorded_drive import RecordedDrive
 from xmodelkd_ros.console import print_notes
-from xmodelkd_ros.core.beam_table import elevations_deg, fit_beams, fit_rings
+from xmodelkd_ros.core.beam_fit import MIN_RANGE_M, BeamFit, fit_sweeps
+from xmodelkd_ros.core.beam_table import elevations_deg
 from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.ego_box import propose_ego_box
 from xmodelkd_ros.core.errors import SensorError
 from xmodelkd_ros.core.projection import NO_POINT, ProjectionSpec, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec, nearest
+from xmodelkd_ros.core.usable_points import usable_mask
+from xmodelkd_ros.resources import sensor_file, shipped_sensors
 
 _T = TypeVar("_T", bound=np.generic)
 
-_MIN_RANGE_M = 1.0
-"""Closer points are returns from the vehicle, and their elevations are imprecise."""
 _MAX_SPREAD = 0.15
 """Elevation spread of a beam, relative to the beam spacing, above which rows blur: 0.02 if sharp, 0.37 if uniform."""
 _MOVED_M = 0.15
 """Range change that noise and other road users do not cause in a quarter of all pixels."""
+_SAFE_SWEEPS = 10
+"""Sweeps of a moving vehicle from which a box of its own returns is written into the file."""
+_MIN_NAMED = 0.7
+"""Share of beams in common from which a known product is named."""
+_MIN_OWN_SHARE = 0.0005
+"""Share of own returns below which a box is not worth proposing."""
 _FULL_SCALES = (1.0, 255.0)
 """Intensity scales of drivers that publish fractions, or 8 bits."""
 
 
 def fit_sensor(
-    bag: Path, out: Path | None = None, points_topic: str = "", beams: int | None = None, sweeps: int = 20
+    bag: Path,
+    out: Path | None = None,
+    points_topic: str = "",
+    beams: int | None = None,
+    sweeps: int = 20,
+    like: str = "",
 ) -> SensorSpec:
     """Estimate the parameters of a LiDAR, print them, and write its sensor file.
 
     Args:
-        bag: bag recorded while the vehicle stood still.
+        bag: bag of its sweeps.
         out: sensor file; ``<bag>.sensor.json`` in the current folder if None.
         points_topic: topic of the sweeps; may be empty if the bag has only one PointCloud2 topic.
         beams: number of beams, if known and the cloud has no ring field.
         sweeps: number of sweeps to read from the start.
+        like: name of a shipped sensor file, if the product is known.
 
     Raises:
-        XModelKDError: the bag cannot be read, or its beams cannot be separated.
+        XModelKDError: the bag cannot be read, its beams cannot be separated, or the file cannot be written.
     """
+    out = out or Path(f"{bag.stem}.sensor.json")
+    _check_out(out)
+    like = sensor_file(like).stem if like else ""
     with BagReader(bag) as reader:
         recording = RecordedDrive(reader, points_topic, missing_intensity="fill")
-        clouds = [_usable(sweep.cloud) for sweep in islice(recording.sweeps(), sweeps)]
+        clouds = [sweep.cloud for sweep in islice(recording.sweeps(), sweeps)]
         print_notes([*reader.notes, *recording.notes])
-    if not any(map(len, clouds)):
+    usable = [_usable(cloud) for cloud in clouds]
+    if not any(map(len, usable)):
         raise SensorError(f"{recording.points_topic} of bag {bag} has no point to fit: {len(clouds)} sweeps were read")
-    sensor = fit(clouds, bag.stem, beams)
-    out = out or Path(f"{bag.stem}.sensor.json")
-    _describe(sensor, clouds)
-    for warning in warnings(sensor, clouds):
+    found = _fit(clouds, beams, like)
+    sensor = _spec(found, usable, bag.stem)
+    _describe(sensor, found, usable)
+    for warning in (*found.notes, *warnings(sensor, usable)):
         print(f"warning: {warning}", file=sys.stderr)
-    try:
-        sensor.write(out)
-    except OSError as error:
-        raise SensorError(f"cannot write sensor file {out}: {error.strerror}") from error
-    print(f"written to {out}; give it to the node as parameter 'sensor'")
+    sensor = _with_ego_box(sensor, clouds, usable)
+    _write(sensor, out)
     return sensor
 
 
-def fit(clouds: Sequence[PointCloud], name: str, beams: int | None = None) -> SensorSpec:
-    """Fit a sensor to sweeps, by the ring field if there is one, else by clustering elevations."""
-    elevations = np.concatenate([elevations_deg(cloud.xyz) for cloud in clouds])
-    ring = _joined([cloud.ring for cloud in clouds])
-    if ring is None:
-        return SensorSpec(name, fit_beams(elevations, beams), (), _intensity_range(clouds))
-    rings = fit_rings(elevations, ring)
-    if beams is not None and beams != len(rings):
-        raise SensorError(f"the sweeps' ring field counts {len(rings)} beams, not {beams}; leave --beams out")
-    return SensorSpec(name, tuple(sorted(set(rings), reverse=True)), rings, _intensity_range(clouds))
+def write_known(like: str, out: Path | None = None) -> SensorSpec:
+    """Write the sensor file of a known product, without a bag.
+
+    Raises:
+        SensorError: the name is unknown, or the file cannot be written.
+    """
+    source = sensor_file(like)
+    sensor = SensorSpec.read(source)
+    out = out or Path(f"{source.stem}.sensor.json")
+    _check_out(out)
+    print(f"{sensor.name}: {len(sensor.beam_elevations_deg)} beams. {sensor.comment}")
+    _write(sensor, out)
+    return sensor
+
+
+def fit(clouds: Sequence[PointCloud], name: str, beams: int | None = None, like: str = "") -> SensorSpec:
+    """Fit a sensor to sweeps; see :func:`~xmodelkd_ros.core.beam_fit.fit_sweeps`."""
+    return _spec(_fit(clouds, beams, like), clouds, name)
+
+
+def _fit(clouds: Sequence[PointCloud], beams: int | None, like: str) -> BeamFit:
+    tables = {name: SensorSpec.read(path).beam_elevations_deg for name, path in shipped_sensors().items()}
+    return fit_sweeps(clouds, tables, beams, like)
+
+
+def _spec(found: BeamFit, clouds: Sequence[PointCloud], name: str) -> SensorSpec:
+    return SensorSpec(name, found.beams_deg, found.rings_deg, _intensity_range(clouds))
+
+
+def _check_out(out: Path) -> None:
+    """Fail before the work if the file cannot be written."""
+    if os.path.isdir(out):
+        raise SensorError(f"--out {out} is a folder; give the name of a file, such as {out / 'my_lidar.json'}")
+    if not os.path.isdir(out.parent):
+        raise SensorError(f"--out {out}: there is no folder {out.parent}; create it first")
+
+
+def _write(sensor: SensorSpec, out: Path) -> None:
+    try:
+        sensor.write(out)
+    except (OSError, ValueError) as error:  # ValueError: not a valid file name
+        reason = getattr(error, "strerror", None) or error
+        raise SensorError(f"cannot write sensor file {out}: {reason}; give another --out") from error
+    print(f"written to {out}; give it to the node as parameter 'sensor'")
+
+
+def _with_ego_box(sensor: SensorSpec, clouds: Sequence[PointCloud], usable: Sequence[PointCloud]) -> SensorSpec:
+    """Propose the box of the vehicle's own returns; the sensor with it, where it is safe."""
+    moved = moved_m(sensor, usable) > _MOVED_M
+    box = propose_ego_box([cloud.xyz for cloud in clouds], moved)
+    own = np.mean([1 - usable_mask(c.xyz, 0, box)[usable_mask(c.xyz, 0.1)].mean() for c in clouds]) if box else 0.0
+    if own < _MIN_OWN_SHARE:
+        print("own returns none found that stay in place over the sweeps and lie above the ground")
+        return sensor
+    print(f"own returns {own:.1%} of the points lie in the box below; check it in RViz before use")
+    print(f"            ego_box: [{', '.join(f'{v:.2f}' for v in box)}]")
+    if moved and len(clouds) >= _SAFE_SWEEPS:
+        print("            it is in the sensor file; the parameter takes precedence")
+        return replace(sensor, ego_box=box)
+    reason = "the vehicle stood still, so that its surroundings stay in place too" if not moved else "few sweeps"
+    print(f"            not in the sensor file ({reason}): set the parameter, or fit to a bag of a drive")
+    return sensor
 
 
 def warnings(sensor: SensorSpec, clouds: Sequence[PointCloud]) -> list[str]:
@@ -91,7 +160,7 @@ def warnings(sensor: SensorSpec, clouds: Sequence[PointCloud]) -> list[str]:
     if moved > _MOVED_M:
         messages.append(
             f"the vehicle seems to have moved: a quarter of the ranges changed by {moved:.2f} m or more; "
-            "record the bag while it stands still"
+            "if its driver compensates motion, record the bag while it stands still"
         )
     return messages
 
@@ -127,9 +196,7 @@ def moved_m(sensor: SensorSpec, clouds: Sequence[PointCloud]) -> float:
 
 def _usable(cloud: PointCloud) -> PointCloud:
     """Points with a finite position outside of the vehicle."""
-    with np.errstate(over="ignore"):
-        distance = np.linalg.norm(cloud.xyz, axis=1)
-    keep = np.isfinite(distance) & (distance >= _MIN_RANGE_M)
+    keep = usable_mask(cloud.xyz, MIN_RANGE_M)
     if cloud.ring is not None:
         keep &= cloud.ring >= 0
     intensity = None if cloud.intensity is None else cloud.intensity[keep]
@@ -156,20 +223,21 @@ def _joined(parts: Sequence[NDArray[_T] | None]) -> NDArray[_T] | None:
     return np.concatenate(present) if len(present) == len(parts) else None
 
 
-def _describe(sensor: SensorSpec, clouds: Sequence[PointCloud]) -> None:
+def _describe(sensor: SensorSpec, found: BeamFit, clouds: Sequence[PointCloud]) -> None:
     beams = sensor.beam_elevations_deg
     xyz = np.concatenate([cloud.xyz for cloud in clouds])
     columns = np.unique(np.floor(np.degrees(np.arctan2(xyz[:, 1], xyz[:, 0]))) % 360)
-    source = "ring field" if sensor.ring_elevations_deg else "clusters of elevations"
     low, high = sensor.intensity_range
     values = _joined([cloud.intensity for cloud in clouds])
     print(f"sweeps      {len(clouds)}, {len(xyz):,} points")
-    print(f"beams       {len(beams)}, from the {source}")
+    print(f"beams       {len(beams)}, from the {found.source}")
+    if found.product is not None and min(found.product.matched, found.product.covered) >= _MIN_NAMED:
+        fits = "fits" if found.product.fits else "nearest known, which does not fit:"
+        names = " or ".join((found.product.name, *found.product.alike))
+        print(f"product     {fits} {names}, median deviation {found.product.residual_deg:.3f} degrees")
     if len(beams) > 1:
         gaps = np.abs(np.diff(beams))
-        print(
-            f"spacing     {gaps.min():.3f} to {gaps.max():.3f} degrees, spread {beam_spread(sensor, clouds):.1%} of it"
-        )
+        print(f"spacing     {gaps.min():.3f} to {gaps.max():.3f} degrees, spread {found.spread:.1%} of it")
     print(f"vertical    {beams[0]:+.2f} to {beams[-1]:+.2f} degrees")
     print(f"horizontal  {len(columns)} of 360 degrees")
     print(f"range       up to {np.linalg.norm(xyz, axis=1).max():.0f} m")
