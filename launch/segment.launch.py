@@ -71,8 +71,8 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         "sensor",
         default_value="",
-        description="Sensor file (from 'xmodelkd fit-sensor') if the LiDAR is not the one the model was trained on. "
-        f"{FROM_FILE}",
+        description="The LiDAR, if it is not the one that the model was trained on: a sensor file (from 'xmodelkd "
+        f"fit-sensor') or the name of a known one, such as VLP-16. {FROM_FILE}",
     ),
     DeclareLaunchArgument(
         "rviz",

@@ -17,6 +17,7 @@ from test.resilience.machines import TRIALS
 EXPECTED = (
     # Data and devices that a CI machine may lack.
     "needs the PandaSet sequence in ",
+    "needs the drives in ",
     "no GPU",
     "there is a GPU",
     # Parts of ROS that pip does not install.

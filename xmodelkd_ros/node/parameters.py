@@ -172,7 +172,8 @@ class Parameters:
         "", "Folder that caches TensorRT engines and measured speeds of back ends. Empty: the user's cache folder."
     )
     sensor: str = _parameter(
-        "", "Sensor file (from xmodelkd fit-sensor) of a LiDAR other than the one the model was trained on."
+        "",
+        "LiDAR other than the one the model was trained on: sensor file (from xmodelkd fit-sensor) or name, as VLP-16.",
     )
     projection_frame: str = _parameter(
         "", "The LiDAR's own frame, where clouds arrive in another frame (base_link). Empty: the cloud's frame."
