@@ -201,11 +201,19 @@ class SqliteFile:
             if bound is not None:
                 conditions.append(f"timestamp {sign} ?")
                 values.append(bound)
-        # The data is read row by row, so that a file without index is not sorted with its data in memory.
-        rows = f"SELECT rowid, topic_id, timestamp FROM messages WHERE {' AND '.join(conditions)}"
-        for row, topic_id, log_time_ns in self._query(f"{rows} ORDER BY timestamp, rowid", tuple(values)):
-            (data,) = self._query("SELECT data FROM messages WHERE rowid = ?", (row,)).fetchone()
+        where = f"FROM messages WHERE {' AND '.join(conditions)} ORDER BY timestamp, rowid"
+        for row, topic_id, log_time_ns, data in self._rows(where, tuple(values)):
+            # Without the index, SQLite would sort the rows with their data in memory.
+            if row is not None:
+                (data,) = self._query("SELECT data FROM messages WHERE rowid = ?", (row,)).fetchone()
             yield Entry(log_time_ns, wanted[topic_id], data or b"")
+
+    def _rows(self, where: str, values: tuple[int, ...]) -> sqlite3.Cursor:
+        """Row number, topic, time and data of messages; the row number or the data is None."""
+        plan = self._query(f"EXPLAIN QUERY PLAN SELECT data {where}", values).fetchall()
+        is_sorted = not any("TEMP B-TREE" in row[-1] for row in plan)
+        columns = "NULL, topic_id, timestamp, data" if is_sorted else "rowid, topic_id, timestamp, NULL"
+        return self._query(f"SELECT {columns} {where}", values)
 
     def _damaged_entries(self, wanted: dict[int, Channel]) -> Iterator[Entry]:
         """All readable messages, in the order of writing."""
