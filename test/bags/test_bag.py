@@ -79,6 +79,17 @@ def test_reads_messages_in_order_of_time(tmp_path: Path, storage: str):
         assert [m.message.data for m in bag.messages()] == ["1", "3", "5"]
 
 
+@STORAGES
+def test_times_before_1970_are_written_and_read(tmp_path: Path, storage: str):
+    """Found by ``python -m test.fuzz``: recover of a damaged file."""
+    with BagWriter(tmp_path / "bag", storage) as bag:
+        bag.add_topic("/text", TEXT_TYPE)
+        for time_ns in (3, -5, -(2**63)):
+            bag.write("/text", time_ns, text(str(time_ns)))
+    with BagReader(tmp_path / "bag") as bag:
+        assert [message.log_time_ns for message in bag.messages()] == [-(2**63), -5, 3]
+
+
 def test_finds_points_topic_or_lists_candidates(tmp_path: Path):
     with BagReader(write_bag(tmp_path / "one", topic="/roof/points")) as bag:
         assert bag.points_topic() == bag.points_topic("/roof/points") == "/roof/points"

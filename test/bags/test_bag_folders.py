@@ -108,7 +108,10 @@ def test_missing_split_is_named_and_the_others_are_read(tmp_path: Path, storage:
     (bag / f"bag_1{SUFFIX[storage]}").unlink()
     times, notes = read_times_s(bag)
     assert times == [0, 1, 4, 5]
-    assert notes[0] == f"split files are missing, their messages are not read: bag_1{SUFFIX[storage]} (2 messages)"
+    assert notes[0] == (
+        f"storage files that metadata.yaml lists are missing, their messages are not read: bag_1{SUFFIX[storage]} "
+        "(2 messages)"
+    )
 
 
 @STORAGES
@@ -140,7 +143,7 @@ def test_split_with_another_type_on_the_topic_is_noted(tmp_path: Path, storage: 
     (tmp_path / "x" / f"x{SUFFIX[storage]}").rename(bag / f"bag_1{SUFFIX[storage]}")
     times, notes = read_times_s(bag)
     assert times == [0, 1]
-    assert f"metadata.yaml does not list bag_1{SUFFIX[storage]}, which is read too" in notes
+    assert f"metadata.yaml does not list bag_1{SUFFIX[storage]}, read all the same" in notes
     assert f"/points: 1 messages of type {TEXT_TYPE} are not read: the others are {CLOUD_TYPE}" in notes
 
 
@@ -170,7 +173,7 @@ def test_reads_all_whatever_metadata_claims(tmp_path: Path, change: dict[str, An
     write_metadata(bag, {**metadata(bag), **change})
     times, notes = read_times_s(bag)
     assert times == [0, 1, 2, 3]
-    assert all("read too" in note for note in notes)
+    assert all("read all the same" in note for note in notes)
     with BagReader(bag) as reader:
         assert (reader.start_ns, reader.end_ns) == (START_NS, START_NS + 3 * S)
 
@@ -195,9 +198,10 @@ def test_reads_renamed_folder_and_files(tmp_path: Path):
     bag = write_split(tmp_path / "bag", "mcap", [[0, 1], [2, 3]]).rename(tmp_path / "other")
     assert read_times_s(bag) == ([0, 1, 2, 3], [])
     (bag / "bag_1.mcap").rename(bag / "second.mcap")
-    times, (note,) = read_times_s(bag)
+    times, notes = read_times_s(bag)
     assert times == [0, 1, 2, 3]
-    assert note == "metadata.yaml lists bag_1.mcap, which is missing; second.mcap is read too: renamed?"
+    assert "are missing, their messages are not read: bag_1.mcap" in notes[0]
+    assert notes[1] == "metadata.yaml does not list second.mcap, read all the same; renamed?"
 
 
 def test_reads_metadata_file_and_file_with_another_suffix(tmp_path: Path):
@@ -214,7 +218,7 @@ def test_unrelated_file_in_folder_is_noted_and_not_read(tmp_path: Path):
     shutil.copy(other / "other_0.mcap", bag / "calibration.mcap")
     times, (note,) = read_times_s(bag)
     assert times == [0, 1]
-    assert note == "metadata.yaml does not list calibration.mcap, which is not read; name it alone"
+    assert note == "metadata.yaml does not list calibration.mcap, not read; name each alone"
 
 
 @STORAGES

@@ -73,9 +73,7 @@ def find_files(path: Path) -> BagFiles:
     if not path.is_file():
         raise BagError(f"{path} is neither a file nor a folder; give a rosbag2 folder, an .mcap or a .db3 file")
     head = _head(path)
-    if not head.startswith(STORAGE_MAGICS) and not _has_suffix(path):
-        raise BagError(f"{path} is not a bag; {_instead(path, head)}")
-    if _other_kind(head):
+    if _other_kind(head) or not (head.startswith(STORAGE_MAGICS) or _has_suffix(path)):
         raise BagError(f"{path} is not a bag; {_instead(path, head)}")
     return BagFiles([path])
 
@@ -185,28 +183,22 @@ def _listed_files(folder: Path, there: Sequence[Path], metadata: Mapping[str, An
     paths = list(dict.fromkeys(file for file in found.values() if file is not None))
     known = {_plain(file.name) for file in paths}
     unlisted = [file for file in there if _plain(file.name) not in known]
+    if missing and not there:
+        raise BagError(f"cannot read bag {folder}: its storage files are missing: {listed(missing)}")
     notes = []
-    if missing and unlisted:
-        notes.append(
-            f"{METADATA} lists {listed(missing)}, which {_are(missing)} missing; {listed(f.name for f in unlisted)} "
-            f"{_are(unlisted)} read too: renamed?"
-        )
-        paths += unlisted
-    elif missing:
-        if not paths:
-            raise BagError(f"cannot read bag {folder}: its storage files are missing: {listed(missing)}")
+    # Renamed files may have any name.
+    patterns = set(map(_pattern, paths))
+    added = [file for file in unlisted if missing or not paths or _pattern(file) in patterns]
+    others = [file for file in unlisted if file not in added]
+    if missing:
         lost = listed(_loss(name, metadata) for name in missing)
-        notes.append(f"split files are missing, their messages are not read: {lost}")
-    elif unlisted:
-        continuing = [file for file in unlisted if _pattern(file) in set(map(_pattern, paths)) or not paths]
-        others = [file for file in unlisted if file not in continuing]
-        if continuing:
-            text = f"{METADATA} does not list {listed(f.name for f in continuing)}"
-            notes.append(f"{text}, which {_are(continuing)} read too")
-        if others:
-            text = f"{METADATA} does not list {listed(f.name for f in others)}"
-            notes.append(f"{text}, which {_are(others)} not read; name {'it' if len(others) == 1 else 'them'} alone")
-        paths += continuing
+        notes.append(f"storage files that {METADATA} lists are missing, their messages are not read: {lost}")
+    if added:
+        renamed = "; renamed?" if missing else ""
+        notes.append(f"{METADATA} does not list {listed(f.name for f in added)}, read all the same{renamed}")
+    if others:
+        notes.append(f"{METADATA} does not list {listed(f.name for f in others)}, not read; name each alone")
+    paths += added
     if not paths:
         raise BagError(f"cannot read bag {folder}: {METADATA} lists no storage file, and there is none")
     return BagFiles(sorted(paths, key=_sort_key), _count(metadata.get("message_count")), notes)
@@ -218,9 +210,8 @@ def _listed_names(metadata: Mapping[str, Any]) -> list[str]:
     entries = [*listing] if isinstance(listing, list) else []
     if isinstance(files := metadata.get("files"), list):
         entries += [file.get("path") for file in files if isinstance(file, dict)]
-    return list(
-        dict.fromkeys(PurePath(entry.replace("\\", "/")).name for entry in entries if isinstance(entry, str) and entry)
-    )
+    paths = [entry.replace("\\", "/") for entry in entries if isinstance(entry, str) and entry]
+    return list(dict.fromkeys(PurePath(path).name for path in paths))
 
 
 def _plain(name: str) -> str:

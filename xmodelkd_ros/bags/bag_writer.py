@@ -121,6 +121,8 @@ class BagWriter:
         Raises:
             BagError: the disk is full or fails.
         """
+        if self._storage is StoragePlugin.MCAP:
+            log_time_ns %= 1 << 64  # as rosbag2 writes times before 1970
         with self._writing():
             self._writer.write(self._connections[topic], log_time_ns, data)
 
