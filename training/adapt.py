@@ -84,7 +84,7 @@ def _adapted(config: AdaptConfig, scored: str, command: str) -> dict[str, Any]:
         "command": command,
     }
     write_metrics(folder, metrics)
-    write_report(folder, metrics, predictions)
+    write_report(folder, metrics, predictions, trained.origins)
     export_checkpoint(trained, folder / MODEL, _temperature(Path(config.model)))
     return metrics
 

@@ -20,11 +20,13 @@ from training.datasets.sequence import DriveSequence
 from xmodelkd_ros.console import print_notes, run_command
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.camera import CameraView
-from xmodelkd_ros.core.errors import ConfigError, listed
+from xmodelkd_ros.core.errors import ConfigError, LabelError, listed
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
+from xmodelkd_ros.core.truth_coverage import TruthCoverage
 from xmodelkd_ros.reports.report import Run, score_table, write_report
 from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.reports.sweep_plots import SweepView
+from xmodelkd_ros.reports.truth import TruthTranslation
 from xmodelkd_ros.resources import find_model, label_map, translation
 from xmodelkd_ros.segmentation.backend_selection import select_backend
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
@@ -32,8 +34,8 @@ from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 def evaluate(
     frames: Sequence[tuple[DriveSequence, int]], pipeline: SegmentationPipeline, scored: LabelMap | None = None
-) -> tuple[Scores, SweepView]:
-    """Segment frames and score all points; returns the scores and a view of the middle frame.
+) -> tuple[Scores, SweepView, list[str]]:
+    """Segment frames and score all points; returns the scores, a view of the middle frame, and notes for the user.
 
     Args:
         frames: (drive, frame number) pairs.
@@ -43,12 +45,13 @@ def evaluate(
     Raises:
         ConfigError: a frame cannot be read.
     """
+    truths = _Truth(pipeline.labels, scored or pipeline.labels)
     scores = Scores(pipeline.labels, scored, pipeline.usable)
     view = None
     for k, (drive, index) in enumerate(
         tqdm(frames, "evaluate", unit=" sweeps", file=sys.stderr, disable=None, leave=False)
     ):
-        truth, scored_truth = _truth(drive, index, scores, pipeline.labels)
+        truth, scored_truth = truths.of(drive, index)
         cloud = drive.cloud(index)
         images = EncodedSweepImages.load(drive, index).decode() if pipeline.spec.role == "teacher" else ()
         result = pipeline.segment(cloud, images=images)
@@ -65,28 +68,61 @@ def evaluate(
             views = tuple(CameraView(image.camera, image.pixels()) for image in drive.images(index))
             view = SweepView(cloud, label, scores.label_map, scored_truth, views)
     assert view is not None
-    _print_notes(frames, scores, pipeline)
-    return scores, view
+    return scores, view, _notes(frames, scores, pipeline, truths)
 
 
-def _truth(
-    drive: DriveSequence, index: int, scores: Scores, model_labels: LabelMap
-) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]:
-    """The (N,) true ids of a frame in the model's and in the scored label set; None if it has no labels."""
-    labels = drive.labels(index)
-    if not (labels != IGNORE).any():
-        return None, None
-    truth = translation(drive.label_map, model_labels).apply(labels)
-    # Scores in the drive's own classes use its labels unchanged, even if the model has fewer classes.
-    return truth, labels if scores.label_map == drive.label_map else scores.to_scored(truth)
+class _Truth:
+    """The ground truth of drives, in the model's and in the scored label set."""
+
+    def __init__(self, model: LabelMap, scored: LabelMap) -> None:
+        self._model, self._scored = model, scored
+        self._seen: dict[LabelMap, tuple[TruthTranslation, TruthCoverage]] = {}
+
+    def of(self, drive: DriveSequence, index: int) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]:
+        """The (N,) true ids of a frame in both sets; None if it has no labels."""
+        labels, own = drive.labels(index), drive.label_map
+        if not (labels != IGNORE).any():
+            return None, None
+        if own not in self._seen:
+            self._seen[own] = TruthTranslation.of(own, self._model, self._scored), TruthCoverage(own)
+        to_scored, coverage = self._seen[own]
+        coverage.add(labels)
+        return translation(own, self._model).apply(labels), to_scored.lookup[labels]
+
+    def notes(self, scores: Scores) -> list[str]:
+        """What is not scored, and which predicted classes the truth never has."""
+        notes = []
+        for to_scored, coverage in self._seen.values():
+            notes += coverage.notes(to_scored.lookup, self._scored.name) + to_scored.notes(scores.confusion)
+        return notes
 
 
-def _print_notes(frames: Sequence[tuple[DriveSequence, int]], scores: Scores, pipeline: SegmentationPipeline) -> None:
-    names = listed(dict.fromkeys(drive.name for drive, _ in frames))
+def _notes(
+    frames: Sequence[tuple[DriveSequence, int]], scores: Scores, pipeline: SegmentationPipeline, truths: _Truth
+) -> list[str]:
+    names, notes = listed(dict.fromkeys(drive.name for drive, _ in frames)), truths.notes(scores)
     if not scores.has_truth:
-        print_notes([f"no score: {names} has no labels"])
+        notes.append(f"no score: {names} has no labels")
     if pipeline.spec.role == "teacher" and not scores.modes["teacher"]:
-        print_notes([f"no sweep of {names} had a usable image: all were labelled by LiDAR alone"])
+        notes.append(f"no sweep of {names} had a usable image: all were labelled by LiDAR alone")
+    return notes
+
+
+def _scored_set(name: str, drives: Sequence[DriveSequence]) -> LabelMap | None:
+    """A shipped label set, or the one that a drive brings; None without a name.
+
+    Raises:
+        LabelError: there is no such set.
+    """
+    if not name:
+        return None
+    own = {drive.label_map.name: drive.label_map for drive in drives}
+    try:
+        return label_map(name)
+    except LabelError as error:
+        if name in own:
+            return own[name]
+        raise LabelError(f"{error}; the data have {listed(own)}") from error
 
 
 def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
@@ -98,17 +134,21 @@ def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
     folder = find_model(options.model)
     backend = select_backend(folder, options.backend, options.precision).backend
     pipeline = SegmentationPipeline.load(folder, backend, options.precision)
-    scored = label_map(options.label_set) if options.label_set else None
     drives = open_drives(options.dataset, options.path, split=_split(options))
+    scored = _scored_set(options.label_set, drives)
     wanted = frame_range(options.frames, "--frames") if options.frames else None
     frames = [(drive, index) for drive in drives for index in (wanted or range(len(drive)))[:: options.every]]
     make_folder(options.out)
-    scores, view = evaluate(frames, pipeline, scored)
+    scores, view, notes = evaluate(frames, pipeline, scored)
+    print_notes(notes)
     metrics = scores.metrics(pipeline.spec, pipeline.backend.name, pipeline.backend.precision)
     if scores.has_truth and scores.label_map.has_class("vegetation"):
         metrics["miou_without_vegetation"] = scores.confusion.miou(exclude=("vegetation",))
     title = f"{options.dataset} {options.path.name}, frames {options.frames or 'all'}"
-    write_report(options.out, Run(title, command, "the time of the pipeline"), metrics, scores, pipeline.spec, view)
+    facts = tuple(("note", note) for note in notes)
+    data = f"{options.dataset} {options.path.name}"
+    origin = Run(title, command, "the time of the pipeline", facts, data, drives[0].source)
+    write_report(options.out, origin, metrics, scores, pipeline.spec, view)
     return metrics
 
 

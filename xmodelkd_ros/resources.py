@@ -111,9 +111,18 @@ def label_map(name: str) -> LabelMap:
     return LabelMap.read(path)
 
 
+def has_table(source: LabelMap, target: LabelMap) -> bool:
+    """Whether ``config/labels/`` has a table between two label sets."""
+    return source.name != target.name and _table(source, target) is not None
+
+
+def _table(source: LabelMap, target: LabelMap) -> Path | None:
+    return _find(Path("config") / "labels" / f"{source.name}_to_{target.name}.json")
+
+
 def translation(source: LabelMap, target: LabelMap) -> LabelTranslation:
     """Translation between two label sets: a table in ``config/labels/`` if one exists, else by class name."""
-    path = _find(Path("config") / "labels" / f"{source.name}_to_{target.name}.json")
+    path = _table(source, target)
     if source.name != target.name and path is not None:
         return LabelTranslation.read(path, source, target)
     return LabelTranslation.by_name(source, target)

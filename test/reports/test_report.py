@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from xmodelkd_ros.core.camera import CameraModel, CameraView
@@ -11,7 +12,8 @@ from xmodelkd_ros.core.model_spec import DataSource, ModelSpec
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.harness.synthetic_sweep import synthetic_sweep
 from xmodelkd_ros.reports import sweep_plots
-from xmodelkd_ros.reports.report import Run, _footer, attribution, score_table, summary, write_report
+from xmodelkd_ros.reports.attribution import credit
+from xmodelkd_ros.reports.report import Run, _footer, score_table, summary, write_report
 from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.reports.sweep_plots import SweepView
 from xmodelkd_ros.resources import label_map
@@ -76,12 +78,38 @@ def test_page_shows_every_plot(tmp_path, spec, cameras, truth):
     assert (path.parent / "metrics.json").is_file()
 
 
-def test_plots_attribute_sources_that_require_it(spec):
-    asking, silent = DataSource("streets", "CC BY 4.0", "Streets by Us"), DataSource("own world", "Apache-2.0", "")
-    both = replace(spec, training_data=(silent, asking))
-    assert attribution(both) == "Streets by Us"
-    footer = _footer(RUN, both)
-    assert "own world (Apache-2.0). Streets by Us (CC BY 4.0)" in footer
+STREETS, WORLD = DataSource("streets", "CC BY 4.0", "Streets by Us"), DataSource("own world", "Apache-2.0", "")
+
+
+def test_credits_name_the_data_and_the_models_training_data_each_for_what_it_is():
+    text = credit("mine.mcap", None, "student", (WORLD, STREETS))
+    assert text == "Data: mine.mcap. Model: student, trained on Streets by Us (CC BY 4.0)"
+    town = DataSource("town", "MIT", "Town by Them, MIT")
+    assert credit("t.mcap", town, "small", (WORLD,)) == "Data: t.mcap (Town by Them, MIT). Model: small"
+
+
+def test_the_page_names_data_and_model(spec):
+    both = replace(spec, training_data=(WORLD, STREETS))
+    unknown = _footer(replace(RUN, data="mine.mcap"), both)
+    assert "<p>Data: mine.mcap</p>" in unknown
+    assert "height, trained on: own world (Apache-2.0). Streets by Us (CC BY 4.0)</p>" in unknown
+    assert "<p>Data: s.mcap: Streets by Us (CC BY 4.0)</p>" in _footer(
+        replace(RUN, data="s.mcap", source=STREETS), spec
+    )
+
+
+def test_every_picture_of_a_sweep_has_the_credit(tmp_path, spec, monkeypatch):
+    written = []
+    savefig = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, path, **k: written.append((path.name, figure)) or savefig(figure, path, **k)
+    )
+    scores = scores_of(view())
+    run = replace(RUN, data="s.mcap", source=STREETS)
+    write_report(tmp_path, run, scores.metrics(spec, "onnxruntime", "fp32"), scores, spec, view())
+    lines = {name: " ".join(text.get_text() for text in figure.texts) for name, figure in written}
+    for name in ("sweep.png", "birds_eye.png", "cameras.png", "range_image.png"):
+        assert "Data: s.mcap (Streets by Us (CC BY 4.0)). Model: height" in lines[name].replace("\n", " "), name
 
 
 def test_no_plots_without_sweep(tmp_path, spec):

@@ -28,6 +28,8 @@ from xmodelkd_ros.resources import label_map
 _BASE_FRAME = "base_link"
 
 _JPEG_QUALITY = 95
+_SAMPLED_SWEEPS = 8
+"""Sweeps whose ground truth is compared with the label set when a bag is opened."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +80,7 @@ class BagSequence:
         topic: topic of the sweeps; may be empty if the bag has one PointCloud2 topic only.
 
     Attributes:
-        label_map: the label set of :meth:`labels`, drive13.
+        label_map: the label set of :meth:`labels`: the bag's own, or drive13 for a bag without ground truth.
         cameras: the cameras whose calibration and extrinsic are in the bag.
         base_from_lidar: (4, 4) base_link from sensor; the identity if the bag lacks it.
         notes: notes for the user, one line each.
@@ -92,10 +94,11 @@ class BagSequence:
 
     def __init__(self, path: Path, topic: str = "") -> None:
         self.path, self.name = Path(path), f"bag {Path(path).name}"
-        self.source = DataSource(self.name, "as its owner says", "")
-        self.label_map = label_map(LABELS)
         self._reader = BagReader(self.path).__enter__()
-        self._recording = RecordedDrive(self._reader, topic, self.label_map)
+        self._recording = RecordedDrive(self._reader, topic, label_map(LABELS))
+        self.source = self._recording.source or DataSource(self.name, "as its owner says", "")
+        self.label_map = self._recording.truth_map or label_map(LABELS)
+        self._defined = np.isin(np.arange(256), [c.id for c in self.label_map.classes])
         self._log_times_ns = self._recording.log_times_ns()
         if not self._log_times_ns:
             raise BagError(f"bag {self.path} has no readable sweep; record it again")
@@ -108,7 +111,9 @@ class BagSequence:
         mounted = names.index(_BASE_FRAME) + 1 if _BASE_FRAME in names else 0
         self.base_from_lidar = chain_poses(self._chain[:mounted], np.zeros(1))[0]
         point_times_s(self._sweep, self._recording.note)
-        self.notes = [*self._reader.notes, *self._recording.notes]
+        for k in np.linspace(0, len(self) - 1, _SAMPLED_SWEEPS).astype(int) if self._sweep.truth is not None else ():
+            self._at(int(k))  # counts the classes of the ground truth
+        self.notes = [*self._reader.notes, *self._recording.notes, *self._recording.truth_notes()]
         if not is_moving(self._chain):
             self.notes.append(f"{self.name}: /tf has no motion of {frame}; images are matched as if it stood still")
 
@@ -136,7 +141,9 @@ class BagSequence:
     def labels(self, index: int) -> NDArray[np.uint8]:
         """(N,) class ids of the points of :meth:`cloud`, 255 for unlabelled ones; errors as there."""
         sweep = self._at(index)
-        truth = np.full(len(sweep.cloud.xyz), IGNORE, np.uint8) if sweep.truth is None else sweep.truth
+        truth = np.full(len(sweep.cloud.xyz), IGNORE, np.uint8)
+        if sweep.own_truth is not None:
+            truth = np.where(self._defined[sweep.own_truth], sweep.own_truth, IGNORE).astype(np.uint8)
         return np.asarray(truth[_usable(sweep)])
 
     def time_s(self, index: int) -> NDArray[np.float32]:

@@ -18,13 +18,13 @@ from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.transforms import inverse, quaternion
 from xmodelkd_ros.messages.clouds import truth_to_msg
-from xmodelkd_ros.messages.headers import label_info_json, stamp_from_ns
-from xmodelkd_ros.messages.topics import LABEL_INFO_JSON, POINTS, STATIC_TF, TF
+from xmodelkd_ros.messages.headers import data_source_json, label_info_json, stamp_from_ns
+from xmodelkd_ros.messages.topics import DATA_SOURCE_JSON, LABEL_INFO_JSON, POINTS, STATIC_TF, TF
 
 BASE_FRAME = "base_link"
 LIDAR_FRAME = "lidar"
 MAP_FRAME = "map"
-LABEL_INFO_TOPIC = f"/{LABEL_INFO_JSON}"
+LABEL_INFO_TOPIC, DATA_SOURCE_TOPIC = f"/{LABEL_INFO_JSON}", f"/{DATA_SOURCE_JSON}"
 _IMAGE_TYPE = "sensor_msgs/msg/CompressedImage"
 _INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 _TF_TYPE = "tf2_msgs/msg/TFMessage"
@@ -64,6 +64,8 @@ def optical_frame(camera: CameraModel) -> str:
 def _announce(bag: BagWriter, sequence: DriveSequence, points_topic: str) -> None:
     bag.add_topic(points_topic, POINT_CLOUD_TYPE)
     bag.add_topic(LABEL_INFO_TOPIC, "std_msgs/msg/String", latched=True)
+    if sequence.source.attribution:
+        bag.add_topic(DATA_SOURCE_TOPIC, "std_msgs/msg/String", latched=True)
     bag.add_topic(STATIC_TF, _TF_TYPE, latched=True)
     bag.add_topic(TF, _TF_TYPE)
     for camera in sequence.cameras:
@@ -76,6 +78,9 @@ def _write_latched(bag: BagWriter, sequence: DriveSequence, first: int) -> None:
     start_ns = min([sequence.stamp_ns(first), *(image.stamp_ns for image in sequence.images(first))])
     text = label_info_json(sequence.label_map)
     bag.write(LABEL_INFO_TOPIC, start_ns, message_class("std_msgs/msg/String")(data=text))
+    if sequence.source.attribution:
+        text = data_source_json(sequence.source)
+        bag.write(DATA_SOURCE_TOPIC, start_ns, message_class("std_msgs/msg/String")(data=text))
     base_from_lidar = sequence.base_from_lidar
     poses = {LIDAR_FRAME: base_from_lidar}
     poses.update({optical_frame(c): base_from_lidar @ inverse(c.from_lidar) for c in sequence.cameras})

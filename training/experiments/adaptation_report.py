@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from training.config.label_sets import LABELS
 from training.experiments.adaptation import Predictions
+from xmodelkd_ros.core.model_spec import DataSource
+from xmodelkd_ros.reports.attribution import credit
 from xmodelkd_ros.reports.html import figure_section, html_table, number, swatch, write_page
 from xmodelkd_ros.reports.sweep_plots import SweepView, draw_change
 from xmodelkd_ros.resources import label_map
@@ -17,8 +19,12 @@ REPORT = "report.html"
 _SHOWN_SWEEPS = 3
 
 
-def write_report(folder: Path, metrics: Mapping[str, Any], predictions: Predictions) -> None:
-    """Write ``report.html`` and its images."""
+def write_report(
+    folder: Path, metrics: Mapping[str, Any], predictions: Predictions, origins: Sequence[DataSource] = ()
+) -> None:
+    """Write ``report.html`` and its images; ``origins`` are those of the adapted model's training data."""
+    data = Path(predictions.source.config.path).name
+    named_for = credit(data, predictions.source.origin, "adapted model", origins)
     title = f"Adaptation to {metrics['drive']['learnt']}"
     sections = [
         f"<h1>{escape(title)}</h1>",
@@ -30,8 +36,8 @@ def write_report(folder: Path, metrics: Mapping[str, Any], predictions: Predicti
         ),
         "<h2>Classes</h2>",
         html_table(("class", "IoU with the teacher before", "after", *_truth_heads(metrics)), _class_rows(metrics)),
-        *_pictures(folder, predictions),
-        f"<footer><p>Made with <code>{escape(metrics['command'])}</code></p></footer>",
+        *_pictures(folder, predictions, named_for),
+        f"<footer><p>Made with <code>{escape(metrics['command'])}</code></p><p>{escape(named_for)}</p></footer>",
     ]
     write_page(folder / REPORT, title, sections)
 
@@ -72,13 +78,14 @@ def _class_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
-def _pictures(folder: Path, predictions: Predictions) -> Iterator[str]:
+def _pictures(folder: Path, predictions: Predictions, named_for: str) -> Iterator[str]:
     count = len(predictions.source.sweeps)
     for index in sorted({k * (count - 1) // (_SHOWN_SWEEPS - 1) for k in range(_SHOWN_SWEEPS)}):
         before, after, teacher = (predictions.labels[who][index] for who in ("before", "after", "teacher"))
         cloud = predictions.source.sweeps[index].cloud
         file = f"change_{index}.png"
-        draw_change(SweepView(cloud, after, label_map(LABELS)), before, teacher, folder / file)
+        view = SweepView(cloud, after, label_map(LABELS), credit=named_for)
+        draw_change(view, before, teacher, folder / file)
         yield figure_section(
             f"Sweep {index + 1} of {count}", file, "Bird's-eye view. Points whose label changed are red."
         )

@@ -19,12 +19,20 @@ from xmodelkd_ros.bags.transform_tree import TransformTree, chain_poses
 from xmodelkd_ros.core.camera import CameraModel, CameraView
 from xmodelkd_ros.core.errors import BagError, CloudError, XModelKDError, listed
 from xmodelkd_ros.core.labels import LabelMap
+from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.core.transforms import inverse
+from xmodelkd_ros.core.truth_coverage import TruthCoverage
 from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.messages.clouds import LABEL_FIELD, MissingIntensity, has_field, read_field, to_cloud, used_fields
-from xmodelkd_ros.messages.headers import frame_name, label_map_from_json, nearest_frame_hint, stamp_ns
+from xmodelkd_ros.messages.headers import (
+    data_source_from_json,
+    frame_name,
+    label_map_from_json,
+    nearest_frame_hint,
+    stamp_ns,
+)
 from xmodelkd_ros.messages.images import image_to_array
-from xmodelkd_ros.messages.topics import LABEL_INFO_JSON
+from xmodelkd_ros.messages.topics import DATA_SOURCE_JSON, LABEL_INFO_JSON
 from xmodelkd_ros.resources import translation
 from xmodelkd_ros.segmentation.image_matching import StampedImage
 
@@ -50,6 +58,7 @@ class RecordedDrive:
         count: number of sweeps.
         duration_s: length of the bag in seconds.
         truth_map: label set of the bag's truth; None if the bag names none.
+        source: dataset, licence and attribution; None if the bag names none.
         notes: remarks for the user, one line each.
 
     Raises:
@@ -72,6 +81,8 @@ class RecordedDrive:
         self.duration_s = (reader.end_ns - reader.start_ns) / 1e9
         self.notes: list[str] = []
         self.truth_map = _truth_map(reader, self.points_topic)
+        self.source = self._read_source()
+        self._coverage = TruthCoverage(self.truth_map) if self.truth_map is not None else None
         self._cameras_by_frame: dict[str, dict[str, MountedCamera]] = {}
         self._tree: TransformTree | None = None
         self._frame: str | None = None
@@ -123,10 +134,11 @@ class RecordedDrive:
         intensity = used_fields(message.message)["intensity"]
         if intensity not in ("", "intensity"):
             self.note(f"intensity is read from field '{intensity}'")
-        truth = self._truth(message.message)
-        return RecordedSweep(message.message, stamp, message.log_time_ns, cloud, truth, decode_ms)
+        own = self._own_truth(message.message)
+        truth = None if own is None or self._to_labels is None else self._to_labels.apply(own)
+        return RecordedSweep(message.message, stamp, message.log_time_ns, cloud, truth, decode_ms, own)
 
-    def _truth(self, msg: Any) -> NDArray[np.uint8] | None:
+    def _own_truth(self, msg: Any) -> NDArray[np.uint8] | None:
         if self._labels is None:
             return None
         if not has_field(msg, LABEL_FIELD):
@@ -138,7 +150,30 @@ class RecordedDrive:
         truth = read_field(msg, LABEL_FIELD)
         if truth.dtype != np.uint8:
             raise CloudError(f"field '{LABEL_FIELD}' is {truth.dtype}; truth must be UINT8")
-        return self._to_labels.apply(truth)
+        assert self._coverage is not None
+        self._coverage.add(truth)
+        return np.asarray(truth)
+
+    def truth_notes(self, lookup: NDArray[np.uint8] | None = None, target: str = "") -> list[str]:
+        """One line for each kind of ground truth in the sweeps read so far that is not scored.
+
+        Args:
+            lookup: (256,) scored id of each of the bag's ids, 255 if ignored; None for the class's ``labels``.
+            target: name of the scored label set.
+        """
+        if lookup is None and self._to_labels is not None:
+            lookup, target = self._to_labels.lookup, self._to_labels.target.name
+        return [] if self._coverage is None or lookup is None else self._coverage.notes(lookup, target)
+
+    def _read_source(self) -> DataSource | None:
+        topics = [t.name for t in self._reader.topics.values() if t.name.endswith(DATA_SOURCE_JSON) and t.count]
+        if not topics:
+            return None
+        try:
+            return data_source_from_json(self._reader.first(topics[0]).message.data)
+        except (XModelKDError, AttributeError) as error:
+            self.note(f"{topics[0]} not used: {error}")
+            return None
 
     def sweeps_with_frames(
         self, options: CameraOptions, max_cameras: int

@@ -29,6 +29,7 @@ class RecordedSweep:
         cloud: its points.
         truth: (N,) uint8 ground-truth ids in the requested label set, 255 where unknown; None without ground truth.
         decode_ms: time to convert the message to arrays.
+        own_truth: (N,) uint8 ground-truth ids in the bag's own label set; None without ground truth.
     """
 
     message: Any
@@ -37,6 +38,7 @@ class RecordedSweep:
     cloud: PointCloud
     truth: NDArray[np.uint8] | None
     decode_ms: float
+    own_truth: NDArray[np.uint8] | None = None
 
 
 def point_times_s(sweep: RecordedSweep, note: Callable[[str], None] = lambda _: None) -> NDArray[np.float32]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodelkd_ros.core.errors import ConfigError, LabelError, quoted
+from xmodelkd_ros.core.errors import ConfigError, LabelError, quoted, short_line
 from xmodelkd_ros.core.labels import LabelMap
+from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.core.strict_json import parse_json
 from xmodelkd_ros.core.transforms import transform
 
@@ -32,6 +34,27 @@ def label_map_from_json(text: str) -> LabelMap:
     except ValueError as error:
         raise LabelError(f"label_info_json is not JSON: {error}") from error
     return LabelMap.from_dict(data)
+
+
+def data_source_json(source: DataSource) -> str:
+    """Dataset, licence and attribution as JSON, for the latched topic ``data_source_json``."""
+    return json.dumps(asdict(source))
+
+
+def data_source_from_json(text: str) -> DataSource:
+    """Inverse of :func:`data_source_json`; licence and attribution may be missing.
+
+    Raises:
+        ConfigError: the text is not such JSON.
+    """
+    try:
+        data = parse_json(text)
+        values = [data["name"], *(data.get(key, "") for key in ("license", "attribution"))]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ConfigError(f"it is not JSON with name, license and attribution: {quoted(text)}") from error
+    if not all(isinstance(value, str) for value in values):
+        raise ConfigError(f"its name, license or attribution is not text: {quoted(text)}")
+    return DataSource(*(short_line(value) for value in values))
 
 
 def stamp_ns(stamp: Any) -> int:

@@ -4,6 +4,8 @@ SEGMENTER = "segmenter"
 """Default name of the node."""
 LABELS, STATUS, LABEL_INFO_JSON = "labels", "status", "label_info_json"
 """The node's outputs, below its name. A bag's own ``label_info_json`` describes the truth in its clouds."""
+DATA_SOURCE_JSON = "data_source_json"
+"""Latched topic of a bag: name, licence and attribution of the data as JSON."""
 
 POINTS = "/points"
 """Default topic of the sweeps."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from xmodelkd_ros.core.atomic_write import atomic_files, disk_errors
 from xmodelkd_ros.core.labels import LabelMap
-from xmodelkd_ros.core.model_spec import ModelSpec
+from xmodelkd_ros.core.model_spec import DataSource, ModelSpec
+from xmodelkd_ros.reports.attribution import credit, named
 from xmodelkd_ros.reports.charts import draw_confusion, draw_latency
 from xmodelkd_ros.reports.html import bar, figure_section, html_table, number, swatch, write_page
 from xmodelkd_ros.reports.scores import Scores, write_metrics
@@ -28,12 +29,16 @@ class Run:
         command: command line that reproduces it.
         latency: definition of the latency.
         facts: names and values of further lines.
+        data: name of the data, such as a bag's file name.
+        source: its dataset, if known.
     """
 
     title: str
     command: str
     latency: str
     facts: tuple[tuple[str, str], ...] = ()
+    data: str = ""
+    source: DataSource | None = None
 
 
 def write_report(
@@ -65,18 +70,14 @@ def _write_all(
     write_metrics(out, metrics)
     sections = [_head(run, metrics, spec)]
     if view is not None:
-        sections += _sweep_sections(out, view, spec)
+        named_for = credit(run.data, run.source, spec.name, spec.training_data)
+        sections += _sweep_sections(out, replace(view, credit=named_for), spec)
     if scores.has_truth:
         sections.append(_class_sections(out, metrics, scores))
     if "agreement" in metrics:
         sections.append(_agreement(metrics["agreement"], scores.label_map))
     sections += _timing_sections(out, run, metrics, scores)
     write_page(out / _PAGE, run.title, (*sections, _footer(run, spec)))
-
-
-def attribution(spec: ModelSpec) -> str:
-    """Attributions that the licences of the training data require."""
-    return "; ".join(source.attribution for source in spec.training_data if source.attribution)
 
 
 def score_table(metrics: Mapping[str, Any]) -> str:
@@ -125,7 +126,7 @@ def _head(run: Run, metrics: Mapping[str, Any], spec: ModelSpec) -> str:
 
 
 def _sweep_sections(out: Path, view: SweepView, spec: ModelSpec) -> Iterator[str]:
-    draw_sweep(view, out / "sweep.png", attribution(spec))
+    draw_sweep(view, out / "sweep.png")
     yield figure_section(
         "One sweep",
         "sweep.png",
@@ -179,8 +180,10 @@ def _timing_sections(out: Path, run: Run, metrics: Mapping[str, Any], scores: Sc
 
 
 def _footer(run: Run, spec: ModelSpec) -> str:
-    sources = ". ".join(
-        escape(s.attribution if s.license in s.attribution else f"{s.attribution or s.name} ({s.license})")
-        for s in spec.training_data
-    )
-    return f"<footer><p>Made with <code>{escape(run.command)}</code></p><p>Trained on: {sources}</p></footer>"
+    lines = [f"Made with <code>{escape(run.command)}</code>"]
+    if run.data:
+        of_data = f": {named(run.source)}" if run.source is not None else ""
+        lines.append(f"Data: {escape(run.data + of_data)}")
+    trained_on = ". ".join(named(source) for source in spec.training_data)
+    lines.append(f"Model {escape(f'{spec.name}, trained on: {trained_on}')}")
+    return f"<footer>{''.join(f'<p>{line}</p>' for line in lines)}</footer>"

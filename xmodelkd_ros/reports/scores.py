@@ -104,10 +104,12 @@ class Scores:
         self._modes[mode] += 1
         self._output += is_labelled(self._usable(cloud.xyz), segmentation.label)
 
-    def add_missing(self, truth: NDArray[np.uint8] | None = None) -> None:
-        """Add a sweep without labels: every point with truth is a miss."""
+    def add_missing(
+        self, truth: NDArray[np.uint8] | None = None, scored_truth: NDArray[np.uint8] | None = None
+    ) -> None:
+        """Add a sweep without labels: every point with truth is a miss; arguments as in :meth:`add`."""
         unlabelled = None if truth is None else np.full(truth.shape, IGNORE, np.uint8)
-        self.sweeps.append(SweepRecord(None, self._count(truth, unlabelled)))
+        self.sweeps.append(SweepRecord(None, self._count(truth, unlabelled, scored_truth)))
 
     def add_other(self, label: NDArray[np.uint8], other: NDArray[np.uint8]) -> None:
         """Add (N,) labels of this model and of another one, both in this model's set, to the agreement."""

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from xmodelkd_ros.core.camera import CameraModel, CameraView
@@ -20,16 +19,21 @@ from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.core.projection import NO_POINT, ProjectionSpec, RangeProjector
 from xmodelkd_ros.core.transforms import inverse
-from xmodelkd_ros.reports.charts import DPI, MUTED, TEXT
+from xmodelkd_ros.reports.charts import DPI, TEXT
+from xmodelkd_ros.reports.plot_layout import BACKGROUND, GAP, Box, Canvas, row, row_height, stack
 
-_BACKGROUND = "#14171c"
-"""Background of point plots, with contrast to both light (road marking) and dark (truck) classes."""
 _CORRECT = (96, 108, 124)
 _ERROR = (255, 70, 60)
 _UNKNOWN = (44, 48, 56)
 _UNLABELLED = (64, 68, 76)
 _MAX_IMAGE_WIDTH = 960
 """Larger images are subsampled to save time."""
+_SWEEP_WIDTH = 16.0
+_SCENE_BESIDE, _SCENE_BELOW = 1.35, 2.2
+"""Width of the scene divided by its height, with images beside or below it."""
+_SCENE_SHARE, _GOOD_HEIGHT, _TOO_HIGH = 0.66, 10.0, 0.05
+"""Preferred share of the scene; height of the figure above which each inch costs as much as 5 % of that share."""
+_MIN_WIDTH, _MAX_ROW, _TITLE = 6.0, 6.5, 0.35
 _VIEW_M = 45.0
 """Half the side of the bird's-eye square; beyond it points are too sparse to see."""
 
@@ -44,6 +48,7 @@ class SweepView:
         label_map: the label set of the plot.
         truth: (N,) uint8 true ids in ``label_map``, if known.
         cameras: images of the sweep; may be empty.
+        credit: who is to be named for the data and the model.
     """
 
     cloud: PointCloud
@@ -51,6 +56,7 @@ class SweepView:
     label_map: LabelMap
     truth: NDArray[np.uint8] | None = None
     cameras: tuple[CameraView, ...] = ()
+    credit: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,24 +67,40 @@ class _PointColors:
     colors: NDArray[np.uint8]
 
 
-def draw_sweep(view: SweepView, path: Path, attribution: str = "") -> None:
-    """The sweep in perspective, next to up to three images; the title plot of a report."""
-    cameras = _front_first(view.cameras)[:3]
-    figure = _figure(16, 8.6 if cameras else 9)
+def draw_sweep(view: SweepView, path: Path) -> None:
+    """The sweep in perspective, with up to three images beside or below it; the title plot of a report."""
+    cameras = _left_to_right(_front_first(view.cameras)[:3])
+    height, scene, images = _sweep_layout([_aspect(camera) for camera in cameras])
+    canvas = _canvas(view, _SWEEP_WIDTH, height)
+    canvas.fill(Box(0, 0, canvas.width, height))
     colors = _prediction(view).colors
-    width = 0.655 if cameras else 1.0
-    scene = figure.add_axes((0, 0.062, width, 0.938))
-    _perspective(scene, view.cloud.xyz, colors)
-    for row, camera in enumerate(_left_to_right(cameras)):
-        height = 0.938 / len(cameras)
-        axes = figure.add_axes(
-            (width + 0.004, 1 - (row + 1) * height + 0.006 * (row < len(cameras) - 1), 0.341, height - 0.006)
+    _perspective(canvas.axes(scene), view.cloud.xyz, colors)
+    for camera, box in zip(cameras, images, strict=True):
+        _overlay(canvas.axes(box), camera, view.cloud.xyz, colors, "")
+    _save(canvas, path)
+
+
+def _sweep_layout(aspects: Sequence[float]) -> tuple[float, Box, list[Box]]:
+    """Height of the content, and the rectangles of the scene and of images with these ratios of width to height.
+
+    The images are in a column or a row, beside the scene or below it: whatever leaves the scene about two thirds.
+    """
+    width = _SWEEP_WIDTH
+    if not aspects:
+        return width / _SCENE_BELOW * 1.24, Box(0, 0, width, width / _SCENE_BELOW * 1.24), []
+    options = []
+    for arrange, ratio in ((stack, 1 / sum(1 / a for a in aspects)), (row, sum(aspects))):
+        height = width / (_SCENE_BESIDE + ratio)
+        left = width - height * ratio
+        options.append(
+            (left / width, height, Box(0, 0, left - GAP, height), arrange, Box(left, 0, width - left, height))
         )
-        _overlay(axes, camera, view.cloud.xyz, colors, "")
-    _legend(figure, view, 0.031)
-    if attribution:
-        figure.text(0.995, 0.006, attribution, ha="right", va="bottom", fontsize=7, color=MUTED)
-    _save(figure, path)
+    height, top = row_height(aspects, width), width / _SCENE_BELOW
+    options.append((top / (top + height), top + height, Box(0, 0, width, top - GAP), row, Box(0, top, width, height)))
+    _, height, scene, arrange, box = min(
+        options, key=lambda option: abs(option[0] - _SCENE_SHARE) + _TOO_HIGH * max(0.0, option[1] - _GOOD_HEIGHT)
+    )
+    return height, scene, arrange(aspects, box)
 
 
 def draw_birds_eye(view: SweepView, path: Path) -> None:
@@ -103,28 +125,32 @@ def draw_change(view: SweepView, before: NDArray[np.uint8], teacher: NDArray[np.
 
 
 def _draw_birds_eye(view: SweepView, colorings: Sequence[_PointColors], path: Path) -> None:
-    figure = _figure(5.2 * len(colorings), 6.1)
-    for axes, coloring in zip(_axes_row(figure, len(colorings)), colorings, strict=True):
-        _birds_eye(axes, view.cloud.xyz, coloring)
-    _legend(figure, view, 0.05)
-    _save(figure, path)
+    canvas = _canvas(view, max(5.2 * len(colorings), _MIN_WIDTH), _TITLE + 5.2)
+    left = (canvas.width - 5.2 * len(colorings)) / 2
+    for number, coloring in enumerate(colorings):
+        box = Box(left + 5.2 * number + GAP / 2, _TITLE, 5.2 - GAP, 5.2 - GAP)
+        _birds_eye(canvas.axes(box), view.cloud.xyz, coloring)
+    _save(canvas, path)
 
 
 def draw_cameras(view: SweepView, path: Path) -> None:
     """The image of every camera, overlaid with points coloured by prediction."""
     cameras = _left_to_right(view.cameras)
-    columns = min(3, len(cameras))
-    rows = -(-len(cameras) // columns)
-    figure = _figure(5.4 * columns, 3.1 * rows + 0.6)
-    bottom = 0.6 / figure.get_figheight()
-    colors = _prediction(view).colors
-    for i, camera in enumerate(cameras):
-        row, column = divmod(i, columns)
-        height = (1 - bottom) / rows
-        box = (column / columns + 0.003, 1 - (row + 1) * height, 1 / columns - 0.006, height - 0.008)
-        _overlay(figure.add_axes(box), camera, view.cloud.xyz, colors, camera.camera.name.replace("_", " "))
-    _legend(figure, view, bottom / 2)
-    _save(figure, path)
+    count = -(-len(cameras) // 3)
+    # The front cameras come first; earlier rows are the longer ones.
+    ends = [-(-len(cameras) * k // count) for k in range(count + 1)]
+    rows = [cameras[begin:end] for begin, end in pairwise(ends)]
+    aspects = [[_aspect(camera) for camera in one] for one in rows]
+    width = 5.4 * max(2, len(rows[0]))
+    heights = [min(row_height(one, width), _MAX_ROW) for one in aspects]
+    canvas = _canvas(view, width, sum(heights) + GAP * (count - 1))
+    canvas.fill(Box(0, 0, width, sum(heights) + GAP * (count - 1)))
+    colors, top = _prediction(view).colors, 0.0
+    for one, ratios, height in zip(rows, aspects, heights, strict=True):
+        for camera, box in zip(one, row(ratios, Box(0, top, width, height)), strict=True):
+            _overlay(canvas.axes(box), camera, view.cloud.xyz, colors, camera.camera.name.replace("_", " "))
+        top += height + GAP
+    _save(canvas, path)
 
 
 def draw_range_image(view: SweepView, spec: ProjectionSpec, path: Path) -> None:
@@ -132,30 +158,32 @@ def draw_range_image(view: SweepView, spec: ProjectionSpec, path: Path) -> None:
     projection = RangeProjector(spec).project(view.cloud)
     occupied = projection.point != NO_POINT
     colorings = [_PointColors("range", _range_colors(projection.range)), *_colorings(view)]
-    figure = _figure(15, 1.35 * len(colorings) + 0.1)
-    for row, coloring in enumerate(colorings):
+    canvas, height = Canvas(15.0, 1.35 * len(colorings), (), view.credit), 1.35
+    for number, coloring in enumerate(colorings):
         image = np.full((spec.height * spec.width, 3), 10, np.uint8)
         image[occupied] = coloring.colors[projection.point[occupied]]
-        axes = figure.add_axes((0.085, 1 - (row + 0.97) / len(colorings), 0.91, 0.9 / len(colorings)))
+        axes = canvas.axes(Box(1.275, number * height + 0.05, 13.65, height - 0.1))
         axes.imshow(image.reshape(spec.height, spec.width, 3), aspect="auto", interpolation="nearest")
         axes.set_axis_off()
-        figure.text(
-            0.08, 1 - (row + 0.52) / len(colorings), coloring.title, ha="right", va="center", color=TEXT, fontsize=10
+        axes.text(
+            -0.005, 0.5, coloring.title, transform=axes.transAxes, ha="right", va="center", color=TEXT, fontsize=10
         )
-    _save(figure, path)
+    _save(canvas, path)
 
 
-def _figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+def _canvas(view: SweepView, width: float, height: float) -> Canvas:
+    """A figure with the legend of the classes that occur, and the view's credit."""
+    seen = set(np.unique(view.label)) | (set() if view.truth is None else set(np.unique(view.truth)))
+    legend = [(c.name, c.color) for c in view.label_map.classes if c.id in seen]
+    return Canvas(width, height, legend, view.credit)
 
 
-def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=DPI)
+def _save(canvas: Canvas, path: Path) -> None:
+    canvas.figure.savefig(path, dpi=DPI)
 
 
-def _axes_row(figure: Figure, count: int) -> list[Axes]:
-    gap, bottom = 0.006, 0.1
-    return [figure.add_axes((i / count + gap / 2, bottom, 1 / count - gap, 0.94 - bottom)) for i in range(count)]
+def _aspect(view: CameraView) -> float:
+    return view.camera.width / view.camera.height
 
 
 # --- colours ---------------------------------------------------------------------------------------------------------
@@ -203,26 +231,12 @@ def _range_colors(distance: NDArray[np.float32]) -> NDArray[np.uint8]:
     return colors
 
 
-def _legend(figure: Figure, view: SweepView, height: float) -> None:
-    """One line of colour patches for the classes that occur, centred at a height of the figure."""
-    seen = set(np.unique(view.label)) | (set() if view.truth is None else set(np.unique(view.truth)))
-    patches = [
-        Patch(facecolor=np.array(c.color) / 255, edgecolor="#9aa1ab", linewidth=0.6, label=c.name.replace("_", " "))
-        for c in view.label_map.classes
-        if c.id in seen
-    ]
-    figure.legend(
-        handles=patches, loc="center", bbox_to_anchor=(0.5, height), ncol=max(len(patches), 1), frameon=False,
-        fontsize=10, labelcolor=TEXT, handlelength=1.1, handleheight=1.1, columnspacing=1.5, handletextpad=0.5,
-    )  # fmt: skip
-
-
 # --- points ----------------------------------------------------------------------------------------------------------
 
 
 def _dark_canvas(axes: Axes, width: float, height: float) -> None:
     """A dark canvas in pixels, y down, without ticks."""
-    axes.set_facecolor(_BACKGROUND)
+    axes.set_facecolor(BACKGROUND)
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
     axes.set_xticks([])
@@ -255,7 +269,7 @@ def _birds_eye(axes: Axes, xyz: NDArray[np.float32], coloring: _PointColors) -> 
 
 def _vehicle_and_scale(axes: Axes) -> None:
     """A marker at the sensor and a scale bar of 10 m."""
-    axes.plot([_VIEW_M], [_VIEW_M], color="white", marker="^", markersize=7, markeredgecolor=_BACKGROUND)
+    axes.plot([_VIEW_M], [_VIEW_M], color="white", marker="^", markersize=7, markeredgecolor=BACKGROUND)
     left, y = 3.0, 2 * _VIEW_M - 3.0
     axes.plot([left, left + 10], [y, y], color="white", linewidth=1.5)
     axes.text(left + 5, y - 1, "10 m", color="white", ha="center", va="bottom", fontsize=8)
@@ -277,6 +291,7 @@ def _overlay(axes: Axes, view: CameraView, xyz: NDArray[np.float32], colors: NDA
     step = max(1, camera.width // _MAX_IMAGE_WIDTH)
     image = view.image[::step, ::step].astype(np.float32)
     dimmed = (0.36 * (image + image.mean(axis=2, keepdims=True))).astype(np.uint8)
+    # The axes have the image's ratio of width to height.
     axes.imshow(dimmed, extent=(-0.5, camera.width - 0.5, camera.height - 0.5, -0.5), aspect="auto")
     _dark_canvas(axes, camera.width, camera.height)
     order, pixels, depth = _far_to_near(camera, xyz)

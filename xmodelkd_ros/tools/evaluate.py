@@ -62,7 +62,10 @@ def _segment_all(session: Session, drive: RecordedDrive, other: _Other | None) -
     for index, (sweep, camera_frames) in enumerate(progress(session.sweeps(drive), drive.count, "evaluate")):
         result = pipeline.segment(sweep.cloud, images=camera_frames)
         stages = {"decode": sweep.decode_ms, **result.stages_ms}
-        scores.add(sweep.cloud, result.segmentation, sweep.truth, stages_ms=stages, mode=result.mode)
+        truth = session.scored_truth(sweep)
+        scores.add(
+            sweep.cloud, result.segmentation, sweep.truth, scored_truth=truth, stages_ms=stages, mode=result.mode
+        )
         if other is not None:
             other_label = other.pipeline.segment(sweep.cloud).segmentation.label
             scores.add_other(result.segmentation.label, other.to_first.apply(other_label))

@@ -29,7 +29,6 @@ from xmodelkd_ros.harness.sweep_log import Key, SweepLogReader
 from xmodelkd_ros.messages.clouds import read_segmentation
 from xmodelkd_ros.messages.headers import stamp_ns
 from xmodelkd_ros.messages.topics import SEGMENTER_LABELS, SEGMENTER_STATUS, STATIC_TF, TF
-from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.reports.sweep_plots import SweepView
 from xmodelkd_ros.tools.session import Session
 
@@ -187,19 +186,27 @@ def _score(session: Session, recording: RecordedDrive, traffic: _Traffic) -> Swe
                 continue
             scored.add(key)
             if key not in traffic.received:
-                scores.add_missing(sweep.truth)
+                scores.add_missing(sweep.truth, session.scored_truth(sweep))
                 continue
             segmentation = labelled.take(key)
-            _add(scores, sweep, segmentation, traffic, key)
+            _add(session, sweep, segmentation, traffic, key)
             if view is None and 2 * len(scores.sweeps) > len(traffic.sent):
                 view = session.view(recording, sweep, segmentation.label)
     return view
 
 
-def _add(scores: Scores, sweep: RecordedSweep, segmentation: Segmentation, traffic: _Traffic, key: Key) -> None:
+def _add(session: Session, sweep: RecordedSweep, segmentation: Segmentation, traffic: _Traffic, key: Key) -> None:
     latency_ms = (traffic.received[key] - traffic.sent[key]) / 1e6
     mode, stages = traffic.status.get(sweep.stamp_ns, ("student", {}))
-    scores.add(sweep.cloud, segmentation, sweep.truth, stages_ms=stages, latency_ms=latency_ms, mode=mode)
+    session.scores.add(
+        sweep.cloud,
+        segmentation,
+        sweep.truth,
+        scored_truth=session.scored_truth(sweep),
+        stages_ms=stages,
+        latency_ms=latency_ms,
+        mode=mode,
+    )
 
 
 class _LabelledClouds:

@@ -14,13 +14,14 @@ from xmodelkd_ros.bags.recorded_drive import RecordedDrive
 from xmodelkd_ros.bags.recorded_sweep import RecordedSweep
 from xmodelkd_ros.console import print_notes
 from xmodelkd_ros.core.atomic_write import make_folder
-from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.errors import ConfigError, LabelError, quoted
 from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.messages.clouds import missing_intensity_policy
 from xmodelkd_ros.reports.report import Run, score_table, write_report
 from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.reports.sweep_plots import SweepView
+from xmodelkd_ros.reports.truth import TruthTranslation
 from xmodelkd_ros.resources import find_model, label_map, read_sensor
 from xmodelkd_ros.segmentation.backend_selection import select_backend
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
@@ -49,7 +50,14 @@ class Session:
         self.backend_choice = select_backend(folder, options.backend, options.precision)
         sensor = read_sensor(options.sensor) if options.sensor else None
         self.pipeline = SegmentationPipeline.load(folder, self.backend_choice.backend, options.precision, sensor)
-        scored = label_map(options.label_set) if options.label_set else None
+        self._drive: RecordedDrive | None = None
+        self._truth: TruthTranslation | None = None
+        self._unknown_set: LabelError | None = None
+        scored = None
+        try:
+            scored = label_map(options.label_set) if options.label_set else None
+        except LabelError as error:  # it may be the bag's own
+            self._unknown_set = error
         self.scores = Scores(self.pipeline.labels, scored, self.pipeline.usable)
         make_folder(options.out)
         is_teacher = self.pipeline.spec.role == "teacher"
@@ -57,11 +65,33 @@ class Session:
             raise ConfigError(f"{options.model} is a student, which takes no images; give --model teacher")
         if options.mode != "teacher" and is_teacher:
             print_notes([f"{options.model} gets no images and labels by LiDAR alone; give --mode teacher"])
+        if options.mode != "teacher" and options.camera_options.dropped:
+            print_notes(["--drop-cameras has no effect: --mode student uses no images"])
 
     def open(self, reader: BagReader) -> RecordedDrive:
-        """The drive of a bag, its truth translated into the model's labels."""
+        """The drive of a bag, its truth translated into the model's labels.
+
+        Raises:
+            LabelError: the label set of the scores is neither a shipped one nor the bag's own.
+        """
+        labels = self.pipeline.labels
         missing_intensity = missing_intensity_policy(self.pipeline.needs_intensity)
-        return RecordedDrive(reader, self.options.points_topic, self.pipeline.labels, missing_intensity)
+        drive = self._drive = RecordedDrive(reader, self.options.points_topic, labels, missing_intensity)
+        truth = drive.truth_map
+        if self._unknown_set is not None:
+            if truth is None or truth.name != self.options.label_set:
+                own = f"the bag has {quoted(truth.name)}" if truth is not None else "the bag has none of its own"
+                raise LabelError(f"{self._unknown_set}; {own}") from self._unknown_set
+            self.scores = Scores(labels, truth, self.pipeline.usable)
+        if truth is not None:
+            self._truth = TruthTranslation.of(truth, labels, self.scores.label_map)
+        return drive
+
+    def scored_truth(self, sweep: RecordedSweep) -> NDArray[np.uint8] | None:
+        """(N,) true ids of a sweep in the scored label set; None without ground truth."""
+        if self._truth is None or sweep.own_truth is None:
+            return None
+        return self._truth.lookup[sweep.own_truth]
 
     def sweeps(self, drive: RecordedDrive) -> Iterator[tuple[RecordedSweep, tuple[CameraFrame | None, ...]]]:
         """Every sweep of a drive; in teacher mode with its camera frames.
@@ -74,8 +104,7 @@ class Session:
 
     def view(self, drive: RecordedDrive, sweep: RecordedSweep, label: NDArray[np.uint8]) -> SweepView:
         """A sweep for the plots of the report, in the scored label set."""
-        scores = self.scores
-        truth = None if sweep.truth is None else scores.to_scored(sweep.truth)
+        scores, truth = self.scores, self.scored_truth(sweep)
         return SweepView(sweep.cloud, scores.to_scored(label), scores.label_map, truth, drive.camera_views(sweep))
 
     def report(
@@ -98,7 +127,19 @@ class Session:
         if start_s is not None:
             metrics["start_s"] = round(start_s, 2)
             facts.append(("start", f"{start_s:.1f} s until the recorder was subscribed to the node"))
-        run = Run(f"{self.options.bag.name}, {activity}", self.options.command, latency, tuple(facts))
+        notes = self._truth_notes()
+        print_notes(notes)
+        facts += [("note", note) for note in notes]
+        source = None if self._drive is None else self._drive.source
+        bag = self.options.bag.name
+        run = Run(f"{bag}, {activity}", self.options.command, latency, tuple(facts), bag, source)
         path = write_report(self.options.out, run, metrics, self.scores, spec, view)
         print(f"{score_table(metrics)} | report {path}")
         return metrics
+
+    def _truth_notes(self) -> list[str]:
+        """Notes on ground truth that is not scored, and on classes that it lacks."""
+        if self._truth is None or self._drive is None:
+            return []
+        lost = self._drive.truth_notes(self._truth.lookup, self._truth.scored.name)
+        return [*lost, *self._truth.notes(self.scores.confusion)]

@@ -15,7 +15,7 @@ from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.core.transforms import inverse
 from xmodelkd_ros.messages.camera_info import to_camera
 from xmodelkd_ros.messages.clouds import read_field, to_cloud
-from xmodelkd_ros.messages.headers import label_map_from_json, stamp_ns, static_transforms
+from xmodelkd_ros.messages.headers import data_source_from_json, label_map_from_json, stamp_ns, static_transforms
 from xmodelkd_ros.messages.images import image_to_array
 
 FRAMES = range(40, 42)
@@ -64,6 +64,13 @@ def test_the_label_set_is_latched(bag: BagReader, sequence: PandaSetSequence):
     (text,) = messages(bag, "/label_info_json")
     assert bag.topics["/label_info_json"].latched
     assert label_map_from_json(text.data) == sequence.label_map
+
+
+def test_the_attribution_is_latched(bag: BagReader, sequence: PandaSetSequence):
+    (text,) = messages(bag, "/data_source_json")
+    assert bag.topics["/data_source_json"].latched
+    assert data_source_from_json(text.data) == sequence.source
+    assert sequence.source.attribution.startswith("PandaSet by Scale AI and Hesai")
 
 
 def test_images_are_the_unchanged_files(bag: BagReader, sequence: PandaSetSequence):

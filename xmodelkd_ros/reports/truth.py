@@ -1,0 +1,67 @@
+"""Ground truth of another label set than the model's: translation into the scored set, and notes on what differs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmodelkd_ros.core.labels import LabelMap
+from xmodelkd_ros.core.metrics import ConfusionMatrix
+from xmodelkd_ros.resources import has_table, translation
+
+_OFTEN = 0.01
+"""Share of the labelled points above which a class that the truth lacks is worth a note."""
+
+
+@dataclass(frozen=True, eq=False)
+class TruthTranslation:
+    """From the labels of a drive to those of the scores.
+
+    Attributes:
+        truth: the drive's label set.
+        model: the model's.
+        scored: that of the scores.
+        lookup: (256,) scored id of each id of the drive; 255 if not scored.
+    """
+
+    truth: LabelMap
+    model: LabelMap
+    scored: LabelMap
+    lookup: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, truth: LabelMap, model: LabelMap, scored: LabelMap) -> TruthTranslation:
+        """Directly where the sets are the same or a table exists, so that no class is lost, else by the model's set."""
+        if truth.name == scored.name or has_table(truth, scored):
+            return cls(truth, model, scored, translation(truth, scored).lookup)
+        return cls(truth, model, scored, translation(model, scored).lookup[translation(truth, model).lookup])
+
+    def notes(self, confusion: ConfusionMatrix) -> list[str]:
+        """One line for each class that is often predicted, but that the truth never has, so that it counts as wrong.
+
+        Args:
+            confusion: the scores.
+        """
+        true, predicted = confusion.counts.sum(axis=1), confusion.counts.sum(axis=0)
+        notes = []
+        for position, c in enumerate(self.scored.classes):
+            share = predicted[position] / max(1, true.sum())
+            if true[position] == 0 and share >= _OFTEN:
+                instead = self.scored.classes[int(confusion.counts[:, position].argmax())].name
+                notes.append(
+                    f"{c.name} is predicted for {share:.1%} of the labelled points, but the ground truth never has it: "
+                    f"these count as errors, mostly of {instead}{self._remedy(c.name, true)}"
+                )
+        return notes
+
+    def _remedy(self, name: str, true: NDArray[np.int64]) -> str:
+        """The drive's own set, if its table from the model's set merges a class with one that the truth has."""
+        if self.scored.name == self.truth.name or not has_table(self.model, self.truth):
+            return ""
+        instead = translation(self.model, self.truth).table.get(name)
+        occurring = {c.id for c, count in zip(self.scored.classes, true, strict=False) if count}
+        if instead is None or self.lookup[self.truth.id_of(instead)] not in occurring:
+            return ""
+        return f"; with --label-set {self.truth.name} they count as {instead}"
