@@ -12,10 +12,10 @@ class TargetEntry(NamedTuple):
     weight: int
 
 
-_HERE = "test.fuzz.targets"
+_HERE, _VARIANTS = "test.fuzz.targets", "test.fuzz.variants"
 
 TARGETS = {
-    "points": TargetEntry(f"{_HERE}.codec:Points", 24_500),
+    "points": TargetEntry(f"{_HERE}.codec:Points", 16_500),
     "images": TargetEntry(f"{_HERE}.codec:Images", 10_600),
     "camera_infos": TargetEntry(f"{_HERE}.codec:CameraInfos", 8_000),
     "transforms": TargetEntry(f"{_HERE}.codec:Transforms", 6_000),
@@ -40,4 +40,14 @@ TARGETS = {
     "check_sweep": TargetEntry(f"{_HERE}.caches:CheckSweep", 2_000),
     "engines": TargetEntry(f"{_HERE}.caches:Engines", 1_500),
     "fastest": TargetEntry(f"{_HERE}.caches:Fastest", 1_500),
+    "cloud_layouts": TargetEntry(f"{_VARIANTS}.clouds:CloudLayouts", 1_950),
+    "point_times": TargetEntry(f"{_VARIANTS}.clouds:PointTimes", 1_500),
+    "encodings": TargetEntry(f"{_VARIANTS}.images:Encodings", 1_500),
+    "lenses": TargetEntry(f"{_VARIANTS}.images:Lenses", 1_500),
+    "bag_forms": TargetEntry(f"{_VARIANTS}.bags:BagForms", 600),
+    "dataset_parts": TargetEntry(f"{_VARIANTS}.datasets:DatasetParts", 400),
+    "tables": TargetEntry(f"{_VARIANTS}.datasets:Tables", 300),
+    "rings": TargetEntry(f"{_VARIANTS}.lidars:Rings", 50),
+    "parameter_files": TargetEntry(f"{_VARIANTS}.nodes:ParameterFiles", 100),
+    "frame_names": TargetEntry(f"{_VARIANTS}.nodes:FrameNames", 100),
 }
