@@ -30,6 +30,15 @@ _RANGE_STEPS_PER_M = 256.0
 a radix sort. Points beyond 256 m compare as equal."""
 
 
+_CHECKED_POINTS = 1000
+"""Points of a sweep whose ring numbers are compared with their elevations."""
+_MIN_RING_CORRELATION = 0.75
+"""Correlation of the points' elevations with those of their rings: 1, 0.8 if the cloud is tilted by 10 degrees, 0.6 if
+the driver numbers a VLP-16's beams in firing order and the file from below."""
+_ON_BEAMS = 0.15
+"""Median distance of the points from the nearest beam, relative to that of the beams: 0.25 for points between them."""
+
+
 @dataclass(frozen=True)
 class ProjectionSpec:
     """Size and rows of a model's range image.
@@ -97,6 +106,7 @@ class RangeProjector:
         self._row_of_sine = (nearest(rows, elevations) * spec.width).astype(np.int32)
         self._row_of_ring: NDArray[np.int32] | None = None
         self._fitted_ring: NDArray[np.bool_] | None = None
+        self._sensor = sensor
         if sensor is not None and sensor.ring_elevations_deg:
             rings = np.asarray(sensor.ring_elevations_deg)
             fitted = np.isfinite(rings)
@@ -132,12 +142,45 @@ class RangeProjector:
         self, z: NDArray[np.float32], distance: NDArray[np.float32], ring: NDArray[np.integer] | None
     ) -> NDArray[np.int32]:
         """Row index times width of each point."""
-        if ring is not None and self._row_of_ring is not None:
+        if ring is not None and self._row_of_ring is not None and self._rings_fit(z, distance, ring):
             return self._rows_of_rings(z, distance, ring, self._row_of_ring)
         half = np.float32(_ELEVATION_BINS / 2)
         sine = (z / distance * half + half).astype(np.int32)
         rows: NDArray[np.int32] = np.take(self._row_of_sine, sine, mode="clip")
         return rows
+
+    def _rings_fit(self, z: NDArray[np.float32], distance: NDArray[np.float32], ring: NDArray[np.integer]) -> bool:
+        """Whether the ring numbers mean the beams of the sensor's table; drivers number them differently.
+
+        If they do not, but the points lie on the table's beams, elevation tells the rows.
+
+        Raises:
+            CloudError: the points do not lie on the table's beams either.
+        """
+        assert self._sensor is not None
+        if len(ring) < _CHECKED_POINTS:
+            return True
+        table = np.asarray(self._sensor.ring_elevations_deg)
+        some = slice(None, None, len(ring) // _CHECKED_POINTS)
+        elevation = np.degrees(np.arcsin(np.clip(z[some] / distance[some], -1, 1)))
+        numbers = ring[some]
+        expected = np.where((numbers >= 0) & (numbers < len(table)), table[np.clip(numbers, 0, len(table) - 1)], np.nan)
+        known = np.isfinite(expected)
+        if known.sum() < _CHECKED_POINTS // 2 or np.ptp(expected[known]) == 0 or np.ptp(elevation[known]) < 1:
+            return True
+        correlation = float(np.corrcoef(elevation[known], expected[known])[0, 1])
+        if correlation >= _MIN_RING_CORRELATION:
+            return True
+        beams = np.sort(np.asarray(self._sensor.beam_elevations_deg))
+        steps = np.diff(beams)
+        gaps = np.minimum(np.r_[steps, np.inf], np.r_[np.inf, steps])
+        index = nearest(beams, elevation.astype(np.float64))
+        if np.median(np.abs(elevation - beams[index]) / gaps[index]) <= _ON_BEAMS:
+            return False
+        raise CloudError(
+            f"ring numbers and elevations of the points do not fit the sensor file (correlation {correlation:.2f}); "
+            "fit it again with 'xmodelkd fit-sensor', or set projection_frame to the LiDAR's own frame"
+        )
 
     def _rows_of_rings(
         self,
