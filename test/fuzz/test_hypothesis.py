@@ -1,6 +1,7 @@
 """The same targets driven by hypothesis, which shrinks failing inputs, unlike the campaign by seed and number."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.strict_json import parse_json
+from xmodelkd_ros.core.usable_points import MAX_RANGE_M
 from xmodelkd_ros.messages.headers import label_map_from_json
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
@@ -61,7 +63,11 @@ sensors = st.fixed_dictionaries(
         "beam_elevations_deg": st.lists(st.floats(-100, 100), max_size=4) | values,
         "intensity_range": st.lists(st.floats(), min_size=2, max_size=2) | values,
     },
-    optional={"ring_elevations_deg": st.lists(st.floats(-100, 100), max_size=4) | values},
+    optional={
+        "ring_elevations_deg": st.lists(st.floats(-100, 100) | st.none(), max_size=4) | values,
+        "ego_box": st.lists(st.floats(-10, 10), min_size=6, max_size=6) | values,
+        "min_range_m": st.floats(-1, 1100) | values,
+    },
 )
 
 
@@ -84,7 +90,9 @@ def test_any_json_is_sensor_or_error(tmp_path, value):
         sensor = SensorSpec.read(tmp_path / "sensor.json")
     except SensorError:
         return
-    assert np.isfinite([*sensor.beam_elevations_deg, *sensor.ring_elevations_deg, *sensor.intensity_range]).all()
+    assert np.isfinite([*sensor.beam_elevations_deg, *sensor.intensity_range]).all()
+    assert all(math.isnan(v) or abs(v) <= 90 for v in sensor.ring_elevations_deg), "null: the number does not occur"
+    assert len(sensor.ego_box) in (0, 6) and 0 <= sensor.min_range_m < MAX_RANGE_M
 
 
 @few
