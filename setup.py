@@ -6,11 +6,13 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 NAME = "xmodelkd_ros"
+CHECKPOINT = "last.ckpt"  # for training, which runs from the clone: 9 MB that a vehicle does not need
 
 
 def share(*patterns):
     """List matching files (colcon does not support folders) by the share folder they are installed to."""
-    files = (path for pattern in patterns for path in Path().glob(pattern) if path.is_file())
+    paths = (path for pattern in patterns for path in Path().glob(pattern))
+    files = [path for path in paths if path.is_file() and path.name != CHECKPOINT]
     by_folder = groupby(sorted(files, key=lambda path: (path.parent, path)), key=lambda path: path.parent)
     return [(f"share/{NAME}/{folder.as_posix()}", [p.as_posix() for p in paths]) for folder, paths in by_folder]
 

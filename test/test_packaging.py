@@ -87,7 +87,8 @@ def declared(monkeypatch):
 
 
 def shipped(*patterns):
-    return {p.relative_to(ROOT).as_posix() for pattern in patterns for p in ROOT.glob(pattern) if p.is_file()}
+    files = {p for pattern in patterns for p in ROOT.glob(pattern) if p.is_file()}
+    return {p.relative_to(ROOT).as_posix() for p in files if p.name != "last.ckpt"}
 
 
 def flat(values, prefix=""):
@@ -123,6 +124,10 @@ def test_catkin_accepts_package_xml():
 
 def test_every_shipped_file_is_installed(metadata):
     assert data_files(metadata) >= shipped("launch/*", "config/**/*", "models/**/*") | {"package.xml"}
+
+
+def test_checkpoints_are_not_installed(metadata):
+    assert list(ROOT.glob("models/*/last.ckpt")) and not [name for name in data_files(metadata) if "ckpt" in name]
 
 
 def test_data_files_go_to_the_folder_of_the_same_name(metadata):
@@ -196,6 +201,7 @@ def test_installation_has_every_shipped_file(prefix):
     share = prefix / "share" / NAME
     expected = shipped("launch/*.launch.py", "config/**/*", "models/**/*")
     assert [name for name in sorted(expected) if not (share / name).is_file()] == []
+    assert list(share.rglob("*.ckpt")) == [], "checkpoints are for training, which runs from the clone"
     assert (prefix / "share" / "ament_index" / "resource_index" / "packages" / NAME).is_file()
 
 

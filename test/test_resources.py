@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,12 +16,37 @@ def test_finds_models_by_path(height_model):
     assert resources.find_model(str(height_model)) == height_model
 
 
+@pytest.fixture(autouse=True)
+def at_run_time(monkeypatch):
+    """The order of a process that has not imported training."""
+    monkeypatch.setattr(resources, "_source_tree_first", False)
+
+
 def test_prefers_the_installed_package(tmp_path, monkeypatch, height_model):
     share = tmp_path / "share" / "xmodelkd_ros" / "models"
     share.mkdir(parents=True)
     (share / "height").symlink_to(height_model)
     monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
     assert resources.find_model("height") == share / "height"
+
+
+def test_training_prefers_the_clone_to_an_older_installed_copy(tmp_path):
+    share = tmp_path / "share" / "xmodelkd_ros"
+    (share / "models" / "student").mkdir(parents=True)
+    (share / "models" / "student" / "model.json").write_text("old")
+    (share / "models" / "only_installed").mkdir()
+    (share / "models" / "only_installed" / "model.json").write_text("{}")
+    (share / "config" / "labels").mkdir(parents=True)
+    (share / "config" / "labels" / "drive13.json").write_text("old")
+    code = (
+        "import training; from xmodelkd_ros import resources as r; "
+        "print(r.find_model('student'), r.find_model('only_installed'), r.label_map('drive13').name)"
+    )
+    env = {**os.environ, "AMENT_PREFIX_PATH": str(tmp_path), "PYTHONPATH": str(CLONE)}
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    installed = share / "models" / "only_installed"
+    assert result.stdout.split() == [str(CLONE / "models" / "student"), str(installed), "drive13"]
 
 
 def test_falls_back_to_the_source_tree(monkeypatch):

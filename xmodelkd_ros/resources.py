@@ -1,4 +1,7 @@
-"""Locate models and configuration: a given path, the package's share folder, or the source tree."""
+"""Locate models and configuration: a given path, the package's share folder, or the source tree.
+
+Training looks in the source tree before the share folder (:func:`prefer_source_tree`).
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,23 @@ from xmodelkd_ros.core.sensor import SensorSpec
 _PACKAGE = "xmodelkd_ros"
 
 
+_source_tree_first = False
+
+
+def prefer_source_tree() -> None:
+    """Look in the source tree before the share folders from now on in this process.
+
+    Training does: it works on the models and tables of its clone, and an installed copy may be older.
+    """
+    global _source_tree_first
+    _source_tree_first = True
+
+
 def _roots() -> Iterator[Path]:
     prefixes = [p for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
-    for prefix in (*prefixes, sys.prefix):
-        yield Path(prefix) / "share" / _PACKAGE
-    yield Path(__file__).resolve().parents[1]
+    installed = [Path(prefix) / "share" / _PACKAGE for prefix in (*prefixes, sys.prefix)]
+    source_tree = Path(__file__).resolve().parents[1]
+    yield from (source_tree, *installed) if _source_tree_first else (*installed, source_tree)
 
 
 def user_path(text: str) -> Path:
