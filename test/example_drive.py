@@ -9,6 +9,7 @@ import pytest
 
 from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, message_class
 from xmodelkd_ros.bags.bag_writer import BagWriter
+from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.harness import dds_domain
@@ -139,6 +140,16 @@ def write_drive(path, sweeps, **contents):
             for topic in contents.topics:
                 bag.write(topic, stamp_ns, contents.message(cloud, truth, stamp_ns))
     return path
+
+
+def scaled_drive(path, factors):
+    """Write a bag without truth of a sweep for each factor of the positions and factor of the intensities."""
+    sweeps = []
+    for index, (of_xyz, of_intensity) in enumerate(factors):
+        cloud, truth = sweep_and_truth(index)
+        xyz, intensity = cloud.xyz * np.float32(of_xyz), cloud.intensity * np.float32(of_intensity)
+        sweeps.append((PointCloud(xyz, intensity), truth))
+    return write_drive(path, sweeps, label_set="", with_truth=False, cameras=())
 
 
 def announce_cameras(bag, contents):

@@ -45,7 +45,7 @@ def make_sweep(points=1000, stamp=1.0, frame_id="lidar", height=1, intensity=Tru
     xyz = random_points(points) if isinstance(points, int) else np.asarray(points, np.float32)
     header = Header(frame_id=frame_id)
     header.stamp.sec, header.stamp.nanosec = int(stamp), round(stamp % 1 * 1e9)
-    cloud = PointCloud(xyz, np.full(len(xyz), 20, np.float32), height=height)
+    cloud = PointCloud(xyz, np.arange(len(xyz), dtype=np.float32) % 97, height=height)
     extra = np.zeros(len(xyz), np.uint8)
     if intensity:
         return truth_to_msg(cloud, extra, header, TYPES)

@@ -9,7 +9,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = {
-    *("adapt", "check_sweep", "compare", "evaluate", "export", "precisions", "robustness", "time_networks", "to_bag"),
+    *(
+        "adapt",
+        "check_sweep",
+        "compare",
+        "evaluate",
+        "export",
+        "precisions",
+        "robustness",
+        "statistics",
+        "time_networks",
+        "to_bag",
+    ),
     *("train", "train_images"),
 }
 

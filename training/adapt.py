@@ -18,7 +18,7 @@ from typing import Any
 from training.config.data import DATASETS, SourceConfig, frame_range
 from training.config.label_sets import LABELS
 from training.data.cache import run_cache
-from training.data.sources import load_source
+from training.data.sources import Source, few_sweeps, load_source
 from training.deploy.model_folder import export_checkpoint
 from training.distillation.prerequisites import UpstreamModels
 from training.experiments.adaptation import AdaptConfig, Predictions
@@ -27,16 +27,20 @@ from training.modules.checkpoint import read_checkpoint
 from training.predict.predictor import Predictor, predictor_of
 from training.runs.trainer import on_one_device
 from training.train import train
-from xmodelkd_ros.console import run_command
+from xmodelkd_ros.console import print_warnings, run_command
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.reports.scores import write_metrics
 from xmodelkd_ros.resources import find_model, label_map
+from xmodelkd_ros.segmentation.input_monitor import InputMonitor
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 DEFAULTS = Path(__file__).parents[1] / "config" / "adapt.yaml"
 MODEL, METRICS = "model", "metrics.json"
+_CHECKED = 40
+"""Sweeps of the learnt part that are checked."""
 
 
 def adapt(config: AdaptConfig, scored: str, command: str) -> dict[str, Any]:
@@ -71,22 +75,38 @@ def _adapted(config: AdaptConfig, scored: str, command: str) -> dict[str, Any]:
             f"{config.drive} has no images that show its sweeps, but {config.distill.teacher} needs them; record "
             "CameraInfo and /tf_static too, with clocks that agree, or name a teacher that uses no images"
         )
+    is_exported = (Path(config.model) / "model.json").exists()
+    warnings = _input_warnings(Path(config.model), part, source) if is_exported else []
     before = predictor_of(student)
     trained = read_checkpoint(train(settings, student, upstream))
     after = predictor_of(trained)
     predictions = Predictions.of(source, {"before": before, "after": after, "teacher": teacher})
+    export_checkpoint(trained, folder / MODEL, _temperature(Path(config.model)))
+    if not is_exported:
+        warnings = _input_warnings(folder / MODEL, part, source)
     metrics = {
         "drive": {"learnt": str(settings.data.train[-1]), "held_out": str(held_out), "sweeps": len(source.sweeps)},
         "agreement": predictions.agreement(),
         "label_set": scored,
         "truth": predictions.truth(scored_in),
         "old": [_retention(check, before, after, scored_in) for check in config.check],
+        "warnings": warnings,
         "command": command,
     }
     write_metrics(folder, metrics)
     write_report(folder, metrics, predictions, trained.origins)
-    export_checkpoint(trained, folder / MODEL, _temperature(Path(config.model)))
     return metrics
+
+
+def _input_warnings(model: Path, part: SourceConfig, held_out: Source) -> list[str]:
+    """Print and return warnings about sweeps of the drive that the model does not expect."""
+    monitor = InputMonitor(SegmentationPipeline.load(model))
+    learnt = few_sweeps(replace(part, labels="none"), _CHECKED, images=False)
+    for sweep in (*learnt.sweeps, *held_out.sweeps):
+        monitor.add(sweep.cloud, monitor.pipeline.segment(sweep.cloud))
+    warnings = monitor.log.notes()
+    print_warnings(warnings)
+    return warnings
 
 
 def _temperature(model: Path) -> float | None:

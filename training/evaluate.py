@@ -17,7 +17,7 @@ from training.config.data import DATASETS, SPLITS, WITH_SPLITS, frame_range
 from training.data.registry import open_drives
 from training.datasets.exposures import EncodedSweepImages
 from training.datasets.sequence import DriveSequence
-from xmodelkd_ros.console import print_notes, run_command
+from xmodelkd_ros.console import print_notes, print_warnings, run_command
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.camera import CameraView
 from xmodelkd_ros.core.errors import ConfigError, LabelError, listed
@@ -29,11 +29,15 @@ from xmodelkd_ros.reports.sweep_plots import SweepView
 from xmodelkd_ros.reports.truth import TruthTranslation
 from xmodelkd_ros.resources import find_model, label_map, translation
 from xmodelkd_ros.segmentation.backend_selection import select_backend
+from xmodelkd_ros.segmentation.input_monitor import InputMonitor
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
 
 def evaluate(
-    frames: Sequence[tuple[DriveSequence, int]], pipeline: SegmentationPipeline, scored: LabelMap | None = None
+    frames: Sequence[tuple[DriveSequence, int]],
+    pipeline: SegmentationPipeline,
+    scored: LabelMap | None = None,
+    monitor: InputMonitor | None = None,
 ) -> tuple[Scores, SweepView, list[str]]:
     """Segment frames and score all points; returns the scores, a view of the middle frame, and notes for the user.
 
@@ -41,6 +45,7 @@ def evaluate(
         frames: (drive, frame number) pairs.
         pipeline: the model.
         scored: label set of the scores; the model's own if None.
+        monitor: watches the input, if given.
 
     Raises:
         ConfigError: a frame cannot be read.
@@ -55,6 +60,8 @@ def evaluate(
         cloud = drive.cloud(index)
         images = EncodedSweepImages.load(drive, index).decode() if pipeline.spec.role == "teacher" else ()
         result = pipeline.segment(cloud, images=images)
+        if monitor is not None:
+            monitor.add(cloud, result)
         scores.add(
             cloud,
             result.segmentation,
@@ -139,9 +146,12 @@ def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
     wanted = frame_range(options.frames, "--frames") if options.frames else None
     frames = [(drive, index) for drive in drives for index in (wanted or range(len(drive)))[:: options.every]]
     make_folder(options.out)
-    scores, view, notes = evaluate(frames, pipeline, scored)
+    monitor = InputMonitor(pipeline)
+    scores, view, notes = evaluate(frames, pipeline, scored, monitor)
     print_notes(notes)
     metrics = scores.metrics(pipeline.spec, pipeline.backend.name, pipeline.backend.precision)
+    metrics["warnings"] = monitor.log.notes()
+    print_warnings(metrics["warnings"])
     if scores.has_truth and scores.label_map.has_class("vegetation"):
         metrics["miou_without_vegetation"] = scores.confusion.miou(exclude=("vegetation",))
     title = f"{options.dataset} {options.path.name}, frames {options.frames or 'all'}"

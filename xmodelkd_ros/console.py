@@ -43,6 +43,12 @@ def print_notes(notes: Iterable[str]) -> None:
         print(f"note: {note}", file=sys.stderr)
 
 
+def print_warnings(warnings: Iterable[str]) -> None:
+    """Print warnings about the input on stderr."""
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
 def positive_float(text: str) -> float:
     """Parse a finite number above zero (an argparse type)."""
     value = _number(float, text)

@@ -122,6 +122,15 @@ def change(folder, path, value):
         pytest.param(["temperature"], 10**400, "temperature cannot be used: OverflowError", id="temperature"),
         (["channels", 0, "mean"], float("nan"), "NaN is not a finite number"),
         (["projection", "min_range_m"], float("inf"), "Infinity is not a finite number"),
+        (["statistics"], {"sweeps": 5, "command": ""}, "statistics cannot be used: KeyError"),
+        (["statistics"], {"sweeps": 0, "command": "", "quantiles": {}}, "statistics cannot be used: .*sweeps is 0"),
+        (
+            ["statistics"],
+            {"sweeps": 5, "command": "", "quantiles": {"fill": [0.2, 0.1, 0.3]}},
+            "statistics .*ascending",
+        ),
+        (["statistics"], {"sweeps": 5, "command": "", "quantiles": {"fill": [0.1, 0.2]}}, "statistics cannot be used"),
+        (["statistics"], {"sweeps": 5, "command": "", "quantiles": {"smell": [1, 2, 3]}}, "quantiles is 'smell'"),
     ],
 )
 def test_errors_name_the_invalid_field(folder, path, value, field):

@@ -20,7 +20,7 @@ from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, BagReader
 from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.harness import bag_player, closed_loop_player, fault_player, schedule_player
-from xmodelkd_ros.harness.cdr import serialized_points, serialized_stamp_ns, with_stamp
+from xmodelkd_ros.harness.cdr import serialized_stamp_ns, with_stamp
 from xmodelkd_ros.harness.looped_drive import LoopedDrive, camera_topics
 from xmodelkd_ros.messages.headers import stamp_from_ns, stamp_ns
 from xmodelkd_ros.node.qos import reliable
@@ -74,8 +74,8 @@ def write(path, arrivals):
 @pytest.mark.parametrize("frame_id", ["", "lidar", "lidar_top", "abc", "abcdefg"])
 def test_stamp_and_size_of_a_serialized_cloud(sweep, frame_id):
     data = serialize_message(sweep(60, stamp=3.5, frame_id=frame_id, height=4))
-    assert (serialized_stamp_ns(data), serialized_points(data)) == (3_500_000_000, 60)
-    assert serialized_stamp_ns(with_stamp(data, -S)) == -S and serialized_points(with_stamp(data, 7)) == 60
+    assert serialized_stamp_ns(data) == 3_500_000_000
+    assert serialized_stamp_ns(with_stamp(data, -S)) == -S
 
 
 def test_sweeps_are_published_at_their_times(probe, bag, tmp_path):

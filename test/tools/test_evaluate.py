@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from test.example_drive import scaled_drive
 from xmodelkd_ros.segmentation.backend_selection import LIBRARIES
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 from xmodelkd_ros.tools.cli import main
@@ -83,3 +84,22 @@ def test_warms_up_before_first_sweep(drive, height_model, tmp_path, monkeypatch)
     )
     run(drive.path, "--model", height_model, "--out", tmp_path)
     assert len(calls) == len(drive.clouds) + 2
+
+
+def test_input_that_the_model_does_not_expect_is_reported(drive, height_model, write_test_drive, tmp_path, capsys):
+    """On the terminal, in the report and in metrics.json; a sweep of zeros counts as in the node."""
+    assert run(drive.path, "--model", height_model, "--out", tmp_path / "good") == 0
+    assert metrics_of(tmp_path / "good")["warnings"] == []
+    assert "warning" not in (tmp_path / "good" / "report.html").read_text().split("</style>")[1]
+    bag = scaled_drive(tmp_path / "bad", [(1, 1 / 255), (1, 1 / 255), (1000, 1 / 255), (0, 1), (np.nan, 1)])
+    capsys.readouterr()
+    assert run(bag, "--model", height_model, "--out", tmp_path / "out") == 0
+    metrics = metrics_of(tmp_path / "out")
+    assert metrics["sweeps"] == {"input": 5, "output": 5}
+    texts = {"looks like a scale of 0 to 1, but model height expects 0 to 255", "have no usable position"}
+    for text in texts:
+        assert any(text in warning for warning in metrics["warnings"])
+        assert text in (tmp_path / "out" / "report.html").read_text()
+    printed = capsys.readouterr()
+    assert printed.err.count("warning: ") == len(metrics["warnings"]) >= 2
+    assert "warnings about the input" in printed.out.splitlines()[-1]

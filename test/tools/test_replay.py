@@ -3,19 +3,22 @@ import os
 import signal
 import subprocess
 import time
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
+from test.example_drive import scaled_drive
 from xmodelkd_ros.bags.bag import ROSBAGS_TYPES, BagReader, message_class
 from xmodelkd_ros.bags.bag_writer import BagWriter
-from xmodelkd_ros.core.cloud import Segmentation
+from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.errors import BagError
+from xmodelkd_ros.core.usable_points import usable_mask
 from xmodelkd_ros.harness.dds_profile import PROFILE_VARIABLES
 from xmodelkd_ros.harness.processes import ProcessError, Program, dds_environment, wait_for
 from xmodelkd_ros.harness.run_options import RunOptions
-from xmodelkd_ros.harness.sweep_log import SweepLogReader
+from xmodelkd_ros.harness.sweep_log import SweepLog, SweepLogReader
 from xmodelkd_ros.messages.clouds import labels_to_msg
 from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.segmentation.backend_selection import LIBRARIES
@@ -69,6 +72,16 @@ def test_replay_writes_summary_and_report_and_leaves_no_process(drive, height_mo
     assert {p.name for p in tmp_path.iterdir()} >= {"report.html", "metrics.json", "sweep.png", "logs"}
     assert not list(tmp_path.glob(".replay.*"))
     assert children(os.getpid()) == []
+
+
+def test_replay_reports_the_nodes_warnings_about_its_input(height_model, tmp_path, capsys):
+    bag = scaled_drive(tmp_path / "bag", [(1, 1 / 255), (1, 1 / 255), (1000, 1 / 255), (0, 1), (np.nan, 1)])
+    metrics = replay(bag, height_model, tmp_path / "node")
+    offline = evaluate(bag, height_model, tmp_path / "offline")
+    assert metrics["sweeps"] == offline["sweeps"] == {"input": 5, "output": 5}
+    assert metrics["warnings"] == offline["warnings"] != []
+    assert capsys.readouterr().err.count("warning: ") == 2 * len(metrics["warnings"])
+    assert "looks like a scale of 0 to 1" in (tmp_path / "node" / "report.html").read_text()
 
 
 FIXED_FRAMES = ["", pytest.param("map", marks=pytest.mark.skipif(not HAS_TF2, reason="tf2_ros is not installed"))]
@@ -252,6 +265,28 @@ def test_rejects_sweeps_with_equal_stamp_and_size(drive, height_model, tmp_path)
         traffic = _Traffic({(sweep.stamp_ns, len(sweep.cloud)): 1}, {}, drive.path)
         with pytest.raises(BagError, match="share stamp and size"):
             _score(session, recording, traffic)
+
+
+@pytest.mark.parametrize(
+    ("xyz", "label", "counts"),
+    [
+        ([5.0, 0, 0], 4, True),
+        ([5.0, 0, 0], 255, False),
+        ([0.0, 0, 0], 255, True),
+        ([np.nan, 0, 0], 255, True),
+        ([1.0, 0, 0], 255, True),
+    ],
+    ids=["labelled", "no labels", "zeros", "NaN", "nearer than the model's minimum range"],
+)
+def test_log_counts_labelled_clouds_by_their_usable_points(tmp_path, header, xyz, label, counts):
+    cloud = PointCloud(np.full((50, 3), xyz, np.float32))
+    nothing = np.zeros(50, np.float32)
+    message = labels_to_msg(
+        cloud, Segmentation(np.full(50, label, np.uint8), nothing, nothing), header(7), ROSBAGS_TYPES
+    )
+    with SweepLog(tmp_path / "log.jsonl", partial(usable_mask, min_range_m=2.0)) as log:
+        log.message("/labels", message, 9)
+    assert SweepLogReader(tmp_path / "log.jsonl").clouds("/labels") == ({(7, 50): 9} if counts else {})
 
 
 def test_log_is_read_while_it_is_written(tmp_path):

@@ -40,6 +40,16 @@ def tiny():
 pytest.importorskip("embreex", reason="generating drives needs the extra datasets")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def few_sweeps_in_statistics():
+    """Exports compute the statistics of few training sweeps."""
+    from training.deploy import statistics
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statistics, "_SWEEPS", 4)
+        yield
+
+
 @dataclass(frozen=True)
 class Generated:
     """Output of ``python -m training.world``.

@@ -13,8 +13,9 @@ onnx = pytest.importorskip("onnx")
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
 
+from test.example_drive import scaled_drive  # noqa: E402
 from test.training.speed import without_reduced_precision  # noqa: E402
-from training import evaluate, export, precisions, train  # noqa: E402
+from training import evaluate, export, precisions, statistics, train  # noqa: E402
 from training.config.data import SourceConfig  # noqa: E402
 from training.config.training import TrainingConfig  # noqa: E402
 from training.data.sources import load_source  # noqa: E402
@@ -266,6 +267,24 @@ def test_exported_model_states_its_training_data_and_scores(model, pandaset):
     assert real["points"]["road"] != world["points"]["road"]
 
 
+def test_exported_model_knows_its_training_data(model):
+    noted = ModelSpec.read(model).statistics
+    assert noted.sweeps > 4 and noted.command.startswith("python -m training.export")
+    assert {"fill", "entropy", "share.car", "input.range"} <= set(noted.quantiles)
+
+
+def test_statistics_are_added_to_an_exported_model(model, tmp_path, capsys):
+    """The networks stay as they are; the same sweeps give the same numbers."""
+    before, old = ModelSpec.read(model), tmp_path / "copy"
+    shutil.copytree(model, old)
+    replace(before, statistics=None).write(old)
+    assert statistics.main([str(old)]) == 0
+    assert f"of {before.statistics.sweeps} sweeps" in capsys.readouterr().out
+    after = ModelSpec.read(old)
+    assert after.statistics.quantiles == before.statistics.quantiles
+    assert replace(after, statistics=None) == replace(before, statistics=None)
+
+
 def test_exported_network_is_portable(model):
     network = onnx.load(model / "model.onnx")
     check_network(network)
@@ -392,7 +411,17 @@ def test_evaluation_writes_metrics_and_report(model, pandaset, tmp_path, capsys)
     eight = [v for name, v in metrics["iou"].items() if v is not None and name != "vegetation"]
     assert metrics["miou_without_vegetation"] == pytest.approx(np.mean(eight))
     assert (tmp_path / "report.html").is_file()
+    assert "warnings" in metrics
     assert "mIoU" in capsys.readouterr().out
+
+
+def test_evaluation_of_a_bag_reports_input_that_the_model_does_not_expect(tmp_path, capsys):
+    bag = scaled_drive(tmp_path / "bag", [(1, 1 / 255)] * 3)
+    assert evaluate.main(["bag", str(bag), "--model", "student", "--out", str(tmp_path / "out")]) == 0
+    (warning, *_) = json.loads((tmp_path / "out" / "metrics.json").read_text())["warnings"]
+    assert "looks like a scale of 0 to 1, but model student expects 0 to 255" in warning
+    assert f"warning: {warning}" in capsys.readouterr().err
+    assert "looks like a scale of 0 to 1" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_evaluation_of_the_shipped_student_on_a_generated_drive(shipped, generated, tmp_path, capsys):

@@ -19,6 +19,7 @@ from training.deploy.onnx_graph import write_onnx
 from training.deploy.onnx_modules import ExportableStudent, ExportableTeacher, camera_inputs, student_inputs
 from training.deploy.parity import load_pipeline, parity, score
 from training.deploy.reduced_precision import add_precisions
+from training.deploy.statistics import training_statistics
 from training.models.image_branch import IMAGE_SIZE, ImageBranch
 from training.modules.checkpoint import Checkpoint, read_checkpoint
 from training.modules.point_modules import StudentModule, TeacherModule
@@ -73,7 +74,9 @@ def export_checkpoint(trained: Checkpoint, out: Path, temperature: float | None 
         metrics: dict[str, Any] = {"command": f"python -m training.export {run} {out}"}
         metrics["parity"] = parity(pipeline, sources, expected, MIN_EQUAL_LABELS)
         metrics["choose"] = [score(source, pipeline) for source in sources]
-        spec = add_precisions(replace(spec, metrics=metrics), folder, trained.config.data, sources, metrics["command"])
+        statistics = training_statistics(pipeline, trained.config.data, metrics["command"])
+        spec = replace(spec, metrics=metrics, statistics=statistics)
+        spec = add_precisions(spec, folder, trained.config.data, sources, metrics["command"])
         spec.write(folder)
         trained.write(folder)
     return spec

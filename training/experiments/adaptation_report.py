@@ -11,7 +11,7 @@ from training.config.label_sets import LABELS
 from training.experiments.adaptation import Predictions
 from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.reports.attribution import credit
-from xmodelkd_ros.reports.html import figure_section, html_table, number, swatch, write_page
+from xmodelkd_ros.reports.html import figure_section, html_table, number, swatch, warning_lines, write_page
 from xmodelkd_ros.reports.sweep_plots import SweepView, draw_change
 from xmodelkd_ros.resources import label_map
 
@@ -28,6 +28,7 @@ def write_report(
     title = f"Adaptation to {metrics['drive']['learnt']}"
     sections = [
         f"<h1>{escape(title)}</h1>",
+        warning_lines(metrics["warnings"]),
         f"<p>Results on {escape(metrics['drive']['held_out'])}, {metrics['drive']['sweeps']} held-out sweeps, and on "
         "the check drives.</p>",
         "<h2>Agreement</h2>",

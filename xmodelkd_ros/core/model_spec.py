@@ -15,6 +15,7 @@ from xmodelkd_ros.core.normalization import ChannelSpec
 from xmodelkd_ros.core.onnx_external_data import has_external_data
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.core.strict_json import parse_json
+from xmodelkd_ros.core.training_statistics import TrainingStatistics
 from xmodelkd_ros.core.visibility import MAX_VIEWS
 
 SCHEMA = 1
@@ -99,6 +100,7 @@ class ModelSpec:
         training_data: the training datasets.
         image_branch: the network for images; teachers only.
         metrics: measured scores, with the commands that produced them.
+        statistics: of the sweeps that it was trained and validated on, to recognise other drives; None if unknown.
     """
 
     name: str
@@ -114,6 +116,7 @@ class ModelSpec:
     training_data: tuple[DataSource, ...]
     image_branch: ImageBranchSpec | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    statistics: TrainingStatistics | None = None
 
     def __post_init__(self) -> None:
         _require("role", self.role, self.role in ("student", "teacher"), "'student' or 'teacher'")
@@ -128,6 +131,7 @@ class ModelSpec:
         _require("training_data", (), bool(self.training_data), "at least one dataset with licence and attribution")
         ids = [c.id for c in self.labels.classes]
         _require("labels", ids, ids == list(range(len(ids))), "ids 0, 1, 2, ... in the order of the logits")
+        self._check_statistics()
         _check_tensors("inputs", self.inputs, self._expected_inputs())
         _check_tensors("outputs", self.outputs, self._expected_outputs())
 
@@ -141,6 +145,12 @@ class ModelSpec:
         """P: points labelled by one run of the network; larger clouds take several runs."""
         points = next((t for t in self.inputs if t.name == "points"), None)
         return points.shape[0] if points is not None and points.shape else 0
+
+    def _check_statistics(self) -> None:
+        names = {"fill", "entropy", *(f"input.{channel.name}" for channel in self.channels)}
+        names |= {f"share.{label.name}" for label in self.labels.classes}
+        for name in self.statistics.quantiles if self.statistics else ():
+            _require("statistics.quantiles", name, name in names, "a statistic of this model's channels and classes")
 
     def _expected_inputs(self) -> tuple[TensorSpec, ...]:
         count, size = len(self.channels), self.max_points
@@ -262,6 +272,7 @@ def _from_dict(data: Mapping[str, Any]) -> ModelSpec:
         ),
         image_branch=_field(data, "image_branch", _image_branch) if data.get("image_branch") else None,
         metrics=_field(data, "metrics", dict),
+        statistics=_field(data, "statistics", _statistics) if data.get("statistics") else None,
     )
 
 
@@ -285,6 +296,14 @@ def _files(rows: Mapping[str, Any]) -> dict[str, NetworkFile]:
 def _image_branch(data: Mapping[str, Any]) -> ImageBranchSpec:
     picture, features = _tensors([data["picture"], data["features"]])
     return ImageBranchSpec(_files(data["files"]), picture, features, int(data["cameras"]))
+
+
+def _statistics(data: Mapping[str, Any]) -> TrainingStatistics:
+    quantiles = {}
+    for name, values in data["quantiles"].items():
+        low, median, high = (float(value) for value in values)
+        quantiles[str(name)] = (low, median, high)
+    return TrainingStatistics(int(data["sweeps"]), quantiles, str(data["command"]))
 
 
 def _projection(data: Mapping[str, Any]) -> ProjectionSpec:

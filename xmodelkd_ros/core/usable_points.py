@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ MAX_RANGE_M = 1000.0
 corrupt the labels of the whole neighbourhood in the range image."""
 MIN_RANGE_M = 0.5
 """Minimum range of a model that states none."""
+
+UsableMask = Callable[[NDArray[np.float32]], NDArray[np.bool_]]
+"""(N,) mask of the usable ones of (N, 3) points."""
 
 _LABELLED_SHARE = 0.99
 """Minimum share of labelled usable points for a sweep to count as labelled."""

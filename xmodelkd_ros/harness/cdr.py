@@ -1,4 +1,4 @@
-"""Header stamp and point count of serialized messages (CDR, little endian), without deserializing them."""
+"""Header stamp of serialized messages (CDR, little endian), without deserializing them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ _STAMP = struct.Struct("<iI")
 _STAMP_AT = 4
 """Offset of the stamp: the CDR encapsulation header."""
 _AFTER_STAMP = _STAMP_AT + _STAMP.size
-_WORD = struct.Struct("<I")
 _S = 1_000_000_000
 
 
@@ -21,10 +20,3 @@ def serialized_stamp_ns(data: bytes) -> int:
 def with_stamp(data: bytes, stamp_ns: int) -> bytes:
     """Copy of a message that begins with a header, with another stamp."""
     return data[:_STAMP_AT] + _STAMP.pack(*divmod(stamp_ns, _S)) + data[_AFTER_STAMP:]
-
-
-def serialized_points(data: bytes) -> int:
-    """Number of points of a PointCloud2: height and width follow the header's ``frame_id``, 4-byte aligned."""
-    after_frame = _AFTER_STAMP + _WORD.size + _WORD.unpack_from(data, _AFTER_STAMP)[0]
-    height_at = after_frame + -after_frame % _WORD.size
-    return int(_WORD.unpack_from(data, height_at)[0] * _WORD.unpack_from(data, height_at + _WORD.size)[0])

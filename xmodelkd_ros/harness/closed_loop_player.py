@@ -20,6 +20,7 @@ from pathlib import Path
 
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.serialization import deserialize_message
 from rclpy.task import Future
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import PointCloud2
@@ -28,9 +29,9 @@ from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.console import non_negative_float, positive_float, positive_int
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.harness.bag_player import wait_for_subscribers
-from xmodelkd_ros.harness.cdr import serialized_points, serialized_stamp_ns
+from xmodelkd_ros.harness.cdr import serialized_stamp_ns
 from xmodelkd_ros.harness.looped_drive import DriveMessage, LoopedDrive, camera_topics
-from xmodelkd_ros.harness.sweep_log import SweepLog
+from xmodelkd_ros.harness.sweep_log import SweepLog, add_usable_arguments, usable_points
 from xmodelkd_ros.node.process import ros, run_program
 from xmodelkd_ros.node.qos import reliable
 
@@ -103,8 +104,8 @@ class ClosedLoopPlayer:
             self._executor.spin_once(timeout_sec=min(remaining_s, 0.1))
 
     def _on_labels(self, data: bytes) -> None:
-        stamp = serialized_stamp_ns(data)
-        self._log.row(self._labels, stamp, serialized_points(data), time.monotonic_ns())
+        stamp, monotonic_ns = serialized_stamp_ns(data), time.monotonic_ns()
+        self._log.message(self._labels, deserialize_message(data, PointCloud2), monotonic_ns)
         if stamp == self._awaited_ns:
             self._awaited_ns = None
 
@@ -118,7 +119,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, arguments: Sequence[str], stop: Future) -> int:
     cameras = dict(options.cameras)
-    with BagReader(options.bag) as reader, SweepLog(options.log) as log, ros(arguments):
+    with BagReader(options.bag) as reader, SweepLog(options.log, usable_points(options)) as log, ros(arguments):
         drive = LoopedDrive(reader, options.points, cameras)
         node = Node("closed_loop_player")
         player = ClosedLoopPlayer(node, drive, options.labels, log)
@@ -148,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
         help="sleep after each sweep, as a fraction of its latency",
     )
     parser.add_argument("--timeout", type=positive_float, default=20.0, help="seconds to wait for subscribers")
+    add_usable_arguments(parser)
     parser.add_argument("--log", type=Path, help="JSON lines file of published sweeps and received labels")
     return parser
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xmodelkd_ros.bags.mounted_cameras import MountedCamera, node_parameters
+from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.harness.run_options import RunOptions
-from xmodelkd_ros.resources import find_model
+from xmodelkd_ros.resources import find_model, read_sensor
 
 
 def node_arguments(
@@ -40,6 +41,15 @@ def node_arguments(
             parameters |= {f"cameras.{camera.model.name}.{key}": json.dumps(value) for key, value in described.items()}
     pairs = [text for name, value in parameters.items() for text in ("-p", f"{name}:={value}")]
     return ["--ros-args", *pairs, "-r", f"points:={points_topic}"]
+
+
+def usable_arguments(options: RunOptions) -> list[str]:
+    """Arguments of a recorder of the node's labels: the points that the model and the sensor make usable."""
+    sensor = read_sensor(options.sensor) if options.sensor else None
+    min_range_m = sensor.min_range_m if sensor is not None else 0
+    min_range_m = min_range_m or ModelSpec.read(find_model(options.model)).projection.min_range_m
+    box = [str(value) for value in sensor.ego_box] if sensor is not None else []
+    return ["--min-range", str(min_range_m), *(["--ego-box", *box] if box else [])]
 
 
 def stages_ms(values: Mapping[str, str]) -> dict[str, float]:

@@ -11,6 +11,9 @@ messages without a header:
 
     {"topic": "/segmenter/labels", "stamp_ns": 123, "points": 107000, "monotonic_ns": 456}
 
+A labelled cloud whose usable points lack labels also has ``"labelled": false``; ``--min-range`` and ``--ego-box`` are
+those of the model and of the sensor file.
+
 ``--pause`` sleeps after each message, to simulate a slow subscriber.
 
 Exit code 0 on SIGINT or SIGTERM, when the complete bag is moved to its place; 1 after an error (a full disk too), which
@@ -39,7 +42,7 @@ from rclpy.utilities import remove_ros_args
 from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.console import non_negative_float
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError
-from xmodelkd_ros.harness.sweep_log import SweepLog, message_class
+from xmodelkd_ros.harness.sweep_log import SweepLog, add_usable_arguments, message_class, usable_points
 from xmodelkd_ros.node.process import ros, run_program, spin
 from xmodelkd_ros.node.qos import reliable
 
@@ -133,7 +136,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str], stop: Future) ->
     with ExitStack() as stack:
         keep = not options.discard_unfinished
         bag = stack.enter_context(BagWriter(options.out, keep=keep)) if options.out is not None else None
-        log = stack.enter_context(SweepLog(options.log))
+        log = stack.enter_context(SweepLog(options.log, usable_points(options)))
         stack.enter_context(ros(arguments))
         node = Node("recorder")
         if bag is not None:
@@ -150,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="bag to write (.mcap file or folder)")
     parser.add_argument("--log", type=Path, help="JSON lines file")
     parser.add_argument("--pause", type=non_negative_float, default=0.0, help="seconds to sleep after each message")
+    add_usable_arguments(parser)
     parser.add_argument("--discard-unfinished", action="store_true", help="delete an unfinished bag")
     return parser
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.usable_points import MIN_RANGE_M, UsableMask, usable_mask
+from xmodelkd_ros.messages.clouds import is_labelled_cloud
 from xmodelkd_ros.messages.headers import stamp_ns
 
 Key = tuple[int, int]
@@ -20,12 +24,16 @@ Key = tuple[int, int]
 class SweepLog:
     """Context manager that writes one JSON object per line, unbuffered for readers; without a path nothing.
 
+    Args:
+        path: the file.
+        usable: mask of the points that must have labels in labelled clouds.
+
     Raises:
         ConfigError: on entering and on writing, if the file cannot be written.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
+    def __init__(self, path: Path | None, usable: UsableMask = usable_mask) -> None:
+        self._path, self._usable = path, usable
         self._file: Any = None
 
     def __enter__(self) -> SweepLog:
@@ -51,14 +59,24 @@ class SweepLog:
         self._write({"event": name, **details})
 
     def message(self, topic: str, msg: Any, monotonic_ns: int) -> None:
-        """Write topic, header stamp, number of points and time of a message; null for fields its type lacks."""
+        """Write topic, header stamp, number of points and time of a message; null for fields its type lacks.
+
+        A labelled cloud whose usable points have no labels is marked.
+        """
         header = getattr(msg, "header", None)
         stamp = stamp_ns(header.stamp) if header is not None else None
-        self.row(topic, stamp, msg.height * msg.width if hasattr(msg, "point_step") else None, monotonic_ns)
+        if not hasattr(msg, "point_step"):
+            self.row(topic, stamp, None, monotonic_ns)
+            return
+        labelled = is_labelled_cloud(msg, self._usable)
+        self.row(topic, stamp, msg.height * msg.width, monotonic_ns, labelled is not False)
 
-    def row(self, topic: str, stamp: int | None, points: int | None, monotonic_ns: int) -> None:
+    def row(
+        self, topic: str, stamp: int | None, points: int | None, monotonic_ns: int, is_labelled: bool = True
+    ) -> None:
         """Write the same from values."""
-        self._write({"topic": topic, "stamp_ns": stamp, "points": points, "monotonic_ns": monotonic_ns})
+        row = {"topic": topic, "stamp_ns": stamp, "points": points, "monotonic_ns": monotonic_ns}
+        self._write(row if is_labelled else {**row, "labelled": False})
 
     def _write(self, row: dict[str, Any]) -> None:
         if self._file is not None:
@@ -71,6 +89,17 @@ class SweepLog:
             yield
         except OSError as error:
             raise ConfigError(f"cannot write log {self._path}: {error.strerror}") from error
+
+
+def add_usable_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments that say which points must have labels, for :func:`usable_points`."""
+    parser.add_argument("--min-range", type=float, default=MIN_RANGE_M, help="minimum range of the model, metres")
+    parser.add_argument("--ego-box", type=float, nargs=6, default=(), help="the vehicle: minimum and maximum x y z")
+
+
+def usable_points(options: argparse.Namespace) -> UsableMask:
+    """The mask of the points that must have labels."""
+    return partial(usable_mask, min_range_m=options.min_range, ego_box=options.ego_box)
 
 
 def message_class(msgtype: str) -> Any:
@@ -108,12 +137,15 @@ class SweepLogReader:
         }
 
     def clouds(self, topic: str) -> dict[Key, int]:
-        """Monotonic time of each cloud on a topic, by stamp and number of points; the last one of duplicates."""
+        """Monotonic time of each cloud on a topic, by stamp and number of points; the last one of duplicates.
+
+        Labelled clouds without labels do not count.
+        """
         self._read_new()
         return self._clouds.get(topic, {})
 
     def arrivals(self, topic: str) -> list[tuple[Key, int]]:
-        """Key and monotonic time of all clouds on a topic, in the order of the log."""
+        """Key and monotonic time of all clouds on a topic that count, in the order of the log."""
         self._read_new()
         return self._arrivals.get(topic, [])
 
@@ -131,7 +163,7 @@ class SweepLogReader:
                 self._events.add(entry["event"])
                 if "fault" in entry:
                     self._faults[entry["event"], entry["fault"]] = entry["monotonic_ns"]
-            elif entry["points"] is not None:
+            elif entry["points"] is not None and entry.get("labelled", True):
                 key = entry["stamp_ns"], entry["points"]
                 self._clouds.setdefault(entry["topic"], {})[key] = entry["monotonic_ns"]
                 self._arrivals.setdefault(entry["topic"], []).append((key, entry["monotonic_ns"]))

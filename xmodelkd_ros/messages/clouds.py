@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.errors import CloudError
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
+from xmodelkd_ros.core.usable_points import UsableMask, is_labelled
 from xmodelkd_ros.messages.point_layout import (
     Column,
     PointLayout,
@@ -159,6 +160,19 @@ def read_segmentation(msg: Any) -> Segmentation:
         CloudError: a field is missing, or the declared layout is inconsistent.
     """
     return Segmentation(*(read_field(msg, name) for name in (LABEL_FIELD, _PROBABILITY, _ENTROPY)))
+
+
+def is_labelled_cloud(msg: Any, usable: UsableMask) -> bool | None:
+    """Whether the usable points of a labelled cloud have labels, at least 99 % of them; None for any other cloud.
+
+    Args:
+        msg: a PointCloud2.
+        usable: mask of the points that must have labels.
+    """
+    if not (has_field(msg, LABEL_FIELD) and has_field(msg, _ENTROPY)):
+        return None
+    layout = PointLayout.from_message(msg)
+    return is_labelled(usable(layout.xyz()), layout.values(layout.require(LABEL_FIELD)))
 
 
 def colored_to_msg(

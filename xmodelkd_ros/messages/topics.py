@@ -7,6 +7,9 @@ LABELS, STATUS, LABEL_INFO_JSON = "labels", "status", "label_info_json"
 DATA_SOURCE_JSON = "data_source_json"
 """Latched topic of a bag: name, licence and attribution of the data as JSON."""
 
+LABELLED_STATUS = "labelled"
+"""Start of the status of a sweep that was published with labels; warnings about the input follow."""
+
 POINTS = "/points"
 """Default topic of the sweeps."""
 DIAGNOSTICS = "/diagnostics"

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
+from xmodelkd_ros.core.findings import Finding, to_values
+from xmodelkd_ros.messages.topics import LABELLED_STATUS
 from xmodelkd_ros.segmentation.pipeline import Result
 
 _WINDOW = 200
@@ -61,6 +63,7 @@ class LabelledSweep:
         used: cameras that the teacher used.
         missing: reason for each camera that it did not use.
         stages_ms: duration of each stage in milliseconds.
+        findings: current warnings about the input.
     """
 
     result: Result
@@ -69,6 +72,7 @@ class LabelledSweep:
     used: Sequence[str]
     missing: Mapping[str, str]
     stages_ms: Mapping[str, float]
+    findings: Sequence[Finding] = ()
 
     def report(self, latency_ms: float) -> Report:
         """Status of the sweep for ``~/status``."""
@@ -81,8 +85,10 @@ class LabelledSweep:
             "points_invalid": str(self.result.invalid),
             "latency_ms": f"{latency_ms:.2f}",
             **{f"{stage}_ms": f"{milliseconds:.2f}" for stage, milliseconds in self.stages_ms.items()},
+            **to_values(self.findings),
         }
-        return Report(WARN if self.missing else OK, "labelled", values)
+        message = "; ".join([LABELLED_STATUS, *(finding.text for finding in self.findings)])
+        return Report(WARN if self.missing or self.findings else OK, message, values)
 
 
 class SweepStatistics:
@@ -104,6 +110,7 @@ class SweepStatistics:
         self._last_problem = ""
         self._first_report_s: float | None = None
         self._age_s = 0.0
+        self._findings: Sequence[Finding] = ()
 
     def received(self, now_s: float, age_s: float = 0.0) -> None:
         """Count a sweep that arrived.
@@ -138,6 +145,7 @@ class SweepStatistics:
             self._by_mode[labelled.result.mode] += 1
             self._missing.update(labelled.missing.keys())
             self._missing_reasons.update(labelled.missing)
+            self._findings = labelled.findings
 
     def report(self, now_s: float) -> Report:
         """Current state. Sweeps without labels cause a warning in the first report after them."""
@@ -166,6 +174,7 @@ class SweepStatistics:
             if self._age_s < -_MAX_AHEAD_S:
                 ahead = f"sweeps are stamped {-self._age_s:.2f} s ahead of this node's time"
                 warnings.append(f"{ahead}; synchronise the clocks, or set use_sim_time for a bag")
+            warnings += [finding.text for finding in self._findings]
             return (WARN, "; ".join(warnings)) if warnings else (OK, "labelling sweeps")
         reasons = ", ".join(f"{count} {name}" for name, count in sorted(fresh.items()))
         if self._published == self._published_reported:
@@ -194,6 +203,7 @@ class SweepStatistics:
             samples = [sample[stage] for sample in self._milliseconds if stage in sample]
             p50, p99 = np.percentile(samples, (50, 99))
             values[f"{stage}_ms.p50"], values[f"{stage}_ms.p99"] = f"{p50:.2f}", f"{p99:.2f}"
+        values |= to_values(self._findings)
         if self._last_problem:
             values["last_problem"] = self._last_problem
         return values

@@ -10,6 +10,7 @@ from rclpy.node import Node
 
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ModelError
+from xmodelkd_ros.core.findings import Finding
 from xmodelkd_ros.core.labels import LabelMap, LabelTranslation
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.sensor import SensorSpec
@@ -23,6 +24,7 @@ from xmodelkd_ros.node.extrinsics import CameraPoses, Transforms, camera_poses, 
 from xmodelkd_ros.node.parameters import Parameters
 from xmodelkd_ros.resources import find_model, read_sensor, user_path
 from xmodelkd_ros.segmentation.backend_selection import select_backend
+from xmodelkd_ros.segmentation.input_monitor import InputMonitor
 from xmodelkd_ros.segmentation.pipeline import Result, SegmentationPipeline
 
 _PROGRESS_S = 5.0
@@ -37,12 +39,16 @@ class LoadedModels:
         parameters: models, back end, sensor, projection and cameras.
         transforms: TF, for extrinsics that the parameters do not give.
 
+    Attributes:
+        findings: current warnings about the input of the model that labelled the last sweep.
+
     Raises:
         XModelKDError: a parameter names something that does not exist or does not fit.
     """
 
     def __init__(self, node: Node, parameters: Parameters, transforms: Transforms) -> None:
         self._parameters = parameters
+        self.findings: tuple[Finding, ...] = ()
         folder = user_path(parameters.engine_cache_dir) if parameters.engine_cache_dir else None
         log = self._log = node.get_logger()
         self._engines = EngineCache(folder, lambda line: log.info(line, throttle_duration_sec=_PROGRESS_S))
@@ -61,6 +67,10 @@ class LoadedModels:
         extrinsics = {camera.name: camera.extrinsic for camera in parameters.cameras}
         self.camera_poses: CameraPoses = camera_poses(transforms, extrinsics, parameters.fixed_frame)
         needs_intensity = any(pipeline.needs_intensity for pipeline in self._pipelines)
+        self._monitors = {pipeline.spec.role: InputMonitor(pipeline) for pipeline in self._pipelines}
+        for pipeline in self._pipelines:
+            if pipeline.spec.statistics is None:
+                log.debug(f"model {pipeline.spec.name} has no statistics of its training data to compare drives with")
         self._missing_intensity = missing_intensity_policy(needs_intensity, parameters.missing_intensity)
         for pipeline in self._pipelines:
             pipeline.warm_up()
@@ -140,9 +150,11 @@ class LoadedModels:
             cloud = transform_cloud(cloud, self._extrinsic(frame))
             if self._parameters.projection_extrinsic and without_prefix(frame) in ("", without_prefix(self._frame)):
                 self._warn_of_frame(frame)
-        if self._teacher is not None and any(camera is not None for camera in camera_frames):
-            return self._teacher.segment(cloud, translation, camera_frames)
-        return self._student.segment(cloud, translation)
+        has_images = any(camera is not None for camera in camera_frames)
+        pipeline = self._teacher if self._teacher is not None and has_images else self._student
+        result = pipeline.segment(cloud, translation, camera_frames)
+        self.findings = self._monitors[pipeline.spec.role].add(cloud, result)
+        return result
 
     def _warn_of_frame(self, frame: str) -> None:
         """Warn that a cloud may be in the projection frame already."""

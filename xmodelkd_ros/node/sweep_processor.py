@@ -106,7 +106,13 @@ class SweepProcessor:
             self._outputs.publish(msg, cloud, result.segmentation, options)
         now_s = time.monotonic()
         labelled = LabelledSweep(
-            result, len(cloud), matched.release_reason, frames.used, frames.missing, clock.milliseconds
+            result,
+            len(cloud),
+            matched.release_reason,
+            frames.used,
+            frames.missing,
+            clock.milliseconds,
+            self._models.findings,
         )
         self._reporter.labelled(msg, labelled, (now_s - matched.sweep.arrival_s) * 1e3)
         self._fallback.sweep_published(result.mode, now_s - start_s, now_s)

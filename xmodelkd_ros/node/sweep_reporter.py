@@ -27,7 +27,8 @@ from xmodelkd_ros.node.outputs import Outputs
 _REASONS: dict[type[Exception], str] = {CloudError: "bad_cloud", ExtrinsicError: "no_transform"}
 """Reason for a sweep without labels, by the error that was raised; ``failed`` for any other."""
 
-
+_INPUT_PERIOD_S = 60.0
+"""Interval of warnings about the input, which last as long as the drive."""
 _MAX_FRAMES = 100
 """Number of frames that are remembered."""
 
@@ -46,7 +47,7 @@ class SweepReporter:
         # With the namespace, because several LiDARs of a vehicle report to the same /diagnostics.
         self._name = node.get_fully_qualified_name().lstrip("/")
         self._statistics = SweepStatistics()
-        self._throttle = Throttle()
+        self._throttle, self._input_throttle = Throttle(), Throttle(_INPUT_PERIOD_S)
         self._one_frame = one_frame
         self._frame_id: str | None = None
         self._frames: set[str] = set()
@@ -74,6 +75,8 @@ class SweepReporter:
         """Count a sweep that was published with labels, and publish its status."""
         self._statistics.published(latency_ms, sweep)
         self._fields = used_fields(msg)
+        for finding in sweep.findings:
+            self.warn(finding.kind, finding.text, self._input_throttle)
         self._publish_status(msg, sweep.report(latency_ms))
 
     def lost(self, count: int) -> None:
@@ -106,9 +109,9 @@ class SweepReporter:
         self.warn(reason, f"sweep {outcome}, {reason}: {detail}")
         self._publish_status(msg, Report(WARN, f"{outcome}: {reason}", {"detail": detail}))
 
-    def warn(self, kind: str, text: str) -> None:
+    def warn(self, kind: str, text: str, throttle: Throttle | None = None) -> None:
         """Log a warning, unless one of its kind was logged in the last seconds."""
-        suppressed = self._throttle.due(kind, time.monotonic())
+        suppressed = (throttle or self._throttle).due(kind, time.monotonic())
         if suppressed is not None:
             self._node.get_logger().warning(with_suppressed(text, suppressed))
 

@@ -14,6 +14,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #22262e; background: #fff; m
 h1 { font-size: 1.6rem; margin: 0 0 .2rem; }
 h2 { font-size: 1.15rem; margin: 2.4rem 0 .6rem; }
 p, figcaption { color: #6b7280; margin: .3rem 0; }
+.warning { color: #8a4b00; background: #fff4e0; padding: .4rem .8rem; border-radius: 6px; }
 figure { margin: 0; }
 img { max-width: 100%; }
 .cards { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1.4rem 0; }
@@ -47,6 +48,11 @@ def write_page(path: Path, title: str, sections: Iterable[str]) -> None:
 def number(value: float | None, digits: int = 3) -> str:
     """A formatted number, or a dash for None."""
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def warning_lines(warnings: Iterable[str]) -> str:
+    """A conspicuous paragraph for each warning."""
+    return "".join(f'<p class="warning">Warning: {escape(text)}.</p>\n' for text in warnings)
 
 
 def figure_section(title: str, file: str, caption: str) -> str:

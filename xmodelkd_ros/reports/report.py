@@ -13,7 +13,7 @@ from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import DataSource, ModelSpec
 from xmodelkd_ros.reports.attribution import credit, named
 from xmodelkd_ros.reports.charts import draw_confusion, draw_latency
-from xmodelkd_ros.reports.html import bar, figure_section, html_table, number, swatch, write_page
+from xmodelkd_ros.reports.html import bar, figure_section, html_table, number, swatch, warning_lines, write_page
 from xmodelkd_ros.reports.scores import Scores, write_metrics
 from xmodelkd_ros.reports.sweep_plots import SweepView, draw_birds_eye, draw_cameras, draw_range_image, draw_sweep
 
@@ -101,7 +101,9 @@ def summary(metrics: Mapping[str, Any]) -> str:
     miou = "no truth" if metrics["miou"] is None else f"mIoU {metrics['miou']:.3f} ({metrics['label_set']})"
     sweeps, latency = metrics["sweeps"], metrics["latency_ms"]
     times = f"p50 {number(latency['p50'], 1)} ms, p99 {number(latency['p99'], 1)} ms"
-    return f"{miou} | sweeps in {sweeps['input']}, out {sweeps['output']} | latency {times}"
+    warnings = len(metrics.get("warnings", ()))
+    end = f" | {warnings} warning{'s' if warnings > 1 else ''} about the input" if warnings else ""
+    return f"{miou} | sweeps in {sweeps['input']}, out {sweeps['output']} | latency {times}{end}"
 
 
 def _head(run: Run, metrics: Mapping[str, Any], spec: ModelSpec) -> str:
@@ -121,7 +123,7 @@ def _head(run: Run, metrics: Mapping[str, Any], spec: ModelSpec) -> str:
     model = f"{spec.name} ({metrics['model']['sha256'][:12]}), {metrics['backend']}, {metrics['precision']}"
     return (
         f"<h1>{escape(run.title)}</h1>\n<p>Model {escape(model)}. Latency is {escape(run.latency)}.</p>\n"
-        f'<div class="cards">{boxes}</div>{facts}'
+        f'{warning_lines(metrics.get("warnings", ()))}<div class="cards">{boxes}</div>{facts}'
     )
 
 

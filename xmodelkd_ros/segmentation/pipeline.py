@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -16,8 +16,9 @@ from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.labels import LabelMap, LabelTranslation
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.normalization import Normalizer
-from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
+from xmodelkd_ros.core.projection import NO_PIXEL, NO_POINT, RangeProjection, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec
+from xmodelkd_ros.core.training_statistics import output_statistics, sample_index
 from xmodelkd_ros.core.usable_points import usable_mask, without_box
 from xmodelkd_ros.core.visibility import CameraFrame, SweepImages
 from xmodelkd_ros.inference.backend import REFERENCE, Backend, load_networks
@@ -38,6 +39,8 @@ class Result:
         invalid: number of points without a usable position.
         visible_counts: number of points visible in each camera (see :meth:`SweepImages.visible_counts`); empty without
             images.
+        statistics: of the sweep, as in :class:`~xmodelkd_ros.core.training_statistics.TrainingStatistics`; those of the
+            output only if the images that the model was trained with were there.
     """
 
     segmentation: Segmentation
@@ -45,6 +48,7 @@ class Result:
     stages_ms: Mapping[str, float]
     invalid: int
     visible_counts: tuple[int, ...] = ()
+    statistics: Mapping[str, float] = field(default_factory=dict)
 
 
 class SegmentationPipeline:
@@ -56,6 +60,13 @@ class SegmentationPipeline:
         sensor: the LiDAR, if it is not the one that the model was trained on.
         image_branch: the loaded image encoder of a teacher.
         min_range_m: closer points are invalid; 0 for the sensor's or else the model's minimum range.
+
+    Attributes:
+        spec: the model's specification.
+        backend: its loaded network.
+        has_sensor: whether a sensor was given.
+        min_range_m: closer points are invalid.
+        intensity_range: intensity of dark and of bright surfaces that the clouds should have.
     """
 
     def __init__(
@@ -75,10 +86,11 @@ class SegmentationPipeline:
         self._pixel = np.zeros(spec.max_points, np.int32)
         self._ego_box = sensor.ego_box if sensor is not None else ()
         min_range_m = min_range_m or (sensor.min_range_m if sensor is not None else 0) or spec.projection.min_range_m
+        self.min_range_m = min_range_m
         self._projector = RangeProjector(replace(spec.projection, min_range_m=min_range_m), sensor)
-        self._normalizer = Normalizer(
-            spec.channels, spec.intensity_range, sensor.intensity_range if sensor is not None else None
-        )
+        self.has_sensor = sensor is not None
+        self.intensity_range = sensor.intensity_range if sensor is not None else spec.intensity_range
+        self._normalizer = Normalizer(spec.channels, spec.intensity_range, self.intensity_range)
 
     @classmethod
     def load(
@@ -115,7 +127,7 @@ class SegmentationPipeline:
 
     def usable(self, xyz: NDArray[np.float32]) -> NDArray[np.bool_]:
         """(N,) which of (N, 3) points have a position from which the model labels them."""
-        return usable_mask(xyz, self._projector.spec.min_range_m, self._ego_box)
+        return usable_mask(xyz, self.min_range_m, self._ego_box)
 
     def warm_up(self) -> None:
         """Run twice on synthetic input, so that one-time allocations do not slow down the first sweep."""
@@ -143,12 +155,16 @@ class SegmentationPipeline:
             ImageError: more cameras than the teacher takes.
         """
         clock = Stopwatch()
-        logits, valid, visible_counts = self._logits(cloud, images, clock)
+        logits, valid, visible_counts, statistics = self._logits(cloud, images, clock)
+        mode = "teacher" if visible_counts is not None else "student"
         with clock("decide"):
             segmentation = decide(logits, valid, self.spec.temperature, self.labels, into)
-        mode = "teacher" if visible_counts is not None else "student"
+            if mode == self.spec.role:
+                index = sample_index(len(cloud))
+                sample = decide(logits[:, index], valid[index], self.spec.temperature, self.labels)
+                statistics |= output_statistics(sample, self.labels)
         invalid = len(cloud) - int(np.count_nonzero(valid))
-        return Result(segmentation, mode, clock.milliseconds, invalid, visible_counts or ())
+        return Result(segmentation, mode, clock.milliseconds, invalid, visible_counts or (), statistics)
 
     def logits(
         self, cloud: PointCloud, images: SweepImages | Sequence[CameraFrame | None] = ()
@@ -161,8 +177,11 @@ class SegmentationPipeline:
 
     def _logits(
         self, cloud: PointCloud, images: SweepImages | Sequence[CameraFrame | None], clock: Stopwatch
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], tuple[int, ...] | None]:
-        """Logits, mask of points with a position, and points visible in each camera; None if no image was used."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], tuple[int, ...] | None, dict[str, float]]:
+        """Logits, mask of points with a position, and points visible in each camera; None if no image was used.
+
+        Also the statistics of the input.
+        """
         size = (self.spec.projection.height, self.spec.projection.width)
         with clock("project"):
             cloud = without_box(cloud, self._ego_box)
@@ -172,6 +191,7 @@ class SegmentationPipeline:
             dense = {"image": self._normalizer.image(points, projection, *size)[None]}
             valid = projection.pixel != NO_PIXEL
             points[:-1][~valid] = 0
+            statistics = self._input_statistics(points[:-1], valid, projection)
         counts = None
         if self._image_features is not None:
             with clock("views"):
@@ -182,7 +202,21 @@ class SegmentationPipeline:
             if any(pixels is not None for pixels in images.pixels):
                 counts = images.visible_counts()
         with clock("infer"):
-            return self._infer(dense, points[:-1], projection.pixel), valid, counts
+            return self._infer(dense, points[:-1], projection.pixel), valid, counts, statistics
+
+    def _input_statistics(
+        self, points: NDArray[np.float32], valid: NDArray[np.bool_], projection: RangeProjection
+    ) -> dict[str, float]:
+        """Share of occupied pixels, and median of each channel's measurement; empty without a valid point."""
+        index = sample_index(len(points))
+        sample = points[index[valid[index]]]
+        if not len(sample):
+            return {}
+        medians = {
+            f"input.{channel.name}": float(median) * channel.std + channel.mean
+            for channel, median in zip(self.spec.channels, np.median(sample, axis=0), strict=True)
+        }
+        return {"fill": float(np.count_nonzero(projection.point != NO_POINT)) / len(projection.point), **medians}
 
     def _infer(
         self, dense: Mapping[str, NDArray[np.float32]], points: NDArray[np.float32], pixel: NDArray[np.int32]

@@ -22,7 +22,7 @@ from xmodelkd_ros.bags.recorded_drive import RecordedDrive
 from xmodelkd_ros.console import print_notes, progress
 from xmodelkd_ros.core.atomic_write import atomic_files, make_folder
 from xmodelkd_ros.core.errors import ConfigError
-from xmodelkd_ros.harness.node_process import node_arguments
+from xmodelkd_ros.harness.node_process import node_arguments, usable_arguments
 from xmodelkd_ros.harness.node_under_load import RELIABLE, NodeReport, read_reports, require_role, write_sweeps
 from xmodelkd_ros.harness.process_usage import ProcessUsage, process_usage
 from xmodelkd_ros.harness.processes import ProcessError, Program, dds_environment, stop_all, wait_for
@@ -178,7 +178,7 @@ def _play(options: RunOptions, sweeps: int, folder: Path) -> _Traffic:
     node = Program("node.segment_node", ros_arguments, env, logs / "node.log")
     report_arguments = ["--topics", DIAGNOSTICS, "--out", str(recorded), "--log", str(report_log.path)]
     reports = Program("harness.recorder", report_arguments, env, logs / "reports.log")
-    arguments = _player_arguments(options.bag, topic, cameras, sweeps, log.path)
+    arguments = _player_arguments(options.bag, topic, cameras, sweeps, log.path) + usable_arguments(options)
     player = Program("harness.closed_loop_player", arguments, env, logs / "player.log")
     with ExitStack() as stack:
         running = [stack.enter_context(node), stack.enter_context(reports)]

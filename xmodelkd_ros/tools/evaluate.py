@@ -13,6 +13,7 @@ from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.reports.sweep_plots import SweepView
 from xmodelkd_ros.resources import find_model, read_sensor, translation
 from xmodelkd_ros.segmentation.backend_selection import select_backend
+from xmodelkd_ros.segmentation.input_monitor import InputMonitor
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 from xmodelkd_ros.tools.session import Session
 
@@ -33,9 +34,10 @@ def evaluate(options: RunOptions, against: str = "") -> dict[str, Any]:
     other = _Other.load(against, options, session.pipeline) if against else None
     with BagReader(options.bag) as reader:
         drive = session.open(reader)
-        view = _segment_all(session, drive, other)
+        monitor = InputMonitor(session.pipeline)
+        view = _segment_all(session, drive, monitor, other)
         print_notes(reader.notes + drive.notes)
-    return session.report("evaluated offline", _LATENCY, view)
+    return session.report("evaluated offline", _LATENCY, view, monitor.log.notes())
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +56,16 @@ class _Other:
         return cls(pipeline, translation(pipeline.labels, first.labels))
 
 
-def _segment_all(session: Session, drive: RecordedDrive, other: _Other | None) -> SweepView | None:
+def _segment_all(
+    session: Session, drive: RecordedDrive, monitor: InputMonitor, other: _Other | None
+) -> SweepView | None:
     """Add every sweep to the scores; returns the middle one to draw."""
     pipeline, scores = session.pipeline, session.scores
     pipeline.warm_up()  # keeps one-time set-up out of the first sweep's latency
     view = None
     for index, (sweep, camera_frames) in enumerate(progress(session.sweeps(drive), drive.count, "evaluate")):
         result = pipeline.segment(sweep.cloud, images=camera_frames)
+        monitor.add(sweep.cloud, result)
         stages = {"decode": sweep.decode_ms, **result.stages_ms}
         truth = session.scored_truth(sweep)
         scores.add(

@@ -20,7 +20,7 @@ from xmodelkd_ros.console import print_notes
 from xmodelkd_ros.core.atomic_write import atomic_files, make_folder
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.harness.fault_schedule import FAULTS, Fault, fault_schedule
-from xmodelkd_ros.harness.node_process import node_arguments
+from xmodelkd_ros.harness.node_process import node_arguments, usable_arguments
 from xmodelkd_ros.harness.node_under_load import require_role
 from xmodelkd_ros.harness.processes import Program, dds_environment, stop_all, wait_for, wait_for_count
 from xmodelkd_ros.harness.run_options import RunOptions
@@ -282,6 +282,7 @@ class _FaultyDrive:
         ros_arguments = node_arguments(self.options, self.points_topic, self.cameras)
         node = Program("node.segment_node", ros_arguments, env, logs / "node.log")
         label_arguments = ["--topics", SEGMENTER_LABELS, "--log", str(received.path)]
+        label_arguments += usable_arguments(self.options)
         labels = Program("harness.recorder", label_arguments, env, logs / "labels.log")
         status_arguments = ["--topics", SEGMENTER_STATUS, DIAGNOSTICS, "--out", str(recorded), "--discard-unfinished"]
         status_arguments += ["--log", str(reported.path)]

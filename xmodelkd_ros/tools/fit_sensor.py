@@ -21,6 +21,7 @@ from xmodelkd_ros.core.beam_table import elevations_deg
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.ego_box import propose_ego_box
 from xmodelkd_ros.core.errors import SensorError
+from xmodelkd_ros.core.intensity_scale import recognise
 from xmodelkd_ros.core.projection import NO_POINT, ProjectionSpec, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec, nearest
 from xmodelkd_ros.core.usable_points import usable_mask
@@ -38,8 +39,6 @@ _MIN_NAMED = 0.7
 """Share of beams in common from which a known product is named."""
 _MIN_OWN_SHARE = 0.0005
 """Share of own returns below which a box is not worth proposing."""
-_FULL_SCALES = (1.0, 255.0)
-"""Intensity scales of drivers that publish fractions, or 8 bits."""
 
 
 def fit_sensor(
@@ -204,17 +203,9 @@ def _usable(cloud: PointCloud) -> PointCloud:
 
 
 def _intensity_range(clouds: Sequence[PointCloud]) -> tuple[float, float]:
-    """Limits of the intensity scale of the sensor's driver.
-
-    The limits of the scale rather than percentiles of these sweeps, which depend on the scene: models are trained with
-    the limits too. Scales of more than 8 bits are rarely exhausted, so their upper limit is the 99th percentile.
-    """
+    """Limits of the intensity scale of the sensor's driver."""
     values = _joined([cloud.intensity for cloud in clouds])
-    if values is None or not values.size or not np.nanmax(values) > 0:
-        return (0.0, 1.0)
-    brightest = float(np.nanpercentile(values, 99.99))
-    scales = [scale for scale in _FULL_SCALES if brightest <= scale]
-    return (0.0, scales[0] if scales else float(np.nanpercentile(values, 99)))
+    return (0.0, 1.0) if values is None else recognise(values).limits
 
 
 def _joined(parts: Sequence[NDArray[_T] | None]) -> NDArray[_T] | None:

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.harness.load_scenarios import Scenario, scenarios
-from xmodelkd_ros.harness.node_process import node_arguments
+from xmodelkd_ros.harness.node_process import node_arguments, usable_arguments
 from xmodelkd_ros.harness.node_under_load import RELIABLE, read_reports, require_role, write_sweeps
 from xmodelkd_ros.harness.process_usage import ProcessUsage, process_usage
 from xmodelkd_ros.harness.processes import Program, dds_environment, stop_all, wait_for, wait_for_count
@@ -100,7 +100,7 @@ class _ScenarioPlayer:
         sizes = sorted({sweep.points for sweep in self.scenario.sweeps})
         write_sweeps(self.folder / "sweeps.mcap", self.options.model, sizes)
         reported, recorded = self._log("reports"), self.folder / "reports.mcap"
-        labels = self._recorder("labels", topics, self._received)
+        labels = self._recorder("labels", topics, self._received, *usable_arguments(self.options))
         report_topics = [DIAGNOSTICS, *(output_topic(STATUS, name) for name in names)]
         reports = self._recorder("reports", report_topics, reported, "--out", str(recorded))
         with ExitStack() as stack:

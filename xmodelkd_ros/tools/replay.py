@@ -22,13 +22,14 @@ from xmodelkd_ros.bags.recorded_sweep import RecordedSweep
 from xmodelkd_ros.console import print_notes, progress
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import BagError
-from xmodelkd_ros.harness.node_process import node_arguments, stages_ms
+from xmodelkd_ros.core.findings import FindingLog, from_values
+from xmodelkd_ros.harness.node_process import node_arguments, stages_ms, usable_arguments
 from xmodelkd_ros.harness.processes import ProcessError, Program, dds_environment, stop_all, wait_for, wait_for_count
 from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.harness.sweep_log import Key, SweepLogReader
 from xmodelkd_ros.messages.clouds import read_segmentation
 from xmodelkd_ros.messages.headers import stamp_ns
-from xmodelkd_ros.messages.topics import SEGMENTER_LABELS, SEGMENTER_STATUS, STATIC_TF, TF
+from xmodelkd_ros.messages.topics import LABELLED_STATUS, SEGMENTER_LABELS, SEGMENTER_STATUS, STATIC_TF, TF
 from xmodelkd_ros.reports.sweep_plots import SweepView
 from xmodelkd_ros.tools.session import Session
 
@@ -54,7 +55,8 @@ def replay(options: RunOptions, rate: float = 1.0) -> dict[str, Any]:
         traffic = _play(options, rate, recording, session.pipeline.spec.cameras, Path(folder))
         view = _score(session, recording, traffic)
         print_notes(reader.notes + recording.notes + traffic.notes())
-    return session.report(f"replayed through the node at rate {rate:g}", _LATENCY, view, traffic.start_s)
+    warnings = traffic.findings.notes()
+    return session.report(f"replayed through the node at rate {rate:g}", _LATENCY, view, warnings, traffic.start_s)
 
 
 # --- playback ---------------------------------------------------------------------------------------------------------
@@ -71,6 +73,7 @@ class _Traffic:
         start_s: seconds from the start of the node's process until the recorder was subscribed to its outputs.
         status: mode and stage milliseconds of each sweep, by stamp.
         problems: number of sweeps without labels, by the status message of the node.
+        findings: the node's warnings about its input.
     """
 
     sent: dict[Key, int]
@@ -79,6 +82,7 @@ class _Traffic:
     start_s: float = 0.0
     status: dict[int, tuple[str, dict[str, float]]] = field(default_factory=dict)
     problems: Counter[str] = field(default_factory=Counter)
+    findings: FindingLog = field(default_factory=FindingLog)
 
     def notes(self) -> list[str]:
         """Notes about sweeps without labels."""
@@ -96,7 +100,7 @@ def _play(options: RunOptions, rate: float, recording: RecordedDrive, max_camera
     )
     recorder_arguments = [
         "--topics", SEGMENTER_LABELS, SEGMENTER_STATUS, "--out", str(recorded), "--discard-unfinished",
-        "--log", str(received.path),
+        "--log", str(received.path), *usable_arguments(options),
     ]  # fmt: skip
     recorder = Program("harness.recorder", recorder_arguments, env, logs / "recorder.log")
     played = [camera for camera in cameras if camera.model.name not in options.camera_options.dropped]
@@ -236,8 +240,9 @@ def _read_status(traffic: _Traffic) -> None:
         for _, _, msg in reader.messages([SEGMENTER_STATUS]):
             for status in msg.status:
                 values = {pair.key: pair.value for pair in status.values}
-                if status.message != "labelled":
+                if not status.message.startswith(LABELLED_STATUS):
                     traffic.problems[status.message] += 1
                 else:
                     stamp = stamp_ns(msg.header.stamp)
                     traffic.status[stamp] = (values.get("mode", "student"), stages_ms(values))
+                    traffic.findings.add(from_values(values))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.bags.recorded_drive import RecordedDrive
 from xmodelkd_ros.bags.recorded_sweep import RecordedSweep
-from xmodelkd_ros.console import print_notes
+from xmodelkd_ros.console import print_notes, print_warnings
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError, LabelError, quoted
 from xmodelkd_ros.core.visibility import CameraFrame
@@ -108,7 +108,12 @@ class Session:
         return SweepView(sweep.cloud, scores.to_scored(label), scores.label_map, truth, drive.camera_views(sweep))
 
     def report(
-        self, activity: str, latency: str, view: SweepView | None, start_s: float | None = None
+        self,
+        activity: str,
+        latency: str,
+        view: SweepView | None,
+        warnings: Sequence[str] = (),
+        start_s: float | None = None,
     ) -> dict[str, Any]:
         """Write the report and print the scores; returns the content of ``metrics.json``.
 
@@ -116,12 +121,15 @@ class Session:
             activity: such as ``evaluated offline``, for the title.
             latency: definition of the latency.
             view: the sweep to draw.
+            warnings: about the input.
             start_s: seconds from the start of the node's process until the recorder was subscribed; None without node.
         """
         backend, spec = self.pipeline.backend, self.pipeline.spec
         if self.options.mode == "teacher" and not self.scores.modes["teacher"]:
             print_notes(["no sweep had a usable image: all were labelled by LiDAR alone"])
         metrics = self.scores.metrics(spec, backend.name, backend.precision)
+        metrics["warnings"] = list(warnings)
+        print_warnings(warnings)
         reason = self.backend_choice.reason
         facts = [("back end", reason)] if reason else []
         if start_s is not None:

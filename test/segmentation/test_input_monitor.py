@@ -1,0 +1,163 @@
+"""Warnings about sweeps that a model does not expect, on real and generated drives."""
+
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xmodelkd_ros.bags.bag import BagReader
+from xmodelkd_ros.bags.recorded_drive import RecordedDrive
+from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.sensor import SensorSpec
+from xmodelkd_ros.resources import find_model
+from xmodelkd_ros.segmentation.input_monitor import InputMonitor
+from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
+
+DRIVES = Path(__file__).resolve().parents[3] / "shared" / "drives"
+
+
+@pytest.fixture(scope="module")
+def student():
+    return SegmentationPipeline.load(find_model("student"))
+
+
+@pytest.fixture(scope="module")
+def real_clouds(pandaset):
+    from training.datasets.pandaset import PandaSetSequence
+
+    sequence = PandaSetSequence(pandaset)
+    return [sequence.cloud(number) for number in range(56, 61)]
+
+
+def watch(pipeline, clouds):
+    """A monitor that has seen the clouds."""
+    monitor = InputMonitor(pipeline)
+    for cloud in clouds:
+        monitor.add(cloud, pipeline.segment(cloud))
+    return monitor
+
+
+def kinds(monitor):
+    return [finding.kind for finding in monitor.findings]
+
+
+def scaled(cloud, xyz=1.0, intensity=1.0):
+    return PointCloud(cloud.xyz * np.float32(xyz), cloud.intensity * np.float32(intensity), cloud.ring)
+
+
+def from_bag(name, count=8):
+    path = DRIVES / f"{name}.mcap"
+    if not path.is_file():
+        pytest.skip(f"needs {path}")
+    with BagReader(path) as reader:
+        return [sweep.cloud for sweep in islice(RecordedDrive(reader, "").sweeps(), count)]
+
+
+def test_nothing_is_said_about_the_drive_that_the_model_knows(student, real_clouds):
+    monitor = watch(student, real_clouds)
+    assert monitor.findings == () and monitor.log.notes() == []
+
+
+def test_intensity_on_another_scale_is_named_from_the_first_sweep_on(student, real_clouds):
+    fractions = [scaled(cloud, intensity=1 / 255) for cloud in real_clouds]
+    first = watch(student, fractions[:1])
+    assert kinds(first) == ["intensity"]
+    assert "0 to 1, but model student expects 0 to 255; fit a sensor file" in first.findings[0].text
+    note = watch(student, fractions).log.notes()[0]
+    assert note.startswith("intensity has median 0.0") and note.endswith("(5 of 5 sweeps)")
+
+
+def test_right_sensor_file_mends_the_intensity(student, real_clouds):
+    beams = student.spec.projection.beam_elevations_deg
+    sensor = SensorSpec("fractions", beams, (), (0.0, 1.0))
+    pipeline = SegmentationPipeline(student.spec, student.backend, sensor)
+    assert watch(pipeline, [scaled(cloud, intensity=1 / 255) for cloud in real_clouds]).findings == ()
+    (finding, *_) = watch(pipeline, real_clouds).findings
+    assert "but the sensor file says 0 to 1" in finding.text
+
+
+def test_scale_that_changes_while_driving_is_noticed(student, real_clouds):
+    monitor = watch(student, real_clouds * 3)
+    assert monitor.findings == ()
+    for cloud in real_clouds * 3:
+        monitor.add(scaled(cloud, intensity=1 / 255), student.segment(cloud))
+    assert "intensity" in kinds(monitor)
+    for cloud in real_clouds * 3:
+        monitor.add(cloud, student.segment(cloud))
+    assert monitor.findings == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda xyz: xyz * 1000, "millimetres?"),
+        (lambda xyz: xyz * 100, "centimetres"),
+        (lambda xyz: xyz * np.nan, "NaN"),
+        (lambda xyz: xyz * 0, "at the origin"),
+    ],
+    ids=["mm", "cm", "NaN", "zeros"],
+)
+def test_sweep_of_unusable_points_is_explained(student, real_clouds, change, said):
+    cloud = PointCloud(change(real_clouds[0].xyz).astype(np.float32), real_clouds[0].intensity)
+    monitor = watch(student, [cloud])
+    assert any(said in finding.text for finding in monitor.findings)
+    monitor.add(real_clouds[1], student.segment(real_clouds[1]))
+    assert "no_usable_points" not in kinds(monitor), "the next sweep is good"
+
+
+def test_clouds_without_points_are_noticed_unless_they_are_few(student):
+    empty = PointCloud(np.zeros((0, 3), np.float32), np.zeros(0, np.float32))
+    assert watch(student, [empty]).findings == ()
+    assert kinds(watch(student, [empty] * 3)) == ["no_points"]
+
+
+def test_network_without_finite_output_is_noticed(student, real_clouds):
+    class Broken:
+        name, precision, key = student.backend.name, student.backend.precision, student.backend.key
+        inputs, outputs = student.backend.inputs, student.backend.outputs
+
+        def infer(self, inputs):
+            return {"logits": np.full_like(student.backend.infer(inputs)["logits"], np.nan)}
+
+    monitor = watch(SegmentationPipeline(student.spec, Broken()), real_clouds[:1])
+    assert kinds(monitor) == ["outputs"]
+
+
+@pytest.mark.parametrize(
+    ("drive", "statistics"),
+    [
+        ("kitti_hdl64", ["input.sqrt_intensity", "share.truck"]),
+        ("labelled_nuscenes", ["fill"]),
+        ("labelled_vlp32", ["fill", "share.road"]),
+        ("astyx_vlp16", ["fill"]),
+    ],
+)
+def test_drives_of_other_vehicles_are_unlike_the_training_data(student, drive, statistics):
+    clouds = from_bag(drive)
+    found = student.spec.statistics.excesses([student.segment(cloud).statistics for cloud in clouds])
+    assert set(statistics) <= {excess.name for excess in found}
+    assert "unlike_training" in kinds(watch(student, clouds))
+
+
+def test_model_without_statistics_is_not_compared(student):
+    pipeline = SegmentationPipeline(replace(student.spec, statistics=None), student.backend)
+    assert watch(pipeline, from_bag("astyx_vlp16", 4)).findings == ()
+
+
+@pytest.mark.parametrize("seed", [308, 328, 348])
+def test_generated_drives_of_the_same_lidar_are_like_the_training_data(student, seed):
+    pytest.importorskip("embreex")
+    from training.world.sequence import live_drive
+    from training.worldgen.drive import MAX_SWEEPS, Drive
+
+    drive = live_drive(Drive(seed, 3, cameras=0, every=MAX_SWEEPS // 3, lidar="Pandar64"))
+    assert watch(student, [drive.cloud(number) for number in range(3)]).findings == ()
+
+
+@pytest.mark.parametrize("model", ["student", "student_undistilled", "teacher"])
+def test_shipped_models_know_their_training_data(model):
+    statistics = SegmentationPipeline.load(find_model(model)).spec.statistics
+    assert statistics is not None and statistics.sweeps > 100
+    assert {"fill", "entropy", "share.car", "input.range"} <= set(statistics.quantiles)

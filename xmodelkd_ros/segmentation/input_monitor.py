@@ -1,0 +1,139 @@
+"""Monitor of the sweeps that a model gets: warnings if they are not what it expects.
+
+The node and the offline tools use it alike. It takes a sample of each sweep and keeps the last ones.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.findings import Finding, FindingLog
+from xmodelkd_ros.core.intensity_scale import MIN_VALUES, recognise
+from xmodelkd_ros.core.position_check import suspicious_positions, unusable_reason
+from xmodelkd_ros.core.training_statistics import Excess, sample_index
+from xmodelkd_ros.segmentation.pipeline import Result, SegmentationPipeline
+
+_SWEEPS, _POINT_SWEEPS = 20, 8
+"""Sweeps in the means of statistics, and in the pool of points."""
+_EVERY = 2
+"""Every second point of a sweep's sample enters the pool."""
+_JUDGE_EVERY = 4
+"""Sweeps between two judgements of the window, once it is full."""
+_MIN_SWEEPS = 3
+"""Fewer sweeps are not compared with the training data."""
+_NAMED = 3
+"""Statistics that a warning names."""
+
+_FIT_SENSOR = "fit a sensor file with 'xmodelkd fit-sensor' and give it as parameter 'sensor'"
+_REMEDIES = {
+    "fill": _FIT_SENSOR,
+    "input.z": "check the LiDAR's height and frame (projection_frame)",
+    "input.intensity": _FIT_SENSOR,
+    "input.sqrt_intensity": _FIT_SENSOR,
+}
+_ADAPT = "adapt the model with 'python -m training.adapt'"
+
+
+class InputMonitor:
+    """Compares sweeps with what their model expects.
+
+    Args:
+        pipeline: the model, with the sensor in use.
+
+    Attributes:
+        pipeline: the same.
+        findings: the current warnings.
+        log: the warnings of all sweeps.
+    """
+
+    def __init__(self, pipeline: SegmentationPipeline) -> None:
+        self.findings: tuple[Finding, ...] = ()
+        self.pipeline = pipeline
+        self._points: deque[NDArray[np.float32]] = deque(maxlen=_POINT_SWEEPS)
+        self._intensities: deque[NDArray[np.float32]] = deque(maxlen=_POINT_SWEEPS)
+        self._counts: deque[int] = deque(maxlen=_POINT_SWEEPS)
+        self._statistics: deque[Mapping[str, float]] = deque(maxlen=_SWEEPS)
+        self.log = FindingLog()
+        self._of_window: dict[str, str] = {}
+        self._sweeps = 0
+
+    def add(self, cloud: PointCloud, result: Result) -> tuple[Finding, ...]:
+        """Add a segmented sweep; returns the current warnings."""
+        sample = sample_index(len(cloud))
+        self._add_points(cloud, sample[::_EVERY])
+        self._counts.append(len(cloud))
+        if result.statistics:
+            self._statistics.append(result.statistics)
+        if self._sweeps < _POINT_SWEEPS or self._sweeps % _JUDGE_EVERY == 0:
+            self._of_window = {**self._window_findings(), **self._intensity_finding(), **self._drive_finding()}
+        found = {**self._sweep_finding(cloud.xyz[sample], result), **self._of_window}
+        self.findings = tuple(Finding(kind, text) for kind, text in found.items())
+        self._sweeps += 1
+        self.log.add(self.findings)
+        return self.findings
+
+    def _add_points(self, cloud: PointCloud, index: NDArray[np.intp]) -> None:
+        xyz = cloud.xyz[index]
+        self._points.append(xyz)
+        if cloud.intensity is not None:
+            self._intensities.append(cloud.intensity[index][self.pipeline.usable(xyz)])
+
+    def _sweep_finding(self, sample: NDArray[np.float32], result: Result) -> dict[str, str]:
+        """Why the sweep got hardly any label."""
+        reason = unusable_reason(sample, self.pipeline.usable, self.pipeline.min_range_m)
+        if reason:
+            return {"no_usable_points": reason}
+        has_points, by_model = result.invalid < len(result.segmentation), result.mode == self.pipeline.spec.role
+        if has_points and by_model and "entropy" not in result.statistics:
+            return {"outputs": "the network's outputs are not finite; set precision to fp32, or export the model again"}
+        return {}
+
+    def _window_findings(self) -> dict[str, str]:
+        if len(self._counts) >= _MIN_SWEEPS and not any(self._counts):
+            return {"no_points": "the clouds have no points; check the driver"}
+        return suspicious_positions(np.concatenate(self._points), self.pipeline.usable)
+
+    def _intensity_finding(self) -> dict[str, str]:
+        pipeline = self.pipeline
+        values = np.concatenate(self._intensities) if self._intensities else np.empty(0, np.float32)
+        if not pipeline.needs_intensity or len(values) < MIN_VALUES:
+            return {}
+        scale, (low, high) = recognise(values), pipeline.intensity_range
+        mismatch = scale.mismatch((low, high))
+        if not mismatch:
+            return {}
+        if scale.kind == "constant":
+            return {"intensity": f"{mismatch}; publish a cloud with a field intensity"}
+        whose = (
+            f"the sensor file says {low:g} to {high:g}"
+            if pipeline.has_sensor
+            else (f"model {pipeline.spec.name} expects {low:g} to {high:g}")
+        )
+        return {"intensity": f"{mismatch}, but {whose}; {_FIT_SENSOR}"}
+
+    def _drive_finding(self) -> dict[str, str]:
+        learnt = self.pipeline.spec.statistics if len(self._statistics) >= _MIN_SWEEPS else None
+        excesses = learnt.excesses(self._statistics) if learnt is not None else []
+        if not excesses:
+            return {}
+        named = "; ".join(_describe(excess) for excess in excesses[:_NAMED])
+        more = f"; and {len(excesses) - _NAMED} more" if len(excesses) > _NAMED else ""
+        remedies = dict.fromkeys(_REMEDIES[e.name] for e in excesses if e.name in _REMEDIES)
+        remedy = ", or ".join([*remedies, _ADAPT])
+        return {"unlike_training": f"this drive is unlike the training data: {named}{more}; {remedy}"}
+
+
+def _describe(excess: Excess) -> str:
+    what, _, name = excess.name.partition(".")
+    text = {
+        "entropy": "mean entropy",
+        "fill": "fill of the range image",
+        "share": f"share of {name}",
+        "input": f"median {name}",
+    }[what]
+    return f"{text} {excess.value:.2f}, learnt {excess.low:.2f} to {excess.high:.2f}"
