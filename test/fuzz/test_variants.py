@@ -87,6 +87,10 @@ def fitted_half_a_degree_high(fit):
     return fitted
 
 
+def without_last_camera(draw):
+    return lambda view, file: draw(dataclasses.replace(view, cameras=view.cameras[:-1]), file)
+
+
 class Silent:
     """The module that reports unknown parameters, saying nothing."""
 
@@ -105,6 +109,7 @@ FAULTS = {
     "missing cameras are not noted": ("dataset_parts", "datasets._sweeps", without_notes, "without a note"),
     "a table is read in another order": ("tables", "datasets._sweeps", sorted_points, "another sweep"),
     "beams are fitted too high": ("rings", "lidars.fit_sensor", fitted_half_a_degree_high, "off by more than"),
+    "a camera is not drawn": ("report_cameras", "reports.draw_sweep", without_last_camera, "images instead of"),
     "slashes count": ("frame_names", "xmodelkd_ros.node.loaded_models.frame_name", lambda _: str, "already there"),
     "misspelt names are ignored": ("parameter_files", "nodes.unknown_parameters", lambda _: Silent, "misspelt as"),
 }
