@@ -89,6 +89,12 @@ def test_ring_field_that_numbers_no_beams_is_ignored_with_a_note(ring):
     assert any("'ring' does not number the beams and is ignored" in note for note in found.notes)
 
 
+def test_ring_numbers_in_even_steps_of_elevation_are_ignored():
+    found = fit_sweeps(clouds(PANDAR, lambda beam, _: np.floor(PANDAR[beam] + 26).astype(int), columns=1200), TABLES)
+    assert found.rings_deg == () and len(found.beams_deg) == 64
+    assert any("numbers for 64 beams" in note for note in found.notes)
+
+
 def test_beams_without_returns_leave_their_ring_number_out():
     found = fit_sweeps(clouds(VLP16[:12], lambda beam, _: beam + 2), TABLES)
     assert np.isnan(found.rings_deg).tolist() == [True] * 2 + [False] * 12

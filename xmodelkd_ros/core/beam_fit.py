@@ -22,6 +22,9 @@ MIN_RANGE_M = 1.0
 _MIN_LIKE = 0.5
 """Share of the beams that must lie near one of the product that the user named; units differ from nominal."""
 
+_MANY_MORE, _SHARP = 1.2, 0.1
+"""Clusters per ring number, and their spread relative to their distance, from which the numbers count as too few."""
+
 Tables = Mapping[str, Sequence[float]]
 
 _RECORD = (
@@ -84,6 +87,7 @@ def fit_sweeps(clouds: Sequence[PointCloud], tables: Tables, beams: int | None =
     for source, groups in _candidates(points):
         found = _from_groups(source, groups, tables, beams, expected, notes)
         if found is not None:
+            found = _finer_clusters(points, tables, expected, found, notes) or found
             break
     else:
         found = _from_clusters(points, tables, expected, like, notes)
@@ -137,13 +141,36 @@ def _from_groups(
             raise SensorError(f"the sweeps' ring field counts {count} beams, not {number}; leave --beams out")
         rings = tuple(float(v) for v in groups.elevations_deg)
         missing = np.flatnonzero(np.isnan(groups.elevations_deg))
-        if missing.size:
-            notes.append(f"{missing.size} of {len(rings)} ring numbers occur in no sweep (such as {missing[0]})")
-        return BeamFit(beams, rings, source, groups.spread, nearest_product(beams, tables))
+        gaps = [f"{missing.size} of {len(rings)} ring numbers occur in no sweep (such as {n})" for n in missing[:1]]
+        product = nearest_product(beams, tables)
+        return BeamFit(beams, rings, source, groups.spread, product, tuple(gaps))
     found = BeamFit(beams, (), source, groups.spread, nearest_product(beams, tables))
     if len(beams) == expected or (expected is None and len(beams) > 1 and _is_plausible(found)):
         return _completed(found)
     return None
+
+
+def _finer_clusters(
+    points: _Points, tables: Tables, expected: int | None, by_ring: BeamFit, notes: list[str]
+) -> BeamFit | None:
+    """Sharp clusters of elevation if there are clearly more of them than ring numbers, which then hold several beams.
+
+    Converters that compute ``ring`` from the elevation in even steps write such numbers.
+    """
+    if not by_ring.rings_deg:
+        return None
+    origin = find_origin(points.xyz)
+    try:
+        found = _clusters(origin.elevations_deg(points.xyz), tables, expected)
+    except SensorError:
+        return None
+    count = len(by_ring.beams_deg)
+    if len(found.beams_deg) < _MANY_MORE * count or found.spread > _SHARP:
+        return None
+    notes.append(
+        f"the field 'ring' does not number the beams and is ignored: {count} numbers for {len(found.beams_deg)} beams"
+    )
+    return replace(found, beams_deg=_seen(found.beams_deg, origin))
 
 
 def _is_plausible(found: BeamFit) -> bool:
