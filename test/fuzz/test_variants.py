@@ -91,6 +91,16 @@ def without_last_camera(draw):
     return lambda view, file: draw(dataclasses.replace(view, cameras=view.cameras[:-1]), file)
 
 
+class SilentMonitor:
+    """A monitor of the input that never warns."""
+
+    def __init__(self, pipeline):
+        pass
+
+    def add(self, cloud, result):
+        return ()
+
+
 class Silent:
     """The module that reports unknown parameters, saying nothing."""
 
@@ -110,6 +120,7 @@ FAULTS = {
     "a table is read in another order": ("tables", "datasets._sweeps", sorted_points, "another sweep"),
     "beams are fitted too high": ("rings", "lidars.fit_sensor", fitted_half_a_degree_high, "off by more than"),
     "a camera is not drawn": ("report_cameras", "reports.draw_sweep", without_last_camera, "images instead of"),
+    "units are not noticed": ("input_units", "inputs.InputMonitor", lambda _: SilentMonitor, "no warning of"),
     "slashes count": ("frame_names", "xmodelkd_ros.node.loaded_models.frame_name", lambda _: str, "already there"),
     "misspelt names are ignored": ("parameter_files", "nodes.unknown_parameters", lambda _: Silent, "misspelt as"),
 }
