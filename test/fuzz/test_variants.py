@@ -87,6 +87,10 @@ def fitted_half_a_degree_high(fit):
     return fitted
 
 
+def without_truth_notes(drive):
+    return type("SilentDrive", (drive,), {"truth_notes": lambda self: []})
+
+
 def without_last_camera(draw):
     return lambda view, file: draw(dataclasses.replace(view, cameras=view.cameras[:-1]), file)
 
@@ -121,6 +125,7 @@ FAULTS = {
     "beams are fitted too high": ("rings", "lidars.fit_sensor", fitted_half_a_degree_high, "off by more than"),
     "a camera is not drawn": ("report_cameras", "reports.draw_sweep", without_last_camera, "images instead of"),
     "units are not noticed": ("input_units", "inputs.InputMonitor", lambda _: SilentMonitor, "no warning of"),
+    "truth is lost silently": ("truth_names", "truths.RecordedDrive", without_truth_notes, "without a note"),
     "slashes count": ("frame_names", "xmodelkd_ros.node.loaded_models.frame_name", lambda _: str, "already there"),
     "misspelt names are ignored": ("parameter_files", "nodes.unknown_parameters", lambda _: Silent, "misspelt as"),
 }
