@@ -13,6 +13,7 @@ from training.data.feature_bank import PointFeatureBank
 from training.datasets.sequence import DriveSequence
 from xmodelkd_ros.core.beam_table import elevations_deg, fit_beams
 from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.errors import SensorError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.normalization import ChannelSpec, Normalizer
 from xmodelkd_ros.core.projection import NO_PIXEL, ProjectionSpec, RangeProjector
@@ -77,7 +78,7 @@ class InputSpec:
         """
         sweeps = sweeps[:: 1 + len(sweeps) // _MAX_FITTED_SWEEPS]
         xyz = np.concatenate([s.cloud.xyz for s in sweeps])
-        projection = ProjectionSpec(beams or fit_beams(elevations_deg(xyz)), width)
+        projection = ProjectionSpec(beams or _fitted_beams(xyz), width)
         cloud = PointCloud(xyz, np.concatenate([s.cloud.intensity for s in sweeps]))
         raw = Normalizer(tuple(ChannelSpec(name, 0.0, 1.0) for name in channels), intensity_range)
         values = raw.points(cloud, np.linalg.norm(xyz, axis=1))[:-1].astype(np.float64)
@@ -162,3 +163,10 @@ def hide_sectors(sweep: Sweep, position: NDArray[np.float64], hidden: Sequence[i
         distance = np.minimum(distance, from_centre - 0.5)
     near = distance < GUARD_DEG * SECTORS / 360
     return sweep.with_labels(np.where(near, IGNORE, sweep.labels).astype(np.uint8))
+
+
+def _fitted_beams(xyz: NDArray[np.float32]) -> tuple[float, ...]:
+    try:
+        return fit_beams(elevations_deg(xyz))
+    except SensorError as error:
+        raise SensorError(f"{error}; set model.beams to the name of a LiDAR") from error
