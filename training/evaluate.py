@@ -138,6 +138,7 @@ def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
     Returns:
         The content of ``metrics.json``, with the mean IoU without vegetation if that is a class.
     """
+    make_folder(options.out)  # before the work
     folder = find_model(options.model)
     backend = select_backend(folder, options.backend, options.precision).backend
     pipeline = SegmentationPipeline.load(folder, backend, options.precision)
@@ -145,7 +146,6 @@ def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
     scored = _scored_set(options.label_set, drives)
     wanted = frame_range(options.frames, "--frames") if options.frames else None
     frames = [(drive, index) for drive in drives for index in (wanted or range(len(drive)))[:: options.every]]
-    make_folder(options.out)
     monitor = InputMonitor(pipeline)
     scores, view, notes = evaluate(frames, pipeline, scored, monitor)
     print_notes(notes)

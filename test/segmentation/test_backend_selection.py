@@ -1,4 +1,5 @@
 import json
+import shutil
 import time
 from types import SimpleNamespace
 
@@ -66,6 +67,7 @@ def select(monkeypatch, tmp_path, height_model):
     def select(model="height", precision="fp32", measured=OPENVINO):
         spec = json.loads((height_model / "model.json").read_text())
         (tmp_path / "model.json").write_text(json.dumps({**spec, "name": model}))
+        shutil.copy(height_model / "model.onnx", tmp_path)
         monkeypatch.setattr(module, "_measure_in_child", lambda *_: measured)
         return select_backend(tmp_path, "auto", precision, EngineCache(tmp_path / "cache"))
 

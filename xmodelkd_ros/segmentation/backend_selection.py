@@ -81,7 +81,7 @@ def select_backend(
     """
     if backend != "auto":
         return BackendChoice(backend, "")
-    ModelSpec.read(model)
+    spec = ModelSpec.read(model)
     engines = engines or EngineCache(on_progress=lambda line: print_notes([f"{line}; up to five minutes, once"]))
     installed = [name for name in LIBRARIES if _is_installed(name)]
     if len(installed) < 2:
@@ -92,6 +92,9 @@ def select_backend(
     cached = _read(file)
     if cached is not None and cached.backend in installed:
         return BackendChoice(cached.backend, f"{cached.reason}, measured before")
+    # A wrong network file is an error of its own, not of the measurement.
+    if (stored := "fp32" if precision == "auto" else precision) in spec.files:
+        spec.network_path(model, stored)
     engines.on_progress(f"measuring which library runs {model.name} fastest on this machine: {', '.join(installed)}")
     try:
         measured = _measure_in_child(model, precision)
