@@ -52,12 +52,14 @@ def test_label_set_and_comparison_model(drive, height_model, tmp_path):
     assert metrics["agreement"]["equal"] == 1.0
 
 
-def test_bag_without_truth_gives_report(make_drive, height_model, tmp_path):
+def test_bag_without_truth_gives_report(make_drive, height_model, tmp_path, capsys):
     bag = make_drive(label_set="", with_truth=False, cameras=())
     assert run(bag, "--model", height_model, "--out", tmp_path / "out") == 0
     metrics = metrics_of(tmp_path / "out")
     assert metrics["miou"] is None
     assert metrics["ece"] is None
+    note = "no score: the clouds have no ground-truth field"
+    assert note in capsys.readouterr().err and note in (tmp_path / "out" / "report.html").read_text()
     assert metrics["sweeps"] == {"input": 2, "output": 2}
     assert not (tmp_path / "out" / "confusion.png").exists()
 

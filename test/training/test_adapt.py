@@ -15,8 +15,7 @@ torch = pytest.importorskip("torch")
 from test.training.speed import without_reduced_precision  # noqa: E402
 from training import adapt  # noqa: E402
 from training.config.data import SourceConfig  # noqa: E402
-from training.data.sources import Source  # noqa: E402
-from training.data.sweeps import Sweep  # noqa: E402
+from training.data.sources import few_sweeps  # noqa: E402
 from training.datasets.bag import BagSequence  # noqa: E402
 from training.datasets.bag_export import write_bag  # noqa: E402
 from training.datasets.pandaset import PandaSetSequence  # noqa: E402
@@ -25,7 +24,6 @@ from training.models.image_encoder import PRETRAINED  # noqa: E402
 from training.modules import checkpoint  # noqa: E402
 from training.modules.checkpoint import CHECKPOINT  # noqa: E402
 from training.world.sequence import WORLD_SOURCE  # noqa: E402
-from xmodelkd_ros.core.cloud import PointCloud  # noqa: E402
 from xmodelkd_ros.core.model_spec import ModelSpec  # noqa: E402
 from xmodelkd_ros.resources import find_model  # noqa: E402
 
@@ -109,18 +107,22 @@ def test_reports_agreement_truth_and_check_drives(adapted):
     assert 'src="change_0.png"' in report and (adapted / "change_0.png").stat().st_size > 10_000
 
 
-def test_warns_of_a_drive_on_another_intensity_scale_before_training(pandaset, capsys):
-    sequence = PandaSetSequence(pandaset)
-    sweeps = [Sweep(fractions(sequence.cloud(number)), sequence.labels(number)) for number in (40, 41, 42)]
-    part = SourceConfig(dataset="pandaset", path=str(pandaset), frames=(40, 41))
-    held_out = Source(part, sweeps, [], WORLD_SOURCE)
+def test_warns_of_a_drive_on_another_intensity_scale_before_training(pandaset, tmp_path, capsys):
+    write_bag(SequenceOfFractions(pandaset), range(40, 44), tmp_path / "drive.mcap")
+    part = SourceConfig(dataset="bag", path=str(tmp_path / "drive.mcap"), frames=(0, 2), labels="none")
+    held_out = few_sweeps(replace(part, frames=(2, 4)), 2, images=False)
+    capsys.readouterr()
     warnings = adapt._input_warnings(find_model("student"), part, held_out)
-    assert len(warnings) == 1 and "looks like a scale of 0 to 1" in warnings[0]
-    assert capsys.readouterr().err == f"warning: {warnings[0]}\n"
+    assert "looks like a scale of 0 to 1" in warnings[0]
+    assert capsys.readouterr().err.endswith("".join(f"warning: {warning}\n" for warning in warnings))
 
 
-def fractions(cloud):
-    return PointCloud(cloud.xyz, cloud.intensity / np.float32(255), cloud.ring)
+class SequenceOfFractions(PandaSetSequence):
+    """A drive whose intensities range from 0 to 1."""
+
+    def cloud(self, index):
+        cloud = super().cloud(index)
+        return replace(cloud, intensity=cloud.intensity / np.float32(255))
 
 
 def test_adapted_model_can_be_adapted_again(adapted, command, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from typing import Any
 
 from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.bags.recorded_drive import RecordedDrive
-from xmodelkd_ros.console import print_notes, progress
+from xmodelkd_ros.console import progress
 from xmodelkd_ros.core.labels import LabelTranslation
 from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.reports.sweep_plots import SweepView
@@ -36,7 +36,7 @@ def evaluate(options: RunOptions, against: str = "") -> dict[str, Any]:
         drive = session.open(reader)
         monitor = InputMonitor(session.pipeline)
         view = _segment_all(session, drive, monitor, other)
-        print_notes(reader.notes + drive.notes)
+        session.add_notes(reader.notes + drive.notes)
     return session.report("evaluated offline", _LATENCY, view, monitor.log.notes())
 
 

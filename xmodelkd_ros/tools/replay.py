@@ -19,7 +19,7 @@ from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.bags.mounted_cameras import MountedCamera
 from xmodelkd_ros.bags.recorded_drive import RecordedDrive
 from xmodelkd_ros.bags.recorded_sweep import RecordedSweep
-from xmodelkd_ros.console import print_notes, progress
+from xmodelkd_ros.console import progress
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import BagError
 from xmodelkd_ros.core.findings import FindingLog, from_values
@@ -54,7 +54,7 @@ def replay(options: RunOptions, rate: float = 1.0) -> dict[str, Any]:
         options = replace(options, backend=session.pipeline.backend.name)
         traffic = _play(options, rate, recording, session.pipeline.spec.cameras, Path(folder))
         view = _score(session, recording, traffic)
-        print_notes(reader.notes + recording.notes + traffic.notes())
+        session.add_notes(reader.notes + recording.notes + traffic.notes())
     warnings = traffic.findings.notes()
     return session.report(f"replayed through the node at rate {rate:g}", _LATENCY, view, warnings, traffic.start_s)
 

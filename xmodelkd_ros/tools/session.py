@@ -51,6 +51,7 @@ class Session:
         sensor = read_sensor(options.sensor) if options.sensor else None
         self.pipeline = SegmentationPipeline.load(folder, self.backend_choice.backend, options.precision, sensor)
         self._drive: RecordedDrive | None = None
+        self._notes: list[str] = []
         self._truth: TruthTranslation | None = None
         self._unknown_set: LabelError | None = None
         scored = None
@@ -135,15 +136,19 @@ class Session:
         if start_s is not None:
             metrics["start_s"] = round(start_s, 2)
             facts.append(("start", f"{start_s:.1f} s until the recorder was subscribed to the node"))
-        notes = self._truth_notes()
-        print_notes(notes)
-        facts += [("note", note) for note in notes]
+        self.add_notes(self._truth_notes())
+        facts += [("note", note) for note in self._notes]
         source = None if self._drive is None else self._drive.source
         bag = self.options.bag.name
         run = Run(f"{bag}, {activity}", self.options.command, latency, tuple(facts), bag, source)
         path = write_report(self.options.out, run, metrics, self.scores, spec, view)
         print(f"{score_table(metrics)} | report {path}")
         return metrics
+
+    def add_notes(self, notes: Sequence[str]) -> None:
+        """Print notes on the bag and its content; the report lists them too."""
+        print_notes(notes)
+        self._notes += notes
 
     def _truth_notes(self) -> list[str]:
         """Notes on ground truth that is not scored, and on classes that it lacks."""
