@@ -455,6 +455,26 @@ def test_failed_configuration_removes_publishers(make_bench):
     assert not [p for p in bench.node.publishers if p.topic_name.startswith("/segmenter/")]
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "qos_overrides./points.subscription.history",
+        "qos_overrides./front/image_raw.subscription.reliability",
+        "qos_overrides./front/camera_info.subscription.history",
+    ],
+)
+def test_failed_activation_leaves_neither_threads_nor_subscriptions(make_bench, light_model, override):
+    more = {"teacher_model": str(light_model), "mode": "teacher", "cameras": ["front"], override: "maybe"}
+    more["cameras.front.extrinsic"] = [0.0, 0.0, 0.0, 0.5, -0.5, 0.5, 0.5]
+    bench = make_bench(autostart=False, **more)
+    bench.node.trigger_configure()
+    threads, timers = set(threading.enumerate()), len(list(bench.node.timers))
+    subscriptions = len(list(bench.node.subscriptions))
+    assert bench.node.trigger_activate() == FAILURE
+    assert set(threading.enumerate()) <= threads
+    assert (len(list(bench.node.subscriptions)), len(list(bench.node.timers))) == (subscriptions, timers)
+
+
 def test_invalid_parameter_can_be_corrected_after_failed_configuration(make_bench):
     bench = make_bench(autostart=False, **{"filter.drop_classes": ["tree"]})
     assert bench.node.trigger_configure() == FAILURE

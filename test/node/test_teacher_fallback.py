@@ -1,5 +1,6 @@
 """Choice between teacher and student, without a node."""
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -34,6 +35,38 @@ def test_queue_is_long_while_the_student_catches_up(setup):
     fallback._catch_up_until_s = 0.0
     segment()
     assert worker.capacity == 1, "catching up takes too long"
+
+
+def test_resting_is_the_reason_while_sweeps_wait(setup):
+    fallback, worker, _, segment = setup
+    fallback._pace.rest(time.monotonic())
+    worker.waiting = 2
+    assert segment().missing["front"] == "the teacher is too slow and rests"
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_teacher_whose_slow_results_are_not_used_rests(setup, fails):
+    """It takes 0.1 s, at a sweep every 10 ms, and then fails, or no camera has a point in view."""
+    fallback, _, warnings, segment = setup
+    for number in range(5):
+        fallback.sweep_received(number * 0.01)
+    models, builder = fallback._models, fallback._builder
+    frame = SimpleNamespace(camera=SimpleNamespace(name="front"))
+    builder.build = lambda *_: CameraFrames((frame,), {})
+    student = models.segment
+
+    def slow(cloud, frame_id, translation, frames=()):
+        if not frames:
+            return student()
+        time.sleep(0.1)
+        if fails:
+            raise ValueError("no luck")
+        return Result(Segmentation.unlabelled(3), "teacher", {}, 0, visible_counts=(0,))
+
+    models.segment = slow
+    assert set(segment().missing) == {"front"}
+    assert "teacher_too_slow" in warnings
+    assert segment().missing["front"] == "the teacher is too slow and rests"
 
 
 def test_teacher_rests_after_a_dropped_sweep(setup):

@@ -320,7 +320,8 @@ def test_frozen_camera_that_stops_has_no_image(make_teacher, sweep, monkeypatch)
         status = label_sweep(bench, cameras, sweep(50, stamp=tenth / 10), tenth * S // 10, front=200)[1]
     assert status.values["front.missing"] == FROZEN
     monkeypatch.setattr("xmodelkd_ros.node.frozen_images._FROZEN_S", 0.0)
-    assert bench.outcome(sweep(50, stamp=1.2)).values["front.missing"] == "no image"
+    reason = bench.outcome(sweep(50, stamp=1.2)).values["front.missing"]
+    assert reason == "no image: the nearest is 0.200 s before the sweep, more than the slop (0.05 s)"
 
 
 def test_detects_noise_in_luminance_alone():

@@ -17,9 +17,9 @@ from xmodelkd_ros.messages.headers import frame_name
 from xmodelkd_ros.messages.images import image_to_array
 from xmodelkd_ros.node.extrinsics import CameraPoses
 from xmodelkd_ros.node.parameters import CameraParameters, Parameters
+from xmodelkd_ros.segmentation.image_gaps import NO_IMAGE, why_no_image
 from xmodelkd_ros.segmentation.image_matching import MatchedSweep
 
-NO_IMAGE = "no image"
 NO_POINTS = "none of the sweep's points is in its view; check its extrinsic and calibration"
 FROZEN = "its images are bit-identical"
 
@@ -47,7 +47,9 @@ class CameraFrames:
 
     def mark_frozen(self, frozen: Collection[str]) -> CameraFrames:
         """With the reason of missing images replaced for frozen cameras."""
-        reasons = {name: FROZEN for name, reason in self.missing.items() if reason == NO_IMAGE and name in frozen}
+        reasons = {
+            name: FROZEN for name, reason in self.missing.items() if reason.startswith(NO_IMAGE) and name in frozen
+        }
         return replace(self, missing={**self.missing, **reasons})
 
     def drop_blind(self, visible_counts: Sequence[int]) -> CameraFrames:
@@ -65,12 +67,18 @@ class CameraFrameBuilder:
         parameters: cameras and projection frame.
         poses: extrinsics and ego motion.
         infos: latest CameraInfo of each camera, kept up to date by the owner.
+
+    Attributes:
+        image_problems: why no images arrive from a camera, by its name; replaced by the owner.
+        info_problems: the same for CameraInfo.
     """
 
     def __init__(self, parameters: Parameters, poses: CameraPoses, infos: Mapping[str, Any]) -> None:
         self._cameras, self._projection_frame = parameters.cameras, frame_name(parameters.projection_frame)
         self._poses, self._infos = poses, infos
         self._models: dict[str, tuple[Any, CameraModel]] = {}
+        self.image_problems: Mapping[str, str] = {}
+        self.info_problems: Mapping[str, str] = {}
 
     def build(self, matched: MatchedSweep[Any, Any], frame_id: str) -> CameraFrames:
         """Build the camera frames of a sweep. An error concerns its own camera only.
@@ -85,9 +93,10 @@ class CameraFrameBuilder:
         for camera in self._cameras:
             frame = None
             if camera.name not in matched.images:
-                missing[camera.name] = NO_IMAGE
+                missing[camera.name] = self._no_image(camera, matched)
             elif camera.name not in self._infos:
-                missing[camera.name] = f"no CameraInfo on {camera.info_topic}"
+                problem = self.info_problems.get(camera.name)
+                missing[camera.name] = f"no CameraInfo on {camera.info_topic}" + (f": {problem}" if problem else "")
             else:
                 try:
                     frame = self._camera_frame(camera, matched, lidar_frame)
@@ -97,6 +106,12 @@ class CameraFrameBuilder:
                     missing[camera.name] = f"its image cannot be used: {error!r}"
             frames.append(frame)
         return CameraFrames(tuple(frames), missing)
+
+    def _no_image(self, camera: CameraParameters, matched: MatchedSweep[Any, Any]) -> str:
+        if camera.name in self.image_problems:
+            return f"{NO_IMAGE}: {self.image_problems[camera.name]}"
+        gap = matched.gaps.get(camera.name)
+        return why_no_image(camera.name, matched.stamp_ns, gap, camera.time_offset) if gap else NO_IMAGE
 
     def unavailable(self, reason: str) -> CameraFrames:
         """No frame of any camera, for one reason."""

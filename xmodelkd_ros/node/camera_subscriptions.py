@@ -2,89 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from xmodelkd_ros.node.adaptive_subscription import AdaptiveSubscription
+from xmodelkd_ros.node.input_watch import silence
 from xmodelkd_ros.node.parameters import CameraParameters
-from xmodelkd_ros.node.qos import latched
-
-_DEPTH = 5
-_DISCOVERY_PERIOD_S = 0.5
 
 
-class CameraInfoSubscriptions:
-    """Subscribes to CameraInfo in every mode, because some drivers publish it only once, and keeps the latest."""
+class _Subscriptions:
+    """Subscription of each camera, by its name."""
 
-    def __init__(self, node: Node, cameras: Sequence[CameraParameters]) -> None:
-        self.latest: dict[str, Any] = {}
+    setting = ""
+    """Parameter ``cameras.NAME.`` that names the topic."""
+
+    def __init__(self, node: Node, subscribe: Mapping[str, Callable[[], AdaptiveSubscription]]) -> None:
         self._node = node
-        self._subscriptions = [
-            _subscribe(node, CameraInfo, camera.info_topic, partial(self._on_info, camera.name)) for camera in cameras
-        ]
-        self._pending = {camera.name: camera.info_topic for camera in cameras}
-        self._timer: Any = None
-        if cameras:
-            steady = Clock(clock_type=ClockType.STEADY_TIME)
-            self._timer = node.create_timer(_DISCOVERY_PERIOD_S, self._subscribe_to_latched, clock=steady)
+        self._subscriptions: dict[str, AdaptiveSubscription] = {}
+        with ExitStack() as undo:
+            undo.callback(self.destroy)
+            for name, create in subscribe.items():
+                self._subscriptions[name] = create()
+            undo.pop_all()
+
+    def problems(self) -> dict[str, str]:
+        """Why nothing arrives from a camera, by its name; see :func:`~xmodelkd_ros.node.input_watch.silence`."""
+        texts = {
+            name: silence(self._node, subscription, f"set cameras.{name}.{self.setting}")
+            for name, subscription in self._subscriptions.items()
+        }
+        return {name: text for name, text in texts.items() if text}
 
     def destroy(self) -> None:
         """Remove the subscriptions."""
-        self._node.destroy_timer(self._timer)
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
-
-    def _on_info(self, camera: str, info: Any) -> None:
-        self.latest[camera] = info
-
-    def _subscribe_to_latched(self) -> None:
-        """Subscribe transient local where all publishers offer it, for messages sent before this node started."""
-        self._pending = {name: topic for name, topic in self._pending.items() if name not in self.latest}
-        for name, topic in list(self._pending.items()):
-            offered = [info.qos_profile.durability for info in self._node.get_publishers_info_by_topic(topic)]
-            if offered and all(durability == DurabilityPolicy.TRANSIENT_LOCAL for durability in offered):
-                on_info = partial(self._on_info, name)
-                self._subscriptions.append(self._node.create_subscription(CameraInfo, topic, on_info, latched()))
-                del self._pending[name]
-        if not self._pending:
-            self._timer.cancel()
+        for subscription in self._subscriptions.values():
+            subscription.destroy()
 
 
-class ImageSubscriptions:
+class CameraInfoSubscriptions(_Subscriptions):
+    """Subscribes to CameraInfo in every mode, because some drivers publish it only once, and keeps the latest."""
+
+    setting = "info_topic"
+
+    def __init__(self, node: Node, cameras: Sequence[CameraParameters]) -> None:
+        self.latest: dict[str, Any] = {}
+
+        def subscribe(camera: CameraParameters) -> AdaptiveSubscription:
+            on_info = partial(self.latest.__setitem__, camera.name)
+            # Latched, for messages sent before this node started.
+            return AdaptiveSubscription(node, CameraInfo, camera.info_topic, on_info, latched=True)
+
+        super().__init__(node, {camera.name: partial(subscribe, camera) for camera in cameras})
+
+    def problems(self) -> dict[str, str]:
+        """As for images, for cameras of which no CameraInfo has arrived yet."""
+        return {name: text for name, text in super().problems().items() if name not in self.latest}
+
+
+class ImageSubscriptions(_Subscriptions):
     """Subscribes to the images of cameras.
 
     Args:
         node: node that subscribes.
         cameras: cameras to subscribe to.
         on_image: callback for the name of a camera and its image.
+        on_lost: callback for the name of a camera and the number of its images that were published but not received.
     """
 
-    def __init__(self, node: Node, cameras: Sequence[CameraParameters], on_image: Callable[[str, Any], None]) -> None:
-        self._node = node
-        self._subscriptions = [
-            _subscribe(
-                node,
-                CompressedImage if camera.compressed else Image,
-                camera.image_topic,
-                partial(on_image, camera.name),
-            )
-            for camera in cameras
-        ]
+    setting = "image_topic"
 
-    def destroy(self) -> None:
-        """Remove the subscriptions."""
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
+    def __init__(
+        self,
+        node: Node,
+        cameras: Sequence[CameraParameters],
+        on_image: Callable[[str, Any], None],
+        on_lost: Callable[[str, int], None],
+    ) -> None:
+        def subscribe(camera: CameraParameters) -> AdaptiveSubscription:
+            image_type = CompressedImage if camera.compressed else Image
+            on_message, lost = partial(on_image, camera.name), partial(on_lost, camera.name)
+            return AdaptiveSubscription(node, image_type, camera.image_topic, on_message, lost)
 
-
-def _subscribe(node: Node, message_type: Any, topic: str, callback: Callable[[Any], None]) -> Any:
-    # Best effort subscribers match reliable publishers too.
-    qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
-    overridable = QoSOverridingOptions.with_default_policies()
-    return node.create_subscription(message_type, topic, callback, qos, qos_overriding_options=overridable)
+        super().__init__(node, {camera.name: partial(subscribe, camera) for camera in cameras})

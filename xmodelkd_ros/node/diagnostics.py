@@ -147,13 +147,20 @@ class SweepStatistics:
             self._missing_reasons.update(labelled.missing)
             self._findings = labelled.findings
 
-    def report(self, now_s: float) -> Report:
-        """Current state. Sweeps without labels cause a warning in the first report after them."""
+    def report(self, now_s: float, silence: str = "") -> Report:
+        """Current state. Sweeps without labels cause a warning in the first report after them.
+
+        Args:
+            now_s: current time.
+            silence: why no sweep arrives; ends the message if none does.
+        """
         with self._lock:
             self._first_report_s = now_s if self._first_report_s is None else self._first_report_s
             age = now_s - self._arrivals[-1] if self._arrivals else None
             stale = age is not None and age > max(_MIN_STALE_S, _STALE_PERIODS * self._period())
             level, message = self._judge(age, stale, now_s - self._first_report_s)
+            if silence and (stale or age is None):
+                message = f"{message}: {silence}"
             self._problems_reported, self._published_reported = self._problems.copy(), self._published
             self._missing_reported = self._missing.copy()
             return Report(level, message, self._values(age, stale))

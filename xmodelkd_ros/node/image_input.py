@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
@@ -30,6 +31,10 @@ class ImageInput:
         parameters: mode, cameras, slop and deadline.
         on_ready: callback for released sweeps, in order.
         on_unmatched: callback for each sweep that message_filters drops (``sync.policy: approximate`` only).
+        on_lost: callback for the name of a camera and the number of its images that were published but not received.
+
+    Attributes:
+        lost_images: number of these images by camera.
     """
 
     def __init__(
@@ -38,8 +43,10 @@ class ImageInput:
         parameters: Parameters,
         on_ready: Callable[[list[MatchedSweep[Any, Any]]], None],
         on_unmatched: Callable[[Any], None],
+        on_lost: Callable[[str, int], None],
     ) -> None:
-        self._node, self._on_ready, self._on_unmatched = node, on_ready, on_unmatched
+        self._node, self._on_ready, self._on_unmatched, self._report_lost = node, on_ready, on_unmatched, on_lost
+        self.lost_images: Counter[str] = Counter()
         self._parameters = parameters
         self._images: ImageSubscriptions | None = None
         self._frozen = FrozenImageDetector()
@@ -47,8 +54,11 @@ class ImageInput:
         # Steady time, so that a stopped /clock does not hold sweeps back.
         self._timer = node.create_timer(_POLL_PERIOD_S, self._poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._timer.cancel()
-        self._collector = self._new_collector()
-        self.update(parameters)
+        with ExitStack() as undo:
+            undo.callback(node.destroy_timer, self._timer)
+            self._collector = self._new_collector()
+            self.update(parameters)
+            undo.pop_all()
 
     @property
     def mode(self) -> str:
@@ -64,6 +74,7 @@ class ImageInput:
     def image_counts(self) -> dict[str, int]:
         """Number of images that no sweep used, by ``CAMERA.images_REASON``; see :class:`SweepCollector`."""
         counts = {f"{camera}.images_frozen": count for camera, count in self._frozen.counts.items()}
+        counts |= {f"{camera}.images_lost_in_transport": count for camera, count in self.lost_images.items()}
         for camera, by_reason in self._unused().items():
             counts |= {f"{camera}.images_{reason}": count for reason, count in by_reason.items()}
         return dict(sorted(counts.items()))
@@ -72,7 +83,8 @@ class ImageInput:
         """Apply changed parameters, including the mode."""
         if parameters.mode != self.mode:
             teacher = parameters.mode == "teacher"
-            images = ImageSubscriptions(self._node, parameters.cameras, self._on_image) if teacher else None
+            cameras = parameters.cameras
+            images = ImageSubscriptions(self._node, cameras, self._on_image, self._on_lost) if teacher else None
             self._on_ready(self._collector.flush())
             if self._images is not None:
                 self._images.destroy()
@@ -118,6 +130,14 @@ class ImageInput:
         stamp = stamp_ns(msg.header.stamp) + self._offsets_ns[camera]
         if not self._frozen.is_frozen(camera, stamp, msg.data, self._parameters.frozen_after):
             self._release(self._collector.add_image(camera, stamp, msg, self._now()))
+
+    def _on_lost(self, camera: str, count: int) -> None:
+        self.lost_images[camera] += count
+        self._report_lost(camera, count)
+
+    def problems(self) -> dict[str, str]:
+        """Why no image arrives from a camera, by its name."""
+        return {} if self._images is None else self._images.problems()
 
     def _poll(self) -> None:
         self._release(self._collector.poll(self._now()))

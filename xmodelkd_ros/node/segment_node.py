@@ -23,13 +23,15 @@ from rclpy.parameter import Parameter
 from rclpy.task import Future
 from rclpy.timer import Timer
 from rclpy.utilities import remove_ros_args
+from sensor_msgs.msg import PointCloud2
 
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError, first_line, listed
 from xmodelkd_ros.messages.topics import SEGMENTER
 from xmodelkd_ros.node import parameters, unknown_parameters
+from xmodelkd_ros.node.adaptive_subscription import AdaptiveSubscription
 from xmodelkd_ros.node.approximate_sync import message_filters
-from xmodelkd_ros.node.cloud_subscription import CloudSubscription
 from xmodelkd_ros.node.extrinsics import Transforms
+from xmodelkd_ros.node.input_watch import silence
 from xmodelkd_ros.node.loaded_models import LoadedModels
 from xmodelkd_ros.node.outputs import OutputOptions, Outputs
 from xmodelkd_ros.node.process import ros, run_program, spin
@@ -54,7 +56,7 @@ class SegmentNode(LifecycleNode):  # type: ignore[misc]
         self._outputs: Outputs | None = None
         self._options: OutputOptions | None = None
         self._processor: SweepProcessor | None = None
-        self._input: CloudSubscription | None = None
+        self._input: AdaptiveSubscription | None = None
         self._timer: Timer | None = None
 
     def start(self) -> bool:
@@ -128,11 +130,15 @@ class SegmentNode(LifecycleNode):  # type: ignore[misc]
         self._processor = SweepProcessor(self, self._models, self._outputs, values, self._options)
         # Steady time, so that a stopped /clock does not silence the report that no sweep arrives.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timer = self.create_timer(_DIAGNOSTICS_PERIOD_S, self._processor.publish_diagnostics, clock=steady)
-        self._input = CloudSubscription(
-            self, values.points_reliability, self._processor.on_points, self._processor.on_lost
+        self._timer = self.create_timer(_DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=steady)
+        self._input = AdaptiveSubscription(
+            self, PointCloud2, "points", self._processor.on_points, self._processor.on_lost, values.points_reliability
         )
         self.get_logger().info(f"active: labelling {self._input.topic}")
+
+    def _publish_diagnostics(self) -> None:
+        if self._processor is not None and self._input is not None:
+            self._processor.publish_diagnostics(silence(self, self._input, "set points_topic (or remap points)"))
 
     def _deactivate(self) -> None:
         if self._input is not None:

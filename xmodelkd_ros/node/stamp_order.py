@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-_CLOCK_JUMP_NS = 1_000_000_000
-"""A stamp that is older than the newest one by more than this is a clock jump (a bag that loops), not a late sweep."""
+from xmodelkd_ros.segmentation.image_matching import JUMP_NS
+
 _ACCEPT_AFTER = 3
 """Number of consecutive older sweeps with increasing stamps that count as a clock that was set back a little."""
 
@@ -21,7 +21,7 @@ class StampOrder:
 
     def accept(self, stamp_ns: int) -> bool:
         """Whether a sweep is in order; if so, its stamp becomes the newest one."""
-        if self._newest_ns is not None and 0 < self._newest_ns - stamp_ns <= _CLOCK_JUMP_NS:
+        if self._newest_ns is not None and 0 < self._newest_ns - stamp_ns <= JUMP_NS:
             rising = self._refused_ns and stamp_ns > self._refused_ns[-1]
             self._refused_ns = [*self._refused_ns, stamp_ns] if rising else [stamp_ns]
             if len(self._refused_ns) < _ACCEPT_AFTER:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,10 +54,20 @@ class SweepProcessor:
         self._reporter = SweepReporter(node, outputs, one_frame=bool(parameters.sensor or any(extrinsics)))
         self._order = StampOrder()
         self._worker = NewestWinsWorker(self._process, self._on_replaced, self._on_error)
-        self._sync = ImageInput(node, parameters, lambda sweeps: self._worker.submit(*sweeps), self._on_unmatched)
-        self._camera_infos = CameraInfoSubscriptions(node, parameters.cameras)
-        builder = CameraFrameBuilder(parameters, models.camera_poses, self._camera_infos.latest)
-        self._fallback = TeacherFallback(models, builder, self._sync, self._worker, self._reporter)
+        with ExitStack() as undo:  # a subscription may fail, because of an invalid QoS override
+            undo.callback(self._worker.stop)
+            self._sync = ImageInput(
+                node,
+                parameters,
+                lambda sweeps: self._worker.submit(*sweeps),
+                self._on_unmatched,
+                self._reporter.lost_images,
+            )
+            undo.callback(self._sync.destroy)
+            self._camera_infos = CameraInfoSubscriptions(node, parameters.cameras)
+            undo.pop_all()
+        self._builder = CameraFrameBuilder(parameters, models.camera_poses, self._camera_infos.latest)
+        self._fallback = TeacherFallback(models, self._builder, self._sync, self._worker, self._reporter)
 
     def on_points(self, msg: Any) -> None:
         """Receive a sweep (callback of the subscription)."""
@@ -84,11 +95,17 @@ class SweepProcessor:
         self._camera_infos.destroy()
         self._worker.stop()
 
-    def publish_diagnostics(self) -> None:
-        """Publish diagnostics (callback of a timer)."""
-        self._reporter.publish_diagnostics(
-            {"mode": self._sync.mode, **self._models.description}, self._sync.image_counts
-        )
+    def publish_diagnostics(self, input_problem: str) -> None:
+        """Publish diagnostics (callback of a timer).
+
+        Args:
+            input_problem: why no sweep arrives; empty if they do.
+        """
+        self._builder.image_problems, self._builder.info_problems = self._sync.problems(), self._camera_infos.problems()
+        for camera, problem in {**self._builder.info_problems, **self._builder.image_problems}.items():
+            self._reporter.warn_of_silence(f"camera {camera}: {problem}")
+        description = {"mode": self._sync.mode, **self._models.description}
+        self._reporter.publish_diagnostics(description, self._sync.image_counts, input_problem)
 
     def _process(self, matched: MatchedSweep[_Sweep, Any]) -> None:
         """Decode, label and publish a sweep (in the worker thread)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import traceback
 from collections.abc import Mapping
@@ -26,6 +27,13 @@ from xmodelkd_ros.node.outputs import Outputs
 
 _REASONS: dict[type[Exception], str] = {CloudError: "bad_cloud", ExtrinsicError: "no_transform"}
 """Reason for a sweep without labels, by the error that was raised; ``failed`` for any other."""
+_LARGE_MESSAGES = (
+    "give the publisher a DDS profile for large clouds (config/fastdds_large_clouds.xml), "
+    "or reduce the load of this machine"
+)
+_NUMBER = re.compile(r"[\d.]+")
+_SILENCE_PERIOD_S = 30.0
+"""Interval of warnings that nothing arrives."""
 
 _INPUT_PERIOD_S = 60.0
 """Interval of warnings about the input, which last as long as the drive."""
@@ -48,6 +56,7 @@ class SweepReporter:
         self._name = node.get_fully_qualified_name().lstrip("/")
         self._statistics = SweepStatistics()
         self._throttle, self._input_throttle = Throttle(), Throttle(_INPUT_PERIOD_S)
+        self._silence_throttle = Throttle(_SILENCE_PERIOD_S)
         self._one_frame = one_frame
         self._frame_id: str | None = None
         self._frames: set[str] = set()
@@ -85,8 +94,14 @@ class SweepReporter:
         self._statistics.problem("dropped", "lost_in_transport", detail, count)
         self.warn(
             "lost_in_transport",
-            f"{detail}; give the publisher a DDS profile for large clouds (config/fastdds_large_clouds.xml), "
-            "or reduce the load of this machine",
+            f"{detail}; {_LARGE_MESSAGES}",
+        )
+
+    def lost_images(self, camera: str, count: int) -> None:
+        """Warn about images that were published but never reached the node."""
+        self.warn(
+            f"{camera}.lost_in_transport",
+            f"{count} images of camera {camera} were lost between publisher and node; {_LARGE_MESSAGES}",
         )
 
     def failed(self, msg: Any, outcome: str, error: Exception) -> None:
@@ -115,9 +130,25 @@ class SweepReporter:
         if suppressed is not None:
             self._node.get_logger().warning(with_suppressed(text, suppressed))
 
-    def publish_diagnostics(self, description: Mapping[str, str], image_counts: Mapping[str, int]) -> None:
-        """Publish the node's diagnostics: what runs, statistics of sweeps, and counts of unused images."""
-        report = self._statistics.report(time.monotonic())
+    def warn_of_silence(self, text: str) -> None:
+        """Log a warning that nothing arrives on a topic, unless the same, but for numbers, was in the last 30 s."""
+        suppressed = self._silence_throttle.due(_NUMBER.sub("", text), time.monotonic())
+        if suppressed is not None:
+            self._node.get_logger().warning(with_suppressed(text, suppressed))
+
+    def publish_diagnostics(
+        self, description: Mapping[str, str], image_counts: Mapping[str, int], silence: str = ""
+    ) -> None:
+        """Publish the node's diagnostics: what runs, statistics of sweeps, and counts of unused images.
+
+        Args:
+            description: what runs.
+            image_counts: numbers of unused images.
+            silence: why no sweep arrives, if none does; also logged.
+        """
+        report = self._statistics.report(time.monotonic(), silence)
+        if silence and report.message.endswith(silence):
+            self.warn_of_silence(f"no sweep arrives: {silence}")
         values = {
             **description,
             **report.values,

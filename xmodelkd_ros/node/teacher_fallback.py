@@ -14,6 +14,7 @@ from xmodelkd_ros.node.outputs import OutputOptions
 from xmodelkd_ros.node.sweep_reporter import SweepReporter
 from xmodelkd_ros.node.teacher_pace import TeacherPace
 from xmodelkd_ros.node.worker import NewestWinsWorker
+from xmodelkd_ros.segmentation.image_gaps import CLOCKS_DIFFER
 from xmodelkd_ros.segmentation.image_matching import MatchedSweep
 from xmodelkd_ros.segmentation.pipeline import Result, Stopwatch
 
@@ -63,7 +64,11 @@ class TeacherFallback:
 
     def sweep_published(self, mode: str, duration_s: float, now_s: float) -> None:
         """Record how long a sweep took, and rest the teacher if it is too slow."""
-        if mode == "teacher" and self._pace.add_duration(duration_s, now_s):
+        if mode == "teacher":
+            self._add_duration(duration_s, now_s)
+
+    def _add_duration(self, duration_s: float, now_s: float) -> None:
+        if self._pace.add_duration(duration_s, now_s):
             period_ms = self._pace.period_s * 1e3
             self._warn("teacher_too_slow", f"{duration_s * 1e3:.0f} ms per sweep, one every {period_ms:.0f} ms")
 
@@ -92,6 +97,7 @@ class TeacherFallback:
             self._catch_up_until_s = end_s + _CATCH_UP * (end_s - start_s)
             if result is not None:
                 return frames, result
+            self._add_duration(end_s - start_s, end_s)  # the student's time comes on top
         elif teacher_mode:
             frames = self._builder.unavailable(skip_reason)
         result = self._models.segment(cloud, frame_id, options.translation)
@@ -100,9 +106,9 @@ class TeacherFallback:
 
     def _skip_reason(self) -> str:
         """Why the teacher is not used for the next sweep in teacher mode; empty if it is."""
-        if self._worker.waiting:
-            return "the teacher is late; the student catches up"
-        return "the teacher is too slow and rests" if self._pace.is_resting(time.monotonic()) else ""
+        if self._pace.is_resting(time.monotonic()):
+            return "the teacher is too slow and rests"
+        return "the teacher is late; the student catches up" if self._worker.waiting else ""
 
     def _is_catching_up(self) -> bool:
         if not self._worker.waiting:
@@ -122,6 +128,9 @@ class TeacherFallback:
         try:
             with clock("decode_images"):
                 frames = self._builder.build(matched, frame_id).mark_frozen(self._sync.frozen_cameras)
+            for camera, reason in frames.missing.items():
+                if CLOCKS_DIFFER in reason:
+                    self._reporter.warn(f"{camera}.clocks_differ", f"camera {camera}: {reason}")
             if not frames.used:
                 return frames, None
             result = self._models.segment(cloud, frame_id, options.translation, frames.frames)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, TypeVar
 
 S = TypeVar("S")
 I = TypeVar("I")  # noqa: E741 - an image
@@ -52,6 +52,20 @@ class StampedImage(Generic[I]):
     image: I
 
 
+class ImageGap(NamedTuple):
+    """How far the images of a camera are from a sweep that none of them fits.
+
+    Attributes:
+        image_ns: stamp of the nearest image, on the LiDAR's clock.
+        age_ns: time from the arrival of the camera's last image to that of the sweep, in steady time.
+        slop_ns: maximum time difference that was allowed.
+    """
+
+    image_ns: int
+    age_ns: int
+    slop_ns: int
+
+
 @dataclass(frozen=True, eq=False)
 class MatchedSweep(Generic[S, I]):
     """A released sweep with its images.
@@ -62,12 +76,14 @@ class MatchedSweep(Generic[S, I]):
         images: matched images by camera.
         release_reason: ``complete``; ``deadline``; ``overtaken`` by the release of a newer sweep; ``clock_jump``; or
             ``flushed``.
+        gaps: gap of each camera that has sent images, but none that fits.
     """
 
     stamp_ns: int
     sweep: S
     images: Mapping[str, StampedImage[I]]
     release_reason: str
+    gaps: Mapping[str, ImageGap] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,10 +184,12 @@ class SweepCollector(Generic[S, I]):
     def _matched(self, waiting: _WaitingSweep[S], release_reason: str) -> MatchedSweep[S, I]:
         nearest = {name: buffer.nearest(waiting.stamp_ns, self.slop_ns) for name, buffer in self._buffers.items()}
         images = {name: buffered.use() for name, buffered in nearest.items() if buffered is not None}
+        gaps = {name: self._buffers[name].gap(waiting, self.slop_ns) for name in self._buffers if name not in images}
         self._released.append((waiting.stamp_ns, frozenset(self._buffers) - frozenset(images)))
         for buffer in self._buffers.values():  # later sweeps have newer stamps, except after a clock jump
             buffer.drop(waiting.stamp_ns - JUMP_NS, waiting.stamp_ns - self.slop_ns)
-        return MatchedSweep(waiting.stamp_ns, waiting.sweep, images, release_reason)
+        known = {name: gap for name, gap in gaps.items() if gap is not None}
+        return MatchedSweep(waiting.stamp_ns, waiting.sweep, images, release_reason, known)
 
     def _handle_jump(self, now: Now) -> list[MatchedSweep[S, I]]:
         before, self._ros_ns = self._ros_ns, now.ros_ns
@@ -211,6 +229,8 @@ class _ImageBuffer(Generic[I]):
     def __init__(self) -> None:
         self.unused: Counter[str] = Counter()
         self._buffered: list[_BufferedImage[I]] = []
+        self._last: tuple[int, Now] | None = None
+        """Stamp and arrival of the last image, whether still buffered or not."""
 
     @property
     def newest_ns(self) -> int | None:
@@ -219,6 +239,7 @@ class _ImageBuffer(Generic[I]):
 
     def add(self, image: StampedImage[I], late: bool, now: Now) -> None:
         """Buffer an image; a late one matches a sweep that was released without it."""
+        self._last = image.stamp_ns, now
         index = bisect_left([buffered.image.stamp_ns for buffered in self._buffered], image.stamp_ns)
         if index < len(self._buffered) and self._buffered[index].image.stamp_ns == image.stamp_ns:
             self.unused["duplicate"] += 1
@@ -229,6 +250,15 @@ class _ImageBuffer(Generic[I]):
         """The image nearest to a stamp, if it is within the slop."""
         nearest = min(self._buffered, key=lambda buffered: abs(buffered.image.stamp_ns - stamp_ns), default=None)
         return nearest if nearest is not None and abs(nearest.image.stamp_ns - stamp_ns) <= slop_ns else None
+
+    def gap(self, waiting: _WaitingSweep[Any], slop_ns: int) -> ImageGap | None:
+        """Gap between the images and a sweep; None if there never was an image."""
+        if self._last is None:
+            return None
+        last_ns, arrived = self._last
+        stamps = [last_ns, *(buffered.image.stamp_ns for buffered in self._buffered)]
+        nearest_ns = min(stamps, key=lambda stamp_ns: abs(stamp_ns - waiting.stamp_ns))
+        return ImageGap(nearest_ns, max(waiting.arrived.steady_ns - arrived.steady_ns, 0), slop_ns)
 
     def expire(self, now: Now, retention_ns: int, waiting_ns: Sequence[int], slop_ns: int) -> None:
         """Drop old images, unless a waiting sweep may use them.

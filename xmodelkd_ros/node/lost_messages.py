@@ -1,4 +1,4 @@
-"""Count of sweeps that were published but never received, from sequence numbers and middleware events."""
+"""Count of messages that were published but never received, from sequence numbers and middleware events."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _MAX_PUBLISHERS = 64
 """Number of publishers whose sequence numbers are stored."""
 
 
-class LostSweepCounter:
-    """Counts lost sweeps from two sources without counting any twice.
+class LostMessageCounter:
+    """Counts lost messages from two sources without counting any twice.
 
-    A subscription that is served too slowly drops the oldest sweeps of its queue without an event, which leaves gaps
-    in the publisher's sequence numbers. Sweeps lost in transport cause both an event and a gap, in either order. ROS
+    A subscription that is served too slowly drops the oldest messages of its queue without an event, which leaves gaps
+    in the publisher's sequence numbers. Messages lost in transport cause both an event and a gap, in either order. ROS
     distributions before Kilted do not identify the publisher of a message; there only events count.
     """
 

@@ -1,7 +1,7 @@
-"""Count of lost sweeps, with and without events of the middleware."""
+"""Count of lost messages, with and without events of the middleware."""
 
-from xmodelkd_ros.node import cloud_subscription
-from xmodelkd_ros.node.lost_sweeps import LostSweepCounter
+from xmodelkd_ros.node import adaptive_subscription
+from xmodelkd_ros.node.lost_messages import LostMessageCounter
 
 
 def info(number, publisher=b"a"):
@@ -9,7 +9,7 @@ def info(number, publisher=b"a"):
 
 
 def losses(*messages):
-    lost = LostSweepCounter()
+    lost = LostMessageCounter()
     return [lost.add_message(message) for message in messages]
 
 
@@ -26,7 +26,7 @@ def test_restarted_sequence_numbers_are_no_loss():
 
 
 def test_stores_a_limited_number_of_publishers():
-    lost = LostSweepCounter()
+    lost = LostMessageCounter()
     for number in range(1000):
         lost.add_message(info(1, str(number).encode()))
     assert lost.add_message(info(4, b"999")) == 2
@@ -34,14 +34,14 @@ def test_stores_a_limited_number_of_publishers():
 
 
 def test_counts_loss_with_gap_and_event_once():
-    lost = LostSweepCounter()
+    lost = LostMessageCounter()
     assert [lost.add_message(info(1)), lost.add_event(3), lost.add_message(info(5))] == [0, 3, 0]
     assert [lost.add_message(info(8)), lost.add_event(2), lost.add_event(2)] == [2, 0, 2]
 
 
 def test_adds_losses_of_different_publishers():
     """The last three of one publisher, which cause an event only, and then a gap of another."""
-    lost = LostSweepCounter()
+    lost = LostMessageCounter()
     counts = [
         lost.add_message(info(1)),
         lost.add_event(3),
@@ -52,7 +52,7 @@ def test_adds_losses_of_different_publishers():
 
 
 def test_counts_events_only_without_publisher_ids():
-    lost = LostSweepCounter()
+    lost = LostMessageCounter()
     assert [lost.add_message({"publication_sequence_number": 9}), lost.add_message({}), lost.add_event(1)] == [0, 0, 1]
 
 
@@ -67,5 +67,5 @@ def test_counts_and_reports_sweeps_lost_in_a_full_queue(bench, sweep, capfd):
         return int(values.get("received", 0)), int(values.get("dropped.lost_in_transport", 0))
 
     bench.wait(lambda: sum(counts()) == 13)
-    assert counts() == (1 + cloud_subscription.DEPTH, 12 - cloud_subscription.DEPTH)
+    assert counts() == (1 + adaptive_subscription.DEPTH, 12 - adaptive_subscription.DEPTH)
     assert "7 clouds were lost between publisher and node; give the publisher" in capfd.readouterr().err
