@@ -92,9 +92,10 @@ def test_selects_used_cameras_and_dropped_ones_while_there_is_room():
 
 def test_nearest_image_in_hindsight_may_arrive_after_sweep():
     messages = [message("/front", 940, 941), message("/front", 1010, 1300), message("/front", 1200, 1301)]
-    (image,) = nearest_images(messages, {"/front": mounted("front")}, 1000 * MS, 100 * MS)
-    assert image.stamp_ns == 1010 * MS
-    assert nearest_images(messages, {"/front": mounted("front")}, 1600 * MS, 100 * MS) == []
+    matched = nearest_images(messages, {"/front": mounted("front")}, 1000 * MS, 100 * MS)
+    assert matched.images["front"].stamp_ns == 1010 * MS
+    matched = nearest_images(messages, {"/front": mounted("front")}, 1600 * MS, 100 * MS)
+    assert not matched.images and matched.gaps["front"].nearest_ns == 1200 * MS
 
 
 # --- comparison with the node -----------------------------------------------------------------------------------------
@@ -143,7 +144,7 @@ def matched_by_node(messages, cameras, options, monkeypatch):
             header = one.message.header
             sync.add_sweep(header.stamp.sec * 1_000_000_000 + header.stamp.nanosec, one)
         else:
-            callbacks[one.topic](one.message)
+            callbacks[one.topic](one.message, {})
     sync.destroy()
     return matched
 

@@ -457,3 +457,18 @@ def test_deactivation_releases_waiting_sweeps(make_teacher, sweep):
     bench.node.trigger_deactivate()
     bench.wait(lambda: len(bench.status) == 1, "its status")
     assert (bench.status[0].values["mode"], bench.status[0].values["release_reason"]) == ("student", "flushed")
+
+
+def test_clocks_that_differ_are_reported(make_teacher, sweep, capfd):
+    """The LiDAR's stamps count from its start, those of the camera are Unix time."""
+    bench, cameras = make_teacher(**{"sync.deadline": 0.01})
+    cameras.wait()
+    expected = "no image: the clocks of LiDAR and cameras differ: images are stamped 1795986770 s (20786.9 days) after"
+    for tenth in range(3):
+        cameras.images["front"].publish(image(1_795_986_782 * S + tenth * S // 10, 200))
+        bench.wait(lambda: bench.node._processor._sync._collector._buffers["front"].newest_ns is not None)
+        status = bench.outcome(sweep(50, stamp=12 + tenth / 10))
+        assert status.values["front.missing"].startswith(expected)
+    bench.wait(lambda: any(expected in d.message for d in bench.diagnostics))
+    log = capfd.readouterr().err
+    assert f"camera front: {expected}" in log and "synchronise the LiDAR (PTP, GPS)" in log

@@ -16,6 +16,7 @@ from xmodelkd_ros.bags.image_replay import RecordedImage
 from xmodelkd_ros.bags.recorded_drive import RecordedDrive
 from xmodelkd_ros.bags.recorded_sweep import RecordedSweep, point_times_s
 from xmodelkd_ros.bags.transform_tree import TransformTree, chain_poses, is_moving
+from xmodelkd_ros.console import print_notes
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BagError, ConfigError
@@ -163,7 +164,9 @@ class BagSequence:
 
     def images(self, index: int) -> tuple[BagImage, ...]:
         """The image of each camera nearest in time to a sweep, at most 0.1 s away."""
+        before = len(self._recording.notes)
         nearest = {image.camera.name: BagImage(image) for image in self._recording.images(self._at(index))}
+        print_notes(self._recording.notes[before:])  # such as clocks that differ
         return tuple(nearest.values())
 
     def _at(self, index: int) -> RecordedSweep:

@@ -118,7 +118,7 @@ def _arrivals(messages: Iterable[Message], points_topic: str, image_age_ns: int)
 
 def nearest_images(
     messages: Iterable[Message], cameras: Mapping[str, MountedCamera], sweep_ns: int, slop_ns: int
-) -> list[RecordedImage]:
+) -> MatchedSweep[None, RecordedImage]:
     """The image of each camera nearest to a sweep in hindsight: later images compete with earlier ones."""
     names = [camera.model.name for camera in cameras.values()]
     collector, now = SweepCollector[None, RecordedImage](names, slop_ns, deadline_ns=0), Now(0, 0)
@@ -126,4 +126,4 @@ def nearest_images(
         image = RecordedImage.of(cameras[message.topic], message.message)
         collector.add_image(image.camera.name, image.matched_ns, image, now)
     (matched,) = collector.add_sweep(sweep_ns, None, now)
-    return [image.image for image in matched.images.values()]
+    return matched

@@ -34,7 +34,8 @@ from xmodelkd_ros.messages.headers import (
 from xmodelkd_ros.messages.images import image_to_array
 from xmodelkd_ros.messages.topics import DATA_SOURCE_JSON, LABEL_INFO_JSON
 from xmodelkd_ros.resources import translation
-from xmodelkd_ros.segmentation.image_matching import StampedImage
+from xmodelkd_ros.segmentation.image_gaps import CLOCKS_DIFFER, why_no_image
+from xmodelkd_ros.segmentation.image_matching import ImageGap, StampedImage
 
 _TIMED_SWEEPS = 3
 """Number of sweeps from which the cameras' time offsets are estimated."""
@@ -83,6 +84,7 @@ class RecordedDrive:
         self.truth_map = _truth_map(reader, self.points_topic)
         self.source = self._read_source()
         self._coverage = TruthCoverage(self.truth_map) if self.truth_map is not None else None
+        self._other_clock: set[str] = set()
         self._cameras_by_frame: dict[str, dict[str, MountedCamera]] = {}
         self._tree: TransformTree | None = None
         self._frame: str | None = None
@@ -191,11 +193,23 @@ class RecordedDrive:
         expected = options.select([camera.model.name for camera in cameras.values()], max_cameras)
         used = {topic: camera for topic, camera in cameras.items() if camera.model.name not in options.dropped}
         messages = self._reader.messages([self.points_topic, *used])
+        matching: set[str] = set()
+        nearest: dict[str, tuple[int, ImageGap]] = {}
         for matched in match_images(messages, self.points_topic, used, expected, options):
+            matching.update(matched.images)
+            for name, gap in matched.gaps.items():
+                distance_ns = abs(gap.nearest_ns - matched.stamp_ns)
+                if name not in nearest or distance_ns < abs(nearest[name][1].nearest_ns - nearest[name][0]):
+                    nearest[name] = matched.stamp_ns, gap
             sweep = self._read(matched.sweep)
             images = {topic: matched.images.get(camera.model.name) for topic, camera in used.items()}
             frames = (self._camera_frame(topic, image, sweep, options.fixed_frame) for topic, image in images.items())
             yield sweep, tuple(frames)
+        for camera in used.values():
+            name = camera.model.name
+            if name in nearest and name not in matching:
+                reason = why_no_image(name, *nearest[name], camera.time_offset_s)
+                self.note(f"camera {name} matches no sweep; of the nearest one: {reason}; see --slop")
 
     def _camera_frame(
         self, topic: str, image: StampedImage[RecordedImage] | None, sweep: RecordedSweep, fixed_frame: str
@@ -243,7 +257,16 @@ class RecordedDrive:
             return []
         begin, end = sweep.log_time_ns - _SEARCH_NS, sweep.log_time_ns + _SEARCH_NS
         messages = self._reader.messages(list(cameras), begin, end)
-        return nearest_images(messages, cameras, sweep.stamp_ns, _MAX_GAP_NS)
+        matched = nearest_images(messages, cameras, sweep.stamp_ns, _MAX_GAP_NS)
+        for camera in cameras.values():
+            name = camera.model.name
+            if name not in matched.gaps or name in self._other_clock:
+                continue
+            reason = why_no_image(name, sweep.stamp_ns, matched.gaps[name], camera.time_offset_s)
+            if CLOCKS_DIFFER in reason:
+                self._other_clock.add(name)
+                self.note(f"camera {name}: {reason}")
+        return [image.image for image in matched.images.values()]
 
     def cameras(self, lidar_frame: str) -> dict[str, CameraModel]:
         """The cameras with calibration and extrinsic in the bag, by image topic and sorted by name."""

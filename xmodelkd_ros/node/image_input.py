@@ -43,7 +43,7 @@ class ImageInput:
         parameters: Parameters,
         on_ready: Callable[[list[MatchedSweep[Any, Any]]], None],
         on_unmatched: Callable[[Any], None],
-        on_lost: Callable[[str, int], None],
+        on_lost: Callable[[str, int], None] = lambda camera, count: None,
     ) -> None:
         self._node, self._on_ready, self._on_unmatched, self._report_lost = node, on_ready, on_unmatched, on_lost
         self.lost_images: Counter[str] = Counter()

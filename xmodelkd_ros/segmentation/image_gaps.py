@@ -25,20 +25,21 @@ def why_no_image(camera: str, sweep_ns: int, gap: ImageGap, time_offset_s: float
     Args:
         camera: name of the camera.
         sweep_ns: stamp of the sweep.
-        gap: the nearest image.
-        time_offset_s: the camera's present time_offset, which the stamp of the nearest image contains.
+        gap: its images beside the sweep.
+        time_offset_s: the camera's present time_offset, which the stamps of its images contain.
     """
-    seconds, age_s, slop_s = (gap.image_ns - sweep_ns) * 1e-9, gap.age_ns * 1e-9, gap.slop_ns * 1e-9
+    seconds, age_s, slop_s = (gap.nearest_ns - sweep_ns) * 1e-9, gap.age_ns * 1e-9, gap.slop_ns * 1e-9
     if age_s > _LATEST_S:
         return f"{NO_IMAGE}: the last one came {age_s:.1f} s before the sweep"
     side = "after" if seconds > 0 else "before"
     if abs(seconds) <= _LATEST_S:
         return f"{NO_IMAGE}: the nearest is {abs(seconds):.3f} s {side} the sweep, more than the slop ({slop_s:g} s)"
+    seconds = (gap.last_ns - sweep_ns) * 1e-9
     if abs(seconds) <= _MAX_OFFSET_S:
         offset = f"cameras.{camera}.time_offset to {time_offset_s - seconds:.3f}"
         remedy = f"synchronise them, or set {offset}" if abs(time_offset_s - seconds) <= _MAX_OFFSET_S else _SYNCHRONISE
     else:
-        remedy = _remedy(sweep_ns * 1e-9, gap.image_ns * 1e-9 - time_offset_s)
+        remedy = _remedy(sweep_ns * 1e-9, gap.last_ns * 1e-9 - time_offset_s)
     return f"{NO_IMAGE}: {CLOCKS_DIFFER}: images are stamped {_duration(abs(seconds))} {side} the sweeps; {remedy}"
 
 

@@ -56,12 +56,14 @@ class ImageGap(NamedTuple):
     """How far the images of a camera are from a sweep that none of them fits.
 
     Attributes:
-        image_ns: stamp of the nearest image, on the LiDAR's clock.
+        nearest_ns: stamp of the nearest image, on the LiDAR's clock.
+        last_ns: stamp of the image that arrived last; at the time of the sweep, if clocks and not images are late.
         age_ns: time from the arrival of the camera's last image to that of the sweep, in steady time.
         slop_ns: maximum time difference that was allowed.
     """
 
-    image_ns: int
+    nearest_ns: int
+    last_ns: int
     age_ns: int
     slop_ns: int
 
@@ -258,7 +260,7 @@ class _ImageBuffer(Generic[I]):
         last_ns, arrived = self._last
         stamps = [last_ns, *(buffered.image.stamp_ns for buffered in self._buffered)]
         nearest_ns = min(stamps, key=lambda stamp_ns: abs(stamp_ns - waiting.stamp_ns))
-        return ImageGap(nearest_ns, max(waiting.arrived.steady_ns - arrived.steady_ns, 0), slop_ns)
+        return ImageGap(nearest_ns, last_ns, max(waiting.arrived.steady_ns - arrived.steady_ns, 0), slop_ns)
 
     def expire(self, now: Now, retention_ns: int, waiting_ns: Sequence[int], slop_ns: int) -> None:
         """Drop old images, unless a waiting sweep may use them.

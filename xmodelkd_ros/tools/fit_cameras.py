@@ -36,7 +36,9 @@ def fit_cameras(bag: Path, out: Path | None = None, points_topic: str = "") -> P
     """
     with BagReader(bag) as reader:
         recording = RecordedDrive(reader, points_topic, missing_intensity="fill")
-        cameras = list(recording.mounted_cameras(recording.first_sweep().message.header.frame_id).values())
+        sweep = recording.first_sweep()
+        cameras = list(recording.mounted_cameras(sweep.message.header.frame_id).values())
+        recording.images(sweep)  # for the notes on clocks that differ
         print_notes([*reader.notes, *recording.notes])
     if not cameras:
         raise BagError(f"{bag} has no images with CameraInfo and a transform in /tf_static; record these topics too")
