@@ -92,10 +92,7 @@ class SweepReporter:
         """Count sweeps that were published but never reached the node, and warn."""
         detail = f"{count} clouds were lost between publisher and node"
         self._statistics.problem("dropped", "lost_in_transport", detail, count)
-        self.warn(
-            "lost_in_transport",
-            f"{detail}; {_LARGE_MESSAGES}",
-        )
+        self.warn("lost_in_transport", f"{detail}; {_LARGE_MESSAGES}")
 
     def lost_images(self, camera: str, count: int) -> None:
         """Warn about images that were published but never reached the node."""
@@ -132,9 +129,7 @@ class SweepReporter:
 
     def warn_of_silence(self, text: str) -> None:
         """Log a warning that nothing arrives on a topic, unless the same, but for numbers, was in the last 30 s."""
-        suppressed = self._silence_throttle.due(_NUMBER.sub("", text), time.monotonic())
-        if suppressed is not None:
-            self._node.get_logger().warning(with_suppressed(text, suppressed))
+        self.warn(_NUMBER.sub("", text), text, self._silence_throttle)
 
     def publish_diagnostics(
         self, description: Mapping[str, str], image_counts: Mapping[str, int], silence: str = ""
