@@ -5,7 +5,7 @@ import pytest
 
 from xmodelkd_ros.bags.bag import ROSBAGS_TYPES, BagReader, message_class
 from xmodelkd_ros.bags.bag_writer import BagWriter
-from xmodelkd_ros.bags.image_replay import CameraOptions
+from xmodelkd_ros.bags.image_replay import CameraOptions, RecordedImage
 from xmodelkd_ros.bags.mounted_cameras import find_transform
 from xmodelkd_ros.bags.recorded_drive import RecordedDrive
 from xmodelkd_ros.bags.transform_tree import TransformTree
@@ -273,3 +273,49 @@ def test_truth_must_be_uint8(make_drive, monkeypatch):
         pytest.raises(CloudError, match=r"sweep at 17\d+ ns: .* is float32; .*UINT8"),
     ):
         next(RecordedDrive(reader, labels=DRIVE13).sweeps())
+
+
+@pytest.mark.parametrize(
+    ("shift_s", "expected"),
+    [
+        (3.0, ["the clocks of LiDAR and cameras differ", "cameras.front.time_offset to -2.980"]),
+        (37.0, ["the clocks of LiDAR and cameras differ", "the camera uses TAI"]),
+        (-1e5, ["the clocks of LiDAR and cameras differ", "100000 s (27.8 h) before", "more than time_offset takes"]),
+    ],
+)
+def test_images_on_another_clock_are_noted(drive, monkeypatch, shift_s, expected):
+    of = RecordedImage.of
+
+    def shifted(camera, message):
+        image = of(camera, message)
+        return replace(image, matched_ns=image.matched_ns + round(shift_s * 1e9))
+
+    monkeypatch.setattr(RecordedImage, "of", shifted)
+    with BagReader(drive.path) as reader:
+        recorded = RecordedDrive(reader)
+        frames = [camera_frames for _, camera_frames in recorded.sweeps_with_frames(CameraOptions(), 6)]
+        late = [note for note in recorded.notes if "camera front" in note]
+    assert not any(frame for of_sweep in frames for frame in of_sweep)
+    (note,) = late
+    assert [text for text in expected if text not in note] == [], note
+    with BagReader(drive.path) as reader:
+        recorded = RecordedDrive(reader)
+        recorded.images(recorded.first_sweep())
+        (note,) = [note for note in recorded.notes if note.startswith("camera front: no image: ")]
+        assert [text for text in expected if text not in note] == [], note
+
+
+def test_smallest_gap_is_noted_if_no_image_is_within_the_slop(drive, monkeypatch):
+    of = RecordedImage.of
+
+    def shifted(camera, message):
+        image = of(camera, message)
+        return replace(image, matched_ns=image.matched_ns + 60 * MS)
+
+    monkeypatch.setattr(RecordedImage, "of", shifted)
+    with BagReader(drive.path) as reader:
+        recorded = RecordedDrive(reader)
+        assert not any(any(frames) for _, frames in recorded.sweeps_with_frames(CameraOptions(20 * MS), 6))
+    (note,) = [note for note in recorded.notes if "camera front" in note]
+    assert note.startswith("camera front matches no sweep; of the nearest one: no image: the nearest is 0.0")
+    assert note.endswith("more than the slop (0.02 s); see --slop")

@@ -209,7 +209,8 @@ class RecordedDrive:
             name = camera.model.name
             if name in nearest and name not in matching:
                 reason = why_no_image(name, *nearest[name], camera.time_offset_s)
-                self.note(f"camera {name} matches no sweep; of the nearest one: {reason}; see --slop")
+                hint = "" if CLOCKS_DIFFER in reason else "; see --slop"
+                self.note(f"camera {name} matches no sweep; of the nearest one: {reason}{hint}")
 
     def _camera_frame(
         self, topic: str, image: StampedImage[RecordedImage] | None, sweep: RecordedSweep, fixed_frame: str
@@ -256,7 +257,9 @@ class RecordedDrive:
         if not cameras:
             return []
         begin, end = sweep.log_time_ns - _SEARCH_NS, sweep.log_time_ns + _SEARCH_NS
-        messages = self._reader.messages(list(cameras), begin, end)
+        messages = list(self._reader.messages(list(cameras), begin, end))
+        # The image recorded with the sweep comes last, where its stamp tells how the clocks differ.
+        messages.sort(key=lambda message: -abs(message.log_time_ns - sweep.log_time_ns))
         matched = nearest_images(messages, cameras, sweep.stamp_ns, _MAX_GAP_NS)
         for camera in cameras.values():
             name = camera.model.name
