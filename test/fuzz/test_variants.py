@@ -105,6 +105,10 @@ class SilentMonitor:
         return ()
 
 
+def of_half_the_stamp(why):
+    return lambda camera, sweep_ns, gap: why(camera, sweep_ns, gap._replace(image_ns=gap.image_ns // 2))
+
+
 class Silent:
     """The module that reports unknown parameters, saying nothing."""
 
@@ -126,6 +130,7 @@ FAULTS = {
     "a camera is not drawn": ("report_cameras", "reports.draw_sweep", without_last_camera, "images instead of"),
     "units are not noticed": ("input_units", "inputs.InputMonitor", lambda _: SilentMonitor, "no warning of"),
     "truth is lost silently": ("truth_names", "truths.RecordedDrive", without_truth_notes, "without a note"),
+    "a wrong difference is given": ("clocks", "clocks.why_no_image", of_half_the_stamp, "instead of"),
     "slashes count": ("frame_names", "xmodelkd_ros.node.loaded_models.frame_name", lambda _: str, "already there"),
     "misspelt names are ignored": ("parameter_files", "nodes.unknown_parameters", lambda _: Silent, "misspelt as"),
 }

@@ -40,7 +40,7 @@ TARGETS = {
     "check_sweep": TargetEntry(f"{_HERE}.caches:CheckSweep", 2_000),
     "engines": TargetEntry(f"{_HERE}.caches:Engines", 1_500),
     "fastest": TargetEntry(f"{_HERE}.caches:Fastest", 1_500),
-    "cloud_layouts": TargetEntry(f"{_VARIANTS}.clouds:CloudLayouts", 1_800),
+    "cloud_layouts": TargetEntry(f"{_VARIANTS}.clouds:CloudLayouts", 1_300),
     "point_times": TargetEntry(f"{_VARIANTS}.clouds:PointTimes", 1_500),
     "encodings": TargetEntry(f"{_VARIANTS}.images:Encodings", 1_500),
     "lenses": TargetEntry(f"{_VARIANTS}.images:Lenses", 1_500),
@@ -51,6 +51,7 @@ TARGETS = {
     "report_cameras": TargetEntry(f"{_VARIANTS}.reports:ReportCameras", 50),
     "input_units": TargetEntry(f"{_VARIANTS}.inputs:InputUnits", 50),
     "truth_names": TargetEntry(f"{_VARIANTS}.truths:TruthNames", 50),
+    "clocks": TargetEntry(f"{_VARIANTS}.clocks:Clocks", 500),
     "parameter_files": TargetEntry(f"{_VARIANTS}.nodes:ParameterFiles", 100),
     "frame_names": TargetEntry(f"{_VARIANTS}.nodes:FrameNames", 100),
 }
