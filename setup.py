@@ -46,7 +46,8 @@ setup(
             "ros-kilted-sensor-msgs",
             "ros-kilted-std-msgs",
         ],
-        "onnxruntime": ["onnxruntime>=1.16"],
+        # Older ones cannot load the shipped networks.
+        "onnxruntime": ["onnxruntime>=1.18"],
         "openvino": ["openvino>=2024.4"],
         # For NVIDIA GPUs in desktops and servers; on a Jetson TensorRT is part of JetPack.
         "tensorrt-rtx": ["tensorrt-rtx-cu13>=1.6", "cuda-bindings>=12.8"],
