@@ -28,6 +28,7 @@ from launch.logging import get_logger
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from xmodelkd_ros.core.child_process import parent_variable
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.harness import launch_inputs
 from xmodelkd_ros.harness.dds_profile import profile_variable, shipped_profile, user_profile
@@ -163,7 +164,8 @@ def node(arguments: dict[str, str]) -> Node:
         namespace=arguments["namespace"],
         parameters=[*files, overrides(arguments)],
         remappings=[("points", arguments["points_topic"])],
-        additional_env=environment(arguments),
+        # launch stops its processes on SIGINT only, so the node also watches it.
+        additional_env={**environment(arguments), **parent_variable()},
         arguments=["--build-only"] if arguments["build_only"] == "true" else [],
         output="screen",
     )
@@ -242,7 +244,7 @@ def player(arguments: dict[str, str], namespace: str, cameras: list[str]) -> lis
     process = ExecuteProcess(
         name="player",
         cmd=[sys.executable, "-m", f"{PACKAGE}.harness.bag_player", str(bag), "--clock", *playback.arguments()],
-        additional_env=environment(arguments),
+        additional_env={**environment(arguments), **parent_variable()},
         output="screen",
     )
     notes = [LogInfo(msg=note) for note in playback.notes()]

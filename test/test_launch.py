@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from launch_ros.actions import Node
 from launch_ros.substitutions import ExecutableInPackage
 
 from test.example_bags import write_bag
+from test.waiting import wait_until
 from xmodelkd_ros.core.errors import XModelKDError
 from xmodelkd_ros.harness.dds_profile import PROFILE_VARIABLES
 from xmodelkd_ros.harness.processes import dds_environment
@@ -60,7 +62,7 @@ def drive(tmp_path_factory):
 
 
 def launch(share, *arguments):
-    """Result of segment.launch.py with these arguments, in a process of its own, as under ``ros2 launch``."""
+    """The process of segment.launch.py with these arguments, as under ``ros2 launch``."""
     program = share.parents[1] / "lib" / NAME / "segment_node"
     program.parent.mkdir(parents=True)
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m {NAME}.node.segment_node "$@"\n')
@@ -68,7 +70,13 @@ def launch(share, *arguments):
     pairs = [tuple(argument.split(":=", 1)) for argument in arguments]
     command = [sys.executable, "-c", LAUNCH, str(ROOT / "launch" / "segment.launch.py"), repr(pairs)]
     env = {**dds_environment(), "ROS_LOG_DIR": str(share.parent / "log"), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def ended(process):
+    """Exit code and output of a launch that ends by itself."""
+    output, _ = process.communicate(timeout=60)
+    return process.returncode, output
 
 
 def running_in(share):
@@ -211,15 +219,25 @@ def test_starts_rviz_on_request(share):
 )
 def test_every_refusal_ends_the_launch_with_exit_code_1(share, drive, arguments, message):
     given = [argument.replace("BAG", str(drive)) for argument in arguments]
-    result = launch(share, *given)
-    assert result.returncode == 1, result.stderr
-    assert message in result.stdout + result.stderr
+    returncode, output = ended(launch(share, *given))
+    assert returncode == 1, output
+    assert message in output
     assert running_in(share) == []
 
 
 def test_a_launch_that_only_builds_ends_with_exit_code_0(share):
-    result = launch(share, "build_only:=true")
-    assert result.returncode == 0, result.stderr
+    returncode, output = ended(launch(share, "build_only:=true"))
+    assert returncode == 0, output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_node_ends_with_the_launch(share, number):
+    process = launch(share)
+    lines = iter(process.stdout.readline, "")
+    assert any("active: labelling" in line for line in lines)
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    wait_until(lambda: running_in(share) == [], "the end of the node", 15)
 
 
 @pytest.mark.parametrize(

@@ -272,3 +272,13 @@ def test_dds_profile_has_both_transports_and_fits_a_sweep():
     assert int(transports["SHM"].findtext("segment_size", namespaces=space)) >= 2 * largest
     used = [t.text for t in root.iterfind(".//userTransports/transport_id", namespaces=space)]
     assert used == [t.findtext("transport_id", namespaces=space) for t in transports.values()]
+
+
+def test_workflow_covers_the_supported_distributions():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ros.yaml").read_text(encoding="utf-8"))
+    job = workflow["jobs"]["industrial_ci"]
+    tested = {entry["distribution"] for entry in job["strategy"]["matrix"]["include"]}
+    page = (ROOT / "docs" / "node.md").read_text(encoding="utf-8").partition("## Supported distributions")[2]
+    assert tested == {"humble", "jazzy", "kilted", "rolling"}
+    assert {name for name in tested if f"| {name.capitalize()} |" in page} == tested
+    assert job["steps"][-1]["env"]["PIP_BREAK_SYSTEM_PACKAGES"] == "1", "rosdep installs from pip, PEP 668"

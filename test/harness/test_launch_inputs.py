@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from test.example_bags import CLOUD_TYPE, START_NS, TEXT_TYPE, sweep, text
+from xmodelkd_ros.bags.bag import message_class
 from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.core.errors import BagError, ConfigError
 from xmodelkd_ros.harness import launch_inputs
+from xmodelkd_ros.harness.dds_domain import reserve_domain
 from xmodelkd_ros.harness.launch_inputs import absolute_namespace, camera_inputs, playback, read_parameters
 
 ROOT = Path(__file__).parents[2]
@@ -164,3 +166,33 @@ def test_shipped_camera_file_names_the_topics_of_its_cameras():
     values, warnings = read_parameters("cameras_file", str(ROOT / "config" / "cameras.param.yaml"), "")
     assert warnings == [] and values["cameras"] == ["front", "left"]
     assert camera_inputs(values)[:2] == ["/front_camera/image_raw/compressed", "/front_camera/camera_info"]
+
+
+def test_a_recorded_clock_is_played_instead_of_one_made_from_log_times(tmp_path):
+    pytest.importorskip("rclpy", reason="needs rclpy")
+    import rclpy
+    from rclpy.node import Node
+
+    from xmodelkd_ros.bags.bag import BagReader
+    from xmodelkd_ros.harness.bag_player import BagPlayer
+    from xmodelkd_ros.harness.sweep_log import SweepLog
+
+    path = tmp_path / "bag"
+    with BagWriter(path) as bag:
+        bag.add_topic("/clock", "rosgraph_msgs/msg/Clock")
+        bag.add_topic("/points", CLOUD_TYPE)
+        time = message_class("builtin_interfaces/msg/Time")(sec=100, nanosec=0)
+        bag.write("/clock", START_NS, message_class("rosgraph_msgs/msg/Clock")(clock=time))
+        bag.write("/points", START_NS, sweep(0, 10))
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=int(reserve_domain(os.environ.get("ROS_DOMAIN_ID", "0"))))
+    node = Node("player", context=context)
+    with BagReader(path) as reader, SweepLog(None) as log:
+        BagPlayer(node, reader, [], True, log)
+        assert node.count_publishers("/clock") == 1
+        node.destroy_node()
+        second = Node("second", context=context)
+        BagPlayer(second, reader, ["/points"], True, log)
+        assert second.count_publishers("/clock") == 1
+        second.destroy_node()
+    context.try_shutdown()
