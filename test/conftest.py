@@ -7,6 +7,7 @@ import pytest
 
 import xmodelkd_ros.opencv  # noqa: F401  # before any test imports cv2, to set its pixel limit
 from test.expected_skips import pytest_configure  # noqa: F401
+from xmodelkd_ros import resources
 from xmodelkd_ros.core.model_spec import DataSource, ImageBranchSpec, ModelSpec, NetworkFile, TensorSpec, sha256
 from xmodelkd_ros.core.normalization import ChannelSpec
 from xmodelkd_ros.core.projection import ProjectionSpec
@@ -25,6 +26,12 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def installed_first(monkeypatch):
+    """The order of folders in a process that has not imported training."""
+    monkeypatch.setattr(resources, "_source_tree_first", False)
 
 
 @pytest.fixture(scope="session")

@@ -9,17 +9,13 @@ from xmodelkd_ros import resources
 from xmodelkd_ros.core.errors import ConfigError, LabelError, ModelError, SensorError
 from xmodelkd_ros.core.sensor import SensorSpec
 
+pytestmark = pytest.mark.usefixtures("installed_first")
+
 CLONE = Path(__file__).parents[1]
 
 
 def test_finds_models_by_path(height_model):
     assert resources.find_model(str(height_model)) == height_model
-
-
-@pytest.fixture(autouse=True)
-def at_run_time(monkeypatch):
-    """The order of a process that has not imported training."""
-    monkeypatch.setattr(resources, "_source_tree_first", False)
 
 
 def test_prefers_the_installed_package(tmp_path, monkeypatch, height_model):

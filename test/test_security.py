@@ -63,6 +63,7 @@ MAY_IMPORT_BY_NAME = {
     "xmodelkd_ros/harness/sweep_log.py",  # message classes, with validated names
     "xmodelkd_ros/inference/tensorrt.py",  # one of two literal names
     "xmodelkd_ros/segmentation/backend_selection.py",
+    "xmodelkd_ros/tools/doctor.py",  # libraries that it checks
 }
 
 
@@ -371,6 +372,7 @@ def test_rejects_networks_with_external_weights(model, where):
         SegmentationPipeline.load(model, "onnxruntime")
 
 
+@pytest.mark.usefixtures("installed_first")
 def test_label_set_names_cannot_be_paths(model, tmp_path, monkeypatch):
     """Names of label sets come from models and bags, and are used to find translation tables."""
     own = LabelMap.from_dict(json.loads((model / "model.json").read_text())["labels"])

@@ -106,7 +106,10 @@ class SilentMonitor:
 
 
 def of_half_the_stamp(why):
-    return lambda camera, sweep_ns, gap: why(camera, sweep_ns, gap._replace(image_ns=gap.image_ns // 2))
+    def faulty(camera, sweep_ns, gap):
+        return why(camera, sweep_ns, gap._replace(nearest_ns=gap.nearest_ns // 2, last_ns=gap.last_ns // 2))
+
+    return faulty
 
 
 class Silent:

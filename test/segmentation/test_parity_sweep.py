@@ -13,7 +13,7 @@ CAMERA = CameraModel("front", 48, 32, np.array([[32.0, 0, 23.5], [0, 32.0, 15.5]
 
 
 @pytest.fixture
-def stored(tmp_path, monkeypatch):
+def stored(tmp_path, monkeypatch, installed_first):
     """A file that replaces the package's."""
     path = tmp_path / "share" / "xmodelkd_ros" / "config" / "check_sweep.npz"
     path.parent.mkdir(parents=True)

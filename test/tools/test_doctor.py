@@ -30,7 +30,12 @@ sys.exit(main(sys.argv[1:]))
 
 def run_without(modules, *arguments, path=""):
     """Result of a subcommand in a process in which these modules are not installed."""
-    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{path}:{ROOT}", "HOME": "/nowhere", "AMENT_PREFIX_PATH": sys.prefix}
+    env = {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": f"{path}:{ROOT}",
+        "HOME": "/dev/null",
+        "AMENT_PREFIX_PATH": sys.prefix,
+    }
     command = [sys.executable, "-c", WITHOUT, ",".join(modules), *map(str, arguments)]
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
 

@@ -233,7 +233,7 @@ def _version(module: str) -> str:
     try:
         return metadata.version(module.replace(".", "-"))
     except metadata.PackageNotFoundError:  # the distribution has another name, or none
-        return str(getattr(sys.modules[module], "__version__", "installed"))
+        return str(getattr(importlib.import_module(module), "__version__", "installed"))
 
 
 def _round_trip() -> Check:

@@ -15,6 +15,7 @@ from test.fuzz import seed_messages
 from test.fuzz.mutation import Mutator
 from test.fuzz.target import FolderTarget, Target, ensure
 from test.fuzz.targets.files import mutated_json
+from xmodelkd_ros import resources
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BackendError
@@ -42,9 +43,12 @@ class CheckSweep(FolderTarget):
             self._arrays = dict(stored)
         self._environment = mock.patch.dict(os.environ, AMENT_PREFIX_PATH=str(self.folder))
         self._environment.start()
+        self._order = mock.patch.object(resources, "_source_tree_first", False)  # as without training
+        self._order.start()
         return self
 
     def __exit__(self, *error: Any) -> None:
+        self._order.stop()
         self._environment.stop()
         super().__exit__(*error)
 

@@ -168,7 +168,7 @@ class Callbacks(Target):
         processor._fallback._pace = TeacherPace()  # sweeps arrive back to back, which would pause the teacher
         self._clock_ns += PERIOD_NS
         for info in infos:
-            processor._camera_infos._on_info("front", info)
+            processor._camera_infos.latest["front"] = info
         for image in images if processor._sync.mode == "teacher" else ():
             self._stamp(image)
             processor._sync._on_image("front", image)
