@@ -333,3 +333,11 @@ def test_bag_contains_definitions_and_qos(tmp_path: Path, storage: str):
             (qos,) = connection.ext.offered_qos_profiles
             assert qos.reliability.name == "RELIABLE"
             assert (qos.durability.name == "TRANSIENT_LOCAL") == (connection.topic == "/label_info_json")
+
+
+@pytest.mark.parametrize("name", ["a#b", "a?b", "a%41"])
+def test_sqlite_bag_is_not_written_to_another_file_than_asked_for(tmp_path: Path, name: str):
+    with pytest.raises(BagError, match=r"SQLite files with #, \? or % in their path; write MCAP instead"):
+        write_bag(tmp_path / name / "bag", "sqlite3")
+    assert list(tmp_path.iterdir()) == []
+    assert read_all(write_bag(tmp_path / name / "bag", "mcap")) == 4

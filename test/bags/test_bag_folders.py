@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import tarfile
 import zipfile
@@ -301,11 +302,28 @@ def test_ros1_bag_says_how_to_convert_it_and_the_command_works(tmp_path: Path):
         np.testing.assert_array_equal(message.message.data, sweep(0).data)
 
 
+def test_command_for_a_ros1_bag_works_with_any_name_and_beside_a_folder(tmp_path: Path):
+    path = write_rosbag1(tmp_path / "night drive 2.bag")
+    (tmp_path / "night drive 2").mkdir()
+    with pytest.raises(BagError) as error:
+        read_times_s(path)
+    _convert(str(error.value).partition("convert it with '")[2].removesuffix("'"))
+    with BagReader(tmp_path / "night drive 2_ros2") as bag:
+        assert bag.points_topic() == "/points"
+
+
+def test_folder_named_as_metadata_is_not_taken_for_it(tmp_path: Path):
+    bag = write_split(tmp_path / "bag", "mcap", [[0], [1]])
+    (bag / "metadata.yaml").unlink()
+    (bag / "metadata.yaml").mkdir()
+    assert read_times_s(bag)[0] == [0, 1]
+
+
 def _convert(command: str) -> None:
     from rosbags.convert.cli import main
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", command.split())
+        patch.setattr("sys.argv", shlex.split(command))
         with pytest.raises(SystemExit) as end:
             main()
         assert end.value.code == 0
@@ -320,12 +338,14 @@ def test_other_files_are_named_for_what_they_are(tmp_path: Path):
     with zipfile.ZipFile(tmp_path / "bag.zip", "w") as packed:
         packed.write(bag / "bag_0.mcap")
     (tmp_path / "lidar.pcap").write_bytes(b"\xd4\xc3\xb2\xa1" + bytes(20))
+    (tmp_path / "pointer.mcap").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
     (tmp_path / "really_zip.mcap").write_bytes((tmp_path / "bag.zip").read_bytes())
     for name, kind in (
         ("bag.tar", "a tar archive; unpack it"),
         ("bag.tar.gz", "a gzip file; unpack it"),
         ("bag.zip", "a zip archive; unpack it"),
         ("really_zip.mcap", "a zip archive; unpack it"),
+        ("pointer.mcap", "a pointer of Git LFS; fetch the bag itself with 'git lfs pull'"),
         ("lidar.pcap", r"a packet capture \(pcap\); play it to the LiDAR's ROS 2 driver"),
     ):
         with pytest.raises(BagError, match=f"{name} is not a bag; it is {kind}") as error:

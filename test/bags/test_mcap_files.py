@@ -288,6 +288,26 @@ def test_reused_channel_ids_are_read_as_valid_at_their_place(tmp_path: Path, use
         assert [m.message.data for m in bag.messages(["/String"])] == ["x"] * 4
 
 
+@pytest.mark.parametrize("use_chunking", [False, True])
+def test_reads_files_appended_to_each_other(tmp_path: Path, use_chunking: bool):
+    """As ``cat`` joins recordings, each with its own summary and end; the second one gives the ids another meaning."""
+    first = write_mcap(tmp_path / "first.mcap", range(3), use_chunking=use_chunking).read_bytes()
+    path = tmp_path / "second.mcap"
+    with path.open("wb") as file:
+        writer = Writer(file, use_chunking=use_chunking)
+        writer.start("ros2", "test")
+        channel = add_channel(writer, "/points", CLOUD_TYPE)
+        for index in range(3, 6):
+            writer.add_message(channel, START_NS + index, cloud(index), START_NS + index)
+        writer.finish()
+    joined = tmp_path / "joined.mcap"
+    for data, sweeps in ((first + path.read_bytes(), 6), (path.read_bytes() + first, 6), (3 * first, 9)):
+        joined.write_bytes(data)
+        assert len(read_times(joined)) == sweeps
+    with BagReader(joined) as bag:
+        assert bag.notes == []
+
+
 def test_memory_does_not_grow_with_the_number_of_chunks(tmp_path: Path):
     import tracemalloc
 

@@ -223,3 +223,39 @@ def test_recovers_truncated_file_up_to_the_cut(tmp_path: Path):
         assert [bytes(m.message.data) for m in bag.messages(["/points"])] == [
             bytes(sweep(index, 4000).data) for index in range(saved - 1)
         ]
+
+
+@pytest.mark.parametrize("points", [30, 200, 2000])
+def test_recovers_only_whole_messages_of_a_file_cut_within_a_page(tmp_path: Path, points: int):
+    """SQLite itself takes zeros for the rest of the page."""
+    whole = storage_file(write_bag(tmp_path / "whole", "sqlite3", 20, points))
+    with BagReader(whole) as bag:
+        written = {(message.topic, message.log_time_ns, bytes(message.data)) for message in bag.raw()}
+    data, cut_file, total = whole.read_bytes(), tmp_path / "cut.db3", 0
+    for part in (0.8, 0.85, 0.9, 0.96, 0.99):
+        cut_file.write_bytes(data[: int(part * len(data)) | 1])
+        said: list[str] = []
+        saved = tmp_path / f"saved_{part}.mcap"
+        count = recover(cut_file, saved, said.append)
+        with BagReader(saved) as bag:
+            read = {(message.topic, message.log_time_ns, bytes(message.data)) for message in bag.raw()}
+        assert len(read) == count and read <= written
+        assert count == len(written) or f"it is damaged after {count} messages" in said[0]
+        total += count
+    assert total > 2 * len(written)
+
+
+@pytest.mark.parametrize("row", ["1, 7, NULL", "1, NULL, x'00'", "1, 'soon', x'00'", "1, 7, 'text'", "1, 7.5, x'00'"])
+def test_row_without_time_or_data_is_left_out_with_a_note(tmp_path: Path, row: str):
+    connection = sqlite3.connect(tmp_path / "bag.db3", isolation_level=None)
+    connection.execute(TOPICS["Foxy"])
+    connection.execute(MESSAGES.replace(" NOT NULL", ""))
+    connection.execute("INSERT INTO topics VALUES (1, '/points', ?, 'cdr', '')", (CLOUD_TYPE,))
+    for index in range(3):
+        insert(connection, index)
+    connection.execute(f"INSERT INTO messages(topic_id, timestamp, data) VALUES ({row})")
+    connection.close()
+    note = "bag.db3: 1 messages are not read: their rows have no time or no data"
+    assert read_times(tmp_path / "bag.db3") == ([0, 1, 2], [note])
+    said: list[str] = []
+    assert recover(tmp_path / "bag.db3", tmp_path / "saved.mcap", said.append) == 3 and said == [note]

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from shlex import quote
 from typing import Any
 
 import yaml
@@ -33,6 +34,7 @@ _OTHER_KINDS = (
     (b"7z\xbc\xaf\x27\x1c", "7-Zip archive; unpack it and name the bag in it"),
     (b"Rar!", "RAR archive; unpack it and name the bag in it"),
     (b"\x04\x22\x4d\x18", "lz4 file; unpack it with 'lz4 -d' and name the bag in it"),
+    (b"version https://git-lfs", "pointer of Git LFS; fetch the bag itself with 'git lfs pull'"),
     *((magic, _PACKETS) for magic in _PCAP_MAGICS),
 )
 """First bytes of files that users take for bags, and what to do with them."""
@@ -120,7 +122,10 @@ def _other_kind(head: bytes) -> bool:
 def _instead(path: Path, head: bytes) -> str:
     """What a file is that is no bag, and what to do with it."""
     if head.startswith(_ROS1):
-        return f"it is a ROS 1 bag; convert it with 'rosbags-convert --src {path} --dst {path.with_suffix('')}'"
+        target = path.with_suffix("")
+        target = target.with_name(f"{target.name}_ros2") if target.exists() else target
+        command = f"rosbags-convert --src {quote(str(path))} --dst {quote(str(target))}"
+        return f"it is a ROS 1 bag; convert it with '{command}'"
     if head[_TAR_AT:] == _TAR:
         return "it is a tar archive; unpack it and name the bag in it"
     for magic, text in _OTHER_KINDS:
@@ -136,7 +141,7 @@ def _of_folder(folder: Path) -> BagFiles:
     try:
         there = storage_files(folder)
         metadata_file = folder / METADATA
-        text = metadata_file.read_text(encoding="utf-8", errors="replace") if metadata_file.exists() else None
+        text = metadata_file.read_text(encoding="utf-8", errors="replace") if metadata_file.is_file() else None
     except OSError as error:
         raise BagError(f"cannot read bag {folder}: {error.strerror}") from error
     if text is None and not there:

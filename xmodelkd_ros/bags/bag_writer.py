@@ -55,6 +55,11 @@ class BagWriter:
         if self.path.exists():
             kind = "folder" if self.path.is_dir() else "file"
             raise BagError(f"{self.path} exists already; remove it or choose another {kind}")
+        if self._storage is StoragePlugin.SQLITE3 and set("#?%") & set(str(self.path)):
+            # The rosbags library gives SQLite the path as a URI, in which these end or change it.
+            raise BagError(
+                f"cannot write bag {self.path}: SQLite files with #, ? or % in their path; write MCAP instead"
+            )
         with self._writing():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._unfinished = Path(tempfile.mkdtemp(prefix=f"{self.path.name}.unfinished-", dir=self.path.parent))

@@ -108,7 +108,7 @@ class McapFile:
         self.notes: list[str] = []
         self.start_ns = self.end_ns = 0
         self._cache: OrderedDict[int, bytes] = OrderedDict()
-        self._undefined = 0
+        self._undefined, self._parts = 0, 1
         self._file = path.open("rb")
         try:
             self._size = self._file.seek(0, os.SEEK_END)
@@ -128,6 +128,8 @@ class McapFile:
             raise BagError(f"{self.path.name} does not begin as an MCAP file")
         self._final, claimed = self._summary()
         blocks = self._walk()
+        if self._parts > 1:  # the summary is that of the last part
+            self._final, claimed = Definitions(), None
         if claimed is None or not _agree(blocks, claimed, self._final):
             self._scan(blocks)
         else:
@@ -177,6 +179,9 @@ class McapFile:
             opcode, length = mcap.HEAD.unpack_from(head) if len(head) >= mcap.HEAD.size else (0, 0)
             begin, end = at + mcap.HEAD.size, at + mcap.HEAD.size + length
             self._complete, self._data_end = opcode in (mcap.DATA_END, mcap.FOOTER), at
+            if self._complete and (following := self._following_part(at)):
+                at, run = following, False
+                continue
             # File systems may leave zeros at the end of a file after a crash.
             if self._complete or opcode == 0 or end > self._size:
                 break
@@ -196,6 +201,25 @@ class McapFile:
         if not self._complete and self._has_end:
             self._report(f"it is damaged from byte {at} of {self._size} on")
         return blocks
+
+    def _following_part(self, at: int) -> int:
+        """First record of another MCAP file that was appended to this one (``cat a.mcap b.mcap``); 0 without one.
+
+        Args:
+            at: first byte of the record that ends the data section.
+        """
+        while len(head := self._bytes(at, at + mcap.HEAD.size)) == mcap.HEAD.size:
+            opcode, length = mcap.HEAD.unpack(head)
+            at += mcap.HEAD.size + length
+            if opcode == mcap.FOOTER:
+                begin = at + len(mcap.MAGIC)
+                if self._bytes(at, begin + len(mcap.MAGIC)) != 2 * mcap.MAGIC:
+                    break
+                self._parts += 1
+                return begin + len(mcap.MAGIC)
+            if opcode == 0:
+                break
+        return 0
 
     def _report(self, problem: str) -> None:
         """Raise an error about damage; note it instead if damaged files are to be read."""

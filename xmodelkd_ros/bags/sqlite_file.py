@@ -6,12 +6,12 @@ journal to take it back. SQLite applies both to a temporary copy here, never to 
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from xmodelkd_ros.bags.storage import Channel, Entry, is_latched, ros_type
 from xmodelkd_ros.core.errors import BagError, one_line
@@ -21,6 +21,10 @@ _WAL, _SHM, _JOURNAL = "-wal", "-shm", "-journal"
 _VERSION_BYTES = slice(18, 20)
 """Both are 2 in the file's head if it was written with a write-ahead log."""
 _DEFINITION_FORMATS = ("ros2msg", "ros2idl")
+_PAGE_BYTES = slice(16, 18)
+"""Size of a page in the file's head, big-endian; 1 means 65536."""
+_WHOLE = "typeof(timestamp) = 'integer' AND typeof(data) = 'blob'"
+"""Condition for rows with a time and data, which not every writer's table demands."""
 _Summary = list[tuple[int, int, int, int]]
 """Topic id, number of messages, earliest and latest time."""
 
@@ -67,6 +71,11 @@ class SqliteFile:
         logs = [log for log in map(self._beside, (_WAL, _JOURNAL)) if _is_log(log)]
         if logs:
             self._connection = self._connect(self._copied(logs), "mode=rw")
+        elif self._damaged and (cut := self._bytes_of_last_page()):
+            # SQLite would take zeros for the rest of that page, and so for a part of a message.
+            copy = self._copied([])
+            os.truncate(copy, copy.stat().st_size - cut)
+            self._connection = self._connect(copy, "immutable=1")
         else:
             self._connection = self._connect(self.path, "immutable=1")
         if self._damaged:
@@ -76,7 +85,7 @@ class SqliteFile:
         summary = self._summary()
         for topic_id, count, start_ns, end_ns in summary:
             if topic_id not in self._channels:
-                self.notes.append(f"{self.path.name}: {count} messages are not read: their topic is not defined")
+                self._note(f"{count} messages are not read: their topic is not defined")
                 continue
             self.start_ns = min(self.start_ns, start_ns) if any(self.counts.values()) else start_ns
             self.end_ns = max(self.end_ns, end_ns) if any(self.counts.values()) else end_ns
@@ -87,6 +96,12 @@ class SqliteFile:
     def _beside(self, suffix: str) -> Path:
         file = self.path.resolve()  # of a link, as SQLite does
         return file.with_name(file.name + suffix)
+
+    def _bytes_of_last_page(self) -> int:
+        """Length of the page in which the file was cut; 0 if it ends with a whole page."""
+        with self.path.open("rb") as file:
+            size = int.from_bytes(file.read(_PAGE_BYTES.stop)[_PAGE_BYTES], "big")
+        return self.path.stat().st_size % (65536 if size < 512 else size)
 
     @staticmethod
     def _connect(path: Path, how: str) -> sqlite3.Connection:
@@ -100,7 +115,7 @@ class SqliteFile:
         return self._connection.execute(sql, values)
 
     def _copied(self, logs: list[Path]) -> Path:
-        """A copy of the file and its logs in a temporary folder."""
+        """A copy of the file and its logs, if any, in a temporary folder."""
         self._folder = TemporaryDirectory(prefix="xmodelkd-bag-")
         copy = Path(self._folder.name, self.path.resolve().name)
         try:
@@ -108,8 +123,8 @@ class SqliteFile:
                 shutil.copyfile(source, copy.with_name(source.name))
         except OSError as error:
             raise BagError(
-                f"{self.path.name} and {logs[0].name} cannot be copied to {copy.parent}: {error.strerror}; set TMPDIR "
-                "to a folder with more space"
+                f"{' and '.join([self.path.name, *(log.name for log in logs)])} cannot be copied to {copy.parent}: "
+                f"{error.strerror}; set TMPDIR to a folder with more space"
             ) from error
         return copy
 
@@ -133,25 +148,39 @@ class SqliteFile:
             self.counts[channel] = 0
 
     def _summary(self) -> _Summary:
-        if not self._damaged:
-            what = "topic_id, COUNT(*), MIN(timestamp), MAX(timestamp)"
-            return self._query(f"SELECT {what} FROM messages GROUP BY topic_id").fetchall()
-        times: dict[int, list[int]] = {}
-        for entry_id, log_time_ns, _ in self._readable("topic_id, timestamp, length(data)"):
-            times.setdefault(entry_id, []).append(log_time_ns)
-        return [(topic_id, len(some), min(some), max(some)) for topic_id, some in times.items()]
+        if self._damaged:
+            times: dict[int, list[int]] = {}
+            for topic_id, log_time_ns, _ in self._readable():
+                times.setdefault(topic_id, []).append(log_time_ns)
+            return [(topic_id, len(some), min(some), max(some)) for topic_id, some in times.items()]
+        what = "topic_id, COUNT(*), MIN(timestamp), MAX(timestamp)"
+        summary = self._query(f"SELECT {what} FROM messages WHERE {_WHOLE} GROUP BY topic_id").fetchall()
+        (rows,) = self._query("SELECT COUNT(*) FROM messages").fetchone()
+        self._note_partial(rows - sum(count for _, count, *_ in summary))
+        return summary
 
-    def _readable(self, columns: str) -> Iterator[Any]:
-        """Rows of the messages in the order of writing, up to the first damage."""
-        rows, count = self._query(f"SELECT {columns} FROM messages ORDER BY rowid"), 0
+    def _readable(self) -> Iterator[tuple[int, int, bytes]]:
+        """Topic id, time and data of the messages in the order of writing, up to the first damage."""
+        rows, count, partial = self._query("SELECT topic_id, timestamp, data FROM messages ORDER BY rowid"), 0, 0
         try:
-            for row in rows:
-                yield row
-                count += 1
+            for topic_id, log_time_ns, data in rows:
+                if type(log_time_ns) is int and type(data) is bytes:
+                    yield topic_id, log_time_ns, data
+                    count += 1
+                else:
+                    partial += 1
         except sqlite3.DatabaseError as error:
-            note = f"{self.path.name}: it is damaged after {count} messages: {one_line(error)}; the rest is not read"
-            if note not in self.notes:
-                self.notes.append(note)
+            self._note(f"it is damaged after {count} messages: {one_line(error)}; the rest is not read")
+        self._note_partial(partial)
+
+    def _note_partial(self, count: int) -> None:
+        if count:
+            self._note(f"{count} messages are not read: their rows have no time or no data")
+
+    def _note(self, text: str) -> None:
+        note = f"{self.path.name}: {text}"
+        if note not in self.notes:
+            self.notes.append(note)
 
     def _note_logs(self, logs: list[Path]) -> None:
         name = self.path.name
@@ -193,10 +222,12 @@ class SqliteFile:
             sqlite3.Error: the file is damaged.
         """
         wanted = {topic_id: channel for topic_id, channel in self._channels.items() if channel in channels}
-        if self._damaged:
-            yield from self._damaged_entries(wanted)
+        if self._damaged:  # all of them, in the order of writing
+            yield from (
+                Entry(t, wanted[topic_id], data) for topic_id, t, data in self._readable() if topic_id in wanted
+            )
             return
-        conditions, values = [f"topic_id IN ({','.join('?' * len(wanted))})"], list(wanted)
+        conditions, values = [f"topic_id IN ({','.join('?' * len(wanted))})", _WHOLE], list(wanted)
         for bound, sign in ((start_ns, ">="), (stop_ns, "<")):
             if bound is not None:
                 conditions.append(f"timestamp {sign} ?")
@@ -206,7 +237,7 @@ class SqliteFile:
             # Without the index, SQLite would sort the rows with their data in memory.
             if row is not None:
                 (data,) = self._query("SELECT data FROM messages WHERE rowid = ?", (row,)).fetchone()
-            yield Entry(log_time_ns, wanted[topic_id], data or b"")
+            yield Entry(log_time_ns, wanted[topic_id], data)
 
     def _rows(self, where: str, values: tuple[int, ...]) -> sqlite3.Cursor:
         """Row number, topic, time and data of messages; the row number or the data is None."""
@@ -214,12 +245,6 @@ class SqliteFile:
         is_sorted = not any("TEMP B-TREE" in row[-1] for row in plan)
         columns = "NULL, topic_id, timestamp, data" if is_sorted else "rowid, topic_id, timestamp, NULL"
         return self._query(f"SELECT {columns} {where}", values)
-
-    def _damaged_entries(self, wanted: dict[int, Channel]) -> Iterator[Entry]:
-        """All readable messages, in the order of writing."""
-        for topic_id, log_time_ns, data in self._readable("topic_id, timestamp, data"):
-            if topic_id in wanted:
-                yield Entry(log_time_ns, wanted[topic_id], data or b"")
 
 
 def _is_log(path: Path) -> bool:
