@@ -20,7 +20,7 @@ from training.datasets.sequence import DriveSequence
 from xmodelkd_ros.console import print_notes, print_warnings, run_command
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.camera import CameraView
-from xmodelkd_ros.core.errors import ConfigError, LabelError, listed
+from xmodelkd_ros.core.errors import ConfigError, LabelError, XModelKDError, listed
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.core.truth_coverage import TruthCoverage
 from xmodelkd_ros.reports.report import Run, score_table, write_report
@@ -52,7 +52,7 @@ def evaluate(
     """
     truths = _Truth(pipeline.labels, scored or pipeline.labels)
     scores = Scores(pipeline.labels, scored, pipeline.usable)
-    view = None
+    view, unread = None, []
     for k, (drive, index) in enumerate(
         tqdm(frames, "evaluate", unit=" sweeps", file=sys.stderr, disable=None, leave=False)
     ):
@@ -72,10 +72,21 @@ def evaluate(
         )
         if k == len(frames) // 2:
             label = scores.to_scored(result.segmentation.label)
-            views = tuple(CameraView(image.camera, image.pixels()) for image in drive.images(index))
+            views, unread = _camera_views(drive, index)
             view = SweepView(cloud, label, scores.label_map, scored_truth, views)
     assert view is not None
-    return scores, view, _notes(frames, scores, pipeline, truths)
+    return scores, view, [*unread, *_notes(frames, scores, pipeline, truths)]
+
+
+def _camera_views(drive: DriveSequence, index: int) -> tuple[tuple[CameraView, ...], list[str]]:
+    """The images of a frame for the plots, and notes on those that cannot be read: scores do not need them."""
+    views, notes = [], []
+    for image in drive.images(index):
+        try:
+            views.append(CameraView(image.camera, image.pixels()))
+        except XModelKDError as error:
+            notes.append(f"camera {image.camera.name} is not drawn: {error}")
+    return tuple(views), notes
 
 
 class _Truth:

@@ -41,7 +41,8 @@ def decode_image(data: Any) -> NDArray[np.uint8]:
     """
     cv2 = opencv()
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    encoded = np.frombuffer(data, np.uint8)
+    pixels = cv2.imdecode(encoded, flags) if encoded.size else None
     if pixels is None:
         raise ValueError("OpenCV cannot decode it")
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))

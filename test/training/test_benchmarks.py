@@ -123,6 +123,21 @@ def test_drives_without_labels_are_drawn_but_not_scored(write_kitti, sweep_of, h
     assert "holds no SemanticKITTI sequence of the split 'val'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("content", [b"", b"no picture"])
+def test_a_student_is_scored_although_images_cannot_be_read(
+    write_nuscenes, sweep_of, height_model, tmp_path, capsys, content
+):
+    xyz = sweep_of("HDL-64E")
+    root = write_nuscenes(["scene-0103"], xyz, np.full(len(xyz), 24), size=(160, 90))
+    for image in (root / "samples/CAM_FRONT").iterdir():
+        image.write_bytes(content)
+    words = ["nuscenes", str(root), "--model", str(height_model), "--out", str(tmp_path / "out")]
+    assert evaluate.main(words) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if "CAM_FRONT is not drawn" in line]
+    assert len(notes) == 1 and "CAM_FRONT.jpg: OpenCV cannot decode it; fetch or write it again" in notes[0]
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["miou"] is not None
+
+
 def test_exports_a_benchmark_drive_to_a_bag(benchmark, tmp_path):
     dataset, _, drive = benchmark
     assert to_bag.main([dataset, str(drive), str(tmp_path / "drive.mcap"), "--frames", "0:1"]) == 0

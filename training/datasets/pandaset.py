@@ -12,8 +12,6 @@ and the LiDAR counts as mounted as in sequence 002.
 
 from __future__ import annotations
 
-import gzip
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -27,6 +25,7 @@ from training.config.safe_yaml import parse_yaml
 from training.datasets.folder_content import FolderContent, files_in, missing_note
 from training.datasets.sequence import JpegFile
 from training.datasets.table_pickle import columns, unpickled
+from training.datasets.unpacking import SUFFIXES, unpacked
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError, quoted
@@ -56,8 +55,7 @@ _MAX_SWEEP_S = 60.0
 """A sweep takes 0.1 s; times this far from its stamp are damaged."""
 _MAX_STAMP_S = 2.0**33
 _MAX_TABLE_BYTES = 1 << 28
-"""Twenty times the size of a sweep; limits gzip bombs, whose ratio can be a thousand."""
-_GZIP = b"\x1f\x8b"
+"""Twenty times the size of a sweep; limits bombs, whose ratio can be a thousand."""
 
 _REP103_FROM_RAW = np.array([[0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], np.float64)
 """The Pandar64's own axes: x left, -y forward."""
@@ -118,8 +116,8 @@ class PandaSetSequence:
     def labels(self, index: int) -> NDArray[np.uint8]:
         """(N,) drive13 class ids of the points of :meth:`cloud`, 255 for unlabelled ones."""
         number = self._number(index)
-        file, points = f"annotations/semseg/{number:02d}.pkl.gz", len(self._sweep(number)[1])
-        if not self._has_table(file):
+        file, points = self._table_file("annotations/semseg", number), len(self._sweep(number)[1])
+        if not self._content.has(file):
             return np.full(points, IGNORE, np.uint8)
         with self._reading(file):
             raw = self._table(file, "class")["class"].astype(np.int64)
@@ -154,20 +152,22 @@ class PandaSetSequence:
 
     def _find_sweeps(self) -> list[int]:
         """Numbers of the sweeps that are there."""
-        files = {number: f"lidar/{number:02d}.pkl.gz" for number in range(len(self._stamps_s))}
-        found = [number for number, file in files.items() if self._has_table(file)]
+        files = {number: self._table_file("lidar", number) for number in range(len(self._stamps_s))}
+        found = [number for number, file in files.items() if self._content.has(file)]
         if not found:
             raise ConfigError(f"{self.path} has no sweep (lidar/00.pkl.gz); fetch the sequence again")
         missing = [file for number, file in files.items() if number not in found]
         self.notes += missing_note("sweeps", missing, len(files), f"frames 0 to {len(found) - 1} are the others")
-        labels = [f"annotations/semseg/{number:02d}.pkl.gz" for number in found]
-        unlabelled = [file for file in labels if not self._has_table(file)]
+        labels = [self._table_file("annotations/semseg", number) for number in found]
+        unlabelled = [file for file in labels if not self._content.has(file)]
         if len(unlabelled) < len(found):
             self.notes += missing_note("label files", unlabelled, len(found), "these sweeps count as unlabelled")
         return found
 
-    def _has_table(self, file: str) -> bool:
-        return self._content.has(file) or self._content.has(file.removesuffix(".gz"))
+    def _table_file(self, folder: str, number: int) -> str:
+        """The file of a frame's table, however it is compressed; the published name if there is none."""
+        files = [f"{folder}/{number:02d}.pkl{suffix}" for suffix in SUFFIXES]
+        return next(filter(self._content.has, files), files[0])
 
     def _extrinsics(self) -> dict[str, NDArray[np.float64]]:
         """(4, 4) camera from Pandar64 (own axes) of each camera; empty without the calibration file."""
@@ -200,7 +200,7 @@ class PandaSetSequence:
 
     def _read_sweep(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32]]:
         """(N, 3) points as fired, (N,) firing times, seconds since 1970, and (N,) intensity of a sweep."""
-        file = f"lidar/{index:02d}.pkl.gz"
+        file = self._table_file("lidar", index)
         with self._reading(file):
             table = self._table(file, *"xyzit")
             world = np.column_stack([table[name] for name in "xyz"]).astype(np.float64)
@@ -292,27 +292,12 @@ class PandaSetSequence:
             ) from error
 
     def _table(self, relative: str, *names: str) -> dict[str, NDArray[Any]]:
-        """Columns of a table; ``relative`` ends with ``.pkl.gz``, but it may be stored without compression."""
+        """Columns of a table."""
         path = self.path / relative
-        plain = path.with_suffix("")
-        path = plain if plain.is_file() and not path.is_file() else path
         content = read_file(path, f"cannot read {path}: there is no such file; fetch the sequence again")
         with content_errors(path, lambda error: ConfigError(f"cannot read {path}: {error}; fetch the sequence again")):
-            table = unpickled(_unpacked(content))
+            table = unpickled(unpacked(content, _MAX_TABLE_BYTES))
         return columns(table, names)
-
-
-def _unpacked(content: bytes) -> bytes:
-    """A table's pickle, of a file with or without compression."""
-    if not content.startswith(_GZIP):
-        return content
-    data = bytearray()
-    with gzip.open(io.BytesIO(content)) as file:
-        while part := file.read(1 << 20):  # larger parts would be allocated before they are known to exist
-            data += part
-            if len(data) > _MAX_TABLE_BYTES:
-                raise ValueError(f"it unpacks to more than {_MAX_TABLE_BYTES >> 20} MB")
-    return bytes(data)
 
 
 def _image_file(camera: str, number: int) -> str:

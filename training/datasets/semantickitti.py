@@ -240,7 +240,8 @@ class SemanticKittiSequence:
         camera_from_lidar = calibration["Tr"]
         try:
             world_from_camera = _homogeneous(_rows(self._pose_file(), 12))[: len(times_s)]
-            poses = np.asarray(inverse(camera_from_lidar) @ world_from_camera @ camera_from_lidar)
+            with np.errstate(invalid="ignore"):  # PoseTrack rejects what is not finite
+                poses = np.asarray(inverse(camera_from_lidar) @ world_from_camera @ camera_from_lidar)
             track = PoseTrack.of_matrices(times_s[: len(poses)], poses)
         except ConfigError as error:
             self.notes.append(f"{error}; poses are left out")
@@ -316,12 +317,15 @@ def _lookup(classes: LabelMap) -> NDArray[np.uint8]:
 def _read_calibration(path: Path) -> dict[str, NDArray[np.float64]]:
     """(4, 4) matrices by name; their last row is 0, 0, 0, 1."""
     try:
-        pairs = (line.split(":") for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-        rows = {name.strip(): [float(word) for word in numbers.split()] for name, numbers in pairs}
+        wanted = {"Tr", *_CAMERAS.values()}
+        pairs = [line.partition(":")[::2] for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        rows = {name.strip(): [float(w) for w in numbers.split()] for name, numbers in pairs if name.strip() in wanted}
         matrices = {name: _homogeneous(np.array([row]))[0] for name, row in rows.items() if len(row) == 12}
-        missing = {"Tr", *_CAMERAS.values()} - set(matrices)
-        if len(missing) == len(_CAMERAS) + 1 or not all(np.isfinite(m).all() for m in matrices.values()):
-            raise ValueError(f"no {', '.join(sorted(missing))} of 12 numbers")
+        if not matrices or not all(np.isfinite(m).all() for m in matrices.values()):
+            raise ValueError(f"no {', '.join(sorted(wanted - set(matrices)))} of 12 numbers")
+        rotation = matrices.get("Tr", np.eye(4))[:3, :3]
+        if not np.allclose(rotation @ rotation.T, np.eye(3), atol=0.01):
+            raise ValueError("Tr is not a rotation and a translation")
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"cannot read calibration {path}: {getattr(error, 'strerror', None) or error}; use the one of KITTI's "
@@ -337,7 +341,7 @@ def _rows(path: Path, columns: int) -> NDArray[np.float64]:
         ConfigError: the file cannot be read, is empty, or has lines of another number of columns.
     """
     try:
-        rows = [[float(word) for word in line.split()] for line in path.read_text(encoding="utf-8").splitlines()]
+        rows = [[float(word) for word in line.split()] for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     rows = [row for row in rows if row]

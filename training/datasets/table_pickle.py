@@ -1,9 +1,10 @@
 """Columns of pickled pandas tables, of any version of pandas and numpy, without running code of the pickle's choice.
 
 Unpickling calls whatever classes and functions a pickle names. Here, only the type :class:`numpy.dtype` and Python's
-``slice`` are what they are called; arrays are created together with their data, and everything of pandas and pyarrow is
-an inert :class:`_Record` of its arguments and state. All other names are refused. The columns are then read from the
-records, so that neither pandas nor pyarrow is needed, whatever version of them wrote the table.
+``slice`` are what they are called; arrays are created together with their data, and everything of pandas, pyarrow and
+the few libraries whose objects tables hold is an inert :class:`_Record` of its arguments and state. All other names are
+refused. The columns are then read from the records, so that neither pandas nor pyarrow is needed, whatever version of
+them wrote the table.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ class _Record:
 
     args: tuple[Any, ...]
     state: Any
+
+    def __repr__(self) -> str:
+        return f"a {type(self).__name__}"
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
@@ -83,6 +87,12 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 }
 
 
+_INERT = ("pandas", "pyarrow", "datetime", "decimal", "pathlib", "zoneinfo")
+"""Libraries whose objects tables hold, in columns or attributes that are not read here."""
+
+_MEMO = ("PUT", "BINPUT", "LONG_BINPUT")
+"""Operations that store an object under a number, for which memory is allocated."""
+
 _WRAPPERS = ("StringArray", "StringArrayNumpySemantics", "PandasArray", "NumpyExtensionArray")
 """Arrays of pandas that hold just one of numpy."""
 
@@ -95,7 +105,7 @@ def _record_class(name: str) -> type[_Record]:
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """The stand-in for a name; nothing is imported."""
-        if module.split(".")[0] in ("pandas", "pyarrow"):
+        if module.split(".")[0] in _INERT:
             return _record_class(name)
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"it uses {module}.{name}, which tables do not need")
@@ -109,9 +119,10 @@ def unpickled(data: bytes) -> Any:
         pickle.UnpicklingError: it uses other classes than tables do, or allocates memory without data for it.
         Exception: any other kind, for damaged content.
     """
-    # Detects damaged lengths before memory is allocated for them.
-    for _ in pickletools.genops(data):
-        pass
+    # Detects damaged lengths and numbers before memory is allocated for them.
+    for operation, value, _ in pickletools.genops(data):
+        if operation.name in _MEMO and isinstance(value, int) and value > len(data):
+            raise pickle.UnpicklingError(f"it stores an object as number {value}, without as many objects")
     return _Unpickler(io.BytesIO(data)).load()
 
 

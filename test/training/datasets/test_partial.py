@@ -174,6 +174,7 @@ def test_sweeps_without_label_file_are_unlabelled(partial, dataset, file, height
         ("calib.txt", "P2: 1 2 3\n", 0, 0),
         ("calib.txt", "nonsense\n", 0, 0),
         ("calib.txt", "P2: 50 0 32 3 0 50 24 0 0 0 1 0\n", 0, 0),
+        ("calib.txt", "P2: 50 0 32 3 0 50 24 0 0 0 1 0\nTr: 0 0 0 0 0 0 0 0 0 0 0 0\n", 0, 0),
         ("calib.txt", "Tr: 0 -1 0 0 0 0 -1 -0.08 1 0 0 -0.27\n", 0, 3),
         ("calib.txt", "P2: 0 0 0 0 0 0 0 0 0 0 0 0\nTr: 0 -1 0 0 0 0 -1 -0.08 1 0 0 -0.27\n", 0, 3),
         ("poses.txt", None, 1, 0),
@@ -198,6 +199,18 @@ def test_semantickitti_without_calibration_poses_or_times(partial, file, content
         else:
             with pytest.raises(ConfigError, match=f"no pose of sweep 00000{index}: .*; fetch it"):
                 drive.world_from_lidar(index)
+
+
+def test_semantickitti_calibration_with_more_lines_and_files_of_windows_are_read(partial):
+    path = partial("semantickitti")
+    (complete,) = open_drives("semantickitti", path)
+    calibration = (path / "calib.txt").read_text()
+    (path / "calib.txt").write_text(f"calib_time: 09-Jan-2012 13:57:47\n{calibration}\nmade by hand\nS_02: 1392 512\n")
+    for name in ("calib.txt", "poses.txt", "times.txt"):
+        (path / name).write_text((path / name).read_text(), encoding="utf-8-sig", newline="\r\n")
+    (drive,) = open_drives("semantickitti", path)
+    assert drive.notes == [] and len(drive.cameras) == 1
+    np.testing.assert_array_equal(drive.world_from_lidar(2), complete.world_from_lidar(2))
 
 
 def test_propagated_labels_name_the_missing_poses(partial):

@@ -1,10 +1,16 @@
 """Tables of points as any version of pandas pickles them."""
 
+import bz2
 import gzip
 import io
+import lzma
 import pickle
 import shutil
 import sys
+import zipfile
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +19,7 @@ from test.training.datasets.pandas_tables import EXPECTED, stored, variants
 from test.training.folders import write_pandaset
 from training.data.registry import open_drives
 from training.datasets.table_pickle import columns, unpickled
+from training.datasets.unpacking import unpacked
 from xmodelkd_ros.core.errors import ConfigError
 
 XYZ = np.random.default_rng(0).uniform([-20, -20, -2], [20, 20, 4], (50, 3))
@@ -51,10 +58,14 @@ def test_neither_pandas_nor_pyarrow_is_needed(monkeypatch):
     check(STORED["more, pandas 3.1.1, protocol 5"])
 
 
-@pytest.mark.parametrize("compressed", [True, False])
-@pytest.mark.parametrize("suffix", [".pkl.gz", ".pkl"])
-def test_a_sequence_saved_again_is_read_unchanged(tmp_path, suffix, compressed):
+@pytest.mark.parametrize("compression", ["gzip", None, "bz2", "xz", "zip", "zstd"])
+@pytest.mark.parametrize("suffix", [".pkl.gz", "as compressed"])
+def test_a_sequence_saved_again_is_read_unchanged(tmp_path, suffix, compression):
     pandas = pytest.importorskip("pandas")
+    if compression == "zstd":
+        pytest.importorskip("zstandard")
+    if suffix == "as compressed":
+        suffix = ".pkl" + {"gzip": ".gz", "zstd": ".zst", None: ""}.get(compression, f".{compression}")
     folder = write_pandaset(tmp_path / "small", XYZ, np.arange(50) % 42 + 1, size=(192, 108))
     (drive,) = open_drives("pandaset", folder)
     cloud, labels = drive.cloud(1), drive.labels(1)
@@ -64,7 +75,7 @@ def test_a_sequence_saved_again_is_read_unchanged(tmp_path, suffix, compressed):
         table = pandas.read_pickle(file)
         file.unlink()
         table.columns = [str(name) for name in table.columns]  # pandas' own kind of index
-        table.to_pickle(str(file).removesuffix(".pkl.gz") + suffix, compression="gzip" if compressed else None)
+        table.to_pickle(str(file).removesuffix(".pkl.gz") + suffix, compression=compression)
     (drive,) = open_drives("pandaset", again)
     assert drive.cloud(1).xyz.tobytes() == cloud.xyz.tobytes()
     assert drive.cloud(1).intensity.tobytes() == cloud.intensity.tobytes()
@@ -90,6 +101,32 @@ def test_what_is_no_table_of_points_is_refused(content, problem):
     with pytest.raises(ValueError, match=problem):
         found = columns(unpickled(pickle.dumps(content(pandas))), "xyz")
         np.column_stack(list(found.values())).astype(np.float64)
+
+
+def test_objects_of_other_kinds_in_parts_that_are_not_read_are_no_reason_to_refuse():
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({name: [1.0, 2.0] for name in "xyzit"})
+    table["when"] = pandas.Timestamp("2026-01-01", tz="UTC")
+    table.attrs = {"from": Path("drive"), "weight": Decimal(1), "day": date(2026, 1, 1)}
+    np.testing.assert_array_equal(columns(unpickled(pickle.dumps(table)), "t")["t"], [1, 2])
+
+
+@pytest.mark.parametrize("content", [b"K\x01r\x00\x00\x00\x04.", b"K\x01p9999999\n."])
+def test_memory_for_objects_that_do_not_exist_is_refused(content):
+    with pytest.raises(pickle.UnpicklingError, match="it stores an object as number"):
+        unpickled(b"\x80\x02" + content)
+
+
+def test_archive_of_several_files_and_bombs_are_refused(tmp_path):
+    path = tmp_path / "tables.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("00.pkl", b"0")
+        archive.writestr("01.pkl", b"1")
+    with pytest.raises(ValueError, match="it is a zip archive of 2 files"):
+        unpacked(path.read_bytes(), 1 << 20)
+    for compress in (gzip.compress, bz2.compress, lzma.compress):
+        with pytest.raises(ValueError, match="it unpacks to more than 1 MB"):
+            unpacked(compress(bytes(2 << 20)), 1 << 20)
 
 
 def test_sizes_without_data_are_refused():
