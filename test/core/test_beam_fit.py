@@ -185,3 +185,14 @@ def test_nearest_product_of_shifted_beams():
     match = nearest_product(np.asarray(TABLES["Pandar64"]) + 0.16, TABLES)
     assert match.name == "Pandar64" and match.fits and match.residual_deg < 0.02
     assert nearest_product([1.0, 2.0], TABLES) is None
+
+
+def test_ring_field_without_any_number_is_ignored():
+    found = fit_sweeps(clouds(VLP16, lambda beam, _: -1 + 0 * beam), TABLES)
+    assert len(found.beams_deg) == 16 and found.rings_deg == ()
+    assert "the field 'ring' has no number for any point and is ignored" in found.notes
+
+
+def test_wrong_product_is_refused_with_its_name():
+    with pytest.raises(SensorError, match="and the points do not lie on VLP-32C's beams: leave --like out, or record"):
+        fit_sweeps(clouds(VLP16), TABLES, like="VLP-32C")

@@ -41,10 +41,11 @@ def bytes_of(share):
         (np.full(4000, 255, np.float32), "constant"),
         (np.rint(street()), "constant"),  # fractions cast to integers: zeros and a few ones
         (np.full(4000, np.nan, np.float32), "constant"),
+        (np.where(np.arange(4000) % 5 == 0, np.nan, bytes_of(street())), "constant"),
         (np.zeros(0, np.float32), "none"),
     ],
     ids=["0..1", "k/255", "CARLA", "0..100", "0..255", "Velodyne", "12 bits", "16 bits", "dB", "zero", "one value",
-         "cast to integers", "NaN", "no points"],
+         "cast to integers", "NaN", "some NaN", "no points"],
 )  # fmt: skip
 def test_scales_are_recognised(values, kind):
     scale = recognise(values)
@@ -84,6 +85,10 @@ def test_message_has_the_numbers_seen():
         "intensity has median 0.0538 and 99th percentile 0.3513 (not integers), which looks like a scale of 0 to 1"
     )
     assert recognise(np.zeros(500)).mismatch(BYTE) == "intensity is 0 for all points, so it carries no information"
+    assert recognise(np.arange(500) % 2 * 255).mismatch(BYTE).startswith("intensity is 0 or 255 for all points")
+    some = np.where(np.arange(4000) % 5 == 0, np.nan, street())
+    assert recognise(some).seen == "intensity is NaN or infinite for 20% of the points, which count as black"
+    assert recognise(some).limits == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(

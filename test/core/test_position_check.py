@@ -32,7 +32,7 @@ def missing(value, share, xyz=STREET):
     ("xyz", "said"),
     [
         (STREET * 1000, "millimetres?"),
-        (STREET * 100, "centimetres?"),
+        (STREET * 100, "centimetres, or scaled?; publish metres"),
         (STREET * 10, "publish metres"),
         (STREET / 1000, "minimum range 0.5 m; publish metres"),
         (STREET / 100, "nearer than"),
@@ -46,9 +46,13 @@ def missing(value, share, xyz=STREET):
         (STREET[:, [1, 2, 0]] * np.float32([-1, -1, 1]), "z not up"),
         (STREET[:, [1, 2, 0]], "z not up"),
         (STREET[:, [2, 1, 0]], "z not up"),
+        (STREET + np.float32([4e5, 5e6, 500]), "a map's frame?"),
+        (STREET + np.float32([300, 50, 0]), "a map's frame?"),
+        (np.concatenate([STREET, 120 * STREET / np.linalg.norm(STREET, axis=1, keepdims=True)]), "same range, 120"),
     ],
     ids=["mm", "cm", "dm", "km", "unit cube", "half in mm", "NaN", "infinite", "zeros", "mm and NaN", "few points",
-         "one point", "optical frame", "y up", "x up"],
+         "one point", "optical frame", "y up", "x up", "map",
+         "near map", "120 m for missing returns"],
 )  # fmt: skip
 def test_reason_that_the_points_suggest(xyz, said):
     found = problems(xyz.astype(np.float32))
@@ -87,3 +91,8 @@ def test_real_drives(drive):
             assert "millimetres?" in problems(xyz * 1000)[0]
             assert "centimetres" in problems(xyz * 100)[0]
             assert "z not up" in problems(xyz[:, [1, 2, 0]])[0]
+
+
+def test_large_minimum_range_is_the_reason_if_the_unit_is_right():
+    reason = unusable_reason(STREET, lambda xyz: usable_mask(xyz, 900), 900)
+    assert reason.endswith("nearer than the minimum range 900 m; check min_range")

@@ -164,6 +164,12 @@ def test_compressed_mosaics_are_turned_into_colour(pattern, bits):
     np.testing.assert_array_equal(colour, RGB)
 
 
+def test_compressed_mosaics_of_unknown_encodings_are_refused_by_name():
+    grey = cv2.imencode(".png", mosaic("rggb", np.uint16, 16))[1].tobytes()
+    with pytest.raises(ImageError, match="'bayer_rggb12; png compressed ': encoding 'bayer_rggb12' is not supported"):
+        images.image_to_array(compressed(grey, "bayer_rggb12; png compressed "))
+
+
 @pytest.mark.parametrize("padding", [0, 3])
 @pytest.mark.parametrize(
     ("encoding", "pixels"),

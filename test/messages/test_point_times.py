@@ -175,7 +175,6 @@ def test_missing_times_are_said(fields):
     [
         ("timestamp", "f8", SWEEP_S + 1234.0, "'timestamp' (float64, 1234 to 1234.1)"),  # since power-on
         ("timestamp", "f4", np.full(500, 1.7e9), "'timestamp' (float32, 1700000000 to 1700000000)"),
-        ("time", "f4", np.r_[np.nan, SWEEP_S[1:]], "'time' (float32, nan to nan)"),
         ("t", "u4", (SWEEP_S + 4.0) * NANO, "'t' (uint32, 4000000000 to 4099999999)"),
         ("time", "f8", np.full(500, 1e308), "'time' (float64, 1e+308 to 1e+308)"),
     ],
@@ -194,3 +193,22 @@ def test_times_that_cannot_be_read_are_said(name, code, values, shown):
 def test_an_unreadable_field_does_not_hide_another():
     swept = cloud({"time": ("f4", np.full(500, np.nan)), "offset_time": ("u4", SWEEP_S * NANO)})
     np.testing.assert_allclose(point_times(*swept).seconds[:500], SWEEP_S, atol=1e-6)
+
+
+def test_a_field_with_one_time_does_not_hide_another():
+    swept = cloud({"timestamp": ("f8", np.zeros(500)), "time": ("f4", np.zeros(500)), "t": ("u4", SWEEP_S * NANO)})
+    times = point_times(*swept)
+    np.testing.assert_allclose(times.seconds[:500], SWEEP_S, atol=1e-6)
+    assert times.note == ""
+
+
+def test_points_without_a_time_count_as_taken_at_the_stamp():
+    times = point_times(*cloud({"time": ("f4", np.where(np.arange(500) % 100 == 7, np.nan, SWEEP_S))}))
+    assert times.seconds[7] == 0 and times.seconds[499] == pytest.approx(0.1)
+    assert times.note == "field 'time' is NaN for 1.0% of the points, which count as taken at the stamp"
+    assert point_times(*cloud({"time": ("f4", np.full(500, np.nan))})).note.startswith("field 'time' is NaN for all")
+
+
+def test_times_longer_than_a_sweep_are_said():
+    times = point_times(*cloud({"t": ("f4", SWEEP_S * 10)}))
+    assert times.note == "field 't' spans 1 s, longer than usual sweeps: is it a fraction of the sweep?"

@@ -107,6 +107,11 @@ def test_sweep_of_unusable_points_is_explained(student, real_clouds, change, sai
     assert "no_usable_points" not in kinds(monitor), "the next sweep is good"
 
 
+def test_one_cause_is_one_warning(student, real_clouds):
+    assert kinds(watch(student, [scaled(cloud, xyz=1000) for cloud in real_clouds])) == ["no_usable_points"]
+    assert kinds(watch(student, [scaled(cloud, xyz=100) for cloud in real_clouds])) == ["unit"]
+
+
 def test_clouds_without_points_are_noticed_unless_they_are_few(student):
     empty = PointCloud(np.zeros((0, 3), np.float32), np.zeros(0, np.float32))
     assert watch(student, [empty]).findings == ()

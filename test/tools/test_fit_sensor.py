@@ -4,11 +4,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from test.example_bags import CLOUD_TYPE
+from xmodelkd_ros.bags.bag import ROSBAGS_TYPES, message_class
+from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import SensorError
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.harness.synthetic_sweep import synthetic_sweep
+from xmodelkd_ros.messages.clouds import truth_to_msg
+from xmodelkd_ros.messages.headers import stamp_from_ns
 from xmodelkd_ros.resources import shipped_sensors
 from xmodelkd_ros.tools.cli import main
 from xmodelkd_ros.tools.fit_sensor import beam_spread, fit, fit_sensor, moved_m, warnings
@@ -78,6 +83,34 @@ def test_intensity_scale(intensity, expected):
     values = np.resize(intensity, len(cloud)).astype(np.float32)
     low, high = fit([PointCloud(cloud.xyz, values)], "test").intensity_range
     assert (low, high) == pytest.approx(expected, rel=0.02)
+
+
+def test_warns_about_intensities_without_information():
+    cloud = sweeps(1, 16 * 900)[0]
+    sensor = SensorSpec("test", BEAMS)
+    black = PointCloud(cloud.xyz, np.zeros(len(cloud), np.float32))
+    assert warnings(sensor, [black] * 2) == [
+        "intensity is 0 for all points, so it carries no information; configure the driver to publish measured values "
+        "in field intensity"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(lambda xyz: xyz * 1000, "millimetres?; publish metres"), (lambda xyz: xyz * np.nan, "100% are NaN or infinite")],
+    ids=["millimetres", "NaN"],
+)
+def test_positions_that_no_beams_are_found_in_are_explained(change, said, tmp_path):
+    path, cloud = tmp_path / "wrong.mcap", sweeps(1, 16 * 900)[0]
+    stamp = stamp_from_ns(1, message_class("builtin_interfaces/msg/Time"))
+    header = message_class("std_msgs/msg/Header")(stamp, "lidar")
+    with BagWriter(path) as bag:
+        bag.add_topic("/points", CLOUD_TYPE)
+        wrong = PointCloud(change(cloud.xyz).astype(np.float32), np.ones(len(cloud), np.float32))
+        bag.write("/points", 1, truth_to_msg(wrong, np.zeros(len(cloud), np.uint8), header, ROSBAGS_TYPES))
+    with pytest.raises(SensorError, match=re.escape(f"{path}: ")) as error:
+        fit_sensor(path, tmp_path / "sensor.json")
+    assert said in str(error.value) and "record" not in str(error.value)
 
 
 def test_ignores_points_without_position(drive, tmp_path):
@@ -189,7 +222,7 @@ def test_table_of_a_known_lidar_needs_no_bag(name, tmp_path, capsys):
         (["--like", "VLP-16", "--out", "."], r"--out \. is a folder; give the name of a file"),
         (["{bag}", "--out", "."], r"--out \. is a folder"),
         (["{bag}", "--out", "nowhere/s.json"], r"there is no folder nowhere; create it"),
-        (["{bag}", "--like", "VLP-16"], r"are not those of VLP-16|cannot|no known|VLP-16's table"),
+        (["{bag}", "--like", "VLP-16"], r"the points do not lie on VLP-16's beams: leave --like out"),
     ],
 )
 def test_refuses_with_one_line(arguments, message, drive, tmp_path, monkeypatch, capsys):

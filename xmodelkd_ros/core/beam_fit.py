@@ -29,8 +29,9 @@ Tables = Mapping[str, Sequence[float]]
 
 _RECORD = (
     "record raw clouds (with the driver's ring field, not motion-compensated, in the sensor's own frame) while the "
-    "vehicle stands still, or name the product with --like (or the number of beams with --beams)"
+    "vehicle stands still"
 )
+_NAME = "name the product with --like (or the number of beams with --beams)"
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,10 @@ def fit_sweeps(clouds: Sequence[PointCloud], tables: Tables, beams: int | None =
         SensorError: the beams cannot be told apart, or contradict ``beams`` or ``like``.
     """
     expected = len(tables[like]) if like else beams
-    points = _usable_points(clouds)
+    notes: list[str] = []
+    points = _usable_points(clouds, notes)
     if not len(points.xyz):
         raise SensorError(f"the sweeps have no point beyond {MIN_RANGE_M:g} m to find beams with")
-    notes: list[str] = []
     for source, groups in _candidates(points):
         found = _from_groups(source, groups, tables, beams, expected, notes)
         if found is not None:
@@ -206,8 +207,9 @@ def _from_clusters(points: _Points, tables: Tables, expected: int | None, like: 
             return _known_number(elevations, origin, tables, expected)
         if prior is None:
             before = "".join(f"{note}; " for note in notes)
-            named = f" or to {like}'s table" if like else ", and no known product's table fits"
-            raise SensorError(f"{before}{_reason(error)}{named}: {_RECORD}") from error
+            tried = f"the points do not lie on {like}'s beams" if like else "no known product's table fits"
+            remedy = f"leave --like out, or {_RECORD}" if like else f"{_RECORD}, or {_NAME}"
+            raise SensorError(f"{before}{_reason(error)}, and {tried}: {remedy}") from error
         name, fitted, spread = prior
         match = nearest_product(fitted, {name: tables[name]})
         return BeamFit(_seen(fitted, origin), (), f"table of {name}", spread, match)
@@ -261,19 +263,23 @@ def _seen(beams: Sequence[float], origin: Origin) -> tuple[float, ...]:
     return tuple(float(round(v, 3)) for v in np.sort(seen)[::-1])
 
 
-def _usable_points(clouds: Sequence[PointCloud]) -> _Points:
+def _usable_points(clouds: Sequence[PointCloud], notes: list[str]) -> _Points:
+    rings = [cloud.ring for cloud in clouds]
+    if not any(ring is not None and (ring >= 0).any() for ring in rings):
+        if any(ring is not None and len(ring) for ring in rings):
+            notes.append("the field 'ring' has no number for any point and is ignored")
+        rings = [None] * len(clouds)
     sweeps, masks = [], []
-    for cloud in clouds:
+    for cloud, ring in zip(clouds, rings, strict=True):
         mask = usable_mask(cloud.xyz, MIN_RANGE_M)
-        if cloud.ring is not None:
-            mask &= cloud.ring >= 0
+        if ring is not None:
+            mask &= ring >= 0
         masks.append(mask)
         sweeps.append(cloud.xyz[mask].astype(np.float64))
     groups: dict[str, NDArray[np.integer]] = {}
-    if all(cloud.ring is not None for cloud in clouds):
-        groups["ring field"] = np.concatenate(
-            [c.ring[m] for c, m in zip(clouds, masks, strict=True) if c.ring is not None]
-        )
+    numbers = [ring[mask] for ring, mask in zip(rings, masks, strict=True) if ring is not None]
+    if len(numbers) == len(clouds):
+        groups["ring field"] = np.concatenate(numbers)
     if len({(cloud.height, cloud.width) for cloud in clouds}) == 1 and clouds[0].height > 1:
         width = max(clouds[0].width, 1)
         index = np.arange(clouds[0].height * width)

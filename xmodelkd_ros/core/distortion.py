@@ -16,7 +16,10 @@ _FISHEYE = "equidistant"
 _COUNTS = {**dict.fromkeys(_PINHOLE, (4, 5, 8, 12, 14)), _FISHEYE: (4,)}
 """Permitted numbers of coefficients: k1 k2 p1 p2 [k3 [k4 k5 k6 [s1 s2 s3 s4 [tau_x tau_y]]]], for the fisheye
 k1 k2 k3 k4. OpenCV, image_proc and their calibration tools tell the first two models apart by the number only."""
-_ALIASES = {"radtan": "plumb_bob", "fisheye": _FISHEYE, "kannala_brandt": _FISHEYE, "kannala_brandt4": _FISHEYE}
+_ALIASES = {
+    "radtan": "plumb_bob",
+    **dict.fromkeys(("fisheye", "equi", "kannala_brandt", "kannala_brandt4"), _FISHEYE),
+}
 _ANGLE_STEPS, _DIRECTIONS = 2000, 16
 
 
@@ -49,9 +52,10 @@ class DistortionModel:
             raise ConfigError(f"distortion model '{model}' is unknown; known are {known}; use rectified images")
         counts = _COUNTS[name]
         # Some calibration tools append zeros.
-        used = len(values) if len(values) in counts else len(np.trim_zeros(values, "b"))
-        if len(values) < counts[0] or used > counts[-1] or not np.isfinite(values).all():
-            count = f"{counts[0]} to {counts[-1]}" if counts[1:] else f"{counts[0]}"
+        used = len(np.trim_zeros(values, "b"))
+        fits = len(values) in counts or any(used <= count < len(values) for count in counts)
+        if not fits or not np.isfinite(values).all():
+            count = " or ".join(", ".join(map(str, part)) for part in (counts[:-1], counts[-1:]) if part)
             raise ConfigError(
                 f"distortion {list(values)} does not fit '{model}', which has {count} finite coefficients"
             )

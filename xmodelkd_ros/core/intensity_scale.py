@@ -6,7 +6,7 @@ of 12 or 16 bits (Ouster), decibels, or nothing but zeros. A model that was trai
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 MIN_VALUES = 400
 """Fewer values do not show a scale."""
 
+MEASURED_INTENSITY = "configure the driver to publish measured values in field intensity"
+"""What mends intensities without information."""
+
 _SAME_SHARE = 0.995
+_MISSING_SHARE = 0.1
+"""Share of NaN from which intensities are worth a warning: networks read them as black."""
 _NEGATIVE_SHARE = 0.01
 _ABOVE_SHARE = 0.002
 """Share of values above a scale's limit that corrupt points do not reach."""
@@ -32,7 +37,7 @@ class IntensityScale:
     """A recognised scale.
 
     Attributes:
-        kind: ``none`` (no values), ``constant`` (or hardly any number), ``negative`` (such as decibels), ``fraction``
+        kind: ``none`` (no values), ``constant`` (or NaN for many points), ``negative`` (such as decibels), ``fraction``
             (0 to 1), ``percent``, ``byte`` (0 to 255), or ``wide`` (more than 8 bits).
         limits: intensity of dark and of bright surfaces. Limits of the scale rather than percentiles of the values,
             which depend on the scene; only wide and negative scales, which are rarely exhausted, have percentiles.
@@ -51,9 +56,9 @@ class IntensityScale:
         """Why the values do not fit the expected limits; empty if they do, or if there are no values."""
         low, high = expected
         if self.kind == "constant":
-            return f"{self.seen}, so it carries no information"
+            return self.seen
         if self.kind == "negative":
-            return f"{self.seen}, which looks like decibels" if low >= 0 else ""
+            return f"{self.seen}, which looks like decibels, or bytes read as signed" if low >= 0 else ""
         if self.kind == "none":
             return ""
         if high <= 0:
@@ -73,11 +78,14 @@ def recognise(values: NDArray[np.floating]) -> IntensityScale:
     if not values.size:
         return IntensityScale("none", (0.0, 1.0), "no intensity")
     ordered = np.sort(values[np.isfinite(values)])
-    if 2 * ordered.size < values.size:
-        share = 1 - ordered.size / values.size
-        return IntensityScale("constant", (0.0, 1.0), f"intensity is NaN or infinite for {share:.0%} of the points")
-    if _is_constant(ordered):
-        return IntensityScale("constant", (0.0, 1.0), f"intensity is {ordered[len(ordered) // 2]:.4g} for all points")
+    missing = 1 - ordered.size / values.size
+    if missing > _MISSING_SHARE:
+        seen = f"intensity is NaN or infinite for {missing:.0%} of the points, which count as black"
+        return replace(recognise(ordered), kind="constant", seen=seen)
+    constant = _constant(ordered)
+    if constant:
+        seen = f"intensity is {constant} for all points, so it carries no information"
+        return IntensityScale("constant", (0.0, 1.0), seen)
     p1, p50, p90, p99, highest = (float(ordered[int(q * (len(ordered) - 1))]) for q in (0.01, 0.5, 0.9, 0.99, 0.999))
     integer = bool(np.mean(ordered == np.rint(ordered)) >= _INTEGER_SHARE)
     seen = f"intensity has median {p50:.3g} and 99th percentile {p99:.4g} ({'integers' if integer else 'not integers'})"
@@ -93,11 +101,15 @@ def recognise(values: NDArray[np.floating]) -> IntensityScale:
     return IntensityScale("byte", (0.0, 255.0), seen, p99, highest)
 
 
-def _is_constant(ordered: NDArray[np.floating]) -> bool:
-    """Whether (almost) all values are equal, or there are only two different ones."""
+def _constant(ordered: NDArray[np.floating]) -> str:
+    """The one value that (almost) all points have, or the only two; empty if there are more."""
     starts = np.r_[0, np.flatnonzero(np.diff(ordered)) + 1]
     counts = np.diff(np.r_[starts, len(ordered)])
-    return bool(counts.max() >= _SAME_SHARE * len(ordered)) or (len(counts) == 2 and len(ordered) >= MIN_VALUES)
+    if counts.max() >= _SAME_SHARE * len(ordered):
+        return f"{ordered[starts[counts.argmax()]]:.4g}"
+    if len(counts) == 2 and len(ordered) >= MIN_VALUES:
+        return f"{ordered[0]:.4g} or {ordered[-1]:.4g}"
+    return ""
 
 
 def _is_clipped_at_100(ordered: NDArray[np.floating], highest: float) -> bool:

@@ -117,11 +117,13 @@ def _kind(msg: Any) -> str:
 
 def _decode_compressed(msg: Any) -> NDArray[np.uint8]:
     encoding = str(msg.format).split(";")[0].strip()
-    if encoding.startswith("bayer_") and encoding in _CHANNELS:
+    if encoding.startswith("bayer_"):
         # image_transport compresses the mosaic as if it were grey.
         cv2 = opencv()
         mosaic = cv2.imdecode(np.frombuffer(msg.data, np.uint8), cv2.IMREAD_UNCHANGED)
         if mosaic is not None and mosaic.ndim == 2:
+            if encoding not in _CHANNELS:
+                raise ImageError(f"image '{_kind(msg)}': encoding '{shortened(encoding)}' is not supported; {_REMEDY}")
             eight_bit = f"{encoding.removesuffix('8').removesuffix('16')}8"
             return _raw_decoder()(_packed(eight_bit, mosaic.shape, _eight_bit(mosaic)))
     return decode_image(msg.data)

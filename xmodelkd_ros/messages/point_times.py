@@ -107,22 +107,38 @@ def point_times(msg: Any, xyz: NDArray[np.float32], stamp_ns: int) -> PointTimes
         return PointTimes(seconds, f"the clouds have no field with the times of their points: {_AT_STAMP}")
     if not valid.any():
         return PointTimes(seconds)
+    constant = None
     for field in fields:
-        found = _offsets_ns(field, field.values[valid], stamp_ns)
-        if found is not None:
-            seconds[valid] = found[0] * 1e-9
-            same = (
-                f"field {quoted(field.name)} has one time for all points, as of a flash LiDAR: all cameras get the same"
-            )
-            return PointTimes(
-                seconds, f"{same} time_offset" if np.ptp(found[0]) == 0 and len(seconds) > 1 else found[1]
-            )
-    field, values = fields[0], fields[0].values[valid]
-    name, low, high = quoted(field.name), values.min(), values.max()
-    return PointTimes(
-        seconds,
-        f"field {name} ({values.dtype}, {low:.10g} to {high:.10g}) is not used: in no unit are these times within a "
-        f"second of the sweep's stamp, {stamp_ns} ns: {_AT_STAMP}. Give stamp and points one clock",
+        known = valid & np.isfinite(field.values) if field.values.dtype.kind == "f" else valid
+        found = _offsets_ns(field, field.values[known], stamp_ns)
+        if found is None:
+            continue
+        if np.ptp(found[0]) == 0 and len(seconds) > 1:
+            constant = constant or (field, float(found[0][0]))  # another field may tell the points apart
+            continue
+        seconds[known] = found[0] * 1e-9
+        missing = 1 - np.count_nonzero(known) / np.count_nonzero(valid)
+        unknown = (
+            f"field {quoted(field.name)} is NaN for {missing:.1%} of the points, which count as taken at the stamp"
+        )
+        return PointTimes(seconds, "; ".join(note for note in (found[1], unknown if missing else "") if note))
+    if constant is not None:
+        field, offset_ns = constant
+        seconds[valid] = offset_ns * 1e-9
+        note = f"field {quoted(field.name)} has one time for all points, as of a flash LiDAR"
+        return PointTimes(seconds, f"{note}: all cameras get the same time_offset")
+    return PointTimes(seconds, _unused(fields[0], fields[0].values[valid], stamp_ns))
+
+
+def _unused(field: _Field, values: NDArray[Any], stamp_ns: int) -> str:
+    """Why the times of a field are not used."""
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return f"field {quoted(field.name)} is NaN for all points: {_AT_STAMP}"
+    what = f"field {quoted(field.name)} ({values.dtype}, {known.min():.10g} to {known.max():.10g}) is not used"
+    return (
+        f"{what}: in no unit are these times within a second of the sweep's stamp, {stamp_ns} ns: {_AT_STAMP}. "
+        "Give stamp and points one clock"
     )
 
 
@@ -169,7 +185,7 @@ def _stated_unit(name: str) -> str:
 
 def _offsets_ns(field: _Field, values: NDArray[Any], stamp: int) -> tuple[NDArray[np.float64], str] | None:
     """Nanoseconds from the stamp, and a note if the unit was inferred; None if the values are no times of the sweep."""
-    if not np.isfinite(values).all():
+    if not len(values) or not np.isfinite(values).all():
         return None
     units = [field.unit, *(unit for unit in _UNITS_NS if unit != field.unit)]
     with np.errstate(all="ignore"):
@@ -192,7 +208,12 @@ def _offsets_ns(field: _Field, values: NDArray[Any], stamp: int) -> tuple[NDArra
     # A flash LiDAR, a slow one, a packet, or a part of a sweep: in the usual unit only.
     usual_readings = [*epoch, relative[0]] if is_stamp else [relative[0], *epoch]
     first = next((reading for reading in usual_readings if reading is not None), None)
-    return None if first is None else (first.offsets_ns, "")
+    if first is None:
+        return None
+    span_ns = np.ptp(first.offsets_ns)
+    what = f"field {quoted(field.name)} spans {span_ns * 1e-9:.3g} s"
+    long = f"{what}, longer than usual sweeps: is it a fraction of the sweep?"
+    return first.offsets_ns, long if span_ns > _MAX_SPAN_NS else ""
 
 
 def _relative(values: NDArray[Any], unit: str) -> _Reading | None:

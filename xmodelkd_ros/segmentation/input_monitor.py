@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.findings import Finding, FindingLog
-from xmodelkd_ros.core.intensity_scale import MIN_VALUES, recognise
+from xmodelkd_ros.core.intensity_scale import MEASURED_INTENSITY, MIN_VALUES, recognise
 from xmodelkd_ros.core.position_check import suspicious_positions, unusable_reason
 from xmodelkd_ros.core.training_statistics import Excess, sample_index
 from xmodelkd_ros.segmentation.pipeline import Result, SegmentationPipeline
@@ -70,8 +70,10 @@ class InputMonitor:
         if result.statistics:
             self._statistics.append(result.statistics)
         if self._sweeps < _POINT_SWEEPS or self._sweeps % _JUDGE_EVERY == 0:
-            self._of_window = {**self._window_findings(), **self._intensity_finding(), **self._drive_finding()}
-        found = {**self._sweep_finding(cloud.xyz[sample], result), **self._of_window}
+            self._of_window = self._window_findings()
+        found = {**self._of_window, **self._sweep_finding(cloud.xyz[sample], result)}
+        if "no_usable_points" in found:
+            found.pop("unit", None)  # the same fault, seen in earlier sweeps too
         self.findings = tuple(Finding(kind, text) for kind, text in found.items())
         self._sweeps += 1
         self.log.add(self.findings)
@@ -94,6 +96,11 @@ class InputMonitor:
         return {}
 
     def _window_findings(self) -> dict[str, str]:
+        """What the last sweeps suggest; without the comparison of drives if their positions are wrong anyway."""
+        positions = self._position_finding()
+        return {**positions, **self._intensity_finding(), **({} if positions else self._drive_finding())}
+
+    def _position_finding(self) -> dict[str, str]:
         if len(self._counts) >= _MIN_SWEEPS and not any(self._counts):
             return {"no_points": "the clouds have no points; check the driver"}
         return suspicious_positions(np.concatenate(self._points), self.pipeline.usable)
@@ -108,13 +115,14 @@ class InputMonitor:
         if not mismatch:
             return {}
         if scale.kind == "constant":
-            return {"intensity": f"{mismatch}; publish a cloud with a field intensity"}
+            return {"intensity": f"{mismatch}; {MEASURED_INTENSITY}"}
         whose = (
             f"the sensor file says {low:g} to {high:g}"
             if pipeline.has_sensor
             else (f"model {pipeline.spec.name} expects {low:g} to {high:g}")
         )
-        return {"intensity": f"{mismatch}, but {whose}; {_FIT_SENSOR}"}
+        linear = "publish intensities on a linear scale from 0, or " if scale.kind == "negative" else ""
+        return {"intensity": f"{mismatch}, but {whose}; {linear}{_FIT_SENSOR}"}
 
     def _drive_finding(self) -> dict[str, str]:
         learnt = self.pipeline.spec.statistics if len(self._statistics) >= _MIN_SWEEPS else None
@@ -136,4 +144,4 @@ def _describe(excess: Excess) -> str:
         "share": f"share of {name}",
         "input": f"median {name}",
     }[what]
-    return f"{text} {excess.value:.2f}, learnt {excess.low:.2f} to {excess.high:.2f}"
+    return f"{text} {round(excess.value, 2) + 0.0:.2f}, learnt {excess.low:.2f} to {excess.high:.2f}"

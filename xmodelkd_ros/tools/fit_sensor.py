@@ -21,7 +21,8 @@ from xmodelkd_ros.core.beam_table import elevations_deg
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.ego_box import propose_ego_box
 from xmodelkd_ros.core.errors import SensorError
-from xmodelkd_ros.core.intensity_scale import recognise
+from xmodelkd_ros.core.intensity_scale import MEASURED_INTENSITY, IntensityScale, recognise
+from xmodelkd_ros.core.position_check import suspicious_positions, unusable_reason
 from xmodelkd_ros.core.projection import NO_POINT, ProjectionSpec, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec, nearest
 from xmodelkd_ros.core.usable_points import usable_mask
@@ -69,6 +70,7 @@ def fit_sensor(
         recording = RecordedDrive(reader, points_topic, missing_intensity="fill")
         clouds = [sweep.cloud for sweep in islice(recording.sweeps(), sweeps)]
         print_notes([*reader.notes, *recording.notes])
+    _check_positions(clouds, f"{recording.points_topic} of bag {bag}")
     usable = [_usable(cloud) for cloud in clouds]
     if not any(map(len, usable)):
         raise SensorError(f"{recording.points_topic} of bag {bag} has no point to fit: {len(clouds)} sweeps were read")
@@ -80,6 +82,16 @@ def fit_sensor(
     sensor = _with_ego_box(sensor, clouds, usable)
     _write(sensor, out)
     return sensor
+
+
+def _check_positions(clouds: Sequence[PointCloud], where: str) -> None:
+    """Fail with the unit or axes that the positions suggest, instead of with beams that nobody finds in them."""
+    if not any(map(len, clouds)):
+        return
+    xyz = np.concatenate([cloud.xyz for cloud in clouds])
+    wrong = unusable_reason(xyz, usable_mask, MIN_RANGE_M) or "; ".join(suspicious_positions(xyz, usable_mask).values())
+    if wrong:
+        raise SensorError(f"{where}: {wrong}")
 
 
 def write_known(like: str, out: Path | None = None) -> SensorSpec:
@@ -108,7 +120,8 @@ def _fit(clouds: Sequence[PointCloud], beams: int | None, like: str) -> BeamFit:
 
 
 def _spec(found: BeamFit, clouds: Sequence[PointCloud], name: str) -> SensorSpec:
-    return SensorSpec(name, found.beams_deg, found.rings_deg, _intensity_range(clouds))
+    scale = _intensity_scale(clouds)
+    return SensorSpec(name, found.beams_deg, found.rings_deg, (0.0, 1.0) if scale is None else scale.limits)
 
 
 def _check_out(out: Path) -> None:
@@ -147,8 +160,11 @@ def _with_ego_box(sensor: SensorSpec, clouds: Sequence[PointCloud], usable: Sequ
 
 
 def warnings(sensor: SensorSpec, clouds: Sequence[PointCloud]) -> list[str]:
-    """Warnings about the fit: smeared beams, or a moving vehicle."""
+    """Warnings about the fit: smeared beams, a moving vehicle, or intensities without information."""
     messages = []
+    scale = _intensity_scale(clouds)
+    if scale is not None and scale.kind == "constant":
+        messages.append(f"{scale.seen}; {MEASURED_INTENSITY}")
     spread = beam_spread(sensor, clouds)
     if spread > _MAX_SPREAD:
         messages.append(
@@ -196,16 +212,16 @@ def moved_m(sensor: SensorSpec, clouds: Sequence[PointCloud]) -> float:
 def _usable(cloud: PointCloud) -> PointCloud:
     """Points with a finite position outside of the vehicle."""
     keep = usable_mask(cloud.xyz, MIN_RANGE_M)
-    if cloud.ring is not None:
+    if cloud.ring is not None and (cloud.ring >= 0).any():
         keep &= cloud.ring >= 0
     intensity = None if cloud.intensity is None else cloud.intensity[keep]
     return PointCloud(cloud.xyz[keep], intensity, None if cloud.ring is None else cloud.ring[keep])
 
 
-def _intensity_range(clouds: Sequence[PointCloud]) -> tuple[float, float]:
-    """Limits of the intensity scale of the sensor's driver."""
+def _intensity_scale(clouds: Sequence[PointCloud]) -> IntensityScale | None:
+    """Scale of the driver's intensities; None without intensities."""
     values = _joined([cloud.intensity for cloud in clouds])
-    return (0.0, 1.0) if values is None else recognise(values).limits
+    return None if values is None else recognise(values)
 
 
 def _joined(parts: Sequence[NDArray[_T] | None]) -> NDArray[_T] | None:
