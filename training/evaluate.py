@@ -153,7 +153,7 @@ def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
     folder = find_model(options.model)
     backend = select_backend(folder, options.backend, options.precision).backend
     pipeline = SegmentationPipeline.load(folder, backend, options.precision)
-    drives = open_drives(options.dataset, options.path, split=_split(options))
+    drives = open_drives(options.dataset, options.path, split=_split(options), scored=True)
     scored = _scored_set(options.label_set, drives)
     wanted = frame_range(options.frames, "--frames") if options.frames else None
     frames = [(drive, index) for drive in drives for index in (wanted or range(len(drive)))[:: options.every]]

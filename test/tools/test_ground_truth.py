@@ -32,12 +32,14 @@ TO_OWN = np.full(256, 255, np.uint8)
 TO_OWN[[0, 4, 9]] = 2, 1, 3  # cars become cranes
 
 
-def write(path, labels=OWN, lookup=TO_OWN, source="", undefined=False):
+def write(path, labels=OWN, lookup=TO_OWN, source="", undefined=False, label_topics=None):
     """A bag in which the height model is wrong on every tenth point."""
     string = message_class("std_msgs/msg/String")
     with BagWriter(path) as bag:
         bag.add_topic("/points", POINT_CLOUD_TYPE)
-        for topic, text in (("/label_info_json", label_info_json(labels)), ("/data_source_json", source)):
+        label_topics = label_topics or {"/label_info_json": labels}
+        texts = {topic: label_info_json(own) for topic, own in label_topics.items()}
+        for topic, text in {**texts, "/data_source_json": source}.items():
             if text:
                 bag.add_topic(topic, "std_msgs/msg/String", latched=True)
                 bag.write(topic, START_NS, string(text))
@@ -67,6 +69,30 @@ def test_truth_without_counterpart_is_named_with_its_share(height_model, tmp_pat
     assert undefined.startswith("not scored, since the label set harbour does not define the ids: 77 (1.00% of the ")
     assert "crane (id 2" in page and "does not define the ids: 77" in page
     assert sum(metrics["points"].values()) == metrics["points"]["road"] + metrics["points"]["building"]
+
+
+def test_truth_without_any_label_says_so(height_model, tmp_path, capsys):
+    bag = write(tmp_path / "own.mcap", lookup=np.full(256, 255, np.uint8))
+    metrics, notes, _ = run(capsys, bag, height_model, tmp_path / "out")
+    assert metrics["miou"] is None and notes == ["no score: the ground truth labels no point, all have 255"]
+
+
+def test_label_sets_of_other_namespaces_are_used_if_they_are_equal_else_named(height_model, tmp_path, capsys):
+    bag = write(tmp_path / "same.mcap", label_topics={"/a/label_info_json": OWN, "/b/label_info_json": OWN})
+    assert run(capsys, bag, height_model, tmp_path / "out")[0]["miou"] is not None
+    others = {"/a/label_info_json": OWN, "/b/label_info_json": label_map("drive13")}
+    metrics, (note,), _ = run(capsys, write(tmp_path / "other.mcap", label_topics=others), height_model, tmp_path / "o")
+    assert metrics["miou"] is None and note == (
+        "field 'label' is not used as ground truth: /a/label_info_json, /b/label_info_json differ, and none is in a "
+        "namespace of /points; record one of them only"
+    )
+
+
+def test_training_evaluate_names_only_the_truth_that_it_does_not_score(height_model, tmp_path, capsys):
+    words = ["bag", str(write(tmp_path / "own.mcap")), "--model", str(height_model), "--backend", "onnxruntime"]
+    for label_set, count in (("harbour", 0), ("drive13", 1)):
+        assert training_evaluate.main([*words, "--label-set", label_set, "--out", str(tmp_path / label_set)]) == 0
+        assert capsys.readouterr().err.count("not scored") == count
 
 
 def test_a_label_set_of_the_bag_scores_in_its_own_classes(height_model, tmp_path, capsys):

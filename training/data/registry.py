@@ -24,7 +24,9 @@ _OPENED_BY: dict[str, Callable[[Path, str, str], list[DriveSequence]]] = {
 }
 
 
-def open_drives(dataset: str, path: Path, max_drives: int = 0, split: str = "", topic: str = "") -> list[DriveSequence]:
+def open_drives(
+    dataset: str, path: Path, max_drives: int = 0, split: str = "", topic: str = "", scored: bool = False
+) -> list[DriveSequence]:
     """Open the drives in a folder.
 
     Args:
@@ -34,6 +36,7 @@ def open_drives(dataset: str, path: Path, max_drives: int = 0, split: str = "", 
         max_drives: reject a folder with more drives; 0 for no limit.
         split: one of :data:`SPLITS`, of a whole SemanticKITTI or nuScenes data set; empty for all of it.
         topic: topic of a bag's sweeps, needed if it has several PointCloud2 topics.
+        scored: whether the caller reports itself which ground truth has no counterpart in its label set.
 
     Raises:
         ConfigError: the folder is not of this dataset, or holds too many drives.
@@ -41,6 +44,8 @@ def open_drives(dataset: str, path: Path, max_drives: int = 0, split: str = "", 
     """
     drives = _OPENED_BY[dataset](path, split, topic)
     print_notes(_notes(drives))
+    if not scored:
+        print_notes(note for drive in drives if isinstance(drive, BagSequence) for note in drive.truth_notes())
     if max_drives and len(drives) > max_drives:
         raise ConfigError(f"{path} holds {len(drives)} drives; give the folder of one of them")
     return drives

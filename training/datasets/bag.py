@@ -30,7 +30,7 @@ _BASE_FRAME = "base_link"
 
 _JPEG_QUALITY = 95
 _SAMPLED_SWEEPS = 8
-"""Sweeps whose ground truth is compared with the label set when a bag is opened."""
+"""Sweeps whose ground truth is compared with the label set of training."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,9 +112,7 @@ class BagSequence:
         mounted = names.index(_BASE_FRAME) + 1 if _BASE_FRAME in names else 0
         self.base_from_lidar = chain_poses(self._chain[:mounted], np.zeros(1))[0]
         point_times_s(self._sweep, self._recording.note)
-        for k in np.linspace(0, len(self) - 1, _SAMPLED_SWEEPS).astype(int) if self._sweep.truth is not None else ():
-            self._at(int(k))  # counts the classes of the ground truth
-        self.notes = [*self._reader.notes, *self._recording.notes, *self._recording.truth_notes()]
+        self.notes = [*self._reader.notes, *self._recording.notes]
         if not is_moving(self._chain):
             self.notes.append(f"{self.name}: /tf has no motion of {frame}; images are matched as if it stood still")
 
@@ -124,6 +122,13 @@ class BagSequence:
 
     def __len__(self) -> int:
         return len(self._log_times_ns)
+
+    def truth_notes(self) -> list[str]:
+        """Notes on ground truth that has no counterpart in drive13, from some sweeps of the whole bag."""
+        if self._sweep.truth is not None:
+            for k in np.linspace(0, len(self) - 1, _SAMPLED_SWEEPS).astype(int):
+                self._at(int(k))  # counts its classes
+        return self._recording.truth_notes()
 
     def stamp_ns(self, index: int) -> int:
         """Stamp of a sweep, nanoseconds since 1970."""

@@ -81,7 +81,7 @@ class RecordedDrive:
         self.count = reader.topics[self.points_topic].count
         self.duration_s = (reader.end_ns - reader.start_ns) / 1e9
         self.notes: list[str] = []
-        self.truth_map = _truth_map(reader, self.points_topic)
+        self.truth_map, self._without_map = _truth_map(reader, self.points_topic)
         self.source = self._read_source()
         self._coverage = TruthCoverage(self.truth_map) if self.truth_map is not None else None
         self._other_clock: set[str] = set()
@@ -147,7 +147,7 @@ class RecordedDrive:
             self.note(f"no score: the clouds have no ground-truth field '{LABEL_FIELD}'")
             return None
         if self._to_labels is None:
-            self.note(f"field '{LABEL_FIELD}' is not used as ground truth: no {LABEL_INFO_JSON} defines its numbers")
+            self.note(f"field '{LABEL_FIELD}' is not used as ground truth: {self._without_map}")
             return None
         truth = read_field(msg, LABEL_FIELD)
         if truth.dtype != np.uint8:
@@ -290,8 +290,14 @@ class RecordedDrive:
             self.notes.append(text)
 
 
-def _truth_map(reader: BagReader, points_topic: str) -> LabelMap | None:
+def _truth_map(reader: BagReader, points_topic: str) -> tuple[LabelMap | None, str]:
+    """The label set of the truth; None and the reason if there is none."""
     topics = [t.name for t in reader.topics.values() if t.name.endswith(LABEL_INFO_JSON) and t.count]
+    if not topics:
+        return None, f"no {LABEL_INFO_JSON} defines its numbers"
     # A segmenter's own label set may have been recorded as well, beside its labels.
-    topic = topics[0] if len(topics) == 1 else closest_topic(points_topic, topics)
-    return None if topic is None else label_map_from_json(reader.first(topic).message.data)
+    nearest = closest_topic(points_topic, topics)
+    found = {label_map_from_json(reader.first(name).message.data) for name in ([nearest] if nearest else topics)}
+    if len(found) > 1:
+        return None, f"{listed(topics)} differ, and none is in a namespace of {points_topic}; record one of them only"
+    return found.pop(), ""

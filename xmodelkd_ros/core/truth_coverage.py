@@ -34,6 +34,8 @@ class TruthCoverage:
         """
         counts = self._counts.copy()
         counts[IGNORE] = 0
+        if self._counts.any() and not counts.any():
+            return [f"no score: the ground truth labels no point, all have {IGNORE}"]
         lost = np.flatnonzero((counts > 0) & (lookup == IGNORE))
         share = {int(i): f"{max(counts[i] / counts.sum(), 0.0001):.2%} of the labelled points" for i in lost}
         unnamed = [f"{i} ({text})" for i, text in share.items() if i not in self._names]
