@@ -153,7 +153,10 @@ def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
     folder = find_model(options.model)
     backend = select_backend(folder, options.backend, options.precision).backend
     pipeline = SegmentationPipeline.load(folder, backend, options.precision)
-    drives = open_drives(options.dataset, options.path, split=_split(options), scored=True)
+    if options.points_topic and options.dataset != "bag":
+        raise ConfigError(f"--points-topic: {options.dataset} has no topics; leave it out")
+    split, topic = _split(options), options.points_topic
+    drives = open_drives(options.dataset, options.path, split=split, topic=topic, scored=True)
     scored = _scored_set(options.label_set, drives)
     wanted = frame_range(options.frames, "--frames") if options.frames else None
     frames = [(drive, index) for drive in drives for index in (wanted or range(len(drive)))[:: options.every]]
@@ -198,6 +201,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--split",
         choices=[*SPLITS, "all"],
         help="official split of a whole SemanticKITTI or nuScenes data set (default: val)",
+    )
+    parser.add_argument(
+        "--points-topic", metavar="T", default="", help="topic of a bag's sweeps (needed if it has several)"
     )
     parser.add_argument("--frames", metavar="A:B", default="", help="frames A to B - 1 of each drive (default: all)")
     parser.add_argument("--every", type=int, choices=range(1, 101), metavar="N", default=1, help="use every Nth frame")

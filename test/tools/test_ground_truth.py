@@ -184,6 +184,18 @@ def test_training_from_bags_and_its_evaluation_say_the_same(height_model, tmp_pa
     assert "no label set 'harbor'; known are " in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_training_evaluate_takes_the_topic_of_the_sweeps(make_drive, height_model, tmp_path, capsys):
+    bag, out = make_drive(topics=("/a/points", "/b/points"), cameras=()), tmp_path / "out"
+    words = ["bag", str(bag), "--model", str(height_model), "--backend", "onnxruntime", "--out", str(out)]
+    assert training_evaluate.main(words) == 1
+    assert "has several PointCloud2 topics, name one: /a/points" in capsys.readouterr().err
+    assert training_evaluate.main([*words, "--points-topic", "/b/points"]) == 0
+    assert json.loads((out / "metrics.json").read_text())["sweeps"]["input"] == 2
+    words[0] = "pandaset"
+    assert training_evaluate.main([*words, "--points-topic", "/b/points"]) == 1
+    assert "--points-topic: pandaset has no topics" in capsys.readouterr().err
+
+
 def test_options_of_cameras_without_effect_are_said(make_drive, height_model, tmp_path, capsys):
     _, notes, _ = run(capsys, make_drive(), height_model, tmp_path / "out", "--drop-cameras", "nope")
     assert notes[0] == "--drop-cameras has no effect: --mode student uses no images"
