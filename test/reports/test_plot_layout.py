@@ -103,6 +103,18 @@ def test_the_cameras_plot_shows_every_image_undistorted(drawn, rig):
     assert (above > 0.98).all(axis=2).mean() < 0.02, "no white between the images"
 
 
+@pytest.mark.parametrize("rig", ["six", "mixed", "three tall"])
+def test_names_of_cameras_are_within_their_images(drawn, rig):
+    sweep = view(RIGS[rig])
+    for camera_view in sweep.cameras:
+        object.__setattr__(camera_view.camera, "name", "rear_left_wide_angle_camera_number_12")
+    figure, _ = drawn(sweep_plots.draw_cameras, sweep)
+    for axes in figure.axes:
+        (name,) = axes.texts
+        image, text = axes.get_window_extent(), name.get_window_extent()
+        assert image.x0 <= text.x0 and text.x1 <= image.x1
+
+
 @pytest.mark.parametrize("size", [USUAL, WIDE, TALL])
 def test_circles_stay_round(drawn, size):
     _, pixels = drawn(sweep_plots.draw_cameras, view([size], "drive13"))

@@ -109,6 +109,7 @@ class McapFile:
         self.start_ns = self.end_ns = 0
         self._cache: OrderedDict[int, bytes] = OrderedDict()
         self._undefined, self._parts = 0, 1
+        self._definitions_behind = Definitions()  # the block that was parsed last
         self._file = path.open("rb")
         try:
             self._size = self._file.seek(0, os.SEEK_END)
@@ -252,7 +253,7 @@ class McapFile:
             if times:
                 block.start_ns, block.end_ns = min(times), max(times)
             self._cache.clear()
-            definitions = self._last
+            definitions = self._definitions_behind
         for number, channel in definitions.channels.items():
             self._final.channels.setdefault(number, channel)
 
@@ -309,12 +310,12 @@ class McapFile:
             self._report(f"{kind} at byte {block.begin} is damaged: {one_line(error)}")
 
     def _parsed(self, block: _Block) -> Iterator[tuple[int, Channel | None, int, int]]:
-        self._last = definitions = block.definitions
+        self._definitions_behind = definitions = block.definitions
         data = self._content(block)
         for opcode, begin, end in mcap.records(data):
             if opcode in (mcap.SCHEMA, mcap.CHANNEL):
                 if definitions is block.definitions:
-                    self._last = definitions = definitions.copy()
+                    self._definitions_behind = definitions = definitions.copy()
                 definitions.read(opcode, data[begin:end])
             elif opcode == mcap.MESSAGE:
                 channel_id, _, log_time_ns, _ = mcap.MESSAGE_HEAD.unpack_from(data, begin)

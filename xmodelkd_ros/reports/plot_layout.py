@@ -24,8 +24,9 @@ GAP = 0.06
 
 _LEGEND_ROW, _CREDIT_ROW, _MARGIN = 0.26, 0.14, 0.08
 _CREDIT_FONT, _CREDIT_CHARACTER = 7, 0.058
+_FONT = 10.0
 _PATCH, _CHARACTER = 0.45, 0.083
-"""Width of a legend's patch with its spaces, and of a letter at 10 points."""
+"""Width of a legend's patch with its spaces, and of a letter at that font size."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Canvas:
             for name, color in legend
         ]
         self.figure.legend(
-            handles=patches, loc="center", bbox_to_anchor=(0.5, middle), ncol=columns, frameon=False, fontsize=10,
+            handles=patches, loc="center", bbox_to_anchor=(0.5, middle), ncol=columns, frameon=False, fontsize=_FONT,
             labelcolor=TEXT, handlelength=1.1, handleheight=1.1, columnspacing=1.2, handletextpad=0.5, borderpad=0,
             labelspacing=0.4,
         )  # fmt: skip
@@ -102,6 +103,11 @@ def _columns(names: Sequence[str], width: float) -> int:
         if sum(_PATCH + _CHARACTER * max(map(len, part)) for part in parts) <= width:
             return used
     return 1
+
+
+def fitting_font(text: str, width: float) -> float:
+    """Font size, 10 points or less, at which a text fits into a width in inches."""
+    return min(_FONT, _FONT * width / (_CHARACTER * len(text)))
 
 
 def row(aspects: Sequence[float], box: Box) -> list[Box]:

@@ -20,7 +20,7 @@ from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.core.projection import NO_POINT, ProjectionSpec, RangeProjector
 from xmodelkd_ros.core.transforms import inverse
 from xmodelkd_ros.reports.charts import DPI, TEXT
-from xmodelkd_ros.reports.plot_layout import BACKGROUND, GAP, Box, Canvas, row, row_height, stack
+from xmodelkd_ros.reports.plot_layout import BACKGROUND, GAP, Box, Canvas, fitting_font, row, row_height, stack
 
 _CORRECT = (96, 108, 124)
 _ERROR = (255, 70, 60)
@@ -297,7 +297,8 @@ def _overlay(axes: Axes, view: CameraView, xyz: NDArray[np.float32], colors: NDA
     order, pixels, depth = _far_to_near(camera, xyz)
     _scatter(axes, pixels, np.clip(40.0 / depth, 0.8, 5.0), colors[order], 0.85)
     if title:
-        axes.text(0.015, 0.965, title, transform=axes.transAxes, color="white", va="top", fontsize=10)
+        font = fitting_font(title, 0.97 * axes.get_window_extent().width / DPI)
+        axes.text(0.015, 0.965, title, transform=axes.transAxes, color="white", va="top", fontsize=font)
 
 
 def _far_to_near(
