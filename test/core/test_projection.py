@@ -122,19 +122,20 @@ def test_rings_map_through_the_sensor_table():
         RangeProjector(UNEVEN, sensor).project(outside)
 
 
-@pytest.mark.parametrize("order", ["from above", "firing"])
+@pytest.mark.parametrize("order", ["from above", "from 1", "0, 2, ..., 30", "firing"])
 def test_driver_that_numbers_the_beams_otherwise_is_projected_by_elevation(order):
     beams = np.arange(-15.0, 16.0, 2)
     spec, sensor = ProjectionSpec(tuple(beams[::-1]), 180), SensorSpec("VLP-16", tuple(beams[::-1]), tuple(beams))
     beam = np.repeat(np.arange(16), 180)
     xyz = polar(np.tile(np.arange(0.0, 360, 2), 16), beams[beam], 20.0)
     by_elevation = RangeProjector(spec, sensor).project(PointCloud(xyz)).pixel
-    number = 15 - beam if order == "from above" else (beam % 8) * 2 + beam // 8
+    firing = (beam % 8) * 2 + beam // 8
+    number = {"from above": 15 - beam, "from 1": beam + 1, "0, 2, ..., 30": 2 * beam, "firing": firing}[order]
     for ring in (beam, number):
         pixel = RangeProjector(spec, sensor).project(PointCloud(xyz, ring=ring.astype(np.uint16))).pixel
         np.testing.assert_array_equal(pixel, by_elevation)
     with pytest.raises(CloudError, match=r"do not fit the sensor file \(correlation .*fit-sensor.*projection_frame"):
-        RangeProjector(spec, sensor).project(PointCloud(xyz + np.float32([0, 0, 4.3]), ring=number.astype(np.uint16)))
+        RangeProjector(spec, sensor).project(PointCloud(xyz + np.float32([0, 0, 4.3]), ring=firing.astype(np.uint16)))
 
 
 @pytest.mark.parametrize("rows", [(), (0.0, 1.0), (1.0, 1.0), (100.0,), (float("nan"),)])

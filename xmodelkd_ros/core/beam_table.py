@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.core.errors import SensorError
-from xmodelkd_ros.core.sensor import nearest
+from xmodelkd_ros.core.sensor import gaps_deg, nearest
 
 _BIN_DEG = 0.01
 _SMOOTHING_BINS = (3.0, 1.5)
@@ -130,12 +129,6 @@ def cluster_spread(values: NDArray[np.float64], centres: NDArray[np.float64]) ->
     numbers, starts = np.unique(index[order], return_index=True)
     parts = np.split(deviation[order], starts[1:])
     return float(np.median([1.4826 * np.median(part) / distance[n] for n, part in zip(numbers, parts, strict=True)]))
-
-
-def gaps_deg(beams: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance of each beam (in ascending or descending order) to the nearer one of its neighbours."""
-    steps = np.abs(np.diff(np.asarray(beams, np.float64)))
-    return np.asarray(np.minimum(np.r_[steps, np.inf], np.r_[np.inf, steps]))
 
 
 def _clearest_peaks(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:

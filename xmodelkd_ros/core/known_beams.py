@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodelkd_ros.core.beam_table import MAX_SPREAD, cluster_spread, density_of, gaps_deg
-from xmodelkd_ros.core.sensor import nearest
+from xmodelkd_ros.core.beam_table import MAX_SPREAD, cluster_spread, density_of
+from xmodelkd_ros.core.sensor import gaps_deg, nearest
 
 USUAL_COUNTS = (1, 4, 8, 16, 32, 40, 64, 80, 128)
 """Numbers of beams of LiDARs on the market."""

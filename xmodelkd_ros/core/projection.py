@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import CloudError, ModelError
-from xmodelkd_ros.core.sensor import SensorSpec, nearest
+from xmodelkd_ros.core.sensor import SensorSpec, gaps_deg, nearest
 from xmodelkd_ros.core.usable_points import MAX_RANGE_M, MIN_RANGE_M, distances_m, usable_mask
 
 NO_PIXEL = -1
@@ -37,6 +37,8 @@ _MIN_RING_CORRELATION = 0.75
 the driver numbers a VLP-16's beams in firing order and the file from below."""
 _ON_BEAMS = 0.15
 """Median distance of the points from the nearest beam, relative to that of the beams: 0.25 for points between them."""
+_NEAR_BEAM = 0.5
+"""Median distance of the points from their rings' beams, likewise, above which the rings are numbered otherwise."""
 
 
 @dataclass(frozen=True)
@@ -152,31 +154,33 @@ class RangeProjector:
     def _rings_fit(self, z: NDArray[np.float32], distance: NDArray[np.float32], ring: NDArray[np.integer]) -> bool:
         """Whether the ring numbers mean the beams of the sensor's table; drivers number them differently.
 
-        If they do not, but the points lie on the table's beams, elevation tells the rows.
+        If the points lie on the table's beams, each must lie near that of its ring, or elevation tells the rows. In
+        other clouds (motion-compensated, tilted) rings and elevations must at least be correlated.
 
         Raises:
-            CloudError: the points do not lie on the table's beams either.
+            CloudError: they are not.
         """
         assert self._sensor is not None
         if len(ring) < _CHECKED_POINTS:
             return True
         table = np.asarray(self._sensor.ring_elevations_deg)
         some = slice(None, None, len(ring) // _CHECKED_POINTS)
-        elevation = np.degrees(np.arcsin(np.clip(z[some] / distance[some], -1, 1)))
+        elevation = np.degrees(np.arcsin(np.clip(z[some] / distance[some], -1, 1))).astype(np.float64)
         numbers = ring[some]
         expected = np.where((numbers >= 0) & (numbers < len(table)), table[np.clip(numbers, 0, len(table) - 1)], np.nan)
         known = np.isfinite(expected)
+        if not known.any():
+            return True
+        beams = np.sort(np.asarray(self._sensor.beam_elevations_deg))
+        index, gaps = nearest(beams, elevation), gaps_deg(beams)
+        if np.median(np.abs(elevation - beams[index]) / gaps[index]) <= _ON_BEAMS:
+            deviation = np.abs(elevation - expected) / gaps[nearest(beams, np.where(known, expected, 0.0))]
+            return bool(np.median(deviation[known]) <= _NEAR_BEAM)
         if known.sum() < _CHECKED_POINTS // 2 or np.ptp(expected[known]) == 0 or np.ptp(elevation[known]) < 1:
             return True
         correlation = float(np.corrcoef(elevation[known], expected[known])[0, 1])
         if correlation >= _MIN_RING_CORRELATION:
             return True
-        beams = np.sort(np.asarray(self._sensor.beam_elevations_deg))
-        steps = np.diff(beams)
-        gaps = np.minimum(np.r_[steps, np.inf], np.r_[np.inf, steps])
-        index = nearest(beams, elevation.astype(np.float64))
-        if np.median(np.abs(elevation - beams[index]) / gaps[index]) <= _ON_BEAMS:
-            return False
         raise CloudError(
             f"ring numbers and elevations of the points do not fit the sensor file (correlation {correlation:.2f}); "
             "fit it again with 'xmodelkd fit-sensor', or set projection_frame to the LiDAR's own frame"

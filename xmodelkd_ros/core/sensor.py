@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -97,3 +98,9 @@ def nearest(table: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[
     borders = (table[order][1:] + table[order][:-1]) / 2
     index: NDArray[np.intp] = order[np.searchsorted(borders, values)]
     return index
+
+
+def gaps_deg(beams: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance of each beam (in ascending or descending order) to the nearer one of its neighbours."""
+    steps = np.abs(np.diff(np.asarray(beams, np.float64)))
+    return np.asarray(np.minimum(np.r_[steps, np.inf], np.r_[np.inf, steps]))

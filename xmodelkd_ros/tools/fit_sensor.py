@@ -17,14 +17,14 @@ from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.bags.recorded_drive import RecordedDrive
 from xmodelkd_ros.console import print_notes
 from xmodelkd_ros.core.beam_fit import MIN_RANGE_M, BeamFit, fit_sweeps
-from xmodelkd_ros.core.beam_table import elevations_deg
+from xmodelkd_ros.core.beam_table import cluster_spread, elevations_deg
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.ego_box import propose_ego_box
 from xmodelkd_ros.core.errors import SensorError
 from xmodelkd_ros.core.intensity_scale import MEASURED_INTENSITY, IntensityScale, recognise
 from xmodelkd_ros.core.position_check import suspicious_positions, unusable_reason
 from xmodelkd_ros.core.projection import NO_POINT, ProjectionSpec, RangeProjector
-from xmodelkd_ros.core.sensor import SensorSpec, nearest
+from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.usable_points import usable_mask
 from xmodelkd_ros.resources import sensor_file, shipped_sensors
 
@@ -181,20 +181,9 @@ def warnings(sensor: SensorSpec, clouds: Sequence[PointCloud]) -> list[str]:
 
 
 def beam_spread(sensor: SensorSpec, clouds: Sequence[PointCloud]) -> float:
-    """Median over the beams of their elevation spread, relative to the distance to the next beam.
-
-    The spread is the robust standard deviation, 1.48 times the median absolute deviation.
-    """
-    beams = np.asarray(sensor.beam_elevations_deg)
-    if len(beams) < 2:
-        return 0.0
+    """Median over the beams of their elevation spread, relative to the distance to the next beam."""
     elevations = np.concatenate([elevations_deg(cloud.xyz) for cloud in clouds])
-    index = nearest(beams, elevations)
-    deviation = np.abs(elevations - beams[index])
-    gaps = np.abs(np.diff(beams))
-    spacing = np.minimum(np.r_[gaps, np.inf], np.r_[np.inf, gaps])
-    spreads = [1.4826 * np.median(deviation[index == i]) / spacing[i] for i in np.unique(index)]
-    return float(np.median(spreads))
+    return cluster_spread(elevations, np.asarray(sensor.beam_elevations_deg))
 
 
 def moved_m(sensor: SensorSpec, clouds: Sequence[PointCloud]) -> float:
