@@ -367,7 +367,7 @@ def test_node_rejects_a_model_that_differs_from_its_json(run, height_model, tmp_
 
 BAG_PLAYER_ERRORS = [
     (["nowhere"], "error: bag nowhere does not exist"),
-    (["BAG", "--topics", "/other"], "has no topic '/other'; it has /top/points, /note"),
+    (["BAG", "--topics", "/other"], "has no topic '/other'; it has /note, /top/points"),
     (
         ["BAG", "--wait-for-subscribers", "/top/points:1", "--timeout", "0.1"],
         "error: no subscribers within 0.1 s: /top/points has 0 of 1",

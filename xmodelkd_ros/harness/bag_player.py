@@ -159,13 +159,15 @@ def wait_for_subscribers(
         counts = {topic: count(topic) for topic in required}
         return [f"{topic} has {counts[topic]} of {n}" for topic, n in required.items() if counts[topic] < n]
 
-    while unmatched := missing():
+    matched_s = time.monotonic()
+    while (unmatched := missing()) or time.monotonic() < matched_s + _MATCH_DELAY_S:
         if stop.done():
             return
-        if time.monotonic() > deadline:
+        if unmatched:  # again, where a subscriber changes its QoS
+            matched_s = time.monotonic()
+        if matched_s > deadline:
             raise ConfigError(f"no subscribers within {timeout_s:g} s: {', '.join(unmatched)}")
         time.sleep(_POLL_S)
-    time.sleep(_MATCH_DELAY_S)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -26,13 +26,13 @@ class SweepLog:
 
     Args:
         path: the file.
-        usable: mask of the points that must have labels in labelled clouds.
+        usable: mask of the points that must have labels in labelled clouds; None to accept any.
 
     Raises:
         ConfigError: on entering and on writing, if the file cannot be written.
     """
 
-    def __init__(self, path: Path | None, usable: UsableMask = usable_mask) -> None:
+    def __init__(self, path: Path | None, usable: UsableMask | None = None) -> None:
         self._path, self._usable = path, usable
         self._file: Any = None
 
@@ -68,8 +68,8 @@ class SweepLog:
         if not hasattr(msg, "point_step"):
             self.row(topic, stamp, None, monotonic_ns)
             return
-        labelled = is_labelled_cloud(msg, self._usable)
-        self.row(topic, stamp, msg.height * msg.width, monotonic_ns, labelled is not False)
+        lacks_labels = self._usable is not None and is_labelled_cloud(msg, self._usable) is False
+        self.row(topic, stamp, msg.height * msg.width, monotonic_ns, not lacks_labels)
 
     def row(
         self, topic: str, stamp: int | None, points: int | None, monotonic_ns: int, is_labelled: bool = True

@@ -21,7 +21,7 @@ except ImportError:  # Humble
 
 DEPTH = 5
 """Queue depth of the subscription."""
-_DISCOVERY_PERIOD_S = 0.2
+_DISCOVERY_PERIOD_S = 0.1
 _POLICIES = {"best_effort": ReliabilityPolicy.BEST_EFFORT, "reliable": ReliabilityPolicy.RELIABLE}
 
 

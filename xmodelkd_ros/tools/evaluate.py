@@ -30,9 +30,9 @@ def evaluate(options: RunOptions, against: str = "") -> dict[str, Any]:
     Raises:
         XModelKDError: the bag, a cloud in it, or a model cannot be used.
     """
-    session = Session(options)
-    other = _Other.load(against, options, session.pipeline) if against else None
     with BagReader(options.bag) as reader:
+        session = Session(options)
+        other = _Other.load(against, options, session.pipeline) if against else None
         drive = session.open(reader)
         monitor = InputMonitor(session.pipeline)
         view = _segment_all(session, drive, monitor, other)

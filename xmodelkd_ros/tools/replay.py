@@ -46,8 +46,10 @@ def replay(options: RunOptions, rate: float = 1.0) -> dict[str, Any]:
         XModelKDError: the bag or the model cannot be used, a process failed, or no sweep was labelled.
     """
     # Loads the model and the first sweep before any process starts, so that errors are reported directly.
-    session = Session(options)
-    with BagReader(options.bag) as reader, tempfile.TemporaryDirectory(prefix=".replay.", dir=options.out) as folder:
+    with ExitStack() as stack:
+        reader = stack.enter_context(BagReader(options.bag))
+        session = Session(options)
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".replay.", dir=options.out))
         recording = session.open(reader)
         recording.first_sweep()
         # The same back end in the node. Not the precision: with auto, teacher and student may have different ones.

@@ -43,12 +43,14 @@ def write_bag(path: Path, points: int, sweeps: int, rate_hz: float) -> None:
     """Write a bag that repeats one cloud."""
     cloud, time_class = synthetic_sweep(_BEAMS, points), message_class("builtin_interfaces/msg/Time")
     header_class = message_class("std_msgs/msg/Header")
+    # The recorder does not count clouds without labels.
+    segmentation = Segmentation(np.zeros(points, np.uint8), np.ones(points, np.float32), np.zeros(points, np.float32))
     with BagWriter(path) as bag:
         bag.add_topic(POINTS, POINT_CLOUD_TYPE)
         for number in range(sweeps):
             stamp_ns = round(number / rate_hz * 1e9)
             header = header_class(stamp_from_ns(stamp_ns, time_class), "lidar")
-            message = labels_to_msg(cloud, Segmentation.unlabelled(points), header, ROSBAGS_TYPES)
+            message = labels_to_msg(cloud, segmentation, header, ROSBAGS_TYPES)
             bag.write(POINTS, stamp_ns, message)
 
 
