@@ -196,6 +196,25 @@ def test_damaged_chunk_is_an_error_and_recover_saves_the_others(tmp_path: Path):
     assert 0 < saved < 2 * SWEEPS and len(said) == 1 and "is damaged: its checksum" in said[0]
 
 
+@pytest.mark.parametrize("crcs", [True, False])
+def test_reads_all_messages_whatever_the_summary_defines(tmp_path: Path, crcs: bool):
+    def change_a_definition(data: bytearray) -> None:
+        data[record_at(data, 3) + 40] ^= 1
+
+    path = replaced(write_mcap(tmp_path / "drive.mcap", enable_crcs=crcs), change_a_definition)
+    assert read_times(path) == list(range(SWEEPS))
+
+
+def test_chunk_that_cannot_be_found_is_said(tmp_path: Path):
+    def hide(data: bytearray) -> None:
+        data[record_at(data, 6) - 9] = 0x86
+
+    path = replaced(write_mcap(tmp_path / "drive.mcap"), hide)
+    assert len(read_times(path)) < SWEEPS
+    with BagReader(path) as bag:
+        assert f"drive.mcap: its statistics claim {2 * SWEEPS} messages, it holds 2; copy it again" in bag.notes
+
+
 def test_empty_chunks_hide_nothing(tmp_path: Path):
     """Two files one after the other, as sensors are joined by careless tools, with an empty chunk between."""
     path = write_mcap(tmp_path / "drive.mcap", compression=CompressionType.NONE)

@@ -145,7 +145,7 @@ class McapFile:
         if self._blocks:
             self.start_ns = min(block.start_ns for block in self._blocks)
             self.end_ns = max(block.end_ns for block in self._blocks)
-        self._note_losses()
+        self._note_losses(sum((claimed or {}).values()))
 
     def _bytes(self, begin: int, end: int) -> bytes:
         self._file.seek(begin)
@@ -162,6 +162,8 @@ class McapFile:
             return definitions, None
         try:
             data = self._bytes(begin, end)
+            if not mcap.is_sound_summary(data, footer):
+                return Definitions(), None
             for record in mcap.records(data):
                 if record.opcode in (mcap.SCHEMA, mcap.CHANNEL):
                     definitions.read(record.opcode, data[record.begin : record.end])
@@ -257,8 +259,10 @@ class McapFile:
         for number, channel in definitions.channels.items():
             self._final.channels.setdefault(number, channel)
 
-    def _note_losses(self) -> None:
+    def _note_losses(self, claimed: int) -> None:
         count, name = sum(self.counts.values()), self.path.name
+        if claimed > count + self._undefined:
+            self.notes.append(f"{name}: its statistics claim {claimed} messages, it holds {count}; copy it again")
         if self._undefined:
             self.notes.append(f"{name}: {self._undefined} messages are not read: their channels are not defined")
         if self._complete:
@@ -314,6 +318,8 @@ class McapFile:
         data = self._content(block)
         for opcode, begin, end in mcap.records(data):
             if opcode in (mcap.SCHEMA, mcap.CHANNEL):
+                if block.definitions is self._final:  # by which the messages are counted
+                    continue
                 if definitions is block.definitions:
                     self._definitions_behind = definitions = definitions.copy()
                 definitions.read(opcode, data[begin:end])

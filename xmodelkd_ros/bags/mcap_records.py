@@ -145,6 +145,13 @@ def statistics(content: bytes) -> dict[int, int]:
     return {int(row["channel_id"]): int(row["count"]) for row in counts if row["count"]}
 
 
+def is_sound_summary(summary: bytes, footer: bytes) -> bool:
+    """Whether a summary has the CRC that the footer record behind it claims; True if it claims none."""
+    covered = HEAD.size + 2 * _U64.size
+    (crc,) = _U32.unpack_from(footer, covered)
+    return crc in (0, zlib.crc32(footer[:covered], zlib.crc32(summary)))
+
+
 class IndexedTimes(NamedTuple):
     """Messages of a channel in a chunk: channel id, number, earliest and latest log time."""
 
