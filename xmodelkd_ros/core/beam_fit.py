@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -103,33 +103,25 @@ def fit_sweeps(clouds: Sequence[PointCloud], tables: Tables, beams: int | None =
     return replace(found, notes=(*notes, *found.notes))
 
 
-def _candidates(points: _Points) -> Iterator[tuple[str, Callable[[], BeamGroups | None]]]:
-    """What may number the beams, best first; measured only when needed."""
+def _candidates(points: _Points) -> Iterator[tuple[str, BeamGroups]]:
+    """What may number the beams, best first, each measured when its turn comes."""
     for source, group in points.groups.items():
-        yield source, lambda group=group: group_beams(points.xyz, group)  # type: ignore[misc]
-    yield "point order", lambda: _scan_line_groups(points)
-
-
-def _scan_line_groups(points: _Points) -> BeamGroups | None:
-    lines = [scan_lines(xyz) for xyz in points.sweeps]
-    known = [line for line in lines if line is not None]
-    if len(known) < len(lines):
-        return None
-    return group_beams(points.xyz, joined_lines(known, [elevations_deg(xyz) for xyz in points.sweeps]))
+        yield source, group_beams(points.xyz, group)
+    lines = [line for line in map(scan_lines, points.sweeps) if line is not None]
+    if len(lines) == len(points.sweeps):
+        elevations = [elevations_deg(xyz) for xyz in points.sweeps]
+        yield "point order", group_beams(points.xyz, joined_lines(lines, elevations))
 
 
 def _from_groups(
     source: str,
-    measure: Callable[[], BeamGroups | None],
+    groups: BeamGroups,
     tables: Tables,
     number: int | None,
     expected: int | None,
     notes: list[str],
 ) -> BeamFit | None:
     """The beams by groups of points, or None and a note if these are no beams."""
-    groups = measure()
-    if groups is None:
-        return None
     is_ring = source == "ring field"
     if groups.problem:
         if is_ring:
