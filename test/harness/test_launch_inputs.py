@@ -84,7 +84,8 @@ def test_a_file_without_parameters_is_reported(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    "content", [b"a: [", b"\xff\xfe\x00", b"/**:\n\tx: 1\n", b"- 1\n", b"words", b"a: 1\n---\nb: 2\n"]
+    "content",
+    [b"a: [", b"\xff\xfe\x00", b"/**:\n\tx: 1\n", b"- 1\n", b"words", b"/**:\n  mode: teacher\n", b"a: 1\n---\nb: 2\n"],
 )
 def test_a_file_that_is_no_parameter_file_is_an_error_of_one_line(tmp_path, content):
     file = tmp_path / "p.yaml"
@@ -160,6 +161,11 @@ def test_cameras_follow_the_namespace_and_tf_stays_global(tmp_path):
         old: f"/car1{old}"
         for old in ("/points", "/front/image_raw/compressed", "/front/camera_info", "/rear/image", "/rear/info")
     }
+
+
+@pytest.mark.parametrize("values", [{"camera_names": ["front"]}, {"camera_names": [""], "cameras": "front"}])
+def test_cameras_may_be_named_as_in_a_dump_of_the_node(values):
+    assert camera_inputs(values) == ["front/image_raw", "front/camera_info"]
 
 
 def test_shipped_camera_file_names_the_topics_of_its_cameras():

@@ -1,5 +1,7 @@
 """Warnings that nothing arrives on an input, with the reason: log and diagnostics of a running node."""
 
+from types import SimpleNamespace
+
 import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -97,6 +99,27 @@ def test_types_of_drivers(name, advice):
     subscription = type("S", (), {"topic": "/points", "type_name": "sensor_msgs/msg/PointCloud2"})
     text = input_watch._other_type(subscription, [name], "set points_topic")
     assert text.startswith(f"/points is {name}, not sensor_msgs/msg/PointCloud2; ") and advice in text
+
+
+@pytest.mark.parametrize(
+    ("wanted", "topic", "there", "advice"),
+    [
+        ("Image", "/cam/image", {"/cam/image/compressed": "CompressedImage"}, "compressed to true"),
+        ("Image", "/cam/image", {"/cam/image/compressed": "CompressedImage", "/other": "Image"}, "compressed to true"),
+        ("CompressedImage", "/cam/image/compressed", {"/cam/image": "Image"}, "compressed to false"),
+        ("Image", "/cam/image", {"/scan": "LaserScan"}, "start the driver"),
+        ("PointCloud2", "/points", {"/image": "Image"}, "start the driver"),
+    ],
+)
+def test_an_image_published_in_the_other_form_is_named(wanted, topic, there, advice):
+    subscription = SimpleNamespace(topic=topic, type_name=f"sensor_msgs/msg/{wanted}")
+    node = SimpleNamespace(
+        get_fully_qualified_name=lambda: "/segmenter",
+        get_topic_names_and_types=lambda: [(name, [f"sensor_msgs/msg/{kind}"]) for name, kind in there.items()],
+        count_publishers=lambda name: 1,
+    )
+    text = input_watch._no_publisher(node, subscription, "set cameras.front.image_topic")
+    assert text.startswith(f"nobody publishes {topic}") and advice in text
 
 
 def test_publisher_without_data_names_shared_memory_until_a_sweep_arrives(lonely, sweep, capfd):

@@ -13,10 +13,12 @@ from rcl_interfaces.srv import (
     SetParametersAtomically,
 )
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.parameter import Parameter, get_parameter_value, parameter_value_to_python
 from sensor_msgs.msg import PointCloud2
 
 from test.waiting import wait_until
+from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.node import parameters, unknown_parameters
 from xmodelkd_ros.node.segment_node import SegmentNode
 
@@ -162,10 +164,71 @@ def test_values_whose_meaning_is_clear_are_converted(bench, ros2_param_set):
     assert ros2_param_set("sync.slop", "1").successful
     assert bench.node.get_parameter("sync.slop").value == 1.0
     assert ros2_param_set("sync.slop", "0.05").successful
-    assert "Wrong parameter type" in ros2_param_set("sync.slop", "wide").reason
-    assert "Wrong parameter type" in ros2_param_set("sync.slop", "true").reason
-    assert "Wrong parameter type" in ros2_param_set("filter.drop_classes", "[1, 2]").reason
-    assert "Wrong parameter type" in ros2_param_set("filter.drop_classes", "3").reason
+    assert ros2_param_set("sync.slop", "5e-2").successful, "text in YAML"
+    assert bench.node.get_parameter("sync.slop").value == 0.05
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("sync.slop", "wide", "sync.slop takes a number, not 'wide'"),
+        ("sync.slop", "nan", "sync.slop takes a number, not 'nan'"),
+        ("sync.slop", "true", "sync.slop takes a number, not True"),
+        ("filter.drop_classes", "[1, 2]", "filter.drop_classes takes a list of names, not [1, 2]"),
+        ("filter.drop_classes", "3", "filter.drop_classes takes a list of names, not 3"),
+        ("mode", "1", "mode takes text, not 1"),
+    ],
+)
+def test_values_of_another_type_are_refused_by_name(ros2_param_set, name, text, message):
+    assert ros2_param_set(name, text).reason == f"Wrong parameter type: {message}"
+
+
+@pytest.mark.parametrize("name", ["cameras", "camera_names"])
+def test_cameras_can_be_read_under_both_names(service, name):
+    (value,) = service(GetParameters, "get_parameters", names=[name]).values
+    assert value.string_array_value == [""]
+    (descriptor,) = service(DescribeParameters, "describe_parameters", names=[name]).descriptors
+    assert descriptor.description.startswith("Names of the cameras") and descriptor.read_only
+
+
+@pytest.mark.parametrize(
+    ("given", "cameras"),
+    [
+        ({"camera_names": [""], "cameras": ["front"]}, ["front"]),
+        ({"camera_names": ["front"], "cameras": []}, ["front"]),
+        ({"camera_names": ["front"], "cameras": ["front"]}, ["front"]),
+    ],
+)
+def test_a_dump_without_cameras_does_not_hide_those_of_another_file(given, cameras):
+    assert started(given, lambda node: [camera.name for camera in parameters.read(node).cameras]) == cameras
+
+
+def test_different_cameras_under_both_names_are_refused():
+    with pytest.raises(ConfigError, match=r"camera_names is \['front'\] and cameras is \['left'\], two names of one"):
+        started({"camera_names": ["front"], "cameras": ["left"]}, parameters.read)
+
+
+def started(given, read):
+    """What a function reads from a node that is started with parameters."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    try:
+        overrides = [Parameter(name, value=value) for name, value in given.items()]
+        node = SegmentNode(context=context, parameter_overrides=overrides)
+        result = read(node)
+        node.close()
+        return result
+    finally:
+        rclpy.shutdown(context=context)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("camera", "cameras"), ("Cameras", "cameras"), ("camera.front.image_topic", "Parameter cameras names no camera")],
+)
+def test_misspelt_cameras_are_recognised_without_cameras(bench, name, near, monkeypatch):
+    monkeypatch.delattr(Node, "list_parameters", raising=False)  # as on Humble and Iron
+    assert near in unknown_parameters.proposal(bench.node, name)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import rclpy
 
 from xmodelkd_ros.harness.dds_domain import reserve_domain
 from xmodelkd_ros.node.segment_node import SegmentNode
+from xmodelkd_ros.node.unknown_parameters import qos_warnings
 
 DOCS = (Path(__file__).parents[2] / "docs" / "node.md").read_text(encoding="utf-8")
 
@@ -26,6 +27,23 @@ def node(height_model):
     yield node
     node.close()
     context.try_shutdown()
+
+
+def test_overrides_that_nothing_takes_are_reported(make_bench, light_model):
+    later = "qos_overrides./front/image_raw.subscription.depth"
+    unknown = {
+        "qos_overrides./point.subscription.depth": "qos_overrides./points.subscription.depth",
+        "qos_overrides./points.subscription.histroy": "qos_overrides./points.subscription.history",
+        "qos_overrides.points.subscription.depth": "qos_overrides./points.subscription.depth",
+    }
+    cameras = {"cameras": ["front"], "cameras.front.extrinsic": [0.0, 0.0, 0.0, 0.5, -0.5, 0.5, 0.5]}
+    given = dict.fromkeys([*unknown, later, "qos_overrides./points.subscription.depth"], 7)
+    bench = make_bench(teacher_model=str(light_model), **cameras, **given)
+    assert bench.node.start()
+    lines = qos_warnings(bench.node, ["/front/image_raw"])
+    assert len(lines) == len(unknown)
+    for name, near in unknown.items():
+        assert f"parameter {name} is unknown and has no effect; is it misspelt? The nearest is {near}" in lines
 
 
 def test_overrides_have_the_name_of_the_topic_after_remapping_as_documented(node):

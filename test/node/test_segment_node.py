@@ -18,7 +18,7 @@ from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.transforms import transform
 from xmodelkd_ros.messages.clouds import MessageTypes, read_field, to_cloud, truth_to_msg
 from xmodelkd_ros.messages.headers import stamp_ns
-from xmodelkd_ros.node import loaded_models, outputs
+from xmodelkd_ros.node import adaptive_subscription, loaded_models, outputs, sweep_reporter
 from xmodelkd_ros.node.extrinsics import ExtrinsicError
 from xmodelkd_ros.node.loaded_models import LoadedModels
 from xmodelkd_ros.node.qos import latched, reliable
@@ -378,6 +378,27 @@ def test_diagnostics_in_simulated_time(make_bench, sweep):
     bench.segment(sweep(10, stamp=1233.0))
     bench.wait(lambda: len(bench.diagnostics) > before + 1)
     assert bench.diagnostics[-1].stamp_ns == 1234 * S
+
+
+def test_simulated_time_without_clock_is_explained(make_bench, sweep, capfd, monkeypatch):
+    assert sweep_reporter._CLOCK_S == 3.0
+    monkeypatch.setattr(sweep_reporter, "_CLOCK_S", 0.1)
+    bench = make_bench(use_sim_time=True).start()
+    bench.segment(sweep(10, stamp=1233.0))
+    expected = "use_sim_time is true, but no time arrives on /clock"
+    bench.wait(lambda: bench.diagnostics and bench.diagnostics[-1].message.startswith(expected))
+    assert bench.diagnostics[-1].level == DiagnosticStatus.WARN
+    assert expected in capfd.readouterr().err
+
+
+def test_receives_sweeps_where_rclpy_passes_messages_only(make_bench, sweep, monkeypatch):
+    """As on Humble, which also has no Node.list_parameters."""
+    monkeypatch.setattr(adaptive_subscription, "_PASSES_INFO", False)
+    bench = make_bench(modle="other").start()
+    callback = bench.node._input._subscription.callback
+    callback(sweep(10))
+    bench.wait(lambda: bench.labels)
+    assert bench.segment(sweep(10, stamp=2.0)).width == 10
 
 
 # --- life cycle -------------------------------------------------------------------------------------------------------

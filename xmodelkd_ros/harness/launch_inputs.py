@@ -65,9 +65,9 @@ def read_parameters(argument: str, path: str, namespace: str) -> tuple[dict[str,
         raise ConfigError(f"cannot read {argument}:={path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{argument}:={path} is not YAML: {one_line(error)}") from error
-    if content is not None and not isinstance(content, dict):
+    sections = list(_sections(content)) if isinstance(content, dict) else []
+    if content is not None and content != {} and not sections:
         raise ConfigError(f"{argument}:={path} is not a parameter file; it must begin with '/**:' and '{_PARAMETERS}:'")
-    sections = list(_sections(content or {}))
     node = f"{namespace}/{SEGMENTER}"
     taken = [values for name, values in sections if _is_for(name, node)]
     values = dict(pair for section in taken for pair in _flat(section))
@@ -100,9 +100,10 @@ def _flat(values: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 def camera_inputs(parameters: Mapping[str, Any]) -> list[str]:
     """Topics of images and CameraInfo that the parameters name, not resolved."""
-    cameras = parameters.get("cameras")
+    given = (parameters.get(key) for key in ("camera_names", "cameras"))  # a dump of the node's has the former
+    names = [name for cameras in given for name in (cameras if isinstance(cameras, list) else [cameras]) if name]
     topics: list[str] = []
-    for name in cameras if isinstance(cameras, list) else []:
+    for name in dict.fromkeys(map(str, names)):
         group = f"cameras.{name}"
         image = str(parameters.get(f"{group}.image_topic") or f"{name}/image_raw")
         info = str(parameters.get(f"{group}.info_topic") or "")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
 
 from xmodelkd_ros.node.lost_messages import LostMessageCounter
 from xmodelkd_ros.node.parameters import start_values
@@ -22,6 +24,8 @@ except ImportError:  # Humble
 DEPTH = 5
 """Queue depth of the subscription."""
 _DISCOVERY_PERIOD_S = 0.1
+_PASSES_INFO = hasattr(Subscription, "CallbackType")
+"""Whether rclpy passes the information on a message to callbacks that take it; not on Humble."""
 _POLICIES = {"best_effort": ReliabilityPolicy.BEST_EFFORT, "reliable": ReliabilityPolicy.RELIABLE}
 
 
@@ -131,7 +135,7 @@ class AdaptiveSubscription:
         self._subscription = self._node.create_subscription(
             self._message_type,
             self._name,
-            self._on_message,
+            self._on_message if _PASSES_INFO else partial(self._on_message, info={}),
             QoSProfile(
                 history=HistoryPolicy.KEEP_LAST, depth=DEPTH, reliability=self._reliability, durability=self._durability
             ),

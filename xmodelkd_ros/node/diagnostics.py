@@ -147,25 +147,26 @@ class SweepStatistics:
             self._missing_reasons.update(labelled.missing)
             self._findings = labelled.findings
 
-    def report(self, now_s: float, silence: str = "") -> Report:
+    def report(self, now_s: float, silence: str = "", stopped_clock: str = "") -> Report:
         """Current state. Sweeps without labels cause a warning in the first report after them.
 
         Args:
             now_s: current time.
             silence: why no sweep arrives; ends the message if none does.
+            stopped_clock: what is wrong with this node's time, if it has not begun.
         """
         with self._lock:
             self._first_report_s = now_s if self._first_report_s is None else self._first_report_s
             age = now_s - self._arrivals[-1] if self._arrivals else None
             stale = age is not None and age > max(_MIN_STALE_S, _STALE_PERIODS * self._period())
-            level, message = self._judge(age, stale, now_s - self._first_report_s)
+            level, message = self._judge(age, stale, now_s - self._first_report_s, stopped_clock)
             if silence and (stale or age is None):
                 message = f"{message}: {silence}"
             self._problems_reported, self._published_reported = self._problems.copy(), self._published
             self._missing_reported = self._missing.copy()
             return Report(level, message, self._values(age, stale))
 
-    def _judge(self, age: float | None, stale: bool, waiting_s: float) -> tuple[str, str]:
+    def _judge(self, age: float | None, stale: bool, waiting_s: float, stopped_clock: str) -> tuple[str, str]:
         if age is None:
             return ERROR if waiting_s > _FIRST_SWEEP_S else WARN, "no sweep has arrived yet"
         if stale:
@@ -178,7 +179,9 @@ class SweepStatistics:
                 warnings.append(
                     f"labelling sweeps without cameras {', '.join(names)}: {self._missing_reasons[names[0]]}"
                 )
-            if self._age_s < -_MAX_AHEAD_S:
+            if stopped_clock:
+                warnings.append(stopped_clock)
+            elif self._age_s < -_MAX_AHEAD_S:
                 ahead = f"sweeps are stamped {-self._age_s:.2f} s ahead of this node's time"
                 warnings.append(f"{ahead}; synchronise the clocks, or set use_sim_time for a bag")
             warnings += [finding.text for finding in self._findings]

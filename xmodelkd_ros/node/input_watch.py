@@ -19,7 +19,7 @@ _SILENT_S = 3.0
 _NO_PUBLISHER_S = 5.0
 """Time without a publisher after which that is a problem: drivers may start later than the node."""
 
-_CONVERSIONS = {
+_CLOUD_SOURCES = {
     "CustomMsg": "set xfer_format to 0 in the Livox driver",
     "VelodyneScan": "start velodyne_pointcloud's velodyne_transform_node, which publishes velodyne_points",
     "PacketMsg": "start ouster_ros's os_cloud, which publishes points",
@@ -30,10 +30,14 @@ _CONVERSIONS = {
     "NebulaPackets": "start Nebula's driver, which publishes the points of its packets",
     "PointCloud": "convert it to PointCloud2 (point_cloud_converter)",
     "LaserScan": "a scan in one plane cannot be labelled",
-    "Image": "set the camera's parameter compressed to false",
-    "CompressedImage": "set the camera's parameter compressed to true",
 }
-"""What to do where a topic has a message of another type, by the type's short name."""
+"""What to do where a topic has another type than PointCloud2, by the type's short name."""
+_CONVERSIONS = {
+    "PointCloud2": _CLOUD_SOURCES,
+    "Image": {"CompressedImage": "set the camera's parameter compressed to true"},
+    "CompressedImage": {"Image": "set the camera's parameter compressed to false"},
+}
+"""The same, by the short name of the type that the subscription has."""
 
 
 def silence(node: Node, subscription: AdaptiveSubscription, setting: str) -> str:
@@ -81,9 +85,15 @@ def _name(publisher: Any) -> str:
 
 
 def _other_type(subscription: AdaptiveSubscription, types: list[str], setting: str) -> str:
-    advice = [_CONVERSIONS[short] for short in (name.rpartition("/")[2] for name in types) if short in _CONVERSIONS]
+    advice = [text for text in (_conversion(subscription, name) for name in types) if text]
     remedy = advice[0] if advice else f"{setting} to another topic"
     return f"{subscription.topic} is {listed(types)}, not {subscription.type_name}; {remedy}"
+
+
+def _conversion(subscription: AdaptiveSubscription, type_name: str) -> str:
+    """What to do to get the subscription's type from a source of another one; empty if that is not known."""
+    wanted, given = (name.rpartition("/")[2] for name in (subscription.type_name, type_name))
+    return _CONVERSIONS.get(wanted, {}).get(given, "")
 
 
 def _no_publisher(node: Node, subscription: AdaptiveSubscription, setting: str) -> str:
@@ -95,16 +105,21 @@ def _no_publisher(node: Node, subscription: AdaptiveSubscription, setting: str) 
     }
     fitting = [name for name, types in topics.items() if subscription.type_name in types]
     beginning = f"nobody publishes {subscription.topic}"
+    convertible = {
+        name: f"{name} ({types[0]}): {text}"
+        for name, types in sorted(topics.items())
+        if (text := _conversion(subscription, types[0]))
+    }
+    # image_transport publishes NAME and NAME/compressed.
+    other_form = (f"{subscription.topic}/compressed", subscription.topic.removesuffix("/compressed"))
+    same_image = [text for name, text in convertible.items() if name in other_form]
+    if same_image:
+        return f"{beginning}, but there is {same_image[0]}"
     if fitting:
         fitting.sort(key=lambda name: -SequenceMatcher(None, name, subscription.topic).ratio())
         return f"{beginning}; topics with {subscription.type_name}: {listed(fitting)}; {setting} to one of them"
-    convertible = [
-        f"{name} ({types[0]}): {_CONVERSIONS[types[0].rpartition('/')[2]]}"
-        for name, types in sorted(topics.items())
-        if types[0].rpartition("/")[2] in _CONVERSIONS
-    ]
-    if convertible and subscription.type_name.endswith("/PointCloud2"):
-        return f"{beginning}, and no topic has {subscription.type_name}; {listed(convertible)}"
+    if convertible:
+        return f"{beginning}, and no topic has {subscription.type_name}; {listed(convertible.values())}"
     domain = os.environ.get("ROS_DOMAIN_ID", "0")
     return (
         f"{beginning}, and no topic has {subscription.type_name}; start the driver, or check that it has this node's "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -12,7 +13,7 @@ from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.errors import ConfigError, quoted
 from xmodelkd_ros.core.usable_points import checked_ego_box, checked_min_range
 from xmodelkd_ros.inference.backend import BACKENDS, PRECISIONS
 from xmodelkd_ros.messages.headers import frame_name
@@ -57,24 +58,39 @@ class _Parameter:
         )
         if self.range:
             descriptor.floating_point_range = [FloatingPointRange(from_value=self.range[0], to_value=self.range[1])]
-        overrides = start_values(node)
-        value = self.convert(overrides.get(self.name, overrides.get(self.other_name)))
+        value = self.convert(self._start_value(start_values(node)))
         default = self.convert(None)
         if _type_of(value) == _type_of(default):
             node.declare_parameter(self.name, value, descriptor, ignore_override=True)
         else:
             node.declare_parameter(self.name, default, descriptor)  # raises: the override has another type
 
+    def _start_value(self, given: Mapping[str, Any]) -> Any:
+        """The value given at start under either name, None without one.
+
+        Raises:
+            ConfigError: the two names have different values; which file comes later is not known.
+        """
+        if not self.other_name:
+            return given.get(self.name)
+        values = {name: self.convert(given[name]) for name in (self.name, self.other_name) if name in given}
+        first, *others = [value for value in values.values() if value != list(self.default)] or [None]
+        if others and others[0] != first:
+            raise ConfigError(
+                f"{self.name} is {first} and {self.other_name} is {others[0]}, two names of one parameter; give one"
+            )
+        return first
+
     def convert(self, value: Any) -> Any:
         """A value in the parameter's type, where it is clear what is meant; any other value unchanged.
 
-        Files and ``ros2 param set`` give an empty list no type or a wrong one, and a number without a decimal point is
-        an integer. None is the default.
+        Files and ``ros2 param set`` give an empty list no type or a wrong one, a number without a decimal point is an
+        integer, and 1e-3 is text in YAML. None is the default.
         """
         if not isinstance(self.default, tuple):
             if value is None:
                 return self.default
-            return float(value) if type(value) is int and isinstance(self.default, float) else value
+            return _number(value) if isinstance(self.default, float) else value
         if isinstance(value, str) and isinstance(self.default[0], str):
             return [value]
         if value is None or isinstance(value, str) or not isinstance(value, Iterable):
@@ -95,6 +111,15 @@ class _Parameter:
         if not isinstance(self.default, tuple):
             return value
         return tuple(value) if any(value) else ()
+
+
+def _number(value: Any) -> Any:
+    """The value as a float if it is a whole number, or text that is a number; otherwise unchanged."""
+    try:
+        number = float(value) if type(value) in (int, str) else math.nan
+    except ValueError:
+        return value
+    return number if math.isfinite(number) else value
 
 
 def _parameter(default: Any, description: str, **more: Any) -> Any:
@@ -269,6 +294,8 @@ def definitions(cameras: Sequence[str]) -> tuple[_Parameter, ...]:
     return (*_DEFINITIONS, *(row for name in cameras for row in _definitions(CameraParameters, name)))
 
 
+_KINDS = {str: "text", float: "a number", bool: "true or false"}
+_LISTS = {str: "a list of names", float: "a list of numbers"}
 _BY_NAME = {definition.name: definition for definition in definitions(["NAME"])}
 
 
@@ -313,14 +340,30 @@ def is_changeable(name: str) -> bool:
     return definition is not None and definition.changeable
 
 
+def declared_name(name: str) -> str:
+    """Name under which a parameter is declared: ``cameras``, the name in files, is ``camera_names``."""
+    return _CAMERA_NAMES.name if name == _CAMERA_NAMES.other_name else name
+
+
+def type_problem(change: Parameter[Any]) -> str:
+    """What is wrong with the type of a value about to be set, after :func:`converted`; empty if nothing is."""
+    definition = _definition(change.name)
+    if definition is None or change.type_ == _type_of(definition.convert(None)):
+        return ""
+    default = definition.default
+    kind = _LISTS[type(default[0])] if isinstance(default, tuple) else _KINDS[type(default)]
+    return f"Wrong parameter type: {change.name} takes {kind}, not {quoted(change.value)}"
+
+
 def converted(changes: Sequence[Parameter[Any]]) -> list[Parameter[Any]]:
     """Parameters about to be set, with values in the types of the declared ones where it is clear what is meant."""
     result = []
     for change in changes:
-        definition = _definition(change.name)
+        name = declared_name(change.name)
+        definition = _definition(name)
         is_set = definition is not None and change.value is not None
         value = definition.convert(change.value) if definition is not None and is_set else change.value
-        result.append(Parameter(change.name, value=value) if _type_of(value) is not None else change)
+        result.append(Parameter(name, value=value) if _type_of(value) is not None else change)
     return result
 
 

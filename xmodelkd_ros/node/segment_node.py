@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rcl_interfaces.msg import SetParametersResult
+from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -135,6 +135,9 @@ class SegmentNode(LifecycleNode):  # type: ignore[misc]
             self, PointCloud2, "points", self._processor.on_points, self._processor.on_lost, values.points_reliability
         )
         self.get_logger().info(f"active: labelling {self._input.topic}")
+        later = [camera.image_topic for camera in values.cameras] if values.mode == "student" else []
+        for line in unknown_parameters.qos_warnings(self, later):
+            self.get_logger().warning(line)
 
     def _publish_diagnostics(self) -> None:
         if self._processor is not None and self._input is not None:
@@ -166,18 +169,30 @@ class SegmentNode(LifecycleNode):  # type: ignore[misc]
                 f"points are dropped for these names; it has {listed(options.labels.names)}"
             )
 
+    def get_parameter(self, name: str) -> Parameter[Any]:
+        """Value of a parameter under any of its names; see :meth:`rclpy.node.Node.get_parameter`."""
+        return super().get_parameter(parameters.declared_name(name))
+
+    def describe_parameter(self, name: str) -> ParameterDescriptor:
+        """Descriptor of a parameter under any of its names; see :meth:`rclpy.node.Node.describe_parameter`."""
+        return super().describe_parameter(parameters.declared_name(name))
+
     def set_parameters(self, parameter_list: list[Parameter[Any]]) -> list[SetParametersResult]:
         """Set parameters one by one; see :meth:`rclpy.node.Node.set_parameters`."""
         return list(super().set_parameters(parameters.converted(parameter_list)))
 
     def set_parameters_atomically(self, parameter_list: list[Parameter[Any]]) -> SetParametersResult:
         """Set parameters together (the services call this); see :meth:`rclpy.node.Node.set_parameters_atomically`."""
-        unknown = [parameter.name for parameter in parameter_list if not self.has_parameter(parameter.name)]
+        changes = parameters.converted(parameter_list)
+        unknown = [change.name for change in changes if not self.has_parameter(change.name)]
         if unknown:  # rclpy's own message does not always name the parameter
             proposals = " ".join(filter(None, (unknown_parameters.proposal(self, name) for name in unknown)))
             reason = f"{SEGMENTER} has no parameter {listed(unknown)}"
             return SetParametersResult(successful=False, reason=f"{reason}. {proposals}" if proposals else reason)
-        return super().set_parameters_atomically(parameters.converted(parameter_list))
+        problem = next(filter(None, map(parameters.type_problem, changes)), "")
+        if problem:  # rclpy's own message names no parameter, and types as numbers
+            return SetParametersResult(successful=False, reason=problem)
+        return super().set_parameters_atomically(changes)
 
     def _on_parameters(self, changes: Sequence[Parameter]) -> SetParametersResult:
         """Validate changes together with all other values, and apply them from the next sweep on."""

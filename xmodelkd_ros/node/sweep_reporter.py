@@ -37,6 +37,12 @@ _SILENCE_PERIOD_S = 30.0
 
 _INPUT_PERIOD_S = 60.0
 """Interval of warnings about the input, which last as long as the drive."""
+_CLOCK_S = 3.0
+"""Time without /clock after which that is a problem."""
+_NO_CLOCK = (
+    "use_sim_time is true, but no time arrives on /clock: play the bag with --clock, start the simulator, or set "
+    "use_sim_time to false"
+)
 _MAX_FRAMES = 100
 """Number of frames that are remembered."""
 
@@ -57,6 +63,7 @@ class SweepReporter:
         self._statistics = SweepStatistics()
         self._throttle, self._input_throttle = Throttle(), Throttle(_INPUT_PERIOD_S)
         self._silence_throttle = Throttle(_SILENCE_PERIOD_S)
+        self._start_s = time.monotonic()
         self._one_frame = one_frame
         self._frame_id: str | None = None
         self._frames: set[str] = set()
@@ -141,7 +148,10 @@ class SweepReporter:
             image_counts: numbers of unused images.
             silence: why no sweep arrives, if none does; also logged.
         """
-        report = self._statistics.report(time.monotonic(), silence)
+        stopped_clock = _NO_CLOCK if self._lacks_clock() else ""
+        if stopped_clock:
+            self.warn_of_silence(stopped_clock)
+        report = self._statistics.report(time.monotonic(), silence, stopped_clock)
         if silence and report.message.endswith(silence):
             self.warn_of_silence(f"no sweep arrives: {silence}")
         values = {
@@ -155,6 +165,11 @@ class SweepReporter:
         self._outputs.diagnostics(
             to_array(Report(report.level, report.message, values), stamp, name, self._frame_id or "")
         )
+
+    def _lacks_clock(self) -> bool:
+        """Whether the node's time is that of /clock, which has not come for a while."""
+        clock = self._node.get_clock()
+        return clock.ros_time_is_active and clock.now().nanoseconds == 0 and time.monotonic() - self._start_s > _CLOCK_S
 
     def _publish_status(self, msg: Any, report: Report) -> None:
         self._outputs.status(to_array(report, msg.header.stamp, f"{self._name}: sweep", msg.header.frame_id))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
 
 from rclpy.node import Node
@@ -12,11 +12,12 @@ from xmodelkd_ros.core.errors import listed, shortened
 from xmodelkd_ros.messages.topics import SEGMENTER
 from xmodelkd_ros.node import parameters
 
-_OF_RCLPY = ("use_sim_time", "start_type_description_service", "qos_overrides.")
+_QOS = "qos_overrides."
+_OF_RCLPY = ("use_sim_time", "start_type_description_service", _QOS)
 """Beginnings of the parameters that rclpy declares, some of them later or not in every distribution."""
 _MIN_SIMILARITY = 0.7
 """Of a name to a misspelt one, from 0 to 1; less similar names are not proposed."""
-_CAMERA = re.compile(r"cameras\.(\w+)\.")
+_CAMERA = re.compile(r"cameras?\.(\w+)\.")
 
 
 def warnings(node: Node) -> list[str]:
@@ -25,7 +26,26 @@ def warnings(node: Node) -> list[str]:
     Those that resemble none, as in a file for several nodes, share a line.
     """
     unknown = [name for name in sorted(parameters.start_values(node)) if not _is_known(node, name)]
-    proposals = {name: proposal(node, name) for name in unknown}
+    return _warnings(node, {name: proposal(node, name) for name in unknown})
+
+
+def qos_warnings(node: Node, later: Iterable[str] = ()) -> list[str]:
+    """The same for overrides of QoS policies, which are declared with the topics' publishers and subscriptions.
+
+    Args:
+        node: an active node.
+        later: topics that it may yet subscribe to.
+    """
+    declared = [name for name in node.get_parameters_by_prefix("") if name.startswith(_QOS)]
+    expected = tuple(f"{_QOS}{topic}.subscription." for topic in later)
+    given = [name for name in sorted(parameters.start_values(node)) if name.startswith(_QOS)]
+    unknown = [name for name in given if not (name in declared or name.startswith(expected))]
+    proposals = {name: _nearest(name, declared) for name in unknown}
+    return _warnings(node, {name: f"The nearest is {near}" if near else "" for name, near in proposals.items()})
+
+
+def _warnings(node: Node, proposals: Mapping[str, str]) -> list[str]:
+    """Lines on unknown parameters, by their names with what may be meant."""
     lines = [
         f"parameter {shortened(name)} is unknown and has no effect; is it misspelt? {line}"
         for name, line in proposals.items()
@@ -42,12 +62,12 @@ def warnings(node: Node) -> list[str]:
 
 def proposal(node: Node, name: str) -> str:
     """What the user may have meant by the name of an unknown parameter; empty if no known name is similar."""
-    names = node.list_parameters([], 0).names
+    names = list(node.get_parameters_by_prefix(""))  # list_parameters exists from Jazzy on
     camera = _CAMERA.match(name)
     if camera and not any(known.startswith(camera[0]) for known in names):
-        cameras = listed(node.get_parameter("camera_names").value)
+        cameras = listed(filter(None, node.get_parameter("cameras").value))
         return f"Parameter cameras names {cameras or 'no camera'}, not {shortened(camera[1])}"
-    nearest = _nearest(name, (known for known in names if not known.startswith(_OF_RCLPY)))
+    nearest = _nearest(name, ("cameras", *(known for known in names if not known.startswith(_OF_RCLPY))))
     return f"The nearest is {nearest}" if nearest else ""
 
 
