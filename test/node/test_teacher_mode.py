@@ -59,10 +59,15 @@ class Cameras:
         """Wait until the node has subscribed and received the calibrations."""
         publishers = [*self.images.values(), *self.infos.values()]
         self.bench.wait(lambda: all(p.get_subscription_count() for p in publishers), "subscriptions of the node")
-        for publisher in self.infos.values():
-            publisher.publish(calibration())
         infos = self.bench.node._processor._camera_infos.latest
-        self.bench.wait(lambda: set(infos) == set(self.infos), "calibrations")
+
+        def calibrated():
+            # Again until it arrives: the node may be subscribing anew, to receive reliably.
+            for name in set(self.infos) - set(infos):
+                self.infos[name].publish(calibration())
+            return set(infos) == set(self.infos)
+
+        self.bench.wait(calibrated, "calibrations")
         return self
 
 

@@ -64,7 +64,7 @@ def proposal(node: Node, name: str) -> str:
     """What the user may have meant by the name of an unknown parameter; empty if no known name is similar."""
     names = list(node.get_parameters_by_prefix(""))  # list_parameters exists from Jazzy on
     camera = _CAMERA.match(name)
-    if camera and not any(known.startswith(camera[0]) for known in names):
+    if camera and not any(known.startswith(f"cameras.{camera[1]}.") for known in names):
         cameras = listed(filter(None, node.get_parameter("cameras").value))
         return f"Parameter cameras names {cameras or 'no camera'}, not {shortened(camera[1])}"
     nearest = _nearest(name, ("cameras", *(known for known in names if not known.startswith(_OF_RCLPY))))
