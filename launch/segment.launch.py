@@ -118,6 +118,8 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Check the arguments and build the processes for them."""
     arguments = dict(context.launch_configurations)
     namespace = launch_inputs.absolute_namespace(arguments["namespace"], arguments.get("ros_namespace", ""))
+    for warning in launch_inputs.misspelt_arguments(context.argv, [argument.name for argument in ARGUMENTS]):
+        get_logger(PACKAGE).warning(warning)
     parameters = check_files(arguments, namespace)
     if arguments["build_only"] == "true":
         return segmenter(arguments)

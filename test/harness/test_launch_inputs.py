@@ -11,7 +11,13 @@ from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.core.errors import BagError, ConfigError
 from xmodelkd_ros.harness import launch_inputs
 from xmodelkd_ros.harness.dds_domain import reserve_domain
-from xmodelkd_ros.harness.launch_inputs import absolute_namespace, camera_inputs, playback, read_parameters
+from xmodelkd_ros.harness.launch_inputs import (
+    absolute_namespace,
+    camera_inputs,
+    misspelt_arguments,
+    playback,
+    read_parameters,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -161,6 +167,14 @@ def test_cameras_follow_the_namespace_and_tf_stays_global(tmp_path):
         old: f"/car1{old}"
         for old in ("/points", "/front/image_raw/compressed", "/front/camera_info", "/rear/image", "/rear/info")
     }
+
+
+def test_misspelt_launch_arguments_are_named():
+    known = ["model", "mode", "sensor", "params_file", "points_topic"]
+    given = ["modle:=x", "Mode:=teacher", "sensor_file:=VLP-16", "model:=y", "vehicle:=car1", "--flag"]
+    lines = misspelt_arguments(given, known)
+    assert [line.split()[2] for line in lines] == ["modle", "Mode", "sensor_file"]
+    assert [line.split()[-1] for line in lines] == ["model", "mode", "sensor"]
 
 
 @pytest.mark.parametrize("values", [{"camera_names": ["front"]}, {"camera_names": [""], "cameras": "front"}])

@@ -109,6 +109,7 @@ def test_types_of_drivers(name, advice):
         ("CompressedImage", "/cam/image/compressed", {"/cam/image": "Image"}, "compressed to false"),
         ("Image", "/cam/image", {"/scan": "LaserScan"}, "start the driver"),
         ("PointCloud2", "/points", {"/image": "Image"}, "start the driver"),
+        ("PointCloud2", "/points", {"/car2/segmenter/labels": "PointCloud2"}, "start the driver"),
     ],
 )
 def test_an_image_published_in_the_other_form_is_named(wanted, topic, there, advice):

@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from xmodelkd_ros.core.errors import BagError, ConfigError, listed, one_line
+from xmodelkd_ros.core.errors import BagError, ConfigError, listed, one_line, shortened
+from xmodelkd_ros.core.similar_names import nearest_name
 from xmodelkd_ros.messages.topics import SEGMENTER, camera_topics
 from xmodelkd_ros.resources import user_path
 
@@ -30,6 +31,20 @@ def existing_file(argument: str, text: str) -> str:
         what = "is a folder" if path.is_dir() else "does not exist"
         raise ConfigError(f"{argument}:={path} {what}; give the path of a file")
     return str(path)
+
+
+def misspelt_arguments(given: Iterable[str], known: Collection[str]) -> list[str]:
+    """Warnings about launch arguments (``NAME:=VALUE``) that resemble known ones; ros2 launch accepts any name.
+
+    Others may be those of a launch file that includes this one.
+    """
+    names = [word.partition(":=")[0] for word in given if ":=" in word]
+    nearest = {name: nearest_name(name, known) for name in names if name not in known}
+    return [
+        f"launch argument {shortened(name)} is unknown and has no effect; is it misspelt? The nearest is {near}"
+        for name, near in nearest.items()
+        if near
+    ]
 
 
 def absolute_namespace(namespace: str, pushed: str = "") -> str:

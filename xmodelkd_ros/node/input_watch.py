@@ -12,6 +12,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, qos_check_compatible
 
 from xmodelkd_ros.core.errors import listed
+from xmodelkd_ros.messages.topics import SEGMENTER
 from xmodelkd_ros.node.adaptive_subscription import AdaptiveSubscription
 
 _SILENT_S = 3.0
@@ -72,10 +73,13 @@ def _silent_publishers(subscription: AdaptiveSubscription, publishers: Iterable[
             )
     if subscription.heard:
         return f"{topic} has a publisher ({names}), which has sent nothing for {silent_s:.0f} s"
+    is_info = subscription.type_name.endswith("/CameraInfo")
+    once = ", or sent its only message before this node started (publish it latched)" if is_info else ""
     return (
         f"{topic} has a publisher ({names}), but nothing has arrived from it for {silent_s:.0f} s: it sends nothing "
-        f"('ros2 topic hz {topic}' where it runs tells), or its data does not get here; between containers, start both "
-        "with --ipc=host or set FASTDDS_BUILTIN_TRANSPORTS=UDPv4 for both; between machines, open the firewall for UDP"
+        f"('ros2 topic hz {topic}' where it runs tells){once}, or its data does not get here; between containers, "
+        "start both with --ipc=host or set FASTDDS_BUILTIN_TRANSPORTS=UDPv4 for both; between machines, open the "
+        "firewall for UDP"
     )
 
 
@@ -97,11 +101,11 @@ def _conversion(subscription: AdaptiveSubscription, type_name: str) -> str:
 
 
 def _no_publisher(node: Node, subscription: AdaptiveSubscription, setting: str) -> str:
-    own = f"{node.get_fully_qualified_name()}/"
+    outputs = (f"{node.get_fully_qualified_name()}/", f"/{SEGMENTER}/")  # of this node and of others
     topics = {
         name: types
         for name, types in node.get_topic_names_and_types()
-        if not name.startswith(own) and node.count_publishers(name)
+        if not any(part in name for part in outputs) and node.count_publishers(name)
     }
     fitting = [name for name, types in topics.items() if subscription.type_name in types]
     beginning = f"nobody publishes {subscription.topic}"

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from difflib import SequenceMatcher
 
 from rclpy.node import Node
 
 from xmodelkd_ros.core.errors import listed, shortened
+from xmodelkd_ros.core.similar_names import nearest_name
 from xmodelkd_ros.messages.topics import SEGMENTER
 from xmodelkd_ros.node import parameters
 
 _QOS = "qos_overrides."
 _OF_RCLPY = ("use_sim_time", "start_type_description_service", _QOS)
 """Beginnings of the parameters that rclpy declares, some of them later or not in every distribution."""
-_MIN_SIMILARITY = 0.7
-"""Of a name to a misspelt one, from 0 to 1; less similar names are not proposed."""
 _CAMERA = re.compile(r"cameras?\.(\w+)\.")
 
 
@@ -40,7 +38,7 @@ def qos_warnings(node: Node, later: Iterable[str] = ()) -> list[str]:
     expected = tuple(f"{_QOS}{topic}.subscription." for topic in later)
     given = [name for name in sorted(parameters.start_values(node)) if name.startswith(_QOS)]
     unknown = [name for name in given if not (name in declared or name.startswith(expected))]
-    proposals = {name: _nearest(name, declared) for name in unknown}
+    proposals = {name: nearest_name(name, declared) for name in unknown}
     return _warnings(node, {name: f"The nearest is {near}" if near else "" for name, near in proposals.items()})
 
 
@@ -67,26 +65,9 @@ def proposal(node: Node, name: str) -> str:
     if camera and not any(known.startswith(f"cameras.{camera[1]}.") for known in names):
         cameras = listed(filter(None, node.get_parameter("cameras").value))
         return f"Parameter cameras names {cameras or 'no camera'}, not {shortened(camera[1])}"
-    nearest = _nearest(name, ("cameras", *(known for known in names if not known.startswith(_OF_RCLPY))))
+    nearest = nearest_name(name, ("cameras", *(known for known in names if not known.startswith(_OF_RCLPY))))
     return f"The nearest is {nearest}" if nearest else ""
 
 
 def _is_known(node: Node, name: str) -> bool:
     return node.has_parameter(name) or name == "cameras" or name.startswith(_OF_RCLPY)
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    """The most similar name, compared with and without its group; empty if none is similar."""
-
-    def similarity(candidate: str) -> float:
-        pairs = ((name, candidate), (name, candidate.rpartition(".")[2]), (name.rpartition(".")[2], candidate))
-        return max(_similarity(one.lower(), other.lower()) for one, other in pairs)
-
-    best = max(known, key=similarity, default="")
-    return best if best and similarity(best) >= _MIN_SIMILARITY else ""
-
-
-def _similarity(one: str, other: str) -> float:
-    if sorted(one) == sorted(other):  # letters in another order: "modle" is model rather than mode
-        return 1.0
-    return SequenceMatcher(None, one, other).ratio()

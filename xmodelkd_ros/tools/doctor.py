@@ -132,7 +132,7 @@ def _onnxruntime() -> Check:
         return Check("onnxruntime", "ok", _version("onnxruntime"))
     if _import("openvino"):
         return Check("onnxruntime", "missing", problem)
-    return Check("onnxruntime", "advice", f"cannot verify openvino without it: {problem}")
+    return Check("onnxruntime", "advice", f"{problem}; openvino cannot be verified without it")
 
 
 def _gpu() -> Check:
