@@ -44,6 +44,12 @@ next(iter(training_loader(Slow(), None, 1, 2)))
 """
 
 
+def heed_signals():
+    """Background jobs of a shell inherit an ignored SIGINT, those of nohup an ignored SIGHUP."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @contextmanager
 def started(*words):
     """A tool in a process of its own; afterwards it and what it started are gone in any case."""
@@ -53,8 +59,7 @@ def started(*words):
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        # Background jobs of a shell inherit an ignored SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=heed_signals,
     )
     try:
         yield process

@@ -14,7 +14,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 
 from xmodelkd_ros.node.lost_messages import LostMessageCounter
-from xmodelkd_ros.node.parameters import start_values
+from xmodelkd_ros.node.parameter_definition import start_values
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks

@@ -10,7 +10,7 @@ from rclpy.node import Node
 from xmodelkd_ros.core.errors import listed, shortened
 from xmodelkd_ros.core.similar_names import nearest_name
 from xmodelkd_ros.messages.topics import SEGMENTER
-from xmodelkd_ros.node import parameters
+from xmodelkd_ros.node.parameter_definition import start_values
 
 _QOS = "qos_overrides."
 _OF_RCLPY = ("use_sim_time", "start_type_description_service", _QOS)
@@ -23,7 +23,7 @@ def warnings(node: Node) -> list[str]:
 
     Those that resemble none, as in a file for several nodes, share a line.
     """
-    unknown = [name for name in sorted(parameters.start_values(node)) if not _is_known(node, name)]
+    unknown = [name for name in sorted(start_values(node)) if not _is_known(node, name)]
     return _warnings(node, {name: proposal(node, name) for name in unknown})
 
 
@@ -36,7 +36,7 @@ def qos_warnings(node: Node, later: Iterable[str] = ()) -> list[str]:
     """
     declared = [name for name in node.get_parameters_by_prefix("") if name.startswith(_QOS)]
     expected = tuple(f"{_QOS}{topic}.subscription." for topic in later)
-    given = [name for name in sorted(parameters.start_values(node)) if name.startswith(_QOS)]
+    given = [name for name in sorted(start_values(node)) if name.startswith(_QOS)]
     unknown = [name for name in given if not (name in declared or name.startswith(expected))]
     proposals = {name: nearest_name(name, declared) for name in unknown}
     return _warnings(node, {name: f"The nearest is {near}" if near else "" for name, near in proposals.items()})
