@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.bags.recover import recover
 from xmodelkd_ros.core.errors import BagError
+from xmodelkd_ros.tools.cli import main
 
 
 def record_and_stop(path: Path, sweeps: int = 5) -> Path:
@@ -116,3 +118,28 @@ def test_writes_nothing_if_nothing_can_be_recovered(tmp_path: Path):
         with pytest.raises(BagError, match="cannot read bag"):
             recover(tmp_path / "left", tmp_path / "saved")
     assert [p.name for p in tmp_path.iterdir()] == ["left"]
+
+
+def test_recover_says_how_many_bytes_of_a_cut_file_are_lost(tmp_path: Path, capsys):
+    file = storage_file(write_bag(tmp_path / "bag", sweeps=8, points=20_000))
+    file.write_bytes(file.read_bytes()[: int(file.stat().st_size * 0.7)])
+    with BagReader(file) as bag:
+        (lost,) = re.findall(r"the last (\d+) bytes are not", " ".join(bag.notes))
+    assert main(["recover", str(file), str(tmp_path / "saved")]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"note: {file.name} is cut off or unfinished: its last {lost} bytes, from byte ")
+    assert line.endswith("hold no complete record and are lost")
+
+
+@pytest.mark.parametrize("wrong", [b"\x00", b"\xff"])
+def test_damage_in_own_bags_is_noticed(tmp_path: Path, wrong: bytes):
+    """The rosbags library writes no checksums."""
+    file = storage_file(write_bag(tmp_path / "bag", sweeps=8, points=20_000))
+    data = bytearray(file.read_bytes())
+    data[len(data) // 3 : len(data) // 3 + 100] = wrong * 100
+    file.write_bytes(data)
+    with pytest.raises(BagError, match=r"the chunk at byte \d+ is damaged: its checksum \(CRC\) is wrong"):
+        read_all(file)
+    said: list[str] = []
+    assert 1 <= recover(file, tmp_path / "saved", said.append) < 9
+    assert len(said) == 1 and "its checksum (CRC) is wrong" in said[0]

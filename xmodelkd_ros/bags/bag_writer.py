@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.storage_mcap import McapWriter
 from rosbags.typesys.store import Typestore
 
+from xmodelkd_ros.bags import mcap_records as mcap
 from xmodelkd_ros.bags.bag import STANDARD_TYPES, STORAGE_SUFFIXES
 from xmodelkd_ros.core.errors import BagError
 
@@ -67,6 +69,8 @@ class BagWriter:
             self._writer = Writer(self._folder, version=_VERSION, storage_plugin=self._storage)
             try:
                 self._writer.open()
+                if isinstance(self._writer.storage, McapWriter):
+                    _add_checksums(self._writer.storage)
             except BaseException:
                 shutil.rmtree(self._unfinished)
                 raise
@@ -153,6 +157,21 @@ class BagWriter:
             hint = f"; 'xmodelkd recover {self._unfinished} OUT' saves what was recorded" if self._keep else ""
             reason = getattr(error, "strerror", None) or error
             raise BagError(f"cannot write bag {self.path}: {reason}{hint}") from error
+
+
+def _add_checksums(storage: McapWriter) -> None:
+    """Let a writer store the CRC of each chunk: the library writes 0, with which readers cannot notice damage."""
+    close_chunk = storage.close_chunk
+
+    def close_chunk_with_checksum() -> None:
+        begin, crc = storage.bio.tell(), zlib.crc32(storage.chunk.bio.getbuffer())
+        close_chunk()
+        end = storage.bio.tell()
+        storage.bio.seek(begin + mcap.HEAD.size + mcap.CHUNK_CRC_AT)
+        storage.bio.write(crc.to_bytes(4, "little"))
+        storage.bio.seek(end)
+
+    storage.close_chunk = close_chunk_with_checksum  # type: ignore[method-assign]
 
 
 def _qos(latched: bool) -> Qos:

@@ -269,9 +269,14 @@ class McapFile:
             return
         if not count:
             raise BagError(f"{name} ends before its first complete message")
-        if self._damaged:
-            return
         cut = self._size - self._data_end
+        if self._damaged:
+            if cut and not self._has_end:  # else the damage is noted already
+                self.notes.append(
+                    f"{name} is cut off or unfinished: its last {cut} bytes, from byte {self._data_end} on, hold no "
+                    "complete record and are lost"
+                )
+            return
         self.notes.append(
             f"{name} is unfinished (its recorder was killed, or it was not copied completely): its {count} complete "
             f"messages are read{f', the last {cut} bytes are not' if cut else ''}; copy it again, or make a whole bag "

@@ -27,6 +27,8 @@ TIMES = struct.Struct("<qq")
 
 _SIZE_AND_CRC = struct.Struct("<QI")
 """Uncompressed size and CRC of a chunk, after the times."""
+CHUNK_CRC_AT = TIMES.size + 8
+"""Offset of the CRC in a chunk's content."""
 _U16, _U32, _U64 = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<Q")
 _INDEX_ENTRY = np.dtype([("log_time", "<i8"), ("offset", "<u8")])
 _COUNT = np.dtype([("channel_id", "<u2"), ("count", "<u8")])
