@@ -100,7 +100,17 @@ def test_rejects_unknown_backend(on_bag, drive, height_model):
 
 def test_rejects_cloud_without_required_fields(on_bag, make_drive, height_model):
     assert "has no field 'x'; it has a, y, z" in on_bag(make_drive(rename={"x": "a"}), height_model)
-    assert "no field intensity" in on_bag(make_drive("dark", rename={"intensity": "brightness"}), height_model)
+
+
+def test_clouds_without_intensity_are_labelled_on_request(on_bag, make_drive, height_model, tmp_path):
+    dark = make_drive("dark", rename={"intensity": "brightness"})
+    line = on_bag(dark, height_model)
+    assert "no field intensity" in line and "give --missing-intensity fill" in line
+    for command in ("evaluate", "replay"):
+        out = tmp_path / command
+        words = [command, str(dark), "--model", str(height_model), "--out", str(out), "--missing-intensity", "fill"]
+        assert main(words) == 0
+        assert json.loads((out / "metrics.json").read_text())["sweeps"] == {"input": 2, "output": 2}
 
 
 def test_rejects_out_that_is_a_file(drive, height_model, tmp_path, capsys):

@@ -29,7 +29,10 @@ _CHANNELS: dict[str, Callable[[PointCloud, NDArray[np.float32]], NDArray[np.floa
 
 def _intensity(cloud: PointCloud) -> NDArray[np.float32]:
     if cloud.intensity is None:
-        raise CloudError("the model needs intensity and the cloud has none; set missing_intensity to 'fill'")
+        raise CloudError(
+            "the model needs intensity, the cloud has none; to use zeros, set missing_intensity to 'fill' (node), or "
+            "give --missing-intensity fill (xmodelkd)"
+        )
     return cloud.intensity
 
 

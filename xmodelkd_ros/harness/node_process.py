@@ -25,6 +25,7 @@ def node_arguments(
         "mode": options.mode,
         "backend": options.backend,
         "precision": options.precision,
+        "missing_intensity": options.missing_intensity,
         "use_sim_time": json.dumps(sim_time),
     }
     if options.sensor:

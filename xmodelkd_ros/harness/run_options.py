@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xmodelkd_ros.bags.image_replay import CameraOptions
+from xmodelkd_ros.messages.clouds import MissingIntensity
 
 _CAMERAS = CameraOptions()
 
@@ -27,6 +28,7 @@ class RunOptions:
         camera_options: selection of cameras and matching of their images.
         student: name or path of the fallback student, where ``model`` is a teacher that runs in the node.
         sensor: name or path of a sensor file; empty for the LiDAR that the model was trained on.
+        missing_intensity: what to do with clouds without intensity, if the model uses it.
     """
 
     bag: Path
@@ -41,3 +43,4 @@ class RunOptions:
     camera_options: CameraOptions = _CAMERAS
     student: str = "student"
     sensor: str = ""
+    missing_intensity: MissingIntensity = "reject"

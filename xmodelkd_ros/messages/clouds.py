@@ -80,7 +80,7 @@ def _intensity(layout: PointLayout, missing: MissingIntensity) -> NDArray[np.flo
         return np.zeros(len(layout), np.float32)
     raise CloudError(
         f"the cloud has no field {' or '.join(INTENSITY_FIELDS)}; it has {layout.field_names}. "
-        "Set missing_intensity to 'fill' to use zeros"
+        "To use zeros, set missing_intensity to 'fill' (node), or give --missing-intensity fill (xmodelkd)"
     )
 
 

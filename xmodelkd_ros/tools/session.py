@@ -76,7 +76,7 @@ class Session:
             LabelError: the label set of the scores is neither a shipped one nor the bag's own.
         """
         labels = self.pipeline.labels
-        missing_intensity = missing_intensity_policy(self.pipeline.needs_intensity)
+        missing_intensity = missing_intensity_policy(self.pipeline.needs_intensity, self.options.missing_intensity)
         drive = self._drive = RecordedDrive(reader, self.options.points_topic, labels, missing_intensity)
         truth = drive.truth_map
         if self._unknown_set is not None:

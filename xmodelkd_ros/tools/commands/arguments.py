@@ -71,6 +71,12 @@ def add_sensor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sensor", default="", metavar="FILE", help=text)
 
 
+def add_missing_intensity(parser: argparse.ArgumentParser) -> None:
+    """Add what to do with clouds without intensity, as the node's parameter ``missing_intensity``."""
+    text = "clouds without intensity, if the model uses it: reject them, or fill in zeros (default: %(default)s)"
+    parser.add_argument("--missing-intensity", choices=["reject", "fill"], default="reject", help=text)
+
+
 def add_scoring(parser: argparse.ArgumentParser) -> None:
     """Add mode, camera options, label set and output folder of the subcommands that score labels."""
     add_mode(parser)
@@ -88,6 +94,7 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
         "--label-set", default="", metavar="SET", help="label set of the scores, e.g. pandaset9 (default: the model's)"
     )
     add_sensor(parser)
+    add_missing_intensity(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of metrics.json and report.html")
 
 
@@ -115,6 +122,7 @@ def scoring_options(args: argparse.Namespace, **more: Any) -> RunOptions:
         mode=args.mode,
         sensor=args.sensor,
         camera_options=camera_options,
+        missing_intensity=args.missing_intensity,
         **more,
     )
 
@@ -133,4 +141,5 @@ def node_options(args: argparse.Namespace, bag: Path, mode: str) -> RunOptions:
         command=args.command,
         mode=mode,
         student=args.student,
+        missing_intensity=args.missing_intensity,
     )

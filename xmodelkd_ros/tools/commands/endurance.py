@@ -10,6 +10,7 @@ from xmodelkd_ros.console import positive_int
 from xmodelkd_ros.tools.commands.arguments import (
     NO_BAG,
     add_bag,
+    add_missing_intensity,
     add_mode,
     add_model,
     add_number,
@@ -27,6 +28,7 @@ def add_parser(commands: Any) -> None:
     add_model(parser)
     add_mode(parser)
     add_student(parser)
+    add_missing_intensity(parser)
     add_number(parser, "--points", positive_int, 131072, "N", "size of the largest synthetic sweeps")
     add_number(parser, "--sweeps", positive_int, 10000, "N", "number of sweeps")
     parser.add_argument(

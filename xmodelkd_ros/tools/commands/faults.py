@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from xmodelkd_ros.console import positive_float
-from xmodelkd_ros.tools.commands.arguments import add_bag, add_model, add_number, add_student, new_parser, node_options
+from xmodelkd_ros.tools.commands.arguments import (
+    add_bag,
+    add_missing_intensity,
+    add_model,
+    add_number,
+    add_student,
+    new_parser,
+    node_options,
+)
 
 
 def add_parser(commands: Any) -> None:
@@ -17,6 +25,7 @@ def add_parser(commands: Any) -> None:
     add_bag(parser)
     add_model(parser)
     add_student(parser)
+    add_missing_intensity(parser)
     parser.add_argument("--faults", nargs="+", default=(), metavar="FAULT", help="faults to inject (default: all)")
     add_number(parser, "--rate", positive_float, 1.0, "RATE", "playback speed")
     add_number(parser, "--fault-seconds", positive_float, 2.0, "S", "duration of faults")
