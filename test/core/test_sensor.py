@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -70,3 +72,50 @@ def test_sensor_file_round_trip_and_invalid_files(tmp_path):
         SensorSpec.read(tmp_path / "missing.json")
     with pytest.raises(SensorError, match="intensity_range"):
         SensorSpec("dark", (0.0,), intensity_range=(1.0, 1.0))
+
+
+GOOD = '{"name": "a", "beam_elevations_deg": [1, 0], "intensity_range": [0, 1]}'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "it is not JSON: line 1, column 1: expecting value"),
+        ("name: a\n", "it is not JSON: line 1, column 1: "),
+        (GOOD[:-1] + ",\n}", "it is not JSON: line "),
+        ("\xff", "it is not UTF-8 text"),
+        ("[1]", "it holds [1] instead of an object with name, beam_elevations_deg, intensity_range"),
+        (GOOD.replace("[0, 1]", "[0, NaN]"), "NaN is not a finite number"),
+        ('{"name": "a", "beam_elevations_deg": [1]}', "it lacks intensity_range;"),
+        (
+            '{"name": "a", "beams_elevation_deg": [1]}',
+            "it lacks beam_elevations_deg, intensity_range, and has unknown key",
+        ),
+        (GOOD.replace("[1, 0]", '[1, "x"]'), "beam_elevations_deg holds 'x', which is no number"),
+        (GOOD.replace("[1, 0]", "[1, null]"), "beam_elevations_deg holds null, which is no number"),
+        (GOOD.replace("[1, 0]", "[1, true]"), "beam_elevations_deg holds True, which is no number"),
+        (GOOD.replace("[1, 0]", "[[1, 0]]"), "beam_elevations_deg holds [1, 0], which is no number"),
+        (GOOD.replace("[1, 0]", "64"), "beam_elevations_deg is 64, which is no list of numbers"),
+        (GOOD.replace("[0, 1]", "[0, 1, 2]"), "intensity_range has 3 values instead of 2"),
+        (GOOD.replace("{", '{"min_range_m": "near", '), "min_range_m is 'near', which is no number"),
+        (GOOD.replace("{", '{"ego_bx": [], '), "it has unknown key 'ego_bx' (did you mean ego_box?); known are name, "),
+        (GOOD.replace("{", '{"min_range": 1, "vendor": 2, '), "'min_range' (did you mean min_range_m?), 'vendor';"),
+    ],
+)
+def test_what_is_wrong_with_a_sensor_file_is_said_in_plain_words(text, said, tmp_path):
+    (tmp_path / "s.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(SensorError, match=re.escape(f"cannot read sensor file {tmp_path / 's.json'}: ")) as error:
+        SensorSpec.read(tmp_path / "s.json")
+    message = str(error.value)
+    assert said in message and message.endswith("write one with 'xmodelkd fit-sensor'")
+    assert not re.search(r"\w(Error|Exception)\b", message) and "\n" not in message
+
+
+def test_missing_sensor_file_is_said_in_plain_words(tmp_path):
+    with pytest.raises(SensorError, match=r"nowhere\.json: No such file or directory; write one"):
+        SensorSpec.read(tmp_path / "nowhere.json")
+
+
+def test_sensor_file_of_an_editor_that_writes_a_byte_order_mark_is_read(tmp_path):
+    (tmp_path / "s.json").write_text(GOOD, encoding="utf-8-sig")
+    assert SensorSpec.read(tmp_path / "s.json").beam_elevations_deg == (1.0, 0.0)

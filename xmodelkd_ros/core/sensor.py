@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.core.atomic_write import atomic_file
-from xmodelkd_ros.core.errors import ConfigError, SensorError, quoted
+from xmodelkd_ros.core.errors import ConfigError, SensorError, listed, quoted
+from xmodelkd_ros.core.similar_names import nearest_name
 from xmodelkd_ros.core.strict_json import parse_json
 from xmodelkd_ros.core.usable_points import checked_ego_box, checked_min_range
 
 _OPTIONAL = ("ego_box", "min_range_m", "comment")
 """Attributes that a sensor file has only if they are set."""
+_REQUIRED = ("name", "beam_elevations_deg", "intensity_range")
+_KEYS = (*_REQUIRED, "ring_elevations_deg", *_OPTIONAL)
+"""What a sensor file may hold; another key is a misspelt one, and would be without effect."""
 
 
 @dataclass(frozen=True)
@@ -73,23 +79,69 @@ class SensorSpec:
             SensorError: the file is missing or not a valid sensor file.
         """
         try:
-            data = parse_json(path.read_text(encoding="utf-8"))
-            low, high = (float(v) for v in data["intensity_range"])
+            data = _parsed(path)
+            low, high = _numbers(data, "intensity_range", 2)
             return cls(
                 str(data["name"]),
-                tuple(float(v) for v in data["beam_elevations_deg"]),
-                tuple(math.nan if v is None else float(v) for v in data.get("ring_elevations_deg", ())),
+                _numbers(data, "beam_elevations_deg"),
+                _numbers(data, "ring_elevations_deg", gaps=True),
                 (low, high),
-                tuple(float(v) for v in data.get("ego_box", ())),
-                float(data.get("min_range_m", 0.0)),
+                _numbers(data, "ego_box"),
+                _number("min_range_m", data.get("min_range_m", 0.0)),
                 str(data.get("comment", "")),
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise SensorError(
-                f"cannot read sensor file {path}: {quoted(error)}; write one with 'xmodelkd fit-sensor'"
+                f"cannot read sensor file {path}: {reason}; write one with 'xmodelkd fit-sensor'"
             ) from error
         except SensorError as error:
             raise SensorError(f"sensor file {path}: {error}") from error
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    """The file's object, with all keys that a sensor file needs and no others; ValueError in plain words otherwise."""
+    try:
+        data = parse_json(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not UTF-8 text") from error
+    except json.JSONDecodeError as error:
+        said = error.msg[:1].lower() + error.msg[1:]
+        raise ValueError(f"it is not JSON: line {error.lineno}, column {error.colno}: {said}") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"it holds {quoted(data)} instead of an object with {', '.join(_REQUIRED)}")
+    if missing := [name for name in _REQUIRED if name not in data]:
+        extra = _unknown(data)
+        raise ValueError(f"it lacks {', '.join(missing)}" + (f", and has {extra}" if extra else ""))
+    if extra := _unknown(data):
+        raise ValueError(f"it has {extra}; known are {', '.join(_KEYS)}; rename or remove it")
+    return data
+
+
+def _unknown(data: Mapping[str, Any]) -> str:
+    """The keys that no sensor file has, each with the known key that may be meant; empty without any."""
+    proposals = {name: nearest_name(name, _KEYS) for name in data if name not in _KEYS}
+    named = [f"'{name}'" + (f" (did you mean {near}?)" if near else "") for name, near in proposals.items()]
+    return f"unknown {'key' if len(named) == 1 else 'keys'} {listed(named)}" if named else ""
+
+
+def _numbers(data: Mapping[str, Any], name: str, count: int | None = None, *, gaps: bool = False) -> tuple[float, ...]:
+    """The list of numbers ``name``, empty if absent; null stands for NaN where ``gaps`` are allowed."""
+    values = data.get(name, [])
+    if not isinstance(values, list):
+        raise ValueError(f"{name} is {quoted(values)}, which is no list of numbers")
+    if count is not None and len(values) != count:
+        raise ValueError(f"{name} has {len(values)} values instead of {count}")
+    return tuple(math.nan if gaps and value is None else _number(name, value, "holds") for value in values)
+
+
+def _number(name: str, value: object, verb: str = "is") -> float:
+    """The value as a number; JSON's null, true, lists, and texts that are no numbers are refused."""
+    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        with suppress(ValueError, OverflowError):
+            return float(value)
+    shown = "null" if value is None else quoted(value)
+    raise ValueError(f"{name} {verb} {shown}, which is no number" + (" of usual size" if type(value) is int else ""))
 
 
 def nearest(table: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.intp]:
