@@ -27,7 +27,7 @@ from xmodelkd_ros.reports.report import Run, score_table, write_report
 from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.reports.sweep_plots import SweepView
 from xmodelkd_ros.reports.truth import TruthTranslation
-from xmodelkd_ros.resources import find_model, label_map, translation
+from xmodelkd_ros.resources import find_model, label_map, read_sensor, translation
 from xmodelkd_ros.segmentation.backend_selection import select_backend
 from xmodelkd_ros.segmentation.input_monitor import InputMonitor
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
@@ -152,7 +152,8 @@ def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
     make_folder(options.out)  # before the work
     folder = find_model(options.model)
     backend = select_backend(folder, options.backend, options.precision).backend
-    pipeline = SegmentationPipeline.load(folder, backend, options.precision)
+    sensor = read_sensor(options.sensor) if options.sensor else None
+    pipeline = SegmentationPipeline.load(folder, backend, options.precision, sensor)
     if options.points_topic and options.dataset != "bag":
         raise ConfigError(f"--points-topic: {options.dataset} has no topics; leave it out")
     split, topic = _split(options), options.points_topic
@@ -210,6 +211,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", metavar="DIR", required=True, help="name or folder of the model")
     parser.add_argument("--backend", default="auto", help="inference library (default: %(default)s)")
     parser.add_argument("--precision", default="auto", help="auto, fp32, fp16 or int8 (default: %(default)s)")
+    parser.add_argument(
+        "--sensor", metavar="FILE", default="", help="sensor file, or name of a known LiDAR (default: the model's own)"
+    )
     parser.add_argument(
         "--label-set", default="", metavar="S", help="label set of the scores (default: the model's own)"
     )

@@ -14,6 +14,7 @@ from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.resources import find_model
 from xmodelkd_ros.segmentation.input_monitor import InputMonitor
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
+from xmodelkd_ros.tools.fit_sensor import fit
 
 DRIVES = Path(__file__).resolve().parents[3] / "shared" / "drives"
 
@@ -41,6 +42,10 @@ def watch(pipeline, clouds):
 
 def kinds(monitor):
     return [finding.kind for finding in monitor.findings]
+
+
+def dict_of(monitor):
+    return {finding.kind: finding.text for finding in monitor.findings}
 
 
 def scaled(cloud, xyz=1.0, intensity=1.0):
@@ -144,6 +149,39 @@ def test_drives_of_other_vehicles_are_unlike_the_training_data(student, drive, s
     found = student.spec.statistics.excesses([student.segment(cloud).statistics for cloud in clouds])
     assert set(statistics) <= {excess.name for excess in found}
     assert "unlike_training" in kinds(watch(student, clouds))
+
+
+def fitted(student, clouds):
+    """The student with a sensor file fitted to the clouds."""
+    return SegmentationPipeline(student.spec, student.backend, fit(clouds, "fitted"))
+
+
+@pytest.mark.parametrize("drive", ["labelled_nuscenes", "labelled_vlp32", "astyx_vlp16"])
+def test_remedy_is_not_a_sensor_file_if_one_is_given(student, drive):
+    clouds = from_bag(drive)
+    text = dict_of(watch(student, clouds))["unlike_training"]
+    assert "'xmodelkd fit-sensor BAG' and give it (node: parameter 'sensor'; tools: --sensor FILE)" in text
+    text = dict_of(watch(fitted(student, clouds), clouds))["unlike_training"]
+    assert "fill of the range image" in text and "fit-sensor" not in text
+    assert "the LiDAR fills less of the range image (fewer beams, or a narrower view)" in text
+    assert "expect lower accuracy; adapt the model" in text
+
+
+def test_remedy_is_of_the_named_statistics_only(student, real_clouds):
+    below = (-9.0, -8.0, -7.9)
+    quantiles = {"entropy": below, "input.range": below, "share.car": below, "fill": (0.97, 0.98, 0.99)}
+    learnt = replace(student.spec.statistics, quantiles=quantiles)
+    found = learnt.excesses([student.segment(cloud).statistics for cloud in real_clouds[:3]])
+    assert [excess.name for excess in found][3:] == ["fill"]
+    pipeline = SegmentationPipeline(replace(student.spec, statistics=learnt), student.backend)
+    text = dict_of(watch(pipeline, real_clouds[:3]))["unlike_training"]
+    assert "and 1 more; adapt the model" in text and "fit-sensor" not in text
+
+
+def test_intensity_on_another_scale_is_not_also_unlike_the_training_data(student, real_clouds):
+    monitor = watch(student, [scaled(cloud, intensity=1 / 255) for cloud in real_clouds])
+    texts = dict_of(monitor)
+    assert "intensity" in texts and "intensity" not in texts.get("unlike_training", "")
 
 
 def test_model_without_statistics_is_not_compared(student):

@@ -34,6 +34,7 @@ from xmodelkd_ros.core.errors import ConfigError, ModelError  # noqa: E402
 from xmodelkd_ros.core.metrics import ConfusionMatrix  # noqa: E402
 from xmodelkd_ros.core.model_spec import ModelSpec, sha256  # noqa: E402
 from xmodelkd_ros.core.projection import RangeProjector  # noqa: E402
+from xmodelkd_ros.core.sensor import SensorSpec  # noqa: E402
 from xmodelkd_ros.inference.backend import load_networks  # noqa: E402
 from xmodelkd_ros.resources import label_map, translation  # noqa: E402
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline  # noqa: E402
@@ -422,6 +423,18 @@ def test_evaluation_of_a_bag_reports_input_that_the_model_does_not_expect(tmp_pa
     assert "looks like a scale of 0 to 1, but model student expects 0 to 255" in warning
     assert f"warning: {warning}" in capsys.readouterr().err
     assert "looks like a scale of 0 to 1" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_evaluation_for_another_lidar_takes_its_sensor_file(shipped, tmp_path, capsys):
+    bag = scaled_drive(tmp_path / "bag", [(1, 1 / 255)] * 3)
+    beams = ModelSpec.read(shipped).projection.beam_elevations_deg
+    SensorSpec("fractions", beams, (), (0.0, 1.0)).write(tmp_path / "sensor.json")
+    words = ["bag", str(bag), "--model", "student", "--out", str(tmp_path / "out"), "--sensor"]
+    assert evaluate.main([*words, str(tmp_path / "sensor.json")]) == 0
+    warnings = json.loads((tmp_path / "out" / "metrics.json").read_text())["warnings"]
+    assert not any("intensity" in warning for warning in warnings)
+    assert evaluate.main([*words, "OS1-129"]) == 1
+    assert "did you mean OS1-128" in capsys.readouterr().err
 
 
 def test_evaluation_of_the_shipped_student_on_a_generated_drive(shipped, generated, tmp_path, capsys):

@@ -6,7 +6,7 @@ The node and the offline tools use it alike. It takes a sample of each sweep and
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +29,10 @@ _MIN_SWEEPS = 3
 _NAMED = 3
 """Statistics that a warning names."""
 
-_FIT_SENSOR = "fit a sensor file with 'xmodelkd fit-sensor' and give it as parameter 'sensor'"
-_REMEDIES = {
-    "fill": _FIT_SENSOR,
-    "input.z": "check the LiDAR's height and frame (projection_frame)",
-    "input.intensity": _FIT_SENSOR,
-    "input.sqrt_intensity": _FIT_SENSOR,
-}
+_FIT_SENSOR = (
+    "fit a sensor file with 'xmodelkd fit-sensor BAG' and give it (node: parameter 'sensor'; tools: --sensor FILE)"
+)
+_CHECK_FRAME = "check the LiDAR's height and frame (node: parameter 'projection_frame')"
 _ADAPT = "adapt the model with 'python -m training.adapt'"
 
 
@@ -98,7 +95,10 @@ class InputMonitor:
     def _window_findings(self) -> dict[str, str]:
         """What the last sweeps suggest; without the comparison of drives if their positions are wrong anyway."""
         positions = self._position_finding()
-        return {**positions, **self._intensity_finding(), **({} if positions else self._drive_finding())}
+        intensity = self._intensity_finding()
+        if positions:
+            return {**positions, **intensity}
+        return {**intensity, **self._drive_finding("intensity" if intensity else "")}
 
     def _position_finding(self) -> dict[str, str]:
         if len(self._counts) >= _MIN_SWEEPS and not any(self._counts):
@@ -124,16 +124,38 @@ class InputMonitor:
         linear = "publish intensities on a linear scale from 0, or " if scale.kind == "negative" else ""
         return {"intensity": f"{mismatch}, but {whose}; {linear}{_FIT_SENSOR}"}
 
-    def _drive_finding(self) -> dict[str, str]:
+    def _drive_finding(self, skipped: str = "") -> dict[str, str]:
+        """How the last sweeps differ from the training data, without statistics whose name contains ``skipped``."""
         learnt = self.pipeline.spec.statistics if len(self._statistics) >= _MIN_SWEEPS else None
         excesses = learnt.excesses(self._statistics) if learnt is not None else []
+        excesses = [excess for excess in excesses if not skipped or skipped not in excess.name]
         if not excesses:
             return {}
-        named = "; ".join(_describe(excess) for excess in excesses[:_NAMED])
+        named = excesses[:_NAMED]
+        seen = "; ".join(_describe(excess) for excess in named)
         more = f"; and {len(excesses) - _NAMED} more" if len(excesses) > _NAMED else ""
-        remedies = dict.fromkeys(_REMEDIES[e.name] for e in excesses if e.name in _REMEDIES)
-        remedy = ", or ".join([*remedies, _ADAPT])
-        return {"unlike_training": f"this drive is unlike the training data: {named}{more}; {remedy}"}
+        return {"unlike_training": f"this drive is unlike the training data: {seen}{more}; {self._remedy(named)}"}
+
+    def _remedy(self, excesses: Sequence[Excess]) -> str:
+        """What mends the named statistics; the adaptation of the model always can."""
+        remedies = [_CHECK_FRAME] if any(excess.name == "input.z" for excess in excesses) else []
+        of_sensor = [excess for excess in excesses if excess.name == "fill" or "intensity" in excess.name]
+        explained = ""
+        if of_sensor and self.pipeline.has_sensor:
+            reasons = dict.fromkeys(_difference_of_sensor(excess) for excess in of_sensor)
+            explained = f"the LiDAR {' and '.join(reasons)} than those the model learnt: expect lower accuracy; "
+        elif of_sensor:
+            remedies.insert(0, _FIT_SENSOR)
+        return explained + ", or ".join([*remedies, _ADAPT])
+
+
+def _difference_of_sensor(excess: Excess) -> str:
+    """What no sensor file mends."""
+    if excess.name != "fill":
+        return "measures other intensities"
+    if excess.value < excess.low:
+        return "fills less of the range image (fewer beams, or a narrower view)"
+    return "fills more of the range image"
 
 
 def _describe(excess: Excess) -> str:
