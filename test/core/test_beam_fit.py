@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xmodelkd_ros.core.beam_fit import fit_sweeps
+from xmodelkd_ros.core.beam_fit import fit_sweeps, usable_points
 from xmodelkd_ros.core.beam_groups import group_beams, scan_lines
 from xmodelkd_ros.core.beam_table import find_origin
 from xmodelkd_ros.core.cloud import PointCloud
@@ -194,5 +194,37 @@ def test_ring_field_without_any_number_is_ignored():
 
 
 def test_wrong_product_is_refused_with_its_name():
-    with pytest.raises(SensorError, match="and the points do not lie on VLP-32C's beams: leave --like out, or record"):
+    with pytest.raises(
+        SensorError,
+        match="and the points do not lie on VLP-32C's beams: leave --like out if it is another product, or record",
+    ):
         fit_sweeps(clouds(VLP16), TABLES, like="VLP-32C")
+
+
+@pytest.mark.parametrize(
+    "known", [{}, {"like": "Pandar64"}, {"beams": 64}], ids=["alone", "with --like", "with --beams"]
+)
+def test_cloud_in_base_link_is_told_to_use_projection_frame_and_the_product_s_own_table(known):
+    raised = [PointCloud(cloud.xyz + np.array([1.2, 0, 1.9], np.float32)) for cloud in clouds(PANDAR, columns=1200)]
+    name = known.get("like", "NAME")
+    with pytest.raises(SensorError, match=r"base_link.* projection_frame .*without a bag") as error:
+        fit_sweeps(raised, TABLES, **known)
+    assert f"xmodelkd fit-sensor --like {name} --out FILE" in str(error.value)
+
+
+def test_products_that_fit_about_equally_well_are_all_named_nearest_first():
+    # The middle of the table, where both products are alike; a VLP-32C seen through a windscreen's narrow field.
+    found = nearest_product(np.sort(TABLES["RS-LiDAR-32"])[6:29] + 0.005, TABLES)
+    assert found.name == "RS-LiDAR-32" and "VLP-32C" in found.alike
+    found = nearest_product(np.asarray(TABLES["VLP-16"]), TABLES)
+    named = (found.name, *found.alike)
+    assert {"VLP-16", "PandarXT-16", "RS-LiDAR-16"} == set(named) and named[-1] == "RS-LiDAR-16"
+    assert nearest_product(np.asarray(TABLES["HDL-32E"]), TABLES).alike == ()
+
+
+def test_sweep_whose_ring_numbers_are_missing_does_not_count():
+    numbered = clouds(VLP16, lambda beam, _: beam)
+    without = PointCloud(numbered[0].xyz, None, np.full(len(numbered[0]), -1))
+    masks = usable_points([without, numbered[1]])
+    assert not masks[0].any() and masks[1].sum() == np.isfinite(numbered[1].xyz).all(axis=1).sum()
+    assert len(fit_sweeps([without, *numbered], TABLES).beams_deg) == 16

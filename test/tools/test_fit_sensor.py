@@ -7,8 +7,10 @@ import pytest
 from test.example_bags import CLOUD_TYPE
 from xmodelkd_ros.bags.bag import ROSBAGS_TYPES, message_class
 from xmodelkd_ros.bags.bag_writer import BagWriter
+from xmodelkd_ros.core.beam_fit import BeamFit, fit_sweeps
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import SensorError
+from xmodelkd_ros.core.intensity_scale import recognise
 from xmodelkd_ros.core.projection import ProjectionSpec
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.harness.synthetic_sweep import synthetic_sweep
@@ -16,7 +18,7 @@ from xmodelkd_ros.messages.clouds import truth_to_msg
 from xmodelkd_ros.messages.headers import stamp_from_ns
 from xmodelkd_ros.resources import shipped_sensors
 from xmodelkd_ros.tools.cli import main
-from xmodelkd_ros.tools.fit_sensor import beam_spread, fit, fit_sensor, moved_m, warnings
+from xmodelkd_ros.tools.fit_sensor import fit, fit_sensor, moved_m, warnings
 
 BEAMS = (10.0, 6.0, 3.0, 2.5, 2.0, 1.5, 1.0, 0.5, 0.0, -0.5, -1.0, -2.0, -4.0, -8.0, -14.0, -20.0)
 
@@ -32,11 +34,15 @@ def with_rings(cloud, order):
     )
 
 
+def found_beams(clouds):
+    return fit_sweeps(clouds, {})
+
+
 def test_fits_uneven_beams_to_elevations():
     sensor = fit(sweeps(), "test")
     np.testing.assert_allclose(sensor.beam_elevations_deg, BEAMS, atol=0.02)
     assert sensor.ring_elevations_deg == ()
-    assert warnings(sensor, sweeps()) == []
+    assert warnings(found_beams(sweeps()), None, 0.0) == []
 
 
 def test_fits_beams_to_the_ring_field_in_any_order():
@@ -52,22 +58,41 @@ def test_rejects_number_of_beams_that_contradicts_the_ring_field():
         fit(clouds, "test", beams=32)
 
 
-def test_warns_about_smeared_beams():
+@pytest.mark.parametrize("blurred", [False, True])
+def test_only_smeared_beams_are_warned_of_with_the_spread_that_is_printed(blurred, tmp_path, capsys):
     rng = np.random.default_rng(0)
-    clouds = [PointCloud((c.xyz + rng.normal(0, 0.08, c.xyz.shape)).astype(np.float32), c.intensity) for c in sweeps()]
-    sensor = SensorSpec("test", BEAMS)
-    assert beam_spread(sensor, sweeps()) < 0.05
-    assert beam_spread(sensor, clouds) > 0.15
-    assert any("smeared" in warning for warning in warnings(sensor, clouds))
+    noise = 0.08 if blurred else 0.0
+    clouds = [with_rings(cloud, range(len(BEAMS))) for cloud in sweeps()]
+    clouds = [PointCloud((c.xyz + rng.normal(0, noise, c.xyz.shape)).astype(np.float32), None, c.ring) for c in clouds]
+    found = found_beams(clouds)
+    said = [warning for warning in warnings(found, None, 0.0) if "smeared" in warning]
+    assert (found.spread > 0.15, len(said)) == ((True, 1) if blurred else (False, 0))
+    assert all(f"spread over {found.spread:.1%} or more" in warning for warning in said)
 
 
-def test_warns_about_a_moving_vehicle():
+def test_motion_is_measured():
     first, last = sweeps()
     last = PointCloud(last.xyz - np.array([0, 1.5, 0], np.float32), last.intensity)
     sensor = SensorSpec("test", BEAMS)
     assert moved_m(sensor, [first, first]) == 0
     assert moved_m(sensor, [first, last]) > 0.15
-    assert any("moved" in warning for warning in warnings(sensor, [first, last]))
+
+
+@pytest.mark.parametrize(
+    ("source", "spread", "warned"),
+    [
+        ("ring field", 0.006, False),
+        ("point order", 0.013, False),
+        ("rows", 0.02, False),
+        ("ring field", 0.3, True),
+        ("clusters of elevations", 0.02, True),
+        ("table of VLP-16", 0.02, True),
+    ],
+)
+def test_motion_is_warned_of_where_it_harms_the_beams(source, spread, warned):
+    found = BeamFit(BEAMS, (), source, spread)
+    assert any("moved" in warning for warning in warnings(found, None, 9.0)) is warned
+    assert not any("moved" in warning for warning in warnings(found, None, 0.1))
 
 
 @pytest.mark.parametrize(
@@ -87,9 +112,8 @@ def test_intensity_scale(intensity, expected):
 
 def test_warns_about_intensities_without_information():
     cloud = sweeps(1, 16 * 900)[0]
-    sensor = SensorSpec("test", BEAMS)
     black = PointCloud(cloud.xyz, np.zeros(len(cloud), np.float32))
-    assert warnings(sensor, [black] * 2) == [
+    assert warnings(found_beams([black] * 2), recognise(black.intensity), 0.0) == [
         "intensity is 0 for all points, so it carries no information; configure the driver to publish measured values "
         "in field intensity"
     ]
@@ -148,20 +172,24 @@ def run(capsys, *arguments):
 
 
 @pytest.mark.parametrize(
-    ("name", "beams", "source", "product"),
+    ("name", "beams", "source", "product", "warned"),
     [
-        ("kitti_hdl64", 64, "point order", "does not fit: HDL-64E"),
-        ("astyx_vlp16", 16, "ring field", "fits PandarXT-16 or RS-LiDAR-16 or VLP-16"),
-        ("labelled_kitti", 64, "point order", "HDL-64E"),
-        ("labelled_nuscenes", 32, "point order", "fits HDL-32E"),
-        ("labelled_vlp32", 32, "point order", "32"),
+        ("kitti_hdl64", 64, "point order", "does not fit: HDL-64E", []),
+        ("astyx_vlp16", 16, "ring field", "fits PandarXT-16 or VLP-16 or RS-LiDAR-16", []),
+        ("labelled_kitti", 64, "point order", "HDL-64E", ["smeared", "moved"]),
+        ("labelled_nuscenes", 32, "point order", "fits HDL-32E", ["smeared", "moved"]),
+        ("labelled_vlp32", 32, "point order", "fits RS-LiDAR-32 or VLP-32C", ["for a VLP-32C, add --like VLP-32C"]),
     ],
 )
-def test_beams_of_real_drives(name, beams, source, product, tmp_path, capsys):
+def test_beams_of_real_drives(name, beams, source, product, warned, tmp_path, capsys):
     if not (bag := DRIVES / f"{name}.mcap").is_file():
         pytest.skip(f"needs the drives in {DRIVES}")
-    code, out, _ = run(capsys, bag, "--out", tmp_path / "s.json")
+    code, out, err = run(capsys, bag, "--out", tmp_path / "s.json")
     assert code == 0
+    lines = err.splitlines()
+    assert len(lines) == len(warned) and all(word in line for word, line in zip(warned, lines, strict=True)), err
+    if "smeared" in warned:
+        assert re.search(r"spread ([0-9.]+%) of it", out)[1] == re.search(r"spread over ([0-9.]+%)", err)[1]
     assert f"beams       {beams}, from the {source}" in out
     assert product in out
     assert len(SensorSpec.read(tmp_path / "s.json").beam_elevations_deg) == beams
@@ -175,7 +203,7 @@ def test_own_returns_of_real_vehicles_are_proposed_as_a_box(tmp_path, capsys):
     assert code == 0 and f"ego_box: [{', '.join(f'{v:.2f}' for v in box)}]" in out
     assert -2.2 < box[0] < -1.5 and -0.8 < box[3] < 0, "the roof behind the sensor"
     code, out, _ = run(capsys, DRIVES / "labelled_nuscenes.mcap", "--out", tmp_path / "s.json")
-    assert code == 0 and "ego_box: [-1." in out and "not in the sensor file (few sweeps)" in out
+    assert code == 0 and "ego_box: [-1." in out and "not in the sensor file (4 sweeps of a drive" in out
     assert SensorSpec.read(tmp_path / "s.json").ego_box == ()
 
 
@@ -187,7 +215,8 @@ def test_box_of_a_standing_vehicle_is_only_proposed(pandaset, tmp_path, capsys):
     write_bag(PandaSetSequence(pandaset), range(0, 10, 3), tmp_path / "standing")
     code, out, _ = run(capsys, tmp_path / "standing", "--out", tmp_path / "s.json", "--like", "pandar64")
     assert code == 0 and "fits Pandar64" in out
-    assert "ego_box: [-1.3" in out and "not in the sensor file (the vehicle stood still" in out
+    assert "ego_box: [-1.3" in out and "not in the sensor file (a standing vehicle is right for the beams" in out
+    assert "bag of a drive" not in out
     assert SensorSpec.read(tmp_path / "s.json").ego_box == ()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,12 @@ _RECORD = (
     "vehicle stands still"
 )
 _NAME = "name the product with --like (or the number of beams with --beams)"
+_BY_FRAME = (
+    "for a cloud in base_link or another frame, set projection_frame to the LiDAR's own frame and write the product's "
+    "table without a bag (xmodelkd fit-sensor --like {} --out FILE)"
+)
+_RING, _CLUSTERS, _TABLE = "ring field", "clusters of elevations", "table of "
+_IGNORED = "the field 'ring' does not number the beams and is ignored"
 
 
 @dataclass(frozen=True)
@@ -54,14 +60,45 @@ class BeamFit:
     product: Match | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def clustered(self) -> bool:
+        """Whether elevations told the beams, rather than ring numbers or the order of the points."""
+        return self.source == _CLUSTERS or self.source.startswith(_TABLE)
+
 
 @dataclass(frozen=True, eq=False)
 class _Points:
-    """Usable points of the sweeps, concatenated; ``groups`` holds group numbers of each point by name."""
+    """Usable points of the sweeps, concatenated.
+
+    Attributes:
+        xyz: (N, 3) positions, metres.
+        sweeps: the same by sweep.
+        groups: group number of each point, by what they were grouped by.
+    """
 
     xyz: NDArray[np.float64]
     sweeps: tuple[NDArray[np.float64], ...]
-    groups: Mapping[str, NDArray[np.integer]] = field(default_factory=dict)
+    groups: Mapping[str, NDArray[np.integer]]
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known before the sweeps are looked at.
+
+    Attributes:
+        tables: beams of known products, degrees, by name.
+        number: number of beams that the user gave.
+        like: product in ``tables`` that the user named, or empty.
+    """
+
+    tables: Tables
+    number: int | None
+    like: str
+
+    @property
+    def expected(self) -> int | None:
+        """Number of beams by product or by number."""
+        return len(self.tables[self.like]) if self.like else self.number
 
 
 def fit_sweeps(clouds: Sequence[PointCloud], tables: Tables, beams: int | None = None, like: str = "") -> BeamFit:
@@ -80,27 +117,59 @@ def fit_sweeps(clouds: Sequence[PointCloud], tables: Tables, beams: int | None =
     Raises:
         SensorError: the beams cannot be told apart, or contradict ``beams`` or ``like``.
     """
-    expected = len(tables[like]) if like else beams
-    notes: list[str] = []
-    points = _usable_points(clouds, notes)
+    known = _Known(tables, beams, like)
+    points = _usable_points(clouds)
     if not len(points.xyz):
         raise SensorError(f"the sweeps have no point beyond {MIN_RANGE_M:g} m to find beams with")
+    notes = _unnumbered(clouds)
     for source, groups in _candidates(points):
-        found = _from_groups(source, groups, tables, beams, expected, notes)
+        if groups.problem:
+            notes += [f"{_IGNORED}: {groups.problem}"] if source == _RING else []
+            continue
+        found = _by_ring(groups, points, known) if source == _RING else _by_order(source, groups, known)
         if found is not None:
-            found = _finer_clusters(points, tables, expected, found, notes) or found
             break
     else:
-        found = _from_clusters(points, tables, expected, like, notes)
+        found = _from_clusters(points, known, notes)
     if like:
-        product = nearest_product(found.beams_deg, {like: tables[like]})
-        if product is None or product.matched < _MIN_LIKE:
-            raise SensorError(
-                f"the sweeps' {len(found.beams_deg)} beams from {found.beams_deg[0]:+.1f} to "
-                f"{found.beams_deg[-1]:+.1f} degrees (by {found.source}) are not those of {like}; leave --like out"
-            )
-        found = replace(found, product=product)
+        found = replace(found, product=_named_product(found, tables, like))
     return replace(found, notes=(*notes, *found.notes))
+
+
+def usable_points(clouds: Sequence[PointCloud]) -> list[NDArray[np.bool_]]:
+    """Mask of each sweep's points that tell its beams: finite, off the vehicle, and with a ring number if any has."""
+    masks = [usable_mask(cloud.xyz, MIN_RANGE_M) for cloud in clouds]
+    if not _numbered(clouds):
+        return masks
+    rings = [cloud.ring for cloud in clouds]
+    return [mask if ring is None else mask & (ring >= 0) for mask, ring in zip(masks, rings, strict=True)]
+
+
+def _numbered(clouds: Sequence[PointCloud]) -> bool:
+    return any(cloud.ring is not None and (cloud.ring >= 0).any() for cloud in clouds)
+
+
+def _unnumbered(clouds: Sequence[PointCloud]) -> list[str]:
+    """Note about a ring field without numbers."""
+    if _numbered(clouds) or not any(cloud.ring is not None and len(cloud.ring) for cloud in clouds):
+        return []
+    return ["the field 'ring' has no number for any point and is ignored"]
+
+
+def _named_product(found: BeamFit, tables: Tables, like: str) -> Match:
+    """The beams compared with the product that the user named.
+
+    Raises:
+        SensorError: they are not that product's.
+    """
+    product = nearest_product(found.beams_deg, {like: tables[like]})
+    if product is None or product.matched < _MIN_LIKE:
+        raise SensorError(
+            f"the sweeps' {len(found.beams_deg)} beams from {found.beams_deg[0]:+.1f} to "
+            f"{found.beams_deg[-1]:+.1f} degrees (by {found.source}) are not those of {like}; leave --like out; "
+            f"{_BY_FRAME.format(like)}"
+        )
+    return product
 
 
 def _candidates(points: _Points) -> Iterator[tuple[str, BeamGroups]]:
@@ -113,57 +182,48 @@ def _candidates(points: _Points) -> Iterator[tuple[str, BeamGroups]]:
         yield "point order", group_beams(points.xyz, joined_lines(lines, elevations))
 
 
-def _from_groups(
-    source: str,
-    groups: BeamGroups,
-    tables: Tables,
-    number: int | None,
-    expected: int | None,
-    notes: list[str],
-) -> BeamFit | None:
-    """The beams by groups of points, or None and a note if these are no beams."""
-    is_ring = source == "ring field"
-    if groups.problem:
-        if is_ring:
-            notes.append(f"the field 'ring' does not number the beams and is ignored: {groups.problem}")
-        return None
+def _by_ring(groups: BeamGroups, points: _Points, known: _Known) -> BeamFit:
+    """The beams by ring number, or by clusters where the numbers hold several beams each.
+
+    Raises:
+        SensorError: the user gave another number of beams.
+    """
     beams = groups.beams_deg
-    if is_ring:
-        count = int(np.isfinite(groups.elevations_deg).sum())
-        if number is not None and count != number:
-            raise SensorError(f"the sweeps' ring field counts {count} beams, not {number}; leave --beams out")
-        rings = tuple(float(v) for v in groups.elevations_deg)
-        missing = np.flatnonzero(np.isnan(groups.elevations_deg))
-        gaps = [f"{missing.size} of {len(rings)} ring numbers occur in no sweep (such as {n})" for n in missing[:1]]
-        product = nearest_product(beams, tables)
-        return BeamFit(beams, rings, source, groups.spread, product, tuple(gaps))
-    found = BeamFit(beams, (), source, groups.spread, nearest_product(beams, tables))
-    if len(beams) == expected or (expected is None and len(beams) > 1 and _is_plausible(found)):
-        return _completed(found)
-    return None
+    count = int(np.isfinite(groups.elevations_deg).sum())
+    if known.number is not None and count != known.number:
+        raise SensorError(f"the sweeps' ring field counts {count} beams, not {known.number}; leave --beams out")
+    rings = tuple(float(v) for v in groups.elevations_deg)
+    missing = np.flatnonzero(np.isnan(groups.elevations_deg))
+    gaps = [f"{missing.size} of {len(rings)} ring numbers occur in no sweep (such as {n})" for n in missing[:1]]
+    finer = _finer_clusters(points, known, len(beams))
+    if finer is not None:
+        return finer
+    return BeamFit(beams, rings, _RING, groups.spread, nearest_product(beams, known.tables), tuple(gaps))
 
 
-def _finer_clusters(
-    points: _Points, tables: Tables, expected: int | None, by_ring: BeamFit, notes: list[str]
-) -> BeamFit | None:
-    """Sharp clusters of elevation if there are clearly more of them than ring numbers, which then hold several beams.
+def _by_order(source: str, groups: BeamGroups, known: _Known) -> BeamFit | None:
+    """The beams by rows, columns or scan lines; None if their number is not the expected or a usual one."""
+    beams = groups.beams_deg
+    found = BeamFit(beams, (), source, groups.spread, nearest_product(beams, known.tables))
+    if known.expected is None:
+        return _completed(found) if len(beams) > 1 and _is_plausible(found) else None
+    return _completed(found) if len(beams) == known.expected else None
+
+
+def _finer_clusters(points: _Points, known: _Known, count: int) -> BeamFit | None:
+    """Sharp clusters of elevation if there are clearly more than ``count`` ring numbers, which then hold several beams.
 
     Converters that compute ``ring`` from the elevation in even steps write such numbers.
     """
-    if not by_ring.rings_deg:
-        return None
     origin = find_origin(points.xyz)
     try:
-        found = _clusters(origin.elevations_deg(points.xyz), tables, expected)
+        found = _clusters(origin.elevations_deg(points.xyz), known)
     except SensorError:
         return None
-    count = len(by_ring.beams_deg)
     if len(found.beams_deg) < _MANY_MORE * count or found.spread > _SHARP:
         return None
-    notes.append(
-        f"the field 'ring' does not number the beams and is ignored: {count} numbers for {len(found.beams_deg)} beams"
-    )
-    return replace(found, beams_deg=_seen(found.beams_deg, origin))
+    note = f"{_IGNORED}: {count} numbers for {len(found.beams_deg)} beams"
+    return replace(found, beams_deg=_seen(found.beams_deg, origin), notes=(note,))
 
 
 def _is_plausible(found: BeamFit) -> bool:
@@ -182,56 +242,61 @@ def _completed(found: BeamFit) -> BeamFit:
     note = (
         f"{len(table) - len(measured)} of {product.name}'s {len(table)} beams have no returns here; "
         "their elevations are its table's"
-    )
+    ) + "".join(f"; for a {name}, add --like {name}" for name in product.alike)
     beams = tuple(float(v) for v in np.sort(table)[::-1])
     return replace(found, beams_deg=beams, notes=(*found.notes, note))
 
 
-def _from_clusters(points: _Points, tables: Tables, expected: int | None, like: str, notes: Sequence[str]) -> BeamFit:
+def _from_clusters(points: _Points, known: _Known, notes: Sequence[str]) -> BeamFit:
     """The beams by clusters of elevation."""
+    tables, like = known.tables, known.like
     origin = find_origin(points.xyz)
     elevations = origin.elevations_deg(points.xyz)
     try:
-        found = _clusters(elevations, tables, expected)
+        found = _clusters(elevations, known)
     except SensorError as error:
-        prior = _by_table(elevations, {like: tables[like]} if like else {} if expected else tables)
-        if prior is None and expected is not None and not like:
-            return _known_number(elevations, origin, tables, expected)
+        prior = _by_table(elevations, {like: tables[like]} if like else {} if known.number else tables)
+        if prior is None and known.number is not None and not like:
+            return _known_number(elevations, origin, tables, known.number)
         if prior is None:
             before = "".join(f"{note}; " for note in notes)
             tried = f"the points do not lie on {like}'s beams" if like else "no known product's table fits"
-            remedy = f"leave --like out, or {_RECORD}" if like else f"{_RECORD}, or {_NAME}"
-            raise SensorError(f"{before}{_reason(error)}, and {tried}: {remedy}") from error
+            remedy = f"leave --like out if it is another product, or {_RECORD}" if like else f"{_RECORD}, or {_NAME}"
+            by_frame = _BY_FRAME.format(like or "NAME")
+            raise SensorError(f"{before}{_reason(error)}, and {tried}: {remedy}; {by_frame}") from error
         name, fitted, spread = prior
         match = nearest_product(fitted, {name: tables[name]})
-        return BeamFit(_seen(fitted, origin), (), f"table of {name}", spread, match)
+        return BeamFit(_seen(fitted, origin), (), f"{_TABLE}{name}", spread, match)
     completed = _completed(found)
     return completed if completed is not found else replace(found, beams_deg=_seen(found.beams_deg, origin))
 
 
-def _clusters(elevations: NDArray[np.float64], tables: Tables, expected: int | None) -> BeamFit:
+def _clusters(elevations: NDArray[np.float64], known: _Known) -> BeamFit:
     """As many clusters as stand out.
 
     Raises:
         SensorError: their number is not clear, not the expected one, or one that no LiDAR has.
     """
     beams = fit_beams(elevations)
-    near = nearest_product(beams, tables)
+    near = nearest_product(beams, known.tables)
     spread = cluster_spread(elevations, np.sort(np.asarray(beams)))
-    found = BeamFit(beams, (), "clusters of elevations", spread, near)
-    if expected is not None and len(beams) != expected:
+    found = BeamFit(beams, (), _CLUSTERS, spread, near)
+    if known.expected is not None and len(beams) != known.expected:
         raise SensorError(f"{len(beams)} clusters of elevation stand out")
-    if expected is None and not _is_plausible(found):
+    if known.expected is None and not _is_plausible(found):
         raise SensorError(f"{len(beams)} clusters of elevation stand out, which is no LiDAR's number of beams")
     return found
 
 
 def _known_number(elevations: NDArray[np.float64], origin: Origin, tables: Tables, number: int) -> BeamFit:
     """The given number of most prominent clusters."""
-    beams = fit_beams(elevations, number)
+    try:
+        beams = fit_beams(elevations, number)
+    except SensorError as error:
+        raise SensorError(f"{error}; {_BY_FRAME.format('NAME')}") from error
     spread = cluster_spread(elevations, np.sort(np.asarray(beams)))
     seen = _seen(beams, origin)
-    return BeamFit(seen, (), "clusters of elevations", spread, nearest_product(beams, tables))
+    return BeamFit(seen, (), _CLUSTERS, spread, nearest_product(beams, tables))
 
 
 def _reason(error: SensorError) -> str:
@@ -255,26 +320,17 @@ def _seen(beams: Sequence[float], origin: Origin) -> tuple[float, ...]:
     return tuple(float(round(v, 3)) for v in np.sort(seen)[::-1])
 
 
-def _usable_points(clouds: Sequence[PointCloud], notes: list[str]) -> _Points:
-    rings = [cloud.ring for cloud in clouds]
-    if not any(ring is not None and (ring >= 0).any() for ring in rings):
-        if any(ring is not None and len(ring) for ring in rings):
-            notes.append("the field 'ring' has no number for any point and is ignored")
-        rings = [None] * len(clouds)
-    sweeps, masks = [], []
-    for cloud, ring in zip(clouds, rings, strict=True):
-        mask = usable_mask(cloud.xyz, MIN_RANGE_M)
-        if ring is not None:
-            mask &= ring >= 0
-        masks.append(mask)
-        sweeps.append(cloud.xyz[mask].astype(np.float64))
+def _usable_points(clouds: Sequence[PointCloud]) -> _Points:
+    """Usable points, and the numbers that may group them by beam: ring field, rows and columns."""
+    masks = usable_points(clouds)
+    sweeps = tuple(cloud.xyz[mask].astype(np.float64) for cloud, mask in zip(clouds, masks, strict=True))
     groups: dict[str, NDArray[np.integer]] = {}
-    numbers = [ring[mask] for ring, mask in zip(rings, masks, strict=True) if ring is not None]
-    if len(numbers) == len(clouds):
-        groups["ring field"] = np.concatenate(numbers)
+    rings = [cloud.ring[mask] for cloud, mask in zip(clouds, masks, strict=True) if cloud.ring is not None]
+    if len(rings) == len(clouds) and _numbered(clouds):
+        groups[_RING] = np.concatenate(rings)
     if len({(cloud.height, cloud.width) for cloud in clouds}) == 1 and clouds[0].height > 1:
         width = max(clouds[0].width, 1)
         index = np.arange(clouds[0].height * width)
         groups["rows"] = np.concatenate([index[mask] // width for mask in masks])
         groups["columns"] = np.concatenate([index[mask] % width for mask in masks])
-    return _Points(np.concatenate(sweeps), tuple(sweeps), groups)
+    return _Points(np.concatenate(sweeps), sweeps, groups)

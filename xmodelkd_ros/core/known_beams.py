@@ -20,6 +20,8 @@ _CLOSE = 0.3
 """Deviation of a beam from its place in a table, as a share of the distance to the next beam, up to which it fits."""
 _ALIKE_DEG = 0.03
 """Difference of the residuals up to which products cannot be told apart by their beams."""
+_ALIKE_SHARE = 0.1
+"""Difference of the shares of beams in common up to which they cannot either."""
 _MIN_MATCHED = 0.9
 _PRECISE = 0.1
 """Deviation relative to the distance of the beams, at most, where a table is only partly covered."""
@@ -37,7 +39,7 @@ class Match:
         residual_deg: median deviation of the measured beams.
         matched: share of the measured beams near one of the product's.
         covered: share of the product's beams near a measured one.
-        alike: other products with the same beams.
+        alike: other products that fit about equally well, nearest first; none if this one does not fit.
     """
 
     name: str
@@ -68,8 +70,14 @@ def nearest_product(beams: Sequence[float], tables: Mapping[str, Sequence[float]
     )
     if best is None:
         return None
-    alike = [m.name for m in matches if m.fits and m is not best and m.residual_deg < best.residual_deg + _ALIKE_DEG]
-    return replace(best, alike=tuple(alike))
+    alike = sorted((m for m in matches if m is not best and _alike(m, best)), key=lambda match: match.residual_deg)
+    return replace(best, alike=tuple(match.name for match in alike))
+
+
+def _alike(match: Match, best: Match) -> bool:
+    """Whether the measured beams fit this product about as well as the best one."""
+    shares = min(match.matched - best.matched, match.covered - best.covered)
+    return best.fits and shares >= -_ALIKE_SHARE and match.residual_deg < best.residual_deg + _ALIKE_DEG
 
 
 def _best_match(name: str, measured: NDArray[np.float64], table: NDArray[np.float64]) -> Match:

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.bags.recorded_drive import RecordedDrive
 from xmodelkd_ros.console import print_notes
-from xmodelkd_ros.core.beam_fit import MIN_RANGE_M, BeamFit, fit_sweeps
-from xmodelkd_ros.core.beam_table import cluster_spread, elevations_deg
+from xmodelkd_ros.core.beam_fit import MIN_RANGE_M, BeamFit, fit_sweeps, usable_points
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.ego_box import propose_ego_box
 from xmodelkd_ros.core.errors import SensorError
@@ -71,15 +70,17 @@ def fit_sensor(
         clouds = [sweep.cloud for sweep in islice(recording.sweeps(), sweeps)]
         print_notes([*reader.notes, *recording.notes])
     _check_positions(clouds, f"{recording.points_topic} of bag {bag}")
-    usable = [_usable(cloud) for cloud in clouds]
+    usable = [_kept(cloud, mask) for cloud, mask in zip(clouds, usable_points(clouds), strict=True)]
     if not any(map(len, usable)):
         raise SensorError(f"{recording.points_topic} of bag {bag} has no point to fit: {len(clouds)} sweeps were read")
     found = _fit(clouds, beams, like)
-    sensor = _spec(found, usable, bag.stem)
+    scale = _intensity_scale(usable)
+    sensor = _spec(found, scale, bag.stem)
+    moved = moved_m(sensor, usable)
     _describe(sensor, found, usable)
-    for warning in (*found.notes, *warnings(sensor, usable)):
+    for warning in (*found.notes, *warnings(found, scale, moved)):
         print(f"warning: {warning}", file=sys.stderr)
-    sensor = _with_ego_box(sensor, clouds, usable)
+    sensor = _with_ego_box(sensor, clouds, moved > _MOVED_M)
     _write(sensor, out)
     return sensor
 
@@ -111,7 +112,7 @@ def write_known(like: str, out: Path | None = None) -> SensorSpec:
 
 def fit(clouds: Sequence[PointCloud], name: str, beams: int | None = None, like: str = "") -> SensorSpec:
     """Fit a sensor to sweeps; see :func:`~xmodelkd_ros.core.beam_fit.fit_sweeps`."""
-    return _spec(_fit(clouds, beams, like), clouds, name)
+    return _spec(_fit(clouds, beams, like), _intensity_scale(clouds), name)
 
 
 def _fit(clouds: Sequence[PointCloud], beams: int | None, like: str) -> BeamFit:
@@ -119,8 +120,7 @@ def _fit(clouds: Sequence[PointCloud], beams: int | None, like: str) -> BeamFit:
     return fit_sweeps(clouds, tables, beams, like)
 
 
-def _spec(found: BeamFit, clouds: Sequence[PointCloud], name: str) -> SensorSpec:
-    scale = _intensity_scale(clouds)
+def _spec(found: BeamFit, scale: IntensityScale | None, name: str) -> SensorSpec:
     return SensorSpec(name, found.beams_deg, found.rings_deg, (0.0, 1.0) if scale is None else scale.limits)
 
 
@@ -141,9 +141,8 @@ def _write(sensor: SensorSpec, out: Path) -> None:
     print(f"written to {out}; give it to the node as parameter 'sensor'")
 
 
-def _with_ego_box(sensor: SensorSpec, clouds: Sequence[PointCloud], usable: Sequence[PointCloud]) -> SensorSpec:
+def _with_ego_box(sensor: SensorSpec, clouds: Sequence[PointCloud], moved: bool) -> SensorSpec:
     """Propose the box of the vehicle's own returns; the sensor with it, where it is safe."""
-    moved = moved_m(sensor, usable) > _MOVED_M
     box = propose_ego_box([cloud.xyz for cloud in clouds], moved)
     own = np.mean([1 - usable_mask(c.xyz, 0, box)[usable_mask(c.xyz, 0.1)].mean() for c in clouds]) if box else 0.0
     if own < _MIN_OWN_SHARE:
@@ -154,36 +153,41 @@ def _with_ego_box(sensor: SensorSpec, clouds: Sequence[PointCloud], usable: Sequ
     if moved and len(clouds) >= _SAFE_SWEEPS:
         print("            it is in the sensor file; the parameter takes precedence")
         return replace(sensor, ego_box=box)
-    reason = "the vehicle stood still, so that its surroundings stay in place too" if not moved else "few sweeps"
-    print(f"            not in the sensor file ({reason}): set the parameter, or fit to a bag of a drive")
+    reason = (
+        f"{len(clouds)} sweeps of a drive are too few to be sure of it; read {_SAFE_SWEEPS} or more"
+        if moved
+        else "a standing vehicle is right for the beams, but what stands around it looks like its own returns"
+    )
+    print(f"            not in the sensor file ({reason}): if it is right, set parameter ego_box to it")
     return sensor
 
 
-def warnings(sensor: SensorSpec, clouds: Sequence[PointCloud]) -> list[str]:
-    """Warnings about the fit: smeared beams, a moving vehicle, or intensities without information."""
+def warnings(found: BeamFit, scale: IntensityScale | None, moved: float) -> list[str]:
+    """Warnings about the fit: smeared beams, beams of a moving vehicle, or intensities without information.
+
+    Motion harms only what blurred clouds or clusters of elevation tell of the beams, so that it is no warning
+    for sharp rings, rows or scan lines.
+
+    Args:
+        found: the beams.
+        scale: the intensities' scale, None without any.
+        moved: upper quartile of the ranges' change, metres; see :func:`moved_m`.
+    """
     messages = []
-    scale = _intensity_scale(clouds)
     if scale is not None and scale.kind == "constant":
         messages.append(f"{scale.seen}; {MEASURED_INTENSITY}")
-    spread = beam_spread(sensor, clouds)
-    if spread > _MAX_SPREAD:
+    smeared = len(found.beams_deg) > 1 and found.spread > _MAX_SPREAD
+    if smeared:
         messages.append(
-            f"beams are smeared: half of them spread over {spread:.0%} or more of the beam spacing; "
+            f"beams are smeared: half of them spread over {found.spread:.1%} or more of the beam spacing; "
             "the cloud may be motion-compensated or in another frame than the sensor's"
         )
-    moved = moved_m(sensor, clouds)
-    if moved > _MOVED_M:
+    if moved > _MOVED_M and (smeared or found.clustered):
         messages.append(
             f"the vehicle seems to have moved: a quarter of the ranges changed by {moved:.2f} m or more; "
-            "if its driver compensates motion, record the bag while it stands still"
+            "if its driver compensates motion, record the bag for the beams while it stands still"
         )
     return messages
-
-
-def beam_spread(sensor: SensorSpec, clouds: Sequence[PointCloud]) -> float:
-    """Median over the beams of their elevation spread, relative to the distance to the next beam."""
-    elevations = np.concatenate([elevations_deg(cloud.xyz) for cloud in clouds])
-    return cluster_spread(elevations, np.asarray(sensor.beam_elevations_deg))
 
 
 def moved_m(sensor: SensorSpec, clouds: Sequence[PointCloud]) -> float:
@@ -198,11 +202,7 @@ def moved_m(sensor: SensorSpec, clouds: Sequence[PointCloud]) -> float:
     return float(np.percentile(change, 75)) if change.size else 0.0
 
 
-def _usable(cloud: PointCloud) -> PointCloud:
-    """Points with a finite position outside of the vehicle."""
-    keep = usable_mask(cloud.xyz, MIN_RANGE_M)
-    if cloud.ring is not None and (cloud.ring >= 0).any():
-        keep &= cloud.ring >= 0
+def _kept(cloud: PointCloud, keep: NDArray[np.bool_]) -> PointCloud:
     intensity = None if cloud.intensity is None else cloud.intensity[keep]
     return PointCloud(cloud.xyz[keep], intensity, None if cloud.ring is None else cloud.ring[keep])
 
