@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from xmodelkd_ros.bags.bag import ROSBAGS_TYPES, BagReader, message_class
+from xmodelkd_ros.bags.bag import ROSBAGS_TYPES, BagReader, Message, message_class
 from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BagError
@@ -70,3 +71,46 @@ def read_all(path: Path) -> int:
 
 def assert_one_line(error: pytest.ExceptionInfo[BagError], path: Path) -> None:
     assert "\n" not in str(error.value) and str(path) in str(error.value)
+
+
+def changed_copy(bag: Path, out: Path, change: Callable[[Message], Any]) -> Path:
+    """Copy a bag, each message as a function returns it; it leaves out those for which it returns None."""
+    with BagReader(bag) as reader, BagWriter(out) as writer:
+        messages = list(reader.messages())
+        for message in messages:
+            content = change(message)
+            if content is None:
+                continue
+            topic = reader.topics[message.topic]
+            if topic.name not in writer.topics:
+                writer.add_topic(topic.name, topic.type, topic.latched)
+            writer.write(topic.name, message.log_time_ns, content)
+    return out
+
+
+def without_topics(bag: Path, out: Path, *words: str) -> Path:
+    """Copy a bag without the topics that have one of some words in their names."""
+    return changed_copy(bag, out, lambda m: None if any(word in m.topic for word in words) else m.message)
+
+
+def on_tai(bag: Path, out: Path) -> Path:
+    """Copy a bag with images 37 s ahead."""
+
+    def shift(message: Message) -> Any:
+        if "image" in message.topic:
+            message.message.header.stamp.sec += 37
+        return message.message
+
+    return changed_copy(bag, out, shift)
+
+
+def with_damaged_jpegs(bag: Path, out: Path) -> Path:
+    """Copy a bag with JPEG images whose content is overwritten after their first bytes."""
+
+    def damage(message: Message) -> Any:
+        if hasattr(message.message, "format"):
+            message.message.data = message.message.data.copy()
+            message.message.data[20:] = 0
+        return message.message
+
+    return changed_copy(bag, out, damage)

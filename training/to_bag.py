@@ -15,7 +15,7 @@ from pathlib import Path
 from training.config.data import DATASETS, frame_range
 from training.data.registry import open_drives
 from training.datasets.bag_export import write_bag
-from xmodelkd_ros.console import run_command
+from xmodelkd_ros.console import print_notes, run_command
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.messages.topics import POINTS
 
@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         frames = frame_range(args.frames, "--frames") if args.frames else range(len(sequence))
         if frames.stop > len(sequence):
             raise ConfigError(f"{sequence.name} has no frame {frames.stop - 1}; it has 0 to {len(sequence) - 1}")
-        write_bag(sequence, frames, args.out, args.points_topic, args.storage)
+        if not write_bag(sequence, frames, args.out, args.points_topic, args.storage):
+            print_notes([f"{sequence.name}: these sweeps have no ground truth: field label is 255 throughout the bag"])
         return f"{args.out}: {len(frames)} sweeps"
 
     return run_command(work)

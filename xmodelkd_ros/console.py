@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from traceback import walk_tb
 from typing import Any, TypeVar
 
@@ -30,6 +31,10 @@ _DISTRIBUTIONS = {
 """Names of distributions that differ from those of their modules, and versions that the package needs."""
 
 
+_printed: set[str] | None = None
+"""Notes that the running command has printed; None outside of a command."""
+
+
 def progress(steps: Any, total: int, title: str) -> Any:
     """A progress bar over sweeps on stderr; none if stderr is not a terminal."""
     from tqdm import tqdm  # not installed on vehicles, where the node imports this module
@@ -38,9 +43,23 @@ def progress(steps: Any, total: int, title: str) -> Any:
 
 
 def print_notes(notes: Iterable[str]) -> None:
-    """Print notes for the user on stderr, each once."""
+    """Print notes for the user on stderr, each once in a command."""
     for note in dict.fromkeys(notes):
-        print(f"note: {note}", file=sys.stderr)
+        if _printed is None or note not in _printed:
+            print(f"note: {note}", file=sys.stderr)
+        if _printed is not None:
+            _printed.add(note)
+
+
+@contextmanager
+def _each_note_once() -> Iterator[None]:
+    """Print no note twice, such as those on a bag that is opened for several purposes."""
+    global _printed
+    outer, _printed = _printed, set()
+    try:
+        yield
+    finally:
+        _printed = outer
 
 
 def print_warnings(warnings: Iterable[str]) -> None:
@@ -93,7 +112,7 @@ def exit_code(work: Callable[[], int]) -> int:
         What ``work`` returns, 1 after such an error, 130 after Ctrl-C.
     """
     try:
-        with disk_errors():
+        with disk_errors(), _each_note_once():
             return work()
     except XModelKDError as error:
         print(f"error: {error}", file=sys.stderr)

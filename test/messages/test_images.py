@@ -320,3 +320,25 @@ def test_missing_libraries_are_named(monkeypatch: pytest.MonkeyPatch, library: s
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(ImageError, match="pip install opencv-python-headless"):
         images.image_to_array(compressed(b"1"))
+
+
+JPEG = cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8))[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "name"),
+    [
+        (JPEG[:20] + bytes(200), "jpeg", "JPEG"),
+        (JPEG[:12], "jpeg", "JPEG"),
+        (bytes(len(JPEG)), "rgb8; jpeg compressed bgr8", "JPEG"),
+        (JPEG[:20], "", "JPEG"),
+        (PNG[:30], "png", "PNG"),
+        (b"", "jpg", "JPEG"),
+    ],
+)
+def test_damaged_jpeg_and_png_images_are_called_damaged(data, kind, name):
+    with pytest.raises(ImageError) as error:
+        images.image_to_array(compressed(data, kind))
+    remedy = "check the camera driver and the connection"
+    expected = f"cannot decode image '{kind}' of {len(data)} bytes: the {name} data is damaged; {remedy}"
+    assert str(error.value) == expected

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from xmodelkd_ros.console import print_notes, run_command
 from xmodelkd_ros.tools.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -173,3 +174,14 @@ def test_mode_is_no_abbreviation_of_model(drive, height_model, tmp_path, capsys)
     assert "is a student, which takes no images; give --model teacher" in fails(
         capsys, "evaluate", drive.path, *out, "--mode", "teacher"
     )
+
+
+def test_each_command_prints_a_note_once(capsys):
+    def work():
+        print_notes(["the bag is short", "it has no images"])
+        print_notes(["it has no images", "it has no truth"])
+        return "done"
+
+    for _ in range(2):
+        assert run_command(work) == 0
+        assert capsys.readouterr().err == "note: the bag is short\nnote: it has no images\nnote: it has no truth\n"

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from test.example_bags import on_tai, without_topics
 from test.example_drive import scaled_drive
 from xmodelkd_ros.segmentation.backend_selection import LIBRARIES
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
@@ -105,3 +106,37 @@ def test_input_that_the_model_does_not_expect_is_reported(drive, height_model, w
     printed = capsys.readouterr()
     assert printed.err.count("warning: ") == len(metrics["warnings"]) >= 2
     assert "warnings about the input" in printed.out.splitlines()[-1]
+
+
+def notes_of(capsys):
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+
+
+@pytest.mark.parametrize("fault", ["none", "camera_info", "tf_static", "clock"])
+def test_student_gets_one_short_note_on_cameras(make_drive, height_model, fault, tmp_path, capsys):
+    """It takes no images: they are drawn in the report only."""
+    bag = make_drive(cameras=("front", "rear"))
+    if fault != "none":
+        bag = on_tai(bag, tmp_path / "b") if fault == "clock" else without_topics(bag, tmp_path / "b", fault)
+    assert run(bag, "--model", height_model, "--out", tmp_path / "out") == 0
+    expected = f"note: 2 of 2 cameras are not drawn in the report; 'xmodelkd fit-cameras {bag}' says why"
+    assert [n for n in notes_of(capsys) if "camera" in n or "clock" in n] == ([] if fault == "none" else [expected])
+
+
+def test_teacher_names_the_missing_camera_info(make_drive, light_model, tmp_path, capsys):
+    bag = without_topics(make_drive(cameras=("front", "rear")), tmp_path / "bag", "camera_info")
+    assert run(bag, "--model", light_model, "--mode", "teacher", "--out", tmp_path / "out") == 0
+    assert [note for note in notes_of(capsys) if "CameraInfo" in note] == [
+        f"note: /camera/{name}/image_raw not used: the bag has no CameraInfo of this camera; record "
+        f"/camera/{name}/camera_info too"
+        for name in ("front", "rear")
+    ]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "fit-cameras"])
+def test_cameras_on_the_same_other_clock_share_one_note(make_drive, light_model, command, tmp_path, capsys):
+    bag = on_tai(make_drive(cameras=("front", "rear"), times=("time", 7, 1.0)), tmp_path / "bag")
+    options = ["--model", str(light_model), "--mode", "teacher"] if command == "evaluate" else []
+    assert main([command, str(bag), *options, "--out", str(tmp_path / "out")]) == 0
+    (note,) = [note for note in notes_of(capsys) if "clocks of LiDAR and cameras differ" in note]
+    assert note.startswith("note: cameras front, rear: no image: ") and "the camera uses TAI" in note

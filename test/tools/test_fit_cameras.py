@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import yaml
 
+from test.example_bags import with_damaged_jpegs, without_topics
 from xmodelkd_ros.bags.recorded_sweep import scan_time_s
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.transforms import transform
@@ -89,12 +90,36 @@ def test_scan_time_ignores_points_without_position():
     assert found == pytest.approx(float(times[seen].mean()), abs=1e-4)
 
 
-def test_rejects_bag_without_cameras(make_drive, tmp_path, capsys):
-    assert main(["fit-cameras", str(make_drive(cameras=())), "--out", str(tmp_path / "c.yaml")]) == 1
-    assert (
-        "has no images with CameraInfo and a transform in /tf_static; record these topics too"
-        in capsys.readouterr().err
-    )
+@pytest.mark.parametrize(
+    ("left_out", "missing"),
+    [
+        ((), "no colour images (Image or CompressedImage), no CameraInfo, no /tf_static"),
+        (("image",), "no colour images (Image or CompressedImage)"),
+        (("camera_info",), "no CameraInfo"),
+        (("tf_static",), "no /tf_static"),
+        (("camera_info", "tf_static"), "no CameraInfo, no /tf_static"),
+    ],
+)
+def test_names_what_a_bag_without_usable_cameras_lacks(make_drive, left_out, missing, tmp_path, capsys):
+    bag = make_drive(cameras=("front",) if left_out else ())
+    bag = without_topics(bag, tmp_path / "bag", *left_out) if left_out else bag
+    assert main(["fit-cameras", str(bag), "--out", str(tmp_path / "c.yaml")]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {bag} has {missing}; record these topics too"
+
+
+def test_refers_to_the_notes_if_the_cameras_lack_different_things(make_drive, tmp_path, capsys):
+    bag = make_drive(tf_prefix="car1/")
+    assert main(["fit-cameras", str(bag), "--out", str(tmp_path / "c.yaml")]) == 1
+    note, error = capsys.readouterr().err.splitlines()
+    assert "/tf_static does not connect" in note
+    assert error == f"error: {bag} has no camera that can be used; the notes above name what each one lacks"
+
+
+def test_damaged_images_are_noted(real_drive, tmp_path, capsys):
+    bag = with_damaged_jpegs(real_drive, tmp_path / "bag")
+    assert main(["fit-cameras", str(bag), "--out", str(tmp_path / "c.yaml")]) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if "the JPEG data is damaged" in line]
+    assert len(notes) == 6 and notes[0].startswith("note: camera back_camera: cannot decode image 'jpeg' of ")
 
 
 def test_rejects_missing_output_folder(drive, tmp_path, capsys):

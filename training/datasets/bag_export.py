@@ -16,6 +16,7 @@ from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, message_class
 from xmodelkd_ros.bags.bag_writer import BagWriter, Storage
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.transforms import inverse, quaternion
 from xmodelkd_ros.messages.clouds import truth_to_msg
 from xmodelkd_ros.messages.headers import data_source_json, label_info_json, stamp_from_ns
@@ -32,18 +33,20 @@ _TF_TYPE = "tf2_msgs/msg/TFMessage"
 
 def write_bag(
     sequence: DriveSequence, frames: range, out: Path, points_topic: str = POINTS, storage: Storage = "mcap"
-) -> None:
-    """Write frames of a sequence, in ascending order, into a new bag.
+) -> bool:
+    """Write frames of a sequence, in ascending order, into a new bag; returns whether any has ground truth.
 
     Raises:
         BagError: ``out`` exists already, or cannot be created.
         ConfigError: the drive lacks a frame, or a file of it cannot be read.
     """
+    has_truth = False
     with BagWriter(out, storage) as bag:
         _announce(bag, sequence, points_topic)
         _write_latched(bag, sequence, frames[0])
         for index in tqdm(frames, "to_bag", unit=" frames", file=sys.stderr, disable=None, leave=False):
-            _write_frame(bag, sequence, index, points_topic)
+            has_truth |= _write_frame(bag, sequence, index, points_topic)
+    return has_truth
 
 
 def image_topic(camera: CameraModel) -> str:
@@ -88,7 +91,8 @@ def _write_latched(bag: BagWriter, sequence: DriveSequence, first: int) -> None:
     bag.write(STATIC_TF, start_ns, message_class(_TF_TYPE)(transforms=transforms))
 
 
-def _write_frame(bag: BagWriter, sequence: DriveSequence, index: int, points_topic: str) -> None:
+def _write_frame(bag: BagWriter, sequence: DriveSequence, index: int, points_topic: str) -> bool:
+    """Write a frame; returns whether any of its points has a label."""
     images = sequence.images(index)
     for image in sorted(images, key=lambda i: i.stamp_ns):
         header = _header(image.stamp_ns, optical_frame(image.camera))
@@ -103,6 +107,7 @@ def _write_frame(bag: BagWriter, sequence: DriveSequence, index: int, points_top
     points = sequence.cloud(index), sequence.labels(index)
     cloud = truth_to_msg(*points, header, ROSBAGS_TYPES, sequence.time_s(index))
     bag.write(points_topic, stamp_ns, cloud)
+    return bool((points[1] != IGNORE).any())
 
 
 def _header(stamp_ns: int, frame_id: str) -> Any:

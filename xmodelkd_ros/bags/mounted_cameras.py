@@ -17,11 +17,12 @@ from xmodelkd_ros.core.errors import ImageError, XModelKDError, quoted
 from xmodelkd_ros.core.transforms import inverse, quaternion
 from xmodelkd_ros.messages.camera_info import to_camera
 from xmodelkd_ros.messages.headers import frame_name, nearest_frame_hint, static_transforms
-from xmodelkd_ros.messages.images import check_encoding
+from xmodelkd_ros.messages.images import check_encoding, is_depth
 from xmodelkd_ros.messages.topics import STATIC_TF
 
 _COMPRESSED = "sensor_msgs/msg/CompressedImage"
 _IMAGE_TYPES = ("sensor_msgs/msg/Image", _COMPRESSED)
+_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 _VIDEO_TYPES = (
     "foxglove_msgs/msg/CompressedVideo",
     "ffmpeg_image_transport_msgs/msg/FFMPEGPacket",
@@ -110,13 +111,16 @@ def _time_offset_s(camera: CameraModel, sweeps: Sequence[RecordedSweep], note: C
 def _calibrations(reader: BagReader, note: Callable[[str], None]) -> dict[str, tuple[str, Any]]:
     """Topic and first message of the CameraInfo of each image topic, the closest one in the tree of names."""
     topics = reader.topics.values()
-    info_topics = [t.name for t in topics if t.type == "sensor_msgs/msg/CameraInfo" and t.count]
+    info_topics = [t.name for t in topics if t.type == _INFO_TYPE and t.count]
     for video in (t for t in topics if t.type in _VIDEO_TYPES and t.count):
         note(f"{video.name} not used: {video.type} holds packets of a video; record raw or jpeg images")
     calibrations = {}
+    without_info: dict[str, str] = {}
     for topic in (t.name for t in topics if t.type in _IMAGE_TYPES and t.count):
         info_topic = closest_topic(topic, info_topics)
         if info_topic is None:
+            missing = f"{image_namespace(topic)}camera_info"
+            without_info.setdefault(missing, topic)
             continue
         try:
             check_encoding(reader.first(topic).message)
@@ -124,7 +128,25 @@ def _calibrations(reader: BagReader, note: Callable[[str], None]) -> dict[str, t
             note(f"{topic} not used: {error}")
             continue
         calibrations[topic] = info_topic, reader.first(info_topic).message
+    for missing, topic in without_info.items():
+        if not is_depth(reader.first(topic).message):
+            note(f"{topic} not used: the bag has no CameraInfo of this camera; record {missing} too")
     return calibrations
+
+
+def image_namespaces(reader: BagReader) -> set[str]:
+    """Namespaces of a bag's colour images, one for each camera: its topics lie side by side."""
+    topics = [t.name for t in reader.topics.values() if t.type in _IMAGE_TYPES and t.count]
+    return {image_namespace(topic) for topic in topics if not is_depth(reader.first(topic).message)}
+
+
+def missing_for_cameras(reader: BagReader) -> list[str]:
+    """What a bag must hold for its cameras to be used, and does not hold at all."""
+    types = {topic.type for topic in reader.topics.values() if topic.count}
+    has_transforms = STATIC_TF in reader.topics and reader.topics[STATIC_TF].count
+    missing = [] if image_namespaces(reader) else ["colour images (Image or CompressedImage)"]
+    missing += [] if _INFO_TYPE in types else ["CameraInfo"]
+    return missing + ([] if has_transforms else [STATIC_TF])
 
 
 def _static_transforms(reader: BagReader) -> dict[tuple[str, str], NDArray[np.float64]]:
@@ -167,6 +189,11 @@ def closest_topic(topic: str, candidates: list[str]) -> str | None:
 
 def _namespace(topic: str) -> str:
     return topic.rsplit("/", 1)[0] + "/"
+
+
+def image_namespace(topic: str) -> str:
+    """The namespace of an image topic, in which image_transport expects the topic ``camera_info``."""
+    return _namespace(topic.removesuffix("/compressed"))
 
 
 def _is_rectified(topic: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from time import perf_counter
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.bags.bag import BagReader, Message
 from xmodelkd_ros.bags.image_replay import CameraOptions, RecordedImage, match_images, nearest_images
-from xmodelkd_ros.bags.mounted_cameras import MountedCamera, closest_topic, find_cameras
+from xmodelkd_ros.bags.mounted_cameras import MountedCamera, closest_topic, find_cameras, image_namespaces
 from xmodelkd_ros.bags.recorded_sweep import RecordedSweep
 from xmodelkd_ros.bags.transform_tree import TransformTree, chain_poses
 from xmodelkd_ros.core.camera import CameraModel, CameraView
@@ -205,12 +205,15 @@ class RecordedDrive:
             images = {topic: matched.images.get(camera.model.name) for topic, camera in used.items()}
             frames = (self._camera_frame(topic, image, sweep, options.fixed_frame) for topic, image in images.items())
             yield sweep, tuple(frames)
+        reasons = {}
         for camera in used.values():
             name = camera.model.name
-            if name in nearest and name not in matching:
+            if name in nearest and name not in matching and name not in self._other_clock:
                 reason = why_no_image(name, *nearest[name], camera.time_offset_s)
-                hint = "" if CLOCKS_DIFFER in reason else "; see --slop"
-                self.note(f"camera {name} matches no sweep; of the nearest one: {reason}{hint}")
+                reasons[name] = reason if CLOCKS_DIFFER in reason else f"{reason}; see --slop"
+        for names, reason in _by_remedy(reasons):
+            subject = f"camera {names[0]} matches" if len(names) == 1 else f"cameras {', '.join(names)} match"
+            self.note(f"{subject} no sweep; of the nearest one: {reason}")
 
     def _camera_frame(
         self, topic: str, image: StampedImage[RecordedImage] | None, sweep: RecordedSweep, fixed_frame: str
@@ -251,6 +254,17 @@ class RecordedDrive:
                 self.note(f"camera {image.camera.name} not used: {error}")
         return tuple(views)
 
+    def drawn_views(self, sweep: RecordedSweep) -> tuple[CameraView, ...]:
+        """:meth:`camera_views` for a picture only: one short note replaces those on how cameras serve a teacher."""
+        before = len(self.notes)
+        views = self.camera_views(sweep)
+        removed, self.notes[before:] = self.notes[before:], []
+        cameras = len(image_namespaces(self._reader)) if removed else 0
+        if cameras > len(views):
+            text = f"{cameras - len(views)} of {cameras} cameras are not drawn in the report"
+            self.note(f"{text}; 'xmodelkd fit-cameras {self._reader.path}' says why")
+        return views
+
     def images(self, sweep: RecordedSweep) -> list[RecordedImage]:
         """The image of each camera nearest to a sweep and at most one sweep period away, whenever it was recorded."""
         cameras = self.mounted_cameras(sweep.message.header.frame_id)
@@ -261,6 +275,7 @@ class RecordedDrive:
         # The image recorded with the sweep comes last, where its stamp tells how the clocks differ.
         messages.sort(key=lambda message: -abs(message.log_time_ns - sweep.log_time_ns))
         matched = nearest_images(messages, cameras, sweep.stamp_ns, _MAX_GAP_NS)
+        reasons = {}
         for camera in cameras.values():
             name = camera.model.name
             if name not in matched.gaps or name in self._other_clock:
@@ -268,7 +283,9 @@ class RecordedDrive:
             reason = why_no_image(name, sweep.stamp_ns, matched.gaps[name], camera.time_offset_s)
             if CLOCKS_DIFFER in reason:
                 self._other_clock.add(name)
-                self.note(f"camera {name}: {reason}")
+                reasons[name] = reason
+        for names, reason in _by_remedy(reasons):
+            self.note(f"camera{'s' if len(names) > 1 else ''} {', '.join(names)}: {reason}")
         return [image.image for image in matched.images.values()]
 
     def cameras(self, lidar_frame: str) -> dict[str, CameraModel]:
@@ -288,6 +305,20 @@ class RecordedDrive:
         """Add a remark for the user, once."""
         if text not in self.notes:
             self.notes.append(text)
+
+
+def _by_remedy(reasons: Mapping[str, str]) -> list[tuple[list[str], str]]:
+    """Cameras whose reasons have the same cause and remedy, with the reason of the first one.
+
+    Args:
+        reasons: from :func:`xmodelkd_ros.segmentation.image_gaps.why_no_image`, by camera.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        # What precedes the remedy has the camera's own numbers, which differ by its time offset.
+        remedy = reason.partition("; ")[2] if CLOCKS_DIFFER in reason else reason
+        groups.setdefault(remedy, []).append(name)
+    return [(names, reasons[names[0]]) for names in groups.values()]
 
 
 def _truth_map(reader: BagReader, points_topic: str) -> tuple[LabelMap | None, str]:

@@ -89,6 +89,11 @@ def image_to_array(msg: Any) -> NDArray[np.uint8]:
     except ImageError:
         raise
     except Exception as error:
+        if isinstance(error, ValueError) and (damaged := _damaged_format(msg)):
+            raise ImageError(
+                f"cannot decode image '{_kind(msg)}' of {len(msg.data)} bytes: the {damaged} data is damaged; "
+                "check the camera driver and the connection"
+            ) from error
         reason = " ".join(repr(error).replace("\\n", " ").split())
         raise ImageError(
             f"cannot decode image '{_kind(msg)}' of {len(msg.data)} bytes: {reason[:_MAX_REASON]}; {_REMEDY}"
@@ -107,6 +112,17 @@ def load_image_decoders() -> None:
     pixel = SimpleNamespace(encoding="rgb8", height=1, width=1, step=3, is_bigendian=0, data=np.zeros(3, np.uint8))
     image_to_array(pixel)
     opencv()
+
+
+def _damaged_format(msg: Any) -> str:
+    """JPEG or PNG if a CompressedImage that cannot be decoded is one by its data or format; else empty."""
+    if not hasattr(msg, "format"):
+        return ""
+    begin, claimed = bytes(msg.data[:4]), str(msg.format).lower()
+    for name, magic, words in (("JPEG", b"\xff\xd8\xff", ("jpeg", "jpg")), ("PNG", b"\x89PNG", ("png",))):
+        if begin.startswith(magic) or any(word in claimed for word in words):
+            return name
+    return ""
 
 
 def _kind(msg: Any) -> str:

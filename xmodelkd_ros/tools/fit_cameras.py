@@ -9,11 +9,12 @@ from typing import Any
 import yaml
 
 from xmodelkd_ros.bags.bag import BagReader
-from xmodelkd_ros.bags.mounted_cameras import MountedCamera, node_parameters
+from xmodelkd_ros.bags.mounted_cameras import MountedCamera, missing_for_cameras, node_parameters
 from xmodelkd_ros.bags.recorded_drive import RecordedDrive
 from xmodelkd_ros.console import print_notes
 from xmodelkd_ros.core.atomic_write import atomic_file
-from xmodelkd_ros.core.errors import BagError, ConfigError
+from xmodelkd_ros.core.errors import BagError, ConfigError, ImageError
+from xmodelkd_ros.messages.images import image_to_array
 
 _HEADER = """\
 # Cameras of {bag}, written by xmodelkd fit-cameras. Start the node with this file:
@@ -38,10 +39,17 @@ def fit_cameras(bag: Path, out: Path | None = None, points_topic: str = "") -> P
         recording = RecordedDrive(reader, points_topic, missing_intensity="fill")
         sweep = recording.first_sweep()
         cameras = list(recording.mounted_cameras(sweep.message.header.frame_id).values())
-        recording.images(sweep)  # for the notes on clocks that differ
+        for image in recording.images(sweep):  # which notes clocks that differ
+            try:
+                image_to_array(image.message)
+            except ImageError as error:
+                recording.note(f"camera {image.camera.name}: {error}")
         print_notes([*reader.notes, *recording.notes])
+        missing = [] if cameras else missing_for_cameras(reader)
+    if missing:
+        raise BagError(f"{bag} has {', '.join(f'no {what}' for what in missing)}; record these topics too")
     if not cameras:
-        raise BagError(f"{bag} has no images with CameraInfo and a transform in /tf_static; record these topics too")
+        raise BagError(f"{bag} has no camera that can be used; the notes above name what each one lacks")
     out = out or Path(f"{bag.stem}.cameras.yaml")
     try:
         with atomic_file(out) as unfinished:

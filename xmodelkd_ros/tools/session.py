@@ -106,7 +106,8 @@ class Session:
     def view(self, drive: RecordedDrive, sweep: RecordedSweep, label: NDArray[np.uint8]) -> SweepView:
         """A sweep for the plots of the report, in the scored label set."""
         scores, truth = self.scores, self.scored_truth(sweep)
-        return SweepView(sweep.cloud, scores.to_scored(label), scores.label_map, truth, drive.camera_views(sweep))
+        views = drive.camera_views(sweep) if self.options.mode == "teacher" else drive.drawn_views(sweep)
+        return SweepView(sweep.cloud, scores.to_scored(label), scores.label_map, truth, views)
 
     def report(
         self,

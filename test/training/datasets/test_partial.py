@@ -76,15 +76,27 @@ def test_scoring_a_student_needs_sweeps_and_labels_only(partial, dataset, height
 
 
 @pytest.mark.parametrize("dataset", LIDAR_ONLY)
-def test_export_and_training_of_a_student_need_no_cameras(partial, dataset, tmp_path):
+def test_export_and_training_of_a_student_need_no_cameras(partial, dataset, tmp_path, capsys):
     path = partial(dataset, *LIDAR_ONLY[dataset])
     assert to_bag.main([dataset, str(path), str(tmp_path / "drive.mcap")]) == 0
+    assert "ground truth" not in capsys.readouterr().err
     with BagReader(tmp_path / "drive.mcap") as bag:
         assert bag.topics["/points"].count == 3
         assert bag.topics["/tf"].count == (0 if dataset == "semantickitti" else 3)
         assert not [name for name in bag.topics if "image" in name]
     source = load_source(SourceConfig(dataset, str(path)), "train", images=True)
     assert len(source.sweeps) == 3 and not source.encoded_images
+
+
+@pytest.mark.parametrize(
+    ("dataset", "labels"),
+    [("pandaset", "annotations/semseg/*"), ("semantickitti", "labels/*"), ("nuscenes", "lidarseg/v1.0-mini/*")],
+)
+def test_export_without_ground_truth_says_so(partial, dataset, labels, tmp_path, capsys):
+    path = partial(dataset, labels)
+    assert to_bag.main([dataset, str(path), str(tmp_path / "drive.mcap")]) == 0
+    (note,) = notes_of(capsys)
+    assert note.endswith(": these sweeps have no ground truth: field label is 255 throughout the bag")
 
 
 @pytest.mark.parametrize("dataset", LIDAR_ONLY)
