@@ -60,12 +60,31 @@ def test_missing_resources_are_reported_with_a_remedy(tmp_path):
         resources.find_config("labels/none.json")
 
 
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("studnet", "did you mean student?"),
+        ("Teacher", "did you mean teacher?"),
+        ("models/techer", "did you mean teacher?"),
+        ("student-undistilled", "did you mean student_undistilled?"),
+        ("yolo", "teacher). 'python"),
+    ],
+)
+def test_unknown_model_is_reported_with_the_shipped_ones_and_the_nearest(name, nearest):
+    with pytest.raises(ModelError) as error:
+        resources.find_model(name)
+    assert "ships (student, student_undistilled, teacher)" in str(error.value) and nearest in str(error.value)
+
+
 def test_sensors_are_found_by_path_then_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert resources.read_sensor("vlp16").beam_elevations_deg[0] == 15
     SensorSpec("own", (1.0, 0.0)).write(tmp_path / "vlp16")
     assert resources.read_sensor("vlp16").name == "own"
-    with pytest.raises(SensorError, match=r"no sensor 'OS1-129': .*did you mean OS1-128\?.*fit-sensor"):
+    with pytest.raises(
+        SensorError,
+        match=r"no sensor 'OS1-129': .* in .*config/sensors\); did you mean OS1-128 or OS\S+ or OS\S+\? .*fit-sensor",
+    ):
         resources.read_sensor("OS1-129")
 
 
@@ -75,7 +94,7 @@ def test_rejects_invalid_file_names(name):
         resources.find_model(name)
     with pytest.raises(LabelError, match=r"no label set .*drive13"):
         resources.label_map(name)
-    with pytest.raises(SensorError, match=r"no sensor .*VLP-16"):
+    with pytest.raises(SensorError, match=r"no sensor .*config/sensors"):
         resources.read_sensor(name)
     with pytest.raises(ConfigError, match="the package lacks config"):
         resources.find_config(name or "none")

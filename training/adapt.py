@@ -23,7 +23,7 @@ from training.deploy.model_folder import export_checkpoint
 from training.distillation.prerequisites import UpstreamModels
 from training.experiments.adaptation import AdaptConfig, Predictions
 from training.experiments.adaptation_report import REPORT, summary, write_report
-from training.modules.checkpoint import read_checkpoint
+from training.modules.checkpoint import model_or_run, read_checkpoint
 from training.predict.predictor import Predictor, predictor_of
 from training.runs.trainer import on_one_device
 from training.train import train
@@ -33,7 +33,7 @@ from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.reports.scores import write_metrics
-from xmodelkd_ros.resources import find_model, label_map
+from xmodelkd_ros.resources import label_map
 from xmodelkd_ros.segmentation.input_monitor import InputMonitor
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
@@ -61,6 +61,8 @@ def adapt(config: AdaptConfig, scored: str, command: str) -> dict[str, Any]:
 def _adapted(config: AdaptConfig, scored: str, command: str) -> dict[str, Any]:
     folder, scored_in = Path(config.run), label_map(scored)
     student = read_checkpoint(Path(config.model))
+    if student.config.teacher:
+        raise ConfigError(f"{config.model} is a camera teacher, but adapt trains a student: give MODEL student")
     part, held_out = config.split()
     settings = on_one_device(config.training(student, part))
     upstream = UpstreamModels.of(settings)
@@ -158,16 +160,11 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
         frames = frame_range(options.frames, "--frames")
         drive["frames"] = (frames.start, frames.stop)
     return {
-        "model": str(_folder(options.model)),
+        "model": str(model_or_run(options.model)),
         "run": str(options.out),
         "drive": drive,
-        "distill": {"teacher": str(_folder(options.teacher))},
+        "distill": {"teacher": str(model_or_run(options.teacher))},
     }
-
-
-def _folder(model: str) -> Path:
-    """The folder of a run, or of a model given by folder or name."""
-    return Path(model) if Path(model).is_dir() else find_model(model)
 
 
 if __name__ == "__main__":

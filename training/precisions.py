@@ -17,7 +17,7 @@ from typing import Any
 
 from training.data.sources import load_source
 from training.deploy.reduced_precision import PRECISIONS, add_precisions
-from training.modules.checkpoint import read_checkpoint
+from training.modules.checkpoint import model_or_run, read_checkpoint
 from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.atomic_write import atomic_dir
 from xmodelkd_ros.core.model_spec import ModelSpec
@@ -58,12 +58,17 @@ def _without(spec: ModelSpec, precisions: Sequence[str]) -> ModelSpec:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code, 0 on success only."""
     parser = argparse.ArgumentParser("python -m training.precisions", description="Add precisions to a model folder.")
-    parser.add_argument("model", type=Path, metavar="MODEL", help="model folder")
+    parser.add_argument("model", metavar="MODEL", help="model folder, or name of a shipped model")
     parser.add_argument(
         "--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS, help="precisions to add (default: all)"
     )
     options = parser.parse_args(argv)
-    return run_command(lambda: f"{options.model}: {', '.join(add_to(options.model, options.precisions).files)}")
+
+    def work() -> str:
+        folder = model_or_run(options.model)
+        return f"{folder}: {', '.join(add_to(folder, options.precisions).files)}"
+
+    return run_command(work)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from training.deploy.parity import load_pipeline
 from training.deploy.statistics import training_statistics
-from training.modules.checkpoint import read_checkpoint
+from training.modules.checkpoint import model_or_run, read_checkpoint
 from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.atomic_write import atomic_dir
 from xmodelkd_ros.core.model_spec import ModelSpec
@@ -43,13 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "python -m training.statistics", description="Add the statistics of its training data to a model folder."
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="model folder")
+    parser.add_argument("model", metavar="MODEL", help="model folder, or name of a shipped model")
     options = parser.parse_args(argv)
 
     def work() -> str:
-        statistics = add_to(options.model).statistics
+        folder = model_or_run(options.model)
+        statistics = add_to(folder).statistics
         assert statistics is not None
-        return f"{options.model}: {len(statistics.quantiles)} statistics of {statistics.sweeps} sweeps"
+        return f"{folder}: {len(statistics.quantiles)} statistics of {statistics.sweeps} sweeps"
 
     return run_command(work)
 

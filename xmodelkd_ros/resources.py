@@ -5,17 +5,20 @@ Training looks in the source tree before the share folder (:func:`prefer_source_
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from xmodelkd_ros.core.errors import ConfigError, LabelError, ModelError, SensorError, listed, quoted
 from xmodelkd_ros.core.labels import LabelMap, LabelTranslation
 from xmodelkd_ros.core.sensor import SensorSpec
+from xmodelkd_ros.core.similar_names import nearest_names
 
 _PACKAGE = "xmodelkd_ros"
+_MIN_SIMILARITY = 0.5
+"""Of a shipped file's name to a misspelt one: users write the maker, or another size, with a product's name."""
+_MOST_PROPOSED = 3
 
 
 _source_tree_first = False
@@ -53,7 +56,7 @@ def find_model(name_or_path: str) -> Path:
     """Folder of a model, given by its path or by the name of a shipped model.
 
     Raises:
-        ModelError: no such model exists.
+        ModelError: no such model exists; the message names the shipped ones and the nearest.
     """
     path = user_path(name_or_path)
     if os.path.isfile(path / "model.json"):
@@ -61,10 +64,18 @@ def find_model(name_or_path: str) -> Path:
     shipped = _find(Path("models") / name_or_path)
     if shipped is not None and os.path.isfile(shipped / "model.json"):
         return shipped
+    known = shipped_models()
+    ships = f" ({listed(known)})" if known else ""
+    proposal = _proposal(name_or_path.rpartition("/")[2], known, 1)
     raise ModelError(
-        f"no model {quoted(str(name_or_path))}: neither a folder with a model.json nor a model this package ships; "
-        "export one with 'python -m training.export RUN OUT_DIR'"
+        f"no model {quoted(str(name_or_path))}: neither a folder with a model.json nor a model this package "
+        f"ships{ships}{proposal} 'python -m training.export RUN OUT_DIR' exports one"
     )
+
+
+def shipped_models() -> list[str]:
+    """Names of the models that this package ships, sorted."""
+    return sorted({file.parent.name for root in _roots() for file in root.glob("models/*/model.json")})
 
 
 def shipped_sensors() -> dict[str, Path]:
@@ -77,18 +88,26 @@ def sensor_file(name: str) -> Path:
     """Path of a shipped sensor file by its name, in any case and with or without dashes.
 
     Raises:
-        SensorError: the name is unknown; the message names the known ones and the nearest.
+        SensorError: the name is unknown; the message names the nearest ones, and where the known ones are.
     """
     shipped = {_plain(known): file for known, file in shipped_sensors().items()}
     wanted = _plain(name)
     if wanted in shipped:
         return shipped[wanted]
-    near = difflib.get_close_matches(wanted, shipped, 1, 0.5)
-    suggestion = f"; did you mean {shipped[near[0]].stem}?" if near else ""
+    proposal = _proposal(name, [file.stem for file in shipped.values()], _MOST_PROPOSED)
+    folders = {str(file.parent) for file in shipped.values()}
+    where = f" (the {len(shipped)} files in {listed(folders)})" if shipped else ""
     raise SensorError(
-        f"no sensor {quoted(name)}: neither a file nor a known LiDAR{suggestion or ';'} known are "
-        f"{', '.join(file.stem for file in shipped.values())}. 'xmodelkd fit-sensor BAG' writes a file"
+        f"no sensor {quoted(name)}: neither a file nor a known LiDAR{where}{proposal} "
+        "'xmodelkd fit-sensor BAG' writes a file"
     )
+
+
+def _proposal(name: str, known: Iterable[str], most: int) -> str:
+    """What may be meant by an unknown name, as a part of a message; just a full stop if no known name is similar."""
+    by_plain = {_plain(other): other for other in known}
+    near = [by_plain[plain] for plain in nearest_names(_plain(name), by_plain, most, _MIN_SIMILARITY)]
+    return f"; did you mean {' or '.join(near)}?" if near else "."
 
 
 def _plain(name: str) -> str:

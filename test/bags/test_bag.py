@@ -105,7 +105,10 @@ def test_finds_points_topic_or_lists_candidates(tmp_path: Path):
             writer.write(topic, 1, sweep(0))
     with BagReader(tmp_path / "two") as bag:
         assert bag.points_topic("/rear") == "/rear"
-        with pytest.raises(BagError, match=r"several PointCloud2 topics, name one: /front \(1 sweeps\), /rear \(1 sw"):
+        with pytest.raises(
+            BagError,
+            match=r"several PointCloud2 topics; name one by --points-topic .*: /front \(1 sweeps\), /rear \(1 sw",
+        ):
             bag.points_topic()
     with BagWriter(tmp_path / "none") as writer:
         writer.add_topic("/text", TEXT_TYPE)

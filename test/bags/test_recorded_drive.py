@@ -51,7 +51,10 @@ def test_no_truth_without_label_info(make_drive):
     with BagReader(make_drive(label_set="")) as reader:
         recorded = RecordedDrive(reader, labels=DRIVE13)
         assert [sweep.truth for sweep in recorded.sweeps()] == [None, None]
-    assert recorded.notes == ["field 'label' is not used as ground truth: no label_info_json defines its numbers"]
+    assert recorded.notes == [
+        "field 'label' is not used as ground truth: no label_info_json defines its numbers; record or add that latched "
+        "topic (docs/evaluation.md)"
+    ]
 
 
 MS = 1_000_000

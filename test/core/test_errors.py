@@ -42,6 +42,14 @@ def test_long_lists_of_names_are_cut():
     assert listed("abc") == "a, b, c" and listed([]) == ""
     assert listed(f"n{k}" for k in range(100)).endswith("n15 and 84 more")
     assert len(listed(["x" * 1000] * 3)) < 400
+    topics = [f"/sensing/camera/front_{k}/image/compressed (sensor_msgs/msg/CompressedImage)" for k in range(12)]
+    assert listed(topics) == f"{', '.join(topics[:4])} and 8 more"
+
+
+def test_overlong_messages_are_cut_between_words():
+    words = [f"word{number}" for number in range(200)]
+    start, end = str(XModelKDError(" ".join(words))).split(" ... ")
+    assert set(start.split()) | set(end.split()) <= set(words) and len(start) + len(end) > 500
 
 
 def test_library_errors_are_shortened_to_one_line():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from xmodelkd_ros.core.similar_names import nearest_name
+from xmodelkd_ros.core.similar_names import nearest_name, nearest_names
 
 KNOWN = ["model", "mode", "sync.slop", "filter.drop_classes", "qos_overrides./points.subscription.depth"]
 
@@ -22,3 +22,9 @@ KNOWN = ["model", "mode", "sync.slop", "filter.drop_classes", "qos_overrides./po
 def test_nearest_name(name, nearest):
     assert nearest_name(name, KNOWN) == nearest
     assert nearest_name(name, []) == ""
+
+
+def test_nearest_names_begin_with_the_nearest():
+    assert nearest_names("modle", KNOWN, 3) == ["model", "mode"]
+    assert nearest_names("modle", KNOWN, 1) == ["model"]
+    assert nearest_names("x" * 1_000_000, KNOWN, 3) == []

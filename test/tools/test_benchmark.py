@@ -38,7 +38,7 @@ def test_times_teacher_with_images(light_model, height_model, tmp_path, capsys):
     assert metrics["modes"] == {"student": 0, "teacher": 2} and metrics["benchmark"]["cameras"] == 2
     assert "5,000 points, 2 images of 320x180, timed" in (tmp_path / "report.html").read_text()
     assert main(["benchmark", "--model", str(height_model), *arguments, "--out", str(tmp_path)]) == 1
-    assert "is a student, which takes no images; give --model teacher" in capsys.readouterr().err
+    assert "names a student, which takes no images; give --model teacher" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["benchmark", "--model", str(light_model), "--image-size", "320", "--out", str(tmp_path)])
     assert "argument --image-size: '320' is not WIDTHxHEIGHT, such as 1920x1080" in capsys.readouterr().err

@@ -163,6 +163,26 @@ def test_fit_sensor_rejects_empty_clouds(make_drive, capsys, tmp_path):
     assert "has no point to fit" in fails(capsys, "fit-sensor", bag, "--out", tmp_path / "s.json")
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["evaluate", "bag", "--modle", "x"],
+            "xmodelkd evaluate: error: unrecognized option --modle; did you mean --model?",
+        ),
+        (["evaluate", "bag", "--modle=x", "--out", "y"], "option --modle; did you mean --model?"),
+        (["replay", "bag", "--model", "x", "--point-topic", "y"], "did you mean --points-topic?"),
+        (["doctor", "--models", "x"], "did you mean --model?"),
+        (["doctor", "--gpu"], "unrecognized arguments: --gpu"),
+    ],
+)
+def test_misspelt_options_are_reported_with_the_nearest(words, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_mode_is_no_abbreviation_of_model(drive, height_model, tmp_path, capsys):
     out = ["--model", str(height_model), "--out", str(tmp_path / "out")]
     assert main(["evaluate", str(drive.path), *out, "--mode", "student"]) == 0
@@ -171,7 +191,7 @@ def test_mode_is_no_abbreviation_of_model(drive, height_model, tmp_path, capsys)
         main(["evaluate", str(drive.path), *out, "--mode", "both"])
     assert end.value.code == 2
     assert "--mode" in capsys.readouterr().err
-    assert "is a student, which takes no images; give --model teacher" in fails(
+    assert "names a student, which takes no images; give --model teacher" in fails(
         capsys, "evaluate", drive.path, *out, "--mode", "teacher"
     )
 

@@ -159,5 +159,8 @@ def test_rejects_bag_without_cameras(make_drive, light_model, tmp_path, capsys):
 def test_rejects_student_before_starting_a_node(drive, height_model, tmp_path, capsys):
     assert main(["faults", str(drive.path), "--model", str(height_model), "--out", str(tmp_path / "out")]) == 1
     captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("", f"error: model {height_model} is a student; give a teacher\n")
+    assert (captured.out, captured.err) == (
+        "",
+        f"error: --model {height_model} names a student; give a teacher, such as --model teacher\n",
+    )
     assert not (tmp_path / "out").exists()

@@ -188,7 +188,10 @@ def test_training_evaluate_takes_the_topic_of_the_sweeps(make_drive, height_mode
     bag, out = make_drive(topics=("/a/points", "/b/points"), cameras=()), tmp_path / "out"
     words = ["bag", str(bag), "--model", str(height_model), "--backend", "onnxruntime", "--out", str(out)]
     assert training_evaluate.main(words) == 1
-    assert "has several PointCloud2 topics, name one: /a/points" in capsys.readouterr().err
+    assert (
+        "has several PointCloud2 topics; name one by --points-topic (in training configurations: topic): /a/points"
+        in capsys.readouterr().err
+    )
     assert training_evaluate.main([*words, "--points-topic", "/b/points"]) == 0
     assert json.loads((out / "metrics.json").read_text())["sweeps"]["input"] == 2
     words[0] = "pandaset"

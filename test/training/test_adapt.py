@@ -171,6 +171,13 @@ def test_invalid_settings_are_one_line_before_training(changes, complaint, comma
     assert complaint in error and error.count("\n") == 0
 
 
+def test_a_teacher_is_not_adapted(teacher, command, tmp_path, capsys):
+    _, *others = command(tmp_path)
+    assert adapt.main([str(teacher), *others]) == 1
+    error = capsys.readouterr().err
+    assert error == f"error: {teacher} is a camera teacher, but adapt trains a student: give MODEL student\n"
+
+
 def test_split_of_a_drive(pandaset, settings):
     words = [f"drive.path={pandaset}", "drive.dataset=pandaset", "drive.frames=[10, 60]", "most_sweeps=10"]
     part, held_out = AdaptConfig.read(settings, words).split()

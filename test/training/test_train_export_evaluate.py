@@ -347,6 +347,18 @@ def test_precisions_are_added_to_an_exported_model(model, tmp_path, capsys):
     assert "holds no last.ckpt" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("program", [precisions, statistics])
+def test_exported_models_are_completed_by_name_too(program, model, tmp_path, capsys, monkeypatch):
+    shutil.copytree(model, tmp_path / "share" / "xmodelkd_ros" / "models" / "own")
+    monkeypatch.setattr("xmodelkd_ros.resources._roots", lambda: [tmp_path / "share" / "xmodelkd_ros"])
+    done = []
+    monkeypatch.setattr(program, "add_to", lambda folder, *_: done.append(folder) or ModelSpec.read(folder))
+    assert program.main(["own"]) == 0
+    assert done == [tmp_path / "share" / "xmodelkd_ros" / "models" / "own"]
+    assert program.main(["onw"]) == 1
+    assert "ships (own); did you mean own?" in capsys.readouterr().err
+
+
 def test_failed_export_keeps_the_old_model(run, model, monkeypatch):
     before = sha256(model / "model.json")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import pickletools
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from xmodelkd_ros.core.atomic_write import atomic_file
 from xmodelkd_ros.core.errors import ConfigError, quoted
 from xmodelkd_ros.core.file_reading import content_errors, read_file
 from xmodelkd_ros.core.model_spec import DataSource
-from xmodelkd_ros.resources import label_map
+from xmodelkd_ros.resources import find_model, label_map, user_path
 
 NAME = "last"
 CHECKPOINT = f"{NAME}.ckpt"
@@ -307,6 +308,16 @@ def _inputs(data: Any) -> InputSpec:
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError("its intensity range is empty")
     return inputs
+
+
+def model_or_run(name_or_path: str) -> Path:
+    """The folder of a run, or of a model given by its path or by the name of a shipped one.
+
+    Raises:
+        ModelError: there is no such folder or model.
+    """
+    folder = user_path(name_or_path)
+    return folder if os.path.isdir(folder) else find_model(name_or_path)
 
 
 def unusable(path: Path) -> ConfigError:

@@ -25,6 +25,7 @@ from xmodelkd_ros.core.errors import BagError, listed, one_line, short_line
 from xmodelkd_ros.messages.clouds import MessageTypes
 
 POINT_CLOUD_TYPE = "sensor_msgs/msg/PointCloud2"
+_CHOICE = "name one by --points-topic (in training configurations: topic)"
 
 STANDARD_TYPES = get_typestore(Stores.ROS2_KILTED)
 """The rosbags library's standard message types."""
@@ -191,7 +192,7 @@ class BagReader:
         if name and name not in names:
             raise BagError(f"bag {self.path} has no PointCloud2 messages on '{name}'; it has {listing}")
         if not name and len(names) > 1:
-            raise BagError(f"bag {self.path} has several PointCloud2 topics, name one: {listing}")
+            raise BagError(f"bag {self.path} has several PointCloud2 topics; {_CHOICE}: {listing}")
         return name or names[0]
 
     def types(self, topic: str) -> Typestore | None:

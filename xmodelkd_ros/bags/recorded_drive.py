@@ -325,7 +325,9 @@ def _truth_map(reader: BagReader, points_topic: str) -> tuple[LabelMap | None, s
     """The label set of the truth; None and the reason if there is none."""
     topics = [t.name for t in reader.topics.values() if t.name.endswith(LABEL_INFO_JSON) and t.count]
     if not topics:
-        return None, f"no {LABEL_INFO_JSON} defines its numbers"
+        return None, (
+            f"no {LABEL_INFO_JSON} defines its numbers; record or add that latched topic (docs/evaluation.md)"
+        )
     # A segmenter's own label set may have been recorded as well, beside its labels.
     nearest = closest_topic(points_topic, topics)
     found = {label_map_from_json(reader.first(name).message.data) for name in ([nearest] if nearest else topics)}

@@ -9,6 +9,8 @@ _MAX_QUOTED = 120
 """Maximum length of a quoted value, characters."""
 _MAX_LISTED = 16
 """Maximum number of names in a list."""
+_MAX_LIST_LENGTH = 360
+"""Maximum length of a list, characters; the rest of the message must fit beside it."""
 
 
 class XModelKDError(Exception):
@@ -71,8 +73,15 @@ def first_line(error: BaseException) -> str:
 def short_line(text: str) -> str:
     """Untrusted text as :class:`XModelKDError` prints it: printable, on one line, of limited length."""
     line = "".join(character if character.isprintable() else " " for character in text)
+    if len(line) <= _MAX_LENGTH:
+        return line
     half = (_MAX_LENGTH - len(_ELLIPSIS)) // 2
-    return line if len(line) <= _MAX_LENGTH else f"{line[:half]}{_ELLIPSIS}{line[-half:]}"
+    start, end = line[:half], line[-half:]
+    # Between words, unless that would lose much.
+    before, after = start.rfind(" "), end.find(" ")
+    start = start[:before] if before > half - _MAX_QUOTED else start
+    end = end[after + 1 :] if 0 <= after < _MAX_QUOTED else end
+    return f"{start}{_ELLIPSIS}{end}"
 
 
 def quoted(value: object) -> str:
@@ -92,9 +101,13 @@ def shortened(text: str, max_length: int = _MAX_QUOTED) -> str:
 def listed(names: Iterable[str]) -> str:
     """Comma-separated names, limited in number and length."""
     all_names = list(names)
-    first_names = [shortened(name) for name in all_names[:_MAX_LISTED]]
-    more = f" and {len(all_names) - _MAX_LISTED} more" if len(all_names) > _MAX_LISTED else ""
-    return ", ".join(first_names) + more
+    first_names: list[str] = []
+    for name in map(shortened, all_names[:_MAX_LISTED]):
+        if first_names and len(", ".join([*first_names, name])) > _MAX_LIST_LENGTH:
+            break
+        first_names.append(name)
+    left = len(all_names) - len(first_names)
+    return ", ".join(first_names) + (f" and {left} more" if left else "")
 
 
 class _ShortRepr(reprlib.Repr):

@@ -27,7 +27,9 @@ def require_role(options: RunOptions) -> None:
     """Raise a ConfigError if the model's role does not fit the mode, before a node is started."""
     role = ModelSpec.read(find_model(options.model)).role
     if role != options.mode:
-        raise ConfigError(f"model {options.model} is a {role}; give a {options.mode}")
+        raise ConfigError(
+            f"--model {options.model} names a {role}; give a {options.mode}, such as --model {options.mode}"
+        )
 
 
 def write_sweeps(path: Path, model: str, sizes: Sequence[int]) -> None:

@@ -68,7 +68,9 @@ def benchmark(
     choice = select_backend(folder, backend, precision)
     pipeline = SegmentationPipeline.load(folder, choice.backend, precision)
     if load.cameras and pipeline.spec.image_branch is None:
-        raise ConfigError(f"{model} is a student, which takes no images; give --model teacher, or no --cameras")
+        raise ConfigError(
+            f"--model {model} names a student, which takes no images; give --model teacher, or no --cameras"
+        )
     message = sweep_message(synthetic_sweep(pipeline.spec.projection, load.points))
     cameras = [(_camera(number, load), _image(number, load)) for number in range(load.cameras)]
     scores = Scores(pipeline.labels, usable=pipeline.usable)

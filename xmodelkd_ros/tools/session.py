@@ -63,9 +63,9 @@ class Session:
         make_folder(options.out)
         is_teacher = self.pipeline.spec.role == "teacher"
         if options.mode == "teacher" and not is_teacher:
-            raise ConfigError(f"{options.model} is a student, which takes no images; give --model teacher")
+            raise ConfigError(f"--model {options.model} names a student, which takes no images; give --model teacher")
         if options.mode != "teacher" and is_teacher:
-            print_notes([f"{options.model} gets no images and labels by LiDAR alone; give --mode teacher"])
+            print_notes([f"--model {options.model} names a teacher, but labels by LiDAR alone; give --mode teacher"])
         if options.mode != "teacher" and options.camera_options.dropped:
             print_notes(["--drop-cameras has no effect: --mode student uses no images"])
 
