@@ -11,7 +11,7 @@ from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.bags.recorded_drive import RecordedDrive
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.sensor import SensorSpec
-from xmodelkd_ros.resources import find_model
+from xmodelkd_ros.resources import find_model, read_sensor
 from xmodelkd_ros.segmentation.input_monitor import InputMonitor
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 from xmodelkd_ros.tools.fit_sensor import fit
@@ -167,6 +167,68 @@ def test_remedy_is_not_a_sensor_file_if_one_is_given(student, drive):
     assert "expect lower accuracy; adapt the model" in text
 
 
+def without_rings(clouds):
+    """Clouds whose beams are told by elevation: ring numbers that contradict a sensor file are an error."""
+    return [PointCloud(cloud.xyz, cloud.intensity) for cloud in clouds]
+
+
+def without_motion(cloud):
+    """A cloud as motion compensation shifts it at 12 m/s, 20 degrees/s and a pitch rate of 3 degrees/s."""
+    x, y, z = cloud.xyz.T
+    time = np.arctan2(y, x) / np.float32(2 * np.pi)
+    yaw, pitch = np.radians(2) * time, np.radians(0.3) * time
+    turned = [x * np.cos(yaw) - y * np.sin(yaw) + 1.2 * time, x * np.sin(yaw) + y * np.cos(yaw), z + pitch * x]
+    return PointCloud(np.stack(turned, axis=1).astype(np.float32), cloud.intensity, cloud.ring)
+
+
+def tilted(cloud):
+    """A cloud in the frame of the vehicle."""
+    x, y, z = cloud.xyz.T
+    angle = np.radians(3)
+    turned = [x * np.cos(angle) + z * np.sin(angle), y, z * np.cos(angle) - x * np.sin(angle) + 1.8]
+    return PointCloud(np.stack(turned, axis=1).astype(np.float32), cloud.intensity, cloud.ring)
+
+
+@pytest.mark.parametrize(
+    ("drive", "sensor", "lidar"),
+    [
+        ("pandaset", "VLP-16", "Pandar64"),
+        ("pandaset", "VLP-32C", "Pandar64"),
+        ("pandaset", "OS1-128", "Pandar64"),
+        ("pandaset", "HDL-64E", "Pandar64"),
+        ("astyx_vlp16", "VLP-32C", "PandarXT-16"),
+        ("astyx_vlp16", "OS1-128", "PandarXT-16"),
+        ("labelled_nuscenes", "VLP-32C", "HDL-32E"),
+        ("labelled_vlp32", "VLP-16", "RS-LiDAR-32"),
+    ],
+)
+def test_sensor_file_of_another_lidar_is_noticed(student, real_clouds, drive, sensor, lidar):
+    clouds = without_rings(real_clouds if drive == "pandaset" else from_bag(drive))
+    monitor = watch(SegmentationPipeline(student.spec, student.backend, read_sensor(sensor)), clouds)
+    texts = dict_of(monitor)
+    assert f"% of the points lie between the beams of sensor {sensor}" in texts["sensor_beams"]
+    assert f"% between those of {lidar}" in texts["sensor_beams"] and "fit-sensor BAG" in texts["sensor_beams"]
+    assert "unlike_training" not in texts, "one cause, one warning"
+
+
+@pytest.mark.parametrize(
+    "drive", ["pandaset", "kitti_hdl64", "astyx_vlp16", "labelled_kitti", "labelled_nuscenes", "labelled_vlp32"]
+)
+def test_right_sensor_file_is_not_suspected(student, real_clouds, drive):
+    clouds = without_rings(real_clouds if drive == "pandaset" else from_bag(drive))
+    pipeline = fitted(student, clouds)
+    for change in (lambda cloud: cloud, without_motion, tilted):
+        assert "sensor_beams" not in kinds(watch(pipeline, [change(cloud) for cloud in clouds]))
+
+
+@pytest.mark.parametrize("sensor", ["VLP-16", "HDL-32E", "Pandar64"])
+def test_nominal_table_of_the_right_lidar_is_not_suspected(student, real_clouds, sensor):
+    drives = {"VLP-16": "astyx_vlp16", "HDL-32E": "labelled_nuscenes"}
+    clouds = from_bag(drives[sensor]) if sensor in drives else real_clouds
+    pipeline = SegmentationPipeline(student.spec, student.backend, read_sensor(sensor))
+    assert "sensor_beams" not in kinds(watch(pipeline, clouds))
+
+
 def test_remedy_is_of_the_named_statistics_only(student, real_clouds):
     below = (-9.0, -8.0, -7.9)
     quantiles = {"entropy": below, "input.range": below, "share.car": below, "fill": (0.97, 0.98, 0.99)}
@@ -197,6 +259,16 @@ def test_generated_drives_of_the_same_lidar_are_like_the_training_data(student, 
 
     drive = live_drive(Drive(seed, 3, cameras=0, every=MAX_SWEEPS // 3, lidar="Pandar64"))
     assert watch(student, [drive.cloud(number) for number in range(3)]).findings == ()
+
+
+def test_nominal_table_of_a_lidar_with_other_calibration_is_not_suspected(student):
+    pytest.importorskip("embreex")
+    from training.world.sequence import live_drive
+    from training.worldgen.drive import MAX_SWEEPS, Drive
+
+    drive = live_drive(Drive(308, 3, cameras=0, every=MAX_SWEEPS // 3, lidar="OS1-128"))
+    pipeline = SegmentationPipeline(student.spec, student.backend, read_sensor("OS1-128"))
+    assert "sensor_beams" not in kinds(watch(pipeline, without_rings([drive.cloud(number) for number in range(3)])))
 
 
 @pytest.mark.parametrize("model", ["student", "student_undistilled", "teacher"])

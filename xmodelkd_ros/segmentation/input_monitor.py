@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xmodelkd_ros.core.beam_check import other_lidar
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.findings import Finding, FindingLog
 from xmodelkd_ros.core.intensity_scale import MEASURED_INTENSITY, MIN_VALUES, recognise
 from xmodelkd_ros.core.position_check import suspicious_positions, unusable_reason
+from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.training_statistics import Excess, sample_index
+from xmodelkd_ros.resources import shipped_sensors
 from xmodelkd_ros.segmentation.pipeline import Result, SegmentationPipeline
 
 _SWEEPS, _POINT_SWEEPS = 20, 8
@@ -93,8 +97,8 @@ class InputMonitor:
         return {}
 
     def _window_findings(self) -> dict[str, str]:
-        """What the last sweeps suggest; without the comparison of drives if their positions are wrong anyway."""
-        positions = self._position_finding()
+        """What the last sweeps suggest; without the comparison of drives if positions or beams are wrong anyway."""
+        positions = self._position_finding() or self._beam_finding()
         intensity = self._intensity_finding()
         if positions:
             return {**positions, **intensity}
@@ -104,6 +108,11 @@ class InputMonitor:
         if len(self._counts) >= _MIN_SWEEPS and not any(self._counts):
             return {"no_points": "the clouds have no points; check the driver"}
         return suspicious_positions(np.concatenate(self._points), self.pipeline.usable)
+
+    def _beam_finding(self) -> dict[str, str]:
+        sensor, points = self.pipeline.sensor, np.concatenate(self._points)
+        reason = "" if sensor is None else other_lidar(sensor, points[self.pipeline.usable(points)], _known_beams)
+        return {"sensor_beams": f"{reason}; {_FIT_SENSOR}"} if reason else {}
 
     def _intensity_finding(self) -> dict[str, str]:
         pipeline = self.pipeline
@@ -118,7 +127,7 @@ class InputMonitor:
             return {"intensity": f"{mismatch}; {MEASURED_INTENSITY}"}
         whose = (
             f"the sensor file says {low:g} to {high:g}"
-            if pipeline.has_sensor
+            if pipeline.sensor is not None
             else (f"model {pipeline.spec.name} expects {low:g} to {high:g}")
         )
         linear = "publish intensities on a linear scale from 0, or " if scale.kind == "negative" else ""
@@ -141,12 +150,18 @@ class InputMonitor:
         remedies = [_CHECK_FRAME] if any(excess.name == "input.z" for excess in excesses) else []
         of_sensor = [excess for excess in excesses if excess.name == "fill" or "intensity" in excess.name]
         explained = ""
-        if of_sensor and self.pipeline.has_sensor:
+        if of_sensor and self.pipeline.sensor is not None:
             reasons = dict.fromkeys(_difference_of_sensor(excess) for excess in of_sensor)
             explained = f"the LiDAR {' and '.join(reasons)} than those the model learnt: expect lower accuracy; "
         elif of_sensor:
             remedies.insert(0, _FIT_SENSOR)
         return explained + ", or ".join([*remedies, _ADAPT])
+
+
+@cache
+def _known_beams() -> dict[str, tuple[float, ...]]:
+    """Beams of the LiDARs that this package knows, degrees."""
+    return {name: SensorSpec.read(path).beam_elevations_deg for name, path in shipped_sensors().items()}
 
 
 def _difference_of_sensor(excess: Excess) -> str:

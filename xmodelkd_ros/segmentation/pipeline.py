@@ -64,7 +64,7 @@ class SegmentationPipeline:
     Attributes:
         spec: the model's specification.
         backend: its loaded network.
-        has_sensor: whether a sensor was given.
+        sensor: the LiDAR, if it is not the one that the model was trained on.
         min_range_m: closer points are invalid.
         intensity_range: intensity of dark and of bright surfaces that the clouds should have.
     """
@@ -88,7 +88,7 @@ class SegmentationPipeline:
         min_range_m = min_range_m or (sensor.min_range_m if sensor is not None else 0) or spec.projection.min_range_m
         self.min_range_m = min_range_m
         self._projector = RangeProjector(replace(spec.projection, min_range_m=min_range_m), sensor)
-        self.has_sensor = sensor is not None
+        self.sensor = sensor
         self.intensity_range = sensor.intensity_range if sensor is not None else spec.intensity_range
         self._normalizer = Normalizer(spec.channels, spec.intensity_range, self.intensity_range)
 
