@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from test.example_bags import on_tai, without_topics
+from test.example_bags import on_tai, with_damaged_jpegs, without_topics
 from test.example_drive import scaled_drive
 from xmodelkd_ros.segmentation.backend_selection import LIBRARIES
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
@@ -140,3 +140,13 @@ def test_cameras_on_the_same_other_clock_share_one_note(make_drive, light_model,
     assert main([command, str(bag), *options, "--out", str(tmp_path / "out")]) == 0
     (note,) = [note for note in notes_of(capsys) if "clocks of LiDAR and cameras differ" in note]
     assert note.startswith("note: cameras front, rear: no image: ") and "the camera uses TAI" in note
+
+
+def test_damaged_images_of_a_camera_share_one_note(real_drive, light_model, tmp_path, capsys):
+    bag = with_damaged_jpegs(real_drive, tmp_path / "bag")
+    options = ["--mode", "teacher", "--drop-cameras", "left_camera,right_camera,back_camera"]
+    assert run(bag, "--model", light_model, *options, "--out", tmp_path / "out") == 0
+    notes = [note for note in notes_of(capsys) if "the JPEG data is damaged" in note]
+    used = [note for note in notes if note.startswith("note: camera front")]
+    assert len(used) == 3 and all(": 3 images are not used: cannot decode image 'jpeg' of " in note for note in used)
+    assert len(notes) == 6, "the others are drawn only"

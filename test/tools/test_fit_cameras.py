@@ -104,7 +104,8 @@ def test_names_what_a_bag_without_usable_cameras_lacks(make_drive, left_out, mis
     bag = make_drive(cameras=("front",) if left_out else ())
     bag = without_topics(bag, tmp_path / "bag", *left_out) if left_out else bag
     assert main(["fit-cameras", str(bag), "--out", str(tmp_path / "c.yaml")]) == 1
-    assert capsys.readouterr().err.splitlines()[-1] == f"error: {bag} has {missing}; record these topics too"
+    them = "them" if ", " in missing else "it"
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {bag} has {missing}; record {them} too"
 
 
 def test_refers_to_the_notes_if_the_cameras_lack_different_things(make_drive, tmp_path, capsys):

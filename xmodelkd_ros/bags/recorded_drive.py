@@ -85,6 +85,7 @@ class RecordedDrive:
         self.source = self._read_source()
         self._coverage = TruthCoverage(self.truth_map) if self.truth_map is not None else None
         self._other_clock: set[str] = set()
+        self._unusable: dict[str, tuple[set[int], str]] = {}  # stamps of images, and the first one's fault, by camera
         self._cameras_by_frame: dict[str, dict[str, MountedCamera]] = {}
         self._tree: TransformTree | None = None
         self._frame: str | None = None
@@ -225,8 +226,17 @@ class RecordedDrive:
         try:
             return CameraFrame(camera, image_to_array(image.image.message), motion)
         except XModelKDError as error:
-            self.note(f"camera {camera.name} not used: {error}")
+            self._note_unusable(image.image, error)
             return None
+
+    def _note_unusable(self, image: RecordedImage, error: XModelKDError) -> None:
+        """Note the first image of a camera that cannot be used, and how many there are."""
+        name = image.camera.name
+        stamps, first = self._unusable.setdefault(name, (set(), str(error)))
+        former = _unusable_note(name, len(stamps), first)
+        stamps.add(image.stamp_ns)
+        kept = [note for note in self.notes if note != former]
+        self.notes[:] = [*kept, _unusable_note(name, len(stamps), first)]
 
     def _motion(self, sweep: RecordedSweep, image_ns: int, fixed_frame: str) -> NDArray[np.float64]:
         """(4, 4) from the LiDAR frame at the sweep's stamp to the LiDAR frame at the image's."""
@@ -251,7 +261,7 @@ class RecordedDrive:
             try:
                 views.append(CameraView(image.camera, image_to_array(image.message)))
             except XModelKDError as error:
-                self.note(f"camera {image.camera.name} not used: {error}")
+                self._note_unusable(image, error)
         return tuple(views)
 
     def drawn_views(self, sweep: RecordedSweep) -> tuple[CameraView, ...]:
@@ -305,6 +315,10 @@ class RecordedDrive:
         """Add a remark for the user, once."""
         if text not in self.notes:
             self.notes.append(text)
+
+
+def _unusable_note(camera: str, count: int, first: str) -> str:
+    return f"camera {camera}: {count} image{'s are' if count > 1 else ' is'} not used: {first}"
 
 
 def _by_remedy(reasons: Mapping[str, str]) -> list[tuple[list[str], str]]:

@@ -47,7 +47,8 @@ def fit_cameras(bag: Path, out: Path | None = None, points_topic: str = "") -> P
         print_notes([*reader.notes, *recording.notes])
         missing = [] if cameras else missing_for_cameras(reader)
     if missing:
-        raise BagError(f"{bag} has {', '.join(f'no {what}' for what in missing)}; record these topics too")
+        them = "it" if len(missing) == 1 else "them"
+        raise BagError(f"{bag} has {', '.join(f'no {what}' for what in missing)}; record {them} too")
     if not cameras:
         raise BagError(f"{bag} has no camera that can be used; the notes above name what each one lacks")
     out = out or Path(f"{bag.stem}.cameras.yaml")
