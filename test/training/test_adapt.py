@@ -162,6 +162,7 @@ def test_a_student_can_be_the_teacher_without_images(student, command, tmp_path,
         (["drive.path=/nowhere.mcap"], "bag /nowhere.mcap does not exist"),
         (["model=/nowhere"], "/nowhere holds no last.ckpt"),
         (["distill.teacher=/nowhere"], "/nowhere holds no last.ckpt"),
+        (["distill.teacher=teacher"], f"teacher holds no last.ckpt: name a run, such as {find_model('teacher')}, or"),
         (["distill.teacher=self"], "distill.teacher is 'self', but must be a model or run"),
     ],
 )

@@ -24,7 +24,7 @@ from xmodelkd_ros.core.atomic_write import atomic_file
 from xmodelkd_ros.core.errors import ConfigError, quoted
 from xmodelkd_ros.core.file_reading import content_errors, read_file
 from xmodelkd_ros.core.model_spec import DataSource
-from xmodelkd_ros.resources import find_model, label_map, user_path
+from xmodelkd_ros.resources import find_model, label_map, shipped_models, user_path
 
 NAME = "last"
 CHECKPOINT = f"{NAME}.ckpt"
@@ -240,7 +240,9 @@ def _branch(stored: Mapping[str, Any] | None) -> ImageBranch | None:
 
 def _loaded(run: Path) -> Any:
     path = run / CHECKPOINT
-    content = read_file(path, f"{run} holds no {CHECKPOINT}: name a run, or train one with 'python -m training.train'")
+    shipped = f"such as {find_model(run.name)}, " if str(run) in shipped_models() and not run.is_dir() else ""
+    advice = f"name a run, {shipped}or train one with 'python -m training.train'"
+    content = read_file(path, f"{run} holds no {CHECKPOINT}: {advice}")
     with content_errors(path, lambda error: ConfigError(f"cannot read checkpoint {path}; {_instead(run)}")):
         _check_room(content)
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
