@@ -65,7 +65,8 @@ def test_additional_subscriber_is_compared_with_the_baseline(load):
 def test_rejects_teacher_before_starting_a_node(light_model, tmp_path, capsys):
     assert main(["load", "--model", str(light_model), "--out", str(tmp_path / "out")]) == 1
     captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("", f"error: model {light_model} is a teacher; give a student\n")
+    reason = f"error: --model {light_model} names a teacher; give a student, such as --model student\n"
+    assert (captured.out, captured.err) == ("", reason)
     assert not (tmp_path / "out").exists()
 
 
