@@ -70,6 +70,10 @@ class Segmentation:
     def __len__(self) -> int:
         return len(self.label)
 
+    def at(self, index: NDArray[np.intp]) -> Segmentation:
+        """The points at (M,) indices."""
+        return Segmentation(self.label[index], self.probability[index], self.entropy[index])
+
     @classmethod
     def unlabelled(cls, count: int) -> Segmentation:
         """Segmentation of N points without a label."""

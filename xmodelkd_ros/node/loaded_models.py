@@ -39,16 +39,12 @@ class LoadedModels:
         parameters: models, back end, sensor, projection and cameras.
         transforms: TF, for extrinsics that the parameters do not give.
 
-    Attributes:
-        findings: current warnings about the input of the model that labelled the last sweep.
-
     Raises:
         XModelKDError: a parameter names something that does not exist or does not fit.
     """
 
     def __init__(self, node: Node, parameters: Parameters, transforms: Transforms) -> None:
         self._parameters = parameters
-        self.findings: tuple[Finding, ...] = ()
         folder = user_path(parameters.engine_cache_dir) if parameters.engine_cache_dir else None
         log = self._log = node.get_logger()
         self._engines = EngineCache(folder, lambda line: log.info(line, throttle_duration_sec=_PROGRESS_S))
@@ -68,6 +64,7 @@ class LoadedModels:
         self.camera_poses: CameraPoses = camera_poses(transforms, extrinsics, parameters.fixed_frame)
         needs_intensity = any(pipeline.needs_intensity for pipeline in self._pipelines)
         self._monitors = {pipeline.spec.role: InputMonitor(pipeline) for pipeline in self._pipelines}
+        self._last: tuple[InputMonitor, PointCloud, Result] | None = None
         for pipeline in self._pipelines:
             if pipeline.spec.statistics is None:
                 log.debug(f"model {pipeline.spec.name} has no statistics of its training data to compare drives with")
@@ -153,8 +150,18 @@ class LoadedModels:
         has_images = any(camera is not None for camera in camera_frames)
         pipeline = self._teacher if self._teacher is not None and has_images else self._student
         result = pipeline.segment(cloud, translation, camera_frames)
-        self.findings = self._monitors[pipeline.spec.role].add(cloud, result)
+        self._last = self._monitors[pipeline.spec.role], cloud, result
         return result
+
+    def check_input(self) -> tuple[Finding, ...]:
+        """Compare the last segmented sweep with what its model expects; returns the current warnings.
+
+        Apart from :meth:`segment`, so that labels are published first.
+        """
+        if self._last is None:
+            return ()
+        (monitor, cloud, result), self._last = self._last, None
+        return monitor.add(cloud, result)
 
     def _warn_of_frame(self, frame: str) -> None:
         """Warn that a cloud may be in the projection frame already."""

@@ -129,7 +129,7 @@ class SweepProcessor:
             frames.used,
             frames.missing,
             clock.milliseconds,
-            self._models.findings,
+            self._models.check_input(),
         )
         self._reporter.labelled(msg, labelled, (now_s - matched.sweep.arrival_s) * 1e3)
         self._fallback.sweep_published(result.mode, now_s - start_s, now_s)

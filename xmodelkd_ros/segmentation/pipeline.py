@@ -161,7 +161,10 @@ class SegmentationPipeline:
             segmentation = decide(logits, valid, self.spec.temperature, self.labels, into)
             if mode == self.spec.role:
                 index = sample_index(len(cloud))
-                sample = decide(logits[:, index], valid[index], self.spec.temperature, self.labels)
+                if into is None:
+                    sample = segmentation.at(index)
+                else:  # the training data's are those of the model's own classes
+                    sample = decide(logits[:, index], valid[index], self.spec.temperature, self.labels)
                 statistics |= output_statistics(sample, self.labels)
         invalid = len(cloud) - int(np.count_nonzero(valid))
         return Result(segmentation, mode, clock.milliseconds, invalid, visible_counts or (), statistics)
