@@ -5,6 +5,7 @@ from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import CloudError, ModelError
 from xmodelkd_ros.core.normalization import ChannelSpec, Normalizer
 from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjector
+from xmodelkd_ros.core.sensor import SensorSpec
 
 CLOUD = PointCloud(np.array([[4, 0, 3], [8, 0, 6], [0, 5, 0]], np.float32), np.array([10, 20, 30], np.float32))
 CHANNELS = (ChannelSpec("z", 1.0, 2.0), ChannelSpec("range", 5.0, 10.0), ChannelSpec("intensity", 10.0, 10.0))
@@ -31,7 +32,9 @@ def test_sensor_intensity_is_rescaled_to_the_model():
     distance = np.array([5, 10, 5], np.float32)
     own = Normalizer(CHANNELS, (0, 255)).points(CLOUD, distance)
     scaled = PointCloud(CLOUD.xyz, 100 + CLOUD.intensity * 4)
-    other = Normalizer(CHANNELS, (0, 255), (100, 100 + 255 * 4)).points(scaled, distance)
+    other = Normalizer(CHANNELS, (0, 255), SensorSpec("other", (0.0,), intensity_range=(100, 100 + 255 * 4))).points(
+        scaled, distance
+    )
     np.testing.assert_allclose(other, own, atol=1e-5)
 
 
@@ -49,3 +52,32 @@ def test_invalid_intensity_is_clipped():
     intensity = np.array([np.nan, np.inf, -1e30], np.float32)
     points = Normalizer(CHANNELS, (0, 255)).points(PointCloud(CLOUD.xyz, intensity), np.ones(3, np.float32))
     np.testing.assert_allclose(points[:3, 2], [-1, 24.5, -1])
+
+
+ANY_LIDAR = tuple(ChannelSpec(name, 0, 1) for name in ("height", "relative_intensity", "has_intensity"))
+
+
+def test_height_is_above_the_ground_below_a_tilted_sensor():
+    pitch = np.radians(10)
+    level = np.array([(10, 0, -1.5), (0, 5, -1.5), (-3, 2, 0.5)])
+    looking_down = np.array([[np.cos(pitch), 0, -np.sin(pitch)], [0, 1, 0], [np.sin(pitch), 0, np.cos(pitch)]])
+    cloud = PointCloud((level @ looking_down.T).astype(np.float32), np.ones(3, np.float32))
+    sensor = SensorSpec("tilted", (0.0,), height_m=1.5, pitch_deg=10)
+    heights = Normalizer(ANY_LIDAR, (0, 255), sensor).points(cloud, np.ones(3, np.float32))[:-1, 0]
+    np.testing.assert_allclose(heights, (0, 0, 2), atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1 / 255, 1.0, 257.0])
+def test_relative_intensity_does_not_depend_on_the_scale(scale):
+    intensity = np.array((0, 7, 70), np.float32) * np.float32(scale)
+    sensor = SensorSpec("scaled", (0.0,), ground_intensity=7 * scale)
+    points = Normalizer(ANY_LIDAR, (0, 255), sensor).points(PointCloud(CLOUD.xyz, intensity), np.ones(3, np.float32))
+    np.testing.assert_allclose(points[:-1, 1], np.log1p((0, 1, 10)), rtol=1e-5)
+    assert (points[:-1, 2] == 1).all()
+
+
+@pytest.mark.parametrize("intensity", [None, np.ones(3, np.float32)])
+def test_intensity_is_missing_without_a_field_or_a_known_ground(intensity):
+    sensor = SensorSpec("unknown", (0.0,), ground_intensity=0.0 if intensity is not None else 7.0)
+    points = Normalizer(ANY_LIDAR, (0, 255), sensor).points(PointCloud(CLOUD.xyz, intensity), np.ones(3, np.float32))
+    assert not points[:, 1:].any()

@@ -142,3 +142,51 @@ def test_driver_that_numbers_the_beams_otherwise_is_projected_by_elevation(order
 def test_rejects_invalid_beam_tables(rows):
     with pytest.raises(ModelError, match="beam_elevations_deg"):
         ProjectionSpec(rows, 8)
+
+
+def by_beam(rows=8, columns=8):
+    return ProjectionSpec(tuple(np.linspace(10.0, -20.0, rows).tolist()), columns, rows="beams")
+
+
+@pytest.mark.parametrize(("beams", "rows"), [(2, [0, 4]), (3, [0, 2, 5]), (8, [*range(8)]), (16, [*range(8)])])
+def test_rows_by_beam_are_divided_evenly_among_the_beams_of_any_lidar(beams, rows):
+    table = np.sort(np.random.default_rng(beams).uniform(-30, 30, beams))[::-1]
+    sensor = SensorSpec("any", tuple(table.tolist()))
+    projection = RangeProjector(by_beam(), sensor).project(PointCloud(polar(np.full(beams, 1.0), table, 10.0)))
+    assert sorted(set((projection.pixel // 8).tolist())) == rows
+    column = projection.point.reshape(8, 8)[:, projection.pixel[0] % 8]
+    assert (column >= 0).all(), "each beam is repeated in its rows, so that none is empty"
+    assert (np.diff(column) >= 0).all()
+
+
+def test_rings_and_elevations_give_the_same_rows_by_beam():
+    table = np.array((7.0, 3.0, 1.0, -2.0, -11.0))
+    xyz = polar(np.tile(np.arange(0.0, 360, 1.0), 5), np.repeat(table, 360), 10.0)
+    ring = np.repeat([4, 3, 2, 1, 0], 360).astype(np.uint16)
+    sensor = SensorSpec("numbered from below", tuple(table.tolist()), tuple(table[::-1].tolist()))
+    projector = RangeProjector(by_beam(), sensor)
+    by_ring, by_elevation = projector.project(PointCloud(xyz, ring=ring)), projector.project(PointCloud(xyz))
+    np.testing.assert_array_equal(by_ring.pixel, by_elevation.pixel)
+    np.testing.assert_array_equal(by_ring.point, by_elevation.point)
+
+
+def test_single_empty_columns_are_filled_and_wider_gaps_are_not():
+    azimuth = 180 - (np.array((0, 2, 3, 6)) + 0.5) * 45
+    cloud = PointCloud(polar(azimuth, np.zeros(4), 10.0))
+    projection = RangeProjector(by_beam(), SensorSpec("one beam", (0.0,))).project(cloud)
+    assert projection.point.reshape(8, 8)[0].tolist() == [0, 0, 1, 2, NO_POINT, NO_POINT, 3, 3]
+
+
+def test_sensor_mounted_upside_down_gives_the_image_of_an_upright_one():
+    table = (10.0, 1.0, -3.0, -16.0)
+    xyz = polar(np.tile(np.arange(0.0, 360, 5.0) + 1, 4), np.repeat(table, 72), np.linspace(2, 50, 288))
+    upright = RangeProjector(by_beam(), SensorSpec("upright", table)).project(PointCloud(xyz))
+    turned = SensorSpec("upside down", tuple(-beam for beam in reversed(table)), roll_deg=180)
+    projection = RangeProjector(by_beam(), turned).project(PointCloud(xyz * np.float32((1, -1, -1))))
+    np.testing.assert_array_equal(projection.pixel, upright.pixel)
+    np.testing.assert_array_equal(projection.point, upright.point)
+
+
+def test_unknown_kind_of_rows_is_refused():
+    with pytest.raises(ModelError, match=r"projection\.rows is 'rank'.*'elevation' or 'beams'"):
+        ProjectionSpec((1.0, 0.0), 8, rows="rank")

@@ -13,7 +13,7 @@ from xmodelkd_ros.core.errors import LabelError, ModelError, listed, quoted
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.normalization import ChannelSpec
 from xmodelkd_ros.core.onnx_external_data import has_external_data
-from xmodelkd_ros.core.projection import ProjectionSpec
+from xmodelkd_ros.core.projection import BY_ELEVATION, ProjectionSpec
 from xmodelkd_ros.core.strict_json import parse_json
 from xmodelkd_ros.core.training_statistics import TrainingStatistics
 from xmodelkd_ros.core.visibility import MAX_VIEWS
@@ -308,7 +308,7 @@ def _statistics(data: Mapping[str, Any]) -> TrainingStatistics:
 
 def _projection(data: Mapping[str, Any]) -> ProjectionSpec:
     rows = tuple(float(v) for v in data["beam_elevations_deg"])
-    return ProjectionSpec(rows, int(data["width"]), float(data["min_range_m"]))
+    return ProjectionSpec(rows, int(data["width"]), float(data["min_range_m"]), str(data.get("rows", BY_ELEVATION)))
 
 
 def _require(name: str, value: object, condition: bool, expected: str) -> None:

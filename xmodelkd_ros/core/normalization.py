@@ -2,6 +2,10 @@
 
 The range image and the per-point input have the same channels, so that the network can compare a point with the
 nearest point of its pixel.
+
+Models for any LiDAR have channels that do not depend on the sensor's mounting or intensity scale: ``height`` above the
+ground below the vehicle, ``relative_intensity``, the logarithm of intensity relative to that of the ground, and
+``has_intensity``, which tells a sweep without intensity from a dark one.
 """
 
 from __future__ import annotations
@@ -15,15 +19,47 @@ from numpy.typing import NDArray
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import CloudError, ModelError
 from xmodelkd_ros.core.projection import RangeProjection
+from xmodelkd_ros.core.sensor import SensorSpec
+from xmodelkd_ros.core.transforms import leveling_rotation
 
-_CHANNELS: dict[str, Callable[[PointCloud, NDArray[np.float32]], NDArray[np.float32]]] = {
-    "x": lambda cloud, _: cloud.xyz[:, 0],
-    "y": lambda cloud, _: cloud.xyz[:, 1],
-    "z": lambda cloud, _: cloud.xyz[:, 2],
-    "range": lambda _, distance: distance,
-    "log_range": lambda _, distance: np.log(np.maximum(distance, np.float32(0.1))),
-    "intensity": lambda cloud, _: _intensity(cloud),
-    "sqrt_intensity": lambda cloud, _: np.sqrt(np.maximum(_intensity(cloud), np.float32(0))),
+HAS_INTENSITY = "has_intensity"
+"""Channel of the models that label sweeps without intensity too."""
+
+UNKNOWN_HEIGHT_M = 1.8
+"""Height of a sensor that nothing is known of."""
+
+_MAX_RELATIVE_INTENSITY = 60.0
+"""Intensity relative to the ground's up to which surfaces differ; retro-reflectors exceed it on every LiDAR."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Measurements:
+    """What channels are computed from.
+
+    Attributes:
+        cloud: the sweep, with intensity in the scale of the training data.
+        range: (N,) metres.
+        height: (N,) metres above the ground.
+        relative: (N,) intensity relative to the ground's; None without intensity, or if the ground's is unknown.
+    """
+
+    cloud: PointCloud
+    range: NDArray[np.float32]
+    height: NDArray[np.float32]
+    relative: NDArray[np.float32] | None
+
+
+_CHANNELS: dict[str, Callable[[_Measurements], NDArray[np.float32]]] = {
+    "x": lambda m: m.cloud.xyz[:, 0],
+    "y": lambda m: m.cloud.xyz[:, 1],
+    "z": lambda m: m.cloud.xyz[:, 2],
+    "height": lambda m: m.height,
+    "range": lambda m: m.range,
+    "log_range": lambda m: np.log(np.maximum(m.range, np.float32(0.1))),
+    "intensity": lambda m: _intensity(m.cloud),
+    "sqrt_intensity": lambda m: np.sqrt(np.maximum(_intensity(m.cloud), np.float32(0))),
+    "relative_intensity": lambda m: np.zeros_like(m.range) if m.relative is None else np.log1p(m.relative),
+    HAS_INTENSITY: lambda m: np.full_like(m.range, m.relative is not None),
 }
 
 
@@ -60,43 +96,64 @@ class Normalizer:
     Args:
         channels: the model's channels, in order.
         intensity_range: intensity of dark and of bright surfaces in the scale of the training data.
-        sensor_intensity_range: the same two in the scale of the vehicle's LiDAR, if it differs.
+        sensor: the vehicle's LiDAR, if it differs from that of the training data.
     """
 
     def __init__(
-        self,
-        channels: tuple[ChannelSpec, ...],
-        intensity_range: tuple[float, float],
-        sensor_intensity_range: tuple[float, float] | None = None,
+        self, channels: tuple[ChannelSpec, ...], intensity_range: tuple[float, float], sensor: SensorSpec | None = None
     ) -> None:
         self.channels = channels
         low, high = intensity_range
-        sensor_low, sensor_high = sensor_intensity_range or intensity_range
+        sensor_low, sensor_high = sensor.intensity_range if sensor is not None else intensity_range
         self._gain = np.float32((high - low) / (sensor_high - sensor_low))
         self._offset = np.float32(low - sensor_low * self._gain)
         self._rescale = (low, high) != (sensor_low, sensor_high)
         self._dark, self._bright = np.float32(low), np.float32(high)
+        self._ground = np.float32(sensor.ground_intensity if sensor is not None else 0)
+        self._up = leveling_rotation(*((sensor.roll_deg, sensor.pitch_deg) if sensor is not None else (0, 0)))[2]
+        self._height_m = np.float32(sensor.height_m if sensor is not None and sensor.height_m else UNKNOWN_HEIGHT_M)
 
-    def points(self, cloud: PointCloud, distance: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(N + 1, K) normalised channels of each point; the last row is all zero, for empty pixels."""
-        if cloud.intensity is not None:
-            scaled = self._in_range(cloud.intensity)
-            cloud = PointCloud(cloud.xyz, scaled, cloud.ring, cloud.height, cloud.width)
+    def points(
+        self, cloud: PointCloud, distance: NDArray[np.float32], heights_m: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """(N + 1, K) normalised channels of each point; the last row is all zero, for empty pixels.
+
+        Args:
+            cloud: N points.
+            distance: (N,) metres.
+            heights_m: (N,) metres above the ground; None: computed from the sensor's height and attitude.
+        """
         features = np.zeros((len(cloud) + 1, len(self.channels)), np.float32)
         with np.errstate(invalid="ignore", over="ignore"):
+            heights_m = self.heights_m(cloud) if heights_m is None else heights_m
+            measurements = _Measurements(self._in_range(cloud), distance, heights_m, self._relative(cloud))
             for k, channel in enumerate(self.channels):
-                values = _CHANNELS[channel.name](cloud, distance)
                 scale = np.float32(1 / channel.std)
-                np.multiply(values, scale, out=features[:-1, k])
+                np.multiply(_CHANNELS[channel.name](measurements), scale, out=features[:-1, k])
                 features[:-1, k] -= np.float32(channel.mean) * scale
         return features
 
-    def _in_range(self, intensity: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Intensity in the model's scale, clipped; NaN becomes dark, since convolutions would spread it."""
-        with np.errstate(invalid="ignore", over="ignore"):
-            scaled = intensity * self._gain + self._offset if self._rescale else intensity
-        clipped: NDArray[np.float32] = np.fmin(np.fmax(scaled, self._dark), self._bright)
-        return clipped
+    def heights_m(self, cloud: PointCloud) -> NDArray[np.float32]:
+        """(N,) height of each point above the ground below the vehicle, metres."""
+        x, y, z = cloud.xyz.T
+        a, b, c = (np.float32(v) for v in self._up)
+        level = z if (a, b, c) == (0, 0, 1) else a * x + b * y + c * z
+        return np.asarray(level + self._height_m)
+
+    def _relative(self, cloud: PointCloud) -> NDArray[np.float32] | None:
+        """Intensity relative to the ground's, 0 to a maximum; NaN becomes 0."""
+        if cloud.intensity is None or self._ground <= 0:
+            return None
+        relative = cloud.intensity * (np.float32(1) / self._ground)
+        return np.asarray(np.fmin(np.fmax(relative, np.float32(0)), np.float32(_MAX_RELATIVE_INTENSITY)))
+
+    def _in_range(self, cloud: PointCloud) -> PointCloud:
+        """The cloud with intensity in the model's scale, clipped; NaN becomes dark: convolutions would spread it."""
+        if cloud.intensity is None:
+            return cloud
+        scaled = cloud.intensity * self._gain + self._offset if self._rescale else cloud.intensity
+        clipped = np.fmin(np.fmax(scaled, self._dark), self._bright)
+        return PointCloud(cloud.xyz, clipped, cloud.ring, cloud.height, cloud.width)
 
     @staticmethod
     def image(

@@ -2,8 +2,10 @@
 
 The beams of a spinning LiDAR have fixed elevations, rarely evenly spaced. Each row of the range image therefore
 corresponds to one elevation of a beam table, and a point belongs to the row nearest to its own elevation (or to that of
-its ring). Columns are evenly spaced in azimuth. If several points fall into one pixel, the image has the nearest one;
-all keep the index of their pixel, from which they are labelled.
+its ring). In models for any LiDAR, a row corresponds to a beam of the vehicle's own LiDAR instead, in the order of
+elevation: no beam is lost or split, whatever its elevation, and neighbouring rows are neighbouring beams. Columns are
+evenly spaced in azimuth. If several points fall into one pixel, the image has the nearest one; all keep the index of
+their pixel, from which they are labelled.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import CloudError, ModelError
 from xmodelkd_ros.core.sensor import SensorSpec, gaps_deg, nearest
 from xmodelkd_ros.core.usable_points import MAX_RANGE_M, MIN_RANGE_M, distances_m, usable_mask
+
+BY_ELEVATION, BY_BEAM = "elevation", "beams"
+"""What a row of the range image corresponds to."""
 
 NO_PIXEL = -1
 NO_POINT = -1
@@ -51,16 +56,23 @@ class ProjectionSpec:
             the image is as seen from the sensor, with +x at the centre.
         min_range_m: closer points (returns from the vehicle itself, zero positions) are invalid, as are those beyond
             ``MAX_RANGE_M``.
+        rows: ``elevation``: a row has the same elevation for every LiDAR. ``beams``: the H rows are divided evenly
+            among the B beams of the vehicle's LiDAR, from the top; ``beam_elevations_deg`` are those of a LiDAR that
+            nothing is known of. With fewer beams than rows, a beam is repeated in its rows, so that none is empty;
+            with more, several share a row.
     """
 
     beam_elevations_deg: tuple[float, ...]
     width: int
     min_range_m: float = MIN_RANGE_M
+    rows: str = BY_ELEVATION
 
     def __post_init__(self) -> None:
         rows = np.asarray(self.beam_elevations_deg, np.float64)
         if rows.size == 0 or not np.all(np.diff(rows) < 0) or not np.all(np.abs(rows) <= 90):
             raise ModelError("projection.beam_elevations_deg must be strictly descending, within +-90")
+        if self.rows not in (BY_ELEVATION, BY_BEAM):
+            raise ModelError(f"projection.rows is '{self.rows}', but must be '{BY_ELEVATION}' or '{BY_BEAM}'")
         if self.width < 1 or not 0 < self.min_range_m < MAX_RANGE_M:
             raise ModelError(
                 f"projection.width is {self.width} and min_range_m {self.min_range_m}; both must be positive, and the "
@@ -79,7 +91,8 @@ class RangeProjection:
 
     Attributes:
         pixel: (N,) int32, row * W + column of each point; -1 for invalid points.
-        point: (H * W,) int32, index of each pixel's nearest point; -1 for empty pixels.
+        point: (H * W,) int32, index of the nearest point of each pixel (or of the pixel that it repeats); -1 for empty
+            pixels.
         range: (N,) float32 metres; NaN or infinite if the position is.
     """
 
@@ -98,28 +111,37 @@ class RangeProjector:
 
     def __init__(self, spec: ProjectionSpec, sensor: SensorSpec | None = None) -> None:
         self.spec = spec
+        self._upside_down = sensor is not None and sensor.upside_down
+        sign = -1.0 if self._upside_down else 1.0
         rows = np.asarray(spec.beam_elevations_deg)
         sines = (np.arange(_ELEVATION_BINS) + 0.5) / (_ELEVATION_BINS / 2) - 1
         elevations = np.degrees(np.arcsin(sines))
-        if sensor is not None:
-            # Snap to the sensor's own beams first, so that noise does not split one beam over two rows.
-            beams = np.asarray(sensor.beam_elevations_deg)
-            elevations = beams[nearest(beams, elevations)]
-        self._row_of_sine = (nearest(rows, elevations) * spec.width).astype(np.int32)
+        beams = rows if sensor is None else sign * np.asarray(sensor.beam_elevations_deg)
+        # Snap to the sensor's own beams first, so that noise does not split one beam over two rows.
+        beam = nearest(beams, elevations)
+        row_of_beam = nearest(rows, beams)
+        self._shown_row: NDArray[np.intp] | None = None
+        if spec.rows == BY_BEAM:
+            row_of_beam, self._shown_row = _rows_by_rank(beams, spec.height)
+        self._row_of_sine = (row_of_beam[beam] * spec.width).astype(np.int32)
         self._row_of_ring: NDArray[np.int32] | None = None
         self._fitted_ring: NDArray[np.bool_] | None = None
         self._sensor = sensor
         if sensor is not None and sensor.ring_elevations_deg:
-            rings = np.asarray(sensor.ring_elevations_deg)
+            rings = sign * np.asarray(sensor.ring_elevations_deg)
             fitted = np.isfinite(rings)
             self._fitted_ring = None if fitted.all() else fitted
-            self._row_of_ring = (nearest(rows, np.where(fitted, rings, 0.0)) * spec.width).astype(np.int32)
+            known = np.where(fitted, rings, 0.0)
+            row_of_ring = row_of_beam[nearest(beams, known)] if spec.rows == BY_BEAM else nearest(rows, known)
+            self._row_of_ring = (row_of_ring * spec.width).astype(np.int32)
 
     def project(self, cloud: PointCloud) -> RangeProjection:
         """Project a sweep: the pixel of each point and the nearest point of each pixel."""
         x, y, z = axes = np.ascontiguousarray(cloud.xyz.T)
         distance = distances_m(axes.T)
         valid = usable_mask(cloud.xyz, self.spec.min_range_m, distance=distance)
+        if self._upside_down:
+            y, z = -y, -z
         if valid.all():
             pixel = self._columns(x, y) + self._rows(z, distance, cloud.ring)
             return RangeProjection(pixel, self._nearest_points(pixel, distance), distance)
@@ -163,7 +185,8 @@ class RangeProjector:
         assert self._sensor is not None
         if len(ring) < _CHECKED_POINTS:
             return True
-        table = np.asarray(self._sensor.ring_elevations_deg)
+        sign = -1.0 if self._upside_down else 1.0
+        table = sign * np.asarray(self._sensor.ring_elevations_deg)
         some = slice(None, None, len(ring) // _CHECKED_POINTS)
         elevation = np.degrees(np.arcsin(np.clip(z[some] / distance[some], -1, 1))).astype(np.float64)
         numbers = ring[some]
@@ -171,7 +194,7 @@ class RangeProjector:
         known = np.isfinite(expected)
         if not known.any():
             return True
-        beams = np.sort(np.asarray(self._sensor.beam_elevations_deg))
+        beams = np.sort(sign * np.asarray(self._sensor.beam_elevations_deg))
         index, gaps = nearest(beams, elevation), gaps_deg(beams)
         if np.median(np.abs(elevation - beams[index]) / gaps[index]) <= _ON_BEAMS:
             deviation = np.abs(elevation - expected) / gaps[nearest(beams, np.where(known, expected, 0.0))]
@@ -213,4 +236,24 @@ class RangeProjector:
         # Far to near, so that the nearest is written last. A stable sort of 16-bit keys is a radix sort.
         far_to_near = np.argsort(~steps, kind="stable")
         point[pixel[far_to_near]] = far_to_near
-        return point
+        return point if self._shown_row is None else self._without_gaps(point)
+
+    def _without_gaps(self, point: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Fill single empty columns between two occupied ones (LiDARs with fewer firings than columns), then rows."""
+        image = point.reshape(self.spec.height, self.spec.width)
+        left, right = np.roll(image, 1, axis=1), np.roll(image, -1, axis=1)
+        image = np.where((image < 0) & (right >= 0), left, image)
+        return np.ascontiguousarray(image[self._shown_row]).ravel()
+
+
+def _rows_by_rank(beams: NDArray[np.float64], height: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Row of each beam, and for each of ``height`` rows the row whose points it shows."""
+    count = len(beams)
+    rank = np.empty(count, np.intp)
+    rank[np.argsort(-beams, kind="stable")] = np.arange(count)
+    row_of_beam = rank * height // count
+    shown = np.arange(height)
+    if count < height:
+        starts = np.sort(row_of_beam)
+        shown = starts[np.searchsorted(starts, shown, side="right") - 1]
+    return row_of_beam, shown

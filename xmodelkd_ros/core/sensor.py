@@ -19,8 +19,9 @@ from xmodelkd_ros.core.similar_names import nearest_name
 from xmodelkd_ros.core.strict_json import parse_json
 from xmodelkd_ros.core.usable_points import checked_ego_box, checked_min_range
 
-_OPTIONAL = ("ego_box", "min_range_m", "comment")
+_OPTIONAL = ("ego_box", "min_range_m", "ground_intensity", "height_m", "roll_deg", "pitch_deg", "comment")
 """Attributes that a sensor file has only if they are set."""
+_GROUND = ("ground_intensity", "height_m", "roll_deg", "pitch_deg")
 _REQUIRED = ("name", "beam_elevations_deg", "intensity_range")
 _KEYS = (*_REQUIRED, "ring_elevations_deg", *_OPTIONAL)
 """What a sensor file may hold; another key is a misspelt one, and would be without effect."""
@@ -39,6 +40,10 @@ class SensorSpec:
         ego_box: box around the vehicle's own returns in the sensor's frame: minimum corner, maximum corner, metres;
             empty for none. Points inside are invalid.
         min_range_m: closer points are invalid; 0 for the model's minimum range.
+        ground_intensity: mean intensity of the ground near the vehicle; 0 if unknown.
+        height_m: height of the sensor's origin above the ground; 0 if unknown.
+        roll_deg: roll of the sensor relative to the ground below the vehicle (REP-103); 180 if mounted upside down.
+        pitch_deg: pitch likewise, positive if the sensor looks down. Rotations are applied in the order roll, pitch.
         comment: where the values are from; no effect.
     """
 
@@ -49,6 +54,10 @@ class SensorSpec:
     ego_box: tuple[float, ...] = ()
     min_range_m: float = 0.0
     comment: str = ""
+    ground_intensity: float = 0.0
+    height_m: float = 0.0
+    roll_deg: float = 0.0
+    pitch_deg: float = 0.0
 
     def __post_init__(self) -> None:
         rings = np.asarray(self.ring_elevations_deg, np.float64)
@@ -58,11 +67,19 @@ class SensorSpec:
         low, high = self.intensity_range
         if not low < high:
             raise SensorError(f"sensor '{self.name}': intensity_range {low}..{high} is empty")
+        for name in _GROUND:
+            if not math.isfinite(getattr(self, name)):
+                raise SensorError(f"sensor '{self.name}': {name} is {getattr(self, name)}, but must be finite")
         try:
             object.__setattr__(self, "ego_box", checked_ego_box(self.ego_box))
             checked_min_range(self.min_range_m, "min_range_m")
         except ConfigError as error:
             raise SensorError(f"sensor '{self.name}': {error}") from error
+
+    @property
+    def upside_down(self) -> bool:
+        """Whether the sensor's z axis points to the ground."""
+        return math.cos(math.radians(self.roll_deg)) * math.cos(math.radians(self.pitch_deg)) < 0
 
     def write(self, path: Path) -> None:
         """Write the sensor file (JSON)."""
@@ -89,6 +106,7 @@ class SensorSpec:
                 _numbers(data, "ego_box"),
                 _number("min_range_m", data.get("min_range_m", 0.0)),
                 str(data.get("comment", "")),
+                *(_number(name, data.get(name, 0.0)) for name in _GROUND),
             )
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error

@@ -15,7 +15,7 @@ from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.labels import LabelMap, LabelTranslation
 from xmodelkd_ros.core.model_spec import ModelSpec
-from xmodelkd_ros.core.normalization import Normalizer
+from xmodelkd_ros.core.normalization import HAS_INTENSITY, Normalizer
 from xmodelkd_ros.core.projection import NO_PIXEL, NO_POINT, RangeProjection, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.training_statistics import output_statistics, sample_index
@@ -84,13 +84,19 @@ class SegmentationPipeline:
         )
         self._points = np.zeros((spec.max_points, len(spec.channels)), np.float32)
         self._pixel = np.zeros(spec.max_points, np.int32)
-        self._ego_box = sensor.ego_box if sensor is not None else ()
-        min_range_m = min_range_m or (sensor.min_range_m if sensor is not None else 0) or spec.projection.min_range_m
-        self.min_range_m = min_range_m
-        self._projector = RangeProjector(replace(spec.projection, min_range_m=min_range_m), sensor)
+        self._own_min_range_m = min_range_m
+        self.use_sensor(sensor)
+
+    def use_sensor(self, sensor: SensorSpec | None) -> None:
+        """Take the next sweeps as those of a LiDAR; None: the one that the model was trained on."""
+        spec = self.spec
         self.sensor = sensor
+        self._ego_box = sensor.ego_box if sensor is not None else ()
+        of_sensor = sensor.min_range_m if sensor is not None else 0
+        self.min_range_m = self._own_min_range_m or of_sensor or spec.projection.min_range_m
+        self._projector = RangeProjector(replace(spec.projection, min_range_m=self.min_range_m), sensor)
         self.intensity_range = sensor.intensity_range if sensor is not None else spec.intensity_range
-        self._normalizer = Normalizer(spec.channels, spec.intensity_range, self.intensity_range)
+        self._normalizer = Normalizer(spec.channels, spec.intensity_range, sensor)
 
     @classmethod
     def load(
@@ -123,7 +129,8 @@ class SegmentationPipeline:
     @property
     def needs_intensity(self) -> bool:
         """Whether the model requires clouds with intensity."""
-        return any("intensity" in channel.name for channel in self.spec.channels)
+        names = {channel.name for channel in self.spec.channels}
+        return HAS_INTENSITY not in names and any("intensity" in name for name in names)
 
     def usable(self, xyz: NDArray[np.float32]) -> NDArray[np.bool_]:
         """(N,) which of (N, 3) points have a position from which the model labels them."""
