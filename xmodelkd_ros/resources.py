@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from functools import reduce
+from itertools import pairwise
 from pathlib import Path
 
 from xmodelkd_ros.core.errors import ConfigError, LabelError, ModelError, SensorError, listed, quoted
@@ -140,23 +142,47 @@ def label_map(name: str) -> LabelMap:
     """Read a label set by name from ``config/labels/``."""
     path = _find(Path("config") / "labels" / f"{name}.json")
     if path is None:
-        known = sorted(p.stem for p in find_config("labels").glob("*.json") if "_to_" not in p.stem)
-        raise LabelError(f"no label set {quoted(name)}; known are {listed(known)}")
+        raise LabelError(f"no label set {quoted(name)}; known are {listed(_label_sets())}")
     return LabelMap.read(path)
 
 
+def _label_sets() -> list[str]:
+    """Names of the label sets in ``config/labels/``, sorted."""
+    return sorted(path.stem for path in find_config("labels").glob("*.json") if "_to_" not in path.stem)
+
+
 def has_table(source: LabelMap, target: LabelMap) -> bool:
-    """Whether ``config/labels/`` has a table between two label sets."""
-    return source.name != target.name and _table(source, target) is not None
+    """Whether tables in ``config/labels/`` lead from one label set to another one."""
+    return len(_route(source.name, target.name)) > 1
 
 
-def _table(source: LabelMap, target: LabelMap) -> Path | None:
-    return _find(Path("config") / "labels" / f"{source.name}_to_{target.name}.json")
+def _route(source: str, target: str) -> tuple[str, ...]:
+    """The shortest sequence of label sets from ``source`` to ``target`` with a table to each next one; empty if none.
+
+    Tables keep fewer classes with each step, so that a single one, where it exists, is the best.
+    """
+    routes: list[tuple[str, ...]] = [(source,)]
+    known = sorted({target, *_label_sets()})
+    for route in routes:  # grows within the loop
+        if route[-1] == target:
+            return route
+        reached = {name for other in routes for name in other}
+        routes += [(*route, name) for name in known if name not in reached and _has_own_table(route[-1], name)]
+    return ()
+
+
+def _has_own_table(source: str, target: str) -> bool:
+    return _find(Path("config") / "labels" / f"{source}_to_{target}.json") is not None
 
 
 def translation(source: LabelMap, target: LabelMap) -> LabelTranslation:
-    """Translation between two label sets: a table in ``config/labels/`` if one exists, else by class name."""
-    path = _table(source, target)
-    if source.name != target.name and path is not None:
-        return LabelTranslation.read(path, source, target)
-    return LabelTranslation.by_name(source, target)
+    """Translation between two label sets: by tables in ``config/labels/`` if they lead there, else by class name."""
+    route = _route(source.name, target.name)
+    if len(route) < 2:
+        return LabelTranslation.by_name(source, target)
+    sets = source, *(label_map(name) for name in route[1:-1]), target
+    steps = (
+        LabelTranslation.read(find_config(f"labels/{first.name}_to_{second.name}.json"), first, second)
+        for first, second in pairwise(sets)
+    )
+    return reduce(LabelTranslation.then, steps)

@@ -5,7 +5,7 @@ import pytest
 
 from xmodelkd_ros.core.errors import LabelError
 from xmodelkd_ros.core.labels import IGNORE, LabelClass, LabelMap, LabelTranslation
-from xmodelkd_ros.resources import label_map, translation
+from xmodelkd_ros.resources import find_config, has_table, label_map, translation
 
 DRIVE13 = {
     0: "car", 1: "truck", 2: "two_wheeler", 3: "person", 4: "road", 5: "road_marking", 6: "sidewalk", 7: "terrain",
@@ -41,6 +41,28 @@ TABLES = {
     ("drive13", "pandaset9"): {
         0: 0, 1: 1, 2: None, 3: 2, 4: 3, 5: 4, 6: 5, 7: None, 8: 6, 9: 7, 10: 8, 11: 8, 12: 8,
     },
+    ("drive13", "outdoor8"): {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 4, 6: 5, 7: 6, 8: 6, 9: 7, 10: 7, 11: 7, 12: 7},
+    ("semantickitti19", "outdoor8"): {
+        0: 0, 1: 2, 2: 2, 3: 1, 4: 1, 5: 3, 6: 2, 7: 2, 8: 4, 9: 4, 10: 5, 11: None, 12: 7, 13: 7, 14: 6, 15: 6,
+        16: 6, 17: 7, 18: 7,
+    },
+    ("nuscenes16", "outdoor8"): {
+        0: 7, 1: 2, 2: 1, 3: 0, 4: 1, 5: 2, 6: 3, 7: 7, 8: 1, 9: 1, 10: 4, 11: None, 12: 5, 13: 6, 14: 7, 15: 6,
+    },
+    ("nuscenes32", "outdoor8"): {
+        0: None, 1: None, 2: 3, 3: 3, 4: 3, 5: None, 6: 3, 7: None, 8: None, 9: 7, 10: None, 11: None, 12: 7, 13: None,
+        14: 2, 15: 1, 16: 1, 17: 0, 18: 1, 19: None, 20: None, 21: 2, 22: 1, 23: 1, 24: 4, 25: None, 26: 5, 27: 6,
+        28: 7, 29: None, 30: 6, 31: None,
+    },
+    ("pandaset42", "outdoor8"): {
+        1: None, 2: None, 3: None, 4: None, 5: 6, 6: 6, 7: 4, 8: 4, 9: 4, 10: 4, 11: 5, 12: 5, 13: 0, 14: 1, 15: 1,
+        16: 1, 17: 1, 18: 2, 19: 1, 20: 1, 21: 2, 22: 1, 23: 1, 24: 2, 25: 2, 26: 2, 27: 1, 28: 1, 29: 1, 30: 3,
+        31: 3, 32: None, 33: None, 34: 7, 35: 7, 36: 7, 37: 7, 38: 7, 39: 7, 40: 7, 41: 7, 42: 7,
+    },
+    ("pandaset9", "outdoor8"): {0: 0, 1: 1, 2: 3, 3: 4, 4: 4, 5: 5, 6: 6, 7: 7, 8: 7},
+    ("autoware", "outdoor8"): {
+        0: 0, 1: 1, 2: 1, 3: 2, 4: 2, 5: 3, 6: None, 7: 7, 8: None, 9: 7, 10: 6, 11: None,
+    },
 }  # fmt: skip
 
 
@@ -61,6 +83,34 @@ def test_translation_tables(source, target):
         expected[source_id] = IGNORE if target_id is None else target_id
     np.testing.assert_array_equal(table.lookup, expected)
     assert {c.id for c in label_map(source).classes} == set(TABLES[source, target])
+
+
+def shipped_sets():
+    return sorted(path.stem for path in find_config("labels").glob("*.json") if "_to_" not in path.stem)
+
+
+@pytest.mark.parametrize("source", shipped_sets())
+def test_tables_lead_from_every_shipped_set_to_outdoor8(source):
+    own, outdoor8 = label_map(source), label_map("outdoor8")
+    assert has_table(own, outdoor8) == (source != "outdoor8")
+    assert set(translation(own, outdoor8).lookup[[c.id for c in own.classes]]) - {IGNORE} <= set(range(8))
+
+
+@pytest.mark.parametrize("source", ["semantickitti19", "nuscenes16", "pandaset42"])
+def test_own_tables_to_outdoor8_agree_with_those_by_way_of_drive13(source):
+    """A model of drive13 is scored with truth that came either way."""
+    own, drive13, outdoor8 = label_map(source), label_map("drive13"), label_map("outdoor8")
+    direct, first, second = translation(own, outdoor8), translation(own, drive13), translation(drive13, outdoor8)
+    assert first.then(second).table == direct.table
+    np.testing.assert_array_equal(second.lookup[first.lookup], direct.lookup)
+
+
+def test_tables_are_chained_where_there_is_no_direct_one():
+    own = label_map("nuscenes32")
+    assert not any(label_map("drive13").has_class(name) for name in own.names), "names would not help"
+    to_drive13 = translation(own, label_map("drive13"))
+    ids = [own.id_of(name) for name in ("vehicle.bus.bendy", "flat.terrain", "movable_object.barrier", "vehicle.ego")]
+    assert [*to_drive13.apply(np.array(ids))] == [1, 7, 10, IGNORE]
 
 
 def test_translation_to_the_same_set_is_the_identity():
@@ -145,9 +195,10 @@ def test_rejects_deeply_nested_files(tmp_path):
 
 
 def test_label_set_json_round_trip(tmp_path):
-    for name in ("drive13", "semantickitti19"):
+    for name in ("drive13", "semantickitti19", "outdoor8"):
         label_set = label_map(name)
         assert LabelMap.from_dict(label_set.to_dict()) == label_set
+        assert label_set.min_points == (50 if name == "outdoor8" else 1)
         assert label_set.mean_over_all == (name == "semantickitti19")
     (tmp_path / "bad.json").write_text('{"name": "x"}')
     with pytest.raises(LabelError, match="classes"):

@@ -29,6 +29,16 @@ def test_mean_over_all_counts_absent_classes_as_zero():
     assert matrix.miou(exclude=["c"]) == matrix.miou(occurring_only=True) == pytest.approx((2 / 3 + 0.5) / 2)
 
 
+def test_classes_with_few_points_are_left_out_of_the_mean():
+    matrix = ConfusionMatrix(LabelMap("abc", ABC.classes, min_points=3))
+    matrix.update(np.array([2, 2, 2, 5, 5]), np.array([2, 2, 5, 9, 9]))
+    assert matrix.iou() == {"a": pytest.approx(2 / 3), "b": 0.0, "c": None}
+    assert matrix.miou() == matrix.miou(occurring_only=True) == pytest.approx(2 / 3)
+    assert matrix.miou(exclude=["a"]) is None
+    matrix.update(np.array([5]), np.array([5]))
+    assert matrix.miou() == pytest.approx((2 / 3 + 1 / 4) / 2)
+
+
 def test_metrics_without_points_are_none():
     matrix = ConfusionMatrix(ABC)
     matrix.update(np.array([IGNORE]), np.array([2]))

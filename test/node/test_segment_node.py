@@ -258,6 +258,12 @@ def test_label_set_changes_from_the_next_sweep(bench, sweep):
     structure, flat_surface = 9, 8
     expected = np.where(to_cloud(msg).xyz[:, 2] > 0, structure, flat_surface)
     np.testing.assert_array_equal(read_field(labelled, "class_id"), expected)
+    (result,) = bench.node.set_parameters([Parameter("output.label_set", value="outdoor8")])
+    assert result.successful
+    labelled, outdoor8 = bench.segment(sweep(100, stamp=3.0)), label_map("outdoor8")
+    assert layout(labelled)[3][0] == "label", "only Autoware's field has another name"
+    expected = np.where(to_cloud(msg).xyz[:, 2] > 0, outdoor8.id_of("manmade"), outdoor8.id_of("road"))
+    np.testing.assert_array_equal(read_field(labelled, "label"), expected)
 
 
 def test_label_set_can_change_before_activation(make_bench, sweep):

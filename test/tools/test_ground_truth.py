@@ -1,6 +1,7 @@
 """Ground truth in another label set than the model's, and the attribution of the data that a bag holds."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,8 +33,8 @@ TO_OWN = np.full(256, 255, np.uint8)
 TO_OWN[[0, 4, 9]] = 2, 1, 3  # cars become cranes
 
 
-def write(path, labels=OWN, lookup=TO_OWN, source="", undefined=False, label_topics=None):
-    """A bag in which the height model is wrong on every tenth point."""
+def write(path, labels=OWN, lookup=TO_OWN, source="", undefined=False, label_topics=None, riders=0):
+    """A bag in which the height model is wrong on every tenth point; in semantickitti19 with points of riders."""
     string = message_class("std_msgs/msg/String")
     with BagWriter(path) as bag:
         bag.add_topic("/points", POINT_CLOUD_TYPE)
@@ -47,6 +48,7 @@ def write(path, labels=OWN, lookup=TO_OWN, source="", undefined=False, label_top
             cloud, truth = sweep_and_truth(index)
             own = lookup[truth]
             own[:30] = 77 if undefined else own[:30]
+            own[:riders] = 6  # bicyclist
             stamp_ns = START_NS + index * 100_000_000
             bag.write("/points", stamp_ns, truth_to_msg(cloud, own, make_header(stamp_ns), ROSBAGS_TYPES))
     return path
@@ -234,3 +236,40 @@ def test_a_damaged_attribution_is_left_out_with_a_note(tmp_path, text):
 
 def test_licence_and_attribution_may_be_missing():
     assert data_source_from_json('{"name": "mine"}') == DataSource("mine", "", "")
+
+
+def test_raw_numbers_of_nuscenes_are_scored_with_the_official_classes(height_model, tmp_path, capsys):
+    """Ids of category.json, as a converter of nuScenes-lidarseg writes them."""
+    raw, lookup = label_map("nuscenes32"), np.full(256, 255, np.uint8)
+    lookup[[4, 9]] = raw.id_of("flat.driveable_surface"), raw.id_of("static.manmade")
+    bag = write(tmp_path / "raw.mcap", raw, lookup)
+    for words, names in (((), ("road", "building")), (("--label-set", "outdoor8"), ("road", "manmade"))):
+        metrics, _, _ = run(capsys, bag, height_model, tmp_path / names[1], *words)
+        assert all(metrics["points"][name] > 500 and metrics["iou"][name] > 0.8 for name in names)
+
+
+def test_classes_with_few_points_in_outdoor8_are_named_and_not_counted(height_model, tmp_path, capsys):
+    kitti, few = label_map("semantickitti19"), np.full(256, 255, np.uint8)
+    few[[4, 9]] = kitti.id_of("road"), kitti.id_of("building")
+    bag = write(tmp_path / "few.mcap", kitti, few, riders=5)
+    metrics, notes, page = run(capsys, bag, height_model, tmp_path / "out", "--label-set", "outdoor8")
+    assert metrics["points"]["two_wheeler"] == 10 and metrics["iou"]["two_wheeler"] == 0.0
+    assert metrics["miou"] == pytest.approx((metrics["iou"]["road"] + metrics["iou"]["manmade"]) / 2)
+    note = "left out of the mean IoU, with fewer than 50 points of ground truth: two_wheeler (10)"
+    assert note in notes and "two_wheeler (10)" in page
+
+
+DRIVES = Path(__file__).parents[2].parent / "shared" / "drives"
+
+
+@pytest.mark.skipif(not DRIVES.is_dir(), reason="needs the drives of other vehicles in ../shared/drives")
+@pytest.mark.parametrize("name", ["labelled_kitti", "labelled_nuscenes", "labelled_vlp32"])
+def test_training_and_package_score_a_labelled_bag_alike(name, tmp_path):
+    """In the classes that three datasets share, as it comes."""
+    bag, out = str(DRIVES / f"{name}.mcap"), tmp_path
+    words = ["--model", "student", "--backend", "onnxruntime", "--label-set", "outdoor8", "--out"]
+    assert main(["evaluate", bag, *words, str(out / "package")]) == 0
+    assert training_evaluate.main(["bag", bag, *words, str(out / "training")]) == 0
+    both = [json.loads((out / part / "metrics.json").read_text()) for part in ("package", "training")]
+    assert both[0]["iou"] == both[1]["iou"] and both[0]["points"] == both[1]["points"]
+    assert both[0]["miou"] == both[1]["miou"] > 0.05

@@ -40,11 +40,13 @@ class LabelMap:
         name: name of the set.
         classes: the classes.
         mean_over_all: whether classes that do not occur count as 0 in the mean IoU, as in SemanticKITTI's benchmark.
+        min_points: classes with fewer points of ground truth are left out of the mean IoU: a few points decide nothing.
     """
 
     name: str
     classes: tuple[LabelClass, ...]
     mean_over_all: bool = False
+    min_points: int = 1
 
     def __post_init__(self) -> None:
         ids = [str(c.id) for c in self.classes]
@@ -95,7 +97,9 @@ class LabelMap:
     def to_dict(self) -> dict[str, Any]:
         """The set as stored in JSON files and sent in ``label_info_json``."""
         rows = [{"id": c.id, "name": c.name, "color": list(c.color), "aliases": list(c.aliases)} for c in self.classes]
-        mean = {"mean_over_all": True} if self.mean_over_all else {}
+        mean: dict[str, Any] = {"mean_over_all": True} if self.mean_over_all else {}
+        if self.min_points > 1:
+            mean["min_points"] = self.min_points
         return {"name": self.name, "ignore": IGNORE, **mean, "classes": rows}
 
     @classmethod
@@ -107,7 +111,8 @@ class LabelMap:
         """
         try:
             rows = tuple(_label_class(row) for row in data["classes"])
-            return cls(str(data["name"]), rows, bool(data.get("mean_over_all", False)))
+            mean_over_all, min_points = bool(data.get("mean_over_all", False)), int(data.get("min_points", 1))
+            return cls(str(data["name"]), rows, mean_over_all, min_points)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise LabelError(f"not a label set: {quoted(error)}; needs name and classes of id, name, color") from error
 
@@ -178,6 +183,15 @@ class LabelTranslation:
             if target_id != IGNORE:
                 merged[row_of[target_id]] += probabilities[i]
         return merged
+
+    def then(self, following: LabelTranslation) -> LabelTranslation:
+        """This translation followed by one from its target."""
+        between = {c.id: c.name for c in following.source.classes}
+        table = {
+            name: None if middle is None else following.table[between[self.target.id_of(middle)]]
+            for name, middle in self.table.items()
+        }
+        return LabelTranslation(self.source, following.target, table)
 
     @classmethod
     def by_name(cls, source: LabelMap, target: LabelMap) -> LabelTranslation:

@@ -47,14 +47,15 @@ class ConfusionMatrix:
     def miou(self, exclude: Sequence[str] = (), *, occurring_only: bool = False) -> float | None:
         """Mean IoU over the classes that occur in the ground truth; None if none occurs.
 
-        In a label set with ``mean_over_all``, classes that do not occur count as 0.
+        In a label set with ``mean_over_all``, classes that do not occur count as 0. In one with ``min_points``, classes
+        with fewer points of ground truth do not count.
 
         Args:
             exclude: names of classes to leave out.
             occurring_only: ignore ``mean_over_all``.
         """
-        ious = {name: v for name, v in self.iou().items() if name not in exclude}
-        values = [v for v in ious.values() if v is not None]
+        ious, points = {name: v for name, v in self.iou().items() if name not in exclude}, self.points
+        values = [v for name, v in ious.items() if v is not None and points[name] >= self.label_map.min_points]
         count = len(ious) if self.label_map.mean_over_all and not occurring_only else len(values)
         return float(np.sum(values) / count) if values else None
 

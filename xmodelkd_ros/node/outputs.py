@@ -26,7 +26,7 @@ from xmodelkd_ros.messages.clouds import (
 )
 from xmodelkd_ros.messages.headers import label_info_json
 from xmodelkd_ros.messages.topics import DIAGNOSTICS, LABEL_INFO_JSON, LABELS, STATUS
-from xmodelkd_ros.node.parameters import Parameters
+from xmodelkd_ros.node.parameters import AUTOWARE, LABEL_SETS, NATIVE, Parameters
 from xmodelkd_ros.node.qos import latched, reliable
 from xmodelkd_ros.resources import label_map, translation
 
@@ -64,13 +64,15 @@ class OutputOptions:
         Raises:
             LabelError: the label set lacks a class, or there is no translation to it.
         """
-        native, autoware = parameters.label_set == "native", label_map("autoware")
-        labels, other = (model_labels, autoware) if native else (autoware, model_labels)
-        names = parameters.drop_classes
-        ignored = () if strict else tuple(n for n in names if not labels.has_class(n) and other.has_class(n))
+        native, names = parameters.label_set == NATIVE, parameters.drop_classes
+        labels = model_labels if native else label_map(parameters.label_set)
+        unknown = [] if strict else [name for name in names if not labels.has_class(name)]
+        others = [model_labels, *map(label_map, LABEL_SETS[1:])] if unknown else []
+        ignored = tuple(name for name in unknown if any(other.has_class(name) for other in others))
         drop_ids = ids_of(labels, (name for name in names if name not in ignored))
-        to_labels = None if native else translation(model_labels, autoware)
-        return cls(labels, to_labels, LABEL_FIELD if native else AUTOWARE_LABEL_FIELD, drop_ids, ignored)
+        to_labels = None if native else translation(model_labels, labels)
+        field = AUTOWARE_LABEL_FIELD if parameters.label_set == AUTOWARE else LABEL_FIELD
+        return cls(labels, to_labels, field, drop_ids, ignored)
 
 
 class Outputs:

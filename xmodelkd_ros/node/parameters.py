@@ -25,6 +25,10 @@ from xmodelkd_ros.node.parameter_definition import (
     type_of,
 )
 
+NATIVE, AUTOWARE = "native", "autoware"
+LABEL_SETS = (NATIVE, AUTOWARE, "nuscenes16", "outdoor8", "pandaset9", "semantickitti19")
+"""Label sets of the output: the model's own, and those with a table from the shipped models' set."""
+
 _UNIT_NORM_TOLERANCE = 0.01
 """Maximum deviation of a quaternion's norm from 1: accepts rounded digits, rejects Euler angles."""
 
@@ -110,11 +114,13 @@ class Parameters:
     missing_intensity: Literal["reject", "fill"] = parameter_field(
         "reject", "Clouds without an intensity field, where the model needs one: reject them, or fill in zeros."
     )
-    label_set: Literal["native", "autoware"] = parameter_field(
-        "native",
-        "Classes of the output: the model's own, or Autoware's class ids in its point layout PointXYZCPE.",
+    label_set: str = parameter_field(
+        NATIVE,
+        "Classes of the output: native, the model's own; autoware, with its point layout PointXYZCPE; or another "
+        "shipped label set.",
         group="output",
         changeable=True,
+        choices=LABEL_SETS,
     )
     drop_classes: tuple[str, ...] = parameter_field(
         NO_NAMES,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from xmodelkd_ros.core.errors import listed
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.metrics import ConfusionMatrix
 from xmodelkd_ros.resources import has_table, translation
@@ -33,19 +34,19 @@ class TruthTranslation:
 
     @classmethod
     def of(cls, truth: LabelMap, model: LabelMap, scored: LabelMap) -> TruthTranslation:
-        """Directly where the sets are the same or a table exists, so that no class is lost, else by the model's set."""
+        """Directly if the sets are the same or tables lead there, so that no class is lost, else by the model's set."""
         if truth.name == scored.name or has_table(truth, scored):
             return cls(truth, model, scored, translation(truth, scored).lookup)
         return cls(truth, model, scored, translation(model, scored).lookup[translation(truth, model).lookup])
 
     def notes(self, confusion: ConfusionMatrix) -> list[str]:
-        """One line for each class that is often predicted, but that the truth never has, so that it counts as wrong.
+        """What the mean IoU leaves out, and classes that are often predicted, but that the truth never has.
 
         Args:
             confusion: the scores.
         """
         true, predicted = confusion.counts.sum(axis=1), confusion.counts.sum(axis=0)
-        notes = []
+        notes = self._few(confusion)
         for position, c in enumerate(self.scored.classes):
             share = predicted[position] / max(1, true.sum())
             if true[position] == 0 and share >= _OFTEN:
@@ -55,6 +56,13 @@ class TruthTranslation:
                     f"these count as errors, mostly of {instead}{self._remedy(c.name, true)}"
                 )
         return notes
+
+    def _few(self, confusion: ConfusionMatrix) -> list[str]:
+        """A line that names the classes with too few points to count, if there are any."""
+        limit = self.scored.min_points
+        few = [f"{name} ({count})" for name, count in confusion.points.items() if 0 < count < limit]
+        text = f"left out of the mean IoU, with fewer than {limit} points of ground truth: {listed(few)}"
+        return [text] if few else []
 
     def _remedy(self, name: str, true: NDArray[np.int64]) -> str:
         """The drive's own set, if its table from the model's set merges a class with one that the truth has."""

@@ -34,7 +34,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz_."
 _NAMES = tuple(d.name for d in parameters.definitions(["front"]))
 _VALID: dict[str, tuple[Any, ...]] = {
     "filter.drop_classes": ([], [""], ["car"], ["car", "road"]),
-    "output.label_set": ("native", "autoware"),
+    "output.label_set": ("native", "autoware", "outdoor8"),
     "sync.slop": (0.05, 1, 0.01),
     "sync.deadline": (0.0, 0.1, 1),
     "sync.frozen_after": (1.0, 2),
