@@ -27,7 +27,7 @@ setup: .venv/.complete
 demo: .venv/.runtime
 	rm -f "$(OUT)/drive.mcap"
 ifeq ($(DATA),)
-	$(BIN)/python -m training.world --seed $(SEED) --sweeps $(SWEEPS) --bag "$(OUT)/drive.mcap"
+	$(BIN)/python -m training.world --seed $(SEED) --sweeps $(SWEEPS) --lidar Pandar64 --bag "$(OUT)/drive.mcap"
 	$(BIN)/xmodelkd replay "$(OUT)/drive.mcap" --model student --out "$(OUT)"
 else
 	$(BIN)/python -m training.to_bag pandaset "$(DATA)" "$(OUT)/drive.mcap" --frames $(FRAMES)

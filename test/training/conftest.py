@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from test.training import folders
-from training.worldgen.sensing.sensors import BEAM_TABLES
+from training.worldgen.sensing.products import BEAM_TABLES
 
 CONFIGS = Path(__file__).parents[2] / "config" / "training"
 TINY = [

@@ -29,7 +29,7 @@ from training.runs.trainer import resolved  # noqa: E402
 from training.world.sequence import WORLD_SOURCE  # noqa: E402
 from training.world.stored import stored_drives  # noqa: E402
 from training.worldgen import WORLD_VERSION  # noqa: E402
-from training.worldgen.sensing.sensors import VLP32C  # noqa: E402
+from training.worldgen.sensing.products import VLP32C  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError, ModelError  # noqa: E402
 from xmodelkd_ros.core.metrics import ConfusionMatrix  # noqa: E402
 from xmodelkd_ros.core.model_spec import ModelSpec, sha256  # noqa: E402

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 from training.config.yaml_config import NOT_EMPTY, Count, Positive, PositiveInt, at_most, one_of, require, settings
-from training.worldgen.sensing.sensors import LIDARS
+from training.worldgen.drive import EACH_LIDAR
+from training.worldgen.sensing.products import LIDARS, UNSEEN_LIDARS
 from xmodelkd_ros.core.errors import ConfigError
 
 DATASETS = ("pandaset", "semantickitti", "nuscenes", "world", "bag")
@@ -32,7 +33,8 @@ class SourceConfig:
         every: use every n-th of these frames.
         seeds: A, B: generate the drives of this split with the seeds A to B - 1 (``world`` without path).
         sweeps: sweeps per generated drive, spread over ten seconds.
-        lidar: the LiDAR of all generated drives (``training/worldgen/sensing/sensors.py``); empty: each has its own.
+        lidar: the LiDAR of all generated drives (``training/worldgen/sensing/products.py``); empty: each drive has its
+            own; ``each``: each sweep has its own, with another mounting on another vehicle.
         cameras: cameras of generated drives: 0, 1 (front) or 6.
         labels: ``own``; ``none`` for sweeps that only a teacher labels; ``propagated``: labels transferred by pose
             from the labelled sweeps of the same drive (``training/data/label_propagation.py``).
@@ -46,7 +48,7 @@ class SourceConfig:
     every: PositiveInt = 1
     seeds: tuple[int, ...] = ()
     sweeps: Annotated[PositiveInt, at_most(100)] = 5
-    lidar: Annotated[str, one_of("", *(lidar.name for lidar in LIDARS))] = ""
+    lidar: Annotated[str, one_of("", *(lidar.name for lidar in (*LIDARS, *UNSEEN_LIDARS)), EACH_LIDAR)] = ""
     cameras: int = 0
     labels: Annotated[str, one_of("own", "none", "propagated")] = "own"
     share: Positive = 1.0

@@ -22,7 +22,7 @@ from training.config.yaml_config import (
     require,
     settings,
 )
-from training.worldgen.sensing.sensors import BEAM_TABLES
+from training.worldgen.sensing.products import BEAM_TABLES
 
 Seed = Annotated[Count, below(1 << 32)]
 """What random number generators accept."""
@@ -40,7 +40,7 @@ class ModelConfig:
 
     Attributes:
         channels: input channels of a point; names from ``core/normalization.py``.
-        beams: beam table of the range image's rows: name of a LiDAR in ``training/worldgen/sensing/sensors.py``;
+        beams: beam table of the range image's rows: name of a LiDAR in ``training/worldgen/sensing/products.py``;
             empty: fitted to the sweeps of the first training source.
         width: columns of the range image.
         max_points: P, points per call of the exported network.

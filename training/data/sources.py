@@ -22,7 +22,7 @@ from training.datasets.exposures import EncodedSweepImages
 from training.datasets.sequence import DriveSequence, labels_of
 from training.world.pool import each_drive
 from training.world.sequence import WORLD_SOURCE, WorldSequence, live_drive
-from training.worldgen.drive import MAX_SWEEPS, TRAIN, Drive, split_of
+from training.worldgen.drive import MAX_SWEEPS, TRAIN, drives_of, split_of
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
@@ -180,19 +180,20 @@ def check_split(drives: Sequence[DriveSequence], use: str) -> None:
             )
 
 
-def _live(seed: int, config: SourceConfig) -> WorldSequence:
+def _live(seed: int, config: SourceConfig) -> list[WorldSequence]:
     every = MAX_SWEEPS // config.sweeps
-    return live_drive(Drive(seed, config.sweeps, cameras=config.cameras, every=every, lidar=config.lidar))
+    return [live_drive(drive) for drive in drives_of(seed, config.sweeps, config.cameras, 0, every, config.lidar)]
 
 
 def _drive_sweeps(seed: int, config: SourceConfig, images: bool) -> list[tuple[Sweep, EncodedSweepImages | None]]:
-    drive = _live(seed, config)
     return [
         (Sweep(drive.cloud(k), drive.labels(k)), EncodedSweepImages.load(drive, k) if images else None)
-        for k in range(config.sweeps)
+        for drive in _live(seed, config)
+        for k in range(len(drive))
     ]
 
 
 def _drive_images(seed: int, config: SourceConfig) -> list[LabelledImage]:
-    drive, rng = _live(seed, config), np.random.default_rng(seed)
-    return [image for k in range(config.sweeps) for image in labelled_images(drive, k, rng)]
+    rng = np.random.default_rng(seed)
+    frames = [(drive, k) for drive in _live(seed, config) for k in range(len(drive))]
+    return [image for frame in frames for image in labelled_images(*frame, rng)]

@@ -22,7 +22,7 @@ from training.distillation.supervision import EpochData, TeacherSupervision, is_
 from training.models.student import ROW_STRIDE, WRAP
 from training.modules.checkpoint import Checkpoint
 from training.runs.trainer import own_part, training_loader
-from training.worldgen.sensing.sensors import BEAM_TABLES
+from training.worldgen.sensing.products import BEAM_TABLES
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource

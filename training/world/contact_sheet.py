@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from training.world.pool import each_drive
 from training.worldgen.drive import Drive, split_of
 from training.worldgen.sensing.lidar import RANGE_STEP_M, Scan
-from training.worldgen.sensing.sensors import LidarModel
+from training.worldgen.sensing.lidar_model import LidarModel
 from xmodelkd_ros.console import run_command
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE

@@ -16,15 +16,15 @@ from tqdm import tqdm
 
 from training.datasets.bag_export import write_bag
 from training.world.pool import each_drive
-from training.world.stored import StoredDrive, store, stored_drives
-from training.worldgen.drive import PERIOD_S, Drive, Frame, split_of
-from xmodelkd_ros.core.atomic_write import make_folder, temporary_prefix
+from training.world.stored import StoredDrive, drive_folders, store, stored_drives
+from training.worldgen.drive import EACH_LIDAR, PERIOD_S, Drive, Frame, drives_of, split_of
+from xmodelkd_ros.core.atomic_write import atomic_dir, make_folder, temporary_prefix
 from xmodelkd_ros.core.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class DriveOptions:
-    """Options of all generated drives: arguments of :class:`training.worldgen.drive.Drive`."""
+    """Options of all generated drives: arguments of :func:`training.worldgen.drive.drives_of`."""
 
     sweeps: int
     cameras: int
@@ -40,16 +40,25 @@ def generate(seed: int, options: DriveOptions, folder: Path, threads: int = 2, b
         ConfigError: an argument is out of range, or the folder exists or cannot be written.
     """
     start = perf_counter()
-    drive = Drive(seed, **asdict(options))
+    drives = drives_of(seed, **asdict(options))
     built = perf_counter()
-    frames: Iterable[Frame] = drive.frames(range(drive.sweeps), threads)
-    if bar:
-        frames = tqdm(frames, "frames", drive.sweeps, unit=" frames", file=sys.stderr, disable=None, leave=False)
-    written = store(drive, folder, frames)
+    if options.lidar == EACH_LIDAR:
+        written, lidar = _store_each(drives, folder), "any LiDARs"
+    else:
+        frames: Iterable[Frame] = drives[0].frames(range(options.sweeps), threads)
+        if bar:
+            frames = tqdm(frames, "frames", options.sweeps, unit=" frames", file=sys.stderr, disable=None, leave=False)
+        written, lidar = store(drives[0], folder, frames), drives[0].rig.lidar.name
     return (
-        f"seed {seed} ({split_of(seed)}), {drive.rig.lidar.name}, {drive.sweeps} frames: scene {built - start:.1f} s, "
-        f"then {(perf_counter() - built) / drive.sweeps:.2f} s and {written / drive.sweeps / 1e3:.0f} KB a frame"
+        f"seed {seed} ({split_of(seed)}), {lidar}, {options.sweeps} frames: scene {built - start:.1f} s, "
+        f"then {(perf_counter() - built) / options.sweeps:.2f} s and {written / options.sweeps / 1e3:.0f} KB a frame"
     )
+
+
+def _store_each(drives: Sequence[Drive], folder: Path) -> int:
+    """Write drives that share a scene into subfolders of a new folder; results and errors as of :func:`store`."""
+    with atomic_dir(folder) as unfinished:
+        return sum(store(drive, unfinished / f"{drive.number:03d}", drive.frames([0], 1)) for drive in drives)
 
 
 def run(seeds: Sequence[int], options: DriveOptions, out: Path | None, bag: Path | None) -> str:
@@ -104,18 +113,21 @@ def _missing(seeds: Sequence[int], options: DriveOptions, parent: Path) -> list[
         folder = _folder(parent, seed)
         if not folder.exists():
             missing.append(seed)
-        elif not _has_options(StoredDrive(folder), options):
+        elif not _has_options(folder, options):
             raise ConfigError(f"{folder} exists already with other options; remove it or choose another path")
     return missing
 
 
-def _has_options(drive: StoredDrive, options: DriveOptions) -> bool:
-    lidar = drive.rig.lidar
+def _has_options(folder: Path, options: DriveOptions) -> bool:
+    drives = [StoredDrive(each) for each in drive_folders(folder)]
+    first, lidar = drives[0], drives[0].rig.lidar
+    each = options.lidar == EACH_LIDAR
     return (
-        drive.sweeps == options.sweeps
-        and len(drive.rig.cameras) == options.cameras
-        and np.isclose(drive.period_s, options.every * PERIOD_S).item()
-        and options.lidar in ("", lidar.name)
+        sum(drive.sweeps for drive in drives) == options.sweeps
+        and (folder / "000").is_dir() == each
+        and len(first.rig.cameras) == options.cameras
+        and np.isclose(first.period_s, options.every * PERIOD_S).item()
+        and options.lidar in ("", EACH_LIDAR, lidar.name)
         and options.columns in (0, lidar.columns)
     )
 

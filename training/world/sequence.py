@@ -17,12 +17,14 @@ from training.worldgen import WORLD_VERSION
 from training.worldgen.drive import Drive
 from training.worldgen.sensing.camera import CameraRender
 from training.worldgen.sensing.lidar import Scan
-from training.worldgen.sensing.sensors import Rig
+from training.worldgen.sensing.lidar_model import LidarModel
+from training.worldgen.sensing.rig import Rig
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import DataSource
+from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.transforms import PoseTrack, inverse
 from xmodelkd_ros.resources import label_map
 
@@ -40,6 +42,9 @@ class Recording(Protocol):
 
     @property
     def sweeps(self) -> int: ...  # noqa: D102
+
+    @property
+    def number(self) -> int: ...  # noqa: D102
 
     @property
     def rig(self) -> Rig: ...  # noqa: D102
@@ -69,6 +74,8 @@ class WorldSequence:
         self._recording, self._image = recording, image
         self.seed = recording.seed
         self.name = f"world {WORLD_VERSION} seed {self.seed}"
+        if recording.number:
+            self.name += f" sweep {recording.number}"
         self.label_map: LabelMap = label_map("drive13")
         self.notes: list[str] = []
         self.rig = recording.rig
@@ -84,10 +91,18 @@ class WorldSequence:
         return stamp_ns(self._recording.end_s(self._checked(index)))
 
     def cloud(self, index: int) -> PointCloud:
-        """The points of a sweep as fired, with intensity 0 to 255 and the beam number as ring."""
-        scan = self.scan(self._checked(index))
-        lidar = self.rig.lidar
-        return PointCloud(scan.points(lidar), scan.intensity[scan.mask].astype(np.float32), scan.ring)
+        """The points of a sweep as fired, with intensity 0 to 255, and the beam number as ring if there are beams."""
+        scan, lidar = self.scan(self._checked(index)), self._lidar(index)
+        intensity = scan.intensity[scan.mask].astype(np.float32)
+        return PointCloud(scan.points(lidar), intensity, scan.ring if lidar.has_rings else None)
+
+    def sensor(self) -> SensorSpec:
+        """The LiDAR's own beam table, height and attitude; without beams, rows of its field of view."""
+        lidar, (roll, pitch) = self.rig.lidar, self.rig.attitude_deg
+        rings = lidar.elevations_deg if lidar.has_rings else ()
+        return SensorSpec(
+            lidar.name, lidar.elevations_deg, rings, height_m=self.rig.height_m, roll_deg=roll, pitch_deg=pitch
+        )
 
     def labels(self, index: int) -> NDArray[np.uint8]:
         """(N,) drive13 class ids of the points of :meth:`cloud`."""
@@ -96,12 +111,12 @@ class WorldSequence:
 
     def time_s(self, index: int) -> NDArray[np.float32]:
         """(N,) firing times of the points of :meth:`cloud`, seconds relative to the sweep's stamp."""
-        return self.scan(self._checked(index)).time_s(self.rig.lidar)
+        return self.scan(self._checked(index)).time_s(self._lidar(index))
 
     def compensated(self, index: int) -> NDArray[np.float32]:
         """(N, 3) motion-compensated points of :meth:`cloud`, in the sensor frame at the sweep's stamp."""
         end = self._recording.end_s(self._checked(index))
-        return self.scan(index).compensated(self.rig.lidar, self._poses, end)
+        return self.scan(index).compensated(self._lidar(index), self._poses, end)
 
     def world_from_lidar(self, index: int) -> NDArray[np.float64]:
         """(4, 4) world from sensor at the sweep's stamp."""
@@ -123,6 +138,9 @@ class WorldSequence:
 
     def _poses(self, times_s: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(self._recording.track.poses(times_s) @ self.base_from_lidar)
+
+    def _lidar(self, index: int) -> LidarModel:
+        return self.rig.lidar.at(index)
 
     def _checked(self, index: int) -> int:
         if not 0 <= index < len(self):

@@ -25,7 +25,8 @@ from training.world.sequence import WorldSequence, _encoded, _jpeg, stamp_ns
 from training.worldgen import WORLD_VERSION
 from training.worldgen.drive import MAX_SWEEPS, Drive, Frame
 from training.worldgen.sensing.lidar import Scan
-from training.worldgen.sensing.sensors import LidarModel, Rig
+from training.worldgen.sensing.lidar_model import LidarModel
+from training.worldgen.sensing.rig import Rig
 from xmodelkd_ros.core.atomic_write import atomic_dir
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.errors import ConfigError, quoted
@@ -67,7 +68,12 @@ class StoredDrive:
     def _set(self, data: Any) -> None:
         self.seed, self.sweeps = int(data["seed"]), int(data["sweeps"])
         self._first_end, self.period_s = float(data["first_end_s"]), float(data["period_s"])
-        if not (self.seed >= 0 and 0 < self.sweeps <= MAX_SWEEPS and 0 < self.period_s * self.sweeps < _MAX_DURATION_S):
+        self.number = int(data["number"])
+        if not (
+            min(self.seed, self.number) >= 0
+            and 0 < self.sweeps <= MAX_SWEEPS
+            and 0 < self.period_s * self.sweeps < _MAX_DURATION_S
+        ):
             raise ValueError(f"seed {self.seed}, {self.sweeps} sweeps, one each {self.period_s} s")
         if not 0 <= self._first_end < _MAX_DURATION_S:
             raise ValueError(f"the first sweep ends at {self._first_end} s")
@@ -98,16 +104,28 @@ class StoredDrive:
 
 
 def stored_drives(path: Path) -> list[WorldSequence]:
-    """Open the drive in a folder, or all drives in its subfolders.
+    """Open the drive in a folder, or all drives in its subfolders and theirs.
 
     Raises:
         ConfigError: no drive is found, or one cannot be read.
     """
-    folders = [path] if (path / _DRIVE_FILE).exists() else sorted(file.parent for file in path.glob(f"*/{_DRIVE_FILE}"))
-    if not folders:
-        raise ConfigError(f"{path} holds no generated drive; write one with 'python -m training.world'")
-    stored = [StoredDrive(folder) for folder in folders]
+    stored = [StoredDrive(folder) for folder in drive_folders(path)]
     return [WorldSequence(drive, drive.image) for drive in stored]
+
+
+def drive_folders(path: Path) -> list[Path]:
+    """The folder of a drive itself, or those in it: drives, or sweeps of drives in which each has its own LiDAR.
+
+    Raises:
+        ConfigError: no drive is found.
+    """
+    if (path / _DRIVE_FILE).exists():
+        return [path]
+    folders = [file.parent for level in ("*", "*/*") for file in path.glob(f"{level}/{_DRIVE_FILE}")]
+    finished = [folder for folder in folders if not any(p.startswith(".") for p in folder.relative_to(path).parts)]
+    if not finished:
+        raise ConfigError(f"{path} holds no generated drive; write one with 'python -m training.world'")
+    return sorted(finished)
 
 
 def store(drive: Drive, folder: Path, frames: Iterable[Frame]) -> int:
@@ -158,6 +176,7 @@ def _describe(drive: Drive) -> dict[str, Any]:
         "version": WORLD_VERSION,
         "seed": drive.seed,
         "sweeps": drive.sweeps,
+        "number": drive.number,
         "first_end_s": drive.end_s(0),
         "period_s": drive.period_s,
         "lidar": asdict(rig.lidar),
@@ -174,11 +193,12 @@ def _describe(drive: Drive) -> dict[str, Any]:
 def _rig_from(data: dict[str, Any]) -> Rig:
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in data["lidar"].items()}
     for name, value in values.items():
-        if name != "name" and not np.isfinite(np.asarray(value, np.float64)).all():
+        if not isinstance(value, str) and not np.isfinite(np.asarray(value, np.float64)).all():
             raise ValueError(f"lidar.{name} is not finite")
     lidar = LidarModel(**values)
-    if not isinstance(lidar.columns, int):
-        raise TypeError(f"lidar.columns is {quoted(lidar.columns)}")
+    for name in ("columns", "lines", "turn", "returns"):
+        if not isinstance(getattr(lidar, name), int):
+            raise TypeError(f"lidar.{name} is {quoted(getattr(lidar, name))}")
     base_from_lidar = np.array(data["base_from_lidar"], np.float64)
     if base_from_lidar.shape != (4, 4) or not np.isfinite(base_from_lidar).all():
         raise ValueError("base_from_lidar is not a 4 x 4 matrix")

@@ -11,8 +11,9 @@ The modules, from a frame down to its parts:
 ``motion/``                     trajectories of traffic and of the ego vehicle
 ``mesh``, ``materials``         triangles, each with a material, a class and an instance
 ``tracing``                     ray casting against the scene
-``sensing/``                    LiDARs, cameras and their mounting (``sensors``); ``lidar`` simulates sweeps, ``camera``
-                                renders images, ``surfaces`` evaluates colour and reflectance at a point
+``sensing/``                    LiDARs (``lidar_model``, ``products``), and cameras and mounting (``rig``); ``lidar``
+                                simulates sweeps, ``camera`` renders images, ``surfaces`` evaluates colour and
+                                reflectance at a point
 ==============================  ==============================================================================
 
 ``training/world`` stores, counts, times and draws generated drives.
@@ -21,5 +22,5 @@ World frame: x east, y north, z up, metres. Objects are built in their own frame
 z up, origin on the ground) and then placed.
 """
 
-WORLD_VERSION = 3
+WORLD_VERSION = 4
 """Version recorded in every result. Increment it with any change that alters the bytes of a drive."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from training.worldgen.scene import Scene
 from training.worldgen.sensing.camera import CameraRender, Light, render
 from training.worldgen.sensing.lidar import Scan, scan
-from training.worldgen.sensing.sensors import LIDARS, UNSEEN_LIDARS, LidarModel, Rig, lidar_by_name
+from training.worldgen.sensing.lidar_model import LidarModel
+from training.worldgen.sensing.products import LIDARS, UNSEEN_LIDARS, lidar_by_name
+from training.worldgen.sensing.rig import Carrier, Rig
 from training.worldgen.sensing.surfaces import Appearance
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.transforms import PoseTrack, inverse
@@ -20,9 +23,13 @@ from xmodelkd_ros.core.transforms import PoseTrack, inverse
 PERIOD_S = 0.1
 _LEAD_S = 0.3
 """End of the first sweep. All its firings and exposures then lie within the ego track, which starts at zero."""
+_TRAIL_S = 0.1
+"""After the end of a sweep, for its last exposures."""
 _TRACK_STEP_S = 0.01
 MAX_SWEEPS = 100
 """Ten seconds, the horizon over which traffic is planned free of collisions."""
+EACH_LIDAR = "each"
+"""Stands for another LiDAR, mounting and vehicle for each sweep, in place of the name of a LiDAR."""
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
@@ -57,6 +64,16 @@ class Drive:
         every: revolutions of the LiDAR (10 per second) from one sweep to the next.
         lidar: name of the LiDAR; empty: drawn from the seed.
 
+    Attributes:
+        seed: of the drive.
+        sweeps: number of sweeps.
+        number: of the first sweep among those that share the scene (:func:`drives_of`); 0 if none do.
+        period_s: from one sweep to the next.
+        scene: streets, static objects, traffic and the ego vehicle's motion.
+        rig: the sensors.
+        track: trajectory of the vehicle.
+        light: of the images.
+
     Raises:
         ConfigError: an argument is out of range.
     """
@@ -73,12 +90,12 @@ class Drive:
             raise ConfigError(f"a rig with {cameras} cameras is not available; use 0, 1 or 6")
         if seed < 0 or columns < 0:
             raise ConfigError(f"seed is {seed} and columns {columns}, but both must be at least 0")
-        self.seed, self.sweeps, self.period_s = seed, sweeps, every * PERIOD_S
-        lidars = (lidar_by_name(lidar),) if lidar else self._candidate_lidars()
+        self.seed, self.sweeps, self.number, self.period_s = seed, sweeps, 0, every * PERIOD_S
         unseen = split_of(seed) == TEST
+        lidars = (lidar_by_name(lidar, unseen),) if lidar else self._candidate_lidars()
         self.scene = Scene.generate(self._rng("scene"), _LEAD_S + MAX_SWEEPS * PERIOD_S, unseen)
-        rig = Rig.sample(self._rng("rig"), cameras, lidars)
-        self.rig = replace(rig, lidar=replace(rig.lidar, columns=columns)) if columns else rig
+        self._columns = columns
+        self.rig = self._with_columns(Rig.sample(self._rng("rig"), cameras, lidars))
         times = np.arange(0.0, _LEAD_S + (sweeps + 1) * self.period_s, _TRACK_STEP_S)
         self.track = PoseTrack.of_matrices(times, self.scene.ego.world_from_base(times))
         self._appearance = Appearance.sample(self._rng("appearance"))
@@ -86,7 +103,7 @@ class Drive:
 
     def end_s(self, index: int) -> float:
         """End time of a sweep, seconds since the start of the drive."""
-        return _LEAD_S + index * self.period_s
+        return _LEAD_S + (self.number + index) * self.period_s
 
     def world_from_lidar(self, times_s: NDArray[np.float64]) -> NDArray[np.float64]:
         """(M, 4, 4) poses of the LiDAR in the world."""
@@ -95,12 +112,12 @@ class Drive:
     def scan(self, index: int) -> Scan:
         """The sweep of a frame."""
         return scan(
-            self.rig.lidar,
+            self.rig.lidar.at(index),
             self.scene.tracer,
             self._appearance,
             self.world_from_lidar,
             self.end_s(index),
-            self._rng("lidar", index),
+            self._rng("lidar", self.number + index),
         )
 
     def image(self, index: int, camera: int) -> CameraRender:
@@ -108,7 +125,7 @@ class Drive:
         model = self.rig.cameras[camera]
         time = self.end_s(index) + self.rig.shutter_s[camera]
         pose = self.world_from_lidar(np.array([time]))[0] @ inverse(model.from_lidar)
-        rng = self._rng("camera", index, camera)
+        rng = self._rng("camera", self.number + index, camera)
         return render(self.scene.tracer, self._appearance, self.light, model, pose, time, rng)
 
     def frames(self, indices: Iterable[int], threads: int = 2) -> Iterator[Frame]:
@@ -124,6 +141,29 @@ class Drive:
             for frame in pending:
                 yield _finished(*frame)
 
+    def with_each_lidar(self) -> list[Drive]:
+        """Drives of one sweep, one for each sweep of this one: in its scene, each with a LiDAR and vehicle of its own.
+
+        Products take turns in a random order.
+        """
+        products = (*LIDARS, *UNSEEN_LIDARS) if split_of(self.seed) == TEST else LIDARS
+        order = self._rng("products").permutation(len(products))
+        return [self._with_lidar(number, products[order[number % len(order)]]) for number in range(self.sweeps)]
+
+    def _with_lidar(self, number: int, product: LidarModel) -> Drive:
+        """The drive of sweep ``number`` with another LiDAR."""
+        rng = self._rng("each rig", number)
+        drive = copy.copy(self)
+        drive.sweeps, drive.number = 1, number
+        drive.rig = self._with_columns(Rig.sample(rng, len(self.rig.cameras), (product,), Carrier.sample(rng)))
+        times = drive.end_s(0) + np.arange(-_LEAD_S, _TRAIL_S, _TRACK_STEP_S)
+        drive.track = PoseTrack.of_matrices(times, self.scene.ego.world_from_base(times))
+        return drive
+
+    def _with_columns(self, rig: Rig) -> Rig:
+        """The rig with the number of columns that all LiDARs shall have, if one was given."""
+        return replace(rig, lidar=replace(rig.lidar, columns=self._columns)) if self._columns else rig
+
     def _candidate_lidars(self) -> tuple[LidarModel, ...]:
         """LiDAR models to draw from; 30 % of test drives draw from those that no other split has."""
         unseen = split_of(self.seed) == TEST and self._rng("unseen lidar").random() < 0.3
@@ -132,6 +172,18 @@ class Drive:
     def _rng(self, purpose: str, *numbers: int) -> np.random.Generator:
         """Independent random generator for each purpose: an added draw in one place changes nothing elsewhere."""
         return np.random.default_rng((self.seed, *purpose.encode(), *numbers))
+
+
+def drives_of(
+    seed: int, sweeps: int, cameras: int = 6, columns: int = 0, every: int = 1, lidar: str = ""
+) -> list[Drive]:
+    """The drive of a seed; with ``lidar`` :data:`EACH_LIDAR` one of a single sweep for each sweep, in one scene.
+
+    Arguments and errors as in :class:`Drive`.
+    """
+    if lidar == EACH_LIDAR:
+        return Drive(seed, sweeps, cameras, columns, every).with_each_lidar()
+    return [Drive(seed, sweeps, cameras, columns, every, lidar)]
 
 
 def _finished(index: int, scans: list[Future[Scan]], images: list[Future[CameraRender]]) -> Frame:

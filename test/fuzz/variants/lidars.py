@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from test.fuzz.mutation import Mutator
 from test.fuzz.target import FolderTarget, InvariantError, Limits, ensure
-from training.worldgen.sensing.sensors import BEAM_TABLES
+from training.worldgen.sensing.products import BEAM_TABLES
 from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, message_class
 from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.core.cloud import PointCloud

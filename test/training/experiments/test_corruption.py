@@ -7,7 +7,7 @@ from training.data.sweeps import Sweep
 from training.experiments.corruption import CORRUPTIONS, MODERATE, SEVERITIES, corrupted
 from training.experiments.corruption.beams import on_other_sensor
 from training.experiments.corruption.fog import backscatter, in_fog, visibility_m
-from training.worldgen.sensing.sensors import BEAM_TABLES
+from training.worldgen.sensing.products import BEAM_TABLES
 from xmodelkd_ros.core.beam_table import elevations_deg
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.labels import IGNORE

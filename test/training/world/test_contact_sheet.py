@@ -6,7 +6,7 @@ from training.world import contact_sheet
 from training.worldgen.drive import TEST, TRAIN, VALIDATION, split_of
 from training.worldgen.mesh import LABELS
 from training.worldgen.sensing.lidar import RANGE_STEP_M, Scan
-from training.worldgen.sensing.sensors import LidarModel
+from training.worldgen.sensing.lidar_model import LidarModel
 
 
 @pytest.fixture(scope="module")

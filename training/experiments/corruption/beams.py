@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from training.data.sweeps import Sweep
 from training.experiments.corruption.points import without
-from training.worldgen.sensing.sensors import BEAM_TABLES
+from training.worldgen.sensing.products import BEAM_TABLES
 from xmodelkd_ros.core.beam_table import elevations_deg
 from xmodelkd_ros.core.sensor import nearest
 

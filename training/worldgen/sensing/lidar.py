@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training.worldgen.sensing.lidar_model import LidarModel
 from training.worldgen.sensing.returns import (
     RANGE_STEP_M,
     apparent_reflectance,
@@ -23,7 +24,6 @@ from training.worldgen.sensing.returns import (
     mark_edges,
     strongest_return,
 )
-from training.worldgen.sensing.sensors import LidarModel
 from training.worldgen.sensing.surfaces import Appearance, reflectance
 from training.worldgen.tracing import NOTHING, Hits, Tracer
 from xmodelkd_ros.core.labels import IGNORE
@@ -69,7 +69,7 @@ class Scan:
 
     @property
     def ring(self) -> NDArray[np.uint16]:
-        """(N,) beam index of each point, 0 is the top beam."""
+        """(N,) index of the beam of each point, 0 is the top one; without beams, of its pulse within the column."""
         return np.asarray(np.nonzero(self.range_steps)[1].astype(np.uint16))
 
     def time_s(self, lidar: LidarModel) -> NDArray[np.float32]:
@@ -219,8 +219,8 @@ def _edge_pulses(lidar: LidarModel, pulses: _Rays, hits: Hits) -> NDArray[np.int
     """Indices of the pulses whose cone may meet several surfaces, evenly subsampled to ``_SPLIT_SHARE`` of all."""
     offsets = np.asarray(lidar.azimuth_offsets_deg or np.zeros(lidar.beams))
     # The next beam points to this beam's azimuth this many columns later.
-    shifts = np.rint(np.diff(offsets) * (lidar.columns / 360.0)).astype(np.int64)
-    marks = mark_edges(hits.distance, hits.normal, pulses.directions, lidar.columns, lidar.beams, shifts)
+    shifts = np.rint(np.diff(offsets) * (lidar.columns / lidar.azimuth_span_deg)).astype(np.int64)
+    marks = mark_edges(hits.distance, hits.normal, pulses.directions, (lidar.columns, lidar.beams), shifts)
     edges = np.flatnonzero(marks)
     limit = int(len(marks) * _SPLIT_SHARE)
     if len(edges) <= limit:
@@ -273,7 +273,7 @@ def _detect(lidar: LidarModel, tracer: Tracer, returns: _Returns, rng: np.random
         noise,
         np.float32(lidar.gain) * gains,
         (lidar.min_range_m, lidar.max_range_m, lidar.reach_m, lidar.range_noise_m),
-        (lidar.gamma, lidar.range_exponent),
+        (lidar.gamma, lidar.range_exponent, lidar.offset),
     )
     hit = steps > 0
     label = np.where(hit, tracer.table.label[returns.triangle], np.uint8(IGNORE))

@@ -71,8 +71,9 @@ def correlate_by_pane(chance, pane):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def mark_edges(distance, normals, directions, columns, beams, shifts):  # type: ignore[no-untyped-def]
-    """(N,) whether a pulse and one of its neighbours hit different surfaces."""
+def mark_edges(distance, normals, directions, shape, shifts):  # type: ignore[no-untyped-def]
+    """(N,) whether a pulse and one of its neighbours hit different surfaces; the last column is next to the first."""
+    columns, beams = shape
     marks = np.zeros(columns * beams, np.bool_)
     for column in range(columns):
         for beam in range(beams):
@@ -161,7 +162,7 @@ def detect_returns(distance, strength, chance, noise, gains, limits, scale):  # 
     the signal of 10 % reflectance at the sensor's reach.
     """
     nearest, farthest, reach, sigma = limits
-    gamma, exponent = scale
+    gamma, exponent, offset = scale
     threshold = 0.1 / (reach * reach)
     steps = np.zeros(len(distance), np.uint16)
     intensity = np.zeros(len(distance), np.uint8)
@@ -175,5 +176,5 @@ def detect_returns(distance, strength, chance, noise, gains, limits, scale):  # 
         measured = range_m + sigma * np.sqrt(1.0 + 4.0 * weakness) * noise[0, i]
         steps[i] = min(max(int(np.rint(measured / RANGE_STEP_M)), 1), 65535)
         value = gains[i % len(gains)] * strength[i] ** gamma * (range_m / 20.0) ** exponent
-        intensity[i] = int(min(np.rint(value * max(0.0, 1.0 + _SPECKLE * noise[1, i])), 255.0))
+        intensity[i] = int(min(np.rint(offset + value * max(0.0, 1.0 + _SPECKLE * noise[1, i])), 255.0))
     return steps, intensity

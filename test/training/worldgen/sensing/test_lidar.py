@@ -6,7 +6,7 @@ import pytest
 from training.worldgen.materials import material_id
 from training.worldgen.mesh import LABELS, box, merge, plate, pose, quads
 from training.worldgen.sensing.lidar import NO_INSTANCE, RANGE_STEP_M, scan
-from training.worldgen.sensing.sensors import LidarModel
+from training.worldgen.sensing.lidar_model import LidarModel
 from training.worldgen.sensing.surfaces import Appearance
 from training.worldgen.tracing import Motion, Tracer
 from xmodelkd_ros.core.labels import IGNORE

@@ -33,7 +33,7 @@ def read(distance, strength, gamma=1.0, exponent=0.0, speckle=True):
         noise,
         np.full(4, 100.0, np.float32),
         (0.5, 150.0, 100.0, 0.02),
-        (gamma, exponent),
+        (gamma, exponent, 0.0),
     )
 
 
@@ -126,7 +126,7 @@ def test_edges_at_depth_jumps_not_on_slanted_planes():
     normals = np.tile(normal, (len(rays), 1)).astype(np.float32)
     distance = (10 * normal[0] / (rays @ normal)).astype(np.float32)
     distance[-2 * beams :] = np.inf  # two columns of sky
-    marks = mark_edges(distance, normals, rays, columns, beams, np.zeros(1, np.int64)).reshape(columns, beams)
+    marks = mark_edges(distance, normals, rays, (columns, beams), np.zeros(1, np.int64)).reshape(columns, beams)
     assert marks.all(axis=1).tolist() == [True, False, False, False, False, True, True, True]
 
 
