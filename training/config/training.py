@@ -23,6 +23,7 @@ from training.config.yaml_config import (
     settings,
 )
 from training.worldgen.sensing.products import BEAM_TABLES
+from xmodelkd_ros.core.projection import BY_BEAM, BY_ELEVATION
 
 Seed = Annotated[Count, below(1 << 32)]
 """What random number generators accept."""
@@ -40,6 +41,7 @@ class ModelConfig:
 
     Attributes:
         channels: input channels of a point; names from ``core/normalization.py``.
+        rows: ``elevation``, or ``beams`` for models of any LiDAR (``ProjectionSpec.rows``).
         beams: beam table of the range image's rows: name of a LiDAR in ``training/worldgen/sensing/products.py``;
             empty: fitted to the sweeps of the first training source.
         width: columns of the range image.
@@ -58,6 +60,7 @@ class ModelConfig:
     head_channels: Channels
     beams: Annotated[str, one_of("", *BEAM_TABLES)] = ""
     separable: bool = False
+    rows: Annotated[str, one_of(BY_ELEVATION, BY_BEAM)] = BY_ELEVATION
 
 
 @settings
@@ -70,10 +73,17 @@ class AugmentConfig:
         height_m: standard deviation of the vertical sensor displacement.
         tilt_deg: standard deviation of roll and pitch.
         jitter_m: standard deviation of range noise.
+        ground_error_m: standard deviation of an error of the estimated height above the ground, per sweep.
         intensity_gain: standard deviation of the natural logarithm of a gain per sweep.
         intensity_gamma: standard deviation of the natural logarithm of an exponent per sweep.
+        beam_gain: maximum standard deviation of the natural logarithm of a gain per beam, in half of the sweeps.
+        digitise: probability of an offset, saturation and coarse quantisation of the intensity.
+        drop_intensity: probability that a sweep has no intensity.
         drop_points: maximum share of dropped points.
-        drop_rows: maximum share of dropped beams.
+        drop_rows: maximum share of beams without returns.
+        resample: probability that beams are removed from the LiDAR: all but every n-th, a random choice, or a band.
+        fewer_columns: probability that the LiDAR fires more rarely.
+        sector: probability that the field of view is a sector of 60 to 180 degrees.
         mix: probability that a sector of another sweep, of another dataset where there are several, replaces one of
             this sweep (PolarMix).
         paste: probability that objects of rare classes are pasted from another sweep.
@@ -84,10 +94,17 @@ class AugmentConfig:
     height_m: NonNegative = 0.0
     tilt_deg: NonNegative = 0.0
     jitter_m: NonNegative = 0.0
+    ground_error_m: NonNegative = 0.0
     intensity_gain: NonNegative = 0.0
     intensity_gamma: NonNegative = 0.0
+    beam_gain: NonNegative = 0.0
+    digitise: Probability = 0.0
+    drop_intensity: Probability = 0.0
     drop_points: Fraction = 0.0
     drop_rows: Fraction = 0.0
+    resample: Probability = 0.0
+    fewer_columns: Probability = 0.0
+    sector: Probability = 0.0
     mix: Probability = 0.0
     paste: Probability = 0.0
 

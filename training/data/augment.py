@@ -1,16 +1,28 @@
-"""Augmentation of point clouds before projection."""
+"""Augmentation of sweeps, and their projection to range images.
+
+Half of the transforms show the network what other vehicles and LiDARs would have measured: another viewpoint, other
+beams, fewer firings, a narrower field of view, another response of the intensity, or no intensity at all.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.config.training import AugmentConfig
-from training.data.sweeps import Sweep
+from training.data.sweeps import Sweep, projector_of
 from xmodelkd_ros.core.cloud import PointCloud
-from xmodelkd_ros.core.projection import RangeProjector
+from xmodelkd_ros.core.projection import (
+    NO_PIXEL,
+    NO_POINT,
+    ProjectionSpec,
+    RangeProjection,
+    without_single_gaps,
+)
+from xmodelkd_ros.core.sensor import SensorSpec, nearest
 from xmodelkd_ros.core.transforms import transform
 from xmodelkd_ros.resources import label_map
 
@@ -33,78 +45,165 @@ _PASTED = {
 """Pasted classes and their range of scale."""
 _FREQUENT = ("car", "building", "other_static")
 _MAX_PASTED = 5
+_MIN_BEAMS = 12
+"""Beams that a sweep keeps at least when beams are removed from its table."""
+
+
+@dataclass(frozen=True, eq=False)
+class Projected:
+    """A sweep and its range image."""
+
+    sweep: Sweep
+    projection: RangeProjection
+
+    def selected(self, keep: NDArray[np.bool_]) -> Projected:
+        """The points of an (N,) mask; pixels whose nearest point is not among them become empty."""
+        index = np.cumsum(keep, dtype=np.int32) - np.int32(1)
+        index[~keep] = NO_POINT
+        old = self.projection
+        point = np.where(old.point >= 0, index[old.point], np.int32(NO_POINT))
+        return Projected(self.sweep.selected(keep), RangeProjection(old.pixel[keep], point, old.range[keep]))
 
 
 def augment(
     sweep: Sweep,
     sector_donor: Sweep,
     object_donor: Sweep,
-    projector: RangeProjector,
+    spec: ProjectionSpec,
     config: AugmentConfig,
     rng: np.random.Generator,
-) -> Sweep:
-    """Return a randomly augmented sweep.
+) -> Projected:
+    """Return a randomly augmented sweep and its range image.
 
     Args:
         sweep: the sweep.
         sector_donor: sweep whose sector may replace one of this sweep (PolarMix).
         object_donor: sweep whose objects may be pasted into this one.
-        projector: assigns points to beams.
+        spec: the network's range image.
         config: strength of the augmentation.
         rng: random numbers.
     """
-    result = move(sweep, config, rng)
-    if rng.random() < config.mix:
-        result = mix_sectors(result, move(sector_donor, config, rng), rng)
+    result = resample_beams(move(sweep, config, rng), config, rng)
     if rng.random() < config.paste:
-        result = paste_objects(result, move(object_donor, config, rng), projector, rng)
-    result = change_intensity(result, config, rng)
-    return drop(result, projector, config, rng)
+        result = paste_objects(result, move(object_donor, config, rng), spec, rng)
+    projected = narrow(drop(result, spec, config, rng), spec.width, config, rng)
+    if rng.random() < config.mix:
+        donor = drop(resample_beams(move(sector_donor, config, rng), config, rng), spec, config, rng)
+        projected = mix_sectors(projected, donor, spec.width, rng)
+    return replace(projected, sweep=change_intensity(projected, spec.width, config, rng))
 
 
 def move(sweep: Sweep, config: AugmentConfig, rng: np.random.Generator) -> Sweep:
     """Add range noise, rotate about the vertical axis, mirror and scale; tilt and translate half of the sweeps.
 
-    Moving the viewpoint blurs the beams and opens holes, so half of the sweeps keep theirs.
+    Moving the viewpoint blurs the beams and opens holes, so half of the sweeps keep theirs. Heights above the ground
+    are kept, but for an error of their estimate.
     """
-    xyz = sweep.cloud.xyz
+    xyz, heights = sweep.cloud.xyz, sweep.heights_m()
     if config.jitter_m:
         noise = rng.standard_normal(len(xyz), np.float32) * np.float32(config.jitter_m)
         distance = np.sqrt(np.einsum("ij,ij->i", xyz, xyz))
         xyz = xyz * (1 + noise / np.maximum(distance, 1.0))[:, None]
     half_yaw = rng.uniform(0, np.pi)
     matrix = transform((0, 0, 0), (0, 0, np.sin(half_yaw), np.cos(half_yaw)))[:3, :3]
-    matrix = matrix * rng.uniform(1 - config.scale, 1 + config.scale) * (1, rng.choice((-1.0, 1.0)), 1)
+    scale = rng.uniform(1 - config.scale, 1 + config.scale)
+    matrix = matrix * scale * (1, rng.choice((-1.0, 1.0)), 1)
     shift = np.zeros(3)
     if rng.random() < _MOVED_SHARE:
         roll, pitch = np.radians(rng.normal(0, config.tilt_deg, 2)) / 2
         matrix = transform((0, 0, 0), (np.sin(roll), np.sin(pitch), 0, 1))[:3, :3] @ matrix
         shift = rng.normal(0, (config.translate_m, config.translate_m, config.height_m))
     moved = _transformed(xyz, matrix) + shift.astype(np.float32)
-    return sweep.with_cloud(moved, sweep.cloud.intensity)
+    error = rng.normal(0, config.ground_error_m)
+    return sweep.with_cloud(moved, sweep.cloud.intensity, heights * np.float32(scale) + np.float32(error))
 
 
-def mix_sectors(sweep: Sweep, other: Sweep, rng: np.random.Generator) -> Sweep:
-    """Replace one azimuth sector of 45 to 180 degrees by the other sweep's (PolarMix, Xiao et al. 2022)."""
-    start, width = rng.uniform(-np.pi, np.pi), rng.uniform(np.pi / 4, np.pi)
-    inserted = other.selected(_in_sector(other.cloud.xyz, start, width))
-    return joined([sweep.selected(~_in_sector(sweep.cloud.xyz, start, width)), inserted])
+def resample_beams(sweep: Sweep, config: AugmentConfig, rng: np.random.Generator) -> Sweep:
+    """Keep some of the beams only, as another LiDAR would have: every n-th, a random choice, or a band."""
+    if rng.random() >= config.resample or sweep.sensor is None:
+        return sweep
+    table = np.sort(np.asarray(sweep.sensor.beam_elevations_deg))[::-1]
+    count = len(table)
+    if count <= _MIN_BEAMS:
+        return sweep
+    kept = np.ones(count, np.bool_)
+    kind = rng.integers(3)
+    if kind == 0:
+        step = int(rng.integers(2, max(3, min(8, count // _MIN_BEAMS) + 1)))
+        kept = np.arange(count) % step == rng.integers(step)
+    elif kind == 1:
+        kept[:] = False
+        kept[rng.choice(count, int(rng.integers(_MIN_BEAMS, count)), replace=False)] = True
+    else:
+        size = int(rng.integers(max(_MIN_BEAMS, count // 2), count))
+        first = int(rng.integers(count - size + 1))
+        kept = (np.arange(count) >= first) & (np.arange(count) < first + size)
+    if kept.sum() < min(count, _MIN_BEAMS):
+        return sweep
+    own = sweep.selected(kept[nearest(table, _elevations_deg(sweep.cloud.xyz))])
+    return replace(own, sensor=replace(sweep.sensor, beam_elevations_deg=tuple(table[kept].tolist())))
 
 
-def paste_objects(sweep: Sweep, other: Sweep, projector: RangeProjector, rng: np.random.Generator) -> Sweep:
+def narrow(projected: Projected, width: int, config: AugmentConfig, rng: np.random.Generator) -> Projected:
+    """Remove firings: some columns, as of a LiDAR that fires more rarely, or all outside a sector."""
+    keep = np.ones(width, np.bool_)
+    if rng.random() < config.fewer_columns:
+        firings = int(rng.integers(width // 2, width))
+        keep = np.diff(np.arange(width + 1) * firings // width).astype(np.bool_)
+    if rng.random() < config.sector:
+        keep &= (np.arange(width) - rng.integers(width)) % width < rng.uniform(1 / 6, 1 / 2) * width
+    if keep.all():
+        return projected
+    pixel = projected.projection.pixel
+    result = projected.selected((pixel != NO_PIXEL) & keep[pixel % width])
+    point = without_single_gaps(result.projection.point.reshape(-1, width)).ravel()
+    return replace(result, projection=replace(result.projection, point=point))
+
+
+def mix_sectors(projected: Projected, donor: Projected, width: int, rng: np.random.Generator) -> Projected:
+    """Replace one azimuth sector of 45 to 180 degrees by the other sweep's (PolarMix, Xiao et al. 2022).
+
+    The sweeps may be of different LiDARs: each keeps the rows of its own beams.
+    """
+    inside = (np.arange(width) - rng.integers(width)) % width < rng.uniform(1 / 8, 1 / 2) * width
+    parts = []
+    for part, columns in ((projected, ~inside), (donor, inside)):
+        pixel = part.projection.pixel
+        parts.append(part.selected((pixel != NO_PIXEL) & columns[pixel % width]))
+    first, second = (part.projection for part in parts)
+    offset = np.int32(len(first.pixel))
+    shifted = np.where(second.point >= 0, second.point + offset, second.point)
+    columns = np.arange(len(first.point)) % width
+    return Projected(
+        joined([part.sweep for part in parts]),
+        RangeProjection(
+            np.concatenate([first.pixel, second.pixel]),
+            np.where(inside[columns], shifted, first.point).astype(np.int32),
+            np.concatenate([first.range, second.range]),
+        ),
+    )
+
+
+def paste_objects(sweep: Sweep, other: Sweep, spec: ProjectionSpec, rng: np.random.Generator) -> Sweep:
     """Paste objects of another sweep into this one (after PolarMix, Xiao et al. 2022).
 
     Objects are rotated about the vertical axis and scaled along the rays, so that they stay on the beams. Occluded
-    points, of the sweep and of the objects, are removed.
+    points, of the sweep and of the objects, are removed. A LiDAR with fewer beams has no objects to give.
     """
+    if _beams(sweep, spec) > _beams(other, spec):
+        return sweep
     names = rng.permutation(list(_PASTED))[: int(rng.integers(1, _MAX_PASTED + 1))]
     parts = [sweep, *(_objects(other, str(name), rng) for name in names)]
     source = np.repeat(np.arange(len(parts)), [len(part.labels) for part in parts])
     combined = joined(parts)
-    projection = projector.project(combined.cloud)
-    nearest = projection.point[projection.pixel]
-    visible = (source == source[nearest]) | (projection.range < projection.range[nearest] + _OBJECT_DEPTH_M)
+    projection = projector_of(spec, sweep.sensor).project(combined.cloud)
+    nearest_point = projection.point[projection.pixel]
+    visible = (source == source[nearest_point]) | (projection.range < projection.range[nearest_point] + _OBJECT_DEPTH_M)
     return combined.selected(visible)
+
+
+def _beams(sweep: Sweep, spec: ProjectionSpec) -> int:
+    return spec.height if sweep.sensor is None else len(sweep.sensor.beam_elevations_deg)
 
 
 def _objects(sweep: Sweep, name: str, rng: np.random.Generator) -> Sweep:
@@ -112,10 +211,11 @@ def _objects(sweep: Sweep, name: str, rng: np.random.Generator) -> Sweep:
     chosen = sweep.labels == _LABELS.id_of(name)
     if name in _FREQUENT:
         chosen &= _in_sector(sweep.cloud.xyz, rng.uniform(-np.pi, np.pi), rng.uniform(np.pi / 12, np.pi / 3))
-    half_yaw = rng.uniform(0, np.pi)
-    matrix = transform((0, 0, 0), (0, 0, np.sin(half_yaw), np.cos(half_yaw)))[:3, :3] * rng.uniform(*_PASTED[name])
+    half_yaw, scale = rng.uniform(0, np.pi), rng.uniform(*_PASTED[name])
+    matrix = transform((0, 0, 0), (0, 0, np.sin(half_yaw), np.cos(half_yaw)))[:3, :3] * scale
     objects = sweep.selected(chosen)
-    return objects.with_cloud(_transformed(objects.cloud.xyz, matrix), objects.cloud.intensity)
+    heights = objects.heights_m() + objects.cloud.xyz[:, 2] * np.float32(scale - 1)
+    return objects.with_cloud(_transformed(objects.cloud.xyz, matrix), objects.cloud.intensity, heights)
 
 
 def _in_sector(xyz: NDArray[np.float32], start: float, width: float) -> NDArray[np.bool_]:
@@ -124,35 +224,77 @@ def _in_sector(xyz: NDArray[np.float32], start: float, width: float) -> NDArray[
     return np.asarray(relative < width)
 
 
-def change_intensity(sweep: Sweep, config: AugmentConfig, rng: np.random.Generator) -> Sweep:
-    """Apply one gain and one exponent to the intensity of the whole sweep."""
-    gain = np.exp(rng.normal(0, config.intensity_gain))
+def change_intensity(projected: Projected, width: int, config: AugmentConfig, rng: np.random.Generator) -> Sweep:
+    """The sweep with intensities as another LiDAR would report them, or without any.
+
+    The response is one of the whole sweep: exponent, gain of each beam, gain, offset, saturation, and quantisation.
+    It is relative to the ground, whose own intensity stays the same, but for an error of its estimate (the gain).
+    """
+    sweep = projected.sweep
+    if rng.random() < config.drop_intensity and sweep.sensor is not None:
+        return replace(sweep, sensor=replace(sweep.sensor, ground_intensity=0.0))
+    ground = sweep.sensor.ground_intensity if sweep.sensor is not None else 0.0
+    # Without a ground intensity, relative to full scale.
+    unit = np.float32(ground or _LARGEST_INTENSITY)
+    relative = np.maximum(_intensity(sweep), 0) / unit
     gamma = np.exp(rng.normal(0, config.intensity_gamma))
-    relative = np.maximum(_intensity(sweep), 0) / np.float32(_LARGEST_INTENSITY)
-    changed = np.float32(_LARGEST_INTENSITY) * np.minimum(np.float32(gain) * relative ** np.float32(gamma), 1)
-    return sweep.with_cloud(sweep.cloud.xyz, changed)
+    relative = relative ** np.float32(gamma) * np.float32(np.exp(rng.normal(0, config.intensity_gain)))
+    if config.beam_gain and rng.random() < 0.5:
+        gains = np.exp(rng.normal(0, rng.uniform(0, config.beam_gain), len(projected.projection.point) // width))
+        relative *= gains.astype(np.float32)[np.maximum(projected.projection.pixel, 0) // width]
+    if ground:
+        relative = _digitised(relative, config, rng)
+    limit = np.float32(np.inf) if ground else np.float32(1)
+    return sweep.with_cloud(sweep.cloud.xyz, np.minimum(relative, limit) * unit, sweep.heights)
 
 
-def drop(sweep: Sweep, projector: RangeProjector, config: AugmentConfig, rng: np.random.Generator) -> Sweep:
-    """Drop random points and whole beams."""
+def _digitised(relative: NDArray[np.float32], config: AugmentConfig, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Offset, saturation and quantisation of intensities relative to the ground's."""
+    if rng.random() < config.digitise:
+        offset = np.float32(rng.uniform(-0.3, 0.3))
+        relative = np.maximum(relative + offset, 0) / (1 + offset)
+        relative = np.minimum(relative, np.float32(np.exp(rng.uniform(np.log(2), np.log(60)))))
+        levels = np.float32(np.exp(rng.uniform(np.log(1.5), np.log(40))))
+        relative = np.rint(relative * levels) / levels
+    return relative
+
+
+def drop(sweep: Sweep, spec: ProjectionSpec, config: AugmentConfig, rng: np.random.Generator) -> Projected:
+    """Drop random points and the returns of whole beams, and project the rest."""
     keep = rng.random(len(sweep.cloud), np.float32) >= rng.uniform(0, config.drop_points)
+    projector = projector_of(spec, sweep.sensor)
     if config.drop_rows:
-        rows = projector.project(sweep.cloud).pixel // projector.spec.width
-        dropped = rng.random(projector.spec.height) < rng.uniform(0, config.drop_rows)
+        rows = projector.project(sweep.cloud).pixel // spec.width
+        dropped = rng.random(spec.height) < rng.uniform(0, config.drop_rows)
         keep &= ~dropped[rows]
-    return sweep.selected(keep)
+    kept = sweep.selected(keep)
+    return Projected(kept, projector.project(kept.cloud))
 
 
 def joined(sweeps: Sequence[Sweep]) -> Sweep:
-    """Concatenate sweeps."""
+    """Concatenate sweeps; intensities are converted to the scale of the first one's LiDAR."""
+    sensor = sweeps[0].sensor
     xyz = np.concatenate([s.cloud.xyz for s in sweeps])
-    intensity = np.concatenate([_intensity(s) for s in sweeps])
+    intensity = np.concatenate([_intensity(s) * np.float32(_scale_ratio(sensor, s.sensor)) for s in sweeps])
+    heights = np.concatenate([s.heights_m() for s in sweeps])
     ids = None
     if any(s.point_ids is not None for s in sweeps):
         ids = np.concatenate(
             [np.zeros(len(s.labels), np.int32) if s.point_ids is None else s.point_ids for s in sweeps]
         )
-    return Sweep(PointCloud(xyz, intensity), np.concatenate([s.labels for s in sweeps]), ids)
+    labels = np.concatenate([s.labels for s in sweeps])
+    return Sweep(PointCloud(xyz, intensity), labels, ids, sensor, heights)
+
+
+def _scale_ratio(sensor: SensorSpec | None, other: SensorSpec | None) -> float:
+    if sensor is None or other is None or not (sensor.ground_intensity and other.ground_intensity):
+        return 1.0
+    return sensor.ground_intensity / other.ground_intensity
+
+
+def _elevations_deg(xyz: NDArray[np.float32]) -> NDArray[np.float64]:
+    flat = np.hypot(xyz[:, 0], xyz[:, 1])
+    return np.degrees(np.arctan2(xyz[:, 2], flat)).astype(np.float64)
 
 
 def _transformed(xyz: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float32]:

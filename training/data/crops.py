@@ -15,7 +15,7 @@ from training.data.feature_bank import MAX_CAMERAS, PointFeatureBank, has_target
 from training.data.sweeps import InputSpec, Sweep
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.normalization import Normalizer
-from xmodelkd_ros.core.projection import NO_PIXEL, NO_POINT, RangeProjector
+from xmodelkd_ros.core.projection import NO_PIXEL, NO_POINT
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +87,7 @@ class CropDataset:
         self._datasets = np.asarray([source.dataset for source in sources])
         shares = [source.share for source in sources]
         self._shares = np.asarray(shares) / np.sum(shares)
-        self._projector = RangeProjector(spec.projection)
-        self._normalizer = Normalizer(spec.channels, spec.intensity_range)
+        self._spec = spec
         self._size = (spec.projection.height, spec.projection.width)
         self._features = features or CropFeatures()
 
@@ -106,10 +105,11 @@ class CropDataset:
             ``teacher_logits`` (n, P, C) and ``teacher_features`` (n, P, D), all zero at points without a target.
         """
         rng = np.random.default_rng((self._seed, index))
-        sweep = augment(*self._drawn(rng), self._projector, self._augmentation, rng)
-        projection = self._projector.project(sweep.cloud)
-        features = self._normalizer.points(sweep.cloud, projection.range)
-        image = self._normalizer.image(features, projection, *self._size)
+        augmented = augment(*self._drawn(rng), self._spec.projection, self._augmentation, rng)
+        sweep, projection = augmented.sweep, augmented.projection
+        normalizer = Normalizer(self._spec.channels, self._spec.intensity_range, sweep.sensor)
+        features = normalizer.points(sweep.cloud, projection.range, sweep.heights)
+        image = normalizer.image(features, projection, *self._size)
         start = int(rng.integers(self._size[1]))
         chosen, pixel = self._sample(projection.pixel, sweep, start, rng)
         batch = {

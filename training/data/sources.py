@@ -17,15 +17,18 @@ from training.data.feature_bank import MAX_CAMERAS
 from training.data.image_samples import LabelledImage, labelled_images
 from training.data.label_propagation import propagated_labels
 from training.data.registry import open_drives
+from training.data.sensors import SWEEPS, sensor_with_beams, with_ground
 from training.data.sweeps import Sweep
 from training.datasets.exposures import EncodedSweepImages
 from training.datasets.sequence import DriveSequence, labels_of
 from training.world.pool import each_drive
 from training.world.sequence import WORLD_SOURCE, WorldSequence, live_drive
 from training.worldgen.drive import MAX_SWEEPS, TRAIN, drives_of, split_of
+from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
+from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.visibility import NO_CAMERA, SweepImages
 
 
@@ -93,7 +96,12 @@ def _loaded(config: SourceConfig, use: str, images: bool, labels: str) -> Source
 
 
 def _of_frames(config: SourceConfig, frames: list[tuple[DriveSequence, int]], images: bool, labels: str) -> Source:
-    sweeps = [Sweep(drive.cloud(index), labels_of(drive, index, labels)) for drive, index in frames]
+    clouds = [drive.cloud(index) for drive, index in frames]
+    sensors = _sensors(frames, clouds)
+    sweeps = [
+        Sweep(cloud, labels_of(drive, index, labels), sensor=sensors[drive.name])
+        for cloud, (drive, index) in zip(clouds, frames, strict=True)
+    ]
     with_images = images and all(drive.cameras for drive, _ in frames)
     cameras = max((len(drive.cameras) for drive, _ in frames), default=0) if with_images else 0
     if cameras > MAX_CAMERAS:
@@ -102,6 +110,19 @@ def _of_frames(config: SourceConfig, frames: list[tuple[DriveSequence, int]], im
         )
     encoded_images = [EncodedSweepImages.load(drive, index) for drive, index in frames] if with_images else []
     return Source(config, sweeps, frames, frames[0][0].source, encoded_images)
+
+
+def _sensors(frames: Sequence[tuple[DriveSequence, int]], clouds: Sequence[PointCloud]) -> dict[str, SensorSpec]:
+    """The LiDAR of each drive, by the drive's name."""
+    by_drive: dict[str, tuple[DriveSequence, list[PointCloud]]] = {}
+    for (drive, _), cloud in zip(frames, clouds, strict=True):
+        by_drive.setdefault(drive.name, (drive, []))[1].append(cloud)
+    sensors = {}
+    for name, (drive, own) in by_drive.items():
+        some = own[:SWEEPS]
+        known = drive.sensor() if isinstance(drive, WorldSequence) else sensor_with_beams(name, some)
+        sensors[name] = with_ground(known, some)
+    return sensors
 
 
 def few_sweeps(config: SourceConfig, count: int, images: bool) -> Source:
@@ -187,10 +208,16 @@ def _live(seed: int, config: SourceConfig) -> list[WorldSequence]:
 
 def _drive_sweeps(seed: int, config: SourceConfig, images: bool) -> list[tuple[Sweep, EncodedSweepImages | None]]:
     return [
-        (Sweep(drive.cloud(k), drive.labels(k)), EncodedSweepImages.load(drive, k) if images else None)
+        (_of_lidar(drive, k), EncodedSweepImages.load(drive, k) if images else None)
         for drive in _live(seed, config)
         for k in range(len(drive))
     ]
+
+
+def _of_lidar(drive: WorldSequence, index: int) -> Sweep:
+    """A generated sweep with its LiDAR, whose mounting and intensity scale are estimated from this sweep."""
+    cloud = drive.cloud(index)
+    return Sweep(cloud, drive.labels(index), sensor=with_ground(drive.sensor(), [cloud]))
 
 
 def _drive_images(seed: int, config: SourceConfig) -> list[LabelledImage]:

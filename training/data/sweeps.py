@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,12 @@ from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import SensorError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.normalization import ChannelSpec, Normalizer
-from xmodelkd_ros.core.projection import NO_PIXEL, ProjectionSpec, RangeProjector
+from xmodelkd_ros.core.projection import BY_ELEVATION, NO_PIXEL, ProjectionSpec, RangeProjector
+from xmodelkd_ros.core.sensor import SensorSpec
 
 SECTORS = 6
 GUARD_DEG = 10.0
+_MIN_STD = 1e-4
 _MAX_FITTED_SWEEPS = 200
 """Sweeps, evenly spread, that the statistics of the channels are computed from."""
 
@@ -33,26 +36,41 @@ class Sweep:
         labels: (N,) class ids, 255 for unlabelled points.
         point_ids: (N,) int32, the row of each point in a :class:`training.data.feature_bank.PointFeatureBank`; 0 for
             points without features. None stands for all zeros.
+        sensor: the LiDAR: its beams, mounting and intensity scale; None if it is that of the network's range image.
+        heights: (N,) float32 metres above the ground, of augmented sweeps; None: from the sensor's mounting.
     """
 
     cloud: PointCloud
     labels: NDArray[np.uint8]
     point_ids: NDArray[np.int32] | None = None
+    sensor: SensorSpec | None = None
+    heights: NDArray[np.float32] | None = None
 
     def selected(self, mask: NDArray[np.bool_]) -> Sweep:
         """The points of an (N,) mask."""
         index = np.flatnonzero(mask)  # indexing is twice as fast as masking
         intensity = None if self.cloud.intensity is None else self.cloud.intensity[index]
         ids = None if self.point_ids is None else self.point_ids[index]
-        return Sweep(PointCloud(self.cloud.xyz.take(index, axis=0), intensity), self.labels[index], ids)
+        heights = None if self.heights is None else self.heights[index]
+        cloud = PointCloud(self.cloud.xyz.take(index, axis=0), intensity)
+        return Sweep(cloud, self.labels[index], ids, self.sensor, heights)
 
-    def with_cloud(self, xyz: NDArray[np.float32], intensity: NDArray[np.float32] | None) -> Sweep:
-        """The same points with other coordinates and intensity."""
-        return Sweep(PointCloud(xyz, intensity), self.labels, self.point_ids)
+    def with_cloud(
+        self,
+        xyz: NDArray[np.float32],
+        intensity: NDArray[np.float32] | None,
+        heights: NDArray[np.float32] | None = None,
+    ) -> Sweep:
+        """The same points with other coordinates, intensity and heights."""
+        return Sweep(PointCloud(xyz, intensity), self.labels, self.point_ids, self.sensor, heights)
 
     def with_labels(self, labels: NDArray[np.uint8]) -> Sweep:
         """The same points with other labels."""
-        return Sweep(self.cloud, labels, self.point_ids)
+        return replace(self, labels=labels)
+
+    def heights_m(self) -> NDArray[np.float32]:
+        """(N,) metres above the ground."""
+        return Normalizer((), (0.0, 1.0), self.sensor).heights_m(self.cloud) if self.heights is None else self.heights
 
 
 @dataclass(frozen=True)
@@ -71,6 +89,7 @@ class InputSpec:
         channels: Sequence[str],
         intensity_range: tuple[float, float],
         beams: tuple[float, ...] = (),
+        rows: str = BY_ELEVATION,
     ) -> InputSpec:
         """Compute the mean and standard deviation of each channel, and the beam table if ``beams`` is empty.
 
@@ -78,12 +97,15 @@ class InputSpec:
         """
         sweeps = sweeps[:: 1 + len(sweeps) // _MAX_FITTED_SWEEPS]
         xyz = np.concatenate([s.cloud.xyz for s in sweeps])
-        projection = ProjectionSpec(beams or _fitted_beams(xyz), width)
-        cloud = PointCloud(xyz, np.concatenate([s.cloud.intensity for s in sweeps]))
-        raw = Normalizer(tuple(ChannelSpec(name, 0.0, 1.0) for name in channels), intensity_range)
-        values = raw.points(cloud, np.linalg.norm(xyz, axis=1))[:-1].astype(np.float64)
+        projection = ProjectionSpec(beams or _fitted_beams(xyz), width, rows=rows)
+        unscaled = tuple(ChannelSpec(name, 0.0, 1.0) for name in channels)
+        values = np.concatenate([_measured(sweep, unscaled, intensity_range) for sweep in sweeps]).astype(np.float64)
         statistics = zip(channels, values.mean(axis=0), values.std(axis=0), strict=True)
-        specs = tuple(ChannelSpec(name, round(float(m), 4), round(float(s), 4)) for name, m, s in statistics)
+        # A channel that is the same everywhere, such as has_intensity, is centred only.
+        specs = tuple(
+            ChannelSpec(name, round(float(m), 4), round(float(s), 4) if s > _MIN_STD else 1.0)
+            for name, m, s in statistics
+        )
         return cls(projection, specs, intensity_range)
 
     def to_dict(self) -> dict[str, Any]:
@@ -110,14 +132,26 @@ def with_point_ids(sources: Sequence[Sequence[Sweep]], numbered: Sequence[bool])
     return result
 
 
+@lru_cache(maxsize=512)
+def projector_of(spec: ProjectionSpec, sensor: SensorSpec | None) -> RangeProjector:
+    """The projector of a LiDAR's sweeps; made once for each LiDAR."""
+    return RangeProjector(spec, sensor)
+
+
+def _measured(
+    sweep: Sweep, channels: tuple[ChannelSpec, ...], intensity_range: tuple[float, float]
+) -> NDArray[np.float32]:
+    """(N, K) channels of a sweep's points."""
+    normalizer = Normalizer(channels, intensity_range, sweep.sensor)
+    return normalizer.points(sweep.cloud, np.linalg.norm(sweep.cloud.xyz, axis=1))[:-1]
+
+
 class WholeSweeps:
     """Whole sweeps without augmentation as network inputs."""
 
     def __init__(self, sweeps: Sequence[Sweep], spec: InputSpec, feature_bank: PointFeatureBank | None = None) -> None:
         self._bank = feature_bank or PointFeatureBank()
-        self._sweeps, self._size = sweeps, (spec.projection.height, spec.projection.width)
-        self._projector = RangeProjector(spec.projection)
-        self._normalizer = Normalizer(spec.channels, spec.intensity_range)
+        self._sweeps, self._spec = sweeps, spec
 
     def __len__(self) -> int:
         return len(self._sweeps)
@@ -127,18 +161,20 @@ class WholeSweeps:
 
         With cameras also ``seen`` (1, F + 1, H, W).
         """
-        cloud = self._sweeps[index].cloud
-        projection = self._projector.project(cloud)
+        sweep, spec = self._sweeps[index], self._spec
+        size = (spec.projection.height, spec.projection.width)
+        projection = projector_of(spec.projection, sweep.sensor).project(sweep.cloud)
         valid = projection.pixel != NO_PIXEL
-        features = self._normalizer.points(cloud, projection.range)
+        normalizer = Normalizer(spec.channels, spec.intensity_range, sweep.sensor)
+        features = normalizer.points(sweep.cloud, projection.range, sweep.heights)
         batch = {
-            "image": self._normalizer.image(features, projection, *self._size)[None],
+            "image": normalizer.image(features, projection, *size)[None],
             "points": features[:-1][valid][None],
             "pixel": projection.pixel[valid][None],
-            "labels": self._sweeps[index].labels[valid][None],
+            "labels": sweep.labels[valid][None],
         }
         if self._bank.image_features is not None:
-            batch["seen"] = self._bank.image(self._sweeps[index].point_ids, projection, self._size)[None]
+            batch["seen"] = self._bank.image(sweep.point_ids, projection, size)[None]
         return batch
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from training.data.feature_bank import MAX_CAMERAS
 from training.data.sources import Source, load_source
-from training.data.sweeps import InputSpec, WholeSweeps, with_point_ids
+from training.data.sweeps import InputSpec, WholeSweeps, projector_of, with_point_ids
 from training.deploy.calibration import fit_temperature
 from training.deploy.onnx_graph import write_onnx
 from training.deploy.onnx_modules import ExportableStudent, ExportableTeacher, camera_inputs, student_inputs
@@ -27,7 +27,7 @@ from training.predict.predictor import Predictor, predictor_of, tensors
 from xmodelkd_ros.core.atomic_write import atomic_dir
 from xmodelkd_ros.core.errors import ConfigError, ModelError
 from xmodelkd_ros.core.model_spec import ImageBranchSpec, ModelSpec, NetworkFile, TensorSpec, sha256
-from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
+from xmodelkd_ros.core.projection import NO_PIXEL
 from xmodelkd_ros.resources import label_map
 
 NETWORK, IMAGE_NETWORK = "model.onnx", "image_branch.onnx"
@@ -148,5 +148,7 @@ def _tensor_spec(name: str, tensor: Tensor) -> TensorSpec:
 
 def _labels(source: Source, inputs: InputSpec) -> list[NDArray[np.uint8]]:
     """Labels of the points with a usable position in each sweep."""
-    projector = RangeProjector(inputs.projection)
-    return [sweep.labels[projector.project(sweep.cloud).pixel != NO_PIXEL] for sweep in source.sweeps]
+    return [
+        sweep.labels[projector_of(inputs.projection, sweep.sensor).project(sweep.cloud).pixel != NO_PIXEL]
+        for sweep in source.sweeps
+    ]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from training.data.cache import memoize
 from training.data.feature_bank import ImageFeatures, PointFeatureBank
-from training.data.sweeps import InputSpec, Sweep, WholeSweeps, with_point_ids
+from training.data.sweeps import InputSpec, Sweep, WholeSweeps, projector_of, with_point_ids
 from training.datasets.exposures import EncodedSweepImages
 from training.models.image_branch import ImageBranch
 from training.modules.checkpoint import Checkpoint, read_checkpoint, unusable
@@ -24,7 +24,7 @@ from training.predict.image_features import point_image_features
 from xmodelkd_ros.console import progress
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
-from xmodelkd_ros.core.projection import NO_PIXEL, RangeProjector
+from xmodelkd_ros.core.projection import NO_PIXEL
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +55,13 @@ class Predictor:
         self, sweeps: Sequence[Sweep], feature_bank: PointFeatureBank
     ) -> Iterator[tuple[Prediction, NDArray[np.bool_]]]:
         """Predictions for sweeps, and an (N,) mask of the points that they cover: those with a usable position."""
-        whole, projector = WholeSweeps(sweeps, self.inputs, feature_bank), RangeProjector(self.inputs.projection)
+        whole = WholeSweeps(sweeps, self.inputs, feature_bank)
         module = on_fastest_device(self.module)
         for number, sweep in enumerate(sweeps):
             with inference():
                 batch = {name: value.to(module.device) for name, value in tensors(whole[number]).items()}
                 prediction = module.predict(batch)
+            projector = projector_of(self.inputs.projection, sweep.sensor)
             yield prediction.cpu(), projector.project(sweep.cloud).pixel != NO_PIXEL
 
 

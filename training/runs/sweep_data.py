@@ -164,7 +164,7 @@ def fit_inputs(config: TrainingConfig, source: Source) -> InputSpec:
     """
     model = config.model
     beams = BEAM_TABLES[model.beams] if model.beams else ()
-    inputs = InputSpec.fit(source.sweeps, model.width, model.channels, INTENSITY_RANGE, beams)
+    inputs = InputSpec.fit(source.sweeps, model.width, model.channels, INTENSITY_RANGE, beams, model.rows)
     rows = len(inputs.projection.beam_elevations_deg)
     if rows % ROW_STRIDE:
         raise ConfigError(

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import CloudError, ModelError
+from xmodelkd_ros.core.ground import leveling_rotation
 from xmodelkd_ros.core.projection import RangeProjection
 from xmodelkd_ros.core.sensor import SensorSpec
-from xmodelkd_ros.core.transforms import leveling_rotation
 
 HAS_INTENSITY = "has_intensity"
 """Channel of the models that label sweeps without intensity too."""
@@ -111,7 +111,8 @@ class Normalizer:
         self._dark, self._bright = np.float32(low), np.float32(high)
         self._ground = np.float32(sensor.ground_intensity if sensor is not None else 0)
         self._up = leveling_rotation(*((sensor.roll_deg, sensor.pitch_deg) if sensor is not None else (0, 0)))[2]
-        self._height_m = np.float32(sensor.height_m if sensor is not None and sensor.height_m else UNKNOWN_HEIGHT_M)
+        height_m = None if sensor is None else sensor.height_m
+        self._height_m = np.float32(UNKNOWN_HEIGHT_M if height_m is None else height_m)
 
     def points(
         self, cloud: PointCloud, distance: NDArray[np.float32], heights_m: NDArray[np.float32] | None = None

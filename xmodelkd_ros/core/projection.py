@@ -239,11 +239,15 @@ class RangeProjector:
         return point if self._shown_row is None else self._without_gaps(point)
 
     def _without_gaps(self, point: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Fill single empty columns between two occupied ones (LiDARs with fewer firings than columns), then rows."""
-        image = point.reshape(self.spec.height, self.spec.width)
-        left, right = np.roll(image, 1, axis=1), np.roll(image, -1, axis=1)
-        image = np.where((image < 0) & (right >= 0), left, image)
+        """The image without empty columns of LiDARs with fewer firings than columns, nor empty rows."""
+        image = without_single_gaps(point.reshape(self.spec.height, self.spec.width))
         return np.ascontiguousarray(image[self._shown_row]).ravel()
+
+
+def without_single_gaps(image: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Fill empty pixels between two occupied ones of a row with the left one; ``image`` is (H, W), -1 where empty."""
+    left, right = np.roll(image, 1, axis=1), np.roll(image, -1, axis=1)
+    return np.where((image < 0) & (right >= 0), left, image)
 
 
 def _rows_by_rank(beams: NDArray[np.float64], height: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -41,7 +41,7 @@ class SensorSpec:
             empty for none. Points inside are invalid.
         min_range_m: closer points are invalid; 0 for the model's minimum range.
         ground_intensity: mean intensity of the ground near the vehicle; 0 if unknown.
-        height_m: height of the sensor's origin above the ground; 0 if unknown.
+        height_m: height of the sensor's origin above the ground (0 for clouds in base_link); None if unknown.
         roll_deg: roll of the sensor relative to the ground below the vehicle (REP-103); 180 if mounted upside down.
         pitch_deg: pitch likewise, positive if the sensor looks down. Rotations are applied in the order roll, pitch.
         comment: where the values are from; no effect.
@@ -55,7 +55,7 @@ class SensorSpec:
     min_range_m: float = 0.0
     comment: str = ""
     ground_intensity: float = 0.0
-    height_m: float = 0.0
+    height_m: float | None = None
     roll_deg: float = 0.0
     pitch_deg: float = 0.0
 
@@ -68,7 +68,7 @@ class SensorSpec:
         if not low < high:
             raise SensorError(f"sensor '{self.name}': intensity_range {low}..{high} is empty")
         for name in _GROUND:
-            if not math.isfinite(getattr(self, name)):
+            if not math.isfinite(getattr(self, name) or 0):
                 raise SensorError(f"sensor '{self.name}': {name} is {getattr(self, name)}, but must be finite")
         try:
             object.__setattr__(self, "ego_box", checked_ego_box(self.ego_box))
@@ -84,6 +84,8 @@ class SensorSpec:
     def write(self, path: Path) -> None:
         """Write the sensor file (JSON)."""
         data = {name: value for name, value in asdict(self).items() if value or name not in _OPTIONAL}
+        if self.height_m is not None:
+            data["height_m"] = self.height_m  # 0 is a height too
         data["ring_elevations_deg"] = [None if math.isnan(angle) else angle for angle in self.ring_elevations_deg]
         with atomic_file(path) as unfinished:
             unfinished.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
@@ -106,7 +108,10 @@ class SensorSpec:
                 _numbers(data, "ego_box"),
                 _number("min_range_m", data.get("min_range_m", 0.0)),
                 str(data.get("comment", "")),
-                *(_number(name, data.get(name, 0.0)) for name in _GROUND),
+                ground_intensity=_number("ground_intensity", data.get("ground_intensity", 0.0)),
+                height_m=_number("height_m", data["height_m"]) if "height_m" in data else None,
+                roll_deg=_number("roll_deg", data.get("roll_deg", 0.0)),
+                pitch_deg=_number("pitch_deg", data.get("pitch_deg", 0.0)),
             )
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error

@@ -43,19 +43,6 @@ def transforms(translations: ArrayLike, quaternions_xyzw: ArrayLike) -> NDArray[
     return matrices
 
 
-def leveling_rotation(roll_deg: float, pitch_deg: float) -> NDArray[np.float64]:
-    """(3, 3) rotation from a tilted sensor's frame to the level frame with the same heading: Ry(pitch) Rx(roll).
-
-    Args:
-        roll_deg: rotation about x (forward), degrees, REP-103: positive if the left side is raised.
-        pitch_deg: rotation about y (left), degrees: positive if the sensor looks down.
-    """
-    roll, pitch = np.radians((roll_deg, pitch_deg))
-    about_x = np.array([[1, 0, 0], [0, np.cos(roll), -np.sin(roll)], [0, np.sin(roll), np.cos(roll)]])
-    about_y = np.array([[np.cos(pitch), 0, np.sin(pitch)], [0, 1, 0], [-np.sin(pitch), 0, np.cos(pitch)]])
-    return np.asarray(about_y @ about_x)
-
-
 def inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """Inverse of a (4, 4) rigid transform."""
     result = np.eye(4)

@@ -1,12 +1,25 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from training.config.training import AugmentConfig
-from training.data.augment import augment, change_intensity, drop, mix_sectors, move, paste_objects
-from training.data.sweeps import Sweep
+from training.data.augment import (
+    Projected,
+    augment,
+    change_intensity,
+    drop,
+    mix_sectors,
+    move,
+    narrow,
+    paste_objects,
+    resample_beams,
+)
+from training.data.sweeps import Sweep, projector_of
 from xmodelkd_ros.core.beam_table import elevations_deg
 from xmodelkd_ros.core.cloud import PointCloud
-from xmodelkd_ros.core.projection import ProjectionSpec, RangeProjector
+from xmodelkd_ros.core.projection import NO_POINT, ProjectionSpec, RangeProjector
+from xmodelkd_ros.core.sensor import SensorSpec
 
 PERSON, BUILDING = 3, 9
 BEAMS = tuple(np.linspace(10, -20, 16).tolist())
@@ -17,9 +30,17 @@ def rng():
     return np.random.default_rng(3)
 
 
+SPEC = ProjectionSpec(BEAMS, 128)
+BEAM_SPEC = ProjectionSpec(BEAMS, 128, rows="beams")
+
+
 @pytest.fixture
 def projector():
-    return RangeProjector(ProjectionSpec(BEAMS, 128))
+    return RangeProjector(SPEC)
+
+
+def project(sweep, spec=SPEC):
+    return Projected(sweep, projector_of(spec, sweep.sensor).project(sweep.cloud))
 
 
 def make_sweep(radius=20.0, label=BUILDING, intensity=100.0):
@@ -32,9 +53,9 @@ def make_sweep(radius=20.0, label=BUILDING, intensity=100.0):
     return Sweep(cloud, np.full(len(xyz), label, np.uint8))
 
 
-def test_disabled_augmentation_only_rotates_and_mirrors(rng, projector):
+def test_disabled_augmentation_only_rotates_and_mirrors(rng):
     sweep = make_sweep()
-    result = augment(sweep, sweep, sweep, projector, AugmentConfig(), rng)
+    result = augment(sweep, sweep, sweep, SPEC, AugmentConfig(), rng).sweep
     np.testing.assert_allclose(np.linalg.norm(result.cloud.xyz, axis=1), 20, rtol=1e-5)
     np.testing.assert_allclose(elevations_deg(result.cloud.xyz), elevations_deg(sweep.cloud.xyz), atol=1e-3)
     np.testing.assert_allclose(result.cloud.intensity, sweep.cloud.intensity, rtol=1e-5)
@@ -75,7 +96,8 @@ def test_intensity_augmentation_is_monotonic_and_bounded(rng):
     sweep = make_sweep()
     ramp = np.linspace(0, 255, len(sweep.cloud)).astype(np.float32)
     config = AugmentConfig(intensity_gain=0.5, intensity_gamma=0.5)
-    changed = change_intensity(Sweep(PointCloud(sweep.cloud.xyz, ramp), sweep.labels), config, rng).cloud.intensity
+    ramped = project(Sweep(PointCloud(sweep.cloud.xyz, ramp), sweep.labels))
+    changed = change_intensity(ramped, 128, config, rng).cloud.intensity
     assert changed.min() >= 0 and changed.max() <= 255.001
     assert np.all(np.diff(changed) >= 0)
     assert np.abs(changed - ramp).max() > 1
@@ -84,16 +106,16 @@ def test_intensity_augmentation_is_monotonic_and_bounded(rng):
 def test_drops_points_and_whole_beams(rng, projector):
     sweep = make_sweep()
     for _ in range(5):
-        result = drop(sweep, projector, AugmentConfig(drop_rows=0.5), rng)
+        result = drop(sweep, SPEC, AugmentConfig(drop_rows=0.5), rng).sweep
         rows, counts = np.unique(projector.project(result.cloud).pixel // 128, return_counts=True)
         assert 0 < len(rows) < 17 and set(counts) == {256}
-    shares = [len(drop(sweep, projector, AugmentConfig(drop_points=0.4), rng).cloud) / 4096 for _ in range(30)]
+    shares = [len(drop(sweep, SPEC, AugmentConfig(drop_points=0.4), rng).sweep.cloud) / 4096 for _ in range(30)]
     assert 0.59 < min(shares) < 0.7 < max(shares) <= 1
 
 
 def test_mixing_replaces_one_sector(rng):
     for _ in range(5):
-        result = mix_sectors(make_sweep(20, 1), make_sweep(10, 2), rng)
+        result = mix_sectors(project(make_sweep(20, 1)), project(make_sweep(10, 2)), 128, rng).sweep
         assert len(result.cloud) == pytest.approx(4096, abs=64)
         ranges = np.linalg.norm(result.cloud.xyz, axis=1)
         np.testing.assert_allclose(ranges, np.where(result.labels == 1, 20, 10), rtol=1e-5)
@@ -110,7 +132,7 @@ def test_pasted_objects_occlude_points_behind_them(rng, projector):
     other = Sweep(other.cloud, np.where(near, PERSON, BUILDING).astype(np.uint8))
     counts = []
     for _ in range(10):
-        result = paste_objects(make_sweep(20), other, projector, rng)
+        result = paste_objects(make_sweep(20), other, SPEC, rng)
         pasted = result.labels == PERSON
         counts.append(pasted.sum())
         ranges = np.linalg.norm(result.cloud.xyz[pasted], axis=1)
@@ -120,26 +142,88 @@ def test_pasted_objects_occlude_points_behind_them(rng, projector):
     assert max(counts) == np.count_nonzero(near)
 
 
-def test_objects_pasted_behind_a_surface_are_occluded(rng, projector):
+def test_objects_pasted_behind_a_surface_are_occluded(rng):
     other = make_sweep(30, PERSON)
-    result = paste_objects(make_sweep(20), other, projector, rng)
+    result = paste_objects(make_sweep(20), other, SPEC, rng)
     assert not np.any(result.labels == PERSON)
 
 
-def test_augmentation_is_deterministic_for_a_seed(projector):
+def test_augmentation_is_deterministic_for_a_seed():
     strengths = {"scale": 0.1, "translate_m": 1.0, "height_m": 0.1, "tilt_deg": 1.0, "jitter_m": 0.02}
     config = AugmentConfig(**strengths, intensity_gain=0.2, drop_points=0.2, drop_rows=0.2, mix=1.0, paste=1.0)
     results = [
-        augment(make_sweep(), make_sweep(15), make_sweep(12, PERSON), projector, config, np.random.default_rng(5))
+        augment(make_sweep(), make_sweep(15), make_sweep(12, PERSON), SPEC, config, np.random.default_rng(5)).sweep
         for _ in range(2)
     ]
     assert np.array_equal(results[0].cloud.xyz, results[1].cloud.xyz)
     assert np.array_equal(results[0].labels, results[1].labels)
 
 
-def test_sectors_and_objects_come_from_their_donors(rng, projector):
+def test_sectors_and_objects_come_from_their_donors(rng):
     givers = make_sweep(12, 1), make_sweep(8, PERSON)
-    mixed = augment(make_sweep(), *givers, projector, AugmentConfig(mix=1.0), rng)
+    mixed = augment(make_sweep(), *givers, SPEC, AugmentConfig(mix=1.0), rng).sweep
     assert set(np.unique(mixed.labels)) == {1, BUILDING}
-    pasted = [augment(make_sweep(), *givers, projector, AugmentConfig(paste=1.0), rng) for _ in range(12)]
+    pasted = [augment(make_sweep(), *givers, SPEC, AugmentConfig(paste=1.0), rng).sweep for _ in range(12)]
     assert set(np.unique(np.concatenate([sweep.labels for sweep in pasted]))) == {PERSON, BUILDING}
+
+
+SENSOR = SensorSpec("sixteen", BEAMS, ground_intensity=50.0, height_m=2.0)
+
+
+def sensed(**arguments):
+    return replace(make_sweep(**arguments), sensor=SENSOR)
+
+
+def test_removed_beams_leave_the_table_too(rng):
+    counts = set()
+    for _ in range(30):
+        result = resample_beams(sensed(), AugmentConfig(resample=1.0), rng)
+        table = np.asarray(result.sensor.beam_elevations_deg)
+        found = np.unique(elevations_deg(result.cloud.xyz).round(3))
+        np.testing.assert_allclose(found, np.sort(table), atol=1e-2)
+        counts.add(len(table))
+        projection = projector_of(BEAM_SPEC, result.sensor).project(result.cloud)
+        assert (projection.point != NO_POINT).all(), "rows of removed beams show their neighbours"
+    assert len(counts) > 2 and min(counts) >= 12
+
+
+def test_fewer_firings_leave_no_empty_columns_and_a_sector_leaves_the_rest_empty(rng):
+    firings = AugmentConfig(fewer_columns=1.0)
+    for _ in range(5):
+        result = narrow(project(sensed(), BEAM_SPEC), 128, firings, rng)
+        assert len(result.sweep.labels) < 4096
+        assert np.mean(result.projection.point != NO_POINT) > 0.99
+    result = narrow(project(sensed(), BEAM_SPEC), 128, AugmentConfig(sector=1.0), rng)
+    columns = (result.projection.point.reshape(16, 128) != NO_POINT).all(axis=0)
+    assert 1 / 6 - 0.02 < columns.mean() < 1 / 2 + 0.02 and np.count_nonzero(np.diff(np.r_[columns, columns[0]])) <= 2
+
+
+def test_mixed_sweeps_keep_the_rows_heights_and_scale_of_their_own_lidars(rng):
+    dense = sensed(radius=20.0, label=1)
+    every_fourth = SensorSpec("four", BEAMS[::4], ground_intensity=5.0, height_m=1.0)
+    on_kept = np.isin(elevations_deg(dense.cloud.xyz).round(2), np.asarray(BEAMS[::4]).round(2))
+    sparse = replace(sensed(radius=10.0, label=2, intensity=10.0).selected(on_kept), sensor=every_fourth)
+    mixed = mix_sectors(project(dense, BEAM_SPEC), project(sparse, BEAM_SPEC), 128, rng)
+    point = mixed.projection.point
+    assert (point != NO_POINT).all(), "the sparse LiDAR's beams fill all rows of its sector"
+    shown = mixed.sweep.labels[point].reshape(16, 128)
+    assert (shown == shown[0]).all() and set(shown[0]) == {1, 2}
+    np.testing.assert_allclose(mixed.sweep.cloud.intensity, 100.0)
+    heights = mixed.sweep.heights_m() - mixed.sweep.cloud.xyz[:, 2]
+    np.testing.assert_allclose(heights, np.where(mixed.sweep.labels == 1, 2.0, 1.0), atol=1e-5)
+    own = mixed.sweep.labels[mixed.projection.point[mixed.projection.pixel]]
+    assert np.array_equal(own, mixed.sweep.labels)
+
+
+def test_intensity_is_dropped_by_forgetting_that_of_the_ground(rng):
+    dropped = change_intensity(project(sensed()), 128, AugmentConfig(drop_intensity=1.0), rng)
+    assert dropped.sensor.ground_intensity == 0
+
+
+def test_intensity_of_the_ground_stays_the_same_but_for_its_error(rng):
+    config = AugmentConfig(intensity_gamma=0.7, digitise=1.0)
+    for _ in range(20):
+        ground = change_intensity(project(sensed(intensity=50.0)), 128, config, rng).cloud.intensity
+        np.testing.assert_allclose(ground, 50.0, rtol=0.35)
+        bright = change_intensity(project(sensed(intensity=5000.0)), 128, config, rng).cloud.intensity
+        assert bright.min() > 75
