@@ -18,14 +18,15 @@ from typing import Any
 import numpy as np
 
 from training.config.image_training import ImageTrainingConfig
-from training.config.label_sets import SCORED_LABELS
+from training.config.label_sets import LABELS
 from training.config.training import TrainingConfig
+from training.config.yaml_config import require
 from training.data.cache import run_cache
 from training.data.sources import load_source
 from training.experiments.agreement import confusions
 from training.experiments.comparison_config import Comparison, RunEntry, ScoreEntry
 from training.experiments.comparison_report import Scored, write_comparison
-from training.experiments.corruption import corrupted
+from training.experiments.corruption import MODERATE, SEVERITIES, corrupted
 from training.modules.checkpoint import CHECKPOINT
 from training.predict.predictor import Predictor, load_predictor, predict_labels
 from training.runs.trainer import finished, on_one_device, resolved
@@ -34,7 +35,7 @@ from training.train_images import train_images
 from training.worldgen import WORLD_VERSION
 from training.worldgen.drive import TEST, VALIDATION
 from xmodelkd_ros.console import run_command
-from xmodelkd_ros.core.atomic_write import atomic_file
+from xmodelkd_ros.core.atomic_write import atomic_file, make_folder
 from xmodelkd_ros.core.errors import ConfigError, quoted
 from xmodelkd_ros.core.metrics import CalibrationError, ConfusionMatrix
 from xmodelkd_ros.core.model_spec import sha256
@@ -51,11 +52,16 @@ def compare(comparison: Comparison, opened: bool) -> Path:
     Raises:
         ConfigError: as the runs and their data raise it.
     """
-    planned = [(entry, seed) for entry in comparison.runs for seed in comparison.seeds_of(entry)]
+    trained = [entry for entry in comparison.runs if not entry.model]
+    planned = [(entry, seed) for entry in trained for seed in comparison.seeds_of(entry)]
     # All settings and folders are checked first, so that errors show before training.
     runs = [(entry, seed, on_one_device(comparison.settings(entry, seed))) for entry, seed in planned]
     for *_, settings in runs:
         finished(settings)
+    for entry in comparison.runs:
+        if entry.model:
+            predicted = load_predictor(comparison.network(entry, 0)).module.labels.name
+            require(f"{entry.name}: label set", predicted, predicted == LABELS, f"{LABELS} to be compared")
     _check_precision([settings for *_, settings in runs])
     for entry, seed, settings in runs:
         if not finished(settings):
@@ -66,7 +72,7 @@ def compare(comparison: Comparison, opened: bool) -> Path:
     for entry in comparison.runs:
         if entry.scored and not entry.images:
             by_run[entry.name] = {seed: _scores(comparison, entry, seed, scores) for seed in comparison.seeds_of(entry)}
-    return write_comparison(comparison, [score.name for score in scores], by_run)
+    return write_comparison(comparison, {score.name: score.label_set for score in scores}, by_run)
 
 
 def _check_precision(runs: Sequence[TrainingConfig | ImageTrainingConfig]) -> None:
@@ -78,15 +84,16 @@ def _check_precision(runs: Sequence[TrainingConfig | ImageTrainingConfig]) -> No
 
 
 def _scores(comparison: Comparison, entry: RunEntry, seed: int, scores: Sequence[ScoreEntry]) -> dict[str, Scored]:
-    """The scores of a run, saved beside its checkpoint."""
-    run = comparison.folder(entry, seed)
-    path, network = run / _SCORES, sha256(run / CHECKPOINT)
+    """The scores of a run, saved beside its checkpoint; those of a finished network in the comparison's folder."""
+    run, trained = comparison.folder(entry, seed), comparison.network(entry, seed)
+    make_folder(run)
+    path, network = run / _SCORES, sha256(trained / CHECKPOINT)
     saved = _saved_scores(path) if path.exists() else {}
     if saved.get("sha256") != network:
         saved = {"sha256": network, "counts": {}}
     for score in scores:
         if _score_key(score) not in saved["counts"]:
-            result = score_network(load_predictor(run), score, f"{run.name} {score.name}")
+            result = score_network(load_predictor(trained), score, f"{run.name} {score.name}")
             saved["counts"][_score_key(score)] = result
             if score.held_back:  # logged first: after an interruption, a duplicate entry is better than none
                 _log_opening(comparison, run, score, network, result)
@@ -107,10 +114,10 @@ def _saved_scores(path: Path) -> dict[str, Any]:
 
 def _log_opening(comparison: Comparison, run: Path, score: ScoreEntry, network: str, result: Scored) -> None:
     """Log an evaluation on held-back sweeps: network, sweeps and scores."""
-    confusion = ConfusionMatrix(label_map(SCORED_LABELS))
+    confusion = ConfusionMatrix(label_map(score.label_set))
     confusion.counts = np.asarray(result["all"], np.int64)
     line = {"date": date.today().isoformat(), "model": run.name, "sha256": network, "opened": str(score.source)}
-    line |= {"why": f"comparison {comparison.run}", "label_set": SCORED_LABELS, "miou": confusion.miou()}
+    line |= {"why": f"comparison {comparison.run}", "label_set": score.label_set, "miou": confusion.miou()}
     with (Path(comparison.run) / OPENINGS).open("a", encoding="utf-8") as log:
         log.write(json.dumps(line | {"iou": confusion.iou()}) + "\n")
 
@@ -118,7 +125,10 @@ def _log_opening(comparison: Comparison, run: Path, score: ScoreEntry, network: 
 def _score_key(score: ScoreEntry) -> str:
     """The sweeps and settings that scores depend on, whatever the entry's name."""
     world = WORLD_VERSION if score.source.dataset == "world" else None
-    return json.dumps([asdict(score.source), score.held_back, score.corruption, SCORED_LABELS, world])
+    corruption = score.corruption
+    if score.severity != SEVERITIES[MODERATE]:
+        corruption += f" {score.severity}"
+    return json.dumps([asdict(score.source), score.held_back, corruption, score.label_set, world])
 
 
 def score_network(network: Predictor, score: ScoreEntry, title: str) -> Scored:
@@ -126,10 +136,11 @@ def score_network(network: Predictor, score: ScoreEntry, title: str) -> Scored:
     source = load_source(score.source, TEST if score.held_back else VALIDATION, images=True)
     sweeps = source.sweeps
     if score.corruption:
-        sweeps = [corrupted(sweep, score.corruption, number) for number, sweep in enumerate(sweeps)]
+        severity = SEVERITIES.index(score.severity)
+        sweeps = [corrupted(sweep, score.corruption, number, severity) for number, sweep in enumerate(sweeps)]
     predicted = list(predict_labels(network, sweeps, source.encoded_images, title))
     truth = [sweep.labels for sweep in sweeps]
-    matrices = confusions(source, [sweep.ids for sweep in predicted], truth, label_map(SCORED_LABELS))
+    matrices = confusions(source, [sweep.ids for sweep in predicted], truth, label_map(score.label_set))
     calibration = CalibrationError()
     for labels, sweep in zip(truth, predicted, strict=True):
         calibration.update(labels, sweep.ids, sweep.probability)

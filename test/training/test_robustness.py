@@ -195,6 +195,12 @@ def test_shipped_settings_use_no_held_back_sweeps():
         assert entry.source.dataset == "world" or entry.source.frames[1] <= 61, "far is held back"
 
 
+def test_the_share_kept_without_intensity_is_one_command(command, tmp_path, models, capsys):
+    assert command(tmp_path, only=models[:1], kinds=("weak_intensity",)) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("nine, warm")]
+    assert line.endswith("; without intensity 100.0 % of the clean mIoU"), "the height model does not use it"
+
+
 def counted(car, road, ece=0.1):
     ious = {"car": car, "road": road}
     there = [value for value in ious.values() if value is not None]

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 from string import Template
+from typing import Annotated
 
 from training.config.data import SourceConfig
 from training.config.image_training import ImageTrainingConfig
-from training.config.label_sets import LABELS
+from training.config.label_sets import COMPARED_LABELS, LABELS, SCORED_LABELS
 from training.config.training import TrainingConfig
-from training.config.yaml_config import YamlConfig, require, settings
-from training.experiments.corruption import CORRUPTIONS
+from training.config.yaml_config import YamlConfig, one_of, require, settings
+from training.experiments.corruption import CORRUPTIONS, MODERATE, SEVERITIES
+from training.modules.checkpoint import model_or_run
 from xmodelkd_ros.core.errors import ConfigError
 
 
 @settings
 class RunEntry:
-    """A training run, repeated for each seed.
+    """A training run, repeated for each seed; or a finished network.
 
     Attributes:
         name: of the run.
         config: its settings file.
+        model: in place of ``config``: a model (name or folder) or a finished run, scored as it is, as the first seed.
         overrides: ``section.key=value`` changes of the settings; ``$name`` stands for the folder of another run with
             the same seed, or of that run's only seed.
         images: whether it trains an image branch (``training.train_images``).
@@ -29,7 +32,8 @@ class RunEntry:
     """
 
     name: str
-    config: str
+    config: str = ""
+    model: str = ""
     overrides: tuple[str, ...] = ()
     images: bool = False
     scored: bool = True
@@ -37,6 +41,9 @@ class RunEntry:
 
     def __post_init__(self) -> None:
         require("name", self.name, self.name.isidentifier(), "letters, digits and underscores")
+        require("config", self.config, bool(self.config) != bool(self.model), f"given for {self.name}, or model instead")
+        trained = bool(self.overrides or self.images or self.seeds)
+        require("model", self.model, not (self.model and trained), "without overrides, images and seeds")
 
 
 @settings
@@ -47,14 +54,18 @@ class ScoreEntry:
         name: of its table.
         source: the sweeps, of validation drives, or of test drives if held back.
         held_back: whether they are scored with ``--open`` only.
-        corruption: one of :data:`training.experiments.corruption.CORRUPTIONS`, applied at moderate severity; the image
-            features of a teacher are sampled at the uncorrupted positions. Empty for none.
+        corruption: one of :data:`training.experiments.corruption.CORRUPTIONS`; the image features of a teacher are
+            sampled at the uncorrupted positions. Empty for none.
+        severity: of the corruption.
+        label_set: the classes of the score. Ground truth in other sets, as in bags, is translated by way of drive13.
     """
 
     name: str
     source: SourceConfig
     held_back: bool = False
     corruption: str = ""
+    severity: Annotated[str, one_of(*SEVERITIES)] = SEVERITIES[MODERATE]
+    label_set: Annotated[str, one_of(*COMPARED_LABELS)] = SCORED_LABELS
 
     def __post_init__(self) -> None:
         known = self.corruption in ("", *CORRUPTIONS)
@@ -91,24 +102,33 @@ class Comparison(YamlConfig):
         require("seeds", self.seeds, bool(self.seeds), "at least one")
 
     def seeds_of(self, entry: RunEntry) -> tuple[int, ...]:
-        """The seeds of a run."""
-        return entry.seeds or self.seeds
+        """The seeds of a run; of a finished network, the first one."""
+        return self.seeds[:1] if entry.model else entry.seeds or self.seeds
 
     def folder(self, entry: RunEntry, seed: int) -> Path:
-        """The folder of a run with a seed; a run with a single seed serves all seeds."""
+        """The folder of a run with a seed, and of its scores; a run with a single seed serves all seeds."""
         seeds = self.seeds_of(entry)
         return Path(self.run) / f"{entry.name}_{seeds[0] if len(seeds) == 1 else seed}"
+
+    def network(self, entry: RunEntry, seed: int) -> Path:
+        """The folder of a trained network.
+
+        Raises:
+            ModelError: there is no such finished network.
+        """
+        return model_or_run(entry.model) if entry.model else self.folder(entry, seed)
 
     def settings(self, entry: RunEntry, seed: int) -> TrainingConfig | ImageTrainingConfig:
         """The settings of a run with a seed.
 
         Raises:
             ConfigError: as :meth:`YamlConfig.read`, or an override names a run that does not come before this one.
+            ModelError: as :meth:`network`.
         """
         folders = {}
         for other in self.runs[: self.runs.index(entry)]:
             if seed in self.seeds_of(other) or len(self.seeds_of(other)) == 1:
-                folders[other.name] = str(self.folder(other, seed))
+                folders[other.name] = str(self.network(other, seed))
         try:
             words = [Template(word).substitute(folders) for word in entry.overrides]
         except KeyError as error:

@@ -15,12 +15,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from training.config.label_sets import SCORED_LABELS
 from training.experiments.comparison_config import Comparison
 from training.worldgen import WORLD_VERSION
+from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.metrics import ConfusionMatrix
 from xmodelkd_ros.reports.markdown import markdown_table
 from xmodelkd_ros.resources import label_map
 
-MEASURES = ("miou", "miou_without_vegetation", "miou_seen")
-"""mIoU over all points, without vegetation (the class with the largest gain), and over points in a camera's view."""
+_MEASURES = {"miou_without_vegetation": "without vegetation", "miou_seen": "in a camera's view"}
+"""Measures beside the mIoU over all points: vegetation is the class with the largest gain in the first comparisons."""
+_MIOU_NAMES = {SCORED_LABELS: "mIoU9"}
 
 _CONFIDENCE = 0.95
 
@@ -40,24 +42,32 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": float(np.mean(values)), "sd": sd, "interval": half, "values": [float(value) for value in values]}
 
 
-def results(by_run: AllScores, scores: Sequence[str], baseline: str) -> dict[str, Any]:
-    """Measures, IoU of each class and paired gains over the baseline, for each score entry and run."""
+def results(by_run: AllScores, label_sets: Mapping[str, str], baseline: str) -> dict[str, Any]:
+    """Measures, IoU of each class and paired gains over the baseline, for each score entry and run.
+
+    Args:
+        by_run: the scores.
+        label_sets: the score entries, and the label set of each.
+        baseline: name of the run that the others are compared with.
+    """
     tables: dict[str, Any] = {}
-    for score in scores:
+    for score, labels in label_sets.items():
         measured = {
-            row: {seed: _measures(counts[score]) for seed, counts in seeds.items()} for row, seeds in by_run.items()
+            row: {seed: _measures(counts[score], label_map(labels)) for seed, counts in seeds.items()}
+            for row, seeds in by_run.items()
         }
         tables[score] = {row: _row(seeds, measured[baseline]) for row, seeds in measured.items()}
     return tables
 
 
-def _measures(scored: Scored) -> dict[str, float]:
-    confusion = {name: ConfusionMatrix(label_map(SCORED_LABELS)) for name in ("all", "seen")}
+def _measures(scored: Scored, labels: LabelMap) -> dict[str, float]:
+    confusion = {name: ConfusionMatrix(labels) for name in ("all", "seen")}
     for name, matrix in confusion.items():
         matrix.counts = np.asarray(scored[name], np.int64)
+    has_vegetation = "vegetation" in labels.names
     measures = {
         "miou": confusion["all"].miou(),
-        "miou_without_vegetation": confusion["all"].miou(exclude=("vegetation",)),
+        "miou_without_vegetation": confusion["all"].miou(exclude=("vegetation",)) if has_vegetation else None,
         "miou_seen": confusion["seen"].miou(),
         "ece": scored["ece"],
         **confusion["all"].iou(),
@@ -77,22 +87,37 @@ def _row(seeds: Mapping[int, Mapping[str, float]], baseline: Mapping[int, Mappin
     }
 
 
-def tables(outcome: Mapping[str, Any]) -> str:
-    """All results as Markdown tables, in percent."""
+def tables(outcome: Mapping[str, Any], label_sets: Mapping[str, str]) -> str:
+    """All results as Markdown tables, in percent: the mIoU of all score entries, then each entry's measures and classes.
+
+    Args:
+        outcome: of :func:`results`.
+        label_sets: the label set of each score entry.
+    """
     parts = []
-    for score, rows in outcome.items():
-        classes = [n for n in label_map(SCORED_LABELS).names if n in next(iter(rows.values()))["measures"]]
-        head = ["", "seeds", "mIoU9", "gain", "without vegetation", "gain", "in a camera's view", "gain"]
-        head += ["ECE, uncalibrated", *classes]
-        lines = []
-        for name, row in rows.items():
-            cells = [name, str(len(row["measures"]["miou"]["values"]))]
-            for measure in MEASURES:
-                cells += [_mean(row["measures"].get(measure)), _gain(row["gains"].get(measure))]
-            cells.append(_mean(row["measures"].get("ece")))
-            lines.append(cells + [_percent(row["measures"][c]["mean"]) for c in classes])
-        parts.append(f"**{score}**\n\n" + markdown_table(head, lines, numeric=True))
-    return "\n\n".join(parts) + "\n"
+    if len(outcome) > 1:
+        runs = list(next(iter(outcome.values())))
+        head = ["mIoU", *(f"{score} ({len(label_map(label_sets[score]))})" for score in outcome)]
+        lines = [[run, *(_mean(rows[run]["measures"].get("miou")) for rows in outcome.values())] for run in runs]
+        parts.append("**all**, in brackets the number of classes\n\n" + markdown_table(head, lines, numeric=True))
+    return "\n\n".join([*parts, *(_score_table(s, rows, label_sets[s]) for s, rows in outcome.items())]) + "\n"
+
+
+def _score_table(score: str, rows: Mapping[str, Any], labels: str) -> str:
+    """The measures that the score entry has, and the IoU of the classes that occur."""
+    first = next(iter(rows.values()))["measures"]
+    classes = [name for name in label_map(labels).names if name in first]
+    heads = {"miou": _MIOU_NAMES.get(labels, f"mIoU ({labels})"), **_MEASURES}
+    shown = [measure for measure in heads if measure in first]
+    head = ["", "seeds", *(name for measure in shown for name in (heads[measure], "gain"))]
+    lines = []
+    for name, row in rows.items():
+        cells = [name, str(len(next(iter(row["measures"].values()))["values"]))]
+        for measure in shown:
+            cells += [_mean(row["measures"].get(measure)), _gain(row["gains"].get(measure))]
+        cells.append(_mean(row["measures"].get("ece")))
+        lines.append(cells + [_percent(row["measures"][c]["mean"]) for c in classes])
+    return f"**{score}**\n\n" + markdown_table([*head, "ECE, uncalibrated", *classes], lines, numeric=True)
 
 
 def _mean(value: Mapping[str, Any] | None) -> str:
@@ -117,13 +142,19 @@ def _signed(share: float) -> str:
     return f"{100 * share:+.1f}"
 
 
-def write_comparison(comparison: Comparison, scores: Sequence[str], by_run: AllScores) -> Path:
-    """Write ``metrics.json``, ``table.md`` and ``curves.png`` into the comparison's folder, which is returned."""
+def write_comparison(comparison: Comparison, label_sets: Mapping[str, str], by_run: AllScores) -> Path:
+    """Write ``metrics.json``, ``table.md`` and ``curves.png`` into the comparison's folder, which is returned.
+
+    Args:
+        comparison: the comparison.
+        label_sets: its score entries, and the label set of each.
+        by_run: the scores.
+    """
     folder = Path(comparison.run)
-    outcome = results(by_run, scores, comparison.baseline)
-    metrics = {"world": WORLD_VERSION, "baseline": comparison.baseline, "label_set": SCORED_LABELS, "results": outcome}
+    outcome = results(by_run, label_sets, comparison.baseline)
+    metrics = {"world": WORLD_VERSION, "baseline": comparison.baseline, "label_sets": label_sets, "results": outcome}
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
-    (folder / "table.md").write_text(tables(outcome), encoding="utf-8")
+    (folder / "table.md").write_text(tables(outcome, label_sets), encoding="utf-8")
     _draw_curves(comparison, folder / "curves.png")
     return folder
 

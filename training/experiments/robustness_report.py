@@ -19,6 +19,8 @@ Result = Mapping[str, Any]
 """Result of :func:`training.experiments.robustness_metrics.measure` for one model and source."""
 
 _DPI = 120
+_NO_INTENSITY = "weak_intensity"
+"""The corruption whose highest severity leaves no intensity."""
 _PAGE = "robustness.md"
 _EXPLAINED = """
 In percent: mIoU, and in brackets its ratio to the mIoU of clean sweeps, both over the classes that occur in the ground
@@ -71,10 +73,18 @@ def overview(metrics: Result) -> str:
     return "\n".join(
         f"{name}, {model}: mIoU {_percent(result['clean']['miou'])} clean, "
         f"{_percent(mean_corrupted(result))} corrupted; "
-        f"mRR {_percent(mean_resilience(result))} %"
+        f"mRR {_percent(mean_resilience(result))} %{_without_intensity(result)}"
         for name, source in metrics["sources"].items()
         for model, result in source["models"].items()
     )
+
+
+def _without_intensity(result: Result) -> str:
+    """The share of the mIoU that is kept without intensity, if it was measured."""
+    if _NO_INTENSITY not in result["corrupted"]:
+        return ""
+    kept = relative(result["corrupted"][_NO_INTENSITY][-1], result["clean"])
+    return f"; without intensity {_percent(kept)} % of the clean mIoU"
 
 
 def write_robustness(out: Path, metrics: Result, command: str) -> None:

@@ -60,7 +60,7 @@ def test_corruptions_are_deterministic_for_a_seed(sweep, kind):
     one, again, other = (corrupted(sweep, kind, seed).cloud for seed in (1, 1, 2))
     np.testing.assert_array_equal(one.xyz, again.xyz)
     np.testing.assert_array_equal(one.intensity, again.intensity)
-    is_random = kind not in ("other_sensor", "weak_intensity", "fog")  # these points are too near for droplets
+    is_random = kind not in ("other_sensor", "weak_intensity", "uncorrected_intensity", "fog")  # these points are too near for droplets
     assert np.array_equal(one.xyz, other.xyz, equal_nan=True) != is_random
 
 
@@ -225,6 +225,16 @@ def test_weak_intensity_changes_the_intensity_only(sweep):
         np.testing.assert_allclose(actual.cloud.intensity, left * sweep.cloud.intensity, rtol=1e-6)
         np.testing.assert_array_equal(actual.cloud.xyz, sweep.cloud.xyz)
         np.testing.assert_array_equal(actual.labels, sweep.labels)
+
+
+def test_uncorrected_intensity_falls_with_the_distance(sweep):
+    rays = sweep.cloud.xyz[:4] / np.linalg.norm(sweep.cloud.xyz[:4], axis=1, keepdims=True)
+    street = sweep_with(rays * [[0.2], [5], [10], [40]], np.full(4, ROAD), np.full(4, 8.0))
+    for actual, exponent in zip(by_severity(street, "uncorrected_intensity"), (0.5, 1, 2), strict=True):
+        expected = 8 * np.array([10.0, 2.0, 1.0, 0.25]) ** exponent
+        np.testing.assert_allclose(actual.cloud.intensity, expected, rtol=1e-5)
+        np.testing.assert_array_equal(actual.cloud.xyz, street.cloud.xyz)
+        np.testing.assert_array_equal(actual.labels, street.labels)
 
 
 def test_range_noise_is_along_the_ray(sweep):

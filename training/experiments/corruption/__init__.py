@@ -1,6 +1,6 @@
 """Corruptions of sweeps, for the evaluation of robustness.
 
-Eight corruptions with three severities each, after the Robo3D benchmark (Kong et al. 2023, "Robo3D: Towards Robust and
+Nine corruptions with three severities each, after the Robo3D benchmark (Kong et al. 2023, "Robo3D: Towards Robust and
 Reliable 3D Perception against Corruptions") where it defines them. Their effect on labels:
 
 * A lost point stays in the arrays, with position NaN and without a label.
@@ -27,6 +27,7 @@ from training.experiments.corruption.points import (
     with_blur,
     with_crosstalk,
     with_noise,
+    with_uncorrected_intensity,
     with_weak_intensity,
     without_echoes,
 )
@@ -58,6 +59,9 @@ CORRUPTIONS = {
     "other_sensor": Corruption(on_other_sensor, ("HDL-64E", "VLP-32C", "HDL-32E"), "LiDAR whose beams are simulated"),
     "fog": Corruption(in_fog, (0.01, 0.02, 0.03), "attenuation, 1/m"),
     "weak_intensity": Corruption(with_weak_intensity, (0.5, 0.1, 0.0), "factor of the intensity"),
+    "uncorrected_intensity": Corruption(
+        with_uncorrected_intensity, (0.5, 1.0, 2.0), "exponent of the intensity's fall with the distance"
+    ),
     "range_noise": Corruption(with_noise, (0.05, 0.1, 0.2), "standard deviation of the range, m"),
 }
 

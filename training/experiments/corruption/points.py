@@ -15,6 +15,8 @@ from xmodelkd_ros.resources import label_map
 _VEHICLES = ("car", "truck", "two_wheeler")
 _CROSSTALK_M = 3.0
 _JITTER = (0.1, 0.1, 0.05)
+_UNCHANGED_M, _NEAREST_M = 10.0, 1.0
+"""Range at which uncorrected intensity is that of the sweep, and below which it no longer rises: optics limit it."""
 
 
 def without(sweep: Sweep, lost: NDArray[np.bool_]) -> Sweep:
@@ -65,9 +67,22 @@ def _vehicles() -> tuple[int, ...]:
 def with_weak_intensity(sweep: Sweep, factor: float, rng: np.random.Generator) -> Sweep:
     """Scale the intensity; the node assumes 0 for a LiDAR without intensity.
 
-    Not in Robo3D: drivers scale intensity differently, and some omit it.
+    Not in Robo3D: drivers scale intensity differently, and some omit it. Training varies the scale and omits intensity
+    too.
     """
     return sweep.with_cloud(sweep.cloud.xyz, scaled_intensity(sweep, np.float32(factor)))
+
+
+def with_uncorrected_intensity(sweep: Sweep, exponent: float, rng: np.random.Generator) -> Sweep:
+    """Intensity that falls with the distance, (10 m / range) ** exponent, as the strength of the echo itself does.
+
+    Not in Robo3D. Drivers differ in what they report: a reflectivity, corrected for the distance, or the signal, as
+    Ouster's photon counts, which falls with its square. LiDARs that correct in part, or dim their laser nearby, are in
+    between. Training varies the intensity in all other ways, never with the distance. Deterministic.
+    """
+    distance = np.fmax(np.linalg.norm(sweep.cloud.xyz, axis=1), np.float32(_NEAREST_M))
+    gain = (np.float32(_UNCHANGED_M) / distance) ** np.float32(exponent)
+    return sweep.with_cloud(sweep.cloud.xyz, scaled_intensity(sweep, gain.astype(np.float32)))
 
 
 def scaled_intensity(sweep: Sweep, factor: np.float32 | NDArray[np.float32]) -> NDArray[np.float32] | None:
