@@ -41,7 +41,8 @@ class RunEntry:
 
     def __post_init__(self) -> None:
         require("name", self.name, self.name.isidentifier(), "letters, digits and underscores")
-        require("config", self.config, bool(self.config) != bool(self.model), f"given for {self.name}, or model instead")
+        alone = bool(self.config) != bool(self.model)
+        require("config", self.config, alone, f"given for {self.name}, or model instead")
         trained = bool(self.overrides or self.images or self.seeds)
         require("model", self.model, not (self.model and trained), "without overrides, images and seeds")
 
@@ -127,7 +128,8 @@ class Comparison(YamlConfig):
         """
         folders = {}
         for other in self.runs[: self.runs.index(entry)]:
-            if seed in self.seeds_of(other) or len(self.seeds_of(other)) == 1:
+            named = any(other.name in word for word in entry.overrides)
+            if named and (seed in self.seeds_of(other) or len(self.seeds_of(other)) == 1):
                 folders[other.name] = str(self.network(other, seed))
         try:
             words = [Template(word).substitute(folders) for word in entry.overrides]

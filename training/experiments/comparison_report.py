@@ -88,7 +88,7 @@ def _row(seeds: Mapping[int, Mapping[str, float]], baseline: Mapping[int, Mappin
 
 
 def tables(outcome: Mapping[str, Any], label_sets: Mapping[str, str]) -> str:
-    """All results as Markdown tables, in percent: the mIoU of all score entries, then each entry's measures and classes.
+    """All results as Markdown tables, in percent: the mIoU of all score entries, then all measures of each.
 
     Args:
         outcome: of :func:`results`.
@@ -143,7 +143,7 @@ def _signed(share: float) -> str:
 
 
 def write_comparison(comparison: Comparison, label_sets: Mapping[str, str], by_run: AllScores) -> Path:
-    """Write ``metrics.json``, ``table.md`` and ``curves.png`` into the comparison's folder, which is returned.
+    """Write ``metrics.json``, ``table.md`` and, of trained runs, ``curves.png`` into the comparison's folder, returned.
 
     Args:
         comparison: the comparison.
@@ -160,7 +160,7 @@ def write_comparison(comparison: Comparison, label_sets: Mapping[str, str], by_r
 
 
 def _draw_curves(comparison: Comparison, path: Path) -> None:
-    """Plot the mIoU of the validation sweeps over the steps: mean and range of the seeds."""
+    """Plot the mIoU of the validation sweeps over the steps, mean and range of the seeds, if any run has logs."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for entry in comparison.runs:
@@ -175,6 +175,8 @@ def _draw_curves(comparison: Comparison, path: Path) -> None:
         values = np.array([[curve[step] for step in steps] for curve in curves])
         axes.plot(steps, values.mean(axis=0), label=entry.name)
         axes.fill_between(steps, values.min(axis=0), values.max(axis=0), alpha=0.15)
+    if not axes.has_data():
+        return
     axes.set(xlabel="steps", ylabel="mIoU9 of the validation sweeps / %")
     axes.legend()
     axes.grid(alpha=0.3)

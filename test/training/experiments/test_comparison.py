@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,13 +8,23 @@ import yaml
 
 torch = pytest.importorskip("torch")
 
-from training import compare  # noqa: E402
+from test.example_drive import START_NS, make_header, sweep_and_truth  # noqa: E402
+from training import compare, evaluate  # noqa: E402
+from training.config.data import SourceConfig  # noqa: E402
 from training.config.image_training import ImageTrainingConfig  # noqa: E402
-from training.experiments.comparison_config import Comparison  # noqa: E402
+from training.experiments.comparison_config import Comparison, ScoreEntry  # noqa: E402
 from training.experiments.comparison_report import results, summary, tables  # noqa: E402
+from training.predict.predictor import load_predictor  # noqa: E402
+from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, message_class  # noqa: E402
+from xmodelkd_ros.bags.bag_writer import BagWriter  # noqa: E402
 from xmodelkd_ros.core.errors import ConfigError  # noqa: E402
+from xmodelkd_ros.core.labels import IGNORE  # noqa: E402
+from xmodelkd_ros.messages.clouds import truth_to_msg  # noqa: E402
+from xmodelkd_ros.messages.headers import label_info_json  # noqa: E402
+from xmodelkd_ros.resources import find_model, label_map  # noqa: E402
 
 CONFIG = Path(__file__).parents[3] / "config" / "comparison" / "pandaset.yaml"
+FOREIGN = SimpleNamespace(module=SimpleNamespace(labels=SimpleNamespace(name="semantickitti19")))
 STUDENT = Path(__file__).parents[3] / "config" / "training" / "pandaset_student.yaml"
 
 
@@ -209,6 +220,93 @@ def test_damaged_scores_are_reported_in_one_line(small, capsys, text):
     assert error.startswith("error: ") and str(scores) in error and "remove it" in error
     scores.unlink()
     assert compare.main([str(small), "seeds=[0]"]) == 0
+
+
+@pytest.fixture
+def shipped(tmp_path, generated):
+    """A comparison without training: the shipped student on a bag, as it comes and without intensity."""
+    runs = [{"name": "before", "model": "student"}]
+    bag = {"dataset": "bag", "path": str(generated.bag)}
+    score = [
+        {"name": "bag", "source": bag, "label_set": "outdoor8"},
+        {"name": "dark", "source": bag, "label_set": "outdoor8", "corruption": "weak_intensity", "severity": "heavy"},
+        {"name": "nine", "source": {"dataset": "world", "path": str(generated.folder)}},
+    ]
+    data = {"run": str(tmp_path / "out"), "seeds": [0, 1], "baseline": "before", "runs": runs, "score": score}
+    (tmp_path / "shipped.yaml").write_text(yaml.safe_dump(data))
+    return tmp_path / "shipped.yaml"
+
+
+def test_finished_networks_are_scored_on_bags_as_evaluate_does(shipped, generated, tmp_path, capsys):
+    assert compare.main([str(shipped)]) == 0
+    out = capsys.readouterr().out
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["label_sets"] == {"bag": "outdoor8", "dark": "outdoor8", "nine": "pandaset9"}
+    rows = {score: table["before"]["measures"] for score, table in metrics["results"].items()}
+    words = ["bag", str(generated.bag), "--model", "student", "--label-set", "outdoor8", "--backend", "onnxruntime"]
+    assert evaluate.main([*words, "--out", str(tmp_path / "evaluated")]) == 0
+    expected = json.loads((tmp_path / "evaluated" / "metrics.json").read_text())
+    occurring = {name: iou for name, iou in expected["iou"].items() if iou is not None}
+    assert {name: rows["bag"][name]["mean"] for name in occurring} == pytest.approx(occurring, abs=0.005)
+    assert rows["bag"]["miou"]["mean"] == pytest.approx(expected["miou"], abs=0.005)
+    assert rows["dark"]["miou"]["mean"] < rows["bag"]["miou"]["mean"], "this student needs intensity"
+    assert rows["bag"]["miou"]["values"] and len(rows["bag"]["miou"]["values"]) == 1, "a finished network has one seed"
+    assert (
+        "| mIoU | bag (8) | dark (8) | nine (9) |" in out
+        and "seeds | mIoU (outdoor8) | gain | in a camera's view | gain | ECE" in out
+    )
+    assert "miou_seen" in rows["nine"] and "miou_without_vegetation" not in rows["bag"]
+    assert not (tmp_path / "out" / "before_0" / "last.ckpt").exists() and not (tmp_path / "out" / "curves.png").exists()
+
+
+def test_ground_truth_of_a_bag_is_scored_by_the_tables_of_its_own_set(tmp_path):
+    kitti, lookup = label_map("semantickitti19"), np.full(256, IGNORE, np.uint8)
+    lookup[[0, 4, 9]] = [kitti.id_of(name) for name in ("bicyclist", "parking", "fence")]
+    text = message_class("std_msgs/msg/String")
+    with BagWriter(tmp_path / "own.mcap") as bag:
+        bag.add_topic("/points", POINT_CLOUD_TYPE)
+        bag.add_topic("/label_info_json", "std_msgs/msg/String", latched=True)
+        bag.write("/label_info_json", START_NS, text(label_info_json(kitti)))
+        cloud, truth = sweep_and_truth(0)
+        bag.write("/points", START_NS, truth_to_msg(cloud, lookup[truth], make_header(START_NS), ROSBAGS_TYPES))
+    source = SourceConfig("bag", str(tmp_path / "own.mcap"))
+    score = ScoreEntry("own", source, label_set="outdoor8")
+    counts = np.array(compare.score_network(load_predictor(find_model("student")), score, "own")["all"])
+    names = [c.name for c, count in zip(label_map("outdoor8").classes, counts.sum(axis=1), strict=True) if count]
+    assert names == ["two_wheeler", "road", "manmade"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "complaint"),
+    [
+        ({"name": "both", "model": "student", "config": str(STUDENT)}, "config is .* given for both, or model instead"),
+        ({"name": "none"}, "config is '', but must be given for none, or model instead"),
+        ({"name": "seeded", "model": "student", "seeds": [3]}, "model is 'student', but must be without overrides"),
+    ],
+)
+def test_rows_are_either_trained_or_finished(shipped, entry, complaint):
+    data = yaml.safe_load(shipped.read_text())
+    data["runs"].append(entry)
+    with pytest.raises(ConfigError, match=complaint):
+        Comparison.from_dict(data)
+
+
+def test_a_run_can_start_from_a_finished_network(shipped):
+    data = yaml.safe_load(shipped.read_text())
+    data["runs"].append({"name": "further", "config": str(STUDENT), "overrides": ["start=$before"]})
+    comparison = Comparison.from_dict(data)
+    assert comparison.settings(comparison.runs[1], 1).start == str(find_model("student"))
+
+
+@pytest.mark.parametrize(("model", "complaint"), [("nobody", "no model 'nobody'"), ("kitti", "must be drive13 to be")])
+def test_unusable_finished_networks_are_reported_before_training(shipped, small, capsys, monkeypatch, model, complaint):
+    monkeypatch.setattr(compare, "train", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(compare, "load_predictor", lambda _: FOREIGN)
+    data = yaml.safe_load(small.read_text())
+    data["runs"].append({"name": "before", "model": "student" if model == "kitti" else model})
+    small.write_text(yaml.safe_dump(data))
+    assert compare.main([str(small)]) == 1
+    assert complaint in capsys.readouterr().err
 
 
 def test_evaluations_on_held_back_sweeps_are_logged(small, pandaset):

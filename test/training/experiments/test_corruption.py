@@ -60,7 +60,7 @@ def test_corruptions_are_deterministic_for_a_seed(sweep, kind):
     one, again, other = (corrupted(sweep, kind, seed).cloud for seed in (1, 1, 2))
     np.testing.assert_array_equal(one.xyz, again.xyz)
     np.testing.assert_array_equal(one.intensity, again.intensity)
-    is_random = kind not in ("other_sensor", "weak_intensity", "uncorrected_intensity", "fog")  # these points are too near for droplets
+    is_random = kind not in ("other_sensor", "weak_intensity", "uncorrected_intensity", "fog")  # too near for droplets
     assert np.array_equal(one.xyz, other.xyz, equal_nan=True) != is_random
 
 
