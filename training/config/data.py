@@ -20,6 +20,10 @@ _LAST_SEED = 10_000_000
 """Seeds are scanned one by one for those of a split."""
 
 
+_LIDARS = (*(lidar.name for lidar in (*LIDARS, *UNSEEN_LIDARS)), EACH_LIDAR)
+_LIDARS_SAID = f"{', '.join(_LIDARS)}, or {EACH_LIDAR} and one of these names"
+
+
 @settings
 class SourceConfig:
     """Sweeps from folders, or of drives that are generated when training starts.
@@ -34,7 +38,8 @@ class SourceConfig:
         seeds: A, B: generate the drives of this split with the seeds A to B - 1 (``world`` without path).
         sweeps: sweeps per generated drive, spread over ten seconds.
         lidar: the LiDAR of all generated drives (``training/worldgen/sensing/products.py``); empty: each drive has its
-            own; ``each``: each sweep has its own, with another mounting on another vehicle.
+            own; ``each``: each sweep has its own, with another mounting on another vehicle; ``each NAME``: likewise,
+            but all of one product.
         cameras: cameras of generated drives: 0, 1 (front) or 6.
         labels: ``own``; ``none`` for sweeps that only a teacher labels; ``propagated``: labels transferred by pose
             from the labelled sweeps of the same drive (``training/data/label_propagation.py``).
@@ -48,7 +53,7 @@ class SourceConfig:
     every: PositiveInt = 1
     seeds: tuple[int, ...] = ()
     sweeps: Annotated[PositiveInt, at_most(100)] = 5
-    lidar: Annotated[str, one_of("", *(lidar.name for lidar in (*LIDARS, *UNSEEN_LIDARS)), EACH_LIDAR)] = ""
+    lidar: str = ""
     cameras: int = 0
     labels: Annotated[str, one_of("own", "none", "propagated")] = "own"
     share: Positive = 1.0
@@ -65,6 +70,9 @@ class SourceConfig:
         require("frames", self.frames, not (generated and self.frames), "empty with seeds")
         require("every", self.every, not generated or self.every == 1, "1 with seeds")
         require("topic", self.topic, self.dataset == "bag" or not self.topic, "empty unless the dataset is bag")
+        require(
+            "lidar", self.lidar, self.lidar.removeprefix(f"{EACH_LIDAR} ") in ("", *_LIDARS), f"one of {_LIDARS_SAID}"
+        )
         require("lidar", self.lidar, generated or not self.lidar, "empty without seeds")
         require("cameras", self.cameras, self.cameras in (0, 1, 6), "0, 1 or 6")
         require("cameras", self.cameras, generated or not self.cameras, "0 without seeds")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training.world.generate import DriveOptions, run
-from training.worldgen.drive import EACH_LIDAR
+from training.worldgen.drive import EACH_LIDAR, for_each_sweep
 from training.worldgen.sensing.products import LIDARS, UNSEEN_LIDARS
 from xmodelkd_ros.console import run_command
 
@@ -37,19 +37,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--every", type=int, default=1, metavar="K", help="rotations of the LiDAR from one sweep to the next"
     )
+    names = ", ".join(lidar.name for lidar in (*LIDARS, *UNSEEN_LIDARS))
     parser.add_argument(
         "--lidar",
-        choices=[lidar.name for lidar in (*LIDARS, *UNSEEN_LIDARS)] + [EACH_LIDAR],
         default="",
-        help="LiDAR of all drives, or 'each': another one, on another vehicle, for each sweep "
-        "(default: drawn from the seed)",
+        metavar="NAME",
+        help=f"LiDAR of all drives: {names}; '{EACH_LIDAR}': another one, on another vehicle, for each sweep; "
+        f"'{EACH_LIDAR} NAME': likewise, all of one product (default: drawn from the seed)",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the drive, or of the drives")
     parser.add_argument("--bag", type=Path, metavar="FILE", help="bag to write (one drive only)")
     options = parser.parse_args(argv)
     if not (options.out or options.bag) or (options.bag and len(options.seed) > 1):
         parser.error("say where to write with --out or --bag; a bag takes one seed")
-    if options.bag and options.lidar == EACH_LIDAR:
+    if options.bag and for_each_sweep(options.lidar):
         parser.error("a bag has one LiDAR; name it with --lidar, or write a folder with --out")
     drive_options = DriveOptions(options.sweeps, options.cameras, options.columns, options.every, options.lidar)
     return run_command(lambda: run(options.seed, drive_options, options.out, options.bag))

@@ -60,7 +60,7 @@ def panel(seed: int, frame: int = _FRAME, scale: float = 1.0) -> Pixels:
         _resized(_class_colors(render.label, _SKY), size, Image.Resampling.NEAREST),
     ]
     width = 2 * size[0]
-    lidar = drive.rig.lidar
+    lidar = drive.rig.lidar.at(frame)
     strips = [_strip(colors, lidar, width) for colors in (_class_colors(scan.label, _EMPTY), _range_colors(scan))]
     caption = f"seed {seed} | {split_of(seed)} | {lidar.name} | {drive.light.kind.replace('_', ' ')}"
     return np.concatenate([_caption(caption, width), np.hstack(views), *strips])
@@ -112,10 +112,29 @@ def _range_colors(scan: Scan) -> Pixels:
 
 
 def _strip(columns: Pixels, lidar: LidarModel, width: int) -> Pixels:
-    """A range image from (C, B) columns of beams, top beam first, with the beams' azimuth offsets applied."""
-    shifts = np.rint(np.asarray(lidar.azimuth_offsets_deg or np.zeros(lidar.beams)) * lidar.columns / 360).astype(int)
+    """A range image from (C, B) columns of beams, top beam first, with the beams' azimuth offsets applied.
+
+    Without beams, pulses are drawn where they point to, within the field of view.
+    """
+    if not lidar.has_rings:
+        return _resized(_pointed(columns, lidar), (width, _ROWS_PX), Image.Resampling.NEAREST)
+    offsets = np.asarray(lidar.azimuth_offsets_deg or np.zeros(lidar.beams))
+    shifts = np.rint(offsets * lidar.columns / lidar.azimuth_span_deg).astype(int)
     rows = np.stack([np.roll(beam, -shift, axis=0) for beam, shift in zip(columns.swapaxes(0, 1), shifts, strict=True)])
     return _resized(rows, (width, _ROWS_PX), Image.Resampling.NEAREST)
+
+
+def _pointed(columns: Pixels, lidar: LidarModel) -> Pixels:
+    """Colours of (C, B) pulses in an image of azimuth and elevation; pixels that no pulse points to are empty."""
+    x, y, z = np.moveaxis(lidar.directions(), -1, 0)
+    top, bottom = lidar.elevations_deg[0], lidar.elevations_deg[-1]
+    across = 0.5 - np.degrees(np.arctan2(y, x)) / lidar.azimuth_span_deg
+    down = (top - np.degrees(np.arcsin(z))) / (top - bottom)
+    image = np.full((len(lidar.elevations_deg), 4 * len(lidar.elevations_deg), 3), _EMPTY, np.uint8)
+    height, width = image.shape[:2]
+    row, column = (np.clip(share * size, 0, size - 1).astype(int) for share, size in ((down, height), (across, width)))
+    image[row, column] = columns
+    return image
 
 
 def _resized(pixels: Pixels, size: tuple[int, int], how: Image.Resampling) -> Pixels:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from training.datasets.bag_export import write_bag
 from training.world.pool import each_drive
 from training.world.stored import StoredDrive, drive_folders, store, stored_drives
-from training.worldgen.drive import EACH_LIDAR, PERIOD_S, Drive, Frame, drives_of, split_of
+from training.worldgen.drive import EACH_LIDAR, PERIOD_S, Drive, Frame, drives_of, for_each_sweep, split_of
 from xmodelkd_ros.core.atomic_write import atomic_dir, make_folder, temporary_prefix
 from xmodelkd_ros.core.errors import ConfigError
 
@@ -42,8 +42,8 @@ def generate(seed: int, options: DriveOptions, folder: Path, threads: int = 2, b
     start = perf_counter()
     drives = drives_of(seed, **asdict(options))
     built = perf_counter()
-    if options.lidar == EACH_LIDAR:
-        written, lidar = _store_each(drives, folder), "any LiDARs"
+    if for_each_sweep(options.lidar):
+        written, lidar = store_each(drives, folder), f"{options.lidar} LiDAR"
     else:
         frames: Iterable[Frame] = drives[0].frames(range(options.sweeps), threads)
         if bar:
@@ -55,7 +55,7 @@ def generate(seed: int, options: DriveOptions, folder: Path, threads: int = 2, b
     )
 
 
-def _store_each(drives: Sequence[Drive], folder: Path) -> int:
+def store_each(drives: Sequence[Drive], folder: Path) -> int:
     """Write drives that share a scene into subfolders of a new folder; results and errors as of :func:`store`."""
     with atomic_dir(folder) as unfinished:
         return sum(store(drive, unfinished / f"{drive.number:03d}", drive.frames([0], 1)) for drive in drives)
@@ -120,15 +120,16 @@ def _missing(seeds: Sequence[int], options: DriveOptions, parent: Path) -> list[
 
 def _has_options(folder: Path, options: DriveOptions) -> bool:
     drives = [StoredDrive(each) for each in drive_folders(folder)]
-    first, lidar = drives[0], drives[0].rig.lidar
-    each = options.lidar == EACH_LIDAR
+    first, names = drives[0], {drive.rig.lidar.name for drive in drives}
+    each = for_each_sweep(options.lidar)
+    product = options.lidar.removeprefix(EACH_LIDAR).strip()
     return (
         sum(drive.sweeps for drive in drives) == options.sweeps
         and (folder / "000").is_dir() == each
         and len(first.rig.cameras) == options.cameras
         and np.isclose(first.period_s, options.every * PERIOD_S).item()
-        and options.lidar in ("", EACH_LIDAR, lidar.name)
-        and options.columns in (0, lidar.columns)
+        and (not product or names == {product})
+        and options.columns in (0, first.rig.lidar.columns)
     )
 
 

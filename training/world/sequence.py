@@ -94,7 +94,7 @@ class WorldSequence:
         """The points of a sweep as fired, with intensity 0 to 255, and the beam number as ring if there are beams."""
         scan, lidar = self.scan(self._checked(index)), self._lidar(index)
         intensity = scan.intensity[scan.mask].astype(np.float32)
-        return PointCloud(scan.points(lidar), intensity, scan.ring if lidar.has_rings else None)
+        return PointCloud(scan.points(lidar), intensity, scan.ring(lidar))
 
     def sensor(self) -> SensorSpec:
         """The LiDAR's own beam table, height and attitude; without beams, rows of its field of view."""

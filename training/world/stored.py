@@ -90,7 +90,7 @@ class StoredDrive:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 scan = Scan(**{field.name: arrays[field.name] for field in fields(Scan)})
-            _check_scan(scan, (self.rig.lidar.columns, self.rig.lidar.beams))
+            _check_scan(scan, (self.rig.lidar.columns, self.rig.lidar.slots))
             return scan
         except Exception as error:  # damaged archives raise many kinds of errors
             raise ConfigError(f"cannot read sweep {path}: {error}; write the drive again") from error

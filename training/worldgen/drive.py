@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from training.worldgen.motion.pavement import pavement_poses
 from training.worldgen.scene import Scene
 from training.worldgen.sensing.camera import CameraRender, Light, render
 from training.worldgen.sensing.lidar import Scan, scan
@@ -29,7 +30,8 @@ _TRACK_STEP_S = 0.01
 MAX_SWEEPS = 100
 """Ten seconds, the horizon over which traffic is planned free of collisions."""
 EACH_LIDAR = "each"
-"""Stands for another LiDAR, mounting and vehicle for each sweep, in place of the name of a LiDAR."""
+"""In place of the name of a LiDAR: another LiDAR, mounting and vehicle for each sweep. ``each NAME``: another unit of
+that product."""
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
@@ -141,12 +143,19 @@ class Drive:
             for frame in pending:
                 yield _finished(*frame)
 
-    def with_each_lidar(self) -> list[Drive]:
+    def with_each_lidar(self, product: str = "") -> list[Drive]:
         """Drives of one sweep, one for each sweep of this one: in its scene, each with a LiDAR and vehicle of its own.
 
-        Products take turns in a random order.
+        Args:
+            product: name of all LiDARs; empty: products take turns in a random order.
+
+        Raises:
+            ConfigError: the name is unknown, or reserved for test drives.
         """
-        products = (*LIDARS, *UNSEEN_LIDARS) if split_of(self.seed) == TEST else LIDARS
+        unseen = split_of(self.seed) == TEST
+        products = (*LIDARS, *UNSEEN_LIDARS) if unseen else LIDARS
+        if product:
+            products = (lidar_by_name(product, unseen),)
         order = self._rng("products").permutation(len(products))
         return [self._with_lidar(number, products[order[number % len(order)]]) for number in range(self.sweeps)]
 
@@ -155,10 +164,20 @@ class Drive:
         rng = self._rng("each rig", number)
         drive = copy.copy(self)
         drive.sweeps, drive.number = 1, number
-        drive.rig = self._with_columns(Rig.sample(rng, len(self.rig.cameras), (product,), Carrier.sample(rng)))
-        times = drive.end_s(0) + np.arange(-_LEAD_S, _TRAIL_S, _TRACK_STEP_S)
-        drive.track = PoseTrack.of_matrices(times, self.scene.ego.world_from_base(times))
+        carrier = Carrier.sample(rng)
+        drive.rig = self._with_columns(Rig.sample(rng, len(self.rig.cameras), (product,), carrier))
+        drive.track = self._vehicle_track(rng, carrier, drive.end_s(0))
         return drive
+
+    def _vehicle_track(self, rng: np.random.Generator, carrier: Carrier, end: float) -> PoseTrack:
+        """Trajectory around the end of a sweep: on a pavement if the vehicle may and one is free, else on the lane."""
+        times = end + np.arange(-_LEAD_S, _TRAIL_S, _TRACK_STEP_S)
+        scene, poses = self.scene, self.scene.ego.world_from_base(times)
+        if carrier.walks:
+            place = poses[0, :2, 3]
+            walk = pavement_poses(rng, scene.streets.walks, scene.streets.height, scene.tracer, place, times)
+            poses = poses if walk is None else walk
+        return PoseTrack.of_matrices(times, poses)
 
     def _with_columns(self, rig: Rig) -> Rig:
         """The rig with the number of columns that all LiDARs shall have, if one was given."""
@@ -174,15 +193,20 @@ class Drive:
         return np.random.default_rng((self.seed, *purpose.encode(), *numbers))
 
 
+def for_each_sweep(lidar: str) -> bool:
+    """Whether a setting asks for another LiDAR for each sweep: :data:`EACH_LIDAR`, or that and a product's name."""
+    return lidar.split(" ")[0] == EACH_LIDAR
+
+
 def drives_of(
     seed: int, sweeps: int, cameras: int = 6, columns: int = 0, every: int = 1, lidar: str = ""
 ) -> list[Drive]:
-    """The drive of a seed; with ``lidar`` :data:`EACH_LIDAR` one of a single sweep for each sweep, in one scene.
+    """The drive of a seed; if ``lidar`` is :func:`for_each_sweep`, one of a single sweep for each sweep, in one scene.
 
     Arguments and errors as in :class:`Drive`.
     """
-    if lidar == EACH_LIDAR:
-        return Drive(seed, sweeps, cameras, columns, every).with_each_lidar()
+    if for_each_sweep(lidar):
+        return Drive(seed, sweeps, cameras, columns, every).with_each_lidar(lidar[len(EACH_LIDAR) :].strip())
     return [Drive(seed, sweeps, cameras, columns, every, lidar)]
 
 

@@ -10,6 +10,7 @@ from training.data import sources
 from training.data.cache import run_cache
 from training.data.sources import load_source, stored_frames
 from training.datasets.pandaset import PandaSetSequence
+from training.world import __main__ as world
 from training.world.sequence import WORLD_SOURCE
 from training.world.stored import stored_drives
 from xmodelkd_ros.core.beam_table import elevations_deg, fit_beams
@@ -73,6 +74,19 @@ def test_generates_drives_with_the_configured_lidar(monkeypatch):
     monkeypatch.setattr(sources, "each_drive", lambda work, seeds: map(work, seeds))
     (sweep,) = load_source(SourceConfig("world", seeds=(0, 1), sweeps=1, lidar="VLP-32C"), "train").sweeps
     assert len(fit_beams(elevations_deg(sweep.cloud.xyz))) == 32
+
+
+def test_generates_another_lidar_for_each_sweep(monkeypatch, tmp_path):
+    """The same sweeps as those of the folder that the command writes."""
+    monkeypatch.setattr(sources, "each_drive", lambda work, seeds: map(work, seeds))
+    live = load_source(SourceConfig("world", seeds=(0, 1), sweeps=3, lidar="each"), "train").sweeps
+    assert len({len(sweep.labels) for sweep in live}) == 3
+    words = ["--seed", "0", "--sweeps", "3", "--every", "33", "--lidar", "each", "--cameras", "0"]
+    assert world.main([*words, "--out", str(tmp_path / "drive")]) == 0
+    stored = stored_drives(tmp_path / "drive")
+    assert [same(sweep, drive, 0) for sweep, drive in zip(live, stored, strict=True)] == [True] * 3
+    source = load_source(SourceConfig("world", str(tmp_path)), "train")
+    assert [same(sweep, drive, 0) for sweep, drive in zip(source.sweeps, stored, strict=True)] == [True] * 3
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +9,7 @@ from training.worldgen.drive import TEST, TRAIN, VALIDATION, split_of
 from training.worldgen.mesh import LABELS
 from training.worldgen.sensing.lidar import RANGE_STEP_M, Scan
 from training.worldgen.sensing.lidar_model import LidarModel
+from training.worldgen.sensing.products import HORIZON
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +60,17 @@ def test_range_image_corrects_azimuth_offsets():
         columns[100 + offset, beam] = 255  # a beam that looks to the left meets it later: azimuth falls
     strip = contact_sheet._strip(columns, lidar, 360)
     assert set(np.nonzero(strip.any(axis=2))[1]) == {100}
+
+
+def test_range_image_shows_pulses_without_beams_where_they_point_to():
+    lidar = replace(HORIZON, columns=4000)
+    azimuth = np.degrees(np.arctan2(lidar.directions()[..., 1], lidar.directions()[..., 0]))
+    columns = np.zeros((lidar.columns, lidar.beams, 3), np.uint8)
+    columns[azimuth > 20] = 255
+    strip = contact_sheet._strip(columns, lidar, 800)
+    seen = np.nonzero((strip == 255).any(axis=(0, 2)))[0]
+    edge = 800 * (0.5 - 20 / lidar.azimuth_span_deg)
+    assert seen.max() == pytest.approx(edge, abs=10) and seen.min() < 20
 
 
 def test_sheet_is_filled_row_by_row():

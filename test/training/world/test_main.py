@@ -132,9 +132,20 @@ def test_interrupted_generation_resumes(drives, monkeypatch, capsys):
     assert capsys.readouterr().err.endswith(complaint) and made == [2]
 
 
+def test_drives_with_a_lidar_for_each_sweep_are_kept_too(tmp_path, monkeypatch, capsys):
+    words = ["--sweeps", "2", "--every", "50", "--cameras", "0", "--columns", "300", "--out"]
+    assert world.main(["--seed", "0", *words, str(tmp_path / "drive_000000"), "--lidar", "each"]) == 0
+    made = []
+    monkeypatch.setattr("training.world.generate.each_drive", lambda work, seeds: made.extend(seeds) or [])
+    assert world.main(["--seed", "0", "1", *words, str(tmp_path), "--lidar", "each"]) == 0
+    assert made == [1] and capsys.readouterr().out.endswith(f"{tmp_path}: 2 drives, 1 of them existed\n")
+    assert world.main(["--seed", "0", "1", *words, str(tmp_path)]) == 1
+    assert "exists already with other options" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("option", ["--out", "--bag"])
 def test_rejects_existing_outputs_before_generating(option, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("training.world.generate.Drive", lambda *_: pytest.fail("it went to work"))
+    monkeypatch.setattr("training.world.generate.drives_of", lambda *_, **__: pytest.fail("it went to work"))
     (tmp_path / "there").mkdir()
     other = "--bag" if option == "--out" else "--out"
     words = ["--seed", "1", option, str(tmp_path / "there"), other, str(tmp_path / "new")]
@@ -165,6 +176,7 @@ def test_rejects_arguments_out_of_range_with_one_line(words, complaint, tmp_path
     [
         (["--seed", "1"], "say where to write with --out or --bag"),
         (["--seed", "1", "2", "--bag", "b.mcap"], "a bag takes one seed"),
+        (["--seed", "1", "--lidar", "each", "--bag", "b.mcap"], "a bag has one LiDAR; name it with --lidar, or write"),
         (["--seed", "one", "--out", "o"], "invalid int value: 'one'"),
         (["--seed", "1", "--cameras", "2", "--out", "o"], "invalid choice: 2"),
         (["--out", "o"], "--seed"),

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 from training.data.registry import open_drives
+from training.datasets.bag_export import write_bag
 from training.world.census import Agreement, compare_labels
+from training.world.generate import store_each
 from training.world.sequence import live_drive
 from training.world.stored import StoredDrive, store, stored_drives
 from training.worldgen import WORLD_VERSION
-from training.worldgen.drive import Drive, Frame
+from training.worldgen.drive import Drive, Frame, drives_of
+from training.worldgen.mesh import pose
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.resources import label_map
 
@@ -97,6 +100,58 @@ def test_points_are_ordered_by_beam_and_time(stored):
     elevation = np.degrees(np.arcsin(cloud.xyz[:, 2] / np.linalg.norm(cloud.xyz, axis=1)))
     np.testing.assert_allclose(elevation, np.asarray(lidar.elevations_deg)[cloud.ring], atol=0.01)
     assert cloud.intensity.max() <= 255 and np.ptp(cloud.intensity) > 50
+
+
+@pytest.fixture(scope="module")
+def each(tmp_path_factory):
+    """Drives with another LiDAR for each sweep, and the folder that the command writes of them."""
+    drives = drives_of(3, 4, cameras=0, columns=400, every=25, lidar="each")
+    drives[1].rig = replace(drives[1].rig, lidar=replace(drives[1].rig.lidar, returns=2))
+    folder = tmp_path_factory.mktemp("each") / "drive"
+    store_each(drives, folder)
+    return drives, folder
+
+
+def test_stored_sweeps_of_many_lidars_equal_live_ones_byte_for_byte(each):
+    drives, folder = each
+    assert sorted(path.name for path in folder.iterdir()) == ["000", "001", "002", "003"]
+    stored = stored_drives(folder)
+    assert [len(drive) for drive in stored] == [1] * 4
+    assert len({drive.sensor().name for drive in stored}) == 4
+    for one, other in zip(map(live_drive, drives), stored, strict=True):
+        assert one.name == other.name and one.sensor() == other.sensor()
+        assert one.rig.lidar == other.rig.lidar
+        cloud, read = one.cloud(0), other.cloud(0)
+        assert cloud.xyz.tobytes() == read.xyz.tobytes() and cloud.intensity.tobytes() == read.intensity.tobytes()
+        assert (cloud.ring is None) == (read.ring is None) == (not one.rig.lidar.has_rings)
+        assert one.labels(0).tobytes() == other.labels(0).tobytes()
+        assert one.compensated(0).tobytes() == other.compensated(0).tobytes()
+        assert one.stamp_ns(0) == other.stamp_ns(0)
+        assert one.world_from_lidar(0).tobytes() == other.world_from_lidar(0).tobytes()
+    stamps = np.array([drive.stamp_ns(0) for drive in stored])
+    assert (np.diff(stamps) == 2_500_000_000).all()
+    assert len(stored_drives(folder.parent)) == 4
+
+
+def test_sensors_state_the_mounting(each):
+    for drive in map(live_drive, each[0]):
+        spec, rotation = drive.sensor(), drive.base_from_lidar[:3, :3]
+        assert spec.beam_elevations_deg == drive.rig.lidar.elevations_deg
+        assert spec.ring_elevations_deg == (spec.beam_elevations_deg if drive.rig.lidar.has_rings else ())
+        assert spec.height_m == drive.base_from_lidar[2, 3]
+        without_yaw = pose(0, 0, 0, 0, *np.radians((spec.pitch_deg, spec.roll_deg)))[:3, :3]
+        np.testing.assert_allclose(without_yaw[2], rotation[2], atol=1e-9)
+
+
+def test_sweeps_of_one_lidar_can_be_exported_to_a_bag_without_rings(tmp_path):
+    drive = Drive(3, 2, cameras=0, lidar="Avia")
+    write_bag(live_drive(drive), range(2), tmp_path / "drive.mcap")
+    (read,) = open_drives("bag", tmp_path / "drive.mcap")
+    live = live_drive(drive)
+    for index in range(2):
+        assert read.cloud(index).ring is None
+        assert read.cloud(index).xyz.tobytes() == live.cloud(index).xyz.tobytes()
+    np.testing.assert_array_equal(read.labels(0), live.labels(0))
 
 
 def test_opens_a_folder_of_drives_in_order(copy):

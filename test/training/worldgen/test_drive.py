@@ -15,7 +15,7 @@ from training.worldgen.drive import MAX_SWEEPS, TEST, TRAIN, VALIDATION, Drive, 
 from training.worldgen.mesh import LABELS
 from training.worldgen.scene import Scene
 from training.worldgen.sensing.products import LIDARS, UNSEEN_LIDARS
-from training.worldgen.sensing.rig import Rig
+from training.worldgen.sensing.rig import CARRIERS, Rig
 from training.worldgen.street.streets import Streets
 from xmodelkd_ros.core.errors import ConfigError
 
@@ -195,7 +195,11 @@ def test_training_drives_use_every_lidar(drive_requests):
 def each_of(drive, monkeypatch):
     """Drives with another LiDAR for each sweep, all of one scene."""
     monkeypatch.setattr(drive_module.Scene, "generate", lambda rng, duration_s, unseen: drive.scene)
-    return lambda seed, sweeps: drives_of(seed, sweeps, cameras=0, every=MAX_SWEEPS // sweeps, lidar="each")
+
+    def make(seed, sweeps, lidar="each"):
+        return drives_of(seed, sweeps, cameras=0, every=MAX_SWEEPS // sweeps, lidar=lidar)
+
+    return make
 
 
 def test_each_sweep_has_another_lidar_mounting_and_time(each_of):
@@ -216,6 +220,34 @@ def test_each_lidar_includes_the_unseen_ones_in_test_drives_only(each_of):
     for seed in (3, 8, 9):
         names = {drive.rig.lidar.name for drive in each_of(seed, len(LIDARS) + len(new))}
         assert names & new == (new if split_of(seed) == TEST else set())
+
+
+def test_each_unit_of_one_product_has_another_mounting(each_of):
+    drives = each_of(3, 4, "each VLP-16")
+    assert {drive.rig.lidar.name for drive in drives} == {"VLP-16"}
+    assert len({drive.rig.lidar.elevations_deg for drive in drives}) == 4
+    assert len({drive.rig.height_m for drive in drives}) == 4
+    assert {drive.rig.lidar.name for drive in each_of(9, 2, "each OS0-128")} == {"OS0-128"}
+    with pytest.raises(ConfigError, match="lidar is 'OS0-128', which is for test drives only"):
+        each_of(3, 2, "each OS0-128")
+
+
+def test_robots_drive_on_free_places_of_pavements(each_of, monkeypatch):
+    robot = next(carrier for carrier in CARRIERS if carrier.walks)
+    monkeypatch.setattr(drive_module.Carrier, "sample", lambda rng: robot)
+    drives = each_of(3, 12)
+    streets, tracer = drives[0].scene.streets, drives[0].scene.tracer
+    places, heights = np.array([drive.track.positions[20] for drive in drives]), []
+    kinds = [streets.zones[k].kind for k in streets.zone_at(*places[:, :2].T)]
+    assert sum(kind in ("pavement", "plaza", "driveway") for kind in kinds) >= 9, f"{kinds}: others cross a road"
+    for drive, place in zip(drives, places, strict=True):
+        (pose,) = drive.world_from_lidar(np.array([drive.track.times_s[20]]))
+        heights.append(pose[2, 3] - place[2])
+        around = np.array([(np.cos(a), np.sin(a), 0) for a in np.arange(0, 6.2, 0.2)], np.float32)
+        assert tracer.trace(pose[:3, 3], around, drive.track.times_s[20]).distance.min() > 0.2
+        speed = np.linalg.norm(drive.track.positions[-1] - drive.track.positions[0]) / np.ptp(drive.track.times_s)
+        assert speed < 2.0
+    assert min(heights) > 0.45 and max(heights) < 1.05
 
 
 @pytest.mark.parametrize("unseen", [False, True])

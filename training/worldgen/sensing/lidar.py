@@ -2,8 +2,9 @@
 
 The central ray of each pulse is traced from the sensor pose at its firing time. Some pulses pass through glass to
 the surface behind. Where neighbouring pulses do not lie on one surface, four more rays of the beam's cone are
-traced (for at most a tenth of the pulses); the strongest return wins, or two near surfaces blend. Detection, range
-noise and reported intensity follow from the strength of the return.
+traced (for at most a tenth of the pulses); the strongest return wins, or two near surfaces blend. Units that report
+two returns of a pulse also have the strongest one of the surfaces that lie farther from the first than a pulse is long.
+Detection, range noise and reported intensity follow from the strength of the return.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from training.worldgen.sensing.returns import (
     correlate_by_pane,
     detect_returns,
     mark_edges,
+    other_return,
     strongest_return,
 )
 from training.worldgen.sensing.surfaces import Appearance, reflectance
@@ -48,13 +50,15 @@ _BLEND_PROBABILITY = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """An organised sweep: C columns of B beams, in firing order.
+    """An organised sweep: C columns of S slots, in firing order.
+
+    The slots are the B pulses of a column; of a unit that reports two returns, the first ones of all, then the second.
 
     Attributes:
-        range_steps: (C, B) uint16 in steps of :data:`RANGE_STEP_M`; 0 without a return.
-        intensity: (C, B) uint8 in the sensor's scale.
-        label: (C, B) uint8 drive13 ids; 255 without a return.
-        instance: (C, B) int32 id of the object that was hit; -1 without a return.
+        range_steps: (C, S) uint16 in steps of :data:`RANGE_STEP_M`; 0 without a return.
+        intensity: (C, S) uint8 in the sensor's scale.
+        label: (C, S) uint8 drive13 ids; 255 without a return.
+        instance: (C, S) int32 id of the object that was hit; -1 without a return.
     """
 
     range_steps: NDArray[np.uint16]
@@ -67,10 +71,11 @@ class Scan:
         """(C, B) pulses with a return; the N points below are these, in firing order."""
         return np.asarray(self.range_steps > 0)
 
-    @property
-    def ring(self) -> NDArray[np.uint16]:
-        """(N,) index of the beam of each point, 0 is the top one; without beams, of its pulse within the column."""
-        return np.asarray(np.nonzero(self.range_steps)[1].astype(np.uint16))
+    def ring(self, lidar: LidarModel) -> NDArray[np.uint16] | None:
+        """(N,) index of the beam of each point, 0 is the top one; None if the LiDAR has no beams."""
+        if not lidar.has_rings:
+            return None
+        return np.asarray((np.nonzero(self.range_steps)[1] % lidar.beams).astype(np.uint16))
 
     def time_s(self, lidar: LidarModel) -> NDArray[np.float32]:
         """(N,) firing time of each point relative to the end of the sweep (at most 0), seconds."""
@@ -80,7 +85,8 @@ class Scan:
         """(N, 3) points without motion compensation: in the sensor frame at the time of each firing, metres."""
         mask = self.mask
         ranges = self.range_steps[mask].astype(np.float32) * np.float32(RANGE_STEP_M)
-        return np.asarray(lidar.directions()[mask] * ranges[:, None])
+        directions = np.concatenate([lidar.directions()] * lidar.returns, axis=1)
+        return np.asarray(directions[mask] * ranges[:, None])
 
     def compensated(self, lidar: LidarModel, world_from_lidar: PosesAt, end: float) -> NDArray[np.float32]:
         """(N, 3) motion-compensated points: in the sensor frame at ``end``, metres.
@@ -159,7 +165,7 @@ def scan(
     cones = _cone_rays(pulses[split], _SPLIT_REACH * lidar.divergence_mrad * 1e-3)
     rays = _Rays(*_concatenated(pulses, cones))
     returns = _returns(tracer, appearance, rays, Hits(*_concatenated(hits, _trace(tracer, cones))), rng)
-    return _detect(lidar, tracer, _merge_cones(returns, split, len(pulses), rng), rng)
+    return _detect(lidar, tracer, _merge_cones(lidar, returns, split, rng), rng)
 
 
 def _pulses(lidar: LidarModel, world_from_lidar: PosesAt, end: float) -> _Rays:
@@ -217,9 +223,11 @@ def _concatenated(first: _Rays | Hits, second: _Rays | Hits) -> Iterator[NDArray
 
 def _edge_pulses(lidar: LidarModel, pulses: _Rays, hits: Hits) -> NDArray[np.int64]:
     """Indices of the pulses whose cone may meet several surfaces, evenly subsampled to ``_SPLIT_SHARE`` of all."""
-    offsets = np.asarray(lidar.azimuth_offsets_deg or np.zeros(lidar.beams))
-    # The next beam points to this beam's azimuth this many columns later.
-    shifts = np.rint(np.diff(offsets) * (lidar.columns / lidar.azimuth_span_deg)).astype(np.int64)
+    shifts = np.zeros(0, np.int64)  # without beams, only successive pulses are neighbours
+    if lidar.has_rings:
+        offsets = np.asarray(lidar.azimuth_offsets_deg or np.zeros(lidar.beams))
+        # The next beam points to this beam's azimuth this many columns later.
+        shifts = np.rint(np.diff(offsets) * (lidar.columns / lidar.azimuth_span_deg)).astype(np.int64)
     marks = mark_edges(hits.distance, hits.normal, pulses.directions, (lidar.columns, lidar.beams), shifts)
     edges = np.flatnonzero(marks)
     limit = int(len(marks) * _SPLIT_SHARE)
@@ -228,23 +236,41 @@ def _edge_pulses(lidar: LidarModel, pulses: _Rays, hits: Hits) -> NDArray[np.int
     return edges[np.linspace(0, len(edges) - 1, limit).astype(np.int64)]
 
 
-def _merge_cones(returns: _Returns, split: NDArray[np.int64], pulses: int, rng: np.random.Generator) -> _Returns:
-    """Returns of N pulses, K of which (``split``) have four extra rays each.
+def _merge_cones(
+    lidar: LidarModel, returns: _Returns, split: NDArray[np.int64], rng: np.random.Generator
+) -> list[_Returns]:
+    """First and, if the LiDAR reports two, second returns of N pulses, K of which have four extra rays each.
 
     Args:
+        lidar: the sensor.
         returns: (N + 4 K) of the central rays, followed by the extra rays.
         split: (K,) indices of the pulses with extra rays.
-        pulses: N.
         rng: source of randomness.
     """
-    around = pulses + np.arange(4 * len(split)).reshape(-1, 4)
-    rays = np.column_stack([split, around])
-    blends = rng.random(len(split)) < _BLEND_PROBABILITY
-    distance, strength, top = strongest_return(returns.distance[rays], returns.strength[rays], _RAY_SHARES, blends)
-    hit = np.take_along_axis(rays, top[:, None], axis=1)[:, 0]
-    result = _Returns(returns.distance[:pulses], returns.strength[:pulses], returns.triangle[:pulses])
-    result.take(_Returns(distance, strength, returns.triangle[hit]), split)
-    return result
+    pulses = lidar.columns * lidar.beams
+    rays = np.column_stack([split, pulses + np.arange(4 * len(split)).reshape(-1, 4)])
+    cones = returns.distance[rays], returns.strength[rays], _RAY_SHARES
+    distance, *others = strongest_return(*cones, rng.random(len(split)) < _BLEND_PROBABILITY)
+    found = [_of_rays(returns, rays, distance, *others)]
+    merged = [_Returns(returns.distance[:pulses], returns.strength[:pulses], returns.triangle[:pulses])]
+    if lidar.returns == 2:
+        found.append(_of_rays(returns, rays, *other_return(*cones, distance)))
+        nothing = np.full(pulses, np.inf, np.float32), np.zeros(pulses, np.float32)
+        merged.append(_Returns(*nothing, np.full(pulses, NOTHING, np.int32)))
+    for result, own in zip(merged, found, strict=True):  # last, for the first ones are a view of ``returns``
+        result.take(own, split)
+    return merged
+
+
+def _of_rays(
+    returns: _Returns,
+    rays: NDArray[np.int64],
+    distance: NDArray[np.float32],
+    strength: NDArray[np.float32],
+    top: NDArray[np.int64],
+) -> _Returns:
+    """Returns of K pulses, each with the triangle of one of its (K, 5) rays, number ``top`` (K,)."""
+    return _Returns(distance, strength, returns.triangle[np.take_along_axis(rays, top[:, None], axis=1)[:, 0]])
 
 
 def _cone_rays(pulses: _Rays, angle: float) -> _Rays:
@@ -259,23 +285,25 @@ def _cone_rays(pulses: _Rays, angle: float) -> _Rays:
     return _Rays(np.repeat(pulses.origins, 4, axis=0), rays.reshape(-1, 3), np.repeat(pulses.times, 4))
 
 
-def _detect(lidar: LidarModel, tracer: Tracer, returns: _Returns, rng: np.random.Generator) -> Scan:
-    """Apply detection, range noise and intensity response to the returns."""
-    shape = (lidar.columns, lidar.beams)
-    count = len(returns.distance)
-    chance = rng.random(count, np.float32)
-    noise = rng.standard_normal((2, count), np.float32)
+def _detect(lidar: LidarModel, tracer: Tracer, returns: list[_Returns], rng: np.random.Generator) -> Scan:
+    """Apply detection, range noise and intensity response to the first (and second) returns."""
+    distance, strength, triangle = (
+        np.concatenate([getattr(each, name).reshape(lidar.columns, lidar.beams) for each in returns], axis=1)
+        for name in ("distance", "strength", "triangle")
+    )
+    chance = rng.random(distance.size, np.float32)
+    noise = rng.standard_normal((2, distance.size), np.float32)
     gains = np.asarray(lidar.beam_gains or np.ones(lidar.beams), np.float32)
     steps, intensity = detect_returns(
-        returns.distance,
-        returns.strength,
+        distance.ravel(),
+        strength.ravel(),
         chance,
         noise,
         np.float32(lidar.gain) * gains,
         (lidar.min_range_m, lidar.max_range_m, lidar.reach_m, lidar.range_noise_m),
         (lidar.gamma, lidar.range_exponent, lidar.offset),
     )
-    hit = steps > 0
-    label = np.where(hit, tracer.table.label[returns.triangle], np.uint8(IGNORE))
-    instance = np.where(hit, tracer.table.instance[returns.triangle], np.int32(NO_INSTANCE))
-    return Scan(*(values.reshape(shape) for values in (steps, intensity, label, instance)))
+    steps, intensity = steps.reshape(distance.shape), intensity.reshape(distance.shape)
+    label = np.where(steps > 0, tracer.table.label[triangle], np.uint8(IGNORE))
+    instance = np.where(steps > 0, tracer.table.instance[triangle], np.int32(NO_INSTANCE))
+    return Scan(steps, intensity, label, instance)

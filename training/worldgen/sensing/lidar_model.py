@@ -1,8 +1,8 @@
 """Model of a LiDAR: directions and times of its pulses, its receiver, and the differences between units.
 
 A sweep consists of C columns, fired one after the other, of B pulses fired at once. How they are directed is a scan
-pattern (:data:`PATTERNS`): a spinning LiDAR and one with a rotating mirror fire each beam at its elevation, in every
-sweep at the same azimuths; LiDARs with prisms have no beams of fixed elevation, and no sweep repeats the one before.
+pattern (:data:`PATTERNS`): a spinning LiDAR and one with a rotating mirror fire each beam at its elevation; others have
+no beams of fixed elevation. Those with prisms or a nodding mirror never repeat a sweep.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ _GAMMAS = (0.3, 2.5)
 _MIDDLE_REFLECTANCE = 0.2
 """The reflectance whose intensity does not depend on a unit's exponent."""
 _RAW_SHARE = 0.3
-"""Share of the units whose beams are not calibrated to equal intensity."""
-_RAW_SPREAD = (0.1, 0.3)
+"""Share of the units that report the strength of the signal, not calibrated for beam and range."""
+_RAW_SPREAD, _RAW_EXPONENTS = (0.1, 0.3), (-1.0, 0.3)
+"""Their spread of beam gains, and what is added to the exponent of the range."""
 _OFFSET_SHARE, _MAX_OFFSET = 0.2, 0.1
 """Share of the units that report some intensity also for black surfaces, and the most, relative to a white one."""
 _DUAL_SHARE = 0.1
@@ -127,13 +128,13 @@ class LidarModel:
         return self.lines == 0
 
     @property
-    def full_turn(self) -> bool:
-        """Whether the last column is beside the first."""
-        return self.azimuth_span_deg == 360.0 and self.has_rings
+    def slots(self) -> int:
+        """Number of returns that a column can have."""
+        return self.beams * self.returns
 
     def at(self, turn: int) -> LidarModel:
         """The LiDAR in a later sweep, ``turn`` sweeps after this one; the same if its pattern repeats."""
-        return self if self.has_rings else replace(self, turn=self.turn + turn)
+        return self if self.has_rings or not turn else replace(self, turn=self.turn + turn)
 
     def directions(self) -> NDArray[np.float32]:
         """(C, B, 3) unit vectors of all firings in the sensor frame (REP-103); read-only.
@@ -181,10 +182,18 @@ class LidarModel:
         offset = rng.uniform(0.0, _MAX_OFFSET) * self.gain if rng.random() < _OFFSET_SHARE else 0.0
         raw = rng.uniform(*_RAW_SPREAD) if rng.random() < _RAW_SHARE else 0.0
         gains = unit.beam_gains * np.exp(rng.normal(0.0, raw, self.beams))
-        gain, gamma, offset = _rounded(np.array((gain, gamma, offset)))
+        exponent = unit.range_exponent + (rng.uniform(*_RAW_EXPONENTS) if raw else 0.0)
+        gain, gamma, offset, exponent = _rounded(np.array((gain, gamma, offset, exponent)))
         returns = self.returns if rng.random() < _DUAL_SHARE else 1
         return replace(
-            unit, columns=columns, returns=returns, gain=gain, gamma=gamma, offset=offset, beam_gains=_rounded(gains)
+            unit,
+            columns=columns,
+            returns=returns,
+            gain=gain,
+            gamma=gamma,
+            offset=offset,
+            range_exponent=exponent,
+            beam_gains=_rounded(gains),
         )
 
 
@@ -230,6 +239,17 @@ def _nodding(lidar: LidarModel) -> Angles:
     return azimuth, middle + half * np.sin(up[:, None] + phase)
 
 
+def _raster(lidar: LidarModel) -> Angles:
+    """A mirror that swings quickly to the sides while it sinks, for pulses that share the field of view in width."""
+    sunk = np.arange(lidar.columns) / lidar.columns
+    swing = sunk * len(lidar.elevations_deg) / 2 % 1.0
+    aside = 2 * np.abs(2 * swing - 1) - 1
+    middle, half = _vertical_field(lidar)
+    field = np.radians(lidar.azimuth_span_deg) / lidar.beams
+    azimuth = field * (aside[:, None] / 2 + (lidar.beams - 1) / 2 - np.arange(lidar.beams))
+    return azimuth, np.repeat((middle + half * (1 - 2 * sunk))[:, None], lidar.beams, axis=1)
+
+
 def _time_s(lidar: LidarModel) -> NDArray[np.float64]:
     """(C,) firing times since the LiDAR was switched on."""
     return (lidar.turn + np.arange(lidar.columns) / lidar.columns) * lidar.period_s
@@ -241,5 +261,10 @@ def _vertical_field(lidar: LidarModel) -> tuple[float, float]:
     return (top + bottom) / 2, (top - bottom) / 2
 
 
-PATTERNS: dict[str, Callable[[LidarModel], Angles]] = {"spinning": _spinning, "prisms": _prisms, "nodding": _nodding}
+PATTERNS: dict[str, Callable[[LidarModel], Angles]] = {
+    "spinning": _spinning,
+    "prisms": _prisms,
+    "nodding": _nodding,
+    "raster": _raster,
+}
 """Angles of a sweep's pulses, by the name of the scan pattern."""

@@ -184,22 +184,45 @@ AT128 = LidarModel(
     gamma=1.2,
 )
 
-# Livox, user manuals: fields of view of 70.4 x 77.2 and 360 x 59 degrees, 240,000 and 200,000 pulses a second.
-AVIA = LidarModel(
-    name="Avia",
-    elevations_deg=_rows(38.6, -38.6, 64),
-    columns=4000,
-    azimuth_span_deg=70.4,
-    pattern="prisms",
-    lines=6,
-    min_range_m=1.0,
-    max_range_m=250.0,
-    reach_m=190.0,
-    divergence_mrad=3.0,
+# RoboSense, RS-LiDAR-M1 user manual: five channels share 120 x 25 degrees, 75,000 pulses in steps of about 0.2 degrees.
+M1 = LidarModel(
+    name="RS-LiDAR-M1",
+    elevations_deg=_rows(12.5, -12.5, 126),
+    columns=15_750,
+    azimuth_span_deg=120.0,
+    pattern="raster",
+    lines=5,
+    returns=2,
+    reach_m=150.0,
+    divergence_mrad=2.5,
     range_noise_m=0.02,
     gain=100.0,
 )
 
+
+def _livox(name: str, field_deg: tuple[float, float], rate_hz: float, reach_m: float) -> LidarModel:
+    """A LiDAR of Livox with prisms and six laser lines: field of view and pulses a second of its user manual."""
+    across, up = field_deg
+    return LidarModel(
+        name=name,
+        elevations_deg=_rows(up / 2, -up / 2, 64),
+        columns=round(rate_hz * 0.1 / 6),
+        azimuth_span_deg=across,
+        pattern="prisms",
+        lines=6,
+        returns=2,
+        max_range_m=250.0,
+        reach_m=reach_m,
+        divergence_mrad=3.0,
+        range_noise_m=0.02,
+        gain=100.0,
+    )
+
+
+AVIA = _livox("Avia", (70.4, 77.2), 240e3, 190.0)
+HORIZON = _livox("Horizon", (81.7, 25.1), 240e3, 90.0)
+
+# Livox, Mid-360 user manual: 360 x 59 degrees, 200,000 pulses a second.
 MID360 = LidarModel(
     name="Mid-360",
     elevations_deg=_rows(52.0, -7.0, 64),
@@ -215,7 +238,7 @@ MID360 = LidarModel(
 
 LIDARS = (
     *(PANDAR64, HDL64E, VLP32C, OS1_128, HDL32E, VLP16, OS1_32, OS1_64, PANDAR40P),
-    *(AT128, AVIA, MID360),
+    *(AT128, M1, AVIA, HORIZON, MID360),
 )
 UNSEEN_LIDARS = (PANDARXT32, OS0_128)
 """Reserved for test drives."""

@@ -18,6 +18,8 @@ _MISSED = 0.004
 """Share of pulses lost at random, as measured in PandaSet on beams that see only ground."""
 _SPECKLE = 0.05
 """Relative standard deviation of intensity: 4 to 6 % between neighbours on PandaSet's walls and roads."""
+_PULSE_M = 1.5
+"""Length of a pulse; surfaces closer together have one return."""
 _PANE_SHARE = 0.8
 """Share of the rays through a pane that share its outcome."""
 _PANE_KEY = np.uint64(0x70616E65)
@@ -72,7 +74,11 @@ def correlate_by_pane(chance, pane):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def mark_edges(distance, normals, directions, shape, shifts):  # type: ignore[no-untyped-def]
-    """(N,) whether a pulse and one of its neighbours hit different surfaces; the last column is next to the first."""
+    """(N,) whether a pulse and one of its neighbours hit different surfaces.
+
+    Neighbours are the pulses of a beam in successive columns (the last one is followed by the first), and those of
+    successive beams if there are ``shifts``: the number of columns between pulses of the same azimuth.
+    """
     columns, beams = shape
     marks = np.zeros(columns * beams, np.bool_)
     for column in range(columns):
@@ -81,7 +87,7 @@ def mark_edges(distance, normals, directions, shape, shifts):  # type: ignore[no
             right = ((column + 1) % columns) * beams + beam
             if _apart(distance, normals, directions, i, right):
                 marks[i] = marks[right] = True
-            if beam + 1 < beams:
+            if beam < len(shifts):
                 below = ((column + shifts[beam]) % columns) * beams + beam + 1
                 if _apart(distance, normals, directions, i, below):
                     marks[i] = marks[below] = True
@@ -114,7 +120,7 @@ def strongest_return(distance, strength, shares, blends):  # type: ignore[no-unt
     """(K,) range, apparent reflectance and strongest ray of K pulses with several rays each.
 
     Rays within 0.3 m of each other form one return. The strongest return wins; where ``blends``, another return less
-    than 1.5 m away (the length of a pulse) shifts its range towards itself.
+    than the length of a pulse away shifts its range towards itself.
     """
     count, rays = distance.shape
     mean = np.full(count, np.inf, np.float32)
@@ -131,11 +137,30 @@ def strongest_return(distance, strength, shares, blends):  # type: ignore[no-unt
         if best == 0.0:
             continue
         if blends[k]:
-            signal, center, _ = _cluster(distance[k], strength[k], shares, mean[k], 0.3, 1.5)
+            signal, center, _ = _cluster(distance[k], strength[k], shares, mean[k], 0.3, _PULSE_M)
             mean[k] = (best * mean[k] + signal * center) / (best + signal)
             best += signal
         power[k] = best * mean[k] * mean[k]
     return mean, power, strongest_return
+
+
+@numba.njit(cache=True, nogil=True)
+def other_return(distance, strength, shares, first):  # type: ignore[no-untyped-def]
+    """As :func:`strongest_return`, among the rays farther than a pulse's length from the (K,) ranges ``first``."""
+    count, rays = distance.shape
+    mean = np.full(count, np.inf, np.float32)
+    power = np.zeros(count, np.float32)
+    strongest = np.zeros(count, np.int64)
+    for k in range(count):
+        best = 0.0
+        for j in range(rays):
+            if np.isinf(distance[k, j]) or abs(distance[k, j] - first[k]) <= _PULSE_M:
+                continue
+            signal, center, top = _cluster(distance[k], strength[k], shares, distance[k, j], -1.0, 0.3)
+            if signal > best:
+                best, mean[k], strongest[k] = signal, center, top
+        power[k] = best * mean[k] * mean[k] if best > 0.0 else 0.0
+    return mean, power, strongest
 
 
 @numba.njit(cache=True, nogil=True)

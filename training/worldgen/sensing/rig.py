@@ -43,12 +43,13 @@ class Carrier(NamedTuple):
         """Draw a vehicle."""
         return CARRIERS[int(rng.choice(len(CARRIERS), p=[carrier.share for carrier in CARRIERS]))]
 
-    def mount(self, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Draw a pose of the LiDAR in base_link: mostly level, some pitched, some upside down."""
+    def mount(self, rng: np.random.Generator, lidar: LidarModel) -> NDArray[np.float64]:
+        """Draw a pose of the LiDAR in base_link: mostly level, some pitched, some upside down (if it looks ahead)."""
         yaw, pitch, roll = rng.normal(0.0, (1.5, 1.0, 1.0))
         if rng.random() < _PITCHED_SHARE:
             pitch = rng.uniform(2.0, _MAX_PITCH_DEG) * rng.choice((-1.0, 1.0), p=(0.3, 0.7))
-        if rng.random() < _INVERTED_SHARE:
+        looks_ahead = lidar.elevations_deg[0] + lidar.elevations_deg[-1] > 2 * _LOWEST_MIDDLE_DEG
+        if rng.random() < _INVERTED_SHARE and looks_ahead:
             roll += 180.0
         place = rng.uniform(*self.ahead_m), rng.normal(0.0, 0.1), rng.uniform(*self.height_m)
         return pose(*place, *np.radians((yaw, pitch, roll)))
@@ -62,8 +63,8 @@ CARRIERS = (
 )
 _PITCHED_SHARE, _MAX_PITCH_DEG = 0.15, 10.0
 """Share of the mountings with another pitch than zero (70 % of them look down), and the largest one."""
-_INVERTED_SHARE = 0.07
-"""Share of the mountings that are upside down."""
+_INVERTED_SHARE, _LOWEST_MIDDLE_DEG = 0.08, -7.0
+"""Share of the mountings that are upside down, of LiDARs the middle of whose field of view is not lower than that."""
 
 IMAGE_SIZE = (640, 384)
 
@@ -121,7 +122,7 @@ class Rig:
             raise ConfigError(f"a rig with {cameras} cameras is not available; use 0, 1 or {len(_CAMERAS)}")
         product = lidars[int(rng.integers(len(lidars)))]
         lidar = product.sample_any_unit(rng) if carrier else product.sample_unit(rng)
-        base_from_lidar = carrier.mount(rng) if carrier else _level_mount(rng, product.name)
+        base_from_lidar = carrier.mount(rng, lidar) if carrier else _level_mount(rng, product.name)
         models = _cameras(rng, base_from_lidar, tuple(_CAMERAS)[:cameras])
         return cls(lidar, base_from_lidar, models, _shutter_offsets(rng, lidar.period_s, models))
 

@@ -7,6 +7,7 @@ from training.worldgen.materials import material_id
 from training.worldgen.mesh import LABELS, box, merge, plate, pose, quads
 from training.worldgen.sensing.lidar import NO_INSTANCE, RANGE_STEP_M, scan
 from training.worldgen.sensing.lidar_model import LidarModel
+from training.worldgen.sensing.products import AVIA, LIDARS, OS1_128, UNSEEN_LIDARS
 from training.worldgen.sensing.surfaces import Appearance
 from training.worldgen.tracing import Motion, Tracer
 from xmodelkd_ros.core.labels import IGNORE
@@ -76,7 +77,7 @@ def test_points_times_and_rings_follow_from_range_steps(appearance):
     assert (
         LIDAR.directions()[column, beam] * (steps * np.float32(RANGE_STEP_M))[:, None]
     ).tobytes() == points.tobytes()
-    np.testing.assert_array_equal(sweep.ring, beam)
+    np.testing.assert_array_equal(sweep.ring(LIDAR), beam)
     np.testing.assert_allclose(sweep.time_s(LIDAR), LIDAR.column_times_s()[column], atol=1e-7)
     assert np.all(np.diff(sweep.time_s(LIDAR)) >= 0) and sweep.time_s(LIDAR)[-1] == 0
 
@@ -200,4 +201,63 @@ def test_sweep_without_returns_is_valid(appearance):
     sweep = scan_of(wall(-900, half_width=0.5, height=0.5), appearance)
     assert not sweep.mask.any()
     assert sweep.points(LIDAR).shape == (0, 3) and sweep.compensated(LIDAR, standing, END).shape == (0, 3)
-    assert sweep.ring.shape == sweep.time_s(LIDAR).shape == (0,)
+    assert sweep.ring(LIDAR).shape == sweep.time_s(LIDAR).shape == (0,)
+
+
+# --- other sensors and mountings ---
+
+
+@pytest.mark.parametrize("lidar", [*LIDARS, *UNSEEN_LIDARS], ids=lambda lidar: lidar.name)
+def test_points_of_each_product_are_on_its_beams_and_columns(appearance, lidar):
+    """Inside of a large box every pulse returns: elevations, azimuth steps and numbers follow from the points."""
+    room = box((30, 30, 30), "concrete", "building")
+    sweep = scan_of(room, appearance, lidar=lidar)
+    points = sweep.points(lidar)
+    assert len(points) > 0.9 * lidar.columns * lidar.beams
+    elevation = np.degrees(np.arcsin(points[:, 2] / np.linalg.norm(points, axis=1)))
+    ring = sweep.ring(lidar)
+    if not lidar.has_rings:
+        assert ring is None
+        assert lidar.elevations_deg[-1] - 0.1 < elevation.min() and elevation.max() < lidar.elevations_deg[0] + 0.1
+        return
+    np.testing.assert_allclose(elevation, np.asarray(lidar.elevations_deg)[ring], atol=1e-3)
+    assert set(ring) == set(range(lidar.beams))
+    azimuth = np.degrees(np.arctan2(points[:, 1], points[:, 0]))[ring == lidar.beams // 2]
+    assert np.median(np.abs(np.diff(azimuth))) == pytest.approx(lidar.azimuth_span_deg / lidar.columns, rel=1e-3)
+
+
+@pytest.mark.parametrize("lidar", [replace(OS1_128, columns=512), AVIA], ids=lambda lidar: lidar.name)
+@pytest.mark.parametrize(("height", "roll", "pitch"), [(0.6, 0, 0), (2.9, 2, -10), (1.7, 180, 8), (0.8, -177, -3)])
+def test_the_mounting_levels_sweeps_of_flat_ground(appearance, lidar, height, roll, pitch):
+    mount = pose(0.5, 0.1, height, 0.02, *np.radians((pitch, roll)))
+    sweep = scan_of(ground(), appearance, lambda times: np.repeat(mount[None], len(times), axis=0), lidar)
+    points = sweep.points(lidar)
+    assert len(points) > 500
+    level = points @ mount[:3, :3].T + mount[:3, 3]
+    near = np.linalg.norm(points, axis=1) < 40
+    np.testing.assert_allclose(level[near, 2], 0, atol=0.1)
+    close = np.linalg.norm(points, axis=1) < 4 * height
+    if close.any():
+        assert (points[close, 2].mean() > 0) == (abs(roll) > 90), "in the sensor's own frame the ground is above"
+
+
+def test_dual_returns_report_both_surfaces_with_their_own_labels(appearance):
+    fence = merge([plate(0.1, 6, "concrete", "other_static", (0, y, 3)) for y in np.arange(-6, 6, 0.3)])
+    scene = merge([wall(25), fence.placed(11, 0, 0, np.pi)])
+    single = replace(LIDAR, columns=2000, divergence_mrad=4.0)
+    dual = replace(single, returns=2)
+    first, both = scan_of(scene, appearance, lidar=single), scan_of(scene, appearance, lidar=dual)
+    beams = single.beams
+    assert both.range_steps.shape == (2000, 2 * beams)
+    second = both.mask[:, beams:]
+    assert second.sum() > 300 and not (second & ~both.mask[:, :beams]).all()
+    column, beam = np.nonzero(second & both.mask[:, :beams])
+    labels = np.stack([both.label[column, beam], both.label[column, beam + beams]])
+    assert (labels[0] != labels[1]).mean() > 0.95
+    assert set(np.unique(labels)) == {LABELS.id_of("building"), LABELS.id_of("other_static")}
+    apart = np.abs(both.range_steps[column, beam].astype(int) - both.range_steps[column, beam + beams])
+    assert apart.min() * RANGE_STEP_M > 1.0
+    points, ring = both.points(dual), both.ring(dual)
+    elevation = np.degrees(np.arcsin(points[:, 2] / np.linalg.norm(points, axis=1)))
+    np.testing.assert_allclose(elevation, np.asarray(dual.elevations_deg)[ring], atol=1e-3)
+    assert len(points) == len(both.time_s(dual)) == both.mask.sum() > first.mask.sum() + 300
