@@ -45,6 +45,8 @@ _PASTED = {
 """Pasted classes and their range of scale."""
 _FREQUENT = ("car", "building", "other_static")
 _MAX_PASTED = 5
+_MIN_SHARE = 0.1
+"""Share of the points that a sweep keeps at least when firings are removed."""
 _MIN_BEAMS = 12
 """Beams that a sweep keeps at least when beams are removed from its table."""
 
@@ -155,7 +157,10 @@ def narrow(projected: Projected, width: int, config: AugmentConfig, rng: np.rand
     if keep.all():
         return projected
     pixel = projected.projection.pixel
-    result = projected.selected((pixel != NO_PIXEL) & keep[pixel % width])
+    kept = (pixel != NO_PIXEL) & keep[pixel % width]
+    if kept.sum() < _MIN_SHARE * len(pixel):  # such as a sector beside the field of view
+        return projected
+    result = projected.selected(kept)
     point = without_single_gaps(result.projection.point.reshape(-1, width)).ravel()
     return replace(result, projection=replace(result.projection, point=point))
 

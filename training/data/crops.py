@@ -116,7 +116,7 @@ class CropDataset:
             "image": self._windows(image, start),
             "points": features[chosen],
             "pixel": pixel,
-            "labels": np.where(chosen == NO_POINT, IGNORE, sweep.labels[chosen]).astype(np.uint8),
+            "labels": np.append(sweep.labels, np.uint8(IGNORE))[chosen],  # the last entry stands for "no point"
         }
         ids = np.zeros(len(sweep.labels) + 1, np.int32)  # the last entry stands for "no point"
         if sweep.point_ids is not None:

@@ -13,6 +13,7 @@ from xmodelkd_ros.core.errors import SensorError
 from xmodelkd_ros.core.ground import common_ground, find_ground
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.usable_points import usable_mask
+from xmodelkd_ros.resources import shipped_sensors
 
 SWEEPS = 10
 """Sweeps of a drive from which its LiDAR is estimated."""
@@ -46,7 +47,8 @@ def sensor_with_beams(name: str, clouds: Sequence[PointCloud]) -> SensorSpec:
         clouds: its sweeps.
     """
     try:
-        return SensorSpec(name, fit_sweeps(clouds, {}).beams_deg)
+        tables = {product: SensorSpec.read(path).beam_elevations_deg for product, path in shipped_sensors().items()}
+        return SensorSpec(name, fit_sweeps(clouds, tables).beams_deg)
     except SensorError:
         xyz = np.concatenate([cloud.xyz[usable_mask(cloud.xyz, 1.0)] for cloud in clouds])
         elevations = np.degrees(np.arctan2(xyz[:, 2], np.hypot(xyz[:, 0], xyz[:, 1])))
