@@ -118,6 +118,7 @@ class OptimizerConfig:
         steps: optimizer steps per epoch.
         batch: sweeps per step.
         crop_columns: width of the crops that sweeps are cut into.
+        crops: crops of each sweep; 0: as many as fit.
         points: points per crop in the loss.
         learning_rate: peak of the one-cycle schedule.
         weight_decay: of AdamW.
@@ -133,6 +134,7 @@ class OptimizerConfig:
     learning_rate: Positive
     weight_decay: NonNegative
     ema_decay: Fraction
+    crops: Count = 0
     workers: Count = 0
 
 
@@ -264,3 +266,5 @@ class TrainingConfig(YamlConfig):
         require("label_set", self.label_set, fits, f"{LABELS} with sources of {', '.join(sorted(others))}")
         columns = self.optimizer.crop_columns
         require("optimizer.crop_columns", columns, self.model.width % columns == 0, "a divisor of model.width")
+        crops, fit = self.optimizer.crops, self.model.width // columns
+        require("optimizer.crops", crops, crops <= fit, f"at most {fit}, as many as fit")

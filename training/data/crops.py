@@ -41,11 +41,14 @@ class CropSize:
         columns: width of a crop.
         margin: context columns on each side of a crop, which the network sees but the loss does not.
         points: points per crop in the loss.
+        count: crops of a sweep, side by side; 0: as many as fit. Fewer crops of more sweeps in a batch show batch
+            normalisation more LiDARs at once.
     """
 
     columns: int
     margin: int
     points: int
+    count: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +113,7 @@ class CropDataset:
         normalizer = Normalizer(self._spec.channels, self._spec.intensity_range, sweep.sensor)
         features = normalizer.points(sweep.cloud, projection.range, sweep.heights)
         image = normalizer.image(features, projection, *self._size)
-        start = int(rng.integers(self._size[1]))
+        start = self._start(projection.pixel, rng)
         chosen, pixel = self._sample(projection.pixel, sweep, start, rng)
         batch = {
             "image": self._windows(image, start),
@@ -154,10 +157,21 @@ class CropDataset:
         )
         return sweep, sector_donor, object_donor
 
+    @property
+    def _count(self) -> int:
+        """Crops of a sweep."""
+        return self._crop.count or self._size[1] // self._crop.columns
+
+    def _start(self, pixel: NDArray[np.int32], rng: np.random.Generator) -> int:
+        """First column of the first crop, which has a random point in it: some LiDARs only see ahead."""
+        seen = pixel[pixel != NO_PIXEL]
+        column = seen[rng.integers(len(seen))] % self._size[1] if len(seen) else 0
+        return int(column - rng.integers(self._crop.columns))
+
     def _windows(self, image: NDArray[np.float32], start: int) -> NDArray[np.float32]:
         """(n, K + 1, H, columns + 2 margin) windows of a (K + 1, H, W) image, the first one starting at ``start``."""
         width, crop = self._size[1], self._crop
-        firsts = start + np.arange(width // crop.columns) * crop.columns
+        firsts = start + np.arange(self._count) * crop.columns
         columns = firsts[:, None] + np.arange(-crop.margin, crop.columns + crop.margin)
         return np.ascontiguousarray(np.moveaxis(image[:, :, columns % width], 2, 0))
 
@@ -166,7 +180,7 @@ class CropDataset:
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """(n, P) indices of the points in the loss (-1 for none), and their pixels in their crops."""
         crop = self._crop
-        count, (with_class, with_features) = self._size[1] // crop.columns, self._candidates(sweep)
+        count, (with_class, with_features) = self._count, self._candidates(sweep)
         # Points with features but no class target only fill the remaining slots.
         parts = ((pixel != NO_PIXEL) & part for part in (with_class, with_features & ~with_class))
         candidates = np.concatenate([rng.permutation(np.flatnonzero(part)) for part in parts])

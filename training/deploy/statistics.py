@@ -29,7 +29,8 @@ def training_statistics(pipeline: SegmentationPipeline, data: DataConfig, comman
 
 
 def _sweeps(pipeline: SegmentationPipeline, source: Source) -> list[dict[str, float]]:
-    return [
-        dict(pipeline.segment(sweep.cloud, images=source.images(number)).statistics)
-        for number, sweep in enumerate(source.sweeps)
-    ]
+    statistics = []
+    for number, sweep in enumerate(source.sweeps):
+        pipeline.use_sensor(sweep.sensor)
+        statistics.append(dict(pipeline.segment(sweep.cloud, images=source.images(number)).statistics))
+    return statistics

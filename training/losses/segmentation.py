@@ -67,12 +67,10 @@ def lovasz_softmax(probabilities: Tensor, target: Tensor) -> Tensor:
         probabilities: (N, C), whose rows sum to 1.
         target: (N,) class ids.
     """
-    losses = []
-    for c in torch.unique(target).tolist():
-        foreground = (target == c).float()
-        errors, order = (foreground - probabilities[:, c]).abs().sort(descending=True)
-        losses.append(errors @ _lovasz_gradient(foreground[order]))
-    return torch.stack(losses).mean()
+    classes = torch.unique(target)
+    foreground = (target == classes[:, None]).float()
+    errors, order = (foreground - probabilities[:, classes].T).abs().sort(dim=1, descending=True)
+    return (errors * _lovasz_gradient(foreground.gather(1, order))).sum(dim=1).mean()
 
 
 @in_fp32
@@ -92,9 +90,9 @@ def divergence(student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
 
 
 def _lovasz_gradient(foreground: Tensor) -> Tensor:
-    """Increments of the Jaccard loss over points sorted by error (Berman et al. 2018, algorithm 1)."""
-    total = foreground.sum()
-    intersection = total - foreground.cumsum(0)
-    union = total + (1 - foreground).cumsum(0)
+    """Increments of the Jaccard loss of each class (row) over points sorted by error (ibid., algorithm 1)."""
+    total = foreground.sum(dim=1, keepdim=True)
+    intersection = total - foreground.cumsum(1)
+    union = total + (1 - foreground).cumsum(1)
     jaccard = 1 - intersection / union
-    return torch.diff(jaccard, prepend=jaccard.new_zeros(1))
+    return torch.diff(jaccard, dim=1, prepend=torch.zeros_like(total))

@@ -139,7 +139,7 @@ class SweepData(pl.LightningDataModule):
             sources,
             self.spec,
             self._config.augment,
-            CropSize(o.crop_columns, margin=WRAP, points=o.points),
+            CropSize(o.crop_columns, margin=WRAP, points=o.points, count=o.crops),
             length=o.steps * o.batch * (self.trainer.world_size if self.trainer is not None else 1),
             seed=self._config.seed * 100_003 + self._epoch(),
             features=CropFeatures(

@@ -90,7 +90,7 @@ class SegmentationPipeline:
     def use_sensor(self, sensor: SensorSpec | None) -> None:
         """Take the next sweeps as those of a LiDAR; None: the one that the model was trained on."""
         spec = self.spec
-        self.sensor = sensor
+        self.sensor: SensorSpec | None = sensor
         self._ego_box = sensor.ego_box if sensor is not None else ()
         of_sensor = sensor.min_range_m if sensor is not None else 0
         self.min_range_m = self._own_min_range_m or of_sensor or spec.projection.min_range_m
