@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from xmodelkd_ros.core.beam_table import elevations_deg
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.projection import NO_PIXEL, ProjectionSpec, RangeProjector
+from xmodelkd_ros.core.sensor import SensorSpec
 
 PROJECTOR = RangeProjector(ProjectionSpec(BEAM_TABLES["Pandar64"], 256))
 CAR, TRUCK, TWO_WHEELER, PERSON, ROAD, BUILDING = 0, 1, 2, 3, 4, 9
@@ -235,6 +238,22 @@ def test_uncorrected_intensity_falls_with_the_distance(sweep):
         np.testing.assert_allclose(actual.cloud.intensity, expected, rtol=1e-5)
         np.testing.assert_array_equal(actual.cloud.xyz, street.cloud.xyz)
         np.testing.assert_array_equal(actual.labels, street.labels)
+
+
+def test_the_lidar_is_estimated_from_the_corrupted_sweep(street):
+    """Else a network whose rows and intensity follow the LiDAR would be given those of the intact one."""
+    lidar = SensorSpec("Pandar64", BEAM_TABLES["Pandar64"], ground_intensity=50.0, height_m=1.0)
+    even = sweep_with(street.cloud.xyz, street.labels, np.full(len(street.labels), 40.0))
+    sensors = {
+        kind: corrupted(replace(even, sensor=lidar), kind, 1, 2).sensor
+        for kind in ("weak_intensity", "other_sensor", "range_noise")
+    }
+    assert sensors["weak_intensity"].ground_intensity == 0, "unknown, as without intensity"
+    assert sensors["range_noise"].ground_intensity == pytest.approx(40, rel=0.01)
+    assert sensors["range_noise"].height_m == pytest.approx(SENSOR_M, abs=0.1)
+    assert sensors["range_noise"].beam_elevations_deg == lidar.beam_elevations_deg
+    assert sensors["other_sensor"].beam_elevations_deg == BEAM_TABLES["HDL-32E"]
+    assert corrupted(even, "weak_intensity", 1).sensor is None
 
 
 def test_range_noise_is_along_the_ray(sweep):

@@ -9,17 +9,20 @@ Reliable 3D Perception against Corruptions") where it defines them. Their effect
 * A displaced point (motion blur, range noise) is still an echo of its surface and keeps its label.
 * A point on the beam of another sensor has the label of the point it was made from.
 
+The LiDAR's mounting and intensity scale are estimated from the corrupted sweep, as they would be at run time.
+
 A seed draws the same random numbers for every severity: points lost at a lower severity are lost at a higher one too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from training.data.sensors import with_ground
 from training.data.sweeps import Sweep
 from training.experiments.corruption.beams import on_other_sensor, without_beams
 from training.experiments.corruption.fog import in_fog
@@ -76,4 +79,6 @@ def corrupted(sweep: Sweep, kind: str, seed: int, severity: int = MODERATE) -> S
         severity: index into :data:`SEVERITIES`.
     """
     corruption = CORRUPTIONS[kind]
-    return corruption.apply(sweep, corruption.strengths[severity], np.random.default_rng(seed))
+    changed = corruption.apply(sweep, corruption.strengths[severity], np.random.default_rng(seed))
+    sensor = changed.sensor and with_ground(changed.sensor, [changed.cloud])
+    return replace(changed, sensor=sensor)

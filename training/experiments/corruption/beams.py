@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,7 +55,8 @@ def on_other_sensor(sweep: Sweep, lidar: str, rng: np.random.Generator) -> Sweep
     moved[usable] = np.column_stack([xyz[:, 0] * flat, xyz[:, 1] * flat, distance * np.sin(target)])
     lost = np.ones(len(sweep.labels), np.bool_)
     lost[usable] = ~chosen
-    return without(sweep.with_cloud(moved, sweep.cloud.intensity), lost)
+    sensor = sweep.sensor and replace(sweep.sensor, name=lidar, beam_elevations_deg=BEAM_TABLES[lidar])
+    return replace(without(sweep.with_cloud(moved, sweep.cloud.intensity), lost), sensor=sensor)
 
 
 def _local_min_offset(
