@@ -167,7 +167,7 @@ def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
     metrics = scores.metrics(pipeline.spec, pipeline.backend.name, pipeline.backend.precision)
     metrics["warnings"] = monitor.log.notes()
     print_warnings(metrics["warnings"])
-    if scores.has_truth and scores.label_map.has_class("vegetation"):
+    if scores.has_truth and "vegetation" in scores.label_map.names:
         metrics["miou_without_vegetation"] = scores.confusion.miou(exclude=("vegetation",))
     title = f"{options.dataset} {options.path.name}, frames {options.frames or 'all'}"
     facts = tuple(("note", note) for note in notes)

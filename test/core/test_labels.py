@@ -137,6 +137,8 @@ def test_merging_sums_probabilities_before_the_maximum():
 def test_names_match_by_alias_and_case():
     drive13 = label_map("drive13")
     assert drive13.id_of("Pedestrian") == 3
+    assert {drive13.id_of(name) for name in ("traffic sign", "Traffic_Sign", "traffic-sign")} == {12}
+    assert drive13.id_of("driveable_surface") == 4 and not drive13.has_class("trafficsign")
     other = LabelMap("other", (LabelClass(7, "Bus", (0, 0, 0)), LabelClass(9, "unicorn", (0, 0, 0))))
     assert translation(other, drive13).apply(np.array([7, 9])).tolist() == [1, IGNORE]
 

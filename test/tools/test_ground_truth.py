@@ -33,8 +33,8 @@ TO_OWN = np.full(256, 255, np.uint8)
 TO_OWN[[0, 4, 9]] = 2, 1, 3  # cars become cranes
 
 
-def write(path, labels=OWN, lookup=TO_OWN, source="", undefined=False, label_topics=None, riders=0):
-    """A bag in which the height model is wrong on every tenth point; in semantickitti19 with points of riders."""
+def write(path, labels=OWN, lookup=TO_OWN, source="", undefined=False, label_topics=None, cut=()):
+    """A bag in which the height model is wrong on every tenth point; ``cut``: id and count of first points."""
     string = message_class("std_msgs/msg/String")
     with BagWriter(path) as bag:
         bag.add_topic("/points", POINT_CLOUD_TYPE)
@@ -48,7 +48,10 @@ def write(path, labels=OWN, lookup=TO_OWN, source="", undefined=False, label_top
             cloud, truth = sweep_and_truth(index)
             own = lookup[truth]
             own[:30] = 77 if undefined else own[:30]
-            own[:riders] = 6  # bicyclist
+            start = 0
+            for class_id, count in cut:
+                own[start : start + count] = class_id
+                start += count
             stamp_ns = START_NS + index * 100_000_000
             bag.write("/points", stamp_ns, truth_to_msg(cloud, own, make_header(stamp_ns), ROSBAGS_TYPES))
     return path
@@ -251,12 +254,28 @@ def test_raw_numbers_of_nuscenes_are_scored_with_the_official_classes(height_mod
 def test_classes_with_few_points_in_outdoor8_are_named_and_not_counted(height_model, tmp_path, capsys):
     kitti, few = label_map("semantickitti19"), np.full(256, 255, np.uint8)
     few[[4, 9]] = kitti.id_of("road"), kitti.id_of("building")
-    bag = write(tmp_path / "few.mcap", kitti, few, riders=5)
+    bag = write(tmp_path / "few.mcap", kitti, few, cut=((kitti.id_of("bicyclist"), 5),))
     metrics, notes, page = run(capsys, bag, height_model, tmp_path / "out", "--label-set", "outdoor8")
     assert metrics["points"]["two_wheeler"] == 10 and metrics["iou"]["two_wheeler"] == 0.0
     assert metrics["miou"] == pytest.approx((metrics["iou"]["road"] + metrics["iou"]["manmade"]) / 2)
     note = "left out of the mean IoU, with fewer than 50 points of ground truth: two_wheeler (10)"
     assert note in notes and "two_wheeler (10)" in page
+
+
+def test_classes_of_an_unknown_set_are_found_in_outdoor8_by_name(height_model, tmp_path, capsys):
+    """Names as converters write them: outdoor8 also knows parking and trunks."""
+    names = ("Driveable_Surface", "Traffic Sign", "parking", "trunk", "water")
+    own = LabelMap("converter", tuple(LabelClass(k, name, (0, 0, 0)) for k, name in enumerate(names)))
+    lookup = np.full(256, 255, np.uint8)
+    for number, of_drive13 in enumerate((4, 9)):
+        lookup[of_drive13] = number
+    bag = write(tmp_path / "own.mcap", own, lookup, cut=((2, 100), (3, 100), (4, 100)))
+    metrics, notes, _ = run(capsys, bag, height_model, tmp_path / "out", "--label-set", "outdoor8")
+    points = {name: count for name, count in metrics["points"].items() if count}
+    assert points["plants"] == 200 and points["road"] > 700 and points["manmade"] > 500 and len(points) == 3
+    assert any(note.startswith("not scored, since outdoor8 has no counterpart: water (id 4") for note in notes)
+    metrics, _, _ = run(capsys, bag, height_model, tmp_path / "native")
+    assert metrics["points"]["traffic_sign"] > 500 and metrics["points"]["road"] > 500
 
 
 DRIVES = Path(__file__).parents[2].parent / "shared" / "drives"

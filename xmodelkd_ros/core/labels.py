@@ -71,12 +71,13 @@ class LabelMap:
 
     @cached_property
     def _id_by_name(self) -> dict[str, int]:
-        return {name.lower(): c.id for c in self.classes for name in (c.name, *c.aliases)}
+        named = [(c.name, c.id) for c in self.classes] + [(name, c.id) for c in self.classes for name in c.aliases]
+        return {_plain(name): class_id for name, class_id in reversed(named)}  # names come before aliases
 
     def id_of(self, name: str) -> int:
-        """Id of the class with this name or alias (case-insensitive)."""
+        """Id of the class with this name or alias; case, ``-``, ``_`` and blanks do not matter."""
         try:
-            return self._id_by_name[name.lower()]
+            return self._id_by_name[_plain(name)]
         except KeyError:
             raise LabelError(
                 f"label set '{self.name}' has no class {quoted(name)}; it has {listed(self.names)}"
@@ -84,7 +85,7 @@ class LabelMap:
 
     def has_class(self, name: str) -> bool:
         """Whether a class has this name or alias."""
-        return name.lower() in self._id_by_name
+        return _plain(name) in self._id_by_name
 
     @cached_property
     def palette(self) -> NDArray[np.uint8]:
@@ -125,6 +126,10 @@ class LabelMap:
 def _label_class(row: Mapping[str, Any]) -> LabelClass:
     red, green, blue = (int(v) for v in row["color"])
     return LabelClass(int(row["id"]), str(row["name"]), (red, green, blue), _aliases(row.get("aliases", ())))
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", " ").replace("-", " ")
 
 
 def _aliases(names: Iterable[str]) -> tuple[str, ...]:

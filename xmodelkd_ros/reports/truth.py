@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.core.errors import listed
-from xmodelkd_ros.core.labels import LabelMap
+from xmodelkd_ros.core.labels import LabelMap, LabelTranslation
 from xmodelkd_ros.core.metrics import ConfusionMatrix
 from xmodelkd_ros.resources import has_table, translation
 
@@ -34,10 +34,15 @@ class TruthTranslation:
 
     @classmethod
     def of(cls, truth: LabelMap, model: LabelMap, scored: LabelMap) -> TruthTranslation:
-        """Directly if the sets are the same or tables lead there, so that no class is lost, else by the model's set."""
+        """Directly if the sets are the same or tables lead there; else by name, or through the model's set."""
         if truth.name == scored.name or has_table(truth, scored):
             return cls(truth, model, scored, translation(truth, scored).lookup)
-        return cls(truth, model, scored, translation(model, scored).lookup[translation(truth, model).lookup])
+        through_model = translation(model, scored).lookup[translation(truth, model).lookup]
+        same = [c.id for c in truth.classes if any(scored.has_class(name) for name in (c.name, *c.aliases))]
+        lookup = through_model.copy()
+        if same:
+            lookup[same] = LabelTranslation.by_name(truth, scored).lookup[same]
+        return cls(truth, model, scored, lookup)
 
     def notes(self, confusion: ConfusionMatrix) -> list[str]:
         """What the mean IoU leaves out, and classes that are often predicted, but that the truth never has.
