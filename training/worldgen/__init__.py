@@ -4,7 +4,8 @@ The modules, from a frame down to its parts:
 
 ==============================  ==============================================================================
 ``drive``                       a seed in, frames out
-``scene``                       a street with everything in it, assembled by ``populate``, ``fences`` and ``placement``
+``scene``                       a street with everything in it, assembled by ``populate``, ``planting``, ``rural``,
+                                ``fences``, ``sward`` and ``placement``
 ``street/``                     roads, junctions, pavements, plots and lanes as polygons and lines (``streets``);
                                 ``ground`` makes meshes of them
 ``assets/``                     meshes of buildings, plants, street furniture, vehicles, people

@@ -51,6 +51,8 @@ class Material:
         gloss: specular share of the reflected light, 0 to 1.
         retro: strength of retro-reflection relative to a white diffuser; 0 for none.
         transparent: probability that a LiDAR pulse passes through or is reflected away without a return.
+        permeable: probability that a LiDAR pulse passes through a piece of foliage to whatever is behind it.
+        depth: mean distance behind the surface from which foliage returns a pulse, metres.
     """
 
     palette: str
@@ -64,6 +66,8 @@ class Material:
     gloss: float = 0.0
     retro: float = 0.0
     transparent: float = 0.0
+    permeable: float = 0.0
+    depth: float = 0.0
 
 
 PALETTES: dict[str, tuple[tuple[int, int, int], ...]] = {
@@ -189,15 +193,15 @@ PALETTES: dict[str, tuple[tuple[int, int, int], ...]] = {
 _P = Pattern
 MATERIALS: dict[str, Material] = {
     # ground: reflectances of road, pavement and grass overlap, and each scene draws its own values
-    "asphalt": Material("grey", _P.GRAIN, "", 0.9, 0.35, 0.16, 0.45),
-    "asphalt_new": Material("dark", _P.GRAIN, "", 0.9, 0.25, 0.11, 0.45),
+    "asphalt": Material("grey", _P.GRAIN, "", 0.9, 0.35, 0.15, 0.35),
+    "asphalt_new": Material("dark", _P.GRAIN, "", 0.9, 0.25, 0.11, 0.35),
     "lane_paint": Material("lane", _P.WORN, "grey", 0.7, 0.35, 0.2, 0.45),
     "concrete_road": Material("grey", _P.SLABS, "dark", 4.5, 0.3, 0.24, 0.45),
     "cobbles": Material("grey", _P.SLABS, "dark", 0.14, 0.5, 0.2, 0.45),
-    "paving_slabs": Material("grey", _P.SLABS, "", 0.6, 0.4, 0.24, 0.45),
-    "paving_bricks": Material("earth", _P.BRICKS, "grey", 0.2, 0.4, 0.24, 0.45),
-    "paving_concrete": Material("grey", _P.GRAIN, "", 1.6, 0.3, 0.24, 0.45),
-    "paving_asphalt": Material("grey", _P.GRAIN, "", 0.8, 0.3, 0.17, 0.45),
+    "paving_slabs": Material("grey", _P.SLABS, "", 0.6, 0.4, 0.27, 0.35),
+    "paving_bricks": Material("earth", _P.BRICKS, "grey", 0.2, 0.4, 0.27, 0.35),
+    "paving_concrete": Material("grey", _P.GRAIN, "", 1.6, 0.3, 0.27, 0.35),
+    "paving_asphalt": Material("grey", _P.GRAIN, "", 0.8, 0.3, 0.19, 0.35),
     "gravel": Material("grey", _P.NOISE, "earth", 0.08, 0.6, 0.22, 0.4),
     "kerbstone": Material("grey", _P.SLABS, "", 0.9, 0.4, 0.26, 0.35),
     "grass": Material("green", _P.GRASS, "straw", 0.3, 0.5, 0.3, 0.45),
@@ -224,9 +228,17 @@ MATERIALS: dict[str, Material] = {
     "shop_sign": Material("bright", _P.PRINT, "light", 0.3, 0.5, 0.35, 0.6),
     "mural": Material("bright", _P.LEAVES, "paint", 0.5, 0.6, 0.35),
     # plants
-    "leaves": Material("green", _P.LEAVES, "", 0.12, 0.6, 0.42, 0.25),
-    "leaves_autumn": Material("autumn", _P.LEAVES, "", 0.12, 0.6, 0.4, 0.25),
-    "flowers": Material("bright", _P.LEAVES, "green", 0.1, 0.5, 0.42, 0.25),
+    "leaves": Material("green", _P.LEAVES, "", 0.12, 0.6, 0.4, 0.35, permeable=0.5, depth=0.22),
+    "leaves_autumn": Material("autumn", _P.LEAVES, "", 0.12, 0.6, 0.38, 0.35, permeable=0.5, depth=0.22),
+    "hedge_leaves": Material("green", _P.LEAVES, "", 0.1, 0.6, 0.4, 0.35, permeable=0.25, depth=0.1),
+    "needles": Material("green", _P.LEAVES, "", 0.09, 0.6, 0.3, 0.35, permeable=0.45, depth=0.25),
+    "twigs": Material("earth", _P.LEAVES, "grey", 0.07, 0.6, 0.28, 0.35, permeable=0.75, depth=0.3),
+    "flowers": Material("bright", _P.LEAVES, "green", 0.1, 0.5, 0.42, 0.25, permeable=0.4, depth=0.05),
+    "ivy": Material("green", _P.LEAVES, "", 0.1, 0.6, 0.4, 0.35, permeable=0.15, depth=0.06),
+    "lawn": Material("green", _P.GRASS, "straw", 0.25, 0.45, 0.3, 0.4, depth=0.03),
+    "meadow": Material("green", _P.GRASS, "straw", 0.3, 0.5, 0.32, 0.4, permeable=0.15, depth=0.16),
+    "dry_meadow": Material("straw", _P.GRASS, "green", 0.35, 0.5, 0.3, 0.4, permeable=0.15, depth=0.16),
+    "weeds": Material("green", _P.GRASS, "straw", 0.15, 0.5, 0.36, 0.4, permeable=0.5, depth=0.12),
     "bark": Material("earth", _P.WAVES, "dark", 0.08, 0.5, 0.32, 0.25),
     "bark_grey": Material("grey", _P.WAVES, "dark", 0.08, 0.5, 0.3, 0.25),
     # street furniture
@@ -269,6 +281,16 @@ MATERIALS: dict[str, Material] = {
     "denim": Material("paint", _P.NOISE, "dark", 0.3, 0.3, 0.35, 0.3),
     "leather": Material("dark", _P.PLAIN, "", 1.0, 0.0, 0.2, 0.3, -1.0, 0.05),
 }
+
+GROUPS: dict[str, tuple[float, tuple[str, ...]]] = {
+    # standard deviation of the natural logarithm of a factor that all members share in a scene
+    "road": (0.15, ("asphalt", "asphalt_new", "lane_paint", "concrete_road", "cobbles")),
+    "pavement": (0.2, ("paving_slabs", "paving_bricks", "paving_concrete", "paving_asphalt", "kerbstone")),
+    "grass": (0.3, ("grass", "dry_grass", "lawn", "meadow", "dry_meadow", "weeds")),
+    "foliage": (0.4, ("leaves", "leaves_autumn", "hedge_leaves", "needles", "twigs", "flowers", "ivy")),
+    "wall": (0.3, ("brick", "plaster", "plaster_painted", "concrete", "stone", "planks", "planks_painted", "cladding")),
+}
+"""Materials whose reflectance differs between places together: the kind of plants, stone and asphalt, and moisture."""
 
 _NUMBERS = {name: number for number, name in enumerate(MATERIALS)}
 MATERIAL_NAMES = tuple(MATERIALS)

@@ -45,6 +45,7 @@ class Placement:
 
     Attributes:
         numbers: iterator of unique instance ids.
+        area: within ``reach`` of the path.
         meshes: placed objects.
         discs: (N, 3) x, y and radius of the discs that cover their footprints, metres.
     """
@@ -52,8 +53,8 @@ class Placement:
     def __init__(self, streets: Streets, path: NDArray[np.float64], reach: float) -> None:
         self.streets = streets
         self._path = shapely.LineString(path)
-        self._area = self._path.buffer(reach)
-        shapely.prepare(self._area)
+        self.area = self._path.buffer(reach)
+        shapely.prepare(self.area)
         self.numbers: Iterator[int] = count(1)
         self.meshes: list[Mesh] = []
         self.discs = np.zeros((0, 3))
@@ -64,7 +65,7 @@ class Placement:
 
     def within_reach(self, x: float, y: float) -> bool:
         """Whether a point is within ``reach`` of the path."""
-        return bool(shapely.contains_xy(self._area, x, y))
+        return bool(shapely.contains_xy(self.area, x, y))
 
     def distance_to_path(self, x: float, y: float) -> float:
         """Distance of a point from the ego path, metres."""

@@ -8,9 +8,12 @@ from functools import partial
 import numpy as np
 import shapely
 
-from training.worldgen.assets import barriers, buildings, furniture, greenery, people, posts, vehicles
+from training.worldgen.assets import barriers, buildings, furniture, greenery, people, posts, vehicles, woodland
 from training.worldgen.fences import add_fences_and_wires, add_pieces
 from training.worldgen.placement import Maker, Placement, Pose2D
+from training.worldgen.planting import add_plants
+from training.worldgen.rural import furnish_country
+from training.worldgen.street.street_style import RURAL
 from training.worldgen.street.streets import Bay, Place, Plot
 
 
@@ -37,15 +40,15 @@ class SceneDensity:
     unseen_style: float
 
     @classmethod
-    def sample(cls, rng: np.random.Generator, unseen: bool) -> SceneDensity:
-        """Draw the densities of a drive; ``unseen``: with building styles reserved for test drives."""
+    def sample(cls, rng: np.random.Generator, unseen: bool, kind: str) -> SceneDensity:
+        """Draw the densities of a drive in a district of a kind; ``unseen``: with building styles of test drives."""
         return cls(
             parked=1.0 - 0.75 * rng.random() ** 2,  # half of the drives: over four fifths
-            tree_spacing=rng.choice((9.0, 14.0, 22.0, 60.0)),
+            tree_spacing=rng.choice((7.0, 9.0, 14.0, 22.0, 60.0)),
             lamp_spacing=rng.uniform(22.0, 40.0),
             clutter_spacing=rng.uniform(5.0, 18.0),
             garden_border=rng.uniform(0.3, 0.95),
-            roadworks=int(rng.integers(2, 6)),
+            roadworks=int(rng.integers(0, 2) if kind in RURAL else rng.integers(2, 6)),
             unseen_style=0.35 if unseen else 0.0,
         )
 
@@ -102,20 +105,24 @@ _EGO_ROOM_M = 2.2
 
 def populate(placement: Placement, rng: np.random.Generator, unseen: bool) -> None:
     """Add static objects to the streets; earlier ones take precedence where two would overlap."""
-    density = SceneDensity.sample(rng, unseen)
+    density = SceneDensity.sample(rng, unseen, placement.streets.style.kind)
     _add_signals_and_signs(placement, rng)
     for plot in (*placement.streets.plots, *placement.streets.back_plots):
         _add_building(placement, rng, plot, density)
     _add_roadworks(placement, rng, density)
     for bay in placement.streets.bays:
         _add_parked_vehicle(placement, rng, bay, density.parked)
-    lamp_seed = int(rng.integers(1 << 32))  # all lamps of a street are identical
-    for place in placement.streets.kerbside(density.lamp_spacing, rng):
-        placement.add(posts.lamp, np.random.default_rng(lamp_seed), Pose2D(place.x, place.y, place.yaw))
-    _add_street_trees(placement, rng, density.tree_spacing)
-    _add_clutter(placement, rng, density.clutter_spacing)
+    if placement.streets.style.kind in RURAL:
+        furnish_country(placement, rng)
+    else:
+        lamp_seed = int(rng.integers(1 << 32))  # all lamps of a street are identical
+        for place in placement.streets.kerbside(density.lamp_spacing, rng):
+            placement.add(posts.lamp, np.random.default_rng(lamp_seed), Pose2D(place.x, place.y, place.yaw))
+        _add_street_trees(placement, rng, density.tree_spacing)
+        _add_clutter(placement, rng, density.clutter_spacing)
     add_fences_and_wires(placement, rng)
-    _add_open_ground(placement, rng)
+    _add_benches(placement, rng)
+    add_plants(placement, rng)
 
 
 def _add_building(placement: Placement, rng: np.random.Generator, plot: Plot, density: SceneDensity) -> None:
@@ -179,11 +186,13 @@ def _add_parked_vehicle(placement: Placement, rng: np.random.Generator, bay: Bay
 
 
 def _add_street_trees(placement: Placement, rng: np.random.Generator, spacing: float) -> None:
-    planted = rng.random() < 0.6
+    planted, big = rng.random() < 0.6, rng.random() < 0.35
     kind = int(rng.integers(1 << 32))  # a street has one species, in four variants
     for place in placement.streets.kerbside(spacing, rng, back=0.9):
         own = rng if rng.random() < 0.3 else np.random.default_rng((kind, int(rng.integers(4))))
         maker = greenery.street_tree if planted and rng.random() < 0.8 else greenery.tree
+        if big and rng.random() < 0.7:
+            maker = woodland.big_tree
         placement.add(maker, own, Pose2D(place.x, place.y, rng.uniform(-np.pi, np.pi)))
 
 
@@ -244,21 +253,13 @@ def _add_roadworks(placement: Placement, rng: np.random.Generator, density: Scen
                 placement.add(barriers.debris, rng, Pose2D(x, y, rng.uniform(-np.pi, np.pi)), on_road=True)
 
 
-def _add_open_ground(placement: Placement, rng: np.random.Generator) -> None:
-    """Add trees and bushes on green areas and open ground, and benches on squares."""
+def _add_benches(placement: Placement, rng: np.random.Generator) -> None:
+    """Add benches on squares."""
     streets = placement.streets
     x0, y0, x1, y1 = shapely.bounds(streets.road)
-    for _ in range(160):
-        x, y = rng.uniform(x0, x1), rng.uniform(y0, y1)
-        maker = (greenery.tree, greenery.bush)[int(rng.random() < 0.5)]
-        seed = int(rng.integers(1 << 32))
-        if not placement.within_reach(x, y):
-            continue
-        kind = streets.zones[int(streets.zone_at(x, y))].kind
-        if kind == "plaza":
-            maker = furniture.bench
-        if kind in ("yard", "ground", "green_island", "plaza"):
-            placement.add(maker, np.random.default_rng(seed), Pose2D(x, y, rng.uniform(-np.pi, np.pi)))
+    for x, y in rng.uniform((x0, y0), (x1, y1), (80, 2)):
+        if placement.within_reach(x, y) and streets.zones[int(streets.zone_at(x, y))].kind == "plaza":
+            placement.add(furniture.bench, rng, Pose2D(float(x), float(y), rng.uniform(-np.pi, np.pi)))
 
 
 def _frequencies(weights: list[float]) -> np.ndarray:

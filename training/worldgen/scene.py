@@ -12,6 +12,7 @@ from training.worldgen.placement import Placement
 from training.worldgen.populate import populate
 from training.worldgen.street.ground import ground_meshes
 from training.worldgen.street.streets import Streets
+from training.worldgen.sward import sward_meshes
 from training.worldgen.tracing import Tracer
 
 _REACH_M = 95.0
@@ -28,19 +29,20 @@ class Scene:
     ego: EgoMotion
 
     @classmethod
-    def generate(cls, rng: np.random.Generator, duration_s: float, unseen: bool) -> Scene:
+    def generate(cls, rng: np.random.Generator, duration_s: float, unseen: bool, kind: str = "") -> Scene:
         """Draw a scene.
 
         Args:
             rng: randomness.
             duration_s: longest duration of a drive; objects far from its path are left out.
             unseen: include layouts and buildings reserved for test drives.
+            kind: of district; empty: drawn.
         """
-        streets = Streets.generate(rng, unseen and bool(rng.random() < 0.5))
-        ego = EgoMotion.sample(rng, streets.ego_lane.path, streets.height)
+        streets = Streets.generate(rng, unseen and bool(rng.random() < 0.5), kind)
+        ego = EgoMotion.sample(rng, streets.ego_lane.path, streets.height, streets.style.district.ego_speed)
         path = ego.world_from_base(np.linspace(0.0, duration_s, 20))[:, :2, 3]
         placement = Placement(streets, path, _REACH_M)
         populate(placement, rng, unseen)
         actors = generate_traffic(rng, streets, ego, placement.numbers, placement.discs)
-        static = merge([*ground_meshes(streets, rng), *placement.meshes])
+        static = merge([*ground_meshes(streets, rng), *sward_meshes(streets, rng, path), *placement.meshes])
         return cls(streets, Tracer(static, actors), ego)

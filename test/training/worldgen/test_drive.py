@@ -20,7 +20,7 @@ from training.worldgen.street.streets import Streets
 from xmodelkd_ros.core.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]
-SEED, SWEEPS, COLUMNS = 3, 3, 512
+SEED, SWEEPS, COLUMNS = 1, 3, 512
 FRAME = 1
 
 
@@ -255,9 +255,9 @@ def test_only_unseen_scenes_have_reserved_layouts_and_buildings(unseen, monkeypa
     layouts, styles = [], []
     generate, building = Streets.generate, populate.buildings.building
 
-    def record_streets(rng, unseen=False):
+    def record_streets(rng, unseen=False, kind=""):
         layouts.append(unseen)
-        return generate(rng, unseen)
+        return generate(rng, unseen, kind)
 
     def record_building(rng, width, depth, unseen=False):
         styles.append(unseen)
@@ -265,7 +265,7 @@ def test_only_unseen_scenes_have_reserved_layouts_and_buildings(unseen, monkeypa
 
     monkeypatch.setattr("training.worldgen.scene.Streets.generate", record_streets)
     monkeypatch.setattr(populate.buildings, "building", record_building)
-    Scene.generate(np.random.default_rng(3), 5.0, unseen)  # of a test drive's two kinds of layouts, 3 draws the new one
+    Scene.generate(np.random.default_rng(3), 5.0, unseen, "urban")  # of a test drive's two kinds of layouts, 3 draws the new one
     assert any(styles) == unseen
     assert not all(styles)
     assert any(layouts) == unseen

@@ -12,7 +12,7 @@ from training.worldgen.street.streets import Streets
 
 @pytest.fixture(scope="module")
 def streets():
-    return Streets.generate(np.random.default_rng(4))
+    return Streets.generate(np.random.default_rng(4), kind="urban")
 
 
 @pytest.fixture

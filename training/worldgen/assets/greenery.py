@@ -7,12 +7,20 @@ extend along y, centred on y = 0.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from training.worldgen.assets.foliage import (
+    LABEL,
+    bark_material,
+    crown_points,
+    hedge_material,
+    leaf_material,
+    leaf_sprays,
+    stem_and_boughs,
+)
 from training.worldgen.assets.parts import boxes, limbs, pick
-from training.worldgen.mesh import Mesh, box, cylinder, ellipsoid, merge, quads, surface
+from training.worldgen.mesh import Mesh, box, cylinder, ellipsoid, merge, quads
 
-LABEL = "vegetation"
 _MAX_SPRAYS = 740
 _Points = NDArray[np.float64]
 
@@ -35,30 +43,30 @@ def bush(rng: np.random.Generator) -> Mesh:
     radii = height / 2 * rng.uniform((0.8, 0.8, 0.8), (1.5, 1.5, 1.0), (count, 3))
     radii[0, 2] = height / 2
     middles = np.column_stack([rng.normal(scale=0.35 * height, size=(count, 2)), radii[:, 2] * 0.95])
-    leaf = _leaf(rng)
-    points, away = _in_clumps(rng, middles, radii, int(rng.integers(220, 440)), 0.55)
+    leaf = leaf_material(rng)
+    points, away = crown_points(rng, middles, radii, int(rng.integers(220, 440)), 0.55)
     points[:, 2] = np.maximum(points[:, 2], 0.08)
-    sprays = _sprays(rng, points, away, height * rng.uniform(0.1, 0.15) + 0.06, leaf)
+    sprays = leaf_sprays(rng, points, away, height * rng.uniform(0.1, 0.15) + 0.06, leaf)
     cores = [ellipsoid(r * 0.72, leaf, LABEL, m, rings=4, sides=7) for m, r in zip(middles, radii, strict=True)]
     return merge([sprays, *cores])
 
 
 def hedge(rng: np.random.Generator, length: float) -> Mesh:
     """A clipped hedge along y, 0.5 to 2.4 m high, with flat sides."""
-    height, wide, leaf = rng.uniform(0.5, 2.4), rng.uniform(0.4, 1.1), _leaf(rng)
+    height, wide, leaf = rng.uniform(0.5, 2.6), rng.uniform(0.4, 1.3), hedge_material(rng)
     core = boxes((-wide / 2, wide / 2, -length / 2, length / 2, 0.0, height), leaf, LABEL)
     points, away = _on_box(rng, wide, length, height, int(np.clip(length * (2 * height + wide) * 25, 100, _MAX_SPRAYS)))
     size = np.sqrt(length * (2 * height + wide) / len(points)) * rng.uniform(0.9, 1.2, len(points))
-    return merge([core, _sprays(rng, points + away * 0.02, away, np.clip(size, 0.08, 0.3), leaf, spread=0.35)])
+    return merge([core, leaf_sprays(rng, points + away * 0.02, away, np.clip(size, 0.08, 0.3), leaf, spread=0.35)])
 
 
 def ivy_wall(rng: np.random.Generator, length: float) -> Mesh:
     """An overgrown wall along y: flat, with label vegetation."""
-    height, leaf = rng.uniform(1.5, 3.2), _leaf(rng)
+    height, leaf = rng.uniform(1.5, 3.2), "ivy"
     core = boxes((-0.15, 0.15, -length / 2, length / 2, 0.0, height), leaf, LABEL)
     points, away = _on_box(rng, 0.34, length, height, _MAX_SPRAYS)
     size = np.clip(np.sqrt(2 * length * height / len(points)), 0.1, 0.35)
-    return merge([core, _sprays(rng, points, away, size, leaf, spread=0.4)])
+    return merge([core, leaf_sprays(rng, points, away, size, leaf, spread=0.4)])
 
 
 def planter(rng: np.random.Generator) -> Mesh:
@@ -70,13 +78,13 @@ def planter(rng: np.random.Generator) -> Mesh:
         tub = cylinder(wide * 0.42, high, material, "other_static", top_radius=wide * 0.52)
     else:
         tub = box((wide, long, high), material, "other_static")
-    tall, leaf = rng.uniform(0.25, 1.1), _leaf(rng)
+    tall, leaf = rng.uniform(0.25, 1.1), leaf_material(rng)
     middle, radii = np.array([(0, 0, high + tall * 0.35)]), np.array([(wide * 0.5, long * 0.5, tall * 0.6)])
-    points, away = _in_clumps(rng, middle, radii, int(rng.integers(140, 260)), 0.5)
+    points, away = crown_points(rng, middle, radii, int(rng.integers(140, 260)), 0.5)
     points[:, 2] = np.maximum(points[:, 2], high + 0.03)
-    greens = [_sprays(rng, points, away, 0.05 + 0.11 * tall, leaf)]
+    greens = [leaf_sprays(rng, points, away, 0.05 + 0.11 * tall, leaf)]
     if rng.random() < 0.4:
-        greens.append(_sprays(rng, points[::4] + away[::4] * 0.05, away[::4], 0.12, "flowers"))
+        greens.append(leaf_sprays(rng, points[::4] + away[::4] * 0.05, away[::4], 0.12, "flowers"))
     return merge([tub, *greens])
 
 
@@ -95,8 +103,8 @@ def flower_bed(rng: np.random.Generator, length: float) -> Mesh:
     places = np.column_stack([rng.uniform(-0.44, 0.44, count) * wide, rng.uniform(-0.47, 0.47, count) * length])
     points = np.column_stack([places, rng.uniform(0.12, rng.uniform(0.25, 0.6), count)])
     up = np.broadcast_to((0.0, 0.0, 1.0), points.shape)
-    greens = _sprays(rng, points, up, 0.16, _leaf(rng))
-    flowers = _sprays(rng, points[::2] + np.array((0, 0, 0.1)), up[::2], 0.13, "flowers")
+    greens = leaf_sprays(rng, points, up, 0.16, leaf_material(rng))
+    flowers = leaf_sprays(rng, points[::2] + np.array((0, 0, 0.1)), up[::2], 0.13, "flowers")
     return merge([boxes(rim, pick(rng, ("concrete", "stone", "wood")), "other_static"), soil, greens, flowers])
 
 
@@ -110,23 +118,23 @@ def _broad(rng: np.random.Generator) -> Mesh:
     middles = np.column_stack([np.cos(turn) * out, np.sin(turn) * out, clear + (height - clear) * rise])
     radii = spread * rng.uniform((0.45, 0.45, 0.35), (0.7, 0.7, 0.55), (count, 3))
     radii[:, 2] = np.minimum(radii[:, 2], np.minimum(middles[:, 2] - clear, height - middles[:, 2]) + 0.3)
-    leaf, dense = _leaf(rng), rng.random() < 0.5
+    leaf, dense = leaf_material(rng), rng.random() < 0.5
     cores = [ellipsoid(r * 0.5, leaf, LABEL, m, rings=3, sides=6) for m, r in zip(middles, radii, strict=True) if dense]
     count = _MAX_SPRAYS - 36 * len(cores)
-    points, away = _in_clumps(rng, middles, radii, count, rng.uniform(0.35, 0.6))
-    crown = _sprays(rng, points, away, spread * rng.uniform(0.12, 0.16) + 0.06, leaf)
-    return merge([_trunk(rng, clear, height * 0.016 + 0.06, middles), crown, *cores])
+    points, away = crown_points(rng, middles, radii, count, rng.uniform(0.35, 0.6))
+    crown = leaf_sprays(rng, points, away, spread * rng.uniform(0.12, 0.16) + 0.06, leaf)
+    return merge([stem_and_boughs(rng, clear, height * 0.016 + 0.06, middles), crown, *cores])
 
 
 def _clipped(rng: np.random.Generator) -> Mesh:
     """A dense ball or box-like crown on a clear stem, as in pavements."""
     clear, tall = rng.uniform(1.3, 2.6), rng.uniform(1.6, 4.2)
     radii = np.array([[rng.uniform(0.45, 0.7) * tall, rng.uniform(0.45, 0.7) * tall, tall / 2]])
-    middle, leaf = np.array([(0.0, 0.0, clear + tall / 2)]), _leaf(rng)
-    points, away = _in_clumps(rng, middle, radii, _MAX_SPRAYS - 60, 0.3)
+    middle, leaf = np.array([(0.0, 0.0, clear + tall / 2)]), leaf_material(rng)
+    points, away = crown_points(rng, middle, radii, _MAX_SPRAYS - 60, 0.3)
     core = ellipsoid(radii[0] * 0.75, leaf, LABEL, middle[0], rings=5, sides=8)
-    trunk = _trunk(rng, clear, rng.uniform(0.07, 0.17), middle)
-    return merge([trunk, core, _sprays(rng, points, away, radii[0].mean() * 0.15 + 0.05, leaf)])
+    trunk = stem_and_boughs(rng, clear, rng.uniform(0.07, 0.17), middle)
+    return merge([trunk, core, leaf_sprays(rng, points, away, radii[0].mean() * 0.15 + 0.05, leaf)])
 
 
 def _young(rng: np.random.Generator) -> Mesh:
@@ -134,10 +142,10 @@ def _young(rng: np.random.Generator) -> Mesh:
     clear, tall = rng.uniform(1.6, 2.3), rng.uniform(1.2, 2.6)
     radii = np.array([[tall * 0.38, tall * 0.38, tall / 2]])
     middle = np.array([(0.0, 0.0, clear + tall / 2)])
-    points, away = _in_clumps(rng, middle, radii, int(rng.integers(220, 400)), 0.7)
+    points, away = crown_points(rng, middle, radii, int(rng.integers(220, 400)), 0.7)
     parts = [
-        _trunk(rng, clear, rng.uniform(0.03, 0.06), middle),
-        _sprays(rng, points, away, rng.uniform(0.13, 0.22), _leaf(rng)),
+        stem_and_boughs(rng, clear, rng.uniform(0.03, 0.06), middle),
+        leaf_sprays(rng, points, away, rng.uniform(0.13, 0.22), leaf_material(rng)),
     ]
     if rng.random() < 0.5:
         feet = np.array([(0.0, 0.35, 0.0), (0.0, -0.35, 0.0)])
@@ -149,10 +157,16 @@ def _columnar(rng: np.random.Generator) -> Mesh:
     """Cypresses and poplars: a slim crown almost from the ground."""
     clear, height, wide = rng.uniform(0.2, 2.0), rng.uniform(4.0, 11.0), rng.uniform(0.5, 1.2)
     radii = np.array([[wide, wide, (height - clear) / 2]])
-    middle, leaf = np.array([(0.0, 0.0, (height + clear) / 2)]), _leaf(rng)
-    points, away = _in_clumps(rng, middle, radii, _MAX_SPRAYS - 60, 0.35)
+    middle, leaf = np.array([(0.0, 0.0, (height + clear) / 2)]), leaf_material(rng)
+    points, away = crown_points(rng, middle, radii, _MAX_SPRAYS - 60, 0.35)
     core = ellipsoid(radii[0] * 0.7, leaf, LABEL, middle[0], rings=6, sides=7)
-    return merge([_trunk(rng, clear + 0.5, 0.14, middle), core, _sprays(rng, points, away, 0.14 + 0.16 * wide, leaf)])
+    return merge(
+        [
+            stem_and_boughs(rng, clear + 0.5, 0.14, middle),
+            core,
+            leaf_sprays(rng, points, away, 0.14 + 0.16 * wide, leaf),
+        ]
+    )
 
 
 def _fir(rng: np.random.Generator) -> Mesh:
@@ -163,9 +177,9 @@ def _fir(rng: np.random.Generator) -> Mesh:
     turn, out = rng.uniform(0, 2 * np.pi, _MAX_SPRAYS), reach * np.sqrt(rng.uniform(0.25, 1.0, _MAX_SPRAYS))
     points = np.column_stack([np.cos(turn) * out, np.sin(turn) * out, clear + (height - clear) * share - 0.2 * out])
     away = np.column_stack([np.cos(turn), np.sin(turn), np.full_like(turn, 0.8)])
-    crown = _sprays(rng, points, away, 0.15 + 0.035 * height, pick(rng, ("leaves", "leaves", "leaves_autumn")))
+    crown = leaf_sprays(rng, points, away, 0.15 + 0.035 * height, "needles")
     radius = 0.06 + 0.013 * height
-    return merge([crown, limbs([(0, 0, 0)], [(0, 0, height * 0.95)], radius, 0.03, _bark(rng), LABEL, sides=7)])
+    return merge([crown, limbs([(0, 0, 0)], [(0, 0, height * 0.95)], radius, 0.03, bark_material(rng), LABEL, sides=7)])
 
 
 def _palm(rng: np.random.Generator) -> Mesh:
@@ -174,7 +188,7 @@ def _palm(rng: np.random.Generator) -> Mesh:
     lean = rng.normal(scale=0.04 * height, size=2)
     bend = np.array([(*(lean * s * s), height * s) for s in np.linspace(0, 1, 5)])
     stem = limbs(
-        bend[:-1], bend[1:], np.linspace(0.24, 0.17, 4), np.linspace(0.22, 0.15, 4), _bark(rng), LABEL, sides=7
+        bend[:-1], bend[1:], np.linspace(0.24, 0.17, 4), np.linspace(0.22, 0.15, 4), bark_material(rng), LABEL, sides=7
     )
     turn, lift = rng.uniform(0, 2 * np.pi, count), rng.uniform(-0.5, 1.1, count)
     along = np.column_stack([np.cos(turn) * np.cos(lift), np.sin(turn) * np.cos(lift), np.sin(lift)])
@@ -197,9 +211,9 @@ def _umbrella(rng: np.random.Generator) -> Mesh:
     turn, out = np.arange(count) * 2.4, spread * np.sqrt(rng.uniform(0.1, 0.8, count))
     middles = np.column_stack([np.cos(turn) * out, np.sin(turn) * out, height - rng.uniform(0.4, 1.3, count)])
     radii = np.column_stack([np.full((count, 2), spread * 0.42), rng.uniform(0.35, 0.6, count)])
-    points, away = _in_clumps(rng, middles, radii, _MAX_SPRAYS, 0.5)
-    trunk = _trunk(rng, height * rng.uniform(0.45, 0.65), 0.2, middles)
-    return merge([trunk, _sprays(rng, points, away, 0.1 + 0.07 * spread, _leaf(rng))])
+    points, away = crown_points(rng, middles, radii, _MAX_SPRAYS, 0.5)
+    trunk = stem_and_boughs(rng, height * rng.uniform(0.45, 0.65), 0.2, middles)
+    return merge([trunk, leaf_sprays(rng, points, away, 0.1 + 0.07 * spread, leaf_material(rng))])
 
 
 def _bare(rng: np.random.Generator) -> Mesh:
@@ -218,37 +232,7 @@ def _bare(rng: np.random.Generator) -> Mesh:
     tips = np.concatenate(ends)
     tips[:, 2] = np.maximum(tips[:, 2], 1.2)
     first = np.concatenate(size)
-    return limbs(np.concatenate(starts), tips, first, first * 0.55, _bark(rng), LABEL, sides=3)
-
-
-def _trunk(rng: np.random.Generator, clear: float, radius: float, crowns: _Points) -> Mesh:
-    """A stem up to height ``clear``, and boughs from its top to the (K, 3) centres of the crown."""
-    lean = rng.normal(scale=0.03 * clear, size=2)
-    knee, top = np.array((*(lean * 0.3), clear * 0.5)), np.array((*lean, clear))
-    bark = _bark(rng)
-    stem = limbs(
-        np.stack([knee * 0, knee]),
-        np.stack([knee, top]),
-        (radius * 1.25, radius),
-        (radius, radius * 0.8),
-        bark,
-        LABEL,
-        sides=7,
-    )
-    starts = np.broadcast_to(top - (0, 0, 0.1), crowns.shape)
-    return merge([stem, limbs(starts, crowns, radius * 0.6, radius * 0.2, bark, LABEL)])
-
-
-def _in_clumps(
-    rng: np.random.Generator, middles: _Points, radii: _Points, count: int, loose: float
-) -> tuple[_Points, _Points]:
-    """Points in ellipsoids and outward directions; the smaller ``loose``, the more points lie near the surface."""
-    area = (radii[:, 0] * radii[:, 2]) + 1e-6
-    which = np.sort(rng.choice(len(middles), count, p=area / area.sum()))
-    away = rng.normal(size=(count, 3))
-    away /= np.linalg.norm(away, axis=1, keepdims=True)
-    depth = 1 - loose * rng.random(count) ** 1.5
-    return middles[which] + away * radii[which] * depth[:, None], away
+    return limbs(np.concatenate(starts), tips, first, first * 0.55, bark_material(rng), LABEL, sides=3)
 
 
 def _on_box(rng: np.random.Generator, wide: float, length: float, height: float, count: int) -> tuple[_Points, _Points]:
@@ -261,33 +245,3 @@ def _on_box(rng: np.random.Generator, wide: float, length: float, height: float,
     x = np.where(face < 2, normals[:, 0] * wide / 2, x)
     y = np.where(face > 2, normals[:, 1] * length / 2, y)
     return np.column_stack([x, y, np.where(face == 2, height, z)]), normals
-
-
-def _sprays(
-    rng: np.random.Generator, points: ArrayLike, away: ArrayLike, size: ArrayLike, material: str, spread: float = 0.9
-) -> Mesh:
-    """Irregular triangles (bunches of leaves about ``size`` wide) at (N, 3) points, roughly facing ``away``.
-
-    Facing outwards gives a crown a lit and a shaded side, which random orientations would not.
-    """
-    middle = np.asarray(points, np.float64)
-    normal = np.asarray(away, np.float64) + rng.normal(scale=spread, size=middle.shape)
-    side = np.cross(normal, rng.normal(size=middle.shape))
-    side /= np.linalg.norm(side, axis=1, keepdims=True)
-    up = np.cross(normal, side)
-    up /= np.linalg.norm(up, axis=1, keepdims=True)
-    reach = np.broadcast_to(np.asarray(size, np.float64), len(middle))[:, None] * rng.uniform(
-        0.3, 0.85, (len(middle), 3)
-    )
-    turn = np.arange(3) * (2 * np.pi / 3) + rng.uniform(-0.4, 0.4, (len(middle), 3))
-    across, along = (reach * np.cos(turn))[..., None], (reach * np.sin(turn))[..., None]
-    corner = middle[:, None] + across * side[:, None] + along * up[:, None]
-    return surface(corner, np.arange(3 * len(middle)), material, LABEL)
-
-
-def _bark(rng: np.random.Generator) -> str:
-    return "bark" if rng.random() < 0.3 else "bark_grey"
-
-
-def _leaf(rng: np.random.Generator) -> str:
-    return "leaves" if rng.random() < 0.82 else "leaves_autumn"

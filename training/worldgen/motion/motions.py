@@ -247,11 +247,17 @@ class EgoMotion:
         self._track = CubicSpline(times, np.column_stack(columns))
 
     @classmethod
-    def sample(cls, rng: np.random.Generator, path: ArrayLike, height: Height) -> EgoMotion:
-        """Draw a trajectory within a (K, 2) path: standing, starting, cruising or braking."""
+    def sample(
+        cls,
+        rng: np.random.Generator,
+        path: ArrayLike,
+        height: Height,
+        speeds: tuple[float, float] = (5.0, 14.0),
+    ) -> EgoMotion:
+        """Draw a trajectory within a (K, 2) path: standing, starting, cruising or braking; speeds in m/s."""
         along = route(path)
         kind = str(rng.choice(("stand", "start", "cruise", "slow"), p=(0.06, 0.18, 0.52, 0.24)))
-        target_speeds = sample_speeds(kind, float(rng.uniform(5.0, 14.0)), knot_count(), rng)
+        target_speeds = sample_speeds(kind, float(rng.uniform(*speeds)), knot_count(), rng)
         first, last = _HALF_BASE_M + 3.0, along.length - _HALF_BASE_M - 3.0
         start = float(rng.uniform(first, first + 0.2 * max(last - first, 0.0)))
         speed, distance = plan_motion(target_speeds, along, start, last)

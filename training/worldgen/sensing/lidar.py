@@ -40,6 +40,14 @@ _SEE_THROUGH_SHARE = 0.65
 """Share of the pulses not returned by glass that reach the surface behind it; the others are lost."""
 _GLASS_LOSS = 0.6
 _GLASS_STEP_M = 0.01
+_FOLIAGE_LAYERS = 4
+"""Largest number of pieces of foliage that a pulse passes through."""
+_FOLIAGE_STEP_M = 0.02
+_FOLIAGE_LOSS = 0.75
+_FOLIAGE_FILL = (0.35, 1.0)
+"""Range of the share of a beam's footprint that the leaves of one return fill."""
+_DEEPEST = np.float32(4.0)
+"""Largest distance behind the surface of a return from foliage, as a multiple of the mean."""
 _SPLIT_SHARE = 1 / 10
 """Maximum share of pulses traced with more than one ray; in trees all pulses would qualify."""
 _SPLIT_REACH = 0.25
@@ -179,8 +187,11 @@ def _pulses(lidar: LidarModel, world_from_lidar: PosesAt, end: float) -> _Rays:
 
 
 def _returns(tracer: Tracer, appearance: Appearance, rays: _Rays, hits: Hits, rng: np.random.Generator) -> _Returns:
-    """Returns along rays with the given first hits, including those from behind glass."""
+    """Returns along rays with the given first hits (changed in place), also from behind glass and within foliage."""
+    share = _pass_foliage(tracer, appearance, rays, hits, rng)
     returns, transparent = _first_returns(tracer, appearance, rays, hits)
+    returns.strength[:] *= share
+    _scatter_in_foliage(tracer, appearance, returns, rng)
     glass = np.flatnonzero(transparent > 0)
     # Both triangles of a pane have the same first corner.
     chance = correlate_by_pane(rng.random(len(glass)), tracer.table.triangles[hits.triangle[glass], 0])
@@ -196,6 +207,43 @@ def _returns(tracer: Tracer, appearance: Appearance, rays: _Rays, hits: Hits, rn
     behind.strength[:] *= np.float32(_GLASS_LOSS)
     returns.take(behind, passed)
     return returns
+
+
+def _pass_foliage(
+    tracer: Tracer, appearance: Appearance, rays: _Rays, hits: Hits, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Move hits on foliage to what is behind it for the pulses that pass, in place; returns (N,) shares of the signal.
+
+    Leaves are smaller than a beam: neighbouring pulses return from different depths of a crown, and some pass it.
+    """
+    share = np.ones(len(rays), np.float32)
+    leafy = np.flatnonzero(_on_foliage(tracer, appearance, hits.triangle))
+    share[leafy] = rng.uniform(*_FOLIAGE_FILL, len(leafy)).astype(np.float32)
+    for _ in range(_FOLIAGE_LAYERS):
+        odds = appearance.permeable[tracer.table.material[hits.triangle[leafy]]]
+        passed = leafy[rng.random(len(leafy), np.float32) < odds]
+        if passed.size == 0:
+            break
+        step = hits.distance[passed] + np.float32(_FOLIAGE_STEP_M)
+        behind = _trace(tracer, rays[passed].moved(step))
+        behind.distance[:] += step
+        for field in fields(Hits):
+            getattr(hits, field.name)[passed] = getattr(behind, field.name)
+        share[passed] *= np.float32(_FOLIAGE_LOSS)
+        leafy = passed[_on_foliage(tracer, appearance, behind.triangle)]
+    return share
+
+
+def _scatter_in_foliage(tracer: Tracer, appearance: Appearance, returns: _Returns, rng: np.random.Generator) -> None:
+    """Move returns from foliage to random depths behind its surface, in place."""
+    leafy = np.flatnonzero(_on_foliage(tracer, appearance, returns.triangle))
+    depth = appearance.depth[tracer.table.material[returns.triangle[leafy]]]
+    returns.distance[leafy] += depth * np.minimum(rng.standard_exponential(len(leafy), np.float32), _DEEPEST)
+
+
+def _on_foliage(tracer: Tracer, appearance: Appearance, triangle: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """(N,) whether triangles are foliage."""
+    return np.asarray((triangle != NOTHING) & (appearance.depth[tracer.table.material[triangle]] > 0))
 
 
 def _first_returns(

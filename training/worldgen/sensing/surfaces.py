@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from training.worldgen.materials import MATERIAL_NAMES, MATERIALS, Pattern, palette_colors
+from training.worldgen.materials import GROUPS, MATERIAL_NAMES, MATERIALS, Pattern, material_id, palette_colors
 from training.worldgen.sensing.patterns import ANY_ROW, SECOND_ROW, PatternTable, evaluate_patterns
 from training.worldgen.tracing import Hits, Tracer
 
@@ -23,8 +23,13 @@ _GROUND = (
 )
 """Materials built in one go along a street: a scene has two colours of each, not eight."""
 
-_THIN = ("leaves", "leaves_autumn", "grass", "dry_grass")
+_THIN = (*GROUPS["foliage"][1], *GROUPS["grass"][1])
 """Translucent materials."""
+
+_RETRO_SPREAD = 0.7
+"""Standard deviation of the natural logarithm of retro-reflection between scenes: sheeting ages, receivers saturate."""
+_DENSITY = (0.25, 1.4)
+"""Range of the density of a scene's foliage relative to its materials': from bare twigs in winter to midsummer."""
 
 _SCENE_SHARE, _OBJECT_SHARE = 0.8, 0.6
 """Shares of ``Material.spread``; their squares add up to one."""
@@ -48,6 +53,8 @@ class Appearance:
         gloss: (M,) float32 specular share of the reflected light.
         retro: (M,) float32 retro-reflection relative to a white diffuser.
         transparent: (M,) float32 probability that a pulse is not returned.
+        permeable: (M,) float32 probability that a pulse passes through a piece of foliage.
+        depth: (M,) float32 mean distance behind the surface from which foliage returns a pulse, metres.
         translucent: (M,) float32 share of transmitted light: leaves, grass.
         layout: parameters of the patterns.
     """
@@ -58,6 +65,8 @@ class Appearance:
     gloss: NDArray[np.float32]
     retro: NDArray[np.float32]
     transparent: NDArray[np.float32]
+    permeable: NDArray[np.float32]
+    depth: NDArray[np.float32]
     translucent: NDArray[np.float32]
     layout: PatternTable
 
@@ -65,13 +74,16 @@ class Appearance:
     def sample(cls, rng: np.random.Generator) -> Appearance:
         """Draw the appearance of a scene."""
         rows = tuple(MATERIALS.values())
+        permeable, depth = _foliage(rng)
         return cls(
             colors=_colors(rng),
             reflectances=_reflectances(rng),
             spread=np.array([row.spread * _OBJECT_SHARE for row in rows], np.float32),
             gloss=np.array([row.gloss for row in rows], np.float32),
-            retro=np.array([row.retro for row in rows], np.float32),
+            retro=(np.array([row.retro for row in rows]) * np.exp(rng.normal(0.0, _RETRO_SPREAD))).astype(np.float32),
             transparent=np.array([row.transparent for row in rows], np.float32),
+            permeable=permeable,
+            depth=depth,
             translucent=np.array([0.5 * (name in _THIN) for name in MATERIAL_NAMES], np.float32),
             layout=_pattern_table(rng),
         )
@@ -148,7 +160,19 @@ def _reflectances(rng: np.random.Generator) -> NDArray[np.float32]:
     first = np.array([row.reflectance for row in rows])
     second = np.array([row.second_reflectance if row.second_reflectance >= 0 else row.reflectance for row in rows])
     factor = np.exp(rng.normal(size=len(rows)) * [row.spread * _SCENE_SHARE for row in rows])
+    for spread, names in GROUPS.values():
+        factor[[material_id(name) for name in names]] *= np.exp(rng.normal(0.0, spread))
     return np.clip(np.stack([first, second], axis=1) * factor[:, None], 0.01, 0.95).astype(np.float32)
+
+
+def _foliage(rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(M,) permeability and depth of a scene's foliage: the denser, the fewer pulses pass."""
+    rows = tuple(MATERIALS.values())
+    density = rng.uniform(*_DENSITY) * np.exp(rng.normal(0.0, 0.2, len(rows)))
+    permeable = np.array([row.permeable for row in rows])
+    permeable = np.where(permeable > 0, np.clip(1.0 - (1.0 - permeable) * density, 0.05, 0.9), 0.0)
+    depth = np.array([row.depth for row in rows]) / np.clip(density, 0.5, 2.0)
+    return permeable.astype(np.float32), depth.astype(np.float32)
 
 
 @numba.njit(cache=True, nogil=True)

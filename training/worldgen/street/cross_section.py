@@ -8,7 +8,7 @@ import numpy as np
 import shapely
 
 from training.worldgen.street.ribbon import Ribbon
-from training.worldgen.street.street_style import StreetStyle, pick
+from training.worldgen.street.street_style import RURAL, StreetStyle, pick
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Side:
 
     Attributes:
         cycle: lane for bicycles on the carriageway.
+        shoulder: paved strip beside the lanes without markings.
         parking: strip of parking bays; deeper than 4 m: perpendicular parking.
         verge: strip between carriageway and pavement, or of open ground without a pavement.
         track: cycle track beside the pavement.
@@ -32,6 +33,7 @@ class Side:
     pavement: float = 0.0
     soft: bool = False
     ditch: bool = False
+    shoulder: float = 0.0
 
     @property
     def border(self) -> float:
@@ -75,7 +77,7 @@ class Road:
     def edge(self, sign: int) -> float:
         """Distance from the centre line to the edge of the carriageway, metres."""
         side = self.side(sign)
-        return self.lanes_edge + side.cycle + side.parking
+        return self.lanes_edge + side.cycle + side.parking + side.shoulder
 
     def band(self, sign: int, inner: float, outer: float, start: float, end: float) -> shapely.Geometry:
         """The strip between two distances from the centre line on one side."""
@@ -97,7 +99,7 @@ def sample_road(
     if layout == "boulevard":
         lanes, cycle = 2, 0.0
     left, right = (_side(rng, style, cycle, track, main) for _ in range(2))
-    if left.pavement == right.pavement == 0 and style.kind != "suburban":
+    if left.pavement == right.pavement == 0 and style.kind not in ("suburban", *RURAL):
         right = replace(right, pavement=rng.uniform(*style.district.pavement_width), soft=False, ditch=False)
     return Road(ribbon, lanes, style.lane_width, median, kind, left, right, main)
 
@@ -105,7 +107,10 @@ def sample_road(
 def _median(rng: np.random.Generator, style: StreetStyle, lanes: int, layout: str) -> tuple[float, str]:
     if layout == "boulevard":
         return rng.uniform(4.5, 9.0), "grass"
-    if layout != "usual" or style.kind == "residential":
+    if style.kind == "motorway":
+        kind = pick(rng, grass=0.6, paved=0.4)
+        return (rng.uniform(3.0, 9.0) if kind == "grass" else rng.uniform(2.0, 4.0)), kind
+    if layout != "usual" or style.kind in ("residential", "country"):
         return 0.0, "none"
     many = lanes > 1
     kind = pick(rng, none=0.5 if many else 0.82, painted=0.2 if many else 0.18, grass=0.2 * many, paved=0.1 * many)
@@ -121,6 +126,9 @@ def _side(rng: np.random.Generator, style: StreetStyle, cycle: float, track: flo
     verge = rng.uniform(*district.verge_width) if rng.random() < district.verge else 0.0
     width = rng.uniform(*district.pavement_width)
     if rng.random() < district.no_pavement and not track:
-        soft = style.kind in ("suburban", "industrial") and not parking and rng.random() < 0.6
-        return Side(cycle, parking, max(verge, 3.4 if soft else 1.0), 0.0, 0.0, soft, soft and rng.random() < 0.5)
+        open_land = style.kind in RURAL
+        soft = open_land or (style.kind in ("suburban", "industrial") and not parking and rng.random() < 0.6)
+        ditch = soft and rng.random() < {"motorway": 0.3}.get(style.kind, 0.5)
+        shoulder = rng.uniform(2.0, 3.2) if style.kind == "motorway" else 0.0
+        return Side(cycle, parking, max(verge, 3.4 if soft else 1.0), 0.0, 0.0, soft, ditch, shoulder)
     return Side(cycle, parking, verge, track, width)

@@ -11,14 +11,19 @@ from training.worldgen.street.cross_section import Road
 from training.worldgen.street.plots import Bay, Plot
 from training.worldgen.street.ribbon import Array
 from training.worldgen.street.road_network import Network
-from training.worldgen.street.street_style import StreetStyle, pick
+from training.worldgen.street.street_style import RURAL, StreetStyle, pick
 
 _USES = {
-    "urban": {"building": 0.77, "lot": 0.14, "plaza": 0.05, "park": 0.02, "open": 0.02},
-    "residential": {"building": 0.9, "lot": 0.02, "plaza": 0.0, "park": 0.04, "open": 0.04},
-    "suburban": {"building": 0.72, "lot": 0.04, "plaza": 0.0, "park": 0.06, "open": 0.18},
-    "industrial": {"building": 0.58, "lot": 0.28, "plaza": 0.0, "park": 0.0, "open": 0.14},
+    "urban": {"building": 0.74, "lot": 0.13, "plaza": 0.05, "park": 0.06, "open": 0.02},
+    "residential": {"building": 0.83, "lot": 0.02, "plaza": 0.0, "park": 0.06, "open": 0.04, "wood": 0.05},
+    "suburban": {"building": 0.64, "lot": 0.03, "plaza": 0.0, "park": 0.07, "open": 0.12, "meadow": 0.04, "wood": 0.1},
+    "industrial": {"building": 0.55, "lot": 0.27, "plaza": 0.0, "park": 0.02, "open": 0.11, "wood": 0.05},
+    "country": {"building": 0.16, "open": 0.08, "field": 0.28, "meadow": 0.22, "wood": 0.26},
+    "motorway": {"open": 0.3, "field": 0.2, "meadow": 0.15, "wood": 0.35},
 }
+_LAND = ("field", "meadow", "wood")
+_LAND_M = {"country": (20.0, 80.0), "motorway": (40.0, 120.0)}
+"""Length of fields, meadows and woods along the road; elsewhere they are as long as a plot is."""
 _AISLE_M, _BAY_DEPTH_M, _BAY_WIDTH_M = 6.2, 5.0, 2.55
 
 
@@ -27,7 +32,7 @@ class Patch:
     """A piece of ground of one use and material, before clipping against the street.
 
     Attributes:
-        kind: "path", "lot", "plaza" or "yard".
+        kind: "path", "lot", "plaza", "yard", "field", "meadow" or "wood".
         shape: polygons, metres.
         material: name of the material.
     """
@@ -114,19 +119,26 @@ class _Builder:
             width, depth = rng.uniform(*district.front), rng.uniform(*district.depth)
             if use == "lot":
                 width, depth = _AISLE_M + 2 * _BAY_DEPTH_M + 0.6, rng.uniform(18, 36)
-            gap = rng.uniform(*district.gap)
+            if use in _LAND:
+                width, depth = rng.uniform(*_LAND_M.get(self._style.kind, district.front)), rng.uniform(25, 45)
+            gap = 0.0 if use in _LAND else rng.uniform(*district.gap)
             back = np.clip(setback + rng.normal(0, 0.15 * setback), *district.setback) if use == "building" else 0.3
             plot = self._fit(road, sign, s + gap / 2 + width / 2, width, depth, float(back), gap)
             if plot is None:
                 s += 3.0
                 continue
             self._occupied.append(plot.area())
-            getattr(self, f"_add_{use}")(plot, road, sign)
+            if use in _LAND:
+                self._add_land(plot, use)
+            else:
+                getattr(self, f"_add_{use}")(plot, road, sign)
             s += width + gap
 
     def add_end_buildings(self, road: Road, network: Network) -> None:
         """Add buildings across some ends of a road."""
         rng, district = self._rng, self._style.district
+        if self._style.kind in RURAL:
+            return
         joined = {arm.at for arm in network.arms(road)}
         for s, sign in ((0.0, -1), (road.ribbon.length, 1)):
             if s in joined or rng.random() < 0.4:
@@ -241,6 +253,15 @@ class _Builder:
         way = shapely.LineString(plot.points([(plot.setback + 1, -half), (x, -half * 0.2), (x * 0.6, half)]))
         self._patches.append(Patch("path", way.buffer(0.9, cap_style="flat"), material))
         self._patches.append(Patch("yard", plot.rectangle(-plot.depth, plot.setback + 1.0, -half, half), "grass"))
+
+    def _add_land(self, plot: Plot, use: str) -> None:
+        half = plot.width / 2
+        material = {
+            "field": pick(self._rng, soil=0.5, dry_grass=0.3, grass=0.2),
+            "meadow": pick(self._rng, grass=0.7, dry_grass=0.3),
+            "wood": pick(self._rng, soil=0.5, grass=0.3, dry_grass=0.2),
+        }[use]
+        self._patches.append(Patch(use, plot.rectangle(-plot.depth, plot.setback + 0.3, -half, half), material))
 
     def _add_open(self, plot: Plot, road: Road, sign: int) -> None:
         half = plot.width / 2

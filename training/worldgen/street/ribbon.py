@@ -22,6 +22,11 @@ class Ribbon:
         self._yaw = np.unwrap(np.arctan2(self._along[:, 1], self._along[:, 0]))
 
     @property
+    def along(self) -> Array:
+        """(K, 2) unit tangents at the points."""
+        return self._along
+
+    @property
     def length(self) -> float:
         """Metres."""
         return float(self._s[-1])

@@ -15,8 +15,6 @@ from training.worldgen.street.ribbon import Array, Ribbon, integrate_path, smoot
 from training.worldgen.street.street_style import StreetStyle, pick
 
 UNSEEN_LAYOUTS = ("roundabout", "five_arms", "chicane", "boulevard")
-EGO_LENGTH_M = 350.0
-_BEYOND_M = 60.0
 _STRAIGHT_M = 22  # side roads meet the main road without a bend
 
 
@@ -78,12 +76,14 @@ class Network:
         nodes: junctions.
         midblock_crossings: crossings between junctions: road, first and last s.
         layout: "usual", or one of :data:`UNSEEN_LAYOUTS`.
+        beyond: length of the main road beyond each end of the ego lane, metres.
     """
 
     roads: tuple[Road, ...]
     nodes: tuple[Node, ...]
     midblock_crossings: tuple[tuple[Road, float, float], ...]
     layout: str
+    beyond: float
 
     @property
     def main(self) -> Road:
@@ -93,7 +93,7 @@ class Network:
     @cached_property
     def ego_span(self) -> tuple[float, float]:
         """First and last s of the ego lane on the main road."""
-        return _BEYOND_M, self.main.ribbon.length - _BEYOND_M
+        return self.beyond, self.main.ribbon.length - self.beyond
 
     def arms(self, road: Road) -> list[Arm]:
         """Arms of one road at all its junctions."""
@@ -116,8 +116,8 @@ def generate_network(rng: np.random.Generator, style: StreetStyle, unseen: bool)
     """Draw a main road, side roads and junctions."""
     layout = str(rng.choice(UNSEEN_LAYOUTS)) if unseen else "usual"
     main = _main_road(rng, style, layout)
-    stations = _junction_stations(rng, main.ribbon.length)
-    special = int(rng.integers(len(stations)))
+    stations = _junction_stations(rng, style, main.ribbon.length)
+    special = int(rng.integers(max(len(stations), 1)))
     roads, nodes = [main], []
     for number, s in enumerate(stations):
         arms = _side_arms(rng, style, main, s, roads, layout if number == special else "usual")
@@ -126,22 +126,25 @@ def generate_network(rng: np.random.Generator, style: StreetStyle, unseen: bool)
             node = Node(main.ribbon.at(s), (Arm(main, s, -1), Arm(main, s, 1), *arms))
             nodes.append(_roundabout(rng, node) if layout == "roundabout" and number == special else node)
     finished = tuple(_with_controls(rng, style, node) for node in nodes)
-    network = Network(tuple(roads), finished, (), layout)
+    network = Network(tuple(roads), finished, (), layout, style.district.beyond)
     return replace(network, midblock_crossings=_midblock(rng, style, network))
 
 
 def _main_road(rng: np.random.Generator, style: StreetStyle, layout: str) -> Road:
-    length = int(EGO_LENGTH_M + 2 * _BEYOND_M)
+    district = style.district
+    length = int(district.ego_length + 2 * district.beyond)
     s = np.arange(length)
-    sweep = rng.uniform(0.0, 0.03) if rng.random() < 0.3 else rng.uniform(0.1, 0.6)
-    wavelength = rng.uniform(180, 420)
+    sweep = rng.uniform(0.0, 0.03) if rng.random() < 0.3 else rng.uniform(*district.sweep)
+    wavelength = rng.uniform(*district.wavelength)
     yaw = sweep * np.sin(2 * np.pi * s / wavelength + rng.uniform(0, 2 * np.pi))
     yaw += 0.3 * sweep * np.sin(4 * np.pi * s / wavelength + rng.uniform(0, 2 * np.pi))
     if layout == "chicane":
         yaw += _chicane(rng, s)
     points = integrate_path((0.0, 0.0), yaw + rng.uniform(0, 2 * np.pi))
     ribbon = Ribbon(points - points[length // 2] + rng.uniform(-15, 15, 2))
-    lanes = 2 if rng.random() < style.district.two_lanes and layout not in ("roundabout", "chicane") else 1
+    lanes = 2 if rng.random() < district.two_lanes and layout not in ("roundabout", "chicane") else 1
+    if style.kind == "motorway":
+        lanes = int(rng.choice((2, 3, 4), p=(0.5, 0.38, 0.12)))
     return sample_road(rng, style, ribbon, lanes, True, layout)
 
 
@@ -152,9 +155,12 @@ def _chicane(rng: np.random.Generator, s: Array) -> Array:
     return rng.choice((-1, 1)) * rng.uniform(0.35, 0.5) * bump
 
 
-def _junction_stations(rng: np.random.Generator, length: float) -> Array:
-    count = int(rng.integers(2, 5))
-    first, last = _BEYOND_M + 30, length - _BEYOND_M - 30
+def _junction_stations(rng: np.random.Generator, style: StreetStyle, length: float) -> Array:
+    fewest, most = style.district.junctions
+    count = int(rng.integers(fewest, most + 1))
+    if count == 0:
+        return np.zeros(0)
+    first, last = style.district.beyond + 30, length - style.district.beyond - 30
     room = (last - first) / count
     return first + room * (np.arange(count) + 0.5) + rng.uniform(-0.5, 0.5, count) * (room - 66)
 

@@ -13,7 +13,7 @@ from training.worldgen.street.cross_section import Road
 from training.worldgen.street.frontage import Frontage, generate_frontage
 from training.worldgen.street.markings import Paint, bay_pitch, paint_streets
 from training.worldgen.street.plots import Bay, Plot
-from training.worldgen.street.relief import Relief
+from training.worldgen.street.relief import Bank, Relief
 from training.worldgen.street.ribbon import Array
 from training.worldgen.street.road_network import Network, generate_network
 from training.worldgen.street.street_plan import (
@@ -33,6 +33,7 @@ from training.worldgen.street.zones import Zone, partition_ground
 __all__ = ["Approach", "Bay", "Crossing", "Junction", "Lane", "Paint", "Place", "Plot", "Streets", "Zone"]
 
 _FAR_M = 400.0
+_GRADE, _MOTORWAY_GRADE = 0.08, 0.04
 _PAVED = ("pavement", "plaza", "path", "paved_island", "kerb")
 
 
@@ -60,6 +61,7 @@ class Streets:
     """Roads, pavements and open ground of a drive; the world frame's origin lies near the middle of the main road.
 
     Attributes:
+        style: kind of district and street parameters.
         network: centre lines and cross-sections.
         plan: carriageways, islands, crossings.
         terrain: height without kerbs and ditches: ``terrain(x, y)``.
@@ -76,6 +78,7 @@ class Streets:
         crossings: pedestrian crossings.
     """
 
+    style: StreetStyle
     network: Network
     plan: StreetPlan
     terrain: Terrain
@@ -91,22 +94,25 @@ class Streets:
     junctions: tuple[Junction, ...]
 
     @classmethod
-    def generate(cls, rng: np.random.Generator, unseen: bool = False) -> Streets:
+    def generate(cls, rng: np.random.Generator, unseen: bool = False, kind: str = "") -> Streets:
         """Draw the streets of one drive.
 
         Args:
             rng: randomness.
             unseen: use one of the layouts reserved for test drives.
+            kind: of district, one of :data:`KINDS`; empty: drawn.
         """
-        style, terrain = StreetStyle.sample(rng), Terrain.sample(rng)
+        style = StreetStyle.sample(rng, kind, junctions=unseen)
+        terrain = Terrain.sample(rng, _MOTORWAY_GRADE if style.kind == "motorway" else _GRADE)
         network = generate_network(rng, style, unseen)
         plan = plan_street(style, network)
         keep_clear = shapely.union_all([_junction_discs(network), *(c.shape.buffer(1.5) for c in plan.crossings)])
         frontage = generate_frontage(rng, style, network, plan.corridor, keep_clear)
         zones = partition_ground(style, network, plan, frontage, _box(network, _FAR_M), soft_edges(network, plan))
         pavement = shapely.union_all([zone.shape for zone in zones if zone.kind in ("pavement", "plaza")])
-        all_lanes, ego_lane = lanes(style, network, plan)
+        all_lanes, ego_lane = lanes(rng, style, network, plan)
         return cls(
+            style,
             network,
             plan,
             terrain,
@@ -145,7 +151,7 @@ class Streets:
     @cached_property
     def ground(self) -> shapely.Geometry:
         """Gardens and open ground."""
-        return self.region("yard", "ground")
+        return self.region("yard", "ground", "field", "meadow", "wood")
 
     def region(self, *kinds: str) -> shapely.Geometry:
         """Union of all zones of the given kinds."""
@@ -210,7 +216,25 @@ def _relief(
 ) -> Relief:
     lowered = shapely.union_all([lowered_kerbs(plan, frontage.driveways), soft_edges(network, plan)])
     level = shapely.union_all([*frontage.driveways, _junction_discs(network)])
-    return Relief(style.kerb, style.ramp, lowered, ditches(network, plan, level), float(rng.uniform(0.25, 0.6)))
+    bottoms = ditches(network, plan, level)
+    banks = _banks(rng, style, network)
+    return Relief(style.kerb, style.ramp, lowered, bottoms, float(rng.uniform(0.25, 0.6)), banks)
+
+
+def _banks(rng: np.random.Generator, style: StreetStyle, network: Network) -> tuple[Bank, ...]:
+    """Slopes beside the main road."""
+    road, found = network.main, []
+    strips = [r.ribbon.strip(0.0, r.ribbon.length, -r.edge(-1) - 3, r.edge(1) + 3) for r in network.roads[1:]]
+    level = shapely.union_all([*strips, _junction_discs(network)])
+    shapely.prepare(level)
+    for sign, height in zip((1, -1), style.banks, strict=True):
+        side = road.side(sign)
+        foot = road.edge(sign) + (side.border if side.pavement else 4.4 if side.ditch else rng.uniform(1.0, 3.0)) + 0.3
+        width = max(abs(height) * rng.uniform(1.5, 3.5), 1.5)
+        phase = float(rng.uniform(0, 2 * np.pi))
+        if height:
+            found.append(Bank(road.ribbon, sign, float(foot), float(width), height, phase, level))
+    return tuple(found)
 
 
 def _junction_discs(network: Network) -> shapely.Geometry:

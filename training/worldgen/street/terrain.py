@@ -25,9 +25,9 @@ class Terrain:
     phase: NDArray[np.float64]
 
     @classmethod
-    def sample(cls, rng: np.random.Generator) -> Terrain:
-        """Draw a terrain: nearly flat in half of the drives, otherwise grades of up to 8 %."""
-        steepest = rng.uniform(0.0, 0.012) if rng.random() < 0.5 else rng.uniform(0.012, 0.08)
+    def sample(cls, rng: np.random.Generator, steepest_grade: float = 0.08) -> Terrain:
+        """Draw a terrain: nearly flat in half of the drives, otherwise grades of up to 8 % or ``steepest_grade``."""
+        steepest = rng.uniform(0.0, 0.012) if rng.random() < 0.5 else rng.uniform(0.012, steepest_grade)
         wavelength = rng.uniform(260.0, 700.0, _WAVES)
         direction = rng.uniform(0, 2 * np.pi, _WAVES)
         number = 2 * np.pi / wavelength

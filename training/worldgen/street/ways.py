@@ -92,11 +92,14 @@ def _approach(arm: Arm, plan: StreetPlan) -> Approach:
     )
 
 
-def lanes(style: StreetStyle, network: Network, plan: StreetPlan) -> tuple[tuple[Lane, ...], Lane]:
-    """All lanes, and the ego vehicle's lane along the main road."""
+def lanes(
+    rng: np.random.Generator, style: StreetStyle, network: Network, plan: StreetPlan
+) -> tuple[tuple[Lane, ...], Lane]:
+    """All lanes, and the ego vehicle's lane along the main road: next to the kerb, or any on a motorway."""
     main = network.main
     found = _along(style, network, main, (0.0, main.ribbon.length))
-    ego = _along(style, network, main, network.ego_span)[0]
+    number = int(rng.integers(main.lanes)) if style.kind == "motorway" else 0
+    ego = _along(style, network, main, network.ego_span)[number]
     for node in network.nodes:
         for road in list({id(a.road): a.road for a in node.arms if a.road is not main}.values()):
             mine = [arm for arm in node.arms if arm.road is road]

@@ -28,6 +28,9 @@ _LABELS = {
     "green_island": "terrain",
     "verge": "terrain",
     "yard": "terrain",
+    "field": "terrain",
+    "meadow": "terrain",
+    "wood": "terrain",
     "ground": "terrain",
 }
 
@@ -38,7 +41,8 @@ class Zone:
 
     Attributes:
         kind: "road", "bay" (parking beside the lanes), "kerb", "pavement", "verge", "track" (for bicycles),
-            "paved_island", "green_island", "driveway", "lot", "plaza", "path", "yard", or "ground" (all the rest).
+            "paved_island", "green_island", "driveway", "lot", "plaza", "path", "yard", "field", "meadow", "wood", or
+            "ground" (all the rest).
         shape: polygons, metres.
         material: name of the material.
         label: drive13 class.
@@ -81,7 +85,7 @@ def partition_ground(
 def _grouped_patches(frontage: Frontage) -> list[tuple[str, shapely.Geometry, str]]:
     """Patches merged by kind and material; paths come first and so take precedence."""
     groups: dict[tuple[str, str], list[shapely.Geometry]] = {}
-    for kind in ("path", "lot", "plaza", "yard"):
+    for kind in ("path", "lot", "plaza", "yard", "field", "meadow", "wood"):
         for patch in frontage.patches:
             if patch.kind == kind:
                 groups.setdefault((kind, patch.material), []).append(patch.shape)

@@ -3,7 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from training.worldgen.assets import greenery
+from training.worldgen.assets import greenery, woodland
 from training.worldgen.mesh import LABELS, box, merge
 from training.worldgen.tracing import Tracer
 
@@ -16,7 +16,14 @@ MAKERS = {
     "hedge": lambda rng: greenery.hedge(rng, 7.0),
     "ivy_wall": lambda rng: greenery.ivy_wall(rng, 7.0),
     "flower_bed": lambda rng: greenery.flower_bed(rng, 3.0),
+    "big_tree": woodland.big_tree,
+    "wood_tree": woodland.wood_tree,
+    "shrub": woodland.shrub,
+    "thicket": lambda rng: woodland.thicket(rng, 6.0),
+    "weeds": lambda rng: woodland.weeds(rng, 5.0),
+    "ivy": lambda rng: woodland.ivy(rng, 3.0, 4.0),
 }
+_TALLEST_M, _MOST_TRIANGLES = {"big_tree": 21.0, "wood_tree": 21.0}, {"big_tree": 1500}
 OTHERS = {
     "tree": {"other_static"},  # stakes
     "street_tree": {"other_static"},
@@ -34,9 +41,9 @@ def test_plants_stand_on_ground_with_their_labels(name):
         low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
         assert np.isfinite(mesh.vertices).all()
         assert set(mesh.label.tolist()) <= allowed
-        assert 0 < len(mesh) < 900
-        assert -0.35 < low[2] < 0.05
-        assert 0.1 < high[2] < 15.0
+        assert 0 < len(mesh) < _MOST_TRIANGLES.get(name, 900)
+        assert -0.5 < low[2] < 0.1
+        assert 0.1 < high[2] < _TALLEST_M.get(name, 15.0)
         seen |= set(mesh.label.tolist())
     assert VEGETATION in seen
 

@@ -9,12 +9,13 @@ from training.worldgen.street.ground import ground_meshes
 from training.worldgen.street.streets import Streets
 from training.worldgen.tracing import Tracer
 
-CASES = ((3, False), (5, False), (6, False), (10, False), (104, True))
+CASES = ((3, "urban"), (5, "residential"), (6, "suburban"), (10, "country"), (11, "motorway"), (104, ""))
 
 
-def build(seed: int, unseen: bool) -> tuple[Streets, Mesh]:
+def build(seed: int, kind: str) -> tuple[Streets, Mesh]:
+    """Streets of a kind and their ground; without a kind: with a layout of test drives."""
     rng = np.random.default_rng(seed)
-    streets = Streets.generate(rng, unseen)
+    streets = Streets.generate(rng, not kind, kind)
     return streets, merge(ground_meshes(streets, rng))
 
 
@@ -50,7 +51,12 @@ def test_mesh_matches_zone_labels_and_heights(drive: tuple[Streets, Mesh]) -> No
     on_road = np.array([zone.kind in ("road", "bay", "lot") for zone in zones])
     assert (label[~marking] == expected[~marking]).all()
     assert on_road[marking].all()
-    assert (np.abs(height - streets.height(*points.T)) < 0.02).mean() > 0.997
+    error = np.abs(height - streets.height(*points.T))
+    if streets.relief.banks:  # triangles across the end of a bank cannot follow it exactly
+        assert (error < 0.02).mean() > 0.9
+        assert (error < 0.1).mean() > 0.997
+    else:
+        assert (error < 0.02).mean() > 0.997
 
 
 def test_markings_are_hit_where_painted(drive: tuple[Streets, Mesh]) -> None:
@@ -71,7 +77,7 @@ def test_ground_has_no_holes(drive: tuple[Streets, Mesh]) -> None:
 
 
 def test_grazing_rays_hit_no_gaps() -> None:
-    streets, mesh = build(5, False)
+    streets, mesh = build(5, "urban")
     rng = np.random.default_rng(3)
     start = streets.ego_lane.path[150]
     eye = np.array([*start, streets.height(*start) + 1.8])
@@ -84,7 +90,8 @@ def test_grazing_rays_hit_no_gaps() -> None:
     assert np.isfinite(hits.distance).all()
     below = reached[:, 2] - streets.terrain(*reached[:, :2].T)
     close = hits.distance < 60
-    assert below[close].min() > -streets.relief.depth - 0.1
+    lowest = min((bank.height for bank in streets.relief.banks), default=0.0)
+    assert below[close].min() > min(lowest, 0.0) - streets.relief.depth - 0.1
 
 
 def test_kerb_faces_are_vertical_and_sidewalk(drive: tuple[Streets, Mesh]) -> None:
@@ -93,6 +100,8 @@ def test_kerb_faces_are_vertical_and_sidewalk(drive: tuple[Streets, Mesh]) -> No
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     upright = np.abs(normal[:, 2]) < 1e-3 * np.linalg.norm(normal, axis=1)
     assert upright.any() == (streets.relief.step > 0)
+    if not upright.any():
+        return
     assert (mesh.label[upright] == LABELS.id_of("sidewalk")).all()
     outwards = normal[upright, :2] / np.linalg.norm(normal[upright, :2], axis=1, keepdims=True)
     before = corners[upright].mean(axis=1)[:, :2] + 0.03 * outwards
@@ -112,7 +121,7 @@ def test_triangle_count_is_within_budget(drive: tuple[Streets, Mesh]) -> None:
 
 
 def test_same_seed_gives_same_bytes() -> None:
-    first, again = (build(7, False)[1] for _ in range(2))
+    first, again = (build(7, "country")[1] for _ in range(2))
     digests = [hashlib.sha256(b"".join(getattr(m, n).tobytes() for n in ("vertices", "triangles", "material", "label",
                                                                         "instance"))).hexdigest()
                for m in (first, again)]  # fmt: skip

@@ -6,18 +6,20 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.worldgen.street.relief import Relief
+from training.worldgen.street.relief import Bank, Relief
 from training.worldgen.street.ribbon import Ribbon, integrate_path
 from training.worldgen.street.road_network import UNSEEN_LAYOUTS
+from training.worldgen.street.street_style import DISTRICTS, KINDS, RURAL, StreetStyle
 from training.worldgen.street.streets import Streets
 from training.worldgen.street.terrain import Terrain
 
 SEEDS = (1, 3, 5, 8, 10, 13)
 
 
-@pytest.fixture(scope="module", params=SEEDS)
+@pytest.fixture(scope="module", params=zip(SEEDS, KINDS, strict=True), ids=KINDS)
 def streets(request: pytest.FixtureRequest) -> Streets:
-    return Streets.generate(np.random.default_rng(request.param), unseen=False)
+    seed, kind = request.param
+    return Streets.generate(np.random.default_rng(seed), kind=kind)
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +49,23 @@ def test_zones_partition_area(streets: Streets) -> None:
 
 
 def test_streets_have_all_elements(streets: Streets) -> None:
-    assert 2 <= len(streets.network.roads) <= 5
     assert {"road", "ground"} <= {zone.kind for zone in streets.zones}
+    assert streets.kerbside(20.0, np.random.default_rng(0))
+    fewest, most = streets.style.district.junctions
+    assert 1 + fewest <= len(streets.network.roads) <= 1 + most
+    if streets.style.kind in RURAL:
+        assert not {"pavement", "kerb", "bay"} & {zone.kind for zone in streets.zones}
+        assert streets.verge.area > 500
+        return
     assert streets.pavement.area > 300
     assert len(streets.plots) > 10
     assert len(streets.junctions) >= 1
-    assert streets.walks and streets.kerbside(20.0, np.random.default_rng(0))
+    assert streets.walks
 
 
 def test_ego_lane_is_long_and_smooth(streets: Streets) -> None:
     steps = np.diff(streets.ego_lane.path, axis=0)
-    assert 300 < np.linalg.norm(steps, axis=1).sum() < 400
+    assert np.linalg.norm(steps, axis=1).sum() == pytest.approx(streets.style.district.ego_length, rel=0.15)
     turn = np.abs(np.diff(np.unwrap(np.arctan2(steps[:, 1], steps[:, 0]))))
     assert turn.max() < 0.07  # a metre on: a radius of 14 m
 
@@ -79,7 +87,9 @@ def test_traffic_keeps_right(streets: Streets) -> None:
 
 
 def test_plots_overlap_neither_streets_nor_each_other(streets: Streets) -> None:
-    areas = np.array([plot.area() for plot in (*streets.plots, *streets.back_plots)])
+    areas = np.array([plot.area() for plot in (*streets.plots, *streets.back_plots)], dtype=object)
+    if not len(areas):
+        return
     assert not shapely.intersects(streets.plan.corridor, areas).any()
     first, second = shapely.STRtree(areas).query(areas, predicate="intersects")
     overlap = shapely.area(shapely.intersection(areas[first], areas[second]))[first != second]
@@ -94,7 +104,7 @@ def test_plots_face_the_road(streets: Streets) -> None:
 
 
 def test_bays_lie_on_roads_and_carparks(streets: Streets) -> None:
-    places = shapely.points([(bay.x, bay.y) for bay in streets.bays])
+    places = shapely.points(np.array([(bay.x, bay.y) for bay in streets.bays]).reshape(-1, 2))
     surfaces = streets.region("road", "bay", "lot", "driveway")
     assert shapely.dwithin(surfaces, places, 0.3).all()
 
@@ -117,8 +127,8 @@ def test_kerbside_places_are_clear_and_face_road(streets: Streets) -> None:
 
 def test_kerbs_are_steps_unless_lowered() -> None:
     both = {"raised": 0, "lowered": 0}
-    for seed in SEEDS:
-        streets = Streets.generate(np.random.default_rng(seed))
+    for seed, kind in zip(SEEDS, 2 * ("urban", "residential", "industrial"), strict=True):
+        streets = Streets.generate(np.random.default_rng(seed), kind=kind)
         step = streets.relief.step
         if step == 0:
             continue
@@ -191,3 +201,28 @@ def test_relief_at_lowered_kerbs_and_ditches() -> None:
     relief = Relief(0.12, 1.0, shapely.box(0, 0, 1, 1), shapely.box(10, 0, 11, 1), 0.4)
     points = np.array([(0.5, 0.5), (1.5, 0.5), (5.0, 0.5), (10.5, 0.5)])
     assert relief.rise(points) == pytest.approx([0.0, 0.06, 0.12, 0.12 - 0.4])
+
+
+def test_every_kind_occurs_with_its_share() -> None:
+    kinds = [StreetStyle.sample(np.random.default_rng(seed)).kind for seed in range(400)]
+    shares = {kind: kinds.count(kind) / len(kinds) for kind in KINDS}
+    assert set(shares) == set(DISTRICTS)
+    assert shares["country"] == pytest.approx(0.18, abs=0.05)
+
+
+def test_bank_rises_beside_road_and_ends_at_other_roads() -> None:
+    ribbon = Ribbon(integrate_path((0.0, 0.0), np.zeros(200)))
+    bank = Bank(ribbon, 1, 5.0, 4.0, 2.0, 0.0, shapely.box(150, -50, 160, 50))
+    points = np.array([(80.0, 4.0), (80.0, 7.0), (80.0, 9.0), (80.0, 40.0), (80.0, -9.0), (155.0, 9.0)])
+    rise = bank.rise(points)
+    assert rise[0] == rise[4] == rise[5] == 0.0
+    assert 0 < rise[1] < rise[2] == pytest.approx(rise[3])
+    assert 0.5 < rise[2] <= 2.0
+
+
+def test_country_roads_have_land_of_all_uses() -> None:
+    seen = set()
+    for seed in range(6):
+        seen |= {zone.kind for zone in Streets.generate(np.random.default_rng(seed), kind="country").zones}
+    assert {"field", "meadow", "wood", "verge"} <= seen
+    assert not {"pavement", "kerb", "bay"} & seen
