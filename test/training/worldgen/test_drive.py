@@ -265,7 +265,8 @@ def test_only_unseen_scenes_have_reserved_layouts_and_buildings(unseen, monkeypa
 
     monkeypatch.setattr("training.worldgen.scene.Streets.generate", record_streets)
     monkeypatch.setattr(populate.buildings, "building", record_building)
-    Scene.generate(np.random.default_rng(3), 5.0, unseen, "urban")  # of a test drive's two kinds of layouts, 3 draws the new one
+    # Of a test drive's two kinds of layouts, seed 3 draws the new one.
+    Scene.generate(np.random.default_rng(3), 5.0, unseen, "urban")
     assert any(styles) == unseen
     assert not all(styles)
     assert any(layouts) == unseen

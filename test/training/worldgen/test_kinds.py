@@ -4,7 +4,7 @@ import pytest
 from training.worldgen.mesh import LABELS, pose
 from training.worldgen.scene import Scene
 from training.worldgen.sensing.lidar import scan
-from training.worldgen.sensing.sensors import PANDAR64
+from training.worldgen.sensing.products import PANDAR64
 from training.worldgen.sensing.surfaces import Appearance
 from training.worldgen.street.street_style import KINDS
 from training.worldgen.sward import Sward, sward_meshes

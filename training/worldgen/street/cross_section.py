@@ -50,7 +50,7 @@ class Road:
         lanes: number in each direction.
         lane_width: metres.
         median: width between the directions, metres.
-        median_kind: "none", "grass", "paved" or "painted".
+        median_kind: "none", "grass", "paved", "painted" or "barrier" (part of the carriageway).
         left: the side d > 0.
         right: the side d < 0.
         main: whether the ego vehicle follows it.
@@ -108,8 +108,8 @@ def _median(rng: np.random.Generator, style: StreetStyle, lanes: int, layout: st
     if layout == "boulevard":
         return rng.uniform(4.5, 9.0), "grass"
     if style.kind == "motorway":
-        kind = pick(rng, grass=0.6, paved=0.4)
-        return (rng.uniform(3.0, 9.0) if kind == "grass" else rng.uniform(2.0, 4.0)), kind
+        kind = pick(rng, grass=0.5, barrier=0.5)
+        return (rng.uniform(3.5, 9.0) if kind == "grass" else rng.uniform(2.0, 4.0)), kind
     if layout != "usual" or style.kind in ("residential", "country"):
         return 0.0, "none"
     many = lanes > 1

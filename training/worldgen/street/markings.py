@@ -100,7 +100,7 @@ def _centre_line(rng: np.random.Generator, style: StreetStyle, network: Network,
     for a, b in network.open_spans(road):
         if road.median_kind == "painted":
             marks += _painted_median(style, network, road, a, b)
-        elif road.median_kind in ("grass", "paved"):
+        elif road.median_kind in ("grass", "paved", "barrier"):
             marks += [_line(road, side * (road.median / 2 + 0.1), a, b, material) for side in (-1, 1)]
         elif look == "dashed":
             marks += _dashes(road, 0.0, a, b, material)

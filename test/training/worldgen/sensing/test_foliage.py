@@ -7,7 +7,7 @@ from training.worldgen.assets import greenery, woodland
 from training.worldgen.materials import GROUPS, MATERIALS, material_id
 from training.worldgen.mesh import LABELS, merge, pose, quads
 from training.worldgen.sensing.lidar import scan
-from training.worldgen.sensing.sensors import PANDAR64
+from training.worldgen.sensing.products import PANDAR64
 from training.worldgen.sensing.surfaces import Appearance
 from training.worldgen.tracing import Tracer
 
