@@ -17,7 +17,7 @@ from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import SensorError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.normalization import ChannelSpec, Normalizer
-from xmodelkd_ros.core.projection import BY_ELEVATION, NO_PIXEL, ProjectionSpec, RangeProjector
+from xmodelkd_ros.core.projection import BY_BEAM, BY_ELEVATION, NO_PIXEL, ProjectionSpec, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec
 
 SECTORS = 6
@@ -134,8 +134,8 @@ def with_point_ids(sources: Sequence[Sequence[Sweep]], numbered: Sequence[bool])
 
 @lru_cache(maxsize=512)
 def projector_of(spec: ProjectionSpec, sensor: SensorSpec | None) -> RangeProjector:
-    """The projector of a LiDAR's sweeps; made once for each LiDAR."""
-    return RangeProjector(spec, sensor)
+    """The projector of a LiDAR's sweeps; made once for each LiDAR. Only rows by beam follow it, as at run time."""
+    return RangeProjector(spec, sensor if spec.rows == BY_BEAM else None)
 
 
 def _measured(

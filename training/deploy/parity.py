@@ -45,7 +45,7 @@ def parity(
     equal, points, difference = 0, 0, 0.0
     for source, reference in zip(sources, expected, strict=True):
         for number, logits in enumerate(reference):
-            pipeline.use_sensor(source.sweeps[number].sensor)
+            pipeline.follow(source.sweeps[number].sensor)
             logits_of_all, valid = pipeline.logits(source.sweeps[number].cloud, source.images(number))
             actual = logits_of_all[:, valid]
             equal += int(np.count_nonzero(actual.argmax(axis=0) == logits.argmax(axis=0)))
@@ -62,7 +62,7 @@ def score(source: Source, pipeline: SegmentationPipeline) -> dict[str, Any]:
     """Mean IoU, IoU and number of points of each class, and calibration error (ECE) on a source."""
     scores = Scores(pipeline.labels, label_map(scored_labels(pipeline.labels.name)), pipeline.usable)
     for number, sweep in enumerate(source.sweeps):
-        pipeline.use_sensor(sweep.sensor)
+        pipeline.follow(sweep.sensor)
         result = pipeline.segment(sweep.cloud, images=source.images(number))
         scores.add(sweep.cloud, result.segmentation, sweep.labels, stages_ms=result.stages_ms, mode=result.mode)
     metrics = scores.metrics(pipeline.spec, pipeline.backend.name, pipeline.backend.precision)

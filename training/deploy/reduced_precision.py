@@ -73,7 +73,7 @@ def _add_fp16(
 
 def _logits(pipeline: SegmentationPipeline, source: Source, number: int) -> NDArray[np.float32]:
     sweep = source.sweeps[number]
-    pipeline.use_sensor(sweep.sensor)
+    pipeline.follow(sweep.sensor)
     logits, valid = pipeline.logits(sweep.cloud, source.images(number))
     return logits[:, valid]
 
@@ -100,7 +100,7 @@ def _calibration_inputs(spec: ModelSpec, folder: Path, data: DataConfig) -> list
     for config in data.train:
         source = few_sweeps(config, _CALIBRATION_SWEEPS, images=branch is not None)
         for number, sweep in enumerate(source.sweeps):
-            pipeline.use_sensor(sweep.sensor)
+            pipeline.follow(sweep.sensor)
             pipeline.segment(sweep.cloud, images=source.images(number))
     return [network.recorded, branch.recorded if branch else []]
 

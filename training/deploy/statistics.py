@@ -31,6 +31,6 @@ def training_statistics(pipeline: SegmentationPipeline, data: DataConfig, comman
 def _sweeps(pipeline: SegmentationPipeline, source: Source) -> list[dict[str, float]]:
     statistics = []
     for number, sweep in enumerate(source.sweeps):
-        pipeline.use_sensor(sweep.sensor)
+        pipeline.follow(sweep.sensor)
         statistics.append(dict(pipeline.segment(sweep.cloud, images=source.images(number)).statistics))
     return statistics

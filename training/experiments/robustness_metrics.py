@@ -88,7 +88,7 @@ def measure(
     numbers = range(0, len(source.sweeps), every)
     inputs = _inputs(source, numbers, variants)
     for variant, sweep, images in progress(inputs, len(numbers) * len(variants), title):
-        pipeline.use_sensor(sweep.sensor)
+        pipeline.follow(sweep.sensor)
         scores[variant].add(*pipeline.logits(sweep.cloud, images), sweep.labels)
     by_kind = {kind: [scores[kind, severity].to_dict() for severity in range(len(SEVERITIES))] for kind in kinds}
     return {"sweeps": len(numbers), "clean": scores[_CLEAN].to_dict(), "corrupted": by_kind}

@@ -16,7 +16,7 @@ from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.labels import LabelMap, LabelTranslation
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.normalization import HAS_INTENSITY, Normalizer
-from xmodelkd_ros.core.projection import NO_PIXEL, NO_POINT, RangeProjection, RangeProjector
+from xmodelkd_ros.core.projection import BY_BEAM, NO_PIXEL, NO_POINT, RangeProjection, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.training_statistics import output_statistics, sample_index
 from xmodelkd_ros.core.usable_points import usable_mask, without_box
@@ -97,6 +97,11 @@ class SegmentationPipeline:
         self._projector = RangeProjector(replace(spec.projection, min_range_m=self.min_range_m), sensor)
         self.intensity_range = sensor.intensity_range if sensor is not None else spec.intensity_range
         self._normalizer = Normalizer(spec.channels, spec.intensity_range, sensor)
+
+    def follow(self, sensor: SensorSpec | None) -> None:
+        """Take the next sweeps as those of a LiDAR, if the model is one for any LiDAR."""
+        if self.spec.projection.rows == BY_BEAM and sensor != self.sensor:
+            self.use_sensor(sensor)
 
     @classmethod
     def load(

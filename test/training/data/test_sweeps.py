@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -5,6 +7,7 @@ from training.config.training import AugmentConfig
 from training.data.crops import CropDataset, CropSize, CropSource
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors
 from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.sensor import SensorSpec
 
 CHANNELS = ("z", "range", "sqrt_intensity")
 
@@ -42,6 +45,15 @@ def test_points_without_finite_coordinates_are_left_out(sweep, spec):
     assert batch["points"].shape == (1, len(xyz) - 3, 3)
     assert np.isfinite(batch["points"]).all() and np.isfinite(batch["image"]).all()
     assert np.array_equal(batch["labels"][0], sweep.labels[3:])
+
+
+def test_only_rows_by_beam_follow_the_lidar_of_the_sweep(sweep, spec):
+    """As at run time: models with rows by elevation take every sweep as it is, unless a sensor file is given."""
+    other = replace(sweep, sensor=SensorSpec("other", tuple(np.linspace(20.0, -40.0, 16))))
+    by_beam = replace(spec, projection=replace(spec.projection, rows="beams"))
+    for inputs, same in ((spec, True), (by_beam, False)):
+        first, second = (WholeSweeps([one], inputs)[0] for one in (sweep, other))
+        assert np.array_equal(first["pixel"], second["pixel"]) == same
 
 
 def test_hides_labels_of_sectors_and_their_guard(sweep):
