@@ -72,8 +72,8 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         "sensor",
         default_value="",
-        description="The LiDAR, if it is not the one that the model was trained on: a sensor file (from 'xmodelkd "
-        f"fit-sensor') or the name of a known one, such as VLP-16. {FROM_FILE}",
+        description="The LiDAR: auto (estimated from the first sweeps), none (that of the model's training), a sensor "
+        f"file (from 'xmodelkd fit-sensor') or the name of a known one, such as VLP-16. {FROM_FILE}",
     ),
     DeclareLaunchArgument(
         "rviz",

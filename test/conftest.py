@@ -10,7 +10,7 @@ from test.expected_skips import pytest_configure  # noqa: F401
 from xmodelkd_ros import resources
 from xmodelkd_ros.core.model_spec import DataSource, ImageBranchSpec, ModelSpec, NetworkFile, TensorSpec, sha256
 from xmodelkd_ros.core.normalization import ChannelSpec
-from xmodelkd_ros.core.projection import ProjectionSpec
+from xmodelkd_ros.core.projection import BY_BEAM, BY_ELEVATION, ProjectionSpec
 from xmodelkd_ros.resources import label_map
 
 pytest_plugins = ["test.example_drive"]
@@ -48,6 +48,18 @@ def write_height_model(folder):
     It uses every input, so that a pipeline that mixes them up fails.
     """
     _write_model(folder, _height_nodes("logits"), [], "student")
+    return folder
+
+
+def write_any_lidar_model(folder):
+    """Write a small student for any LiDAR: points more than half a metre above the ground are building, others road."""
+    channels = (
+        ChannelSpec("height", 0.5, 1.0),
+        ChannelSpec("log_range", 0.0, 1.0),
+        ChannelSpec("relative_intensity", 0.0, 1.0),
+        ChannelSpec("has_intensity", 0.0, 1.0),
+    )
+    _write_model(folder, _height_nodes("logits"), [], "student", channels=channels, rows=BY_BEAM)
     return folder
 
 
@@ -129,18 +141,30 @@ def _write_network(path, nodes, inputs, output, constants):
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
 
 
-def _write_model(folder, nodes, extra_inputs, role, extra_constants=None, image_branch=None):
-    weights = np.zeros((13, 2), np.float32)
+_CHANNELS = (ChannelSpec("z", 0.0, 1.0), ChannelSpec("intensity", 0.0, 255.0))
+
+
+def _write_model(
+    folder,
+    nodes,
+    extra_inputs,
+    role,
+    extra_constants=None,
+    image_branch=None,
+    channels=_CHANNELS,
+    rows=BY_ELEVATION,
+):
+    weights = np.zeros((13, len(channels)), np.float32)
     weights[9, 0], weights[4, 0] = 4.0, -4.0
     constants = {
         "weights": weights,
-        "flat": np.array([3, HEIGHT * WIDTH], np.int64),
+        "flat": np.array([len(channels) + 1, HEIGHT * WIDTH], np.int64),
         "zero": np.zeros(1, np.float32),
         **(extra_constants or {}),
     }
     inputs = (
-        TensorSpec("image", (1, 3, HEIGHT, WIDTH), "float32"),
-        TensorSpec("points", (POINTS, 2), "float32"),
+        TensorSpec("image", (1, len(channels) + 1, HEIGHT, WIDTH), "float32"),
+        TensorSpec("points", (POINTS, len(channels)), "float32"),
         TensorSpec("pixel", (POINTS,), "int32"),
         *extra_inputs,
     )
@@ -148,13 +172,13 @@ def _write_model(folder, nodes, extra_inputs, role, extra_constants=None, image_
     folder.mkdir(parents=True, exist_ok=True)
     _write_network(folder / "model.onnx", nodes, inputs, output, constants)
     spec = ModelSpec(
-        name={"student": "height", "teacher": "light"}[role],
+        name=folder.name,
         role=role,
         files={"fp32": NetworkFile("model.onnx", sha256(folder / "model.onnx"))},
         inputs=inputs,
         outputs=(output,),
-        projection=ProjectionSpec(tuple(np.linspace(15, -25, HEIGHT).tolist()), WIDTH),
-        channels=(ChannelSpec("z", 0.0, 1.0), ChannelSpec("intensity", 0.0, 255.0)),
+        projection=ProjectionSpec(tuple(np.linspace(15, -25, HEIGHT).tolist()), WIDTH, rows=rows),
+        channels=channels,
         intensity_range=(0.0, 255.0),
         labels=label_map("drive13"),
         temperature=1.0,
@@ -176,3 +200,10 @@ def height_model(tmp_path_factory):
     """Folder of a small student model (see :func:`write_height_model`)."""
     pytest.importorskip("onnx")
     return write_height_model(tmp_path_factory.mktemp("models") / "height")
+
+
+@pytest.fixture(scope="session")
+def any_lidar_model(tmp_path_factory):
+    """Folder of a small student for any LiDAR (see :func:`write_any_lidar_model`)."""
+    pytest.importorskip("onnx")
+    return write_any_lidar_model(tmp_path_factory.mktemp("models") / "any_lidar")

@@ -27,13 +27,14 @@ from training.modules.checkpoint import model_or_run, read_checkpoint
 from training.predict.predictor import Predictor, predictor_of
 from training.runs.trainer import on_one_device
 from training.train import train
-from xmodelkd_ros.console import print_warnings, run_command
+from xmodelkd_ros.console import print_notes, print_warnings, run_command
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.reports.scores import write_metrics
 from xmodelkd_ros.resources import label_map
+from xmodelkd_ros.segmentation.auto_sensor import chosen_sensor
 from xmodelkd_ros.segmentation.input_monitor import InputMonitor
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
@@ -102,10 +103,12 @@ def _adapted(config: AdaptConfig, scored: str, command: str) -> dict[str, Any]:
 
 def _input_warnings(model: Path, part: SourceConfig, held_out: Source) -> list[str]:
     """Print and return warnings about sweeps of the drive that the model does not expect."""
-    monitor = InputMonitor(SegmentationPipeline.load(model))
+    monitor = InputMonitor(SegmentationPipeline.load(model, sensor=chosen_sensor(part.sensor)))
     learnt = few_sweeps(replace(part, labels="none"), _CHECKED, images=False)
     for sweep in (*learnt.sweeps, *held_out.sweeps):
         monitor.add(sweep.cloud, monitor.pipeline.segment(sweep.cloud))
+    if monitor.pipeline.auto_sensor is not None:
+        print_notes([f"sensor: {monitor.pipeline.sensor_facts['description']}"])
     warnings = monitor.log.notes()
     print_warnings(warnings)
     return warnings
@@ -138,6 +141,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--frames", metavar="A:B", default="", help="frames A to B - 1 (default: all)")
     parser.add_argument("--points-topic", metavar="TOPIC", default="", help="topic of the sweeps in a bag")
     parser.add_argument(
+        "--sensor",
+        default="auto",
+        metavar="FILE|auto|none",
+        help="the LiDAR, for models for any: estimated, that of the model's training, or a sensor file or known name "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
         "--label-set", metavar="S", default=LABELS, help="label set of the scores (default: %(default)s)"
     )
     parser.add_argument("--config", type=Path, default=DEFAULTS, help="settings (default: config/adapt.yaml)")
@@ -156,6 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _given(options: argparse.Namespace) -> dict[str, Any]:
     """The settings that the command line's options replace."""
     drive: dict[str, Any] = {"dataset": options.dataset, "path": options.drive, "topic": options.points_topic}
+    drive["sensor"] = options.sensor
     if options.frames:
         frames = frame_range(options.frames, "--frames")
         drive["frames"] = (frames.start, frames.stop)

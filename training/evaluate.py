@@ -27,7 +27,8 @@ from xmodelkd_ros.reports.report import Run, score_table, write_report
 from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.reports.sweep_plots import SweepView
 from xmodelkd_ros.reports.truth import TruthTranslation
-from xmodelkd_ros.resources import find_model, label_map, read_sensor, translation
+from xmodelkd_ros.resources import find_model, label_map, translation
+from xmodelkd_ros.segmentation.auto_sensor import chosen_sensor
 from xmodelkd_ros.segmentation.backend_selection import select_backend
 from xmodelkd_ros.segmentation.input_monitor import InputMonitor
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
@@ -52,10 +53,13 @@ def evaluate(
     """
     truths = _Truth(pipeline.labels, scored or pipeline.labels)
     scores = Scores(pipeline.labels, scored, pipeline.usable)
-    view, unread = None, []
+    view, unread, known = None, [], None
     for k, (drive, index) in enumerate(
         tqdm(frames, "evaluate", unit=" sweeps", file=sys.stderr, disable=None, leave=False)
     ):
+        if drive is not known and pipeline.auto_sensor is not None:
+            pipeline.auto_sensor.restart()
+        known = drive
         truth, scored_truth = truths.of(drive, index)
         cloud = drive.cloud(index)
         images = EncodedSweepImages.load(drive, index).decode() if pipeline.spec.role == "teacher" else ()
@@ -152,8 +156,7 @@ def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
     make_folder(options.out)  # before the work
     folder = find_model(options.model)
     backend = select_backend(folder, options.backend, options.precision).backend
-    sensor = read_sensor(options.sensor) if options.sensor else None
-    pipeline = SegmentationPipeline.load(folder, backend, options.precision, sensor)
+    pipeline = SegmentationPipeline.load(folder, backend, options.precision, chosen_sensor(options.sensor))
     if options.points_topic and options.dataset != "bag":
         raise ConfigError(f"--points-topic: {options.dataset} has no topics; leave it out")
     split, topic = _split(options), options.points_topic
@@ -163,14 +166,16 @@ def run(options: argparse.Namespace, command: str) -> dict[str, Any]:
     frames = [(drive, index) for drive in drives for index in (wanted or range(len(drive)))[:: options.every]]
     monitor = InputMonitor(pipeline)
     scores, view, notes = evaluate(frames, pipeline, scored, monitor)
-    print_notes(notes)
+    described = [f"sensor: {pipeline.sensor_facts['description']}"] if pipeline.auto_sensor is not None else []
+    print_notes([*described, *notes])
     metrics = scores.metrics(pipeline.spec, pipeline.backend.name, pipeline.backend.precision)
+    metrics["sensor"] = dict(pipeline.sensor_facts)
     metrics["warnings"] = monitor.log.notes()
     print_warnings(metrics["warnings"])
     if scores.has_truth and "vegetation" in scores.label_map.names:
         metrics["miou_without_vegetation"] = scores.confusion.miou(exclude=("vegetation",))
     title = f"{options.dataset} {options.path.name}, frames {options.frames or 'all'}"
-    facts = tuple(("note", note) for note in notes)
+    facts = (("sensor", metrics["sensor"]["description"]), *(("note", note) for note in notes))
     data = f"{options.dataset} {options.path.name}"
     origin = Run(title, command, "the time of the pipeline", facts, data, drives[0].source)
     write_report(options.out, origin, metrics, scores, pipeline.spec, view)
@@ -212,7 +217,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--backend", default="auto", help="inference library (default: %(default)s)")
     parser.add_argument("--precision", default="auto", help="auto, fp32, fp16 or int8 (default: %(default)s)")
     parser.add_argument(
-        "--sensor", metavar="FILE", default="", help="sensor file, or name of a known LiDAR (default: the model's own)"
+        "--sensor",
+        default="auto",
+        metavar="FILE|auto|none",
+        help="the LiDAR, for models for any: estimated from each drive's first sweeps, that of the model's training, "
+        "or a sensor file or known name (default: %(default)s)",
     )
     parser.add_argument(
         "--label-set", default="", metavar="S", help="label set of the scores (default: the model's own)"

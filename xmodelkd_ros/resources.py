@@ -22,6 +22,8 @@ _MIN_SIMILARITY = 0.5
 """Of a shipped file's name to a misspelt one: users write the maker, or another size, with a product's name."""
 _MOST_PROPOSED = 3
 
+AUTO_SENSOR, NO_SENSOR = "auto", "none"
+"""Settings of the sensor that are no file or product: estimate it, or take the one that the model was trained on."""
 
 _source_tree_first = False
 
@@ -124,6 +126,15 @@ def read_sensor(name_or_path: str) -> SensorSpec:
     """
     path = user_path(name_or_path)
     return SensorSpec.read(path if os.path.isfile(path) else sensor_file(name_or_path))
+
+
+def given_sensor(setting: str) -> SensorSpec | None:
+    """The sensor file that a setting names; None for ``auto`` (or empty) and ``none``.
+
+    Raises:
+        SensorError: as in :func:`read_sensor`.
+    """
+    return None if setting.strip().lower() in (AUTO_SENSOR, NO_SENSOR, "") else read_sensor(setting)
 
 
 def find_config(relative: str) -> Path:

@@ -3,47 +3,18 @@
 import numpy as np
 import pytest
 
+from test.street import street
 from xmodelkd_ros.core.ground import Ground, common_ground, find_ground, leveling_rotation
 
-CARS = [
-    (6.0, -2.5, 4.4, 1.8, 1.5),
-    (-8.0, 2.5, 4.4, 1.8, 1.5),
-    (12.0, 2.5, 4.4, 1.8, 1.6),
-    (-16.0, -2.5, 8.0, 2.4, 3.0),
-]
-"""Boxes on the ground: centre x, y, length, width, height."""
 
-
-def sweep(height=1.8, roll=0.0, pitch=0.0, *, beams=(-24, 2, 32), columns=600, walls=12.0, cars=CARS, fov=180.0):
-    """Points of a street between two walls with cars, in the frame of a sensor in this height and attitude."""
-    elevation, azimuth = np.meshgrid(
-        np.radians(np.linspace(*beams)), np.radians(np.linspace(-fov, fov, columns, endpoint=False))
-    )
-    rays = np.stack(
-        [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)], -1
-    ).reshape(-1, 3)
-    rotation = leveling_rotation(roll, pitch)
-    rays = rays @ rotation.T  # in the levelled frame
-    with np.errstate(divide="ignore", invalid="ignore"):
-        hits = [np.where(rays[:, 2] < 0, -height / rays[:, 2], np.inf)]
-        on_wall = walls / np.abs(rays[:, 1])
-        hits.append(np.where(on_wall * rays[:, 2] + height < 8, on_wall, np.inf))
-        for x, y, length, width, tall in cars:
-            low = np.array([x - length / 2, y - width / 2, -height])
-            high = np.array([x + length / 2, y + width / 2, tall - height])
-            first, second = low / rays, high / rays
-            enter, leave = np.minimum(first, second).max(1), np.maximum(first, second).min(1)
-            hits.append(np.where((enter < leave) & (enter > 0), enter, np.inf))
-        distance = np.min(hits, axis=0)
-    distance = np.where(distance < 100, distance, np.nan) + np.random.default_rng(3).normal(0, 0.02, len(rays))
-    points = rays * distance[:, None]
-    return (points @ rotation)[np.isfinite(distance)].astype(np.float32)  # back in the sensor's frame
+def sweep(*args, **more):
+    return street(*args, **more).xyz
 
 
 @pytest.mark.parametrize("height", [0.5, 1.0, 1.8, 3.0])
 @pytest.mark.parametrize(("roll", "pitch"), [(0, 0), (0, 10), (0, -10), (8, 3), (180, 0), (-174, 10)])
 def test_height_and_attitude_of_any_mount(height, roll, pitch):
-    beams = (-24, 2, 32) if abs(roll) < 90 else (-2, 24, 32)  # the product is mounted so that it sees the ground
+    beams = (2, -24, 32) if abs(roll) < 90 else (24, -2, 32)  # the product is mounted so that it sees the ground
     ground = find_ground(sweep(height, roll, pitch, beams=beams))
     assert abs(ground.height_m - height) < 0.05
     assert abs((ground.roll_deg - roll + 180) % 360 - 180) < 0.5
@@ -51,7 +22,7 @@ def test_height_and_attitude_of_any_mount(height, roll, pitch):
     assert ground.upside_down == (abs(roll) > 90)
 
 
-@pytest.mark.parametrize("beams", [(-15, 15, 16), (-22.5, 22.5, 128), (-25, 15, 40)])
+@pytest.mark.parametrize("beams", [(15, -15, 16), (22.5, -22.5, 128), (15, -25, 40)])
 def test_any_number_of_beams(beams):
     ground = find_ground(sweep(1.7, 2, -3, beams=beams))
     assert abs(ground.height_m - 1.7) < 0.05
@@ -59,7 +30,7 @@ def test_any_number_of_beams(beams):
 
 
 def test_a_lidar_that_looks_ahead():
-    ground = find_ground(sweep(1.9, 0, 5, fov=60, beams=(-12.5, 12.5, 96), columns=400))
+    ground = find_ground(sweep(1.9, 0, 5, fov=60, beams=(12.5, -12.5, 96), columns=400))
     assert abs(ground.height_m - 1.9) < 0.1
     assert abs(ground.pitch_deg - 5) < 0.5
 
@@ -70,7 +41,7 @@ def test_a_levelled_cloud_whose_origin_is_on_the_ground():
 
 
 def test_ground_below_a_ceiling_is_not_taken_for_a_sensor_upside_down():
-    xyz = sweep(1.8, beams=(-25, 25, 64), walls=15)
+    xyz = sweep(1.8, beams=(25, -25, 64))
     rays = xyz[xyz[:, 2] > 0]
     ceiling = rays * (0.9 / np.maximum(rays[:, 2:], 0.05))
     ground = find_ground(np.vstack([xyz[xyz[:, 2] <= 0], ceiling]))
@@ -79,7 +50,7 @@ def test_ground_below_a_ceiling_is_not_taken_for_a_sensor_upside_down():
 
 def test_a_sensor_that_sees_no_ground_has_none():
     """Beams that end on the walls of a street lie in a plane, too."""
-    assert find_ground(sweep(1.8, beams=(-2, 24, 32))) is None
+    assert find_ground(sweep(1.8, beams=(24, -2, 32))) is None
 
 
 def test_points_below_the_ground_do_not_lower_it():

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from test.example_bags import on_tai, with_damaged_jpegs, without_topics
-from test.example_drive import scaled_drive
+from test.example_drive import PERIOD_NS, START_NS, make_header, scaled_drive
+from test.street import street
+from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES
+from xmodelkd_ros.bags.bag_writer import BagWriter
+from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.messages.clouds import truth_to_msg
 from xmodelkd_ros.segmentation.backend_selection import LIBRARIES
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 from xmodelkd_ros.tools.cli import main
@@ -150,3 +155,60 @@ def test_damaged_images_of_a_camera_share_one_note(real_drive, light_model, tmp_
     used = [note for note in notes if note.startswith("note: camera front")]
     assert len(used) == 3 and all(": 3 images are not used: cannot decode image 'jpeg' of " in note for note in used)
     assert len(notes) == 6, "the others are drawn only"
+
+
+@pytest.fixture(scope="module")
+def street_bag(tmp_path_factory):
+    """Bag of twelve sweeps of a pitched LiDAR, with intensities as fractions."""
+    path = tmp_path_factory.mktemp("street") / "bag"
+    with BagWriter(path) as bag:
+        bag.add_topic("/points", POINT_CLOUD_TYPE)
+        for k in range(12):
+            cloud = street(x=0.8 * k, seed=k, pitch=8)
+            cloud = PointCloud(cloud.xyz, cloud.intensity / np.float32(255), cloud.ring)
+            stamp = START_NS + k * PERIOD_NS
+            truth = np.full(len(cloud), 255, np.uint8)
+            bag.write("/points", stamp, truth_to_msg(cloud, truth, make_header(stamp), ROSBAGS_TYPES))
+    return path
+
+
+def test_lidar_is_estimated_and_reported(street_bag, any_lidar_model, tmp_path, capsys):
+    assert run(street_bag, "--model", any_lidar_model, "--out", tmp_path / "auto") == 0
+    sensor = metrics_of(tmp_path / "auto")["sensor"]
+    assert (sensor["source"], sensor["final"], sensor["beams"], sensor["sweeps"]) == ("auto", True, 32, 10)
+    assert sensor["height_m"] == pytest.approx(1.8, abs=0.05) and sensor["pitch_deg"] == pytest.approx(8, abs=0.3)
+    assert sensor["ground_intensity"] == pytest.approx(10 / 255, rel=0.05)
+    said = f"sensor: {sensor['description']}"
+    assert said in capsys.readouterr().err and said in (tmp_path / "auto" / "report.html").read_text()
+    assert metrics_of(tmp_path / "auto")["warnings"] == []
+
+
+def test_sensor_file_fitted_to_a_bag_says_what_the_estimate_does(street_bag, any_lidar_model, tmp_path):
+    file = tmp_path / "fitted.json"
+    assert main(["fit-sensor", str(street_bag), "--out", str(file)]) == 0
+    assert run(street_bag, "--model", any_lidar_model, "--sensor", file, "--out", tmp_path / "file") == 0
+    assert run(street_bag, "--model", any_lidar_model, "--out", tmp_path / "auto") == 0
+    fitted, estimated = metrics_of(tmp_path / "file")["sensor"], metrics_of(tmp_path / "auto")["sensor"]
+    assert fitted["description"] == f"sensor file {street_bag.stem}"
+    assert fitted["pitch_deg"] == estimated["pitch_deg"]
+    assert fitted["height_m"] == pytest.approx(estimated["height_m"], abs=0.01)
+    assert run(street_bag, "--model", any_lidar_model, "--sensor", "none", "--out", tmp_path / "none") == 0
+    assert metrics_of(tmp_path / "none")["sensor"]["source"] == "none"
+
+
+def test_models_with_rows_of_fixed_elevation_take_no_estimate(street_bag, height_model, tmp_path, capsys):
+    assert run(street_bag, "--model", height_model, "--out", tmp_path) == 0
+    assert metrics_of(tmp_path)["sensor"]["source"] == "none"
+    assert "sensor:" not in capsys.readouterr().err
+
+
+def test_cloud_without_intensity_is_refused_only_by_models_that_need_it(
+    make_drive, any_lidar_model, height_model, tmp_path, capsys
+):
+    bag = make_drive(rename={"intensity": "echo"}, cameras=())
+    assert run(bag, "--model", height_model, "--out", tmp_path / "needs") == 1
+    assert "--missing-intensity fill" in capsys.readouterr().err
+    assert run(bag, "--model", any_lidar_model, "--out", tmp_path / "without") == 0
+    assert "intensity is 0 for all points" in metrics_of(tmp_path / "without")["sensor"]["description"]
+    refused = [bag, "--model", any_lidar_model, "--missing-intensity", "reject", "--out", tmp_path / "reject"]
+    assert run(*refused) == 1

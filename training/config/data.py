@@ -33,6 +33,8 @@ class SourceConfig:
         path: the drive, or a folder of drives, relative to the working directory; of a whole SemanticKITTI or nuScenes
             data set the official split is used, ``train`` or ``val``. Empty for drives generated in memory.
         topic: topic of a bag's sweeps; may be empty if the bag has one PointCloud2 topic only.
+        sensor: LiDAR of a recorded drive: ``auto`` (estimated from its first sweeps), ``none`` (the rows of the
+            network's range image), a sensor file, or the name of a known one. Of use to networks with rows by beam.
         frames: A, B: the frames A to B - 1 of each drive; empty for all.
         every: use every n-th of these frames.
         seeds: A, B: generate the drives of this split with the seeds A to B - 1 (``world`` without path).
@@ -49,6 +51,7 @@ class SourceConfig:
     dataset: Annotated[str, one_of(*DATASETS)]
     path: str = ""
     topic: str = ""
+    sensor: str = "auto"
     frames: tuple[int, ...] = ()
     every: PositiveInt = 1
     seeds: tuple[int, ...] = ()
@@ -73,6 +76,7 @@ class SourceConfig:
         require(
             "lidar", self.lidar, self.lidar.removeprefix(f"{EACH_LIDAR} ") in ("", *_LIDARS), f"one of {_LIDARS_SAID}"
         )
+        require("sensor", self.sensor, not generated or self.sensor == "auto", "auto with seeds")
         require("lidar", self.lidar, generated or not self.lidar, "empty without seeds")
         require("cameras", self.cameras, self.cameras in (0, 1, 6), "0, 1 or 6")
         require("cameras", self.cameras, generated or not self.cameras, "0 without seeds")

@@ -5,20 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
-from xmodelkd_ros.core.beam_fit import fit_sweeps
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import SensorError
 from xmodelkd_ros.core.ground import common_ground, find_ground
 from xmodelkd_ros.core.sensor import SensorSpec
-from xmodelkd_ros.core.usable_points import usable_mask
-from xmodelkd_ros.resources import shipped_sensors
+from xmodelkd_ros.core.sensor_estimate import completed, find_beams, find_mounting, sample_sweep, sensor_spec
+from xmodelkd_ros.resources import AUTO_SENSOR, NO_SENSOR, given_sensor
+from xmodelkd_ros.segmentation.auto_sensor import SWEEPS, known_beams
 
-SWEEPS = 10
-"""Sweeps of a drive from which its LiDAR is estimated."""
 _MIN_TILT_DEG = 2.0
-_ROWS = 64
 
 
 def with_ground(sensor: SensorSpec, clouds: Sequence[PointCloud]) -> SensorSpec:
@@ -39,18 +34,24 @@ def with_ground(sensor: SensorSpec, clouds: Sequence[PointCloud]) -> SensorSpec:
     )
 
 
-def sensor_with_beams(name: str, clouds: Sequence[PointCloud]) -> SensorSpec:
-    """A LiDAR with the beams that its sweeps tell; evenly spaced over its field of view if they cannot be told apart.
+def recorded_sensor(name: str, clouds: Sequence[PointCloud], setting: str = AUTO_SENSOR) -> SensorSpec | None:
+    """The LiDAR of a recorded drive, estimated from its first sweeps as at run time.
 
     Args:
-        name: of the LiDAR.
+        name: of the drive.
         clouds: its sweeps.
+        setting: ``auto``; ``none`` for the LiDAR of the network's range image; or a sensor file, of which what it does
+            not say is estimated.
+
+    Raises:
+        SensorError: the file cannot be read, or no sweep has usable points.
     """
-    try:
-        tables = {product: SensorSpec.read(path).beam_elevations_deg for product, path in shipped_sensors().items()}
-        return SensorSpec(name, fit_sweeps(clouds, tables).beams_deg)
-    except SensorError:
-        xyz = np.concatenate([cloud.xyz[usable_mask(cloud.xyz, 1.0)] for cloud in clouds])
-        elevations = np.degrees(np.arctan2(xyz[:, 2], np.hypot(xyz[:, 0], xyz[:, 1])))
-        low, high = np.quantile(elevations, (0.002, 0.998))
-        return SensorSpec(name, tuple(np.linspace(high, low, _ROWS).round(3).tolist()))
+    if setting == NO_SENSOR:
+        return None
+    given = given_sensor(setting)
+    samples = [sample for sample in map(sample_sweep, clouds[:SWEEPS]) if sample is not None]
+    if not samples:
+        raise SensorError(f"{name}: no usable points in its first {SWEEPS} sweeps to tell the LiDAR from")
+    if given is not None:
+        return completed(given, find_mounting(samples, given.intensity_range[0]))
+    return sensor_spec(name, find_beams(samples, known_beams()), find_mounting(samples))

@@ -17,7 +17,7 @@ from training.data.feature_bank import MAX_CAMERAS
 from training.data.image_samples import LabelledImage, labelled_images
 from training.data.label_propagation import propagated_labels
 from training.data.registry import open_drives
-from training.data.sensors import SWEEPS, sensor_with_beams, with_ground
+from training.data.sensors import recorded_sensor, with_ground
 from training.data.sweeps import Sweep
 from training.datasets.exposures import EncodedSweepImages
 from training.datasets.sequence import DriveSequence, labels_of
@@ -30,6 +30,7 @@ from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.visibility import NO_CAMERA, SweepImages
+from xmodelkd_ros.segmentation.auto_sensor import SWEEPS
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +98,7 @@ def _loaded(config: SourceConfig, use: str, images: bool, labels: str) -> Source
 
 def _of_frames(config: SourceConfig, frames: list[tuple[DriveSequence, int]], images: bool, labels: str) -> Source:
     clouds = [drive.cloud(index) for drive, index in frames]
-    sensors = _sensors(frames, clouds)
+    sensors = _sensors(frames, clouds, config.sensor)
     sweeps = [
         Sweep(cloud, labels_of(drive, index, labels), sensor=sensors[drive.name])
         for cloud, (drive, index) in zip(clouds, frames, strict=True)
@@ -112,17 +113,19 @@ def _of_frames(config: SourceConfig, frames: list[tuple[DriveSequence, int]], im
     return Source(config, sweeps, frames, frames[0][0].source, encoded_images)
 
 
-def _sensors(frames: Sequence[tuple[DriveSequence, int]], clouds: Sequence[PointCloud]) -> dict[str, SensorSpec]:
-    """The LiDAR of each drive, by the drive's name."""
+def _sensors(
+    frames: Sequence[tuple[DriveSequence, int]], clouds: Sequence[PointCloud], setting: str
+) -> dict[str, SensorSpec | None]:
+    """The LiDAR of each drive, by the drive's name; arguments as of :func:`recorded_sensor`."""
     by_drive: dict[str, tuple[DriveSequence, list[PointCloud]]] = {}
     for (drive, _), cloud in zip(frames, clouds, strict=True):
         by_drive.setdefault(drive.name, (drive, []))[1].append(cloud)
-    sensors = {}
-    for name, (drive, own) in by_drive.items():
-        some = own[:SWEEPS]
-        known = drive.sensor() if isinstance(drive, WorldSequence) else sensor_with_beams(name, some)
-        sensors[name] = with_ground(known, some)
-    return sensors
+    return {
+        name: with_ground(drive.sensor(), own[:SWEEPS])
+        if isinstance(drive, WorldSequence)
+        else recorded_sensor(name, own, setting)
+        for name, (drive, own) in by_drive.items()
+    }
 
 
 def few_sweeps(config: SourceConfig, count: int, images: bool) -> Source:

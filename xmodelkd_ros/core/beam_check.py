@@ -35,10 +35,10 @@ def other_lidar(
         return ""
     points = xyz.astype(np.float64)
     elevations = np.degrees(np.arctan2(points[:, 2], np.hypot(points[:, 0], points[:, 1])))
-    share = _share_between(sensor.beam_elevations_deg, elevations)
+    share = share_between(sensor.beam_elevations_deg, elevations)
     if share <= _OFF:
         return ""
-    others = {name: _share_between(beams, elevations) for name, beams in tables().items()}
+    others = {name: share_between(beams, elevations) for name, beams in tables().items()}
     best = min(others, key=lambda name: others[name], default="")
     if not best or others[best] > _ON:
         return ""
@@ -48,7 +48,8 @@ def other_lidar(
     )
 
 
-def _share_between(beams_deg: Sequence[float], elevations: NDArray[np.float64]) -> float:
+def share_between(beams_deg: Sequence[float], elevations: NDArray[np.float64]) -> float:
+    """Share of (N,) elevations (degrees) between the beams, rather than near one: 0.5 if they are not those beams'."""
     beams = np.sort(np.asarray(beams_deg, np.float64))
     index = nearest(beams, elevations)
     return float(np.mean(np.abs(elevations - beams[index]) > _BETWEEN * gaps_deg(beams)[index]))

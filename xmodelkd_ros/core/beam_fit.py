@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -89,19 +90,33 @@ class _Known:
         tables: beams of known products, degrees, by name.
         number: number of beams that the user gave.
         like: product in ``tables`` that the user named, or empty.
+        name_product: whether the product is of interest where the beams are clear without it.
     """
 
     tables: Tables
     number: int | None
     like: str
+    name_product: bool = True
 
     @property
     def expected(self) -> int | None:
         """Number of beams by product or by number."""
         return len(self.tables[self.like]) if self.like else self.number
 
+    def product(self, beams: Sequence[float]) -> Match | None:
+        """The known product with these beams, or the nearest one; None where it is of no interest."""
+        wanted = self.name_product or len(beams) not in USUAL_COUNTS
+        return nearest_product(beams, self.tables) if wanted else None
 
-def fit_sweeps(clouds: Sequence[PointCloud], tables: Tables, beams: int | None = None, like: str = "") -> BeamFit:
+
+def fit_sweeps(
+    clouds: Sequence[PointCloud],
+    tables: Tables,
+    beams: int | None = None,
+    like: str = "",
+    *,
+    name_product: bool = True,
+) -> BeamFit:
     """Find the beams of the LiDAR that recorded some sweeps.
 
     The ring field counts if each number holds one elevation. Otherwise the rows or columns of organised clouds and the
@@ -113,11 +128,12 @@ def fit_sweeps(clouds: Sequence[PointCloud], tables: Tables, beams: int | None =
         tables: beams of known products, degrees, by name.
         beams: number of beams, if known.
         like: name of the product in ``tables``, if known.
+        name_product: whether to compare beams with all ``tables`` even if their number is a usual one (0.1 s).
 
     Raises:
         SensorError: the beams cannot be told apart, or contradict ``beams`` or ``like``.
     """
-    known = _Known(tables, beams, like)
+    known = _Known(tables, beams, like, name_product)
     points = _usable_points(clouds)
     if not len(points.xyz):
         raise SensorError(f"the sweeps have no point beyond {MIN_RANGE_M:g} m to find beams with")
@@ -198,13 +214,13 @@ def _by_ring(groups: BeamGroups, points: _Points, known: _Known) -> BeamFit:
     finer = _finer_clusters(points, known, len(beams))
     if finer is not None:
         return finer
-    return BeamFit(beams, rings, _RING, groups.spread, nearest_product(beams, known.tables), tuple(gaps))
+    return BeamFit(beams, rings, _RING, groups.spread, known.product(beams), tuple(gaps))
 
 
 def _by_order(source: str, groups: BeamGroups, known: _Known) -> BeamFit | None:
     """The beams by rows, columns or scan lines; None if their number is not the expected or a usual one."""
     beams = groups.beams_deg
-    found = BeamFit(beams, (), source, groups.spread, nearest_product(beams, known.tables))
+    found = BeamFit(beams, (), source, groups.spread, known.product(beams))
     if known.expected is None:
         return _completed(found) if len(beams) > 1 and _is_plausible(found) else None
     return _completed(found) if len(beams) == known.expected else None
@@ -215,9 +231,8 @@ def _finer_clusters(points: _Points, known: _Known, count: int) -> BeamFit | Non
 
     Converters that compute ``ring`` from the elevation in even steps write such numbers.
     """
-    origin = find_origin(points.xyz)
     try:
-        found = _clusters(origin.elevations_deg(points.xyz), known)
+        found, origin = _sharpest_clusters(points, known)
     except SensorError:
         return None
     if len(found.beams_deg) < _MANY_MORE * count or found.spread > _SHARP:
@@ -249,26 +264,52 @@ def _completed(found: BeamFit) -> BeamFit:
 
 def _from_clusters(points: _Points, known: _Known, notes: Sequence[str]) -> BeamFit:
     """The beams by clusters of elevation."""
+    try:
+        found, origin = _sharpest_clusters(points, known)
+    except SensorError as error:
+        return _from_tables(points, known, notes, error)
+    completed = _completed(found)
+    return completed if completed is not found else replace(found, beams_deg=_seen(found.beams_deg, origin))
+
+
+def _sharpest_clusters(points: _Points, known: _Known) -> tuple[BeamFit, Origin]:
+    """Clusters seen from the sensor's origin if they are sharp there, else from the beams' own.
+
+    Raises:
+        SensorError: as :func:`_clusters`.
+    """
+    with suppress(SensorError):
+        found = _clusters(Origin().elevations_deg(points.xyz), known)
+        if found.spread <= _SHARP / 2:
+            return found, Origin()
+    origin = find_origin(points.xyz)
+    return _clusters(origin.elevations_deg(points.xyz), known), origin
+
+
+def _from_tables(points: _Points, known: _Known, notes: Sequence[str], error: SensorError) -> BeamFit:
+    """The beams of the known product on whose table the points lie, or as many as the user gave.
+
+    Args:
+        points: the points.
+        known: what is known.
+        notes: what was tried before.
+        error: why clusters of elevation do not tell the beams.
+    """
     tables, like = known.tables, known.like
     origin = find_origin(points.xyz)
     elevations = origin.elevations_deg(points.xyz)
-    try:
-        found = _clusters(elevations, known)
-    except SensorError as error:
-        prior = _by_table(elevations, {like: tables[like]} if like else {} if known.number else tables)
-        if prior is None and known.number is not None and not like:
-            return _known_number(elevations, origin, tables, known.number)
-        if prior is None:
-            before = "".join(f"{note}; " for note in notes)
-            tried = f"the points do not lie on {like}'s beams" if like else "no known product's table fits"
-            remedy = f"leave --like out if it is another product, or {_RECORD}" if like else f"{_RECORD}, or {_NAME}"
-            by_frame = _BY_FRAME.format(like or "NAME")
-            raise SensorError(f"{before}{_reason(error)}, and {tried}: {remedy}; {by_frame}") from error
-        name, fitted, spread = prior
-        match = nearest_product(fitted, {name: tables[name]})
-        return BeamFit(_seen(fitted, origin), (), f"{_TABLE}{name}", spread, match)
-    completed = _completed(found)
-    return completed if completed is not found else replace(found, beams_deg=_seen(found.beams_deg, origin))
+    prior = _by_table(elevations, {like: tables[like]} if like else {} if known.number else tables)
+    if prior is None and known.number is not None and not like:
+        return _known_number(elevations, origin, tables, known.number)
+    if prior is None:
+        before = "".join(f"{note}; " for note in notes)
+        tried = f"the points do not lie on {like}'s beams" if like else "no known product's table fits"
+        remedy = f"leave --like out if it is another product, or {_RECORD}" if like else f"{_RECORD}, or {_NAME}"
+        by_frame = _BY_FRAME.format(like or "NAME")
+        raise SensorError(f"{before}{_reason(error)}, and {tried}: {remedy}; {by_frame}") from error
+    name, fitted, spread = prior
+    match = nearest_product(fitted, {name: tables[name]})
+    return BeamFit(_seen(fitted, origin), (), f"{_TABLE}{name}", spread, match)
 
 
 def _clusters(elevations: NDArray[np.float64], known: _Known) -> BeamFit:
@@ -278,7 +319,7 @@ def _clusters(elevations: NDArray[np.float64], known: _Known) -> BeamFit:
         SensorError: their number is not clear, not the expected one, or one that no LiDAR has.
     """
     beams = fit_beams(elevations)
-    near = nearest_product(beams, known.tables)
+    near = known.product(beams)
     spread = cluster_spread(elevations, np.sort(np.asarray(beams)))
     found = BeamFit(beams, (), _CLUSTERS, spread, near)
     if known.expected is not None and len(beams) != known.expected:

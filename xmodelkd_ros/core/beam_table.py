@@ -23,7 +23,7 @@ MAX_SPREAD = 0.25
 """Spread of the clusters relative to their distance above which they are no separate beams (0.37 if evenly spread)."""
 _FAR_M = 20.0
 _USUAL_HEIGHT_M = 1.8
-_SAMPLE = 200_000
+_SAMPLE = 50_000
 
 
 @dataclass(frozen=True, eq=False)

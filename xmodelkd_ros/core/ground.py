@@ -69,12 +69,12 @@ class Ground:
 
     @property
     def roll_deg(self) -> float:
-        """Roll of the sensor; see :func:`leveling_rotation`. Near +-180 for one mounted upside down."""
+        """Roll of the sensor, as in :func:`leveling_rotation`; +-180 if upside down."""
         return float(np.degrees(np.arctan2(self.up[1], self.up[2])))
 
     @property
     def pitch_deg(self) -> float:
-        """Pitch of the sensor, positive if its x axis points below the horizon; see :func:`leveling_rotation`."""
+        """Pitch of the sensor, likewise; positive if its x axis points below the horizon."""
         return float(np.degrees(np.arcsin(np.clip(-self.up[0], -1, 1))))
 
     @property

@@ -81,29 +81,45 @@ def _alike(match: Match, best: Match) -> bool:
 
 
 def _best_match(name: str, measured: NDArray[np.float64], table: NDArray[np.float64]) -> Match:
-    best: Match | None = None
-    score = -np.inf
-    for first in _moved(table):
-        moved = first + np.median(measured - first[nearest(first, measured)])
-        away = np.abs(measured - moved[nearest(moved, measured)])
-        other = np.abs(moved - measured[nearest(measured, moved)])
-        gaps = gaps_deg(moved)
-        near = away <= _CLOSE * gaps[nearest(moved, measured)]
-        value = near.mean() + (other <= _CLOSE * gaps).mean() - float(np.median(away))
-        if value > score:
-            score = value
-            covered = float((other <= _CLOSE * gaps).mean())
-            beams = tuple(float(round(v, 3)) for v in moved[::-1])
-            best = Match(name, beams, float(np.median(away)), float(near.mean()), covered)
-    assert best is not None
-    return best
+    """The table moved to where most of both sets of beams lie near one of the other; both are ascending."""
+    moved = _moved(table)  # (K, T), one variant a row
+    moved = moved + np.median(measured - _nearest_in_rows(moved, measured)[0], axis=1)[:, None]
+    gaps = np.full(moved.shape, np.inf)
+    steps = np.diff(moved, axis=1)
+    gaps[:, :-1] = steps
+    gaps[:, 1:] = np.minimum(gaps[:, 1:], steps)
+    places, index = _nearest_in_rows(moved, measured)
+    away = np.abs(measured - places)
+    near = (away <= _CLOSE * np.take_along_axis(gaps, index, axis=1)).mean(axis=1)
+    other = np.abs(moved - measured[nearest(measured, moved)])
+    covered = (other <= _CLOSE * gaps).mean(axis=1)
+    residual = np.median(away, axis=1)
+    best = int((near + covered - residual).argmax())
+    beams = tuple(float(round(v, 3)) for v in moved[best, ::-1])
+    return Match(name, beams, float(residual[best]), float(near[best]), float(covered[best]))
 
 
-def _moved(table: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """The table, shifted by less than half of its widest step and scaled by up to 3 %: units differ from nominal."""
+def _nearest_in_rows(
+    tables: NDArray[np.float64], values: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """(K, M) entry of each of K ascending tables, (K, T), that is nearest to each of (M,) values; and its index."""
+    count, length = tables.shape
+    apart = 1000.0 * np.arange(count)[:, None]  # so that one search does for all tables
+    borders = ((tables[:, 1:] + tables[:, :-1]) / 2 + apart).ravel()
+    index = np.searchsorted(borders, (values + apart).ravel()).reshape(count, -1)
+    index = index - (length - 1) * np.arange(count)[:, None]
+    return np.take_along_axis(tables, index, axis=1), index
+
+
+def _moved(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(K, T) variants of a table: shifted by less than half of its widest step, and scaled by up to 3 %.
+
+    Units differ from nominal.
+    """
     widest = float(np.diff(table).max()) if len(table) > 1 else _LARGEST_SHIFT_DEG
     limit = min(_LARGEST_SHIFT_DEG, 0.4 * widest)
-    return [table * scale + shift for shift in np.linspace(-limit, limit, _SHIFTS) for scale in _SCALES]
+    shifts = np.linspace(-limit, limit, _SHIFTS)
+    return np.asarray((table * _SCALES[:, None] + shifts[:, None, None]).reshape(-1, len(table)))
 
 
 def fit_to_table(elevations: NDArray[np.float64], table: Sequence[float]) -> tuple[tuple[float, ...], float] | None:
@@ -120,7 +136,8 @@ def fit_to_table(elevations: NDArray[np.float64], table: Sequence[float]) -> tup
     values = np.sort(elevations)
     edges, density = density_of(values)
     ascending = np.sort(np.asarray(table, np.float64))
-    best = max(_moved(ascending), key=lambda moved: float(_density(edges, density, moved).sum()))
+    moved = _moved(ascending)
+    best = moved[int(_density(edges, density, moved).sum(axis=1).argmax())]
     reach = np.minimum(_CLOSE * gaps_deg(best), 0.5)
     steps = np.linspace(-1, 1, 21)
     around = _density(edges, density, best[:, None] + reach[:, None] * steps)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from xmodelkd_ros.core.errors import LabelError, ModelError, listed, quoted
 from xmodelkd_ros.core.labels import LabelMap
-from xmodelkd_ros.core.normalization import ChannelSpec
+from xmodelkd_ros.core.normalization import HAS_INTENSITY, ChannelSpec
 from xmodelkd_ros.core.onnx_external_data import has_external_data
 from xmodelkd_ros.core.projection import BY_ELEVATION, ProjectionSpec
 from xmodelkd_ros.core.strict_json import parse_json
@@ -139,6 +139,22 @@ class ModelSpec:
     def cameras(self) -> int:
         """Maximum number of images per sweep; 0 for a student."""
         return 0 if self.image_branch is None else self.image_branch.cameras
+
+    @property
+    def uses_intensity(self) -> bool:
+        """Whether intensity is an input of the model."""
+        return any("intensity" in channel.name for channel in self.channels)
+
+    @property
+    def needs_intensity(self) -> bool:
+        """Whether the model requires clouds with intensity: it was not trained without."""
+        return self.uses_intensity and not any(channel.name == HAS_INTENSITY for channel in self.channels)
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether intensity counts relative to that of the ground only, so that its scale does not matter."""
+        names = {channel.name for channel in self.channels if "intensity" in channel.name}
+        return bool(names) and names <= {"relative_intensity", HAS_INTENSITY}
 
     @property
     def max_points(self) -> int:

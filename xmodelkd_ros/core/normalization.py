@@ -31,6 +31,9 @@ UNKNOWN_HEIGHT_M = 1.8
 _MAX_RELATIVE_INTENSITY = 60.0
 """Intensity relative to the ground's up to which surfaces differ; retro-reflectors exceed it on every LiDAR."""
 
+_CHECKED = 4096
+"""Points of a sweep whose intensities are compared."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Measurements:
@@ -90,6 +93,13 @@ class ChannelSpec:
             )
 
 
+def _is_informative(intensity: NDArray[np.float32]) -> bool:
+    """Whether intensities differ: drivers and converters without measured ones publish a constant, or NaN."""
+    some = intensity[:: max(1, len(intensity) // _CHECKED)]
+    some = some[np.isfinite(some)]
+    return bool(some.size and some.max() > some.min())
+
+
 class Normalizer:
     """Builds the network inputs of a projected sweep.
 
@@ -110,6 +120,7 @@ class Normalizer:
         self._rescale = (low, high) != (sensor_low, sensor_high)
         self._dark, self._bright = np.float32(low), np.float32(high)
         self._ground = np.float32(sensor.ground_intensity if sensor is not None else 0)
+        self._lowest = np.float32(sensor_low)
         self._up = leveling_rotation(*((sensor.roll_deg, sensor.pitch_deg) if sensor is not None else (0, 0)))[2]
         height_m = None if sensor is None else sensor.height_m
         self._height_m = np.float32(UNKNOWN_HEIGHT_M if height_m is None else height_m)
@@ -142,10 +153,10 @@ class Normalizer:
         return np.asarray(level + self._height_m)
 
     def _relative(self, cloud: PointCloud) -> NDArray[np.float32] | None:
-        """Intensity relative to the ground's, 0 to a maximum; NaN becomes 0."""
-        if cloud.intensity is None or self._ground <= 0:
+        """Intensity relative to the ground's, 0 to a maximum; NaN becomes 0. None if it tells nothing."""
+        if cloud.intensity is None or self._ground <= 0 or not _is_informative(cloud.intensity):
             return None
-        relative = cloud.intensity * (np.float32(1) / self._ground)
+        relative = (cloud.intensity - self._lowest) * (np.float32(1) / self._ground)
         return np.asarray(np.fmin(np.fmax(relative, np.float32(0)), np.float32(_MAX_RELATIVE_INTENSITY)))
 
     def _in_range(self, cloud: PointCloud) -> PointCloud:

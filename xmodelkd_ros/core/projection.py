@@ -11,6 +11,7 @@ their pixel, from which they are labelled.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,11 +112,11 @@ class RangeProjector:
 
     def __init__(self, spec: ProjectionSpec, sensor: SensorSpec | None = None) -> None:
         self.spec = spec
+        self._rows_from = _rows_from(sensor)
         self._upside_down = sensor is not None and sensor.upside_down
         sign = -1.0 if self._upside_down else 1.0
         rows = np.asarray(spec.beam_elevations_deg)
-        sines = (np.arange(_ELEVATION_BINS) + 0.5) / (_ELEVATION_BINS / 2) - 1
-        elevations = np.degrees(np.arcsin(sines))
+        elevations = _bin_elevations_deg()
         beams = rows if sensor is None else sign * np.asarray(sensor.beam_elevations_deg)
         # Snap to the sensor's own beams first, so that noise does not split one beam over two rows.
         beam = nearest(beams, elevations)
@@ -134,6 +135,10 @@ class RangeProjector:
             known = np.where(fitted, rings, 0.0)
             row_of_ring = row_of_beam[nearest(beams, known)] if spec.rows == BY_BEAM else nearest(rows, known)
             self._row_of_ring = (row_of_ring * spec.width).astype(np.int32)
+
+    def is_for(self, spec: ProjectionSpec, sensor: SensorSpec | None) -> bool:
+        """Whether this is the projector of a sensor; what is not used here (intensities, height) may differ."""
+        return spec == self.spec and _rows_from(sensor) == self._rows_from
 
     def project(self, cloud: PointCloud) -> RangeProjection:
         """Project a sweep: the pixel of each point and the nearest point of each pixel."""
@@ -248,6 +253,20 @@ def without_single_gaps(image: NDArray[np.int32]) -> NDArray[np.int32]:
     """Fill empty pixels between two occupied ones of a row with the left one; ``image`` is (H, W), -1 where empty."""
     left, right = np.roll(image, 1, axis=1), np.roll(image, -1, axis=1)
     return np.where((image < 0) & (right >= 0), left, image)
+
+
+def _rows_from(sensor: SensorSpec | None) -> tuple[object, ...]:
+    """What a projector takes from a sensor; rings by their text, since NaN does not equal itself."""
+    if sensor is None:
+        return ()
+    return sensor.beam_elevations_deg, str(sensor.ring_elevations_deg), sensor.upside_down
+
+
+@lru_cache(maxsize=1)
+def _bin_elevations_deg() -> NDArray[np.float64]:
+    """Elevation of each bin of the row lookup table, degrees."""
+    sines = (np.arange(_ELEVATION_BINS) + 0.5) / (_ELEVATION_BINS / 2) - 1
+    return np.asarray(np.degrees(np.arcsin(sines)))
 
 
 def _rows_by_rank(beams: NDArray[np.float64], height: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -9,7 +9,7 @@ from typing import Any
 from xmodelkd_ros.bags.mounted_cameras import MountedCamera, node_parameters
 from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.harness.run_options import RunOptions
-from xmodelkd_ros.resources import find_model, read_sensor
+from xmodelkd_ros.resources import find_model, given_sensor
 
 
 def node_arguments(
@@ -25,11 +25,10 @@ def node_arguments(
         "mode": options.mode,
         "backend": options.backend,
         "precision": options.precision,
+        "sensor": options.sensor,
         "missing_intensity": options.missing_intensity,
         "use_sim_time": json.dumps(sim_time),
     }
-    if options.sensor:
-        parameters["sensor"] = options.sensor
     if is_teacher:
         parameters |= {"teacher_model": find_model(options.model).resolve()}
         matching = options.camera_options
@@ -46,7 +45,7 @@ def node_arguments(
 
 def usable_arguments(options: RunOptions) -> list[str]:
     """Arguments of a recorder of the node's labels: the points that the model and the sensor make usable."""
-    sensor = read_sensor(options.sensor) if options.sensor else None
+    sensor = given_sensor(options.sensor)
     min_range_m = sensor.min_range_m if sensor is not None else 0
     min_range_m = min_range_m or ModelSpec.read(find_model(options.model)).projection.min_range_m
     box = [str(value) for value in sensor.ego_box] if sensor is not None else []

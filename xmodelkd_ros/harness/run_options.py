@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xmodelkd_ros.bags.image_replay import CameraOptions
-from xmodelkd_ros.messages.clouds import MissingIntensity
+from xmodelkd_ros.core.model_spec import ModelSpec
+from xmodelkd_ros.messages.clouds import MissingIntensity, MissingIntensityOption, missing_intensity_policy
+from xmodelkd_ros.resources import find_model
 
 _CAMERAS = CameraOptions()
 
@@ -27,7 +29,7 @@ class RunOptions:
         mode: ``student`` (LiDAR only) or ``teacher`` (LiDAR and images).
         camera_options: selection of cameras and matching of their images.
         student: name or path of the fallback student, where ``model`` is a teacher that runs in the node.
-        sensor: name or path of a sensor file; empty for the LiDAR that the model was trained on.
+        sensor: ``auto``, ``none`` (the LiDAR that the model was trained on), or name or path of a sensor file.
         missing_intensity: what to do with clouds without intensity, if the model uses it.
     """
 
@@ -42,5 +44,9 @@ class RunOptions:
     mode: str = "student"
     camera_options: CameraOptions = _CAMERAS
     student: str = "student"
-    sensor: str = ""
-    missing_intensity: MissingIntensity = "reject"
+    sensor: str = "auto"
+    missing_intensity: MissingIntensityOption = "auto"
+
+    def intensity_policy(self) -> MissingIntensity:
+        """What to do with clouds without intensity, with this model."""
+        return missing_intensity_policy([ModelSpec.read(find_model(self.model))], self.missing_intensity)

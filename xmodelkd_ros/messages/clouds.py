@@ -6,6 +6,7 @@ imported; the caller passes the classes to construct.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.errors import CloudError
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
+from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.usable_points import UsableMask, is_labelled
 from xmodelkd_ros.messages.point_layout import (
     Column,
@@ -41,10 +43,19 @@ _PROBABILITY, _ENTROPY = "probability", "entropy"
 MissingIntensity = Literal["reject", "fill"]
 """What to do with a cloud without intensity: reject it, or fill in zeros."""
 
+MissingIntensityOption = Literal["auto", "reject", "fill"]
+"""The same as an option; auto: fill for a model that was trained without intensity too, else reject."""
 
-def missing_intensity_policy(needs_intensity: bool, configured: MissingIntensity = "reject") -> MissingIntensity:
-    """The policy for a model: the configured one if the model uses intensity, else ``fill``."""
-    return configured if needs_intensity else "fill"
+
+def missing_intensity_policy(
+    models: Sequence[ModelSpec], configured: MissingIntensityOption = "auto"
+) -> MissingIntensity:
+    """What to do with clouds without intensity, for some models; ``fill`` if none uses intensity at all."""
+    if not any(model.uses_intensity for model in models):
+        return "fill"
+    if configured == "auto":
+        return "reject" if any(model.needs_intensity for model in models) else "fill"
+    return configured
 
 
 def to_cloud(msg: Any, missing_intensity: MissingIntensity = "reject") -> PointCloud:

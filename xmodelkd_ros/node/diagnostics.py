@@ -64,6 +64,7 @@ class LabelledSweep:
         missing: reason for each camera that it did not use.
         stages_ms: duration of each stage in milliseconds.
         findings: current warnings about the input.
+        sensor: how much is known of the LiDAR, if it is estimated.
     """
 
     result: Result
@@ -73,6 +74,7 @@ class LabelledSweep:
     missing: Mapping[str, str]
     stages_ms: Mapping[str, float]
     findings: Sequence[Finding] = ()
+    sensor: str = ""
 
     def report(self, latency_ms: float) -> Report:
         """Status of the sweep for ``~/status``."""
@@ -81,6 +83,7 @@ class LabelledSweep:
             "cameras": ",".join(self.used),
             **{f"{camera}.missing": reason for camera, reason in self.missing.items()},
             **({"release_reason": self.release_reason} if self.used or self.missing else {}),
+            **({"sensor": self.sensor} if self.sensor else {}),
             "points": str(self.points),
             "points_invalid": str(self.result.invalid),
             "latency_ms": f"{latency_ms:.2f}",

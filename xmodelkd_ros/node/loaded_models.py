@@ -13,7 +13,6 @@ from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.findings import Finding
 from xmodelkd_ros.core.labels import LabelMap, LabelTranslation
 from xmodelkd_ros.core.model_spec import ModelSpec
-from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.usable_points import without_box
 from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.inference.engine_cache import EngineCache
@@ -22,7 +21,8 @@ from xmodelkd_ros.messages.headers import frame_name, without_prefix
 from xmodelkd_ros.messages.images import load_image_decoders
 from xmodelkd_ros.node.extrinsics import CameraPoses, Transforms, camera_poses, choose_extrinsic, transform_cloud
 from xmodelkd_ros.node.parameters import Parameters
-from xmodelkd_ros.resources import find_model, read_sensor, user_path
+from xmodelkd_ros.resources import find_model, user_path
+from xmodelkd_ros.segmentation.auto_sensor import AutoSensor, chosen_sensor
 from xmodelkd_ros.segmentation.backend_selection import select_backend
 from xmodelkd_ros.segmentation.input_monitor import InputMonitor
 from xmodelkd_ros.segmentation.pipeline import Result, SegmentationPipeline
@@ -48,9 +48,10 @@ class LoadedModels:
         folder = user_path(parameters.engine_cache_dir) if parameters.engine_cache_dir else None
         log = self._log = node.get_logger()
         self._engines = EngineCache(folder, lambda line: log.info(line, throttle_duration_sec=_PROGRESS_S))
-        sensor = read_sensor(parameters.sensor) if parameters.sensor else None
-        if sensor is not None and parameters.ego_box:
-            sensor = replace(sensor, ego_box=())  # the parameter takes precedence, in the cloud's own frame
+        sensor = self._sensor = chosen_sensor(parameters.sensor, in_background=True)
+        if sensor is not None and sensor.given is not None and parameters.ego_box:
+            # The parameter takes precedence, in the cloud's own frame.
+            sensor = self._sensor = AutoSensor(replace(sensor.given, ego_box=()), in_background=True)
         self._backend_reasons: dict[str, str] = {}
         self._student = self._load("model", parameters.model, "student", sensor)
         self._teacher = None
@@ -62,17 +63,17 @@ class LoadedModels:
         self._extrinsic = choose_extrinsic(transforms, self._frame, parameters.projection_extrinsic)
         extrinsics = {camera.name: camera.extrinsic for camera in parameters.cameras}
         self.camera_poses: CameraPoses = camera_poses(transforms, extrinsics, parameters.fixed_frame)
-        needs_intensity = any(pipeline.needs_intensity for pipeline in self._pipelines)
         self._monitors = {pipeline.spec.role: InputMonitor(pipeline) for pipeline in self._pipelines}
         self._last: tuple[InputMonitor, PointCloud, Result] | None = None
         for pipeline in self._pipelines:
             if pipeline.spec.statistics is None:
                 log.debug(f"model {pipeline.spec.name} has no statistics of its training data to compare drives with")
-        self._missing_intensity = missing_intensity_policy(needs_intensity, parameters.missing_intensity)
+        specs = [pipeline.spec for pipeline in self._pipelines]
+        self._missing_intensity = missing_intensity_policy(specs, parameters.missing_intensity)
         for pipeline in self._pipelines:
             pipeline.warm_up()
 
-    def _load(self, parameter: str, model: str, role: str, sensor: SensorSpec | None) -> SegmentationPipeline:
+    def _load(self, parameter: str, model: str, role: str, sensor: AutoSensor | None) -> SegmentationPipeline:
         """Load a model, after a check of its role: selecting a back end may take minutes."""
         folder = find_model(model)
         actual = ModelSpec.read(folder).role
@@ -102,7 +103,24 @@ class LoadedModels:
             **(self._description(self._teacher, "teacher_model") if self._teacher else {}),
             "backend": self._student.backend.name,
             "precision": self._student.backend.precision,
+            **self._sensor_description(),
         }
+
+    @property
+    def has_sensor(self) -> bool:
+        """Whether a sensor file or an estimate holds, for one LiDAR only."""
+        return any(pipeline.auto_sensor is not None or pipeline.sensor is not None for pipeline in self._pipelines)
+
+    @property
+    def sensor_state(self) -> str:
+        """How much is known of the LiDAR, for the status of a sweep; empty for models that take it as it is."""
+        auto = self._student.auto_sensor
+        return "" if auto is None else auto.description
+
+    def _sensor_description(self) -> dict[str, str]:
+        facts = dict(self._student.sensor_facts)
+        numbers = {name: value for name, value in facts.items() if isinstance(value, float)}
+        return {"sensor": str(facts["description"]), **{f"sensor_{name}": f"{v:g}" for name, v in numbers.items()}}
 
     def _description(self, pipeline: SegmentationPipeline, parameter: str) -> dict[str, str]:
         spec, precision = pipeline.spec, pipeline.backend.precision
@@ -120,6 +138,11 @@ class LoadedModels:
             CloudError: the message's layout cannot be used.
         """
         return to_cloud(msg, self._missing_intensity)
+
+    def begin(self, stamp_ns: int, frame_id: str) -> None:
+        """Tell stamp and frame of the next sweep, which after a jump of time may be that of another LiDAR."""
+        if self._sensor is not None:
+            self._sensor.begin(stamp_ns, frame_name(frame_id))
 
     def segment(
         self,
@@ -150,6 +173,9 @@ class LoadedModels:
         has_images = any(camera is not None for camera in camera_frames)
         pipeline = self._teacher if self._teacher is not None and has_images else self._student
         result = pipeline.segment(cloud, translation, camera_frames)
+        if self._sensor is not None:
+            for line in self._sensor.news():
+                self._log.info(line)
         self._last = self._monitors[pipeline.spec.role], cloud, result
         return result
 

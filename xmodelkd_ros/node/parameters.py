@@ -89,8 +89,9 @@ class Parameters:
         "", "Folder that caches TensorRT engines and measured speeds of back ends. Empty: the user's cache folder."
     )
     sensor: str = parameter_field(
-        "",
-        "LiDAR other than the one the model was trained on: sensor file (from xmodelkd fit-sensor) or name, as VLP-16.",
+        "auto",
+        "The LiDAR. auto: estimated from the first sweeps, if the model is one for any LiDAR. none: the LiDAR that the "
+        "model was trained on. Or a sensor file (from xmodelkd fit-sensor), or a name such as VLP-16.",
     )
     projection_frame: str = parameter_field(
         "", "The LiDAR's own frame, where clouds arrive in another frame (base_link). Empty: the cloud's frame."
@@ -111,8 +112,10 @@ class Parameters:
     points_reliability: Literal["auto", "best_effort", "reliable"] = parameter_field(
         "auto", "QoS of the input. auto: reliable if all its publishers offer that, otherwise best effort."
     )
-    missing_intensity: Literal["reject", "fill"] = parameter_field(
-        "reject", "Clouds without an intensity field, where the model needs one: reject them, or fill in zeros."
+    missing_intensity: Literal["auto", "reject", "fill"] = parameter_field(
+        "auto",
+        "Clouds without an intensity field, where the model uses one: reject them, or fill in zeros. auto: fill if the "
+        "model was trained without intensity too.",
     )
     label_set: str = parameter_field(
         NATIVE,

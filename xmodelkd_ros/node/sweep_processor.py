@@ -51,7 +51,7 @@ class SweepProcessor:
     ) -> None:
         self._models, self._outputs, self._options = models, outputs, options
         extrinsics = [parameters.projection_extrinsic, *(camera.extrinsic for camera in parameters.cameras)]
-        self._reporter = SweepReporter(node, outputs, one_frame=bool(parameters.sensor or any(extrinsics)))
+        self._reporter = SweepReporter(node, outputs, one_frame=models.has_sensor or any(extrinsics))
         self._order = StampOrder()
         self._worker = NewestWinsWorker(self._process, self._on_replaced, self._on_error)
         with ExitStack() as undo:  # a subscription may fail, because of an invalid QoS override
@@ -112,6 +112,7 @@ class SweepProcessor:
         msg, options, clock, start_s = matched.sweep.msg, self._options, Stopwatch(), time.monotonic()
         with clock("decode"):
             cloud = self._models.decode(msg)
+        self._models.begin(stamp_ns(msg.header.stamp), msg.header.frame_id)
         try:
             frames, result = self._fallback.segment(matched, cloud, msg.header.frame_id, options, clock)
         except Exception as error:
@@ -130,6 +131,7 @@ class SweepProcessor:
             frames.missing,
             clock.milliseconds,
             self._models.check_input(),
+            self._models.sensor_state,
         )
         self._reporter.labelled(msg, labelled, (now_s - matched.sweep.arrival_s) * 1e3)
         self._fallback.sweep_published(result.mode, now_s - start_s, now_s)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +14,10 @@ from numpy.typing import NDArray
 from xmodelkd_ros.core.beam_check import other_lidar
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.findings import Finding, FindingLog
-from xmodelkd_ros.core.intensity_scale import MEASURED_INTENSITY, MIN_VALUES, recognise
+from xmodelkd_ros.core.intensity_scale import MEASURED_INTENSITY, MIN_VALUES, IntensityScale, recognise
 from xmodelkd_ros.core.position_check import suspicious_positions, unusable_reason
-from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.training_statistics import Excess, sample_index
-from xmodelkd_ros.resources import shipped_sensors
+from xmodelkd_ros.segmentation.auto_sensor import AutoSensor, known_beams
 from xmodelkd_ros.segmentation.pipeline import Result, SegmentationPipeline
 
 _SWEEPS, _POINT_SWEEPS = 20, 8
@@ -36,7 +34,10 @@ _NAMED = 3
 _FIT_SENSOR = (
     "fit a sensor file with 'xmodelkd fit-sensor BAG' and give it (node: parameter 'sensor'; tools: --sensor FILE)"
 )
+_RESTART = "start the node again if the LiDAR is another one, or give its sensor file as 'sensor'"
+_LINEAR = "publish intensities on a linear scale from 0"
 _CHECK_FRAME = "check the LiDAR's height and frame (node: parameter 'projection_frame')"
+_OF_MOUNTING = ("input.z", "input.height")
 _ADAPT = "adapt the model with 'python -m training.adapt'"
 
 
@@ -62,6 +63,10 @@ class InputMonitor:
         self.log = FindingLog()
         self._of_window: dict[str, str] = {}
         self._sweeps = 0
+
+    @property
+    def _auto(self) -> AutoSensor | None:
+        return self.pipeline.auto_sensor
 
     def add(self, cloud: PointCloud, result: Result) -> tuple[Finding, ...]:
         """Add a segmented sweep; returns the current warnings."""
@@ -111,15 +116,21 @@ class InputMonitor:
 
     def _beam_finding(self) -> dict[str, str]:
         sensor, points = self.pipeline.sensor, np.concatenate(self._points)
-        reason = "" if sensor is None else other_lidar(sensor, points[self.pipeline.usable(points)], _known_beams)
+        if sensor is None or (self._auto is not None and not self._auto.is_final):
+            return {}
+        reason = other_lidar(sensor, points[self.pipeline.usable(points)], known_beams)
+        if reason and self._auto is not None and self._auto.given is None:
+            return {"sensor_beams": f"{reason.partition(': the sensor file')[0]}; {_RESTART}"}
         return {"sensor_beams": f"{reason}; {_FIT_SENSOR}"} if reason else {}
 
     def _intensity_finding(self) -> dict[str, str]:
         pipeline = self.pipeline
         values = np.concatenate(self._intensities) if self._intensities else np.empty(0, np.float32)
-        if not pipeline.needs_intensity or len(values) < MIN_VALUES:
+        if not pipeline.spec.uses_intensity or len(values) < MIN_VALUES:
             return {}
         scale, (low, high) = recognise(values), pipeline.intensity_range
+        if pipeline.spec.is_relative:
+            return self._relative_finding(scale)
         mismatch = scale.mismatch((low, high))
         if not mismatch:
             return {}
@@ -130,8 +141,17 @@ class InputMonitor:
             if pipeline.sensor is not None
             else (f"model {pipeline.spec.name} expects {low:g} to {high:g}")
         )
-        linear = "publish intensities on a linear scale from 0, or " if scale.kind == "negative" else ""
+        linear = f"{_LINEAR}, or " if scale.kind == "negative" else ""
         return {"intensity": f"{mismatch}, but {whose}; {linear}{_FIT_SENSOR}"}
+
+    def _relative_finding(self, scale: IntensityScale) -> dict[str, str]:
+        """What is wrong with intensities that count relative to the ground's, in any scale."""
+        if scale.kind == "constant":
+            return {"intensity": f"{scale.seen}: the model labels without it; for better labels, {MEASURED_INTENSITY}"}
+        if scale.kind == "negative":
+            low = self.pipeline.intensity_range[0]
+            return {"intensity": f"{scale.seen}, counted from {low:.4g}; {_LINEAR}"}
+        return {}
 
     def _drive_finding(self, skipped: str = "") -> dict[str, str]:
         """How the last sweeps differ from the training data, without statistics whose name contains ``skipped``."""
@@ -147,7 +167,7 @@ class InputMonitor:
 
     def _remedy(self, excesses: Sequence[Excess]) -> str:
         """What mends the named statistics; the adaptation of the model always can."""
-        remedies = [_CHECK_FRAME] if any(excess.name == "input.z" for excess in excesses) else []
+        remedies = [_CHECK_FRAME] if any(excess.name in _OF_MOUNTING for excess in excesses) else []
         of_sensor = [excess for excess in excesses if excess.name == "fill" or "intensity" in excess.name]
         explained = ""
         if of_sensor and self.pipeline.sensor is not None:
@@ -156,12 +176,6 @@ class InputMonitor:
         elif of_sensor:
             remedies.insert(0, _FIT_SENSOR)
         return explained + ", or ".join([*remedies, _ADAPT])
-
-
-@cache
-def _known_beams() -> dict[str, tuple[float, ...]]:
-    """Beams of the LiDARs that this package knows, degrees."""
-    return {name: SensorSpec.read(path).beam_elevations_deg for name, path in shipped_sensors().items()}
 
 
 def _difference_of_sensor(excess: Excess) -> str:

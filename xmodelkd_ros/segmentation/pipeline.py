@@ -7,15 +7,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
+from xmodelkd_ros.core.errors import CloudError
 from xmodelkd_ros.core.labels import LabelMap, LabelTranslation
 from xmodelkd_ros.core.model_spec import ModelSpec
-from xmodelkd_ros.core.normalization import HAS_INTENSITY, Normalizer
+from xmodelkd_ros.core.normalization import Normalizer
 from xmodelkd_ros.core.projection import BY_BEAM, NO_PIXEL, NO_POINT, RangeProjection, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.training_statistics import output_statistics, sample_index
@@ -23,6 +25,7 @@ from xmodelkd_ros.core.usable_points import usable_mask, without_box
 from xmodelkd_ros.core.visibility import CameraFrame, SweepImages
 from xmodelkd_ros.inference.backend import REFERENCE, Backend, load_networks
 from xmodelkd_ros.inference.engine_cache import EngineCache
+from xmodelkd_ros.segmentation.auto_sensor import AutoSensor
 from xmodelkd_ros.segmentation.decision import decide
 from xmodelkd_ros.segmentation.image_features import ImageFeatureSampler
 from xmodelkd_ros.segmentation.parity_sweep import equal_labels
@@ -57,7 +60,8 @@ class SegmentationPipeline:
     Args:
         spec: the model's specification.
         backend: its loaded network.
-        sensor: the LiDAR, if it is not the one that the model was trained on.
+        sensor: the LiDAR, if it is not the one that the model was trained on. Models for any LiDAR (rows by beam)
+            follow an estimate of it; others take the sensor file that the estimate is given, if any.
         image_branch: the loaded image encoder of a teacher.
         min_range_m: closer points are invalid; 0 for the sensor's or else the model's minimum range.
 
@@ -65,6 +69,7 @@ class SegmentationPipeline:
         spec: the model's specification.
         backend: its loaded network.
         sensor: the LiDAR, if it is not the one that the model was trained on.
+        auto_sensor: the estimate that it comes from; None if it is not estimated.
         min_range_m: closer points are invalid.
         intensity_range: intensity of dark and of bright surfaces that the clouds should have.
     """
@@ -73,7 +78,7 @@ class SegmentationPipeline:
         self,
         spec: ModelSpec,
         backend: Backend,
-        sensor: SensorSpec | None = None,
+        sensor: SensorSpec | AutoSensor | None = None,
         image_branch: Backend | None = None,
         min_range_m: float = 0.0,
     ) -> None:
@@ -85,7 +90,10 @@ class SegmentationPipeline:
         self._points = np.zeros((spec.max_points, len(spec.channels)), np.float32)
         self._pixel = np.zeros(spec.max_points, np.int32)
         self._own_min_range_m = min_range_m
-        self.use_sensor(sensor)
+        self._projector = RangeProjector(spec.projection)
+        by_beam = spec.projection.rows == BY_BEAM
+        self.auto_sensor = sensor if isinstance(sensor, AutoSensor) and by_beam else None
+        self.use_sensor(sensor.given if isinstance(sensor, AutoSensor) else sensor)
 
     def use_sensor(self, sensor: SensorSpec | None) -> None:
         """Take the next sweeps as those of a LiDAR; None: the one that the model was trained on."""
@@ -94,7 +102,9 @@ class SegmentationPipeline:
         self._ego_box = sensor.ego_box if sensor is not None else ()
         of_sensor = sensor.min_range_m if sensor is not None else 0
         self.min_range_m = self._own_min_range_m or of_sensor or spec.projection.min_range_m
-        self._projector = RangeProjector(replace(spec.projection, min_range_m=self.min_range_m), sensor)
+        projection = replace(spec.projection, min_range_m=self.min_range_m)
+        if not self._projector.is_for(projection, sensor):
+            self._projector = RangeProjector(projection, sensor)
         self.intensity_range = sensor.intensity_range if sensor is not None else spec.intensity_range
         self._normalizer = Normalizer(spec.channels, spec.intensity_range, sensor)
 
@@ -109,7 +119,7 @@ class SegmentationPipeline:
         folder: Path,
         backend: str = REFERENCE,
         precision: str = "auto",
-        sensor: SensorSpec | None = None,
+        sensor: SensorSpec | AutoSensor | None = None,
         engines: EngineCache | None = None,
         min_range_m: float = 0.0,
     ) -> SegmentationPipeline:
@@ -134,8 +144,16 @@ class SegmentationPipeline:
     @property
     def needs_intensity(self) -> bool:
         """Whether the model requires clouds with intensity."""
-        names = {channel.name for channel in self.spec.channels}
-        return HAS_INTENSITY not in names and any("intensity" in name for name in names)
+        return self.spec.needs_intensity
+
+    @property
+    def sensor_facts(self) -> Mapping[str, Any]:
+        """Which LiDAR the sweeps are taken as those of, for ``metrics.json``; ``description`` is one line."""
+        if self.auto_sensor is not None:
+            return self.auto_sensor.facts
+        if self.sensor is not None:
+            return {"source": "file", "description": f"sensor file {self.sensor.name}"}
+        return {"source": "none", "description": f"none: the LiDAR that model {self.spec.name} was trained on"}
 
     def usable(self, xyz: NDArray[np.float32]) -> NDArray[np.bool_]:
         """(N,) which of (N, 3) points have a position from which the model labels them."""
@@ -147,8 +165,10 @@ class SegmentationPipeline:
         xyz = np.full((points, 3), 10, np.float32)
         xyz[:, 1] = np.linspace(-20, 20, points)
         camera_frames = [_black_frame()] if self._image_features is not None else []
+        auto, self.auto_sensor = self.auto_sensor, None  # which learns from real sweeps only
         for _ in range(2):
             self.segment(PointCloud(xyz, np.zeros(points, np.float32)), images=camera_frames)
+        self.auto_sensor = auto
 
     def segment(
         self,
@@ -198,9 +218,12 @@ class SegmentationPipeline:
         Also the statistics of the input.
         """
         size = (self.spec.projection.height, self.spec.projection.width)
+        if self.auto_sensor is not None:
+            with clock("sensor"):
+                self.follow(self.auto_sensor.of(cloud))
         with clock("project"):
             cloud = without_box(cloud, self._ego_box)
-            projection = self._projector.project(cloud)
+            projection = self._project(cloud)
         with clock("normalize"):
             points = self._normalizer.points(cloud, projection.range)
             dense = {"image": self._normalizer.image(points, projection, *size)[None]}
@@ -218,6 +241,15 @@ class SegmentationPipeline:
                 counts = images.visible_counts()
         with clock("infer"):
             return self._infer(dense, points[:-1], projection.pixel), valid, counts, statistics
+
+    def _project(self, cloud: PointCloud) -> RangeProjection:
+        """Project a sweep; by elevation alone if its ring numbers contradict an estimate from other sweeps."""
+        try:
+            return self._projector.project(cloud)
+        except CloudError:
+            if self.auto_sensor is None or self.auto_sensor.given is not None:
+                raise
+            return self._projector.project(replace(cloud, ring=None))
 
     def _input_statistics(
         self, points: NDArray[np.float32], valid: NDArray[np.bool_], projection: RangeProjection

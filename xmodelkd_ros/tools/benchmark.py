@@ -27,10 +27,12 @@ from xmodelkd_ros.opencv import opencv
 from xmodelkd_ros.reports.report import Run, summary, write_report
 from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.resources import find_model
+from xmodelkd_ros.segmentation.auto_sensor import SWEEPS, chosen_sensor
 from xmodelkd_ros.segmentation.backend_selection import BackendChoice, select_backend
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
-_WARM_UP = 5
+_WARM_UP = SWEEPS + 2
+"""Sweeps before the measured ones; the sensor is estimated by then."""
 _VIEW_DEG = 70.0
 
 
@@ -43,12 +45,14 @@ class Load:
         cameras: number of cameras, each with a JPEG image.
         width: of the images, pixels.
         height: of the images, pixels.
+        sensor: ``auto``, ``none``, or a sensor file.
     """
 
     points: int = 131072
     cameras: int = 0
     width: int = 1920
     height: int = 1080
+    sensor: str = "auto"
 
     def __str__(self) -> str:
         images = f", {self.cameras} images of {self.width}x{self.height}" if self.cameras else ""
@@ -66,7 +70,7 @@ def benchmark(
     make_folder(out)
     folder = find_model(model)
     choice = select_backend(folder, backend, precision)
-    pipeline = SegmentationPipeline.load(folder, choice.backend, precision)
+    pipeline = SegmentationPipeline.load(folder, choice.backend, precision, chosen_sensor(load.sensor))
     if load.cameras and pipeline.spec.image_branch is None:
         raise ConfigError(
             f"--model {model} names a student, which takes no images; give --model teacher, or no --cameras"
@@ -79,9 +83,10 @@ def benchmark(
         if repeat >= 0:
             scores.add(cloud, segmentation, stages_ms=stages, mode="teacher" if cameras else "student")
     metrics = scores.metrics(pipeline.spec, pipeline.backend.name, pipeline.backend.precision)
+    metrics["sensor"] = dict(pipeline.sensor_facts)
     metrics["benchmark"] = _machine(pipeline, folder, load, metrics["stages_ms"]["infer"]["p50"])
     facts = _facts(metrics["benchmark"], pipeline, choice)
-    settings = {"backend": backend, "precision": precision}
+    settings = {"backend": backend, "precision": precision, "sensor": load.sensor}
     images = f" --cameras {load.cameras} --image-size {load.width}x{load.height}" if load.cameras else ""
     options = "".join(f" --{name} {value}" for name, value in settings.items() if value != "auto")
     command = f"xmodelkd benchmark --model {model}{options} --points {load.points}{images} --out {out}"
@@ -156,6 +161,7 @@ def _facts(
     unknown = "not counted: install onnx"
     return (
         ("machine", f"{machine['cpu']}, {machine['cores']} cores"),
+        ("sensor", pipeline.sensor_facts["description"]),
         ("back end", f"{pipeline.backend.name}, {pipeline.backend.precision}; {choice.reason or 'as requested'}"),
         ("network", unknown if work is None else f"{work:.2f} GFLOP, {machine['network_runs']} run(s) a sweep"),
         ("measured GEMM peak", f"{machine['gemm_peak_gflops']:.0f} GFLOP/s (numpy, float32)"),

@@ -164,7 +164,7 @@ class _Traffic:
 def _play(options: RunOptions, sweeps: int, folder: Path) -> _Traffic:
     """Run node, closed-loop player and recorder until the player ends."""
     with BagReader(options.bag) as reader:
-        recording = RecordedDrive(reader, options.points_topic, missing_intensity=options.missing_intensity)
+        recording = RecordedDrive(reader, options.points_topic, missing_intensity=options.intensity_policy())
         cameras = _cameras(options, recording)
         print_notes([*reader.notes, *recording.notes])
     env, logs, topic, recorded = (

@@ -11,7 +11,7 @@ from xmodelkd_ros.console import progress
 from xmodelkd_ros.core.labels import LabelTranslation
 from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.reports.sweep_plots import SweepView
-from xmodelkd_ros.resources import find_model, read_sensor, translation
+from xmodelkd_ros.resources import find_model, translation
 from xmodelkd_ros.segmentation.backend_selection import select_backend
 from xmodelkd_ros.segmentation.input_monitor import InputMonitor
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
@@ -32,7 +32,7 @@ def evaluate(options: RunOptions, against: str = "") -> dict[str, Any]:
     """
     with BagReader(options.bag) as reader:
         session = Session(options)
-        other = _Other.load(against, options, session.pipeline) if against else None
+        other = _Other.load(against, session) if against else None
         drive = session.open(reader)
         monitor = InputMonitor(session.pipeline)
         view = _segment_all(session, drive, monitor, other)
@@ -48,12 +48,11 @@ class _Other:
     to_first: LabelTranslation
 
     @classmethod
-    def load(cls, model: str, options: RunOptions, first: SegmentationPipeline) -> _Other:
-        folder = find_model(model)
+    def load(cls, model: str, session: Session) -> _Other:
+        folder, options = find_model(model), session.options
         backend = select_backend(folder, options.backend, options.precision).backend
-        sensor = read_sensor(options.sensor) if options.sensor else None
-        pipeline = SegmentationPipeline.load(folder, backend, options.precision, sensor)
-        return cls(pipeline, translation(pipeline.labels, first.labels))
+        pipeline = SegmentationPipeline.load(folder, backend, options.precision, session.sensor)
+        return cls(pipeline, translation(pipeline.labels, session.pipeline.labels))
 
 
 def _segment_all(

@@ -138,7 +138,7 @@ def measure_faults(
     require_role(options)
     make_folder(options.out)
     with BagReader(options.bag) as reader, tempfile.TemporaryDirectory(prefix=".faults.", dir=options.out) as folder:
-        recording = RecordedDrive(reader, options.points_topic, missing_intensity=options.missing_intensity)
+        recording = RecordedDrive(reader, options.points_topic, missing_intensity=options.intensity_policy())
         frame = recording.first_sweep().message.header.frame_id
         cameras = list(recording.mounted_cameras(frame).values())
         if not cameras:

@@ -1,4 +1,4 @@
-"""``xmodelkd fit-sensor``: estimates beam table, own returns and intensity range of a LiDAR from sweeps."""
+"""``xmodelkd fit-sensor``: estimates beam table, mounting, own returns and intensities of a LiDAR from sweeps."""
 
 from __future__ import annotations
 
@@ -24,8 +24,17 @@ from xmodelkd_ros.core.intensity_scale import MEASURED_INTENSITY, IntensityScale
 from xmodelkd_ros.core.position_check import suspicious_positions, unusable_reason
 from xmodelkd_ros.core.projection import NO_POINT, ProjectionSpec, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec
+from xmodelkd_ros.core.sensor_estimate import (
+    Beams,
+    Mounting,
+    describe_mounting,
+    find_mounting,
+    sample_sweep,
+    sensor_spec,
+)
 from xmodelkd_ros.core.usable_points import usable_mask
-from xmodelkd_ros.resources import sensor_file, shipped_sensors
+from xmodelkd_ros.resources import sensor_file
+from xmodelkd_ros.segmentation.auto_sensor import known_beams
 
 _T = TypeVar("_T", bound=np.generic)
 
@@ -75,10 +84,12 @@ def fit_sensor(
         raise SensorError(f"{recording.points_topic} of bag {bag} has no point to fit: {len(clouds)} sweeps were read")
     found = _fit(clouds, beams, like)
     scale = _intensity_scale(usable)
-    sensor = _spec(found, scale, bag.stem)
+    mounting = _mounting(clouds)
+    sensor = _spec(found, scale, mounting, bag.stem)
     moved = moved_m(sensor, usable)
     _describe(sensor, found, usable)
-    for warning in (*found.notes, *warnings(found, scale, moved)):
+    no_ground = mounting.notes[:1] if mounting.height_m is None else ()
+    for warning in (*found.notes, *warnings(found, scale, moved), *no_ground):
         print(f"warning: {warning}", file=sys.stderr)
     sensor = _with_ego_box(sensor, clouds, moved > _MOVED_M)
     _write(sensor, out)
@@ -112,16 +123,22 @@ def write_known(like: str, out: Path | None = None) -> SensorSpec:
 
 def fit(clouds: Sequence[PointCloud], name: str, beams: int | None = None, like: str = "") -> SensorSpec:
     """Fit a sensor to sweeps; see :func:`~xmodelkd_ros.core.beam_fit.fit_sweeps`."""
-    return _spec(_fit(clouds, beams, like), _intensity_scale(clouds), name)
+    return _spec(_fit(clouds, beams, like), _intensity_scale(clouds), _mounting(clouds), name)
 
 
 def _fit(clouds: Sequence[PointCloud], beams: int | None, like: str) -> BeamFit:
-    tables = {name: SensorSpec.read(path).beam_elevations_deg for name, path in shipped_sensors().items()}
-    return fit_sweeps(clouds, tables, beams, like)
+    return fit_sweeps(clouds, known_beams(), beams, like)
 
 
-def _spec(found: BeamFit, scale: IntensityScale | None, name: str) -> SensorSpec:
-    return SensorSpec(name, found.beams_deg, found.rings_deg, (0.0, 1.0) if scale is None else scale.limits)
+def _mounting(clouds: Sequence[PointCloud]) -> Mounting:
+    """Height, attitude and ground intensity, as in :mod:`xmodelkd_ros.segmentation.auto_sensor`."""
+    samples = [sample for sample in map(sample_sweep, clouds) if sample is not None]
+    return find_mounting(samples) if samples else Mounting()
+
+
+def _spec(found: BeamFit, scale: IntensityScale | None, mounting: Mounting, name: str) -> SensorSpec:
+    beams = Beams(found.beams_deg, found.rings_deg, found.source)
+    return sensor_spec(name, beams, replace(mounting, intensity_range=(0.0, 1.0) if scale is None else scale.limits))
 
 
 def _check_out(out: Path) -> None:
@@ -237,6 +254,7 @@ def _describe(sensor: SensorSpec, found: BeamFit, clouds: Sequence[PointCloud]) 
     print(f"vertical    {beams[0]:+.2f} to {beams[-1]:+.2f} degrees")
     print(f"horizontal  {len(columns)} of 360 degrees")
     print(f"range       up to {np.linalg.norm(xyz, axis=1).max():.0f} m")
+    print(f"mounting    {describe_mounting(sensor) or 'unknown: no ground found'}")
     if values is not None:
         p1, p50, p99 = np.nanpercentile(values, (1, 50, 99))
         print(f"intensity   {low:g} to {high:g}; in these sweeps 1 %, 50 %, 99 % are {p1:.4g}, {p50:.4g}, {p99:.4g}")

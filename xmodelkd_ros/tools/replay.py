@@ -31,6 +31,7 @@ from xmodelkd_ros.messages.clouds import read_segmentation
 from xmodelkd_ros.messages.headers import stamp_ns
 from xmodelkd_ros.messages.topics import LABELLED_STATUS, SEGMENTER_LABELS, SEGMENTER_STATUS, STATIC_TF, TF
 from xmodelkd_ros.reports.sweep_plots import SweepView
+from xmodelkd_ros.resources import AUTO_SENSOR
 from xmodelkd_ros.tools.session import Session
 
 _READY_TIMEOUT_S = 60.0
@@ -58,7 +59,8 @@ def replay(options: RunOptions, rate: float = 1.0) -> dict[str, Any]:
         view = _score(session, recording, traffic)
         session.add_notes(reader.notes + recording.notes + traffic.notes())
     warnings = traffic.findings.notes()
-    return session.report(f"replayed through the node at rate {rate:g}", _LATENCY, view, warnings, traffic.start_s)
+    activity = f"replayed through the node at rate {rate:g}"
+    return session.report(activity, _LATENCY, view, warnings, traffic.start_s, traffic.sensor)
 
 
 # --- playback ---------------------------------------------------------------------------------------------------------
@@ -76,6 +78,7 @@ class _Traffic:
         status: mode and stage milliseconds of each sweep, by stamp.
         problems: number of sweeps without labels, by the status message of the node.
         findings: the node's warnings about its input.
+        sensor: what the node took the LiDAR for, if it estimates that.
     """
 
     sent: dict[Key, int]
@@ -85,6 +88,7 @@ class _Traffic:
     status: dict[int, tuple[str, dict[str, float]]] = field(default_factory=dict)
     problems: Counter[str] = field(default_factory=Counter)
     findings: FindingLog = field(default_factory=FindingLog)
+    sensor: dict[str, Any] | None = None
 
     def notes(self) -> list[str]:
         """Notes about sweeps without labels."""
@@ -248,3 +252,5 @@ def _read_status(traffic: _Traffic) -> None:
                     stamp = stamp_ns(msg.header.stamp)
                     traffic.status[stamp] = (values.get("mode", "student"), stages_ms(values))
                     traffic.findings.add(from_values(values))
+                    if "sensor" in values:
+                        traffic.sensor = {"source": AUTO_SENSOR, "description": values["sensor"]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,8 @@ from xmodelkd_ros.reports.report import Run, score_table, write_report
 from xmodelkd_ros.reports.scores import Scores
 from xmodelkd_ros.reports.sweep_plots import SweepView
 from xmodelkd_ros.reports.truth import TruthTranslation
-from xmodelkd_ros.resources import find_model, label_map, read_sensor
+from xmodelkd_ros.resources import NO_SENSOR, find_model, label_map
+from xmodelkd_ros.segmentation.auto_sensor import chosen_sensor
 from xmodelkd_ros.segmentation.backend_selection import select_backend
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
@@ -48,8 +49,8 @@ class Session:
         self.options = options
         folder = find_model(options.model)
         self.backend_choice = select_backend(folder, options.backend, options.precision)
-        sensor = read_sensor(options.sensor) if options.sensor else None
-        self.pipeline = SegmentationPipeline.load(folder, self.backend_choice.backend, options.precision, sensor)
+        self.sensor = chosen_sensor(options.sensor)
+        self.pipeline = SegmentationPipeline.load(folder, self.backend_choice.backend, options.precision, self.sensor)
         self._drive: RecordedDrive | None = None
         self._notes: list[str] = []
         self._truth: TruthTranslation | None = None
@@ -76,7 +77,7 @@ class Session:
             LabelError: the label set of the scores is neither a shipped one nor the bag's own.
         """
         labels = self.pipeline.labels
-        missing_intensity = missing_intensity_policy(self.pipeline.needs_intensity, self.options.missing_intensity)
+        missing_intensity = missing_intensity_policy([self.pipeline.spec], self.options.missing_intensity)
         drive = self._drive = RecordedDrive(reader, self.options.points_topic, labels, missing_intensity)
         truth = drive.truth_map
         if self._unknown_set is not None:
@@ -116,6 +117,7 @@ class Session:
         view: SweepView | None,
         warnings: Sequence[str] = (),
         start_s: float | None = None,
+        sensor: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Write the report and print the scores; returns the content of ``metrics.json``.
 
@@ -125,11 +127,15 @@ class Session:
             view: the sweep to draw.
             warnings: about the input.
             start_s: seconds from the start of the node's process until the recorder was subscribed; None without node.
+            sensor: which LiDAR the sweeps were taken as those of, as told by the node; None: by the session's model.
         """
         backend, spec = self.pipeline.backend, self.pipeline.spec
         if self.options.mode == "teacher" and not self.scores.modes["teacher"]:
             print_notes(["no sweep had a usable image: all were labelled by LiDAR alone"])
         metrics = self.scores.metrics(spec, backend.name, backend.precision)
+        metrics["sensor"] = sensor = dict(self.pipeline.sensor_facts if sensor is None else sensor)
+        if self.sensor is not None and sensor["source"] != NO_SENSOR:
+            self.add_notes([f"sensor: {sensor['description']}"])
         metrics["warnings"] = list(warnings)
         print_warnings(warnings)
         reason = self.backend_choice.reason

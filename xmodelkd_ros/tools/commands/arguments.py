@@ -66,15 +66,21 @@ def add_student(parser: argparse.ArgumentParser) -> None:
 
 
 def add_sensor(parser: argparse.ArgumentParser) -> None:
-    """Add the sensor file."""
-    text = "sensor file of another LiDAR than the model's, or name of a known one (default: the model's)"
-    parser.add_argument("--sensor", default="", metavar="FILE", help=text)
+    """Add the sensor."""
+    text = (
+        "auto: estimate the LiDAR from the first sweeps, if the model is one for any LiDAR; none: that of the model's "
+        "training; or a sensor file, or name of a known LiDAR (default: %(default)s)"
+    )
+    parser.add_argument("--sensor", default="auto", metavar="FILE|auto|none", help=text)
 
 
 def add_missing_intensity(parser: argparse.ArgumentParser) -> None:
     """Add what to do with clouds without intensity, as the node's parameter ``missing_intensity``."""
-    text = "clouds without intensity, if the model uses it: reject them, or fill in zeros (default: %(default)s)"
-    parser.add_argument("--missing-intensity", choices=["reject", "fill"], default="reject", help=text)
+    text = (
+        "clouds without intensity, if the model uses it: reject them, or fill in zeros; auto: fill if it was trained "
+        "without intensity too (default: %(default)s)"
+    )
+    parser.add_argument("--missing-intensity", choices=["auto", "reject", "fill"], default="auto", help=text)
 
 
 def add_scoring(parser: argparse.ArgumentParser) -> None:
@@ -141,5 +147,6 @@ def node_options(args: argparse.Namespace, bag: Path, mode: str) -> RunOptions:
         command=args.command,
         mode=mode,
         student=args.student,
+        sensor=args.sensor,
         missing_intensity=args.missing_intensity,
     )

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from xmodelkd_ros.console import positive_int
-from xmodelkd_ros.tools.commands.arguments import add_model, add_number, new_parser
+from xmodelkd_ros.tools.commands.arguments import add_model, add_number, add_sensor, new_parser
 
 
 def add_parser(commands: Any) -> None:
     """Add the subcommand."""
     parser = new_parser(commands, "benchmark", "measure the time of every stage on a synthetic sweep")
     add_model(parser)
+    add_sensor(parser)
     add_number(parser, "--points", positive_int, 131072, "N", "sweep size")
     add_number(parser, "--cameras", positive_int, 0, "N", "cameras of a teacher, with JPEG images")
     parser.add_argument(
@@ -28,7 +29,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the subcommand and return the exit code."""
     from xmodelkd_ros.tools.benchmark import Load, benchmark
 
-    load = Load(args.points, args.cameras, *args.image_size)
+    width, height = args.image_size
+    load = Load(args.points, args.cameras, width, height, args.sensor)
     benchmark(args.model, args.out, load, args.backend, args.precision, args.repeats)
     return 0
 

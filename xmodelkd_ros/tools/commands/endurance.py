@@ -14,6 +14,7 @@ from xmodelkd_ros.tools.commands.arguments import (
     add_mode,
     add_model,
     add_number,
+    add_sensor,
     add_student,
     new_parser,
     node_options,
@@ -28,6 +29,7 @@ def add_parser(commands: Any) -> None:
     add_model(parser)
     add_mode(parser)
     add_student(parser)
+    add_sensor(parser)
     add_missing_intensity(parser)
     add_number(parser, "--points", positive_int, 131072, "N", "size of the largest synthetic sweeps")
     add_number(parser, "--sweeps", positive_int, 10000, "N", "number of sweeps")

@@ -12,6 +12,7 @@ from xmodelkd_ros.tools.commands.arguments import (
     add_missing_intensity,
     add_model,
     add_number,
+    add_sensor,
     add_student,
     new_parser,
     node_options,
@@ -25,6 +26,7 @@ def add_parser(commands: Any) -> None:
     add_bag(parser)
     add_model(parser)
     add_student(parser)
+    add_sensor(parser)
     add_missing_intensity(parser)
     parser.add_argument("--faults", nargs="+", default=(), metavar="FAULT", help="faults to inject (default: all)")
     add_number(parser, "--rate", positive_float, 1.0, "RATE", "playback speed")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodelkd_ros.console import positive_float, positive_int
-from xmodelkd_ros.tools.commands.arguments import NO_BAG, add_model, add_number, new_parser
+from xmodelkd_ros.tools.commands.arguments import NO_BAG, add_model, add_number, add_sensor, new_parser
 
 
 def add_parser(commands: Any) -> None:
@@ -15,6 +15,7 @@ def add_parser(commands: Any) -> None:
     text = "run load scenarios with synthetic sweeps: overload, clock faults, slow subscribers"
     parser = new_parser(commands, "load", text)
     add_model(parser)
+    add_sensor(parser)
     add_number(parser, "--points", positive_int, 131072, "N", "regular sweep size")
     add_number(parser, "--seconds", positive_float, 10.0, "S", "scenario duration")
     parser.add_argument("--scenarios", nargs="+", default=(), metavar="S", help="scenarios to run (default: all)")
@@ -29,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from xmodelkd_ros.harness.run_options import RunOptions
     from xmodelkd_ros.tools.load import measure_load
 
-    options = RunOptions(NO_BAG, args.model, args.out, args.backend, args.precision, command=args.command)
+    more = {"command": args.command, "sensor": args.sensor}
+    options = RunOptions(NO_BAG, args.model, args.out, args.backend, args.precision, **more)
     outcomes = measure_load(options, args.points, args.seconds, args.scenarios)
     return 1 if any(outcome.failures for outcome in outcomes) else 0
