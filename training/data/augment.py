@@ -60,11 +60,10 @@ class Projected:
 
     def selected(self, keep: NDArray[np.bool_]) -> Projected:
         """The points of an (N,) mask; pixels whose nearest point is not among them become empty."""
-        index = np.cumsum(keep, dtype=np.int32) - np.int32(1)
-        index[~keep] = NO_POINT
+        index = np.full(len(keep) + 1, NO_POINT, np.int32)  # the last entry stands for empty pixels
+        index[:-1][keep] = np.arange(np.count_nonzero(keep))
         old = self.projection
-        point = np.where(old.point >= 0, index[old.point], np.int32(NO_POINT))
-        return Projected(self.sweep.selected(keep), RangeProjection(old.pixel[keep], point, old.range[keep]))
+        return Projected(self.sweep.selected(keep), RangeProjection(old.pixel[keep], index[old.point], old.range[keep]))
 
 
 def augment(
@@ -158,7 +157,7 @@ def narrow(projected: Projected, width: int, config: AugmentConfig, rng: np.rand
         return projected
     pixel = projected.projection.pixel
     kept = (pixel != NO_PIXEL) & keep[pixel % width]
-    if kept.sum() < _MIN_SHARE * len(pixel):  # such as a sector beside the field of view
+    if kept.sum() <= _MIN_SHARE * len(pixel):  # such as a sector beside the field of view
         return projected
     result = projected.selected(kept)
     point = without_single_gaps(result.projection.point.reshape(-1, width)).ravel()

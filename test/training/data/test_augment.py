@@ -227,3 +227,11 @@ def test_intensity_of_the_ground_stays_the_same_but_for_its_error(rng):
         np.testing.assert_allclose(ground, 50.0, rtol=0.35)
         bright = change_intensity(project(sensed(intensity=5000.0)), 128, config, rng).cloud.intensity
         assert bright.min() > 75
+
+
+def test_sweep_without_points_is_augmented_too(rng):
+    nothing = sensed().selected(np.zeros(4096, np.bool_))
+    config = AugmentConfig(resample=1.0, fewer_columns=1.0, sector=1.0, mix=1.0, paste=1.0, digitise=1.0, drop_rows=0.5)
+    for _ in range(5):
+        result = augment(nothing, nothing, nothing, BEAM_SPEC, config, rng)
+        assert not len(result.sweep.labels) and (result.projection.point == NO_POINT).all()
