@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from training.config.training import AugmentConfig
 from training.data.sweeps import Sweep, projector_of
 from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.ground import trimmed_mean
 from xmodelkd_ros.core.projection import (
     NO_PIXEL,
     NO_POINT,
@@ -45,6 +46,8 @@ _PASTED = {
 """Pasted classes and their range of scale."""
 _FREQUENT = ("car", "building", "other_static")
 _MAX_PASTED = 5
+_GROUND_HEIGHT_M, _GROUND_DISTANCE_M = 0.2, 15.0
+_GROUND_SAMPLE, _MIN_GROUND_POINTS = 20_000, 50
 _MIN_SHARE = 0.1
 """Share of the points that a sweep keeps at least when firings are removed."""
 _MIN_BEAMS = 12
@@ -232,7 +235,7 @@ def change_intensity(projected: Projected, width: int, config: AugmentConfig, rn
     """The sweep with intensities as another LiDAR would report them, or without any.
 
     The response is one of the whole sweep: exponent, gain of each beam, gain, offset, saturation, and quantisation.
-    It is relative to the ground, whose own intensity stays the same, but for an error of its estimate (the gain).
+    Where the ground's intensity is known, it is measured again afterwards, but for an error of its estimate (the gain).
     """
     sweep = projected.sweep
     if rng.random() < config.drop_intensity and sweep.sensor is not None:
@@ -241,26 +244,35 @@ def change_intensity(projected: Projected, width: int, config: AugmentConfig, rn
     # Without a ground intensity, relative to full scale.
     unit = np.float32(ground or _LARGEST_INTENSITY)
     relative = np.maximum(_intensity(sweep), 0) / unit
-    gamma = np.exp(rng.normal(0, config.intensity_gamma))
-    relative = relative ** np.float32(gamma) * np.float32(np.exp(rng.normal(0, config.intensity_gain)))
+    relative = relative ** np.float32(np.exp(rng.normal(0, config.intensity_gamma)))
     if config.beam_gain and rng.random() < 0.5:
         gains = np.exp(rng.normal(0, rng.uniform(0, config.beam_gain), len(projected.projection.point) // width))
         relative *= gains.astype(np.float32)[np.maximum(projected.projection.pixel, 0) // width]
-    if ground:
-        relative = _digitised(relative, config, rng)
-    limit = np.float32(np.inf) if ground else np.float32(1)
-    return sweep.with_cloud(sweep.cloud.xyz, np.minimum(relative, limit) * unit, sweep.heights)
-
-
-def _digitised(relative: NDArray[np.float32], config: AugmentConfig, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Offset, saturation and quantisation of intensities relative to the ground's."""
     if rng.random() < config.digitise:
-        offset = np.float32(rng.uniform(-0.3, 0.3))
-        relative = np.maximum(relative + offset, 0) / (1 + offset)
-        relative = np.minimum(relative, np.float32(np.exp(rng.uniform(np.log(2), np.log(60)))))
-        levels = np.float32(np.exp(rng.uniform(np.log(1.5), np.log(40))))
-        relative = np.rint(relative * levels) / levels
-    return relative
+        relative = _digitised(relative, rng)
+    if ground:
+        relative /= np.float32(_ground_level(relative, sweep, projected.projection.range) or 1)
+    gain = np.float32(np.exp(rng.normal(0, config.intensity_gain)))
+    limit = np.float32(np.inf) if ground else np.float32(1)
+    return sweep.with_cloud(sweep.cloud.xyz, np.minimum(relative * gain, limit) * unit, sweep.heights)
+
+
+def _digitised(relative: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Offset, saturation and quantisation of intensities relative to the ground's.
+
+    Some LiDARs report 0 for most of dark asphalt (nuScenes' HDL-32E): a negative offset, or steps above the ground.
+    """
+    relative = np.maximum(relative + np.float32(rng.uniform(-0.95, 0.5)), 0)
+    relative = np.minimum(relative, np.float32(np.exp(rng.uniform(np.log(2), np.log(60)))))
+    levels = np.float32(np.exp(rng.uniform(np.log(0.4), np.log(40))))
+    return np.asarray(np.rint(relative * levels) / levels)
+
+
+def _ground_level(relative: NDArray[np.float32], sweep: Sweep, distance: NDArray[np.float32]) -> float:
+    """Intensity of the ground near the vehicle, as estimated at run time; 1 if hardly any is seen."""
+    some = slice(None, None, 1 + len(relative) // _GROUND_SAMPLE)
+    near = (np.abs(sweep.heights_m()[some]) < _GROUND_HEIGHT_M) & (distance[some] < _GROUND_DISTANCE_M)
+    return trimmed_mean(relative[some][near]) if np.count_nonzero(near) >= _MIN_GROUND_POINTS else 1.0
 
 
 def drop(sweep: Sweep, spec: ProjectionSpec, config: AugmentConfig, rng: np.random.Generator) -> Projected:

@@ -278,6 +278,11 @@ def _ground_intensity(
     for nearest, farthest in _INTENSITY_M:
         values = intensity[on & (distance >= nearest) & (distance <= farthest)]
         if len(values) >= _INTENSITY_POINTS:
-            trimmed = float(values[values <= np.quantile(values, _TRIMMED)].mean())
-            return trimmed or float(values.mean())  # integers may be 0 on more of dark asphalt
+            return trimmed_mean(values)
     return None
+
+
+def trimmed_mean(values: NDArray[np.floating]) -> float:
+    """Mean without the brightest tenth: markings, retroreflectors."""
+    trimmed = float(values[values <= np.quantile(values, _TRIMMED)].mean())
+    return trimmed or float(values.mean())  # integers may be 0 on more of dark asphalt

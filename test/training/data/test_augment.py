@@ -18,6 +18,7 @@ from training.data.augment import (
 from training.data.sweeps import Sweep, projector_of
 from xmodelkd_ros.core.beam_table import elevations_deg
 from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.ground import trimmed_mean
 from xmodelkd_ros.core.projection import NO_POINT, ProjectionSpec, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec
 
@@ -220,13 +221,18 @@ def test_intensity_is_dropped_by_forgetting_that_of_the_ground(rng):
     assert dropped.sensor.ground_intensity == 0
 
 
-def test_intensity_of_the_ground_stays_the_same_but_for_its_error(rng):
-    config = AugmentConfig(intensity_gamma=0.7, digitise=1.0)
-    for _ in range(20):
-        ground = change_intensity(project(sensed(intensity=50.0)), 128, config, rng).cloud.intensity
-        np.testing.assert_allclose(ground, 50.0, rtol=0.35)
-        bright = change_intensity(project(sensed(intensity=5000.0)), 128, config, rng).cloud.intensity
-        assert bright.min() > 75
+def test_intensity_is_relative_to_the_ground_whatever_the_response(rng):
+    """Half of the ground around the sensor is as bright as a marking, ten times brighter than the rest."""
+    azimuth, distance = (a.ravel() for a in np.meshgrid(np.linspace(-3, 3, 100), np.linspace(4, 14, 40)))
+    flat = np.stack([distance * np.cos(azimuth), distance * np.sin(azimuth), np.full(4000, -2.0)], 1).astype("f4")
+    bright = np.arange(4000) % 100 < 8
+    cloud = PointCloud(flat, np.where(bright, 500, 50).astype(np.float32))
+    sweep = Sweep(cloud, np.zeros(4000, np.uint8), sensor=SENSOR)
+    config = AugmentConfig(intensity_gamma=0.7, digitise=1.0, beam_gain=0.1)
+    for _ in range(30):
+        changed = change_intensity(project(sweep, BEAM_SPEC), 128, config, rng)
+        assert trimmed_mean(changed.cloud.intensity) == pytest.approx(50, rel=0.05)
+        assert changed.cloud.intensity[bright].mean() >= changed.cloud.intensity[~bright].mean()
 
 
 def test_sweep_without_points_is_augmented_too(rng):

@@ -75,7 +75,7 @@ def test_world_points_use_the_pose_at_their_firing_time(drive):
 def test_labels_propagated_to_the_next_sweep_match_its_own(drive):
     (propagated,) = propagated_labels([(drive, 2)], [(drive, 0), (drive, 1)])
     truth, known = drive.labels(2), propagated != IGNORE
-    assert known.mean() > 0.3
+    assert known.mean() > 0.2  # foliage and rough grass return from another point in each sweep
     assert (propagated[known] == truth[known]).mean() > 0.97
     assert not np.isin(propagated[known], movable_ids()).any(), "0.6 s are too short for movable classes"
 
