@@ -63,7 +63,7 @@ def test_rows_of_zeros_do_not_vote(votes):
 
 @pytest.fixture(scope="module")
 def drive():
-    return live_drive(Drive(5, 3, every=2))
+    return live_drive(Drive(5, 3, every=2, lidar="OS1-128"))
 
 
 def test_world_points_use_the_pose_at_their_firing_time(drive):

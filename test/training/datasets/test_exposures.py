@@ -13,7 +13,7 @@ CAMERA = CameraModel("front", 640, 384, np.array([[400.0, 0, 320], [0, 400.0, 19
 
 @pytest.fixture(scope="module")
 def drive():
-    return live_drive(Drive(5, 2, cameras=6, every=50))
+    return live_drive(Drive(5, 2, cameras=6, every=50, lidar="OS1-128"))
 
 
 def test_motion_compensation_equals_the_worlds_own(drive):

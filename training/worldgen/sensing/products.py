@@ -60,8 +60,8 @@ PANDAR40P = LidarModel(
     columns=1800,
     column_modes=(900, 1800),
     returns=2,
-    # As those of the Pandar64, whose beams it shares.
-    azimuth_offsets_deg=(1.042,) * 5 + (-1.042, -3.125, -5.208, 5.208, 3.125, 1.042) * 4 + (1.042,) * 11,
+    # Those of every second beam of the Pandar64 in the dense block, and of the same beams outside of it.
+    azimuth_offsets_deg=(1.042,) * 6 + (-3.125, 5.208, 1.042) * 8 + (1.042,) * 10,
     reach_m=170.0,
     divergence_mrad=2.0,
     range_noise_m=0.012,
