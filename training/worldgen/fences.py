@@ -72,7 +72,12 @@ def _add_fence(
 
 
 def add_pieces(
-    placement: Placement, maker: Fence, seed: int, start: NDArray[np.float64], end: NDArray[np.float64]
+    placement: Placement,
+    maker: Fence,
+    seed: int,
+    start: NDArray[np.float64],
+    end: NDArray[np.float64],
+    on_road: bool = False,
 ) -> None:
     """Add a straight fence, wall or hedge in identical pieces; each follows the ground or is dropped if blocked.
 
@@ -82,6 +87,7 @@ def add_pieces(
         seed: of the appearance of all pieces.
         start: (2,) metres; the fence faces to the right of the direction from here to ``end``.
         end: (2,) metres.
+        on_road: allow it on a carriageway.
     """
     length = float(np.hypot(*(end - start)))
     if length < _MIN_PIECE_M:
@@ -91,7 +97,9 @@ def add_pieces(
     for k in range(count):
         x, y = start + (end - start) * (k + 0.5) / count
         own = np.random.default_rng(seed)
-        placement.add(partial(maker, length=length / count), own, Pose2D(float(x), float(y), yaw), slack=0.5)
+        placement.add(
+            partial(maker, length=length / count), own, Pose2D(float(x), float(y), yaw), slack=0.5, on_road=on_road
+        )
 
 
 def _add_wires(placement: Placement, rng: np.random.Generator) -> None:

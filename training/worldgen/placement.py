@@ -118,6 +118,11 @@ class Placement:
         self._append(mesh, pose(x, y, float(self.streets.height(x, y)), yaw))
         return True
 
+    def add_overhead(self, mesh: Mesh, at: Pose2D) -> None:
+        """Place something above all traffic and other objects, relative to the ground at a place; within reach only."""
+        if self.within_reach(at.x, at.y):
+            self._append(mesh, pose(at.x, at.y, float(self.streets.height(at.x, at.y)), at.yaw))
+
     def add_parked(self, mesh: Mesh, at: Pose2D) -> bool:
         """Place a vehicle pitched to the slope of the ground unless the place is occupied; returns whether it was."""
         (x, y, yaw), (low, high) = at, _extent(mesh)

@@ -41,10 +41,10 @@ class Planting:
     @classmethod
     def sample(cls, rng: np.random.Generator, kind: str) -> Planting:
         """Draw the planting of a drive in a district of a kind."""
-        rows = {"country": (0.3, 0.95), "motorway": (0.2, 0.9), "suburban": (0.05, 0.6), "residential": (0.0, 0.4)}
+        rows = {"country": (0.3, 1.0), "motorway": (0.2, 0.9), "suburban": (0.1, 0.8), "residential": (0.0, 0.6)}
         return cls(
-            wood=rng.uniform(0.03, 0.11),
-            open=float(np.exp(rng.uniform(np.log(0.002), np.log(0.015)))),
+            wood=rng.uniform(0.05, 0.16),
+            open=float(np.exp(rng.uniform(np.log(0.003), np.log(0.025)))),
             rows=rng.uniform(*rows.get(kind, (0.0, 0.2))),
             weeds=rng.uniform(0.0, 0.7 if kind in RURAL else 0.35),
         )
@@ -61,7 +61,7 @@ def add_plants(placement: Placement, rng: np.random.Generator) -> None:
     _scatter(placement, rng, ("wood",), planting.wood, trees, _MOST_TREES)
     _scatter(placement, rng, ("wood",), 0.6 * planting.wood, shrubs, _MOST_SHRUBS // 2)
     gardens = [*trees[:2], *woodland.variants(rng, greenery.tree, 4), *woodland.variants(rng, woodland.big_tree, 2)]
-    green = ("yard", "ground", "green_island", "meadow")
+    green = ("yard", "ground", "green_island", "meadow", "verge")
     _scatter(placement, rng, green, 0.5 * planting.open, gardens, _MOST_TREES // 3)
     _scatter(placement, rng, green, planting.open, [*shrubs, *woodland.variants(rng, greenery.bush, 3)], _MOST_SHRUBS)
 

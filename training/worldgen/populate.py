@@ -8,11 +8,11 @@ from functools import partial
 import numpy as np
 import shapely
 
-from training.worldgen.assets import barriers, buildings, furniture, greenery, people, posts, vehicles, woodland
+from training.worldgen.assets import barriers, buildings, furniture, greenery, people, posts, seats, vehicles, woodland
 from training.worldgen.fences import add_fences_and_wires, add_pieces
 from training.worldgen.placement import Maker, Placement, Pose2D
 from training.worldgen.planting import add_plants
-from training.worldgen.rural import furnish_country
+from training.worldgen.rural import furnish_country, furnish_motorway
 from training.worldgen.street.street_style import RURAL
 from training.worldgen.street.streets import Bay, Place, Plot
 
@@ -74,7 +74,9 @@ _CLUTTER: dict[str, tuple[Maker, float]] = {
     "dumpster": (furniture.dumpster, 0.5),
     "parking_meter": (furniture.parking_meter, 0.8),
     "planter": (greenery.planter, 1.0),
-    "cafe_table": (furniture.cafe_table, 0.7),
+    "cafe_table": (furniture.cafe_table, 0.4),
+    "used_table": (seats.used_table, 0.5),
+    "used_bench": (seats.used_bench, 0.7),
     "sign": (posts.traffic_sign, 2.2),
     "pole": (posts.pole, 0.8),
     "bush": (greenery.bush, 0.8),
@@ -99,6 +101,8 @@ _PARKED: tuple[tuple[Maker, float, float], ...] = (
     (vehicles.pickup, 3.0, 2.9),
     (vehicles.truck, 0.5, 4.5),
 )
+_AT_VEHICLE, _AT_WALL, _OVERGROWN = 0.05, 0.12, 0.07
+"""Probabilities of a person beside a parked vehicle, of people at a front wall, and of climbers on it."""
 _EGO_ROOM_M = 2.2
 """Minimum distance of objects on the road from the ego path."""
 
@@ -112,7 +116,9 @@ def populate(placement: Placement, rng: np.random.Generator, unseen: bool) -> No
     _add_roadworks(placement, rng, density)
     for bay in placement.streets.bays:
         _add_parked_vehicle(placement, rng, bay, density.parked)
-    if placement.streets.style.kind in RURAL:
+    if placement.streets.style.kind == "motorway":
+        furnish_motorway(placement, rng)
+    elif placement.streets.style.kind == "country":
         furnish_country(placement, rng)
     else:
         lamp_seed = int(rng.integers(1 << 32))  # all lamps of a street are identical
@@ -131,6 +137,17 @@ def _add_building(placement: Placement, rng: np.random.Generator, plot: Plot, de
         return
     house = buildings.building(rng, plot.width, plot.depth, unseen=bool(rng.random() < density.unseen_style))
     placement.add_building(house, plot)
+    if rng.random() < _AT_WALL and plot.setback > 0.3:
+        local = [
+            (rng.uniform(0.25, 0.6), rng.uniform(-0.45, 0.45) * plot.width) for _ in range(int(rng.integers(1, 4)))
+        ]
+        for px, py in plot.points(local):
+            at = Pose2D(float(px), float(py), plot.yaw + rng.normal(0, 0.8))
+            placement.add(people.standing, rng, at, slack=0.3)
+    if rng.random() < _OVERGROWN:
+        wide, tall = min(plot.width * rng.uniform(0.2, 0.9), 9.0), rng.uniform(2.0, 7.0)
+        (x, y), *_ = plot.points([(0.02, rng.uniform(-0.3, 0.3) * plot.width)])
+        placement.add_overhead(woodland.ivy(rng, wide, tall), Pose2D(float(x), float(y), plot.yaw))
     if plot.setback > 1.6 and rng.random() < density.garden_border:
         _add_front_garden(placement, rng, plot)
 
@@ -147,12 +164,13 @@ def _add_front_garden(placement: Placement, rng: np.random.Generator, plot: Plot
             start, end = plot.points([(plot.setback - 0.4, y) for y in ends])
             if not _paved(placement, *(start + end) / 2):
                 add_pieces(placement, maker, seed, start, end)
-    for _ in range(int(rng.integers(0, 4))):
+    for _ in range(int(rng.integers(0, 8))):
         local = (rng.uniform(0.7, plot.setback - 0.6), rng.uniform(-0.5, 0.5) * plot.width)
         x, y = plot.points([local])[0]
         tall = plot.setback > 4 and rng.random() < 0.3
         if not _paved(placement, x, y):
-            placement.add(greenery.tree if tall else greenery.bush, rng, Pose2D(x, y, rng.uniform(-np.pi, np.pi)))
+            low = greenery.bush if rng.random() < 0.5 else woodland.shrub
+            placement.add(greenery.tree if tall else low, rng, Pose2D(x, y, rng.uniform(-np.pi, np.pi)))
 
 
 def _paved(placement: Placement, x: float, y: float) -> bool:
@@ -183,6 +201,12 @@ def _add_parked_vehicle(placement: Placement, rng: np.random.Generator, bay: Bay
     turned = np.pi * (rng.random() < (0.5 if bay.kind != "kerb" else 0.08))
     yaw = bay.yaw + turned + rng.normal(0, 0.02)
     placement.add_parked(maker(rng), Pose2D(bay.x + rng.normal(0, 0.1), bay.y + rng.normal(0, 0.1), yaw))
+    if rng.random() < _AT_VEHICLE:
+        side, along = rng.choice((-1, 1)) * rng.uniform(1.25, 1.6), rng.uniform(-1.0, 1.0) * half
+        x, y = bay.x + along * np.cos(yaw) - side * np.sin(yaw), bay.y + along * np.sin(yaw) + side * np.cos(yaw)
+        if placement.distance_to_path(x, y) > _EGO_ROOM_M:
+            at = Pose2D(x, y, rng.uniform(-np.pi, np.pi))
+            placement.add(people.standing, rng, at, on_road=True, slack=0.9)
 
 
 def _add_street_trees(placement: Placement, rng: np.random.Generator, spacing: float) -> None:

@@ -43,6 +43,7 @@ class Scene:
         path = ego.world_from_base(np.linspace(0.0, duration_s, 20))[:, :2, 3]
         placement = Placement(streets, path, _REACH_M)
         populate(placement, rng, unseen)
-        actors = generate_traffic(rng, streets, ego, placement.numbers, placement.discs)
+        motorway = streets.style.kind == "motorway"
+        actors = generate_traffic(rng, streets, ego, placement.numbers, placement.discs, motorway)
         static = merge([*ground_meshes(streets, rng), *sward_meshes(streets, rng, path), *placement.meshes])
         return cls(streets, Tracer(static, actors), ego)

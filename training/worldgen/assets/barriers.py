@@ -161,28 +161,3 @@ def _rubble(rng: np.random.Generator) -> Mesh:
         stone = box(rng.uniform(0.1, 0.35, 3).tolist(), pick(rng, ("concrete", "brick", "gravel")), HAZARD)
         parts.append(_tumbled(rng, stone, 0.3, 0.4))
     return merge(parts)
-
-
-def pasture_fence(rng: np.random.Generator, length: float) -> Mesh:
-    """Wooden or steel posts along y with two to four wires or boards."""
-    height, radius = rng.uniform(0.9, 1.5), rng.uniform(0.03, 0.07)
-    material = pick(rng, ("wood", "wood", "planks", "metal"))
-    y = evenly(length - 0.2, rng.uniform(1.8, 3.5))
-    foot, head = np.column_stack([y * 0, y, y * 0]), np.column_stack([y * 0, y, y * 0 + height])
-    parts = [limbs(foot, head, radius, radius, material, STATIC, sides=5)]
-    levels = np.linspace(height - 0.1, 0.35, int(rng.integers(2, 5)))
-    if rng.random() < 0.35:
-        rails = [(-0.02, 0.02, -length / 2, length / 2, z - 0.06, z + 0.06) for z in levels]
-        parts.append(boxes(rails, material, STATIC))
-    else:
-        wires = [(-length / 2, length / 2, z - 0.004, z + 0.004) for z in levels]
-        parts.append(panels(wires, 0.0, "metal", STATIC))
-    return merge(parts)
-
-
-def delineator(rng: np.random.Generator) -> Mesh:
-    """A white marker post with a reflector, beside country roads and motorways (other_static)."""
-    height, wide = rng.uniform(0.8, 1.1), rng.uniform(0.09, 0.13)
-    post = box((0.08, wide, height), "marking_white", STATIC)
-    reflector = box((0.1, wide * 0.5, 0.16), "licence_plate", STATIC, (0, 0, height - 0.28))
-    return merge([post, reflector])

@@ -280,7 +280,7 @@ def cafe_table(rng: np.random.Generator) -> Mesh:
     parts.append(cylinder(0.2, 0.03, "metal", STATIC, sides=8))
     for turn in rng.uniform(0, 2 * np.pi) + np.arange(rng.integers(2, 5)) * (np.pi / 2):
         parts.append(
-            _chair(material).placed(np.cos(turn) * (radius + 0.35), np.sin(turn) * (radius + 0.35), 0, turn + np.pi)
+            chair(material).placed(np.cos(turn) * (radius + 0.35), np.sin(turn) * (radius + 0.35), 0, turn + np.pi)
         )
     if rng.random() < 0.4:
         cloth = pick(rng, ("awning", "tarpaulin", "frame"))
@@ -289,7 +289,7 @@ def cafe_table(rng: np.random.Generator) -> Mesh:
     return merge(parts)
 
 
-def _chair(material: str) -> Mesh:
+def chair(material: str) -> Mesh:
     """A chair that faces +x."""
     legs = [(x - 0.015, x + 0.015, y - 0.015, y + 0.015, 0.0, 0.44) for x in (-0.18, 0.18) for y in (-0.18, 0.18)]
     seat = [(-0.21, 0.21, -0.21, 0.21, 0.44, 0.47), (-0.22, -0.19, -0.2, 0.2, 0.55, 0.88)]

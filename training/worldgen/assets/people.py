@@ -118,6 +118,17 @@ def standing(rng: np.random.Generator) -> Mesh:
     return figure(who, Pose(np.array((0.0, 0.0, 0.515)), draw(rng, (-0.03, 0.06)), _holding(who, hands), feet))
 
 
+def sitting(rng: np.random.Generator, seat: float = 0.47) -> Mesh:
+    """A person on a seat of a height (metres), above the origin, with the feet before it."""
+    who = Person.sample(rng)
+    height = max(who.height, 1.5)
+    lap, apart = draw(rng, (0.1, 0.3)), draw(rng, (0.07, 0.14))
+    hands = np.array(((lap, 0.12, seat + 0.2), (lap, -0.12, seat + draw(rng, (0.18, 0.45)))))
+    feet = np.array(((draw(rng, (0.3, 0.45)), apart, 0.0), (draw(rng, (0.3, 0.5)), -apart, 0.0)))
+    at = Pose(np.array((-0.03, 0.0, seat + 0.08)) / height, draw(rng, (-0.1, 0.3)), hands / height, feet / height)
+    return figure(replace(who, height=height, skirt=0.0, extras=()), at)
+
+
 def rider(rng: np.random.Generator, pose_m: Pose, label: str) -> Mesh:
     """A person on a two-wheeler; ``pose_m`` is in metres, and leg length is fitted to it."""
     who = Person.sample(rng)

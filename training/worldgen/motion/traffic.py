@@ -40,10 +40,19 @@ _VEHICLES: tuple[tuple[Callable[[np.random.Generator], Mesh], float], ...] = (
     (vehicles.bus, 0.04),
     (lambda rng: vehicles.motorcycle(rng, True), 0.05),
 )
+_MOTORWAY_VEHICLES: tuple[tuple[Callable[[np.random.Generator], Mesh], float], ...] = (
+    (vehicles.car, 0.55),
+    (vehicles.van, 0.13),
+    (vehicles.pickup, 0.04),
+    (vehicles.truck, 0.23),
+    (vehicles.bus, 0.03),
+    (lambda rng: vehicles.motorcycle(rng, True), 0.02),
+)
 _TWO_WHEELERS = (vehicles.bicycle, vehicles.scooter)
 _ATTEMPTS = 12
 """Draws per requested actor; streets may be full."""
 _LIGHT_TRAFFIC, _DENSE_TRAFFIC = (4, 13), (13, 29)
+_MOTORWAY_TRAFFIC = (8, 22), (22, 55)
 """Ranges of the number of vehicles near the ego path."""
 _NEAR_M = 40.0
 _PERSON_RADIUS_M = 0.3
@@ -82,7 +91,12 @@ class Ways(Protocol):
 
 
 def generate_traffic(
-    rng: np.random.Generator, ways: Ways, ego: EgoMotion, numbers: Iterator[int], obstacles: ArrayLike = ()
+    rng: np.random.Generator,
+    ways: Ways,
+    ego: EgoMotion,
+    numbers: Iterator[int],
+    obstacles: ArrayLike = (),
+    motorway: bool = False,
 ) -> list[Follower]:
     """Draw the traffic of a drive.
 
@@ -93,10 +107,14 @@ def generate_traffic(
         numbers: iterator of unique instance ids.
         obstacles: (N, 3) x, y and radius of static obstacles, metres; radii are limited to 1 m, so that the large
             discs of parked vehicles do not block the lane beside them.
+        motorway: more vehicles and trucks, no bicycles and scooters.
     """
     builder = _TrafficBuilder(rng, ways.height, ego, numbers, np.asarray(obstacles, np.float64).reshape(-1, 3))
-    _add_vehicles(builder, ways.lanes)
-    _add_two_wheelers(builder, ways.lanes)
+    if motorway:
+        _add_vehicles(builder, ways.lanes, _MOTORWAY_VEHICLES, _MOTORWAY_TRAFFIC)
+    else:
+        _add_vehicles(builder, ways.lanes, _VEHICLES, (_LIGHT_TRAFFIC, _DENSE_TRAFFIC))
+        _add_two_wheelers(builder, ways.lanes)
     _add_pedestrians(builder, ways.walks)
     return builder.actors
 
@@ -219,7 +237,12 @@ class _StationSampler:
         return int(self.number[point]), float(self.station[point])
 
 
-def _add_vehicles(builder: _TrafficBuilder, lanes: Sequence[Lane]) -> None:
+def _add_vehicles(
+    builder: _TrafficBuilder,
+    lanes: Sequence[Lane],
+    makers: Sequence[tuple[Callable[[np.random.Generator], Mesh], float]],
+    counts: tuple[tuple[int, int], tuple[int, int]],
+) -> None:
     """Add vehicles; those in one lane share a speed profile, in the ego lane that of the ego vehicle."""
     rng = builder.rng
     routes = [route(lane.path) for lane in lanes]
@@ -228,9 +251,9 @@ def _add_vehicles(builder: _TrafficBuilder, lanes: Sequence[Lane]) -> None:
     distances = [_lane_distances(builder, lane, path) for lane, path in zip(lanes, routes, strict=True)]
     choice, target_count = (
         _StationSampler.of(routes, builder.ego),
-        int(rng.integers(*_DENSE_TRAFFIC if rng.random() < 0.5 else _LIGHT_TRAFFIC)),
+        int(rng.integers(*counts[int(rng.random() < 0.5)])),
     )
-    odds = np.array([share for _, share in _VEHICLES])
+    odds = np.array([share for _, share in makers])
     for _ in range(_ATTEMPTS * target_count):
         number, station = choice.draw(rng)
         moment = int(rng.integers(len(builder.times)))
@@ -239,7 +262,7 @@ def _add_vehicles(builder: _TrafficBuilder, lanes: Sequence[Lane]) -> None:
             return
         if not _on_route(stations, routes[number], 3.0):
             continue
-        mesh = _VEHICLES[int(rng.choice(len(odds), p=odds / odds.sum()))][0](rng)
+        mesh = makers[int(rng.choice(len(odds), p=odds / odds.sum()))][0](rng)
         half_base = 0.3 * float(np.ptp(mesh.vertices[:, 0]))
         if _on_route(stations, routes[number], half_base + 0.5):
             builder.add_vehicle(mesh, Footprint.along(routes[number], stations, builder.times, half_base))
@@ -300,7 +323,7 @@ def _add_pedestrians(builder: _TrafficBuilder, walks: Sequence[NDArray[np.float6
         number, station = choice.draw(rng)
         speed = 0.0 if rng.random() < 0.15 else float(rng.normal(1.3, 0.2))
         left, moment = float(rng.uniform(-0.6, 0.6)), float(rng.uniform(0, DURATION_S))
-        group_size = 1 if rng.random() < 0.7 else int(rng.integers(2, 4))
+        group_size = 1 if rng.random() < 0.6 else int(rng.integers(2, 5))
         for k in range(group_size):
             stations = station + speed * (builder.times - moment) + float(rng.uniform(-0.15, 0.15))
             _add_pedestrian(builder, routes[number], stations, left + 0.65 * k, speed)

@@ -44,8 +44,8 @@ _FOLIAGE_LAYERS = 4
 """Largest number of pieces of foliage that a pulse passes through."""
 _FOLIAGE_STEP_M = 0.02
 _FOLIAGE_LOSS = 0.75
-_FOLIAGE_FILL = (0.35, 1.0)
-"""Range of the share of a beam's footprint that the leaves of one return fill."""
+_FOLIAGE_GAPS, _SPARSE = np.float32(0.65), np.float32(0.4)
+"""Largest share of a footprint that misses the leaves of one return, in foliage of at least this permeability."""
 _DEEPEST = np.float32(4.0)
 """Largest distance behind the surface of a return from foliage, as a multiple of the mean."""
 _SPLIT_SHARE = 1 / 10
@@ -218,7 +218,8 @@ def _pass_foliage(
     """
     share = np.ones(len(rays), np.float32)
     leafy = np.flatnonzero(_on_foliage(tracer, appearance, hits.triangle))
-    share[leafy] = rng.uniform(*_FOLIAGE_FILL, len(leafy)).astype(np.float32)
+    open_share = np.minimum(appearance.permeable[tracer.table.material[hits.triangle[leafy]]] / _SPARSE, 1.0)
+    share[leafy] = 1.0 - _FOLIAGE_GAPS * open_share * rng.random(len(leafy), np.float32)
     for _ in range(_FOLIAGE_LAYERS):
         odds = appearance.permeable[tracer.table.material[hits.triangle[leafy]]]
         passed = leafy[rng.random(len(leafy), np.float32) < odds]

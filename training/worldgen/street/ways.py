@@ -14,6 +14,8 @@ from training.worldgen.street.street_plan import Crossing, StreetPlan
 from training.worldgen.street.street_style import StreetStyle
 
 _RING_LANE_M = 3.3
+_SLOWER = 0.12
+"""Difference of the speeds of neighbouring lanes, as a share."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,15 +115,17 @@ def lanes(
 def _along(style: StreetStyle, network: Network, road: Road, span: tuple[float, float]) -> list[Lane]:
     """Lanes over a span of a road; the first one leads towards increasing s, next to the kerb."""
     return [
-        _lane(style, road, _round_islands(network, _middle(road, direction, number, *span)))
+        _lane(style, road, _round_islands(network, _middle(road, direction, number, *span)), number)
         for direction in (1, -1)
         for number in reversed(range(road.lanes))
     ]
 
 
-def _lane(style: StreetStyle, road: Road, path: Array) -> Lane:
+def _lane(style: StreetStyle, road: Road, path: Array, number: int = 0) -> Lane:
+    """A lane; the farther from the median (number 0), the slower."""
     low, high = style.district.speed
-    return Lane(path, road.lane_width, high if road.main else (low + high) / 2, road.main)
+    speed = max(low, high * (1 - _SLOWER * number)) if road.main else (low + high) / 2
+    return Lane(path, road.lane_width, speed, road.main)
 
 
 def _middle(road: Road, direction: int, number: int, start: float, end: float) -> Array:

@@ -12,6 +12,7 @@ from training.worldgen.assets.vehicles import car
 from training.worldgen.mesh import LABELS
 from training.worldgen.motion.motions import Follower, Footprint, planned_times, route
 from training.worldgen.motion.traffic import EgoMotion, generate_traffic
+from training.worldgen.street.street_style import KINDS
 from training.worldgen.street.streets import Streets
 
 DURATION = 10.0
@@ -169,14 +170,29 @@ def test_no_collisions_for_ten_seconds(drives):
         assert not list(_collisions(ego, actors))
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_no_collisions_in_generated_streets(seed):
-    rng = np.random.default_rng(seed)
-    streets = Streets.generate(rng)
-    ego = EgoMotion.sample(rng, streets.ego_lane.path, streets.height)
-    actors = generate_traffic(rng, streets, ego, itertools.count(1))
-    assert len(actors) >= 6
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_collisions_in_generated_streets(kind):
+    rng = np.random.default_rng(KINDS.index(kind))
+    streets = Streets.generate(rng, kind=kind)
+    ego = EgoMotion.sample(rng, streets.ego_lane.path, streets.height, streets.style.district.ego_speed)
+    actors = generate_traffic(rng, streets, ego, itertools.count(1), motorway=kind == "motorway")
+    assert len(actors) >= 4
     assert not list(_collisions(ego, actors))
+
+
+def test_motorway_has_fast_vehicles_and_trucks_only():
+    speeds, labels = [], []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        streets = Streets.generate(rng, kind="motorway")
+        ego = EgoMotion.sample(rng, streets.ego_lane.path, streets.height, streets.style.district.ego_speed)
+        actors = generate_traffic(rng, streets, ego, itertools.count(1), motorway=True)
+        labels += [LABELS.names[actor.meshes[0].label[0]] for actor in actors]
+        speeds += [float(np.linalg.norm(actor.motion(5.0).velocity)) for actor in actors]
+        assert not list(_collisions(ego, actors))
+    assert set(labels) <= {"car", "truck", "two_wheeler"}
+    assert 0.1 < labels.count("truck") / len(labels) < 0.5
+    assert 20 < np.percentile(speeds, 90) < 36
 
 
 def test_people_avoid_obstacles():

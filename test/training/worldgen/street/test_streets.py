@@ -208,6 +208,8 @@ def test_every_kind_occurs_with_its_share() -> None:
     shares = {kind: kinds.count(kind) / len(kinds) for kind in KINDS}
     assert set(shares) == set(DISTRICTS)
     assert shares["country"] == pytest.approx(0.18, abs=0.05)
+    assert shares["motorway"] == pytest.approx(0.1, abs=0.04)
+    assert min(shares.values()) > 0.05
 
 
 def test_bank_rises_beside_road_and_ends_at_other_roads() -> None:
