@@ -164,6 +164,7 @@ class Drive:
         rng = self._rng("each rig", number)
         drive = copy.copy(self)
         drive.sweeps, drive.number = 1, number
+        drive._appearance = Appearance.sample(self._rng("appearance", number))
         carrier = Carrier.sample(rng)
         drive.rig = self._with_columns(Rig.sample(rng, len(self.rig.cameras), (product,), carrier))
         drive.track = self._vehicle_track(rng, carrier, drive.end_s(0))
