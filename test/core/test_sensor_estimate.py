@@ -66,8 +66,8 @@ def test_large_sweeps_are_thinned_without_losing_beams():
         sample = sample_sweep(sweep)
         assert len(sample.cloud) <= 40_000
         assert len(find_beams([sample], {}).elevations_deg) == 128
-    grid = organised(street(beams=(15, -25, 64), columns=1000))
-    assert (sample_sweep(grid).cloud.height, sample_sweep(grid).cloud.width) == (64, 40_000 // 64)
+    grid = organised(street(beams=(15, -25, 128), columns=400))
+    assert (sample_sweep(grid).cloud.height, sample_sweep(grid).cloud.width) == (128, 40_000 // 128)
 
 
 def test_first_table_of_a_ring_field_is_there_at_once():
