@@ -41,7 +41,7 @@ def add_fences_and_wires(placement: Placement, rng: np.random.Generator) -> None
                 middle = side * (plot.width + plot.gap) / 2
                 ends = plot.points([(-0.6, middle - plot.gap / 2), (-0.6, middle + plot.gap / 2)])
                 _add_fence(placement, rng, ends, _LOT_FENCES if rng.random() < 0.5 else _GROUND_FENCES)
-    if rng.random() < 0.5:
+    if rng.random() < 0.5 and placement.streets.style.kind != "motorway":
         _add_wires(placement, rng)
 
 

@@ -101,8 +101,9 @@ _PARKED: tuple[tuple[Maker, float, float], ...] = (
     (vehicles.pickup, 3.0, 2.9),
     (vehicles.truck, 0.5, 4.5),
 )
-_AT_VEHICLE, _AT_WALL, _OVERGROWN = 0.05, 0.12, 0.07
-"""Probabilities of a person beside a parked vehicle, of people at a front wall, and of climbers on it."""
+_AT_VEHICLE, _AT_WALL, _OVERGROWN, _ON_PAVEMENT = 0.05, 0.12, 0.07, 0.35
+"""Probabilities of a person beside a parked vehicle, of people at a front wall, of climbers on it, and of a drive with
+vehicles parked on pavements."""
 _EGO_ROOM_M = 2.2
 """Minimum distance of objects on the road from the ego path."""
 
@@ -116,6 +117,8 @@ def populate(placement: Placement, rng: np.random.Generator, unseen: bool) -> No
     _add_roadworks(placement, rng, density)
     for bay in placement.streets.bays:
         _add_parked_vehicle(placement, rng, bay, density.parked)
+    if placement.streets.style.kind not in RURAL and rng.random() < _ON_PAVEMENT:
+        _add_pavement_parking(placement, rng)
     if placement.streets.style.kind == "motorway":
         furnish_motorway(placement, rng)
     elif placement.streets.style.kind == "country":
@@ -175,8 +178,7 @@ def _add_front_garden(placement: Placement, rng: np.random.Generator, plot: Plot
 
 def _paved(placement: Placement, x: float, y: float) -> bool:
     """Whether a point is in a zone for driving or walking."""
-    streets = placement.streets
-    return streets.zones[int(streets.zone_at(x, y))].kind not in ("yard", "ground", "verge", "green_island", "plaza")
+    return _zone(placement, x, y) not in ("yard", "ground", "verge", "green_island", "plaza", "field", "meadow", "wood")
 
 
 def _add_signals_and_signs(placement: Placement, rng: np.random.Generator) -> None:
@@ -207,6 +209,25 @@ def _add_parked_vehicle(placement: Placement, rng: np.random.Generator, bay: Bay
         if placement.distance_to_path(x, y) > _EGO_ROOM_M:
             at = Pose2D(x, y, rng.uniform(-np.pi, np.pi))
             placement.add(people.standing, rng, at, on_road=True, slack=0.9)
+
+
+def _add_pavement_parking(placement: Placement, rng: np.random.Generator) -> None:
+    """Park cars on pavements and verges of roads without parking bays."""
+    share = rng.uniform(0.2, 0.9)
+    for place in placement.streets.kerbside(6.5, rng, back=rng.uniform(0.7, 1.1)):
+        maker = _PARKED[int(rng.choice(2, p=(0.85, 0.15)))][0]
+        before = place.x + 1.6 * np.cos(place.yaw), place.y + 1.6 * np.sin(place.yaw)
+        turn = np.pi / 2 * rng.choice((-1, 1)) + rng.normal(0, 0.03)
+        if rng.random() > share or place.kind not in ("pavement", "verge", "kerb"):
+            continue
+        if placement.distance_to_path(place.x, place.y) > _EGO_ROOM_M and _zone(placement, *before) == "road":
+            placement.add_parked(maker(rng), Pose2D(place.x, place.y, place.yaw + turn))
+
+
+def _zone(placement: Placement, x: float, y: float) -> str:
+    """Kind of the zone at a point."""
+    streets = placement.streets
+    return streets.zones[int(streets.zone_at(x, y))].kind
 
 
 def _add_street_trees(placement: Placement, rng: np.random.Generator, spacing: float) -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from training.worldgen.assets import barriers, buildings, posts, roadside, vehicles
+from training.worldgen.assets import barriers, buildings, people, posts, roadside, vehicles
 from training.worldgen.assets.woodland import shrub
 from training.worldgen.fences import Fence, add_pieces
 from training.worldgen.placement import Placement, Pose2D
@@ -35,6 +35,10 @@ def furnish_country(placement: Placement, rng: np.random.Generator) -> None:
     for place in placement.streets.kerbside(90.0, rng, back=1.0):
         maker = posts.traffic_sign if rng.random() < 0.7 else posts.direction_sign
         placement.add(maker, rng, Pose2D(place.x, place.y, place.yaw + np.pi / 2 + rng.normal(0, 0.1)))
+    for place in placement.streets.kerbside(130.0, rng, back=rng.uniform(0.7, 2.0)):
+        if rng.random() < 0.3 and on_green(placement, place.x, place.y):
+            maker = people.standing if rng.random() < 0.7 else partial(vehicles.bicycle, rider=True)
+            placement.add(maker, rng, Pose2D(place.x, place.y, place.yaw + rng.choice((-1, 1)) * np.pi / 2))
     for place in placement.streets.kerbside(120.0, rng, back=1.6):
         if rng.random() < 0.35 and on_green(placement, place.x, place.y):
             turn = np.pi / 2 * rng.choice((-1, 1)) + rng.normal(0, 0.05)

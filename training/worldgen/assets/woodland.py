@@ -37,7 +37,7 @@ def big_tree(rng: np.random.Generator) -> Mesh:
     radii[:, 2] = np.clip(middles[:, 2] - clear + 0.6, 0.3, radii[:, 2])
     points, away = crown_points(rng, middles, radii, int(rng.integers(700, 1300)), 0.9)
     crown = leaf_sprays(rng, points, away, spread * rng.uniform(0.09, 0.13) + 0.1, leaf_material(rng))
-    return merge([stem_and_boughs(rng, clear, height * rng.uniform(0.012, 0.02) + 0.04, middles), crown])
+    return merge([stem_and_boughs(rng, clear, height * rng.uniform(0.008, 0.017) + 0.04, middles), crown])
 
 
 def wood_tree(rng: np.random.Generator) -> Mesh:
@@ -59,7 +59,7 @@ def _leafy(rng: np.random.Generator) -> Mesh:
     points, away = crown_points(rng, middles, radii, int(rng.integers(200, 380)), 0.95)
     points[:, 2] = np.maximum(points[:, 2], 0.3)
     crown = leaf_sprays(rng, points, away, spread * rng.uniform(0.16, 0.24) + 0.1, leaf_material(rng))
-    return merge([stem_and_boughs(rng, clear + 0.3, 0.05 + 0.011 * height, middles), crown])
+    return merge([stem_and_boughs(rng, clear + 0.3, 0.04 + 0.008 * height, middles), crown])
 
 
 def _spruce(rng: np.random.Generator) -> Mesh:
@@ -74,7 +74,7 @@ def _spruce(rng: np.random.Generator) -> Mesh:
     points[:, 2] = np.maximum(points[:, 2], 0.15)
     away = np.column_stack([np.cos(turn), np.sin(turn), np.full_like(turn, 0.7)])
     crown = leaf_sprays(rng, points, away, 0.2 + 0.035 * height, "needles")
-    stem = limbs([(0, 0, 0)], [(0, 0, height * 0.95)], 0.06 + 0.01 * height, 0.03, bark_material(rng), LABEL, sides=6)
+    stem = limbs([(0, 0, 0)], [(0, 0, height * 0.95)], 0.05 + 0.008 * height, 0.03, bark_material(rng), LABEL, sides=6)
     return merge([crown, stem])
 
 

@@ -40,7 +40,7 @@ _SEE_THROUGH_SHARE = 0.65
 """Share of the pulses not returned by glass that reach the surface behind it; the others are lost."""
 _GLASS_LOSS = 0.6
 _GLASS_STEP_M = 0.01
-_FOLIAGE_LAYERS = 4
+_FOLIAGE_LAYERS = 3
 """Largest number of pieces of foliage that a pulse passes through."""
 _FOLIAGE_STEP_M = 0.02
 _FOLIAGE_LOSS = 0.75

@@ -185,8 +185,8 @@ def pick(rng: np.random.Generator, **shares: float) -> str:
 
 
 def _kerb_height(rng: np.random.Generator) -> float:
-    way = pick(rng, flush=0.12, low=0.1, raised=0.78)
-    return {"flush": 0.0, "low": rng.uniform(0.025, 0.06), "raised": rng.uniform(0.08, 0.18)}[way]
+    way = pick(rng, flush=0.13, low=0.2, raised=0.67)
+    return {"flush": 0.0, "low": rng.uniform(0.025, 0.07), "raised": rng.uniform(0.07, 0.18)}[way]
 
 
 def _bank(rng: np.random.Generator, kind: str) -> float:
