@@ -325,8 +325,9 @@ def _add_pedestrians(builder: _TrafficBuilder, walks: Sequence[NDArray[np.float6
         left, moment = float(rng.uniform(-0.6, 0.6)), float(rng.uniform(0, DURATION_S))
         group_size = 1 if rng.random() < 0.6 else int(rng.integers(2, 5))
         for k in range(group_size):
-            stations = station + speed * (builder.times - moment) + float(rng.uniform(-0.15, 0.15))
-            _add_pedestrian(builder, routes[number], stations, left + 0.65 * k, speed)
+            ahead = float(rng.uniform(-0.15, 0.15)) - 0.9 * (k // 2)  # two abreast
+            stations = station + speed * (builder.times - moment) + ahead
+            _add_pedestrian(builder, routes[number], stations, left + 0.65 * (k % 2), speed)
 
 
 def _add_pedestrian(
