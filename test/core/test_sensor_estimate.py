@@ -8,6 +8,7 @@ import pytest
 
 from test.street import street
 from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.ground import leveling_rotation
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.sensor_estimate import (
     completed,
@@ -210,3 +211,23 @@ def test_mounting_in_words():
     assert re.fullmatch(r"1.80 m above the ground, pitch 10.0 degrees, ground intensity 9.\d+", text)
     assert describe_mounting(SensorSpec("x", (1.0,), roll_deg=180.0)) == "upside down, roll 180.0 degrees"
     assert describe_mounting(SensorSpec("x", (1.0,))) == ""
+
+
+@pytest.mark.parametrize("change", [lambda cloud: cloud, without_ring])
+def test_beams_of_a_sensor_upside_down_are_those_of_its_own_frame(change):
+    turned = samples(change=change, roll=180, beams=(24, -2, 32))
+    found = find_beams(turned, {}, find_mounting(turned))
+    np.testing.assert_allclose(found.elevations_deg, np.linspace(24, -2, 32), atol=0.05)
+    if found.rings_deg:
+        np.testing.assert_allclose(found.rings_deg, np.linspace(-2, 24, 32), atol=0.05)
+
+
+def test_beams_of_clouds_in_a_frame_that_is_tilted_against_the_lidar():
+    def tilted(cloud):
+        return replace(cloud, xyz=cloud.xyz @ leveling_rotation(0, 10).astype(np.float32))
+
+    rotated = samples(change=tilted)
+    assert not find_beams(rotated, {}).source
+    found = find_beams(rotated, {}, find_mounting(rotated))
+    assert found.source == "ring field once levelled"
+    np.testing.assert_allclose(found.elevations_deg, np.linspace(2, -24, 32), atol=0.1)

@@ -256,3 +256,41 @@ def test_warm_up_teaches_the_estimate_nothing(any_lidar_model):
     segmenter = pipeline(any_lidar_model, AutoSensor())
     segmenter.warm_up()
     assert segmenter.sensor_facts["description"] == "no usable sweep yet"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: replace(c, xyz=c.xyz + np.float32([0.9, 0, 1.8]), ring=None), "the origin of the clouds is 0.00 m"),
+        (lambda c: replace(c, ring=np.random.default_rng(0).permutation(c.ring)), "ring numbers and elevations do not"),
+    ],
+    ids=["base_link", "rings"],
+)
+def test_clouds_in_the_frame_of_the_vehicle_are_noticed(any_lidar_model, change, said):
+    blurred = [
+        replace(cloud, xyz=cloud.xyz @ leveling_rotation(3, 4).astype(np.float32)) if "ring" in said else cloud
+        for cloud in sweeps(SWEEPS + 4)
+    ]
+    segmenter = pipeline(any_lidar_model, AutoSensor())
+    monitor = InputMonitor(segmenter)
+    for cloud in map(change, blurred):
+        monitor.add(cloud, segmenter.segment(cloud))
+    (finding,) = monitor.findings
+    assert finding.kind == "frame" and said in finding.text and "set projection_frame" in finding.text
+
+
+@pytest.mark.parametrize(("roll", "pitch"), [(0, 10), (10, 0), (180, 0), (170, 5)])
+@pytest.mark.parametrize("has_rings", [True, False])
+def test_file_that_says_how_the_frame_is_turned_gives_the_same_image(any_lidar_model, roll, pitch, has_rings):
+    """Clouds of one LiDAR, published in a frame that is tilted against it or upside down."""
+    cloud = street()
+    cloud = cloud if has_rings else replace(cloud, ring=None)
+    rings = tuple(np.linspace(-24, 2, 32)) if has_rings else ()
+    file = SensorSpec("level", tuple(np.linspace(2, -24, 32)), rings, height_m=1.8, ground_intensity=10.0)
+    turned = replace(cloud, xyz=cloud.xyz @ leveling_rotation(roll, pitch).astype(np.float32))
+    upright = pipeline(any_lidar_model, file)
+    tilted = pipeline(any_lidar_model, replace(file, roll_deg=float(roll), pitch_deg=float(pitch)))
+    first, second = upright._projector.project(cloud).pixel, tilted._projector.project(turned).pixel
+    assert np.mean(first == second) > 0.99
+    same = upright.segment(cloud).segmentation.label == tilted.segment(turned).segmentation.label
+    assert np.mean(same) > 0.999

@@ -12,8 +12,9 @@ from xmodelkd_ros.core.sensor import SensorSpec, gaps_deg, nearest
 _BETWEEN = 0.25
 """Distance from the nearest beam, relative to that beam's distance from its neighbour, from which a point lies between
 beams: half of all points in a cloud without the beams."""
+_BEYOND_DEG = 1.0
 _MIN_POINTS = 500
-_OFF, _ON = 0.35, 0.25
+OFF_BEAMS, ON_BEAMS = 0.35, 0.25
 """Share of points between the beams, above which a file does not fit, and below which that of another LiDAR does.
 Chosen on real and generated drives (docs/evaluation.md)."""
 
@@ -36,16 +37,23 @@ def other_lidar(
     points = xyz.astype(np.float64)
     elevations = np.degrees(np.arctan2(points[:, 2], np.hypot(points[:, 0], points[:, 1])))
     share = share_between(sensor.beam_elevations_deg, elevations)
-    if share <= _OFF:
+    if share <= OFF_BEAMS:
         return ""
     others = {name: share_between(beams, elevations) for name, beams in tables().items()}
     best = min(others, key=lambda name: others[name], default="")
-    if not best or others[best] > _ON:
+    if not best or others[best] > ON_BEAMS:
         return ""
     return (
         f"{share:.0%} of the points lie between the beams of sensor {sensor.name}, "
         f"{others[best]:.0%} between those of {best}: the sensor file may be that of another LiDAR"
     )
+
+
+def misfit(beams_deg: Sequence[float], elevations: NDArray[np.float64]) -> float:
+    """Share of (N,) elevations between the beams, plus that of those beyond the outer ones."""
+    low, high = min(beams_deg) - _BEYOND_DEG, max(beams_deg) + _BEYOND_DEG
+    beyond = float(np.mean((elevations < low) | (elevations > high)))
+    return beyond + share_between(beams_deg, elevations)
 
 
 def share_between(beams_deg: Sequence[float], elevations: NDArray[np.float64]) -> float:

@@ -10,20 +10,26 @@ their pixel, from which they are labelled.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xmodelkd_ros.core.beam_check import misfit
+from xmodelkd_ros.core.beam_table import elevations_deg
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import CloudError, ModelError
+from xmodelkd_ros.core.ground import leveling_rotation
 from xmodelkd_ros.core.sensor import SensorSpec, gaps_deg, nearest
 from xmodelkd_ros.core.usable_points import MAX_RANGE_M, MIN_RANGE_M, distances_m, usable_mask
 
 BY_ELEVATION, BY_BEAM = "elevation", "beams"
 """What a row of the range image corresponds to."""
 
+_LEVEL_CHECK, _LEVEL_GAIN = 2000, 0.1
+"""Points of a sweep by which it is decided whether the sensor or its frame is tilted, and the share of them that must
+fit better if it is the frame."""
 NO_PIXEL = -1
 NO_POINT = -1
 
@@ -105,6 +111,10 @@ class RangeProjection:
 class RangeProjector:
     """Projects sweeps into the range image of one model, for one sensor.
 
+    Rows and columns are those of the sensor's own frame, and of its upright one if it is mounted upside down. Only if
+    the points of the first sweep fit its beams better once they are levelled, the clouds come in a frame that is tilted
+    against the sensor, and are levelled first.
+
     Args:
         spec: the model's range image.
         sensor: the vehicle's LiDAR, if it differs from the one that ``spec`` was made for.
@@ -128,6 +138,8 @@ class RangeProjector:
         self._row_of_ring: NDArray[np.int32] | None = None
         self._fitted_ring: NDArray[np.bool_] | None = None
         self._sensor = sensor
+        self._level: RangeProjector | None = None
+        self._may_be_level = sensor is not None and bool(sensor.roll_deg or sensor.pitch_deg)
         if sensor is not None and sensor.ring_elevations_deg:
             rings = sign * np.asarray(sensor.ring_elevations_deg)
             fitted = np.isfinite(rings)
@@ -142,6 +154,11 @@ class RangeProjector:
 
     def project(self, cloud: PointCloud) -> RangeProjection:
         """Project a sweep: the pixel of each point and the nearest point of each pixel."""
+        if self._may_be_level and self._decide(cloud.xyz):
+            assert self._sensor is not None
+            self._level = RangeProjector(self.spec, replace(self._sensor, roll_deg=0.0, pitch_deg=0.0))
+        if self._level is not None:
+            return self._level.project(replace(cloud, xyz=leveled(cloud.xyz, self._sensor)))
         x, y, z = axes = np.ascontiguousarray(cloud.xyz.T)
         distance = distances_m(axes.T)
         valid = usable_mask(cloud.xyz, self.spec.min_range_m, distance=distance)
@@ -158,6 +175,17 @@ class RangeProjector:
         occupied = point >= 0
         point[occupied] = index[point[occupied]]
         return RangeProjection(pixel, point, distance)
+
+    def _decide(self, xyz: NDArray[np.float32]) -> bool:
+        """Whether the points fit the beams better once they are levelled; decided by one sweep."""
+        sample = xyz[np.random.default_rng(0).integers(0, len(xyz), _LEVEL_CHECK)] if len(xyz) else xyz
+        sample = sample[usable_mask(sample, 1.0)]
+        if self._sensor is None or len(sample) < _LEVEL_CHECK // 4:
+            return False
+        self._may_be_level = False
+        beams = self._sensor.beam_elevations_deg
+        before = misfit(beams, elevations_deg(sample))
+        return misfit(beams, elevations_deg(leveled(sample, self._sensor))) < before - _LEVEL_GAIN
 
     def _columns(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.int32]:
         width = self.spec.width
@@ -249,6 +277,15 @@ class RangeProjector:
         return np.ascontiguousarray(image[self._shown_row]).ravel()
 
 
+def leveled(xyz: NDArray[np.float32], sensor: SensorSpec | None) -> NDArray[np.float32]:
+    """(N, 3) points in the level frame with the sensor's origin and heading."""
+    if sensor is None:
+        return xyz
+    rotation = leveling_rotation(sensor.roll_deg, sensor.pitch_deg).astype(np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.asarray(xyz @ rotation.T)
+
+
 def without_single_gaps(image: NDArray[np.int32]) -> NDArray[np.int32]:
     """Fill empty pixels between two occupied ones of a row with the left one; ``image`` is (H, W), -1 where empty."""
     left, right = np.roll(image, 1, axis=1), np.roll(image, -1, axis=1)
@@ -259,7 +296,8 @@ def _rows_from(sensor: SensorSpec | None) -> tuple[object, ...]:
     """What a projector takes from a sensor; rings by their text, since NaN does not equal itself."""
     if sensor is None:
         return ()
-    return sensor.beam_elevations_deg, str(sensor.ring_elevations_deg), sensor.upside_down
+    attitude = sensor.roll_deg, sensor.pitch_deg
+    return sensor.beam_elevations_deg, str(sensor.ring_elevations_deg), attitude
 
 
 @lru_cache(maxsize=1)

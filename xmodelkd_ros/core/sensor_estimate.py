@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodelkd_ros.core.beam_fit import MIN_RANGE_M, Tables, fit_sweeps
+from xmodelkd_ros.core.beam_fit import MIN_RANGE_M, BeamFit, Tables, fit_sweeps
 from xmodelkd_ros.core.beam_groups import MAX_GROUPS
 from xmodelkd_ros.core.beam_table import elevations_deg
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import SensorError
-from xmodelkd_ros.core.ground import Ground, common_ground, find_ground
+from xmodelkd_ros.core.ground import Ground, common_ground, find_ground, leveling_rotation
 from xmodelkd_ros.core.intensity_scale import recognise
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.usable_points import usable_mask
@@ -31,8 +32,9 @@ _SHARP = 0.3
 """Distance of the quartiles of a ring's elevations, relative to that of the rings, up to which it holds one."""
 _MIN_FIELD_DEG = 2.0
 """Smallest field of view of those steps: of points in a plane."""
-_MIN_TILT_DEG, _SAME_TILT_DEG = 2.0, 1.0
-"""Angle to the ground from which a sensor counts as tilted rather than the road, and by which sweeps may differ."""
+_MIN_TILT_DEG, _SAME_TILT_DEG, _SAME_TILT = 2.0, 1.0, 0.3
+"""Angle to the ground from which a sensor counts as tilted rather than the road, and by which sweeps may differ: an
+angle, or a share of the tilt."""
 _TILT_SWEEPS, _TILT_SHARE = 3, 0.7
 """Sweeps that must show a tilt, and the share of them that must agree."""
 NOT_YET = "not looked for yet"
@@ -88,6 +90,11 @@ class Mounting:
     intensity_range: tuple[float, float] = (0.0, 255.0)
     notes: tuple[str, ...] = ()
 
+    @property
+    def upside_down(self) -> bool:
+        """Whether the sensor's z axis points to the ground."""
+        return bool(np.cos(np.radians(self.roll_deg)) * np.cos(np.radians(self.pitch_deg)) < 0)
+
 
 def sample_sweep(cloud: PointCloud) -> SweepSample | None:
     """Take what is needed from a sweep (about 6 ms); None if it has hardly any usable point."""
@@ -102,18 +109,40 @@ def sample_sweep(cloud: PointCloud) -> SweepSample | None:
     return SweepSample(sample, elevations_deg(sample.xyz[usable]), intensities, ground)
 
 
-def find_beams(samples: Sequence[SweepSample], tables: Tables) -> Beams:
-    """Beams of the LiDAR that recorded some sweeps: 20 to 300 ms.
+def find_beams(samples: Sequence[SweepSample], tables: Tables, mounting: Mounting | None = None) -> Beams:
+    """Beams of the LiDAR that recorded some sweeps: 20 to 300 ms, and up to 2 s if they cannot be told apart.
 
     Args:
         samples: sweeps of one LiDAR, at least one.
         tables: beams of known products, degrees, by name.
+        mounting: its attitude. An upside-down sensor is turned over for the fit, which takes the ground to be below; if
+            tilted, beams are also looked for in the level frame, in case that the frame of the clouds is tilted
+            against the LiDAR.
     """
+    mounting = mounting or Mounting()
     try:
-        found = fit_sweeps([sample.cloud for sample in samples], tables, name_product=False)
+        if not mounting.upside_down:
+            found = _fitted(samples, tables)
+            return Beams(found.beams_deg, found.rings_deg, found.source)
+        found = _fitted(samples, tables, 180.0)
+        beams, rings = (tuple(-v + 0.0 for v in values) for values in (found.beams_deg[::-1], found.rings_deg))
+        return Beams(beams, rings, found.source)
     except SensorError as error:
-        return even_steps(samples, str(error).split(";")[0].split(":")[0])
-    return Beams(found.beams_deg, found.rings_deg, found.source)
+        reason = str(error).split(";")[0].split(":")[0]
+    if mounting.pitch_deg or mounting.roll_deg:
+        with suppress(SensorError):
+            found = _fitted(samples, tables, mounting.roll_deg, mounting.pitch_deg)
+            return Beams(found.beams_deg, found.rings_deg, f"{found.source} once levelled")
+    return even_steps(samples, reason)
+
+
+def _fitted(samples: Sequence[SweepSample], tables: Tables, roll_deg: float = 0.0, pitch_deg: float = 0.0) -> BeamFit:
+    """The beams of sweeps that are levelled by an attitude; errors as in :func:`fit_sweeps`."""
+    clouds = [sample.cloud for sample in samples]
+    if roll_deg or pitch_deg:
+        rotation = leveling_rotation(roll_deg, pitch_deg).astype(np.float32)
+        clouds = [replace(cloud, xyz=cloud.xyz @ rotation.T) for cloud in clouds]
+    return fit_sweeps(clouds, tables, name_product=False)
 
 
 def first_beams(sample: SweepSample) -> Beams:
@@ -255,7 +284,9 @@ def _attitude(common: Ground, grounds: Sequence[Ground]) -> tuple[float, float]:
     level = (180.0, 0.0) if common.upside_down else (0.0, 0.0)
     if abs(common.up[2]) > np.cos(np.radians(_MIN_TILT_DEG)) or len(grounds) < _TILT_SWEEPS:
         return level
-    alike = [np.dot(common.up, ground.up) > np.cos(np.radians(_SAME_TILT_DEG)) for ground in grounds]
+    tilt_deg = float(np.degrees(np.arccos(np.clip(abs(common.up[2]), -1, 1))))
+    same = np.cos(np.radians(max(_SAME_TILT_DEG, _SAME_TILT * tilt_deg)))
+    alike = [np.dot(common.up, ground.up) > same for ground in grounds]
     if np.mean(alike) < _TILT_SHARE:
         return level
     return round(common.roll_deg, 1), round(common.pitch_deg, 1)

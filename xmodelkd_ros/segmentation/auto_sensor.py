@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
-from xmodelkd_ros.core.beam_check import share_between
+from xmodelkd_ros.core.beam_check import OFF_BEAMS, ON_BEAMS, share_between
 from xmodelkd_ros.core.beam_table import elevations_deg
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.sensor import SensorSpec
@@ -39,8 +39,6 @@ _FITS_AT = (1, 3, SWEEPS)
 """Numbers of sweeps after which beams are fitted."""
 _PAUSE_NS = 5_000_000_000
 """Gap between stamps after which sweeps may be those of another recording."""
-_OFF, _ON = 0.35, 0.25
-"""Share of points between the beams from which they are another LiDAR's, and up to which they were this one's."""
 
 
 class AutoSensor:
@@ -131,6 +129,11 @@ class AutoSensor:
         beams = len(self.sensor.beam_elevations_deg)
         return {**facts, "final": self.is_final, "sweeps": self._sweeps, "beams": beams, **known}
 
+    @property
+    def ignores_rings(self) -> bool:
+        """Whether the clouds have ring numbers that do not tell the beams, and nothing else does."""
+        return self._shape is not None and self._shape[1] and self._beams is not None and not self._beams.source
+
     def news(self) -> list[str]:
         """What has happened since the last call and is worth one log line each: a final estimate, another LiDAR."""
         news, self._news = self._news, []
@@ -171,22 +174,22 @@ class AutoSensor:
     def _finish(self, cloud: PointCloud) -> None:
         assert self.sensor is not None
         self.is_final, self._samples = True, []
-        self._on_beams = _share_off(self.sensor, cloud) <= _ON
+        self._on_beams = _share_off(self.sensor, cloud) <= ON_BEAMS
         self._news.append(f"sensor: {self.description}")
 
     def _fit(self) -> None:
         """Start a fit of the beams, or make it."""
         samples = list(self._samples)
-        if self._sweeps < SWEEPS and self._failed:
+        if self._sweeps < SWEEPS and self._failed and not (self._mounting.roll_deg or self._mounting.pitch_deg):
             return
         if self._executor is None:
-            self._beams = find_beams(samples, known_beams())
+            self._beams = find_beams(samples, known_beams(), self._mounting)
             return
         if self._pending is not None:
             if self._sweeps < SWEEPS:
                 return  # the former one is still running
             self._pending.cancel()
-        self._pending = self._executor.submit(find_beams, samples, known_beams())
+        self._pending = self._executor.submit(find_beams, samples, known_beams(), self._mounting)
 
     def _collect(self) -> None:
         """Take the result of a fit in the background, if it is there."""
@@ -204,7 +207,7 @@ class AutoSensor:
             return False
         if self._frame != self._used_frame or _shape(cloud) != self._shape:
             return True
-        return self._on_beams and _share_off(self.sensor, cloud) > _OFF
+        return self._on_beams and _share_off(self.sensor, cloud) > OFF_BEAMS
 
 
 def chosen_sensor(setting: str, *, in_background: bool = False) -> AutoSensor | None:

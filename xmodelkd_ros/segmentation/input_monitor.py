@@ -36,6 +36,9 @@ _FIT_SENSOR = (
 )
 _RESTART = "start the node again if the LiDAR is another one, or give its sensor file as 'sensor'"
 _LINEAR = "publish intensities on a linear scale from 0"
+_OWN_FRAME = "set projection_frame to the LiDAR's own frame, or let the driver publish raw clouds in it"
+_ON_GROUND_M = 0.25
+"""Height of the origin below which no LiDAR is mounted."""
 _CHECK_FRAME = "check the LiDAR's height and frame (node: parameter 'projection_frame')"
 _OF_MOUNTING = ("input.z", "input.height")
 _ADAPT = "adapt the model with 'python -m training.adapt'"
@@ -103,7 +106,7 @@ class InputMonitor:
 
     def _window_findings(self) -> dict[str, str]:
         """What the last sweeps suggest; without the comparison of drives if positions or beams are wrong anyway."""
-        positions = self._position_finding() or self._beam_finding()
+        positions = self._position_finding() or self._beam_finding() or self._frame_finding()
         intensity = self._intensity_finding()
         if positions:
             return {**positions, **intensity}
@@ -122,6 +125,20 @@ class InputMonitor:
         if reason and self._auto is not None and self._auto.given is None:
             return {"sensor_beams": f"{reason.partition(': the sensor file')[0]}; {_RESTART}"}
         return {"sensor_beams": f"{reason}; {_FIT_SENSOR}"} if reason else {}
+
+    def _frame_finding(self) -> dict[str, str]:
+        """Why the clouds seem to be in another frame than the LiDAR's own, if it is estimated from them."""
+        auto = self._auto
+        if auto is None or not auto.is_final or auto.sensor is None or auto.given is not None:
+            return {}
+        height_m = auto.sensor.height_m
+        if height_m is not None and abs(height_m) < _ON_GROUND_M:
+            reason = f"the origin of the clouds is {height_m:.2f} m above the ground, as in the vehicle's frame"
+        elif auto.ignores_rings:
+            reason = "ring numbers and elevations do not belong together, as in compensated clouds or another frame"
+        else:
+            return {}
+        return {"frame": f"{reason}; {_OWN_FRAME}"}
 
     def _intensity_finding(self) -> dict[str, str]:
         pipeline = self.pipeline
