@@ -1,6 +1,7 @@
 """The LiDAR estimated from the first sweeps, and the models that follow the estimate."""
 
 import re
+import sys
 import time
 from dataclasses import replace
 
@@ -56,7 +57,10 @@ def test_estimate_is_provisional_then_final_and_said_once():
     assert auto.sensor is final and auto.news() == []
 
 
-def test_fit_in_the_background_gives_the_same_sensor():
+@pytest.mark.parametrize("python", [sys.executable, "/nowhere/python", "/bin/false"])
+def test_fit_in_the_background_gives_the_same_sensor(monkeypatch, python):
+    """Also where no process can be started."""
+    monkeypatch.setattr(sys, "executable", python)
     clouds = [replace(cloud, ring=None) for cloud in sweeps()]
     auto = AutoSensor(in_background=True)
     follow(auto, clouds)
@@ -261,19 +265,15 @@ def test_warm_up_teaches_the_estimate_nothing(any_lidar_model):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda c: replace(c, xyz=c.xyz + np.float32([0.9, 0, 1.8]), ring=None), "the origin of the clouds is 0.00 m"),
-        (lambda c: replace(c, ring=np.random.default_rng(0).permutation(c.ring)), "ring numbers and elevations do not"),
+        (lambda c: replace(c, xyz=c.xyz + np.float32([0.9, 0, 1.8]), ring=None), "the origin of the clouds is "),
+        (lambda c: replace(c, xyz=c.xyz + np.float32([2.5, 0.8, -0.7])), "ring numbers and elevations do not"),
     ],
     ids=["base_link", "rings"],
 )
 def test_clouds_in_the_frame_of_the_vehicle_are_noticed(any_lidar_model, change, said):
-    blurred = [
-        replace(cloud, xyz=cloud.xyz @ leveling_rotation(3, 4).astype(np.float32)) if "ring" in said else cloud
-        for cloud in sweeps(SWEEPS + 4)
-    ]
     segmenter = pipeline(any_lidar_model, AutoSensor())
     monitor = InputMonitor(segmenter)
-    for cloud in map(change, blurred):
+    for cloud in map(change, sweeps(SWEEPS + 4)):
         monitor.add(cloud, segmenter.segment(cloud))
     (finding,) = monitor.findings
     assert finding.kind == "frame" and said in finding.text and "set projection_frame" in finding.text

@@ -11,7 +11,8 @@ from xmodelkd_ros.core.ground import common_ground, find_ground
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.sensor_estimate import completed, find_beams, find_mounting, sample_sweep, sensor_spec
 from xmodelkd_ros.resources import AUTO_SENSOR, NO_SENSOR, given_sensor
-from xmodelkd_ros.segmentation.auto_sensor import SWEEPS, known_beams
+from xmodelkd_ros.segmentation.auto_sensor import SWEEPS
+from xmodelkd_ros.segmentation.beam_fitting import known_beams
 
 _MIN_TILT_DEG = 2.0
 

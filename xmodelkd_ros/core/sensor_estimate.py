@@ -98,15 +98,19 @@ class Mounting:
 
 def sample_sweep(cloud: PointCloud) -> SweepSample | None:
     """Take what is needed from a sweep (about 6 ms); None if it has hardly any usable point."""
-    sample = _thinned(cloud)
-    usable = np.flatnonzero(usable_mask(sample.xyz, MIN_RANGE_M))
-    if len(usable) < _MIN_POINTS:
+    sample = sample_of(_thinned(cloud))
+    if len(sample.elevations_deg) < _MIN_POINTS:
         return None
+    return replace(sample, ground=find_ground(cloud.xyz, cloud.intensity))
+
+
+def sample_of(cloud: PointCloud) -> SweepSample:
+    """All points of a sweep as a sample, without the ground."""
+    usable = np.flatnonzero(usable_mask(cloud.xyz, MIN_RANGE_M))
     intensities = None
-    if sample.intensity is not None:
-        intensities = sample.intensity[np.random.default_rng(0).choice(usable, min(len(usable), _INTENSITIES))]
-    ground = find_ground(cloud.xyz, cloud.intensity)
-    return SweepSample(sample, elevations_deg(sample.xyz[usable]), intensities, ground)
+    if cloud.intensity is not None and len(usable):
+        intensities = cloud.intensity[np.random.default_rng(0).choice(usable, min(len(usable), _INTENSITIES))]
+    return SweepSample(cloud, elevations_deg(cloud.xyz[usable]), intensities, None)
 
 
 def find_beams(samples: Sequence[SweepSample], tables: Tables, mounting: Mounting | None = None) -> Beams:

@@ -6,8 +6,6 @@ The node and the offline tools use it alike. What is known is used from the firs
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
 from typing import Any
 
 from xmodelkd_ros.core.beam_check import OFF_BEAMS, ON_BEAMS, share_between
@@ -30,7 +28,8 @@ from xmodelkd_ros.core.sensor_estimate import (
 )
 from xmodelkd_ros.core.training_statistics import sample_index
 from xmodelkd_ros.core.usable_points import usable_mask
-from xmodelkd_ros.resources import AUTO_SENSOR, NO_SENSOR, given_sensor, shipped_sensors
+from xmodelkd_ros.resources import AUTO_SENSOR, NO_SENSOR, given_sensor
+from xmodelkd_ros.segmentation.beam_fitting import BeamFitting, known_beams
 from xmodelkd_ros.segmentation.image_matching import JUMP_NS
 
 SWEEPS = 10
@@ -46,8 +45,8 @@ class AutoSensor:
 
     Args:
         given: sensor file, of which only what it does not say (height, attitude, ground intensity) is estimated.
-        in_background: whether beams are fitted in a thread, so that no sweep is late: the final table then comes into
-            use some sweeps later. The tables are the same.
+        in_background: whether beams are fitted in a process of its own, so that no sweep is late: the final table then
+            comes into use some sweeps later. The tables are the same.
 
     Attributes:
         given: the same.
@@ -57,8 +56,7 @@ class AutoSensor:
 
     def __init__(self, given: SensorSpec | None = None, *, in_background: bool = False) -> None:
         self.given = given
-        self._executor = ThreadPoolExecutor(1, "beams") if in_background and given is None else None
-        known_beams()  # reads files, which the first sweep should not wait for
+        self._in_background = in_background
         self._last: PointCloud | None = None
         self._stamp_ns: int | None = None
         self._frame = self._used_frame = ""
@@ -73,7 +71,7 @@ class AutoSensor:
         self._samples: list[SweepSample] = []
         self._beams: Beams | None = None
         self._mounting = Mounting()
-        self._pending: Future[Beams] | None = None
+        self._fitting: BeamFitting | None = None
         self._sweeps = 0
         self._shape: tuple[int, bool] | None = None
         self._on_beams = False
@@ -168,7 +166,7 @@ class AutoSensor:
         else:
             self._beams = self._beams or first_beams(self._samples[0])
             self.sensor = sensor_spec(AUTO_SENSOR, self._beams, self._mounting)
-        if self._sweeps == SWEEPS and self._pending is None:
+        if self._sweeps == SWEEPS and self._fitting is None:
             self._finish(cloud)
 
     def _finish(self, cloud: PointCloud) -> None:
@@ -182,19 +180,16 @@ class AutoSensor:
         samples = list(self._samples)
         if self._sweeps < SWEEPS and self._failed and not (self._mounting.roll_deg or self._mounting.pitch_deg):
             return
-        if self._executor is None:
+        if not self._in_background:
             self._beams = find_beams(samples, known_beams(), self._mounting)
-            return
-        if self._pending is not None:
-            if self._sweeps < SWEEPS:
-                return  # the former one is still running
-            self._pending.cancel()
-        self._pending = self._executor.submit(find_beams, samples, known_beams(), self._mounting)
+        elif self._fitting is None or self._sweeps == SWEEPS:  # else the former one is still running
+            self._fitting = BeamFitting(samples, self._mounting)
 
     def _collect(self) -> None:
         """Take the result of a fit in the background, if it is there."""
-        if self._pending is not None and self._pending.done():
-            self._beams, self._pending = self._pending.result(), None
+        beams = None if self._fitting is None else self._fitting.result()
+        if beams is not None:
+            self._beams, self._fitting = beams, None
 
     @property
     def _failed(self) -> bool:
@@ -219,12 +214,6 @@ def chosen_sensor(setting: str, *, in_background: bool = False) -> AutoSensor | 
     if setting.strip().lower() == NO_SENSOR:
         return None
     return AutoSensor(given_sensor(setting), in_background=in_background)
-
-
-@cache
-def known_beams() -> dict[str, tuple[float, ...]]:
-    """Beams of the LiDARs that this package knows, degrees."""
-    return {name: SensorSpec.read(path).beam_elevations_deg for name, path in shipped_sensors().items()}
 
 
 def _shape(cloud: PointCloud) -> tuple[int, bool]:

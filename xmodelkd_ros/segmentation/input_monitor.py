@@ -17,7 +17,8 @@ from xmodelkd_ros.core.findings import Finding, FindingLog
 from xmodelkd_ros.core.intensity_scale import MEASURED_INTENSITY, MIN_VALUES, IntensityScale, recognise
 from xmodelkd_ros.core.position_check import suspicious_positions, unusable_reason
 from xmodelkd_ros.core.training_statistics import Excess, sample_index
-from xmodelkd_ros.segmentation.auto_sensor import AutoSensor, known_beams
+from xmodelkd_ros.segmentation.auto_sensor import AutoSensor
+from xmodelkd_ros.segmentation.beam_fitting import known_beams
 from xmodelkd_ros.segmentation.pipeline import Result, SegmentationPipeline
 
 _SWEEPS, _POINT_SWEEPS = 20, 8

@@ -34,7 +34,7 @@ from xmodelkd_ros.core.sensor_estimate import (
 )
 from xmodelkd_ros.core.usable_points import usable_mask
 from xmodelkd_ros.resources import sensor_file
-from xmodelkd_ros.segmentation.auto_sensor import known_beams
+from xmodelkd_ros.segmentation.beam_fitting import known_beams
 
 _T = TypeVar("_T", bound=np.generic)
 
