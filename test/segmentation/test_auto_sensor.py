@@ -294,3 +294,20 @@ def test_file_that_says_how_the_frame_is_turned_gives_the_same_image(any_lidar_m
     assert np.mean(first == second) > 0.99
     same = upright.segment(cloud).segmentation.label == tilted.segment(turned).segmentation.label
     assert np.mean(same) > 0.999
+
+
+def test_scale_that_contradicts_the_sensor_file_is_a_warning(any_lidar_model):
+    file = SensorSpec("own", tuple(np.linspace(2, -24, 32)), height_m=1.8, ground_intensity=10.0)
+    segmenter = pipeline(any_lidar_model, AutoSensor(file))
+    monitor = InputMonitor(segmenter)
+    for cloud in sweeps(4):
+        cloud = replace(cloud, intensity=cloud.intensity / np.float32(255))
+        monitor.add(cloud, segmenter.segment(cloud))
+    (finding,) = monitor.findings
+    assert finding.kind == "intensity" and "the sensor file says 0 to 255" in finding.text
+
+
+def test_no_sensor_is_said_to_cost_intensity(any_lidar_model):
+    segmenter = pipeline(any_lidar_model, chosen_sensor("none"))
+    assert segmenter.segment(street()).statistics["input.has_intensity"] == 0
+    assert "1.8 m above the ground, intensity is not used" in segmenter.sensor_facts["description"]

@@ -147,7 +147,7 @@ class InputMonitor:
         if not pipeline.spec.uses_intensity or len(values) < MIN_VALUES:
             return {}
         scale, (low, high) = recognise(values), pipeline.intensity_range
-        if pipeline.spec.is_relative:
+        if pipeline.spec.is_relative and (not self._ground_is_given or scale.kind in ("constant", "negative")):
             return self._relative_finding(scale)
         mismatch = scale.mismatch((low, high))
         if not mismatch:
@@ -161,6 +161,12 @@ class InputMonitor:
         )
         linear = f"{_LINEAR}, or " if scale.kind == "negative" else ""
         return {"intensity": f"{mismatch}, but {whose}; {linear}{_FIT_SENSOR}"}
+
+    @property
+    def _ground_is_given(self) -> bool:
+        """Whether a sensor file says the intensity of the ground, which is right in one scale only."""
+        sensor = self._auto.given if self._auto is not None else self.pipeline.sensor
+        return sensor is not None and bool(sensor.ground_intensity)
 
     def _relative_finding(self, scale: IntensityScale) -> dict[str, str]:
         """What is wrong with intensities that count relative to the ground's, in any scale."""

@@ -17,7 +17,7 @@ from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.errors import CloudError
 from xmodelkd_ros.core.labels import LabelMap, LabelTranslation
 from xmodelkd_ros.core.model_spec import ModelSpec
-from xmodelkd_ros.core.normalization import Normalizer
+from xmodelkd_ros.core.normalization import UNKNOWN_HEIGHT_M, Normalizer
 from xmodelkd_ros.core.projection import BY_BEAM, NO_PIXEL, NO_POINT, RangeProjection, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.training_statistics import output_statistics, sample_index
@@ -153,7 +153,12 @@ class SegmentationPipeline:
             return self.auto_sensor.facts
         if self.sensor is not None:
             return {"source": "file", "description": f"sensor file {self.sensor.name}"}
-        return {"source": "none", "description": f"none: the LiDAR that model {self.spec.name} was trained on"}
+        taken = f"none: the LiDAR that model {self.spec.name} was trained on"
+        if self.spec.projection.rows == BY_BEAM:
+            taken = (
+                f"none: rows of model {self.spec.name}, {UNKNOWN_HEIGHT_M:g} m above the ground, intensity is not used"
+            )
+        return {"source": "none", "description": taken}
 
     def usable(self, xyz: NDArray[np.float32]) -> NDArray[np.bool_]:
         """(N,) which of (N, 3) points have a position from which the model labels them."""
