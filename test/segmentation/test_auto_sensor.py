@@ -120,10 +120,10 @@ def test_beams_of_a_sensor_file_are_kept_and_its_mounting_is_estimated():
     sensor = follow(auto, sweeps(beams=(15, -15, 16), pitch=8))
     assert sensor.beam_elevations_deg == product.beam_elevations_deg and sensor.name == "VLP-16"
     assert sensor.pitch_deg == pytest.approx(8, abs=0.3)
-    assert auto.description.startswith("sensor file VLP-16, mounting estimated from 10 sweeps: 1.8")
+    assert auto.description.startswith("file VLP-16, mounting estimated from 10 sweeps: 1.8")
     assert auto.facts["source"] == "file"
     whole = replace(product, height_m=1.0, ground_intensity=7.0)
-    assert AutoSensor(whole).of(street()) == whole and AutoSensor(whole).state == "sensor file VLP-16"
+    assert AutoSensor(whole).of(street()) == whole and AutoSensor(whole).state == "file VLP-16"
 
 
 def test_settings():
@@ -253,7 +253,7 @@ def test_models_with_rows_of_fixed_elevation_take_no_estimate(height_model):
     assert auto.auto_sensor is None and auto.sensor is None and auto.sensor_facts["source"] == "none"
     np.testing.assert_array_equal(plain.segment(cloud).segmentation.label, auto.segment(cloud).segmentation.label)
     product = pipeline(height_model, chosen_sensor("VLP-16"))
-    assert product.sensor.name == "VLP-16" and product.sensor_facts["description"] == "sensor file VLP-16"
+    assert product.sensor.name == "VLP-16" and product.sensor_facts["description"] == "file VLP-16"
 
 
 def test_warm_up_teaches_the_estimate_nothing(any_lidar_model):

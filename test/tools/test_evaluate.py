@@ -183,17 +183,18 @@ def test_lidar_is_estimated_and_reported(street_bag, any_lidar_model, tmp_path, 
     assert metrics_of(tmp_path / "auto")["warnings"] == []
 
 
-def test_sensor_file_fitted_to_a_bag_says_what_the_estimate_does(street_bag, any_lidar_model, tmp_path):
+def test_sensor_file_fitted_to_a_bag_says_what_the_estimate_does(street_bag, any_lidar_model, tmp_path, capsys):
     file = tmp_path / "fitted.json"
     assert main(["fit-sensor", str(street_bag), "--out", str(file)]) == 0
     assert run(street_bag, "--model", any_lidar_model, "--sensor", file, "--out", tmp_path / "file") == 0
     assert run(street_bag, "--model", any_lidar_model, "--out", tmp_path / "auto") == 0
     fitted, estimated = metrics_of(tmp_path / "file")["sensor"], metrics_of(tmp_path / "auto")["sensor"]
-    assert fitted["description"] == f"sensor file {street_bag.stem}"
+    assert fitted["description"] == f"file {street_bag.stem}"
     assert fitted["pitch_deg"] == estimated["pitch_deg"]
     assert fitted["height_m"] == pytest.approx(estimated["height_m"], abs=0.01)
     assert run(street_bag, "--model", any_lidar_model, "--sensor", "none", "--out", tmp_path / "none") == 0
     assert metrics_of(tmp_path / "none")["sensor"]["source"] == "none"
+    assert "sensor: none: rows of model any_lidar" in capsys.readouterr().err
 
 
 def test_models_with_rows_of_fixed_elevation_take_no_estimate(street_bag, height_model, tmp_path, capsys):

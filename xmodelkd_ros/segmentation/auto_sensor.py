@@ -100,12 +100,12 @@ class AutoSensor:
     def state(self) -> str:
         """How much is known, in a few words."""
         if self.given is not None and is_complete(self.given):
-            return f"sensor file {self.given.name}"
+            return f"file {self.given.name}"
         if self.is_final:
             state = f"estimated from {self._sweeps} sweeps"
         else:
             state = f"provisional ({self._sweeps} of {SWEEPS} sweeps)" if self._sweeps else "no usable sweep yet"
-        return state if self.given is None else f"sensor file {self.given.name}, mounting {state}"
+        return state if self.given is None else f"file {self.given.name}, mounting {state}"
 
     @property
     def description(self) -> str:

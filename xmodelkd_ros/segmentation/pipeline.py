@@ -152,7 +152,7 @@ class SegmentationPipeline:
         if self.auto_sensor is not None:
             return self.auto_sensor.facts
         if self.sensor is not None:
-            return {"source": "file", "description": f"sensor file {self.sensor.name}"}
+            return {"source": "file", "description": f"file {self.sensor.name}"}
         taken = f"none: the LiDAR that model {self.spec.name} was trained on"
         if self.spec.projection.rows == BY_BEAM:
             taken = (

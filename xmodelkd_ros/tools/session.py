@@ -15,6 +15,7 @@ from xmodelkd_ros.bags.recorded_sweep import RecordedSweep
 from xmodelkd_ros.console import print_notes, print_warnings
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.errors import ConfigError, LabelError, quoted
+from xmodelkd_ros.core.projection import BY_BEAM
 from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.messages.clouds import missing_intensity_policy
@@ -134,7 +135,7 @@ class Session:
             print_notes(["no sweep had a usable image: all were labelled by LiDAR alone"])
         metrics = self.scores.metrics(spec, backend.name, backend.precision)
         metrics["sensor"] = sensor = dict(self.pipeline.sensor_facts if sensor is None else sensor)
-        if self.sensor is not None and sensor["source"] != NO_SENSOR:
+        if sensor["source"] != NO_SENSOR or spec.projection.rows == BY_BEAM:
             self.add_notes([f"sensor: {sensor['description']}"])
         metrics["warnings"] = list(warnings)
         print_warnings(warnings)
