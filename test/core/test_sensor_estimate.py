@@ -208,7 +208,7 @@ def test_mounting_in_words():
     mounting = find_mounting(samples(pitch=10))
     beams = find_beams(samples(1), {})
     text = describe_mounting(sensor_spec("auto", beams, mounting))
-    assert re.fullmatch(r"1.80 m above the ground, pitch 10.0 degrees, ground intensity 9.\d+", text)
+    assert re.fullmatch(r"1.80 m above the ground, pitch 10.0 degrees, ground intensity 10.\d+", text)
     assert describe_mounting(SensorSpec("x", (1.0,), roll_deg=180.0)) == "upside down, roll 180.0 degrees"
     assert describe_mounting(SensorSpec("x", (1.0,))) == ""
 

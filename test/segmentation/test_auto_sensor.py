@@ -51,7 +51,7 @@ def test_estimate_is_provisional_then_final_and_said_once():
     follow(auto, clouds[1:SWEEPS])
     assert auto.is_final and auto.facts["sweeps"] == SWEEPS
     (line,) = auto.news()
-    assert line.startswith("sensor: estimated from 10 sweeps: 32 beams") and "ground intensity 9." in line
+    assert line.startswith("sensor: estimated from 10 sweeps: 32 beams") and "ground intensity 10." in line
     final = auto.sensor
     follow(auto, clouds[SWEEPS:])
     assert auto.sensor is final and auto.news() == []

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from training.config.training import AugmentConfig
 from training.data.sweeps import Sweep, projector_of
 from xmodelkd_ros.core.cloud import PointCloud
-from xmodelkd_ros.core.ground import trimmed_mean
+from xmodelkd_ros.core.ground import usual_brightness
 from xmodelkd_ros.core.projection import (
     NO_PIXEL,
     NO_POINT,
@@ -272,7 +272,7 @@ def _ground_level(relative: NDArray[np.float32], sweep: Sweep, distance: NDArray
     """Intensity of the ground near the vehicle, as estimated at run time; 1 if hardly any is seen."""
     some = slice(None, None, 1 + len(relative) // _GROUND_SAMPLE)
     near = (np.abs(sweep.heights_m()[some]) < _GROUND_HEIGHT_M) & (distance[some] < _GROUND_DISTANCE_M)
-    return trimmed_mean(relative[some][near]) if np.count_nonzero(near) >= _MIN_GROUND_POINTS else 1.0
+    return usual_brightness(relative[some][near]) if np.count_nonzero(near) >= _MIN_GROUND_POINTS else 1.0
 
 
 def drop(sweep: Sweep, spec: ProjectionSpec, config: AugmentConfig, rng: np.random.Generator) -> Projected:

@@ -47,8 +47,8 @@ _INTENSITY_M = ((3.0, 15.0), (3.0, _FARTHEST_M))
 """Horizontal distances within which points tell the ground's intensity; the second only if the first has too few."""
 _INTENSITY_HEIGHT_M = 0.2
 _INTENSITY_POINTS = 50
-_TRIMMED = 0.9
-"""Quantile of the ground's intensities above which they are left out: markings, retroreflectors."""
+_BRIGHTER_HALF = (0.5, 0.9)
+"""Quantiles of the ground's intensities between which they count."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Ground:
         up: unit vector in the sensor's frame that points up from the ground.
         height_m: height of the sensor's origin above the plane; about 0 for a cloud in base_link.
         share: share of the area around the vehicle whose lowest points lie on the plane, 0 to 1.
-        intensity: trimmed mean intensity of the plane's points; None without any (no such field, or NaN).
+        intensity: of the plane's points (:func:`usual_brightness`); None without any (no such field, or NaN).
     """
 
     up: tuple[float, float, float]
@@ -278,11 +278,16 @@ def _ground_intensity(
     for nearest, farthest in _INTENSITY_M:
         values = intensity[on & (distance >= nearest) & (distance <= farthest)]
         if len(values) >= _INTENSITY_POINTS:
-            return trimmed_mean(values)
+            return usual_brightness(values)
     return None
 
 
-def trimmed_mean(values: NDArray[np.floating]) -> float:
-    """Mean without the brightest tenth: markings, retroreflectors."""
-    trimmed = float(values[values <= np.quantile(values, _TRIMMED)].mean())
-    return trimmed or float(values.mean())  # integers may be 0 on more of dark asphalt
+def usual_brightness(values: NDArray[np.floating]) -> float:
+    """Mean of the brighter half of the ground's intensities without the brightest tenth, where the markings are.
+
+    The brighter half, since LiDARs that subtract a threshold or report small integers report 0 for most of dark
+    asphalt: relative to its mean, everything else on nuScenes' HDL-32E would be brighter than on any other LiDAR.
+    """
+    low, high = np.quantile(values, _BRIGHTER_HALF)
+    middle = float(values[(values >= low) & (values <= high)].mean())
+    return middle or float(values.mean())

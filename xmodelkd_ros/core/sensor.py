@@ -40,7 +40,7 @@ class SensorSpec:
         ego_box: box around the vehicle's own returns in the sensor's frame: minimum corner, maximum corner, metres;
             empty for none. Points inside are invalid.
         min_range_m: closer points are invalid; 0 for the model's minimum range.
-        ground_intensity: mean intensity of the ground near the vehicle, counted from the lower end of
+        ground_intensity: intensity of the ground near the vehicle (``core/ground.py``); 0 if unknown.
             ``intensity_range``; 0 if unknown.
         height_m: height of the sensor's origin above the ground (0 for clouds in base_link); None if unknown.
         roll_deg: roll of the sensor relative to the ground below the vehicle (REP-103); 180 if mounted upside down.

@@ -18,7 +18,7 @@ from training.data.augment import (
 from training.data.sweeps import Sweep, projector_of
 from xmodelkd_ros.core.beam_table import elevations_deg
 from xmodelkd_ros.core.cloud import PointCloud
-from xmodelkd_ros.core.ground import trimmed_mean
+from xmodelkd_ros.core.ground import usual_brightness
 from xmodelkd_ros.core.projection import NO_POINT, ProjectionSpec, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec
 
@@ -231,7 +231,7 @@ def test_intensity_is_relative_to_the_ground_whatever_the_response(rng):
     config = AugmentConfig(intensity_gamma=0.7, digitise=1.0, beam_gain=0.1)
     for _ in range(30):
         changed = change_intensity(project(sweep, BEAM_SPEC), 128, config, rng)
-        assert trimmed_mean(changed.cloud.intensity) == pytest.approx(50, rel=0.05)
+        assert usual_brightness(changed.cloud.intensity) == pytest.approx(50, rel=0.05)
         assert changed.cloud.intensity[bright].mean() >= changed.cloud.intensity[~bright].mean()
 
 
