@@ -185,7 +185,7 @@ def pick(rng: np.random.Generator, **shares: float) -> str:
 
 
 def _kerb_height(rng: np.random.Generator) -> float:
-    way = pick(rng, flush=0.13, low=0.2, raised=0.67)
+    way = pick(rng, flush=0.25, low=0.2, raised=0.55)
     return {"flush": 0.0, "low": rng.uniform(0.025, 0.07), "raised": rng.uniform(0.07, 0.18)}[way]
 
 
