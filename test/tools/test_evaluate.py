@@ -181,6 +181,8 @@ def test_lidar_is_estimated_and_reported(street_bag, any_lidar_model, tmp_path, 
     said = f"sensor: {sensor['description']}"
     assert said in capsys.readouterr().err and said in (tmp_path / "auto" / "report.html").read_text()
     assert metrics_of(tmp_path / "auto")["warnings"] == []
+    stages, latency = metrics_of(tmp_path / "auto")["stages_ms"], metrics_of(tmp_path / "auto")["latency_ms"]
+    assert latency["p99"] < stages["sensor"]["p99"], "the fits of the beams are no latency"
 
 
 def test_sensor_file_fitted_to_a_bag_says_what_the_estimate_does(street_bag, any_lidar_model, tmp_path, capsys):

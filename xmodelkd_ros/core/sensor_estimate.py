@@ -19,6 +19,9 @@ from xmodelkd_ros.core.intensity_scale import recognise
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.usable_points import usable_mask
 
+SENSOR_STAGE = "sensor"
+"""Name of the stage in which the first sweeps of a stream are estimated from."""
+
 _SAMPLE = 40_000
 """Points of a sweep that are kept: from 12,000 in each of three sweeps, KITTI's beams cannot be told apart."""
 _INTENSITIES = 2000

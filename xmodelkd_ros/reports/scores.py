@@ -18,6 +18,7 @@ from xmodelkd_ros.core.errors import CloudError
 from xmodelkd_ros.core.labels import IGNORE, LabelMap, LabelTranslation
 from xmodelkd_ros.core.metrics import CalibrationError, ConfusionMatrix
 from xmodelkd_ros.core.model_spec import ModelSpec
+from xmodelkd_ros.core.sensor_estimate import SENSOR_STAGE
 from xmodelkd_ros.core.usable_points import UsableMask, is_labelled, usable_mask
 from xmodelkd_ros.resources import translation
 
@@ -84,7 +85,8 @@ class Scores:
             truth: (N,) true ids in the model's set; 255 where a point has no truth.
             scored_truth: (N,) true ids in the scored set; None to translate ``truth``.
             stages_ms: milliseconds of each stage.
-            latency_ms: time from the sweep to its labels; the sum of the stages if None.
+            latency_ms: time from the sweep to its labels; the sum of the stages if None, without the estimation of the
+                LiDAR from the first sweeps, which the node does beside.
             mode: ``student`` or ``teacher``.
 
         Raises:
@@ -95,7 +97,7 @@ class Scores:
         for stage, milliseconds in stages_ms.items():
             self._stages.setdefault(stage, []).append(milliseconds)
         if latency_ms is None and stages_ms:
-            latency_ms = sum(stages_ms.values())
+            latency_ms = sum(ms for stage, ms in stages_ms.items() if stage != SENSOR_STAGE)
         if truth is not None:
             self._calibration.update(truth, segmentation.label, segmentation.probability)
         self.sweeps.append(SweepRecord(latency_ms, self._count(truth, segmentation.label, scored_truth)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -20,6 +20,7 @@ from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.normalization import UNKNOWN_HEIGHT_M, Normalizer
 from xmodelkd_ros.core.projection import BY_BEAM, NO_PIXEL, NO_POINT, RangeProjection, RangeProjector
 from xmodelkd_ros.core.sensor import SensorSpec
+from xmodelkd_ros.core.sensor_estimate import SENSOR_STAGE
 from xmodelkd_ros.core.training_statistics import output_statistics, sample_index
 from xmodelkd_ros.core.usable_points import usable_mask, without_box
 from xmodelkd_ros.core.visibility import CameraFrame, SweepImages
@@ -224,7 +225,7 @@ class SegmentationPipeline:
         """
         size = (self.spec.projection.height, self.spec.projection.width)
         if self.auto_sensor is not None:
-            with clock("sensor"):
+            with nullcontext() if self.auto_sensor.is_final else clock(SENSOR_STAGE):
                 self.follow(self.auto_sensor.of(cloud))
         with clock("project"):
             cloud = without_box(cloud, self._ego_box)
