@@ -89,6 +89,12 @@ def test_ring_field_that_numbers_no_beams_is_ignored_with_a_note(ring):
     assert any("'ring' does not number the beams and is ignored" in note for note in found.notes)
 
 
+def test_ring_field_of_hardly_repeated_large_numbers_is_ignored():
+    rng = np.random.default_rng(0)
+    numbers = np.where(rng.random(2000) < 0.02, 5000, rng.permutation(60000)[:2000])
+    assert group_beams(rng.normal(0, 10, (2000, 3)), numbers).problem == "hardly any number occurs twice"
+
+
 def test_ring_numbers_in_even_steps_of_elevation_are_ignored():
     found = fit_sweeps(clouds(PANDAR, lambda beam, _: np.floor(PANDAR[beam] + 26).astype(int), columns=1200), TABLES)
     assert found.rings_deg == () and len(found.beams_deg) == 64

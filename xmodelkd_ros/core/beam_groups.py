@@ -75,11 +75,11 @@ def group_beams(xyz: NDArray[np.float64], group: NDArray[np.integer]) -> BeamGro
     parts = np.split(order, starts[1:])
     fewest = max(_MIN_POINTS, _MIN_SHARE * float(np.median([len(part) for part in parts] or [0])))
     kept = [(int(number), part) for number, part in zip(numbers, parts, strict=True) if len(part) >= fewest]
-    if not kept:
-        return BeamGroups(np.zeros(0), np.inf, "hardly any number occurs twice")
     strays = sum(len(part) for number, part in kept if number >= MAX_GROUPS)
     if strays <= _MAX_STRAYS * len(group):
         kept = [(number, part) for number, part in kept if number < MAX_GROUPS]
+    if not kept:
+        return BeamGroups(np.zeros(0), np.inf, "hardly any number occurs twice")
     if kept[-1][0] >= MAX_GROUPS:
         return BeamGroups(np.zeros(0), np.inf, f"its numbers reach {kept[-1][0]}, which no LiDAR's beams do")
     rho, z = np.hypot(xyz[:, 0], xyz[:, 1]), xyz[:, 2]
