@@ -251,7 +251,8 @@ def test_model_without_statistics_is_not_compared(student):
     assert watch(pipeline, from_bag("astyx_vlp16", 4)).findings == ()
 
 
-@pytest.mark.parametrize("seed", [308, 328, 348])
+# Drives in towns: the shipped models were trained on world 3, which had no country roads.
+@pytest.mark.parametrize("seed", [328, 348, 358])
 def test_generated_drives_of_the_same_lidar_are_like_the_training_data(student, seed):
     pytest.importorskip("embreex")
     from training.world.sequence import live_drive

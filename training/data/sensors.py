@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from xmodelkd_ros.core.cloud import PointCloud
-from xmodelkd_ros.core.errors import SensorError
 from xmodelkd_ros.core.ground import common_ground, find_ground
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.sensor_estimate import completed, find_beams, find_mounting, sample_sweep, sensor_spec
@@ -44,15 +43,19 @@ def recorded_sensor(name: str, clouds: Sequence[PointCloud], setting: str = AUTO
         setting: ``auto``; ``none`` for the LiDAR of the network's range image; or a sensor file, of which what it does
             not say is estimated.
 
+    Returns:
+        The LiDAR; that of the file, or None, if no sweep has enough usable points to tell it from.
+
     Raises:
-        SensorError: the file cannot be read, or no sweep has usable points.
+        SensorError: the file cannot be read.
     """
-    if setting == NO_SENSOR:
+    if setting.strip().lower() == NO_SENSOR:
         return None
     given = given_sensor(setting)
     samples = [sample for sample in map(sample_sweep, clouds[:SWEEPS]) if sample is not None]
     if not samples:
-        raise SensorError(f"{name}: no usable points in its first {SWEEPS} sweeps to tell the LiDAR from")
+        return given
+    mounting = find_mounting(samples, given.intensity_range[0] if given is not None else None)
     if given is not None:
-        return completed(given, find_mounting(samples, given.intensity_range[0]))
-    return sensor_spec(name, find_beams(samples, known_beams()), find_mounting(samples))
+        return completed(given, mounting)
+    return sensor_spec(name, find_beams(samples, known_beams(), mounting), mounting)
