@@ -258,12 +258,12 @@ def _refined(
         on = np.abs(points @ normal + height) < factor * _tolerance_m(distance)
         if np.count_nonzero(on) < _MIN_CELLS:
             break
-        root = np.sqrt(weight[on])[:, None]
-        design = np.column_stack([points[on, :2], np.ones(np.count_nonzero(on))]) * root
-        (a, b, c), *_ = np.linalg.lstsq(design, points[on, 2:] * root, rcond=None)
-        normal = np.array([-float(a[0]), -float(b[0]), 1.0])
-        length = float(np.linalg.norm(normal))
-        normal, height = normal / length, -float(c[0]) / length
+        # The normal equations of z = a x + b y + c: 3 x 3, so that many points cost little.
+        design = np.column_stack([points[on, :2], np.ones(np.count_nonzero(on))])
+        weighted = design.T * weight[on]
+        a, b, c = np.linalg.lstsq(weighted @ design, weighted @ points[on, 2], rcond=None)[0]
+        length = float(np.sqrt(a * a + b * b + 1.0))
+        normal, height = np.array([-a, -b, 1.0]) / length, -float(c) / length
     return normal, height
 
 

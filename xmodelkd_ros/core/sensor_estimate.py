@@ -261,7 +261,7 @@ def _thinned(cloud: PointCloud) -> PointCloud:
     if count <= _SAMPLE:
         index = np.arange(count)
     elif cloud.height == 1 or cloud.width == 1:
-        index = np.unique(rng.integers(0, count, _SAMPLE))
+        index = np.sort(rng.integers(0, count, _SAMPLE))
         height, width = (1, len(index)) if cloud.height == 1 else (len(index), 1)
     else:
         grid = np.arange(count).reshape(cloud.height, cloud.width)
