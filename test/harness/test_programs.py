@@ -307,7 +307,7 @@ def main_of(program, capfd, *arguments):
             marks=missing("message_filters"),
         ),
         (["sensor:=/nowhere.json"], "no sensor '/nowhere.json': neither a file nor a known LiDAR"),
-        (["missing_intensity:=maybe"], "missing_intensity is 'maybe'; it must be one of reject, fill"),
+        (["missing_intensity:=maybe"], "missing_intensity is 'maybe'; it must be one of auto, reject, fill"),
         (["filter.drop_classes:=[tree]"], "label set 'drive13' has no class 'tree'; it has car, "),
         (["projection_extrinsic:=[1.0, 2.0]"], "projection_extrinsic is [1.0, 2.0]; give x y z qx qy qz qw"),
         (["qos_overrides./top/points.subscription.history:=maybe"], "Unexpected QoS override"),

@@ -160,7 +160,7 @@ def test_real_sensor_has_64_beams(pandaset, tmp_path, capsys):
     assert beams[-1] == pytest.approx(-24.9, abs=0.05)
     assert sensor.intensity_range == (0, 255)
     assert sensor.height_m == pytest.approx(2.16, abs=0.03) and (sensor.roll_deg, sensor.pitch_deg) == (0, 0)
-    assert sensor.ground_intensity == pytest.approx(5.5, abs=0.5)
+    assert sensor.ground_intensity == pytest.approx(8.2, abs=0.5)
     assert "mounting    2.1" in captured.out
 
 
