@@ -28,6 +28,7 @@ from xmodelkd_ros.resources import shipped_sensors
 
 _PROGRAM = "xmodelkd_ros.segmentation.beam_fitting"
 _LOWEST_PRIORITY = 19
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 class BeamFitting:
@@ -70,6 +71,7 @@ def _in_child(samples: Sequence[SweepSample], mounting: Mounting) -> Beams:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        env={**os.environ, **_ONE_THREAD},
         start_new_session=True,
     ) as process:
         assert process.stdin is not None and process.stdout is not None
