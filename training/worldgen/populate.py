@@ -48,7 +48,7 @@ class SceneDensity:
             lamp_spacing=rng.uniform(22.0, 40.0),
             clutter_spacing=rng.uniform(5.0, 18.0),
             garden_border=rng.uniform(0.3, 0.95),
-            roadworks=int(rng.integers(0, 2) if kind in RURAL else rng.integers(2, 6)),
+            roadworks=int(rng.integers(0, 4) if kind in RURAL else rng.integers(3, 8)),
             unseen_style=0.35 if unseen else 0.0,
         )
 
