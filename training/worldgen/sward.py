@@ -72,7 +72,15 @@ def _grows(kind: str, label: str) -> bool:
     return label == "terrain" and kind != "path"
 
 
-def _band(streets, rng, line, band, swards, waves, instance) -> Mesh:  # type: ignore[no-untyped-def]
+def _band(
+    streets: Streets,
+    rng: np.random.Generator,
+    line: shapely.Geometry,
+    band: tuple[float, float, float],
+    swards: list[Sward | None],
+    waves: tuple[Array, Array],
+    instance: int,
+) -> Mesh:
     """Square cells of a band around a line that have a corner in a zone with a sward."""
     near, far, step = band
     corners, cells = _cells(line, near, far, step)
