@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from xmodelkd_ros.core.cloud import PointCloud
-from xmodelkd_ros.core.ground import common_ground, find_ground
 from xmodelkd_ros.core.sensor import SensorSpec
-from xmodelkd_ros.core.sensor_estimate import completed, find_beams, find_mounting, sample_sweep, sensor_spec
+from xmodelkd_ros.core.sensor_estimate import (
+    TILT_SWEEPS,
+    completed,
+    find_beams,
+    find_mounting,
+    mounted,
+    sample_sweep,
+    sensor_spec,
+)
 from xmodelkd_ros.resources import AUTO_SENSOR, NO_SENSOR, given_sensor
 from xmodelkd_ros.segmentation.auto_sensor import SWEEPS
 from xmodelkd_ros.segmentation.beam_fitting import known_beams
 
-_MIN_TILT_DEG = 2.0
-
 
 def with_ground(sensor: SensorSpec, clouds: Sequence[PointCloud]) -> SensorSpec:
-    """The LiDAR with mounting and intensity scale as estimated from some of its sweeps.
+    """The LiDAR with mounting and intensity scale as estimated from some of its sweeps, or from a single one.
 
     Where the sweeps do not show the ground, the LiDAR's own values are kept.
     """
-    ground = common_ground([find_ground(cloud.xyz, cloud.intensity) for cloud in clouds])
-    if ground is None:
+    samples = [sample for sample in map(sample_sweep, clouds) if sample is not None]
+    if not samples:
         return sensor
-    tilted = max(abs(ground.roll_deg), abs(ground.pitch_deg)) >= _MIN_TILT_DEG
-    return replace(
-        sensor,
-        ground_intensity=round(ground.intensity or 0.0, 6),
-        height_m=round(ground.height_m, 3),
-        roll_deg=round(ground.roll_deg, 2) if tilted else 0.0,
-        pitch_deg=round(ground.pitch_deg, 2) if tilted else 0.0,
-    )
+    mounting = find_mounting(samples if len(samples) >= TILT_SWEEPS else samples * TILT_SWEEPS)
+    return sensor if mounting.height_m is None else mounted(sensor, mounting)
 
 
 def recorded_sensor(name: str, clouds: Sequence[PointCloud], setting: str = AUTO_SENSOR) -> SensorSpec | None:

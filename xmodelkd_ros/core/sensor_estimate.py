@@ -38,7 +38,7 @@ _MIN_FIELD_DEG = 2.0
 _MIN_TILT_DEG, _SAME_TILT_DEG, _SAME_TILT = 2.0, 1.0, 0.3
 """Angle to the ground from which a sensor counts as tilted rather than the road, and by which sweeps may differ: an
 angle, or a share of the tilt."""
-_TILT_SWEEPS, _TILT_SHARE = 3, 0.7
+TILT_SWEEPS, _TILT_SHARE = 3, 0.7
 """Sweeps that must show a tilt, and the share of them that must agree."""
 NOT_YET = "not looked for yet"
 """Why the first sweeps of a node may have no beams."""
@@ -200,8 +200,8 @@ def find_mounting(samples: Sequence[SweepSample], lowest_intensity: float | None
     if scale.kind in ("none", "constant"):
         notes.append("no intensity" if scale.kind == "none" else f"{scale.seen} and is not used")
     elif ground is not None and ground.intensity is not None:
-        level = ground.intensity - low
-        result = replace(result, ground_intensity=_rounded(level if level > 0 else _least(samples, low)))
+        level = max(ground.intensity - low, _least(samples, low))
+        result = replace(result, ground_intensity=_rounded(level))
         if scale.kind == "negative":
             notes.append(f"negative intensities: counted from {low:.4g}")
     if ground is None:
@@ -213,11 +213,13 @@ def find_mounting(samples: Sequence[SweepSample], lowest_intensity: float | None
 
 def sensor_spec(name: str, beams: Beams, mounting: Mounting) -> SensorSpec:
     """Sensor with these beams, mounted so."""
-    return SensorSpec(
-        name,
-        beams.elevations_deg,
-        beams.rings_deg,
-        mounting.intensity_range,
+    return mounted(SensorSpec(name, beams.elevations_deg, beams.rings_deg, mounting.intensity_range), mounting)
+
+
+def mounted(sensor: SensorSpec, mounting: Mounting) -> SensorSpec:
+    """The sensor with the height, the attitude and the ground intensity of a mounting."""
+    return replace(
+        sensor,
         ground_intensity=mounting.ground_intensity,
         height_m=mounting.height_m,
         roll_deg=mounting.roll_deg,
@@ -289,7 +291,7 @@ def _least(samples: Sequence[SweepSample], low: float) -> float:
 def _attitude(common: Ground, grounds: Sequence[Ground]) -> tuple[float, float]:
     """Roll and pitch that the sweeps agree on; (0, 0), or (180, 0) if upside down, unless they are clearly tilted."""
     level = (180.0, 0.0) if common.upside_down else (0.0, 0.0)
-    if abs(common.up[2]) > np.cos(np.radians(_MIN_TILT_DEG)) or len(grounds) < _TILT_SWEEPS:
+    if abs(common.up[2]) > np.cos(np.radians(_MIN_TILT_DEG)) or len(grounds) < TILT_SWEEPS:
         return level
     tilt_deg = float(np.degrees(np.arccos(np.clip(abs(common.up[2]), -1, 1))))
     same = np.cos(np.radians(max(_SAME_TILT_DEG, _SAME_TILT * tilt_deg)))
