@@ -49,9 +49,10 @@ def test_rejects_missing_intensity_and_invalid_channels():
 
 
 def test_invalid_intensity_is_clipped():
-    intensity = np.array([np.nan, np.inf, -1e30], np.float32)
-    points = Normalizer(CHANNELS, (0, 255)).points(PointCloud(CLOUD.xyz, intensity), np.ones(3, np.float32))
-    np.testing.assert_allclose(points[:3, 2], [-1, 24.5, -1])
+    for values, expected in (([np.nan, 1e30, -1e30], [-1, 24.5, -1]), ([np.inf, 0, -np.inf], [-1, -1, -1])):
+        cloud = PointCloud(CLOUD.xyz, np.array(values, np.float32))
+        points = Normalizer(CHANNELS, (0, 255)).points(cloud, np.ones(3, np.float32))
+        np.testing.assert_allclose(points[:3, 2], expected)
 
 
 ANY_LIDAR = tuple(ChannelSpec(name, 0, 1) for name in ("height", "relative_intensity", "has_intensity"))
@@ -74,6 +75,13 @@ def test_relative_intensity_does_not_depend_on_the_scale(scale):
     points = Normalizer(ANY_LIDAR, (0, 255), sensor).points(PointCloud(CLOUD.xyz, intensity), np.ones(3, np.float32))
     np.testing.assert_allclose(points[:-1, 1], np.log1p((0, 1, 10)), rtol=1e-5)
     assert (points[:-1, 2] == 1).all()
+
+
+def test_infinite_intensity_is_dark_rather_than_the_brightest():
+    sensor = SensorSpec("broken", (0.0,), ground_intensity=7.0)
+    cloud = PointCloud(CLOUD.xyz, np.array([np.inf, 7, 0], np.float32))
+    points = Normalizer(ANY_LIDAR, (0, 255), sensor).points(cloud, np.ones(3, np.float32))
+    np.testing.assert_allclose(points[:-1, 1], (0, np.log(2), 0), rtol=1e-5)
 
 
 @pytest.mark.parametrize("intensity", [None, np.ones(3, np.float32)])

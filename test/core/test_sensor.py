@@ -74,6 +74,15 @@ def test_sensor_file_round_trip_and_invalid_files(tmp_path):
         SensorSpec("dark", (0.0,), intensity_range=(1.0, 1.0))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("pitch_deg", 400), ("roll_deg", -200), ("height_m", -50), ("ground_intensity", -4)]
+)
+def test_mounting_that_no_lidar_has_is_refused(key, value, tmp_path):
+    (tmp_path / "s.json").write_text(GOOD.replace("{", f'{{"{key}": {value}, '))
+    with pytest.raises(SensorError, match=rf"s\.json.*{key} is {value}.*must be within"):
+        SensorSpec.read(tmp_path / "s.json")
+
+
 GOOD = '{"name": "a", "beam_elevations_deg": [1, 0], "intensity_range": [0, 1]}'
 
 

@@ -146,6 +146,17 @@ def test_ground_of_intensity_zero_is_half_of_the_smallest_value():
     assert find_mounting(samples(change=dark)).ground_intensity == 0.5
 
 
+def test_coarse_intensities_do_not_make_everything_bright():
+    """Two bits: the ground is almost always 0."""
+
+    def coarse(cloud):
+        dark = cloud.xyz[:, 2] < -1
+        dim = np.arange(len(cloud)) % 100 == 0
+        return replace(cloud, intensity=np.where(dark, dim, np.rint(cloud.intensity / 10)).astype(np.float32))
+
+    assert find_mounting(samples(change=coarse)).ground_intensity == 0.5
+
+
 def test_height_of_a_levelled_cloud_whose_origin_is_on_the_ground_is_known():
     def in_base_link(cloud):
         return replace(cloud, xyz=cloud.xyz + np.float32([0, 0, 1.8]))

@@ -12,8 +12,11 @@ from test.street import street
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.ground import leveling_rotation
 from xmodelkd_ros.core.sensor import SensorSpec
+from xmodelkd_ros.core.sensor_estimate import Mounting, sample_sweep
 from xmodelkd_ros.resources import given_sensor
+from xmodelkd_ros.segmentation import beam_fitting
 from xmodelkd_ros.segmentation.auto_sensor import SWEEPS, AutoSensor, chosen_sensor
+from xmodelkd_ros.segmentation.beam_fitting import BeamFitting
 from xmodelkd_ros.segmentation.input_monitor import InputMonitor
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 
@@ -270,10 +273,11 @@ def test_warm_up_teaches_the_estimate_nothing(any_lidar_model):
     ],
     ids=["base_link", "rings"],
 )
-def test_clouds_in_the_frame_of_the_vehicle_are_noticed(any_lidar_model, change, said):
+@pytest.mark.parametrize("count", [4, SWEEPS + 4])
+def test_clouds_in_the_frame_of_the_vehicle_are_noticed(any_lidar_model, change, said, count):
     segmenter = pipeline(any_lidar_model, AutoSensor())
     monitor = InputMonitor(segmenter)
-    for cloud in map(change, sweeps(SWEEPS + 4)):
+    for cloud in map(change, sweeps(count)):
         monitor.add(cloud, segmenter.segment(cloud))
     (finding,) = monitor.findings
     assert finding.kind == "frame" and said in finding.text and "set projection_frame" in finding.text
@@ -309,5 +313,56 @@ def test_scale_that_contradicts_the_sensor_file_is_a_warning(any_lidar_model):
 
 def test_no_sensor_is_said_to_cost_intensity(any_lidar_model):
     segmenter = pipeline(any_lidar_model, chosen_sensor("none"))
-    assert segmenter.segment(street()).statistics["input.has_intensity"] == 0
+    monitor = InputMonitor(segmenter)
+    result = segmenter.segment(street())
+    assert result.statistics["input.has_intensity"] == 0
     assert "1.8 m above the ground, intensity is not used" in segmenter.sensor_facts["description"]
+    (finding,) = monitor.add(street(), result)
+    assert finding.kind == "intensity" and "--sensor auto" in finding.text
+
+
+def test_file_of_another_lidar_is_noticed_in_a_short_drive(any_lidar_model):
+    segmenter = pipeline(any_lidar_model, chosen_sensor("VLP-16"))
+    monitor = InputMonitor(segmenter)
+    for cloud in sweeps(3, beams=given_sensor("Pandar64").beam_elevations_deg):
+        cloud = replace(cloud, ring=None)
+        monitor.add(cloud, segmenter.segment(cloud))
+    (finding,) = monitor.findings
+    assert finding.kind == "sensor_beams" and "another LiDAR" in finding.text
+
+
+@pytest.mark.parametrize(("roll", "beams", "kinds"), [(0.0, 16, []), (2.0, 64, ["frame"])])
+def test_frame_that_is_tilted_against_the_lidar_is_levelled_or_noticed(any_lidar_model, roll, beams, kinds):
+    """Never labelled by the table of another LiDAR that happens to fit; where the LiDAR is not level, it is noticed."""
+    segmenter = pipeline(any_lidar_model, AutoSensor())
+    monitor = InputMonitor(segmenter)
+    tilt = leveling_rotation(3.0, 6.0).astype(np.float32)
+    for cloud in sweeps(4, roll=roll, beams=given_sensor("VLP-16").beam_elevations_deg[::-1]):
+        cloud = replace(cloud, xyz=cloud.xyz @ tilt)
+        monitor.add(cloud, segmenter.segment(cloud))
+    assert len(segmenter.sensor.beam_elevations_deg) == beams
+    assert [finding.kind for finding in monitor.findings] == kinds
+
+
+def without_ground(cloud):
+    kept = cloud.xyz[:, 2] > -1
+    return replace(cloud, xyz=cloud.xyz[kept], intensity=cloud.intensity[kept], ring=cloud.ring[kept], width=-1)
+
+
+def test_ground_that_comes_into_view_later_is_found():
+    auto = AutoSensor()
+    follow(auto, [without_ground(cloud) for cloud in sweeps(SWEEPS)])
+    assert auto.is_final and auto.sensor.height_m is None
+    follow(auto, sweeps(100), start_ns=SECOND_NS)
+    assert auto.is_final and auto.sensor.height_m == pytest.approx(1.8, abs=0.05) and auto.sensor.ground_intensity > 5
+    first, again, last = auto.news()
+    assert "no ground found" in first and "anew" in again and "1.8" in last
+
+
+def test_slow_or_failed_fit_in_the_background_ends(monkeypatch):
+    monkeypatch.setattr(beam_fitting, "_TIMEOUT_S", 0.01)
+    fitting = BeamFitting([sample_sweep(street())], Mounting())
+    deadline = time.monotonic() + 20
+    while fitting.result() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert fitting.result().problem == "their fit failed" and len(fitting.result().elevations_deg) == 64

@@ -97,6 +97,11 @@ def leveling_rotation(roll_deg: float, pitch_deg: float) -> NDArray[np.float64]:
     return np.asarray(about_y @ about_x)
 
 
+def is_upside_down(roll_deg: float, pitch_deg: float) -> bool:
+    """Whether the z axis of a sensor in this attitude points to the ground."""
+    return bool(leveling_rotation(roll_deg, pitch_deg)[2, 2] < 0)
+
+
 def find_ground(xyz: NDArray[np.floating], intensity: NDArray[np.floating] | None = None) -> Ground | None:
     """Find the ground plane in one sweep; 3 to 5 ms.
 

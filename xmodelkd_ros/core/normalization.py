@@ -100,6 +100,11 @@ def _is_informative(intensity: NDArray[np.float32]) -> bool:
     return bool(some.size and some.max() > some.min())
 
 
+def _finite(intensity: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The intensities with NaN, which convolutions would spread, for infinite ones: they were not measured."""
+    return np.where(np.isinf(intensity), np.float32(np.nan), intensity)
+
+
 class Normalizer:
     """Builds the network inputs of a projected sweep.
 
@@ -153,17 +158,18 @@ class Normalizer:
         return np.asarray(level + self._height_m)
 
     def _relative(self, cloud: PointCloud) -> NDArray[np.float32] | None:
-        """Intensity relative to the ground's, 0 to a maximum; NaN becomes 0. None if it tells nothing."""
+        """Intensity relative to the ground's, 0 to a maximum; 0 where it is not finite. None if it tells nothing."""
         if cloud.intensity is None or self._ground <= 0 or not _is_informative(cloud.intensity):
             return None
-        relative = (cloud.intensity - self._lowest) * (np.float32(1) / self._ground)
+        relative = (_finite(cloud.intensity) - self._lowest) * (np.float32(1) / self._ground)
         return np.asarray(np.fmin(np.fmax(relative, np.float32(0)), np.float32(_MAX_RELATIVE_INTENSITY)))
 
     def _in_range(self, cloud: PointCloud) -> PointCloud:
-        """The cloud with intensity in the model's scale, clipped; NaN becomes dark: convolutions would spread it."""
+        """The cloud with intensity in the model's scale, clipped; NaN and infinity become dark."""
         if cloud.intensity is None:
             return cloud
-        scaled = cloud.intensity * self._gain + self._offset if self._rescale else cloud.intensity
+        finite = _finite(cloud.intensity)
+        scaled = finite * self._gain + self._offset if self._rescale else finite
         clipped = np.fmin(np.fmax(scaled, self._dark), self._bright)
         return PointCloud(cloud.xyz, clipped, cloud.ring, cloud.height, cloud.width)
 

@@ -239,7 +239,8 @@ class RangeProjector:
             return True
         raise CloudError(
             f"ring numbers and elevations of the points do not fit the sensor file (correlation {correlation:.2f}); "
-            "fit it again with 'xmodelkd fit-sensor', or set projection_frame to the LiDAR's own frame"
+            "fit it again with 'xmodelkd fit-sensor', set projection_frame to the LiDAR's own frame, or give the tilt "
+            "of the clouds' frame as roll_deg and pitch_deg in the sensor file"
         )
 
     def _rows_of_rings(

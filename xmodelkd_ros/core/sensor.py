@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 
 from xmodelkd_ros.core.atomic_write import atomic_file
 from xmodelkd_ros.core.errors import ConfigError, SensorError, listed, quoted
+from xmodelkd_ros.core.ground import is_upside_down
 from xmodelkd_ros.core.similar_names import nearest_name
 from xmodelkd_ros.core.strict_json import parse_json
 from xmodelkd_ros.core.usable_points import checked_ego_box, checked_min_range
 
 _OPTIONAL = ("ego_box", "min_range_m", "ground_intensity", "height_m", "roll_deg", "pitch_deg", "comment")
 """Attributes that a sensor file has only if they are set."""
-_GROUND = ("ground_intensity", "height_m", "roll_deg", "pitch_deg")
+_LIMITS = {"ground_intensity": (0, 1e9), "height_m": (-1, 50), "roll_deg": (-180, 180), "pitch_deg": (-180, 180)}
+"""What mounting and ground intensity may be."""
 _REQUIRED = ("name", "beam_elevations_deg", "intensity_range")
 _KEYS = (*_REQUIRED, "ring_elevations_deg", *_OPTIONAL)
 """What a sensor file may hold; another key is a misspelt one, and would be without effect."""
@@ -41,7 +43,6 @@ class SensorSpec:
             empty for none. Points inside are invalid.
         min_range_m: closer points are invalid; 0 for the model's minimum range.
         ground_intensity: intensity of the ground near the vehicle (``core/ground.py``); 0 if unknown.
-            ``intensity_range``; 0 if unknown.
         height_m: height of the sensor's origin above the ground (0 for clouds in base_link); None if unknown.
         roll_deg: roll of the sensor relative to the ground below the vehicle (REP-103); 180 if mounted upside down.
         pitch_deg: pitch likewise, positive if the sensor looks down. Rotations are applied in the order roll, pitch.
@@ -68,9 +69,10 @@ class SensorSpec:
         low, high = self.intensity_range
         if not low < high:
             raise SensorError(f"sensor '{self.name}': intensity_range {low}..{high} is empty")
-        for name in _GROUND:
-            if not math.isfinite(getattr(self, name) or 0):
-                raise SensorError(f"sensor '{self.name}': {name} is {getattr(self, name)}, but must be finite")
+        for name, (least, most) in _LIMITS.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise SensorError(f"sensor '{self.name}': {name} is {value}, but must be within {least:g} and {most:g}")
         try:
             object.__setattr__(self, "ego_box", checked_ego_box(self.ego_box))
             checked_min_range(self.min_range_m, "min_range_m")
@@ -80,7 +82,7 @@ class SensorSpec:
     @property
     def upside_down(self) -> bool:
         """Whether the sensor's z axis points to the ground."""
-        return math.cos(math.radians(self.roll_deg)) * math.cos(math.radians(self.pitch_deg)) < 0
+        return is_upside_down(self.roll_deg, self.pitch_deg)
 
     def write(self, path: Path) -> None:
         """Write the sensor file (JSON)."""

@@ -14,8 +14,9 @@ from xmodelkd_ros.core.beam_groups import MAX_GROUPS
 from xmodelkd_ros.core.beam_table import elevations_deg
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import SensorError
-from xmodelkd_ros.core.ground import Ground, common_ground, find_ground, leveling_rotation
+from xmodelkd_ros.core.ground import Ground, common_ground, find_ground, is_upside_down, leveling_rotation
 from xmodelkd_ros.core.intensity_scale import recognise
+from xmodelkd_ros.core.known_beams import USUAL_COUNTS
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.usable_points import usable_mask
 
@@ -96,7 +97,7 @@ class Mounting:
     @property
     def upside_down(self) -> bool:
         """Whether the sensor's z axis points to the ground."""
-        return bool(np.cos(np.radians(self.roll_deg)) * np.cos(np.radians(self.pitch_deg)) < 0)
+        return is_upside_down(self.roll_deg, self.pitch_deg)
 
 
 def sample_sweep(cloud: PointCloud) -> SweepSample | None:
@@ -139,8 +140,16 @@ def find_beams(samples: Sequence[SweepSample], tables: Tables, mounting: Mountin
     if mounting.pitch_deg or mounting.roll_deg:
         with suppress(SensorError):
             found = _fitted(samples, tables, mounting.roll_deg, mounting.pitch_deg)
-            return Beams(found.beams_deg, found.rings_deg, f"{found.source} once levelled")
+            if not (found.clustered and _numbered_otherwise(samples, len(found.beams_deg))):
+                return Beams(found.beams_deg, found.rings_deg, f"{found.source} once levelled")
     return even_steps(samples, reason)
+
+
+def _numbered_otherwise(samples: Sequence[SweepSample], beams: int) -> bool:
+    """Whether the clouds number a usual count of beams, but another one."""
+    rings = [sample.cloud.ring for sample in samples if sample.cloud.ring is not None]
+    count = len(np.unique(np.concatenate(rings))) if rings else 0
+    return count > 1 and count in USUAL_COUNTS and count != beams
 
 
 def _fitted(samples: Sequence[SweepSample], tables: Tables, roll_deg: float = 0.0, pitch_deg: float = 0.0) -> BeamFit:

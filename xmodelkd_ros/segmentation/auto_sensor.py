@@ -11,9 +11,11 @@ from typing import Any
 from xmodelkd_ros.core.beam_check import OFF_BEAMS, ON_BEAMS, share_between
 from xmodelkd_ros.core.beam_table import elevations_deg
 from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.ground import find_ground
 from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.sensor_estimate import (
     NOT_YET,
+    TILT_SWEEPS,
     Beams,
     Mounting,
     SweepSample,
@@ -36,6 +38,8 @@ SWEEPS = 10
 """Sweeps that the estimate is made from."""
 _FITS_AT = (1, 3, SWEEPS)
 """Numbers of sweeps after which beams are fitted."""
+_LOOK_EVERY = 5
+"""Every which sweep is looked at for the ground where the first ones did not show it."""
 _PAUSE_NS = 5_000_000_000
 """Gap between stamps after which sweeps may be those of another recording."""
 
@@ -51,7 +55,7 @@ class AutoSensor:
     Attributes:
         given: the same.
         sensor: what is known so far; None before the first sweep.
-        is_final: whether the estimate is final.
+        is_final: whether the estimate is final, until the ground comes into view if the first sweeps did not show it.
     """
 
     def __init__(self, given: SensorSpec | None = None, *, in_background: bool = False) -> None:
@@ -75,6 +79,7 @@ class AutoSensor:
         self._sweeps = 0
         self._shape: tuple[int, bool] | None = None
         self._on_beams = False
+        self._looked = self._seen = 0
 
     def begin(self, stamp_ns: int, frame: str = "") -> None:
         """Tell stamp and frame of the next sweep: after a jump of time it may be that of another LiDAR."""
@@ -94,6 +99,8 @@ class AutoSensor:
                 self.restart()
         if not self.is_final:
             self._learn(cloud)
+        elif self._lacks_ground:
+            self._look_for_ground(cloud)
         return self.sensor
 
     @property
@@ -130,7 +137,7 @@ class AutoSensor:
     @property
     def ignores_rings(self) -> bool:
         """Whether the clouds have ring numbers that do not tell the beams, and nothing else does."""
-        return self._shape is not None and self._shape[1] and self._beams is not None and not self._beams.source
+        return self._shape is not None and self._shape[1] and self._failed
 
     def news(self) -> list[str]:
         """What has happened since the last call and is worth one log line each: a final estimate, another LiDAR."""
@@ -168,6 +175,24 @@ class AutoSensor:
             self.sensor = sensor_spec(AUTO_SENSOR, self._beams, self._mounting)
         if self._sweeps == SWEEPS and self._fitting is None:
             self._finish(cloud)
+
+    @property
+    def _lacks_ground(self) -> bool:
+        """Whether no sweep has shown the ground."""
+        complete = self.given is not None and is_complete(self.given)
+        return self._sweeps > 0 and not complete and self._mounting.height_m is None
+
+    def _look_for_ground(self, cloud: PointCloud) -> None:
+        """Estimate anew once the ground is in view, which the first sweeps did not show."""
+        self._looked += 1
+        if self._looked % _LOOK_EVERY:
+            return
+        self._seen = self._seen + 1 if find_ground(cloud.xyz) is not None else 0
+        if self._seen >= TILT_SWEEPS:
+            beams = self._beams
+            self.restart()
+            self._beams = beams  # until they are fitted again
+            self._news.append("the ground is in view now: the sensor is estimated anew")
 
     def _finish(self, cloud: PointCloud) -> None:
         assert self.sensor is not None

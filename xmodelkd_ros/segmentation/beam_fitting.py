@@ -23,11 +23,13 @@ import numpy as np
 from xmodelkd_ros.core.child_process import exit_when_parent_dies
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.sensor import SensorSpec
-from xmodelkd_ros.core.sensor_estimate import Beams, Mounting, SweepSample, find_beams, sample_of
+from xmodelkd_ros.core.sensor_estimate import Beams, Mounting, SweepSample, even_steps, find_beams, sample_of
 from xmodelkd_ros.resources import shipped_sensors
 
 _PROGRAM = "xmodelkd_ros.segmentation.beam_fitting"
 _LOWEST_PRIORITY = 19
+_TIMEOUT_S = 60.0
+"""Many times what a fit takes at the lowest priority on a busy computer."""
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -41,7 +43,7 @@ class BeamFitting:
 
     def __init__(self, samples: Sequence[SweepSample], mounting: Mounting) -> None:
         self._samples, self._mounting = list(samples), mounting
-        self._beams: Beams | None = None
+        self._beams = even_steps(self._samples, "their fit failed")
         self._thread = threading.Thread(target=self._run, name="beam fitting", daemon=True)
         self._thread.start()
 
@@ -52,7 +54,9 @@ class BeamFitting:
     def _run(self) -> None:
         try:
             self._beams = _in_child(self._samples, self._mounting)
-        except (OSError, ValueError, TypeError, KeyError):  # no process can be started, or it was killed
+        except subprocess.TimeoutExpired:
+            return
+        except (OSError, subprocess.SubprocessError, ValueError, TypeError, KeyError):  # not started, or killed
             self._beams = find_beams(self._samples, known_beams(), self._mounting)
 
 
@@ -63,21 +67,24 @@ def known_beams() -> dict[str, tuple[float, ...]]:
 
 
 def _in_child(samples: Sequence[SweepSample], mounting: Mounting) -> Beams:
-    """The beams from a child process; ValueError if it fails."""
-    command = [sys.executable, "-m", _PROGRAM, str(os.getpid())]
-    # A session of its own: Ctrl-C in the terminal is not for it.
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
+    """The beams from a child process.
+
+    Raises:
+        OSError: it cannot be started.
+        subprocess.SubprocessError: it was killed, or takes too long.
+        ValueError: it prints something else.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", _PROGRAM, str(os.getpid())],
+        input=_packed(samples, mounting),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={**os.environ, **_ONE_THREAD},
-        start_new_session=True,
-    ) as process:
-        assert process.stdin is not None and process.stdout is not None
-        process.stdin.write(_packed(samples, mounting))
-        process.stdin.close()
-        data = json.loads(process.stdout.read())
+        start_new_session=True,  # Ctrl-C in the terminal is not for it
+        timeout=_TIMEOUT_S,
+        check=True,
+    )
+    data = json.loads(done.stdout)
     lists = {name: tuple(data[name]) for name in ("elevations_deg", "rings_deg")}
     return Beams(**{**data, **lists})
 

@@ -35,6 +35,7 @@ _NAMED = 3
 _FIT_SENSOR = (
     "fit a sensor file with 'xmodelkd fit-sensor BAG' and give it (node: parameter 'sensor'; tools: --sensor FILE)"
 )
+_ESTIMATE = "let it be estimated (node: parameter 'sensor' auto; tools: --sensor auto), or give its sensor file"
 _RESTART = "start the node again if the LiDAR is another one, or give its sensor file as 'sensor'"
 _LINEAR = "publish intensities on a linear scale from 0"
 _OWN_FRAME = "set projection_frame to the LiDAR's own frame, or let the driver publish raw clouds in it"
@@ -120,17 +121,18 @@ class InputMonitor:
 
     def _beam_finding(self) -> dict[str, str]:
         sensor, points = self.pipeline.sensor, np.concatenate(self._points)
-        if sensor is None or (self._auto is not None and not self._auto.is_final):
+        estimate = self._auto if self._auto is not None and self._auto.given is None else None
+        if sensor is None or (estimate is not None and not estimate.is_final):
             return {}
         reason = other_lidar(sensor, points[self.pipeline.usable(points)], known_beams)
-        if reason and self._auto is not None and self._auto.given is None:
+        if reason and estimate is not None:
             return {"sensor_beams": f"{reason.partition(': the sensor file')[0]}; {_RESTART}"}
         return {"sensor_beams": f"{reason}; {_FIT_SENSOR}"} if reason else {}
 
     def _frame_finding(self) -> dict[str, str]:
         """Why the clouds seem to be in another frame than the LiDAR's own, if it is estimated from them."""
         auto = self._auto
-        if auto is None or not auto.is_final or auto.sensor is None or auto.given is not None:
+        if auto is None or auto.sensor is None or auto.given is not None:
             return {}
         height_m = auto.sensor.height_m
         if height_m is not None and abs(height_m) < _ON_GROUND_M:
@@ -147,6 +149,8 @@ class InputMonitor:
         if not pipeline.spec.uses_intensity or len(values) < MIN_VALUES:
             return {}
         scale, (low, high) = recognise(values), pipeline.intensity_range
+        if pipeline.spec.is_relative and pipeline.sensor is None:
+            return {"intensity": f"sensor is none, so the model labels without intensity; {_ESTIMATE}"}
         if pipeline.spec.is_relative and (not self._ground_is_given or scale.kind in ("constant", "negative")):
             return self._relative_finding(scale)
         mismatch = scale.mismatch((low, high))
@@ -198,7 +202,7 @@ class InputMonitor:
             reasons = dict.fromkeys(_difference_of_sensor(excess) for excess in of_sensor)
             explained = f"the LiDAR {' and '.join(reasons)} than those the model learnt: expect lower accuracy; "
         elif of_sensor:
-            remedies.insert(0, _FIT_SENSOR)
+            remedies.insert(0, _ESTIMATE if self.pipeline.spec.is_relative else _FIT_SENSOR)
         return explained + ", or ".join([*remedies, _ADAPT])
 
 
