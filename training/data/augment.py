@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from training.config.training import AugmentConfig
 from training.data.sweeps import Sweep, projector_of
+from xmodelkd_ros.core.beam_table import elevations_deg
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.ground import usual_brightness
 from xmodelkd_ros.core.projection import (
@@ -144,7 +145,7 @@ def resample_beams(sweep: Sweep, config: AugmentConfig, rng: np.random.Generator
         kept = (np.arange(count) >= first) & (np.arange(count) < first + size)
     if kept.sum() < min(count, _MIN_BEAMS):
         return sweep
-    own = sweep.selected(kept[nearest(table, _elevations_deg(sweep.cloud.xyz))])
+    own = sweep.selected(kept[nearest(table, elevations_deg(sweep.cloud.xyz))])
     return replace(own, sensor=replace(sweep.sensor, beam_elevations_deg=tuple(table[kept].tolist())))
 
 
@@ -306,11 +307,6 @@ def _scale_ratio(sensor: SensorSpec | None, other: SensorSpec | None) -> float:
     if sensor is None or other is None or not (sensor.ground_intensity and other.ground_intensity):
         return 1.0
     return sensor.ground_intensity / other.ground_intensity
-
-
-def _elevations_deg(xyz: NDArray[np.float32]) -> NDArray[np.float64]:
-    flat = np.hypot(xyz[:, 0], xyz[:, 1])
-    return np.degrees(np.arctan2(xyz[:, 2], flat)).astype(np.float64)
 
 
 def _transformed(xyz: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float32]:
