@@ -22,6 +22,7 @@ from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BagError, ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
+from xmodelkd_ros.messages.clouds import used_fields
 from xmodelkd_ros.messages.headers import without_prefix
 from xmodelkd_ros.messages.images import image_to_array
 from xmodelkd_ros.resources import label_map
@@ -74,7 +75,7 @@ class BagSequence:
     """A recorded drive; a :class:`training.datasets.sequence.DriveSequence`. The bag stays open until :meth:`close`.
 
     Points count as fired at the times that :mod:`xmodelkd_ros.messages.point_times` finds; without, at the stamp.
-    Without vehicle motion in ``/tf``, the vehicle counts as standing still.
+    Without vehicle motion in ``/tf``, the vehicle counts as standing still. Without intensity, that is 0.
 
     Args:
         path: rosbag2 folder, ``.mcap`` or ``.db3`` file.
@@ -88,7 +89,7 @@ class BagSequence:
 
     Raises:
         BagError: the bag cannot be read, or has several PointCloud2 topics and ``topic`` is empty.
-        CloudError: a cloud cannot be read, or has no intensity.
+        CloudError: a cloud cannot be read.
     """
 
     intensity_range = (0.0, 255.0)
@@ -96,7 +97,7 @@ class BagSequence:
     def __init__(self, path: Path, topic: str = "") -> None:
         self.path, self.name = Path(path), f"bag {Path(path).name}"
         self._reader = BagReader(self.path).__enter__()
-        self._recording = RecordedDrive(self._reader, topic, label_map(LABELS))
+        self._recording = RecordedDrive(self._reader, topic, label_map(LABELS), "fill")
         self.source = self._recording.source or DataSource(self.name, "as its owner says", "")
         self.label_map = self._recording.truth_map or label_map(LABELS)
         self._defined = np.isin(np.arange(256), [c.id for c in self.label_map.classes])
@@ -104,6 +105,8 @@ class BagSequence:
         if not self._log_times_ns:
             raise BagError(f"bag {self.path} has no readable sweep; record it again")
         self._index, self._sweep = 0, self._recording.sweep_at(self._log_times_ns, 0)
+        if not used_fields(self._sweep.message)["intensity"]:
+            self._recording.note("the clouds have no intensity: only models for any LiDAR label them well")
         self._start_ns = self._sweep.stamp_ns
         frame = self._sweep.message.header.frame_id
         self.cameras = tuple({camera.name: camera for camera in self._recording.cameras(frame).values()}.values())
@@ -141,7 +144,7 @@ class BagSequence:
             CloudError: the cloud cannot be read; the message names its stamp.
         """
         cloud, usable = self._at(index).cloud, _usable(self._at(index))
-        assert cloud.intensity is not None, "rejected when the recording was opened"
+        assert cloud.intensity is not None, "filled in when the sweep was read"
         return PointCloud(cloud.xyz[usable], cloud.intensity[usable])
 
     def labels(self, index: int) -> NDArray[np.uint8]:

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from test.training.folders import point_visibility
+from training.config.data import SourceConfig
 from training.data.registry import open_drives
+from training.data.sources import load_source
 from training.datasets.bag import BagImage, BagSequence
 from training.world.stored import stored_drives
 from xmodelkd_ros.bags.bag import BagReader, message_class
@@ -16,6 +18,7 @@ from xmodelkd_ros.bags.recorded_sweep import RecordedSweep, point_times_s
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BagError, ConfigError
 from xmodelkd_ros.core.labels import IGNORE
+from xmodelkd_ros.core.normalization import ChannelSpec, Normalizer
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +175,18 @@ def test_rejects_bad_input_with_one_line(tmp_path, recorded):
         open_drives("bag", tmp_path / "nothing")
     with pytest.raises(ConfigError, match="has no sweep 2; it has 0 to 1"):
         recorded.cloud(2)
+
+
+def test_bag_without_intensity_is_read_and_its_sensor_says_so(copied):
+    def without_intensity(message):
+        message.fields = [field for field in message.fields if field.name != "intensity"]
+
+    path = copied(change=without_intensity)
+    (drive,) = open_drives("bag", path)
+    assert not drive.cloud(0).intensity.any() and len(drive.cloud(0)) > 1000
+    assert "the clouds have no intensity: only models for any LiDAR label them well" in drive.notes
+    (sweep, _) = load_source(SourceConfig("bag", str(path)), "train").sweeps
+    assert sweep.sensor.ground_intensity == 0 and sweep.sensor.height_m > 1
+    channels = tuple(ChannelSpec(name, 0, 1) for name in ("relative_intensity", "has_intensity"))
+    values = Normalizer(channels, (0, 255), sweep.sensor).points(sweep.cloud, np.ones(len(sweep.cloud), np.float32))
+    assert not values.any()
