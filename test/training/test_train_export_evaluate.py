@@ -188,6 +188,30 @@ def test_resumed_run_does_not_need_the_run_it_started_from(run, continuation):
     assert resumed["inputs"] == checkpoint(run)["inputs"]
 
 
+def test_finished_run_keeps_a_share_of_its_start(run, tiny_config, tmp_path):
+    def trained(share):
+        config = tiny_config(tmp_path / f"run_{share}", f"start={run}", f"keep_start={share}", "optimizer.epochs=2")
+        return checkpoint(train.train(config))
+
+    start, plain, mixed = checkpoint(run)["state_dict"], trained(0.0), trained(0.25)
+    for name, value in plain["state_dict"].items():
+        if value.is_floating_point():
+            expected = 0.75 * value + 0.25 * start[name] if name.startswith("student.") else value
+            torch.testing.assert_close(mixed["state_dict"][name], expected, msg=name)
+    for name, value in plain["current_model_state"].items():
+        torch.testing.assert_close(mixed["current_model_state"][name], value, msg=name)
+    assert any(
+        (mixed["state_dict"][name] != value).any() for name, value in start.items() if name in mixed["state_dict"]
+    )
+
+
+def test_share_of_the_start_needs_one(run, tiny_config, tmp_path):
+    with pytest.raises(ConfigError, match=r"keep_start is 0\.5, but must be 0 without start, and for teachers"):
+        tiny_config(tmp_path / "run", "keep_start=0.5")
+    with pytest.raises(ConfigError, match="which holds no run"):
+        train.train(tiny_config(tmp_path / "run", "keep_start=0.5", f"start={tmp_path}"))
+
+
 def test_unsuitable_start_is_rejected(run, tiny_config, tmp_path):
     def start(*overrides):
         train.train(tiny_config(tmp_path / "run", *overrides))

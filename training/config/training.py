@@ -220,6 +220,8 @@ class TrainingConfig(YamlConfig):
             processor supports it.
         start: folder of a finished run with the same network, whose weights and inputs this run starts from; empty:
             random weights.
+        keep_start: share of the weights that a student starts from in its finished ones. It keeps what the first data
+            taught where the new ones are few (robust fine-tuning, Wortsman et al., CVPR 2022).
         devices: GPUs per machine, or processes without a GPU; 0: all GPUs, or one process.
         nodes: machines, each started by a launcher (docs/training.md).
         label_set: the classes to learn: ``drive13``, or a benchmark's own classes for its own data,
@@ -241,6 +243,7 @@ class TrainingConfig(YamlConfig):
     optimizer: OptimizerConfig
     precision: Precision = "auto"
     start: str = ""
+    keep_start: Fraction = 0.0
     devices: Count = 0
     nodes: PositiveInt = 1
     label_set: Annotated[str, one_of(*LABEL_SETS)] = LABELS
@@ -248,6 +251,8 @@ class TrainingConfig(YamlConfig):
     distill: DistillConfig | None = None
 
     def __post_init__(self) -> None:
+        fits = not self.keep_start or (bool(self.start) and self.teacher is None)
+        require("keep_start", self.keep_start, fits, "0 without start, and for teachers")
         labels = {source.labels for source in self.data.train}
         with_teacher = bool(self.teacher or self.distill)
         require("distill", self.distill, not (self.teacher and self.distill), "left out with teacher")

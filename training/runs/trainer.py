@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Subset
 from training.config.image_training import ImageTrainingConfig
 from training.config.training import TrainingConfig
 from training.config.yaml_config import YamlConfig
-from training.modules.checkpoint import CHECKPOINT, NAME, read_steps, save, with_current_names
+from training.modules.checkpoint import CHECKPOINT, NAME, read_run, read_steps, save, with_current_names
 from training.runs.provenance import check_upstream, record_upstream
 from xmodelkd_ros.core.atomic_write import atomic_file, disk_errors, make_folder
 from xmodelkd_ros.core.child_process import exit_when_parent_dies
@@ -33,6 +33,8 @@ Config = TypeVar("Config", bound=YamlConfig)
 _Run = TypeVar("_Run", TrainingConfig, ImageTrainingConfig)
 
 _SETTINGS = "config.yaml"
+_STUDENT = "student."
+"""Start of the names of a student's weights; others, such as those of distillation losses, are not shipped."""
 
 
 def fit(config: RunConfig, module: pl.LightningModule, data: pl.LightningDataModule, resume: Path | None) -> Path:
@@ -91,6 +93,34 @@ class RestoreErrors(pl.Callback):
             ) from error
 
 
+class StartShare(pl.Callback):
+    """Adds a share of the weights that a student starts from to those of the finished run, when they are saved.
+
+    Args:
+        config: the run.
+
+    Raises:
+        ConfigError: there is no run to start from, which a resumed run needs again.
+    """
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self._config, self._start = config, read_run(Path(config.start)).weights
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Change the averaged weights of the last step; all others are needed to continue."""
+        optimizer, share = self._config.optimizer, self._config.keep_start
+        if trainer.global_step < optimizer.epochs * optimizer.steps:
+            return
+        checkpoint["state_dict"] = {
+            name: torch.lerp(value, self._start[name].to(value), share)
+            if name.startswith(_STUDENT) and value.is_floating_point()
+            else value
+            for name, value in checkpoint["state_dict"].items()
+        }
+
+
 class _CheckpointFiles(TorchCheckpointIO):
     """Reads and writes checkpoint files: atomically, and with layers under their current names.
 
@@ -127,6 +157,7 @@ def _trainer(config: RunConfig, run: Path, restore_errors: RestoreErrors) -> pl.
         callbacks=[
             # The device is explicit, because the network is moved there only after Lightning would infer it.
             EMAWeightAveraging("cuda" if torch.cuda.is_available() else None, decay=config.optimizer.ema_decay),
+            *([StartShare(config)] if isinstance(config, TrainingConfig) and config.keep_start else []),
             ModelCheckpoint(run, filename=NAME, save_top_k=1, every_n_epochs=1, enable_version_counter=False),
             LearningRateMonitor(),
             restore_errors,  # last, after the callbacks whose state is restored
