@@ -116,6 +116,8 @@ def test_overrides_of_a_run_follow_the_common_ones():
     ("change", "complaint"),
     [
         ({"baseline": "nobody"}, "baseline is 'nobody', but must be one of"),
+        ({"baseline": "images"}, "baseline is 'images', but must be one of base, teacher"),
+        ({"runs": [{"name": "labels", "config": "x", "scored": False}]}, "baseline is 'labels', but must be one of"),
         ({"seeds": []}, r"seeds is \(\), but must be at least one"),
         ({"runs": [{"name": "a b", "config": "x"}]}, "name is 'a b', but must be letters, digits"),
     ],
