@@ -141,7 +141,7 @@ def test_shipped_models_stay_small():
     assert sum(path.stat().st_size for path in (ROOT / "models").rglob("*") if path.is_file()) < 40e6
 
 
-@pytest.mark.parametrize("name", ["student", "student_undistilled"])
+@pytest.mark.parametrize("name", ["student", "student_undistilled", "student_world"])
 def test_shipped_students_take_no_image(name):
     spec = ModelSpec.read(ROOT / "models" / name)
     assert spec.cameras == 0 and [tensor.name for tensor in spec.inputs] == ["image", "points", "pixel"]

@@ -73,7 +73,8 @@ def test_missing_resources_are_reported_with_a_remedy(tmp_path):
 def test_unknown_model_is_reported_with_the_shipped_ones_and_the_nearest(name, nearest):
     with pytest.raises(ModelError) as error:
         resources.find_model(name)
-    assert "ships (student, student_undistilled, teacher)" in str(error.value) and nearest in str(error.value)
+    assert "ships (student, student_undistilled, student_world, teacher)" in str(error.value)
+    assert nearest in str(error.value)
 
 
 def test_sensors_are_found_by_path_then_by_name(tmp_path, monkeypatch):

@@ -133,7 +133,7 @@ def find_ground(xyz: NDArray[np.floating], intensity: NDArray[np.floating] | Non
     if plane is None or plane.share < _MIN_SHARE:
         return None
     up = (float(plane.normal[0]), float(plane.normal[1]), float(plane.normal[2]))
-    return Ground(up, plane.height_m, plane.share, _ground_intensity(points, values, plane))
+    return Ground(up, plane.height_m, plane.share, ground_intensity(points, values, plane.normal, plane.height_m))
 
 
 def common_ground(grounds: Sequence[Ground | None]) -> Ground | None:
@@ -272,13 +272,23 @@ def _refined(
     return normal, height
 
 
-def _ground_intensity(
-    points: NDArray[np.float64], intensity: NDArray[np.float64] | None, plane: _Plane
+def ground_intensity(
+    points: NDArray[np.floating], intensity: NDArray[np.floating] | None, normal: NDArray[np.float64], height_m: float
 ) -> float | None:
-    """Trimmed mean intensity of the plane's points near the sensor; None without enough of them."""
+    """Trimmed mean intensity of the ground's points near the sensor.
+
+    Args:
+        points: (N, 3) positions, metres.
+        intensity: (N,) intensities, or None.
+        normal: (3,) unit vector that points up.
+        height_m: of the sensor's origin above the ground.
+
+    Returns:
+        The mean; None without enough points.
+    """
     if intensity is None:
         return None
-    on = (np.abs(points @ plane.normal + plane.height_m) < _INTENSITY_HEIGHT_M) & np.isfinite(intensity)
+    on = (np.abs(points @ normal + height_m) < _INTENSITY_HEIGHT_M) & np.isfinite(intensity)
     distance = np.hypot(points[:, 0], points[:, 1])
     for nearest, farthest in _INTENSITY_M:
         values = intensity[on & (distance >= nearest) & (distance <= farthest)]

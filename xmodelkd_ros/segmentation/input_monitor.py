@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from xmodelkd_ros.core.beam_check import other_lidar
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.findings import Finding, FindingLog
+from xmodelkd_ros.core.ground import ground_intensity, leveling_rotation
 from xmodelkd_ros.core.intensity_scale import MEASURED_INTENSITY, MIN_VALUES, IntensityScale, recognise
 from xmodelkd_ros.core.position_check import suspicious_positions, unusable_reason
 from xmodelkd_ros.core.training_statistics import Excess, sample_index
@@ -27,6 +28,8 @@ _EVERY = 2
 """Every second point of a sweep's sample enters the pool."""
 _JUDGE_EVERY = 4
 """Sweeps between two judgements of the window, once it is full."""
+_OTHER_SCALE = 5.0
+"""Factor between two intensities of the ground above which they are not of one scale."""
 _MIN_SWEEPS = 3
 """Fewer sweeps are not compared with the training data."""
 _NAMED = 3
@@ -62,7 +65,7 @@ class InputMonitor:
         self.findings: tuple[Finding, ...] = ()
         self.pipeline = pipeline
         self._points: deque[NDArray[np.float32]] = deque(maxlen=_POINT_SWEEPS)
-        self._intensities: deque[NDArray[np.float32]] = deque(maxlen=_POINT_SWEEPS)
+        self._measured: deque[tuple[NDArray[np.float32], NDArray[np.float32]]] = deque(maxlen=_POINT_SWEEPS)
         self._counts: deque[int] = deque(maxlen=_POINT_SWEEPS)
         self._statistics: deque[Mapping[str, float]] = deque(maxlen=_SWEEPS)
         self.log = FindingLog()
@@ -94,7 +97,8 @@ class InputMonitor:
         xyz = cloud.xyz[index]
         self._points.append(xyz)
         if cloud.intensity is not None:
-            self._intensities.append(cloud.intensity[index][self.pipeline.usable(xyz)])
+            usable = self.pipeline.usable(xyz)
+            self._measured.append((xyz[usable], cloud.intensity[index][usable]))
 
     def _sweep_finding(self, sample: NDArray[np.float32], result: Result) -> dict[str, str]:
         """Why the sweep got hardly any label."""
@@ -145,7 +149,7 @@ class InputMonitor:
 
     def _intensity_finding(self) -> dict[str, str]:
         pipeline = self.pipeline
-        values = np.concatenate(self._intensities) if self._intensities else np.empty(0, np.float32)
+        values = np.concatenate([np.empty(0, np.float32), *(intensity for _, intensity in self._measured)])
         if not pipeline.spec.uses_intensity or len(values) < MIN_VALUES:
             return {}
         scale, (low, high) = recognise(values), pipeline.intensity_range
@@ -179,7 +183,29 @@ class InputMonitor:
         if scale.kind == "negative":
             low = self.pipeline.intensity_range[0]
             return {"intensity": f"{scale.seen}, counted from {low:.4g}; {_LINEAR}"}
-        return {}
+        return self._ground_finding()
+
+    def _ground_finding(self) -> dict[str, str]:
+        """That the ground's intensity is no longer what it was when it was estimated."""
+        sensor, auto = self.pipeline.sensor, self._auto
+        if (
+            auto is None
+            or not auto.is_final
+            or sensor is None
+            or not sensor.ground_intensity
+            or sensor.height_m is None
+        ):
+            return {}
+        xyz, intensity = (np.concatenate(column) for column in zip(*self._measured, strict=True))
+        up = leveling_rotation(sensor.roll_deg, sensor.pitch_deg)[2]
+        now = ground_intensity(xyz, intensity - self.pipeline.intensity_range[0], up, sensor.height_m)
+        before = sensor.ground_intensity
+        if now is None or before / _OTHER_SCALE <= now <= before * _OTHER_SCALE:
+            return {}
+        return {
+            "intensity": f"the ground's intensity is {now:.3g}, but was {before:.3g} in the first sweeps: a wet road, "
+            f"or another scale; {_RESTART}"
+        }
 
     def _drive_finding(self, skipped: str = "") -> dict[str, str]:
         """How the last sweeps differ from the training data, without statistics whose name contains ``skipped``."""
