@@ -110,6 +110,12 @@ def test_scale_that_changes_while_driving_is_noticed(one_lidar, real_clouds):
     assert monitor.findings == ()
 
 
+def test_missing_intensity_is_one_warning(student, real_clouds):
+    monitor = watch(student, [PointCloud(cloud.xyz, None, cloud.ring) for cloud in real_clouds])
+    assert kinds(monitor) == ["intensity"]
+    assert dict_of(monitor)["intensity"].startswith("the clouds have no intensity: the model labels without it; ")
+
+
 @pytest.mark.parametrize("scale", [1 / 255, 4.0, 257.0])
 def test_model_for_any_lidar_takes_any_scale_of_intensity(student, real_clouds, scale):
     assert watch(student, [scaled(cloud, intensity=scale) for cloud in real_clouds]).findings == ()

@@ -30,6 +30,7 @@ _JUDGE_EVERY = 4
 """Sweeps between two judgements of the window, once it is full."""
 _OTHER_SCALE = 5.0
 """Factor between two intensities of the ground above which they are not of one scale."""
+_WITHOUT_INTENSITY = f"the model labels without it; for better labels, {MEASURED_INTENSITY}"
 _MIN_SWEEPS = 3
 """Fewer sweeps are not compared with the training data."""
 _NAMED = 3
@@ -149,6 +150,8 @@ class InputMonitor:
 
     def _intensity_finding(self) -> dict[str, str]:
         pipeline = self.pipeline
+        if pipeline.spec.is_relative and not self._measured and any(self._counts):
+            return {"intensity": f"the clouds have no intensity: {_WITHOUT_INTENSITY}"}
         values = np.concatenate([np.empty(0, np.float32), *(intensity for _, intensity in self._measured)])
         if not pipeline.spec.uses_intensity or len(values) < MIN_VALUES:
             return {}
@@ -179,7 +182,7 @@ class InputMonitor:
     def _relative_finding(self, scale: IntensityScale) -> dict[str, str]:
         """What is wrong with intensities that count relative to the ground's, in any scale."""
         if scale.kind == "constant":
-            return {"intensity": f"{scale.seen}: the model labels without it; for better labels, {MEASURED_INTENSITY}"}
+            return {"intensity": f"{scale.seen}: {_WITHOUT_INTENSITY}"}
         if scale.kind == "negative":
             low = self.pipeline.intensity_range[0]
             return {"intensity": f"{scale.seen}, counted from {low:.4g}; {_LINEAR}"}
