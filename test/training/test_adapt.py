@@ -107,22 +107,22 @@ def test_reports_agreement_truth_and_check_drives(adapted):
     assert 'src="change_0.png"' in report and (adapted / "change_0.png").stat().st_size > 10_000
 
 
-def test_warns_of_a_drive_on_another_intensity_scale_before_training(pandaset, tmp_path, capsys):
-    write_bag(SequenceOfFractions(pandaset), range(40, 44), tmp_path / "drive.mcap")
+def test_warns_of_a_drive_in_the_frame_of_the_vehicle_before_training(pandaset, tmp_path, capsys):
+    write_bag(SequenceOnTheGround(pandaset), range(40, 44), tmp_path / "drive.mcap")
     part = SourceConfig(dataset="bag", path=str(tmp_path / "drive.mcap"), frames=(0, 2), labels="none")
     held_out = few_sweeps(replace(part, frames=(2, 4)), 2, images=False)
     capsys.readouterr()
     warnings = adapt._input_warnings(find_model("student"), part, held_out)
-    assert "looks like a scale of 0 to 1" in warnings[0]
+    assert "as in the vehicle's frame" in warnings[0]
     assert capsys.readouterr().err.endswith("".join(f"warning: {warning}\n" for warning in warnings))
 
 
-class SequenceOfFractions(PandaSetSequence):
-    """A drive whose intensities range from 0 to 1."""
+class SequenceOnTheGround(PandaSetSequence):
+    """A drive whose points are in a frame on the ground."""
 
     def cloud(self, index):
         cloud = super().cloud(index)
-        return replace(cloud, intensity=cloud.intensity / np.float32(255))
+        return replace(cloud, xyz=cloud.xyz + np.array([0, 0, 2.1], np.float32))
 
 
 def test_adapted_model_can_be_adapted_again(adapted, command, tmp_path, monkeypatch):

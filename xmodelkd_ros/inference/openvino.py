@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,7 @@ class OpenVinoBackend:
     name, key = "openvino", ""
 
     def __init__(self, path: Path, precision: str, threads: int | None = None) -> None:
-        try:
-            import openvino
-        except ImportError as error:
-            raise BackendError("openvino is not installed; run 'pip install openvino'") from error
+        core = _core()
         if precision not in _PRECISIONS:
             raise BackendError(f"backend openvino has no precision {precision}; choose {', '.join(_PRECISIONS)}")
         hints = {
@@ -35,7 +33,7 @@ class OpenVinoBackend:
             "PERFORMANCE_HINT": "LATENCY",
         }
         try:
-            compiled = openvino.Core().compile_model(str(path), "CPU", hints)
+            compiled = core.compile_model(str(path), "CPU", hints)
         except Exception as error:  # OpenVINO's exceptions share no public base class
             raise BackendError(f"openvino cannot load {path}: {_last_line(error)}") from error
         self.precision = precision
@@ -50,6 +48,20 @@ class OpenVinoBackend:
         except Exception as error:
             raise BackendError(f"openvino failed: {_last_line(error)}") from error
         return {tensor.name: np.asarray(results[tensor.name]) for tensor in self.outputs}
+
+
+@cache
+def _core() -> Any:
+    """OpenVINO, loaded once and kept until the process ends.
+
+    Its CPU plugin gives the thread that loads it a stack for signal handlers. It frees the stack when the last network
+    is dropped, in whichever thread that is; the next signal would then end the process (SIGSEGV).
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise BackendError("openvino is not installed; run 'pip install openvino'") from error
+    return openvino.Core()
 
 
 def _tensor(port: Any) -> TensorSpec:
