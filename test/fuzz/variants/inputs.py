@@ -12,6 +12,7 @@ from test.fuzz.mutation import Mutator
 from test.fuzz.target import Limits, Target, ensure
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.resources import find_model
+from xmodelkd_ros.segmentation.auto_sensor import AutoSensor
 from xmodelkd_ros.segmentation.input_monitor import InputMonitor
 from xmodelkd_ros.segmentation.parity_sweep import read_parity_sweep
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
@@ -58,9 +59,9 @@ _KINDS: dict[str, tuple[Change, tuple[str, ...]]] = {
     "in whole numbers": (lambda mutator, xyz, intensity: (xyz, np.rint(intensity)), ()),
     "returns missing": (_replaced(0.3, 0.0), ()),
     "returns not finite": (_replaced(0.3, np.nan), ()),
-    "fractions": (_times(1 / 255, 1 / 256), ("intensity",)),
-    "of 16 bits": (_times(256.0, 257.0), ("intensity",)),
-    "of 12 bits": (_times(16.0), ("intensity",)),
+    "fractions": (_times(1 / 255, 1 / 256), ()),
+    "of 16 bits": (_times(256.0, 257.0), ()),
+    "of 12 bits": (_times(16.0), ()),
     "constant": (_constant, ("intensity",)),
     "decibels": (_decibels, ("intensity",)),
     "millimetres": (_metres(1000.0), ("no_usable_points", "unit")),
@@ -79,7 +80,8 @@ class InputUnits(Target):
     limits = Limits(seconds=10.0, memory=256 << 20, traced=False)
 
     def __enter__(self) -> Target:
-        self._pipeline = SegmentationPipeline.load(find_model("student"), "onnxruntime")
+        self._sensor = AutoSensor()
+        self._pipeline = SegmentationPipeline.load(find_model("student"), "onnxruntime", sensor=self._sensor)
         cloud, _ = read_parity_sweep(0)
         assert cloud.intensity is not None
         self._xyz, self._intensity = cloud.xyz, cloud.intensity
@@ -112,6 +114,7 @@ class InputUnits(Target):
     def _monitored(self, xyz: NDArray[Any], intensity: NDArray[Any]) -> tuple[set[str], NDArray[np.uint8]]:
         """Kinds of warning after a few such sweeps, and the labels of one."""
         cloud = PointCloud(xyz.astype(np.float32), intensity.astype(np.float32))
+        self._sensor.restart()
         monitor, result = InputMonitor(self._pipeline), self._pipeline.segment(cloud)
         for _ in range(_SWEEPS):
             findings = monitor.add(cloud, result)
