@@ -36,6 +36,7 @@ SETTINGS = [
     "optimizer.workers=0",
     "precision=32-true",
     "start=''",
+    "keep_start=0",
 ]
 
 
