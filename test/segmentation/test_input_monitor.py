@@ -110,6 +110,43 @@ def test_scale_that_changes_while_driving_is_noticed(one_lidar, real_clouds):
     assert monitor.findings == ()
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda cloud: tilted(cloud, 8, 0), "no beams are found"),
+        (lambda cloud: scaled(cloud, 3.28), "m above the ground: feet"),
+    ],
+    ids=["tilted frame without rings", "feet"],
+)
+def test_other_frames_and_units_are_named(student, change, said):
+    clouds = [change(cloud) for cloud in from_bag("kitti_hdl64", 12)]
+    assert said in dict_of(watch(student, clouds))["frame"]
+
+
+def test_front_facing_lidars_without_beams_are_no_other_frame(student):
+    turned = [tilted(cloud, 8, 0).xyz for cloud in from_bag("kitti_hdl64", 12)]
+    clouds = [PointCloud(xyz[np.abs(np.arctan2(xyz[:, 1], xyz[:, 0])) < 0.6]) for xyz in turned]
+    assert "frame" not in kinds(watch(student, clouds))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({}, ""),
+        ({"height_m": 5.0}, "1.8 m above the ground, roll 1, pitch 1 deg, but the sensor file says 5.0 m"),
+        ({"pitch_deg": 20.0}, "but the sensor file says 1.8 m above the ground, roll 0, pitch 20 deg"),
+        ({"roll_deg": 180.0}, "roll 180"),
+    ],
+)
+def test_sensor_file_with_a_wrong_mounting_is_noticed(student, wrong, said):
+    clouds = from_bag("kitti_hdl64", 12)
+    watch(student, clouds)
+    right = student.sensor
+    given = SegmentationPipeline(student.spec, student.backend, AutoSensor(replace(right, **wrong)))
+    found = dict_of(watch(given, clouds)).get("frame", "")
+    assert said in found if said else not found
+
+
 def test_missing_intensity_is_one_warning(student, real_clouds):
     monitor = watch(student, [PointCloud(cloud.xyz, None, cloud.ring) for cloud in real_clouds])
     assert kinds(monitor) == ["intensity"]
@@ -226,11 +263,11 @@ def without_motion(cloud):
     return PointCloud(np.stack(turned, axis=1).astype(np.float32), cloud.intensity, cloud.ring)
 
 
-def tilted(cloud):
+def tilted(cloud, degrees=3, height=1.8):
     """A cloud in the frame of the vehicle."""
     x, y, z = cloud.xyz.T
-    angle = np.radians(3)
-    turned = [x * np.cos(angle) + z * np.sin(angle), y, z * np.cos(angle) - x * np.sin(angle) + 1.8]
+    angle = np.radians(degrees)
+    turned = [x * np.cos(angle) + z * np.sin(angle), y, z * np.cos(angle) - x * np.sin(angle) + height]
     return PointCloud(np.stack(turned, axis=1).astype(np.float32), cloud.intensity, cloud.ring)
 
 

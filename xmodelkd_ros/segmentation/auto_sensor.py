@@ -139,6 +139,11 @@ class AutoSensor:
         """Whether the clouds have ring numbers that do not tell the beams, and nothing else does."""
         return self._shape is not None and self._shape[1] and self._failed
 
+    @property
+    def finds_no_beams(self) -> bool:
+        """Whether the points do not lie on beams, as far as several sweeps tell."""
+        return self._sweeps >= _FITS_AT[1] and self._failed
+
     def news(self) -> list[str]:
         """What has happened since the last call and is worth one log line each: a final estimate, another LiDAR."""
         news, self._news = self._news, []

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from xmodelkd_ros.core.beam_check import other_lidar
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.findings import Finding, FindingLog
-from xmodelkd_ros.core.ground import ground_intensity, leveling_rotation
+from xmodelkd_ros.core.ground import find_ground, ground_intensity, leveling_rotation
 from xmodelkd_ros.core.intensity_scale import MEASURED_INTENSITY, MIN_VALUES, IntensityScale, recognise
 from xmodelkd_ros.core.position_check import suspicious_positions, unusable_reason
+from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.training_statistics import Excess, sample_index
 from xmodelkd_ros.segmentation.auto_sensor import AutoSensor
 from xmodelkd_ros.segmentation.beam_fitting import known_beams
@@ -45,6 +46,13 @@ _LINEAR = "publish intensities on a linear scale from 0"
 _OWN_FRAME = "set projection_frame to the LiDAR's own frame, or let the driver publish raw clouds in it"
 _ON_GROUND_M = 0.25
 """Height of the origin below which no LiDAR is mounted."""
+_HIGHEST_M = 4.5
+"""Height of the origin above which hardly any is."""
+_HEIGHT_ERROR_M, _TILT_ERROR_DEG = 0.5, 5.0
+"""Differences between the ground that is seen and a sensor file from which the file is wrong."""
+_HALF_TURN_SECTORS, _ALL_AROUND_SECTORS, _ROTATING_POINTS = 18, 30, 24_000
+"""Sectors of 10 degrees in half a turn, how many of all are seen all around, and points of a sweep: a Livox Mid-360 has
+20,000 and no beams."""
 _CHECK_FRAME = "check the LiDAR's height and frame (node: parameter 'projection_frame')"
 _OF_MOUNTING = ("input.z", "input.height")
 _ADAPT = "adapt the model with 'python -m training.adapt'"
@@ -135,18 +143,49 @@ class InputMonitor:
         return {"sensor_beams": f"{reason}; {_FIT_SENSOR}"} if reason else {}
 
     def _frame_finding(self) -> dict[str, str]:
-        """Why the clouds seem to be in another frame than the LiDAR's own, if it is estimated from them."""
+        """Why the clouds seem to be in another frame than the LiDAR's own, or not in metres."""
         auto = self._auto
-        if auto is None or auto.sensor is None or auto.given is not None:
+        if auto is None or auto.sensor is None:
             return {}
+        if auto.given is not None:
+            return self._mounting_finding(auto.given)
         height_m = auto.sensor.height_m
         if height_m is not None and abs(height_m) < _ON_GROUND_M:
             reason = f"the origin of the clouds is {height_m:.2f} m above the ground, as in the vehicle's frame"
+        elif height_m is not None and height_m > _HIGHEST_M:
+            reason = f"the origin of the clouds is {height_m:.1f} m above the ground: feet, or another frame"
         elif auto.ignores_rings:
             reason = "ring numbers and elevations do not belong together, as in compensated clouds or another frame"
+        elif auto.finds_no_beams and self._looks_all_around():
+            reason = "no beams are found, as in tilted or compensated clouds, or in another frame"
         else:
             return {}
         return {"frame": f"{reason}; {_OWN_FRAME}"}
+
+    def _mounting_finding(self, given: SensorSpec) -> dict[str, str]:
+        """That the ground is not where a sensor file says."""
+        ground = None if given.height_m is None else find_ground(np.concatenate(self._points))
+        if ground is None or given.height_m is None:
+            return {}
+        up = leveling_rotation(given.roll_deg, given.pitch_deg)[2]
+        tilt_deg = float(np.degrees(np.arccos(np.clip(up @ np.asarray(ground.up), -1, 1))))
+        if abs(ground.height_m - given.height_m) <= _HEIGHT_ERROR_M and tilt_deg <= _TILT_ERROR_DEG:
+            return {}
+        seen, said = (
+            f"{height_m:.1f} m above the ground, roll {roll:.0f}, pitch {pitch:.0f} deg"
+            for height_m, roll, pitch in (
+                (ground.height_m, ground.roll_deg, ground.pitch_deg),
+                (given.height_m, given.roll_deg, given.pitch_deg),
+            )
+        )
+        return {"frame": f"the LiDAR seems to be {seen}, but the sensor file says {said}; {_FIT_SENSOR}"}
+
+    def _looks_all_around(self) -> bool:
+        """Whether the sweeps are those of a rotating LiDAR; those that scan other patterns have fewer points."""
+        points = np.concatenate(self._points)
+        points = points[self.pipeline.usable(points)]
+        sectors = np.floor((np.arctan2(points[:, 1], points[:, 0]) / np.pi + 1) * _HALF_TURN_SECTORS)
+        return len(np.unique(sectors)) >= _ALL_AROUND_SECTORS and float(np.median(self._counts)) > _ROTATING_POINTS
 
     def _intensity_finding(self) -> dict[str, str]:
         pipeline = self.pipeline
@@ -182,7 +221,7 @@ class InputMonitor:
     def _relative_finding(self, scale: IntensityScale) -> dict[str, str]:
         """What is wrong with intensities that count relative to the ground's, in any scale."""
         if scale.kind == "constant":
-            return {"intensity": f"{scale.seen}: {_WITHOUT_INTENSITY}"}
+            return {"intensity": f"{scale.seen}, or missing: {_WITHOUT_INTENSITY}"}
         if scale.kind == "negative":
             low = self.pipeline.intensity_range[0]
             return {"intensity": f"{scale.seen}, counted from {low:.4g}; {_LINEAR}"}

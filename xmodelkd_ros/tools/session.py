@@ -101,9 +101,14 @@ class Session:
 
         Errors are those of :meth:`RecordedDrive.sweeps_with_frames`.
         """
-        if self.options.mode != "teacher":
-            return ((sweep, ()) for sweep in drive.sweeps())
-        return drive.sweeps_with_frames(self.options.camera_options, self.pipeline.spec.cameras)
+        if self.options.mode == "teacher":
+            sweeps = drive.sweeps_with_frames(self.options.camera_options, self.pipeline.spec.cameras)
+        else:
+            sweeps = ((sweep, ()) for sweep in drive.sweeps())
+        for sweep, frames in sweeps:
+            if self.sensor is not None:
+                self.sensor.begin(sweep.stamp_ns, sweep.message.header.frame_id)
+            yield sweep, frames
 
     def view(self, drive: RecordedDrive, sweep: RecordedSweep, label: NDArray[np.uint8]) -> SweepView:
         """A sweep for the plots of the report, in the scored label set."""
