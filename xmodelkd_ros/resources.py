@@ -151,9 +151,11 @@ def find_config(relative: str) -> Path:
 
 def label_map(name: str) -> LabelMap:
     """Read a label set by name from ``config/labels/``."""
-    path = _find(Path("config") / "labels" / f"{name}.json")
+    path = _find(Path("config") / "labels" / f"{name}.json") if "_to_" not in name else None
     if path is None:
-        raise LabelError(f"no label set {quoted(name)}; known are {listed(_label_sets())}")
+        known = _label_sets()
+        meant = _proposal(name, known, 1).removesuffix(".") or ";"
+        raise LabelError(f"no label set {quoted(name)}{meant} known are {listed(known)}")
     return LabelMap.read(path)
 
 

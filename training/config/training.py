@@ -122,7 +122,8 @@ class OptimizerConfig:
         points: points per crop in the loss.
         learning_rate: peak of the one-cycle schedule.
         weight_decay: of AdamW.
-        ema_decay: decay of the moving average of the weights, which is validated and exported.
+        ema_decay: decay of the moving average of the weights, which is validated and, unless ``keep_start`` mixes it
+            with the weights at the start, exported.
         workers: processes that prepare crops; 0 prepares them in the training process.
     """
 
@@ -221,7 +222,8 @@ class TrainingConfig(YamlConfig):
         start: folder of a finished run with the same network, whose weights and inputs this run starts from; empty:
             random weights.
         keep_start: share of the weights that a student starts from in its finished ones. It keeps what the first data
-            taught where the new ones are few (robust fine-tuning, Wortsman et al., CVPR 2022).
+            taught where the new ones are few (robust fine-tuning, Wortsman et al., CVPR 2022). The weights are mixed
+            after the last validation of the run.
         devices: GPUs per machine, or processes without a GPU; 0: all GPUs, or one process.
         nodes: machines, each started by a launcher (docs/training.md).
         label_set: the classes to learn: ``drive13``, or a benchmark's own classes for its own data,

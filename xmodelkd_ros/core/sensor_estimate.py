@@ -81,9 +81,10 @@ class Beams:
 
 @dataclass(frozen=True)
 class Mounting:
-    """Height and attitude of a LiDAR, and intensity of the ground that it sees; names as in :class:`SensorSpec`.
+    """Height and attitude of a LiDAR, and intensity of the ground that it sees.
 
     Attributes:
+        height_m, roll_deg, pitch_deg, ground_intensity, intensity_range: as in :class:`SensorSpec`.
         notes: what is not known, and what is done instead.
     """
 

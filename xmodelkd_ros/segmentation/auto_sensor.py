@@ -88,7 +88,7 @@ class AutoSensor:
         self._stamp_ns, self._frame = stamp_ns, frame
 
     def of(self, cloud: PointCloud) -> SensorSpec | None:
-        """The sensor to label a sweep with; the sweep counts once, however many pipelines ask."""
+        """Learn from a sweep, and return the sensor to label it with; it counts once, however many pipelines ask."""
         if cloud is self._last:
             return self.sensor
         self._last = cloud
