@@ -275,7 +275,7 @@ def _refined(
 def ground_intensity(
     points: NDArray[np.floating], intensity: NDArray[np.floating] | None, normal: NDArray[np.float64], height_m: float
 ) -> float | None:
-    """Trimmed mean intensity of the ground's points near the sensor.
+    """Intensity of the ground's points near the sensor (:func:`usual_brightness`).
 
     Args:
         points: (N, 3) positions, metres.
@@ -284,7 +284,7 @@ def ground_intensity(
         height_m: of the sensor's origin above the ground.
 
     Returns:
-        The mean; None without enough points.
+        The intensity; None without enough points.
     """
     if intensity is None:
         return None
