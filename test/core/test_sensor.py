@@ -72,6 +72,9 @@ def test_sensor_file_round_trip_and_invalid_files(tmp_path):
         SensorSpec.read(tmp_path / "missing.json")
     with pytest.raises(SensorError, match="intensity_range"):
         SensorSpec("dark", (0.0,), intensity_range=(1.0, 1.0))
+    for beams in ((0.0, 10.0), (1.0, 1.0), (10.0, 0.0, 5.0)):
+        with pytest.raises(SensorError, match="must descend, each one once"):
+            SensorSpec("unsorted", beams)
 
 
 @pytest.mark.parametrize(

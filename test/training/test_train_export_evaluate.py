@@ -205,6 +205,16 @@ def test_finished_run_keeps_a_share_of_its_start(run, tiny_config, tmp_path):
     )
 
 
+def test_resumed_run_keeps_the_same_share_of_its_start(run, tiny_config, tmp_path):
+    overrides = [f"start={run}", "keep_start=0.25", "optimizer.workers=1"]
+    whole = checkpoint(train.train(tiny_config(tmp_path / "whole", *overrides)))
+    config = tiny_config(tmp_path / "resumed", *overrides)
+    interrupt(config)
+    resumed = checkpoint(train.train(config))
+    for name, value in whole["state_dict"].items():
+        torch.testing.assert_close(resumed["state_dict"][name], value, atol=1e-5, rtol=1e-3, msg=name)
+
+
 def test_share_of_the_start_needs_one(run, tiny_config, tmp_path):
     with pytest.raises(ConfigError, match=r"keep_start is 0\.5, but must be 0 without start, and for teachers"):
         tiny_config(tmp_path / "run", "keep_start=0.5")

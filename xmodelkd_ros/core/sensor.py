@@ -66,6 +66,8 @@ class SensorSpec:
         angles = np.r_[np.asarray(self.beam_elevations_deg, np.float64), rings[~np.isnan(rings)]]
         if not self.beam_elevations_deg or not np.all(np.abs(angles) <= 90):
             raise SensorError(f"sensor '{self.name}': beam elevations must be degrees within +-90, at least one")
+        if np.any(np.diff(self.beam_elevations_deg) >= 0):
+            raise SensorError(f"sensor '{self.name}': beam elevations must descend, each one once")
         low, high = self.intensity_range
         if not low < high:
             raise SensorError(f"sensor '{self.name}': intensity_range {low}..{high} is empty")
