@@ -87,7 +87,7 @@ def test_message_has_the_numbers_seen():
     assert recognise(np.zeros(500)).mismatch(BYTE) == "intensity is 0 for all points, so it carries no information"
     assert recognise(np.arange(500) % 2 * 255).mismatch(BYTE).startswith("intensity is 0 or 255 for all points")
     some = np.where(np.arange(4000) % 5 == 0, np.nan, street())
-    assert recognise(some).seen == "intensity is NaN or infinite for 20% of the points, which count as black"
+    assert recognise(some).seen == "intensity is NaN or infinite for 20% of the points"
     assert recognise(some).limits == (0.0, 1.0)
 
 

@@ -79,9 +79,19 @@ def test_relative_intensity_does_not_depend_on_the_scale(scale):
 
 def test_infinite_intensity_is_dark_rather_than_the_brightest():
     sensor = SensorSpec("broken", (0.0,), ground_intensity=7.0)
-    cloud = PointCloud(CLOUD.xyz, np.array([np.inf, 7, 0], np.float32))
-    points = Normalizer(ANY_LIDAR, (0, 255), sensor).points(cloud, np.ones(3, np.float32))
-    np.testing.assert_allclose(points[:-1, 1], (0, np.log(2), 0), rtol=1e-5)
+    cloud = PointCloud(np.ones((20, 3), np.float32), np.array([np.inf, 7, *[0] * 18], np.float32))
+    points = Normalizer(ANY_LIDAR, (0, 255), sensor).points(cloud, np.ones(20, np.float32))
+    np.testing.assert_allclose(points[:3, 1], (0, np.log(2), 0), rtol=1e-5)
+
+
+def test_intensity_that_is_nan_for_many_returns_is_missing():
+    intensity = np.arange(20, dtype=np.float32)
+    intensity[:5] = np.nan
+    normalizer = Normalizer(ANY_LIDAR, (0, 255), SensorSpec("broken", (0.0,), ground_intensity=7.0))
+    cloud, distance = PointCloud(np.ones((20, 3), np.float32), intensity), np.ones(20, np.float32)
+    assert not normalizer.points(cloud, distance)[:, 1:].any()
+    distance[:5] = 0  # no returns
+    assert normalizer.points(cloud, distance)[:, 1:].any()
 
 
 @pytest.mark.parametrize("intensity", [None, np.ones(3, np.float32)])

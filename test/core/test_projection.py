@@ -134,7 +134,7 @@ def test_driver_that_numbers_the_beams_otherwise_is_projected_by_elevation(order
     for ring in (beam, number):
         pixel = RangeProjector(spec, sensor).project(PointCloud(xyz, ring=ring.astype(np.uint16))).pixel
         np.testing.assert_array_equal(pixel, by_elevation)
-    with pytest.raises(CloudError, match=r"do not fit the sensor file \(correlation .*fit-sensor.*projection_frame"):
+    with pytest.raises(CloudError, match=r"do not fit the sensor \(correlation .*fit-sensor.*projection_frame"):
         RangeProjector(spec, sensor).project(PointCloud(xyz + np.float32([0, 0, 4.3]), ring=firing.astype(np.uint16)))
 
 

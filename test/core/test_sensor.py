@@ -73,8 +73,10 @@ def test_sensor_file_round_trip_and_invalid_files(tmp_path):
     with pytest.raises(SensorError, match="intensity_range"):
         SensorSpec("dark", (0.0,), intensity_range=(1.0, 1.0))
     for beams in ((0.0, 10.0), (1.0, 1.0), (10.0, 0.0, 5.0)):
-        with pytest.raises(SensorError, match="must descend, each one once"):
+        with pytest.raises(SensorError, match=r"beam_elevations_deg must descend, each one once, but holds \d+, \d+"):
             SensorSpec("unsorted", beams)
+    with pytest.raises(SensorError, match="elevation is 95, but must be within"):
+        SensorSpec("steep", (95.0, 0.0))
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,29 @@ def test_sensor_file_with_a_wrong_mounting_is_noticed(student, wrong, said):
     assert said in found if said else not found
 
 
+def test_ring_numbers_that_no_longer_tell_the_beams_are_one_warning(student):
+    clouds = from_bag("astyx_vlp16", 10)
+    watch(student, clouds)
+    assert student.auto_sensor.is_final
+    monitor = watch(student, [replace(clouds[0], ring=clouds[0].ring + 100)])
+    text = "ring 100..115 is outside the sensor's 0..15: elevations tell the beams"
+    assert dict_of(monitor)["rings"].startswith(text)
+    assert "rings" not in kinds(watch(student, clouds[:1]))
+
+
+@pytest.mark.parametrize(("share", "kind"), [(0.05, []), (0.3, ["intensity"]), (1.0, ["intensity"])])
+def test_intensities_that_are_not_numbers_are_not_used(student, real_clouds, share, kind):
+    gaps = np.random.default_rng(0).random(len(real_clouds[0])) < share
+    clouds = [replace(real_clouds[0], intensity=np.where(gaps, np.float32(np.nan), real_clouds[0].intensity))] * 2
+    monitor = watch(student, clouds)
+    assert kinds(monitor) == kind
+    if share > 0.1:
+        labels = student.segment(clouds[0]).segmentation.label  # the sensor is what it is after three sweeps
+        blind = student.segment(PointCloud(clouds[0].xyz, None, clouds[0].ring)).segmentation.label
+        np.testing.assert_array_equal(labels, blind)
+        assert "labels without it" in dict_of(monitor)["intensity"] and "black" not in dict_of(monitor)["intensity"]
+
+
 def test_missing_intensity_is_one_warning(student, real_clouds):
     monitor = watch(student, [PointCloud(cloud.xyz, None, cloud.ring) for cloud in real_clouds])
     assert kinds(monitor) == ["intensity"]

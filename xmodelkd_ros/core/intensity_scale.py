@@ -18,8 +18,8 @@ MEASURED_INTENSITY = "configure the driver to publish measured values in field i
 """What mends intensities without information."""
 
 _SAME_SHARE = 0.995
-_MISSING_SHARE = 0.1
-"""Share of NaN from which intensities are worth a warning: networks read them as black."""
+MISSING_SHARE = 0.1
+"""Share of NaN and infinite intensities above which none are used: a network would read those as black."""
 _NEGATIVE_SHARE = 0.01
 _ABOVE_SHARE = 0.002
 """Share of values above a scale's limit that corrupt points do not reach."""
@@ -37,8 +37,8 @@ class IntensityScale:
     """A recognised scale.
 
     Attributes:
-        kind: ``none`` (no values), ``constant`` (or NaN for many points), ``negative`` (such as decibels), ``fraction``
-            (0 to 1), ``percent``, ``byte`` (0 to 255), or ``wide`` (more than 8 bits).
+        kind: ``none`` (no values), ``constant`` (or NaN for more than a tenth of the points), ``negative`` (such as
+            decibels), ``fraction`` (0 to 1), ``percent``, ``byte`` (0 to 255), or ``wide`` (more than 8 bits).
         limits: intensity of dark and of bright surfaces. Limits of the scale rather than percentiles of the values,
             which depend on the scene; only wide and negative scales, which are rarely exhausted, have percentiles.
         seen: description of the values, for messages.
@@ -79,8 +79,8 @@ def recognise(values: NDArray[np.floating]) -> IntensityScale:
         return IntensityScale("none", (0.0, 1.0), "no intensity")
     ordered = np.sort(values[np.isfinite(values)])
     missing = 1 - ordered.size / values.size
-    if missing > _MISSING_SHARE:
-        seen = f"intensity is NaN or infinite for {missing:.0%} of the points, which count as black"
+    if missing > MISSING_SHARE:
+        seen = f"intensity is NaN or infinite for {missing:.0%} of the points"
         return replace(recognise(ordered), kind="constant", seen=seen)
     constant = _constant(ordered)
     if constant:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import CloudError, ModelError
 from xmodelkd_ros.core.ground import leveling_rotation
+from xmodelkd_ros.core.intensity_scale import MISSING_SHARE
 from xmodelkd_ros.core.projection import RangeProjection
 from xmodelkd_ros.core.sensor import SensorSpec
 
@@ -93,11 +94,12 @@ class ChannelSpec:
             )
 
 
-def _is_informative(intensity: NDArray[np.float32]) -> bool:
+def _is_informative(intensity: NDArray[np.float32], distance: NDArray[np.float32]) -> bool:
     """Whether intensities differ: drivers and converters without measured ones publish a constant, or NaN."""
-    some = intensity[:: max(1, len(intensity) // _CHECKED)]
-    some = some[np.isfinite(some)]
-    return bool(some.size and some.max() > some.min())
+    some = slice(None, None, max(1, len(intensity) // _CHECKED))
+    returns = intensity[some][distance[some] > 0]
+    known = returns[np.isfinite(returns)]
+    return bool(known.size >= (1 - MISSING_SHARE) * returns.size and known.size and known.max() > known.min())
 
 
 def _finite(intensity: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -143,7 +145,7 @@ class Normalizer:
         features = np.zeros((len(cloud) + 1, len(self.channels)), np.float32)
         with np.errstate(invalid="ignore", over="ignore"):
             heights_m = self.heights_m(cloud) if heights_m is None else heights_m
-            measurements = _Measurements(self._in_range(cloud), distance, heights_m, self._relative(cloud))
+            measurements = _Measurements(self._in_range(cloud), distance, heights_m, self._relative(cloud, distance))
             for k, channel in enumerate(self.channels):
                 scale = np.float32(1 / channel.std)
                 np.multiply(_CHANNELS[channel.name](measurements), scale, out=features[:-1, k])
@@ -157,9 +159,9 @@ class Normalizer:
         level = z if (a, b, c) == (0, 0, 1) else a * x + b * y + c * z
         return np.asarray(level + self._height_m)
 
-    def _relative(self, cloud: PointCloud) -> NDArray[np.float32] | None:
+    def _relative(self, cloud: PointCloud, distance: NDArray[np.float32]) -> NDArray[np.float32] | None:
         """Intensity relative to the ground's, 0 to a maximum; 0 where it is not finite. None if it tells nothing."""
-        if cloud.intensity is None or self._ground <= 0 or not _is_informative(cloud.intensity):
+        if cloud.intensity is None or self._ground <= 0 or not _is_informative(cloud.intensity, distance):
             return None
         relative = (_finite(cloud.intensity) - self._lowest) * (np.float32(1) / self._ground)
         return np.asarray(np.fmin(np.fmax(relative, np.float32(0)), np.float32(_MAX_RELATIVE_INTENSITY)))

@@ -238,7 +238,7 @@ class RangeProjector:
         if correlation >= _MIN_RING_CORRELATION:
             return True
         raise CloudError(
-            f"ring numbers and elevations of the points do not fit the sensor file (correlation {correlation:.2f}); "
+            f"ring numbers and elevations of the points do not fit the sensor (correlation {correlation:.2f}); "
             "fit it again with 'xmodelkd fit-sensor', set projection_frame to the LiDAR's own frame, or give the tilt "
             "of the clouds' frame as roll_deg and pitch_deg in the sensor file"
         )
@@ -256,7 +256,7 @@ class RangeProjector:
             known[known] = self._fitted_ring[ring[known]]
         if ring.size and not known.any():
             raise CloudError(
-                f"ring {int(ring.min())}..{int(ring.max())} is outside the sensor file's "
+                f"ring {int(ring.min())}..{int(ring.max())} is outside the sensor's "
                 f"0..{len(row_of_ring) - 1}; fit the sensor file again with 'xmodelkd fit-sensor'"
             )
         rows: NDArray[np.int32] = row_of_ring[np.where(known, ring, 0)]

@@ -64,10 +64,18 @@ class SensorSpec:
     def __post_init__(self) -> None:
         rings = np.asarray(self.ring_elevations_deg, np.float64)
         angles = np.r_[np.asarray(self.beam_elevations_deg, np.float64), rings[~np.isnan(rings)]]
-        if not self.beam_elevations_deg or not np.all(np.abs(angles) <= 90):
-            raise SensorError(f"sensor '{self.name}': beam elevations must be degrees within +-90, at least one")
-        if np.any(np.diff(self.beam_elevations_deg) >= 0):
-            raise SensorError(f"sensor '{self.name}': beam elevations must descend, each one once")
+        if not self.beam_elevations_deg:
+            raise SensorError(f"sensor '{self.name}': beam_elevations_deg is empty")
+        if not np.all(np.abs(angles) <= 90):
+            wrong = angles[~(np.abs(angles) <= 90)][0]
+            raise SensorError(f"sensor '{self.name}': a beam's elevation is {wrong:g}, but must be within +-90 degrees")
+        steps = np.diff(self.beam_elevations_deg)
+        if np.any(steps >= 0):
+            first = int(np.argmax(steps >= 0))
+            pair = "{:g}, {:g}".format(*self.beam_elevations_deg[first : first + 2])
+            raise SensorError(
+                f"sensor '{self.name}': beam_elevations_deg must descend, each one once, but holds {pair}"
+            )
         low, high = self.intensity_range
         if not low < high:
             raise SensorError(f"sensor '{self.name}': intensity_range {low}..{high} is empty")

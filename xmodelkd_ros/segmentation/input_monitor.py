@@ -117,6 +117,8 @@ class InputMonitor:
         has_points, by_model = result.invalid < len(result.segmentation), result.mode == self.pipeline.spec.role
         if has_points and by_model and "entropy" not in result.statistics:
             return {"outputs": "the network's outputs are not finite; set precision to fp32, or export the model again"}
+        if self.pipeline.ring_problem:
+            return {"rings": f"{self.pipeline.ring_problem}: elevations tell the beams; {_RESTART}"}
         return {}
 
     def _window_findings(self) -> dict[str, str]:
@@ -221,7 +223,7 @@ class InputMonitor:
     def _relative_finding(self, scale: IntensityScale) -> dict[str, str]:
         """What is wrong with intensities that count relative to the ground's, in any scale."""
         if scale.kind == "constant":
-            return {"intensity": f"{scale.seen}, or missing: {_WITHOUT_INTENSITY}"}
+            return {"intensity": f"{scale.seen}: {_WITHOUT_INTENSITY}"}
         if scale.kind == "negative":
             low = self.pipeline.intensity_range[0]
             return {"intensity": f"{scale.seen}, counted from {low:.4g}; {_LINEAR}"}

@@ -73,6 +73,7 @@ class SegmentationPipeline:
         auto_sensor: the estimate that it comes from; None if it is not estimated.
         min_range_m: closer points are invalid.
         intensity_range: intensity of dark and of bright surfaces that the clouds should have.
+        ring_problem: why the ring numbers of the last sweep were not used, if the estimated sensor has them.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class SegmentationPipeline:
         )
         self._points = np.zeros((spec.max_points, len(spec.channels)), np.float32)
         self._pixel = np.zeros(spec.max_points, np.int32)
+        self.ring_problem = ""
         self._own_min_range_m = min_range_m
         self._projector = RangeProjector(spec.projection)
         by_beam = spec.projection.rows == BY_BEAM
@@ -250,11 +252,13 @@ class SegmentationPipeline:
 
     def _project(self, cloud: PointCloud) -> RangeProjection:
         """Project a sweep; by elevation alone if its ring numbers contradict an estimate from other sweeps."""
+        self.ring_problem = ""
         try:
             return self._projector.project(cloud)
-        except CloudError:
+        except CloudError as error:
             if self.auto_sensor is None or self.auto_sensor.given is not None:
                 raise
+            self.ring_problem = str(error).partition(";")[0]
             return self._projector.project(replace(cloud, ring=None))
 
     def _input_statistics(
