@@ -88,6 +88,11 @@ def shipped_sensors() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.json"))} if folder is not None else {}
 
 
+def shipped_image_classes() -> list[str]:
+    """Names of the tables in ``config/image_classes/``, sorted."""
+    return sorted(path.stem for path in find_config("image_classes").glob("*.json"))
+
+
 def sensor_file(name: str) -> Path:
     """Path of a shipped sensor file by its name, in any case and with or without dashes.
 

@@ -57,10 +57,15 @@ _NO_HOME = Path("/dev/null")
 """In place of a missing home folder; not writable."""
 
 
-def default_folder() -> Path:
-    """Default cache folder, in the user's cache folder."""
+def user_cache(name: str) -> Path:
+    """A folder of this package in the user's cache folder."""
     cache = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(cache) if cache else _home() / ".cache") / "xmodelkd_ros" / "engines"
+    return (Path(cache) if cache else _home() / ".cache") / "xmodelkd_ros" / name
+
+
+def default_folder() -> Path:
+    """Default folder of the engines."""
+    return user_cache("engines")
 
 
 def _home() -> Path:

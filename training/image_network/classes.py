@@ -1,0 +1,104 @@
+"""What the classes of an image network mean: each stands for a set of the classes that points are labelled with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmodelkd_ros.core.errors import ConfigError, LabelError, listed, quoted
+from xmodelkd_ros.core.labels import LabelMap
+from xmodelkd_ros.core.strict_json import parse_json
+from xmodelkd_ros.resources import find_config, label_map, shipped_image_classes
+
+_NEVER = "never"
+"""In place of a set: the class says nothing of points, such as sky, which no LiDAR measures."""
+
+
+@dataclass(frozen=True)
+class ImageClasses:
+    """Classes of an image network, each with the classes of points that it may mean.
+
+    A network that knows fewer classes merges several of ours (Cityscapes has no lane markings: its road is road or
+    road_marking), and some of its classes are split in ours.
+
+    Attributes:
+        name: of the table.
+        names: the K classes in the order of the network's output.
+        sets: the classes of ``label_set`` that each may mean; empty if it says nothing of points.
+        labels: the label set.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    sets: tuple[tuple[str, ...], ...]
+    labels: LabelMap
+
+    def __post_init__(self) -> None:
+        twice = sorted({name for name in self.names if self.names.count(name) > 1})
+        if twice:
+            raise ConfigError(f"image classes {self.name}: {listed(twice)} occur twice")
+        if not any(self.sets):
+            raise ConfigError(f"image classes {self.name}: no class means anything in {self.labels.name}")
+        for name, meant in zip(self.names, self.sets, strict=True):
+            unknown = [own for own in meant if own not in self.labels.names]
+            if unknown:
+                raise ConfigError(
+                    f"image classes {self.name}: {quoted(name)} means {listed(unknown)}, but {self.labels.name} has "
+                    f"{listed(self.labels.names)}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def means(self) -> NDArray[np.bool_]:
+        """(K, C) whether class k may mean class c of the label set."""
+        return np.array([[own in meant for own in self.labels.names] for meant in self.sets])
+
+    @classmethod
+    def read(cls, path: Path) -> ImageClasses:
+        """Read ``{"name": ..., "label_set": ..., "classes": [{"name": ..., "means": [...] or "never"}, ...]}``.
+
+        Raises:
+            ConfigError: the file cannot be read, or names unknown classes.
+        """
+        try:
+            data = parse_json(path.read_text(encoding="utf-8"))
+            labels = label_map(str(data["label_set"]))
+            rows = [(str(row["name"]), _meant(row)) for row in data["classes"]]
+            return cls(str(data["name"]), tuple(n for n, _ in rows), tuple(m for _, m in rows), labels)
+        except (OSError, ValueError, KeyError, TypeError, LabelError) as error:
+            raise ConfigError(
+                f"cannot read image classes {path}: {quoted(error)}; needs name, label_set, and classes of name and means"
+            ) from error
+
+    @classmethod
+    def find(cls, name: str, folder: Path) -> ImageClasses:
+        """Read a table by the name of a shipped one, or from a file relative to a folder.
+
+        Raises:
+            ConfigError: there is none, or it cannot be read.
+        """
+        if (folder / name).is_file():
+            return cls.read(folder / name)
+        shipped = shipped_image_classes()
+        if name not in shipped:
+            raise ConfigError(
+                f"no image classes {quoted(name)}: neither a file in {folder} nor one of {listed(shipped)}"
+            )
+        return cls.read(find_config(f"image_classes/{name}.json"))
+
+
+def _meant(row: Mapping[str, Any]) -> tuple[str, ...]:
+    meant = row["means"]
+    if meant == _NEVER:
+        return ()
+    if not isinstance(meant, list):
+        raise TypeError(f"means of {row['name']} is {meant}, but must be a list of classes, or {_NEVER}")
+    return tuple(str(own) for own in meant)
