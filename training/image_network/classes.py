@@ -75,7 +75,7 @@ class ImageClasses:
             return cls(str(data["name"]), tuple(n for n, _ in rows), tuple(m for _, m in rows), labels)
         except (OSError, ValueError, KeyError, TypeError, LabelError) as error:
             raise ConfigError(
-                f"cannot read image classes {path}: {quoted(error)}; needs name, label_set, and classes of name and means"
+                f"cannot read image classes {path}: {quoted(error)}; needs name, label_set, classes (name, means)"
             ) from error
 
     @classmethod

@@ -68,7 +68,7 @@ def write_network(
         "output": {"kind": kind, "layout": output_layout},
     }
     for key, value in settings.items():
-        given[key] = {**given[key], **value} if isinstance(value, dict) else value
+        given[key] = {**given.get(key, {}), **value} if isinstance(value, dict) else value
     (folder / "network.json").write_text(json.dumps(given))
     return folder
 
