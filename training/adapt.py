@@ -71,9 +71,9 @@ def _adapted(config: AdaptConfig, scored: str, command: str) -> dict[str, Any]:
     assert teacher is not None
     make_folder(folder)
     # labels="none" also accepts a drive without ground truth; if there is any, it is used for scoring only.
-    source = load_source(replace(held_out, labels="none"), "train", images=teacher.branch is not None)
+    source = load_source(replace(held_out, labels="none"), "train", images=teacher.reader is not None)
     visible = any(source.visible_points(number).any() for number in range(len(source.sweeps)))
-    if teacher.branch is not None and not visible:
+    if teacher.reader is not None and not visible:
         raise ConfigError(
             f"{config.drive} has no images that show its sweeps, but {config.distill.teacher} needs them; record "
             "CameraInfo and /tf_static too, with clocks that agree, or name a teacher that uses no images"

@@ -144,7 +144,11 @@ class TeacherConfig:
     """Parts and losses of a camera teacher (``training/models/teacher.py``).
 
     Attributes:
-        image_branch: folder of the image branch's run; empty for a control without cameras.
+        image_branch: folder of the image branch's run; empty for a teacher that reads classes, or a control without
+            cameras.
+        image_classes: the teacher reads the classes that an image network sees, in place of image features: name of
+            their table (``config/image_classes/``). For generated drives their answers are simulated.
+        image_network: folder of such a network, for recorded drives with labels; empty if there are none.
         shuffled: control: give each camera images of other cameras and sweeps.
         width: channels of the fusion.
         lidar_weight: weight of the segmentation loss of the LiDAR head.
@@ -154,7 +158,9 @@ class TeacherConfig:
         camera_dropout: probability that a camera is dropped in a training sample; all are dropped with half of it.
     """
 
-    image_branch: str
+    image_branch: str = ""
+    image_classes: str = ""
+    image_network: str = ""
     shuffled: bool = False
     width: Channels = 32
     # Untrained heads would spoil the uncertainty, which measures the agreement of all heads: weights are above 0.
@@ -165,7 +171,12 @@ class TeacherConfig:
     camera_dropout: Fraction = 0.2
 
     def __post_init__(self) -> None:
-        require("shuffled", self.shuffled, bool(self.image_branch) or not self.shuffled, "false without image_branch")
+        with_images = bool(self.image_branch or self.image_classes)
+        require("shuffled", self.shuffled, with_images or not self.shuffled, "false without image_branch")
+        both = bool(self.image_branch and self.image_classes)
+        require("image_classes", self.image_classes, not both, "empty with image_branch")
+        alone = bool(self.image_network) and not self.image_classes
+        require("image_network", self.image_network, not alone, "empty without image_classes")
 
 
 @settings
@@ -187,6 +198,7 @@ class DistillConfig:
             pseudo-labels, those with the lowest teacher uncertainty; 0: none. A common bound on the uncertainty would
             exclude rare classes.
         on_labelled: distil on sweeps with own labels too.
+        image_network: folder of the image network whose classes the teacher reads (``teacher.image_classes``).
         fuse_m: side of the world-frame voxels in which the teacher's predictions for static objects are averaged over
             all sweeps of a drive (stored drives only); 0: no averaging.
     """
@@ -200,6 +212,7 @@ class DistillConfig:
     ramp: Annotated[Positive, at_most(1)] = 0.1
     pseudo_share: Probability = 0.0
     on_labelled: bool = False
+    image_network: str = ""
     fuse_m: NonNegative = 0.0
 
     def __post_init__(self) -> None:

@@ -32,6 +32,9 @@ from xmodelkd_ros.core.sensor import SensorSpec
 from xmodelkd_ros.core.visibility import NO_CAMERA, SweepImages
 from xmodelkd_ros.segmentation.auto_sensor import SWEEPS
 
+_IMAGES, _CLASSES = "images", "classes"
+"""What is loaded of images: colours, or the classes of the pixels where they are known."""
+
 
 @dataclass(frozen=True, eq=False)
 class Source:
@@ -62,7 +65,9 @@ class Source:
         return np.asarray((self.encoded_images[number].views.camera != NO_CAMERA).any(axis=1))
 
 
-def load_source(config: SourceConfig, use: str, images: bool = False, labels: str = LABELS) -> Source:
+def load_source(
+    config: SourceConfig, use: str, images: bool = False, labels: str = LABELS, *, pixel_classes: bool = False
+) -> Source:
     """Read or generate the sweeps of a source.
 
     Args:
@@ -70,6 +75,7 @@ def load_source(config: SourceConfig, use: str, images: bool = False, labels: st
         use: ``train``, ``validation`` or ``test``; selects the seeds of this split.
         images: also load the camera images.
         labels: label set of the sweeps' labels.
+        pixel_classes: of generated images, load the classes of the pixels in place of their colours.
 
     Raises:
         ConfigError: a folder cannot be read, holds a drive of another split, or lacks the labels that the source
@@ -78,16 +84,16 @@ def load_source(config: SourceConfig, use: str, images: bool = False, labels: st
     # Share and use of the labels do not affect loading.
     cached = replace(config, share=1.0, labels="own")
     images = images and bool(config.path or config.cameras)
-    key = ("source", cached, use, images, labels)
-    if not images and is_cached(("source", cached, use, True, labels)):
-        key = ("source", cached, use, True, labels)
-    source = memoize(key, lambda: _loaded(cached, use, images, labels))
+    content = (_CLASSES if pixel_classes else _IMAGES) if images else ""
+    keys = [("source", cached, use, kept, labels) for kept in ((content,) if images else ("", _IMAGES, _CLASSES))]
+    key = next(filter(is_cached, keys), keys[0])
+    source = memoize(key, lambda: _loaded(cached, use, content, labels))
     if config.path and config.labels == "own" and not any((sweep.labels != IGNORE).any() for sweep in source.sweeps):
         raise ConfigError(f"{config} has no labels for {use}; fetch them, or give other drives")
     return replace(source, config=config, encoded_images=source.encoded_images if images else [])
 
 
-def _loaded(config: SourceConfig, use: str, images: bool, labels: str) -> Source:
+def _loaded(config: SourceConfig, use: str, images: str, labels: str) -> Source:
     if config.path:
         return _of_frames(config, stored_frames(config, use), images, labels)
     generated = each_drive(partial(_drive_sweeps, config=config, images=images), _seeds(config, use))
@@ -96,21 +102,21 @@ def _loaded(config: SourceConfig, use: str, images: bool, labels: str) -> Source
     return Source(config, [sweep for sweep, _ in pairs], [], WORLD_SOURCE, encoded_images)
 
 
-def _of_frames(config: SourceConfig, frames: list[tuple[DriveSequence, int]], images: bool, labels: str) -> Source:
+def _of_frames(config: SourceConfig, frames: list[tuple[DriveSequence, int]], images: str, labels: str) -> Source:
     clouds = [drive.cloud(index) for drive, index in frames]
     sensors = _sensors(frames, clouds, config.sensor)
     sweeps = [
         Sweep(cloud, labels_of(drive, index, labels), sensor=sensors[drive.name])
         for cloud, (drive, index) in zip(clouds, frames, strict=True)
     ]
-    with_images = images and all(drive.cameras for drive, _ in frames)
+    with_images = bool(images) and all(drive.cameras for drive, _ in frames)
     cameras = max((len(drive.cameras) for drive, _ in frames), default=0) if with_images else 0
     if cameras > MAX_CAMERAS:
         raise ConfigError(
             f"{config} has {cameras} cameras, but at most {MAX_CAMERAS} can be used; record fewer image topics"
         )
-    encoded_images = [EncodedSweepImages.load(drive, index) for drive, index in frames] if with_images else []
-    return Source(config, sweeps, frames, frames[0][0].source, encoded_images)
+    loaded = (EncodedSweepImages.load(drive, index, images == _CLASSES) for drive, index in frames if with_images)
+    return Source(config, sweeps, frames, frames[0][0].source, list(loaded))
 
 
 def _sensors(
@@ -142,7 +148,7 @@ def few_sweeps(config: SourceConfig, count: int, images: bool) -> Source:
     if config.path:
         frames = stored_frames(config, TRAIN)
         chosen = np.unique(np.linspace(0, len(frames) - 1, count).round().astype(int))
-        return _of_frames(config, [frames[number] for number in chosen], images, LABELS)
+        return _of_frames(config, [frames[number] for number in chosen], _IMAGES if images else "", LABELS)
     seeds = _seeds(config, TRAIN)[: -(-count // config.sweeps)]
     return load_source(replace(config, seeds=(seeds[0], seeds[-1] + 1)), TRAIN, images)
 
@@ -209,9 +215,9 @@ def _live(seed: int, config: SourceConfig) -> list[WorldSequence]:
     return [live_drive(drive) for drive in drives_of(seed, config.sweeps, config.cameras, 0, every, config.lidar)]
 
 
-def _drive_sweeps(seed: int, config: SourceConfig, images: bool) -> list[tuple[Sweep, EncodedSweepImages | None]]:
+def _drive_sweeps(seed: int, config: SourceConfig, images: str) -> list[tuple[Sweep, EncodedSweepImages | None]]:
     return [
-        (_of_lidar(drive, k), EncodedSweepImages.load(drive, k) if images else None)
+        (_of_lidar(drive, k), EncodedSweepImages.load(drive, k, images == _CLASSES) if images else None)
         for drive in _live(seed, config)
         for k in range(len(drive))
     ]

@@ -6,12 +6,14 @@ exposure by the vehicle's motion.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from training.datasets.sequence import DriveSequence, decode_jpeg
+from training.datasets.sequence import CameraImage, DriveSequence, decode_jpeg
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.transforms import inverse
 from xmodelkd_ros.core.visibility import PointVisibility, SweepImages
@@ -93,26 +95,47 @@ class EncodedSweepImages:
     """The JPEG images of a sweep, and where its points are visible in them.
 
     Attributes:
-        jpegs: the image of each camera; empty bytes if missing.
+        jpegs: the image of each camera; empty bytes if missing, or if only its pixel classes are kept.
         views: visibility of the sweep's points.
         exposures: the exposures of the images.
+        pixel_classes: the classes of each image's pixels, as PNG, where they are kept in place of its colours.
     """
 
     jpegs: tuple[bytes, ...]
     views: PointVisibility
     exposures: CameraExposures
+    pixel_classes: tuple[bytes, ...] = ()
 
     @classmethod
-    def load(cls, sequence: DriveSequence, frame: int) -> EncodedSweepImages:
-        """Read the images of a frame."""
-        by_name = {image.camera.name: image.jpeg() for image in sequence.images(frame)}
+    def load(cls, sequence: DriveSequence, frame: int, pixel_classes: bool = False) -> EncodedSweepImages:
+        """Read the images of a frame.
+
+        Args:
+            sequence: the drive.
+            frame: number of the frame.
+            pixel_classes: read the classes of pixels in place of their colours, where they are known.
+        """
+        images = {image.camera.name: image for image in sequence.images(frame)}
         exposures = CameraExposures.of(sequence, frame)
-        jpegs = tuple(by_name.get(camera.name, b"") for camera in sequence.cameras)
-        return cls(jpegs, exposures.views(sequence.cloud(frame).xyz), exposures)
+        views = exposures.views(sequence.cloud(frame).xyz)
+        ordered = [images.get(camera.name) for camera in sequence.cameras]
+        classes = tuple(_classes(image) if pixel_classes else b"" for image in ordered)
+        jpegs = tuple(b"" if image is None or c else image.jpeg() for image, c in zip(ordered, classes, strict=True))
+        return cls(jpegs, views, exposures, classes if any(classes) else ())
 
     def decode(self) -> SweepImages:
         """The decoded images; errors as in :func:`training.datasets.sequence.decode_jpeg`."""
         return SweepImages(tuple(decode_jpeg(jpeg) if jpeg else None for jpeg in self.jpegs), self.views)
+
+
+def _classes(image: CameraImage | None) -> bytes:
+    """The classes of an image's pixels as PNG; empty if they are not known."""
+    labels = None if image is None else image.labels()
+    if labels is None:
+        return b""
+    buffer = io.BytesIO()
+    Image.fromarray(labels).save(buffer, "png")
+    return buffer.getvalue()
 
 
 def motion_compensated(

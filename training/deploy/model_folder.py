@@ -63,7 +63,7 @@ def export_checkpoint(trained: Checkpoint, out: Path, temperature: float | None 
     _check_replaceable(out)
     network, run = predictor_of(trained), trained.path.parent
     with atomic_dir(out) as folder:
-        images, labels = network.branch is not None, trained.config.label_set
+        images, labels = network.reader is not None, trained.config.label_set
         sources = [load_source(source, "validation", images, labels) for source in trained.config.data.validation]
         spec = _write_networks(trained, network, folder)
         expected = [torch_logits(network, source) for source in sources]
@@ -95,8 +95,8 @@ def _write_networks(trained: Checkpoint, network: Predictor, folder: Path) -> Mo
     size = (inputs.projection.height, inputs.projection.width)
     examples = student_inputs(len(inputs.channels), size, points)
     image_branch, exportable = None, _exportable(network)
-    if network.branch is not None:
-        image_branch = _write_image_branch(network.branch, folder)
+    if isinstance(network.reader, ImageBranch):
+        image_branch = _write_image_branch(network.reader, folder)
         examples |= camera_inputs(image_branch.features.shape[1:], MAX_CAMERAS, size)
     write_onnx(exportable, examples, "logits", folder / NETWORK)
     labels = label_map(trained.config.label_set)
@@ -117,11 +117,13 @@ def _write_networks(trained: Checkpoint, network: Predictor, folder: Path) -> Mo
 
 
 def _exportable(network: Predictor) -> nn.Module:
-    """The network with the model contract's inputs; raises a ModelError for a teacher without cameras."""
+    """The network with the model contract's inputs; raises a ModelError for a teacher without an image branch."""
     if isinstance(network.module, StudentModule):
         return ExportableStudent(network.module.student.float())
-    if network.branch is None or not isinstance(network.module, TeacherModule):
-        raise ModelError("a teacher without cameras serves comparisons only; export a student, or a teacher with them")
+    if not isinstance(network.reader, ImageBranch) or not isinstance(network.module, TeacherModule):
+        raise ModelError(
+            "only a teacher with an image branch runs on a vehicle; this one can teach a student (distill.teacher)"
+        )
     return ExportableTeacher(network.module.teacher.float())
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from training.config.training import SELF, DistillConfig, TrainingConfig
-from training.models.image_branch import ImageBranch
+from training.config.training import SELF, DistillConfig, TeacherConfig, TrainingConfig
+from training.image_network.answers import ImageAnswers
+from training.image_network.classes import ImageClasses
+from training.image_network.network import ImageNetwork
+from training.image_network.reader import ImageClassReader
 from training.modules.checkpoint import read_checkpoint, read_run
 from training.modules.image_module import image_branch_of
 from training.modules.point_modules import PointModule, StudentModule, TeacherModule
+from training.predict.image_features import ImageReader
 from training.predict.predictor import Predictor, predictor_of
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.model_spec import DataSource
@@ -21,12 +25,12 @@ class UpstreamModels:
     """The trained networks that a run depends on.
 
     Attributes:
-        branch: the image branch; None for a run without images.
+        reader: what makes features from images; None for a run without images.
         teacher: the network that labels sweeps for a student; None for training on labels alone, or self-training.
         origins: origins of their training data, whose licences bind models derived from them.
     """
 
-    branch: ImageBranch | None = None
+    reader: ImageReader | None = None
     teacher: Predictor | None = None
     origins: tuple[DataSource, ...] = ()
 
@@ -39,7 +43,7 @@ class UpstreamModels:
                 needs them.
         """
         if config.teacher:
-            return cls._image_branch(config.teacher.image_branch) if config.teacher.image_branch else cls()
+            return cls._of_teacher(config.teacher)
         if not config.distill or config.distill.teacher == SELF:
             return cls()
         return cls._teacher(config.distill, config.label_set)
@@ -54,22 +58,35 @@ class UpstreamModels:
                 f"{label_set}"
             )
         teacher = predictor_of(checkpoint)
-        if settings.contrast_weight and teacher.branch is None:
+        if isinstance(teacher.reader, ImageClassReader) and settings.image_network:
+            network = ImageNetwork(Path(settings.image_network))
+            reader = teacher.reader.with_network(ImageAnswers(network))
+            teacher = replace(teacher, reader=reader, origins=(*teacher.origins, *network.config.origins))
+        if settings.contrast_weight and teacher.reader is None:
             raise ConfigError(
                 f"distill.contrast_weight is {settings.contrast_weight}, but {settings.teacher} uses no images; give "
                 "0, or a teacher with cameras"
             )
-        return cls(teacher.branch, teacher, teacher.origins)
+        return cls(teacher.reader, teacher, teacher.origins)
 
     @classmethod
-    def _image_branch(cls, run: str) -> UpstreamModels:
-        state = read_run(Path(run))
+    def _of_teacher(cls, settings: TeacherConfig) -> UpstreamModels:
+        """What a teacher in training takes from images."""
+        if settings.image_network:
+            network = ImageNetwork(Path(settings.image_network))
+            classes = ImageClasses.find(settings.image_classes, network.folder)
+            return cls(ImageClassReader(classes, ImageAnswers(network)), origins=network.config.origins)
+        if settings.image_classes:
+            return cls(ImageClassReader(ImageClasses.find(settings.image_classes, Path())))
+        if not settings.image_branch:
+            return cls()
+        state = read_run(Path(settings.image_branch))
         state.check_finished("teacher.image_branch")
         return cls(image_branch_of(state), origins=state.origins)
 
     def module(self, settings: dict[str, Any]) -> PointModule:
         """The network to train, from the settings of :meth:`TrainingConfig.to_dict`."""
-        features = self.branch.features if self.branch else 0
+        features = self.reader.features if self.reader else 0
         if settings["teacher"]:
             return TeacherModule(settings, features)
         return StudentModule(settings, self.teacher.module.width if self.teacher else 0, features)

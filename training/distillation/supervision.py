@@ -17,8 +17,8 @@ from training.datasets.exposures import EncodedSweepImages
 from training.datasets.sequence import DriveSequence
 from training.distillation.pseudo_labels import pseudo_labelled
 from training.distillation.teacher_targets import teacher_targets, voxel_averaged
-from training.models.image_branch import ImageBranch
 from training.modules.checkpoint import CHECKPOINT
+from training.predict.image_features import ImageReader
 from training.predict.predictor import Predictor, image_features_of, load_predictor
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.resources import label_map
@@ -58,19 +58,19 @@ class NumberedSweeps:
 
 
 def with_images(
-    sweeps: Sequence[Sequence[Sweep]], sources: Sequence[Source], branch: ImageBranch | None, shuffled: bool
+    sweeps: Sequence[Sequence[Sweep]], sources: Sequence[Source], reader: ImageReader | None, shuffled: bool
 ) -> EpochData:
     """Sweeps with the image features of those that have images.
 
     Args:
         sweeps: the sweeps of each source.
         sources: these sources.
-        branch: the image branch; None for a teacher without cameras.
+        reader: what makes features from images; None for a teacher without cameras.
         shuffled: take images of other sweeps and cameras, as a control.
     """
     numbered = with_point_ids(sweeps, [bool(source.encoded_images) for source in sources])
     selected = NumberedSweeps.of(numbered, sources)
-    features = image_features_of(branch, selected.sweeps, selected.encoded_images, shuffled)
+    features = image_features_of(reader, selected.sweeps, selected.encoded_images, shuffled)
     return EpochData(numbered, PointFeatureBank(features))
 
 
@@ -90,7 +90,7 @@ class TeacherSupervision:
     ) -> None:
         assert config.distill is not None
         self._config, self._settings, self._teacher = config, config.distill, teacher
-        needs_images = teacher is not None and teacher.branch is not None
+        needs_images = teacher is not None and teacher.reader is not None
         usable = [
             is_supervised(source.config.labels, self._settings) and (bool(source.encoded_images) or not needs_images)
             for source in sources

@@ -61,22 +61,45 @@ class ImageClasses:
         """(K, C) whether class k may mean class c of the label set."""
         return np.array([[own in meant for own in self.labels.names] for meant in self.sets])
 
+    @cached_property
+    def groups(self) -> ImageClasses:
+        """The same with all classes of one meaning merged, named after their meaning; G <= K classes."""
+        sets = tuple(dict.fromkeys(self.sets))
+        return ImageClasses(self.name, tuple("|".join(meant) or _NEVER for meant in sets), sets, self.labels)
+
+    def grouped(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(G, ...) probabilities of :attr:`groups` from (K, ...) ones."""
+        order = self.groups.sets
+        grouped = np.zeros((len(order), *probabilities.shape[1:]), np.float32)
+        for number, meant in enumerate(self.sets):
+            grouped[order.index(meant)] += probabilities[number]
+        return grouped
+
     @classmethod
     def read(cls, path: Path) -> ImageClasses:
-        """Read ``{"name": ..., "label_set": ..., "classes": [{"name": ..., "means": [...] or "never"}, ...]}``.
+        """Read a table from a JSON file (:meth:`from_dict`).
 
         Raises:
             ConfigError: the file cannot be read, or names unknown classes.
         """
         try:
-            data = parse_json(path.read_text(encoding="utf-8"))
-            labels = label_map(str(data["label_set"]))
-            rows = [(str(row["name"]), _meant(row)) for row in data["classes"]]
-            return cls(str(data["name"]), tuple(n for n, _ in rows), tuple(m for _, m in rows), labels)
+            return cls.from_dict(parse_json(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError, LabelError) as error:
             raise ConfigError(
                 f"cannot read image classes {path}: {quoted(error)}; needs name, label_set, classes (name, means)"
             ) from error
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ImageClasses:
+        """From ``{"name": ..., "label_set": ..., "classes": [{"name": ..., "means": [...] or "never"}, ...]}``."""
+        rows = [(str(row["name"]), _meant(row)) for row in data["classes"]]
+        names, sets = tuple(name for name, _ in rows), tuple(meant for _, meant in rows)
+        return cls(str(data["name"]), names, sets, label_map(str(data["label_set"])))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Inverse of :meth:`from_dict`."""
+        rows = [{"name": n, "means": list(m) or _NEVER} for n, m in zip(self.names, self.sets, strict=True)]
+        return {"name": self.name, "label_set": self.labels.name, "classes": rows}
 
     @classmethod
     def find(cls, name: str, folder: Path) -> ImageClasses:

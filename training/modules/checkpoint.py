@@ -19,7 +19,10 @@ from torch import Tensor, nn
 from training.config.label_sets import LABELS
 from training.config.training import TrainingConfig
 from training.data.sweeps import InputSpec
+from training.image_network.classes import ImageClasses
+from training.image_network.reader import ImageClassReader
 from training.models.image_branch import ImageBranch
+from training.predict.image_features import ImageReader
 from xmodelkd_ros.core.atomic_write import atomic_file
 from xmodelkd_ros.core.errors import ConfigError, quoted
 from xmodelkd_ros.core.file_reading import content_errors, read_file
@@ -82,14 +85,14 @@ class Checkpoint:
         config: the run's settings.
         arguments: of the training module.
         inputs: the network's inputs.
-        branch: a teacher's image branch; None for other networks.
+        reader: what makes a teacher's features from images; None for other networks.
     """
 
     state: RunState
     config: TrainingConfig
     arguments: dict[str, Any]
     inputs: InputSpec
-    branch: ImageBranch | None
+    reader: ImageReader | None
 
     @property
     def path(self) -> Path:
@@ -112,9 +115,9 @@ class Checkpoint:
             "hyper_parameters": self.arguments,
             "global_step": self.state.steps,
             "state_dict": _to_half(self.weights),
-            **extras(self.inputs, self.origins, self.branch),
+            **extras(self.inputs, self.origins, self.reader),
         }
-        if self.branch:
+        if isinstance(self.reader, ImageBranch):
             data["branch"]["weights"] = _to_half(data["branch"]["weights"])
         save(data, folder / CHECKPOINT)
 
@@ -149,14 +152,12 @@ def save(data: Mapping[str, Any], path: Path) -> None:
         unfinished.write_bytes(content.getbuffer())
 
 
-def extras(inputs: InputSpec, origins: Sequence[DataSource], branch: ImageBranch | None) -> dict[str, Any]:
+def extras(inputs: InputSpec, origins: Sequence[DataSource], reader: ImageReader | None) -> dict[str, Any]:
     """The entries of a checkpoint that PyTorch Lightning does not write; arguments as in :class:`Checkpoint`."""
-    image_branch = {"features": branch.features, "weights": branch.state_dict()} if branch else None
-    return {
-        "inputs": inputs.to_dict(),
-        "origins": [asdict(origin) for origin in origins],
-        "branch": image_branch,
-    }
+    entries = {"inputs": inputs.to_dict(), "origins": [asdict(origin) for origin in origins]}
+    if isinstance(reader, ImageClassReader):
+        return {**entries, "branch": None, "image_classes": reader.classes.to_dict()}
+    return {**entries, "branch": {"features": reader.features, "weights": reader.state_dict()} if reader else None}
 
 
 def read_checkpoint(run: Path) -> Checkpoint:
@@ -174,7 +175,7 @@ def read_checkpoint(run: Path) -> Checkpoint:
             config=TrainingConfig.from_dict(state.settings),
             arguments=arguments,
             inputs=_inputs(data),
-            branch=_branch(data["branch"]),
+            reader=_reader(data),
         )
 
 
@@ -227,7 +228,10 @@ def _to_float(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.float() if value.ndim > 1 else value for name, value in weights.items()}
 
 
-def _branch(stored: Mapping[str, Any] | None) -> ImageBranch | None:
+def _reader(data: Mapping[str, Any]) -> ImageReader | None:
+    if data.get("image_classes") is not None:
+        return ImageClassReader(ImageClasses.from_dict(data["image_classes"]))
+    stored = data["branch"]
     if stored is None:
         return None
     classes, weights = len(label_map(LABELS)), _checked(stored["weights"])

@@ -80,7 +80,7 @@ class PointModule(SegmentationModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what inference needs beside the weights."""
         data = self.trainer.datamodule
-        checkpoint.update(extras(data.spec, data.origins, data.branch))
+        checkpoint.update(extras(data.spec, data.origins, data.reader))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Loss of a batch of sweeps, each in crops."""

@@ -12,15 +12,25 @@ from training.data.cache import memoize
 from training.data.feature_bank import ImageFeatures
 from training.datasets.exposures import EncodedSweepImages
 from training.datasets.sequence import decode_jpeg
+from training.image_network.reader import ImageClassReader
 from training.models.image_branch import IMAGE_SIZE, ImageBranch, sample, to_tensor
 from training.predict.device import inference, on_fastest_device
 from xmodelkd_ros.console import progress
 from xmodelkd_ros.core.visibility import NO_CAMERA
 from xmodelkd_ros.segmentation.image_features import resized
 
+ImageReader = ImageBranch | ImageClassReader
+"""What makes features of points from images: an image branch, or a reader of the classes that a network sees."""
 
-def point_image_features(branch: ImageBranch, encoded_images: Sequence[EncodedSweepImages]) -> list[ImageFeatures]:
+
+def point_image_features(reader: ImageReader, encoded_images: Sequence[EncodedSweepImages]) -> list[ImageFeatures]:
     """The image features of the points of each sweep."""
+    if isinstance(reader, ImageClassReader):
+        return reader.point_features(encoded_images)
+    return _branch_features(reader, encoded_images)
+
+
+def _branch_features(branch: ImageBranch, encoded_images: Sequence[EncodedSweepImages]) -> list[ImageFeatures]:
     weights = hashlib.sha256(b"".join(v.numpy().tobytes() for v in branch.state_dict().values())).digest()
     network = on_fastest_device(branch)
     # The cache keeps the images beside their features, so that their id() is not reused.

@@ -16,11 +16,10 @@ from training.data.cache import memoize
 from training.data.feature_bank import ImageFeatures, PointFeatureBank
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, projector_of, with_point_ids
 from training.datasets.exposures import EncodedSweepImages
-from training.models.image_branch import ImageBranch
 from training.modules.checkpoint import Checkpoint, read_checkpoint, unusable
 from training.modules.point_modules import Batch, PointModule, Prediction, StudentModule, TeacherModule
 from training.predict.device import inference, on_fastest_device
-from training.predict.image_features import point_image_features
+from training.predict.image_features import ImageReader, point_image_features
 from xmodelkd_ros.console import progress
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
@@ -34,14 +33,14 @@ class Predictor:
     Attributes:
         module: the network.
         inputs: the network's inputs.
-        branch: a teacher's image branch; None for a network without images.
+        reader: what makes a teacher's features from images; None for a network without images.
         shuffled: whether the network gets the images of other sweeps, as a control.
         origins: origins of the training data.
     """
 
     module: PointModule
     inputs: InputSpec
-    branch: ImageBranch | None
+    reader: ImageReader | None
     shuffled: bool = False
     origins: tuple[DataSource, ...] = ()
 
@@ -49,7 +48,7 @@ class Predictor:
         """The image features that the network needs beside sweeps; arguments as of :func:`image_features_of`."""
         if not isinstance(self.module, TeacherModule):
             return PointFeatureBank()
-        return PointFeatureBank(image_features_of(self.branch, sweeps, encoded_images, self.shuffled))
+        return PointFeatureBank(image_features_of(self.reader, sweeps, encoded_images, self.shuffled))
 
     def predictions(
         self, sweeps: Sequence[Sweep], feature_bank: PointFeatureBank
@@ -82,7 +81,7 @@ def predictor_of(checkpoint: Checkpoint) -> Predictor:
     module: PointModule = kind(**checkpoint.arguments)
     checkpoint.load_into(module)
     shuffled = settings is not None and settings.shuffled
-    return Predictor(module.eval(), checkpoint.inputs, checkpoint.branch, shuffled, checkpoint.origins)
+    return Predictor(module.eval(), checkpoint.inputs, checkpoint.reader, shuffled, checkpoint.origins)
 
 
 def _check_sizes(checkpoint: Checkpoint, kind: type[PointModule]) -> None:
@@ -101,7 +100,7 @@ def _shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
 
 
 def image_features_of(
-    branch: ImageBranch | None,
+    reader: ImageReader | None,
     sweeps: Sequence[Sweep],
     encoded_images: Sequence[EncodedSweepImages],
     shuffled: bool = False,
@@ -109,16 +108,16 @@ def image_features_of(
     """The image features of sweeps with rows (:func:`training.data.sweeps.with_point_ids`).
 
     Args:
-        branch: the image branch; None for a teacher without cameras.
+        reader: what makes features from images; None for a teacher without cameras.
         sweeps: the sweeps.
         encoded_images: the images of each.
         shuffled: take images of other sweeps and cameras, as a control.
     """
-    if branch is None or not encoded_images:
-        features = branch.features if branch else 0
+    if reader is None or not encoded_images:
+        features = reader.features if reader else 0
         return ImageFeatures.join([ImageFeatures.empty(len(sweep.labels), features) for sweep in sweeps], features)
     images = shuffled_images(encoded_images) if shuffled else encoded_images
-    return ImageFeatures.join(point_image_features(branch, images), branch.features)
+    return ImageFeatures.join(point_image_features(reader, images), reader.features)
 
 
 def shuffled_images(encoded_images: Sequence[EncodedSweepImages]) -> list[EncodedSweepImages]:

@@ -19,6 +19,7 @@ from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, sectors
 from training.distillation.prerequisites import UpstreamModels
 from training.distillation.supervision import EpochData, TeacherSupervision, is_supervised, with_images
+from training.image_network.reader import ImageClassReader
 from training.models.student import ROW_STRIDE, WRAP
 from training.modules.checkpoint import Checkpoint
 from training.runs.trainer import own_part, training_loader
@@ -44,7 +45,7 @@ class SweepData(pl.LightningDataModule):
         spec: the network's inputs, after :meth:`setup`: those of ``before``, or fitted on the first training source.
         origins: origins of the training sweeps and of ``before``, after :meth:`setup`.
         class_counts: (C,) labelled training points of each class, weighted by source share, after :meth:`setup`.
-        branch: a teacher's image branch; None for other networks.
+        reader: what makes a teacher's features from images; None for other networks.
     """
 
     spec: InputSpec
@@ -56,7 +57,7 @@ class SweepData(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self._config, self._before, self._upstream = config, before, upstream or UpstreamModels()
-        self.branch = self._upstream.branch if config.teacher else None
+        self.reader = self._upstream.reader if config.teacher else None
         self._epoch_data, self._validation = EpochData(), EpochData()
         self._supervision: TeacherSupervision | None = None
 
@@ -66,10 +67,10 @@ class SweepData(pl.LightningDataModule):
             return
         config, upstream = self._config, self._upstream
         sources, validation = self._loaded()
-        if config.teacher and upstream.branch and not any(source.encoded_images for source in sources):
+        if config.teacher and upstream.reader and not any(source.encoded_images for source in sources):
             raise ConfigError(
-                "teacher.image_branch is given, but no training source has images; give drives with cameras "
-                "(generated ones: cameras: 6), or teacher.image_branch=''"
+                "the teacher takes images, but no training source has any; give drives with cameras (generated ones: "
+                "cameras: 6), or teacher.image_branch='' and teacher.image_classes=''"
             )
         self.spec = self._before.inputs if self._before else fit_inputs(config, sources[0])
         earlier = self._before.origins if self._before else ()
@@ -79,8 +80,8 @@ class SweepData(pl.LightningDataModule):
         self._epoch_data, self._validation = EpochData(sweeps), EpochData([source.sweeps for source in validation])
         if config.teacher:
             shuffled = config.teacher.shuffled
-            self._epoch_data = with_images(sweeps, sources, upstream.branch, shuffled)
-            self._validation = with_images(self._validation.sources, validation, upstream.branch, shuffled)
+            self._epoch_data = with_images(sweeps, sources, upstream.reader, shuffled)
+            self._validation = with_images(self._validation.sources, validation, upstream.reader, shuffled)
         if config.distill:
             self._supervision = TeacherSupervision(config, upstream.teacher, sweeps, sources)
 
@@ -107,14 +108,17 @@ class SweepData(pl.LightningDataModule):
         planned = [(config, "train") for config in data.train] + [(config, "validation") for config in data.validation]
         order = sorted(range(len(planned)), key=lambda number: bool(planned[number][0].seeds))
         labels = self._config.label_set
-        loaded = {n: load_source(*planned[n], images=self._needs_images(*planned[n]), labels=labels) for n in order}
+        classes = isinstance(self._upstream.reader, ImageClassReader)
+        loaded = {
+            n: load_source(*planned[n], self._needs_images(*planned[n]), labels, pixel_classes=classes) for n in order
+        }
         sources = [loaded[number] for number in range(len(planned))]
         return sources[: len(data.train)], sources[len(data.train) :]
 
     def _needs_images(self, source: SourceConfig, use: str) -> bool:
         """Whether a source needs images: all for a teacher, those that its teacher labels for a student."""
-        if self._upstream.branch is None or self._config.teacher:
-            return self._upstream.branch is not None
+        if self._upstream.reader is None or self._config.teacher:
+            return self._upstream.reader is not None
         assert self._config.distill is not None
         return use == "train" and is_supervised(source.labels, self._config.distill)
 

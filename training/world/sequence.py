@@ -155,6 +155,7 @@ class RenderedImage:
     camera: CameraModel
     stamp_ns: int
     render: Callable[[], CameraRender]
+    render_labels: Callable[[], NDArray[np.uint8]]
 
     @cached_property
     def rendered(self) -> CameraRender:
@@ -171,7 +172,7 @@ class RenderedImage:
 
     def labels(self) -> NDArray[np.uint8] | None:
         """(H, W) drive13 ids of the pixels, 255 for the sky."""
-        return self.rendered.label
+        return self.rendered.label if "rendered" in vars(self) else self.render_labels()
 
 
 def live_drive(drive: Drive) -> WorldSequence:
@@ -179,7 +180,12 @@ def live_drive(drive: Drive) -> WorldSequence:
 
     def image(index: int, camera: int) -> CameraImage:
         stamp = stamp_ns(drive.end_s(index) + drive.rig.shutter_s[camera])
-        return RenderedImage(drive.rig.cameras[camera], stamp, lambda: drive.image(index, camera))
+        return RenderedImage(
+            drive.rig.cameras[camera],
+            stamp,
+            lambda: drive.image(index, camera),
+            lambda: drive.image_labels(index, camera),
+        )
 
     return WorldSequence(drive, image)
 

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from training.worldgen.motion.pavement import pavement_poses
 from training.worldgen.scene import Scene
-from training.worldgen.sensing.camera import CameraRender, Light, render
+from training.worldgen.sensing.camera import CameraRender, Light, render, render_labels
 from training.worldgen.sensing.lidar import Scan, scan
 from training.worldgen.sensing.lidar_model import LidarModel
 from training.worldgen.sensing.products import LIDARS, UNSEEN_LIDARS, lidar_by_name
 from training.worldgen.sensing.rig import Carrier, Rig
 from training.worldgen.sensing.surfaces import Appearance
+from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.transforms import PoseTrack, inverse
 
@@ -124,11 +125,19 @@ class Drive:
 
     def image(self, index: int, camera: int) -> CameraRender:
         """The image of one camera of a frame."""
-        model = self.rig.cameras[camera]
-        time = self.end_s(index) + self.rig.shutter_s[camera]
-        pose = self.world_from_lidar(np.array([time]))[0] @ inverse(model.from_lidar)
+        model, pose, time = self._exposure(index, camera)
         rng = self._rng("camera", self.number + index, camera)
         return render(self.scene.tracer, self._appearance, self.light, model, pose, time, rng)
+
+    def image_labels(self, index: int, camera: int) -> NDArray[np.uint8]:
+        """(H, W) class ids of the pixels of :meth:`image`, without its colours."""
+        return render_labels(self.scene.tracer, *self._exposure(index, camera))
+
+    def _exposure(self, index: int, camera: int) -> tuple[CameraModel, NDArray[np.float64], float]:
+        """A camera, the pose of its optical frame in the world, and the time of its image in a frame."""
+        model = self.rig.cameras[camera]
+        time = self.end_s(index) + self.rig.shutter_s[camera]
+        return model, self.world_from_lidar(np.array([time]))[0] @ inverse(model.from_lidar), time
 
     def frames(self, indices: Iterable[int], threads: int = 2) -> Iterator[Frame]:
         """Frames in the order of ``indices``, generated ahead of the consumer by several threads."""

@@ -39,7 +39,7 @@ def picture(rgb):
 @pytest.fixture
 def jpeg_file(picture, tmp_path):
     path = tmp_path / "000.jpg"
-    path.write_bytes(RenderedImage(CAMERA, 0, lambda: picture).jpeg())
+    path.write_bytes(RenderedImage(CAMERA, 0, lambda: picture, lambda: picture.label).jpeg())
     return JpegFile(CAMERA, 7, path)
 
 
@@ -52,7 +52,7 @@ def test_image_file_is_unchanged_and_decodes_to_rgb(jpeg_file):
 
 
 def test_rendered_image_equals_the_stored_file(rgb, picture, jpeg_file):
-    image = RenderedImage(CAMERA, 7, lambda: picture)
+    image = RenderedImage(CAMERA, 7, lambda: picture, lambda: picture.label)
     assert (image.camera, image.stamp_ns) == (jpeg_file.camera, jpeg_file.stamp_ns)
     assert image.jpeg() == jpeg_file.jpeg()
     np.testing.assert_array_equal(image.pixels(), jpeg_file.pixels())
@@ -62,7 +62,7 @@ def test_rendered_image_equals_the_stored_file(rgb, picture, jpeg_file):
 
 def test_image_is_rendered_once_on_first_access(picture):
     rendered = []
-    image = RenderedImage(CAMERA, 0, lambda: rendered.append(1) or picture)
+    image = RenderedImage(CAMERA, 0, lambda: rendered.append(1) or picture, lambda: picture.label)
     assert not rendered
     image.jpeg()
     assert image.labels() is picture.label and rendered == [1]

@@ -68,7 +68,7 @@ def test_teacher_training_needs_images(config, images, write_kitti):
     drive = write_kitti([0], xyz, np.full(100, 40), images=())
     words = [f"teacher.image_branch={images}", f"data.train=[{{dataset: semantickitti, path: '{drive}'}}]"]
     settings = config("no_images", "teacher", *words)
-    with pytest.raises(ConfigError, match="no training source has images; give drives with cameras"):
+    with pytest.raises(ConfigError, match="no training source has any; give drives with cameras"):
         sweep_data.SweepData(settings, upstream=UpstreamModels.of(settings)).setup("fit")
 
 
@@ -85,14 +85,14 @@ def test_finished_run_is_not_repeated(student, monkeypatch):
 def test_teacher_checkpoint_contains_its_image_branch(teacher, images, monkeypatch):
     monkeypatch.setattr(prerequisites, "image_branch_of", lambda _: pytest.fail("that run may be deleted"))
     expected = image_module.image_branch_of(read_run(images)).state_dict()
-    weights = load_predictor(teacher).branch.state_dict()
+    weights = load_predictor(teacher).reader.state_dict()
     assert all(torch.equal(weights[name], value) for name, value in expected.items())
 
 
 def test_teacher_without_cameras_needs_no_images(config, pandaset):
     run = train.train(config("lidar_only", "teacher", "teacher.image_branch=''"))
     network = load_predictor(run)
-    assert network.branch is None
+    assert network.reader is None
     source = load_source(SourceConfig("pandaset", str(pandaset), frames=(0, 1)), "train")
     (sweeps,) = with_point_ids([source.sweeps], [True])
     (targets,) = teacher_targets(network, sweeps, network.feature_bank(sweeps, []), "")

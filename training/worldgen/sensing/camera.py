@@ -81,6 +81,14 @@ def render(
     )
 
 
+def render_labels(
+    tracer: Tracer, camera: CameraModel, world_from_camera: NDArray[np.float64], time: float
+) -> NDArray[np.uint8]:
+    """The labels of :func:`render` alone, in a third of its time; arguments as there."""
+    hits = tracer.trace(world_from_camera[:3, 3], pixel_rays(camera, world_from_camera), time)
+    return np.asarray(tracer.label(hits, SKY).reshape(camera.height, camera.width))
+
+
 def pixel_rays(camera: CameraModel, world_from_camera: NDArray[np.float64]) -> NDArray[np.float32]:
     """(H * W, 3) unit directions in the world frame through the pixel centres, in row-major order."""
     matrix = world_from_camera[:3, :3] @ np.linalg.inv(camera.intrinsic)
