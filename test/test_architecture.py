@@ -48,13 +48,14 @@ TRAINING = {
     "datasets": {"config"},
     "world": {"config", "datasets", "worldgen"},
     "data": {"config", "datasets", "world", "worldgen"},
+    "image_network": {"config", "data", "datasets", "models"},
     "losses": {"config", "data"},
-    "modules": {"config", "data", "losses", "models"},
-    "predict": {"data", "datasets", "models", "modules"},
-    "distillation": {"config", "data", "datasets", "models", "modules", "predict"},
+    "modules": {"config", "data", "image_network", "losses", "models"},
+    "predict": {"data", "datasets", "image_network", "models", "modules"},
+    "distillation": {"config", "data", "datasets", "image_network", "models", "modules", "predict"},
     "deploy": {"config", "data", "models", "modules", "predict"},
     "experiments": {"config", "data", "modules", "predict", "worldgen"},
-    "runs": {"config", "data", "distillation", "models", "modules", "worldgen"},
+    "runs": {"config", "data", "distillation", "image_network", "models", "modules", "worldgen"},
 }
 
 # Libraries that only some places may load, since vehicles and `make demo` lack them or they start threads.
@@ -69,7 +70,8 @@ LIBRARIES = {
     "pandas": set(),
     "embreex": {"training/worldgen"},
     "torch": {
-        *(f"training/{name}" for name in ("models", "losses", "modules", "predict", "distillation", "deploy", "runs")),
+        *(f"training/{name}" for name in ("models", "losses", "image_network", "modules", "predict")),
+        *(f"training/{name}" for name in ("distillation", "deploy", "runs")),
         *(f"training/{name}.py" for name in COMMANDS - {"to_bag", "evaluate", "time_networks"}),
     },
 }

@@ -10,11 +10,10 @@ from training.config.training import SELF, DistillConfig, TeacherConfig, Trainin
 from training.image_network.answers import ImageAnswers
 from training.image_network.classes import ImageClasses
 from training.image_network.network import ImageNetwork
-from training.image_network.reader import ImageClassReader
+from training.image_network.reader import ImageClassReader, ImageReader
 from training.modules.checkpoint import read_checkpoint, read_run
 from training.modules.image_module import image_branch_of
 from training.modules.point_modules import PointModule, StudentModule, TeacherModule
-from training.predict.image_features import ImageReader
 from training.predict.predictor import Predictor, predictor_of
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.model_spec import DataSource

@@ -17,8 +17,8 @@ from training.datasets.exposures import EncodedSweepImages
 from training.datasets.sequence import DriveSequence
 from training.distillation.pseudo_labels import pseudo_labelled
 from training.distillation.teacher_targets import teacher_targets, voxel_averaged
+from training.image_network.reader import ImageReader
 from training.modules.checkpoint import CHECKPOINT
-from training.predict.image_features import ImageReader
 from training.predict.predictor import Predictor, image_features_of, load_predictor
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.resources import label_map

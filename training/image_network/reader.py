@@ -17,7 +17,7 @@ from training.datasets.exposures import EncodedSweepImages
 from training.image_network.answers import ImageAnswers
 from training.image_network.classes import ImageClasses
 from training.image_network.simulated import SimulatedNetwork
-from training.models.image_branch import sample
+from training.models.image_branch import ImageBranch, sample
 from xmodelkd_ros.console import progress
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.visibility import NO_CAMERA
@@ -105,3 +105,7 @@ class ImageClassReader:
     def with_network(self, answers: ImageAnswers) -> ImageClassReader:
         """The same, with a network for recorded drives; errors as in the constructor."""
         return ImageClassReader(self.classes, answers)
+
+
+ImageReader = ImageBranch | ImageClassReader
+"""What makes features of points from images: an image branch, or a reader of the classes that a network sees."""

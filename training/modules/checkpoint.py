@@ -20,9 +20,8 @@ from training.config.label_sets import LABELS
 from training.config.training import TrainingConfig
 from training.data.sweeps import InputSpec
 from training.image_network.classes import ImageClasses
-from training.image_network.reader import ImageClassReader
+from training.image_network.reader import ImageClassReader, ImageReader
 from training.models.image_branch import ImageBranch
-from training.predict.image_features import ImageReader
 from xmodelkd_ros.core.atomic_write import atomic_file
 from xmodelkd_ros.core.errors import ConfigError, quoted
 from xmodelkd_ros.core.file_reading import content_errors, read_file

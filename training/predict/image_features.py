@@ -12,15 +12,12 @@ from training.data.cache import memoize
 from training.data.feature_bank import ImageFeatures
 from training.datasets.exposures import EncodedSweepImages
 from training.datasets.sequence import decode_jpeg
-from training.image_network.reader import ImageClassReader
+from training.image_network.reader import ImageClassReader, ImageReader
 from training.models.image_branch import IMAGE_SIZE, ImageBranch, sample, to_tensor
 from training.predict.device import inference, on_fastest_device
 from xmodelkd_ros.console import progress
 from xmodelkd_ros.core.visibility import NO_CAMERA
 from xmodelkd_ros.segmentation.image_features import resized
-
-ImageReader = ImageBranch | ImageClassReader
-"""What makes features of points from images: an image branch, or a reader of the classes that a network sees."""
 
 
 def point_image_features(reader: ImageReader, encoded_images: Sequence[EncodedSweepImages]) -> list[ImageFeatures]:

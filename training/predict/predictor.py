@@ -16,10 +16,11 @@ from training.data.cache import memoize
 from training.data.feature_bank import ImageFeatures, PointFeatureBank
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, projector_of, with_point_ids
 from training.datasets.exposures import EncodedSweepImages
+from training.image_network.reader import ImageReader
 from training.modules.checkpoint import Checkpoint, read_checkpoint, unusable
 from training.modules.point_modules import Batch, PointModule, Prediction, StudentModule, TeacherModule
 from training.predict.device import inference, on_fastest_device
-from training.predict.image_features import ImageReader, point_image_features
+from training.predict.image_features import point_image_features
 from xmodelkd_ros.console import progress
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource

@@ -146,7 +146,7 @@ def network(folder, name):
 
 def test_teacher_without_cameras_cannot_be_exported(config, tmp_path):
     run = train.train(config("lidar_only", "teacher", "teacher.image_branch=''"))
-    with pytest.raises(ModelError, match="serves comparisons only"):
+    with pytest.raises(ModelError, match="only a teacher with an image branch runs on a vehicle"):
         export.export(run, tmp_path / "model")
 
 
@@ -232,8 +232,9 @@ def test_student_training_loads_images_only_for_its_teacher(teacher, config, on_
     loaded = []
     load = sweep_data.load_source
 
-    def load_and_note(source, use, images, labels):
+    def load_and_note(source, use, images, labels, *, pixel_classes):
         loaded.append((use, source.labels, images))
+        assert not pixel_classes
         return load(source, use, images, labels)
 
     monkeypatch.setattr(sweep_data, "load_source", load_and_note)
