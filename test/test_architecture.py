@@ -52,7 +52,7 @@ TRAINING = {
     "losses": {"config", "data"},
     "modules": {"config", "data", "image_network", "losses", "models"},
     "predict": {"data", "datasets", "image_network", "models", "modules"},
-    "distillation": {"config", "data", "datasets", "image_network", "models", "modules", "predict"},
+    "distillation": {"config", "data", "datasets", "image_network", "losses", "models", "modules", "predict"},
     "deploy": {"config", "data", "models", "modules", "predict"},
     "experiments": {"config", "data", "modules", "predict", "worldgen"},
     "runs": {"config", "data", "distillation", "image_network", "models", "modules", "worldgen"},

@@ -33,6 +33,8 @@ Channels = Annotated[PositiveInt, at_most(4096)]
 """Upper limits keep a typing error or a damaged checkpoint from exhausting the memory."""
 SELF = "self"
 """The teacher of a run that trains on its own pseudo-labels."""
+NO_TEACHER = "none"
+"""In place of a teacher, where an image network labels the points by itself."""
 
 
 @settings
@@ -187,7 +189,7 @@ class DistillConfig:
 
     Attributes:
         teacher: folder of the teacher's run, which may be a student's; ``self``: the averaged weights of the run
-            itself after each epoch, for sweeps without labels.
+            itself after each epoch, for sweeps without labels; ``none``: only the image network.
         logits_weight: weight of the divergence between the teacher's and the student's class probabilities.
         lovasz_weight: weight of the Lovász-softmax loss on the teacher's classes, at points without a label.
         features_weight: weight of the distance between the teacher's and the student's features.
@@ -198,7 +200,10 @@ class DistillConfig:
             pseudo-labels, those with the lowest teacher uncertainty; 0: none. A common bound on the uncertainty would
             exclude rare classes.
         on_labelled: distil on sweeps with own labels too.
-        image_network: folder of the image network whose classes the teacher reads (``teacher.image_classes``).
+        image_network: folder of an image network: the teacher reads its classes (``teacher.image_classes``), or
+            they teach the student themselves (``image_weight``).
+        image_weight: weight of the loss on the classes that the image network sees, each of which stands for a set of
+            ours (``training/losses/image_labels.py``); at points without a label.
         fuse_m: side of the world-frame voxels in which the teacher's predictions for static objects are averaged over
             all sweeps of a drive (stored drives only); 0: no averaging.
     """
@@ -213,11 +218,17 @@ class DistillConfig:
     pseudo_share: Probability = 0.0
     on_labelled: bool = False
     image_network: str = ""
+    image_weight: NonNegative = 0.0
     fuse_m: NonNegative = 0.0
 
     def __post_init__(self) -> None:
         weights = self.logits_weight, self.lovasz_weight, self.features_weight, self.contrast_weight, self.pseudo_share
+        weights = (*weights, self.image_weight)
         require("distill", weights, any(weights), "at least one weight, or pseudo_share, above 0")
+        no_network = bool(self.image_weight) and not self.image_network
+        require("image_weight", self.image_weight, not no_network, "0 without image_network")
+        alone = self.teacher == NO_TEACHER and any(weights[:-1])
+        require("teacher", self.teacher, not alone, "a run's folder, or all weights but image_weight 0")
         needs_run = self.teacher == SELF and (self.features_weight or self.contrast_weight)
         require("teacher", self.teacher, not needs_run, "a run's folder if features_weight or contrast_weight is set")
 

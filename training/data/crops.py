@@ -105,7 +105,8 @@ class CropDataset:
             (n, P) uint8, 255 where a crop has fewer points than P or a point has no label. With cameras also ``seen``
             (n, F + 1, H, columns + 2 margin), the image features of each pixel's nearest point and a mask, and
             ``views`` (n, P, 2, F + 1), the image features of the points in up to two cameras and a mask. With a teacher
-            ``teacher_logits`` (n, P, C) and ``teacher_features`` (n, P, D), all zero at points without a target.
+            ``teacher_logits`` (n, P, C) and ``teacher_features`` (n, P, D), all zero at points without a target; with
+            an image network ``image_class`` (n, P) uint8, 255 for none, and ``image_weight`` (n, P).
         """
         rng = np.random.default_rng((self._seed, index))
         augmented = augment(*self._drawn(rng), self._spec.projection, self._augmentation, rng)
@@ -134,6 +135,8 @@ class CropDataset:
             batch["teacher_logits"] = bank.teacher_logits[ids[chosen]]
         if bank.teacher_features is not None:
             batch["teacher_features"] = bank.teacher_features[ids[chosen]]
+        if bank.image_class is not None and bank.image_weight is not None:
+            batch["image_class"], batch["image_weight"] = bank.image_class[ids[chosen]], bank.image_weight[ids[chosen]]
         return batch
 
     def _candidates(self, sweep: Sweep) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -141,8 +144,11 @@ class CropDataset:
         labelled = sweep.labels != IGNORE
         if sweep.point_ids is None:
             return labelled, np.zeros_like(labelled)
-        if self._features.bank.teacher_logits is not None:
-            labelled = labelled | has_target(self._features.bank.teacher_logits[sweep.point_ids])
+        bank = self._features.bank
+        if bank.teacher_logits is not None:
+            labelled = labelled | has_target(bank.teacher_logits[sweep.point_ids])
+        if bank.image_class is not None:
+            labelled = labelled | (bank.image_class[sweep.point_ids] != IGNORE)
         return labelled, sweep.point_ids > 0
 
     def _drawn(self, rng: np.random.Generator) -> tuple[Sweep, Sweep, Sweep]:

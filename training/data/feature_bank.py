@@ -59,12 +59,16 @@ class PointFeatureBank:
         teacher_logits: (M, C) float16 logits of a teacher, all zero where it has none; None without a teacher.
         teacher_features: (M, D) float16 features of that teacher, all zero likewise; None where they are not used.
         teacher_uncertainty: (M,) float16, 1 minus the teacher's highest probability; None where it is not used.
+        image_class: (M,) uint8 what an image network sees, 255 for nothing; None without an image network.
+        image_weight: (M,) float16 how much that counts; None likewise.
     """
 
     image_features: ImageFeatures | None = None
     teacher_logits: NDArray[np.float16] | None = None
     teacher_features: NDArray[np.float16] | None = None
     teacher_uncertainty: NDArray[np.float16] | None = None
+    image_class: NDArray[np.uint8] | None = None
+    image_weight: NDArray[np.float16] | None = None
 
     def views(self, ids: NDArray[np.int32], dropped: NDArray[np.bool_]) -> NDArray[np.float32]:
         """(N, 2, F + 1) image features of points in up to two cameras, and a mask that is 1 where a camera has one.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from training.config.training import SELF, DistillConfig, TeacherConfig, TrainingConfig
+from training.config.training import NO_TEACHER, SELF, DistillConfig, TeacherConfig, TrainingConfig
 from training.image_network.answers import ImageAnswers
 from training.image_network.classes import ImageClasses
 from training.image_network.network import ImageNetwork
@@ -25,6 +25,7 @@ class UpstreamModels:
 
     Attributes:
         reader: what makes features from images; None for a run without images.
+        image_network: reads what an image network sees, which teaches a student itself; None without one.
         teacher: the network that labels sweeps for a student; None for training on labels alone, or self-training.
         origins: origins of their training data, whose licences bind models derived from them.
     """
@@ -32,6 +33,12 @@ class UpstreamModels:
     reader: ImageReader | None = None
     teacher: Predictor | None = None
     origins: tuple[DataSource, ...] = ()
+    image_network: ImageClassReader | None = None
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether any of them reads images."""
+        return self.reader is not None or self.image_network is not None
 
     @classmethod
     def of(cls, config: TrainingConfig) -> UpstreamModels:
@@ -43,12 +50,21 @@ class UpstreamModels:
         """
         if config.teacher:
             return cls._of_teacher(config.teacher)
-        if not config.distill or config.distill.teacher == SELF:
+        if not config.distill:
             return cls()
-        return cls._teacher(config.distill, config.label_set)
+        network = ImageNetwork(Path(config.distill.image_network)) if config.distill.image_network else None
+        answers = None if network is None else ImageAnswers(network)
+        upstream = cls()
+        if config.distill.teacher not in (SELF, NO_TEACHER):
+            upstream = cls._teacher(config.distill, config.label_set, answers)
+        if answers is None or not config.distill.image_weight:
+            return upstream
+        reader = ImageClassReader(answers.network.classes, answers)
+        origins = dict.fromkeys((*upstream.origins, *answers.network.config.origins))
+        return replace(upstream, image_network=reader, origins=tuple(origins))
 
     @classmethod
-    def _teacher(cls, settings: DistillConfig, label_set: str) -> UpstreamModels:
+    def _teacher(cls, settings: DistillConfig, label_set: str, answers: ImageAnswers | None) -> UpstreamModels:
         checkpoint = read_checkpoint(Path(settings.teacher))
         checkpoint.state.check_finished("distill.teacher")
         if checkpoint.config.label_set != label_set:
@@ -57,10 +73,9 @@ class UpstreamModels:
                 f"{label_set}"
             )
         teacher = predictor_of(checkpoint)
-        if isinstance(teacher.reader, ImageClassReader) and settings.image_network:
-            network = ImageNetwork(Path(settings.image_network))
-            reader = teacher.reader.with_network(ImageAnswers(network))
-            teacher = replace(teacher, reader=reader, origins=(*teacher.origins, *network.config.origins))
+        if isinstance(teacher.reader, ImageClassReader) and answers is not None:
+            origins = (*teacher.origins, *answers.network.config.origins)
+            teacher = replace(teacher, reader=teacher.reader.with_network(answers), origins=origins)
         if settings.contrast_weight and teacher.reader is None:
             raise ConfigError(
                 f"distill.contrast_weight is {settings.contrast_weight}, but {settings.teacher} uses no images; give "

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.config.training import DistillConfig, TrainingConfig
+from training.config.training import NO_TEACHER, SELF, DistillConfig, TrainingConfig
 from training.data.feature_bank import PointFeatureBank
 from training.data.sources import Source
 from training.data.sweeps import Sweep, with_point_ids
 from training.datasets.exposures import EncodedSweepImages
 from training.datasets.sequence import DriveSequence
+from training.distillation.image_labels import image_labels
+from training.distillation.prerequisites import UpstreamModels
 from training.distillation.pseudo_labels import pseudo_labelled
 from training.distillation.teacher_targets import teacher_targets, voxel_averaged
 from training.image_network.reader import ImageReader
@@ -75,22 +77,23 @@ def with_images(
 
 
 class TeacherSupervision:
-    """Sweeps with the targets of a teacher, or without one for self-training, for the training of a student.
+    """Sweeps with the targets of a teacher or an image network, or of neither for self-training, to train a student.
 
     Raises:
-        ConfigError: the teacher can label no sweeps.
+        ConfigError: they can label no sweeps.
     """
 
     def __init__(
         self,
         config: TrainingConfig,
-        teacher: Predictor | None,
+        upstream: UpstreamModels,
         sweeps: Sequence[Sequence[Sweep]],
         sources: Sequence[Source],
     ) -> None:
         assert config.distill is not None
-        self._config, self._settings, self._teacher = config, config.distill, teacher
-        needs_images = teacher is not None and teacher.reader is not None
+        self._config, self._settings = config, config.distill
+        self._teacher, self._image_network = upstream.teacher, upstream.image_network
+        needs_images = upstream.takes_images
         usable = [
             is_supervised(source.config.labels, self._settings) and (bool(source.encoded_images) or not needs_images)
             for source in sources
@@ -98,7 +101,7 @@ class TeacherSupervision:
         if not any(usable):
             raise ConfigError(
                 "distill: the teacher can label no training source; give one with labels: none or propagated, and "
-                "with images if the teacher needs them"
+                "with images if the teacher or image_network needs them"
             )
         self._numbered = with_point_ids(sweeps, usable)
         self._supervised = NumberedSweeps.of(self._numbered, sources)
@@ -106,7 +109,7 @@ class TeacherSupervision:
 
     def epoch_data(self, epoch: int) -> EpochData:
         """The data of an epoch. A teacher labels once, self-training before each epoch with the last checkpoint."""
-        key = 0 if self._teacher else epoch
+        key = epoch if self._settings.teacher == SELF else 0
         if key not in self._epochs:
             self._epochs = {key: self._labelled()}
         return self._epochs[key]
@@ -121,6 +124,15 @@ class TeacherSupervision:
         return EpochData(sources, feature_bank)
 
     def _feature_bank(self) -> PointFeatureBank:
+        bank = PointFeatureBank() if self._settings.teacher == NO_TEACHER else self._of_teacher()
+        if self._image_network is None:
+            return bank
+        features = self._image_network.point_features(self._supervised.encoded_images)
+        image_class, image_weight = image_labels(features, self._image_network.classes)
+        return replace(bank, image_class=image_class, image_weight=image_weight)
+
+    def _of_teacher(self) -> PointFeatureBank:
+        """The targets of the teacher, or of the last checkpoint."""
         teacher = self._teacher or self._last_checkpoint()
         supervised = self._supervised
         if teacher is None:

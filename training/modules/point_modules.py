@@ -117,11 +117,18 @@ class StudentModule(PointModule):
         self.distillation = Distillation(settings, width, teacher_feature_dim) if settings else None
         with_images = settings is not None and settings.contrast_weight > 0
         self.contrast = Contrast(width, features, settings.temperature) if settings and with_images else None
+        self._confusion: Tensor | None = None
 
     @property
     def width(self) -> int:
         """Channels of the feature map."""
         return self.student.width
+
+    def on_fit_start(self) -> None:
+        """Also take what is known of the image network's errors."""
+        super().on_fit_start()
+        confusion = self.trainer.datamodule.image_confusion  # type: ignore[attr-defined]
+        self._confusion = None if confusion is None else confusion.to(self.device)
 
     def loss(self, crops: Batch) -> Tensor:
         """Cross-entropy and Lovász-softmax on the labels, plus the distillation losses."""
@@ -131,7 +138,7 @@ class StudentModule(PointModule):
         if self.distillation is None:
             return label_loss
         point_features = at_pixels(features[..., WRAP:-WRAP], crops["pixel"])
-        losses = self.distillation(logits, point_features, crops, self.class_weights)
+        losses = self.distillation(logits, point_features, crops, self.class_weights, self._confusion)
         if self.contrast is not None:
             weight = self.distillation.config.contrast_weight
             losses["contrast"] = weight * self.contrast(point_features, crops["views"])

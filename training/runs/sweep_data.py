@@ -19,6 +19,7 @@ from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, sectors
 from training.distillation.prerequisites import UpstreamModels
 from training.distillation.supervision import EpochData, TeacherSupervision, is_supervised, with_images
+from training.image_network.confusion import usual_confusion
 from training.image_network.reader import ImageClassReader
 from training.models.student import ROW_STRIDE, WRAP
 from training.modules.checkpoint import Checkpoint
@@ -46,6 +47,8 @@ class SweepData(pl.LightningDataModule):
         origins: origins of the training sweeps and of ``before``, after :meth:`setup`.
         class_counts: (C,) labelled training points of each class, weighted by source share, after :meth:`setup`.
         reader: what makes a teacher's features from images; None for other networks.
+        image_confusion: (C, G) how often the image network that teaches a student says what of each class; None
+            without one.
     """
 
     spec: InputSpec
@@ -60,6 +63,7 @@ class SweepData(pl.LightningDataModule):
         self.reader = self._upstream.reader if config.teacher else None
         self._epoch_data, self._validation = EpochData(), EpochData()
         self._supervision: TeacherSupervision | None = None
+        self.image_confusion: Tensor | None = None
 
     def setup(self, stage: str) -> None:
         """Read or generate the sweeps and sample their image features, once."""
@@ -83,7 +87,10 @@ class SweepData(pl.LightningDataModule):
             self._epoch_data = with_images(sweeps, sources, upstream.reader, shuffled)
             self._validation = with_images(self._validation.sources, validation, upstream.reader, shuffled)
         if config.distill:
-            self._supervision = TeacherSupervision(config, upstream.teacher, sweeps, sources)
+            self._supervision = TeacherSupervision(config, upstream, sweeps, sources)
+        if upstream.image_network is not None:
+            confusion = usual_confusion(upstream.image_network.classes)[:-1]  # without the sky's
+            self.image_confusion = torch.tensor(confusion, dtype=torch.float32)
 
     def _labelled(self, source: Source, sources: Sequence[Source]) -> list[Sweep]:
         """The sweeps of a source with the labels that the run may train on."""
@@ -117,8 +124,8 @@ class SweepData(pl.LightningDataModule):
 
     def _needs_images(self, source: SourceConfig, use: str) -> bool:
         """Whether a source needs images: all for a teacher, those that its teacher labels for a student."""
-        if self._upstream.reader is None or self._config.teacher:
-            return self._upstream.reader is not None
+        if not self._upstream.takes_images or self._config.teacher:
+            return self._upstream.takes_images
         assert self._config.distill is not None
         return use == "train" and is_supervised(source.labels, self._config.distill)
 
