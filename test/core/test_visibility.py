@@ -24,6 +24,34 @@ def test_points_behind_others_are_occluded():
     assert visible_points(CAMERA, xyz)[0].tolist() == [0, 2, 3]
 
 
+LOWER = np.array([[0.0, -1, 0, 0], [0, 0, -1, -0.6], [1, 0, 0, 0], [0, 0, 0, 1]])
+"""Optical frame of a camera that looks ahead from 0.6 m below a LiDAR (x forward, y left, z up)."""
+
+
+@pytest.mark.parametrize(("gap", "hides"), [(2.0, True), (8.0, False)], ids=["wall", "beams far apart"])
+def test_surfaces_hide_points_between_their_beams(gap, hides):
+    """A wall that the LiDAR looks over hides what lies behind it from a camera further down."""
+    azimuth, beams = np.radians(np.arange(-10, 10, 0.3)), np.radians([-3.0, -3 - gap, -3 - 2 * gap])
+    azimuth, elevation = (grid.ravel() for grid in np.meshgrid(azimuth, beams))
+    wall = np.stack([5 * np.ones_like(azimuth), 5 * np.tan(azimuth), 5 * np.tan(elevation) / np.cos(azimuth)], axis=1)
+    camera = CameraModel("lower", 640, 384, CAMERA.intrinsic, LOWER)
+    rows = np.sort(camera.project(wall)[0][[33, 33 + len(wall) // 3, 33 + 2 * len(wall) // 3], 1])
+    middle = rows[:2].mean()
+    behind = np.array([[20.0, y, -0.6 - 20 * (middle - 192) / 400] for y in (-1, 0, 1)])
+    np.testing.assert_allclose(camera.project(behind)[0][:, 1], middle)
+    index = visible_points(camera, np.vstack([wall, behind]))[0]
+    assert (index < len(wall)).sum() == len(wall)
+    assert (index >= len(wall)).sum() == (0 if hides else 3)
+
+
+def test_ground_is_not_hidden_by_nearer_ground():
+    x, y = (grid.ravel() for grid in np.meshgrid(np.geomspace(4, 30, 40), np.linspace(-3, 3, 25)))
+    ground = np.stack([x, y, np.full_like(x, -1.8)], axis=1)
+    camera = CameraModel("lower", 640, 384, CAMERA.intrinsic, LOWER)
+    _, inside = camera.project(ground)
+    assert len(visible_points(camera, ground)[0]) > 0.97 * inside.sum()
+
+
 @pytest.mark.parametrize(("width", "height"), [(1, 2_000_000), (2_000_000, 1), (1, 1), (2**32 - 1, 2**32 - 1)])
 def test_depth_buffer_is_small_for_any_image_size(width, height):
     intrinsic = np.array([[width, 0, width / 2], [0, height, height / 2], [0, 0, 1]], np.float64)

@@ -1,7 +1,7 @@
 """Visibility of points in camera images, and the images of a sweep.
 
 Camera and LiDAR have different positions, so that some points are occluded in the image. A depth buffer of the points
-themselves finds them.
+themselves finds them: of what the LiDAR sees as one surface, also what lies between its beams.
 """
 
 from __future__ import annotations
@@ -22,13 +22,19 @@ NO_CAMERA = -1
 _SHAPE_TOLERANCE = 0.02
 """Relative tolerance of an image's aspect ratio against the calibration, for rounding to whole pixels."""
 
-_CELL = 1 / 80
-"""Cell size of the depth buffer, relative to the image's longer side, which bounds the number of cells for any aspect
-ratio: about the spacing of two beams."""
-_TOLERANCE_M, _RELATIVE_TOLERANCE = 0.5, 0.1
-"""Depth tolerance: a point is occluded if it lies farther behind the nearest point of its cell. Metres, plus a share of
-the depth, since a cell covers a long stretch of distant flat ground. On generated drives this keeps 96 % of the visible
-points and removes four in five of the occluded ones."""
+_CELL_DEG, _MAX_CELLS = (1.2, 0.3), (128, 512)
+"""Width and height of the cells of the depth buffer, degrees at the image's centre, and their largest numbers: high
+cells would hold much distant flat ground."""
+_TOLERANCE_M, _RELATIVE_TOLERANCE = 0.3, 0.05
+"""Depth tolerance: a point is occluded if it lies farther behind the nearest surface of its cell; metres, plus a share
+of the depth."""
+_COLUMN_DEG, _MAX_GAP_DEG = 0.4, 4.0
+"""Azimuth within which points follow each other upwards, and largest angle between two of one surface."""
+_SURFACE_M, _SURFACE_SHARE = 1.0, 0.1
+"""Difference of the horizontal distances of two such points up to which they are of one upright surface; metres, plus
+a share of the distance."""
+_MAX_STEPS = 64
+"""Cells that are filled between two points."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,13 +162,54 @@ def _motion_compensated(frame: CameraFrame) -> CameraModel:
 
 
 def visible_points(camera: CameraModel, xyz: NDArray[np.floating]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """(M,) indices of the points visible in an image, and (M, 2) image coordinates, -1 to 1 from edge to edge."""
+    """(M,) indices of the points visible in an image, and (M, 2) image coordinates, -1 to 1 from edge to edge.
+
+    On generated drives (Pandar64, HDL-32E, OS1-128) this keeps 89 to 97 % of the visible points and removes 60 to 73 %
+    of the occluded ones; of a VLP-16, 96 and 28 %: it sees too little of what hides them.
+    """
     index, pixels, depth = camera.project_visible(xyz)
     size = np.array([camera.width, camera.height])
-    side = max(camera.width, camera.height) * _CELL
-    cell = np.floor((pixels + 0.5) / side).astype(np.int64)
-    cell_index = np.ravel_multi_index(tuple(cell.T), tuple(np.ceil(size / side).astype(int) + 1))
-    nearest = np.full(cell_index.max(initial=0) + 1, np.inf)
-    np.minimum.at(nearest, cell_index, depth)
-    is_visible = depth <= nearest[cell_index] * (1 + _RELATIVE_TOLERANCE) + _TOLERANCE_M
+    cell = np.maximum(camera.intrinsic[0, 0] * np.radians(_CELL_DEG), np.maximum(size / _MAX_CELLS, 1.0))
+    columns, rows = np.ceil(size / cell).astype(int)
+
+    def cell_of(places: NDArray[np.float64]) -> NDArray[np.intp]:
+        u, v = ((places + 0.5) / cell).astype(np.intp).T
+        return np.asarray(np.clip(v, 0, rows - 1) * columns + np.clip(u, 0, columns - 1))
+
+    nearest, own = np.full(rows * columns, np.inf), cell_of(pixels)
+    np.minimum.at(nearest, own, depth)
+    between, between_depth = _between_beams(xyz[index], pixels, depth, float(cell[1]))
+    np.minimum.at(nearest, cell_of(between), between_depth)
+    is_visible = depth <= nearest[own] * (1 + _RELATIVE_TOLERANCE) + _TOLERANCE_M
     return index[is_visible], (pixels[is_visible] + 0.5) / size * 2 - 1
+
+
+def _between_beams(
+    xyz: NDArray[np.floating], pixels: NDArray[np.float64], depth: NDArray[np.float64], step: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Places and depths of upright surfaces between the beams, in steps of some pixels.
+
+    Args:
+        xyz: (N, 3) points in the LiDAR's frame.
+        pixels: (N, 2) their places in the image.
+        depth: (N,) their depths.
+        step: in pixels.
+
+    Returns:
+        (M, 2) and (M,).
+    """
+    distance = np.hypot(xyz[:, 0], xyz[:, 1])
+    azimuth, elevation = np.degrees(np.arctan2(xyz[:, 1], xyz[:, 0])), np.degrees(np.arctan2(xyz[:, 2], distance))
+    column = np.floor(azimuth / _COLUMN_DEG)
+    upwards = np.lexsort((elevation, column))
+    low, high = upwards[:-1], upwards[1:]
+    allowed_m = _SURFACE_M + _SURFACE_SHARE * np.minimum(distance[low], distance[high])
+    joined = (column[low] == column[high]) & (elevation[high] - elevation[low] < _MAX_GAP_DEG)
+    joined &= np.abs(distance[low] - distance[high]) < allowed_m
+    low, high = low[joined], high[joined]
+    steps = np.minimum(np.ceil(np.abs(pixels[low, 1] - pixels[high, 1]) / step), _MAX_STEPS).astype(np.intp)
+    pair = np.repeat(np.arange(len(low)), steps)
+    number = np.arange(len(pair)) - np.repeat(np.cumsum(steps) - steps, steps)
+    share = ((number + 0.5) / steps[pair])[:, None]
+    places = (1 - share) * pixels[low[pair]] + share * pixels[high[pair]]
+    return places, (1 - share[:, 0]) * depth[low[pair]] + share[:, 0] * depth[high[pair]]
