@@ -148,9 +148,9 @@ class TeacherConfig:
     Attributes:
         image_branch: folder of the image branch's run; empty for a teacher that reads classes, or a control without
             cameras.
-        image_classes: the teacher reads the classes that an image network sees, in place of image features: name of
-            their table (``config/image_classes/``). For generated drives their answers are simulated.
-        image_network: folder of such a network, for recorded drives with labels; empty if there are none.
+        image_classes: the teacher reads the classes that an image network sees, in place of image features: tables
+            (``config/image_classes/``) of the networks that are simulated in generated drives. It can read any network.
+        image_network: folder of the image network of recorded drives with labels; empty if there are none.
         shuffled: control: give each camera images of other cameras and sweeps.
         width: channels of the fusion.
         lidar_weight: weight of the segmentation loss of the LiDAR head.
@@ -161,7 +161,7 @@ class TeacherConfig:
     """
 
     image_branch: str = ""
-    image_classes: str = ""
+    image_classes: tuple[str, ...] = ()
     image_network: str = ""
     shuffled: bool = False
     width: Channels = 32

@@ -10,7 +10,7 @@ from training.config.training import NO_TEACHER, SELF, DistillConfig, TeacherCon
 from training.image_network.answers import ImageAnswers
 from training.image_network.classes import ImageClasses
 from training.image_network.network import ImageNetwork
-from training.image_network.reader import ImageClassReader, ImageReader
+from training.image_network.reader import ImageClassReader, ImageReader, NetworkReader
 from training.modules.checkpoint import read_checkpoint, read_run
 from training.modules.image_module import image_branch_of
 from training.modules.point_modules import PointModule, StudentModule, TeacherModule
@@ -33,7 +33,7 @@ class UpstreamModels:
     reader: ImageReader | None = None
     teacher: Predictor | None = None
     origins: tuple[DataSource, ...] = ()
-    image_network: ImageClassReader | None = None
+    image_network: NetworkReader | None = None
 
     @property
     def takes_images(self) -> bool:
@@ -52,19 +52,16 @@ class UpstreamModels:
             return cls._of_teacher(config.teacher)
         if not config.distill:
             return cls()
-        network = ImageNetwork(Path(config.distill.image_network)) if config.distill.image_network else None
-        answers = None if network is None else ImageAnswers(network)
+        network = _network(config.distill.image_network)
         upstream = cls()
         if config.distill.teacher not in (SELF, NO_TEACHER):
-            upstream = cls._teacher(config.distill, config.label_set, answers)
-        if answers is None or not config.distill.image_weight:
+            upstream = cls._teacher(config.distill, config.label_set, network)
+        if network is None or not config.distill.image_weight:
             return upstream
-        reader = ImageClassReader(answers.network.classes, answers)
-        origins = dict.fromkeys((*upstream.origins, *answers.network.config.origins))
-        return replace(upstream, image_network=reader, origins=tuple(origins))
+        return replace(upstream, image_network=network, origins=_origins(upstream.origins, network))
 
     @classmethod
-    def _teacher(cls, settings: DistillConfig, label_set: str, answers: ImageAnswers | None) -> UpstreamModels:
+    def _teacher(cls, settings: DistillConfig, label_set: str, network: NetworkReader | None) -> UpstreamModels:
         checkpoint = read_checkpoint(Path(settings.teacher))
         checkpoint.state.check_finished("distill.teacher")
         if checkpoint.config.label_set != label_set:
@@ -73,9 +70,9 @@ class UpstreamModels:
                 f"{label_set}"
             )
         teacher = predictor_of(checkpoint)
-        if isinstance(teacher.reader, ImageClassReader) and answers is not None:
-            origins = (*teacher.origins, *answers.network.config.origins)
-            teacher = replace(teacher, reader=teacher.reader.with_network(answers), origins=origins)
+        if isinstance(teacher.reader, ImageClassReader) and network is not None:
+            origins = _origins(teacher.origins, network)
+            teacher = replace(teacher, reader=teacher.reader.with_network(network), origins=origins)
         if settings.contrast_weight and teacher.reader is None:
             raise ConfigError(
                 f"distill.contrast_weight is {settings.contrast_weight}, but {settings.teacher} uses no images; give "
@@ -86,12 +83,10 @@ class UpstreamModels:
     @classmethod
     def _of_teacher(cls, settings: TeacherConfig) -> UpstreamModels:
         """What a teacher in training takes from images."""
-        if settings.image_network:
-            network = ImageNetwork(Path(settings.image_network))
-            classes = ImageClasses.find(settings.image_classes, network.folder)
-            return cls(ImageClassReader(classes, ImageAnswers(network)), origins=network.config.origins)
         if settings.image_classes:
-            return cls(ImageClassReader(ImageClasses.find(settings.image_classes, Path())))
+            tables = [ImageClasses.find(name, Path()) for name in settings.image_classes]
+            network = _network(settings.image_network)
+            return cls(ImageClassReader(tables, network), origins=_origins((), network))
         if not settings.image_branch:
             return cls()
         state = read_run(Path(settings.image_branch))
@@ -104,3 +99,12 @@ class UpstreamModels:
         if settings["teacher"]:
             return TeacherModule(settings, features)
         return StudentModule(settings, self.teacher.module.width if self.teacher else 0, features)
+
+
+def _network(folder: str) -> NetworkReader | None:
+    return NetworkReader(ImageAnswers(ImageNetwork(Path(folder)))) if folder else None
+
+
+def _origins(origins: tuple[DataSource, ...], network: NetworkReader | None) -> tuple[DataSource, ...]:
+    """The origins, and those of a network's training data."""
+    return tuple(dict.fromkeys((*origins, *(network.answers.network.config.origins if network else ()))))

@@ -16,7 +16,7 @@ from training.data.sources import Source, few_sweeps
 from training.image_network.answers import ImageAnswers
 from training.image_network.check import REPORT, check, warnings_of
 from training.image_network.network import ImageNetwork
-from training.image_network.reader import ImageClassReader
+from training.image_network.reader import NetworkReader
 from xmodelkd_ros.console import positive_int, print_warnings, progress, run_command
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import LabelMap
@@ -44,8 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check(options: argparse.Namespace) -> str:
-    answers = ImageAnswers(ImageNetwork(user_path(options.network)))
-    reader = ImageClassReader(answers.network.classes, answers)
+    reader = NetworkReader(ImageAnswers(ImageNetwork(user_path(options.network))))
     config = SourceConfig(options.dataset, options.drive, options.points_topic, options.sensor, labels="none")
     with run_cache():
         source = few_sweeps(config, options.sweeps, images=True)
@@ -55,7 +54,7 @@ def _check(options: argparse.Namespace) -> str:
         metrics = check(reader, source, labels, options.out)
     print_warnings(warnings_of(metrics))
     return (
-        f"{answers.network.config.name}: images show {metrics['visible']:.0%} of the points, agreement with "
+        f"{reader.answers.network.config.name}: images show {metrics['visible']:.0%} of the points, agreement with "
         f"{options.model} {metrics['agreement']:.0%} | report {options.out / REPORT}"
     )
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from training.data.feature_bank import ImageFeatures
 from training.data.sources import Source
 from training.image_network.classes import ImageClasses
-from training.image_network.reader import ImageClassReader
+from training.image_network.reader import NetworkReader
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError
@@ -61,7 +61,7 @@ class CheckedSweep:
         return np.asarray(self.features.features[:, 0].argmax(axis=1))
 
 
-def check(reader: ImageClassReader, source: Source, labels: Sequence[NDArray[np.uint8]], out: Path) -> dict[str, Any]:
+def check(reader: NetworkReader, source: Source, labels: Sequence[NDArray[np.uint8]], out: Path) -> dict[str, Any]:
     """Compare what a network sees with what a student says, and write pictures; returns ``metrics.json``.
 
     Args:
@@ -86,7 +86,7 @@ def check(reader: ImageClassReader, source: Source, labels: Sequence[NDArray[np.
         )
     make_folder(out)
     metrics = _metrics(reader.classes, sweeps)
-    metrics |= {"network": str(reader.answers.network.folder) if reader.answers else "", "drive": str(source.config)}
+    metrics |= {"network": str(reader.answers.network.folder), "drive": str(source.config)}
     write_metrics(out, metrics)
     _write_report(reader, source, sweeps, metrics, out)
     return metrics
@@ -101,7 +101,7 @@ def _metrics(classes: ImageClasses, sweeps: Sequence[CheckedSweep]) -> dict[str,
     np.add.at(counts, (said, student), 1)
     ids = [c.id for c in classes.labels.classes]
     counts = counts[:, ids]
-    agreeing = counts * groups.means
+    agreeing = counts * groups.means[:, :-1]
     rows = {
         name: {
             "share": float(counts[k].sum() / max(counts.sum(), 1)),
@@ -144,12 +144,11 @@ def warnings_of(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _write_report(
-    reader: ImageClassReader, source: Source, sweeps: Sequence[CheckedSweep], metrics: Mapping[str, Any], out: Path
+    reader: NetworkReader, source: Source, sweeps: Sequence[CheckedSweep], metrics: Mapping[str, Any], out: Path
 ) -> None:
-    network = reader.answers.network if reader.answers else None
-    name = network.config.name if network else reader.classes.name
-    origins = network.config.origins if network else ()
-    title = f"{name} on {Path(source.config.path).name}"
+    network = reader.answers.network.config
+    drive = Path(source.config.path).name
+    shown, title = credit(drive, source.origin, network.name, network.origins), f"{network.name} on {drive}"
     rows = [
         (
             _swatch(_color(reader.classes, k), group),
@@ -168,12 +167,12 @@ def _write_report(
         "<h2>Classes on the points</h2>",
         html_table(("the network sees", "", "share of points", "agreement", "where the student says"), rows),
         *_pictures(reader, source, sweeps, out),
-        f"<footer><p>{escape(credit(Path(source.config.path).name, source.origin, name, origins))}</p></footer>",
+        f"<footer><p>{escape(shown)}</p></footer>",
     ]
     write_page(out / REPORT, title, sections)
 
 
-def _pictures(reader: ImageClassReader, source: Source, sweeps: Sequence[CheckedSweep], out: Path) -> Iterator[str]:
+def _pictures(reader: NetworkReader, source: Source, sweeps: Sequence[CheckedSweep], out: Path) -> Iterator[str]:
     shown = np.unique(np.linspace(0, len(sweeps) - 1, _SHOWN).round().astype(int))
     for k in shown:
         images = source.images(int(k))

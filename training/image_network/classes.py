@@ -58,8 +58,19 @@ class ImageClasses:
 
     @cached_property
     def means(self) -> NDArray[np.bool_]:
-        """(K, C) whether class k may mean class c of the label set."""
-        return np.array([[own in meant for own in self.labels.names] for meant in self.sets])
+        """(K, C + 1) whether class k may mean class c of the label set; in the last column, whether none of them."""
+        return np.array([[*(own in meant for own in self.labels.names), not meant] for meant in self.sets])
+
+    def possible(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(C + 1, ...) how probable it is that each class of the label set is meant, alone or among others.
+
+        The last one is the probability that none of them is. So what networks with different classes say can be read
+        by one teacher.
+
+        Args:
+            probabilities: (K, ...) of these classes.
+        """
+        return np.asarray(np.tensordot(self.means.T.astype(np.float32), probabilities, axes=1))
 
     @cached_property
     def groups(self) -> ImageClasses:

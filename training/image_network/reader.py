@@ -1,10 +1,10 @@
-"""Class probabilities at points, read from images: the features of a teacher that reads classes, not colours."""
+"""Class probabilities at points, read from images: what an image network says, and what a teacher makes of it."""
 
 from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from training.image_network.simulated import SimulatedNetwork
 from training.models.image_branch import ImageBranch, sample
 from xmodelkd_ros.console import progress
 from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.core.visibility import NO_CAMERA
 from xmodelkd_ros.opencv import opencv
 
@@ -32,85 +33,133 @@ _MISSING = 0.1
 """Share of generated images that are missing."""
 
 
-class ImageClassReader:
-    """Reads class probabilities at points from the images of recorded drives, and simulates them for generated ones.
+_Answer = tuple[NDArray[np.float32] | None, NDArray[np.float32]]
+"""(F, h, w) values of an image, None if it is missing, and by how much its points are off, (2,)."""
+_Answers = Callable[[EncodedSweepImages, int, np.random.Generator], _Answer]
+"""The answer for one camera's image."""
+_IN_PLACE = np.zeros(2, np.float32)
+
+
+class NetworkReader:
+    """Reads the probabilities that an image network gives, of its groups of classes with one meaning.
 
     Args:
-        classes: the classes of the image network.
-        answers: that network; None if there are only generated drives.
+        answers: the network.
 
     Attributes:
-        classes: the same.
-        features: G, number of groups of classes with one meaning.
         answers: the same.
+        classes: of the network.
+        features: G, number of groups.
     """
 
-    def __init__(self, classes: ImageClasses, answers: ImageAnswers | None = None) -> None:
-        if answers is not None and answers.network.classes.groups != classes.groups:
-            raise ConfigError(
-                f"{answers.network.folder} has the classes {answers.network.classes.name}, but the teacher reads those "
-                f"of {classes.name}; give a network with these, or train a teacher for the others"
-            )
-        self.classes, self.answers = classes, answers
-        self.features = len(classes.groups)
-        self._simulated = SimulatedNetwork(classes)
+    def __init__(self, answers: ImageAnswers) -> None:
+        self.answers, self.classes = answers, answers.network.classes
+        self.features = len(self.classes.groups)
 
     def point_features(self, encoded_images: Sequence[EncodedSweepImages]) -> list[ImageFeatures]:
-        """The class probabilities at the points of each sweep.
+        """(N, V, G) probabilities at the points of each sweep; generated images have none."""
+        return _point_features(encoded_images, self.features, self.answers.network.key, self._answer)
+
+    def _answer(self, images: EncodedSweepImages, camera: int, rng: np.random.Generator) -> _Answer:
+        jpeg = images.jpegs[camera]
+        return (self.classes_of(jpeg) if jpeg else None), _IN_PLACE
+
+    def classes_of(self, jpeg: bytes) -> NDArray[np.float32]:
+        """(G, h, w) probabilities that the network gives for an image, less certain at the borders of classes."""
+        answer = self.classes.grouped(self.answers.of(jpeg))
+        sigma = _BORDER * answer.shape[2]
+        return np.stack([opencv().GaussianBlur(plane, (0, 0), sigma) for plane in answer])
+
+
+class ImageClassReader:
+    """Reads how probable each class of a label set is in images, for a teacher that sees classes and not colours.
+
+    In recorded drives an image network says so, in generated ones simulated networks with various classes: a teacher
+    trained with them can read any network.
+
+    Args:
+        tables: classes of the networks that are simulated, all of one label set.
+        network: the network of recorded drives; None if there are only generated ones.
+
+    Attributes:
+        tables, network: the same.
+        features: C + 1, see :meth:`ImageClasses.possible`.
+
+    Raises:
+        ConfigError: the tables or the network are of different label sets.
+    """
+
+    def __init__(self, tables: Sequence[ImageClasses], network: NetworkReader | None = None) -> None:
+        self.tables, self.network = tuple(tables), network
+        labels = tables[0].labels
+        for other in (*tables[1:], *([network.classes] if network else [])):
+            if other.labels != labels:
+                raise ConfigError(
+                    f"image classes {other.name} mean classes of {other.labels.name}, but the teacher's are of "
+                    f"{labels.name}; give a table for these"
+                )
+        self.features = len(labels) + 1
+        self._simulated = [SimulatedNetwork(table) for table in tables]
+
+    @property
+    def labels(self) -> LabelMap:
+        """The label set."""
+        return self.tables[0].labels
+
+    def with_network(self, network: NetworkReader) -> ImageClassReader:
+        """The same, with a network for recorded drives; errors as in the constructor."""
+        return ImageClassReader(self.tables, network)
+
+    def point_features(self, encoded_images: Sequence[EncodedSweepImages]) -> list[ImageFeatures]:
+        """(N, V, C + 1) probabilities at the points of each sweep.
 
         Raises:
             ConfigError: images without pixel classes, but no network.
         """
-        key = self.classes.groups, self.answers.network.key if self.answers else ""
-        # The cache keeps the images beside their features, so that their id() is not reused.
-        return [
-            memoize((key, id(images)), lambda images=images: (images, self._sampled(images)))[1]
-            for images in progress(encoded_images, len(encoded_images), "image classes")
-        ]
+        key = self.tables, self.network.answers.network.key if self.network else ""
+        return _point_features(encoded_images, self.features, key, self._answer)
 
-    def _sampled(self, images: EncodedSweepImages) -> ImageFeatures:
-        camera, uv = images.views.camera.copy(), images.views.uv
-        features = np.zeros((*camera.shape, self.features), np.float16)
-        rng = np.random.default_rng(zlib.crc32(b"".join(images.pixel_classes)))
-        for k in range(len(images.jpegs)):
-            points, slots = np.nonzero(camera == k)
-            answer, shift = self._answer(images, k, rng)
-            if answer is None:
-                camera[points, slots] = NO_CAMERA
-            elif len(points):
-                at = torch.from_numpy(uv[points, slots] + shift)
-                features[points, slots] = sample(torch.from_numpy(answer)[None], at[None])[0].T.numpy()
-        return ImageFeatures(features, camera)
-
-    def _answer(
-        self, images: EncodedSweepImages, camera: int, rng: np.random.Generator
-    ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32]]:
-        """(G, h, w) probabilities of an image, None if it is missing, and by how much its points are off, (2,)."""
+    def _answer(self, images: EncodedSweepImages, camera: int, rng: np.random.Generator) -> _Answer:
         if images.pixel_classes and images.pixel_classes[camera]:
             shift = rng.normal(0, _SHIFT, 2).astype(np.float32)
             if rng.random() < _MISSING:
                 return None, shift
             labels = np.asarray(Image.open(io.BytesIO(images.pixel_classes[camera])))
-            return self._simulated.answer(labels, rng), shift
+            simulated = self._simulated[int(rng.integers(len(self._simulated)))]
+            return simulated.classes.groups.possible(simulated.answer(labels, rng)), shift
         if not images.jpegs[camera]:
-            return None, np.zeros(2, np.float32)
-        if self.answers is None:
+            return None, _IN_PLACE
+        if self.network is None:
             raise ConfigError(
                 "the teacher reads the classes that an image network sees; name the network with "
                 "distill.image_network=FOLDER (training.adapt: --images-by FOLDER)"
             )
-        return self.classes_of(images.jpegs[camera]), np.zeros(2, np.float32)
+        return self.network.classes.groups.possible(self.network.classes_of(images.jpegs[camera])), _IN_PLACE
 
-    def classes_of(self, jpeg: bytes) -> NDArray[np.float32]:
-        """(G, h, w) probabilities that the network gives for an image, less certain at the borders of classes."""
-        assert self.answers is not None
-        answer = self.answers.network.classes.grouped(self.answers.of(jpeg))
-        sigma = _BORDER * answer.shape[2]
-        return np.stack([opencv().GaussianBlur(plane, (0, 0), sigma) for plane in answer])
 
-    def with_network(self, answers: ImageAnswers) -> ImageClassReader:
-        """The same, with a network for recorded drives; errors as in the constructor."""
-        return ImageClassReader(self.classes, answers)
+def _point_features(
+    encoded_images: Sequence[EncodedSweepImages], features: int, key: Hashable, answer: _Answers
+) -> list[ImageFeatures]:
+    # The cache keeps the images beside their features, so that their id() is not reused.
+    return [
+        memoize((key, features, id(images)), lambda images=images: (images, _sampled(images, features, answer)))[1]
+        for images in progress(encoded_images, len(encoded_images), "image classes")
+    ]
+
+
+def _sampled(images: EncodedSweepImages, features: int, answer: _Answers) -> ImageFeatures:
+    camera, uv = images.views.camera.copy(), images.views.uv
+    sampled = np.zeros((*camera.shape, features), np.float16)
+    rng = np.random.default_rng(zlib.crc32(b"".join(images.pixel_classes)))
+    for k in range(len(images.jpegs)):
+        points, slots = np.nonzero(camera == k)
+        said, shift = answer(images, k, rng)
+        if said is None:
+            camera[points, slots] = NO_CAMERA
+        elif len(points):
+            at = torch.from_numpy(uv[points, slots] + shift)
+            sampled[points, slots] = sample(torch.from_numpy(said)[None], at[None])[0].T.numpy()
+    return ImageFeatures(sampled, camera)
 
 
 ImageReader = ImageBranch | ImageClassReader

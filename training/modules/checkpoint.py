@@ -155,7 +155,7 @@ def extras(inputs: InputSpec, origins: Sequence[DataSource], reader: ImageReader
     """The entries of a checkpoint that PyTorch Lightning does not write; arguments as in :class:`Checkpoint`."""
     entries = {"inputs": inputs.to_dict(), "origins": [asdict(origin) for origin in origins]}
     if isinstance(reader, ImageClassReader):
-        return {**entries, "branch": None, "image_classes": reader.classes.to_dict()}
+        return {**entries, "branch": None, "image_classes": [table.to_dict() for table in reader.tables]}
     return {**entries, "branch": {"features": reader.features, "weights": reader.state_dict()} if reader else None}
 
 
@@ -229,7 +229,7 @@ def _to_float(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _reader(data: Mapping[str, Any]) -> ImageReader | None:
     if data.get("image_classes") is not None:
-        return ImageClassReader(ImageClasses.from_dict(data["image_classes"]))
+        return ImageClassReader([ImageClasses.from_dict(table) for table in data["image_classes"]])
     stored = data["branch"]
     if stored is None:
         return None

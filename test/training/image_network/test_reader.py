@@ -15,7 +15,7 @@ from training.image_network.answers import ImageAnswers
 from training.image_network.classes import ImageClasses
 from training.image_network.confusion import SKY, usual_confusion
 from training.image_network.network import ImageNetwork
-from training.image_network.reader import ImageClassReader
+from training.image_network.reader import ImageClassReader, NetworkReader
 from training.image_network.simulated import SimulatedNetwork
 from training.modules.checkpoint import read_checkpoint
 from training.predict.predictor import load_predictor, predict_labels
@@ -103,19 +103,32 @@ def test_generated_drives_keep_pixel_classes_in_place_of_colours(generated_sourc
     assert seen.sum() > 500 and same.mean() > 0.85
 
 
+@pytest.mark.parametrize("name", ["cityscapes19", "ade150"])
+def test_networks_with_different_classes_say_how_probable_each_of_ours_is(name):
+    classes = table(name)
+    answer = np.zeros((len(classes), 1), np.float32)
+    answer[classes.names.index("road")] = 0.75
+    answer[classes.names.index("sky")] = 0.25
+    for probabilities, own in ((answer, classes), (classes.grouped(answer), classes.groups)):
+        possible = dict(zip((*DRIVE13.names, SKY), own.possible(probabilities)[:, 0], strict=True))
+        assert {one for one, share in possible.items() if share} == {"road", "road_marking", "hazard", SKY}
+        assert possible["road"] == possible["road_marking"] == 0.75 and possible[SKY] == 0.25
+
+
 def test_features_of_points_are_the_classes_of_their_pixels(generated_source):
-    reader = ImageClassReader(table())
+    reader = ImageClassReader([table(), table("mapillary66")])
     per_sweep = reader.point_features(generated_source.encoded_images)
-    groups, right = table().groups.sets, []
+    right = []
     for features, sweep, images in zip(
         per_sweep, generated_source.sweeps, generated_source.encoded_images, strict=True
     ):
-        assert features.features.shape == (len(sweep.labels), 2, 13) and features.features.dtype == np.float16
+        assert features.features.shape == (len(sweep.labels), 2, 14) and features.features.dtype == np.float16
         seen = features.camera[:, 0] != NO_CAMERA
-        np.testing.assert_allclose(features.features[seen, 0].sum(axis=1), 1, atol=0.01)
+        assert (features.features[seen, 0].sum(axis=1) > 0.98).all() and features.features.max() <= 1.001
         assert not features.features[~seen].any() and not seen[images.views.camera[:, 0] == NO_CAMERA].any()
-        said = features.features[seen, 0].argmax(axis=1)
-        right += [DRIVE13.names[label] in groups[k] for label, k in zip(sweep.labels[seen], said, strict=True)]
+        probability = features.features[seen, 0]
+        true = probability[np.arange(len(probability)), sweep.labels[seen]]
+        right += list(true == probability.max(axis=1))
     assert np.mean(right) > 0.5
 
 
@@ -131,19 +144,25 @@ def test_recorded_images_are_answered_by_the_network(tmp_path, generated_source)
     red = np.zeros((96, 160, 3), np.uint8)
     red[..., 0] = 220
     images = [replace(one, jpegs=(encoded(red),), pixel_classes=()) for one in generated_source.encoded_images]
-    (features, _) = ImageClassReader(network.classes, answers).point_features(images)
+    reader = NetworkReader(answers)
+    (features, _) = reader.point_features(images)
     seen = features.camera[:, 0] != NO_CAMERA
     assert (features.features[seen, 0].argmax(axis=1) == 0).all() and seen.any()
+    (classes, _) = ImageClassReader([table()]).with_network(reader).point_features(images)
+    np.testing.assert_allclose(
+        classes.features[seen, 0], reader.classes.groups.possible(features.features[seen, 0].T).T
+    )
     with pytest.raises(ConfigError, match=r"distill\.image_network=FOLDER .*--images-by"):
-        ImageClassReader(network.classes).point_features(images)
-    with pytest.raises(ConfigError, match="has the classes colours, but the teacher reads those of cityscapes19"):
-        ImageClassReader(table()).with_network(answers)
+        ImageClassReader([table()]).point_features(images)
+    other = replace(table(), name="others", sets=(("car",),) * 19, labels=label_map("outdoor8"))
+    with pytest.raises(ConfigError, match="others mean classes of outdoor8, but the teacher's are of drive13"):
+        ImageClassReader([table(), other])
 
 
 def test_settings_of_a_class_reading_teacher(tmp_path):
-    assert TeacherConfig(image_classes="cityscapes19").image_branch == ""
-    with pytest.raises(ConfigError, match="image_classes is 'cityscapes19', but must be empty with image_branch"):
-        TeacherConfig(image_branch="runs/x", image_classes="cityscapes19")
+    assert TeacherConfig(image_classes=("cityscapes19",)).image_branch == ""
+    with pytest.raises(ConfigError, match=r"image_classes is .*cityscapes19.*, but must be empty with image_branch"):
+        TeacherConfig(image_branch="runs/x", image_classes=("cityscapes19",))
     with pytest.raises(ConfigError, match="image_network is 'folder', but must be empty without image_classes"):
         TeacherConfig(image_network="folder")
 
@@ -160,7 +179,7 @@ def test_class_reading_teacher_is_trained_on_generated_drives_and_teaches(tmp_pa
     )
     run = train(config)
     network = load_predictor(run)
-    assert isinstance(network.reader, ImageClassReader) and network.reader.classes == table()
+    assert isinstance(network.reader, ImageClassReader) and network.reader.tables[0] == table()
     source = load_source(config.data.validation[0], "validation", images=True, pixel_classes=True)
     (predicted,) = predict_labels(network, source.sweeps, source.encoded_images, "")
     (blind,) = predict_labels(network, source.sweeps, [], "")
@@ -170,4 +189,4 @@ def test_class_reading_teacher_is_trained_on_generated_drives_and_teaches(tmp_pa
 
     with pytest.raises(ModelError, match="only a teacher with an image branch runs on a vehicle"):
         export(run, tmp_path / "model")
-    assert read_checkpoint(run).config.teacher.image_classes == "cityscapes19"
+    assert read_checkpoint(run).config.teacher.image_classes[0] == "cityscapes19"
