@@ -13,6 +13,8 @@ _KEYS = {
     ("teacher", "dark_cameras"): "camera_dropout",
 }
 """Section and old key -> new key."""
+_LISTS = {"drive": "drives"}
+"""Old table -> list whose first entry it is now."""
 _LABELS = {"carried": "propagated"}
 """Old -> new values of the ``labels`` of a source."""
 _DEPTH = 4
@@ -34,11 +36,20 @@ def renamed(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
             raise ConfigError(f"{section}.{old} is the old name of {section}.{new}; remove {section}.{old}")
         result[section] = {new if key == old else key: value for key, value in table.items()}
         notes.append(f"{section}.{old} is now named {section}.{new}")
+    for old, new in _LISTS.items():
+        if isinstance(result.get(old), Mapping):
+            if new in result:
+                raise ConfigError(f"{old} is the old name of {new}; remove {old}")
+            result[new] = [result.pop(old)]
+            notes.append(f"{old} is now the list {new}")
     return {key: _renamed_labels(value, notes, _DEPTH) for key, value in result.items()}, notes
 
 
 def renamed_path(path: list[str]) -> tuple[list[str], list[str]]:
     """The keys of an override under their present names, and notes as in :func:`renamed`."""
+    if path[0] in _LISTS and len(path) > 1:
+        new = _LISTS[path[0]]
+        return [new, "0", *path[1:]], [f"{path[0]}.{path[1]} is now named {new}.0.{path[1]}"]
     new = _KEYS.get((path[0], path[1])) if len(path) > 1 else None
     if new is None:
         return path, []

@@ -196,7 +196,7 @@ class DistillConfig:
         contrast_weight: weight of the contrastive loss between the student's features and image features.
         temperature: temperature of the contrastive loss.
         ramp: share of the training over which these weights rise from 0; pseudo-labels have full weight throughout.
-        pseudo_share: in sources without own labels, this share of the unlabelled points of each class becomes
+        pseudo_share: in the sources that the teacher labels, this share of the unlabelled points of each class becomes
             pseudo-labels, those with the lowest teacher uncertainty; 0: none. A common bound on the uncertainty would
             exclude rare classes.
         on_labelled: distil on sweeps with own labels too.
@@ -204,8 +204,8 @@ class DistillConfig:
             they teach the student themselves (``image_weight``).
         image_weight: weight of the loss on the classes that the image network sees, each of which stands for a set of
             ours (``training/losses/image_labels.py``); at points without a label.
-        fuse_m: side of the world-frame voxels in which the teacher's predictions for static objects are averaged over
-            all sweeps of a drive (stored drives only); 0: no averaging.
+        fuse_m: side of the world-frame voxels in which what teacher and image network say of static objects is
+            averaged over all sweeps of a drive (stored drives with poses only); 0: no averaging.
     """
 
     teacher: Annotated[str, Constraint("a run's folder, or self", bool)]
@@ -285,7 +285,7 @@ class TrainingConfig(YamlConfig):
         sectors = self.data.held_out_sectors
         require("data.held_out_sectors", sectors, not (sectors and with_teacher), "empty with teacher or distill")
         require("data.train labels", "none", bool(self.distill) or "none" not in labels, "own or propagated")
-        share = self.distill.pseudo_share if self.distill else 0
+        share = self.distill.pseudo_share if self.distill and not self.distill.on_labelled else 0
         require("distill.pseudo_share", share, labels != {"own"} or not share, "0 if every source has its own labels")
         # Teachers, propagated labels and pasted objects use class names of drive13.
         by_name = with_teacher or self.augment.paste or "propagated" in labels

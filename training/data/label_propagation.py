@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from training.config.label_sets import LABELS
 from training.datasets.exposures import transform_points
 from training.datasets.sequence import DriveSequence, labels_of
+from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.resources import label_map
 
@@ -102,6 +103,36 @@ class VoxelVotes:
         self._parts = []
 
 
+def fused_votes(
+    votes: Sequence[NDArray[np.float32]],
+    frames: Sequence[tuple[DriveSequence, int] | None],
+    side_m: float,
+    movable: Sequence[int],
+) -> list[NDArray[np.float32] | None]:
+    """The votes of all sweeps of a drive at the points of each, in voxels of the world.
+
+    Args:
+        votes: (N, C) of each sweep.
+        frames: drive and frame number of each sweep; None for one that stands alone, as do those without poses.
+        side_m: side of the voxels.
+        movable: ids of the classes that can move.
+
+    Returns:
+        For each sweep (N, C), see :meth:`VoxelVotes.votes_at`; None for one that stands alone.
+    """
+    placed = [frame if frame is not None and frame[0].has_poses else None for frame in frames]
+    world_xyz = [None if frame is None else points_in_world(*frame) for frame in placed]
+    drives: dict[str, VoxelVotes] = {}
+    for own, frame, xyz in zip(votes, placed, world_xyz, strict=True):
+        if frame is not None and xyz is not None:
+            empty = VoxelVotes(side_m, own.shape[1], movable)
+            drives.setdefault(drive_key(frame[0]), empty).add(xyz, own, frame[0].stamp_ns(frame[1]) * 1e-9)
+    return [
+        None if frame is None or xyz is None else drives[drive_key(frame[0])].votes_at(xyz)
+        for frame, xyz in zip(placed, world_xyz, strict=True)
+    ]
+
+
 def drive_votes(side_m: float) -> VoxelVotes:
     """Empty voxel votes for the training label set."""
     return VoxelVotes(side_m, len(label_map(LABELS)), movable_ids())
@@ -115,7 +146,13 @@ def movable_ids() -> list[int]:
 def propagated_labels(
     frames: Sequence[tuple[DriveSequence, int]], labelled: Sequence[tuple[DriveSequence, int]]
 ) -> list[NDArray[np.uint8]]:
-    """Labels for sweeps, propagated from labelled sweeps of the same drive as in :meth:`VoxelVotes.labels`."""
+    """Labels for sweeps, propagated from labelled sweeps of the same drive as in :meth:`VoxelVotes.labels`.
+
+    Raises:
+        ConfigError: a drive has no poses.
+    """
+    for name in sorted({drive.name for drive, _ in (*frames, *labelled) if not drive.has_poses}):
+        raise ConfigError(f"labels: propagated needs poses, but {name} has none; record /tf, or give labels: none")
     votes: dict[str, VoxelVotes] = {}
     ids = np.arange(len(label_map(LABELS)))
     for drive, index in labelled:

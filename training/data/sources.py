@@ -134,6 +134,19 @@ def _sensors(
     }
 
 
+def joined(sources: Sequence[Source]) -> Source:
+    """The sweeps of several sources as one, with the settings and the origin of the first."""
+    images = [
+        source.encoded_images or [EncodedSweepImages.none(len(s.labels)) for s in source.sweeps] for source in sources
+    ]
+    return replace(
+        sources[0],
+        sweeps=[sweep for source in sources for sweep in source.sweeps],
+        frames=[frame for source in sources for frame in source.frames],
+        encoded_images=[one for part in images for one in part] if any(s.encoded_images for s in sources) else [],
+    )
+
+
 def few_sweeps(config: SourceConfig, count: int, images: bool) -> Source:
     """A few training sweeps of a source, as examples.
 

@@ -85,6 +85,7 @@ class BagSequence:
         label_map: the label set of :meth:`labels`: the bag's own, or drive13 for a bag without ground truth.
         cameras: the cameras whose calibration and extrinsic are in the bag.
         base_from_lidar: (4, 4) base_link from sensor; the identity if the bag lacks it.
+        has_poses: whether ``/tf`` has motion of the sensor.
         notes: notes for the user, one line each.
 
     Raises:
@@ -116,7 +117,8 @@ class BagSequence:
         self.base_from_lidar = chain_poses(self._chain[:mounted], np.zeros(1))[0]
         point_times_s(self._sweep, self._recording.note)
         self.notes = [*self._reader.notes, *self._recording.notes]
-        if not is_moving(self._chain):
+        self.has_poses = is_moving(self._chain)
+        if not self.has_poses:
             self.notes.append(f"{self.name}: /tf has no motion of {frame}; images are matched as if it stood still")
 
     def close(self) -> None:

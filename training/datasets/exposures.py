@@ -123,6 +123,11 @@ class EncodedSweepImages:
         jpegs = tuple(b"" if image is None or c else image.jpeg() for image, c in zip(ordered, classes, strict=True))
         return cls(jpegs, views, exposures, classes if any(classes) else ())
 
+    @classmethod
+    def none(cls, points: int) -> EncodedSweepImages:
+        """The images of a sweep that has none."""
+        return cls((), PointVisibility.find(points, ()), CameraExposures(SweepMotion.none(points), ()))
+
     def decode(self) -> SweepImages:
         """The decoded images; errors as in :func:`training.datasets.sequence.decode_jpeg`."""
         return SweepImages(tuple(decode_jpeg(jpeg) if jpeg else None for jpeg in self.jpegs), self.views)

@@ -59,6 +59,7 @@ class NuScenesSequence:
         label_map: the label set of :meth:`labels`, nuscenes16.
         cameras: intrinsic and extrinsic of each camera, sorted by name.
         base_from_lidar: (4, 4) base_link from sensor.
+        has_poses: whether the poses are there.
         notes: what is left out and why.
 
     Args:
@@ -100,6 +101,7 @@ class NuScenesSequence:
             ) from error
         except ConfigError as error:
             raise ConfigError(f"{tables.root / tables.version}: {scene}: {error}; fetch it again") from error
+        self.has_poses = self._world_from_ego is not None
         self._ego_from_lidar = mounts.pop(LIDAR).ego_from_sensor @ _OWN_FROM_LIDAR
         self.base_from_lidar = self._ego_from_lidar  # nuScenes' ego frame is a base_link
         self._note_missing_sweeps(len(samples))

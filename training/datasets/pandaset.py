@@ -75,6 +75,7 @@ class PandaSetSequence:
         label_map: the label set of :meth:`labels`, drive13.
         cameras: intrinsic and extrinsic of each camera, sorted by name.
         base_from_lidar: (4, 4) base_link from sensor.
+        has_poses: true.
         notes: what is left out and why.
 
     Raises:
@@ -83,6 +84,7 @@ class PandaSetSequence:
 
     source = DataSource("PandaSet", "CC BY 4.0", "PandaSet by Scale AI and Hesai, https://pandaset.org, CC BY 4.0")
     intensity_range = (0.0, 255.0)
+    has_poses = True
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)

@@ -101,6 +101,7 @@ class SemanticKittiSequence:
         label_map: the label set of :meth:`labels`, semantickitti19.
         cameras: intrinsic and extrinsic of the cameras with images, named after their folders.
         base_from_lidar: (4, 4) base_link from sensor.
+        has_poses: whether the poses are there.
         notes: what is left out and why.
 
     Raises:
@@ -131,6 +132,7 @@ class SemanticKittiSequence:
         times_s = self._times_s()
         self._stamps_s = np.interp(self._lines, np.arange(len(times_s)), times_s)
         self._world_from_lidar, self._without_poses = self._poses(calibration, times_s)
+        self.has_poses = self._world_from_lidar is not None and self._lines[-1] < len(self._world_from_lidar.times_s)
         self.cameras, self._images = self._find_cameras(calibration)
 
     def __len__(self) -> int:

@@ -166,6 +166,7 @@ class DriveSequence(Protocol):
         intensity_range: lower and upper end of the LiDAR's intensity scale.
         cameras: intrinsic and extrinsic of each camera.
         base_from_lidar: (4, 4) pose of the sensor in base_link (x forward, y left, z up).
+        has_poses: whether the vehicle's motion is known; without, it counts as standing still, or has no pose.
         notes: notes for the user, one line each, such as what is missing.
     """
 
@@ -175,6 +176,7 @@ class DriveSequence(Protocol):
     intensity_range: tuple[float, float]
     cameras: tuple[CameraModel, ...]
     base_from_lidar: NDArray[np.float64]
+    has_poses: bool
     notes: list[str]
 
     def __len__(self) -> int: ...

@@ -40,6 +40,12 @@ class UpstreamModels:
         """Whether any of them reads images."""
         return self.reader is not None or self.image_network is not None
 
+    @property
+    def read_network(self) -> NetworkReader | None:
+        """The image network whose classes any of them reads; None without one."""
+        reader = self.reader.network if isinstance(self.reader, ImageClassReader) else None
+        return self.image_network or reader
+
     @classmethod
     def of(cls, config: TrainingConfig) -> UpstreamModels:
         """Load the networks that a configuration names.

@@ -104,6 +104,7 @@ class TeacherSupervision:
                 "with images if the teacher or image_network needs them"
             )
         self._numbered = with_point_ids(sweeps, usable)
+        self._may_have_pseudo_labels = usable
         self._supervised = NumberedSweeps.of(self._numbered, sources)
         self._epochs: dict[int, EpochData] = {}
 
@@ -117,8 +118,7 @@ class TeacherSupervision:
     def _labelled(self) -> EpochData:
         sources, feature_bank = self._numbered, self._feature_bank()
         if self._settings.pseudo_share:
-            enabled = [source.labels != "own" for source in self._config.data.train]
-            sources = pseudo_labelled(sources, enabled, feature_bank, self._settings.pseudo_share)
+            sources = pseudo_labelled(sources, self._may_have_pseudo_labels, feature_bank, self._settings.pseudo_share)
         if not (self._settings.logits_weight or self._settings.lovasz_weight):
             feature_bank = replace(feature_bank, teacher_logits=None)
         return EpochData(sources, feature_bank)
@@ -128,7 +128,9 @@ class TeacherSupervision:
         if self._image_network is None:
             return bank
         features = self._image_network.point_features(self._supervised.encoded_images)
-        image_class, image_weight = image_labels(features, self._image_network.classes)
+        image_class, image_weight = image_labels(
+            features, self._image_network.classes, self._supervised.frames, self._settings.fuse_m
+        )
         return replace(bank, image_class=image_class, image_weight=image_weight)
 
     def _of_teacher(self) -> PointFeatureBank:

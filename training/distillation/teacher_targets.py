@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.data.feature_bank import PointFeatureBank, has_target
-from training.data.label_propagation import VoxelVotes, drive_key, drive_votes, movable_ids, points_in_world
+from training.data.label_propagation import fused_votes, movable_ids
 from training.data.sweeps import Sweep
 from training.datasets.sequence import DriveSequence
 from training.modules.point_modules import Prediction
@@ -83,22 +83,12 @@ def voxel_averaged(
 
     Args:
         targets: of each sweep.
-        frames: drive and frame number of each sweep; None for a sweep whose targets stay unchanged.
+        frames: drive and frame number of each sweep; None for a sweep whose targets stay unchanged, as do those of
+            drives without poses.
         side_m: side length of the voxels.
     """
-    world_xyz = [points_in_world(*frame) if frame else None for frame in frames]
-    votes: dict[str, VoxelVotes] = {}
-    for one, frame, xyz in zip(targets, frames, world_xyz, strict=True):
-        if frame and xyz is not None:
-            drive = votes.setdefault(drive_key(frame[0]), drive_votes(side_m))
-            drive.add(xyz, _probabilities(one.logits), frame[0].stamp_ns(frame[1]) * 1e-9)
-    result = []
-    for one, frame, xyz in zip(targets, frames, world_xyz, strict=True):
-        if frame and xyz is not None:
-            result.append(_averaged(one, votes[drive_key(frame[0])].votes_at(xyz)))
-        else:
-            result.append(one)
-    return result
+    votes = fused_votes([_probabilities(one.logits) for one in targets], frames, side_m, movable_ids())
+    return [one if own is None else _averaged(one, own) for one, own in zip(targets, votes, strict=True)]
 
 
 def _averaged(targets: TeacherTargets, votes: NDArray[np.float32]) -> TeacherTargets:

@@ -1,9 +1,9 @@
-"""Adaptation of a student to a recorded drive without labels: settings and results."""
+"""Adaptation of a student to recorded drives without labels: settings and results."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,9 +14,13 @@ from training.config.data import DataConfig, SourceConfig, Sources
 from training.config.label_sets import LABELS
 from training.config.training import SELF, AugmentConfig, DistillConfig, OptimizerConfig, TrainingConfig
 from training.config.yaml_config import Positive, PositiveInt, YamlConfig, below, require, settings
+from training.data.label_propagation import PROPAGATION_VOXEL_M, fused_votes, movable_ids
 from training.data.registry import open_drives
 from training.data.sources import Source
+from training.distillation.image_labels import image_labels
+from training.distillation.prerequisites import UpstreamModels
 from training.experiments.agreement import confusions
+from training.image_network.classes import ImageClasses
 from training.modules.checkpoint import Checkpoint
 from training.predict.predictor import Predictor, predict_labels
 from xmodelkd_ros.core.errors import ConfigError
@@ -25,6 +29,8 @@ from xmodelkd_ros.core.metrics import ConfusionMatrix
 from xmodelkd_ros.resources import label_map
 
 _MIN_SWEEPS = 10
+_SEVERAL = 2
+"""Votes from which a voxel counts for the consistency over time."""
 
 
 @settings
@@ -35,10 +41,11 @@ class AdaptConfig(YamlConfig):
         model: run or model folder of the initial student.
         run: output folder.
         seed: of crops and augmentation.
-        drive: the drive; labels that it may have are used for scoring only.
-        held_out: share of the drive, at its end, that is held out from training.
-        most_sweeps: maximum number of training sweeps from the drive, evenly spread.
-        share: of the training sweeps that come from the drive.
+        drives: the drives; labels that they may have are used for scoring only, or with ``labels: own`` for training
+            as well, as after a correction by hand.
+        held_out: share of each drive, at its end, that is held out from training.
+        most_sweeps: maximum number of training sweeps from all drives, evenly spread.
+        share: of the training sweeps that come from the drives.
         remember: labelled drives to train on as well, against forgetting.
         check: labelled validation drives that measure forgetting.
         distill: teacher and distillation losses.
@@ -49,7 +56,7 @@ class AdaptConfig(YamlConfig):
     model: str
     run: str
     seed: int
-    drive: SourceConfig
+    drives: Sources
     held_out: Annotated[Positive, below(1)]
     most_sweeps: PositiveInt
     share: Annotated[Positive, below(1)]
@@ -60,38 +67,49 @@ class AdaptConfig(YamlConfig):
     optimizer: OptimizerConfig
 
     def __post_init__(self) -> None:
-        require("drive.path", self.drive.path, bool(self.drive.path), "given")
+        for drive in self.drives:
+            require("drives path", drive.path, bool(drive.path), "given")
         teacher = self.distill.teacher
         require("distill.teacher", teacher, teacher != SELF, "a model or run; self-training needs training.train")
 
-    def split(self) -> tuple[SourceConfig, SourceConfig]:
-        """The parts of the drive for training and, after it, for the held-out evaluation.
+    def split(self) -> list[tuple[SourceConfig, SourceConfig]]:
+        """The parts of each drive for training and, after it, for the held-out evaluation.
 
         Raises:
-            ConfigError: the drive cannot be read, or is too short.
+            ConfigError: a drive cannot be read, or is too short.
         """
-        (drive,) = open_drives(self.drive.dataset, Path(self.drive.path), max_drives=1, topic=self.drive.topic)
-        start, end = self.drive.frames or (0, len(drive))
-        require("drive.frames", (start, end), end <= len(drive), f"within the drive's 0 to {len(drive)}")
-        if end - start < _MIN_SWEEPS:
-            raise ConfigError(f"{self.drive} has {end - start} sweeps; record at least {_MIN_SWEEPS}")
-        boundary = end - max(1, round(self.held_out * (end - start)))
-        every = -(-(boundary - start) // self.most_sweeps)
-        return (
-            replace(self.drive, frames=(start, boundary), every=every),
-            replace(self.drive, frames=(boundary, end), every=every),
-        )
+        ranges = [self._frames(drive) for drive in self.drives]
+        boundaries = [end - max(1, round(self.held_out * (end - start))) for start, end in ranges]
+        count = sum(boundary - start for (start, _), boundary in zip(ranges, boundaries, strict=True))
+        every = -(-count // self.most_sweeps)
+        return [
+            (replace(drive, frames=(start, boundary), every=every), replace(drive, frames=(boundary, end), every=every))
+            for drive, (start, end), boundary in zip(self.drives, ranges, boundaries, strict=True)
+        ]
 
-    def training(self, student: Checkpoint, part: SourceConfig) -> TrainingConfig:
-        """The run that adapts a student to the training part of the drive."""
+    @staticmethod
+    def _frames(config: SourceConfig) -> tuple[int, int]:
+        (drive,) = open_drives(config.dataset, Path(config.path), max_drives=1, topic=config.topic)
+        start, end = config.frames or (0, len(drive))
+        require("frames", (start, end), end <= len(drive), f"within the {len(drive)} of {drive.name}")
+        if end - start < _MIN_SWEEPS:
+            raise ConfigError(f"{config} has {end - start} sweeps; record at least {_MIN_SWEEPS}")
+        return start, end
+
+    def training(self, student: Checkpoint, parts: Sequence[SourceConfig]) -> TrainingConfig:
+        """The run that adapts a student to the training parts of the drives, each by its number of sweeps."""
         total = sum(source.share for source in self.remember)
         others = tuple(replace(s, share=(1 - self.share) * s.share / total) for s in self.remember)
-        unlabelled = replace(part, labels="none", share=self.share)
+        counts = [len(range(*part.frames, part.every)) for part in parts]
+        own = (
+            replace(part, labels="none" if part.labels != "own" else "own", share=self.share * count / sum(counts))
+            for part, count in zip(parts, counts, strict=True)
+        )
         return TrainingConfig(
             name=f"{student.config.name}_adapted",
             run=str(Path(self.run) / "run"),
             seed=self.seed,
-            data=DataConfig(train=(*others, unlabelled), validation=self.check),
+            data=DataConfig(train=(*others, *own), validation=self.check),
             model=student.config.model,
             augment=self.augment,
             optimizer=self.optimizer,
@@ -106,20 +124,35 @@ class Predictions:
 
     Attributes:
         source: the sweeps.
-        labels: for each of ``before``, ``after`` and ``teacher``, the (N,) class ids of each sweep.
+        labels: for each of ``before``, ``after`` and ``teacher``, if there is one, the (N,) class ids of each sweep.
+        seen: for each sweep the (N,) number of the group of classes that the image network sees at a point, 255 where
+            it says nothing; empty without such a network.
+        image_classes: these groups; None without such a network.
     """
 
     source: Source
     labels: dict[str, list[NDArray[np.uint8]]]
+    seen: list[NDArray[np.uint8]] = field(default_factory=list)
+    image_classes: ImageClasses | None = None
 
     @classmethod
-    def of(cls, source: Source, networks: dict[str, Predictor]) -> Predictions:
-        """Label the sweeps with each network."""
-        predicted = {
-            name: predict_labels(network, source.sweeps, source.encoded_images, name)
+    def of(
+        cls, source: Source, before: Predictor, after: Predictor, upstream: UpstreamModels | None = None
+    ) -> Predictions:
+        """Label the sweeps with the student before and after, and with what teaches it."""
+        networks = {"before": before, "after": after}
+        if upstream is not None and upstream.teacher is not None:
+            networks["teacher"] = upstream.teacher
+        labels = {
+            name: [one.ids for one in predict_labels(network, source.sweeps, source.encoded_images, name)]
             for name, network in networks.items()
         }
-        return cls(source, {name: [sweep.ids for sweep in sweeps] for name, sweeps in predicted.items()})
+        network = None if upstream is None else upstream.read_network
+        if network is None:
+            return cls(source, labels)
+        features = network.point_features(source.encoded_images)
+        seen = [image_labels([one], network.classes)[0][1:] for one in features]
+        return cls(source, labels, seen, network.classes.groups)
 
     @property
     def has_truth(self) -> bool:
@@ -127,9 +160,47 @@ class Predictions:
         return any((sweep.labels != IGNORE).any() for sweep in self.source.sweeps)
 
     def agreement(self) -> dict[str, Any]:
-        """Agreement of the student with the teacher before and after training: share of equal labels, and IoU."""
-        labels = label_map(LABELS)
-        return {who: self._compared(self.labels[who], self.labels["teacher"], labels) for who in ("before", "after")}
+        """Agreement of the student with its teachers before and after training.
+
+        Returns:
+            ``teacher``: share of equal labels, and IoU; ``images``: share of the points whose class the image network
+            means, of those where it says something. Each for ``before`` and ``after``; None without such a teacher.
+        """
+        labels, teacher = label_map(LABELS), self.labels.get("teacher")
+        who = ("before", "after")
+        return {
+            "teacher": teacher and {one: self._compared(self.labels[one], teacher, labels) for one in who},
+            "images": self.image_classes and {one: self._seen_alike(self.labels[one]) for one in who},
+        }
+
+    def _seen_alike(self, labels: Sequence[NDArray[np.uint8]]) -> float | None:
+        assert self.image_classes is not None
+        means = np.zeros((IGNORE + 1, IGNORE + 1), np.bool_)
+        means[: len(self.image_classes), : len(self.image_classes.labels)] = self.image_classes.means[:, :-1]
+        alike = [means[said, own][said != IGNORE] for said, own in zip(self.seen, labels, strict=True)]
+        return float(np.concatenate(alike).mean()) if any(map(len, alike)) else None
+
+    def over_time(self) -> dict[str, float] | None:
+        """Consistency over time before and after: how many votes of a voxel of standing things a point agrees with.
+
+        Returns:
+            Means over the points that several sweeps see in one voxel; None without poses, or such points.
+        """
+        found = {who: self._consistency(self.labels[who]) for who in ("before", "after")}
+        return None if None in found.values() else {who: float(share or 0) for who, share in found.items()}
+
+    def _consistency(self, labels: Sequence[NDArray[np.uint8]]) -> float | None:
+        ids = np.arange(len(label_map(LABELS)))
+        votes = [(own[:, None] == ids).astype(np.float32) for own in labels]
+        fused = fused_votes(votes, self.source.frames, PROPAGATION_VOXEL_M, movable_ids())
+        shares = [np.zeros(0, np.float32)]
+        for own, all_votes in zip(votes, fused, strict=True):
+            if all_votes is not None:
+                total = all_votes.sum(axis=1)
+                several = (total >= _SEVERAL) & own.any(axis=1)
+                shares.append((own * all_votes).sum(axis=1)[several] / total[several])
+        every = np.concatenate(shares)
+        return float(every.mean()) if len(every) else None
 
     def truth(self, scored: LabelMap) -> dict[str, Any] | None:
         """Scores of each network against the ground truth in a label set; None without ground truth."""

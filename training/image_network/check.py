@@ -10,28 +10,26 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from training.data.feature_bank import ImageFeatures
 from training.data.sources import Source
 from training.image_network.classes import ImageClasses
+from training.image_network.pictures import classes_over_image, group_color, points_over_image
 from training.image_network.reader import NetworkReader
 from xmodelkd_ros.core.atomic_write import make_folder
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.visibility import NO_CAMERA
-from xmodelkd_ros.opencv import opencv
 from xmodelkd_ros.reports.attribution import credit
 from xmodelkd_ros.reports.html import bar, figure_section, html_table, number, warning_lines, write_page
 from xmodelkd_ros.reports.scores import write_metrics
 
 REPORT, METRICS = "report.html", "metrics.json"
-_WIDTH = 900
 """Width of an image in the report, pixels."""
 _SHOWN = 4
 """Sweeps with pictures."""
-_NEVER_COLOR = (95, 140, 190)
 _RARE, _LOW = 0.002, 0.5
 """Share of points from which a class counts, and agreement below which a warning names it."""
 
@@ -151,7 +149,7 @@ def _write_report(
     shown, title = credit(drive, source.origin, network.name, network.origins), f"{network.name} on {drive}"
     rows = [
         (
-            _swatch(_color(reader.classes, k), group),
+            _swatch(group_color(reader.classes, k), group),
             bar(row["share"]),
             f"{row['share']:.1%}",
             number(row["agreement"], 2),
@@ -173,6 +171,7 @@ def _write_report(
 
 
 def _pictures(reader: NetworkReader, source: Source, sweeps: Sequence[CheckedSweep], out: Path) -> Iterator[str]:
+    palette = np.array([group_color(reader.classes, k) for k in range(len(reader.classes.groups))], np.uint8)
     shown = np.unique(np.linspace(0, len(sweeps) - 1, _SHOWN).round().astype(int))
     for k in shown:
         images = source.images(int(k))
@@ -181,57 +180,13 @@ def _pictures(reader: NetworkReader, source: Source, sweeps: Sequence[CheckedSwe
             if pixels is not None:
                 file = f"sweep_{k}_camera_{camera}.jpg"
                 answer = reader.classes_of(source.encoded_images[k].jpegs[camera])
-                views = images.views
-                picture = np.hstack(
-                    [
-                        _over_image(reader.classes, pixels, answer),
-                        _points_over(reader.classes, pixels, sweeps[k], views.camera == camera, views.uv),
-                    ]
-                )
+                points, slots = np.nonzero(images.views.camera == camera)
+                said = palette[sweeps[k].features.features[points, slots].argmax(axis=1)]
+                over = points_over_image(pixels, images.views.uv[points, slots], said)
+                picture = np.hstack([classes_over_image(reader.classes, pixels, answer), over])
                 Image.fromarray(picture).save(out / file, quality=88)
                 caption = "Left: classes of the pixels. Right: the same read at the points that the image shows."
                 yield figure_section(f"Sweep {k + 1} of {len(sweeps)}, camera {camera + 1}", file, caption)
-
-
-def _over_image(classes: ImageClasses, pixels: NDArray[np.uint8], answer: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Class colours over an image."""
-    image = _fitted(pixels)
-    height, width = image.shape[:2]
-    palette = np.array([_color(classes, k) for k in range(len(classes.groups))], np.uint8)
-    colors = opencv().resize(palette[answer.argmax(axis=0)], (width, height), interpolation=opencv().INTER_NEAREST)
-    return np.asarray(0.45 * image + 0.55 * colors, np.uint8)
-
-
-def _points_over(
-    classes: ImageClasses,
-    pixels: NDArray[np.uint8],
-    sweep: CheckedSweep,
-    in_camera: NDArray[np.bool_],
-    uv: NDArray[np.float32],
-) -> NDArray[np.uint8]:
-    """Points over a dimmed image; (N, 2) which are in this camera, and (N, 2, 2) where."""
-    picture = Image.fromarray(np.asarray(0.4 * _fitted(pixels), np.uint8))
-    draw, size = ImageDraw.Draw(picture), np.array(picture.size)
-    points, slots = np.nonzero(in_camera)
-    said = sweep.features.features[points, slots].argmax(axis=1)
-    places = (uv[points, slots] + 1) / 2 * size
-    for (x, y), group in zip(places, said, strict=True):
-        draw.ellipse((x - 1.5, y - 1.5, x + 1.5, y + 1.5), fill=_color(classes, int(group)))
-    return np.asarray(picture)
-
-
-def _fitted(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    height = round(pixels.shape[0] * _WIDTH / pixels.shape[1])
-    return np.asarray(opencv().resize(pixels, (_WIDTH, height), interpolation=opencv().INTER_AREA))
-
-
-def _color(classes: ImageClasses, group: int) -> tuple[int, int, int]:
-    """Mean colour of the classes that a group means."""
-    meant = classes.groups.sets[group]
-    if not meant:
-        return _NEVER_COLOR
-    red, green, blue = classes.labels.palette[[classes.labels.id_of(name) for name in meant]].mean(axis=0).astype(int)
-    return int(red), int(green), int(blue)
 
 
 def _swatch(color: tuple[int, int, int], name: str) -> str:

@@ -69,6 +69,7 @@ class WorldSequence:
 
     source = WORLD_SOURCE
     intensity_range = (0.0, 255.0)
+    has_poses = True
 
     def __init__(self, recording: Recording, image: Callable[[int, int], CameraImage]) -> None:
         self._recording, self._image = recording, image

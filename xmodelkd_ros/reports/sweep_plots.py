@@ -108,17 +108,17 @@ def draw_birds_eye(view: SweepView, path: Path) -> None:
     _draw_birds_eye(view, _colorings(view), path)
 
 
-def draw_change(view: SweepView, before: NDArray[np.uint8], teacher: NDArray[np.uint8], path: Path) -> None:
+def draw_change(view: SweepView, before: NDArray[np.uint8], teacher: NDArray[np.uint8] | None, path: Path) -> None:
     """Bird's-eye views of earlier, new and teacher labels, and of the changed points.
 
     Args:
         view: the sweep with its new labels.
         before: (N,) ids of the earlier labels.
-        teacher: (N,) ids of the teacher's labels.
+        teacher: (N,) ids of the teacher's labels; None without one.
         path: the PNG file.
     """
     changed = (view.label != before).mean() if len(before) else 0.0
-    labels = {"before": before, "now": view.label, "teacher": teacher}
+    labels = {"before": before, "now": view.label, **({} if teacher is None else {"teacher": teacher})}
     colorings = [_PointColors(title, _label_colors(view, ids)) for title, ids in labels.items()]
     colorings.append(_PointColors(f"changed ({changed:.1%})", _error_colors(view.label, before)))
     _draw_birds_eye(view, colorings, path)
