@@ -70,6 +70,8 @@ setup(
             "pillow>=10.1",
             "tqdm>=4.60",
         ],
+        # Poses of bags that have none (training.adapt --odometry).
+        "odometry": ["kiss-icp>=1.2"],
         # torch is pinned: other versions may pull in gigabytes of CUDA libraries.
         "training": [
             "torch==2.13.0",
@@ -88,6 +90,7 @@ setup(
             "pytest-xdist>=3.5",
             "hypothesis>=6.100",
             "onnx>=1.16",
+            "kiss-icp>=1.2",
             # Writes MCAP files as other recorders do.
             "mcap>=1.2",
             "openvino>=2024.4",

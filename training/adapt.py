@@ -178,6 +178,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--frames", metavar="A:B", default="", help="frames A to B - 1 (default: all)")
     parser.add_argument("--points-topic", metavar="TOPIC", default="", help="topic of the sweeps in a bag")
     parser.add_argument(
+        "--odometry", action="store_true", help="estimate the motion of bags without /tf (needs the extra odometry)"
+    )
+    parser.add_argument(
         "--sensor",
         default="auto",
         metavar="FILE|auto|none",
@@ -203,6 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _given(options: argparse.Namespace) -> dict[str, Any]:
     """The settings that the command line's options replace."""
     drive: dict[str, Any] = {"dataset": options.dataset, "topic": options.points_topic, "sensor": options.sensor}
+    drive["odometry"] = options.odometry
     drive["labels"] = "own" if options.use_labels else "none"
     if options.frames:
         frames = frame_range(options.frames, "--frames")

@@ -35,6 +35,7 @@ class SourceConfig:
         topic: topic of a bag's sweeps; may be empty if the bag has one PointCloud2 topic only.
         sensor: LiDAR of a recorded drive: ``auto`` (estimated from its first sweeps), ``none`` (the rows of the
             network's range image), a sensor file, or the name of a known one. Of use to networks with rows by beam.
+        odometry: where a bag has no motion of the sensor in ``/tf``, estimate it from the sweeps.
         frames: A, B: the frames A to B - 1 of each drive; empty for all.
         every: use every n-th of these frames.
         seeds: A, B: generate the drives of this split with the seeds A to B - 1 (``world`` without path).
@@ -52,6 +53,7 @@ class SourceConfig:
     path: str = ""
     topic: str = ""
     sensor: str = "auto"
+    odometry: bool = False
     frames: tuple[int, ...] = ()
     every: PositiveInt = 1
     seeds: tuple[int, ...] = ()
@@ -72,6 +74,9 @@ class SourceConfig:
         require("seeds", self.seeds, not (self.path and generated), "empty with a path")
         require("frames", self.frames, not (generated and self.frames), "empty with seeds")
         require("every", self.every, not generated or self.every == 1, "1 with seeds")
+        require(
+            "odometry", self.odometry, self.dataset == "bag" or not self.odometry, "false unless the dataset is bag"
+        )
         require("topic", self.topic, self.dataset == "bag" or not self.topic, "empty unless the dataset is bag")
         require(
             "lidar", self.lidar, self.lidar.removeprefix(f"{EACH_LIDAR} ") in ("", *_LIDARS), f"one of {_LIDARS_SAID}"

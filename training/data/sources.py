@@ -198,7 +198,7 @@ def origin_of(config: SourceConfig) -> DataSource:
 def stored_frames(config: SourceConfig, use: str) -> list[tuple[DriveSequence, int]]:
     """The (drive, frame number) of a stored source's sweeps; arguments and errors as in :func:`load_source`."""
     split = "train" if use == TRAIN else "val"
-    drives = open_drives(config.dataset, Path(config.path), split=split, topic=config.topic)
+    drives = open_drives(config.dataset, Path(config.path), split=split, topic=config.topic, odometry=config.odometry)
     check_split(drives, use)
     for drive in drives if config.frames else ():
         if config.frames[1] > len(drive):  # before the range is expanded, which may be huge

@@ -11,23 +11,25 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from training.config.label_sets import LABELS
+from training.datasets.odometry import lidar_odometry
 from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.bags.image_replay import RecordedImage
 from xmodelkd_ros.bags.recorded_drive import RecordedDrive
 from xmodelkd_ros.bags.recorded_sweep import RecordedSweep, point_times_s
 from xmodelkd_ros.bags.transform_tree import TransformTree, chain_poses, is_moving
-from xmodelkd_ros.console import print_notes
+from xmodelkd_ros.console import print_notes, progress
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
 from xmodelkd_ros.core.errors import BagError, ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
+from xmodelkd_ros.core.transforms import PoseTrack
 from xmodelkd_ros.messages.clouds import used_fields
 from xmodelkd_ros.messages.headers import without_prefix
 from xmodelkd_ros.messages.images import image_to_array
 from xmodelkd_ros.resources import label_map
 
-_BASE_FRAME = "base_link"
+_BASE_FRAME, _ODOMETRY = "base_link", "odometry"
 
 _JPEG_QUALITY = 95
 _SAMPLED_SWEEPS = 8
@@ -80,12 +82,13 @@ class BagSequence:
     Args:
         path: rosbag2 folder, ``.mcap`` or ``.db3`` file.
         topic: topic of the sweeps; may be empty if the bag has one PointCloud2 topic only.
+        odometry: where the bag has no motion of the sensor, estimate it from the sweeps.
 
     Attributes:
         label_map: the label set of :meth:`labels`: the bag's own, or drive13 for a bag without ground truth.
         cameras: the cameras whose calibration and extrinsic are in the bag.
         base_from_lidar: (4, 4) base_link from sensor; the identity if the bag lacks it.
-        has_poses: whether ``/tf`` has motion of the sensor.
+        has_poses: whether ``/tf`` has motion of the sensor, or it was estimated.
         notes: notes for the user, one line each.
 
     Raises:
@@ -95,7 +98,7 @@ class BagSequence:
 
     intensity_range = (0.0, 255.0)
 
-    def __init__(self, path: Path, topic: str = "") -> None:
+    def __init__(self, path: Path, topic: str = "", odometry: bool = False) -> None:
         self.path, self.name = Path(path), f"bag {Path(path).name}"
         self._reader = BagReader(self.path).__enter__()
         self._recording = RecordedDrive(self._reader, topic, label_map(LABELS), "fill")
@@ -118,8 +121,21 @@ class BagSequence:
         point_times_s(self._sweep, self._recording.note)
         self.notes = [*self._reader.notes, *self._recording.notes]
         self.has_poses = is_moving(self._chain)
-        if not self.has_poses:
+        if not self.has_poses and odometry:
+            self._chain, self.has_poses = [(_ODOMETRY, self._estimated_track())], True
+            self.notes.append(f"{self.name}: /tf has no motion of {frame}; it was estimated from the sweeps")
+        elif not self.has_poses:
             self.notes.append(f"{self.name}: /tf has no motion of {frame}; images are matched as if it stood still")
+
+    def _estimated_track(self) -> PoseTrack:
+        """Poses of the sensor by time since the first sweep; each stands for the middle of its sweep."""
+        sweeps = progress((self._timed_points(k) for k in range(len(self))), len(self), "odometry")
+        return lidar_odometry(sweeps)
+
+    def _timed_points(self, index: int) -> tuple[NDArray[np.float32], float]:
+        fired_s = self.time_s(index)
+        middle_s = float(fired_s.min() + fired_s.max()) / 2 if len(fired_s) else 0.0
+        return self.cloud(index).xyz, (self.stamp_ns(index) - self._start_ns) * 1e-9 + middle_s
 
     def close(self) -> None:
         """Close the bag; its sweeps and images can no longer be read."""

@@ -89,7 +89,9 @@ class AdaptConfig(YamlConfig):
 
     @staticmethod
     def _frames(config: SourceConfig) -> tuple[int, int]:
-        (drive,) = open_drives(config.dataset, Path(config.path), max_drives=1, topic=config.topic)
+        (drive,) = open_drives(
+            config.dataset, Path(config.path), max_drives=1, topic=config.topic, odometry=config.odometry
+        )
         start, end = config.frames or (0, len(drive))
         require("frames", (start, end), end <= len(drive), f"within the {len(drive)} of {drive.name}")
         if end - start < _MIN_SWEEPS:
