@@ -152,7 +152,7 @@ def propagated_labels(
         ConfigError: a drive has no poses.
     """
     for name in sorted({drive.name for drive, _ in (*frames, *labelled) if not drive.has_poses}):
-        raise ConfigError(f"labels: propagated needs poses, but {name} has none; record /tf, or give labels: none")
+        raise ConfigError(f"labels: propagated needs poses, but {name} has none (its notes say why); give labels: none")
     votes: dict[str, VoxelVotes] = {}
     ids = np.arange(len(label_map(LABELS)))
     for drive, index in labelled:

@@ -105,7 +105,7 @@ def test_errors_name_the_setting_and_what_it_must_be(override, message):
         ("{dataset: world, path: p, lidar: OS1-128}", "lidar is 'OS1-128', but must be empty without seeds"),
         (
             "{dataset: world, seed: 4}",
-            "seed is not a setting; known are cameras, dataset, every, frames, labels, lidar, path, seeds",
+            "seed is not a setting; known are cameras, dataset, every, frames, labels, lidar, odometry, path, seeds",
         ),
         ("{dataset: world, seeds: [0, 4], every: 2}", "every is 2, but must be 1 with seeds"),
         (
