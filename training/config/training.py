@@ -35,6 +35,8 @@ SELF = "self"
 """The teacher of a run that trains on its own pseudo-labels."""
 NO_TEACHER = "none"
 """In place of a teacher, where an image network labels the points by itself."""
+USUAL, ESTIMATED, BELIEVED = "usual", "estimated", "none"
+"""What is known of the errors of an image network (``training/image_network/confusion.py``)."""
 
 
 @settings
@@ -204,6 +206,9 @@ class DistillConfig:
             they teach the student themselves (``image_weight``).
         image_weight: weight of the loss on the classes that the image network sees, each of which stands for a set of
             ours (``training/losses/image_labels.py``); at points without a label.
+        image_confusion: how often the image network is expected to say what of which class: ``usual`` (what networks of
+            street scenes confuse), ``estimated`` (from the agreement with the student that training starts from), or
+            ``none`` (it is believed).
         fuse_m: side of the world-frame voxels in which what teacher and image network say of static objects is
             averaged over all sweeps of a drive (stored drives with poses only); 0: no averaging.
     """
@@ -219,12 +224,15 @@ class DistillConfig:
     on_labelled: bool = False
     image_network: str = ""
     image_weight: NonNegative = 0.0
+    image_confusion: Annotated[str, one_of(USUAL, ESTIMATED, BELIEVED)] = USUAL
     fuse_m: NonNegative = 0.0
 
     def __post_init__(self) -> None:
         weights = self.logits_weight, self.lovasz_weight, self.features_weight, self.contrast_weight, self.pseudo_share
         weights = (*weights, self.image_weight)
         require("distill", weights, any(weights), "at least one weight, or pseudo_share, above 0")
+        needed = self.image_confusion != USUAL and not self.image_weight
+        require("image_confusion", self.image_confusion, not needed, "usual without image_weight")
         no_network = bool(self.image_weight) and not self.image_network
         require("image_weight", self.image_weight, not no_network, "0 without image_network")
         alone = self.teacher == NO_TEACHER and any(weights[:-1])

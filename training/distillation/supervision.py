@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.config.training import NO_TEACHER, SELF, DistillConfig, TrainingConfig
+from training.config.training import BELIEVED, NO_TEACHER, SELF, USUAL, DistillConfig, TrainingConfig
 from training.data.feature_bank import PointFeatureBank
 from training.data.sources import Source
 from training.data.sweeps import Sweep, with_point_ids
@@ -19,11 +20,16 @@ from training.distillation.image_labels import image_labels
 from training.distillation.prerequisites import UpstreamModels
 from training.distillation.pseudo_labels import pseudo_labelled
 from training.distillation.teacher_targets import teacher_targets, voxel_averaged
+from training.image_network.confusion import estimated_confusion, set_confusion, usual_confusion
 from training.image_network.reader import ImageReader
 from training.modules.checkpoint import CHECKPOINT
 from training.predict.predictor import Predictor, image_features_of, load_predictor
 from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.resources import label_map
+
+_POINTS_FOR_CONFUSION = 5000
+"""Of a sweep, on which the errors of an image network are estimated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,11 +133,43 @@ class TeacherSupervision:
         bank = PointFeatureBank() if self._settings.teacher == NO_TEACHER else self._of_teacher()
         if self._image_network is None:
             return bank
-        features = self._image_network.point_features(self._supervised.encoded_images)
-        image_class, image_weight = image_labels(
-            features, self._image_network.classes, self._supervised.frames, self._settings.fuse_m
-        )
+        image_class, image_weight = self._image_labels
         return replace(bank, image_class=image_class, image_weight=image_weight)
+
+    @cached_property
+    def _image_labels(self) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+        assert self._image_network is not None
+        features = self._image_network.point_features(self._supervised.encoded_images)
+        return image_labels(features, self._image_network.classes, self._supervised.frames, self._settings.fuse_m)
+
+    def image_confusion(self) -> NDArray[np.float64]:
+        """(C, G) how often the image network says what of each class, by ``distill.image_confusion``."""
+        assert self._image_network is not None
+        classes, kind = self._image_network.classes, self._settings.image_confusion
+        if kind == BELIEVED:
+            return set_confusion(classes)
+        usual = usual_confusion(classes)[:-1]  # without the sky's
+        if kind == USUAL:
+            return usual
+        rows, probabilities = self._of_start()
+        said, weights = (column[rows] for column in self._image_labels)
+        return estimated_confusion(probabilities, said, weights.astype(np.float64), usual)
+
+    def _of_start(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Rows of some points of which the image network says something, and (N, C) what the initial student says."""
+        if not self._config.start:
+            raise ConfigError("distill.image_confusion is estimated, but nothing to start from is given; set start")
+        student, said = load_predictor(Path(self._config.start)), self._image_labels[0]
+        rows, probabilities, rng = [], [], np.random.default_rng(0)
+        sweeps = self._supervised.sweeps
+        for sweep, (prediction, valid) in zip(sweeps, student.predictions(sweeps, PointFeatureBank()), strict=True):
+            assert sweep.point_ids is not None
+            ids = sweep.point_ids[valid]
+            usable = np.flatnonzero(said[ids] != IGNORE)
+            chosen = rng.permutation(usable)[:_POINTS_FOR_CONFUSION]
+            rows.append(ids[chosen])
+            probabilities.append(prediction.logits[0][:, chosen].softmax(dim=0).T.numpy())
+        return np.concatenate(rows), np.concatenate(probabilities)
 
     def _of_teacher(self) -> PointFeatureBank:
         """The targets of the teacher, or of the last checkpoint."""

@@ -1,7 +1,8 @@
 """How often an image network says what, given the true class: its reliability, class by class.
 
 Without any truth the shares below stand for it: what networks of street scenes usually confuse. They are rough, and
-the same for all networks.
+the same for all networks. From a drive without truth, they are estimated by the agreement with a student, which sees
+the geometry and errs for other reasons.
 """
 
 from __future__ import annotations
@@ -45,6 +46,42 @@ _IN_A_SET = 0.2
 "wall" and "building" calls most buildings building."""
 _ANYTHING = 0.01
 """Share of all groups together beyond those."""
+
+
+_PRIOR_POINTS, _PRIOR_SHARE, _ROUNDS = 200.0, 0.3, 20
+"""Weight of the usual shares of a class in the estimate: that of these points, and of this share of the class's own."""
+
+
+def estimated_confusion(
+    probabilities: NDArray[np.floating],
+    said: NDArray[np.uint8],
+    weights: NDArray[np.floating],
+    usual: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """(C, G) how often a network says each group of its classes, estimated without truth.
+
+    Expectation maximisation of two observers that err independently (Dawid and Skene 1979), of which one gives
+    probabilities.
+
+    Args:
+        probabilities: (N, C) of the other observer, a student.
+        said: (N,) number of the group that the network says.
+        weights: (N,) of the points.
+        usual: (C, G) shares that are expected.
+    """
+    table = usual
+    for _ in range(_ROUNDS):
+        posterior = probabilities * table[:, said].T
+        posterior *= (weights / np.maximum(posterior.sum(axis=1), 1e-9))[:, None]
+        counts = np.stack([np.bincount(said, column, usual.shape[1]) for column in posterior.T])
+        counts += usual * (_PRIOR_POINTS + _PRIOR_SHARE * counts.sum(axis=1, keepdims=True))
+        table = counts / counts.sum(axis=1, keepdims=True)
+    return np.asarray(table)
+
+
+def set_confusion(classes: ImageClasses) -> NDArray[np.float64]:
+    """(C, G) 1 where a group may mean a class: the network is believed, and a set of classes is their disjunction."""
+    return np.where(classes.groups.means[:, :-1].T, 1.0, _ANYTHING / len(classes.groups))
 
 
 def usual_confusion(classes: ImageClasses) -> NDArray[np.float64]:

@@ -19,7 +19,6 @@ from training.data.sources import Source, load_source
 from training.data.sweeps import InputSpec, Sweep, WholeSweeps, hide_sectors, sectors
 from training.distillation.prerequisites import UpstreamModels
 from training.distillation.supervision import EpochData, TeacherSupervision, is_supervised, with_images
-from training.image_network.confusion import usual_confusion
 from training.image_network.reader import ImageClassReader
 from training.models.student import ROW_STRIDE, WRAP
 from training.modules.checkpoint import Checkpoint
@@ -88,9 +87,8 @@ class SweepData(pl.LightningDataModule):
             self._validation = with_images(self._validation.sources, validation, upstream.reader, shuffled)
         if config.distill:
             self._supervision = TeacherSupervision(config, upstream, sweeps, sources)
-        if upstream.image_network is not None:
-            confusion = usual_confusion(upstream.image_network.classes)[:-1]  # without the sky's
-            self.image_confusion = torch.tensor(confusion, dtype=torch.float32)
+        if self._supervision is not None and upstream.image_network is not None:
+            self.image_confusion = torch.tensor(self._supervision.image_confusion(), dtype=torch.float32)
 
     def _labelled(self, source: Source, sources: Sequence[Source]) -> list[Sweep]:
         """The sweeps of a source with the labels that the run may train on."""

@@ -84,9 +84,24 @@ def test_student_learns_from_an_image_network_alone(settings):
     assert not any("confusion" in name for name in checkpoint.weights)
 
 
+@pytest.mark.parametrize("kind", ["usual", "estimated", "none"])
+def test_errors_of_the_network_are_expected_estimated_or_denied(settings, kind, student):
+    more = [f"distill.image_confusion={kind}", f"start={student}"]
+    config = TrainingConfig.read(find_config("training/pandaset_student.yaml"), [*settings, *more])
+    data = SweepData(config, read_checkpoint(student), UpstreamModels.of(config))
+    data.setup("fit")
+    confusion = data.image_confusion.numpy()
+    assert confusion.shape == (13, 3) and (confusion > 0).all()
+    if kind == "none":
+        assert confusion[0, 0] == 1 and confusion.max() == 1
+    else:
+        np.testing.assert_allclose(confusion.sum(axis=1), 1, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ({"image_confusion": "estimated", "logits_weight": 1.0}, "must be usual without image_weight"),
         ({"image_weight": 1.0}, "image_weight is 1.0, but must be 0 without image_network"),
         (
             {"teacher": "none", "image_network": "n", "image_weight": 1.0, "pseudo_share": 0.5},
