@@ -67,7 +67,7 @@ def compare(comparison: Comparison, opened: bool) -> Path:
         if not finished(settings):
             print(f"{entry.name}, seed {seed}: {settings.run}", file=sys.stderr)
             train_images(settings) if isinstance(settings, ImageTrainingConfig) else train(settings)
-    scores = [score for score in comparison.score if opened or not score.held_back]
+    scores = comparison.scores(opened)
     by_run: dict[str, dict[int, dict[str, Scored]]] = {}
     for entry in comparison.runs:
         if entry.scored and not entry.images:

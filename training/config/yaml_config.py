@@ -87,7 +87,8 @@ def _build(kind: type[_T], data: Any, prefix: str) -> _T:
     unknown = [name if isinstance(name, str) else repr(name) for name in data if name not in _hints(kind)]
     if unknown:
         raise ConfigError(f"{prefix}{min(unknown)} is not a setting; known are {listed(sorted(_hints(kind)))}")
-    missing = [f.name for f in fields(kind) if f.default is MISSING and f.name not in data]  # type: ignore[arg-type]
+    required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]  # type: ignore[arg-type]
+    missing = [name for name in required if name not in data]
     if missing:
         raise ConfigError(f"{prefix}{missing[0]} is missing")
     try:
@@ -108,6 +109,9 @@ def _checked(hint: Any, value: Any, name: str) -> Any:
         return None if value is None else _checked(get_args(hint)[0], value, name)
     if is_dataclass(hint):
         return value if isinstance(value, hint) else _build(hint, value, f"{name}.")  # type: ignore[arg-type]
+    if get_origin(hint) is dict:
+        require(name, value, isinstance(value, Mapping), "a table")
+        return {str(key): _checked(get_args(hint)[1], entry, f"{name}.{key}") for key, entry in value.items()}
     if get_origin(hint) is tuple:
         require(name, value, isinstance(value, (list, tuple)), "a list")
         return tuple(_checked(get_args(hint)[0], entry, f"{name}[{k}]") for k, entry in enumerate(value))

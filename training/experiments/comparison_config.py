@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import field, replace
 from pathlib import Path
 from string import Template
 from typing import Annotated
@@ -84,6 +86,8 @@ class Comparison(YamlConfig):
         runs: the runs, each after those that it depends on.
         score: the sweeps to score on.
         overrides: changes of all runs except image branches; the runs' own overrides are applied after them.
+        paths: names and paths of what is not in the repository, such as drives or an image network. ``$name`` stands
+            for the path in the overrides and in the paths of the scores' sources.
     """
 
     run: str
@@ -92,6 +96,7 @@ class Comparison(YamlConfig):
     runs: tuple[RunEntry, ...]
     score: tuple[ScoreEntry, ...]
     overrides: tuple[str, ...] = ()
+    paths: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [entry.name for entry in self.runs]
@@ -101,6 +106,27 @@ class Comparison(YamlConfig):
         scores = [entry.name for entry in self.score]
         require("score", scores, len(set(scores)) == len(scores), "entries with different names")
         require("seeds", self.seeds, bool(self.seeds), "at least one")
+        both = sorted({*names} & {*self.paths})
+        require("paths", both, not both, "named otherwise than the runs")
+
+    def scores(self, opened: bool) -> list[ScoreEntry]:
+        """The sweeps to score on, with their paths; with ``opened`` the held-back ones too."""
+        return [
+            replace(score, source=replace(score.source, path=self._filled(score.source.path, {}, score.name)))
+            for score in self.score
+            if opened or not score.held_back
+        ]
+
+    def _filled(self, text: str, folders: Mapping[str, str], of: str) -> str:
+        """A text with the folders of runs and the paths in place of ``$name``."""
+        try:
+            return Template(text).substitute({**self.paths, **folders})
+        except KeyError as error:
+            raise ConfigError(
+                f"{of} builds on {error}, which is neither a run before it, of this seed, nor a path"
+            ) from None
+        except ValueError as error:
+            raise ConfigError(f"{of}: {error}; '$name' stands for a run or a path, '$$' for a dollar sign") from None
 
     def seeds_of(self, entry: RunEntry) -> tuple[int, ...]:
         """The seeds of a run; of a finished network, the first one."""
@@ -131,18 +157,13 @@ class Comparison(YamlConfig):
             named = any(other.name in word for word in entry.overrides)
             if named and (seed in self.seeds_of(other) or len(self.seeds_of(other)) == 1):
                 folders[other.name] = str(self.network(other, seed))
-        try:
-            words = [Template(word).substitute(folders) for word in entry.overrides]
-        except KeyError as error:
-            raise ConfigError(
-                f"{entry.name} builds on {error}, but no such run of seed {seed} comes before it"
-            ) from None
-        except ValueError as error:
-            raise ConfigError(f"{entry.name}: {error}; '$name' stands for a run, '$$' for a dollar sign") from None
+        words = [self._filled(word, folders, entry.name) for word in entry.overrides]
         words += [f"run={self.folder(entry, seed)}", f"seed={seed}"]
         if entry.images:
             return ImageTrainingConfig.read(Path(entry.config), words)
-        settings = TrainingConfig.read(Path(entry.config), [*self.overrides, *words])
+        settings = TrainingConfig.read(
+            Path(entry.config), [*(self._filled(word, {}, "overrides") for word in self.overrides), *words]
+        )
         require(
             f"{entry.name}: label_set", settings.label_set, settings.label_set == LABELS, f"{LABELS} to be compared"
         )

@@ -21,7 +21,7 @@ from xmodelkd_ros.core.errors import ConfigError  # noqa: E402
 from xmodelkd_ros.core.labels import IGNORE  # noqa: E402
 from xmodelkd_ros.messages.clouds import truth_to_msg  # noqa: E402
 from xmodelkd_ros.messages.headers import label_info_json  # noqa: E402
-from xmodelkd_ros.resources import find_model, label_map  # noqa: E402
+from xmodelkd_ros.resources import find_config, find_model, label_map  # noqa: E402
 
 CONFIG = Path(__file__).parents[3] / "config" / "comparison" / "pandaset.yaml"
 FOREIGN = SimpleNamespace(module=SimpleNamespace(labels=SimpleNamespace(name="semantickitti19")))
@@ -134,7 +134,7 @@ def test_dependency_on_a_later_run_is_reported():
     data["runs"].reverse()
     comparison = Comparison.from_dict(data)
     logits = next(entry for entry in comparison.runs if entry.name == "logits")
-    with pytest.raises(ConfigError, match="logits builds on 'base', but no such run of seed 1 comes before it"):
+    with pytest.raises(ConfigError, match="logits builds on 'base', which is neither a run before it"):
         comparison.settings(logits, 1)
 
 
@@ -320,3 +320,15 @@ def test_evaluations_on_held_back_sweeps_are_logged(small, pandaset):
     lines = [json.loads(line) for line in (small.parent / "out" / compare.OPENINGS).read_text().splitlines()]
     assert [line["model"] for line in lines] == ["plain_0", "fast_0"]
     assert all(len(line["sha256"]) == 64 and 0 <= line["miou"] <= 1 for line in lines)
+
+
+def test_paths_stand_for_what_is_not_in_the_repository():
+    words = ["paths.network=my net", "paths.drives=/d"]
+    comparison = Comparison.read(find_config("comparison/image_network.yaml"), words)
+    by_name = {entry.name: entry for entry in comparison.runs if not entry.model}
+    settings = comparison.settings(by_name["labelled_and_drives"], 1)
+    assert settings.distill.image_network == "my net"
+    assert [source.path for source in settings.data.train[-2:]] == ["/d/kitti_hdl64.mcap", "/d/astyx_vlp16.mcap"]
+    paths = {score.name: score.source.path for score in comparison.scores(opened=True)}
+    assert paths["kitti"] == "/d/labelled_kitti.mcap" and "far" in paths
+    assert "far" not in {score.name for score in comparison.scores(opened=False)}
