@@ -113,4 +113,4 @@ def _network(folder: str) -> NetworkReader | None:
 
 def _origins(origins: tuple[DataSource, ...], network: NetworkReader | None) -> tuple[DataSource, ...]:
     """The origins, and those of a network's training data."""
-    return tuple(dict.fromkeys((*origins, *(network.answers.network.config.origins if network else ()))))
+    return tuple(dict.fromkeys((*origins, *(network.answers.network.origins if network else ()))))

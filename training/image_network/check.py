@@ -144,9 +144,10 @@ def warnings_of(metrics: Mapping[str, Any]) -> list[str]:
 def _write_report(
     reader: NetworkReader, source: Source, sweeps: Sequence[CheckedSweep], metrics: Mapping[str, Any], out: Path
 ) -> None:
-    network = reader.answers.network.config
+    network = reader.answers.network
     drive = Path(source.config.path).name
-    shown, title = credit(drive, source.origin, network.name, network.origins), f"{network.name} on {drive}"
+    shown = credit(drive, source.origin, network.config.name, network.origins)
+    title = f"{network.config.name} on {drive}"
     rows = [
         (
             _swatch(group_color(reader.classes, k), group),

@@ -75,6 +75,8 @@ class ImageNetworkConfig(YamlConfig):
         input: what it takes.
         output: what it gives.
         mirrored: also ask with the mirrored image, and take the mean.
+        average_with: folders of other networks with the same classes, relative to this one; the mean of all answers
+            counts.
     """
 
     name: str
@@ -84,6 +86,7 @@ class ImageNetworkConfig(YamlConfig):
     input: InputSettings = InputSettings()
     output: OutputSettings = OutputSettings()
     mirrored: bool = False
+    average_with: tuple[str, ...] = ()
 
 
 class ImageNetwork:
@@ -91,33 +94,52 @@ class ImageNetwork:
 
     Args:
         folder: with an ONNX file and ``network.json``.
+        of_other: folder of the network that it is averaged with, if any.
 
     Attributes:
         folder: the same.
         config: the content of ``network.json``.
         classes: the K classes of its output.
+        origins: training data and weights of all networks that are asked.
 
     Raises:
-        ConfigError: a file is missing or invalid, or the network has other inputs or outputs than the settings say.
+        ConfigError: a file is missing or invalid, or the network has other inputs or outputs than the settings say, or
+            a network to average with has other classes.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, of_other: Path | None = None) -> None:
         self.folder = folder
         if not (folder / SETTINGS).is_file():
             raise ConfigError(f"{folder} has no {SETTINGS}; see docs/your_lidar.md for a folder of an image network")
         self.config = ImageNetworkConfig.read(folder / SETTINGS)
+        if of_other is not None and self.config.average_with:
+            raise ConfigError(
+                f"{folder} has average_with itself, so {of_other} cannot name it there; name all networks"
+            )
         self.classes = ImageClasses.find(self.config.classes, folder)
         try:
             self._backend = OnnxRuntimeBackend(folder / self.config.file, "fp32")
         except BackendError as error:
             raise ConfigError(f"{folder}: {error}") from error
         self._input, self._output = self._checked_input(), self._checked_output()
+        self._others = [self._other(folder / name) for name in self.config.average_with]
+        origins = (*self.config.origins, *(origin for other in self._others for origin in other.origins))
+        self.origins: tuple[DataSource, ...] = tuple(dict.fromkeys(origins))
+
+    def _other(self, folder: Path) -> ImageNetwork:
+        """A network to average with."""
+        other = ImageNetwork(folder, self.folder)
+        if other.classes != self.classes:
+            raise ConfigError(f"{folder} has the classes {other.classes.name}, but {self.folder} {self.classes.name}")
+        return other
 
     @cached_property
     def key(self) -> str:
         """Hash of all that its answers depend on."""
         settings = self.config.to_dict()
-        asked = {name: settings[name] for name in ("input", "output", "mirrored")}
+        asked: dict[str, Any] = {name: settings[name] for name in ("input", "output", "mirrored")}
+        if self._others:
+            asked["others"] = [other.key for other in self._others]
         return hashlib.sha256(f"{sha256(self.folder / self.config.file)} {asked}".encode()).hexdigest()
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -130,8 +152,8 @@ class ImageNetwork:
         if self.config.mirrored:
             flipped = np.ascontiguousarray(pixels[:, ::-1])
             answers += [self._answer(flipped, size)[..., ::-1] for size in self._sizes(pixels)]
-        largest = max((answer.shape[1:] for answer in answers), key=lambda shape: shape[0] * shape[1])
-        return np.asarray(sum(_resized(answer, largest) for answer in answers) / len(answers), np.float32)
+        own = _mean(answers)
+        return _mean([own, *(other.probabilities(pixels) for other in self._others)]) if self._others else own
 
     def _sizes(self, pixels: NDArray[np.uint8]) -> Sequence[tuple[int, int]]:
         """Height and width of the images that the network is asked with."""
@@ -211,6 +233,12 @@ class ImageNetwork:
             names = listed(tensor.name for tensor in self._backend.outputs)
             raise ConfigError(f"{self.folder}: the network has outputs {names}; give one of them as output.name")
         return outputs[0]
+
+
+def _mean(answers: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Mean of probabilities, in the resolution of the largest."""
+    largest = max((answer.shape[1:] for answer in answers), key=lambda shape: shape[0] * shape[1])
+    return np.asarray(sum(_resized(answer, largest) for answer in answers) / len(answers), np.float32)
 
 
 def _resized(answer: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float32]:

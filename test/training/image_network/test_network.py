@@ -66,6 +66,28 @@ def test_mean_of_several_sizes_and_the_mirrored_image(tmp_path):
     np.testing.assert_allclose(forth, back[..., ::-1], atol=1e-6)
 
 
+def test_mean_of_several_networks(tmp_path):
+    right = ImageNetwork(write_network(tmp_path / "rgb"))
+    other = {"name": "other colours", "license": "none", "attribution": ""}
+    turned = ImageNetwork(write_network(tmp_path / "bgr", input={"color": "BGR"}, origins=[other]))
+    both = ImageNetwork(write_network(tmp_path / "both", average_with=["../bgr"]))
+    mean = (right.probabilities(flag()) + turned.probabilities(flag())) / 2
+    np.testing.assert_allclose(both.probabilities(flag()), mean, atol=1e-6)
+    assert both.key not in (right.key, turned.key)
+    assert [origin.name for origin in both.origins] == ["three colours", "other colours"]
+
+
+def test_networks_of_other_classes_are_not_averaged(tmp_path):
+    folder = write_network(tmp_path / "first", average_with=["../second"])
+    second = write_network(tmp_path / "second")
+    (second / "colours.json").write_text(json.dumps({**CLASSES, "name": "tints", "classes": CLASSES["classes"][::-1]}))
+    with pytest.raises(ConfigError, match=r"second has the classes tints, but .*first colours"):
+        ImageNetwork(folder)
+    write_network(tmp_path / "second", average_with=["../first"])
+    with pytest.raises(ConfigError, match=r"second has average_with itself, so .*first cannot name it"):
+        ImageNetwork(folder)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -81,7 +103,7 @@ def test_mean_of_several_sizes_and_the_mirrored_image(tmp_path):
         ({"file": "other.onnx"}, r"cannot load .*other\.onnx"),
         ({"classes": "cityscapes20"}, r"no image classes 'cityscapes20': neither a file in .* nor one of ade150"),
         ({"origins": []}, r"origins is \(\), but must be a list with at least one entry"),
-        ({"inputs": {}}, r"inputs is not a setting; known are classes, file"),
+        ({"inputs": {}}, r"inputs is not a setting; known are average_with, classes, file"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path, change, said):
