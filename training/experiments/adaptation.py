@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from training.config.data import DataConfig, SourceConfig, Sources
 from training.config.label_sets import LABELS
 from training.config.training import SELF, AugmentConfig, DistillConfig, OptimizerConfig, TrainingConfig
-from training.config.yaml_config import Positive, PositiveInt, YamlConfig, below, require, settings
+from training.config.yaml_config import Fraction, Positive, PositiveInt, YamlConfig, below, require, settings
 from training.data.label_propagation import PROPAGATION_VOXEL_M, fused_votes, movable_ids
 from training.data.registry import open_drives
 from training.data.sources import Source
@@ -46,6 +46,7 @@ class AdaptConfig(YamlConfig):
         held_out: share of each drive, at its end, that is held out from training.
         most_sweeps: maximum number of training sweeps from all drives, evenly spread.
         share: of the training sweeps that come from the drives.
+        keep_start: share of the initial student's weights in the adapted one, against forgetting.
         remember: labelled drives to train on as well, against forgetting.
         check: labelled validation drives that measure forgetting.
         distill: teacher and distillation losses.
@@ -60,6 +61,7 @@ class AdaptConfig(YamlConfig):
     held_out: Annotated[Positive, below(1)]
     most_sweeps: PositiveInt
     share: Annotated[Positive, below(1)]
+    keep_start: Fraction
     remember: Sources
     check: Sources
     distill: DistillConfig
@@ -116,6 +118,7 @@ class AdaptConfig(YamlConfig):
             augment=self.augment,
             optimizer=self.optimizer,
             start=self.model,
+            keep_start=self.keep_start,
             distill=self.distill,
         )
 
