@@ -497,6 +497,49 @@ def test_labelled_cloud_layout(family: Family, label_field: str):
 
 
 @pytest.mark.skipif(sensor_msgs is None, reason="ROS messages for Python are not installed")
+@families
+@settings(max_examples=60, deadline=None)
+@given(spec=layouts())
+def test_labels_are_added_to_any_layout(family: Family, spec: CloudSpec):
+    """Every point keeps its bytes, whatever the fields, the order of bytes and the padding; labels read back."""
+    msg = spec.message(family)
+    count = msg.height * msg.width
+    rng = np.random.default_rng(0)
+    label, values = rng.integers(0, 256, count).astype(np.uint8), rng.random((2, count), np.float32)
+    labelled = clouds.with_labels(msg, Segmentation(label, *values), family.types, "predicted_label")
+    assert (labelled.height, labelled.width, labelled.header) == (msg.height, msg.width, msg.header)
+    assert labelled.point_step % 4 == 0 or count == 0
+    assert [f.name for f in labelled.fields[: len(msg.fields)]] == [f.name for f in msg.fields]
+    before, after = (clouds.PointLayout.from_message(m) for m in (msg, labelled))
+    assert after.byte_order == before.byte_order and len(after.data) == count * labelled.point_step
+    step = before.point_step
+    rows = np.frombuffer(bytes(spec.bytes()), np.uint8).reshape(spec.height, spec.row_step)
+    old = rows[:, : spec.width * step].reshape(count, step)
+    new = np.frombuffer(bytes(labelled.data), np.uint8).reshape(count, -1)[:, :step]
+    np.testing.assert_array_equal(new, old)
+    names = ["predicted_label", *(f.name for f in labelled.fields[-2:])]
+    for name, expected in zip(names, (label, *values), strict=True):
+        np.testing.assert_array_equal(clouds.read_field(labelled, name), expected)
+
+
+@families
+def test_labels_beside_those_that_a_cloud_has(family: Family):
+    spec = plain_cloud(3)
+    labels = Segmentation(np.array([1, 2, 255], np.uint8), *np.ones((2, 3), np.float32))
+    once = clouds.with_labels(spec.message(family), labels, family.types)
+    assert not once.is_dense and [f.name for f in once.fields[-3:]] == ["label", "probability", "entropy"]
+    with pytest.raises(CloudError, match="has a field 'label' already"):
+        clouds.with_labels(once, labels, family.types)
+    twice = clouds.with_labels(once, labels, family.types, "predicted_label")
+    expected = ["predicted_label", "predicted_probability", "predicted_entropy"]
+    assert [f.name for f in twice.fields[-3:]] == expected
+    np.testing.assert_array_equal(clouds.read_field(twice, "label"), clouds.read_field(twice, "predicted_label"))
+    with pytest.raises(CloudError, match="4 labels for 3 points"):
+        clouds.with_labels(
+            spec.message(family), Segmentation(np.zeros(4, np.uint8), *np.ones((2, 4), np.float32)), family.types
+        )
+
+
 def test_rclpy_serializes_labelled_clouds():
     serialization = pytest.importorskip("rclpy.serialization", reason="rclpy is not installed")
     cloud, segmentation = segmented(6, height=2)

@@ -8,23 +8,27 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.rosbag2.storage_mcap import McapWriter
 from rosbags.typesys.store import Typestore
 
 from xmodelkd_ros.bags import mcap_records as mcap
 from xmodelkd_ros.bags.bag import STANDARD_TYPES, STORAGE_SUFFIXES
+from xmodelkd_ros.bags.storage import zstd
 from xmodelkd_ros.core.errors import BagError
 
 Storage = Literal["mcap", "sqlite3"]
 
 _VERSION: Literal[8] = 8
 """Metadata version to write: the newest one with the QoS format that Humble to Jazzy read."""
+
+_ZSTD_LEVEL = 1
 
 _UNLIMITED = QosTime(9223372036, 854775807)
 """An unlimited duration as rosbag2 writes it."""
@@ -41,14 +45,15 @@ class BagWriter:
         path: the folder to create, or the ``.mcap`` (``.db3``) file.
         storage: ``mcap`` or ``sqlite3``.
         keep: keep an unfinished bag, for recordings that cannot be repeated.
+        compressed: compress the chunks of an MCAP file (zstd).
 
     Raises:
         BagError: on entering, if the path exists or cannot be created.
     """
 
-    def __init__(self, path: Path, storage: Storage = "mcap", keep: bool = False) -> None:
+    def __init__(self, path: Path, storage: Storage = "mcap", keep: bool = False, *, compressed: bool = False) -> None:
         self.path = path
-        self._keep = keep
+        self._keep, self._compressed = keep, compressed
         self._storage = StoragePlugin[storage.upper()]
         self._suffix = STORAGE_SUFFIXES[storage]
         self._connections: dict[str, Connection] = {}
@@ -67,10 +72,14 @@ class BagWriter:
             self._unfinished = Path(tempfile.mkdtemp(prefix=f"{self.path.name}.unfinished-", dir=self.path.parent))
             self._folder = self._unfinished / self.path.stem
             self._writer = Writer(self._folder, version=_VERSION, storage_plugin=self._storage)
+            if self._compressed:
+                self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
             try:
                 self._writer.open()
                 if isinstance(self._writer.storage, McapWriter):
                     _add_checksums(self._writer.storage)
+                    # zstd's usual level takes five times as long, and makes clouds hardly smaller.
+                    self._writer.storage.compressor = partial(zstd.compress, level=_ZSTD_LEVEL)
             except BaseException:
                 shutil.rmtree(self._unfinished)
                 raise

@@ -21,6 +21,7 @@ from xmodelkd_ros.messages.point_layout import (
     Column,
     PointLayout,
     allocate_data,
+    extended,
     is_known_datatype,
     to_float32,
     write_points,
@@ -162,6 +163,39 @@ def labels_to_msg(
     ]
     is_dense = not bool((segmentation.label == IGNORE).any())
     return write_points(header, (cloud.height, cloud.width), columns, 24, is_dense, types)
+
+
+def with_labels(msg: Any, segmentation: Segmentation, types: MessageTypes, label_field: str = LABEL_FIELD) -> Any:
+    """A copy of a cloud with its points' labels: all of its fields, then label, probability and entropy.
+
+    Organisation, byte order, field layout and padding within the points stay; padding of rows is left out. The new
+    fields are UINT8, FLOAT32 and FLOAT32 at the next multiples of 4. Probability and entropy are called
+    ``predicted_probability`` and ``predicted_entropy`` where the cloud has fields of these names.
+
+    Args:
+        msg: the cloud, of any layout.
+        segmentation: one label per point; ``is_dense`` is false if any is 255.
+        types: the classes to construct.
+        label_field: name of the field of class ids.
+
+    Raises:
+        CloudError: cloud and segmentation differ in length, the cloud has a field of that name already, or the declared
+            layout is inconsistent.
+    """
+    layout = PointLayout.from_message(msg)
+    if len(segmentation) != len(layout):
+        raise CloudError(f"{len(segmentation)} labels for {len(layout)} points")
+    if has_field(msg, label_field):
+        raise CloudError(f"the cloud has a field '{label_field}' already; give another name for the labels")
+    names = [f"predicted_{name}" if has_field(msg, name) else name for name in (_PROBABILITY, _ENTROPY)]
+    base = -(-layout.point_step // 4) * 4
+    columns = [
+        Column(label_field, base, "u1", segmentation.label),
+        Column(names[0], base + 4, "f4", segmentation.probability),
+        Column(names[1], base + 8, "f4", segmentation.entropy),
+    ]
+    is_dense = bool(msg.is_dense) and not bool((segmentation.label == IGNORE).any())
+    return extended(msg, layout, columns, base + 12, is_dense, types)
 
 
 def read_segmentation(msg: Any) -> Segmentation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -17,10 +17,44 @@ from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.core.strict_json import parse_json
 from xmodelkd_ros.core.transforms import transform
 
+_PREDICTION = "prediction"
+"""Source of labels that a model has predicted."""
 
-def label_info_json(label_map: LabelMap) -> str:
-    """Label set as JSON, for the latched topic ``label_info_json``."""
-    return json.dumps(label_map.to_dict())
+
+@dataclass(frozen=True)
+class Prediction:
+    """Where predicted labels in a bag are from; ground truth has none.
+
+    Attributes:
+        model: name of the model.
+        sha256: of its network.
+        field: the field of the clouds that holds the class ids.
+    """
+
+    model: str
+    sha256: str
+    field: str = "label"
+
+
+def label_info_json(label_map: LabelMap, prediction: Prediction | None = None) -> str:
+    """Label set as JSON, for the latched topic ``label_info_json``; predictions say so (``"source": "prediction"``)."""
+    source = {} if prediction is None else {"source": _PREDICTION, **asdict(prediction)}
+    return json.dumps({**label_map.to_dict(), **source})
+
+
+def prediction_from_json(text: str) -> Prediction | None:
+    """Where the labels of a ``label_info_json`` are from; None for ground truth.
+
+    Raises:
+        LabelError: the text is not JSON, or says so in another way.
+    """
+    try:
+        data = parse_json(text)
+        if data.get("source") != _PREDICTION:
+            return None
+        return Prediction(str(data["model"]), str(data["sha256"]), str(data["field"]))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise LabelError(f"label_info_json does not say what its labels are: {quoted(error)}") from error
 
 
 def label_map_from_json(text: str) -> LabelMap:

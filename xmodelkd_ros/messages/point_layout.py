@@ -268,6 +268,34 @@ def write_points(
     return msg
 
 
+def extended(
+    msg: Any, layout: PointLayout, columns: Sequence[Column], point_step: int, is_dense: bool, types: MessageTypes
+) -> Any:
+    """A copy of a cloud with more fields behind those that it has, without row padding.
+
+    Args:
+        msg: the cloud.
+        layout: its layout.
+        columns: the new fields, beyond its point step, written in its byte order.
+        point_step: bytes of a point of the copy.
+        is_dense: of the copy.
+        types: the classes to construct.
+    """
+    big, row_step = layout.byte_order == ">", layout.width * point_step if layout.height else 0
+    fields = [*msg.fields, *(column.field(types) for column in columns)]
+    copy = types.PointCloud2(
+        header=msg.header, height=layout.height, width=layout.width, fields=fields, is_bigendian=big,
+        point_step=point_step, row_step=row_step, data=b"", is_dense=bool(is_dense),
+    )  # fmt: skip
+    points = allocate_data(copy, layout.height * row_step).reshape(-1, point_step)
+    if len(points):
+        points[:, : layout.point_step] = layout._view(0, np.dtype(np.uint8), layout.point_step).reshape(len(points), -1)
+    for column in columns:
+        values = np.ascontiguousarray(column.values, layout.byte_order + column.code)
+        points[:, column.offset : column.offset + values.itemsize] = values.view(np.uint8).reshape(len(points), -1)
+    return copy
+
+
 def allocate_data(msg: Any, size: int) -> NDArray[np.uint8]:
     """Set a message's data to zeros of the type it expects, and return a writable view.
 
