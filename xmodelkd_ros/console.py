@@ -87,6 +87,14 @@ def non_negative_float(text: str) -> float:
     return value
 
 
+def probability(text: str) -> float:
+    """Parse a number from 0 to 1 (an argparse type)."""
+    value = _number(float, text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
+    return value
+
+
 def positive_int(text: str) -> int:
     """Parse an integer above zero (an argparse type)."""
     value = _number(int, text)

@@ -25,10 +25,12 @@ from xmodelkd_ros.core.truth_coverage import TruthCoverage
 from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.messages.clouds import LABEL_FIELD, MissingIntensity, has_field, read_field, to_cloud, used_fields
 from xmodelkd_ros.messages.headers import (
+    Prediction,
     data_source_from_json,
     frame_name,
     label_map_from_json,
     nearest_frame_hint,
+    prediction_from_json,
     stamp_ns,
 )
 from xmodelkd_ros.messages.images import image_to_array
@@ -59,6 +61,7 @@ class RecordedDrive:
         count: number of sweeps.
         duration_s: length of the bag in seconds.
         truth_map: label set of the bag's truth; None if the bag names none.
+        prediction: what predicted these labels, where the bag has no truth; None for truth.
         source: dataset, licence and attribution; None if the bag names none.
         notes: remarks for the user, one line each.
 
@@ -81,7 +84,10 @@ class RecordedDrive:
         self.count = reader.topics[self.points_topic].count
         self.duration_s = (reader.end_ns - reader.start_ns) / 1e9
         self.notes: list[str] = []
-        self.truth_map, self._without_map = _truth_map(reader, self.points_topic)
+        self.truth_map, self.prediction, self._without_map = _truth_map(reader, self.points_topic)
+        self._field = LABEL_FIELD if self.prediction is None else self.prediction.field
+        if self.prediction is not None and labels is not None:
+            self.note(f"the bag's labels are predictions of model {self.prediction.model}, not ground truth")
         self.source = self._read_source()
         self._coverage = TruthCoverage(self.truth_map) if self.truth_map is not None else None
         self._other_clock: set[str] = set()
@@ -144,15 +150,15 @@ class RecordedDrive:
     def _own_truth(self, msg: Any) -> NDArray[np.uint8] | None:
         if self._labels is None:
             return None
-        if not has_field(msg, LABEL_FIELD):
-            self.note(f"no score: the clouds have no ground-truth field '{LABEL_FIELD}'")
+        if not has_field(msg, self._field):
+            self.note(f"no score: the clouds have no ground-truth field '{self._field}'")
             return None
         if self._to_labels is None:
-            self.note(f"field '{LABEL_FIELD}' is not used as ground truth: {self._without_map}")
+            self.note(f"field '{self._field}' is not used as ground truth: {self._without_map}")
             return None
-        truth = read_field(msg, LABEL_FIELD)
+        truth = read_field(msg, self._field)
         if truth.dtype != np.uint8:
-            raise CloudError(f"field '{LABEL_FIELD}' is {truth.dtype}; truth must be UINT8")
+            raise CloudError(f"field '{self._field}' is {truth.dtype}; truth must be UINT8")
         assert self._coverage is not None
         self._coverage.add(truth)
         return np.asarray(truth)
@@ -335,16 +341,21 @@ def _by_remedy(reasons: Mapping[str, str]) -> list[tuple[list[str], str]]:
     return [(names, reasons[names[0]]) for names in groups.values()]
 
 
-def _truth_map(reader: BagReader, points_topic: str) -> tuple[LabelMap | None, str]:
-    """The label set of the truth; None and the reason if there is none."""
+def _truth_map(reader: BagReader, points_topic: str) -> tuple[LabelMap | None, Prediction | None, str]:
+    """The label set of the truth, or else of predicted labels and what predicted them; a reason if there is none."""
     topics = [t.name for t in reader.topics.values() if t.name.endswith(LABEL_INFO_JSON) and t.count]
     if not topics:
-        return None, (
-            f"no {LABEL_INFO_JSON} defines its numbers; record or add that latched topic (docs/evaluation.md)"
-        )
+        reason = f"no {LABEL_INFO_JSON} defines its numbers; record or add that latched topic (docs/evaluation.md)"
+        return None, None, reason
+    infos = {name: reader.first(name).message.data for name in topics}
+    predictions = {name: prediction_from_json(info) for name, info in infos.items()}
+    true = [name for name in topics if predictions[name] is None]
     # A segmenter's own label set may have been recorded as well, beside its labels.
+    topics = true or topics
     nearest = closest_topic(points_topic, topics)
-    found = {label_map_from_json(reader.first(name).message.data) for name in ([nearest] if nearest else topics)}
+    chosen = [nearest] if nearest else topics
+    found = {(label_map_from_json(infos[name]), predictions[name]) for name in chosen}
     if len(found) > 1:
-        return None, f"{listed(topics)} differ, and none is in a namespace of {points_topic}; record one of them only"
-    return found.pop(), ""
+        reason = f"{listed(topics)} differ, and none is in a namespace of {points_topic}; record one of them only"
+        return None, None, reason
+    return *found.pop(), ""

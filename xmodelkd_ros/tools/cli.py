@@ -21,6 +21,7 @@ from xmodelkd_ros.tools.commands import (
     faults,
     fit_cameras,
     fit_sensor,
+    label,
     load,
     recover,
     replay,
@@ -29,6 +30,7 @@ from xmodelkd_ros.tools.commands import (
 _COMMANDS = (
     evaluate,
     replay,
+    label,
     faults,
     load,
     endurance,

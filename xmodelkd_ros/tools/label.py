@@ -17,6 +17,7 @@ from xmodelkd_ros.bags.recorded_sweep import RecordedSweep
 from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE, LabelMap, LabelTranslation
+from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.harness.run_options import RunOptions
 from xmodelkd_ros.messages.clouds import missing_intensity_policy
@@ -50,6 +51,15 @@ class LabelOptions:
     field: str = ""
     format: str = "mcap"
     topics: str = "all"
+
+    def settings(self) -> dict[str, Any]:
+        """What the labels depend on, for a later run to compare."""
+        run = self.run
+        network = ModelSpec.read(find_model(run.model)).files["fp32"].sha256
+        of_model = {"sha256": network, "mode": run.mode, "sensor": run.sensor, "label_set": run.label_set}
+        of_input = {"points_topic": run.points_topic, "missing_intensity": run.missing_intensity}
+        names = ("min_probability", "field", "format", "topics")
+        return {**of_model, **of_input, **{name: getattr(self, name) for name in names}}
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -142,6 +142,8 @@ class Session:
         metrics["sensor"] = sensor = dict(self.pipeline.sensor_facts if sensor is None else sensor)
         if sensor["source"] != NO_SENSOR or spec.projection.rows == BY_BEAM:
             self.add_notes([f"sensor: {sensor['description']}"])
+        if self._drive is not None and self._drive.prediction is not None:
+            metrics["reference"] = {"source": "prediction", **asdict(self._drive.prediction)}
         metrics["warnings"] = list(warnings)
         print_warnings(warnings)
         reason = self.backend_choice.reason

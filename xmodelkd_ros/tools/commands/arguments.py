@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from xmodelkd_ros.console import positive_float
 
 if TYPE_CHECKING:
+    from xmodelkd_ros.bags.image_replay import CameraOptions
     from xmodelkd_ros.harness.run_options import RunOptions
 
 NO_BAG = Path("synthetic sweeps")
@@ -83,9 +84,8 @@ def add_missing_intensity(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--missing-intensity", choices=["auto", "reject", "fill"], default="auto", help=text)
 
 
-def add_scoring(parser: argparse.ArgumentParser) -> None:
-    """Add mode, camera options, label set and output folder of the subcommands that score labels."""
-    add_mode(parser)
+def add_camera_matching(parser: argparse.ArgumentParser) -> None:
+    """Add how images are matched to sweeps in teacher mode."""
     text = "teacher: maximum time difference between image and sweep"
     add_number(parser, "--slop", positive_float, 0.05, "SECONDS", text)
     add_number(parser, "--deadline", positive_float, 0.05, "SECONDS", "teacher: longest wait of a sweep for its images")
@@ -96,6 +96,12 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
         help="teacher: frame of /tf for the ego motion between image and sweep (default: no motion)",
     )
     parser.add_argument("--drop-cameras", default="", metavar="A,B", help="teacher: cameras to leave out")
+
+
+def add_scoring(parser: argparse.ArgumentParser) -> None:
+    """Add mode, camera options, label set and output folder of the subcommands that score labels."""
+    add_mode(parser)
+    add_camera_matching(parser)
     parser.add_argument(
         "--label-set", default="", metavar="SET", help="label set of the scores, e.g. pandaset9 (default: the model's)"
     )
@@ -104,18 +110,23 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of metrics.json and report.html")
 
 
-def scoring_options(args: argparse.Namespace, **more: Any) -> RunOptions:
-    """Options of a subcommand that scores labels."""
+def camera_options(args: argparse.Namespace) -> CameraOptions:
+    """How images are matched to sweeps, from the arguments of :func:`add_camera_matching`."""
     from xmodelkd_ros.bags.image_replay import CameraOptions
-    from xmodelkd_ros.harness.run_options import RunOptions
 
-    camera_options = CameraOptions(
+    return CameraOptions(
         slop_ns=round(args.slop * 1e9),
         fixed_frame=args.fixed_frame,
         dropped=tuple(filter(None, args.drop_cameras.split(","))),
         image_age_ns=round(getattr(args, "image_age", 0.0) * 1e9),
         deadline_ns=round(args.deadline * 1e9),
     )
+
+
+def scoring_options(args: argparse.Namespace, **more: Any) -> RunOptions:
+    """Options of a subcommand that scores labels."""
+    from xmodelkd_ros.harness.run_options import RunOptions
+
     return RunOptions(
         bag=args.bag,
         model=args.model,
@@ -127,7 +138,7 @@ def scoring_options(args: argparse.Namespace, **more: Any) -> RunOptions:
         command=args.command,
         mode=args.mode,
         sensor=args.sensor,
-        camera_options=camera_options,
+        camera_options=camera_options(args),
         missing_intensity=args.missing_intensity,
         **more,
     )
