@@ -45,7 +45,8 @@ class SourceConfig:
             but all of one product.
         cameras: cameras of generated drives: 0, 1 (front) or 6.
         labels: ``own``; ``none`` for sweeps that only a teacher labels; ``propagated``: labels transferred by pose
-            from the labelled sweeps of the same drive (``training/data/label_propagation.py``).
+            from the labelled sweeps of the same drive (``training/data/label_propagation.py``); ``predicted``: those
+            that ``xmodelkd label`` wrote, the more certain ones of each class.
         share: share of the training sweeps drawn from this source, relative to the other sources.
     """
 
@@ -60,7 +61,7 @@ class SourceConfig:
     sweeps: Annotated[PositiveInt, at_most(100)] = 5
     lidar: str = ""
     cameras: int = 0
-    labels: Annotated[str, one_of("own", "none", "propagated")] = "own"
+    labels: Annotated[str, one_of("own", "none", "propagated", "predicted")] = "own"
     share: Positive = 1.0
 
     def __post_init__(self) -> None:

@@ -19,8 +19,9 @@ from training.data.label_propagation import propagated_labels
 from training.data.registry import open_drives
 from training.data.sensors import recorded_sensor, with_ground
 from training.data.sweeps import Sweep
+from training.datasets.bag import BagSequence
 from training.datasets.exposures import EncodedSweepImages
-from training.datasets.sequence import DriveSequence, labels_of
+from training.datasets.sequence import DriveSequence, is_predicted, labels_of
 from training.world.pool import each_drive
 from training.world.sequence import WORLD_SOURCE, WorldSequence, live_drive
 from training.worldgen.drive import MAX_SWEEPS, TRAIN, drives_of, split_of
@@ -34,6 +35,9 @@ from xmodelkd_ros.segmentation.auto_sensor import SWEEPS
 
 _IMAGES, _CLASSES = "images", "classes"
 """What is loaded of images: colours, or the classes of the pixels where they are known."""
+_PREDICTED = "predicted"
+_CERTAIN = 0.7
+"""Share of the points of each class whose predicted labels count."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +86,7 @@ def load_source(
             should have; or no seed is of this split.
     """
     # Share and use of the labels do not affect loading.
-    cached = replace(config, share=1.0, labels="own")
+    cached = replace(config, share=1.0, labels=_PREDICTED if config.labels == _PREDICTED else "own")
     images = images and bool(config.path or config.cameras)
     content = (_CLASSES if pixel_classes else _IMAGES) if images else ""
     keys = [("source", cached, use, kept, labels) for kept in ((content,) if images else ("", _IMAGES, _CLASSES))]
@@ -90,7 +94,20 @@ def load_source(
     source = memoize(key, lambda: _loaded(cached, use, content, labels))
     if config.path and config.labels == "own" and not any((sweep.labels != IGNORE).any() for sweep in source.sweeps):
         raise ConfigError(f"{config} has no labels for {use}; fetch them, or give other drives")
+    _check_origin_of_labels(config, source)
     return replace(source, config=config, encoded_images=source.encoded_images if images else [])
+
+
+def _check_origin_of_labels(config: SourceConfig, source: Source) -> None:
+    """Raise a ConfigError if predictions would count as ground truth, or the reverse."""
+    predicted = any(is_predicted(drive) for drive, _ in source.frames)
+    if predicted and config.labels == "own":
+        raise ConfigError(
+            f"{config}: the labels are predictions of a model, not ground truth; train on them with labels: predicted, "
+            "or correct them by hand (docs/datasets.md)"
+        )
+    if not predicted and config.labels == _PREDICTED:
+        raise ConfigError(f"{config} has no labels that 'xmodelkd label' wrote; give labels: own")
 
 
 def _loaded(config: SourceConfig, use: str, images: str, labels: str) -> Source:
@@ -106,7 +123,7 @@ def _of_frames(config: SourceConfig, frames: list[tuple[DriveSequence, int]], im
     clouds = [drive.cloud(index) for drive, index in frames]
     sensors = _sensors(frames, clouds, config.sensor)
     sweeps = [
-        Sweep(cloud, labels_of(drive, index, labels), sensor=sensors[drive.name])
+        Sweep(cloud, _labels_of(config, drive, index, labels), sensor=sensors[drive.name])
         for cloud, (drive, index) in zip(clouds, frames, strict=True)
     ]
     with_images = bool(images) and all(drive.cameras for drive, _ in frames)
@@ -117,6 +134,18 @@ def _of_frames(config: SourceConfig, frames: list[tuple[DriveSequence, int]], im
         )
     loaded = (EncodedSweepImages.load(drive, index, images == _CLASSES) for drive, index in frames if with_images)
     return Source(config, sweeps, frames, frames[0][0].source, list(loaded))
+
+
+def _labels_of(config: SourceConfig, drive: DriveSequence, index: int, labels: str) -> NDArray[np.uint8]:
+    """(N,) labels of a sweep; of predicted ones with probabilities, those of the more certain points of each class."""
+    ids = labels_of(drive, index, labels)
+    if config.labels != _PREDICTED or not isinstance(drive, BagSequence):
+        return ids
+    probability = drive.probability(index)
+    for class_id in np.unique(ids[ids != IGNORE]):
+        members = ids == class_id
+        ids = np.where(members & (probability < np.quantile(probability[members], 1 - _CERTAIN)), IGNORE, ids)
+    return ids.astype(np.uint8)
 
 
 def _sensors(

@@ -24,7 +24,7 @@ from xmodelkd_ros.core.errors import BagError, ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.core.transforms import PoseTrack
-from xmodelkd_ros.messages.clouds import used_fields
+from xmodelkd_ros.messages.clouds import has_field, read_field, used_fields
 from xmodelkd_ros.messages.headers import without_prefix
 from xmodelkd_ros.messages.images import image_to_array
 from xmodelkd_ros.resources import label_map
@@ -86,6 +86,7 @@ class BagSequence:
 
     Attributes:
         label_map: the label set of :meth:`labels`: the bag's own, or drive13 for a bag without ground truth.
+        predicted: whether these labels are predictions of a model.
         cameras: the cameras whose calibration and extrinsic are in the bag.
         base_from_lidar: (4, 4) base_link from sensor; the identity if the bag lacks it.
         has_poses: whether ``/tf`` has motion of the sensor, or it was estimated.
@@ -104,6 +105,7 @@ class BagSequence:
         self._recording = RecordedDrive(self._reader, topic, label_map(LABELS), "fill")
         self.source = self._recording.source or DataSource(self.name, "as its owner says", "")
         self.label_map = self._recording.truth_map or label_map(LABELS)
+        self.predicted = self._recording.prediction is not None
         self._defined = np.isin(np.arange(256), [c.id for c in self.label_map.classes])
         self._log_times_ns = self._recording.log_times_ns()
         if not self._log_times_ns:
@@ -172,6 +174,14 @@ class BagSequence:
         if sweep.own_truth is not None:
             truth = np.where(self._defined[sweep.own_truth], sweep.own_truth, IGNORE).astype(np.uint8)
         return np.asarray(truth[_usable(sweep)])
+
+    def probability(self, index: int) -> NDArray[np.float32]:
+        """(N,) probabilities of predicted labels, 1 where the clouds have none; errors as of :meth:`cloud`."""
+        sweep = self._at(index)
+        names = ("predicted_probability", "probability")
+        name = next((name for name in names if has_field(sweep.message, name)), "")
+        values = read_field(sweep.message, name) if name else np.ones(len(sweep.cloud))
+        return np.asarray(values[_usable(sweep)], np.float32)
 
     def time_s(self, index: int) -> NDArray[np.float32]:
         """(N,) when each point of :meth:`cloud` was fired, seconds relative to the sweep's stamp; zeros if unknown."""

@@ -9,6 +9,9 @@ A sequence is a folder::
     times.txt             seconds since the sequence began, one line for each sweep
     image_2/000000.png    left colour camera; image_3: the right one
 
+A folder that ``xmodelkd label --format semantickitti`` wrote has a ``labels.yaml`` too, which says what the numbers
+mean, in which scale intensities are, and whether the labels are predictions or were corrected by hand.
+
 Only the sweeps are required. What else is missing or damaged is left out with a note: sweeps without a label file are
 unlabelled, cameras need calib.txt, and poses need calib.txt and poses.txt. Without times.txt, sweeps are 0.1 s apart.
 
@@ -19,17 +22,19 @@ sweep's stamp, and the motion of half a turn blurs the beams.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from training.config.safe_yaml import parse_yaml
 from training.datasets.binary import points_in, read_labels, read_rows
 from training.datasets.folder_content import files_in, missing_note
 from training.datasets.sequence import JpegFile, PngFile, image_size
 from xmodelkd_ros.core.camera import CameraModel
 from xmodelkd_ros.core.cloud import PointCloud
-from xmodelkd_ros.core.errors import ConfigError
+from xmodelkd_ros.core.errors import ConfigError, LabelError, quoted
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.core.transforms import PoseTrack, inverse
@@ -88,6 +93,7 @@ _PERIOD_S = 0.1
 _MAX_NUMBER = 10**6
 """Larger names of sweeps are stamps, not line numbers of poses.txt and times.txt."""
 
+_LABELS_FILE = "labels.yaml"
 _CAMERAS = {"image_2": "P2", "image_3": "P3"}
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -98,7 +104,9 @@ class SemanticKittiSequence:
     The world frame is the sensor frame at the first sweep.
 
     Attributes:
-        label_map: the label set of :meth:`labels`, semantickitti19.
+        label_map: the label set of :meth:`labels`, semantickitti19 unless labels.yaml names another one.
+        source: dataset, licence and attribution.
+        predicted: whether the labels are predictions of a model.
         cameras: intrinsic and extrinsic of the cameras with images, named after their folders.
         base_from_lidar: (4, 4) base_link from sensor.
         has_poses: whether the poses are there.
@@ -108,7 +116,7 @@ class SemanticKittiSequence:
         ConfigError: the folder has no sweeps.
     """
 
-    source = DataSource(
+    source: DataSource = DataSource(
         "SemanticKITTI",
         "CC BY-NC-SA 4.0",
         "SemanticKITTI (Behley et al., ICCV 2019), http://semantic-kitti.org, CC BY-NC-SA 4.0, on the KITTI Vision "
@@ -121,8 +129,11 @@ class SemanticKittiSequence:
         self.name = f"SemanticKITTI sequence {self.path.name}"
         self.label_map: LabelMap = label_map("semantickitti19")
         self.base_from_lidar = _BASE_FROM_LIDAR
-        self._class_of_raw = _lookup(self.label_map)
+        self._class_of_raw = _lookup(self.label_map, CLASS_OF_RAW)
+        self._full_scale, self.predicted = _MAX_INTENSITY, False
         self.notes: list[str] = []
+        if (self.path / _LABELS_FILE).exists():
+            self._take_own_labels()
         self._stems, self._lines = self._find_sweeps()
         self._labels = files_in(self.path / "labels")
         if self._labels:
@@ -145,11 +156,11 @@ class SemanticKittiSequence:
     def cloud(self, index: int) -> PointCloud:
         """The points of a sweep in the sensor frame at its stamp, with intensity 0 to 255."""
         x_y_z_reflectance = read_rows(self._sweep(index), "<f4", 4)
-        intensity = x_y_z_reflectance[:, 3] * np.float32(_MAX_INTENSITY)
+        intensity = x_y_z_reflectance[:, 3] * np.float32(self._full_scale)
         return PointCloud(np.ascontiguousarray(x_y_z_reflectance[:, :3]), intensity)
 
     def labels(self, index: int) -> NDArray[np.uint8]:
-        """(N,) semantickitti19 ids of the points of :meth:`cloud`, 255 for unlabelled ones and for all test sweeps."""
+        """(N,) class ids of the points of :meth:`cloud`, 255 for unlabelled ones and for all test sweeps."""
         sweep = self._sweep(index)
         name = f"{sweep.stem}.label"
         if name not in self._labels:
@@ -186,6 +197,23 @@ class SemanticKittiSequence:
             for camera, file in found
             if file
         )
+
+    def _take_own_labels(self) -> None:
+        """Take what labels.yaml says of a folder that is not of the benchmark."""
+        path = self.path / _LABELS_FILE
+        try:
+            data = parse_yaml(path.read_text(encoding="utf-8"))
+            numbers = {int(raw): str(name) for raw, name in data["labels"].items() if int(raw) != 0}
+            self.label_map = label_map(str(data["label_set"]))
+            self._class_of_raw = _lookup(self.label_map, numbers)
+            self._full_scale, self.predicted = float(data["intensity_scale"]), data["source"] != "truth"
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, LabelError) as error:
+            raise ConfigError(
+                f"cannot read {path}: {quoted(error)}; needs label_set, source, intensity_scale and labels"
+            ) from error
+        self.name = f"labelled folder {self.path.name}"
+        self.source = DataSource(self.name, "as its owner says", "")
+        self.base_from_lidar = np.eye(4)
 
     def _sweep(self, index: int) -> Path:
         return self.path / "velodyne" / f"{self._stems[self._checked(index)]}.bin"
@@ -308,10 +336,10 @@ def semantickitti_drives(path: Path, split: str) -> list[SemanticKittiSequence]:
     return [SemanticKittiSequence(sequence) for sequence in found]
 
 
-def _lookup(classes: LabelMap) -> NDArray[np.uint8]:
+def _lookup(classes: LabelMap, class_of_raw: Mapping[int, str]) -> NDArray[np.uint8]:
     """(65536,) class id of each raw 16-bit label."""
     lookup = np.full(1 << 16, IGNORE, np.uint8)
-    for raw, name in CLASS_OF_RAW.items():
+    for raw, name in class_of_raw.items():
         lookup[raw] = classes.id_of(name)
     return lookup
 

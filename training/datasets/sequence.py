@@ -206,6 +206,11 @@ class DriveSequence(Protocol):
         """The image of each camera that belongs to a sweep."""
 
 
+def is_predicted(drive: DriveSequence) -> bool:
+    """Whether the labels of a drive are predictions of a model; only bags and folders that we wrote can say so."""
+    return bool(getattr(drive, "predicted", False))
+
+
 def labels_of(drive: DriveSequence, index: int, labels: str = LABELS) -> NDArray[np.uint8]:
     """(N,) labels of a sweep's points, translated into a label set."""
     return _lookup(drive.label_map, labels)[drive.labels(index)]

@@ -29,6 +29,7 @@ _VERSION: Literal[8] = 8
 """Metadata version to write: the newest one with the QoS format that Humble to Jazzy read."""
 
 _ZSTD_LEVEL = 1
+"""zstd's usual level takes five times as long, and makes clouds hardly smaller."""
 
 _UNLIMITED = QosTime(9223372036, 854775807)
 """An unlimited duration as rosbag2 writes it."""
@@ -78,8 +79,8 @@ class BagWriter:
                 self._writer.open()
                 if isinstance(self._writer.storage, McapWriter):
                     _add_checksums(self._writer.storage)
-                    # zstd's usual level takes five times as long, and makes clouds hardly smaller.
-                    self._writer.storage.compressor = partial(zstd.compress, level=_ZSTD_LEVEL)
+                    if self._compressed:
+                        self._writer.storage.compressor = partial(zstd.compress, level=_ZSTD_LEVEL)
             except BaseException:
                 shutil.rmtree(self._unfinished)
                 raise

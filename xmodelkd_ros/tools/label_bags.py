@@ -23,8 +23,6 @@ from xmodelkd_ros.inference.cpu import cores
 from xmodelkd_ros.tools.label import BagLabeller, LabelOptions
 from xmodelkd_ros.tools.label_report import write_summary
 
-_ATTEMPTS = 2
-"""Times that a bag is tried whose worker dies."""
 _LOCK = ".lock"
 
 
@@ -198,30 +196,31 @@ def _one_by_one(tasks: Sequence[_Task], jobs: int) -> Iterator[Outcome]:
 
 
 def _in_processes(tasks: Sequence[_Task], jobs: int) -> Iterator[Outcome]:
-    """Label several bags at once; a bag whose process dies is tried once more, alone."""
+    """Label several bags at once; those whose process dies, which ends them all, are tried once more, one by one."""
     if tasks:
-        BagLabeller(tasks[0].options)
-    waiting, attempts = list(tasks), {str(task.bag): 0 for task in tasks}
-    while waiting:
-        workers = min(jobs, len(waiting))
-        context, shares = multiprocessing.get_context("spawn"), _shares_of_cores(workers)
-        queue = context.SimpleQueue()
-        for share in shares:
-            queue.put(share)
-        lost: list[_Task] = []
-        with ProcessPoolExecutor(workers, context, _start_worker, (queue,)) as pool:
-            futures = {pool.submit(label_task, task): task for task in waiting}
-            for future in as_completed(futures):
-                try:
-                    yield future.result()
-                except BrokenProcessPool:
-                    lost.append(futures[future])
-        for task in lost:
-            attempts[str(task.bag)] += 1
-            if attempts[str(task.bag)] >= _ATTEMPTS:
-                yield Outcome(str(task.bag), error="the process that labelled it died, twice; is the memory enough?")
-        waiting = [task for task in lost if attempts[str(task.bag)] < _ATTEMPTS]
-        jobs = 1 if waiting else jobs
+        BagLabeller(tasks[0].options)  # a model that cannot be used concerns all bags
+    lost: list[_Task] = []
+    yield from _in_pool(tasks, min(jobs, max(len(tasks), 1)), lost)
+    for task in lost:
+        again: list[_Task] = []
+        yield from _in_pool([task], 1, again)
+        for dead in again:
+            yield Outcome(str(dead.bag), error="the process that labelled it died, twice; is the memory enough?")
+
+
+def _in_pool(tasks: Sequence[_Task], workers: int, lost: list[_Task]) -> Iterator[Outcome]:
+    """Label bags in a pool of processes; those without an outcome, since a process died, are added to ``lost``."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    for share in _shares_of_cores(workers):
+        queue.put(share)
+    with ProcessPoolExecutor(workers, context, _start_worker, (queue,)) as pool:
+        futures = {pool.submit(label_task, task): task for task in tasks}
+        for future in as_completed(futures):
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                lost.append(futures[future])
 
 
 def _shares_of_cores(workers: int) -> list[list[int]]:

@@ -12,14 +12,14 @@ from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.bags.recorded_drive import RecordedDrive
 from xmodelkd_ros.bags.recorded_sweep import RecordedSweep
 from xmodelkd_ros.core.cloud import Segmentation
-from xmodelkd_ros.core.errors import BagError, ConfigError
+from xmodelkd_ros.core.errors import BagError
 from xmodelkd_ros.core.labels import LabelMap
 from xmodelkd_ros.messages.clouds import with_labels
 from xmodelkd_ros.messages.headers import Prediction, label_info_json
 from xmodelkd_ros.messages.topics import LABEL_INFO_JSON, STATIC_TF, TF
+from xmodelkd_ros.tools.label_kitti import KittiFolder
 
 _CLOUD, _STRING = "sensor_msgs/msg/PointCloud2", "std_msgs/msg/String"
-FORMATS = ("mcap", "semantickitti")
 
 
 class LabelledOutput(Protocol):
@@ -48,10 +48,10 @@ class LabelledOutput(Protocol):
 
 
 def open_output(form: str, out: Path, drive: RecordedDrive, labels: LabelMap, prediction: Prediction) -> LabelledOutput:
-    """The output of a format for the sweeps of a drive."""
+    """The output of a format, ``mcap`` or ``semantickitti``, for the sweeps of a drive."""
     if form == "mcap":
         return LabelledBag(out, drive.points_topic, labels, prediction)
-    raise ConfigError(f"format {form} is none of {', '.join(FORMATS)}")
+    return KittiFolder(out, drive, labels, prediction)
 
 
 class LabelledBag:

@@ -24,9 +24,7 @@ def add_parser(commands: Any) -> None:
     parser = new_parser(commands, "label", "write the labels of bags down, beside their points")
     parser.add_argument("bags", type=Path, nargs="+", metavar="BAG", help="rosbag2 folder, .mcap or .db3 file")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of labelled bags and summary")
-    parser.add_argument(
-        "--model", default="", metavar="DIR", help="model folder or name (default: the mode)"
-    )
+    parser.add_argument("--model", default="", metavar="DIR", help="model folder or name (default: the mode)")
     add_mode(parser)
     add_student(parser)
     add_camera_matching(parser)
