@@ -61,6 +61,10 @@ setup(
             "matplotlib>=3.5",
             "tqdm>=4.60",
         ],
+        # xmodelkd view: clouds and images in Rerun's viewer.
+        "view": ["rerun-sdk>=0.24"],
+        # xmodelkd label --ray: labelling on a Ray cluster.
+        "cluster": ["ray>=2.40"],
         # Dataset loaders, training.to_bag and generated drives; without torch.
         "datasets": [
             "embreex>=4.4,<5",

@@ -20,6 +20,9 @@ EXPECTED = (
     "needs the drives in ",
     "no GPU",
     "there is a GPU",
+    # Large extras that make setup does not install.
+    "Ray is not installed (extra cluster)",
+    "Rerun is not installed (extra view)",
     # Parts of ROS that pip does not install.
     "launch and launch_ros come with a ROS installation",
     "message_filters comes with a ROS installation",

@@ -25,12 +25,14 @@ from xmodelkd_ros.tools.commands import (
     load,
     recover,
     replay,
+    view,
 )
 
 _COMMANDS = (
     evaluate,
     replay,
     label,
+    view,
     faults,
     load,
     endurance,

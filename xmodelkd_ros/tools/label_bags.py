@@ -8,11 +8,11 @@ import multiprocessing
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +189,13 @@ def label_task(task: _Task) -> Outcome:
     return _label(lambda: _own_labeller(task.options), task)
 
 
+def _label_elsewhere(task: _Task, models: Mapping[str, str]) -> Outcome:
+    """Label a bag in a worker of a cluster, where the models lie in other folders."""
+    run = task.options.run
+    run = replace(run, model=models[run.model], student=models.get(run.student, run.student))
+    return label_task(replace(task, options=replace(task.options, run=run)))
+
+
 def _one_by_one(tasks: Sequence[_Task], jobs: int) -> Iterator[Outcome]:
     if tasks:
         _own_labeller(tasks[0].options)  # a model that cannot be used concerns all bags
@@ -240,4 +247,12 @@ def _on_ray(address: str) -> Callable[[Sequence[_Task], int], Iterator[Outcome]]
     """A way to label bags on a Ray cluster."""
     from xmodelkd_ros.tools.label_ray import on_ray
 
-    return lambda tasks, jobs: on_ray(tasks, address, label_task, lambda bag, why: Outcome(bag, error=why))
+    def run(tasks: Sequence[_Task], jobs: int) -> Iterator[Outcome]:
+        if not tasks:
+            return
+        given = tasks[0].options.run
+        models = [given.model, given.student] if given.mode == "teacher" else [given.model]
+        gpu = given.backend == "tensorrt"
+        yield from on_ray(tasks, address, models, gpu, _label_elsewhere, lambda t, why: Outcome(str(t.bag), error=why))
+
+    return run
