@@ -70,6 +70,13 @@ class Segmentation:
     def __len__(self) -> int:
         return len(self.label)
 
+    def without_uncertain(self, min_probability: float) -> Segmentation:
+        """With 255 in place of labels of a lower probability; probability and entropy stay readable."""
+        if min_probability <= 0:
+            return self
+        below = self.probability < np.float32(min_probability)
+        return Segmentation(np.where(below, np.uint8(IGNORE), self.label), self.probability, self.entropy)
+
     def at(self, index: NDArray[np.intp]) -> Segmentation:
         """The points at (M,) indices."""
         return Segmentation(self.label[index], self.probability[index], self.entropy[index])

@@ -65,6 +65,7 @@ class LabelledSweep:
         stages_ms: duration of each stage in milliseconds.
         findings: current warnings about the input.
         sensor: how much is known of the LiDAR, if it is estimated.
+        uncertain: number of points without a label for lack of probability.
     """
 
     result: Result
@@ -75,6 +76,7 @@ class LabelledSweep:
     stages_ms: Mapping[str, float]
     findings: Sequence[Finding] = ()
     sensor: str = ""
+    uncertain: int = 0
 
     def report(self, latency_ms: float) -> Report:
         """Status of the sweep for ``~/status``."""
@@ -86,6 +88,7 @@ class LabelledSweep:
             **({"sensor": self.sensor} if self.sensor else {}),
             "points": str(self.points),
             "points_invalid": str(self.result.invalid),
+            **({"points_uncertain": str(self.uncertain)} if self.uncertain else {}),
             "latency_ms": f"{latency_ms:.2f}",
             **{f"{stage}_ms": f"{milliseconds:.2f}" for stage, milliseconds in self.stages_ms.items()},
             **to_values(self.findings),

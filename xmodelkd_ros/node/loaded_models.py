@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rclpy.node import Node
 
 from xmodelkd_ros.core.cloud import PointCloud
@@ -13,7 +15,7 @@ from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.findings import Finding
 from xmodelkd_ros.core.labels import LabelMap, LabelTranslation
 from xmodelkd_ros.core.model_spec import ModelSpec
-from xmodelkd_ros.core.usable_points import without_box
+from xmodelkd_ros.core.usable_points import inside_box, without_box
 from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.inference.engine_cache import EngineCache
 from xmodelkd_ros.messages.clouds import missing_intensity_policy, to_cloud
@@ -178,6 +180,16 @@ class LoadedModels:
                 self._log.info(line)
         self._last = self._monitors[pipeline.spec.role], cloud, result
         return result
+
+    def own_points(self, cloud: PointCloud) -> NDArray[np.bool_] | None:
+        """(N,) which points of a sweep lie in the box around the vehicle itself; None without a box.
+
+        The box of a sensor file is in the sensor's frame, so that it is not known in clouds that come in another one.
+        """
+        box = self._parameters.ego_box
+        if not box and self._extrinsic is None and self._student.sensor is not None:
+            box = self._student.sensor.ego_box
+        return inside_box(cloud.xyz, box) if box else None
 
     def check_input(self) -> tuple[Finding, ...]:
         """Compare the last segmented sweep with what its model expects; returns the current warnings.

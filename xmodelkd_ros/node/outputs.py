@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
@@ -15,22 +17,61 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import String
 
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
-from xmodelkd_ros.core.labels import LabelMap, LabelTranslation, ids_of
+from xmodelkd_ros.core.errors import LabelError
+from xmodelkd_ros.core.labels import IGNORE, LabelMap, LabelTranslation, ids_of
 from xmodelkd_ros.messages.clouds import (
     AUTOWARE_LABEL_FIELD,
     LABEL_FIELD,
     MessageTypes,
     colored_to_msg,
     filter_msg,
+    has_field,
     labels_to_msg,
+    with_labels,
 )
 from xmodelkd_ros.messages.headers import label_info_json
 from xmodelkd_ros.messages.topics import DIAGNOSTICS, LABEL_INFO_JSON, LABELS, STATUS
-from xmodelkd_ros.node.parameters import AUTOWARE, LABEL_SETS, NATIVE, Parameters
+from xmodelkd_ros.node.parameters import AUTOWARE, LABEL_SETS, NATIVE, FilterParameters, Parameters
 from xmodelkd_ros.node.qos import latched, reliable
 from xmodelkd_ros.resources import label_map, translation
 
 _TYPES = MessageTypes(PointCloud2, PointField)
+
+
+@dataclass(frozen=True, eq=False)
+class PointFilter:
+    """Which points a filtered cloud has.
+
+    Attributes:
+        passes: (256,) whether points with a label pass.
+        others_pass: whether unlabelled points, and those with a less probable label, pass.
+        min_probability: of labels that count.
+    """
+
+    passes: NDArray[np.bool_]
+    others_pass: bool
+    min_probability: float = 0.0
+
+    @classmethod
+    def of(cls, parameters: FilterParameters, labels: LabelMap) -> PointFilter:
+        """Resolve the names of classes.
+
+        Raises:
+            LabelError: the label set lacks a class.
+        """
+        keeps = bool(parameters.keep)
+        try:
+            ids = ids_of(labels, parameters.keep or parameters.drop)
+        except LabelError as error:
+            raise LabelError(f"filters.{parameters.name}: {error}") from error
+        passes = np.full(256, not keeps)
+        passes[list(ids)] = keeps
+        return cls(passes, not keeps, parameters.min_probability)
+
+    def mask(self, segmentation: Segmentation) -> NDArray[np.bool_]:
+        """(N,) which points pass."""
+        counts = (segmentation.label != IGNORE) & (segmentation.probability >= np.float32(self.min_probability))
+        return np.asarray(np.where(counts, self.passes[segmentation.label], self.others_pass))
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +84,9 @@ class OutputOptions:
         label_field: name of the label field in the labelled cloud.
         drop_ids: class ids whose points the filtered cloud omits.
         not_dropped: names in ``filter.drop_classes`` that only another label set has.
+        all_fields: whether the labelled cloud has the input's fields too.
+        min_probability: labels of a lower probability become 255.
+        filters: the filters by name.
     """
 
     labels: LabelMap
@@ -50,6 +94,9 @@ class OutputOptions:
     label_field: str
     drop_ids: tuple[int, ...]
     not_dropped: tuple[str, ...]
+    all_fields: bool = False
+    min_probability: float = 0.0
+    filters: Mapping[str, PointFilter] = field(default_factory=dict)
 
     @classmethod
     def of(cls, parameters: Parameters, model_labels: LabelMap, strict: bool = False) -> OutputOptions:
@@ -64,22 +111,26 @@ class OutputOptions:
         Raises:
             LabelError: the label set lacks a class, or there is no translation to it.
         """
-        native, names = parameters.label_set == NATIVE, parameters.drop_classes
-        labels = model_labels if native else label_map(parameters.label_set)
+        label_set = AUTOWARE if parameters.layout == AUTOWARE else parameters.label_set
+        native, names = label_set == NATIVE, parameters.drop_classes
+        labels = model_labels if native else label_map(label_set)
         unknown = [] if strict else [name for name in names if not labels.has_class(name)]
         others = [model_labels, *map(label_map, LABEL_SETS[1:])] if unknown else []
         ignored = tuple(name for name in unknown if any(other.has_class(name) for other in others))
         drop_ids = ids_of(labels, (name for name in names if name not in ignored))
         to_labels = None if native else translation(model_labels, labels)
-        field = AUTOWARE_LABEL_FIELD if parameters.label_set == AUTOWARE else LABEL_FIELD
-        return cls(labels, to_labels, field, drop_ids, ignored)
+        all_fields = parameters.layout == "input"
+        label_field = AUTOWARE_LABEL_FIELD if label_set == AUTOWARE and not all_fields else LABEL_FIELD
+        filters = {one.name: PointFilter.of(one, labels) for one in parameters.filters}
+        return cls(labels, to_labels, label_field, drop_ids, ignored, all_fields, parameters.min_probability, filters)
 
 
 class Outputs:
     """Publishers of labelled sweeps, label sets, status and diagnostics; topics are relative to the node's name."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, filters: Iterable[str] = ()) -> None:
         self._node = node
+        self._filters: dict[str, Publisher] = dict.fromkeys(filters)
         self._publishers: list[Publisher] = []
         self._announced: LabelMap | None = None
         try:
@@ -92,6 +143,8 @@ class Outputs:
         self._labels = self._create(PointCloud2, f"~/{LABELS}", reliable(5))
         self._colored = self._create(PointCloud2, "~/colored", reliable(5))
         self._filtered = self._create(PointCloud2, "~/filtered", reliable(5))
+        for name in self._filters:
+            self._filters[name] = self._create(PointCloud2, f"~/filtered/{name}", reliable(5))
         self._status = self._create(DiagnosticArray, f"~/{STATUS}", reliable(10))
         self._diagnostics = self._create(DiagnosticArray, DIAGNOSTICS, reliable(10))
         self._label_info_json = self._create(String, f"~/{LABEL_INFO_JSON}", latched())
@@ -116,15 +169,45 @@ class Outputs:
             message.header.stamp = self._node.get_clock().now().to_msg()
             self._label_info.publish(message)
 
-    def publish(self, msg: Any, cloud: PointCloud, segmentation: Segmentation, options: OutputOptions) -> None:
-        """Publish a labelled sweep, and the colored and filtered clouds if they have subscribers."""
-        self._labels.publish(labels_to_msg(cloud, segmentation, msg.header, _TYPES, options.label_field))
+    def publish(
+        self,
+        msg: Any,
+        cloud: PointCloud,
+        segmentation: Segmentation,
+        options: OutputOptions,
+        own: NDArray[np.bool_] | None = None,
+    ) -> int:
+        """Publish a labelled sweep, and the colored and filtered clouds if they have subscribers.
+
+        Args:
+            msg: the input.
+            cloud: its points.
+            segmentation: their labels.
+            options: form of the output.
+            own: (N,) which points are of the vehicle itself, and pass no filter; None: none.
+
+        Returns:
+            Number of labels that became 255 for lack of probability.
+        """
+        shown = segmentation.without_uncertain(options.min_probability)
+        self._labels.publish(self._labelled(msg, cloud, shown, options))
         if self._colored.get_subscription_count():
-            self._colored.publish(colored_to_msg(cloud, segmentation.label, options.labels, msg.header, _TYPES))
+            self._colored.publish(colored_to_msg(cloud, shown.label, options.labels, msg.header, _TYPES))
         if self._filtered.get_subscription_count():
             drop = np.zeros(256, np.bool_)
             drop[list(options.drop_ids)] = True
             self._filtered.publish(filter_msg(msg, ~drop[segmentation.label]))
+        for name, publisher in self._filters.items():
+            if publisher.get_subscription_count():
+                passing = options.filters[name].mask(segmentation)
+                publisher.publish(filter_msg(msg, passing if own is None else passing & ~own))
+        return int(np.count_nonzero(shown.label != segmentation.label))
+
+    def _labelled(self, msg: Any, cloud: PointCloud, segmentation: Segmentation, options: OutputOptions) -> Any:
+        if not options.all_fields:
+            return labels_to_msg(cloud, segmentation, msg.header, _TYPES, options.label_field)
+        field = options.label_field
+        return with_labels(msg, segmentation, _TYPES, f"predicted_{field}" if has_field(msg, field) else field)
 
     def status(self, array: DiagnosticArray) -> None:
         """Publish the status of a sweep."""

@@ -138,16 +138,16 @@ def parameter_field(default: Any, description: str, **more: Any) -> Any:
     return field(metadata={"parameter": ParameterDefinition(default, description, **more)})
 
 
-def definitions_of(parameters: type, camera: str = "") -> Iterator[ParameterDefinition]:
-    """Definitions of a parameter class, those of a camera with its name filled in."""
+def definitions_of(parameters: type, name: str = "") -> Iterator[ParameterDefinition]:
+    """Definitions of a parameter class, those of a camera or filter with its name filled in."""
     types = get_type_hints(parameters)
     for described in fields(parameters):
         if "parameter" in described.metadata:
             defined: ParameterDefinition = described.metadata["parameter"]
-            group, default, kind = defined.group.format(camera=camera), defined.default, types[described.name]
+            group, default, kind = defined.group.format(name=name), defined.default, types[described.name]
             yield replace(
                 defined,
                 name=f"{group}.{described.name}" if group else described.name,
-                default=default.format(camera=camera) if isinstance(default, str) else default,
+                default=default.format(name=name) if isinstance(default, str) else default,
                 choices=get_args(kind) if get_origin(kind) is Literal else defined.choices,
             )

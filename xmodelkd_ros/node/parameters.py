@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from xmodelkd_ros.node.parameter_definition import (
     ParameterDefinition,
     definitions_of,
     parameter_field,
+    start_values,
     type_of,
 )
 
@@ -32,7 +33,7 @@ LABEL_SETS = (NATIVE, AUTOWARE, "nuscenes16", "outdoor8", "pandaset9", "semantic
 _UNIT_NORM_TOLERANCE = 0.01
 """Maximum deviation of a quaternion's norm from 1: accepts rounded digits, rejects Euler angles."""
 
-_CAMERA_GROUP = "cameras.{camera}"
+_CAMERA_GROUP, _FILTER_GROUP = "cameras.{name}", "filters.{name}"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class CameraParameters:
     """Parameters of one camera, with the full names of its topics."""
 
     name: str
-    image_topic: str = parameter_field("{camera}/image_raw", "Topic of its images.", group=_CAMERA_GROUP)
+    image_topic: str = parameter_field("{name}/image_raw", "Topic of its images.", group=_CAMERA_GROUP)
     info_topic: str = parameter_field(
         "", "Topic of its CameraInfo. Empty: camera_info in the namespace of image_topic.", group=_CAMERA_GROUP
     )
@@ -70,10 +71,37 @@ class CameraParameters:
 
 
 @dataclass(frozen=True)
+class FilterParameters:
+    """Parameters of one filtered cloud, ``~/filtered/NAME``."""
+
+    name: str
+    keep: tuple[str, ...] = parameter_field(
+        NO_NAMES,
+        "Classes (names in the output's label set) whose points pass. Empty: all but those of drop.",
+        group=_FILTER_GROUP,
+        changeable=True,
+    )
+    drop: tuple[str, ...] = parameter_field(
+        NO_NAMES,
+        "Classes whose points do not pass. Unlabelled points pass, unless keep is given.",
+        group=_FILTER_GROUP,
+        changeable=True,
+    )
+    min_probability: float = parameter_field(
+        0.0,
+        "Labels of a lower probability do not count: without keep their points pass, with keep they do not.",
+        group=_FILTER_GROUP,
+        changeable=True,
+        range=(0.0, 1.0),
+    )
+
+
+@dataclass(frozen=True)
 class Parameters:
     """Parameters of the node, validated as far as possible without the model.
 
-    Each field is a parameter, with its group and descriptor, except ``cameras``: the parameters of each named camera.
+    Each field is a parameter, with its group and descriptor, except ``cameras`` and ``filters``: the parameters of each
+    named camera, and of each filter that the node is started with.
     """
 
     model: str = parameter_field("student", "Model: name of a shipped one, or path of a model folder.")
@@ -117,6 +145,13 @@ class Parameters:
         "Clouds without an intensity field, where the model uses one: reject them, or fill in zeros. auto: fill if the "
         "model was trained without intensity too.",
     )
+    layout: Literal["compact", "input", "autoware"] = parameter_field(
+        "compact",
+        "Fields of ~/labels. compact: x y z label probability entropy. input: all fields of the input and these three. "
+        "autoware: PointXYZCPE, with Autoware's label set.",
+        group="output",
+        changeable=True,
+    )
     label_set: str = parameter_field(
         NATIVE,
         "Classes of the output: native, the model's own; autoware, with its point layout PointXYZCPE; or another "
@@ -125,9 +160,12 @@ class Parameters:
         changeable=True,
         choices=LABEL_SETS,
     )
+    min_probability: float = parameter_field(
+        0.0, "Labels of a lower probability become 255.", group="output", changeable=True, range=(0.0, 1.0)
+    )
     drop_classes: tuple[str, ...] = parameter_field(
         NO_NAMES,
-        "Classes (names in the output's label set) whose points ~/filtered omits. Empty, or one empty name: none.",
+        "Deprecated, see filters.NAME.drop: classes whose points ~/filtered omits. Empty, or one empty name: none.",
         group="filter",
         changeable=True,
     )
@@ -164,11 +202,14 @@ class Parameters:
     )
     autostart: bool = parameter_field(True, "Whether the node configures and activates itself.")
     cameras: tuple[CameraParameters, ...] = ()
+    filters: tuple[FilterParameters, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ego_box", checked_ego_box(self.ego_box))
         checked_min_range(self.min_range)
         _check_pose("projection_extrinsic", self.projection_extrinsic)
+        if self.layout == AUTOWARE and self.label_set not in (NATIVE, AUTOWARE):
+            raise ConfigError(f"output.layout is autoware and output.label_set {self.label_set}; give one of them only")
         if self.projection_extrinsic and not frame_name(self.projection_frame):
             raise ConfigError("projection_extrinsic is set and projection_frame is empty; name the LiDAR's frame too")
         if self.mode == "teacher" and not self.cameras:
@@ -186,14 +227,17 @@ _DEFINITIONS = tuple(definitions_of(Parameters))
 _CAMERA_NAMES = next(definition for definition in _DEFINITIONS if definition.name == "camera_names")
 
 
-def definitions(cameras: Sequence[str]) -> tuple[ParameterDefinition, ...]:
-    """Definitions of all parameters of a node with these cameras."""
-    return (*_DEFINITIONS, *(row for name in cameras for row in definitions_of(CameraParameters, name)))
+def definitions(cameras: Sequence[str], filters: Sequence[str] = ()) -> tuple[ParameterDefinition, ...]:
+    """Definitions of all parameters of a node with these cameras and filters."""
+    of_cameras = (row for name in cameras for row in definitions_of(CameraParameters, name))
+    of_filters = (row for name in filters for row in definitions_of(FilterParameters, name))
+    return (*_DEFINITIONS, *of_cameras, *of_filters)
 
 
 _KINDS = {str: "text", float: "a number", bool: "true or false"}
 _LISTS = {str: "a list of names", float: "a list of numbers"}
-_BY_NAME = {definition.name: definition for definition in definitions(["NAME"])}
+_BY_NAME = {definition.name: definition for definition in definitions(["NAME"], ["NAME"])}
+_FILTER = re.compile(r"filters\.(\w+)\.")
 
 
 def _check_pose(name: str, values: tuple[float, ...]) -> None:
@@ -205,7 +249,7 @@ def _check_pose(name: str, values: tuple[float, ...]) -> None:
 
 
 def declare(node: Node) -> None:
-    """Declare all parameters, including those of the cameras that the node is started with.
+    """Declare all parameters, including those of the cameras and filters that the node is started with.
 
     Raises:
         ConfigError: a camera's name cannot be part of a parameter's name.
@@ -217,12 +261,18 @@ def declare(node: Node) -> None:
     names = _CAMERA_NAMES.value(node, {})
     if not all(map(str.isidentifier, names)) or len(set(names)) < len(names):
         raise ConfigError(f"cameras is {list(names)}; give each a unique name of letters, digits and underscores")
-    for definition in definitions(names)[len(_DEFINITIONS) :]:
+    filters = _filter_names(start_values(node))
+    for definition in definitions(names, filters)[len(_DEFINITIONS) :]:
         definition.declare(node)
 
 
+def _filter_names(parameters: Iterable[str]) -> list[str]:
+    """Names of the filters among the names of parameters."""
+    return sorted({found[1] for found in map(_FILTER.match, parameters) if found})
+
+
 def _definition(name: str) -> ParameterDefinition | None:
-    return _BY_NAME.get(re.sub(r"^cameras\.\w+\.", "cameras.NAME.", name))
+    return _BY_NAME.get(re.sub(r"^(cameras|filters)\.\w+\.", r"\1.NAME.", name))
 
 
 def is_changeable(name: str) -> bool:
@@ -271,7 +321,16 @@ def read(node: Node, changes: Sequence[Parameter[Any]] = ()) -> Parameters:
     changed = {change.name: change.value for change in changes}
     values = _values(node, _DEFINITIONS, changed)
     cameras = tuple(_read_camera(node, name, changed) for name in values["camera_names"])
-    return Parameters(**values, cameras=cameras)
+    names = _filter_names(f"filters.{name}" for name in node.get_parameters_by_prefix("filters"))
+    filters = tuple(_read_filter(node, name, changed) for name in names)
+    return Parameters(**values, cameras=cameras, filters=filters)
+
+
+def _read_filter(node: Node, name: str, changes: Mapping[str, Any]) -> FilterParameters:
+    values = _values(node, tuple(definitions_of(FilterParameters, name)), changes)
+    if values["keep"] and values["drop"]:
+        raise ConfigError(f"filters.{name} has keep and drop; give one of them")
+    return FilterParameters(name, **values)
 
 
 def _values(node: Node, rows: Sequence[ParameterDefinition], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -119,7 +119,7 @@ class SegmentNode(LifecycleNode):  # type: ignore[misc]
         self._models = LoadedModels(self, values, self._transforms)
         self._options = OutputOptions.of(values, self._models.labels)
         self._warn_not_dropped(self._options)
-        self._outputs = Outputs(self)
+        self._outputs = Outputs(self, self._options.filters)
         self._outputs.announce(self._options)
         description = ", ".join(f"{key} {value}" for key, value in self._models.description.items())
         self.get_logger().info(f"configured: {description}")

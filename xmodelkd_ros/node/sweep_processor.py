@@ -121,7 +121,8 @@ class SweepProcessor:
             self._reporter.failed(msg, "unlabelled", error)
             return
         with clock("publish"):
-            self._outputs.publish(msg, cloud, result.segmentation, options)
+            own = self._models.own_points(cloud) if options.filters else None
+            uncertain = self._outputs.publish(msg, cloud, result.segmentation, options, own)
         now_s = time.monotonic()
         labelled = LabelledSweep(
             result,
@@ -132,6 +133,7 @@ class SweepProcessor:
             clock.milliseconds,
             self._models.check_input(),
             self._models.sensor_state,
+            uncertain,
         )
         self._reporter.labelled(msg, labelled, (now_s - matched.sweep.arrival_s) * 1e3)
         self._fallback.sweep_published(result.mode, now_s - start_s, now_s)

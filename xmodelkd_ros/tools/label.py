@@ -182,7 +182,7 @@ class BagLabeller:
                 continue
             sweep, result = message, self._segment(message, frames)
             monitor.add(sweep.cloud, result)
-            kept = _without_uncertain(result.segmentation, self._options.min_probability)
+            kept = result.segmentation.without_uncertain(self._options.min_probability)
             counts.add(sweep, result, kept)
             clock.lap("label")
             output.sweep(sweep, kept)
@@ -258,14 +258,6 @@ class _Counts:
             seconds=self.seconds,
             modes=self._modes,
         )
-
-
-def _without_uncertain(segmentation: Segmentation, min_probability: float) -> Segmentation:
-    """With 255 in place of labels of a lower probability, which stays readable."""
-    if min_probability <= 0:
-        return segmentation
-    below = segmentation.probability < np.float32(min_probability)
-    return replace(segmentation, label=np.where(below, np.uint8(IGNORE), segmentation.label))
 
 
 def _label_field(drive: RecordedDrive) -> str:
