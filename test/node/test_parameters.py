@@ -38,6 +38,8 @@ def bench(module_bench):
         ("output.label_set", "kitti", "output.label_set is 'kitti'; it must be one of native, autoware, "),
         ("output.label_set", 3, "Wrong parameter type"),
         ("filter.drop_classes", ["tree"], "label set 'drive13' has no class 'tree'; it has car, "),
+        ("output.layout", "dense", "output.layout is 'dense'; it must be one of compact, input, autoware"),
+        ("output.min_probability", 1.5, "out of range"),
         ("mode", "teacher", "mode is teacher and cameras is empty; name the cameras"),
         ("mode", "both", "mode is 'both'; it must be one of student, teacher"),
         ("sync.slop", -1.0, "out of range"),
@@ -307,7 +309,9 @@ def test_every_parameter_has_a_description(bench):
     changeable = {d.name for d in bench.node.describe_parameters(ours) if not d.read_only}
     assert changeable == {
         "mode",
+        "output.layout",
         "output.label_set",
+        "output.min_probability",
         "filter.drop_classes",
         "sync.slop",
         "sync.deadline",

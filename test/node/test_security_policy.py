@@ -15,6 +15,7 @@ CAMERA = {
     "cameras.front_camera.image_topic": "/front_camera/image",
     "cameras.front_camera.compressed": True,
     "cameras.front_camera.extrinsic": [0.0, 0.0, 0.0, -0.5, 0.5, -0.5, 0.5],
+    "filters.static.drop": ["car"],
 }
 
 
@@ -26,6 +27,7 @@ def allowed(kind, access):
         name.text for group in profile.iter(f"{kind}s") if group.get(access) == "ALLOW" for name in group.iter(kind)
     ]
     assert len(names) == len(set(names))
+    names = [name.replace("~/filtered/*", "~/filtered/static") for name in names]
     return {
         f"/{node}{name[1:]}" if name.startswith("~") else name if name.startswith("/") else f"{namespace}{name}"
         for name in names

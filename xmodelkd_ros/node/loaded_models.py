@@ -19,7 +19,7 @@ from xmodelkd_ros.core.usable_points import inside_box, without_box
 from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.inference.engine_cache import EngineCache
 from xmodelkd_ros.messages.clouds import missing_intensity_policy, to_cloud
-from xmodelkd_ros.messages.headers import frame_name, without_prefix
+from xmodelkd_ros.messages.headers import Prediction, frame_name, without_prefix
 from xmodelkd_ros.messages.images import load_image_decoders
 from xmodelkd_ros.node.extrinsics import CameraPoses, Transforms, camera_poses, choose_extrinsic, transform_cloud
 from xmodelkd_ros.node.parameters import Parameters
@@ -96,6 +96,11 @@ class LoadedModels:
     def labels(self) -> LabelMap:
         """Label set of the models."""
         return self._student.labels
+
+    def prediction(self, mode: str, field: str) -> Prediction:
+        """What labels in a field are predicted by: the model of a mode."""
+        pipeline = self._teacher if mode == "teacher" and self._teacher else self._student
+        return Prediction(pipeline.spec.name, pipeline.spec.files[pipeline.backend.precision].sha256, field)
 
     @property
     def description(self) -> Mapping[str, str]:

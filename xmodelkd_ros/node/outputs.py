@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from xmodelkd_ros.messages.clouds import (
     labels_to_msg,
     with_labels,
 )
-from xmodelkd_ros.messages.headers import label_info_json
+from xmodelkd_ros.messages.headers import Prediction, label_info_json
 from xmodelkd_ros.messages.topics import DIAGNOSTICS, LABEL_INFO_JSON, LABELS, STATUS
 from xmodelkd_ros.node.parameters import AUTOWARE, LABEL_SETS, NATIVE, FilterParameters, Parameters
 from xmodelkd_ros.node.qos import latched, reliable
@@ -59,14 +59,22 @@ class PointFilter:
         Raises:
             LabelError: the label set lacks a class.
         """
-        keeps = bool(parameters.keep)
         try:
             ids = ids_of(labels, parameters.keep or parameters.drop)
         except LabelError as error:
             raise LabelError(f"filters.{parameters.name}: {error}") from error
-        passes = np.full(256, not keeps)
-        passes[list(ids)] = keeps
-        return cls(passes, not keeps, parameters.min_probability)
+        if not parameters.keep:
+            return cls.without(ids, parameters.min_probability)
+        passes = np.zeros(256, np.bool_)
+        passes[list(ids)] = True
+        return cls(passes, False, parameters.min_probability)
+
+    @classmethod
+    def without(cls, ids: Iterable[int], min_probability: float = 0.0) -> PointFilter:
+        """All points but those with a label among the ids."""
+        passes = np.ones(256, np.bool_)
+        passes[list(ids)] = False
+        return cls(passes, True, min_probability)
 
     def mask(self, segmentation: Segmentation) -> NDArray[np.bool_]:
         """(N,) which points pass."""
@@ -81,8 +89,8 @@ class OutputOptions:
     Attributes:
         labels: label set of the output.
         translation: from the model's label set to that, or None for the model's own.
-        label_field: name of the label field in the labelled cloud.
-        drop_ids: class ids whose points the filtered cloud omits.
+        label_field: name of the label field in the labelled cloud; ``predicted_`` and this if the input has it already.
+        dropping: the filter of ``filter.drop_classes``.
         not_dropped: names in ``filter.drop_classes`` that only another label set has.
         all_fields: whether the labelled cloud has the input's fields too.
         min_probability: labels of a lower probability become 255.
@@ -92,7 +100,7 @@ class OutputOptions:
     labels: LabelMap
     translation: LabelTranslation | None
     label_field: str
-    drop_ids: tuple[int, ...]
+    dropping: PointFilter
     not_dropped: tuple[str, ...]
     all_fields: bool = False
     min_probability: float = 0.0
@@ -117,12 +125,12 @@ class OutputOptions:
         unknown = [] if strict else [name for name in names if not labels.has_class(name)]
         others = [model_labels, *map(label_map, LABEL_SETS[1:])] if unknown else []
         ignored = tuple(name for name in unknown if any(other.has_class(name) for other in others))
-        drop_ids = ids_of(labels, (name for name in names if name not in ignored))
+        dropping = PointFilter.without(ids_of(labels, (name for name in names if name not in ignored)))
         to_labels = None if native else translation(model_labels, labels)
         all_fields = parameters.layout == "input"
         label_field = AUTOWARE_LABEL_FIELD if label_set == AUTOWARE and not all_fields else LABEL_FIELD
         filters = {one.name: PointFilter.of(one, labels) for one in parameters.filters}
-        return cls(labels, to_labels, label_field, drop_ids, ignored, all_fields, parameters.min_probability, filters)
+        return cls(labels, to_labels, label_field, dropping, ignored, all_fields, parameters.min_probability, filters)
 
 
 class Outputs:
@@ -133,6 +141,7 @@ class Outputs:
         self._filters: dict[str, Publisher] = dict.fromkeys(filters)
         self._publishers: list[Publisher] = []
         self._announced: LabelMap | None = None
+        self._prediction: Prediction | None = None
         try:
             self._create_all()
         except Exception:  # an invalid QoS override
@@ -158,16 +167,15 @@ class Outputs:
         self._publishers.append(publisher)
         return publisher
 
-    def announce(self, options: OutputOptions) -> None:
-        """Publish the label set of the output if it changed."""
-        if options.labels == self._announced:
-            return
-        self._announced = options.labels
-        self._label_info_json.publish(String(data=label_info_json(options.labels)))
-        if self._vision is not None:
-            message = label_info(options.labels, self._vision)
+    def announce(self, labels: LabelMap, prediction: Prediction) -> None:
+        """Publish the label set of the output, and what predicts it, if they changed."""
+        if (labels, prediction) != (self._announced, self._prediction):
+            self._label_info_json.publish(String(data=label_info_json(labels, prediction)))
+        if self._vision is not None and labels != self._announced:
+            message = label_info(labels, self._vision)
             message.header.stamp = self._node.get_clock().now().to_msg()
             self._label_info.publish(message)
+        self._announced, self._prediction = labels, prediction
 
     def publish(
         self,
@@ -175,7 +183,7 @@ class Outputs:
         cloud: PointCloud,
         segmentation: Segmentation,
         options: OutputOptions,
-        own: NDArray[np.bool_] | None = None,
+        own_points: Callable[[PointCloud], NDArray[np.bool_] | None],
     ) -> int:
         """Publish a labelled sweep, and the colored and filtered clouds if they have subscribers.
 
@@ -184,7 +192,7 @@ class Outputs:
             cloud: its points.
             segmentation: their labels.
             options: form of the output.
-            own: (N,) which points are of the vehicle itself, and pass no filter; None: none.
+            own_points: which of its points (N,) are of the vehicle itself, and in no filtered cloud; None: none.
 
         Returns:
             Number of labels that became 255 for lack of probability.
@@ -193,21 +201,22 @@ class Outputs:
         self._labels.publish(self._labelled(msg, cloud, shown, options))
         if self._colored.get_subscription_count():
             self._colored.publish(colored_to_msg(cloud, shown.label, options.labels, msg.header, _TYPES))
-        if self._filtered.get_subscription_count():
-            drop = np.zeros(256, np.bool_)
-            drop[list(options.drop_ids)] = True
-            self._filtered.publish(filter_msg(msg, ~drop[segmentation.label]))
-        for name, publisher in self._filters.items():
-            if publisher.get_subscription_count():
-                passing = options.filters[name].mask(segmentation)
-                publisher.publish(filter_msg(msg, passing if own is None else passing & ~own))
+        named = [(self._filters[name], point_filter) for name, point_filter in options.filters.items()]
+        filters = [(self._filtered, options.dropping), *named]
+        wanted = [pair for pair in filters if pair[0].get_subscription_count()]
+        own = own_points(cloud) if wanted else None
+        for publisher, point_filter in wanted:
+            passing = point_filter.mask(segmentation)
+            publisher.publish(filter_msg(msg, passing if own is None else passing & ~own))
         return int(np.count_nonzero(shown.label != segmentation.label))
 
     def _labelled(self, msg: Any, cloud: PointCloud, segmentation: Segmentation, options: OutputOptions) -> Any:
         if not options.all_fields:
             return labels_to_msg(cloud, segmentation, msg.header, _TYPES, options.label_field)
-        field = options.label_field
-        return with_labels(msg, segmentation, _TYPES, f"predicted_{field}" if has_field(msg, field) else field)
+        field = f"predicted_{options.label_field}" if has_field(msg, options.label_field) else options.label_field
+        if self._announced is not None and self._prediction is not None:
+            self.announce(self._announced, replace(self._prediction, field=field))
+        return with_labels(msg, segmentation, _TYPES, field)
 
     def status(self, array: DiagnosticArray) -> None:
         """Publish the status of a sweep."""

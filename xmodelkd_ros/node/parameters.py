@@ -252,7 +252,7 @@ def declare(node: Node) -> None:
     """Declare all parameters, including those of the cameras and filters that the node is started with.
 
     Raises:
-        ConfigError: a camera's name cannot be part of a parameter's name.
+        ConfigError: a camera's name cannot be part of a parameter's name, or a filter's of a topic's.
         rclpy.exceptions.InvalidParameterTypeException: an override has another type.
         rclpy.exceptions.InvalidParameterValueException: an override is out of its range.
     """
@@ -262,6 +262,8 @@ def declare(node: Node) -> None:
     if not all(map(str.isidentifier, names)) or len(set(names)) < len(names):
         raise ConfigError(f"cameras is {list(names)}; give each a unique name of letters, digits and underscores")
     filters = _filter_names(start_values(node))
+    if not all(map(str.isidentifier, filters)):
+        raise ConfigError(f"filters are {filters}; give each a name of letters, digits and underscores")
     for definition in definitions(names, filters)[len(_DEFINITIONS) :]:
         definition.declare(node)
 

@@ -38,6 +38,10 @@ from xmodelkd_ros.node.process import ros, run_program, spin
 from xmodelkd_ros.node.sweep_processor import SweepProcessor
 
 _DIAGNOSTICS_PERIOD_S = 1.0
+_DROP_CLASSES_GOES = (
+    "filter.drop_classes goes with the next release; use filters.NAME.drop instead, which is published on "
+    "~/filtered/NAME"
+)
 
 
 class SegmentNode(LifecycleNode):  # type: ignore[misc]
@@ -119,8 +123,10 @@ class SegmentNode(LifecycleNode):  # type: ignore[misc]
         self._models = LoadedModels(self, values, self._transforms)
         self._options = OutputOptions.of(values, self._models.labels)
         self._warn_not_dropped(self._options)
+        if values.drop_classes:
+            self.get_logger().warning(_DROP_CLASSES_GOES)
         self._outputs = Outputs(self, self._options.filters)
-        self._outputs.announce(self._options)
+        self._outputs.announce(self._options.labels, self._models.prediction(values.mode, self._options.label_field))
         description = ", ".join(f"{key} {value}" for key, value in self._models.description.items())
         self.get_logger().info(f"configured: {description}")
 
@@ -205,7 +211,7 @@ class SegmentNode(LifecycleNode):  # type: ignore[misc]
                 options = OutputOptions.of(values, self._models.labels, strict=given)
                 if self._processor is not None:
                     self._processor.update(values, options)
-                self._outputs.announce(options)
+                self._outputs.announce(options.labels, self._models.prediction(values.mode, options.label_field))
                 if self._options is None or options.not_dropped != self._options.not_dropped:
                     self._warn_not_dropped(options)
                 self._options = options

@@ -262,9 +262,9 @@ def _label(node: SegmentNode) -> None:
     """Label a sweep with a started node."""
     found: list[Any] = []
     publish = node._outputs.publish
-    node._outputs.publish = lambda msg, cloud, labels, options: (
+    node._outputs.publish = lambda msg, cloud, labels, options, own_points: (
         found.append((cloud, labels, options)),
-        publish(msg, cloud, labels, options),
+        publish(msg, cloud, labels, options, own_points),
     )
     node._processor.on_points(to_rclpy(seed_messages.sweep(seed_messages.points(Mutator.of("start", 0, 0), 50))))
     node.on_deactivate(None)
