@@ -24,13 +24,19 @@ setup: .venv/.complete
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[ros-pip,onnxruntime,tools,datasets,training,test]'
 	touch $@
 
+# The same labels in three dimensions, where the extra view is installed; the report links it.
+IN_3D := if $(BIN)/python -c 'import rerun' 2>/dev/null; then \
+	$(BIN)/xmodelkd view "$(OUT)/drive.mcap" --model student --save "$(OUT)/demo.rrd"; fi
+
 demo: .venv/.runtime
-	rm -f "$(OUT)/drive.mcap"
+	rm -f "$(OUT)/drive.mcap" "$(OUT)/demo.rrd"
 ifeq ($(DATA),)
 	$(BIN)/python -m training.world --seed $(SEED) --sweeps $(SWEEPS) --lidar Pandar64 --bag "$(OUT)/drive.mcap"
+	$(IN_3D)
 	$(BIN)/xmodelkd replay "$(OUT)/drive.mcap" --model student --out "$(OUT)"
 else
 	$(BIN)/python -m training.to_bag pandaset "$(DATA)" "$(OUT)/drive.mcap" --frames $(FRAMES)
+	$(IN_3D)
 	$(BIN)/xmodelkd replay "$(OUT)/drive.mcap" --model student --label-set pandaset9 --out "$(OUT)"
 endif
 

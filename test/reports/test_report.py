@@ -178,3 +178,10 @@ def test_plots_empty_cloud(tmp_path, spec):
     scores = scores_of(drawn)
     write_report(tmp_path, RUN, scores.metrics(spec, "onnxruntime", "fp32"), scores, spec, drawn)
     assert (tmp_path / "sweep.png").is_file()
+
+
+def test_recordings_in_the_folder_are_linked(tmp_path, spec):
+    (tmp_path / "demo.rrd").touch()
+    scores = Scores(DRIVE13)
+    page = write_report(tmp_path, RUN, scores.metrics(spec, "onnxruntime", "fp32"), scores, spec).read_text()
+    assert '<a href="demo.rrd">demo.rrd</a>' in page and (tmp_path / "demo.rrd").exists()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -46,6 +46,8 @@ def write_report(
 ) -> Path:
     """Write ``metrics.json``, ``report.html`` and its plots, all or none; returns the path of the page.
 
+    The page links recordings of ``xmodelkd view --save`` that lie in the folder.
+
     Args:
         out: the folder; created if missing.
         run: origin of the numbers.
@@ -60,15 +62,25 @@ def write_report(
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     with atomic_files(out, _PAGE) as unfinished:
-        _write_all(unfinished, run, metrics, scores, spec, view)
+        _write_all(unfinished, run, metrics, scores, spec, view, sorted(path.name for path in out.glob("*.rrd")))
     return out / _PAGE
 
 
 def _write_all(
-    out: Path, run: Run, metrics: Mapping[str, Any], scores: Scores, spec: ModelSpec, view: SweepView | None
+    out: Path,
+    run: Run,
+    metrics: Mapping[str, Any],
+    scores: Scores,
+    spec: ModelSpec,
+    view: SweepView | None,
+    recordings: Sequence[str],
 ) -> None:
     write_metrics(out, metrics)
     sections = [_head(run, metrics, spec)]
+    sections += [
+        f'<p>In three dimensions: <a href="{escape(name)}">{escape(name)}</a> (<code>rerun {escape(name)}</code>)</p>'
+        for name in recordings
+    ]
     if view is not None:
         named_for = credit(run.data, run.source, spec.name, spec.training_data)
         sections += _sweep_sections(out, replace(view, credit=named_for), spec)
