@@ -1,5 +1,7 @@
 """Fixtures shared by several test folders."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +202,19 @@ def height_model(tmp_path_factory):
     """Folder of a small student model (see :func:`write_height_model`)."""
     pytest.importorskip("onnx")
     return write_height_model(tmp_path_factory.mktemp("models") / "height")
+
+
+@pytest.fixture(scope="session")
+def car_model(height_model, tmp_path_factory):
+    """Folder of the height model with other names of classes: points above the sensor are car."""
+    folder = Path(shutil.copytree(height_model, tmp_path_factory.mktemp("models") / "cars"))
+    spec = json.loads((folder / "model.json").read_text())
+    names = {"building": "car", "car": "building"}
+    for one in spec["labels"]["classes"]:
+        one["name"] = names.get(one["name"], one["name"])
+        one["aliases"] = []
+    (folder / "model.json").write_text(json.dumps(spec))
+    return folder
 
 
 @pytest.fixture(scope="session")

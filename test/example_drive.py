@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from test.street import street
 from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES, message_class
 from xmodelkd_ros.bags.bag_writer import BagWriter
 from xmodelkd_ros.core.cloud import PointCloud
@@ -150,6 +151,14 @@ def scaled_drive(path, factors):
         xyz, intensity = cloud.xyz * np.float32(of_xyz), cloud.intensity * np.float32(of_intensity)
         sweeps.append((PointCloud(xyz, intensity), truth))
     return write_drive(path, sweeps, label_set="", with_truth=False, cameras=())
+
+
+def street_drive(path, sweeps=2):
+    """Write a bag of a street whose truth calls the upper part of the left wall a car, and all other walls building."""
+    clouds = [street(x=k, seed=k) for k in range(sweeps)]
+    truths = [np.where(c.xyz[:, 2] > 0, np.where(c.xyz[:, 1] > 0, CAR, BUILDING), ROAD) for c in clouds]
+    pairs = [(cloud, truth.astype(np.uint8)) for cloud, truth in zip(clouds, truths, strict=True)]
+    return write_drive(path, pairs, cameras=())
 
 
 def announce_cameras(bag, contents):

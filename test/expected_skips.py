@@ -28,6 +28,7 @@ EXPECTED = (
     "message_filters comes with a ROS installation",
     "sensor_msgs_py is not installed",
     "tf2_ros is not installed",
+    "vision_msgs is not installed",
 )
 """Prefixes of expected reasons. ``make setup`` installs everything else."""
 OPTIONAL = {"namespaces": tuple(f"this machine allows no {capability}: " for capability in TRIALS)}

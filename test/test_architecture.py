@@ -35,8 +35,8 @@ RUNTIME = {
     "messages": {"opencv"},
     "segmentation": {"console", "inference", "opencv", "resources"},
     "bags": {"messages", "resources", "segmentation"},
-    "reports": {"resources"},
-    "node": {"console", "inference", "messages", "resources", "segmentation"},
+    "reports": {"opencv", "resources"},
+    "node": {*TOP_LEVEL, "inference", "messages", "segmentation"},
     "harness": {"bags", "console", "messages", "node", "opencv", "resources"},
     "tools": {*TOP_LEVEL, "bags", "harness", "inference", "messages", "reports", "segmentation"},
 }

@@ -8,7 +8,7 @@ import pytest
 
 from xmodelkd_ros.resources import find_config
 
-OPTIONAL = {"/segmenter/label_info", "/tf", "/tf_static"}
+OPTIONAL = {"/segmenter/label_info", "/segmenter/objects", "/tf", "/tf_static"}
 """Topics of the node if vision_msgs and tf2_ros are installed."""
 CAMERA = {
     "cameras": ["front_camera"],

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from test.example_bags import on_tai, with_damaged_jpegs, without_topics
-from test.example_drive import PERIOD_NS, START_NS, make_header, scaled_drive
+from test.example_drive import PERIOD_NS, START_NS, make_header, scaled_drive, street_drive
 from test.street import street
 from xmodelkd_ros.bags.bag import POINT_CLOUD_TYPE, ROSBAGS_TYPES
 from xmodelkd_ros.bags.bag_writer import BagWriter
@@ -215,3 +215,19 @@ def test_cloud_without_intensity_is_refused_only_by_models_that_need_it(
     assert "intensity is 0 for all points" in metrics_of(tmp_path / "without")["sensor"]["description"]
     refused = [bag, "--model", any_lidar_model, "--missing-intensity", "reject", "--out", tmp_path / "reject"]
     assert run(*refused) == 1
+
+
+def test_boxes_are_scored_by_those_around_true_labels(car_model, tmp_path, capsys):
+    """The model calls both walls and a lorry cars, as far as they rise above the sensor; truth the left wall only."""
+    bag = street_drive(tmp_path / "street")
+    assert run(bag, "--model", car_model, "--out", tmp_path, "--boxes") == 0
+    expected = {"precision": pytest.approx(1 / 3), "recall": 1.0, "predicted": 6, "true": 2}
+    assert metrics_of(tmp_path)["boxes"] == {"car": expected}
+    assert "boxes of car: precision 0.333 of 6, recall 1.000 of 2" in capsys.readouterr().out
+    assert "Boxes around road users" in (tmp_path / "report.html").read_text()
+
+
+def test_boxes_need_truth(make_drive, height_model, tmp_path, capsys):
+    bag = make_drive("plain", with_truth=False, label_set="")
+    assert run(bag, "--model", height_model, "--out", tmp_path, "--boxes") == 1
+    assert "--boxes needs ground truth" in capsys.readouterr().err

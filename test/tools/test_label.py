@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import yaml
 
-from test.example_drive import POINTS, SWEEPS
+from test.example_drive import POINTS, SWEEPS, street_drive
 from xmodelkd_ros.bags.bag import BagReader
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.messages.clouds import read_field, to_cloud
 from xmodelkd_ros.messages.headers import label_info_json, label_map_from_json, prediction_from_json
+from xmodelkd_ros.messages.objects import box_json
 from xmodelkd_ros.resources import label_map
+from xmodelkd_ros.segmentation.objects import object_boxes
 from xmodelkd_ros.segmentation.pipeline import SegmentationPipeline
 from xmodelkd_ros.tools import label_bags
 from xmodelkd_ros.tools.cli import main
@@ -348,3 +350,27 @@ def test_training_takes_predictions_as_such_only(label, make_drive, tmp_path):
 
 def test_label_info_of_truth_says_nothing_of_a_model():
     assert prediction_from_json(label_info_json(label_map("drive13"))) is None
+
+
+def test_boxes_are_written_beside_the_labels(car_model, tmp_path):
+    """They are those that the node publishes: found in the written labels, in the frame of the sweep."""
+    bag, out = street_drive(tmp_path / "street"), tmp_path / "out"
+    assert main(["label", str(bag), "--model", str(car_model), "--out", str(out), "--boxes", f"{out}/boxes.json"]) == 0
+    content = json.loads((out / "boxes.json").read_text())
+    pipeline = SegmentationPipeline.load(car_model)
+    assert content["model"] == pipeline.spec.name and content["label_set"] == pipeline.labels.name
+    clouds = [m.message for m in messages_of(bag)[0] if m.topic == "/points"]
+    assert len(content["sweeps"]) == 2
+    for written, msg in zip(content["sweeps"], clouds, strict=True):
+        cloud = to_cloud(msg)
+        boxes = object_boxes(cloud.xyz, pipeline.segment(cloud).segmentation, pipeline.labels)
+        assert written["boxes"] == [box_json(box) for box in boxes] and boxes
+        assert written["frame_id"] == msg.header.frame_id
+
+
+def test_boxes_of_several_bags_need_a_file_each(label, make_drive, tmp_path, capsys):
+    bags = [make_drive(name, sweeps=1) for name in ("one", "two")]
+    assert label(*bags, "--boxes", tmp_path / "boxes.json") == 1
+    assert "boxes-{bag}.json" in capsys.readouterr().err
+    assert label(*bags, "--boxes", tmp_path / "boxes" / "{bag}.json") == 0
+    assert sorted(path.name for path in (tmp_path / "boxes").iterdir()) == ["one.json", "two.json"]

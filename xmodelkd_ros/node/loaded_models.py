@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
 
-from xmodelkd_ros.core.cloud import PointCloud
+from xmodelkd_ros.core.cloud import PointCloud, Segmentation
 from xmodelkd_ros.core.errors import ModelError
 from xmodelkd_ros.core.findings import Finding
 from xmodelkd_ros.core.labels import LabelMap, LabelTranslation
 from xmodelkd_ros.core.model_spec import ModelSpec
+from xmodelkd_ros.core.object_box import ObjectBox
 from xmodelkd_ros.core.usable_points import inside_box, without_box
 from xmodelkd_ros.core.visibility import CameraFrame
 from xmodelkd_ros.inference.engine_cache import EngineCache
@@ -27,6 +28,7 @@ from xmodelkd_ros.resources import find_model, user_path
 from xmodelkd_ros.segmentation.auto_sensor import AutoSensor, chosen_sensor
 from xmodelkd_ros.segmentation.backend_selection import select_backend
 from xmodelkd_ros.segmentation.input_monitor import InputMonitor
+from xmodelkd_ros.segmentation.objects import object_boxes
 from xmodelkd_ros.segmentation.pipeline import Result, SegmentationPipeline
 
 _PROGRESS_S = 5.0
@@ -195,6 +197,14 @@ class LoadedModels:
         if not box and self._extrinsic is None and self._student.sensor is not None:
             box = self._student.sensor.ego_box
         return inside_box(cloud.xyz, box) if box else None
+
+    def object_boxes(self, cloud: PointCloud, segmentation: Segmentation, labels: LabelMap) -> list[ObjectBox]:
+        """Boxes around the road users of a sweep, in the cloud's frame.
+
+        The attitude of a LiDAR levels clouds in its own frame; others are level, as base_link is.
+        """
+        sensor = self._student.sensor if self._extrinsic is None else None
+        return object_boxes(cloud.xyz, segmentation, labels, sensor)
 
     def check_input(self) -> tuple[Finding, ...]:
         """Compare the last segmented sweep with what its model expects; returns the current warnings.

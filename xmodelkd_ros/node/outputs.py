@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
@@ -17,8 +17,9 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import String
 
 from xmodelkd_ros.core.cloud import PointCloud, Segmentation
-from xmodelkd_ros.core.errors import LabelError
+from xmodelkd_ros.core.errors import ImageError, LabelError
 from xmodelkd_ros.core.labels import IGNORE, LabelMap, LabelTranslation, ids_of
+from xmodelkd_ros.core.object_box import ObjectBox
 from xmodelkd_ros.messages.clouds import (
     AUTOWARE_LABEL_FIELD,
     LABEL_FIELD,
@@ -30,9 +31,11 @@ from xmodelkd_ros.messages.clouds import (
     with_labels,
 )
 from xmodelkd_ros.messages.headers import Prediction, label_info_json
+from xmodelkd_ros.messages.objects import detections_msg
 from xmodelkd_ros.messages.topics import DIAGNOSTICS, LABEL_INFO_JSON, LABELS, STATUS
 from xmodelkd_ros.node.parameters import AUTOWARE, LABEL_SETS, NATIVE, FilterParameters, Parameters
 from xmodelkd_ros.node.qos import latched, reliable
+from xmodelkd_ros.opencv import opencv
 from xmodelkd_ros.resources import label_map, translation
 
 _TYPES = MessageTypes(PointCloud2, PointField)
@@ -133,6 +136,16 @@ class OutputOptions:
         return cls(labels, to_labels, label_field, dropping, ignored, all_fields, parameters.min_probability, filters)
 
 
+class SweepContents(Protocol):
+    """What the models know of the points of a sweep."""
+
+    def own_points(self, cloud: PointCloud) -> NDArray[np.bool_] | None:
+        """(N,) which points are of the vehicle itself; None: none."""
+
+    def object_boxes(self, cloud: PointCloud, segmentation: Segmentation, labels: LabelMap) -> list[ObjectBox]:
+        """Boxes around the road users, in the cloud's frame."""
+
+
 class Outputs:
     """Publishers of labelled sweeps, label sets, status and diagnostics; topics are relative to the node's name."""
 
@@ -158,8 +171,18 @@ class Outputs:
         self._diagnostics = self._create(DiagnosticArray, DIAGNOSTICS, reliable(10))
         self._label_info_json = self._create(String, f"~/{LABEL_INFO_JSON}", latched())
         self._vision = _vision_types()
-        if self._vision is not None:
+        self._has_label_info = hasattr(self._vision, "LabelInfo")  # Iron and later
+        if self._has_label_info:
             self._label_info = self._create(self._vision.LabelInfo, "~/label_info", latched())
+        self._objects = None if self._vision is None else self._create_objects()
+
+    def _create_objects(self) -> Publisher | None:
+        try:
+            opencv()  # finds the clusters; loading it takes too long while sweeps arrive
+        except ImageError as error:
+            self._node.get_logger().warning(f"no ~/objects: {error}")
+            return None
+        return self._create(self._vision.Detection3DArray, "~/objects", reliable(5))
 
     def _create(self, message_type: Any, topic: str, qos: QoSProfile) -> Publisher:
         overridable = QoSOverridingOptions.with_default_policies()
@@ -171,7 +194,7 @@ class Outputs:
         """Publish the label set of the output, and what predicts it, if they changed."""
         if (labels, prediction) != (self._announced, self._prediction):
             self._label_info_json.publish(String(data=label_info_json(labels, prediction)))
-        if self._vision is not None and labels != self._announced:
+        if self._has_label_info and labels != self._announced:
             message = label_info(labels, self._vision)
             message.header.stamp = self._node.get_clock().now().to_msg()
             self._label_info.publish(message)
@@ -183,16 +206,16 @@ class Outputs:
         cloud: PointCloud,
         segmentation: Segmentation,
         options: OutputOptions,
-        own_points: Callable[[PointCloud], NDArray[np.bool_] | None],
+        contents: SweepContents,
     ) -> int:
-        """Publish a labelled sweep, and the colored and filtered clouds if they have subscribers.
+        """Publish a labelled sweep, and the colored and filtered clouds and the boxes if they have subscribers.
 
         Args:
             msg: the input.
             cloud: its points.
             segmentation: their labels.
             options: form of the output.
-            own_points: which of its points (N,) are of the vehicle itself, and in no filtered cloud; None: none.
+            contents: finds the vehicle's own points, which are in no filtered cloud, and the boxes.
 
         Returns:
             Number of labels that became 255 for lack of probability.
@@ -204,10 +227,13 @@ class Outputs:
         named = [(self._filters[name], point_filter) for name, point_filter in options.filters.items()]
         filters = [(self._filtered, options.dropping), *named]
         wanted = [pair for pair in filters if pair[0].get_subscription_count()]
-        own = own_points(cloud) if wanted else None
+        own = contents.own_points(cloud) if wanted else None
         for publisher, point_filter in wanted:
             passing = point_filter.mask(segmentation)
             publisher.publish(filter_msg(msg, passing if own is None else passing & ~own))
+        if self._objects is not None and self._objects.get_subscription_count():
+            boxes = contents.object_boxes(cloud, shown, options.labels)
+            self._objects.publish(detections_msg(boxes, msg.header, self._vision))
         return int(np.count_nonzero(shown.label != segmentation.label))
 
     def _labelled(self, msg: Any, cloud: PointCloud, segmentation: Segmentation, options: OutputOptions) -> Any:
@@ -234,12 +260,12 @@ class Outputs:
 
 
 def _vision_types() -> Any:
-    """Module vision_msgs.msg if it is installed and has LabelInfo (Iron and later; not with pip), otherwise None."""
+    """Module vision_msgs.msg; None if it is not installed (there is none for pip)."""
     try:
         import vision_msgs.msg
     except ImportError:
         return None
-    return vision_msgs.msg if hasattr(vision_msgs.msg, "LabelInfo") else None
+    return vision_msgs.msg
 
 
 def label_info(labels: LabelMap, types: Any) -> Any:

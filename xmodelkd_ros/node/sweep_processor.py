@@ -117,11 +117,11 @@ class SweepProcessor:
             frames, result = self._fallback.segment(matched, cloud, msg.header.frame_id, options, clock)
         except Exception as error:
             # The cloud itself is valid, so subscribers that need every sweep still get it.
-            self._outputs.publish(msg, cloud, Segmentation.unlabelled(len(cloud)), options, self._models.own_points)
+            self._outputs.publish(msg, cloud, Segmentation.unlabelled(len(cloud)), options, self._models)
             self._reporter.failed(msg, "unlabelled", error)
             return
         with clock("publish"):
-            uncertain = self._outputs.publish(msg, cloud, result.segmentation, options, self._models.own_points)
+            uncertain = self._outputs.publish(msg, cloud, result.segmentation, options, self._models)
         now_s = time.monotonic()
         labelled = LabelledSweep(
             result,

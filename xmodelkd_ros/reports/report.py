@@ -14,6 +14,7 @@ from xmodelkd_ros.core.model_spec import DataSource, ModelSpec
 from xmodelkd_ros.reports.attribution import credit, named
 from xmodelkd_ros.reports.charts import draw_confusion, draw_latency
 from xmodelkd_ros.reports.html import bar, figure_section, html_table, number, swatch, warning_lines, write_page
+from xmodelkd_ros.reports.object_scores import MIN_IOU
 from xmodelkd_ros.reports.scores import Scores, write_metrics
 from xmodelkd_ros.reports.sweep_plots import SweepView, draw_birds_eye, draw_cameras, draw_range_image, draw_sweep
 
@@ -86,6 +87,8 @@ def _write_all(
         sections += _sweep_sections(out, replace(view, credit=named_for), spec)
     if scores.has_truth:
         sections.append(_class_sections(out, metrics, scores))
+    if "boxes" in metrics:
+        sections.append(_boxes(metrics["boxes"]))
     if "agreement" in metrics:
         sections.append(_agreement(metrics["agreement"], scores.label_map))
     sections += _timing_sections(out, run, metrics, scores)
@@ -102,6 +105,9 @@ def score_table(metrics: Mapping[str, Any]) -> str:
             for name, iou in metrics["iou"].items()
             if metrics["points"][name]
         ]
+    for name, one in metrics.get("boxes", {}).items():
+        found = f"precision {number(one['precision'])} of {one['predicted']}, recall {number(one['recall'])}"
+        lines.append(f"boxes of {name}: {found} of {one['true']}")
     if "agreement" in metrics:
         lines.append(f"agreement {number(metrics['agreement']['equal'])} of the points")
     lines.append(summary(metrics))
@@ -179,6 +185,17 @@ def _agreement(agreement: Mapping[str, Any], label_map: LabelMap) -> str:
     text = f"The other model gives the same label to {100 * (agreement['equal'] or 0):.2f} % of the points."
     return f"<h2>Agreement with the other model</h2>\n<p>{text}</p>\n" + html_table(
         ("class", "IoU of the two", ""), rows
+    )
+
+
+def _boxes(boxes: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = [
+        (escape(name), number(one["precision"]), str(one["predicted"]), number(one["recall"]), str(one["true"]))
+        for name, one in boxes.items()
+    ]
+    text = f"Boxes around labels match those around the true labels if they overlap by {MIN_IOU} (IoU from above)."
+    return f"<h2>Boxes around road users</h2>\n<p>{text}</p>\n" + html_table(
+        ("class", "precision", "boxes", "recall", "true boxes"), rows
     )
 
 

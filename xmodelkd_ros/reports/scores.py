@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from xmodelkd_ros.core.errors import CloudError
 from xmodelkd_ros.core.labels import IGNORE, LabelMap, LabelTranslation
 from xmodelkd_ros.core.metrics import CalibrationError, ConfusionMatrix
 from xmodelkd_ros.core.model_spec import ModelSpec
+from xmodelkd_ros.core.object_box import ObjectBox
 from xmodelkd_ros.core.sensor_estimate import SENSOR_STAGE
 from xmodelkd_ros.core.usable_points import UsableMask, is_labelled, usable_mask
+from xmodelkd_ros.reports.object_scores import ObjectScores
 from xmodelkd_ros.resources import translation
 
 
@@ -65,6 +67,7 @@ class Scores:
         self._modes: Counter[str] = Counter()
         self._output = 0
         self._agreement: Agreement | None = None
+        self._objects: ObjectScores | None = None
 
     def add(
         self,
@@ -116,6 +119,12 @@ class Scores:
         if self._agreement is None:
             self._agreement = Agreement(self.label_map)
         self._agreement.update(self.to_scored(label), self.to_scored(other))
+
+    def add_objects(self, predicted: Sequence[ObjectBox], true: Sequence[ObjectBox]) -> None:
+        """Add the boxes around the predicted and around the true labels of a sweep, in the scored set."""
+        if self._objects is None:
+            self._objects = ObjectScores()
+        self._objects.add(predicted, true)
 
     def to_scored(self, label: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Translate ids of the model's set into the scored set; 255 without counterpart."""
@@ -178,6 +187,8 @@ class Scores:
         }
         if self._agreement is not None:
             metrics["agreement"] = self._agreement.to_dict()
+        if self._objects is not None:
+            metrics["boxes"] = self._objects.metrics()
         return metrics
 
 

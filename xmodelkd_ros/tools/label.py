@@ -27,9 +27,11 @@ from xmodelkd_ros.segmentation.auto_sensor import chosen_sensor
 from xmodelkd_ros.segmentation.backend_selection import select_backend
 from xmodelkd_ros.segmentation.input_monitor import InputMonitor
 from xmodelkd_ros.segmentation.pipeline import Result, SegmentationPipeline
+from xmodelkd_ros.tools.label_boxes import SweepBoxes
 from xmodelkd_ros.tools.label_output import LabelledOutput, open_output
 
 _Frames = tuple["CameraFrame | None", ...]
+BAG_NAME = "{bag}"
 _KEPT_SWEEPS = 20
 """Sweeps of a bag that its summary names: those with the highest mean entropy."""
 
@@ -44,6 +46,7 @@ class LabelOptions:
         field: name of the field of class ids; empty: ``label``, or ``predicted_label`` in clouds that have one.
         format: ``mcap`` or ``semantickitti``.
         topics: ``all`` of the bag's, or only those of the ``labels``: clouds, transforms and label set.
+        boxes: JSON file for boxes around road users, in which ``{bag}`` stands for the name of the bag; empty: none.
     """
 
     run: RunOptions
@@ -51,6 +54,11 @@ class LabelOptions:
     field: str = ""
     format: str = "mcap"
     topics: str = "all"
+    boxes: str = ""
+
+    def boxes_file(self, out: Path) -> Path | None:
+        """The JSON file for the boxes of the bag that ``out`` is made of."""
+        return Path(self.boxes.replace(BAG_NAME, out.stem)) if self.boxes else None
 
     def settings(self) -> dict[str, Any]:
         """What the labels depend on, for a later run to compare."""
@@ -58,7 +66,7 @@ class LabelOptions:
         network = ModelSpec.read(find_model(run.model)).files["fp32"].sha256
         of_model = {"sha256": network, "mode": run.mode, "sensor": run.sensor, "label_set": run.label_set}
         of_input = {"points_topic": run.points_topic, "missing_intensity": run.missing_intensity}
-        names = ("min_probability", "field", "format", "topics")
+        names = ("min_probability", "field", "format", "topics", "boxes")
         return {**of_model, **of_input, **{name: getattr(self, name) for name in names}}
 
 
@@ -153,9 +161,13 @@ class BagLabeller:
             drive = RecordedDrive(reader, self._run.points_topic, None, policy)
             monitor, counts = InputMonitor(self._pipeline), _Counts(len(self.labels.classes))
             prediction = replace(self.prediction, field=self._options.field or _label_field(drive))
+            boxes_file = self._options.boxes_file(out)
+            boxes = SweepBoxes(self.labels) if boxes_file is not None else None
             with open_output(self._options.format, out, drive, self.labels, prediction) as output:
                 copied = output.begin(others, self._options.topics == "all")
-                self._label_all(drive, others, copied, output, monitor, counts)
+                self._label_all(drive, others, copied, output, monitor, counts, boxes)
+            if boxes is not None and boxes_file is not None:
+                boxes.write(boxes_file, prediction)
             summary = counts.summary(self.labels)
         summary.bag, summary.out, summary.sensor = str(bag), str(out), self._pipeline.sensor_facts["description"]
         summary.model, summary.label_set = (prediction.model, prediction.sha256), self.labels.name
@@ -171,6 +183,7 @@ class BagLabeller:
         output: LabelledOutput,
         monitor: InputMonitor,
         counts: _Counts,
+        boxes: SweepBoxes | None,
     ) -> None:
         """Write the bag's other messages and the labelled sweeps, in the order of recording."""
         clock = _Clock(counts.seconds)
@@ -185,6 +198,9 @@ class BagLabeller:
             kept = result.segmentation.without_uncertain(self._options.min_probability)
             counts.add(sweep, result, kept)
             clock.lap("label")
+            if boxes is not None:
+                boxes.add(sweep, kept, self._pipeline.sensor)
+                clock.lap("boxes")
             output.sweep(sweep, kept)
             clock.lap("write")
 

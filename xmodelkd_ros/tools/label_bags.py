@@ -20,7 +20,7 @@ from xmodelkd_ros.bags.bag import STORAGE_SUFFIXES
 from xmodelkd_ros.core.atomic_write import atomic_file, make_folder
 from xmodelkd_ros.core.errors import ConfigError, XModelKDError, listed, one_line
 from xmodelkd_ros.inference.cpu import cores
-from xmodelkd_ros.tools.label import BagLabeller, LabelOptions
+from xmodelkd_ros.tools.label import BAG_NAME, BagLabeller, LabelOptions
 from xmodelkd_ros.tools.label_report import write_summary
 
 _LOCK = ".lock"
@@ -76,10 +76,16 @@ def label_bags(
         ray_address: of a Ray cluster, on which all paths must be the same; empty for processes of this machine.
 
     Raises:
-        ConfigError: two bags have the same name, or another process labels into the folder.
+        ConfigError: two bags have the same name, or would have the same file of boxes, or another process labels into
+            the folder.
         XModelKDError: the model cannot be used.
     """
+    if options.boxes and len(bags) > 1 and BAG_NAME not in options.boxes:
+        example = Path(options.boxes).with_stem(f"{Path(options.boxes).stem}-{BAG_NAME}")
+        raise ConfigError(f"--boxes {options.boxes} names one file for {len(bags)} bags; give --boxes '{example}'")
     make_folder(out)
+    if options.boxes:
+        make_folder(Path(options.boxes).parent)
     tasks = [_Task(bag, out / name, options) for bag, name in zip(bags, _names(bags, options.format), strict=True)]
     with _locked(out):
         for leftover in out.glob("*.unfinished-*"):  # of a killed run

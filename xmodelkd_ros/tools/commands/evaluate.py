@@ -25,6 +25,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--against", default="", metavar="MODEL", help="also report the agreement with the labels of this model"
     )
+    parser.add_argument(
+        "--boxes", action="store_true", help="also score boxes around road users, by those around the true labels"
+    )
     text = "teacher: use older images, to measure the effect of latency"
     add_number(parser, "--image-age", positive_float, 0.0, "SECONDS", text)
     parser.set_defaults(run=run)
@@ -34,5 +37,5 @@ def run(args: argparse.Namespace) -> int:
     """Run the subcommand and return the exit code."""
     from xmodelkd_ros.tools.evaluate import evaluate
 
-    evaluate(scoring_options(args), args.against)
+    evaluate(scoring_options(args), args.against, args.boxes)
     return 0

@@ -46,6 +46,9 @@ def add_parser(commands: Any) -> None:
         default="all",
         help="mcap: copy all topics, or only clouds and transforms (default: %(default)s)",
     )
+    parser.add_argument(
+        "--boxes", default="", metavar="FILE.json", help="also write boxes around road users; {bag}: name of the bag"
+    )
     parser.add_argument("--backend", default="auto", help="inference back end (default: %(default)s)")
     parser.add_argument("--precision", default="auto", help="auto, fp32, fp16 or int8 (default: %(default)s)")
     where = parser.add_mutually_exclusive_group()
@@ -77,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         camera_options=camera_options(args),
         missing_intensity=args.missing_intensity,
     )
-    how = LabelOptions(options, args.min_probability, args.field, args.format, args.topics)
+    how = LabelOptions(options, args.min_probability, args.field, args.format, args.topics, args.boxes)
     outcomes, summary = label_bags(args.bags, args.out, how, args.jobs, args.ray)
     failed = sum(outcome.summary is None for outcome in outcomes)
     sweeps = sum(outcome.summary["sweeps"] for outcome in outcomes if outcome.summary)
