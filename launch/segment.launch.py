@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
@@ -32,6 +33,7 @@ from xmodelkd_ros.core.child_process import parent_variable
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.harness import launch_inputs
 from xmodelkd_ros.harness.dds_profile import profile_variable, shipped_profile, user_profile
+from xmodelkd_ros.harness.rviz_layout import rviz_layout
 from xmodelkd_ros.resources import user_path
 
 PACKAGE = "xmodelkd_ros"
@@ -79,7 +81,13 @@ ARGUMENTS = (
         "rviz",
         default_value="false",
         choices=["true", "false"],
-        description="Show the clouds in RViz. Set its Fixed Frame to the frame of your clouds.",
+        description="Show the clouds in RViz, and the images of the cameras in cameras_file.",
+    ),
+    DeclareLaunchArgument(
+        "rviz_frame",
+        default_value="",
+        description="Fixed frame of RViz. Default: that of the bag's clouds, or of the node's parameter fixed_frame, or "
+        "lidar.",
     ),
     DeclareLaunchArgument("bag", default_value="", description="Bag (rosbag2 folder or .mcap) to play, with /clock."),
     DeclareLaunchArgument(
@@ -123,11 +131,19 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     parameters = check_files(arguments, namespace)
     if arguments["build_only"] == "true":
         return segmenter(arguments)
+    cameras = launch_inputs.camera_inputs(parameters)
+    playback = None
+    if arguments["bag"]:
+        topics = [topic for pair in cameras.values() for topic in pair]
+        bag = user_path(arguments["bag"])
+        playback = launch_inputs.playback(bag, namespace, arguments["points_topic"], topics)
     processes = segmenter(arguments)
     if arguments["rviz"] == "true":
-        processes.append(rviz(arguments))
-    if arguments["bag"]:
-        processes += player(arguments, namespace, launch_inputs.camera_inputs(parameters))
+        frame = arguments["rviz_frame"] or (launch_inputs.frame_of(bag, playback.points) if playback else "")
+        images = {name: launch_inputs.resolve(image, namespace) for name, (image, _) in cameras.items()}
+        processes.append(rviz(arguments, frame or str(parameters.get("fixed_frame") or ""), images))
+    if playback is not None:
+        processes += player(arguments, playback)
     return processes
 
 
@@ -214,8 +230,8 @@ def environment(arguments: dict[str, str]) -> dict[str, str]:
     return {} if profile == "none" else {profile_variable(os.environ): profile}
 
 
-def rviz(arguments: dict[str, str]) -> Node:
-    """Build RViz with the shipped layout and its topics remapped to those of this launch.
+def rviz(arguments: dict[str, str], frame: str, images: dict[str, str]) -> Node:
+    """Build RViz with the shipped layout, its frame and images those of this vehicle, its topics those of this launch.
 
     Raises:
         ConfigError: RViz is not installed.
@@ -232,17 +248,16 @@ def rviz(arguments: dict[str, str]) -> Node:
         package="rviz2",
         executable="rviz2",
         namespace=arguments["namespace"],
-        arguments=["-d", os.path.join(SHARE, "config", "segment.rviz")],
+        arguments=["-d", str(rviz_layout(Path(SHARE, "config", "segment.rviz"), frame, images))],
         parameters=[{"use_sim_time": sim_time(arguments)}],
         remappings=[*((f"/{topic}", topic) for topic in topics), ("/points", arguments["points_topic"])],
         additional_env=environment(arguments),
     )
 
 
-def player(arguments: dict[str, str], namespace: str, cameras: list[str]) -> list[LaunchDescriptionEntity]:
+def player(arguments: dict[str, str], playback: launch_inputs.Playback) -> list[LaunchDescriptionEntity]:
     """Build the package's own bag player, which needs no rosbag2; it starts once the node has subscribed."""
     bag = user_path(arguments["bag"])
-    playback = launch_inputs.playback(bag, namespace, arguments["points_topic"], cameras)
     process = ExecuteProcess(
         name="player",
         cmd=[sys.executable, "-m", f"{PACKAGE}.harness.bag_player", str(bag), "--clock", *playback.arguments()],

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 pytest.importorskip("launch_ros.actions", reason="launch and launch_ros come with a ROS installation, not with pip")
 
@@ -125,7 +126,8 @@ def nodes(actions):
     [
         (
             "segment.launch.py",
-            "model teacher_model mode backend points_topic params_file cameras_file sensor rviz bag use_sim_time "
+            "model teacher_model mode backend points_topic params_file cameras_file sensor rviz rviz_frame bag "
+            "use_sim_time "
             "namespace autostart build_only dds_profile",
         ),
         ("evaluate.launch.py", "bag out model backend points_topic label_set rate"),
@@ -203,8 +205,31 @@ def test_rviz_is_looked_for_before_anything_starts(share):
 
 def test_starts_rviz_on_request(share):
     (share.parent / "ament_index" / "resource_index" / "packages" / "rviz2").touch()
-    _, _, actions = launched("segment.launch.py", rviz="true")
+    _, context, actions = launched("segment.launch.py", rviz="true")
     assert set(nodes(actions)) == {"segment_node", "rviz2"}
+    assert rviz_layout(context, actions) == str(share / "config" / "segment.rviz"), "nothing differs"
+
+
+def rviz_layout(context, actions):
+    """Path of the layout that RViz gets."""
+    flag, path = (perform_substitutions(context, word) for word in nodes(actions)["rviz2"].cmd[1:3])
+    assert flag == "-d"
+    return path
+
+
+def test_rviz_shows_the_frame_and_the_cameras_of_the_vehicle(share, drive, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (share.parent / "ament_index" / "resource_index" / "packages" / "rviz2").touch()
+    cameras = str(share / "config" / "cameras.param.yaml")
+    given = {"rviz": "true", "bag": str(drive), "cameras_file": cameras, "namespace": "car1"}
+    _, context, actions = launched("segment.launch.py", **given)
+    manager = yaml.safe_load(Path(rviz_layout(context, actions)).read_text())["Visualization Manager"]
+    assert manager["Global Options"]["Fixed Frame"] == "lidar"
+    images = {d["Name"]: d["Topic"]["Value"] for d in manager["Displays"] if d["Class"] == "rviz_default_plugins/Image"}
+    assert images["Front"] == "/front_camera/image_raw/compressed" and len(images) == 2
+    _, context, actions = launched("segment.launch.py", rviz="true", rviz_frame="map")
+    manager = yaml.safe_load(Path(rviz_layout(context, actions)).read_text())["Visualization Manager"]
+    assert manager["Global Options"]["Fixed Frame"] == "map" and len(manager["Displays"]) == 10
 
 
 @pytest.mark.parametrize(

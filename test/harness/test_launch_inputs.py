@@ -162,7 +162,7 @@ def test_cameras_follow_the_namespace_and_tf_stays_global(tmp_path):
     }
     topics = ["/front/image_raw/compressed", "/front/camera_info", "/left/image", "/left/camera_info", "/tf"]
     bag = bag_with(tmp_path / "bag", ["/points"], [*topics, "/rear/image", "/rear/info"])
-    found = playback(bag, "/car1", "points", camera_inputs(parameters))
+    found = playback(bag, "/car1", "points", [t for pair in camera_inputs(parameters).values() for t in pair])
     assert found.renamed == {
         old: f"/car1{old}"
         for old in ("/points", "/front/image_raw/compressed", "/front/camera_info", "/rear/image", "/rear/info")
@@ -179,13 +179,13 @@ def test_misspelt_launch_arguments_are_named():
 
 @pytest.mark.parametrize("values", [{"camera_names": ["front"]}, {"camera_names": [""], "cameras": "front"}])
 def test_cameras_may_be_named_as_in_a_dump_of_the_node(values):
-    assert camera_inputs(values) == ["front/image_raw", "front/camera_info"]
+    assert camera_inputs(values) == {"front": ("front/image_raw", "front/camera_info")}
 
 
 def test_shipped_camera_file_names_the_topics_of_its_cameras():
     values, warnings = read_parameters("cameras_file", str(ROOT / "config" / "cameras.param.yaml"), "")
     assert warnings == [] and values["cameras"] == ["front", "left"]
-    assert camera_inputs(values)[:2] == ["/front_camera/image_raw/compressed", "/front_camera/camera_info"]
+    assert camera_inputs(values)["front"] == ("/front_camera/image_raw/compressed", "/front_camera/camera_info")
 
 
 def test_a_recorded_clock_is_played_instead_of_one_made_from_log_times(tmp_path):

@@ -113,16 +113,16 @@ def _flat(values: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, An
         yield from _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
 
 
-def camera_inputs(parameters: Mapping[str, Any]) -> list[str]:
-    """Topics of images and CameraInfo that the parameters name, not resolved."""
+def camera_inputs(parameters: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Topics of images and CameraInfo of the cameras that the parameters name, by camera, not resolved."""
     given = (parameters.get(key) for key in ("camera_names", "cameras"))  # a dump of the node's has the former
     names = [name for cameras in given for name in (cameras if isinstance(cameras, list) else [cameras]) if name]
-    topics: list[str] = []
+    topics: dict[str, tuple[str, str]] = {}
     for name in dict.fromkeys(map(str, names)):
         group = f"cameras.{name}"
         image = str(parameters.get(f"{group}.image_topic") or f"{name}/image_raw")
         info = str(parameters.get(f"{group}.info_topic") or "")
-        topics += camera_topics(image, info, parameters.get(f"{group}.compressed") is True)
+        topics[name] = camera_topics(image, info, parameters.get(f"{group}.compressed") is True)
     return topics
 
 
@@ -183,6 +183,17 @@ def playback(bag: Path, namespace: str, points_topic: str, cameras: Iterable[str
         if found is not None and found != resolve(topic, namespace):
             renamed[found] = resolve(topic, namespace)
     return Playback(points, renamed, left_out, [name for name in names if name not in left_out])
+
+
+def frame_of(bag: Path, points: str) -> str:
+    """Frame of the first cloud on a topic of a bag; empty if it cannot be read."""
+    from xmodelkd_ros.bags.bag import BagReader
+
+    try:
+        with BagReader(bag) as reader:
+            return str(reader.first(points).message.header.frame_id).lstrip("/")
+    except BagError:
+        return ""
 
 
 def _in_bag(topic: str, namespace: str, names: Collection[str]) -> str | None:
