@@ -86,8 +86,7 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         "rviz_frame",
         default_value="",
-        description="Fixed frame of RViz. Default: that of the bag's clouds, or of the node's parameter fixed_frame, or "
-        "lidar.",
+        description="Fixed frame of RViz. Default: that of the bag's clouds, or parameter fixed_frame, or lidar.",
     ),
     DeclareLaunchArgument("bag", default_value="", description="Bag (rosbag2 folder or .mcap) to play, with /clock."),
     DeclareLaunchArgument(

@@ -53,8 +53,8 @@ TRAINING = {
     "modules": {"config", "data", "image_network", "losses", "models"},
     "predict": {"data", "datasets", "image_network", "models", "modules"},
     "distillation": {"config", "data", "datasets", "image_network", "losses", "models", "modules", "predict"},
-    "deploy": {"config", "data", "models", "modules", "predict"},
-    "experiments": {"config", "data", "modules", "predict", "worldgen"},
+    "deploy": {"config", "data", "image_network", "models", "modules", "predict"},
+    "experiments": {"config", "data", "distillation", "image_network", "modules", "predict", "worldgen"},
     "runs": {"config", "data", "distillation", "image_network", "models", "modules", "worldgen"},
 }
 

@@ -1,4 +1,4 @@
-"""Image networks: ``python -m training.image_network check NETWORK BAG --out DIR``, or ``export RUN OUT_DIR``."""
+"""Check of an image network: ``python -m training.image_network check NETWORK BAG --out DIR``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from training.data.cache import run_cache
 from training.data.sources import Source, few_sweeps
 from training.image_network.answers import ImageAnswers
 from training.image_network.check import REPORT, check, warnings_of
-from training.image_network.export import export_branch
 from training.image_network.network import ImageNetwork
 from training.image_network.reader import NetworkReader
 from xmodelkd_ros.console import positive_int, print_warnings, progress, run_command
@@ -40,18 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     own.add_argument("--points-topic", metavar="TOPIC", default="", help="topic of the sweeps in a bag")
     own.add_argument("--sensor", default="auto", metavar="FILE|auto|none", help="the LiDAR (%(default)s)")
     own.set_defaults(work=_check)
-    own = commands.add_parser("export", allow_abbrev=False, help="make an image network of an image branch")
-    own.add_argument("run", type=Path, metavar="RUN", help="folder of a run of training.train_images")
-    own.add_argument("out", type=Path, metavar="OUT_DIR", help="folder of the network")
-    own.set_defaults(work=_export)
     options = parser.parse_args(arguments)
     prefer_source_tree()
     return run_command(lambda: options.work(options))
-
-
-def _export(options: argparse.Namespace) -> str:
-    network = export_branch(options.run, options.out)
-    return f"{options.out}: {network.config.name}, {len(network.classes)} classes"
 
 
 def _check(options: argparse.Namespace) -> str:

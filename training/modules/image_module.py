@@ -59,6 +59,11 @@ class ImageBranchModule(SegmentationModule):
         return one_cycle(optimizer, o, [o.encoder_rate * o.learning_rate, o.learning_rate])
 
 
+def is_image_branch(state: RunState) -> bool:
+    """Whether a run is one of an image branch."""
+    return "branch.classify.weight" in state.weights
+
+
 def image_branch_of(state: RunState) -> ImageBranch:
     """The trained image branch of a run, in evaluation mode.
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from training.image_network.__main__ import main
+from training.export import main
 from training.image_network.network import ImageNetwork
 from training.models.image_branch import IMAGE_SIZE, to_tensor
 from training.modules.checkpoint import read_run
@@ -12,7 +12,7 @@ from xmodelkd_ros.resources import label_map
 
 
 def test_exported_image_branch_gives_its_class_probabilities(images, tmp_path, capsys):
-    assert main(["export", str(images), str(tmp_path / "network")]) == 0
+    assert main([str(images), str(tmp_path / "network")]) == 0
     assert "13 classes" in capsys.readouterr().out
     network = ImageNetwork(tmp_path / "network")
     assert network.classes.names == label_map("drive13").names
@@ -24,16 +24,10 @@ def test_exported_image_branch_gives_its_class_probabilities(images, tmp_path, c
         expected = branch.classify(features.permute(0, 2, 3, 1)).softmax(dim=-1)[0].permute(2, 0, 1).numpy()
     np.testing.assert_allclose(network.probabilities(pixels), expected, atol=1e-4)
     assert [origin.name for origin in network.config.origins] == [origin.name for origin in read_run(images).origins]
-    assert main(["export", str(images), str(tmp_path / "network")]) == 0, "replaces one"
+    assert main([str(images), str(tmp_path / "network")]) == 0, "replaces one"
 
 
 def test_folder_of_something_else_is_not_replaced(images, tmp_path, capsys):
     (tmp_path / "thesis.txt").touch()
-    assert main(["export", str(images), str(tmp_path)]) == 1
+    assert main([str(images), str(tmp_path)]) == 1
     assert "exists and holds no image network" in capsys.readouterr().err and (tmp_path / "thesis.txt").exists()
-
-
-def test_only_image_branches_are_exported(student, tmp_path, capsys):
-    assert main(["export", str(student), str(tmp_path / "network")]) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1

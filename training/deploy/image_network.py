@@ -14,7 +14,7 @@ from training.deploy.onnx_graph import write_onnx
 from training.image_network.classes import ImageClasses
 from training.image_network.network import SETTINGS, ImageNetwork
 from training.models.image_branch import IMAGE_SIZE, ImageBranch
-from training.modules.checkpoint import read_run
+from training.modules.checkpoint import RunState
 from training.modules.image_module import image_branch_of
 from xmodelkd_ros.core.atomic_write import atomic_dir
 from xmodelkd_ros.core.errors import ConfigError
@@ -36,11 +36,11 @@ class PixelClasses(nn.Module):
         return logits
 
 
-def export_branch(run: Path, out: Path) -> ImageNetwork:
+def export_image_branch(state: RunState, out: Path) -> ImageNetwork:
     """Write the folder of an image network from a run of ``training.train_images``; returns the network.
 
     Args:
-        run: the run's folder.
+        state: the run's last checkpoint.
         out: the folder, which must not exist yet or hold such a network.
 
     Raises:
@@ -48,8 +48,8 @@ def export_branch(run: Path, out: Path) -> ImageNetwork:
     """
     if out.exists() and not (out / SETTINGS).is_file():
         raise ConfigError(f"{out} exists and holds no image network; choose another folder")
-    state = read_run(run)
     state.check_finished("the image branch")
+    run = state.path.parent
     labels = label_map(LABELS)
     classes = ImageClasses(run.name, labels.names, tuple((name,) for name in labels.names), labels)
     with atomic_dir(out) as folder:
