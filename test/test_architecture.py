@@ -37,7 +37,7 @@ RUNTIME = {
     "bags": {"messages", "resources", "segmentation"},
     "reports": {"opencv", "resources"},
     "node": {*TOP_LEVEL, "inference", "messages", "segmentation"},
-    "harness": {"bags", "console", "messages", "node", "opencv", "resources"},
+    "harness": {"bags", "console", "messages", "node", "opencv", "reports", "resources"},
     "tools": {*TOP_LEVEL, "bags", "harness", "inference", "messages", "reports", "segmentation"},
 }
 SHARED = {*TOP_LEVEL, "core", "messages", "bags", "segmentation", "inference", "reports"}

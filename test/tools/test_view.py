@@ -1,29 +1,14 @@
 """``xmodelkd view --save``: the recording is read back with Rerun's own command."""
 
-import re
-import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from test.example_drive import SWEEPS
+from test.rerun_files import RERUN, chunks_of
 from xmodelkd_ros.tools.cli import main
 
 pytest.importorskip("rerun", reason="Rerun is not installed (extra view)")
-RERUN = shutil.which("rerun", path=str(Path(sys.executable).parent))
-
-
-def chunks_of(recording):
-    """Number of rows and components of each entity."""
-    words = [RERUN, "rrd", "print", str(recording)]
-    said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
-    found = {}
-    for rows, entity, columns in re.findall(r"with (\d+) rows .* - (/\S+) - data columns: \[(.*?)\]", said):
-        count, names = found.get(entity, (0, set()))
-        found[entity] = count + int(rows), names | set(columns.split())
-    return found
 
 
 def run(*words):
@@ -58,3 +43,9 @@ def test_labels_of_a_labelled_bag(drive, height_model, tmp_path, make_drive, cap
     assert entities["/world/lidar/labels/road"][0] == 2 and "/world/lidar/errors" not in entities
     assert run(drive.path, "--save", tmp_path / "truth.rrd") == 0
     assert chunks_of(tmp_path / "truth.rrd")["/world/lidar/labels/car"][0] == SWEEPS
+
+
+def test_a_bag_or_a_running_node_is_shown(drive, capsys):
+    for words in ([], [drive.path, "--live"]):
+        assert run(*words) == 1
+        assert "give a BAG, or --live for the labels of a running node" in capsys.readouterr().err

@@ -24,7 +24,7 @@ from xmodelkd_ros.core.errors import BagError, ConfigError
 from xmodelkd_ros.core.labels import IGNORE
 from xmodelkd_ros.core.model_spec import DataSource
 from xmodelkd_ros.core.transforms import PoseTrack
-from xmodelkd_ros.messages.clouds import has_field, read_field, used_fields
+from xmodelkd_ros.messages.clouds import read_certainty, used_fields
 from xmodelkd_ros.messages.headers import without_prefix
 from xmodelkd_ros.messages.images import image_to_array
 from xmodelkd_ros.resources import label_map
@@ -178,10 +178,7 @@ class BagSequence:
     def probability(self, index: int) -> NDArray[np.float32]:
         """(N,) probabilities of predicted labels, 1 where the clouds have none; errors as of :meth:`cloud`."""
         sweep = self._at(index)
-        names = ("predicted_probability", "probability")
-        name = next((name for name in names if has_field(sweep.message, name)), "")
-        values = read_field(sweep.message, name) if name else np.ones(len(sweep.cloud))
-        return np.asarray(values[_usable(sweep)], np.float32)
+        return np.nan_to_num(read_certainty(sweep.message)[0], nan=1.0)[_usable(sweep)]
 
     def time_s(self, index: int) -> NDArray[np.float32]:
         """(N,) when each point of :meth:`cloud` was fired, seconds relative to the sweep's stamp; zeros if unknown."""

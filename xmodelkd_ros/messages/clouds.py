@@ -198,13 +198,31 @@ def with_labels(msg: Any, segmentation: Segmentation, types: MessageTypes, label
     return extended(msg, layout, columns, base + 12, is_dense, types)
 
 
-def read_segmentation(msg: Any) -> Segmentation:
-    """Decode a labelled cloud, the inverse of :func:`labels_to_msg` with ``label`` as the label field.
+def read_segmentation(msg: Any, label_field: str = LABEL_FIELD) -> Segmentation:
+    """Decode a labelled cloud, the inverse of :func:`labels_to_msg` and :func:`with_labels`.
 
     Raises:
-        CloudError: a field is missing, or the declared layout is inconsistent.
+        CloudError: the label field is missing, or the declared layout is inconsistent.
     """
-    return Segmentation(*(read_field(msg, name) for name in (LABEL_FIELD, _PROBABILITY, _ENTROPY)))
+    return Segmentation(np.asarray(read_field(msg, label_field), np.uint8), *read_certainty(msg))
+
+
+def read_certainty(msg: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(N,) probability and (N,) entropy of the labels in a cloud; NaN where it has none, as beside ground truth.
+
+    Raises:
+        CloudError: the declared layout is inconsistent.
+    """
+    probability, entropy = (_values_beside_labels(msg, name) for name in (_PROBABILITY, _ENTROPY))
+    return probability, entropy
+
+
+def _values_beside_labels(msg: Any, name: str) -> NDArray[np.float32]:
+    """(N,) values of a field whose name :func:`with_labels` may have changed."""
+    found = next((n for n in (f"predicted_{name}", name) if has_field(msg, n)), None)
+    if found is None:
+        return np.full(int(msg.width) * int(msg.height), np.nan, np.float32)
+    return np.asarray(read_field(msg, found), np.float32)
 
 
 def is_labelled_cloud(msg: Any, usable: UsableMask) -> bool | None:

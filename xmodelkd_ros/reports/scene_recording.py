@@ -32,6 +32,8 @@ _PLANE_M = 2.0
 _EYE_M, _TARGET_M = (-22.0, 4.0, 16.0), (10.0, 0.0, -3.0)
 """Where the view begins, and where it looks, in the LiDAR's frame."""
 _JPEG_QUALITY = 80
+_VIEWER_MEMORY = "4GB"
+"""Memory of the viewer, which drops the oldest sweeps above it."""
 
 
 def rerun() -> Any:
@@ -61,11 +63,12 @@ class SceneRecording:
         self._rr, self._labels = rerun(), labels
         self._recording = self._rr.RecordingStream(_APPLICATION)
         if save is None:
-            self._recording.spawn()
+            self._recording.spawn(memory_limit=_VIEWER_MEMORY)
         else:
             self._recording.save(str(save))
         self._recording.send_recording_name(name)
         self._path: list[NDArray[np.float64]] = []
+        self._arranged = False
         self._number = 0
         self._cameras: list[str] = []
         self._log("world", self._rr.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
@@ -110,9 +113,15 @@ class SceneRecording:
         for view in cameras:
             self._camera(view, xyz, label)
 
+    def arrange(self, follow: bool = False) -> None:
+        """Say how the viewer shows what it has got: with each sweep as it comes (``follow``), or from the start."""
+        self._recording.send_blueprint(self._blueprint("following" if follow else "paused"))
+        self._arranged = True
+
     def close(self) -> None:
-        """Write what is left, and how the viewer shows it."""
-        self._recording.send_blueprint(self._blueprint())
+        """Write what is left."""
+        if not self._arranged:
+            self.arrange()
         self._recording.flush()
         self._recording.disconnect()
 
@@ -156,7 +165,7 @@ class SceneRecording:
         )
         self._log(entity, pinhole, static=True)
 
-    def _blueprint(self) -> Any:
+    def _blueprint(self, play_state: str) -> Any:
         import rerun.blueprint as rrb
 
         hidden = {f"{LIDAR}/{name}": rrb.EntityBehavior(visible=False) for name in ("probability", "entropy", "truth")}
@@ -164,7 +173,7 @@ class SceneRecording:
         scene = rrb.Spatial3DView(origin="world", name="labels", overrides=hidden, eye_controls=eye)
         views = [rrb.Spatial2DView(origin=f"{LIDAR}/{name}", name=name) for name in self._cameras]
         content = rrb.Horizontal(scene, rrb.Vertical(*views), column_shares=[3, 2]) if views else scene
-        return rrb.Blueprint(content, rrb.TimePanel(timeline=SWEEP, play_state="paused"), collapse_panels=True)
+        return rrb.Blueprint(content, rrb.TimePanel(timeline=SWEEP, play_state=play_state), collapse_panels=True)
 
 
 def _ui(rr: Any, pixels: float) -> Any:

@@ -17,7 +17,7 @@ from xmodelkd_ros.core.cloud import Segmentation
 from xmodelkd_ros.core.errors import ConfigError
 from xmodelkd_ros.core.labels import IGNORE, LabelMap
 from xmodelkd_ros.core.model_spec import ModelSpec
-from xmodelkd_ros.messages.clouds import has_field, missing_intensity_policy, read_field
+from xmodelkd_ros.messages.clouds import missing_intensity_policy, read_certainty
 from xmodelkd_ros.reports.scene_recording import SceneRecording
 from xmodelkd_ros.resources import find_model, label_map
 from xmodelkd_ros.segmentation.auto_sensor import chosen_sensor
@@ -105,20 +105,12 @@ class _Labels:
         label = sweep.own_truth
         if label is None:
             label = np.full(len(sweep.cloud), IGNORE, np.uint8)
-        return Segmentation(label, *(_field(sweep, name, label) for name in ("probability", "entropy"))), None
+        return Segmentation(label, *read_certainty(sweep.message)), None
 
     def skip(self, sweep: RecordedSweep) -> None:
         """Let the estimate of the LiDAR see a sweep that is not shown."""
         if self._pipeline is not None and self._pipeline.auto_sensor is not None:
             self._pipeline.auto_sensor.of(sweep.cloud)
-
-
-def _field(sweep: RecordedSweep, name: str, label: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(N,) values of a field of predicted labels; NaN without one."""
-    name = f"predicted_{name}" if has_field(sweep.message, f"predicted_{name}") else name
-    if not has_field(sweep.message, name):
-        return np.full(len(label), np.nan, np.float32)
-    return np.asarray(read_field(sweep.message, name), np.float32)
 
 
 def _chain(reader: BagReader, drive: RecordedDrive) -> tuple[list[tuple[str, Edge]], int]:
