@@ -9,8 +9,9 @@ from pathlib import Path
 
 from training.config.label_sets import scored_labels
 from training.deploy.image_network import export_image_branch
-from training.deploy.model_folder import export
-from training.modules.checkpoint import read_run
+from training.deploy.model_folder import export_checkpoint, export_class_teacher
+from training.image_network.reader import ImageClassReader
+from training.modules.checkpoint import read_checkpoint, read_run
 from training.modules.image_module import is_image_branch
 from xmodelkd_ros.console import run_command
 
@@ -32,7 +33,11 @@ def _export(run: Path, out: Path) -> str:
     if is_image_branch(state):
         network = export_image_branch(state, out)
         return f"{out}: image network {network.config.name}, {len(network.classes)} classes"
-    spec = export(run, out)
+    trained = read_checkpoint(run)
+    if isinstance(trained.reader, ImageClassReader):
+        export_class_teacher(trained, out)
+        return f"{out}: teacher of classes {trained.config.name}, for training.adapt --images-by"
+    spec = export_checkpoint(trained, out)
     check = spec.metrics["parity"]
     scores = ", ".join(f"{s['miou']:.3f} on {s['data']}" for s in spec.metrics["choose"])
     return (

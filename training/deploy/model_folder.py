@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,15 @@ from training.modules.point_modules import StudentModule, TeacherModule
 from training.predict.predictor import Predictor, predictor_of, tensors
 from xmodelkd_ros.core.atomic_write import atomic_dir
 from xmodelkd_ros.core.errors import ConfigError, ModelError
-from xmodelkd_ros.core.model_spec import ImageBranchSpec, ModelSpec, NetworkFile, TensorSpec, sha256
+from xmodelkd_ros.core.model_spec import (
+    CLASS_TEACHER,
+    SCHEMA,
+    ImageBranchSpec,
+    ModelSpec,
+    NetworkFile,
+    TensorSpec,
+    sha256,
+)
 from xmodelkd_ros.core.projection import NO_PIXEL
 from xmodelkd_ros.resources import label_map
 
@@ -80,6 +89,26 @@ def export_checkpoint(trained: Checkpoint, out: Path, temperature: float | None 
         spec.write(folder)
         trained.write(folder)
     return spec
+
+
+def export_class_teacher(trained: Checkpoint, out: Path) -> None:
+    """Write the folder of a teacher of classes, which only trains students: checkpoint, name and origins.
+
+    Raises:
+        ConfigError: the run is not finished, or the folder cannot be written or holds something else than a model.
+    """
+    _check_replaceable(out)
+    trained.state.check_finished("the teacher")
+    data = {
+        "schema": SCHEMA,
+        "name": trained.config.name,
+        "role": CLASS_TEACHER,
+        "training_data": [asdict(origin) for origin in trained.origins],
+        "metrics": {"command": f"python -m training.export {trained.path.parent} {out}"},
+    }
+    with atomic_dir(out) as folder:
+        (folder / "model.json").write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        trained.write(folder)
 
 
 def _check_replaceable(out: Path) -> None:

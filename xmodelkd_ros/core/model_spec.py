@@ -19,6 +19,8 @@ from xmodelkd_ros.core.training_statistics import TrainingStatistics
 from xmodelkd_ros.core.visibility import MAX_VIEWS
 
 SCHEMA = 1
+CLASS_TEACHER = "class_teacher"
+"""Role of a teacher that reads the classes which an image network sees: a checkpoint for training, no network."""
 _FILE_NAME = "model.json"
 _AZIMUTH_RANGE_DEG = [180.0, -180.0]
 _T = TypeVar("_T")
@@ -266,6 +268,10 @@ def sha256(path: Path) -> str:
 
 
 def _from_dict(data: Mapping[str, Any]) -> ModelSpec:
+    if data.get("role") == CLASS_TEACHER:
+        raise ModelError(
+            "a teacher of classes labels nothing by itself; it teaches a student (python -m training.adapt --images-by)"
+        )
     azimuths = _field(data, "projection", lambda p: p["azimuth_range_deg"])
     _require("projection.azimuth_range_deg", azimuths, azimuths == _AZIMUTH_RANGE_DEG, str(_AZIMUTH_RANGE_DEG))
     return ModelSpec(

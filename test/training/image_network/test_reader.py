@@ -11,6 +11,7 @@ from test.training.image_network.networks import write_network
 from training.config.data import SourceConfig
 from training.config.training import TeacherConfig, TrainingConfig
 from training.data.sources import load_source
+from training.export import main as export_run
 from training.image_network.answers import ImageAnswers
 from training.image_network.classes import ImageClasses
 from training.image_network.confusion import SKY, estimated_confusion, usual_confusion
@@ -21,6 +22,7 @@ from training.modules.checkpoint import read_checkpoint
 from training.predict.predictor import load_predictor, predict_labels
 from training.train import train
 from xmodelkd_ros.core.errors import ConfigError, ModelError
+from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.visibility import NO_CAMERA
 from xmodelkd_ros.resources import find_config, label_map, shipped_image_classes
 
@@ -206,8 +208,8 @@ def test_class_reading_teacher_is_trained_on_generated_drives_and_teaches(tmp_pa
     (blind,) = predict_labels(network, source.sweeps, [], "")
     seen = source.encoded_images[0].views.camera[:, 0] != NO_CAMERA
     assert (predicted.probability != blind.probability)[seen].mean() > 0.5
-    from training.export import export
-
-    with pytest.raises(ModelError, match="only a teacher with an image branch runs on a vehicle"):
-        export(run, tmp_path / "model")
-    assert read_checkpoint(run).config.teacher.image_classes[0] == "cityscapes19"
+    assert export_run([str(run), str(tmp_path / "model")]) == 0
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {"last.ckpt", "model.json"}
+    assert read_checkpoint(tmp_path / "model").config.teacher.image_classes[0] == "cityscapes19"
+    with pytest.raises(ModelError, match="a teacher of classes labels nothing by itself"):
+        ModelSpec.read(tmp_path / "model")
