@@ -6,13 +6,14 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 NAME = "xmodelkd_ros"
-CHECKPOINT = "last.ckpt"  # for training, which runs from the clone: 9 MB that a vehicle does not need
+# For training, which runs from the clone: 15 MB that a vehicle does not need.
+CHECKPOINT, CLASS_TEACHER = "last.ckpt", "class_teacher"
 
 
 def share(*patterns):
     """List matching files (colcon does not support folders) by the share folder they are installed to."""
     paths = (path for pattern in patterns for path in Path().glob(pattern))
-    files = [path for path in paths if path.is_file() and path.name != CHECKPOINT]
+    files = [path for path in paths if path.is_file() and path.name != CHECKPOINT and path.parent.name != CLASS_TEACHER]
     by_folder = groupby(sorted(files, key=lambda path: (path.parent, path)), key=lambda path: path.parent)
     return [(f"share/{NAME}/{folder.as_posix()}", [p.as_posix() for p in paths]) for folder, paths in by_folder]
 

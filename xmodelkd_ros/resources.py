@@ -78,8 +78,8 @@ def find_model(name_or_path: str) -> Path:
 
 
 def shipped_models() -> list[str]:
-    """Names of the models that this package ships, sorted."""
-    return sorted({file.parent.name for root in _roots() for file in root.glob("models/*/model.json")})
+    """Names of the models that this package ships, sorted; without teachers that have no network for a vehicle."""
+    return sorted({file.parent.name for root in _roots() for file in root.glob("models/*/model.onnx")})
 
 
 def shipped_sensors() -> dict[str, Path]:
