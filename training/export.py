@@ -9,7 +9,7 @@ from pathlib import Path
 
 from training.config.label_sets import scored_labels
 from training.deploy.image_network import export_image_branch
-from training.deploy.model_folder import export_checkpoint, export_class_teacher
+from training.deploy.model_folder import export, export_class_teacher
 from training.image_network.reader import ImageClassReader
 from training.modules.checkpoint import read_checkpoint, read_run
 from training.modules.image_module import is_image_branch
@@ -37,7 +37,7 @@ def _export(run: Path, out: Path) -> str:
     if isinstance(trained.reader, ImageClassReader):
         export_class_teacher(trained, out)
         return f"{out}: teacher of classes {trained.config.name}, for training.adapt --images-by"
-    spec = export_checkpoint(trained, out)
+    spec = export(run, out)
     check = spec.metrics["parity"]
     scores = ", ".join(f"{s['miou']:.3f} on {s['data']}" for s in spec.metrics["choose"])
     return (

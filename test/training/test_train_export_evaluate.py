@@ -71,7 +71,9 @@ def reads():
 def run(tiny_config, tmp_path_factory, reads):
     folder = tmp_path_factory.mktemp("runs") / "whole"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep_data, "load_source", lambda source, use, **_: reads.append(use) or load_source(source, use))
+        patch.setattr(
+            sweep_data, "load_source", lambda source, use, *_, **__: reads.append(use) or load_source(source, use)
+        )
         return train.train(tiny_config(folder))
 
 

@@ -15,7 +15,7 @@ STUDENT = FOLDER / "pandaset_student.yaml"
 
 
 def kind_of(path):
-    return ImageTrainingConfig if "image" in path.name else TrainingConfig
+    return ImageTrainingConfig if path.stem.endswith(("image_branch", "images")) else TrainingConfig
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.name)
