@@ -154,6 +154,20 @@ def test_evaluations_logged_as_shipped_match_the_models():
     assert logged == {(spec.name, spec.files["fp32"].sha256) for spec in specs}
 
 
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.jetson"])
+def test_container_images_install_what_the_package_asks_for(name, metadata):
+    text = (ROOT / "docker" / name).read_text(encoding="utf-8")
+    asked = {requirement for extra in metadata["extras_require"].values() for requirement in extra}
+    installed = set(re.findall(r"'([\w-]+[<>=][^']*)'", text))
+    assert {"numpy<2", "onnxruntime>=1.18", "rosbags>=0.11,<0.12"} <= installed
+    for requirement in installed - {"numpy<2"}:
+        name = re.split("[<>=]", requirement)[0]
+        [of_extra] = {one for one in asked if re.split("[<>=]", one)[0] == name}
+        assert requirement.startswith(of_extra), requirement
+    copied = re.findall(r"^COPY (?:--\S+ )?(\S+) ", text, re.MULTILINE)
+    assert copied and all((ROOT / path).exists() for path in copied)
+
+
 def test_no_training_code_is_installed(metadata):
     assert NAME in metadata["packages"]
     assert {package.split(".")[0] for package in metadata["packages"]} == {NAME}
