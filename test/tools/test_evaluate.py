@@ -231,3 +231,19 @@ def test_boxes_need_truth(make_drive, height_model, tmp_path, capsys):
     bag = make_drive("plain", with_truth=False, label_set="")
     assert run(bag, "--model", height_model, "--out", tmp_path, "--boxes") == 1
     assert "--boxes needs ground truth" in capsys.readouterr().err
+
+
+def test_losses_of_a_filter_are_counted_by_class_and_probability(drive, height_model, tmp_path, capsys):
+    assert run(drive.path, "--model", height_model, "--out", tmp_path, "--filter-drop", "building") == 0
+    losses = metrics_of(tmp_path)["filter"]
+    assert losses["drop"] == ["building"] and losses["min_probability"][0] == 0
+    removed = losses["removed"]
+    assert removed["building"][0] > 0.5 and removed["road"][0] < 0.1
+    assert all(list(shares) == sorted(shares, reverse=True) for shares in removed.values())
+    assert "that a filter without building removes" in capsys.readouterr().out
+    assert "<h2>Filter</h2>" in (tmp_path / "report.html").read_text()
+
+
+def test_filters_name_known_classes(drive, height_model, tmp_path, capsys):
+    assert run(drive.path, "--model", height_model, "--out", tmp_path, "--filter-drop", "roda") == 1
+    assert "has no class 'roda'" in capsys.readouterr().err

@@ -89,6 +89,8 @@ def _write_all(
         sections.append(_class_sections(out, metrics, scores))
     if "boxes" in metrics:
         sections.append(_boxes(metrics["boxes"]))
+    if "filter" in metrics:
+        sections.append(_filter(metrics["filter"]))
     if "agreement" in metrics:
         sections.append(_agreement(metrics["agreement"], scores.label_map))
     sections += _timing_sections(out, run, metrics, scores)
@@ -108,10 +110,32 @@ def score_table(metrics: Mapping[str, Any]) -> str:
     for name, one in metrics.get("boxes", {}).items():
         found = f"precision {number(one['precision'])} of {one['predicted']}, recall {number(one['recall'])}"
         lines.append(f"boxes of {name}: {found} of {one['true']}")
+    if "filter" in metrics:
+        lines += _filter_lines(metrics["filter"])
     if "agreement" in metrics:
         lines.append(f"agreement {number(metrics['agreement']['equal'])} of the points")
     lines.append(summary(metrics))
     return "\n".join(lines)
+
+
+def _filter_lines(losses: Mapping[str, Any]) -> list[str]:
+    """What a filter removes of each class, as text."""
+    dropped = ", ".join(losses["drop"])
+    lines = [f"points below {losses['max_range_m']:g} m that a filter without {dropped} removes:"]
+    lines.append(f"{'min_probability':<16}" + "".join(f"{p:>9.2f}" for p in losses["min_probability"]))
+    return lines + [
+        f"{name:<16}" + "".join(f"{share:>9.2%}" for share in shares) for name, shares in losses["removed"].items()
+    ]
+
+
+def _filter(losses: Mapping[str, Any]) -> str:
+    """What a filter removes of each class, as a section."""
+    rows = [(escape(name), *(f"{share:.2%}" for share in shares)) for name, shares in losses["removed"].items()]
+    table = html_table(("class", *(f"{p:g}" for p in losses["min_probability"])), rows)
+    return (
+        f"<h2>Filter</h2>\n<p>Points below {losses['max_range_m']:g} m that a filter which drops "
+        f"{escape(', '.join(losses['drop']))} removes, by its min_probability.</p>\n{table}"
+    )
 
 
 def summary(metrics: Mapping[str, Any]) -> str:

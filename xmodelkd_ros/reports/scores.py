@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from xmodelkd_ros.core.model_spec import ModelSpec
 from xmodelkd_ros.core.object_box import ObjectBox
 from xmodelkd_ros.core.sensor_estimate import SENSOR_STAGE
 from xmodelkd_ros.core.usable_points import UsableMask, is_labelled, usable_mask
+from xmodelkd_ros.reports.filter_losses import FilterLosses
 from xmodelkd_ros.reports.object_scores import ObjectScores
 from xmodelkd_ros.resources import translation
 
@@ -68,6 +69,7 @@ class Scores:
         self._output = 0
         self._agreement: Agreement | None = None
         self._objects: ObjectScores | None = None
+        self._filter: FilterLosses | None = None
 
     def add(
         self,
@@ -104,6 +106,9 @@ class Scores:
         if truth is not None:
             self._calibration.update(truth, segmentation.label, segmentation.probability)
         self.sweeps.append(SweepRecord(latency_ms, self._count(truth, segmentation.label, scored_truth)))
+        if self._filter is not None and truth is not None:
+            true = self.to_scored(truth) if scored_truth is None else scored_truth
+            self._filter.add(cloud, replace(segmentation, label=self.to_scored(segmentation.label)), true)
         self._modes[mode] += 1
         self._output += is_labelled(self._usable(cloud.xyz), segmentation.label)
 
@@ -125,6 +130,14 @@ class Scores:
         if self._objects is None:
             self._objects = ObjectScores()
         self._objects.add(predicted, true)
+
+    def measure_filter(self, drop: Sequence[str]) -> None:
+        """Count in the next sweeps what a filter that drops these classes of the scored set removes.
+
+        Raises:
+            LabelError: the scored set lacks one of them.
+        """
+        self._filter = FilterLosses(self.label_map, drop)
 
     def to_scored(self, label: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Translate ids of the model's set into the scored set; 255 without counterpart."""
@@ -189,6 +202,8 @@ class Scores:
             metrics["agreement"] = self._agreement.to_dict()
         if self._objects is not None:
             metrics["boxes"] = self._objects.metrics()
+        if self._filter is not None:
+            metrics["filter"] = self._filter.metrics()
         return metrics
 
 

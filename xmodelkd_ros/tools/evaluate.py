@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,13 +28,14 @@ from xmodelkd_ros.tools.session import Session
 _LATENCY = "the time of decoding and the pipeline, without transport"
 
 
-def evaluate(options: RunOptions, against: str = "", boxes: bool = False) -> dict[str, Any]:
+def evaluate(options: RunOptions, against: str = "", boxes: bool = False, drop: Sequence[str] = ()) -> dict[str, Any]:
     """Segment and score every sweep of a bag, and write the report; returns the content of ``metrics.json``.
 
     Args:
         options: bag, model and scoring.
         against: name or path of another model to compare labels with; empty for none.
         boxes: whether boxes around road users are scored by those around the true labels.
+        drop: classes of a filter whose losses are measured; empty for none.
 
     Raises:
         XModelKDError: the bag, a cloud in it, or a model cannot be used.
@@ -43,8 +45,11 @@ def evaluate(options: RunOptions, against: str = "", boxes: bool = False) -> dic
         other = _Other.load(against, session) if against else None
         drive = session.open(reader)
         monitor = InputMonitor(session.pipeline)
-        if boxes and drive.truth_map is None:
-            raise ConfigError(f"--boxes needs ground truth, and {options.bag} has none")
+        if (boxes or drop) and drive.truth_map is None:
+            option = "--boxes" if boxes else "--filter-drop"
+            raise ConfigError(f"{option} needs ground truth, and {options.bag} has none")
+        if drop:
+            session.scores.measure_filter(drop)
         view = _segment_all(session, drive, monitor, other, boxes)
         session.add_notes(reader.notes + drive.notes)
     return session.report("evaluated offline", _LATENCY, view, monitor.log.notes())

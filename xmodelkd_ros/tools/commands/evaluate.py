@@ -28,6 +28,13 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--boxes", action="store_true", help="also score boxes around road users, by those around the true labels"
     )
+    parser.add_argument(
+        "--filter-drop",
+        type=lambda text: tuple(name for name in text.split(",") if name),
+        default=(),
+        metavar="A,B",
+        help="also count what a filter that drops these classes removes of each class, by its min_probability",
+    )
     text = "teacher: use older images, to measure the effect of latency"
     add_number(parser, "--image-age", positive_float, 0.0, "SECONDS", text)
     parser.set_defaults(run=run)
@@ -37,5 +44,5 @@ def run(args: argparse.Namespace) -> int:
     """Run the subcommand and return the exit code."""
     from xmodelkd_ros.tools.evaluate import evaluate
 
-    evaluate(scoring_options(args), args.against, args.boxes)
+    evaluate(scoring_options(args), args.against, args.boxes, args.filter_drop)
     return 0
