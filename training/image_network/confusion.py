@@ -18,10 +18,10 @@ from xmodelkd_ros.resources import label_map
 SKY = "sky"
 _USUAL: Mapping[str, Mapping[str, float]] = {
     "car": {"car": 0.94, "truck": 0.03, "road": 0.02, "other_static": 0.01},
-    "truck": {"truck": 0.45, "car": 0.4, "building": 0.08, "other_static": 0.04, SKY: 0.03},
+    "truck": {"car": 0.65, "truck": 0.25, "building": 0.05, "other_static": 0.03, SKY: 0.02},
     "two_wheeler": {"two_wheeler": 0.65, "person": 0.18, "car": 0.07, "other_static": 0.05, "vegetation": 0.05},
     "person": {"person": 0.75, "two_wheeler": 0.1, "building": 0.05, "other_static": 0.05, "vegetation": 0.05},
-    "road": {"road": 0.88, "sidewalk": 0.08, "terrain": 0.02, "car": 0.02},
+    "road": {"road": 0.84, "sidewalk": 0.12, "terrain": 0.02, "car": 0.02},
     "road_marking": {"road_marking": 0.5, "road": 0.42, "sidewalk": 0.08},
     "sidewalk": {"sidewalk": 0.62, "road": 0.25, "terrain": 0.08, "building": 0.03, "other_static": 0.02},
     "terrain": {"terrain": 0.5, "vegetation": 0.2, "sidewalk": 0.17, "road": 0.1, "other_static": 0.03},
